@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Finding the ends of things that carry no length: a device section (docs/spec/stream.md 8.2) and, on a socket that
+ * stays open, the stream itself (stream.md 9). Pure; looks at bytes the caller keeps contiguous.
+ */
+#ifndef GW_WIRE_TAIL_H
+#define GW_WIRE_TAIL_H
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "wire/item.h"
+#include "wire/vmdesc.h"
+
+/* Whether a section id is open, for "02/03 with the id of an open section". */
+typedef bool gw__section_open_fn(void *ctx, uint32_t id);
+
+/*
+ * Length of a body that ends with `id`'s footer, by looking for the footer and a plausible item behind it.
+ * `*from` remembers how far a search got (start with 0). `last`: no more bytes will come. 0 and *len, GW__SHORT,
+ * or -EPROTO when `last` and there is no such place.
+ */
+int gw__body_find_end(const uint8_t *body, size_t n, bool last, uint32_t id, gw__section_open_fn *is_open, void *ctx,
+	size_t *from, size_t *len);
+
+enum { GW__TAIL_CANDIDATES = 16 };
+
+/* A watch over the bytes behind the RAM section: zero it, then show it all bytes so far, again and again. */
+struct gw__tail {
+	size_t seen; /* bytes searched */
+	unsigned n;
+	struct {
+		size_t eof_at;	  /* of the byte 00 before the description */
+		uint32_t text_len;
+	} candidate[GW__TAIL_CANDIDATES];
+	unsigned drop; /* next candidate to replace when full */
+};
+
+/* What the tail turned out to be. */
+struct gw__tail_end {
+	size_t eof_at;	 /* offset of the byte 00; sections lie before it */
+	size_t text_at, text_len; /* of the description; text_len 0: none */
+	size_t end;	 /* first byte behind the stream */
+	struct gw__vmdesc *desc; /* given to the caller, NULL without description */
+};
+
+/*
+ * Is the stream complete at exactly n bytes (`last` false), or somewhere at or before n (`last` true)? 0 with `*end`,
+ * GW__SHORT, or -EPROTO (only when `last`). `early` is how many devices of the description came before these bytes.
+ */
+int gw__tail_look(struct gw__tail *t, const uint8_t *tail, size_t n, bool last, size_t early, struct gw__tail_end *end,
+	struct gw__why *why);
+
+#endif
