@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A channel: one ordered stream of bytes to or from a peer, a file or a command, and the filters that sit on one.
+ *
+ * Owned by one worker thread. Every wait is bounded by the idle limit and ends at once when the cancel descriptor becomes
+ * readable. SIGPIPE never reaches the program: sockets use MSG_NOSIGNAL, writes to pipes block the signal in this thread.
+ */
+#ifndef GW_IO_CHAN_H
+#define GW_IO_CHAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/error.h"
+#include "io/uri.h"
+
+struct gw__chan;
+
+struct gw__chan_ops {
+	/* Like readv: bytes > 0, 0 at the end, or negative errno. May be short. May wait: idle limit -> -ETIMEDOUT. */
+	ssize_t (*readv)(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
+	ssize_t (*writev)(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
+	/* Nothing more will be written; the peer reads the end. 0 or negative errno. */
+	int (*end_writes)(struct gw__chan *c, struct gw__why *why);
+	/* Free everything. Returns what only the end can tell (exec: exit status; file: close error). */
+	int (*close)(struct gw__chan *c, struct gw__why *why);
+};
+
+struct gw__chan {
+	const struct gw__chan_ops *ops;
+	char name[160];	    /* for sentences: "tcp:[::1]:4444", "file:/a/b" */
+	int fd;		    /* readable/writable descriptor for poll and for zero-copy paths, or -1 */
+	bool two_way;	    /* a return path is possible */
+	int idle_ms;	    /* limit of a single wait; -1: for ever */
+	int cancel_fd;	    /* becomes readable when the job is cancelled; -1: never. Borrowed. */
+	uint64_t in_bytes, out_bytes;
+};
+
+/* Options of opening. A zeroed one is not useful: start from GW__IO_DEFAULTS. */
+struct gw__io_opts {
+	int idle_ms;	   /* silence limit while reading or writing */
+	int connect_ms;	   /* limit of connecting, and of waiting for a peer to connect; -1: for ever */
+	int cancel_fd;
+};
+#define GW__IO_DEFAULTS ((struct gw__io_opts){.idle_ms = 30000, .connect_ms = 10000, .cancel_fd = -1})
+
+/* Open for writing towards a destination (connect, start the command, or create the file at its offset). */
+int gw__io_open_out(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);
+/* Open for reading what is there (file at its offset, the command's output, an inherited fd). Sockets: see listen. */
+int gw__io_open_in(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);
+/* A descriptor we were given; taken over (also on failure). Two-way if it is a socket. */
+int gw__chan_take_fd(int fd, const char *name, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);
+
+struct gw__listener;
+bool gw__uri_listens(const struct gw__uri *uri); /* tcp, unix, vsock */
+int gw__io_listen(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__listener **l, struct gw__why *why);
+/* The address as a URI with the port the kernel chose. Valid as long as the listener. */
+const char *gw__listener_uri(const struct gw__listener *l);
+/* -ETIMEDOUT after o->connect_ms, -ECANCELED. */
+int gw__listener_accept(struct gw__listener *l, struct gw__chan **c, struct gw__why *why);
+void gw__listener_close(struct gw__listener *l); /* removes a unix socket file it made; NULL is fine */
+
+/* Count bytes and forward. Reading less than asked is normal; 0 is the end. */
+ssize_t gw__chan_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
+ssize_t gw__chan_read(struct gw__chan *c, void *to, size_t n, struct gw__why *why);
+/* Write everything, or fail. `iov` is used up (changed). */
+int gw__chan_write_allv(struct gw__chan *c, struct iovec *iov, int n, struct gw__why *why);
+int gw__chan_write_all(struct gw__chan *c, const void *from, size_t n, struct gw__why *why);
+int gw__chan_end_writes(struct gw__chan *c, struct gw__why *why);
+int gw__chan_close(struct gw__chan **c, struct gw__why *why); /* *c may be NULL; nulls it; 0 or what close told */
+
+/*
+ * Wait until the channel can be read. 1 readable (or at its end), 0 nothing within `ms` (-1: idle limit never applies),
+ * negative errno (-ECANCELED). A source uses it to hear an early word on the return path while it writes.
+ */
+int gw__chan_wait_readable(struct gw__chan *c, int ms, struct gw__why *why);
+
+/* Filters: a channel that takes over `*inner` and stands for it. On failure `*inner` is left alone. */
+int gw__chan_limit_rate(struct gw__chan **inner, uint64_t bytes_per_s, struct gw__why *why);
+/* Behaves as a broken link (reads: end; writes: -EPIPE) after so many bytes in that direction; UINT64_MAX: never. */
+int gw__chan_cut_after(struct gw__chan **inner, uint64_t read_bytes, uint64_t write_bytes, struct gw__why *why);
+/* Copies everything read and written to two channels (either may be NULL), which it takes over. */
+int gw__chan_tap(struct gw__chan **inner, struct gw__chan **reads, struct gw__chan **writes, struct gw__why *why);
+
+/* Two connected channels inside this process, for tests and demos. */
+int gw__chan_pair(struct gw__chan *pair[2], const struct gw__io_opts *o, struct gw__why *why);
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* What every unit test needs before cmocka.h may be included. */
+#ifndef GW_TESTS_UNIT_H
+#define GW_TESTS_UNIT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#endif
