@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The decoder of a main migration stream, plain or mapped-ram (docs/spec/stream.md): bytes in, events out.
+ *
+ * It borrows the caller's buffer and keeps none of its own. The caller shows the bytes it has, contiguous from the
+ * first one not yet used; the decoder uses up a prefix and gives one event, or asks for more without using anything.
+ * Page payload never passes through it: after EVENT_PAGE the next page of bytes belongs to the caller, who takes it from
+ * its buffer or straight from the socket; the decoder already counts it as used. After EVENT_SEEK the caller goes on at another
+ * place of the file. Fed a byte at a time it gives the same events.
+ *
+ * Pure: no fd, thread or clock; no allocation sized by the wire (blocks grow as they arrive, the description is
+ * bounded). Owned by one thread.
+ */
+#ifndef GW_WIRE_STREAM_H
+#define GW_WIRE_STREAM_H
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "wire/header.h"
+#include "wire/item.h"
+#include "wire/ram.h"
+#include "wire/tail.h"
+
+enum gw__event_kind {
+	GW__EVENT_NONE,
+	GW__EVENT_CONFIG,	/* header and configuration: stream->config */
+	GW__EVENT_COMMAND,	/* event.command, already checked; raw bytes in event.raw */
+	GW__EVENT_BLOCKS,	/* the list is complete: stream->blocks */
+	GW__EVENT_SECTION,	/* a START, PART or END of the RAM section begins: event.section */
+	GW__EVENT_SECTION_END,	/* its footer was right */
+	GW__EVENT_PAGE,		/* event.where; the payload follows and is the caller's */
+	GW__EVENT_ZERO,		/* event.where */
+	GW__EVENT_XBZRLE,	/* event.where; event.delta, lent */
+	GW__EVENT_FLUSH,	/* MULTIFD_FLUSH */
+	GW__EVENT_SEEK,		/* mapped-ram: go on at absolute offset event.seek_off */
+	GW__EVENT_DEVICE,	/* a FULL section, whole: event.section, body in event.body, all of it in event.raw */
+	GW__EVENT_OPAQUE,	/* a section of an iterable we do not know (dirty-bitmap...), whole, like DEVICE */
+	GW__EVENT_EOF,		/* the byte 00 */
+	GW__EVENT_DESC,		/* the description's text in event.body; stream->desc is parsed */
+	GW__EVENT_END,		/* complete; nothing more is used */
+};
+
+struct gw__view {
+	const uint8_t *p;
+	size_t n;
+};
+
+struct gw__event {
+	enum gw__event_kind kind;
+	uint64_t off; /* in the stream, of the event's first byte */
+	struct gw__section section;
+	struct gw__command command;
+	struct gw__ram_where where;
+	uint64_t seek_off;
+	struct gw__view raw, body, delta;
+};
+
+struct gw__stream_opts {
+	uint64_t base_off;	    /* absolute file offset of the first byte; sentences and mapped-ram offsets count from 0 of the file */
+	size_t tail_max_bytes;	    /* device state and description, the only unbounded part: -E2BIG beyond */
+	bool pages_elsewhere;	    /* multifd: a main stream with no page records is not an incomplete one */
+};
+
+enum { GW__OPEN_SECTIONS_MAX = 64 };
+
+enum gw__stream_state {
+	GW__STREAM_HEAD,	/* magic, version, configuration */
+	GW__STREAM_ITEM,	/* between items */
+	GW__STREAM_RECORD,	/* inside the RAM section's body */
+	GW__STREAM_LIST,	/* inside a block list */
+	GW__STREAM_FOOTER,	/* a RAM body ended */
+	GW__STREAM_TAIL,	/* behind RAM: looking for the end */
+	GW__STREAM_TAIL_ITEM,	/* the end is known: handing out what lies before it */
+	GW__STREAM_DONE,
+	GW__STREAM_BROKEN,	/* an error was returned; it stays */
+};
+
+struct gw__stream {
+	/* For the caller to read. */
+	struct gw__config config;
+	struct gw__blocks blocks;
+	struct gw__vmdesc *desc;   /* after EVENT_DESC */
+	uint64_t off;		   /* of the next byte, from the start of the file */
+	uint64_t page_bytes;
+	bool return_path;	   /* OPEN_RETURN_PATH came */
+	bool advised, switchover;  /* POSTCOPY_ADVISE, SWITCHOVER_START came */
+	bool ram_started, ram_ended;
+	bool background;	   /* ended in the background-snapshot shape: RAM never ENDed */
+	uint32_t ram_id;
+	uint32_t parts, devices_n, early_n; /* RAM PARTs; FULL sections so far; of those before the tail */
+
+	/* Its own. */
+	struct gw__stream_opts opts;
+	enum gw__stream_state state;
+	struct gw__blocks_rule rule;
+	struct gw__block list_block; /* decoded, waiting for its mapped-ram seek */
+	uint64_t list_total, list_left;
+	uint32_t list_at;
+	bool list_again;	     /* a repeated list must equal the first */
+	int64_t last_block;	     /* for CONTINUE; -1: none yet */
+	uint8_t section_type;
+	struct {
+		uint32_t id;
+		char idstr[GW__NAME_MAX + 1];
+	} open[GW__OPEN_SECTIONS_MAX];
+	uint32_t open_n;
+	size_t search_from;	     /* progress of a footer search in the bytes at hand */
+	struct gw__tail tail;
+	struct gw__tail_end end;
+	size_t tail_left;	     /* bytes before the end not yet handed out */
+	struct gw__why broken;
+};
+
+void gw__stream_init(struct gw__stream *s, const struct gw__stream_opts *o);
+void gw__stream_fini(struct gw__stream *s);
+
+/*
+ * 1: one event in *ev, *used bytes used up. 0: more bytes are needed, *used is 0. Negative errno: the stream is wrong,
+ * with a sentence that names the place. `last`: these are all the bytes there will ever be (or the peer has been
+ * silent after what may be the end). Views in *ev point into `bytes`.
+ */
+int gw__stream_next(struct gw__stream *s, const uint8_t *bytes, size_t n, bool last, size_t *used, struct gw__event *ev,
+	struct gw__why *why);
+
+const char *gw__event_name(enum gw__event_kind kind);
+
+#endif
