@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""A QMP client for tests: one socket, one command at a time, events kept in order, every wait with a limit.
+
+Not the client of the godwit command (that is src/qmp). One thread uses one Qmp.
+"""
+import json
+import socket
+import time
+
+
+class QmpError(Exception):
+    """QEMU answered a command with an error."""
+
+    def __init__(self, command, error):
+        super().__init__(f"{command}: {error.get('desc')}")
+        self.error_class = error.get("class")
+        self.desc = error.get("desc")
+
+
+class QmpTimeout(Exception):
+    """Nothing came in time."""
+
+
+class QmpClosed(Exception):
+    """QEMU closed the monitor."""
+
+
+class Qmp:
+    def __init__(self, sock, timeout=30.0):
+        """Take over a connected stream socket and negotiate."""
+        self.sock = sock
+        self.timeout = timeout
+        self.events = []        # received and not yet taken by wait_event
+        self.buffer = b""
+        self.greeting = self._read(time.monotonic() + timeout)["QMP"]
+        self.command("qmp_capabilities")
+
+    @classmethod
+    def connect(cls, path, timeout=30.0, alive=lambda: True):
+        """Connect to a unix socket that may not be there yet; give up when alive() says so."""
+        deadline = time.monotonic() + timeout
+        while True:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.connect(path)
+                return cls(sock, timeout)
+            except (FileNotFoundError, ConnectionRefusedError):
+                sock.close()
+            if not alive():
+                raise QmpClosed(f"QEMU ended before {path} was there")
+            if time.monotonic() > deadline:
+                raise QmpTimeout(f"no QMP at {path}")
+            time.sleep(0.02)
+
+    def close(self):
+        self.sock.close()
+
+    def command(self, name, fds=(), timeout=None, **arguments):
+        """Run a command and return its result. Keywords become arguments, '_' becomes '-'; fds are passed along."""
+        message = {"execute": name}
+        if arguments:
+            message["arguments"] = {k.replace("_", "-"): v for k, v in arguments.items()}
+        data = json.dumps(message).encode() + b"\n"
+        if fds:
+            socket.send_fds(self.sock, [data], list(fds))
+        else:
+            self.sock.sendall(data)
+        deadline = time.monotonic() + (timeout or self.timeout)
+        while True:
+            answer = self._read(deadline)
+            if "event" in answer:
+                self.events.append(answer)
+            elif "error" in answer:
+                raise QmpError(name, answer["error"])
+            elif "return" in answer:
+                return answer["return"]
+
+    def wait_event(self, name, timeout=None, match=lambda data: True):
+        """Take the oldest event of this name whose data matches; earlier ones of other names stay."""
+        deadline = time.monotonic() + (timeout or self.timeout)
+        looked_at = 0
+        while True:
+            while looked_at < len(self.events):
+                event = self.events[looked_at]
+                if event["event"] == name and match(event.get("data", {})):
+                    return self.events.pop(looked_at)
+                looked_at += 1
+            message = self._read(deadline)
+            if "event" in message:
+                self.events.append(message)
+
+    def human(self, line):
+        return self.command("human-monitor-command", command_line=line)
+
+    def _read(self, deadline):
+        while b"\n" not in self.buffer:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise QmpTimeout("QMP: no answer in time")
+            self.sock.settimeout(left)
+            try:
+                data = self.sock.recv(65536)
+            except TimeoutError:
+                raise QmpTimeout("QMP: no answer in time") from None
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                raise QmpClosed("QEMU closed its QMP socket")
+            self.buffer += data
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return json.loads(line)
