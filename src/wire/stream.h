@@ -3,7 +3,7 @@
  * The decoder of a main migration stream, plain or mapped-ram (docs/spec/stream.md): bytes in, events out.
  *
  * It borrows the caller's buffer and keeps none of its own. The caller shows the bytes it has, contiguous from the
- * first one not yet used; the decoder uses up a prefix and gives one event, or asks for more without using anything.
+ * first one not yet used; the decoder uses up a prefix and gives one event, or asks for more.
  * Page payload never passes through it: after EVENT_PAGE the next page of bytes belongs to the caller, who takes it from
  * its buffer or straight from the socket; the decoder already counts it as used. After EVENT_SEEK the caller goes on at another
  * place of the file. Fed a byte at a time it gives the same events.
@@ -115,7 +115,7 @@ void gw__stream_init(struct gw__stream *s, const struct gw__stream_opts *o);
 void gw__stream_fini(struct gw__stream *s);
 
 /*
- * 1: one event in *ev, *used bytes used up. 0: more bytes are needed, *used is 0. Negative errno: the stream is wrong,
+ * 1: one event in *ev. 0: more bytes are needed. Both: *used bytes are done with. Negative errno: the stream is wrong,
  * with a sentence that names the place. `last`: these are all the bytes there will ever be (or the peer has been
  * silent after what may be the end). Views in *ev point into `bytes`.
  */

@@ -50,4 +50,17 @@ struct gw__tail_end {
 int gw__tail_look(struct gw__tail *t, const uint8_t *tail, size_t n, bool last, size_t early, struct gw__tail_end *end,
 	struct gw__why *why);
 
+/*
+ * One FULL section at the start of `bytes`: its header and how long its body is, by the description (device `i`) where
+ * there is one, else by its footer. 0, GW__SHORT, or -EPROTO. `last` as in gw__body_find_end.
+ */
+int gw__tail_split(const struct gw__vmdesc *desc, size_t i, const uint8_t *bytes, size_t n, bool last,
+	struct gw__section *section, size_t *body_at, size_t *body_len, struct gw__why *why);
+
+/*
+ * Could the stream be over here although no description came (a source that suppresses it)? Only footers and the
+ * final 00 speak for it, so a caller asks after a silence.
+ */
+bool gw__tail_could_end(const uint8_t *tail, size_t n);
+
 #endif

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/* Record words and the block list; see ram.h and docs/spec/stream.md 7. */
+#include "wire/ram.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/math.h"
+
+int64_t gw__blocks_find(const struct gw__blocks *b, const char *name)
+{
+	for (uint32_t i = 0; i < b->n; i++)
+		if (!strcmp(b->v[i].name, name))
+			return i;
+	return -1;
+}
+
+int gw__blocks_add(struct gw__blocks *b, const struct gw__block *block)
+{
+	if (b->n == GW__BLOCKS_MAX)
+		return -E2BIG;
+	if (gw__blocks_find(b, block->name) >= 0)
+		return -EEXIST;
+	if (b->n == b->room) {
+		uint32_t room = b->room ? b->room * 2 : 16;
+		struct gw__block *v = realloc(b->v, room * sizeof *v);
+		if (!v)
+			return -ENOMEM;
+		b->v = v;
+		b->room = room;
+	}
+	b->v[b->n++] = *block;
+	b->total_bytes += block->used_bytes;
+	return 0;
+}
+
+void gw__blocks_fini(struct gw__blocks *b)
+{
+	free(b->v);
+	memset(b, 0, sizeof *b);
+}
+
+int gw__ram_word_decode(uint64_t word, uint64_t page_bytes, struct gw__ram_word *w, struct gw__why *why)
+{
+	uint32_t flags = (uint32_t)(word & (page_bytes - 1));
+	w->value = word & ~(page_bytes - 1);
+	w->kind = flags & ~(uint32_t)GW__RAM_CONTINUE;
+	w->same_block = flags & GW__RAM_CONTINUE;
+	switch (w->kind) {
+	case GW__RAM_ZERO:
+	case GW__RAM_PAGE:
+	case GW__RAM_XBZRLE:
+		return 0;
+	case GW__RAM_MEM_SIZE:
+		if (!w->same_block)
+			return 0;
+		break;
+	case GW__RAM_EOS:
+	case GW__RAM_FLUSH:
+		if (!w->same_block && w->value == 0)
+			return 0;
+		break;
+	case 0x080:
+		return gw__why_set(why, -EPROTO, "RAM record HOOK (080) belongs to RDMA, which is not supported");
+	case 0x100:
+		return gw__why_set(why, -EPROTO,
+			"RAM record COMPRESS_PAGE (100): the source uses the capability \"compress\", removed from QEMU in 9.1; switch it off");
+	default:
+		break;
+	}
+	return gw__why_set(why, -EPROTO, "RAM record %016llx has the flags %03x, expected exactly one known kind",
+		(unsigned long long)word, flags);
+}
+
+/*
+ * Is a page size here? A name never has length 0, while the top byte of a page size is 0. Behind the last entry comes
+ * a record word, which always has a flag bit, while a page size has none (stream.md 7.2).
+ */
+static int page_size_follows(const struct gw__rd *c, const struct gw__blocks_rule *rule, bool last_block, bool *yes)
+{
+	*yes = false;
+	if (!(rule->page_summary & ~rule->page_bytes))
+		return 0;
+	if (gw__rd_left(c) < 1)
+		return GW__SHORT;
+	if (*c->p != 0)
+		return 0;
+	if (!last_block && !rule->address && !rule->mapped_ram) {
+		*yes = true;
+		return 0;
+	}
+	if (gw__rd_left(c) < 8)
+		return GW__SHORT;
+	uint64_t next = gw__be_get(c->p, 8);
+	*yes = next != 0 && gw__is_aligned(next, rule->page_bytes);
+	return 0;
+}
+
+static int check_used(const struct gw__block *block, const struct gw__blocks_rule *rule, uint64_t left, struct gw__why *why)
+{
+	if (block->used_bytes == 0 || !gw__is_aligned(block->used_bytes, rule->page_bytes))
+		return gw__why_set(why, -EPROTO, "block \"%s\" has a length of %llu bytes, expected a multiple of the page size %llu above 0",
+			block->name, (unsigned long long)block->used_bytes, (unsigned long long)rule->page_bytes);
+	if (block->used_bytes > left)
+		return gw__why_set(why, -EPROTO,
+			"block \"%s\" has a length of %llu bytes, but only %llu bytes of the total are left for it", block->name,
+			(unsigned long long)block->used_bytes, (unsigned long long)left);
+	return 0;
+}
+
+static int check_page_size(const struct gw__block *block, const struct gw__blocks_rule *rule, struct gw__why *why)
+{
+	uint64_t p = block->page_bytes;
+	if (gw__is_power_of_2(p) && p > rule->page_bytes && p & rule->page_summary && gw__is_aligned(block->used_bytes, p))
+		return 0;
+	return gw__why_set(why, -EPROTO,
+		"block \"%s\" has a page size of %llu bytes, expected a power of two above %llu that POSTCOPY_ADVISE named (%llx) "
+		"and that divides its length %llu",
+		block->name, (unsigned long long)p, (unsigned long long)rule->page_bytes, (unsigned long long)rule->page_summary,
+		(unsigned long long)block->used_bytes);
+}
+
+int gw__block_decode(struct gw__rd *c, const struct gw__blocks_rule *rule, uint64_t left_bytes, struct gw__block *block,
+	struct gw__why *why)
+{
+	memset(block, 0, sizeof *block);
+	uint8_t n = gw__rd_str8(c, block->name);
+	block->used_bytes = gw__rd_be64(c);
+	if (c->cut)
+		return GW__SHORT;
+	if (!gw__name_ok(block->name, n))
+		return gw__why_set(why, -EPROTO, "the block list names a block with %u unusable bytes, expected 1..255 printable ones", n);
+	int r = check_used(block, rule, left_bytes, why);
+	if (r)
+		return r;
+	bool has_page_size;
+	r = page_size_follows(c, rule, block->used_bytes == left_bytes, &has_page_size);
+	if (r)
+		return r;
+	if (has_page_size) {
+		block->page_bytes = gw__rd_be64(c);
+		r = c->cut ? GW__SHORT : check_page_size(block, rule, why);
+		if (r)
+			return r;
+	}
+	if (rule->address)
+		block->address = gw__rd_be64(c);
+	return c->cut ? GW__SHORT : 0;
+}
+
+void gw__block_encode(struct gw__wr *c, const struct gw__blocks_rule *rule, const struct gw__block *block)
+{
+	gw__wr_str8(c, block->name);
+	gw__wr_be64(c, block->used_bytes);
+	if (block->page_bytes && rule->page_summary & ~rule->page_bytes)
+		gw__wr_be64(c, block->page_bytes);
+	if (rule->address)
+		gw__wr_be64(c, block->address);
+}
+
+void gw__ram_record_encode(struct gw__wr *c, uint32_t kind, uint64_t off, const char *name_or_null)
+{
+	gw__wr_be64(c, off | kind | (name_or_null ? 0 : GW__RAM_CONTINUE));
+	if (name_or_null)
+		gw__wr_str8(c, name_or_null);
+}

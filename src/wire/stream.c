@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The stream decoder's item level: head, sections, commands, the end. What stands inside the RAM section is in
+ * stream_ram.c. See stream.h for the contract and docs/spec/stream.md for every rule.
+ */
+#include "wire/stream_internal.h"
+
+#include <errno.h>
+
+typedef unsigned long long ull;
+
+void gw__stream_init(struct gw__stream *s, const struct gw__stream_opts *o)
+{
+	memset(s, 0, sizeof *s);
+	s->opts = *o;
+	s->off = o->base_off;
+	s->last_block = -1;
+}
+
+void gw__stream_fini(struct gw__stream *s)
+{
+	gw__blocks_fini(&s->blocks);
+	gw__vmdesc_free(s->desc);
+	s->desc = NULL;
+}
+
+static int step_head(struct gw__stream *s, struct gw__stream_in *in)
+{
+	int r = gw__header_decode(&in->c, in->why);
+	if (!r)
+		r = gw__config_decode(&in->c, &s->config, in->why);
+	if (r)
+		return r;
+	s->page_bytes = gw__config_page_bytes(&s->config);
+	s->rule = (struct gw__blocks_rule){
+		.page_bytes = s->page_bytes, .address = s->config.ignore_shared, .mapped_ram = s->config.mapped_ram};
+	s->state = GW__STREAM_ITEM;
+	in->ev->kind = GW__EVENT_CONFIG;
+	return 0;
+}
+
+static bool is_open(void *ctx, uint32_t id)
+{
+	const struct gw__stream *s = ctx;
+	for (uint32_t i = 0; i < s->open_n; i++)
+		if (s->open[i].id == id)
+			return true;
+	return false;
+}
+
+static int open_section(struct gw__stream *s, const struct gw__section *section, struct gw__why *why)
+{
+	if (is_open(s, section->id))
+		return gw__why_set(why, -EPROTO, "section %u (\"%s\") is started a second time", section->id, section->idstr);
+	if (s->open_n == GW__OPEN_SECTIONS_MAX)
+		return gw__why_set(why, -E2BIG, "more than %d sections are open at once", GW__OPEN_SECTIONS_MAX);
+	s->open[s->open_n].id = section->id;
+	memcpy(s->open[s->open_n].idstr, section->idstr, sizeof section->idstr);
+	s->open_n++;
+	return 0;
+}
+
+static void close_section(struct gw__stream *s, uint32_t id)
+{
+	for (uint32_t i = 0; i < s->open_n; i++)
+		if (s->open[i].id == id) {
+			s->open[i] = s->open[--s->open_n];
+			return;
+		}
+}
+
+/* A whole section whose body we do not understand: found by its footer. */
+static int take_opaque(struct gw__stream *s, struct gw__stream_in *in, enum gw__event_kind kind)
+{
+	struct gw__event *ev = in->ev;
+	const uint8_t *body = in->c.p;
+	size_t len;
+	int r = gw__body_find_end(body, gw__rd_left(&in->c), in->last, ev->section.id, is_open, s, &s->search_from, &len);
+	if (r < 0)
+		return gw__why_set(in->why, r, "the stream ends inside section %u (\"%s\"), whose footer did not come",
+			ev->section.id, ev->section.idstr);
+	if (r)
+		return r;
+	gw__rd_take(&in->c, len);
+	r = gw__footer_decode(&in->c, ev->section.id, in->why);
+	if (r)
+		return r;
+	ev->kind = kind;
+	ev->body = (struct gw__view){body, len};
+	return 0;
+}
+
+static int start_ram(struct gw__stream *s, struct gw__stream_in *in)
+{
+	const struct gw__section *section = &in->ev->section;
+	if (s->ram_started)
+		return gw__why_set(in->why, -EPROTO, "the RAM section is started a second time (section %u)", section->id);
+	if (section->version != GW__RAM_VERSION || section->instance != 0)
+		return gw__why_set(in->why, -EPROTO, "the RAM section has version %u, instance %u; expected version 4, instance 0",
+			section->version, section->instance);
+	s->ram_started = true;
+	s->ram_id = section->id;
+	return 0;
+}
+
+static int step_start(struct gw__stream *s, struct gw__stream_in *in)
+{
+	int r = gw__section_decode(&in->c, &in->ev->section, in->why);
+	if (r)
+		return r;
+	if (strcmp(in->ev->section.idstr, "ram")) {
+		r = take_opaque(s, in, GW__EVENT_OPAQUE);
+		return r ? r : open_section(s, &in->ev->section, in->why);
+	}
+	r = start_ram(s, in);
+	if (!r)
+		r = open_section(s, &in->ev->section, in->why);
+	if (r)
+		return r;
+	return gw__stream_enter_ram(s, in);
+}
+
+static int step_part_or_end(struct gw__stream *s, struct gw__stream_in *in)
+{
+	struct gw__section *section = &in->ev->section;
+	int r = gw__section_decode(&in->c, section, in->why);
+	if (r)
+		return r;
+	if (!is_open(s, section->id))
+		return gw__why_set(in->why, -EPROTO, "section %u goes on (type %02x), but no section of that id is open", section->id,
+			section->type);
+	for (uint32_t i = 0; i < s->open_n; i++)
+		if (s->open[i].id == section->id)
+			memcpy(section->idstr, s->open[i].idstr, sizeof section->idstr);
+	if (s->ram_started && section->id == s->ram_id)
+		return gw__stream_enter_ram(s, in);
+	r = take_opaque(s, in, GW__EVENT_OPAQUE);
+	if (!r && section->type == GW__ITEM_END)
+		close_section(s, section->id);
+	return r;
+}
+
+/* Behind RAM the end of the stream has to be found before anything is handed out. */
+static int enter_tail(struct gw__stream *s)
+{
+	s->background = !s->ram_ended;
+	s->early_n = s->devices_n;
+	s->state = GW__STREAM_TAIL;
+	return 0;
+}
+
+static int step_full(struct gw__stream *s, struct gw__stream_in *in)
+{
+	if (s->ram_ended || s->parts > 0)
+		return enter_tail(s);
+	int r = gw__section_decode(&in->c, &in->ev->section, in->why);
+	if (!r)
+		r = take_opaque(s, in, GW__EVENT_DEVICE);
+	if (!r)
+		s->devices_n++;
+	return r;
+}
+
+static int step_eof(struct gw__stream *s, struct gw__stream_in *in)
+{
+	if (s->ram_ended)
+		return enter_tail(s);
+	if (!s->ram_started)
+		return gw__why_set(in->why, -EPROTO, "the stream ends without a RAM section; it is not a complete guest");
+	return gw__why_set(in->why, -EPROTO, "the stream ends while the RAM section is open; it is not a complete guest");
+}
+
+static int note_command(struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
+{
+	switch (cmd->number) {
+	case GW__CMD_OPEN_RETURN_PATH:
+		s->return_path = true;
+		return 0;
+	case GW__CMD_SWITCHOVER_START:
+		s->switchover = true;
+		return 0;
+	case GW__CMD_PING:
+		if (!s->return_path)
+			return gw__why_set(why, -EPROTO, "a PING came before the return path was opened");
+		return 0;
+	case GW__CMD_POSTCOPY_ADVISE:
+		if (s->advised)
+			return gw__why_set(why, -EPROTO, "POSTCOPY_ADVISE came a second time");
+		if (cmd->length && cmd->target_page_bytes != s->page_bytes)
+			return gw__why_set(why, -EPROTO, "POSTCOPY_ADVISE names a target page of %llu bytes, expected %llu",
+				(ull)cmd->target_page_bytes, (ull)s->page_bytes);
+		s->advised = true;
+		s->rule.page_summary = cmd->page_summary;
+		return 0;
+	default:
+		return gw__why_set(why, -EOPNOTSUPP, "command %s: the source left plain pre-copy (post-copy or COLO)",
+			gw__command_name(cmd->number));
+	}
+}
+
+static int step_command(struct gw__stream *s, struct gw__stream_in *in)
+{
+	int r = gw__command_decode(&in->c, &in->ev->command, in->why);
+	if (!r)
+		r = note_command(s, &in->ev->command, in->why);
+	if (!r)
+		in->ev->kind = GW__EVENT_COMMAND;
+	return r;
+}
+
+static int step_item(struct gw__stream *s, struct gw__stream_in *in)
+{
+	static int (*const by_type[])(struct gw__stream *s, struct gw__stream_in *in) = {
+		[GW__ITEM_EOF] = step_eof,
+		[GW__ITEM_START] = step_start,
+		[GW__ITEM_PART] = step_part_or_end,
+		[GW__ITEM_END] = step_part_or_end,
+		[GW__ITEM_FULL] = step_full,
+		[GW__ITEM_COMMAND] = step_command,
+	};
+	if (gw__rd_left(&in->c) == 0)
+		return GW__SHORT;
+	uint8_t type = *in->c.p;
+	if (type < sizeof by_type / sizeof by_type[0] && by_type[type])
+		return by_type[type](s, in);
+	return gw__why_set(in->why, -EPROTO, "unknown section type %02x, expected 00 (end), 01-04 (sections) or 08 (command)", type);
+}
+
+static int step_footer(struct gw__stream *s, struct gw__stream_in *in)
+{
+	int r = gw__footer_decode(&in->c, s->ram_id, in->why);
+	if (r)
+		return r;
+	in->ev->section = (struct gw__section){.type = s->section_type, .id = s->ram_id, .idstr = "ram"};
+	in->ev->kind = GW__EVENT_SECTION_END;
+	s->state = GW__STREAM_ITEM;
+	if (s->section_type == GW__ITEM_PART)
+		s->parts++;
+	if (s->section_type == GW__ITEM_END) {
+		s->ram_ended = true;
+		close_section(s, s->ram_id);
+	}
+	return 0;
+}
+
+static int step_tail(struct gw__stream *s, struct gw__stream_in *in)
+{
+	int r = gw__tail_look(&s->tail, in->c.p, gw__rd_left(&in->c), in->last, s->early_n, &s->end, in->why);
+	if (r)
+		return r;
+	s->desc = s->end.desc;
+	s->tail_left = s->end.end;
+	s->state = GW__STREAM_TAIL_ITEM;
+	return 0;
+}
+
+static int step_tail_item(struct gw__stream *s, struct gw__stream_in *in)
+{
+	struct gw__event *ev = in->ev;
+	const uint8_t *p = in->c.p;
+	size_t at = s->end.end - s->tail_left;
+	if (at < s->end.eof_at) {
+		size_t body_at, body_len;
+		int r = gw__tail_split(s->desc, s->devices_n, p, gw__rd_left(&in->c), true, &ev->section, &body_at, &body_len, in->why);
+		if (r)
+			return r;
+		ev->kind = GW__EVENT_DEVICE;
+		ev->body = (struct gw__view){p + body_at, body_len};
+		gw__rd_take(&in->c, body_at + body_len);
+		s->devices_n++;
+		r = gw__footer_decode(&in->c, ev->section.id, in->why);
+		s->tail_left -= gw__rd_used(&in->c);
+		return r;
+	}
+	if (at == s->end.eof_at) {
+		ev->kind = GW__EVENT_EOF;
+		gw__rd_take(&in->c, 1);
+		s->tail_left--;
+		return 0;
+	}
+	if (s->tail_left) {
+		ev->kind = GW__EVENT_DESC;
+		ev->body = (struct gw__view){p + (s->end.text_at - at), s->end.text_len};
+		gw__rd_take(&in->c, s->tail_left);
+		s->tail_left = 0;
+		return 0;
+	}
+	ev->kind = GW__EVENT_END;
+	s->state = GW__STREAM_DONE;
+	return 0;
+}
+
+static int step_done(struct gw__stream *s, struct gw__stream_in *in)
+{
+	(void)s;
+	in->ev->kind = GW__EVENT_END;
+	return 0;
+}
+
+static int (*const by_state[])(struct gw__stream *s, struct gw__stream_in *in) = {
+	[GW__STREAM_HEAD] = step_head,
+	[GW__STREAM_ITEM] = step_item,
+	[GW__STREAM_RECORD] = gw__stream_step_record,
+	[GW__STREAM_LIST] = gw__stream_step_list,
+	[GW__STREAM_FOOTER] = step_footer,
+	[GW__STREAM_TAIL] = step_tail,
+	[GW__STREAM_TAIL_ITEM] = step_tail_item,
+	[GW__STREAM_DONE] = step_done,
+};
+
+/* What was being read, for "the stream ends inside ...". */
+static const char *place(const struct gw__stream *s)
+{
+	static const char *const names[] = {
+		[GW__STREAM_HEAD] = "the header and configuration",
+		[GW__STREAM_ITEM] = "the sections, before the guest was complete",
+		[GW__STREAM_RECORD] = "the RAM section",
+		[GW__STREAM_LIST] = "the list of RAM blocks",
+		[GW__STREAM_FOOTER] = "the footer of the RAM section",
+		[GW__STREAM_TAIL] = "the device state",
+		[GW__STREAM_TAIL_ITEM] = "the device state",
+	};
+	return s->state < sizeof names / sizeof names[0] && names[s->state] ? names[s->state] : "the stream";
+}
+
+static int fail(struct gw__stream *s, struct gw__why *why)
+{
+	if (s->state != GW__STREAM_BROKEN) {
+		gw__why_where(&s->broken, "at stream offset %llu", (ull)s->off);
+		s->state = GW__STREAM_BROKEN;
+	}
+	return gw__why_set(why, s->broken.code, "%s", s->broken.text);
+}
+
+static int ask_for_more(struct gw__stream *s, size_t n, bool last, struct gw__why *why)
+{
+	if (last) {
+		gw__why_set(&s->broken, -EPROTO, "the stream ends inside %s; it was cut short", place(s));
+		return fail(s, why);
+	}
+	if (n > s->opts.tail_max_bytes) {
+		gw__why_set(&s->broken, -E2BIG,
+			"more than %zu bytes of device state without an end; raise the limit if this guest really has so much",
+			s->opts.tail_max_bytes);
+		return fail(s, why);
+	}
+	return 0;
+}
+
+int gw__stream_next(struct gw__stream *s, const uint8_t *bytes, size_t n, bool last, size_t *used, struct gw__event *ev,
+	struct gw__why *why)
+{
+	*used = 0;
+	if (s->state == GW__STREAM_BROKEN)
+		return fail(s, why);
+	ev->kind = GW__EVENT_NONE;
+	ev->body = ev->delta = (struct gw__view){0};
+	for (;;) {
+		struct gw__stream_in in = {.c = gw__rd_over(bytes + *used, n - *used), .last = last, .ev = ev, .why = &s->broken};
+		int r = by_state[s->state](s, &in);
+		if (r < 0)
+			return fail(s, why);
+		if (r == GW__SHORT)
+			return ask_for_more(s, n - *used, last, why);
+		size_t step = gw__rd_used(&in.c);
+		ev->off = s->off;
+		ev->raw = (struct gw__view){bytes + *used, step};
+		*used += step;
+		s->off += step;
+		s->search_from = 0;
+		if (ev->kind != GW__EVENT_NONE)
+			break;
+	}
+	if (ev->kind == GW__EVENT_PAGE)
+		s->off += s->page_bytes;
+	if (ev->kind == GW__EVENT_SEEK)
+		s->off = ev->seek_off;
+	return 1;
+}
+
+const char *gw__event_name(enum gw__event_kind kind)
+{
+	static const char *const names[] = {"none", "config", "command", "blocks", "section", "section-end", "page", "zero",
+		"xbzrle", "flush", "seek", "device", "opaque", "eof", "description", "end"};
+	return (size_t)kind < sizeof names / sizeof names[0] ? names[kind] : "?";
+}

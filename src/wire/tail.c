@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/* Ends of things without a length; see tail.h and docs/spec/stream.md 8.2, 9. */
+#include "wire/tail.h"
+
+#include <errno.h>
+
+enum { FOOTER_BYTES = 5, DESC_HEAD_BYTES = 6 /* 00 06 be32 */ };
+
+/* Do these bytes look like the item behind a footer? 0 yes, GW__SHORT cannot tell yet, -1 no. */
+static int plausible_item(const uint8_t *p, size_t n, bool last, gw__section_open_fn *is_open, void *ctx)
+{
+	const int unsure = last ? -1 : GW__SHORT;
+	if (n == 0)
+		return unsure;
+	struct gw__rd c = gw__rd_over(p, n);
+	struct gw__section s;
+	switch (p[0]) {
+	case GW__ITEM_EOF:
+		if (n == 1)
+			return last ? 0 : GW__SHORT;
+		return p[1] == GW__ITEM_VMDESC ? 0 : -1;
+	case GW__ITEM_START:
+	case GW__ITEM_FULL: {
+		int r = gw__section_decode(&c, &s, NULL);
+		return r == GW__SHORT ? unsure : r;
+	}
+	case GW__ITEM_PART:
+	case GW__ITEM_END:
+		if (gw__section_decode(&c, &s, NULL))
+			return unsure;
+		return is_open && is_open(ctx, s.id) ? 0 : -1;
+	case GW__ITEM_COMMAND:
+		if (n < 3)
+			return unsure;
+		return gw__be_get(p + 1, 2) >= 1 && gw__be_get(p + 1, 2) <= GW__CMD_SWITCHOVER_START ? 0 : -1;
+	default:
+		return -1;
+	}
+}
+
+int gw__body_find_end(const uint8_t *body, size_t n, bool last, uint32_t id, gw__section_open_fn *is_open, void *ctx,
+	size_t *from, size_t *len)
+{
+	for (;;) {
+		const uint8_t *hit = *from < n ? memchr(body + *from, GW__ITEM_FOOTER, n - *from) : NULL;
+		if (!hit) {
+			*from = n;
+			return last ? -EPROTO : GW__SHORT;
+		}
+		size_t at = (size_t)(hit - body);
+		*from = at;
+		if (n - at < FOOTER_BYTES)
+			return last ? -EPROTO : GW__SHORT;
+		if (gw__be_get(hit + 1, 4) == id) {
+			int r = plausible_item(hit + FOOTER_BYTES, n - at - FOOTER_BYTES, last, is_open, ctx);
+			if (r == GW__SHORT)
+				return GW__SHORT;
+			if (r == 0) {
+				*len = at;
+				return 0;
+			}
+		}
+		*from = at + 1;
+	}
+}
+
+static int check_described(const struct gw__vmdesc *desc, size_t i, const struct gw__section *s, struct gw__why *why)
+{
+	if (i >= gw__vmdesc_count(desc))
+		return gw__why_set(why, -EPROTO, "device \"%s\" instance %u is not in the VM description, which lists %zu devices",
+			s->idstr, s->instance, gw__vmdesc_count(desc));
+	struct gw__vmdesc_device d = gw__vmdesc_device(desc, i);
+	if (strcmp(d.name, s->idstr) || d.instance != s->instance)
+		return gw__why_set(why, -EPROTO,
+			"device %zu of the stream is \"%s\" instance %u, but the VM description says \"%s\" instance %u", i, s->idstr,
+			s->instance, d.name, d.instance);
+	if (d.has_version && d.version != s->version)
+		return gw__why_set(why, -EPROTO, "device \"%s\" has version %u, but the VM description says %u", s->idstr, s->version,
+			d.version);
+	return 0;
+}
+
+/* Is the footer where the walk says? The walk can be wrong: compressed arrays state the first element's size only. */
+static bool walked(const struct gw__vmdesc *desc, size_t i, const struct gw__section *s, const struct gw__rd *c, size_t *len)
+{
+	size_t left = gw__rd_left(c);
+	if (gw__vmdesc_walk(desc, i, c->p, left, len, NULL, NULL, NULL))
+		return false;
+	struct gw__rd footer = gw__rd_over(c->p + *len, left - *len);
+	return gw__footer_decode(&footer, s->id, NULL) == 0;
+}
+
+int gw__tail_split(const struct gw__vmdesc *desc, size_t i, const uint8_t *bytes, size_t n, bool last,
+	struct gw__section *section, size_t *body_at, size_t *body_len, struct gw__why *why)
+{
+	struct gw__rd c = gw__rd_over(bytes, n);
+	int r = gw__section_decode(&c, section, why);
+	if (r)
+		return r == GW__SHORT && last ? gw__why_set(why, -EPROTO, "the stream ends inside a section header") : r;
+	*body_at = gw__rd_used(&c);
+	if (section->type != GW__ITEM_FULL)
+		return gw__why_set(why, -EPROTO, "section %u of type %02x stands among the devices, expected type 04", section->id,
+			section->type);
+	if (desc) {
+		r = check_described(desc, i, section, why);
+		if (r)
+			return r;
+		if (walked(desc, i, section, &c, body_len))
+			return 0;
+	}
+	size_t from = 0;
+	r = gw__body_find_end(c.p, gw__rd_left(&c), last, section->id, NULL, NULL, &from, body_len);
+	if (r < 0)
+		return gw__why_set(why, -EPROTO, "device \"%s\" instance %u: no footer of section %u follows it", section->idstr,
+			section->instance, section->id);
+	return r;
+}
+
+/* Splits everything before the EOF byte at `eof_at`: 0 when the devices end exactly there and none is missing. */
+static int split_all(const struct gw__vmdesc *desc, size_t early, const uint8_t *tail, size_t eof_at, size_t n,
+	struct gw__why *why)
+{
+	size_t at = 0, i = early;
+	while (at < eof_at) {
+		struct gw__section s;
+		size_t body_at, body_len;
+		int r = gw__tail_split(desc, i++, tail + at, n - at, true, &s, &body_at, &body_len, why);
+		if (r)
+			return r;
+		at += body_at + body_len + FOOTER_BYTES;
+	}
+	if (at != eof_at)
+		return gw__why_set(why, -EPROTO, "the last device runs past the end of the stream");
+	if (desc && i != gw__vmdesc_count(desc))
+		return gw__why_set(why, -EPROTO, "%zu devices are in the stream, but the VM description lists %zu", i,
+			gw__vmdesc_count(desc));
+	return 0;
+}
+
+static int try_candidate(const uint8_t *tail, size_t n, size_t early, size_t eof_at, uint32_t text_len,
+	struct gw__tail_end *end, struct gw__why *why)
+{
+	struct gw__vmdesc *desc = NULL;
+	size_t text_at = eof_at + DESC_HEAD_BYTES;
+	int r = gw__vmdesc_parse(tail + text_at, text_len, &desc, why);
+	if (!r)
+		r = split_all(desc, early, tail, eof_at, text_at, why);
+	if (r) {
+		gw__vmdesc_free(desc);
+		return r;
+	}
+	*end = (struct gw__tail_end){
+		.eof_at = eof_at, .text_at = text_at, .text_len = text_len, .end = text_at + text_len, .desc = desc};
+	return 0;
+}
+
+/* Notes each place in the new bytes where a description may begin: 00 06 length '{'. */
+static void note_candidates(struct gw__tail *t, const uint8_t *tail, size_t n)
+{
+	for (; t->seen + DESC_HEAD_BYTES < n; t->seen++) {
+		const uint8_t *hit = memchr(tail + t->seen, GW__ITEM_EOF, n - DESC_HEAD_BYTES - t->seen);
+		if (!hit) {
+			t->seen = n - DESC_HEAD_BYTES;
+			return;
+		}
+		t->seen = (size_t)(hit - tail);
+		uint64_t len = gw__be_get(hit + 2, 4);
+		if (hit[1] != GW__ITEM_VMDESC || hit[DESC_HEAD_BYTES] != '{' || len > GW__VMDESC_MAX_BYTES)
+			continue;
+		unsigned slot = t->n < GW__TAIL_CANDIDATES ? t->n++ : t->drop++ % GW__TAIL_CANDIDATES;
+		t->candidate[slot].eof_at = t->seen;
+		t->candidate[slot].text_len = (uint32_t)len;
+	}
+}
+
+bool gw__tail_could_end(const uint8_t *tail, size_t n)
+{
+	return n > 0 && tail[n - 1] == GW__ITEM_EOF && split_all(NULL, 0, tail, n - 1, n, NULL) == 0;
+}
+
+/* No description fits. The sentence of the nearest miss explains more than "incomplete". */
+static int look_without(const uint8_t *tail, size_t n, struct gw__tail_end *end, struct gw__why *miss, struct gw__why *why)
+{
+	if (gw__tail_could_end(tail, n)) {
+		*end = (struct gw__tail_end){.eof_at = n - 1, .text_at = n, .end = n};
+		return 0;
+	}
+	if (miss->code)
+		return gw__why_set(why, -EPROTO, "the device state does not fit the VM description: %s", miss->text);
+	return gw__why_set(why, -EPROTO,
+		"the stream ends inside the device state (%zu bytes of it arrived): no end mark and no VM description; it was cut short", n);
+}
+
+int gw__tail_look(struct gw__tail *t, const uint8_t *tail, size_t n, bool last, size_t early, struct gw__tail_end *end,
+	struct gw__why *why)
+{
+	struct gw__why miss = {0};
+	note_candidates(t, tail, n);
+	for (unsigned k = 0; k < t->n; k++) {
+		size_t ends = t->candidate[k].eof_at + DESC_HEAD_BYTES + t->candidate[k].text_len;
+		if (ends > n || (ends < n && !last))
+			continue;
+		if (try_candidate(tail, n, early, t->candidate[k].eof_at, t->candidate[k].text_len, end, &miss) == 0)
+			return 0;
+	}
+	return last ? look_without(tail, n, end, &miss, why) : GW__SHORT;
+}
