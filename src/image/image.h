@@ -30,6 +30,7 @@ struct gw__image {
 	uint64_t file_bytes;
 	uint64_t end_off;	  /* behind the last byte of the stream */
 	struct gw__config config;
+	uint32_t ram_id;	  /* section id of RAM */
 	struct gw__blocks blocks; /* bitmap_off, pages_off absolute */
 	struct gw__bitmap *present; /* one per block; empty for an ignored one */
 	struct gw__image_device *devices;

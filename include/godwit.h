@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libgodwit: moves, keeps and protects running virtual machines, speaking QEMU's migration protocol on either end.
+ *
+ * Conventions
+ *   Results    0 is success, a negative errno is failure; the sentence that explains it is gw_job_error(). A function
+ *              that can give a documented positive answer says so.
+ *   Threads    A job belongs to one thread at a time. gw_job_cancel() and gw_job_progress() may be called from any
+ *              thread, gw_job_cancel() also from a signal handler. Different jobs are independent.
+ *   Ownership  Strings and structs passed in are borrowed for the call. What a gw_..._new or gw_inspect gave is freed
+ *              with its gw_..._free; strings inside live as long as it does.
+ *   Structs    Option structs start with their size, set it with GW_INIT: `struct gw_send_opts o = GW_INIT(o);`
+ *              Every other field may stay zero, which means the default.
+ *   Output     The library never prints, never exits and installs no signal handler. It needs no SIGPIPE to be ignored.
+ */
+#ifndef GODWIT_H
+#define GODWIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GW_API __attribute__((visibility("default")))
+#define GW_INIT(o) {.size = sizeof(o)}
+
+GW_API const char *gw_version(void); /* "0.1.0". Since 0.1 */
+
+/* --- Jobs ------------------------------------------------------------------------------------------------------ */
+
+/* One piece of work at a time, with its error, progress and cancellation. May be used for one call after another. */
+typedef struct gw_job gw_job;
+
+GW_API int gw_job_new(gw_job **job); /* -ENOMEM, -EMFILE. Since 0.1 */
+GW_API void gw_job_free(gw_job *job); /* NULL is fine; not while a call runs. Since 0.1 */
+
+/* Why the last call failed: one sentence, what, where, expected, got. "" when it did not. Valid until the next call. */
+GW_API const char *gw_job_error(const gw_job *job);
+
+/* Makes the running call end soon with -ECANCELED, and every later one too. Any thread, signal handlers. Since 0.1 */
+GW_API void gw_job_cancel(gw_job *job);
+
+enum gw_phase {
+	GW_PHASE_WAITING, /* for a peer */
+	GW_PHASE_RAM,
+	GW_PHASE_DEVICES, /* the guest is stopped, if it was running */
+	GW_PHASE_SYNC,	  /* making it safe: writing to the disk, or waiting for the destination */
+	GW_PHASE_DONE,
+};
+
+struct gw_progress {
+	size_t size;
+	enum gw_phase phase;
+	uint64_t ram_bytes;   /* of the guest; 0 until known */
+	uint64_t moved_bytes; /* over the link or from the file so far */
+	uint64_t pages, zero_pages;
+	uint32_t rounds; /* iterations the source has finished */
+};
+GW_API void gw_job_progress(const gw_job *job, struct gw_progress *p); /* any thread. Since 0.1 */
+
+/* Called from the working thread about ten times a second and at every change of phase. NULL: none. Since 0.1 */
+typedef void gw_progress_fn(void *ctx, const struct gw_progress *p);
+GW_API void gw_job_on_progress(gw_job *job, gw_progress_fn *fn, void *ctx);
+
+/* A line for each message and change of state, from the working thread; for people who look for a fault. Since 0.1 */
+typedef void gw_trace_fn(void *ctx, const char *name, const char *text);
+GW_API void gw_job_on_trace(gw_job *job, gw_trace_fn *fn, void *ctx);
+
+/* --- Links ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * Where a stream comes from or goes to, in QEMU's notation: tcp:HOST:PORT, unix:PATH, vsock:CID:PORT, fd:N,
+ * exec:COMMAND, file:PATH[,offset=N].
+ */
+struct gw_link_opts {
+	size_t size;
+	int idle_timeout_ms;	/* silence that counts as a broken link. 0: 30 s; -1: none */
+	int connect_timeout_ms; /* to connect, or for a peer to connect. 0: 10 s to connect, no limit to wait; -1: none */
+	uint64_t max_bandwidth; /* bytes/s, 0: no limit */
+};
+
+/* --- Keep a guest: peer to image -------------------------------------------------------------------------------- */
+
+struct gw_receive_opts {
+	size_t size;
+	const struct gw_link_opts *link; /* NULL: defaults */
+	uint64_t image_offset;		 /* the image begins there; what an existing file has before it is kept */
+	uint64_t memory_limit;		 /* bytes of device state held in memory. 0: 32 MiB */
+	void (*on_listening)(void *ctx, const char *uri); /* the address peers can connect to, with its real port */
+	void *ctx;
+};
+
+/* What was received. */
+struct gw_receipt {
+	size_t size;
+	uint64_t stream_bytes, ram_bytes;
+	uint64_t pages, zero_pages, xbzrle_pages; /* records, not distinct pages */
+	uint32_t devices, rounds;
+	bool told_source;     /* the source heard that its guest is safe (it had opened a return path) */
+	bool background;      /* the source took a background snapshot */
+	uint64_t trailing_bytes; /* found behind the end of the stream, ignored */
+};
+
+/*
+ * Wait at `uri` for one incoming migration (or read the file or command it names) and keep the guest in the mapped-ram
+ * image `path`. The image appears, whole and synced, only on success; until then what was there stays. The source is
+ * told of success after that, of failure at once, so that a QEMU source runs its guest on. Since 0.1
+ */
+GW_API int gw_receive(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt);
+/* The same on a connected descriptor, which is taken over. Since 0.1 */
+GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt);
+
+/* --- Give a guest: image to peer -------------------------------------------------------------------------------- */
+
+struct gw_send_opts {
+	size_t size;
+	const struct gw_link_opts *link;
+	uint64_t image_offset;
+	int answer_timeout_ms; /* for the destination to say that it loaded the guest. 0: 60 s; -1: no limit */
+};
+
+/*
+ * Be the source of a migration from an image or a stream file to the destination waiting at `uri`. On a socket success means that the
+ * destination has said so (-EREMOTEIO: it said that it failed); on a pipe or file it means that all was written. Since 0.1
+ */
+GW_API int gw_send(gw_job *job, const char *path, const char *uri, const struct gw_send_opts *o);
+GW_API int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_send_opts *o);
+
+/* --- Look at a guest that is kept ------------------------------------------------------------------------------- */
+
+enum gw_format { GW_FORMAT_AUTO, GW_FORMAT_IMAGE, GW_FORMAT_STREAM, GW_FORMAT_RAW };
+
+typedef struct gw_info gw_info;
+
+struct gw_inspect_opts {
+	size_t size;
+	uint64_t offset; /* where the image or stream begins in the file */
+	uint64_t memory_limit;
+};
+
+/*
+ * Read a stream file or an image completely and check all of its structure. `path` may be any link that can be read
+ * (exec:, fd:, file:) or a plain path. -EPROTO when it is damaged or incomplete. Since 0.1
+ */
+GW_API int gw_inspect(gw_job *job, const char *path, const struct gw_inspect_opts *o, gw_info **info);
+GW_API void gw_info_free(gw_info *info);
+
+struct gw_info_summary {
+	size_t size;
+	enum gw_format format; /* IMAGE or STREAM */
+	const char *machine;
+	const char *run_state; /* of the guest when it was saved ("running", "paused"); NULL: not said */
+	uint64_t page_bytes, ram_bytes;
+	uint64_t begin_off, end_off; /* in the file */
+	uint64_t trailing_bytes;
+	bool has_uuid;
+	uint8_t uuid[16];
+	uint32_t capabilities, blocks, devices;
+	bool described; /* there is a VM description */
+	bool switchover, background, return_path, postcopy_advised;
+	uint32_t rounds;
+	uint32_t warnings;
+	/* Where the bytes are. For an image page_bytes_stored counts present pages. */
+	uint64_t page_bytes_stored, zero_pages, xbzrle_bytes, device_bytes, description_bytes, framing_bytes;
+};
+GW_API void gw_info_summary(const gw_info *info, struct gw_info_summary *s);
+GW_API const char *gw_info_capability(const gw_info *info, uint32_t i); /* NULL past the end */
+GW_API const char *gw_info_warning(const gw_info *info, uint32_t i);
+
+struct gw_info_block {
+	size_t size;
+	const char *name;
+	uint64_t used_bytes, backing_page_bytes, address; /* 0: not said */
+	bool ignored; /* shared memory that is not in the file */
+	uint64_t pages, zero_pages, xbzrle_pages; /* image: distinct pages; stream: records */
+	uint64_t bitmap_off, pages_off;		  /* image: absolute */
+};
+GW_API int gw_info_block(const gw_info *info, uint32_t i, struct gw_info_block *b); /* -ERANGE */
+
+struct gw_info_device {
+	size_t size;
+	const char *name;
+	uint32_t instance, version;
+	uint64_t off, bytes; /* of the body in the file (stream: in the stream) */
+	bool early;	     /* sent before memory */
+	const uint8_t *body; /* its bytes */
+};
+GW_API int gw_info_device(const gw_info *info, uint32_t i, struct gw_info_device *d); /* -ERANGE */
+
+struct gw_info_field {
+	size_t size;
+	const char *path, *type;
+	unsigned depth;
+	bool is_struct;	     /* its parts follow */
+	uint64_t off, bytes; /* within the device's body */
+	uint64_t array_len;  /* elements described by this one entry */
+};
+typedef void gw_field_fn(void *ctx, const struct gw_info_field *f);
+/* The fields of device i, in order. -ENODATA without a VM description, -ERANGE. Since 0.1 */
+GW_API int gw_info_fields(const gw_info *info, uint32_t i, gw_field_fn *fn, void *ctx);
+
+/* --- Compare and convert ---------------------------------------------------------------------------------------- */
+
+/* One difference, as a sentence. Returning false stops the comparison. */
+typedef bool gw_difference_fn(void *ctx, const char *sentence);
+
+/*
+ * Do two files (image or stream, in any mix) hold the same guest: machine, RAM, devices? 0 same, 1 different,
+ * negative errno. A stream is unpacked into an unnamed temporary image first. Since 0.1
+ */
+GW_API int gw_compare(gw_job *job, const char *a, const char *b, gw_difference_fn *fn, void *ctx);
+
+struct gw_convert_opts {
+	size_t size;
+	enum gw_format to;   /* AUTO: stream to image, image to image */
+	const char *block;   /* RAW: which RAM block; NULL: the largest */
+	uint64_t from_offset, to_offset;
+	uint64_t memory_limit;
+};
+/* Image or stream to image, stream or raw memory. The result appears only when it is whole. Since 0.1 */
+GW_API int gw_convert(gw_job *job, const char *from, const char *to, const struct gw_convert_opts *o);
+
+/* --- Plan ------------------------------------------------------------------------------------------------------- */
+
+/* A destination that waits, as its monitor describes it. Unknown things stay 0 or NULL and are not compared. */
+struct gw_destination {
+	size_t size;
+	const char *machine;
+	bool reads_images;   /* knows the capability mapped-ram */
+	bool same_host;	     /* can open our files */
+	uint32_t blocks;
+	const struct gw_destination_block {
+		const char *name;
+		uint64_t used_bytes, max_bytes;
+	} *block;
+};
+
+enum gw_way {
+	GW_WAY_REFUSED, /* see why */
+	GW_WAY_DIRECT,	/* the destination reads the image itself */
+	GW_WAY_STREAM,	/* we send it */
+};
+
+struct gw_restore_plan {
+	size_t size;
+	enum gw_way way;
+	char why[512]; /* a sentence, also for a plan that is not refused */
+};
+/* How would this guest get into that destination? Pure; nothing is touched. Since 0.1 */
+GW_API void gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct gw_restore_plan *plan);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

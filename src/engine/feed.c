@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* A decoder's buffer over a channel; see feed.h. */
+#include "engine/feed.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Large enough for few system calls, small enough to stay in the second-level cache between socket and file. */
+enum { FIRST_ROOM = 512 << 10, MIN_READ = 4096 };
+
+int gw__feed_init(struct gw__feed *f, struct gw__chan *chan, size_t max_bytes, struct gw__why *why)
+{
+	*f = (struct gw__feed){.chan = chan, .room = FIRST_ROOM, .max_bytes = max_bytes > FIRST_ROOM ? max_bytes : FIRST_ROOM};
+	f->bytes = malloc(f->room);
+	return f->bytes ? 0 : gw__why_set(why, -ENOMEM, "no memory for a buffer of %zu bytes", f->room);
+}
+
+void gw__feed_fini(struct gw__feed *f)
+{
+	free(f->bytes);
+	f->bytes = NULL;
+	f->at = f->end = f->room = 0;
+}
+
+void gw__feed_drop(struct gw__feed *f) { f->at = f->end = 0; }
+
+static int make_room(struct gw__feed *f, struct gw__why *why)
+{
+	if (f->at) {
+		memmove(f->bytes, f->bytes + f->at, f->end - f->at);
+		f->end -= f->at;
+		f->at = 0;
+	}
+	if (f->room - f->end >= MIN_READ)
+		return 0;
+	if (f->room >= f->max_bytes)
+		return gw__why_set(why, -E2BIG, "%s: one piece of the stream is larger than the limit of %zu bytes", f->chan->name,
+			f->max_bytes);
+	size_t room = f->room * 2 < f->max_bytes ? f->room * 2 : f->max_bytes;
+	uint8_t *bytes = realloc(f->bytes, room);
+	if (!bytes)
+		return gw__why_set(why, -ENOMEM, "no memory for a buffer of %zu bytes", room);
+	f->bytes = bytes;
+	f->room = room;
+	return 0;
+}
+
+int gw__feed_fill(struct gw__feed *f, struct gw__why *why)
+{
+	int r = make_room(f, why);
+	if (r)
+		return r;
+	ssize_t n = gw__chan_read(f->chan, f->bytes + f->end, f->room - f->end, why);
+	if (n < 0)
+		return (int)n;
+	f->end += (size_t)n;
+	f->ended = n == 0;
+	return 0;
+}
+
+int gw__feed_need(struct gw__feed *f, size_t n, struct gw__why *why)
+{
+	while (gw__feed_left(f) < n) {
+		if (f->ended)
+			return GW__SHORT;
+		int r = gw__feed_fill(f, why);
+		if (r)
+			return r;
+	}
+	return 0;
+}

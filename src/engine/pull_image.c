@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/* Image to sink: reads a mapped-ram image in order and hands it on. One thread, the conductor. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/source.h"
+#include "base/math.h"
+
+enum { BATCH_PAGES = 128 };
+
+struct pull {
+	struct gw__run *run;
+	const struct gw__image *image;
+	struct gw__sink *sink;
+	uint64_t page_bytes;
+	uint8_t *pages; /* BATCH_PAGES of them */
+};
+
+static int put_run(struct pull *p, uint32_t block, uint64_t first, uint64_t n)
+{
+	struct iovec iov[BATCH_PAGES];
+	int r = gw__image_read_pages(p->image, block, first, n, p->pages, &p->run->why);
+	if (r)
+		return r;
+	for (uint64_t i = 0; i < n; i++)
+		iov[i] = (struct iovec){p->pages + i * p->page_bytes, p->page_bytes};
+	atomic_fetch_add_explicit(&p->run->counters.pages, n, memory_order_relaxed);
+	return p->sink->ops->pages(p->sink, block, first * p->page_bytes, iov, (int)n, &p->run->why);
+}
+
+static int put_block(struct pull *p, uint32_t block)
+{
+	const struct gw__bitmap *present = &p->image->present[block];
+	uint64_t i = 0;
+	int r = 0;
+	while (!r && i < present->bits) {
+		uint64_t next = gw__bitmap_next_set(present, i);
+		if (next > i) {
+			atomic_fetch_add_explicit(&p->run->counters.zero_pages, next - i, memory_order_relaxed);
+			r = p->sink->ops->zeros(p->sink, block, i * p->page_bytes, next - i, &p->run->why);
+		} else {
+			next = gw__min(gw__bitmap_next_clear(present, i), i + BATCH_PAGES);
+			r = put_run(p, block, i, next - i);
+		}
+		i = next;
+		gw__run_tick(p->run);
+	}
+	return r;
+}
+
+static int put_device(struct pull *p, const struct gw__image_device *d)
+{
+	struct gw__why *why = &p->run->why;
+	uint8_t *raw = malloc(d->bytes);
+	if (!raw)
+		return gw__why_set(why, -ENOMEM, "no memory for %llu bytes of device \"%s\"", (unsigned long long)d->bytes, d->section.idstr);
+	int r = gw__image_read_at(p->image, d->off, raw, d->bytes, why);
+	if (!r)
+		r = p->sink->ops->device(p->sink, &d->section, (struct gw__view){raw, d->bytes}, why);
+	free(raw);
+	return r;
+}
+
+enum when { BEFORE_RAM, BEFORE_PAGES, AFTER_RAM };
+
+static enum when when(const struct gw__image_device *d)
+{
+	if (d->before_ram)
+		return BEFORE_RAM;
+	return d->early ? BEFORE_PAGES : AFTER_RAM;
+}
+
+static int put_devices(struct pull *p, enum when w)
+{
+	int r = 0;
+	for (uint32_t i = 0; !r && i < p->image->devices_n; i++)
+		if (when(&p->image->devices[i]) == w)
+			r = put_device(p, &p->image->devices[i]);
+	return r;
+}
+
+static int put_ram(struct pull *p)
+{
+	const struct gw__image *image = p->image;
+	gw__run_phase(p->run, GW__PHASE_RAM);
+	int r = 0;
+	for (uint32_t b = 0; !r && b < image->blocks.n; b++)
+		if (!image->blocks.v[b].ignored)
+			r = put_block(p, b);
+	if (!r && image->switchover)
+		r = p->sink->ops->switchover(p->sink, &p->run->why);
+	return r ? r : p->sink->ops->ram_end(p->sink, &p->run->why);
+}
+
+static int put_end(struct pull *p)
+{
+	const struct gw__image *image = p->image;
+	struct gw__why *why = &p->run->why;
+	uint8_t *text = malloc(image->text_bytes + 1);
+	if (!text)
+		return gw__why_set(why, -ENOMEM, "no memory for the VM description");
+	int r = gw__image_read_at(image, image->text_off, text, image->text_bytes, why);
+	if (!r)
+		r = p->sink->ops->end(p->sink, (struct gw__view){text, image->text_bytes}, why);
+	free(text);
+	return r;
+}
+
+static int put_all(struct pull *p)
+{
+	const struct gw__image *image = p->image;
+	struct gw__why *why = &p->run->why;
+	atomic_store(&p->run->counters.total_bytes, image->blocks.total_bytes);
+	int r = p->sink->ops->config(p->sink, &image->config, why);
+	if (!r)
+		r = put_devices(p, BEFORE_RAM);
+	if (!r)
+		r = p->sink->ops->blocks(p->sink, image->ram_id, &image->blocks, why);
+	if (!r)
+		r = put_devices(p, BEFORE_PAGES);
+	if (!r)
+		r = put_ram(p);
+	if (r)
+		return r;
+	gw__run_phase(p->run, GW__PHASE_DEVICES);
+	r = put_devices(p, AFTER_RAM);
+	if (!r)
+		r = put_end(p);
+	if (r)
+		return r;
+	gw__run_phase(p->run, GW__PHASE_SYNC);
+	return p->sink->ops->commit(p->sink, why);
+}
+
+int gw__pull_image(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink)
+{
+	struct pull p = {.run = run, .image = image, .sink = sink, .page_bytes = gw__config_page_bytes(&image->config)};
+	p.pages = malloc(BATCH_PAGES * p.page_bytes);
+	if (!p.pages)
+		return gw__why_set(&run->why, -ENOMEM, "no memory for %d pages", BATCH_PAGES);
+	int r = put_all(&p);
+	free(p.pages);
+	if (!r)
+		gw__run_phase(run, GW__PHASE_DONE);
+	return r;
+}

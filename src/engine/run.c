@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* Progress and defaults of a job; see run.h. */
+#include "engine/run.h"
+
+#include <time.h>
+
+static uint64_t monotonic_ns(void *ctx)
+{
+	(void)ctx;
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void gw__run_init(struct gw__run *run)
+{
+	*run = (struct gw__run){.clock = {.now_ns = monotonic_ns}, .tail_max_bytes = GW__TAIL_MAX_BYTES, .tick_ns = 100000000};
+}
+
+void gw__run_tick(struct gw__run *run)
+{
+	if (!run->tick)
+		return;
+	uint64_t now = gw__clock_now_ns(&run->clock);
+	if (now < run->next_tick_ns)
+		return;
+	run->next_tick_ns = now + run->tick_ns;
+	run->tick(run->tick_ctx);
+}
+
+void gw__run_phase(struct gw__run *run, enum gw__phase phase)
+{
+	static const char *const names[] = {"waiting", "ram", "devices", "sync", "done"};
+	GW__TRACE(&run->trace, phase, "%s", names[phase]);
+	atomic_store_explicit(&run->counters.phase, phase, memory_order_relaxed);
+	run->next_tick_ns = 0;
+	gw__run_tick(run);
+}

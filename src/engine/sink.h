@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A sink: where a guest goes. A source (engine/source.h) calls it in this order, from the conductor thread:
+ *
+ *   config, device* (early), blocks, device* (early), { pages | zeros | round }*, switchover?, ram_end, device*, end, commit
+ *
+ * Everything it is given was checked: blocks are known, offsets aligned and inside. It keeps nothing it is lent.
+ * Free at any point drops what is not committed.
+ */
+#ifndef GW_ENGINE_SINK_H
+#define GW_ENGINE_SINK_H
+
+#include <sys/uio.h>
+
+#include "base/error.h"
+#include "wire/header.h"
+#include "wire/item.h"
+#include "wire/ram.h"
+#include "wire/stream.h"
+
+struct gw__sink;
+
+struct gw__sink_ops {
+	int (*config)(struct gw__sink *s, const struct gw__config *config, struct gw__why *why);
+	int (*blocks)(struct gw__sink *s, uint32_t section_id, const struct gw__blocks *blocks, struct gw__why *why);
+	/* `n` consecutive pages of a block, one iovec each. */
+	int (*pages)(struct gw__sink *s, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__why *why);
+	int (*zeros)(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__why *why);
+	/* What is there now, as the base of an XBZRLE delta: 0, or GW__SHORT when the page never came. */
+	int (*peek)(struct gw__sink *s, uint32_t block, uint64_t off, void *page, struct gw__why *why);
+	/* A whole FULL section, header and footer included. */
+	int (*device)(struct gw__sink *s, const struct gw__section *section, struct gw__view raw, struct gw__why *why);
+	int (*round)(struct gw__sink *s, struct gw__why *why);	    /* the source finished an iteration */
+	int (*switchover)(struct gw__sink *s, struct gw__why *why); /* it said that its guest is stopped */
+	int (*ram_end)(struct gw__sink *s, struct gw__why *why);
+	int (*end)(struct gw__sink *s, struct gw__view description, struct gw__why *why); /* n == 0: there is none */
+	int (*commit)(struct gw__sink *s, struct gw__why *why);
+	void (*free)(struct gw__sink *s);
+};
+
+struct gw__sink {
+	const struct gw__sink_ops *ops;
+};
+
+/* NULL is fine; nulls the giver's pointer. */
+void gw__sink_free(struct gw__sink **s);
+
+#endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* The sink that only remembers what a guest consists of; pages pass by. For inspect and verify. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/sinks.h"
+
+struct gist_sink {
+	struct gw__sink sink; /* first */
+	struct gw__gist *gist;
+	size_t max_bytes;
+	bool ram_ended;
+};
+
+static struct gw__gist *gist_of(struct gw__sink *s) { return ((struct gist_sink *)s)->gist; }
+
+static int keep_config(struct gw__sink *s, const struct gw__config *config, struct gw__why *why)
+{
+	(void)why;
+	gist_of(s)->config = *config;
+	return 0;
+}
+
+static int keep_blocks(struct gw__sink *s, uint32_t section_id, const struct gw__blocks *blocks, struct gw__why *why)
+{
+	(void)section_id;
+	for (uint32_t i = 0; i < blocks->n; i++)
+		if (gw__blocks_add(&gist_of(s)->blocks, &blocks->v[i]))
+			return gw__why_set(why, -ENOMEM, "no memory for %u RAM blocks", blocks->n);
+	return 0;
+}
+
+static int see_pages(struct gw__sink *s, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__why *why)
+{
+	(void)s, (void)block, (void)off, (void)pages, (void)n, (void)why;
+	return 0;
+}
+
+static int see_zeros(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__why *why)
+{
+	(void)s, (void)block, (void)off, (void)pages, (void)why;
+	return 0;
+}
+
+/* Deltas are applied to a page of zeros: the result is thrown away, only their form is checked. */
+static int peek_zeros(struct gw__sink *s, uint32_t block, uint64_t off, void *page, struct gw__why *why)
+{
+	(void)block, (void)off, (void)why;
+	memset(page, 0, gw__config_page_bytes(&gist_of(s)->config));
+	return 0;
+}
+
+static int grow(void **p, size_t need, size_t unit, size_t *room)
+{
+	if (need <= *room)
+		return 0;
+	size_t more = *room * 2 > need ? *room * 2 : need;
+	void *bigger = realloc(*p, more * unit);
+	if (!bigger)
+		return -ENOMEM;
+	*p = bigger;
+	*room = more;
+	return 0;
+}
+
+static int keep_device(struct gw__sink *s, const struct gw__section *section, struct gw__view raw, struct gw__why *why)
+{
+	struct gw__gist *g = gist_of(s);
+	struct gist_sink *own = (struct gist_sink *)s;
+	size_t devices_room = g->devices_room;
+	if (g->raw_bytes + raw.n > own->max_bytes)
+		return gw__why_set(why, -E2BIG, "more than %zu bytes of device state", own->max_bytes);
+	void *raw_now = g->raw, *devices_now = g->device;
+	int r = grow(&raw_now, g->raw_bytes + raw.n, 1, &g->raw_room);
+	g->raw = raw_now;
+	if (!r)
+		r = grow(&devices_now, g->devices_n + 1, sizeof *g->device, &devices_room);
+	g->device = devices_now;
+	g->devices_room = (uint32_t)devices_room;
+	if (r)
+		return gw__why_set(why, r, "no memory for the device state");
+	g->device[g->devices_n].section = *section;
+	g->device[g->devices_n].at = g->raw_bytes;
+	g->device[g->devices_n].bytes = raw.n;
+	g->device[g->devices_n++].early = !own->ram_ended;
+	memcpy(g->raw + g->raw_bytes, raw.p, raw.n);
+	g->raw_bytes += raw.n;
+	return 0;
+}
+
+static int note_nothing(struct gw__sink *s, struct gw__why *why)
+{
+	(void)s, (void)why;
+	return 0;
+}
+
+static int note_ram_end(struct gw__sink *s, struct gw__why *why)
+{
+	(void)why;
+	((struct gist_sink *)s)->ram_ended = true;
+	return 0;
+}
+
+static int keep_text(struct gw__sink *s, struct gw__view description, struct gw__why *why)
+{
+	struct gw__gist *g = gist_of(s);
+	if (!description.n)
+		return 0;
+	g->text = malloc(description.n + 1);
+	if (!g->text)
+		return gw__why_set(why, -ENOMEM, "no memory for the VM description");
+	memcpy(g->text, description.p, description.n);
+	g->text[description.n] = 0;
+	g->text_bytes = description.n;
+	return 0;
+}
+
+static void free_sink(struct gw__sink *s) { free(s); }
+
+void gw__gist_fini(struct gw__gist *gist)
+{
+	gw__blocks_fini(&gist->blocks);
+	free(gist->device);
+	free(gist->raw);
+	free(gist->text);
+	memset(gist, 0, sizeof *gist);
+}
+
+int gw__sink_gist_new(struct gw__gist *gist, size_t max_bytes, struct gw__sink **sink, struct gw__why *why)
+{
+	static const struct gw__sink_ops ops = {
+		.config = keep_config,
+		.blocks = keep_blocks,
+		.pages = see_pages,
+		.zeros = see_zeros,
+		.peek = peek_zeros,
+		.device = keep_device,
+		.round = note_nothing,
+		.switchover = note_nothing,
+		.ram_end = note_ram_end,
+		.end = keep_text,
+		.commit = note_nothing,
+		.free = free_sink,
+	};
+	struct gist_sink *s = calloc(1, sizeof *s);
+	if (!s)
+		return gw__why_set(why, -ENOMEM, "no memory");
+	s->sink.ops = &ops;
+	s->gist = gist;
+	s->max_bytes = max_bytes;
+	*sink = &s->sink;
+	return 0;
+}

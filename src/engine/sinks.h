@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* The sinks there are. Each is freed with gw__sink_free. */
+#ifndef GW_ENGINE_SINKS_H
+#define GW_ENGINE_SINKS_H
+
+#include "engine/run.h"
+#include "engine/sink.h"
+#include "image/writer.h"
+#include "io/chan.h"
+
+/* Takes the writer over. Committing gives the image its name. */
+int gw__sink_image_new(struct gw__image_writer **writer, struct gw__sink **sink, struct gw__why *why);
+
+/*
+ * A QEMU stream on a channel (borrowed). With `ask_back` the return path is opened and commit waits for the
+ * destination's SHUT; without it nobody knows whether the destination could use what it got.
+ */
+struct gw__sink_stream_opts {
+	bool ask_back;
+	int answer_ms; /* how long commit waits for SHUT; -1: for ever */
+};
+int gw__sink_stream_new(struct gw__run *run, struct gw__chan *chan, const struct gw__sink_stream_opts *o,
+	struct gw__sink **sink, struct gw__why *why);
+
+/* Looks at everything and keeps only the description of the guest: for inspect and verify. */
+struct gw__gist {
+	struct gw__config config;
+	struct gw__blocks blocks;
+	struct {
+		struct gw__section section;
+		size_t at, bytes; /* of the raw section in `raw` */
+		bool early;
+	} *device;
+	uint32_t devices_n, devices_room;
+	uint8_t *raw;
+	size_t raw_bytes, raw_room;
+	char *text; /* description, or NULL */
+	size_t text_bytes;
+};
+int gw__sink_gist_new(struct gw__gist *gist, size_t max_bytes, struct gw__sink **sink, struct gw__why *why);
+void gw__gist_fini(struct gw__gist *gist);
+
+/* One block's bytes from an image into a plain, empty file, holes for zeros. `fd` and the name are borrowed. */
+int gw__sink_raw_new(int fd, const char *block_name, struct gw__sink **sink, struct gw__why *why);
+
+#endif

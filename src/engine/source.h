@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sources: where a guest comes from. Each runs to its end in the calling (conductor) thread and drives a sink.
+ */
+#ifndef GW_ENGINE_SOURCE_H
+#define GW_ENGINE_SOURCE_H
+
+#include "engine/run.h"
+#include "engine/sink.h"
+#include "image/image.h"
+#include "io/chan.h"
+
+/* What a stream was made of; complete when gw__pull_stream returned 0, true as far as it got otherwise. */
+struct gw__stream_tally {
+	uint64_t stream_bytes;	/* magic to the last byte of the description */
+	uint64_t page_payload_bytes, xbzrle_bytes, device_bytes, description_bytes; /* the rest is framing */
+	uint64_t pages, zero_pages, xbzrle_pages, flushes;
+	uint64_t trailing_bytes; /* behind the end, as far as they had been read */
+	uint32_t devices, parts, opaque_sections;
+	uint32_t commands[12];	/* by number */
+	bool background, return_path, advised, switchover, described;
+	/* Per block; `blocks_n` entries, owned by the tally. */
+	struct gw__block_tally {
+		uint64_t pages, zero_pages, xbzrle_pages;
+	} *block;
+	uint32_t blocks_n;
+};
+void gw__stream_tally_fini(struct gw__stream_tally *t);
+
+/*
+ * Peer to sink: decode the stream on `chan` into `sink`, answer its return path, and commit. SHUT 0 is sent only after
+ * the commit, SHUT 1 after a failure, neither without an open return path. The tally may be NULL.
+ */
+int gw__pull_stream(struct gw__run *run, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_tally *tally);
+
+/* Image to sink, then commit. */
+int gw__pull_image(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink);
+
+#endif
