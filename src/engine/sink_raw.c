@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The sink that writes one RAM block of an image into a plain file of its length; zeros stay holes. */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "engine/sinks.h"
@@ -28,8 +28,10 @@ static int find_block(struct gw__sink *sink, uint32_t section_id, const struct g
 	char names[256] = "";
 	(void)section_id;
 	s->block = gw__blocks_find(blocks, s->name);
-	for (uint32_t i = 0; i < blocks->n; i++)
-		snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", i ? ", " : "", blocks->v[i].name);
+	for (uint32_t i = 0; i < blocks->n && strlen(names) + strlen(blocks->v[i].name) + 3 < sizeof names; i++) {
+		strcat(names, i ? ", " : "");
+		strcat(names, blocks->v[i].name);
+	}
 	if (s->block < 0)
 		return gw__why_set(why, -ENOENT, "there is no RAM block \"%s\"; there are: %s", s->name, names);
 	if (blocks->v[s->block].ignored)
