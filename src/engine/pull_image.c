@@ -56,7 +56,7 @@ static int put_device(struct pull *p, const struct gw__image_device *d)
 		return gw__why_set(why, -ENOMEM, "no memory for %llu bytes of device \"%s\"", (unsigned long long)d->bytes, d->section.idstr);
 	int r = gw__image_read_at(p->image, d->off, raw, d->bytes, why);
 	if (!r)
-		r = p->sink->ops->device(p->sink, &d->section, (struct gw__view){raw, d->bytes}, why);
+		r = p->sink->ops->device(p->sink, &d->section, d->off, (struct gw__view){raw, d->bytes}, why);
 	free(raw);
 	return r;
 }
@@ -89,7 +89,7 @@ static int put_ram(struct pull *p)
 			r = put_block(p, b);
 	if (!r && image->switchover)
 		r = p->sink->ops->switchover(p->sink, &p->run->why);
-	return r ? r : p->sink->ops->ram_end(p->sink, &p->run->why);
+	return r;
 }
 
 static int put_end(struct pull *p)
@@ -106,7 +106,7 @@ static int put_end(struct pull *p)
 	return r;
 }
 
-static int put_all(struct pull *p)
+static int put_head(struct pull *p)
 {
 	const struct gw__image *image = p->image;
 	struct gw__why *why = &p->run->why;
@@ -116,20 +116,16 @@ static int put_all(struct pull *p)
 		r = put_devices(p, BEFORE_RAM);
 	if (!r)
 		r = p->sink->ops->blocks(p->sink, image->ram_id, &image->blocks, why);
-	if (!r)
-		r = put_devices(p, BEFORE_PAGES);
-	if (!r)
-		r = put_ram(p);
-	if (r)
-		return r;
+	return r ? r : put_devices(p, BEFORE_PAGES);
+}
+
+static int put_tail(struct pull *p)
+{
 	gw__run_phase(p->run, GW__PHASE_DEVICES);
-	r = put_devices(p, AFTER_RAM);
+	int r = p->sink->ops->ram_end(p->sink, &p->run->why);
 	if (!r)
-		r = put_end(p);
-	if (r)
-		return r;
-	gw__run_phase(p->run, GW__PHASE_SYNC);
-	return p->sink->ops->commit(p->sink, why);
+		r = put_devices(p, AFTER_RAM);
+	return r ? r : put_end(p);
 }
 
 int gw__pull_image(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink)
@@ -138,9 +134,24 @@ int gw__pull_image(struct gw__run *run, const struct gw__image *image, struct gw
 	p.pages = malloc(BATCH_PAGES * p.page_bytes);
 	if (!p.pages)
 		return gw__why_set(&run->why, -ENOMEM, "no memory for %d pages", BATCH_PAGES);
-	int r = put_all(&p);
+	int r = put_head(&p);
+	if (!r)
+		r = put_ram(&p);
+	if (!r)
+		r = put_tail(&p);
 	free(p.pages);
+	if (r)
+		return r;
+	gw__run_phase(run, GW__PHASE_SYNC);
+	r = sink->ops->commit(sink, &run->why);
 	if (!r)
 		gw__run_phase(run, GW__PHASE_DONE);
 	return r;
+}
+
+int gw__describe_image(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink)
+{
+	struct pull p = {.run = run, .image = image, .sink = sink, .page_bytes = gw__config_page_bytes(&image->config)};
+	int r = put_head(&p);
+	return r ? r : put_tail(&p);
 }

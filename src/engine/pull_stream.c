@@ -216,7 +216,7 @@ static int on_device(struct pull *p, const struct gw__event *ev)
 		return r;
 	GW__TRACE(&p->run->trace, device, "%s/%u %zu bytes", ev->section.idstr, ev->section.instance, ev->body.n);
 	p->tally->device_bytes += ev->raw.n;
-	return p->sink->ops->device(p->sink, &ev->section, ev->raw, &p->run->why);
+	return p->sink->ops->device(p->sink, &ev->section, ev->off, ev->raw, &p->run->why);
 }
 
 static int on_opaque(struct pull *p, const struct gw__event *ev)

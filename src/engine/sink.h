@@ -28,8 +28,9 @@ struct gw__sink_ops {
 	int (*zeros)(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__why *why);
 	/* What is there now, as the base of an XBZRLE delta: 0, or GW__SHORT when the page never came. */
 	int (*peek)(struct gw__sink *s, uint32_t block, uint64_t off, void *page, struct gw__why *why);
-	/* A whole FULL section, header and footer included. */
-	int (*device)(struct gw__sink *s, const struct gw__section *section, struct gw__view raw, struct gw__why *why);
+	/* A whole FULL section, header and footer included; it stood at `off` of where it comes from. */
+	int (*device)(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw,
+		struct gw__why *why);
 	int (*round)(struct gw__sink *s, struct gw__why *why);	    /* the source finished an iteration */
 	int (*switchover)(struct gw__sink *s, struct gw__why *why); /* it said that its guest is stopped */
 	int (*ram_end)(struct gw__sink *s, struct gw__why *why);

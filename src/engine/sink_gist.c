@@ -63,7 +63,8 @@ static int grow(void **p, size_t need, size_t unit, size_t *room)
 	return 0;
 }
 
-static int keep_device(struct gw__sink *s, const struct gw__section *section, struct gw__view raw, struct gw__why *why)
+static int keep_device(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw,
+	struct gw__why *why)
 {
 	struct gw__gist *g = gist_of(s);
 	struct gist_sink *own = (struct gist_sink *)s;
@@ -80,6 +81,7 @@ static int keep_device(struct gw__sink *s, const struct gw__section *section, st
 	if (r)
 		return gw__why_set(why, r, "no memory for the device state");
 	g->device[g->devices_n].section = *section;
+	g->device[g->devices_n].off = off;
 	g->device[g->devices_n].at = g->raw_bytes;
 	g->device[g->devices_n].bytes = raw.n;
 	g->device[g->devices_n++].early = !own->ram_ended;

@@ -39,9 +39,10 @@ static int peek(struct gw__sink *s, uint32_t block, uint64_t off, void *page, st
 	return gw__image_peek_page(writer_of(s), block, off, page, why);
 }
 
-static int put_device(struct gw__sink *s, const struct gw__section *section, struct gw__view raw, struct gw__why *why)
+static int put_device(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw,
+	struct gw__why *why)
 {
-	(void)section;
+	(void)section, (void)off;
 	return gw__image_put_raw(writer_of(s), raw.p, raw.n, why);
 }
 

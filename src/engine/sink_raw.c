@@ -81,9 +81,10 @@ static int note_nothing(struct gw__sink *sink, struct gw__why *why)
 	return 0;
 }
 
-static int see_device(struct gw__sink *sink, const struct gw__section *section, struct gw__view raw, struct gw__why *why)
+static int see_device(struct gw__sink *sink, const struct gw__section *section, uint64_t off, struct gw__view raw,
+	struct gw__why *why)
 {
-	(void)sink, (void)section, (void)raw, (void)why;
+	(void)sink, (void)section, (void)off, (void)raw, (void)why;
 	return 0;
 }
 

@@ -194,10 +194,11 @@ static int peek(struct gw__sink *sink, uint32_t block, uint64_t off, void *page,
 	return gw__why_set(why, -EOPNOTSUPP, "a stream with XBZRLE deltas cannot be passed on as a stream; convert it to an image first");
 }
 
-static int put_device(struct gw__sink *sink, const struct gw__section *section, struct gw__view raw, struct gw__why *why)
+static int put_device(struct gw__sink *sink, const struct gw__section *section, uint64_t off, struct gw__view raw,
+	struct gw__why *why)
 {
 	struct stream_sink *s = (struct stream_sink *)sink;
-	(void)section;
+	(void)section, (void)off;
 	return put(s, raw.p, raw.n, why);
 }
 

@@ -28,6 +28,7 @@ struct gw__gist {
 	struct gw__blocks blocks;
 	struct {
 		struct gw__section section;
+		uint64_t off;	  /* of the raw section in its source */
 		size_t at, bytes; /* of the raw section in `raw` */
 		bool early;
 	} *device;

@@ -36,4 +36,7 @@ int gw__pull_stream(struct gw__run *run, struct gw__chan *chan, struct gw__sink 
 /* Image to sink, then commit. */
 int gw__pull_image(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink);
 
+/* Everything but the pages, and no commit: what kind of guest is it? */
+int gw__describe_image(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink);
+
 #endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* Decides how a kept guest is restored; see restore.h. */
+#include "plan/restore.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef unsigned long long ull;
+
+struct refusal {
+	char *text;
+	unsigned bytes;
+};
+
+static const struct gw__plan_block *find(const struct gw__plan_block *v, uint32_t n, const char *name)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (!strcmp(v[i].name, name))
+			return &v[i];
+	return NULL;
+}
+
+/*
+ * The other ends' main RAM may have another id: `-machine memory-backend=m0` makes "m0" of "pc.ram". Then naming only
+ * the missing block would leave the operator guessing.
+ */
+static bool missing_block(const struct gw__plan_block *b, const struct gw__plan_destination *d, struct refusal *r)
+{
+	char have[200] = "";
+	for (uint32_t i = 0; i < d->blocks_n && strlen(have) + strlen(d->block[i].name) + 3 < sizeof have; i++) {
+		strcat(have, i ? ", " : "");
+		strcat(have, d->block[i].name);
+	}
+	snprintf(r->text, r->bytes,
+		"the saved guest has a RAM block \"%s\" of %llu bytes, which the destination lacks (it has: %s); start it with the same "
+		"devices and the same memory-backend ids",
+		b->name, (ull)b->used_bytes, have);
+	return true;
+}
+
+static bool wrong_size(const struct gw__plan_block *b, const struct gw__plan_block *there, struct refusal *r)
+{
+	bool grows = there->max_bytes > there->used_bytes;
+	if (b->used_bytes == there->used_bytes || (grows && b->used_bytes <= there->max_bytes))
+		return false;
+	snprintf(r->text, r->bytes,
+		"RAM block \"%s\" was saved with %llu bytes (%llu MiB) and has %llu bytes (%llu MiB) in the destination; start it with the "
+		"same memory size",
+		b->name, (ull)b->used_bytes, (ull)b->used_bytes >> 20, (ull)there->used_bytes, (ull)there->used_bytes >> 20);
+	return true;
+}
+
+static bool differs(const struct gw__plan_guest *g, const struct gw__plan_destination *d, struct refusal *r)
+{
+	if (d->machine && strcmp(d->machine, g->machine)) {
+		snprintf(r->text, r->bytes, "the guest was saved on machine type %s, the destination has %s; start it with -machine %s",
+			g->machine, d->machine, g->machine);
+		return true;
+	}
+	for (uint32_t i = 0; d->blocks_n && i < g->blocks_n; i++) {
+		const struct gw__plan_block *there = find(d->block, d->blocks_n, g->block[i].name);
+		if (!there)
+			return missing_block(&g->block[i], d, r);
+		if (wrong_size(&g->block[i], there, r))
+			return true;
+	}
+	for (uint32_t i = 0; i < d->blocks_n; i++)
+		if (!find(g->block, g->blocks_n, d->block[i].name)) {
+			snprintf(r->text, r->bytes,
+				"the destination has a RAM block \"%s\" of %llu bytes that the saved guest lacks; start it with the same devices",
+				d->block[i].name, (ull)d->block[i].used_bytes);
+			return true;
+		}
+	return false;
+}
+
+enum gw__way gw__plan_restore(const struct gw__plan_guest *g, const struct gw__plan_destination *d, char *why, unsigned why_bytes)
+{
+	struct refusal r = {why, why_bytes};
+	if (differs(g, d, &r))
+		return GW__WAY_REFUSED;
+	if (g->xbzrle) {
+		snprintf(why, why_bytes, "a stream with XBZRLE deltas cannot be passed on as it is; make an image of it with godwit convert");
+		return GW__WAY_REFUSED;
+	}
+	if (!g->image) {
+		snprintf(why, why_bytes, "a stream file is sent by us");
+		return GW__WAY_STREAM;
+	}
+	if (!d->reads_images) {
+		snprintf(why, why_bytes, "this QEMU does not know mapped-ram images (it is older than 9.0), so the image is sent to it as a stream");
+		return GW__WAY_STREAM;
+	}
+	if (!d->same_host) {
+		snprintf(why, why_bytes, "the destination cannot open our files, so the image is sent to it as a stream");
+		return GW__WAY_STREAM;
+	}
+	snprintf(why, why_bytes, "the destination is on this host and reads mapped-ram images itself, which is the shortest way");
+	return GW__WAY_DIRECT;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How does a kept guest get into a waiting destination, or why can it not? A pure decision from two descriptions;
+ * nothing is touched and nothing is asked.
+ */
+#ifndef GW_PLAN_RESTORE_H
+#define GW_PLAN_RESTORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct gw__plan_block {
+	const char *name;
+	uint64_t used_bytes, max_bytes; /* max: how far a resizeable block may grow; 0: not known */
+	bool ignored;			/* kept without content (x-ignore-shared) */
+};
+
+struct gw__plan_guest { /* what is kept */
+	const char *machine;
+	bool image;	      /* a mapped-ram image, not a stream file */
+	bool ignore_shared;
+	bool xbzrle;	      /* a stream with deltas, which cannot be passed on as it is */
+	uint64_t page_bytes;
+	uint32_t blocks_n;
+	const struct gw__plan_block *block;
+};
+
+struct gw__plan_destination {
+	const char *machine; /* NULL: not known, not compared */
+	bool reads_images;   /* knows the capability mapped-ram */
+	bool same_host;	     /* can open our files */
+	uint32_t blocks_n;   /* 0: not known */
+	const struct gw__plan_block *block;
+};
+
+enum gw__way { GW__WAY_REFUSED, GW__WAY_DIRECT, GW__WAY_STREAM };
+
+/* The sentence in `*why` is set for every answer. */
+enum gw__way gw__plan_restore(const struct gw__plan_guest *g, const struct gw__plan_destination *d, char *why, unsigned why_bytes);
+
+#endif
