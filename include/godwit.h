@@ -139,6 +139,7 @@ struct gw_inspect_opts {
 	size_t size;
 	uint64_t offset; /* where the image or stream begins in the file */
 	uint64_t memory_limit;
+	bool every_page; /* read all pages of an image too, to see that they can be read; a stream always is read whole */
 };
 
 /*

@@ -29,6 +29,7 @@ struct gw__run {
 	struct gw__counters counters;
 	struct gw__trace trace;
 	struct gw__clock clock;
+	int cancel_fd;			     /* readable when the job is cancelled; -1: never. Borrowed. */
 	size_t tail_max_bytes;		     /* device state and description held in memory */
 	void (*tick)(void *ctx);	     /* progress, from the conductor, at most every tick_ns; may be NULL */
 	void *tick_ctx;

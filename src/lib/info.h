@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* What inspect found, from the inside. Immutable once made. */
+#ifndef GW_LIB_INFO_H
+#define GW_LIB_INFO_H
+
+#include "engine/sinks.h"
+#include "engine/source.h"
+#include "godwit.h"
+
+enum { GW__INFO_WARNINGS = 16 };
+
+struct gw_info {
+	enum gw_format format;
+	struct gw__gist gist;
+	struct gw__block_tally *block; /* gist.blocks.n of them */
+	struct gw__vmdesc *desc;       /* NULL without a description */
+	struct gw_info_summary summary;
+	char run_state[33];
+	char warning[GW__INFO_WARNINGS][200];
+	uint32_t warnings_n;
+};
+
+void gw__info_warn(struct gw_info *info, const char *fmt, ...) GW__PRINTF(2, 3);
+
+/* Body of device i inside gist.raw. */
+struct gw__view gw__info_body(const struct gw_info *info, uint32_t i);
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+/* gw_inspect: reads a kept guest and sums up what it is. The accessors are in info.c. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/info.h"
+#include "lib/job.h"
+
+enum { FOOTER_BYTES = 5, STATE_NAME_BYTES = 32 };
+
+void gw__info_warn(struct gw_info *info, const char *fmt, ...)
+{
+	if (info->warnings_n == GW__INFO_WARNINGS)
+		return;
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(info->warning[info->warnings_n++], sizeof info->warning[0], fmt, ap);
+	va_end(ap);
+}
+
+struct gw__view gw__info_body(const struct gw_info *info, uint32_t i)
+{
+	const uint8_t *raw = info->gist.raw + info->gist.device[i].at;
+	size_t head = 1 + 4 + 1 + strlen(info->gist.device[i].section.idstr) + 4 + 4;
+	return (struct gw__view){raw + head, info->gist.device[i].bytes - head - FOOTER_BYTES};
+}
+
+/* docs/spec/stream.md 8.4: be32 length, then the name of the run state, NUL-padded. */
+static void find_run_state(struct gw_info *info)
+{
+	for (uint32_t i = 0; i < info->gist.devices_n; i++) {
+		struct gw__view body = gw__info_body(info, i);
+		if (strcmp(info->gist.device[i].section.idstr, "globalstate") || body.n < 4 + STATE_NAME_BYTES)
+			continue;
+		memcpy(info->run_state, body.p + 4, STATE_NAME_BYTES);
+		if (gw__name_ok(info->run_state, strlen(info->run_state)))
+			info->summary.run_state = info->run_state;
+	}
+}
+
+static int describe(gw_job *job, struct gw_info *info)
+{
+	struct gw_info_summary *s = &info->summary;
+	const struct gw__gist *g = &info->gist;
+	s->format = info->format;
+	s->machine = g->config.machine;
+	s->page_bytes = gw__config_page_bytes(&g->config);
+	s->ram_bytes = g->blocks.total_bytes;
+	s->has_uuid = g->config.has_uuid;
+	memcpy(s->uuid, g->config.uuid, sizeof s->uuid);
+	s->capabilities = g->config.caps_n;
+	s->blocks = g->blocks.n;
+	s->devices = g->devices_n;
+	s->described = g->text != NULL;
+	s->description_bytes = g->text_bytes;
+	s->device_bytes = g->raw_bytes;
+	find_run_state(info);
+	if (!g->text) {
+		gw__info_warn(info, "there is no VM description: device sections were told apart by their footers");
+		return 0;
+	}
+	int r = gw__vmdesc_parse((const uint8_t *)g->text, g->text_bytes, &info->desc, &job->run.why);
+	if (!r && gw__vmdesc_page_bytes(info->desc) && gw__vmdesc_page_bytes(info->desc) != s->page_bytes)
+		gw__info_warn(info, "the VM description speaks of pages of %llu bytes, the configuration of %llu",
+			(unsigned long long)gw__vmdesc_page_bytes(info->desc), (unsigned long long)s->page_bytes);
+	return r;
+}
+
+static void sum_stream(struct gw_info *info, struct gw__stream_tally *t)
+{
+	struct gw_info_summary *s = &info->summary;
+	s->end_off = s->begin_off + t->stream_bytes;
+	s->trailing_bytes = t->trailing_bytes;
+	s->switchover = t->switchover;
+	s->background = t->background;
+	s->return_path = t->return_path;
+	s->postcopy_advised = t->advised;
+	s->rounds = t->parts;
+	s->page_bytes_stored = t->page_payload_bytes;
+	s->zero_pages = t->zero_pages;
+	s->xbzrle_bytes = t->xbzrle_bytes;
+	s->framing_bytes = t->stream_bytes - t->page_payload_bytes - t->xbzrle_bytes - t->device_bytes - s->description_bytes;
+	info->block = t->block;
+	t->block = NULL;
+	if (t->trailing_bytes)
+		gw__info_warn(info, "more bytes follow behind the end of the stream");
+}
+
+static int sum_image(gw_job *job, struct gw_info *info, const struct gw__image *image)
+{
+	struct gw_info_summary *s = &info->summary;
+	info->block = calloc(image->blocks.n, sizeof *info->block);
+	if (!info->block)
+		return gw__why_set(&job->run.why, -ENOMEM, "no memory for %u RAM blocks", image->blocks.n);
+	for (uint32_t i = 0; i < image->blocks.n; i++) {
+		if (image->blocks.v[i].ignored)
+			continue;
+		uint64_t present = gw__bitmap_count(&image->present[i]);
+		info->block[i].pages = present;
+		info->block[i].zero_pages = image->present[i].bits - present;
+		s->page_bytes_stored += present << image->config.page_bits;
+		s->zero_pages += info->block[i].zero_pages;
+	}
+	s->end_off = image->end_off;
+	s->trailing_bytes = image->file_bytes - image->end_off;
+	s->switchover = image->switchover;
+	s->rounds = image->parts;
+	for (uint32_t i = 0; i < image->odd_n; i++)
+		gw__info_warn(info, "%s", image->odd[i]);
+	if (s->trailing_bytes)
+		gw__info_warn(info, "%llu bytes follow behind the end of the image", (unsigned long long)s->trailing_bytes);
+	return 0;
+}
+
+static int look(gw_job *job, struct gw__kept *kept, bool every_page, struct gw_info *info)
+{
+	struct gw__stream_tally tally = {0};
+	struct gw__sink *sink = NULL;
+	int r = gw__sink_gist_new(&info->gist, job->run.tail_max_bytes, &sink, &job->run.why);
+	info->format = kept->image ? GW_FORMAT_IMAGE : GW_FORMAT_STREAM;
+	info->summary.begin_off = kept->base_off;
+	if (!r && kept->image && !every_page)
+		r = gw__describe_image(&job->run, kept->image, sink);
+	else if (!r)
+		r = gw__kept_pull(&job->run, kept, sink, &tally);
+	if (!r)
+		r = describe(job, info);
+	if (!r && kept->image)
+		r = sum_image(job, info, kept->image);
+	else if (!r)
+		sum_stream(info, &tally);
+	gw__sink_free(&sink);
+	gw__stream_tally_fini(&tally);
+	return r;
+}
+
+int gw_inspect(gw_job *job, const char *path, const struct gw_inspect_opts *o, gw_info **info)
+{
+	struct gw__kept kept = {0};
+	gw_info *made = calloc(1, sizeof *made);
+	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
+	if (!r && !made)
+		r = gw__why_set(&job->run.why, -ENOMEM, "no memory");
+	if (!r)
+		r = gw__kept_open(&job->run, path, GW__OPT(o, offset), &kept);
+	if (!r)
+		r = look(job, &kept, GW__OPT(o, every_page), made);
+	gw__kept_close(&kept);
+	if (r) {
+		gw_info_free(made);
+		return r;
+	}
+	*info = made;
+	return 0;
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/* Jobs: error, progress, trace, cancellation of one piece of work at a time. */
+#include "lib/job.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+const char *gw_version(void) { return GW_VERSION; }
+
+int gw_job_new(gw_job **job)
+{
+	gw_job *j = calloc(1, sizeof *j);
+	if (!j)
+		return -ENOMEM;
+	gw__run_init(&j->run);
+	j->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (j->cancel_fd < 0) {
+		int err = errno;
+		free(j);
+		return -err;
+	}
+	*job = j;
+	return 0;
+}
+
+void gw_job_free(gw_job *job)
+{
+	if (!job)
+		return;
+	close(job->cancel_fd);
+	free(job);
+}
+
+const char *gw_job_error(const gw_job *job) { return job->run.why.text; }
+
+void gw_job_cancel(gw_job *job)
+{
+	const uint64_t one = 1;
+	int err = errno; /* may interrupt anything */
+	ssize_t n = write(job->cancel_fd, &one, sizeof one);
+	(void)n; /* full means cancelled already */
+	errno = err;
+}
+
+void gw__struct_out(void *out, size_t out_size, const void *ours, size_t our_size)
+{
+	if (!out)
+		return;
+	size_t n = out_size < our_size ? out_size : our_size;
+	if (n > sizeof(size_t)) /* the caller's own size stays */
+		memcpy((char *)out + sizeof(size_t), (const char *)ours + sizeof(size_t), n - sizeof(size_t));
+}
+
+void gw_job_progress(const gw_job *job, struct gw_progress *p)
+{
+	const struct gw__counters *c = &job->run.counters;
+	struct gw_progress now = {
+		.phase = (enum gw_phase)atomic_load(&c->phase),
+		.ram_bytes = atomic_load(&c->total_bytes),
+		.moved_bytes = atomic_load(&c->moved_bytes),
+		.pages = atomic_load(&c->pages),
+		.zero_pages = atomic_load(&c->zero_pages),
+		.rounds = atomic_load(&c->rounds),
+	};
+	gw__struct_out(p, p->size, &now, sizeof now);
+}
+
+static void tick(void *ctx)
+{
+	gw_job *job = ctx;
+	struct gw_progress p = GW_INIT(p);
+	gw_job_progress(job, &p);
+	job->progress(job->progress_ctx, &p);
+}
+
+void gw_job_on_progress(gw_job *job, gw_progress_fn *fn, void *ctx)
+{
+	job->progress = fn;
+	job->progress_ctx = ctx;
+	job->run.tick = fn ? tick : NULL;
+	job->run.tick_ctx = job;
+}
+
+static void trace_line(void *ctx, const char *name, const char *fmt, ...)
+{
+	gw_job *job = ctx;
+	char text[512];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	job->trace(job->trace_ctx, name, text);
+}
+
+void gw_job_on_trace(gw_job *job, gw_trace_fn *fn, void *ctx)
+{
+	job->trace = fn;
+	job->trace_ctx = ctx;
+	job->run.trace.line = fn ? trace_line : NULL;
+	job->run.trace.ctx = job;
+}
+
+static bool is_cancelled(const gw_job *job)
+{
+	struct pollfd p = {.fd = job->cancel_fd, .events = POLLIN};
+	return poll(&p, 1, 0) == 1;
+}
+
+int gw__job_begin(gw_job *job, size_t memory_limit)
+{
+	struct gw__counters *c = &job->run.counters;
+	gw__why_clear(&job->run.why);
+	atomic_store(&c->phase, GW__PHASE_WAITING);
+	atomic_store(&c->total_bytes, 0);
+	atomic_store(&c->moved_bytes, 0);
+	atomic_store(&c->pages, 0);
+	atomic_store(&c->zero_pages, 0);
+	atomic_store(&c->rounds, 0);
+	job->run.cancel_fd = job->cancel_fd;
+	job->run.next_tick_ns = 0;
+	job->run.tail_max_bytes = memory_limit ? memory_limit : GW__TAIL_MAX_BYTES;
+	if (is_cancelled(job))
+		return gw__why_set(&job->run.why, -ECANCELED, "cancelled");
+	return 0;
+}
+
+/* 0: the default; -1: no limit. */
+static int limit(int given, int otherwise) { return given ? given : otherwise; }
+
+struct gw__io_opts gw__job_io_opts(const gw_job *job, const struct gw_link_opts *link)
+{
+	struct gw__io_opts o = GW__IO_DEFAULTS;
+	o.idle_ms = limit(GW__OPT(link, idle_timeout_ms), o.idle_ms);
+	o.connect_ms = limit(GW__OPT(link, connect_timeout_ms), o.connect_ms);
+	o.cancel_fd = job->cancel_fd;
+	return o;
+}
+
+int gw__job_filter(gw_job *job, const struct gw_link_opts *link, struct gw__chan **chan)
+{
+	uint64_t rate = GW__OPT(link, max_bandwidth);
+	return rate ? gw__chan_limit_rate(chan, rate, &job->run.why) : 0;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* A job from the inside, and what the public calls share. Owned by the thread that makes the call. */
+#ifndef GW_LIB_JOB_H
+#define GW_LIB_JOB_H
+
+#include "godwit.h"
+
+#include "engine/run.h"
+#include "engine/kept.h"
+#include "io/chan.h"
+
+struct gw_job {
+	struct gw__run run;
+	int cancel_fd; /* eventfd: readable once cancelled */
+	gw_progress_fn *progress;
+	void *progress_ctx;
+	gw_trace_fn *trace;
+	void *trace_ctx;
+};
+
+/* Begin a call: forgets the last error and counters. -ECANCELED if the job was cancelled before. */
+int gw__job_begin(gw_job *job, size_t memory_limit);
+
+/*
+ * A field of an option struct that may be NULL or older than this library: what lies beyond the size it was made with
+ * is the default.
+ */
+#define GW__OPT(o, field)                                                                                            \
+	((o) && (o)->size >= offsetof(__typeof__(*(o)), field) + sizeof (o)->field ? (o)->field : (__typeof__((o)->field)){0})
+
+struct gw__io_opts gw__job_io_opts(const gw_job *job, const struct gw_link_opts *link);
+/* Put the filters a link asks for on a channel. */
+int gw__job_filter(gw_job *job, const struct gw_link_opts *link, struct gw__chan **chan);
+
+/* Copies at most what the caller's struct has room for; `out` may be NULL. */
+void gw__struct_out(void *out, size_t out_size, const void *ours, size_t our_size);
+
+#endif
