@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Writes a mapped-ram image exactly as QEMU lays it out (docs/spec/mapped-ram.md), so that stock QEMU loads it.
+ * Writes a mapped-ram image exactly as QEMU lays it out (docs/spec/mapped-ram.md), so that stock QEMU loads
+ * it.
  *
- * Nothing is half done: the file grows without a name (O_TMPFILE, or a clearly named partial beside the target where
- * the file system cannot), and appears under its name in gw__image_commit, whole and synced; any other way out leaves
- * what was there before. Calls come in the order of the enum-like list below; one thread.
+ * Nothing is half done: the file grows without a name (O_TMPFILE, or a clearly named partial beside the
+ * target where the file system cannot), and appears under its name in gw__image_commit, whole and synced; any
+ * other way out leaves what was there before. Calls come in the order of the numbers below. One thread makes
+ * them, except that between 3 and 5 any number of threads may put and peek pages, each page by one at a time.
+ * Errors come with a sentence; after one the image cannot be committed any more, whoever overlooked it.
  */
 #ifndef GW_IMAGE_WRITER_H
 #define GW_IMAGE_WRITER_H
@@ -19,36 +22,57 @@
 struct gw__image_writer;
 
 struct gw__image_writer_opts {
-	uint64_t base_off; /* the first base_off bytes of an existing file are kept, as QEMU does with offset= */
-	bool sparse_check; /* look at content: pages of zeros sent as data are left out too */
+	uint64_t base_off; /* the first base_off bytes of an existing file are kept, as with QEMU's offset= */
+	bool unsynced;     /* a temporary image: commit does not wait for the disk */
+	bool visible;      /* grow under the partial name even where the file could stay without one */
 };
 
-/* Checks that the target can be replaced (a regular file or nothing, writable folder) before a byte is received. */
-int gw__image_create(const char *path, const struct gw__image_writer_opts *o, struct gw__image_writer **w, struct gw__why *why);
+/*
+ * Checks that the target can be replaced (a regular file or nothing, not read-only, in a writable folder)
+ * before a byte is received. A link is followed. The new file is private (0600, as QEMU's) until it takes
+ * over owner, group, permissions and access list of the one it replaces.
+ */
+int gw__image_create(const char *path, const struct gw__image_writer_opts *o, struct gw__image_writer **w,
+	struct gw__why *why);
 /* Drops what was written; nothing appears. NULL is fine; after commit it only frees. */
 void gw__image_writer_close(struct gw__image_writer *w);
 
 /* 1. The configuration; the capability mapped-ram is added, the list kept. */
 int gw__image_put_config(struct gw__image_writer *w, const struct gw__config *config, struct gw__why *why);
-/* 2. Whole sections or commands, verbatim, at this place of the stream (early devices, SWITCHOVER_START, devices, ...). */
+/*
+ * 2. Whole sections or commands, verbatim, at this place of the stream: early devices, empty PARTs of RAM,
+ *    SWITCHOVER_START, devices, EOF, description. From here to 6, any number of times.
+ */
 int gw__image_put_raw(struct gw__image_writer *w, const void *bytes, size_t n, struct gw__why *why);
-/* 3. START of RAM with the block list; places every block. `blocks` is copied; ignored blocks have `ignored` set. */
-int gw__image_put_blocks(struct gw__image_writer *w, uint32_t section_id, const struct gw__blocks *blocks, struct gw__why *why);
-/* 4. Pages in any order, any number of times; offsets were checked by the caller against the block list. */
-int gw__image_put_pages(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages, int n,
-	struct gw__why *why); /* n consecutive pages, one iovec each */
+/*
+ * 3. START of RAM with the block list, which was checked; places every block. `blocks` is copied, its offsets
+ *    are not looked at. `ignored` blocks (legal with x-ignore-shared) get no place. -EFBIG when the file cannot
+ *    be that long.
+ */
+int gw__image_put_blocks(struct gw__image_writer *w, uint32_t section_id, const struct gw__blocks *blocks,
+	struct gw__why *why);
+/*
+ * 4. Pages in any order, any number of times; offsets were checked by the caller against the block list.
+ *    `n` consecutive pages, one iovec each. Pages of zeros are found and treated like put_zeros.
+ */
+int gw__image_put_pages(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages,
+	int n, struct gw__why *why);
+/* A page that had content keeps it in the file, under a cleared bit: as with QEMU, no space is given back. */
 void gw__image_put_zeros(struct gw__image_writer *w, uint32_t block, uint64_t off, uint64_t pages);
 /* What the image holds of a page now: 0, GW__SHORT if neither content nor zeros were ever put. */
-int gw__image_peek_page(struct gw__image_writer *w, uint32_t block, uint64_t off, void *page, struct gw__why *why);
-/* 5. END of RAM: bitmaps go to their places. */
+int gw__image_peek_page(
+	struct gw__image_writer *w, uint32_t block, uint64_t off, void *page, struct gw__why *why);
+/* 5. Bitmaps go to their places, then END of RAM. */
 int gw__image_put_ram_end(struct gw__image_writer *w, struct gw__why *why);
-/* 6. EOF and the description (NULL: none) come as raw bytes; then make it safe and give it its name. */
+/* 6. EOF and the description, if there is one, were put as raw bytes: make it safe and give it its name. */
 int gw__image_commit(struct gw__image_writer *w, struct gw__why *why);
 
-/* Pages with content so far and bytes written to page regions, for progress. */
 struct gw__image_writer_stats {
-	uint64_t pages_present, zero_pages, pages_written;
+	uint64_t pages_present; /* with content, now */
+	uint64_t zero_pages;    /* zeros put, counting repetitions */
+	uint64_t pages_written; /* content put, counting repetitions */
 };
+/* For progress; from any thread. */
 struct gw__image_writer_stats gw__image_writer_stats(const struct gw__image_writer *w);
 
 #endif

@@ -149,7 +149,7 @@ static const struct {
 	bool (*usable)(void);
 	gw__is_zero_fn *fn;
 } variants[] = {
-	/* best first */
+/* best first */
 #if defined(__x86_64__)
 	{"avx512", has_avx512, is_zero_avx512},
 	{"avx2", has_avx2, is_zero_avx2},

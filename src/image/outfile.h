@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A file that appears under its name only when it is whole and synced.
+ *
+ * Until then it has no name at all (O_TMPFILE), so that a crash leaves nothing behind; where the file system
+ * or a missing /proc rules that out it is `.NAME.XXXXXXXX.partial` beside the target. Not a writer of any
+ * format: it hands out a descriptor. Owned by a writer; one thread.
+ */
+#ifndef GW_IMAGE_OUTFILE_H
+#define GW_IMAGE_OUTFILE_H
+
+#include <stdint.h>
+
+#include "image/target.h"
+
+struct gw__outfile {
+	struct gw__target target;
+	int fd;                     /* read and write; -1: none */
+	char partial[NAME_MAX + 1]; /* its name in the folder for now; "" while it has none */
+};
+
+/*
+ * `visible`: give it the partial name in any case. 0, or a negative errno with a sentence; `*f` needs a drop
+ * either way.
+ */
+int gw__outfile_open(const char *path, bool visible, struct gw__outfile *f, struct gw__why *why);
+
+/* Copies the first `n` bytes of the file that is to be replaced; where it has none there will be a hole. */
+int gw__outfile_keep_head(struct gw__outfile *f, uint64_t n, struct gw__why *why);
+
+/*
+ * Syncs it, gives it its name and syncs the folder. The file that was there is gone when this returns 0, not
+ * before. `unsynced` leaves out both syncs, for a file that need not survive a crash of the machine.
+ */
+int gw__outfile_commit(struct gw__outfile *f, bool unsynced, struct gw__why *why);
+
+/* Closes it, and takes away what has no right to stay. After a commit it only closes. Also twice. */
+void gw__outfile_drop(struct gw__outfile *f);
+
+#endif

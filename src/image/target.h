@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a new image will appear: the folder, the name in it, and whether what is there may be replaced.
+ * Everything that can be known is checked before a byte is received, because finding out afterwards costs the
+ * guest's state. It changes nothing. Owned by its output file; one thread.
+ */
+#ifndef GW_IMAGE_TARGET_H
+#define GW_IMAGE_TARGET_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+#include "base/error.h"
+
+struct gw__target {
+	char path[PATH_MAX];     /* of the file to replace, links followed */
+	char name[NAME_MAX + 1]; /* its last part, within the folder */
+	int dir_fd;              /* the folder, readable, so that it can be synced; -1: none */
+	bool exists;             /* a regular file is there now */
+};
+
+/* 0, or a negative errno with a sentence. `*t` needs a fini in either case. */
+int gw__target_find(const char *path, struct gw__target *t, struct gw__why *why);
+void gw__target_fini(struct gw__target *t); /* also twice */
+
+/*
+ * Gives a new file the owner, group, access list and permissions of the one it is going to replace, as far as
+ * this process may. Where the group or the list cannot be kept, the group's rights shrink to everybody's:
+ * guest memory is secret.
+ */
+void gw__target_keep_rights(const struct gw__target *t, int fd);
+
+#endif
