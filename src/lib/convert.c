@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* gw_convert: a kept guest into another form; the result appears only when it is whole. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/sinks.h"
+#include "image/outfile.h"
+#include "lib/job.h"
+
+static int to_image(gw_job *job, struct gw__kept *from, const char *to, const struct gw_convert_opts *o)
+{
+	struct gw__image_writer *writer = NULL;
+	struct gw__sink *sink = NULL;
+	struct gw__image_writer_opts wo = {.base_off = GW__OPT(o, to_offset)};
+	int r = gw__image_create(to, &wo, &writer, &job->run.why);
+	if (!r)
+		r = gw__sink_image_new(&writer, &sink, &job->run.why);
+	if (!r)
+		r = gw__kept_pull(&job->run, from, sink, NULL);
+	gw__image_writer_close(writer);
+	gw__sink_free(&sink);
+	return r;
+}
+
+/* A channel at the right place of the unnamed file; the file itself stays ours. */
+static int open_chan(gw_job *job, struct gw__outfile *f, uint64_t offset, const char *to, struct gw__chan **chan)
+{
+	struct gw__io_opts io = gw__job_io_opts(job, NULL);
+	int fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return gw__why_errno(&job->run.why, errno, "cannot write %s", to);
+	if (lseek(fd, (off_t)offset, SEEK_SET) < 0) {
+		int err = errno;
+		close(fd);
+		return gw__why_errno(&job->run.why, err, "cannot go to offset %llu of %s", (unsigned long long)offset, to);
+	}
+	return gw__chan_take_fd(fd, to, &io, chan, &job->run.why);
+}
+
+static int put_stream(gw_job *job, struct gw__kept *from, struct gw__outfile *f, const char *to, const struct gw_convert_opts *o)
+{
+	struct gw__chan *chan = NULL;
+	struct gw__sink *sink = NULL;
+	uint64_t offset = GW__OPT(o, to_offset);
+	int r = gw__outfile_keep_head(f, offset, &job->run.why);
+	if (!r)
+		r = open_chan(job, f, offset, to, &chan);
+	if (!r)
+		r = gw__sink_stream_new(&job->run, chan, &(struct gw__sink_stream_opts){0}, &sink, &job->run.why);
+	if (!r)
+		r = gw__kept_pull(&job->run, from, sink, NULL);
+	gw__sink_free(&sink);
+	gw__chan_close(&chan, NULL);
+	return r;
+}
+
+static const char *largest_block(const struct gw__image *image)
+{
+	uint32_t best = 0;
+	for (uint32_t i = 1; i < image->blocks.n; i++)
+		if (image->blocks.v[i].used_bytes > image->blocks.v[best].used_bytes)
+			best = i;
+	return image->blocks.v[best].name;
+}
+
+static int put_raw(gw_job *job, struct gw__kept *from, struct gw__outfile *f, const struct gw_convert_opts *o)
+{
+	struct gw__sink *sink = NULL;
+	int r = gw__kept_as_image(&job->run, from);
+	const char *block = GW__OPT(o, block);
+	if (!r)
+		r = gw__sink_raw_new(f->fd, block ? block : largest_block(from->image), &sink, &job->run.why);
+	if (!r)
+		r = gw__kept_pull(&job->run, from, sink, NULL);
+	gw__sink_free(&sink);
+	return r;
+}
+
+static int to_file(gw_job *job, struct gw__kept *from, const char *to, const struct gw_convert_opts *o)
+{
+	struct gw__outfile f = {.fd = -1};
+	int r = gw__outfile_open(to, false, &f, &job->run.why);
+	if (!r)
+		r = o->to == GW_FORMAT_RAW ? put_raw(job, from, &f, o) : put_stream(job, from, &f, to, o);
+	if (!r)
+		r = gw__outfile_commit(&f, false, &job->run.why);
+	gw__outfile_drop(&f);
+	return r;
+}
+
+int gw_convert(gw_job *job, const char *from, const char *to, const struct gw_convert_opts *o)
+{
+	struct gw__kept kept = {0};
+	enum gw_format format = GW__OPT(o, to);
+	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
+	if (!r)
+		r = gw__kept_open(&job->run, from, GW__OPT(o, from_offset), &kept);
+	if (!r)
+		r = format == GW_FORMAT_STREAM || format == GW_FORMAT_RAW ? to_file(job, &kept, to, o) : to_image(job, &kept, to, o);
+	gw__kept_close(&kept);
+	return r;
+}
