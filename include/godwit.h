@@ -90,6 +90,8 @@ struct gw_receive_opts {
 	uint64_t image_offset;		 /* the image begins there; what an existing file has before it is kept */
 	uint64_t memory_limit;		 /* bytes of device state held in memory. 0: 32 MiB */
 	void (*on_listening)(void *ctx, const char *uri); /* the address peers can connect to, with its real port */
+	/* The target was checked and the source may start. Once, from the calling thread; a negative errno ends the call. */
+	int (*on_ready)(void *ctx);
 	void *ctx;
 };
 

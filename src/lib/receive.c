@@ -48,12 +48,20 @@ static int receive(gw_job *job, struct gw__chan **chan, struct gw__sink *sink, c
 	return r;
 }
 
+static int ready(gw_job *job, const struct gw_receive_opts *o)
+{
+	int r = GW__OPT(o, on_ready) ? o->on_ready(GW__OPT(o, ctx)) : 0;
+	return r ? gw__why_set(&job->run.why, r, "the source could not be started") : 0;
+}
+
 static int accept_one(gw_job *job, const struct gw__uri *uri, const struct gw_receive_opts *o, struct gw__chan **chan)
 {
 	const struct gw_link_opts *link = GW__OPT(o, link);
 	struct gw__io_opts io = gw__job_io_opts(job, link);
-	if (!gw__uri_listens(uri))
-		return gw__io_open_in(uri, &io, chan, &job->run.why);
+	if (!gw__uri_listens(uri)) {
+		int r = ready(job, o);
+		return r ? r : gw__io_open_in(uri, &io, chan, &job->run.why);
+	}
 	struct gw__listener *listener = NULL;
 	io.connect_ms = GW__OPT(link, connect_timeout_ms) ? GW__OPT(link, connect_timeout_ms) : -1;
 	int r = gw__io_listen(uri, &io, &listener, &job->run.why);
@@ -61,7 +69,9 @@ static int accept_one(gw_job *job, const struct gw__uri *uri, const struct gw_re
 		return r;
 	if (GW__OPT(o, on_listening))
 		o->on_listening(GW__OPT(o, ctx), gw__listener_uri(listener));
-	r = gw__listener_accept(listener, chan, &job->run.why);
+	r = ready(job, o);
+	if (!r)
+		r = gw__listener_accept(listener, chan, &job->run.why);
 	gw__listener_close(listener); /* one migration, one connection: others are refused from here on */
 	return r;
 }
@@ -97,6 +107,8 @@ int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive
 		r = begun;
 	if (!r)
 		r = open_sink(job, path, o, &sink);
+	if (!r)
+		r = ready(job, o);
 	if (!r)
 		r = receive(job, &chan, sink, o, receipt);
 	gw__sink_free(&sink);
