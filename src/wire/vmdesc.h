@@ -21,17 +21,21 @@ struct gw__vmdesc_device {
 	uint32_t version;
 };
 
-/* One field as met on a walk. `path` is dotted ("cpu.regs[3]") and valid during the call only. */
+/*
+ * One field as met on a walk. `path` is dotted ("cpu.regs[3]"; fields of one name in a row are numbered) and valid
+ * during the call only. A subsection comes as a struct of type "subsection" that begins with its header. An array of
+ * structs comes element by element, any other compressed array as one field.
+ */
 struct gw__vmdesc_field {
 	const char *path, *type;
 	unsigned depth;	 /* nesting, 0 for the device's own fields */
 	bool is_struct;	 /* its parts follow as further fields */
-	uint64_t off, bytes; /* within the body */
-	uint64_t array_len;  /* 1 unless a compressed array */
+	uint64_t off, bytes; /* within the body; of all elements */
+	uint64_t array_len;  /* elements in `bytes`: 1 unless a compressed array */
 };
 typedef void gw__vmdesc_field_fn(void *ctx, const struct gw__vmdesc_field *field);
 
-/* 0, or -EPROTO (not JSON, no devices array, names missing), -E2BIG, -ENOMEM. `*d` owned by the caller. */
+/* 0, or -EPROTO (not JSON, no devices array, anything missing or out of range), -E2BIG, -ENOMEM. `*d` owned by the caller. */
 int gw__vmdesc_parse(const uint8_t *text, size_t n, struct gw__vmdesc **d, struct gw__why *why);
 void gw__vmdesc_free(struct gw__vmdesc *d);
 
@@ -41,7 +45,12 @@ struct gw__vmdesc_device gw__vmdesc_device(const struct gw__vmdesc *d, size_t i)
 
 /*
  * Length of device i's body by walking it from `body` (right behind the section header). 0 and `*len`; GW__SHORT when
- * the walk needs bytes beyond `n`; -EPROTO when a subsection is not what the description says. `fn` may be NULL.
+ * the walk needs bytes beyond `n`; -EPROTO when a subsection is not what the description says. The footer behind it is
+ * the caller's to check: compressed arrays state the size of their first element only, so the length can be wrong.
+ *
+ * `fn` (may be NULL) is called once the length is known, for each field in order. Parts of a struct that do not fit its
+ * size are left out. A description that repeats so much that showing it would take more than time in proportion to the
+ * body and the description gives -EPROTO half way.
  */
 int gw__vmdesc_walk(const struct gw__vmdesc *d, size_t i, const uint8_t *body, size_t n, size_t *len,
 	gw__vmdesc_field_fn *fn, void *ctx, struct gw__why *why);

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The VM description as a whole: bounds, JSON, devices, lifetime; see vmdesc.h and docs/spec/stream.md 8.1.
+ *
+ * Everything is judged during the parse, once, so that a walk can trust what it reads. The JSON tree lives no
+ * longer than that. The description belongs to the caller; it never changes again, so several threads may
+ * walk it.
+ */
+#include "wire/vmdesc_build.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/math.h"
+#include "wire/header.h"
+
+#define TREE_MAX_BYTES (UINT64_C(112) << 20)
+
+/*
+ * The most memory jansson may need for a text, from what its nodes cost: an empty object of two characters
+ * takes more than 200 bytes, so the text's length alone bounds nothing.
+ */
+static uint64_t tree_bytes(const uint8_t *text, size_t n)
+{
+	enum { OBJECT = 240, ARRAY = 144, MEMBER = 112 };
+	uint64_t sum = n;
+	bool in_string = false;
+	for (size_t i = 0; i < n; i++) {
+		if (in_string && text[i] == '\\')
+			i++;
+		else if (text[i] == '"')
+			in_string = !in_string;
+		else if (!in_string && text[i] == '{')
+			sum += OBJECT;
+		else if (!in_string && text[i] == '[')
+			sum += ARRAY;
+		else if (!in_string && (text[i] == ',' || text[i] == ':'))
+			sum += MEMBER;
+	}
+	return sum;
+}
+
+/* A device of the old kind: no structure, one opaque field whose size is said twice. */
+static int parse_legacy(struct gw__vmdesc_build *b, const json_t *j, uint32_t at)
+{
+	uint64_t bytes;
+	int r = gw__vmdesc_take_number(b, j, "size", GW__VMDESC_FIELD_MAX_BYTES, &bytes);
+	if (!r)
+		r = gw__vmdesc_build_fields(b, j, at);
+	if (r)
+		return r;
+	const struct gw__vmdesc_part *f = b->d->fields + b->d->objects[at].field;
+	if (b->d->objects[at].fields_n == 1 && f->array_len == 1 && f->bytes == bytes)
+		return 0;
+	return gw__why_set(b->why, -EPROTO,
+		"a device without \"vmsd_name\" must have one field of its \"size\", %llu bytes",
+		(unsigned long long)bytes);
+}
+
+static int parse_named(struct gw__vmdesc_build *b, const json_t *j, struct gw__vmdesc_root *root)
+{
+	int r = gw__vmdesc_take_u32(b, j, "instance_id", &root->instance);
+	if (!r)
+		r = gw__vmdesc_add_objects(b, 1, &root->object);
+	if (r)
+		return r;
+	root->legacy = !json_object_get(j, "vmsd_name");
+	return root->legacy ? parse_legacy(b, j, root->object) : gw__vmdesc_build_object(b, j, root->object);
+}
+
+static int parse_device(struct gw__vmdesc_build *b, const json_t *j, struct gw__vmdesc_root *root)
+{
+	int r = gw__vmdesc_take_name(b, j, "name", &root->name);
+	if (r)
+		return r;
+	r = parse_named(b, j, root);
+	if (r)
+		gw__why_where(b->why, "\"%s\"", b->d->text + root->name);
+	return r;
+}
+
+static int parse_devices(struct gw__vmdesc_build *b, const json_t *j)
+{
+	const json_t *list;
+	uint32_t n;
+	int r = gw__vmdesc_take_list(b, j, "devices", &list, &n);
+	if (r)
+		return r;
+	b->d->devices = calloc((size_t)n + 1, sizeof *b->d->devices);
+	if (!b->d->devices)
+		return gw__vmdesc_no_memory(b);
+	b->d->devices_n = n;
+	for (uint32_t i = 0; !r && i < n; i++) {
+		r = parse_device(b, json_array_get(list, i), &b->d->devices[i]);
+		if (r)
+			gw__why_where(b->why, "device %u", i);
+	}
+	return r;
+}
+
+static int parse_page_size(struct gw__vmdesc_build *b, const json_t *j)
+{
+	if (!json_object_get(j, "page_size"))
+		return 0;
+	int r = gw__vmdesc_take_number(
+		b, j, "page_size", UINT64_C(1) << GW__PAGE_BITS_MAX, &b->d->page_bytes);
+	if (r)
+		return r;
+	if (gw__is_power_of_2(b->d->page_bytes) && b->d->page_bytes >= UINT64_C(1) << GW__PAGE_BITS_MIN)
+		return 0;
+	return gw__why_set(b->why, -EPROTO, "\"page_size\" is %llu, expected a power of two from %u to %u",
+		(unsigned long long)b->d->page_bytes, 1u << GW__PAGE_BITS_MIN, 1u << GW__PAGE_BITS_MAX);
+}
+
+static int load(const uint8_t *text, size_t n, json_t **j, struct gw__why *why)
+{
+	json_error_t e;
+	if (n > GW__VMDESC_MAX_BYTES)
+		return gw__why_set(why, -E2BIG, "VM description of %zu bytes, expected at most %u", n,
+			GW__VMDESC_MAX_BYTES);
+	if (tree_bytes(text, n) > TREE_MAX_BYTES)
+		return gw__why_set(why, -E2BIG,
+			"VM description of %zu bytes that would take more than %llu bytes as a tree", n,
+			(unsigned long long)TREE_MAX_BYTES);
+	*j = json_loadb((const char *)text, n, 0, &e);
+	if (*j)
+		return 0;
+	if (!e.text[0]) /* jansson has words for everything but a lack of memory, and that it may take for bad
+			   syntax */
+		return gw__why_set(why, -ENOMEM, "no memory for the VM description");
+	return gw__why_set(why, -EPROTO, "VM description: not JSON at byte %d: %s", e.position, e.text);
+}
+
+int gw__vmdesc_parse(const uint8_t *text, size_t n, struct gw__vmdesc **d, struct gw__why *why)
+{
+	json_t *j;
+	int r = load(text, n, &j, why);
+	if (r)
+		return r;
+	struct gw__vmdesc_build b = {.d = calloc(1, sizeof *b.d), .why = why, .text_room = n + 1};
+	if (b.d)
+		b.d->text = malloc(b.text_room);
+	if (!b.d || !b.d->text) {
+		r = gw__vmdesc_no_memory(&b);
+	} else {
+		b.d->text[b.d->text_n++] = 0;
+		r = parse_page_size(&b, j);
+		if (!r)
+			r = parse_devices(&b, j);
+		if (r)
+			gw__why_where(why, "VM description");
+	}
+	json_decref(j);
+	if (r) {
+		gw__vmdesc_free(b.d);
+		return r;
+	}
+	*d = b.d;
+	return 0;
+}
+
+void gw__vmdesc_free(struct gw__vmdesc *d)
+{
+	if (!d)
+		return;
+	free(d->text);
+	free(d->fields);
+	free(d->objects);
+	free(d->devices);
+	free(d);
+}
+
+uint64_t gw__vmdesc_page_bytes(const struct gw__vmdesc *d)
+{
+	return d->page_bytes;
+}
+
+size_t gw__vmdesc_count(const struct gw__vmdesc *d)
+{
+	return d->devices_n;
+}
+
+struct gw__vmdesc_device gw__vmdesc_device(const struct gw__vmdesc *d, size_t i)
+{
+	assert(i < d->devices_n);
+	const struct gw__vmdesc_root *root = &d->devices[i];
+	const struct gw__vmdesc_object *o = &d->objects[root->object];
+	return (struct gw__vmdesc_device){
+		.name = d->text + root->name,
+		.vmsd_name = root->legacy ? NULL : d->text + o->vmsd_name,
+		.instance = root->instance,
+		.has_version = !root->legacy,
+		.version = o->version,
+	};
+}
