@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* The commands: each parses its own options, does its work and returns the exit status (enum gw__exit). */
+#ifndef GW_CLI_COMMANDS_H
+#define GW_CLI_COMMANDS_H
+
+typedef int gw__cli_command_fn(int argc, char **argv);
+
+gw__cli_command_fn gw__cli_doctor;
+
+#endif

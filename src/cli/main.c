@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/* The `godwit` command: finds the command that is meant and ends with its status. What each does is in its
+ * own file. */
+#include <fcntl.h>
+#include <godwit.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/math.h"
+#include "cli/commands.h"
+#include "cli/output.h"
+
+static const struct {
+	const char *name, *summary;
+	gw__cli_command_fn *run;
+	bool prints; /* its output is its result: losing it is a failure */
+} commands[] = {
+	{"doctor", "say what this machine offers, and how to get what it lacks", gw__cli_doctor, true},
+};
+
+static void print_overview(void)
+{
+	gw__cli_print("usage: godwit COMMAND [arguments and options]\n"
+		      "\n"
+		      "Moves and keeps running virtual machines, beside an unpatched QEMU.\n"
+		      "\n"
+		      "commands:\n");
+	for (unsigned i = 0; i < GW__LEN(commands); i++)
+		gw__cli_print("  %-10s %s\n", commands[i].name, commands[i].summary);
+	gw__cli_print("\n"
+		      "  help       print this text, or the help of a command: godwit help COMMAND\n"
+		      "\n"
+		      "options:\n"
+		      "  -h, --help    print this text\n"
+		      "      --version print the version\n"
+		      "\n"
+		      "exit status: 0 done; 1 failed, the source still runs its guest; 2 wrong use; 3 "
+		      "refused by the plan;\n"
+		      "4 in doubt, see the message; 5 split or paused, recovery possible; 6 different "
+		      "(verify A B)\n");
+}
+
+static int run(int argc, char **argv)
+{
+	for (unsigned i = 0; i < GW__LEN(commands); i++) {
+		if (strcmp(argv[0], commands[i].name))
+			continue;
+		int status = commands[i].run(argc, argv);
+		bool whole = gw__cli_output_whole();
+		return status == GW__EXIT_DONE && commands[i].prints && !whole ? GW__EXIT_FAILED : status;
+	}
+	return gw__cli_say(
+		GW__EXIT_USAGE, "there is no command \"%s\"; godwit help lists those there are", argv[0]);
+}
+
+static int help(int argc, char **argv)
+{
+	if (argc > 1) {
+		char flag[] = "--help", *words[] = {argv[1], flag, NULL};
+		return run(2, words);
+	}
+	print_overview();
+	return gw__cli_output_whole() ? GW__EXIT_DONE : GW__EXIT_FAILED;
+}
+
+static void ignore(int number) {}
+
+/*
+ * A reader of our output that leaves must not kill us in the middle of keeping a guest. A handler, unlike
+ * SIG_IGN, is not inherited by the programs we start.
+ */
+static void survive_broken_pipes(void)
+{
+	struct sigaction a = {.sa_handler = ignore, .sa_flags = SA_RESTART};
+	sigemptyset(&a.sa_mask);
+	sigaction(SIGPIPE, &a, NULL);
+}
+
+/* Or the first file we open would take the place of a closed standard stream and receive its text. */
+static bool standard_streams_open(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_WRONLY : O_RDONLY) < 0)
+			return false;
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	if (!standard_streams_open())
+		return GW__EXIT_FAILED;
+	survive_broken_pipes();
+	if (argc < 2) {
+		gw__cli_say(0, "which command? godwit help lists them");
+		return GW__EXIT_USAGE;
+	}
+	if (!strcmp(argv[1], "--version")) {
+		gw__cli_print("godwit %s\n", gw_version());
+		return gw__cli_output_whole() ? GW__EXIT_DONE : GW__EXIT_FAILED;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+		return help(1, argv);
+	if (!strcmp(argv[1], "help"))
+		return help(argc - 1, argv + 1);
+	if (argv[1][0] == '-')
+		return gw__cli_say(
+			GW__EXIT_USAGE, "options come behind the command: godwit COMMAND %s ...", argv[1]);
+	return run(argc - 1, argv + 1);
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Options of a command, declared as rows: from one table come parsing, checking and the text of --help.
+ * tests/cli compares that text with the man page. Rows point at the command's own variables, which hold the
+ * defaults.
+ */
+#ifndef GW_CLI_OPTIONS_H
+#define GW_CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/math.h"
+
+enum gw__cli_type {
+	GW__CLI_TYPE_FLAG,
+	GW__CLI_TYPE_TEXT,
+	GW__CLI_TYPE_SIZE,    /* bytes; suffix K, M, G or T */
+	GW__CLI_TYPE_SECONDS, /* may have a fraction; kept in milliseconds. "none" is -1 */
+	GW__CLI_TYPE_COUNT,   /* 0 and more */
+	GW__CLI_TYPE_FD,      /* an open descriptor */
+	GW__CLI_TYPE_CHOICE,  /* one of the words in `arg`, separated by | */
+};
+
+struct gw__cli_option {
+	const char *name; /* long, without dashes */
+	char letter;      /* 0: none */
+	const char *arg;  /* name of its argument, NULL for a flag */
+	const char *help;
+	enum gw__cli_type type;
+	bool *given; /* set when the option is used; may be NULL */
+	union {
+		bool *flag;
+		const char **text;
+		uint64_t *size;
+		int *ms;
+		unsigned *count;
+		int *fd;
+		unsigned *choice; /* 0, 1, ... */
+	} to;
+};
+
+#define GW__CLI_FLAG(n, p, h)                                                                                \
+	{                                                                                                    \
+		.name = n, .help = h, .type = GW__CLI_TYPE_FLAG, .to.flag = p                                \
+	}
+#define GW__CLI_TEXT(n, a, p, h)                                                                             \
+	{                                                                                                    \
+		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_TEXT, .to.text = p                      \
+	}
+#define GW__CLI_BYTES(n, a, p, h)                                                                            \
+	{                                                                                                    \
+		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_SIZE, .to.size = p                      \
+	}
+#define GW__CLI_SECONDS(n, p, h)                                                                             \
+	{                                                                                                    \
+		.name = n, .arg = "SECONDS", .help = h, .type = GW__CLI_TYPE_SECONDS, .to.ms = p             \
+	}
+#define GW__CLI_COUNT(n, a, p, h)                                                                            \
+	{                                                                                                    \
+		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_COUNT, .to.count = p                    \
+	}
+#define GW__CLI_CHOICE(n, a, p, h)                                                                           \
+	{                                                                                                    \
+		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_CHOICE, .to.choice = p                  \
+	}
+
+/* What every command understands. */
+struct gw__cli_common {
+	bool json;
+	bool verbose;
+	bool quiet;
+	int progress_fd; /* -1: none */
+};
+#define GW__CLI_COMMON_INIT                                                                                  \
+	{                                                                                                    \
+		.progress_fd = -1                                                                            \
+	}
+#define GW__CLI_JSON(c) GW__CLI_FLAG("json", &(c)->json, "print one JSON object per line on standard output")
+#define GW__CLI_VERBOSE(c)                                                                                   \
+	{                                                                                                    \
+		.name = "verbose", .letter = 'v', .help = "say what is decided and done",                    \
+		.to.flag = &(c)->verbose                                                                     \
+	}
+#define GW__CLI_QUIET(c)                                                                                     \
+	{                                                                                                    \
+		.name = "quiet", .letter = 'q', .help = "show no progress bar", .to.flag = &(c)->quiet       \
+	}
+#define GW__CLI_PROGRESS(c)                                                                                  \
+	{                                                                                                    \
+		.name = "progress", .arg = "FD",                                                             \
+		.help = "write progress as lines of key=value words to descriptor FD",                       \
+		.type = GW__CLI_TYPE_FD, .to.fd = &(c)->progress_fd                                          \
+	}
+
+/* For commands that move a guest. */
+#define GW__CLI_COMMON(c) GW__CLI_VERBOSE(c), GW__CLI_QUIET(c), GW__CLI_PROGRESS(c), GW__CLI_JSON(c)
+
+struct gw__cli_usage {
+	const char *synopsis; /* behind the command's name: "URI IMAGE [options]" */
+	const char *summary;  /* one or more whole sentences */
+	const struct gw__cli_option *option;
+	unsigned options_n;
+	int min, max;       /* plain arguments; max -1: any number */
+	bool takes_command; /* whatever stands behind "--" is a command line and not checked */
+};
+#define GW__CLI_USAGE(syn, sum, opt, lo, hi)                                                                 \
+	{                                                                                                    \
+		.synopsis = syn, .summary = sum, .option = opt, .options_n = GW__LEN(opt), .min = lo,        \
+		.max = hi                                                                                    \
+	}
+
+struct gw__cli_args {
+	char **arg; /* the plain ones, in order; borrowed from argv */
+	int n;
+	char **command; /* behind "--", NULL-terminated; NULL when there was no "--" or it is not taken */
+};
+
+/*
+ * `argv[0]` is the command's name. GW__CLI_GO: go on. Anything else is the exit status to end with: help was
+ * printed, or a sentence said what is wrong with the command line.
+ */
+enum { GW__CLI_GO = -1 };
+int gw__cli_parse(const struct gw__cli_usage *u, int argc, char **argv, struct gw__cli_args *args);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A job as a command runs it: with progress, trace (GODWIT_TRACE=1) and a way to stop. The first SIGINT,
+ * SIGTERM or SIGHUP cancels the job, so that the command can say what became of the guest; a second one ends
+ * the process at once.
+ */
+#ifndef GW_CLI_WORK_H
+#define GW_CLI_WORK_H
+
+#include <godwit.h>
+
+#include "cli/options.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+
+struct gw__cli_work {
+	gw_job *job;
+	const struct gw__cli_common *common; /* borrowed */
+	struct gw__cli_progress progress;
+};
+
+/* GW__CLI_GO, or the exit status after a sentence. End with gw__cli_work_end in any case. */
+int gw__cli_work_begin(struct gw__cli_work *w, const struct gw__cli_common *c);
+void gw__cli_work_end(struct gw__cli_work *w);
+
+/* The signal that stopped the work, 0 if none. */
+int gw__cli_stopped(void);
+
+/*
+ * Says why the job's last call failed and, when `state` is not NULL, what the state of things is ("nothing
+ * was written"); as a message and, with --json, as an event. Returns `status`.
+ */
+int gw__cli_work_failed(struct gw__cli_work *w, int status, const char *state);
+/* The same with a sentence of the command's own. */
+int gw__cli_failed(const struct gw__cli_common *c, int status, const char *fmt, ...) GW__PRINTF(3, 4);
+
+#endif
