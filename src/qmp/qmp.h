@@ -2,8 +2,9 @@
 /*
  * A QMP client: what drives a real QEMU (docs/spec/channels.md 5). Blocking with limits; one thread.
  *
- * It is not an event loop: events that arrive while a reply is awaited are kept in a bounded queue (oldest dropped).
- * Everything QEMU says is hostile: lines are bounded, JSON depth and types are checked.
+ * It is not an event loop: events that arrive while a reply is awaited are kept in a bounded queue (oldest
+ * dropped). Everything QEMU says is hostile: lines are bounded, JSON depth and types are checked, text is
+ * made printable. Every limit is in milliseconds; a negative one means for ever.
  */
 #ifndef GW_QMP_QMP_H
 #define GW_QMP_QMP_H
@@ -12,37 +13,55 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/bytes.h"
 #include "base/error.h"
 
 struct gw__qmp;
 
+enum { GW__QMP_CALL_MS = 30000 }; /* how long a call waits for its reply unless told otherwise */
+
 /*
- * Connect and negotiate capabilities. `address`: a socket path, `unix:PATH` or `tcp:HOST:PORT`. QEMU serves one client
- * per socket: if the greeting does not come in time the sentence says that somebody else probably holds it.
+ * Connect and negotiate capabilities. `address`: a socket path, `unix:PATH` or `tcp:HOST:PORT`. QEMU serves
+ * one client per socket: if the greeting does not come in time the sentence says that somebody else probably
+ * holds it. `timeout_ms` is for all of it (a host name is looked up outside the limit). -ETIMEDOUT: silence;
+ * -EPROTO: somebody answered, but not QMP; otherwise the errno of connect.
  */
 int gw__qmp_open(const char *address, int timeout_ms, struct gw__qmp **q, struct gw__why *why);
+/* The same on a connected stream socket; taken over, also on failure. */
 int gw__qmp_take_fd(int fd, int timeout_ms, struct gw__qmp **q, struct gw__why *why);
 void gw__qmp_close(struct gw__qmp *q); /* NULL is fine */
+void gw__qmp_set_call_limit(struct gw__qmp *q, int timeout_ms);
 bool gw__qmp_can_pass_fds(const struct gw__qmp *q); /* a unix socket */
+/* For poll. Lines may already be buffered: poll only after gw__qmp_event(q, 0, ...) found nothing. */
 int gw__qmp_fd(const struct gw__qmp *q);
 
-/* From the greeting: 100*major + minor, e.g. 1001 for 10.1, and the package text. */
+/* From the greeting: 100*major + minor, e.g. 1001 for 10.1; "10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)". */
 int gw__qmp_version(const struct gw__qmp *q);
 const char *gw__qmp_version_text(const struct gw__qmp *q);
 
 /*
- * Execute a command. `arguments` is taken over (may be NULL). 0 and `*result` (owned by the caller; NULL pointer: not
- * wanted); -EREMOTEIO with QEMU's own words when it answered with an error; -ETIMEDOUT; -ECONNRESET when QEMU went away.
+ * Execute a command. `arguments` is taken over, also on failure (may be NULL). 0 and `*result` (owned by the
+ * caller; NULL pointer: not wanted); -EREMOTEIO with QEMU's own words when it answered with an error;
+ * -ETIMEDOUT: no answer yet, the connection stays usable and a late reply is dropped; -ECONNRESET when QEMU
+ * went away; -EPROTO: not QMP, or not the reply to this. After the last two every call fails.
  */
-int gw__qmp_call(struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__why *why);
+int gw__qmp_call(
+	struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__why *why);
 /* The same, passing a descriptor with the command (getfd, add-fd). The descriptor stays ours. */
-int gw__qmp_call_fd(struct gw__qmp *q, const char *command, json_t *arguments, int fd, json_t **result, struct gw__why *why);
-/* The next event, waiting at most `timeout_ms` (0: do not wait): 0 and *event (owned), GW__SHORT when none came. */
+int gw__qmp_call_fd(struct gw__qmp *q, const char *command, json_t *arguments, int fd, json_t **result,
+	struct gw__why *why);
+/*
+ * The same, out of band: QEMU answers even while its main loop is stuck, e.g. on a page of a dead page
+ * server. Only for migrate-pause, migrate-recover, yank and query-yank. In band where QEMU did not offer it.
+ */
+int gw__qmp_call_oob(
+	struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__why *why);
+/* The next event: 0 and *event (owned), or GW__SHORT when none came within `timeout_ms` (0: do not wait). */
 int gw__qmp_event(struct gw__qmp *q, int timeout_ms, json_t **event, struct gw__why *why);
 
-/* Migration, in QEMU's terms. Names QEMU may report but we do not know are kept as text and count as "still running". */
+/* Migration, in QEMU's terms. A status we do not know is kept as text and counts as "still running". */
 struct gw__qmp_migration {
-	char status[48]; /* "" when nothing ever ran */
+	char status[48]; /* "" when nothing ever ran, and in 7.2 while it only listens */
 	char error[512]; /* error-desc, or "" */
 	bool ended, completed, failed, cancelled;
 	uint64_t total_bytes, remaining_bytes, transferred_bytes, dirty_pages_rate, page_bytes;
@@ -60,29 +79,47 @@ struct gw__qmp_status {
 int gw__qmp_query_status(struct gw__qmp *q, struct gw__qmp_status *s, struct gw__why *why);
 
 /*
- * Migration settings we change and must put back: take a snapshot of every capability and of the parameters we touch,
- * set what a list says, restore. A capability this QEMU does not know is an error in `set` only if asked to be on.
+ * Migration settings we change and must put back: take a snapshot of every capability and of the parameters
+ * we touch, set what a list says, restore. Restore sends only what differs, in an order that is legal at
+ * every step, and goes on after a refusal; the first refusal is what it returns.
  */
 struct gw__qmp_settings; /* a snapshot */
 int gw__qmp_settings_save(struct gw__qmp *q, struct gw__qmp_settings **s, struct gw__why *why);
 int gw__qmp_settings_restore(struct gw__qmp *q, const struct gw__qmp_settings *s, struct gw__why *why);
-void gw__qmp_settings_free(struct gw__qmp_settings *s);
+void gw__qmp_settings_free(struct gw__qmp_settings *s);                              /* NULL is fine */
+bool gw__qmp_settings_has(const struct gw__qmp_settings *s, const char *capability); /* QEMU knows it */
+bool gw__qmp_settings_on(const struct gw__qmp_settings *s, const char *capability);
+/* The value of a parameter, borrowed; NULL if this QEMU does not have it (or we never touch it). */
+const json_t *gw__qmp_settings_parameter(const struct gw__qmp_settings *s, const char *name);
 
 struct gw__qmp_capability {
 	const char *name;
 	bool on;
 };
-int gw__qmp_set_capabilities(struct gw__qmp *q, const struct gw__qmp_capability *caps, unsigned n, struct gw__why *why);
+/* One command for all. A capability this QEMU does not know is -EOPNOTSUPP only if asked to be on. */
+int gw__qmp_set_capabilities(
+	struct gw__qmp *q, const struct gw__qmp_capability *caps, unsigned n, struct gw__why *why);
 /* Switch off every capability that is on in `now`, so that a left-over setting cannot surprise us. */
 int gw__qmp_clear_capabilities(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__why *why);
-bool gw__qmp_settings_has(const struct gw__qmp_settings *s, const char *capability); /* QEMU knows it */
-bool gw__qmp_settings_on(const struct gw__qmp_settings *s, const char *capability);
 
 /* What a destination is, to compare with an image before anything is sent. */
 struct gw__qmp_machine {
-	char machine[256];    /* the versioned name, e.g. "pc-i440fx-10.0", resolved from an alias */
-	uint64_t ram_bytes;   /* base memory of query-memory-size-summary */
+	char machine[256];      /* the versioned name, e.g. "pc-i440fx-10.0", resolved from an alias */
+	uint64_t ram_bytes;     /* base memory of query-memory-size-summary */
+	uint64_t plugged_bytes; /* hot-plugged memory of the same */
 };
 int gw__qmp_query_machine(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__why *why);
+
+/*
+ * Its RAM blocks under the names the stream uses, also while it waits for a migration. Some may never
+ * migrate, and ROM blocks may still grow from `used_bytes` to `total_bytes`: look up what an image has, do
+ * not demand equal lists.
+ */
+struct gw__qmp_block {
+	char name[256];
+	uint64_t page_bytes, used_bytes, total_bytes;
+};
+/* 0 and `*blocks` (free() it) with `*n` entries. */
+int gw__qmp_query_blocks(struct gw__qmp *q, struct gw__qmp_block **blocks, unsigned *n, struct gw__why *why);
 
 #endif

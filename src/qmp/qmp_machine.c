@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What machine a QEMU is: its versioned type, its memory, its RAM blocks.
+ *
+ * Reading only, and it works in every run state, `inmigrate` included. QEMU lists RAM blocks nowhere but in
+ * its human monitor, so that table is parsed here, strictly: a row that does not look as expected is an
+ * error, never skipped.
+ */
+#include "qmp/parts.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCKS_MAX = 4096 };
+
+/* The QOM type of the machine object is its versioned name and "-machine", whatever alias it was started
+ * with. */
+static int query_type(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__why *why)
+{
+	static const char suffix[] = "-machine";
+	json_t *said = NULL;
+	int err = gw__qmp_call(
+		q, "qom-get", json_pack("{s:s, s:s}", "path", "/machine", "property", "type"), &said, why);
+	if (err)
+		return err;
+	const char *type = json_string_value(said);
+	gw__qmp_text(m->machine, sizeof m->machine, type ? type : "");
+	json_decref(said);
+	size_t n = strlen(m->machine), tail = sizeof suffix - 1;
+	if (n > tail && strcmp(m->machine + n - tail, suffix) == 0)
+		m->machine[n - tail] = 0;
+	return m->machine[0] ? 0 : gw__qmp_say_odd(q, "qom-get /machine type", "not a name", why);
+}
+
+int gw__qmp_query_machine(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__why *why)
+{
+	static const char command[] = "query-memory-size-summary";
+	*m = (struct gw__qmp_machine){0};
+	int err = query_type(q, m, why);
+	if (err)
+		return err;
+	json_t *said = NULL;
+	err = gw__qmp_call(q, command, NULL, &said, why);
+	if (err)
+		return err;
+	m->ram_bytes = gw__qmp_get_u64(said, "base-memory");
+	m->plugged_bytes = gw__qmp_get_u64(said, "plugged-memory");
+	if (!json_is_integer(json_object_get(said, "base-memory")))
+		err = gw__qmp_say_odd(q, command, "no base-memory in it", why);
+	json_decref(said);
+	return err;
+}
+
+/* "4 KiB" -> 4096; 0: not a size. */
+static uint64_t read_size(const char *number, const char *unit)
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+	char *end;
+	uint64_t v = strtoull(number, &end, 10);
+	if (*end || v == 0 || v > 1u << 20)
+		return 0;
+	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+		if (strcmp(unit, units[i]) == 0)
+			return v << (10 * i);
+	}
+	return 0;
+}
+
+/* Cut the last word off `text` and step back over the blanks before it. NULL: there is none. */
+static char *cut_word(char *text)
+{
+	size_t n = strlen(text);
+	while (n && text[n - 1] == ' ')
+		n--;
+	text[n] = 0;
+	while (n && text[n - 1] != ' ')
+		n--;
+	if (n == 0)
+		return NULL;
+	text[n - 1] = 0;
+	return text + n;
+}
+
+static bool read_hex(const char **at, uint64_t *v)
+{
+	char *end;
+	while (**at == ' ')
+		(*at)++;
+	if (strncmp(*at, "0x", 2) != 0)
+		return false;
+	errno = 0;
+	*v = strtoull(*at, &end, 16);
+	bool ok = errno == 0 && end > *at + 2 && (*end == ' ' || *end == 0);
+	*at = end;
+	return ok;
+}
+
+/*
+ *                  pc.ram    4 KiB  0x0000000000000000 0x0000000001000000 0x0000000001000000 [more since 8.x]
+ *                  name      page   offset             used               total
+ */
+static bool read_row(char *row, struct gw__qmp_block *b)
+{
+	char *hex = strstr(row, "  0x");
+	if (!hex)
+		return false;
+	*hex = 0;
+	const char *at = hex + 2;
+	uint64_t offset;
+	if (!read_hex(&at, &offset) || !read_hex(&at, &b->used_bytes) || !read_hex(&at, &b->total_bytes))
+		return false;
+	const char *unit = cut_word(row);
+	const char *number = unit ? cut_word(row) : NULL;
+	if (!number)
+		return false;
+	b->page_bytes = read_size(number, unit);
+	const char *name = row + strspn(row, " ");
+	size_t n = strlen(name);
+	while (n && name[n - 1] == ' ')
+		n--;
+	if (b->page_bytes == 0 || b->used_bytes > b->total_bytes || n >= sizeof b->name ||
+		!gw__name_ok(name, n))
+		return false;
+	memcpy(b->name, name, n);
+	b->name[n] = 0;
+	return true;
+}
+
+/* The table behind its heading. 0 with the number of rows, or -1. */
+static int read_table(char *table, struct gw__qmp_block *blocks, unsigned *n)
+{
+	char *rest = NULL;
+	char *row = strtok_r(table, "\r\n", &rest);
+	if (!row || !strstr(row, "Block Name"))
+		return -1;
+	while ((row = strtok_r(NULL, "\r\n", &rest))) {
+		if (*n == BLOCKS_MAX || !read_row(row, &blocks[*n]))
+			return -1;
+		(*n)++;
+	}
+	return *n ? 0 : -1;
+}
+
+int gw__qmp_query_blocks(struct gw__qmp *q, struct gw__qmp_block **blocks, unsigned *n, struct gw__why *why)
+{
+	static const char command[] = "info ramblock";
+	json_t *said = NULL;
+	int err = gw__qmp_call(
+		q, "human-monitor-command", json_pack("{s:s}", "command-line", command), &said, why);
+	if (err)
+		return err;
+	const char *text = json_string_value(said);
+	char *table = strdup(text ? text : "");
+	struct gw__qmp_block *found = calloc(BLOCKS_MAX, sizeof *found);
+	json_decref(said);
+	*n = 0;
+	if (!table || !found)
+		err = gw__why_set(why, -ENOMEM, "no memory for a list of RAM blocks");
+	else if (read_table(table, found, n) != 0)
+		err = gw__qmp_say_odd(q, command, "not the table of RAM blocks we know", why);
+	free(table);
+	if (err) {
+		free(found);
+		return err;
+	}
+	*blocks = found;
+	return 0;
+}

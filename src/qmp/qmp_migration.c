@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What QEMU says about its migration and its run state.
+ *
+ * Reading only. Members QEMU leaves out are zero; a status it may invent later is text and "still running".
+ */
+#include "qmp/parts.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The first socket of `socket-address` as a URI; an abstract unix name has none. */
+static void socket_uri(char *out, size_t room, const json_t *addresses)
+{
+	const json_t *a = json_array_get(addresses, 0);
+	const char *type = json_string_value(json_object_get(a, "type"));
+	char host[128], port[32], path[160];
+	out[0] = 0;
+	if (!type)
+		return;
+	if (strcmp(type, "inet") == 0) {
+		gw__qmp_get_text(host, sizeof host, a, "host");
+		gw__qmp_get_text(port, sizeof port, a, "port");
+		bool v6 = strchr(host, ':');
+		snprintf(out, room, "tcp:%s%s%s:%s", v6 ? "[" : "", host, v6 ? "]" : "", port);
+	} else if (strcmp(type, "unix") == 0 && !json_is_true(json_object_get(a, "abstract"))) {
+		gw__qmp_get_text(path, sizeof path, a, "path");
+		snprintf(out, room, "unix:%s", path);
+	} else if (strcmp(type, "vsock") == 0) {
+		gw__qmp_get_text(host, sizeof host, a, "cid");
+		gw__qmp_get_text(port, sizeof port, a, "port");
+		snprintf(out, room, "vsock:%s:%s", host, port);
+	}
+}
+
+static void read_migration(struct gw__qmp_migration *m, const json_t *said)
+{
+	const json_t *ram = json_object_get(said, "ram");
+	gw__qmp_get_text(m->status, sizeof m->status, said, "status");
+	gw__qmp_get_text(m->error, sizeof m->error, said, "error-desc");
+	m->completed = strcmp(m->status, "completed") == 0;
+	m->failed = strcmp(m->status, "failed") == 0;
+	m->cancelled = strcmp(m->status, "cancelled") == 0;
+	m->ended = m->completed || m->failed || m->cancelled;
+	m->total_bytes = gw__qmp_get_u64(ram, "total");
+	m->remaining_bytes = gw__qmp_get_u64(ram, "remaining");
+	m->transferred_bytes = gw__qmp_get_u64(ram, "transferred");
+	m->dirty_pages_rate = gw__qmp_get_u64(ram, "dirty-pages-rate");
+	m->page_bytes = gw__qmp_get_u64(ram, "page-size");
+	m->passes = gw__qmp_get_u64(ram, "dirty-sync-count");
+	m->mbps = gw__qmp_get_real(ram, "mbps");
+	m->downtime_ms = gw__qmp_get_u64(said, "downtime");
+	m->total_ms = gw__qmp_get_u64(said, "total-time");
+	socket_uri(m->address, sizeof m->address, json_object_get(said, "socket-address"));
+}
+
+int gw__qmp_query_migrate(struct gw__qmp *q, struct gw__qmp_migration *m, struct gw__why *why)
+{
+	json_t *said = NULL;
+	*m = (struct gw__qmp_migration){0};
+	int err = gw__qmp_call(q, "query-migrate", NULL, &said, why);
+	if (err)
+		return err;
+	if (json_is_object(said))
+		read_migration(m, said);
+	else
+		err = gw__qmp_say_odd(q, "query-migrate", "not an object", why);
+	json_decref(said);
+	return err;
+}
+
+int gw__qmp_query_status(struct gw__qmp *q, struct gw__qmp_status *s, struct gw__why *why)
+{
+	json_t *said = NULL;
+	*s = (struct gw__qmp_status){0};
+	int err = gw__qmp_call(q, "query-status", NULL, &said, why);
+	if (err)
+		return err;
+	gw__qmp_get_text(s->name, sizeof s->name, said, "status");
+	const json_t *running = json_object_get(said, "running");
+	s->running = json_is_true(running);
+	/* Who runs the guest is decided from this: no guessing. */
+	if (!s->name[0] || !json_is_boolean(running))
+		err = gw__qmp_say_odd(q, "query-status", "no run state in it", why);
+	json_decref(said);
+	return err;
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The beginning and the end of a connection: the greeting, what it tells, capabilities.
+ *
+ * Most of it is about saying well why there is no QMP at the other end. Called by the thread that will use
+ * the connection.
+ */
+#include "qmp/parts.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int gw__qmp_fd(const struct gw__qmp *q)
+{
+	return q->line.fd;
+}
+int gw__qmp_version(const struct gw__qmp *q)
+{
+	return q->version;
+}
+const char *gw__qmp_version_text(const struct gw__qmp *q)
+{
+	return q->version_text;
+}
+bool gw__qmp_can_pass_fds(const struct gw__qmp *q)
+{
+	return q->unix_socket;
+}
+
+static int say_not_qmp(const struct gw__qmp *q, const char *said, struct gw__why *why)
+{
+	char text[64];
+	gw__qmp_text(text, sizeof text, said);
+	if (strncmp(text, "QEMU ", 5) == 0 && strstr(text, " monitor "))
+		return gw__why_set(why, -EPROTO,
+			"%s is QEMU's monitor for humans (-monitor), not QMP (-qmp): it greets with \"%s\"",
+			q->address, text);
+	return gw__why_set(why, -EPROTO, "%s is not a QMP socket: it greets with \"%s\"", q->address, text);
+}
+
+static int say_no_greeting(const struct gw__qmp *q, int err, int timeout_ms, struct gw__why *why)
+{
+	size_t partial = gw__qmp_line_partial(&q->line);
+	if (err == GW__SHORT && partial == 0)
+		return gw__qmp_say_busy(q->address, timeout_ms, why);
+	if (err == GW__SHORT)
+		return gw__why_set(why, -EPROTO,
+			"%s is not a QMP socket: %zu bytes without a line end within %d ms", q->address,
+			partial, timeout_ms);
+	if (err == -ECONNRESET)
+		return gw__why_set(why, err,
+			"%s closed the connection instead of greeting: QEMU is ending, or this "
+			"is not a QMP socket",
+			q->address);
+	if (err == -EMSGSIZE)
+		return gw__why_set(
+			why, -EPROTO, "%s is not a QMP socket: its greeting has no end", q->address);
+	return gw__why_errno(why, -err, "reading the QMP greeting of %s", q->address);
+}
+
+/* {"QMP": {"version": {"qemu": {"major", "minor", "micro"}, "package"}, "capabilities": [...]}} */
+static bool read_greeting(struct gw__qmp *q, const json_t *greeting)
+{
+	const json_t *hello = json_object_get(greeting, "QMP");
+	const json_t *version = json_object_get(hello, "version");
+	const json_t *numbers = json_object_get(version, "qemu");
+	const json_t *major = json_object_get(numbers, "major");
+	uint64_t minor = gw__qmp_get_u64(numbers, "minor");
+	if (!json_is_integer(major) || json_integer_value(major) < 0 || json_integer_value(major) > 9999 ||
+		minor > 99)
+		return false;
+	q->version = (int)json_integer_value(major) * 100 + (int)minor;
+	char package[96];
+	gw__qmp_get_text(package, sizeof package, version, "package");
+	snprintf(q->version_text, sizeof q->version_text, "%d.%d.%d%s%s%s", q->version / 100,
+		q->version % 100, (int)(gw__qmp_get_u64(numbers, "micro") % 1000000), package[0] ? " (" : "",
+		package, package[0] ? ")" : "");
+	size_t i;
+	const json_t *capability;
+	json_array_foreach(json_object_get(hello, "capabilities"), i, capability)
+	{
+		const char *name = json_string_value(capability);
+		q->oob |= name && strcmp(name, "oob") == 0;
+	}
+	return true;
+}
+
+static int negotiate(struct gw__qmp *q, uint64_t deadline_ns, int timeout_ms, struct gw__why *why)
+{
+	char *line;
+	size_t n;
+	int err = gw__qmp_line_next(&q->line, deadline_ns, &line, &n);
+	if (err)
+		return say_no_greeting(q, err, timeout_ms, why);
+	json_t *greeting = gw__qmp_parse(line, n);
+	bool ok = greeting && read_greeting(q, greeting);
+	json_decref(greeting);
+	if (!ok)
+		return say_not_qmp(q, line, why);
+	q->call_ms = gw__qmp_left_ms(deadline_ns);
+	err = gw__qmp_call(
+		q, "qmp_capabilities", q->oob ? json_pack("{s:[s]}", "enable", "oob") : NULL, NULL, why);
+	q->call_ms = GW__QMP_CALL_MS;
+	return err;
+}
+
+/* Takes `fd` over. */
+static int start(int fd, const char *address, uint64_t deadline_ns, int timeout_ms, struct gw__qmp **q,
+	struct gw__why *why)
+{
+	int domain = 0, type = 0;
+	socklen_t n = sizeof domain, m = sizeof type;
+	struct gw__qmp *made = NULL;
+	int err = 0;
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) != 0 ||
+		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &m) != 0)
+		err = gw__why_errno(why, errno, "%s is not a socket", address);
+	else if (type != SOCK_STREAM)
+		err = gw__why_set(why, -EPROTOTYPE, "%s is not a stream socket", address);
+	else if (!(made = calloc(1, sizeof *made)))
+		err = gw__why_set(why, -ENOMEM, "no memory for a QMP connection");
+	if (err) {
+		close(fd);
+		return err;
+	}
+	made->line.fd = fd;
+	made->unix_socket = domain == AF_UNIX;
+	gw__qmp_text(made->address, sizeof made->address, address);
+	err = negotiate(made, deadline_ns, timeout_ms, why);
+	if (err) {
+		gw__qmp_close(made);
+		return err;
+	}
+	*q = made;
+	return 0;
+}
+
+int gw__qmp_open(const char *address, int timeout_ms, struct gw__qmp **q, struct gw__why *why)
+{
+	uint64_t deadline_ns = gw__qmp_deadline_ns(timeout_ms);
+	int fd = -1;
+	int err = gw__qmp_connect(address, timeout_ms, deadline_ns, &fd, why);
+	return err ? err : start(fd, address, deadline_ns, timeout_ms, q, why);
+}
+
+int gw__qmp_take_fd(int fd, int timeout_ms, struct gw__qmp **q, struct gw__why *why)
+{
+	char address[32];
+	snprintf(address, sizeof address, "fd:%d", fd);
+	return start(fd, address, gw__qmp_deadline_ns(timeout_ms), timeout_ms, q, why);
+}
+
+void gw__qmp_close(struct gw__qmp *q)
+{
+	if (!q)
+		return;
+	while (q->count)
+		gw__qmp_drop_oldest(q);
+	gw__qmp_line_close(&q->line);
+	free(q);
+}
