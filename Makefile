@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+# A thin front: installs what is missing, configures, builds. The work is in meson.build and scripts/.
+.POSIX:
+.SUFFIXES:
+BUILD = build
+
+all: $(BUILD)/build.ninja
+	ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	scripts/setup build
+	meson setup $(BUILD)
+
+demo: all
+	scripts/demo $(BUILD)/godwit
+
+check:
+	scripts/setup test
+	scripts/check
+
+bench: all
+	scripts/setup test
+	bench/run
+
+install: all
+	meson install -C $(BUILD)
+
+clean:
+	rm -rf build build-*
+
+.PHONY: all demo check bench install clean

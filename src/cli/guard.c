@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/* Puts a QEMU back in order after a save that failed or was killed; see guard.h. */
+#include "cli/guard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/output.h"
+
+enum {
+	POLL_MS = 50,
+	CANCEL_MS = 20000,  /* for a cancelled migration to end */
+	CONNECT_MS = 30000, /* for the monitor to be free again after our end */
+	KILLED_PATIENCE_MS = 5000,
+};
+
+static void sleep_ms(int ms)
+{
+	struct timespec t = {ms / 1000, ms % 1000 * 1000000L};
+	nanosleep(&t, NULL);
+}
+
+static int wait_until_over(struct gw__qmp *q, int patience_ms, struct gw__why *why)
+{
+	for (int waited = 0;; waited += POLL_MS) {
+		struct gw__qmp_migration m;
+		int r = gw__qmp_query_migrate(q, &m, why);
+		if (r)
+			return r;
+		if (!m.status[0] || m.ended || !strcmp(m.status, "none"))
+			return 0;
+		if (waited >= patience_ms + CANCEL_MS)
+			return gw__why_set(why, -ETIMEDOUT, "the migration does not end (status \"%s\")", m.status);
+		if (waited >= patience_ms && waited < patience_ms + POLL_MS)
+			gw__qmp_call(q, "migrate_cancel", NULL, NULL, NULL);
+		sleep_ms(POLL_MS);
+	}
+}
+
+static int let_run(struct gw__qmp *q, struct gw__why *why)
+{
+	struct gw__qmp_status s;
+	int r = gw__qmp_query_status(q, &s, why);
+	if (r || s.running)
+		return r;
+	return gw__qmp_call(q, "cont", NULL, NULL, why);
+}
+
+int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, int patience_ms,
+	struct gw__why *why)
+{
+	int r = wait_until_over(q, patience_ms, why);
+	int ran = was_running ? let_run(q, why) : 0; /* the guest first, and in any case */
+	int set = gw__qmp_settings_restore(q, before, why);
+	return r ? r : ran ? ran : set;
+}
+
+/* Whatever was inherited would keep a socket open whose end QEMU is to notice. */
+static void close_all_but(int fd)
+{
+	long max = sysconf(_SC_OPEN_MAX);
+	for (int i = 3; i < (max > 0 && max < 65536 ? max : 65536); i++)
+		if (i != fd)
+			close(i);
+}
+
+static int repair_after_death(const char *address, const struct gw__qmp_settings *before, bool was_running)
+{
+	struct gw__why why = {0};
+	struct gw__qmp *q = NULL;
+	int r = gw__qmp_open(address, CONNECT_MS, &q, &why);
+	if (!r)
+		r = gw__guard_repair(q, before, was_running, KILLED_PATIENCE_MS, &why);
+	gw__qmp_close(q);
+	if (r)
+		return gw__cli_say(GW__EXIT_IN_DOUBT, "the save was killed, and its QEMU could not be put back in order: %s", why.text);
+	return gw__cli_say(GW__EXIT_FAILED, "the save was killed before it had finished; its QEMU is as it was before");
+}
+
+static void watch(int fd, const char *address, const struct gw__qmp_settings *before, bool was_running)
+{
+	char word = 0;
+	ssize_t n;
+	do
+		n = read(fd, &word, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		_exit(0);
+	_exit(repair_after_death(address, before, was_running));
+}
+
+int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__qmp_settings *before, bool was_running,
+	struct gw__why *why)
+{
+	int pipe_fd[2];
+	if (pipe2(pipe_fd, O_CLOEXEC))
+		return gw__why_errno(why, errno, "cannot make a pipe");
+	pid_t pid = fork();
+	if (pid < 0) {
+		int err = errno;
+		close(pipe_fd[0]);
+		close(pipe_fd[1]);
+		return gw__why_errno(why, err, "cannot start the guard process");
+	}
+	if (pid == 0) {
+		setsid(); /* out of reach of what is sent to our group */
+		signal(SIGINT, SIG_IGN);
+		signal(SIGTERM, SIG_IGN);
+		signal(SIGHUP, SIG_IGN);
+		close_all_but(pipe_fd[0]);
+		watch(pipe_fd[0], address, before, was_running);
+	}
+	close(pipe_fd[0]);
+	*g = (struct gw__guard){pid, pipe_fd[1]};
+	return 0;
+}
+
+void gw__guard_dismiss(struct gw__guard *g)
+{
+	if (!g->pid)
+		return;
+	ssize_t n = write(g->fd, "k", 1);
+	(void)n; /* it can only fail if the guard is gone already */
+	close(g->fd);
+	waitpid(g->pid, NULL, 0);
+	g->pid = 0;
+}

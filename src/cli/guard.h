@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guard of a save: a process of its own that puts a QEMU back in order if we are killed in the middle.
+ *
+ * It is forked before anything is changed and sleeps on a pipe. When the pipe closes without the word that all is well,
+ * it connects to the monitor, waits until the migration is over, puts the settings back and lets the guest run again.
+ */
+#ifndef GW_CLI_GUARD_H
+#define GW_CLI_GUARD_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "qmp/qmp.h"
+
+struct gw__guard {
+	pid_t pid; /* 0: none */
+	int fd;	   /* our end of the pipe */
+};
+
+/* `address` as for gw__qmp_open. The snapshot is what will be put back. */
+int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__qmp_settings *before, bool was_running,
+	struct gw__why *why);
+/* All is well: the guard goes away. Also on a zeroed one, also twice. */
+void gw__guard_dismiss(struct gw__guard *g);
+
+/*
+ * What the guard does, also for those who were not killed: wait until no migration is under way (cancelling it when it
+ * takes longer than `patience_ms`), let the guest run if it did, put the settings back. 0, or the first failure.
+ */
+int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, int patience_ms,
+	struct gw__why *why);
+
+#endif

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/* godwit restore: a kept guest into a QEMU, started here or waiting already. The flow. */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/commands.h"
+#include "cli/restore.h"
+
+enum { CONNECT_MS = 10000 };
+
+static double seconds_since(const struct timespec *then)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)(now.tv_sec - then->tv_sec) + (double)(now.tv_nsec - then->tv_nsec) / 1e9;
+}
+
+/* The guest is not in this QEMU: if we started it, it ends; if not, it goes on waiting or has ended by itself. */
+static int failed(struct gw__restore *r, int status)
+{
+	if (gw__restore_child_died(r) || !r->child)
+		return gw__cli_failed(&r->common, status, "%s; %s is untouched", r->why.text, r->path);
+	gw__restore_end_child(r);
+	return gw__cli_failed(&r->common, status, "%s; the QEMU was ended again, %s is untouched", r->why.text, r->path);
+}
+
+static int refused(struct gw__restore *r)
+{
+	gw__why_clear(&r->why);
+	gw__why_set(&r->why, -EINVAL, "%s", r->plan.why);
+	return failed(r, GW__EXIT_REFUSED);
+}
+
+static void report(struct gw__restore *r, const struct timespec *start)
+{
+	struct gw__qmp_status s = {.name = "unknown"};
+	const char *way = r->plan.way == GW_WAY_DIRECT ? "direct" : "stream";
+	gw__qmp_query_status(r->qmp, &s, NULL);
+	if (r->common.json)
+		gw__cli_json(json_pack("{s:s, s:o, s:s, s:s, s:b, s:f}", "event", "restored", "image", gw__cli_json_text(r->path), "way", way,
+			"state", s.name, "running", s.running, "seconds", seconds_since(start)));
+	else
+		gw__cli_say(0, "restored %s of memory in %.2f s; the guest is %s", GW__SIZE(r->summary.ram_bytes), seconds_since(start), s.name);
+}
+
+static int hand_over(struct gw__restore *r)
+{
+	gw__qmp_close(r->qmp); /* from here on the guest is QEMU's alone */
+	r->qmp = NULL;
+	if (!r->child || r->detach)
+		return GW__EXIT_DONE;
+	return gw__restore_wait_child(r);
+}
+
+static int run(struct gw__restore *r)
+{
+	struct timespec start;
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	int e = r->command ? gw__restore_start_child(r) : gw__qmp_open(r->address, CONNECT_MS, &r->qmp, &r->why);
+	if (!e)
+		e = gw__restore_plan(r);
+	if (e)
+		return failed(r, GW__EXIT_FAILED);
+	if (r->plan.way == GW_WAY_REFUSED)
+		return refused(r);
+	if (r->way == GW__RESTORE_DIRECT && r->plan.way != GW_WAY_DIRECT)
+		return refused(r);
+	gw__cli_detail("%s", r->plan.why);
+	e = gw__restore_load(r);
+	gw__cli_progress_end(&r->work.progress);
+	if (e)
+		return failed(r, GW__EXIT_FAILED);
+	report(r, &start);
+	return hand_over(r);
+}
+
+static int inspect(struct gw__restore *r)
+{
+	struct gw_inspect_opts o = GW_INIT(o);
+	o.offset = r->offset;
+	int e = gw_inspect(r->work.job, r->path, &o, &r->info);
+	if (e)
+		return gw__cli_work_failed(&r->work, GW__EXIT_FAILED, "nothing was started");
+	r->summary.size = sizeof r->summary;
+	gw_info_summary(r->info, &r->summary);
+	return GW__CLI_GO;
+}
+
+int gw__cli_restore(int argc, char **argv)
+{
+	struct gw__restore r = {.common = GW__CLI_COMMON_INIT, .channels = 1};
+	const struct gw__cli_option options[] = {
+		GW__CLI_TEXT("qmp", "QMP", &r.address, "use the QEMU behind this monitor, started with -incoming defer"),
+		GW__CLI_CHOICE("way", "auto|direct|stream", &r.way,
+			"let QEMU read the image itself (direct), send it (stream), or whichever is possible and faster (default)"),
+		GW__CLI_COUNT("channels", "N", &r.channels, "with how many threads QEMU reads the image (default 1)"),
+		GW__CLI_BYTES("offset", "N", &r.offset, "where in the file the image begins"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.max_bandwidth, "send no faster than this"),
+		GW__CLI_FLAG("detach", &r.detach, "leave as soon as the guest is restored instead of waiting for QEMU to end"),
+		GW__CLI_COMMON(&r.common),
+	};
+	struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE [options] (--qmp QMP | -- QEMU ARGUMENTS...)",
+		"Bring a kept guest back: in a QEMU that is started with the given command, or in one that waits already.", options, 1, 1);
+	usage.takes_command = true;
+	struct gw__cli_args args;
+	int status = gw__cli_parse(&usage, argc, argv, &args);
+	if (status != GW__CLI_GO)
+		return status;
+	r.path = args.arg[0];
+	r.command = args.command;
+	if (!r.address == !(r.command && r.command[0]))
+		return gw__cli_say(GW__EXIT_USAGE, "restore needs either --qmp QMP or -- and the command that starts QEMU");
+	status = gw__cli_work_begin(&r.work, &r.common);
+	if (status == GW__CLI_GO)
+		status = inspect(&r);
+	if (status == GW__CLI_GO)
+		status = run(&r);
+	gw_info_free(r.info);
+	gw__qmp_settings_free(r.before);
+	gw__qmp_close(r.qmp);
+	gw__cli_work_end(&r.work);
+	return status;
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/* Gets a kept guest into a QEMU that waits: the comparison, and the two ways. See restore.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/restore.h"
+
+enum {
+	FDSET = 7301, /* any number the user's QEMU is unlikely to have */
+	POLL_MS = 20,
+	STREAM_END_MS = 30000,
+	SINCE_EXIT_ON_ERROR = 901, /* migrate-incoming can leave a failed QEMU alive to tell why */
+};
+static const char FD_NAME[] = "godwit-restore";
+
+static int must_wait(struct gw__restore *r)
+{
+	struct gw__qmp_status s;
+	struct gw__qmp_migration m;
+	int e = gw__qmp_query_status(r->qmp, &s, &r->why);
+	if (!e)
+		e = gw__qmp_query_migrate(r->qmp, &m, &r->why);
+	if (e)
+		return e;
+	if (strcmp(s.name, "inmigrate"))
+		return gw__why_set(&r->why, -EBUSY, "this QEMU does not wait for a guest (its state is \"%s\"); start it with -incoming defer",
+			s.name);
+	if (m.status[0] && strcmp(m.status, "none"))
+		return gw__why_set(&r->why, -EBUSY,
+			"this QEMU already listens for a migration elsewhere; start it with -incoming defer, or use godwit send");
+	return 0;
+}
+
+static struct gw_destination_block *describe_blocks(const struct gw__qmp_block *b, unsigned n)
+{
+	struct gw_destination_block *v = calloc(n + 1, sizeof *v);
+	for (unsigned i = 0; v && i < n; i++)
+		v[i] = (struct gw_destination_block){b[i].name, b[i].used_bytes, b[i].total_bytes};
+	return v;
+}
+
+int gw__restore_plan(struct gw__restore *r)
+{
+	struct gw__qmp_machine machine;
+	struct gw__qmp_block *blocks = NULL;
+	unsigned n = 0;
+	int e = must_wait(r);
+	if (!e)
+		e = gw__qmp_settings_save(r->qmp, &r->before, &r->why);
+	if (!e)
+		e = gw__qmp_query_machine(r->qmp, &machine, &r->why);
+	if (!e)
+		e = gw__qmp_query_blocks(r->qmp, &blocks, &n, &r->why);
+	if (e)
+		return e;
+	struct gw_destination_block *described = describe_blocks(blocks, n);
+	struct gw_destination d = {
+		.size = sizeof d,
+		.machine = machine.machine,
+		.reads_images = gw__qmp_settings_has(r->before, "mapped-ram") && r->way != GW__RESTORE_STREAM,
+		.same_host = gw__qmp_can_pass_fds(r->qmp),
+		.blocks = described ? n : 0,
+		.block = described,
+	};
+	r->plan.size = sizeof r->plan;
+	gw_plan_restore(r->info, &d, &r->plan);
+	if (r->way == GW__RESTORE_STREAM && r->plan.way == GW_WAY_STREAM)
+		snprintf(r->plan.why, sizeof r->plan.why, "the image is sent as a stream, as asked for");
+	free(described);
+	free(blocks);
+	return 0;
+}
+
+static bool has_capability(const gw_info *info, const char *name)
+{
+	const char *cap;
+	for (uint32_t i = 0; (cap = gw_info_capability(info, i)); i++)
+		if (!strcmp(cap, name))
+			return true;
+	return false;
+}
+
+/* Both ends must agree on what the image's configuration names, and on nothing else. */
+static int set_capabilities(struct gw__restore *r, bool direct)
+{
+	struct gw__qmp_capability caps[3];
+	unsigned n = 0;
+	if (has_capability(r->info, "x-ignore-shared"))
+		caps[n++] = (struct gw__qmp_capability){"x-ignore-shared", true};
+	if (direct)
+		caps[n++] = (struct gw__qmp_capability){"mapped-ram", true};
+	if (direct && r->channels > 1)
+		caps[n++] = (struct gw__qmp_capability){"multifd", true};
+	int e = gw__qmp_clear_capabilities(r->qmp, r->before, &r->why);
+	if (!e && n)
+		e = gw__qmp_set_capabilities(r->qmp, caps, n, &r->why);
+	json_t *p = json_object();
+	if (gw__qmp_settings_parameter(r->before, "tls-creds"))
+		json_object_set_new(p, "tls-creds", json_string(""));
+	if (direct && r->channels > 1)
+		json_object_set_new(p, "multifd-channels", json_integer(r->channels));
+	if (e || json_object_size(p) == 0) {
+		json_decref(p);
+		return e;
+	}
+	return gw__qmp_call(r->qmp, "migrate-set-parameters", p, NULL, &r->why);
+}
+
+static int migrate_incoming(struct gw__restore *r, const char *uri)
+{
+	json_t *args = json_pack("{s:s}", "uri", uri);
+	if (gw__qmp_version(r->qmp) >= SINCE_EXIT_ON_ERROR)
+		json_object_set_new(args, "exit-on-error", json_false());
+	return gw__qmp_call(r->qmp, "migrate-incoming", args, NULL, &r->why);
+}
+
+static void sleep_ms(int ms)
+{
+	struct timespec t = {ms / 1000, ms % 1000 * 1000000L};
+	nanosleep(&t, NULL);
+}
+
+/* `limit_ms` -1: as long as it takes, while QEMU answers. */
+static int await_loaded(struct gw__restore *r, int limit_ms)
+{
+	for (int waited = 0; limit_ms < 0 || waited < limit_ms; waited += POLL_MS) {
+		struct gw__qmp_migration m;
+		int e = gw__qmp_query_migrate(r->qmp, &m, &r->why);
+		if (e)
+			return e;
+		if (m.completed)
+			return 0;
+		if (m.ended)
+			return gw__why_set(&r->why, -EREMOTEIO, "QEMU could not load the guest: %s", m.error[0] ? m.error : "it does not say why");
+		if (gw__cli_stopped())
+			return gw__why_set(&r->why, -ECANCELED, "stopped by a signal");
+		sleep_ms(POLL_MS);
+	}
+	return gw__why_set(&r->why, -ETIMEDOUT, "QEMU has got everything but does not say that the guest is loaded");
+}
+
+/* QEMU gets a descriptor, not a path: it may run as another user or in another root. */
+static int load_direct(struct gw__restore *r)
+{
+	char uri[96];
+	int fd = open(r->path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return gw__why_errno(&r->why, errno, "cannot open %s", r->path);
+	int e = set_capabilities(r, true);
+	if (!e)
+		e = gw__qmp_call_fd(r->qmp, "add-fd", json_pack("{s:i}", "fdset-id", FDSET), fd, NULL, &r->why);
+	close(fd);
+	if (e)
+		return e;
+	snprintf(uri, sizeof uri, "file:/dev/fdset/%d,offset=%" PRIu64, FDSET, r->offset);
+	e = migrate_incoming(r, uri);
+	if (!e)
+		e = await_loaded(r, -1);
+	gw__qmp_call(r->qmp, "remove-fd", json_pack("{s:i}", "fdset-id", FDSET), NULL, NULL);
+	return e;
+}
+
+static int load_stream(struct gw__restore *r)
+{
+	char uri[64] = "fd:";
+	int pair[2];
+	if (!gw__qmp_can_pass_fds(r->qmp))
+		return gw__why_set(&r->why, -EOPNOTSUPP,
+			"this monitor cannot pass descriptors (it is not a unix socket); let QEMU listen and use godwit send");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return gw__why_errno(&r->why, errno, "cannot make a socket pair");
+	strcat(uri, FD_NAME);
+	int e = set_capabilities(r, false);
+	if (!e)
+		e = gw__qmp_call_fd(r->qmp, "getfd", json_pack("{s:s}", "fdname", FD_NAME), pair[1], NULL, &r->why);
+	close(pair[1]);
+	if (!e)
+		e = migrate_incoming(r, uri);
+	if (e) {
+		close(pair[0]);
+		return e;
+	}
+	struct gw_link_opts link = GW_INIT(link);
+	struct gw_send_opts o = GW_INIT(o);
+	link.max_bandwidth = r->max_bandwidth;
+	o.link = &link;
+	o.image_offset = r->offset;
+	e = gw_send_fd(r->work.job, r->path, pair[0], &o);
+	if (!e)
+		return await_loaded(r, STREAM_END_MS);
+	struct gw__why qemu = {0}; /* its own words are better than the end of a socket */
+	struct gw__qmp_migration m;
+	if (gw__qmp_query_migrate(r->qmp, &m, &qemu) == 0 && m.error[0])
+		return gw__why_set(&r->why, e, "QEMU could not load the guest: %s", m.error);
+	return gw__why_set(&r->why, e, "%s", gw_job_error(r->work.job));
+}
+
+int gw__restore_load(struct gw__restore *r)
+{
+	int e = r->plan.way == GW_WAY_DIRECT ? load_direct(r) : load_stream(r);
+	return e ? e : gw__qmp_settings_restore(r->qmp, r->before, &r->why);
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* godwit save: keep a running QEMU's guest in an image while it runs. The flow; the QEMU's side is in save_source.c. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/save.h"
+
+enum { REPAIR_PATIENCE_MS = 3000 };
+
+static void on_listening(void *ctx, const char *uri)
+{
+	struct gw__save *s = ctx;
+	snprintf(s->listening, sizeof s->listening, "%s", uri);
+}
+
+static int on_ready(void *ctx) { return gw__save_start(ctx); }
+
+static void *receive(void *ctx)
+{
+	struct gw__save *s = ctx;
+	struct gw_link_opts link = GW_INIT(link);
+	struct gw_receive_opts o = GW_INIT(o);
+	link.idle_timeout_ms = s->idle_ms;
+	link.connect_timeout_ms = 10000;
+	o.link = &link;
+	o.image_offset = s->offset;
+	o.on_listening = on_listening;
+	o.on_ready = on_ready;
+	o.ctx = s;
+	s->result = s->listen ? gw_receive(s->work.job, s->listen, s->path, &o, &s->receipt)
+			      : gw_receive_fd(s->work.job, s->our_fd, s->path, &o, &s->receipt);
+	atomic_store(&s->done, true);
+	return NULL;
+}
+
+static void add_extra(void *ctx, struct gw__cli_extra *extra)
+{
+	struct gw__save *s = ctx;
+	extra->known = atomic_load(&s->started);
+	extra->remaining_bytes = atomic_load(&s->remaining_bytes);
+	extra->dirty_bytes_per_s = atomic_load(&s->dirty_bytes_per_s);
+}
+
+static int make_link(struct gw__save *s)
+{
+	int pair[2];
+	s->source_fd = -1;
+	if (!gw__qmp_can_pass_fds(s->qmp)) {
+		s->listen = s->listen ? s->listen : "tcp:127.0.0.1:0";
+		return 0;
+	}
+	if (s->listen)
+		return 0;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return gw__why_errno(&s->why, errno, "cannot make a socket pair");
+	s->our_fd = pair[0];
+	s->source_fd = pair[1];
+	return 0;
+}
+
+/* Everything was tried to leave the QEMU as it was; say how it stands. */
+static int failed(struct gw__save *s, int result)
+{
+	char what[sizeof s->why.text];
+	bool ours = s->why.code; /* the monitor's story explains more than the channel's */
+	snprintf(what, sizeof what, "%s", ours ? s->why.text : gw_job_error(s->work.job));
+	struct gw__why repair = {0};
+	int r = gw__guard_repair(s->qmp, s->before, s->was_running, REPAIR_PATIENCE_MS, &repair);
+	if (r == -ECONNRESET || r == -EPIPE)
+		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; QEMU itself has gone away, and nothing was written to %s", what, s->path);
+	if (r)
+		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; and the QEMU could not be put back in order: %s", what, repair.text);
+	(void)result;
+	return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; %s is as it was before, and the guest %s", what, s->path,
+		s->was_running ? "runs on" : "is stopped as before");
+}
+
+static void report(const struct gw__save *s)
+{
+	const struct gw_receipt *r = &s->receipt;
+	double pause_ms = s->resumed_us > s->stopped_us && s->stopped_us ? (double)(s->resumed_us - s->stopped_us) / 1000 : 0;
+	const char *now = s->was_running && !s->stop ? "runs on" : "is stopped";
+	if (s->common.json) {
+		gw__cli_json(json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:f}", "event", "saved", "image",
+			gw__cli_json_text(s->path), "ram_bytes", gw__cli_json_size(r->ram_bytes), "stream_bytes",
+			gw__cli_json_size(r->stream_bytes), "pages", (json_int_t)r->pages, "zero_pages", (json_int_t)r->zero_pages, "rounds",
+			(json_int_t)r->rounds, "running", s->was_running && !s->stop, "paused_ms", pause_ms));
+		return;
+	}
+	gw__cli_say(0, "saved %s of memory into %s (%s received); the guest %s", GW__SIZE(r->ram_bytes), s->path,
+		GW__SIZE(r->stream_bytes), now);
+	if (pause_ms > 0)
+		gw__cli_say(0, "the guest stood still for %.0f ms", pause_ms);
+}
+
+static int run(struct gw__save *s)
+{
+	int r = gw__guard_start(&s->guard, s->address, s->before, s->was_running, &s->why);
+	if (!r)
+		r = make_link(s);
+	if (r)
+		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; nothing was changed", s->why.text);
+	gw__cli_progress_hook(&s->work.progress, add_extra, s);
+	r = pthread_create(&s->thread, NULL, receive, s);
+	if (r)
+		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "cannot start a thread: %s; nothing was changed", strerror(r));
+	gw__save_follow(s);
+	pthread_join(s->thread, NULL);
+	gw__cli_progress_end(&s->work.progress);
+	if (s->result || gw__save_finish(s))
+		return failed(s, s->result);
+	report(s);
+	return GW__EXIT_DONE;
+}
+
+int gw__cli_save(int argc, char **argv)
+{
+	struct gw__save s = {.common = GW__CLI_COMMON_INIT, .source_fd = -1, .our_fd = -1};
+	unsigned at = 1;
+	const struct gw__cli_option options[] = {
+		GW__CLI_FLAG("stop", &s.stop, "leave the guest stopped afterwards"),
+		GW__CLI_CHOICE("at", "start|end", &at,
+			"which moment of the guest to keep: the end of the save (default), or its start, by a background snapshot"),
+		GW__CLI_BYTES("offset", "N", &s.offset, "begin the image at this offset and keep what the file has before it"),
+		GW__CLI_TEXT("listen", "URI", &s.listen, "let QEMU connect to this address instead of handing it a socket"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.max_bandwidth, "let QEMU send no faster than this"),
+		GW__CLI_SECONDS("idle-timeout", &s.idle_ms, "silence that counts as a failure (default 30)"),
+		GW__CLI_COMMON(&s.common),
+	};
+	const struct gw__cli_usage usage = GW__CLI_USAGE("QMP IMAGE [options]",
+		"Keep the guest of a running QEMU in an image while it runs. QMP is the path of QEMU's monitor socket, unix:PATH or "
+		"tcp:HOST:PORT.",
+		options, 2, 2);
+	struct gw__cli_args args;
+	int status = gw__cli_parse(&usage, argc, argv, &args);
+	if (status != GW__CLI_GO)
+		return status;
+	s.address = args.arg[0];
+	s.path = args.arg[1];
+	s.at_start = at == 0;
+	s.receipt.size = sizeof s.receipt;
+	status = gw__cli_work_begin(&s.work, &s.common);
+	if (status == GW__CLI_GO)
+		status = gw__save_open(&s) ? gw__cli_failed(&s.common, GW__EXIT_FAILED, "%s; nothing was changed", s.why.text) : run(&s);
+	gw__guard_dismiss(&s.guard);
+	gw__save_close(&s);
+	gw__cli_work_end(&s.work);
+	return status;
+}

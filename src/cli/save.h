@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A save from a running QEMU, between its parts: save.c is the command, save_source.c drives the QEMU.
+ *
+ * Two threads: a worker receives the guest, the main thread speaks with the monitor, because a QEMU in its last phase answers
+ * nobody before its bytes are taken. The monitor belongs to the worker until `started` is set, to the main thread after.
+ */
+#ifndef GW_CLI_SAVE_H
+#define GW_CLI_SAVE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "cli/guard.h"
+#include "cli/work.h"
+#include "qmp/qmp.h"
+
+struct gw__save {
+	/* What is asked for. */
+	const char *address, *path, *listen; /* listen: a URI when the monitor cannot pass descriptors, else NULL */
+	bool stop;			     /* leave the guest stopped */
+	bool at_start;			     /* background snapshot */
+	uint64_t offset, max_bandwidth;
+	int idle_ms;
+	struct gw__cli_common common;
+
+	/* The source. */
+	struct gw__qmp *qmp;
+	struct gw__qmp_settings *before;
+	bool was_running;
+	struct gw__guard guard;
+	struct gw__why why; /* of the monitor */
+	uint64_t stopped_us, resumed_us; /* by QEMU's own clock; 0: not seen */
+
+	/* The worker's result. */
+	struct gw__cli_work work;
+	pthread_t thread;
+	int source_fd, our_fd; /* the pair; -1 when not used */
+	char listening[4096];
+	_Atomic bool started, done;
+	int result;
+	struct gw_receipt receipt;
+	/* From the monitor to the progress line. */
+	_Atomic uint64_t remaining_bytes, dirty_bytes_per_s;
+};
+
+/* Connect, look whether a save is possible now, remember what must be put back. 0 or a sentence in s->why. */
+int gw__save_open(struct gw__save *s);
+/* Tell QEMU to send (worker, once the target was checked). */
+int gw__save_start(struct gw__save *s);
+/* While the worker receives: follow the migration; stop a guest that outruns it. */
+void gw__save_follow(struct gw__save *s);
+/* The data is here: wait until QEMU says so too, let the guest run on, put the settings back. */
+int gw__save_finish(struct gw__save *s);
+void gw__save_close(struct gw__save *s);
+
+#endif
