@@ -46,8 +46,8 @@ struct gw_test_vm {
 };
 
 /*
- * Start QEMU under TCG without a display, default devices or user configuration. `args` ends with NULL;
- * the first "{dir}" in each becomes the folder. 0 when its QMP sockets are there, else -1 and nothing is left behind.
+ * Start QEMU under TCG without a display, default devices or user configuration. `args` ends with NULL; the
+ * first "{dir}" in each becomes the folder. 0 when its QMP sockets are there, else -1 and nothing is left.
  */
 int gw_test_vm_start(struct gw_test_vm *vm, const char *qemu, const char *const *args);
 /*
