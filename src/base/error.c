@@ -46,12 +46,10 @@ int gw__why_where(struct gw__why *why, const char *fmt, ...)
 	vsnprintf(where, sizeof where, fmt, ap);
 	va_end(ap);
 	memcpy(sentence, why->text, sizeof sentence);
-	int put = snprintf(why->text, sizeof why->text, "%s: ", where);
-	size_t at = put < 0 ? 0 : (size_t)put;
-	if (at < sizeof why->text) {
-		strncpy(why->text + at, sentence, sizeof why->text - at - 1);
-		why->text[sizeof why->text - 1] = 0;
-	}
+	snprintf(why->text, sizeof why->text, "%s: ", where);
+	size_t at = strlen(why->text), room = sizeof why->text - at - 1, n = strlen(sentence);
+	memcpy(why->text + at, sentence, n < room ? n : room);
+	why->text[at + (n < room ? n : room)] = 0;
 	return why->code;
 }
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* The QEMU that restore starts: its command line, its life and its end. See restore.h. */
 #include <errno.h>
-#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 
 enum {
 	GREETING_MS = 30000,
+	LOOK_MS = 200,
 	END_MS = 5000, /* for a QEMU that is told to end */
 };
 
@@ -26,15 +28,14 @@ static int count(char **v)
 	return n;
 }
 
-/* The command with what makes QEMU wait for its guest and gives us a monitor. NULL when there is no memory. */
-static char **command_line(char **command, int fd, char chardev[64])
+/* The command with what makes QEMU wait for its guest and connect to our monitor. NULL when there is no memory. */
+static char **command_line(char **command, const char *monitor)
 {
-	const char *ours[] = {"-incoming", "defer", "-chardev", chardev, "-mon", "chardev=godwit-qmp,mode=control", NULL};
+	const char *ours[] = {"-incoming", "defer", "-qmp", monitor, NULL};
 	int n = count(command), m = (int)GW__LEN(ours);
 	char **v = calloc((size_t)(n + m), sizeof *v);
 	if (!v)
 		return NULL;
-	snprintf(chardev, 64, "socket,id=godwit-qmp,fd=%d", fd);
 	memcpy(v, command, (size_t)n * sizeof *v);
 	memcpy(v + n, ours, (size_t)m * sizeof *v);
 	return v;
@@ -48,35 +49,74 @@ static bool waits_for_something_else(char **command)
 	return false;
 }
 
-static void run_child(char **command, int fd)
+static pid_t start(char **command, const char *monitor)
 {
-	char chardev[64];
-	char **v = command_line(command, fd, chardev);
-	if (v && fcntl(fd, F_SETFD, 0) == 0)
+	pid_t pid = fork();
+	if (pid)
+		return pid;
+	char **v = command_line(command, monitor);
+	if (v)
 		execvp(v[0], v);
 	gw__cli_say(0, "cannot run %s: %s", command[0], strerror(errno));
 	_exit(127);
 }
 
+/* QEMU connects to us, so that nobody else can be first; the folder is ours alone. */
+static int listen_in(char *dir, struct sockaddr_un *a, struct gw__why *why)
+{
+	if (!mkdtemp(dir))
+		return gw__why_errno(why, errno, "cannot make a temporary folder %s", dir);
+	snprintf(a->sun_path, sizeof a->sun_path, "%s/qmp", dir);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)a, sizeof *a) || listen(fd, 1)) {
+		int err = errno;
+		if (fd >= 0)
+			close(fd);
+		return gw__why_errno(why, err, "cannot listen at %s", a->sun_path);
+	}
+	return fd;
+}
+
+static int accept_monitor(struct gw__restore *r, int listener)
+{
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+	for (int waited = 0; waited < GREETING_MS; waited += LOOK_MS) {
+		if (poll(&p, 1, LOOK_MS) == 1)
+			return accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		if (gw__restore_child_died(r))
+			return r->why.code;
+		if (gw__cli_stopped())
+			return gw__why_set(&r->why, -ECANCELED, "stopped by a signal");
+	}
+	return gw__why_set(&r->why, -ETIMEDOUT, "%s did not open its monitor within %d s; is it a QEMU?", r->command[0], GREETING_MS / 1000);
+}
+
+static int start_and_accept(struct gw__restore *r, int listener, const char *monitor)
+{
+	r->child = start(r->command, monitor);
+	if (r->child < 0) {
+		r->child = 0;
+		return gw__why_errno(&r->why, errno, "cannot start %s", r->command[0]);
+	}
+	int fd = accept_monitor(r, listener);
+	return fd < 0 ? fd : gw__qmp_take_fd(fd, GREETING_MS, &r->qmp, &r->why);
+}
+
 int gw__restore_start_child(struct gw__restore *r)
 {
-	int pair[2];
+	char dir[] = "/tmp/godwit-XXXXXX", monitor[128];
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	if (waits_for_something_else(r->command))
 		return gw__why_set(&r->why, -EINVAL, "leave -incoming and -loadvm out of the command: restore adds what is needed");
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-		return gw__why_errno(&r->why, errno, "cannot make a socket pair");
-	pid_t pid = fork();
-	if (pid < 0) {
-		int err = errno;
-		close(pair[0]);
-		close(pair[1]);
-		return gw__why_errno(&r->why, err, "cannot start %s", r->command[0]);
+	int listener = listen_in(dir, &a, &r->why);
+	int result = listener;
+	if (listener >= 0) {
+		snprintf(monitor, sizeof monitor, "unix:%s", a.sun_path);
+		result = start_and_accept(r, listener, monitor);
+		close(listener);
 	}
-	if (pid == 0)
-		run_child(r->command, pair[1]);
-	close(pair[1]);
-	r->child = pid;
-	int result = gw__qmp_take_fd(pair[0], GREETING_MS, &r->qmp, &r->why);
+	unlink(a.sun_path);
+	rmdir(dir);
 	if (result && gw__restore_child_died(r))
 		return r->why.code;
 	return result;

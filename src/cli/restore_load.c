@@ -87,6 +87,17 @@ static bool has_capability(const gw_info *info, const char *name)
 	return false;
 }
 
+/* Before the capabilities: with tls-creds set and mapped-ram on, QEMU refuses to change any parameter. */
+static int set_parameters(struct gw__restore *r, bool direct)
+{
+	json_t *p = json_object();
+	if (gw__qmp_settings_parameter(r->before, "tls-creds"))
+		json_object_set_new(p, "tls-creds", json_string(""));
+	if (direct && r->channels > 1)
+		json_object_set_new(p, "multifd-channels", json_integer(r->channels));
+	return gw__qmp_call(r->qmp, "migrate-set-parameters", p, NULL, &r->why);
+}
+
 /* Both ends must agree on what the image's configuration names, and on nothing else. */
 static int set_capabilities(struct gw__restore *r, bool direct)
 {
@@ -99,18 +110,9 @@ static int set_capabilities(struct gw__restore *r, bool direct)
 	if (direct && r->channels > 1)
 		caps[n++] = (struct gw__qmp_capability){"multifd", true};
 	int e = gw__qmp_clear_capabilities(r->qmp, r->before, &r->why);
-	if (!e && n)
-		e = gw__qmp_set_capabilities(r->qmp, caps, n, &r->why);
-	json_t *p = json_object();
-	if (gw__qmp_settings_parameter(r->before, "tls-creds"))
-		json_object_set_new(p, "tls-creds", json_string(""));
-	if (direct && r->channels > 1)
-		json_object_set_new(p, "multifd-channels", json_integer(r->channels));
-	if (e || json_object_size(p) == 0) {
-		json_decref(p);
-		return e;
-	}
-	return gw__qmp_call(r->qmp, "migrate-set-parameters", p, NULL, &r->why);
+	if (!e)
+		e = set_parameters(r, direct);
+	return e || !n ? e : gw__qmp_set_capabilities(r->qmp, caps, n, &r->why);
 }
 
 static int migrate_incoming(struct gw__restore *r, const char *uri)
