@@ -105,16 +105,19 @@ int gw__image_put_raw(struct gw__image_writer *w, const void *bytes, size_t n, s
 	return put_here(w, bytes, n, why);
 }
 
+/* Only the pieces with a bit in them: the hole in between says the same. */
 static int put_bitmap(struct gw__image_writer *w, const struct gw__block *b, const struct gw__bitmap *present,
 	struct gw__why *why)
 {
 	uint8_t buf[BITMAP_ROOM];
-	uint64_t bytes = gw__bitmap_wire_bytes(present->bits);
+	uint64_t bytes = gw__bitmap_wire_bytes(present->bits), bit = gw__bitmap_next_set(present, 0);
 	int r = 0;
-	for (uint64_t at = 0; !r && at < bytes; at += sizeof buf) {
+	while (!r && bit < present->bits) {
+		uint64_t at = gw__round_down(bit / 8, sizeof buf);
 		size_t n = gw__min(sizeof buf, bytes - at);
 		gw__bitmap_wire_put(present, at, buf, n);
 		r = gw__file_write(w->file.fd, w->file.target.path, b->bitmap_off + at, buf, n, why);
+		bit = gw__bitmap_next_set(present, (at + n) * 8);
 	}
 	return gw__writer_fail(w, r);
 }
