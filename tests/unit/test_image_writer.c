@@ -22,7 +22,7 @@ static uint64_t be64_at(uint64_t off)
 	return gw__be_get(b, 8);
 }
 
-/* Section 2: `00000063: ...`, the bytes around the first block of a 16 MiB guest with pages 0 and 6. */
+/* Section 2: the annotated header of a 16 MiB guest, with pages 0 and 6, and everything in front of it. */
 static void the_annotated_header_of_the_spec(void **state)
 {
 	(void)state;
