@@ -3,7 +3,8 @@
  * A channel: one ordered stream of bytes to or from a peer, a file or a command, and the filters that sit on one.
  *
  * Owned by one worker thread. Every wait is bounded by the idle limit and ends at once when the cancel descriptor becomes
- * readable. SIGPIPE never reaches the program: sockets use MSG_NOSIGNAL, writes to pipes block the signal in this thread.
+ * readable; a channel that never has to wait looks at it every few calls. SIGPIPE never reaches the program: sockets use
+ * MSG_NOSIGNAL, writes to pipes block the signal in this thread.
  */
 #ifndef GW_IO_CHAN_H
 #define GW_IO_CHAN_H
@@ -14,6 +15,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "io/uri.h"
 
@@ -23,9 +25,14 @@ struct gw__chan_ops {
 	/* Like readv: bytes > 0, 0 at the end, or negative errno. May be short. May wait: idle limit -> -ETIMEDOUT. */
 	ssize_t (*readv)(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
 	ssize_t (*writev)(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
-	/* Nothing more will be written; the peer reads the end. 0 or negative errno. */
+	/* Input, or its end, that poll on `fd` does not show (a buffer, a filter). NULL: never. */
+	bool (*has_input)(struct gw__chan *c);
+	/* Nothing more will be written; the peer reads the end. A file is synced. 0 or negative errno. */
 	int (*end_writes)(struct gw__chan *c, struct gw__why *why);
-	/* Free everything. Returns what only the end can tell (exec: exit status; file: close error). */
+	/*
+	 * Free everything. Returns what only the end can tell: exec: -EIO and the exit status; file: close error. A command is
+	 * asked for it if all its output was read, or after end_writes; otherwise it is killed, and 0.
+	 */
 	int (*close)(struct gw__chan *c, struct gw__why *why);
 };
 
@@ -37,6 +44,7 @@ struct gw__chan {
 	int idle_ms;	    /* limit of a single wait; -1: for ever */
 	int cancel_fd;	    /* becomes readable when the job is cancelled; -1: never. Borrowed. */
 	uint64_t in_bytes, out_bytes;
+	unsigned calls; /* since cancel_fd was looked at */
 };
 
 /* Options of opening. A zeroed one is not useful: start from GW__IO_DEFAULTS. */
@@ -47,7 +55,13 @@ struct gw__io_opts {
 };
 #define GW__IO_DEFAULTS ((struct gw__io_opts){.idle_ms = 30000, .connect_ms = 10000, .cancel_fd = -1})
 
-/* Open for writing towards a destination (connect, start the command, or create the file at its offset). */
+/*
+ * Open for writing towards a destination (connect, start the command, or create the file at its offset; fd:N is taken over).
+ * connect_ms does not cover the resolver: looking up a host name takes what the system's configuration says.
+ *
+ * A command has stdin or stdout as its end of the channel, /dev/null as the other, our stderr and no other descriptor. It
+ * runs in a process group of its own, so that all of a pipeline can be killed; it cannot ask for a password on the terminal.
+ */
 int gw__io_open_out(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);
 /* Open for reading what is there (file at its offset, the command's output, an inherited fd). Sockets: see listen. */
 int gw__io_open_in(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);
@@ -79,7 +93,16 @@ int gw__chan_close(struct gw__chan **c, struct gw__why *why); /* *c may be NULL;
 int gw__chan_wait_readable(struct gw__chan *c, int ms, struct gw__why *why);
 
 /* Filters: a channel that takes over `*inner` and stands for it. On failure `*inner` is left alone. */
+
+/* Each direction by itself; 0: no limit, no filter. */
 int gw__chan_limit_rate(struct gw__chan **inner, uint64_t bytes_per_s, struct gw__why *why);
+/* The same on somebody else's time, which is copied. `wait_ns`: 0 when `ns` have passed, or -ECANCELED. */
+struct gw__pace {
+	struct gw__clock clock;
+	int (*wait_ns)(void *ctx, uint64_t ns, int cancel_fd); /* ctx is that of the clock */
+};
+int gw__chan_limit_rate_paced(struct gw__chan **inner, uint64_t bytes_per_s, const struct gw__pace *pace,
+	struct gw__why *why);
 /* Behaves as a broken link (reads: end; writes: -EPIPE) after so many bytes in that direction; UINT64_MAX: never. */
 int gw__chan_cut_after(struct gw__chan **inner, uint64_t read_bytes, uint64_t write_bytes, struct gw__why *why);
 /* Copies everything read and written to two channels (either may be NULL), which it takes over. */

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What all channels share: counting, writing everything, waiting with a sentence. It does not know what a
+ * channel is made of. Called by the one thread that owns the channel.
+ */
+#include "io/parts.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+
+#include "io/wait.h"
+
+enum { CALLS_PER_LOOK = 32 }; /* a look at cancel_fd costs a system call */
+
+void gw__chan_init(struct gw__chan *c, const struct gw__chan_ops *ops, const char *name, int fd,
+	const struct gw__io_opts *o)
+{
+	*c = (struct gw__chan){.ops = ops, .fd = fd, .idle_ms = o->idle_ms, .cancel_fd = o->cancel_fd};
+	snprintf(c->name, sizeof c->name, "%s", name);
+}
+
+static int say_cancelled(const struct gw__chan *c, struct gw__why *why)
+{
+	return gw__why_set(why, -ECANCELED, "%s: cancelled", c->name);
+}
+
+int gw__chan_wait(struct gw__chan *c, short events, uint64_t deadline, struct gw__why *why)
+{
+	int r = gw__io_wait(c->fd, events, c->cancel_fd, deadline);
+	if (r > 0)
+		return 0;
+	if (r == -ECANCELED)
+		return say_cancelled(c, why);
+	if (r < 0)
+		return gw__why_errno(why, -r, "%s: waiting for the peer", c->name);
+	if (events == POLLIN)
+		return gw__why_set(why, -ETIMEDOUT,
+			"%s: nothing came for %d ms; is the peer alive and the network up?", c->name,
+			c->idle_ms);
+	return gw__why_set(why, -ETIMEDOUT,
+		"%s: the peer took nothing for %d ms; is it alive and the network up?", c->name, c->idle_ms);
+}
+
+/* A fast peer must not keep a cancelled job alive. */
+static int look_for_cancel(struct gw__chan *c, struct gw__why *why)
+{
+	if (++c->calls < CALLS_PER_LOOK)
+		return 0;
+	c->calls = 0;
+	return gw__io_cancelled(c->cancel_fd) ? say_cancelled(c, why) : 0;
+}
+
+ssize_t gw__chan_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
+{
+	int r = look_for_cancel(c, why);
+	if (r)
+		return r;
+	ssize_t got = c->ops->readv(c, iov, n < IOV_MAX ? n : IOV_MAX, why);
+	if (got > 0)
+		c->in_bytes += (uint64_t)got;
+	return got;
+}
+
+ssize_t gw__chan_read(struct gw__chan *c, void *to, size_t n, struct gw__why *why)
+{
+	return gw__chan_readv(c, &(struct iovec){.iov_base = to, .iov_len = n}, 1, why);
+}
+
+ssize_t gw__chan_writev(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
+{
+	int r = look_for_cancel(c, why);
+	if (r)
+		return r;
+	ssize_t put = c->ops->writev(c, iov, n < IOV_MAX ? n : IOV_MAX, why);
+	if (put > 0)
+		c->out_bytes += (uint64_t)put;
+	return put;
+}
+
+int gw__chan_write_allv(struct gw__chan *c, struct iovec *iov, int n, struct gw__why *why)
+{
+	int done = gw__iov_advance(iov, n, 0);
+	while (done < n) {
+		ssize_t put = gw__chan_writev(c, iov + done, n - done, why);
+		if (put < 0)
+			return (int)put;
+		if (put == 0)
+			return gw__why_set(why, -EIO, "%s: takes no more bytes", c->name);
+		done += gw__iov_advance(iov + done, n - done, (size_t)put);
+	}
+	return 0;
+}
+
+int gw__chan_write_all(struct gw__chan *c, const void *from, size_t n, struct gw__why *why)
+{
+	return gw__chan_write_allv(c, &(struct iovec){.iov_base = (void *)from, .iov_len = n}, 1, why);
+}
+
+int gw__chan_end_writes(struct gw__chan *c, struct gw__why *why)
+{
+	return c->ops->end_writes(c, why);
+}
+
+int gw__chan_close(struct gw__chan **c, struct gw__why *why)
+{
+	if (!*c)
+		return 0;
+	struct gw__chan *gone = *c;
+	*c = NULL;
+	return gone->ops->close(gone, why);
+}
+
+int gw__chan_wait_readable(struct gw__chan *c, int ms, struct gw__why *why)
+{
+	if (c->ops->has_input && c->ops->has_input(c))
+		return 1;
+	int r = gw__io_wait(c->fd, POLLIN, c->cancel_fd, gw__io_deadline(ms));
+	if (r == -ECANCELED)
+		return say_cancelled(c, why);
+	if (r < 0)
+		return gw__why_errno(why, -r, "%s: waiting for the peer", c->name);
+	return r;
+}

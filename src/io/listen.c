@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Listeners: tcp (on every address of the host), unix, vsock. No connecting (connect.c). A listener belongs
+ * to the thread that accepts; the channels it gives belong to whoever gets them.
+ */
+#include "io/parts.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/wait.h"
+
+struct gw__listener {
+	struct gw__io_opts opts;
+	struct pollfd fds[GW__ADDRS_MAX + 1]; /* one more for the cancel descriptor */
+	int n;
+	char uri[GW__URI_TEXT_MAX];
+	char path[GW__URI_TEXT_MAX]; /* unix: our file, "" if none */
+	dev_t dev;
+	ino_t ino;
+};
+
+bool gw__uri_listens(const struct gw__uri *uri)
+{
+	return uri->kind == GW__URI_TCP || uri->kind == GW__URI_UNIX || uri->kind == GW__URI_VSOCK;
+}
+
+/* A listening descriptor, or negative errno. */
+static int listen_at(const struct gw__addr *addr)
+{
+	int fd = gw__addr_socket(addr);
+	if (fd < 0)
+		return fd;
+	if (addr->any.sa_family == AF_INET || addr->any.sa_family == AF_INET6)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+	if (addr->any.sa_family == AF_INET6) /* [::] takes IPv4 as well, whatever the system's default */
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){0}, sizeof(int));
+	if (bind(fd, &addr->any, addr->bytes) < 0 || listen(fd, SOMAXCONN) < 0) {
+		int err = errno;
+		close(fd);
+		return -err;
+	}
+	return fd;
+}
+
+static int say_failed(const struct gw__uri *uri, int err, struct gw__why *why)
+{
+	if (err == EADDRINUSE)
+		return gw__why_set(why, -err,
+			"%.200s: another program listens there; stop it or choose another port (0: any)",
+			uri->text);
+	if (err == EADDRNOTAVAIL)
+		return gw__why_set(why, -err, "%.200s: no network interface of this machine has this address",
+			uri->text);
+	if (err == EAFNOSUPPORT && uri->kind == GW__URI_VSOCK)
+		return gw__why_set(why, -err,
+			"%.200s: this machine has no vsock; load the module vsock or vsock_loopback",
+			uri->text);
+	return gw__why_errno(why, err, "cannot listen at %.200s", uri->text);
+}
+
+static int address_of(int fd, struct gw__addr *addr)
+{
+	*addr = (struct gw__addr){.bytes = sizeof addr->room};
+	return getsockname(fd, &addr->any, &addr->bytes) < 0 ? -errno : 0;
+}
+
+/* May the next address of the host be tried after this failure? */
+static bool is_skippable(int err, const struct gw__listener *l, const struct gw__uri *uri)
+{
+	if (err == EADDRNOTAVAIL || err == EAFNOSUPPORT)
+		return true;
+	/* IPv4 behind [::], which has it already; or a port the kernel chose for another address. */
+	return err == EADDRINUSE && l->n > 0 && (!*uri->target || !strcmp(uri->port, "0"));
+}
+
+static int listen_on_all(
+	struct gw__listener *l, const struct gw__uri *uri, struct gw__addrs *addrs, struct gw__why *why)
+{
+	int failure = EADDRNOTAVAIL;
+	uint16_t port = 0;
+	for (int i = 0; i < addrs->n; i++) {
+		struct gw__addr *addr = &addrs->list[i];
+		if (port)
+			gw__addr_set_port(addr, port);
+		int fd = listen_at(addr);
+		if (fd >= 0) {
+			l->fds[l->n++] = (struct pollfd){.fd = fd, .events = POLLIN};
+			struct gw__addr got;
+			if (address_of(fd, &got) == 0)
+				port = gw__addr_port(&got);
+			continue;
+		}
+		failure = -fd;
+		if (!is_skippable(failure, l, uri))
+			return say_failed(uri, failure, why);
+	}
+	return l->n ? 0 : say_failed(uri, failure, why);
+}
+
+/* The host as it was given, the port as it is; without a host the address. */
+static int name_listener(struct gw__listener *l, const struct gw__uri *uri, struct gw__why *why)
+{
+	struct gw__addr addr;
+	int r = address_of(l->fds[0].fd, &addr);
+	if (r)
+		return gw__why_errno(
+			why, -r, "%.200s: cannot find out the address of the listener", uri->text);
+	if (uri->kind == GW__URI_UNIX)
+		snprintf(l->uri, sizeof l->uri, "%s", uri->text);
+	else if (uri->kind == GW__URI_TCP && *uri->target)
+		snprintf(l->uri, sizeof l->uri,
+			strchr(uri->target, ':') ? "tcp:[%.255s]:%u" : "tcp:%.255s:%u", uri->target,
+			gw__addr_port(&addr));
+	else
+		gw__addr_text(&addr, l->uri, sizeof l->uri);
+	return 0;
+}
+
+/* So that close removes our file and not one that has taken its place. */
+static void remember_file(struct gw__listener *l, const struct gw__uri *uri)
+{
+	struct stat st;
+	if (stat(uri->target, &st) < 0)
+		return;
+	memcpy(l->path, uri->target, sizeof l->path);
+	l->dev = st.st_dev;
+	l->ino = st.st_ino;
+}
+
+static int listen_there(struct gw__listener *l, const struct gw__uri *uri, struct gw__why *why)
+{
+	struct gw__addrs addrs;
+	int r = uri->kind == GW__URI_UNIX ? gw__unix_clear(uri, why) : 0;
+	if (r == 0)
+		r = gw__addrs_find(uri, true, &addrs, why);
+	if (r == 0)
+		r = listen_on_all(l, uri, &addrs, why);
+	if (r)
+		return r;
+	if (uri->kind == GW__URI_UNIX)
+		remember_file(l, uri); /* before anything else can fail, or it would stay */
+	return name_listener(l, uri, why);
+}
+
+int gw__io_listen(
+	const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__listener **l, struct gw__why *why)
+{
+	if (!gw__uri_listens(uri))
+		return gw__why_set(why, -EINVAL,
+			"%.200s: nobody can connect to this; expected tcp:, unix: or vsock:", uri->text);
+	struct gw__listener *made = calloc(1, sizeof *made);
+	if (!made)
+		return gw__why_set(why, -ENOMEM, "%.200s: no memory for a listener", uri->text);
+	made->opts = *o;
+	int r = listen_there(made, uri, why);
+	if (r) {
+		gw__listener_close(made);
+		return r;
+	}
+	*l = made;
+	return 0;
+}
+
+const char *gw__listener_uri(const struct gw__listener *l)
+{
+	return l->uri;
+}
+
+/* The connection that waits at `fd`; -EAGAIN when it went away again; other negative errno. */
+static int accept_at(int fd, struct gw__addr *peer)
+{
+	peer->bytes = sizeof peer->room;
+	int got = accept4(fd, &peer->any, &peer->bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (got >= 0)
+		return got;
+	switch (errno) {
+	case EINTR:
+	case ECONNABORTED:
+	case EPROTO:
+	case ENETDOWN:
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+		return -EAGAIN; /* troubles of that peer, not of the listener */
+	default:
+		return -errno;
+	}
+}
+
+static int take_peer(
+	struct gw__listener *l, int fd, const struct gw__addr *peer, struct gw__chan **c, struct gw__why *why)
+{
+	char name[GW__URI_TEXT_MAX];
+	snprintf(name, sizeof name, "%s", l->uri);
+	if (peer->any.sa_family != AF_UNIX)
+		gw__addr_text(peer, name, sizeof name);
+	gw__addr_set_no_delay(peer, fd);
+	return gw__chan_take_fd(fd, name, &l->opts, c, why);
+}
+
+int gw__listener_accept(struct gw__listener *l, struct gw__chan **c, struct gw__why *why)
+{
+	uint64_t deadline = gw__io_deadline(l->opts.connect_ms);
+	for (;;) {
+		int r = gw__io_poll(l->fds, l->n, l->opts.cancel_fd, deadline);
+		if (r == 0)
+			return gw__why_set(why, -ETIMEDOUT,
+				"nobody connected to %.200s for %d ms; start the source, or check its "
+				"address",
+				l->uri, l->opts.connect_ms);
+		if (r == -ECANCELED)
+			return gw__why_set(
+				why, r, "%.200s: cancelled while waiting for a connection", l->uri);
+		for (int i = 0; r > 0 && i < l->n; i++) {
+			struct gw__addr peer;
+			int fd = l->fds[i].revents ? accept_at(l->fds[i].fd, &peer) : -EAGAIN;
+			if (fd >= 0)
+				return take_peer(l, fd, &peer, c, why);
+			r = fd == -EAGAIN ? r : fd;
+		}
+		if (r < 0)
+			return gw__why_errno(why, -r, "%.200s: accepting a connection", l->uri);
+	}
+}
+
+void gw__listener_close(struct gw__listener *l)
+{
+	struct stat st;
+	if (!l)
+		return;
+	for (int i = 0; i < l->n; i++)
+		close(l->fds[i].fd);
+	if (*l->path && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+		unlink(l->path);
+	free(l);
+}
