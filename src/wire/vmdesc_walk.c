@@ -174,8 +174,6 @@ static int show_structs(struct walk *w, const struct gw__vmdesc_part *f, const s
 	size_t path_n = put_name(w, p->path_n, text_at(w, f->name));
 	struct place in = {.path_n = path_n, .depth = p->depth + 1, .off = p->off};
 	for (uint64_t k = 0; k < n; k++, in.off = in.end) {
-		if (k && out_of_steps(w))
-			return -EPROTO;
 		if (f->numbered)
 			in.path_n = put_element(w, path_n, f->element + k);
 		tell(w, (struct gw__vmdesc_field){.type = text_at(w, f->type),

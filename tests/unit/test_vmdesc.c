@@ -266,6 +266,7 @@ static void a_legacy_device_is_one_field_of_its_size(void **state)
 	refused(LEGACY("5", BYTES("data", "4")), "one field of its \"size\", 5 bytes");
 	refused(LEGACY("5", BYTES("data", "4") "," BYTES("data", "1")), "one field");
 	refused(LEGACY("0", ""), "one field");
+	refused(LEGACY("5", "{'name':'data','array_len':2,'type':'buffer','size':5}"), "one field");
 	refused("{'devices':[{'name':'a','instance_id':0,'fields':[]}]}", "\"size\"");
 }
 
@@ -341,6 +342,7 @@ static void a_hostile_text_cannot_take_much_memory(void **state)
 	} shapes[] = {
 		{"{\"devices\":[", "{},", "]}"},
 		{"{\"devices\":[", "[],", "]}"},
+		{"{\"a\":\"\\\"\",\"devices\":[", "[],", "]}"},
 		{"{\"devices\":[", "\"\",", "]}"},
 		{"{\"devices\":[", "1,", "]}"},
 		{"{\"devices\":[", "{\"\":1},", "]}"},

@@ -222,6 +222,7 @@ static void shows(const char *text, size_t n, const char *want)
 {
 	struct gw__why why;
 	assert_int_equal(show(text, n, &why), 0);
+	assert_int_equal(why.code, 0);
 	assert_string_equal(shown, want);
 }
 
@@ -303,18 +304,22 @@ static void subsections_are_shown(void **state)
 {
 	(void)state;
 	size_t one = put_subsection(2, "d/one", 1), in = put_subsection(one + 1, "i", 1);
+	size_t two = put_subsection(in + 3, "d/two", 1);
 	char want[512];
 	snprintf(want, sizeof want,
 		"a uint8 0 0+2\n"
 		"d/one subsection{} 0 2+%zu\n"
 		"d/one.b uint8 1 %zu+1\n"
 		"d/one.i subsection{} 1 %zu+%zu\n"
-		"d/one.i.c uint8 2 %zu+3\n",
-		in + 3 - 2, one, one + 1, in + 3 - (one + 1), in);
+		"d/one.i.c uint8 2 %zu+3\n"
+		"d/two subsection{} 0 %zu+%zu\n"
+		"d/two.b uint8 1 %zu+1\n",
+		in + 3 - 2, one, one + 1, in + 3 - (one + 1), in, in + 3, two + 1 - (in + 3), two);
 	shows(DEVICE("'fields':[" BYTES("a", "2") "],'subsections':[" SUB("d/one", "1",
 		      "'fields':[" BYTES("b", "1") "],'subsections':[" SUB(
-			      "i", "1", "'fields':[" BYTES("c", "3") "]") "]") "]"),
-		in + 3, want);
+			      "i", "1", "'fields':[" BYTES("c", "3") "]") "]") "," SUB("d/two", "1",
+		      "'fields':[" BYTES("b", "1") "]") "]"),
+		two + 1, want);
 }
 
 /* A struct's size is true, its parts may be those of another element: what does not fit is left out, not an
