@@ -5,12 +5,10 @@
  * The whole input is in the socket before the client starts, so nothing waits. Ids count from 1; the greeting
  * and the answer to its negotiation are given, unless the input starts with a zero byte.
  */
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "fuzz.h"
 #include "qmp/qmp.h"
 
 enum { INPUT_MAX_BYTES = 64 << 10 }; /* fits a socket's buffer */
@@ -40,7 +38,6 @@ static void ask_everything(struct gw__qmp *q)
 		json_decref(event);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	int pair[2];

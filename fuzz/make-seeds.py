@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""make-seeds.py: writes the first inputs of each fuzz target, fuzz/corpus/NAME/*, from the byte drawings of docs/spec.
+
+Small on purpose: pages of 1 KiB, guests of three pages. Inputs that once failed lie in the same folders under names
+of their own and are never removed; this script only writes what it lists.
+"""
+import json
+import os
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+P = 1024  # target page of the streams: target-page-bits 10, the smallest whose words have room for the flag 0x200
+
+
+def be(n, v):
+    return v.to_bytes(n, "big")
+
+
+def str8(s):
+    return be(1, len(s)) + s.encode()
+
+
+def put(target, name, data):
+    folder = os.path.join(HERE, "corpus", target)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, name), "wb") as f:
+        f.write(data)
+
+
+# docs/spec/stream.md 2, 3
+
+MAGIC = bytes.fromhex("5145564d00000003")
+
+
+def subsection(name, payload):
+    return b"\x05" + str8(name) + be(4, 1) + payload
+
+
+def config(caps=(), bits=10, uuid=None):
+    out = b"\x07" + be(4, 14) + b"pc-i440fx-10.0"
+    if bits:
+        out += subsection("configuration/target-page-bits", be(4, bits))
+    if caps:
+        out += subsection("configuration/capabilities", be(4, len(caps)) + b"".join(map(str8, caps)))
+    if uuid:
+        out += subsection("configuration/uuid", uuid)
+    return out
+
+
+# stream.md 4, 5, 7
+
+def start(kind, section, name, version):
+    return be(1, kind) + be(4, section) + str8(name) + be(4, 0) + be(4, version)
+
+
+def more(kind, section):
+    return be(1, kind) + be(4, section)
+
+
+def footer(section):
+    return b"\x7e" + be(4, section)
+
+
+def command(number, payload=b""):
+    return b"\x08" + be(2, number) + be(2, len(payload)) + payload
+
+
+EOS = be(8, 0x10)
+FLUSH = be(8, 0x200)
+PAGE_OF = bytes(range(256)) * 4
+
+
+def word(value, flags, name=None):
+    return be(8, value | flags | (0 if name else 0x20)) + (str8(name) if name else b"")
+
+
+def blocks(entries, extra=lambda name, used: b""):
+    out = be(8, sum(used for _, used in entries) | 4)
+    return out + b"".join(str8(name) + be(8, used) + extra(name, used) for name, used in entries)
+
+
+GUEST = [("m0", 2 * P), ("pc.rom", P)]
+
+
+def description(devices):
+    return {"page_size": P, "devices": devices}
+
+
+def field(name, size, **more_keys):
+    return {"name": name, **more_keys, "type": more_keys.get("type", "uint8"), "size": size}
+
+
+def obj(name, fields, subsections=()):
+    out = {"vmsd_name": name, "version": 1, "fields": fields}
+    return {**out, "subsections": list(subsections)} if subsections else out
+
+
+def end(devices, text=True):
+    """FULL sections of (id, name, body), EOF, description."""
+    out = b"".join(start(4, i, name, 1) + body + footer(i) for i, name, body, _ in devices) + b"\0"
+    if not text:
+        return out
+    described = [{"name": name, "instance_id": 0, **d} for _, name, _, d in devices]
+    data = json.dumps(description(described)).encode()
+    return out + b"\x06" + be(4, len(data)) + data
+
+
+SUB = b"\x05" + str8("timer/sub") + be(4, 1) + b"\x09"
+DEVICES = [
+    (4, "timer", b"abcd" + SUB, obj("timer", [field("a", 2), field("b", 1, array_len=2)], [obj("timer/sub", [field("c", 1)])])),
+    (5, "slirp", b"xyz", {"size": 3, "fields": [field("data", 3)]}),
+]
+
+
+def ram(*parts):
+    """START with the first part, PARTs with the others, END with the last."""
+    heads = [start(1, 1, "ram", 4)] + [more(2, 1)] * (len(parts) - 2) + [more(3, 1)]
+    return b"".join(h + p + EOS + footer(1) for h, p in zip(heads, parts))
+
+
+def mapped(base):
+    """A mapped-ram file whose first byte is byte `base` of the file."""
+    out = MAGIC + config(["mapped-ram"]) + start(1, 1, "ram", 4)
+    out += be(8, sum(used for _, used in GUEST) | 4)
+    for name, used in GUEST:
+        out += str8(name) + be(8, used)
+        bitmap = base + len(out) + 28
+        pages = (bitmap + 8 + P - 1) // P * P
+        out += be(4, 1) + be(8, P) + be(8, bitmap) + be(8, pages)
+        out += b"\x01" + bytes(pages - bitmap - 1) + PAGE_OF * (used // P)
+    return out + EOS + footer(1) + more(2, 1) + EOS + footer(1) + command(11) + more(3, 1) + EOS + footer(1) + end(DEVICES)
+
+
+def streams():
+    plain = ram(blocks(GUEST), word(0, 8, "m0") + PAGE_OF + word(P, 2) + b"\0", word(0, 8, "pc.rom") + PAGE_OF)
+    yield "plain", 0, MAGIC + config() + plain + end(DEVICES)
+    yield "trailing", 0, MAGIC + config() + plain + end(DEVICES) + b"trailing"
+    yield "no-description", 0, MAGIC + config() + plain + end(DEVICES, text=False)
+    deltas = ram(blocks(GUEST), word(0, 8, "m0") + PAGE_OF, word(0, 0x40) + b"\x01" + be(2, 4) + b"\x00\x02ab" + FLUSH)
+    yield "xbzrle", 0, MAGIC + config() + deltas + end(DEVICES)
+    head = command(1) + command(2, be(4, 1)) + command(3, be(8, 0x1000 | P) + be(8, P))
+    big = blocks([("m0", 0x1000), ("r", P)], lambda name, used: be(8, 0x1000) if name == "m0" else b"")
+    yield "advised", 0, MAGIC + config() + head + ram(big, word(0, 2, "m0") + b"\0") + command(11) + end(DEVICES)
+    shared = blocks(GUEST, lambda name, used: be(8, 0x10000))
+    yield "ignore-shared", 0, MAGIC + config(["x-ignore-shared"]) + ram(shared, b"") + end(DEVICES)
+    yield "mapped", 0, mapped(0)
+    yield "mapped-offset", 2, mapped(4096)
+    early = start(1, 1, "ram", 4) + blocks(GUEST) + EOS + footer(1) + start(4, 9, "vmem", 1) + b"early" + footer(9)
+    vmem = (9, "vmem", b"early", obj("vmem", [field("e", 5)]))
+    rest = more(2, 1) + word(0, 2, "m0") + b"\0" + EOS + footer(1) + more(3, 1) + EOS + footer(1)
+    text = json.dumps(description([{"name": n, "instance_id": 0, **d} for _, n, _, d in [vmem, *DEVICES]])).encode()
+    yield "early", 0, MAGIC + config() + early + rest + end(DEVICES, text=False) + b"\x06" + be(4, len(text)) + text
+    background = start(1, 1, "ram", 4) + blocks(GUEST) + EOS + footer(1) + more(2, 1) + word(0, 2, "m0") + b"\0" + EOS + footer(1)
+    yield "background", 0, MAGIC + config() + background + end(DEVICES)
+    opening, closing = start(1, 3, "dirty-bitmap", 1) + b"private" + footer(3), more(3, 3) + b"private" + footer(3)
+    yield "opaque", 0, MAGIC + config() + opening + closing + plain + end(DEVICES)
+    yield "multifd", 1, MAGIC + config() + ram(blocks(GUEST) + FLUSH, FLUSH) + end(DEVICES)
+    yield "small-tail", 4, MAGIC + config() + plain + end(DEVICES)
+
+
+def vmdescs():
+    walked = [
+        obj("d", [field("a", 2), field("b", 1, array_len=2)], [obj("timer/sub", [field("c", 1)])]),
+        obj("d", [field("s", 2, type="struct", struct=obj("s", [field("x", 1), field("y", 1)]), array_len=2)]),
+        obj("d", [{**field("v", 3, type="vstruct"), **obj("v", [field("x", 3)])}]),
+        obj("d", [field("caps", 16, type="capability", array_len=2)]),
+        obj("d", [field("a", 1, index=0), field("a", 1, index=1), field("a", 1)]),
+        {"size": 3, "fields": [field("data", 3)]},
+    ]
+    devices = [{"name": f"dev{i}", "instance_id": 0, **d} for i, d in enumerate(walked)]
+    text = json.dumps({"configuration": obj("configuration", []), **description(devices)}).encode()
+    yield "subsection", text + b"\0abcd" + SUB
+    yield "capability", text + b"\0" + str8("x-ignore-shared") + str8("mapped-ram")
+    yield "duplicate-keys", (b'{"devices":[{"name":"d","instance_id":0,"vmsd_name":"d","version":1,"fields":[{"name":"l","type":'
+                             b'"qtailq","vmsd_name":"e","fields":[],"vmsd_name":"e","fields":[],"size":4}]}]}\0abcd')
+    yield "endless", (b'{"devices":[{"name":"d","instance_id":0,"vmsd_name":"d","version":1,"fields":[{"name":"a","type":"struct",'
+                      b'"array_len":1152921504606846976,"size":0,"struct":{"vmsd_name":"s","version":1,"fields":[]}}]}]}\0')
+
+
+def others():
+    spec_delta = bytes.fromhex("0002488196120185")
+    yield "xbzrle", "spec", bytes([12, 0]) + spec_delta
+    yield "xbzrle", "small", bytes([4, 0xaa]) + b"\x00\x01z\x03\x02yy"
+    yield "xbzrle", "third-byte", bytes([16, 1]) + b"\xff\xff\x01\x01\x01"
+    captured = ("0002000400000001" "0003001100000000000c000000001000046d656d30" "0004000c000000000294e00000001000"
+                "00050005046d656d30" "0006000400000001" "00070000" "0001000400000000")
+    yield "retpath", "captured", bytes.fromhex(captured)
+    yield "retpath", "bad-name", bytes.fromhex("0005000205" "6d")
+    yield "config", "plain", MAGIC + config(bits=None) + b"\x01"
+    yield "config", "all", MAGIC + config(["x-ignore-shared", "mapped-ram"], 16, bytes(range(16))) + b"\x01"
+    items = start(1, 1, "ram", 4) + footer(7) + command(2, be(4, 1)) + command(3, bytes(16)) + command(10, str8("m0"))
+    yield "item", "sections", items + more(2, 1) + start(4, 0x28, "globalstate", 1) + command(11)
+    yield "ram", "list", bytes([2, 0]) + blocks(GUEST)
+    yield "ram", "address", bytes([2, 1]) + blocks(GUEST, lambda name, used: be(8, 0x1000))
+    pages = blocks([("m0", 4 * P), ("r", 2 * P)], lambda name, used: be(8, 2 * P) if name == "m0" else b"")
+    yield "ram", "page-size", bytes([2, 4]) + pages + EOS
+    yield "ram", "page-size-last", bytes([2, 4]) + blocks([("m0", 4 * P)], lambda name, used: be(8, 2 * P)) + EOS
+    yield "ram", "word", bytes([4, 0]) + bytes.fromhex("0000000001144060")
+    header = be(4, 1) + be(8, 4096) + be(8, 0x8e) + be(8, 0x100000)
+    yield "mapped", "spec", bytes([4, 0]) + be(8, 0x72) + be(8, 0x1000000) + header
+    yield "mapped", "ignored", bytes([4, 1]) + be(8, 0x72) + be(8, 0x1000000) + be(4, 1) + be(8, 4096) + bytes(16)
+    yield "mapped", "huge", bytes([4, 0]) + be(8, 2**62) + be(8, 2**63) + header
+
+
+def qmps():
+    """Behind the greeting: answers by id, as the target's queries ask for them. A byte 00 in front: no greeting."""
+    answers = [{"status": "active", "ram": {"total": 4096, "transferred": 10, "remaining": 0}}, {"status": "paused", "running": False}]
+    lines = [json.dumps({"return": a, "id": i + 2}) for i, a in enumerate(answers)]
+    event = '{"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}, "data": {}}'
+    yield "answers", ("\n".join(lines[:1] + [event] + lines[1:]) + "\n").encode()
+    yield "error", b'{"error": {"class": "GenericError", "desc": "no"}, "id": 2}\n'
+    yield "greeting", b'\0{"QMP": {"version": {"qemu": {"major": 7, "minor": 2}}}}\n{"return": {}, "id": 1}\n'
+
+
+def main():
+    for name, data in qmps():
+        put("qmp", name, data)
+    for name, flags, data in streams():
+        put("stream", name, bytes([flags, 1]) + data)
+    for name, data in vmdescs():
+        put("vmdesc", name, data)
+    for target, name, data in others():
+        put(target, name, data)
+
+
+if __name__ == "__main__":
+    main()
