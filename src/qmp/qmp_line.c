@@ -102,8 +102,8 @@ static int receive_some(struct gw__qmp_line *l, uint64_t deadline_ns)
 int gw__qmp_line_next(struct gw__qmp_line *l, uint64_t deadline_ns, char **line, size_t *n)
 {
 	for (;;) {
-		char *from = l->bytes + l->searched;
-		char *nl = l->end > l->searched ? memchr(from, '\n', l->end - l->searched) : NULL;
+		size_t fresh = l->end - l->searched;
+		char *nl = fresh ? memchr(l->bytes + l->searched, '\n', fresh) : NULL; /* no bytes, maybe no buffer yet */
 		if (nl) {
 			*line = l->bytes + l->start;
 			*n = (size_t)(nl - *line);
