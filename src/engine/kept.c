@@ -91,7 +91,7 @@ static int unpack(struct gw__run *run, struct gw__kept *kept, const char *dir, s
 	struct gw__image_writer *writer = NULL;
 	struct gw__sink *sink = NULL;
 	snprintf(path, sizeof path, "%s/image", dir);
-	int r = gw__image_create(path, &(struct gw__image_writer_opts){0}, &writer, &run->why);
+	int r = gw__image_create(path, &(struct gw__image_writer_opts){.unsynced = true}, &writer, &run->why);
 	if (!r)
 		r = gw__sink_image_new(&writer, &sink, &run->why);
 	if (!r)

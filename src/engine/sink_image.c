@@ -4,16 +4,22 @@
 #include <stdlib.h>
 
 #include "engine/sinks.h"
+#include "wire/vmdesc_text.h"
 
 struct image_sink {
 	struct gw__sink sink; /* first: ops find the rest through it */
 	struct gw__image_writer *writer;
+	struct gw__config config;	/* of the image: with mapped-ram */
+	struct gw__vmdesc_plain plain;	/* in case no description comes */
 };
 
 static struct gw__image_writer *writer_of(struct gw__sink *s) { return ((struct image_sink *)s)->writer; }
 
 static int put_config(struct gw__sink *s, const struct gw__config *config, struct gw__why *why)
 {
+	struct image_sink *own = (struct image_sink *)s;
+	own->config = *config;
+	gw__config_add_cap(&own->config, "mapped-ram"); /* a list that is full is the writer's to refuse */
 	return gw__image_put_config(writer_of(s), config, why);
 }
 
@@ -42,7 +48,10 @@ static int peek(struct gw__sink *s, uint32_t block, uint64_t off, void *page, st
 static int put_device(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw,
 	struct gw__why *why)
 {
-	(void)section, (void)off;
+	struct image_sink *own = (struct image_sink *)s;
+	(void)off;
+	if (gw__vmdesc_plain_add(&own->plain, section->idstr, section->instance, gw__section_body_bytes(section, raw.n)))
+		return gw__why_set(why, -ENOMEM, "no memory for a list of devices");
 	return gw__image_put_raw(writer_of(s), raw.p, raw.n, why);
 }
 
@@ -64,17 +73,33 @@ static int put_switchover(struct gw__sink *s, struct gw__why *why)
 
 static int put_ram_end(struct gw__sink *s, struct gw__why *why) { return gw__image_put_ram_end(writer_of(s), why); }
 
+/*
+ * The description is what tells a whole image from an interrupted one, so a guest that came without gets one. The
+ * one that came describes the configuration of the stream, which the image does not have.
+ */
+static int describe(struct image_sink *s, struct gw__view description, char **text, size_t *n)
+{
+	if (description.n)
+		return gw__vmdesc_reconfigure(description.p, description.n, &s->config, text, n);
+	return gw__vmdesc_plain_text(&s->plain, &s->config, text, n);
+}
+
 static int put_end(struct gw__sink *s, struct gw__view description, struct gw__why *why)
 {
-	uint8_t bytes[8];
-	struct gw__wr c = gw__wr_over(bytes, sizeof bytes);
+	char *text = NULL;
+	size_t n = 0;
+	if (describe((struct image_sink *)s, description, &text, &n))
+		return gw__why_set(why, -ENOMEM, "no memory for the VM description");
+	uint8_t head[8];
+	struct gw__wr c = gw__wr_over(head, sizeof head);
 	gw__wr_u8(&c, GW__ITEM_EOF);
-	if (description.n) {
-		gw__wr_u8(&c, GW__ITEM_VMDESC);
-		gw__wr_be32(&c, (uint32_t)description.n);
-	}
-	int r = gw__image_put_raw(writer_of(s), bytes, gw__wr_used(&c), why);
-	return r || !description.n ? r : gw__image_put_raw(writer_of(s), description.p, description.n, why);
+	gw__wr_u8(&c, GW__ITEM_VMDESC);
+	gw__wr_be32(&c, (uint32_t)n);
+	int r = gw__image_put_raw(writer_of(s), head, gw__wr_used(&c), why);
+	if (!r)
+		r = gw__image_put_raw(writer_of(s), text, n, why);
+	free(text);
+	return r;
 }
 
 static int commit(struct gw__sink *s, struct gw__why *why) { return gw__image_commit(writer_of(s), why); }
@@ -82,6 +107,7 @@ static int commit(struct gw__sink *s, struct gw__why *why) { return gw__image_co
 static void free_sink(struct gw__sink *s)
 {
 	gw__image_writer_close(writer_of(s));
+	gw__vmdesc_plain_fini(&((struct image_sink *)s)->plain);
 	free(s);
 }
 

@@ -12,6 +12,7 @@
 #include "base/math.h"
 #include "engine/sinks.h"
 #include "wire/retpath.h"
+#include "wire/vmdesc_text.h"
 
 enum {
 	PART_BYTES = 64 << 20, /* of pages per PART section */
@@ -224,15 +225,22 @@ static int put_ram_end(struct gw__sink *sink, struct gw__why *why)
 static int put_end(struct gw__sink *sink, struct gw__view description, struct gw__why *why)
 {
 	struct stream_sink *s = (struct stream_sink *)sink;
-	uint8_t bytes[8];
-	struct gw__wr c = gw__wr_over(bytes, sizeof bytes);
+	uint8_t head[8];
+	char *text = NULL;
+	size_t n = 0;
+	struct gw__wr c = gw__wr_over(head, sizeof head);
 	gw__wr_u8(&c, GW__ITEM_EOF);
 	if (description.n) {
+		if (gw__vmdesc_reconfigure(description.p, description.n, &s->config, &text, &n))
+			return gw__why_set(why, -ENOMEM, "no memory for the VM description");
 		gw__wr_u8(&c, GW__ITEM_VMDESC);
-		gw__wr_be32(&c, (uint32_t)description.n);
+		gw__wr_be32(&c, (uint32_t)n);
 	}
-	int r = put(s, bytes, gw__wr_used(&c), why);
-	return r || !description.n ? r : put(s, description.p, description.n, why);
+	int r = put(s, head, gw__wr_used(&c), why);
+	if (!r)
+		r = put(s, text, n, why);
+	free(text);
+	return r;
 }
 
 /* One message of the return path. 0, or a sentence. */

@@ -76,6 +76,7 @@ void gw__image_writer_close(struct gw__image_writer *w)
 		gw__bitmap_fini(&w->maps[i].seen);
 	}
 	free(w->maps);
+	free(w->between);
 	gw__blocks_fini(&w->blocks);
 	free(w);
 }
@@ -102,6 +103,8 @@ int gw__image_put_config(struct gw__image_writer *w, const struct gw__config *co
 int gw__image_put_raw(struct gw__image_writer *w, const void *bytes, size_t n, struct gw__why *why)
 {
 	assert(w->phase != GW__WRITER_HEAD && w->phase != GW__WRITER_DONE);
+	if (w->phase == GW__WRITER_RAM && w->ignore_shared)
+		return gw__writer_keep_between(w, bytes, n, why);
 	return put_here(w, bytes, n, why);
 }
 
@@ -125,6 +128,9 @@ static int put_bitmap(struct gw__image_writer *w, const struct gw__block *b, con
 int gw__image_put_ram_end(struct gw__image_writer *w, struct gw__why *why)
 {
 	assert(w->phase == GW__WRITER_RAM);
+	int settled = w->ignore_shared ? gw__writer_settle_ignored(w, why) : 0;
+	if (settled)
+		return gw__writer_fail(w, settled);
 	w->phase = GW__WRITER_DEVICES;
 	for (uint32_t i = 0; i < w->blocks.n; i++) {
 		int r = w->blocks.v[i].ignored ? 0 : put_bitmap(w, &w->blocks.v[i], &w->maps[i].present, why);

@@ -106,7 +106,7 @@ static int make_maps(struct gw__image_writer *w, struct gw__why *why)
 			    (ull)w->blocks.total_bytes);
 }
 
-static int put_entries(struct gw__image_writer *w, struct gw__why *why)
+int gw__writer_put_list(struct gw__image_writer *w, struct gw__why *why)
 {
 	uint8_t buf[RECORD_ROOM];
 	struct gw__wr wr = gw__wr_over(buf, sizeof buf);
@@ -136,6 +136,7 @@ int gw__image_put_blocks(
 	uint64_t end_off = 0;
 	w->phase = GW__WRITER_RAM;
 	w->ram_id = section_id;
+	w->start_off = w->cursor;
 	int r = copy_blocks(w, blocks, why);
 	if (!r)
 		r = place_blocks(w, &end_off, why);
@@ -143,5 +144,5 @@ int gw__image_put_blocks(
 		r = reserve_size(w, end_off, why);
 	if (!r)
 		r = make_maps(w, why);
-	return gw__writer_fail(w, r ? r : put_entries(w, why));
+	return gw__writer_fail(w, r ? r : gw__writer_put_list(w, why));
 }

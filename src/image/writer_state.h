@@ -27,6 +27,9 @@ struct gw__image_writer {
 	enum gw__writer_phase phase;
 	uint64_t cursor; /* absolute: where the next small record goes */
 	uint32_t ram_id;
+	uint64_t start_off; /* of START of RAM */
+	uint8_t *between;   /* with x-ignore-shared: what was put between START and END of RAM, to be moved */
+	size_t between_bytes;
 
 	/* Fixed by put_blocks, read by all who put pages. */
 	uint64_t page_bytes;
@@ -42,6 +45,13 @@ struct gw__image_writer {
 
 /* Remembers the first failure, so that a commit cannot overlook it. Returns r. */
 int gw__writer_fail(struct gw__image_writer *w, int r);
+
+/* START, the list with the places as they are decided by now, EOS and footer, at the cursor (writer_blocks.c). */
+int gw__writer_put_list(struct gw__image_writer *w, struct gw__why *why);
+
+/* x-ignore-shared: before END, find out which blocks were left out, and write the list again (writer_ignored.c). */
+int gw__writer_settle_ignored(struct gw__image_writer *w, struct gw__why *why);
+int gw__writer_keep_between(struct gw__image_writer *w, const void *bytes, size_t n, struct gw__why *why);
 
 /* Puts an encoded record at the cursor. */
 int gw__writer_put_record(struct gw__image_writer *w, const struct gw__wr *c, struct gw__why *why);

@@ -23,9 +23,9 @@ void gw__info_warn(struct gw_info *info, const char *fmt, ...)
 
 struct gw__view gw__info_body(const struct gw_info *info, uint32_t i)
 {
-	const uint8_t *raw = info->gist.raw + info->gist.device[i].at;
-	size_t head = 1 + 4 + 1 + strlen(info->gist.device[i].section.idstr) + 4 + 4;
-	return (struct gw__view){raw + head, info->gist.device[i].bytes - head - FOOTER_BYTES};
+	size_t n = gw__section_body_bytes(&info->gist.device[i].section, info->gist.device[i].bytes);
+	size_t head = info->gist.device[i].bytes - n - FOOTER_BYTES;
+	return (struct gw__view){info->gist.raw + info->gist.device[i].at + head, n};
 }
 
 /* docs/spec/stream.md 8.4: be32 length, then the name of the run state, NUL-padded. */

@@ -52,6 +52,9 @@ struct gw__command {
 int gw__section_decode(struct gw__rd *c, struct gw__section *s, struct gw__why *why);
 void gw__section_encode(struct gw__wr *c, const struct gw__section *s);
 
+/* How long the body of a whole section of `raw_bytes` is, header and footer taken off. */
+size_t gw__section_body_bytes(const struct gw__section *s, size_t raw_bytes);
+
 int gw__footer_decode(struct gw__rd *c, uint32_t id, struct gw__why *why);
 void gw__footer_encode(struct gw__wr *c, uint32_t id);
 
