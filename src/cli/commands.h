@@ -5,6 +5,8 @@
 
 typedef int gw__cli_command_fn(int argc, char **argv);
 
+gw__cli_command_fn gw__cli_save;
+gw__cli_command_fn gw__cli_restore;
 gw__cli_command_fn gw__cli_doctor;
 
 #endif

@@ -17,6 +17,8 @@ static const struct {
 	gw__cli_command_fn *run;
 	bool prints; /* its output is its result: losing it is a failure */
 } commands[] = {
+	{"save", "keep a running QEMU's guest in an image", gw__cli_save, false},
+	{"restore", "bring a kept guest back in a QEMU", gw__cli_restore, false},
 	{"doctor", "say what this machine offers, and how to get what it lacks", gw__cli_doctor, true},
 };
 
