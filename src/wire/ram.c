@@ -57,9 +57,12 @@ int gw__ram_word_decode(uint64_t word, uint64_t page_bytes, struct gw__ram_word 
 		break;
 	case GW__RAM_EOS:
 	case GW__RAM_FLUSH:
-		if (!w->same_block && w->value == 0)
+		if (w->same_block)
+			break;
+		if (w->value == 0)
 			return 0;
-		break;
+		return gw__why_set(why, -EPROTO, "RAM record %016llx has a value beside its kind %03x, expected 0",
+			(unsigned long long)word, flags);
 	case 0x080:
 		return gw__why_set(why, -EPROTO, "RAM record HOOK (080) belongs to RDMA, which is not supported");
 	case 0x100:
@@ -73,26 +76,27 @@ int gw__ram_word_decode(uint64_t word, uint64_t page_bytes, struct gw__ram_word 
 }
 
 /*
- * Is a page size here? A name never has length 0, while the top byte of a page size is 0. Behind the last entry comes
- * a record word, which always has a flag bit, while a page size has none (stream.md 7.2).
+ * Is a page size here, which nothing announces (stream.md 7.2)? If not, then behind the entry (and its address) stands
+ * the next name, whose length is never 0, or behind the last entry a record word, which always has a flag bit. If it
+ * is, that place holds the page size itself or the address: both begin with a byte 0 and have no flag bits.
  */
 static int page_size_follows(const struct gw__rd *c, const struct gw__blocks_rule *rule, bool last_block, bool *yes)
 {
+	const size_t at = rule->address ? 8 : 0;
 	*yes = false;
-	if (!(rule->page_summary & ~rule->page_bytes))
+	if (rule->mapped_ram || !(rule->page_summary & ~rule->page_bytes))
 		return 0;
-	if (gw__rd_left(c) < 1)
+	if (gw__rd_left(c) < at + 1)
 		return GW__SHORT;
-	if (*c->p != 0)
+	if (c->p[at] != 0)
 		return 0;
-	if (!last_block && !rule->address && !rule->mapped_ram) {
+	if (!last_block) {
 		*yes = true;
 		return 0;
 	}
-	if (gw__rd_left(c) < 8)
+	if (gw__rd_left(c) < at + 8)
 		return GW__SHORT;
-	uint64_t next = gw__be_get(c->p, 8);
-	*yes = next != 0 && gw__is_aligned(next, rule->page_bytes);
+	*yes = gw__is_aligned(gw__be_get(c->p + at, 8), rule->page_bytes);
 	return 0;
 }
 
@@ -152,7 +156,7 @@ void gw__block_encode(struct gw__wr *c, const struct gw__blocks_rule *rule, cons
 {
 	gw__wr_str8(c, block->name);
 	gw__wr_be64(c, block->used_bytes);
-	if (block->page_bytes && rule->page_summary & ~rule->page_bytes)
+	if (block->page_bytes && !rule->mapped_ram && rule->page_summary & ~rule->page_bytes)
 		gw__wr_be64(c, block->page_bytes);
 	if (rule->address)
 		gw__wr_be64(c, block->address);
