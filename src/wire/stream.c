@@ -6,6 +6,7 @@
 #include "wire/stream_internal.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 typedef unsigned long long ull;
 
@@ -22,6 +23,9 @@ void gw__stream_fini(struct gw__stream *s)
 	gw__blocks_fini(&s->blocks);
 	gw__vmdesc_free(s->desc);
 	s->desc = NULL;
+	free(s->early);
+	s->early = NULL;
+	s->early_n = s->early_room = 0;
 }
 
 static int step_head(struct gw__stream *s, struct gw__stream_in *in)
@@ -144,8 +148,25 @@ static int step_part_or_end(struct gw__stream *s, struct gw__stream_in *in)
 static int enter_tail(struct gw__stream *s)
 {
 	s->background = !s->ram_ended;
-	s->early_n = s->devices_n;
 	s->state = GW__STREAM_TAIL;
+	return 0;
+}
+
+/* Kept to be compared with the description, which lists early devices first. */
+static int note_early(struct gw__stream *s, const struct gw__section *section, struct gw__why *why)
+{
+	if (s->early_n == GW__EARLY_MAX)
+		return gw__why_set(why, -E2BIG, "more than %d devices stand before the end of the RAM section", GW__EARLY_MAX);
+	if (s->early_n == s->early_room) {
+		uint32_t room = s->early_room ? s->early_room * 2 : 4;
+		struct gw__section *early = realloc(s->early, room * sizeof *early);
+		if (!early)
+			return gw__why_set(why, -ENOMEM, "no memory for the list of devices");
+		s->early = early;
+		s->early_room = room;
+	}
+	s->early[s->early_n++] = *section;
+	s->devices_n++;
 	return 0;
 }
 
@@ -156,9 +177,7 @@ static int step_full(struct gw__stream *s, struct gw__stream_in *in)
 	int r = gw__section_decode(&in->c, &in->ev->section, in->why);
 	if (!r)
 		r = take_opaque(s, in, GW__EVENT_DEVICE);
-	if (!r)
-		s->devices_n++;
-	return r;
+	return r ? r : note_early(s, &in->ev->section, in->why);
 }
 
 static int step_eof(struct gw__stream *s, struct gw__stream_in *in)
@@ -245,7 +264,8 @@ static int step_footer(struct gw__stream *s, struct gw__stream_in *in)
 
 static int step_tail(struct gw__stream *s, struct gw__stream_in *in)
 {
-	int r = gw__tail_look(&s->tail, in->c.p, gw__rd_left(&in->c), in->last, s->early_n, &s->end, in->why);
+	int r = gw__tail_look(&s->tail, in->c.p, gw__rd_left(&in->c), in->last, s->early, s->early_n, &s->end,
+		in->why);
 	if (r)
 		return r;
 	s->desc = s->end.desc;
@@ -254,21 +274,31 @@ static int step_tail(struct gw__stream *s, struct gw__stream_in *in)
 	return 0;
 }
 
+/* Splits in the very bytes in which the end was found, so that it finds the same. */
+static int take_device(struct gw__stream *s, struct gw__stream_in *in, size_t n)
+{
+	struct gw__event *ev = in->ev;
+	const uint8_t *p = in->c.p;
+	size_t body_at, body_len;
+	int r = gw__tail_split(s->desc, s->devices_n, p, n, true, &ev->section, &body_at, &body_len, NULL, in->why);
+	if (r)
+		return r;
+	ev->kind = GW__EVENT_DEVICE;
+	ev->body = (struct gw__view){p + body_at, body_len};
+	s->devices_n++;
+	gw__rd_take(&in->c, body_at + body_len);
+	return gw__footer_decode(&in->c, ev->section.id, in->why);
+}
+
 static int step_tail_item(struct gw__stream *s, struct gw__stream_in *in)
 {
 	struct gw__event *ev = in->ev;
 	const uint8_t *p = in->c.p;
 	size_t at = s->end.end - s->tail_left;
+	if (gw__rd_left(&in->c) < s->tail_left)
+		return GW__SHORT;
 	if (at < s->end.eof_at) {
-		size_t body_at, body_len;
-		int r = gw__tail_split(s->desc, s->devices_n, p, gw__rd_left(&in->c), true, &ev->section, &body_at, &body_len, in->why);
-		if (r)
-			return r;
-		ev->kind = GW__EVENT_DEVICE;
-		ev->body = (struct gw__view){p + body_at, body_len};
-		gw__rd_take(&in->c, body_at + body_len);
-		s->devices_n++;
-		r = gw__footer_decode(&in->c, ev->section.id, in->why);
+		int r = *p == GW__ITEM_COMMAND ? step_command(s, in) : take_device(s, in, s->end.text_at - at);
 		s->tail_left -= gw__rd_used(&in->c);
 		return r;
 	}

@@ -61,7 +61,10 @@ struct gw__stream_opts {
 	bool pages_elsewhere;	    /* multifd: a main stream with no page records is not an incomplete one */
 };
 
-enum { GW__OPEN_SECTIONS_MAX = 64 };
+enum {
+	GW__OPEN_SECTIONS_MAX = 64,
+	GW__EARLY_MAX = 256, /* devices before the end of the RAM section; a guest has one per virtio-mem device */
+};
 
 enum gw__stream_state {
 	GW__STREAM_HEAD,	/* magic, version, configuration */
@@ -87,7 +90,7 @@ struct gw__stream {
 	bool ram_started, ram_ended;
 	bool background;	   /* ended in the background-snapshot shape: RAM never ENDed */
 	uint32_t ram_id;
-	uint32_t parts, devices_n, early_n; /* RAM PARTs; FULL sections so far; of those before the tail */
+	uint32_t parts, devices_n; /* RAM PARTs; FULL sections so far */
 
 	/* Its own. */
 	struct gw__stream_opts opts;
@@ -104,6 +107,8 @@ struct gw__stream {
 		char idstr[GW__NAME_MAX + 1];
 	} open[GW__OPEN_SECTIONS_MAX];
 	uint32_t open_n;
+	struct gw__section *early;   /* FULL sections before the tail */
+	uint32_t early_n, early_room;
 	size_t search_from;	     /* progress of a footer search in the bytes at hand */
 	struct gw__tail tail;
 	struct gw__tail_end end;

@@ -90,8 +90,33 @@ static bool walked(const struct gw__vmdesc *desc, size_t i, const struct gw__sec
 	return gw__footer_decode(&footer, s->id, NULL) == 0;
 }
 
+/* Does what the description says come next stand here, behind device i? */
+static bool next_follows(const struct gw__vmdesc *desc, size_t i, const uint8_t *bytes, size_t n)
+{
+	struct gw__rd c = gw__rd_over(bytes, n);
+	struct gw__section s;
+	if (n && bytes[0] == GW__ITEM_COMMAND)
+		return true;
+	if (i + 1 >= gw__vmdesc_count(desc))
+		return n && bytes[0] == GW__ITEM_EOF;
+	return gw__section_decode(&c, &s, NULL) == 0 && s.type == GW__ITEM_FULL && check_described(desc, i + 1, &s, NULL) == 0;
+}
+
+/* The body's length by its footer. With a description only a footer counts that the next described thing stands behind. */
+static int search(const struct gw__vmdesc *desc, size_t i, const struct gw__section *s, const struct gw__rd *c, bool last,
+	size_t *len)
+{
+	size_t left = gw__rd_left(c);
+	for (size_t from = 0;; from = *len + 1) {
+		int r = gw__body_find_end(c->p, left, last, s->id, NULL, NULL, &from, len);
+		size_t next = r ? left : *len + FOOTER_BYTES;
+		if (r || !desc || next_follows(desc, i, c->p + next, left - next))
+			return r;
+	}
+}
+
 int gw__tail_split(const struct gw__vmdesc *desc, size_t i, const uint8_t *bytes, size_t n, bool last,
-	struct gw__section *section, size_t *body_at, size_t *body_len, struct gw__why *why)
+	struct gw__section *section, size_t *body_at, size_t *body_len, bool *searched, struct gw__why *why)
 {
 	struct gw__rd c = gw__rd_over(bytes, n);
 	int r = gw__section_decode(&c, section, why);
@@ -101,33 +126,54 @@ int gw__tail_split(const struct gw__vmdesc *desc, size_t i, const uint8_t *bytes
 	if (section->type != GW__ITEM_FULL)
 		return gw__why_set(why, -EPROTO, "section %u of type %02x stands among the devices, expected type 04", section->id,
 			section->type);
-	if (desc) {
-		r = check_described(desc, i, section, why);
-		if (r)
-			return r;
-		if (walked(desc, i, section, &c, body_len))
-			return 0;
-	}
-	size_t from = 0;
-	r = gw__body_find_end(c.p, gw__rd_left(&c), last, section->id, NULL, NULL, &from, body_len);
+	r = desc ? check_described(desc, i, section, why) : 0;
+	if (r)
+		return r;
+	bool by_walk = desc && walked(desc, i, section, &c, body_len);
+	if (searched)
+		*searched = desc && !by_walk;
+	if (by_walk)
+		return 0;
+	r = search(desc, i, section, &c, last, body_len);
 	if (r < 0)
 		return gw__why_set(why, -EPROTO, "device \"%s\" instance %u: no footer of section %u follows it", section->idstr,
 			section->instance, section->id);
 	return r;
 }
 
+/* The length of the command at the start of `bytes`, or -EPROTO. SWITCHOVER_START may stand anywhere. */
+static int command_bytes(const uint8_t *bytes, size_t n, size_t *used, struct gw__why *why)
+{
+	struct gw__rd c = gw__rd_over(bytes, n);
+	struct gw__command cmd;
+	int r = gw__command_decode(&c, &cmd, why);
+	*used = gw__rd_used(&c);
+	return r == GW__SHORT ? gw__why_set(why, -EPROTO, "the stream ends inside a command") : r;
+}
+
+/* The length of the section at the start of `bytes`, with its footer, or -EPROTO. */
+static int device_bytes(const struct gw__vmdesc *desc, size_t i, const uint8_t *bytes, size_t n, size_t *used, struct gw__why *why)
+{
+	struct gw__section s;
+	size_t body_at, body_len;
+	int r = gw__tail_split(desc, i, bytes, n, true, &s, &body_at, &body_len, NULL, why);
+	if (!r)
+		*used = body_at + body_len + FOOTER_BYTES;
+	return r;
+}
+
 /* Splits everything before the EOF byte at `eof_at`: 0 when the devices end exactly there and none is missing. */
-static int split_all(const struct gw__vmdesc *desc, size_t early, const uint8_t *tail, size_t eof_at, size_t n,
+static int split_all(const struct gw__vmdesc *desc, size_t early_n, const uint8_t *tail, size_t eof_at, size_t n,
 	struct gw__why *why)
 {
-	size_t at = 0, i = early;
+	size_t at = 0, i = early_n;
 	while (at < eof_at) {
-		struct gw__section s;
-		size_t body_at, body_len;
-		int r = gw__tail_split(desc, i++, tail + at, n - at, true, &s, &body_at, &body_len, why);
+		size_t used = 0;
+		int r = tail[at] == GW__ITEM_COMMAND ? command_bytes(tail + at, n - at, &used, why)
+						     : device_bytes(desc, i++, tail + at, n - at, &used, why);
 		if (r)
 			return r;
-		at += body_at + body_len + FOOTER_BYTES;
+		at += used;
 	}
 	if (at != eof_at)
 		return gw__why_set(why, -EPROTO, "the last device runs past the end of the stream");
@@ -137,14 +183,24 @@ static int split_all(const struct gw__vmdesc *desc, size_t early, const uint8_t 
 	return 0;
 }
 
-static int try_candidate(const uint8_t *tail, size_t n, size_t early, size_t eof_at, uint32_t text_len,
+static int check_early(const struct gw__vmdesc *desc, const struct gw__section *early, size_t early_n, struct gw__why *why)
+{
+	int r = 0;
+	for (size_t i = 0; !r && i < early_n; i++)
+		r = check_described(desc, i, &early[i], why);
+	return r;
+}
+
+static int try_candidate(const uint8_t *tail, size_t eof_at, uint32_t text_len, const struct gw__section *early, size_t early_n,
 	struct gw__tail_end *end, struct gw__why *why)
 {
 	struct gw__vmdesc *desc = NULL;
 	size_t text_at = eof_at + DESC_HEAD_BYTES;
 	int r = gw__vmdesc_parse(tail + text_at, text_len, &desc, why);
 	if (!r)
-		r = split_all(desc, early, tail, eof_at, text_at, why);
+		r = check_early(desc, early, early_n, why);
+	if (!r)
+		r = split_all(desc, early_n, tail, eof_at, text_at, why);
 	if (r) {
 		gw__vmdesc_free(desc);
 		return r;
@@ -191,17 +247,32 @@ static int look_without(const uint8_t *tail, size_t n, struct gw__tail_end *end,
 		"the stream ends inside the device state (%zu bytes of it arrived): no end mark and no VM description; it was cut short", n);
 }
 
-int gw__tail_look(struct gw__tail *t, const uint8_t *tail, size_t n, bool last, size_t early, struct gw__tail_end *end,
-	struct gw__why *why)
+/* 0 with `*end`, 1 when none fits, or -ENOMEM. Candidates that end at n, or those that end before it. */
+static int try_candidates(struct gw__tail *t, const uint8_t *tail, size_t n, bool at_n, const struct gw__section *early,
+	size_t early_n, struct gw__tail_end *end, struct gw__why *miss)
+{
+	for (unsigned k = 0; k < t->n; k++) {
+		size_t eof_at = t->candidate[k].eof_at;
+		uint32_t text_len = t->candidate[k].text_len;
+		size_t ends = eof_at + DESC_HEAD_BYTES + text_len;
+		if (at_n ? ends != n : ends >= n)
+			continue;
+		int r = try_candidate(tail, eof_at, text_len, early, early_n, end, miss);
+		if (r == 0 || r == -ENOMEM)
+			return r;
+	}
+	return 1;
+}
+
+int gw__tail_look(struct gw__tail *t, const uint8_t *tail, size_t n, bool last, const struct gw__section *early, size_t early_n,
+	struct gw__tail_end *end, struct gw__why *why)
 {
 	struct gw__why miss = {0};
 	note_candidates(t, tail, n);
-	for (unsigned k = 0; k < t->n; k++) {
-		size_t ends = t->candidate[k].eof_at + DESC_HEAD_BYTES + t->candidate[k].text_len;
-		if (ends > n || (ends < n && !last))
-			continue;
-		if (try_candidate(tail, n, early, t->candidate[k].eof_at, t->candidate[k].text_len, end, &miss) == 0)
-			return 0;
-	}
+	int r = try_candidates(t, tail, n, true, early, early_n, end, &miss);
+	if (r == 1 && last)
+		r = try_candidates(t, tail, n, false, early, early_n, end, &miss);
+	if (r <= 0)
+		return r == -ENOMEM ? gw__why_set(why, r, "no memory for the VM description") : r;
 	return last ? look_without(tail, n, end, &miss, why) : GW__SHORT;
 }

@@ -45,17 +45,19 @@ struct gw__tail_end {
 
 /*
  * Is the stream complete at exactly n bytes (`last` false), or somewhere at or before n (`last` true)? 0 with `*end`,
- * GW__SHORT, or -EPROTO (only when `last`). `early` is how many devices of the description came before these bytes.
+ * GW__SHORT, or -EPROTO (only when `last`), or -ENOMEM. An end at exactly n is preferred. `early` are the devices that
+ * came before these bytes: the first ones of the description.
  */
-int gw__tail_look(struct gw__tail *t, const uint8_t *tail, size_t n, bool last, size_t early, struct gw__tail_end *end,
-	struct gw__why *why);
+int gw__tail_look(struct gw__tail *t, const uint8_t *tail, size_t n, bool last, const struct gw__section *early, size_t early_n,
+	struct gw__tail_end *end, struct gw__why *why);
 
 /*
  * One FULL section at the start of `bytes`: its header and how long its body is, by the description (device `i`) where
- * there is one, else by its footer. 0, GW__SHORT, or -EPROTO. `last` as in gw__body_find_end.
+ * there is one, else by its footer. `*searched` (may be NULL): a description was there, but its sizes do not lead to the
+ * footer. 0, GW__SHORT, or -EPROTO. `last` as in gw__body_find_end.
  */
 int gw__tail_split(const struct gw__vmdesc *desc, size_t i, const uint8_t *bytes, size_t n, bool last,
-	struct gw__section *section, size_t *body_at, size_t *body_len, struct gw__why *why);
+	struct gw__section *section, size_t *body_at, size_t *body_len, bool *searched, struct gw__why *why);
 
 /*
  * Could the stream be over here although no description came (a source that suppresses it)? Only footers and the
