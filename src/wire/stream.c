@@ -43,25 +43,28 @@ static int step_head(struct gw__stream *s, struct gw__stream_in *in)
 	return 0;
 }
 
-static bool is_open(void *ctx, uint32_t id)
+static bool is_open(const struct gw__stream *s, uint32_t id)
 {
-	const struct gw__stream *s = ctx;
 	for (uint32_t i = 0; i < s->open_n; i++)
 		if (s->open[i].id == id)
 			return true;
 	return false;
 }
 
-static int open_section(struct gw__stream *s, const struct gw__section *section, struct gw__why *why)
+static int may_open(const struct gw__stream *s, const struct gw__section *section, struct gw__why *why)
 {
 	if (is_open(s, section->id))
 		return gw__why_set(why, -EPROTO, "section %u (\"%s\") is started a second time", section->id, section->idstr);
 	if (s->open_n == GW__OPEN_SECTIONS_MAX)
 		return gw__why_set(why, -E2BIG, "more than %d sections are open at once", GW__OPEN_SECTIONS_MAX);
+	return 0;
+}
+
+static void open_section(struct gw__stream *s, const struct gw__section *section)
+{
 	s->open[s->open_n].id = section->id;
 	memcpy(s->open[s->open_n].idstr, section->idstr, sizeof section->idstr);
 	s->open_n++;
-	return 0;
 }
 
 static void close_section(struct gw__stream *s, uint32_t id)
@@ -73,13 +76,35 @@ static void close_section(struct gw__stream *s, uint32_t id)
 		}
 }
 
+static int too_much(const struct gw__stream *s, struct gw__why *why)
+{
+	return gw__why_set(why, -E2BIG,
+		"more than %zu bytes of device state without an end; raise the limit if this guest really has so much",
+		s->opts.tail_max_bytes);
+}
+
+struct opaque {
+	const struct gw__stream *s;
+	const struct gw__section *section;
+};
+
+/* May a PART or END of section `id` follow this one? A START opens its id, an END closes it. */
+static bool may_go_on(void *ctx, uint32_t id)
+{
+	const struct opaque *o = ctx;
+	if (id == o->section->id && o->section->type != GW__ITEM_FULL)
+		return o->section->type != GW__ITEM_END;
+	return is_open(o->s, id);
+}
+
 /* A whole section whose body we do not understand: found by its footer. */
 static int take_opaque(struct gw__stream *s, struct gw__stream_in *in, enum gw__event_kind kind)
 {
 	struct gw__event *ev = in->ev;
+	struct opaque o = {s, &ev->section};
 	const uint8_t *body = in->c.p;
 	size_t len;
-	int r = gw__body_find_end(body, gw__rd_left(&in->c), in->last, ev->section.id, is_open, s, &s->search_from, &len);
+	int r = gw__body_find_end(body, gw__rd_left(&in->c), in->last, ev->section.id, may_go_on, &o, &s->search_from, &len);
 	if (r < 0)
 		return gw__why_set(in->why, r, "the stream ends inside section %u (\"%s\"), whose footer did not come",
 			ev->section.id, ev->section.idstr);
@@ -87,6 +112,8 @@ static int take_opaque(struct gw__stream *s, struct gw__stream_in *in, enum gw__
 		return r;
 	gw__rd_take(&in->c, len);
 	r = gw__footer_decode(&in->c, ev->section.id, in->why);
+	if (!r && gw__rd_used(&in->c) > s->opts.tail_max_bytes)
+		r = too_much(s, in->why);
 	if (r)
 		return r;
 	ev->kind = kind;
@@ -109,19 +136,18 @@ static int start_ram(struct gw__stream *s, struct gw__stream_in *in)
 
 static int step_start(struct gw__stream *s, struct gw__stream_in *in)
 {
-	int r = gw__section_decode(&in->c, &in->ev->section, in->why);
-	if (r)
-		return r;
-	if (strcmp(in->ev->section.idstr, "ram")) {
-		r = take_opaque(s, in, GW__EVENT_OPAQUE);
-		return r ? r : open_section(s, &in->ev->section, in->why);
-	}
-	r = start_ram(s, in);
+	struct gw__section *section = &in->ev->section;
+	int r = gw__section_decode(&in->c, section, in->why);
 	if (!r)
-		r = open_section(s, &in->ev->section, in->why);
+		r = may_open(s, section, in->why);
 	if (r)
 		return r;
-	return gw__stream_enter_ram(s, in);
+	bool ram = !strcmp(section->idstr, "ram");
+	r = ram ? start_ram(s, in) : take_opaque(s, in, GW__EVENT_OPAQUE);
+	if (r)
+		return r;
+	open_section(s, section);
+	return ram ? gw__stream_enter_ram(s, in) : 0;
 }
 
 static int step_part_or_end(struct gw__stream *s, struct gw__stream_in *in)
@@ -152,6 +178,17 @@ static int enter_tail(struct gw__stream *s)
 	return 0;
 }
 
+/*
+ * Does a device here begin the tail? Iterable sections must be over, except that a background snapshot never ENDs RAM and
+ * never switches over.
+ */
+static bool tail_begins(const struct gw__stream *s)
+{
+	if (s->ram_ended)
+		return s->open_n == 0;
+	return s->parts > 0 && s->open_n == 1 && !s->switchover;
+}
+
 /* Kept to be compared with the description, which lists early devices first. */
 static int note_early(struct gw__stream *s, const struct gw__section *section, struct gw__why *why)
 {
@@ -172,7 +209,7 @@ static int note_early(struct gw__stream *s, const struct gw__section *section, s
 
 static int step_full(struct gw__stream *s, struct gw__stream_in *in)
 {
-	if (s->ram_ended || s->parts > 0)
+	if (tail_begins(s))
 		return enter_tail(s);
 	int r = gw__section_decode(&in->c, &in->ev->section, in->why);
 	if (!r)
@@ -182,11 +219,14 @@ static int step_full(struct gw__stream *s, struct gw__stream_in *in)
 
 static int step_eof(struct gw__stream *s, struct gw__stream_in *in)
 {
-	if (s->ram_ended)
-		return enter_tail(s);
 	if (!s->ram_started)
 		return gw__why_set(in->why, -EPROTO, "the stream ends without a RAM section; it is not a complete guest");
-	return gw__why_set(in->why, -EPROTO, "the stream ends while the RAM section is open; it is not a complete guest");
+	if (!s->ram_ended)
+		return gw__why_set(in->why, -EPROTO, "the stream ends while the RAM section is open; it is not a complete guest");
+	if (s->open_n)
+		return gw__why_set(in->why, -EPROTO, "the stream ends while section %u (\"%s\") is open; it is not a complete guest",
+			s->open[0].id, s->open[0].idstr);
+	return enter_tail(s);
 }
 
 static int note_command(struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
@@ -264,14 +304,14 @@ static int step_footer(struct gw__stream *s, struct gw__stream_in *in)
 
 static int step_tail(struct gw__stream *s, struct gw__stream_in *in)
 {
-	int r = gw__tail_look(&s->tail, in->c.p, gw__rd_left(&in->c), in->last, s->early, s->early_n, &s->end,
-		in->why);
+	int r = gw__tail_look(
+		&s->tail, in->c.p, gw__rd_left(&in->c), in->last, s->early, s->early_n, &s->end, in->why);
 	if (r)
 		return r;
 	s->desc = s->end.desc;
 	s->tail_left = s->end.end;
 	s->state = GW__STREAM_TAIL_ITEM;
-	return 0;
+	return s->end.end > s->opts.tail_max_bytes ? too_much(s, in->why) : 0;
 }
 
 /* Splits in the very bytes in which the end was found, so that it finds the same. */
@@ -280,9 +320,12 @@ static int take_device(struct gw__stream *s, struct gw__stream_in *in, size_t n)
 	struct gw__event *ev = in->ev;
 	const uint8_t *p = in->c.p;
 	size_t body_at, body_len;
-	int r = gw__tail_split(s->desc, s->devices_n, p, n, true, &ev->section, &body_at, &body_len, NULL, in->why);
+	bool searched;
+	int r = gw__tail_split(s->desc, s->devices_n, p, n, true, &ev->section, &body_at, &body_len, &searched, in->why);
 	if (r)
 		return r;
+	if (searched)
+		ev->odd = "the sizes in the VM description do not lead to the device's footer, which was searched";
 	ev->kind = GW__EVENT_DEVICE;
 	ev->body = (struct gw__view){p + body_at, body_len};
 	s->devices_n++;
@@ -309,6 +352,9 @@ static int step_tail_item(struct gw__stream *s, struct gw__stream_in *in)
 		return 0;
 	}
 	if (s->tail_left) {
+		uint64_t page_bytes = gw__vmdesc_page_bytes(s->desc);
+		if (page_bytes && page_bytes != s->page_bytes)
+			ev->odd = "the VM description names another page size than the one in force";
 		ev->kind = GW__EVENT_DESC;
 		ev->body = (struct gw__view){p + (s->end.text_at - at), s->end.text_len};
 		gw__rd_take(&in->c, s->tail_left);
@@ -362,19 +408,19 @@ static int fail(struct gw__stream *s, struct gw__why *why)
 	return gw__why_set(why, s->broken.code, "%s", s->broken.text);
 }
 
+/* A section may be as long as the limit, and its end is known only when the next item's head was seen. */
+enum { LOOK_AHEAD = 512 };
+
 static int ask_for_more(struct gw__stream *s, size_t n, bool last, struct gw__why *why)
 {
 	if (last) {
 		gw__why_set(&s->broken, -EPROTO, "the stream ends inside %s; it was cut short", place(s));
 		return fail(s, why);
 	}
-	if (n > s->opts.tail_max_bytes) {
-		gw__why_set(&s->broken, -E2BIG,
-			"more than %zu bytes of device state without an end; raise the limit if this guest really has so much",
-			s->opts.tail_max_bytes);
-		return fail(s, why);
-	}
-	return 0;
+	if (n <= LOOK_AHEAD || n - LOOK_AHEAD <= s->opts.tail_max_bytes)
+		return 0;
+	too_much(s, &s->broken);
+	return fail(s, why);
 }
 
 int gw__stream_next(struct gw__stream *s, const uint8_t *bytes, size_t n, bool last, size_t *used, struct gw__event *ev,
@@ -385,6 +431,7 @@ int gw__stream_next(struct gw__stream *s, const uint8_t *bytes, size_t n, bool l
 		return fail(s, why);
 	ev->kind = GW__EVENT_NONE;
 	ev->body = ev->delta = (struct gw__view){0};
+	ev->odd = NULL;
 	for (;;) {
 		struct gw__stream_in in = {.c = gw__rd_over(bytes + *used, n - *used), .last = last, .ev = ev, .why = &s->broken};
 		int r = by_state[s->state](s, &in);

@@ -53,6 +53,7 @@ struct gw__event {
 	struct gw__ram_where where;
 	uint64_t seek_off;
 	struct gw__view raw, body, delta;
+	const char *odd; /* NULL, or what is legal here but no source does: for a warning */
 };
 
 struct gw__stream_opts {

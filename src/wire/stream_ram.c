@@ -23,7 +23,9 @@ int gw__stream_enter_ram(struct gw__stream *s, struct gw__stream_in *in)
 static int begin_list(struct gw__stream *s, const struct gw__ram_word *w, struct gw__why *why)
 {
 	s->list_again = s->blocks.n > 0;
-	if (s->list_again && (s->config.mapped_ram || w->value != s->blocks.total_bytes))
+	if (s->list_again && s->config.mapped_ram)
+		return gw__why_set(why, -EPROTO, "the block list is repeated, which has no place in a mapped-ram file");
+	if (s->list_again && w->value != s->blocks.total_bytes)
 		return gw__why_set(why, -EPROTO, "the block list is repeated with a total of %llu bytes, the first one said %llu",
 			(ull)w->value, (ull)s->blocks.total_bytes);
 	if (w->value == 0)
@@ -136,7 +138,8 @@ static int take_mapped_header(struct gw__stream *s, struct gw__stream_in *in, st
 	uint64_t header_off = s->off + gw__rd_used(&in->c);
 	if (gw__mapped_header_decode(&in->c, &h))
 		return GW__SHORT;
-	int r = gw__mapped_header_check(&h, header_off, block, s->page_bytes, s->config.ignore_shared, &block->ignored, NULL, in->why);
+	int r = gw__mapped_header_check(
+		&h, header_off, block, s->page_bytes, s->config.ignore_shared, &block->ignored, &in->ev->odd, in->why);
 	if (r)
 		return r;
 	block->bitmap_off = h.bitmap_off;
@@ -162,7 +165,7 @@ static int compare_block(struct gw__stream *s, const struct gw__block *block, st
 {
 	const struct gw__block *first = s->list_at < s->blocks.n ? &s->blocks.v[s->list_at] : NULL;
 	if (first && !strcmp(first->name, block->name) && first->used_bytes == block->used_bytes &&
-		first->page_bytes == block->page_bytes)
+		first->page_bytes == block->page_bytes && first->address == block->address)
 		return 0;
 	return gw__why_set(why, -EPROTO, "the block list is repeated, and entry %u (\"%s\", %llu bytes) differs from the first list",
 		s->list_at, block->name, (ull)block->used_bytes);

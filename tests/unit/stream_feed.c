@@ -92,7 +92,7 @@ static void say_event(
 	default:
 		break;
 	}
-	say(end, "\n");
+	say(end, "%s%s\n", ev->odd ? " odd: " : "", ev->odd ? ev->odd : "");
 	if (ev->kind == GW__EVENT_BLOCKS)
 		say_blocks(end, s);
 }
