@@ -426,9 +426,12 @@ static int ask_for_more(struct gw__stream *s, size_t n, bool last, struct gw__wh
 int gw__stream_next(struct gw__stream *s, const uint8_t *bytes, size_t n, bool last, size_t *used, struct gw__event *ev,
 	struct gw__why *why)
 {
+	static const uint8_t nothing[1];
 	*used = 0;
 	if (s->state == GW__STREAM_BROKEN)
 		return fail(s, why);
+	if (!bytes)
+		bytes = nothing; /* C has no NULL + 0 */
 	ev->kind = GW__EVENT_NONE;
 	ev->body = ev->delta = (struct gw__view){0};
 	ev->odd = NULL;

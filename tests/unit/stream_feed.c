@@ -84,14 +84,13 @@ static void say_event(
 	case GW__EVENT_OPAQUE:
 		say(end, " %u %u %s instance %u version %u", ev->section.type, ev->section.id,
 			ev->section.idstr, ev->section.instance, ev->section.version);
-		/* fall through */
-	case GW__EVENT_DESC:
-		say(end, " body %zu %llx raw %zu %llx", ev->body.n, digest(ev->body.p, ev->body.n), ev->raw.n,
-			digest(ev->raw.p, ev->raw.n));
 		break;
 	default:
 		break;
 	}
+	if (ev->body.p)
+		say(end, " body %zu %llx raw %zu %llx", ev->body.n, digest(ev->body.p, ev->body.n), ev->raw.n,
+			digest(ev->raw.p, ev->raw.n));
 	say(end, "%s%s\n", ev->odd ? " odd: " : "", ev->odd ? ev->odd : "");
 	if (ev->kind == GW__EVENT_BLOCKS)
 		say_blocks(end, s);
@@ -99,7 +98,7 @@ static void say_event(
 
 static bool lies_in(struct gw__view v, const uint8_t *p, size_t n)
 {
-	return !v.p || ((uintptr_t)v.p >= (uintptr_t)p && v.n <= n && (size_t)(v.p - p) <= n - v.n);
+	return v.n == 0 || ((uintptr_t)v.p >= (uintptr_t)p && v.n <= n && (size_t)(v.p - p) <= n - v.n);
 }
 
 static void check_event(
