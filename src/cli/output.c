@@ -3,6 +3,7 @@
 #include "cli/output.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,9 +13,11 @@
 
 enum { MESSAGE_BYTES = 4096 };
 
-static bool verbose;
-static void (*wipe_bar)(void);
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for stdout, stderr and what follows */
+static bool bar_stands;
 static int output_error; /* first errno of a failed write to stdout */
+
+static bool verbose; /* set once, before threads */
 
 /* Bytes of the well-formed UTF-8 character at `s`, 0 if there is none. */
 static unsigned utf8_bytes(const unsigned char *s)
@@ -59,15 +62,37 @@ size_t gw__cli_filter(char *to, size_t to_bytes, const char *from)
 	return at;
 }
 
+static void wipe_bar(void)
+{
+	if (bar_stands)
+		fputs("\r\033[K", stderr);
+	bar_stands = false;
+}
+
+void gw__cli_bar(const char *line)
+{
+	char clean[512];
+	pthread_mutex_lock(&lock);
+	if (line) {
+		gw__cli_filter(clean, sizeof clean, line);
+		fprintf(stderr, "\r%s\033[K", clean);
+		bar_stands = true;
+	} else {
+		wipe_bar();
+	}
+	pthread_mutex_unlock(&lock);
+}
+
 static void message(const char *fmt, va_list args)
 {
 	char raw[MESSAGE_BYTES], clean[MESSAGE_BYTES + 64];
 	vsnprintf(raw, sizeof raw, fmt, args);
 	gw__cli_filter(clean, sizeof clean, raw);
+	pthread_mutex_lock(&lock);
 	fflush(stdout); /* what was printed before comes first where both go to one place */
-	if (wipe_bar)
-		wipe_bar();
+	wipe_bar();
 	fprintf(stderr, "godwit: %s\n", clean);
+	pthread_mutex_unlock(&lock);
 }
 
 int gw__cli_say(int status, const char *fmt, ...)
@@ -94,10 +119,22 @@ void gw__cli_detail(const char *fmt, ...)
 	va_end(args);
 }
 
-static void put(const char *text)
+static void remember(int err)
 {
-	if (fputs(text, stdout) < 0 && !output_error)
-		output_error = errno ? errno : EIO;
+	if (!output_error)
+		output_error = err ? err : EIO;
+}
+
+/* NULL: there was no memory to make it. */
+static void put(const char *text, bool at_once)
+{
+	pthread_mutex_lock(&lock);
+	wipe_bar();
+	if (!text)
+		remember(ENOMEM);
+	else if (fputs(text, stdout) < 0 || (at_once && fflush(stdout)))
+		remember(errno);
+	pthread_mutex_unlock(&lock);
 }
 
 void gw__cli_print(const char *fmt, ...)
@@ -109,12 +146,9 @@ void gw__cli_print(const char *fmt, ...)
 	va_end(args);
 	size_t room = n < 0 ? 0 : 4 * (size_t)n + 1;
 	char *clean = room ? malloc(room) : NULL;
-	if (clean) {
+	if (clean)
 		gw__cli_filter(clean, room, raw);
-		put(clean);
-	} else {
-		output_error = output_error ? output_error : ENOMEM;
-	}
+	put(clean, false);
 	free(clean);
 	if (n >= 0)
 		free(raw);
@@ -122,17 +156,13 @@ void gw__cli_print(const char *fmt, ...)
 
 void gw__cli_json(json_t *object)
 {
-	char *line = object ? json_dumps(object, JSON_COMPACT) : NULL;
+	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL, *line = NULL;
 	json_decref(object);
-	if (!line) {
-		output_error = output_error ? output_error : ENOMEM;
-		return;
-	}
-	put(line);
-	put("\n");
+	if (text && asprintf(&line, "%s\n", text) < 0)
+		line = NULL;
+	put(line, true);
 	free(line);
-	if (fflush(stdout) && !output_error)
-		output_error = errno ? errno : EIO;
+	free(text);
 }
 
 json_t *gw__cli_json_text(const char *text)
@@ -158,15 +188,10 @@ json_t *gw__cli_json_size(uint64_t v)
 	return json_integer((json_int_t)gw__min(v, INT64_MAX));
 }
 
-void gw__cli_on_message(void (*wipe)(void))
-{
-	wipe_bar = wipe;
-}
-
 bool gw__cli_output_whole(void)
 {
-	if (fflush(stdout) && !output_error)
-		output_error = errno ? errno : EIO;
+	if (fflush(stdout))
+		remember(errno);
 	if (!output_error || output_error == EPIPE)
 		return true;
 	gw__cli_say(0, "cannot write to standard output: %s", strerror(output_error));

@@ -5,7 +5,8 @@
  *
  * Much of what is printed came from a file or a peer, so all text passes one filter here: control characters
  * and bytes that are not UTF-8 appear as \xNN and can neither move a terminal's cursor nor break a JSON line.
- * One thread.
+ *
+ * Any thread: one lock keeps messages, lines and the progress bar whole.
  */
 #ifndef GW_CLI_OUTPUT_H
 #define GW_CLI_OUTPUT_H
@@ -46,9 +47,11 @@ json_t *gw__cli_json_text(const char *text);
 /* A number; JSON has no integer above 2^63 - 1, which is what larger ones become. */
 json_t *gw__cli_json_size(uint64_t v);
 
-/* What stands on the terminal's last line (a progress bar) is wiped before a message and drawn again by its
- * owner. */
-void gw__cli_on_message(void (*wipe)(void));
+/*
+ * One line that is rewritten in place at the end of the terminal on stderr; NULL: none. It gives way to messages and
+ * results, until it is set again.
+ */
+void gw__cli_bar(const char *line);
 
 /* Once, at the end: did all of stdout get through? A reader that left early is not a failure. */
 bool gw__cli_output_whole(void);

@@ -19,8 +19,6 @@ enum { BAR_COLUMNS = 24, LINE_MAX_BYTES = 512 };
 /* An estimate for the bar only: pages are counted in the guest's page size, which is this on x86. */
 #define PAGE_ESTIMATE_BYTES UINT64_C(4096)
 
-static bool bar_stands; /* on the terminal's last line; at most one bar per process */
-
 static uint64_t now_ns(void)
 {
 	struct timespec t;
@@ -34,19 +32,11 @@ const char *gw__cli_phase_name(enum gw_phase phase)
 	return (unsigned)phase < GW__LEN(names) ? names[phase] : "unknown";
 }
 
-static void wipe(void)
-{
-	if (bar_stands)
-		fputs("\r\033[K", stderr);
-	bar_stands = false;
-}
-
 void gw__cli_progress_init(struct gw__cli_progress *p, const struct gw__cli_common *c)
 {
-	*p = (struct gw__cli_progress){
-		.fd = c->progress_fd, .json = c->json, .last_phase = -1, .start_ns = now_ns()};
+	*p = (struct gw__cli_progress){.fd = c->progress_fd, .json = c->json, .last_phase = -1, .start_ns = now_ns()};
+	p->sample[p->samples++].at_ns = p->start_ns;
 	p->bar = !c->quiet && isatty(STDERR_FILENO);
-	gw__cli_on_message(wipe);
 }
 
 void gw__cli_progress_hook(struct gw__cli_progress *p, gw__cli_extra_fn *fn, void *ctx)
@@ -55,13 +45,12 @@ void gw__cli_progress_hook(struct gw__cli_progress *p, gw__cli_extra_fn *fn, voi
 	p->extra_ctx = ctx;
 }
 
-/* Bytes per second over the samples kept. */
+/* Bytes per second over the samples kept; the first of all is the start. */
 static uint64_t rate(struct gw__cli_progress *p, uint64_t bytes)
 {
 	uint64_t at = now_ns();
 	unsigned oldest = p->samples < GW__CLI_SAMPLES ? 0 : p->samples % GW__CLI_SAMPLES;
-	uint64_t from_ns = p->samples ? p->sample[oldest].at_ns : p->start_ns;
-	uint64_t from_bytes = p->samples ? p->sample[oldest].bytes : 0;
+	uint64_t from_ns = p->sample[oldest].at_ns, from_bytes = p->sample[oldest].bytes;
 	p->sample[p->samples % GW__CLI_SAMPLES].at_ns = at;
 	p->sample[p->samples % GW__CLI_SAMPLES].bytes = bytes;
 	p->samples++;
@@ -154,7 +143,7 @@ static void show_bar(struct gw__cli_progress *p, const struct gw_progress *now, 
 {
 	char line[LINE_MAX_BYTES], bar[BAR_COLUMNS + 1], left[32] = "", dirty[64] = "", round[32] = "";
 	if (now->phase == GW_PHASE_WAITING || now->phase == GW_PHASE_DONE || !now->ram_bytes) {
-		wipe();
+		gw__cli_bar(NULL);
 		return;
 	}
 	double done = (double)((now->pages + now->zero_pages) * PAGE_ESTIMATE_BYTES) / (double)now->ram_bytes;
@@ -171,8 +160,9 @@ static void show_bar(struct gw__cli_progress *p, const struct gw_progress *now, 
 	snprintf(line, sizeof line, "%-7s [%s] %3d%%  %s moved, %s/s%s%s%s%s%s",
 		gw__cli_phase_name(now->phase), bar, (int)(done * 100), GW__SIZE(now->moved_bytes),
 		GW__SIZE(rate_bytes), left, round, dirty, *x->text ? ", " : "", x->text);
-	fprintf(stderr, "\r%.*s\033[K", (int)terminal_columns() - 1, line);
-	bar_stands = true;
+	unsigned columns = terminal_columns() - 1;
+	line[columns < sizeof line ? columns : sizeof line - 1] = 0;
+	gw__cli_bar(line);
 }
 
 void gw__cli_progress_show(void *ctx, const struct gw_progress *now)
@@ -195,8 +185,7 @@ void gw__cli_progress_show(void *ctx, const struct gw_progress *now)
 
 void gw__cli_progress_end(struct gw__cli_progress *p)
 {
-	wipe();
+	gw__cli_bar(NULL);
 	p->bar = p->json = false;
 	p->fd = -1;
-	gw__cli_on_message(NULL);
 }
