@@ -19,6 +19,12 @@ static const struct {
 } commands[] = {
 	{"save", "keep a running QEMU's guest in an image", gw__cli_save, false},
 	{"restore", "bring a kept guest back in a QEMU", gw__cli_restore, false},
+	{"receive", "wait for one incoming migration and keep the guest", gw__cli_receive, false},
+	{"send", "give a kept guest to a waiting destination", gw__cli_send, false},
+	{"inspect", "show what an image or a stream holds", gw__cli_inspect, true},
+	{"verify", "check that a kept guest is whole, or that two are the same", gw__cli_verify, true},
+	{"convert", "make an image, a stream or raw memory of a kept guest", gw__cli_convert, false},
+	{"plan", "say how a kept guest would be restored, or why not", gw__cli_plan, true},
 	{"doctor", "say what this machine offers, and how to get what it lacks", gw__cli_doctor, true},
 };
 

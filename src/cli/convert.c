@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/* godwit convert: a kept guest into another form. */
+#include "cli/commands.h"
+#include "cli/work.h"
+
+static const enum gw_format formats[] = {GW_FORMAT_IMAGE, GW_FORMAT_STREAM, GW_FORMAT_RAW};
+static const char *const format_names[] = {"image", "stream", "raw"};
+
+static int run(const struct gw__cli_common *common, const char *from, const char *to, unsigned form,
+	const struct gw_convert_opts *opts)
+{
+	struct gw__cli_work work;
+	int status = gw__cli_work_begin(&work, common);
+	if (status != GW__CLI_GO)
+		return status;
+	if (gw_convert(work.job, from, to, opts)) {
+		status = gw__cli_work_failed(&work, GW__EXIT_FAILED, "nothing was written");
+	} else {
+		gw__cli_progress_end(&work.progress);
+		if (common->json)
+			gw__cli_json(
+				json_pack("{ss so so ss}", "event", "done", "from", gw__cli_json_text(from),
+					"to", gw__cli_json_text(to), "format", format_names[form]));
+		gw__cli_detail("%s was written, whole", to);
+		status = GW__EXIT_DONE;
+	}
+	gw__cli_work_end(&work);
+	return status;
+}
+
+int gw__cli_convert(int argc, char **argv)
+{
+	struct gw__cli_common common = GW__CLI_COMMON_INIT;
+	struct gw_convert_opts opts = GW_INIT(opts);
+	unsigned form = 0;
+	const struct gw__cli_option options[] = {
+		GW__CLI_CHOICE("to", "image|stream|raw", &form,
+			"the form to make: a mapped-ram image (the default), a stream, or the bytes of one "
+			"RAM block"),
+		GW__CLI_TEXT("block", "NAME", &opts.block,
+			"with --to=raw: which RAM block (default: the largest)"),
+		GW__CLI_BYTES("from-offset", "BYTES", &opts.from_offset,
+			"where the image or stream begins in FROM"),
+		GW__CLI_BYTES("to-offset", "BYTES", &opts.to_offset,
+			"where the result begins in TO; what TO has before it is kept"),
+		GW__CLI_BYTES("memory-limit", "BYTES", &opts.memory_limit,
+			"device state held in memory at most (default: 32M)"),
+		GW__CLI_COMMON(&common),
+	};
+	const struct gw__cli_usage usage = GW__CLI_USAGE("FROM TO [options]",
+		"Makes an image, a stream file or raw memory of the guest kept in FROM (an image or a "
+		"stream).\n"
+		"TO appears only when it is whole; until then what was there stays.",
+		options, 2, 2);
+	struct gw__cli_args args;
+	int status = gw__cli_parse(&usage, argc, argv, &args);
+	if (status != GW__CLI_GO)
+		return status;
+	if (opts.block && formats[form] != GW_FORMAT_RAW)
+		return gw__cli_say(GW__EXIT_USAGE,
+			"convert: --block needs --to=raw; the other forms have all RAM blocks");
+	if (opts.to_offset && formats[form] == GW_FORMAT_RAW)
+		return gw__cli_say(GW__EXIT_USAGE, "convert: --to-offset does not go with --to=raw");
+	opts.to = formats[form];
+	return run(&common, args.arg[0], args.arg[1], form, &opts);
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* godwit receive: wait for one incoming migration and keep the guest. */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/commands.h"
+#include "cli/work.h"
+
+struct receive {
+	struct gw__cli_common common;
+	struct gw__cli_work work;
+	struct gw_link_opts link;
+	struct gw_receive_opts opts;
+	const char *uri, *image;
+	bool heard; /* a source came */
+};
+
+static void on_listening(void *ctx, const char *uri)
+{
+	struct receive *r = ctx;
+	gw__cli_progress_line(&r->work.progress, "listening %s", uri);
+	if (r->common.json)
+		gw__cli_json(json_pack("{ss so}", "event", "listening", "uri", gw__cli_json_text(uri)));
+	if (!r->common.quiet)
+		gw__cli_say(0, "listening at %s", uri);
+}
+
+static double seconds_since(const struct timespec *start)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)(now.tv_sec - start->tv_sec) + (double)(now.tv_nsec - start->tv_nsec) / 1e9;
+}
+
+static void report(struct receive *r, const struct gw_receipt *got, double seconds)
+{
+	if (r->common.json)
+		gw__cli_json(json_pack("{ss so so so so so so si si sb sb so sf}", "event", "done", "image",
+			gw__cli_json_text(r->image), "stream_bytes", gw__cli_json_size(got->stream_bytes),
+			"ram_bytes", gw__cli_json_size(got->ram_bytes), "pages",
+			gw__cli_json_size(got->pages), "zero_pages", gw__cli_json_size(got->zero_pages),
+			"xbzrle_pages", gw__cli_json_size(got->xbzrle_pages), "devices", (int)got->devices,
+			"rounds", (int)got->rounds, "told_source", got->told_source, "background",
+			got->background, "trailing_bytes", gw__cli_json_size(got->trailing_bytes), "seconds",
+			seconds));
+	if (got->trailing_bytes)
+		gw__cli_say(0, "%ju bytes followed behind the end of the stream and were ignored",
+			(uintmax_t)got->trailing_bytes);
+	if (!r->common.quiet)
+		gw__cli_say(0, "kept in %s: %s of RAM and %u devices, received as %s in %.1f s%s", r->image,
+			GW__SIZE(got->ram_bytes), got->devices, GW__SIZE(got->stream_bytes), seconds,
+			got->told_source ? "; the source knows" : "");
+}
+
+/*
+ * Who runs the guest when we could not keep it? A source with a return path resumes by itself. One without
+ * may believe that all went well, once it has written everything. Behind a pipe or file there is nobody.
+ */
+static const char *state_after_failure(const struct receive *r, const struct gw_progress *p)
+{
+	bool listened =
+		!strncmp(r->uri, "tcp:", 4) || !strncmp(r->uri, "unix:", 5) || !strncmp(r->uri, "vsock:", 6);
+	if (!listened || (p->phase == GW_PHASE_WAITING && !p->moved_bytes))
+		return "no image was written";
+	if (p->phase < GW_PHASE_DEVICES)
+		return "no image was written and the source runs its guest on";
+	return "no image was written; a source without return path may hold its guest paused: continue it "
+	       "there (cont)";
+}
+
+static int failed(struct receive *r, int rc)
+{
+	struct gw_progress p = GW_INIT(p);
+	gw_job_progress(r->work.job, &p);
+	bool misuse = rc == -EINVAL && !p.moved_bytes; /* the URI */
+	return gw__cli_work_failed(
+		&r->work, misuse ? GW__EXIT_USAGE : GW__EXIT_FAILED, state_after_failure(r, &p));
+}
+
+static int run(struct receive *r)
+{
+	struct gw_receipt got = GW_INIT(got);
+	struct timespec start;
+	int status = gw__cli_work_begin(&r->work, &r->common);
+	if (status != GW__CLI_GO)
+		return status;
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	int rc = gw_receive(r->work.job, r->uri, r->image, &r->opts, &got);
+	gw__cli_progress_end(&r->work.progress);
+	if (rc)
+		status = failed(r, rc);
+	else
+		report(r, &got, seconds_since(&start));
+	gw__cli_work_end(&r->work);
+	return rc ? status : GW__EXIT_DONE;
+}
+
+int gw__cli_receive(int argc, char **argv)
+{
+	struct receive r = {.common = GW__CLI_COMMON_INIT,
+		.link = {.size = sizeof r.link},
+		.opts = {.size = sizeof r.opts}};
+	const struct gw__cli_option options[] = {
+		GW__CLI_BYTES("offset", "BYTES", &r.opts.image_offset,
+			"where the image begins in IMAGE; what an existing file has before it is kept"),
+		GW__CLI_SECONDS("idle-timeout", &r.link.idle_timeout_ms,
+			"silence that counts as a broken link (default: 30; none: wait for ever)"),
+		GW__CLI_SECONDS("connect-timeout", &r.link.connect_timeout_ms,
+			"how long to wait for a source (default: none)"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES", &r.link.max_bandwidth,
+			"read at most so many bytes per second"),
+		GW__CLI_BYTES("memory-limit", "BYTES", &r.opts.memory_limit,
+			"device state held in memory at most (default: 32M)"),
+		GW__CLI_COMMON(&r.common),
+	};
+	const struct gw__cli_usage usage = GW__CLI_USAGE("URI IMAGE [options]",
+		"Waits at URI for one incoming migration and keeps the guest in IMAGE, which appears only "
+		"when it\n"
+		"is whole and on the disk; until then what was there stays. URI is tcp:HOST:PORT, "
+		"unix:PATH,\n"
+		"vsock:CID:PORT to listen at, or fd:N, exec:COMMAND, file:PATH to read from.",
+		options, 2, 2);
+	struct gw__cli_args args;
+	int status = gw__cli_parse(&usage, argc, argv, &args);
+	if (status != GW__CLI_GO)
+		return status;
+	r.uri = args.arg[0];
+	r.image = args.arg[1];
+	r.opts.link = &r.link;
+	r.opts.on_listening = on_listening;
+	r.opts.ctx = &r;
+	return run(&r);
+}
