@@ -113,51 +113,62 @@ static int parse_page_size(struct gw__vmdesc_build *b, const json_t *j)
 		(unsigned long long)b->d->page_bytes, 1u << GW__PAGE_BITS_MIN, 1u << GW__PAGE_BITS_MAX);
 }
 
+/* Jansson quotes the text it fell over; a terminal must not obey it. */
+static void make_printable(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || *text == 0x7f)
+			*text = '?';
+}
+
 static int load(const uint8_t *text, size_t n, json_t **j, struct gw__why *why)
 {
 	json_error_t e;
 	if (n > GW__VMDESC_MAX_BYTES)
-		return gw__why_set(why, -E2BIG, "VM description of %zu bytes, expected at most %u", n,
-			GW__VMDESC_MAX_BYTES);
+		return gw__why_set(
+			why, -E2BIG, "it has %zu bytes, expected at most %u", n, GW__VMDESC_MAX_BYTES);
 	if (tree_bytes(text, n) > TREE_MAX_BYTES)
-		return gw__why_set(why, -E2BIG,
-			"VM description of %zu bytes that would take more than %llu bytes as a tree", n,
+		return gw__why_set(why, -E2BIG, "its %zu bytes would take more than %llu bytes as a tree", n,
 			(unsigned long long)TREE_MAX_BYTES);
 	*j = json_loadb((const char *)text, n, 0, &e);
 	if (*j)
 		return 0;
-	if (!e.text[0]) /* jansson has words for everything but a lack of memory, and that it may take for bad
-			   syntax */
-		return gw__why_set(why, -ENOMEM, "no memory for the VM description");
-	return gw__why_set(why, -EPROTO, "VM description: not JSON at byte %d: %s", e.position, e.text);
+	/* Jansson has words for everything but a lack of memory, and even that it may take for bad syntax. */
+	if (!e.text[0])
+		return gw__why_set(why, -ENOMEM, "no memory for the JSON");
+	make_printable(e.text);
+	return gw__why_set(why, -EPROTO, "not JSON at byte %d: %s", e.position, e.text);
+}
+
+static int build(const json_t *j, size_t text_n, struct gw__vmdesc **d, struct gw__why *why)
+{
+	struct gw__vmdesc_build b = {.d = calloc(1, sizeof *b.d), .why = why, .text_room = text_n + 1};
+	*d = b.d;
+	if (!b.d)
+		return gw__vmdesc_no_memory(&b);
+	b.d->text = malloc(b.text_room);
+	if (!b.d->text)
+		return gw__vmdesc_no_memory(&b);
+	b.d->text[b.d->text_n++] = 0;
+	int r = parse_page_size(&b, j);
+	return r ? r : parse_devices(&b, j);
 }
 
 int gw__vmdesc_parse(const uint8_t *text, size_t n, struct gw__vmdesc **d, struct gw__why *why)
 {
-	json_t *j;
-	int r = load(text, n, &j, why);
-	if (r)
-		return r;
-	struct gw__vmdesc_build b = {.d = calloc(1, sizeof *b.d), .why = why, .text_room = n + 1};
-	if (b.d)
-		b.d->text = malloc(b.text_room);
-	if (!b.d || !b.d->text) {
-		r = gw__vmdesc_no_memory(&b);
-	} else {
-		b.d->text[b.d->text_n++] = 0;
-		r = parse_page_size(&b, j);
-		if (!r)
-			r = parse_devices(&b, j);
-		if (r)
-			gw__why_where(why, "VM description");
-	}
+	struct gw__why here = {0}; /* the caller's may hold an earlier sentence, which must not be prefixed */
+	struct gw__vmdesc *made = NULL;
+	json_t *j = NULL;
+	int r = load(text, n, &j, &here);
+	if (!r)
+		r = build(j, n, &made, &here);
 	json_decref(j);
-	if (r) {
-		gw__vmdesc_free(b.d);
-		return r;
+	if (!r) {
+		*d = made;
+		return 0;
 	}
-	*d = b.d;
-	return 0;
+	gw__vmdesc_free(made);
+	return gw__why_set(why, r, "VM description: %s", here.text);
 }
 
 void gw__vmdesc_free(struct gw__vmdesc *d)

@@ -242,13 +242,14 @@ int gw__vmdesc_walk(const struct gw__vmdesc *d, size_t i, const uint8_t *body, s
 	gw__vmdesc_field_fn *fn, void *ctx, struct gw__why *why)
 {
 	assert(i < d->devices_n);
-	struct walk w = {.d = d, .body = body, .steps = UINT64_MAX, .fn = fn, .ctx = ctx, .why = why};
+	struct gw__why here = {0}; /* the caller's may hold an earlier sentence, which must not be prefixed */
+	struct walk w = {.d = d, .body = body, .steps = UINT64_MAX, .fn = fn, .ctx = ctx, .why = &here};
 	const struct gw__vmdesc_object *o = &d->objects[d->devices[i].object];
 	const char *name = text_at(&w, d->devices[i].name);
 	uint64_t end;
 	int r = measure(&w, o, 0, n, &end);
 	if (r < 0)
-		gw__why_where(why, "body of device \"%s\"", name);
+		return gw__why_set(why, r, "body of device \"%s\": %s", name, here.text);
 	if (r)
 		return r;
 	*len = end;

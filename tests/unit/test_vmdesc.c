@@ -151,6 +151,7 @@ static void any_part_of_a_description_is_refused(void **state)
 	}
 	refused("{'devices':[]} x", "not JSON at byte");
 	refused("[]", "\"devices\" is missing");
+	refused("{'a': \033[2J}", "near '?'");
 	refused("{}", "\"devices\" is missing");
 	refused("{'devices':{}}", "\"devices\" is missing or not an array");
 	refused("{'devices':[{'name':'a','instance_id':0,'vmsd_name':'a','version':1,'fields':[]},7]}",
@@ -302,6 +303,18 @@ static void nesting_has_an_end(void **state)
 	memset(text, '[', 60000);
 	text[60000] = 0;
 	refused(text, "not JSON");
+}
+
+static void an_earlier_sentence_is_left_alone(void **state)
+{
+	(void)state;
+	struct gw__why why = {0};
+	struct gw__vmdesc *d = NULL;
+	gw__why_set(&why, -EIO, "earlier");
+	assert_int_equal(gw__vmdesc_parse((const uint8_t *)"{}", 2, &d, &why), -EPROTO);
+	assert_string_equal(why.text, "earlier");
+	assert_int_equal(gw__vmdesc_parse((const uint8_t *)"", 0, &d, &why), -EPROTO);
+	assert_string_equal(why.text, "earlier");
 }
 
 static void a_text_that_is_too_long_is_refused(void **state)
@@ -467,6 +480,7 @@ int main(void)
 		cmocka_unit_test(a_legacy_device_is_one_field_of_its_size),
 		cmocka_unit_test(duplicate_keys_are_legal),
 		cmocka_unit_test(nesting_has_an_end),
+		cmocka_unit_test(an_earlier_sentence_is_left_alone),
 		cmocka_unit_test(a_text_that_is_too_long_is_refused),
 		cmocka_unit_test(a_hostile_text_cannot_take_much_memory),
 		cmocka_unit_test(many_different_keys_cannot_take_much_memory),

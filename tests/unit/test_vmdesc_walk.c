@@ -169,6 +169,21 @@ static void a_subsection_must_be_the_described_one(void **state)
 	is_refused(text, n, "got \"?\"");
 }
 
+static void an_earlier_sentence_is_left_alone(void **state)
+{
+	(void)state;
+	struct gw__vmdesc *d =
+		parsed(DEVICE("'fields':[],'subsections':[" SUB("d/one", "3", "'fields':[]") "]"));
+	struct gw__why why = {0};
+	size_t len;
+	gw__why_set(&why, -EIO, "earlier");
+	body[0] = 0x7e;
+	assert_int_equal(gw__vmdesc_walk(d, 0, body, 1, &len, NULL, NULL, &why), -EPROTO);
+	assert_string_equal(why.text, "earlier");
+	assert_int_equal(gw__vmdesc_walk(d, 0, body, 1, &len, NULL, NULL, NULL), -EPROTO);
+	gw__vmdesc_free(d);
+}
+
 static void a_legacy_device_is_opaque(void **state)
 {
 	(void)state;
@@ -443,6 +458,7 @@ int main(void)
 		cmocka_unit_test(subsections_of_the_device_follow_its_fields),
 		cmocka_unit_test(subsections_have_subsections),
 		cmocka_unit_test(a_subsection_must_be_the_described_one),
+		cmocka_unit_test(an_earlier_sentence_is_left_alone),
 		cmocka_unit_test(a_legacy_device_is_opaque),
 		cmocka_unit_test(sizes_beyond_everything_ask_for_more),
 		cmocka_unit_test(fields_are_shown_with_path_and_place),
