@@ -156,13 +156,13 @@ static int parse_field(struct gw__vmdesc_build *b, const json_t *j, uint32_t at)
  * releases. */
 static void number_elements(struct gw__vmdesc *d, const struct gw__vmdesc_object *o)
 {
-	struct gw__vmdesc_part *f = d->fields + o->field;
 	for (uint32_t i = 0; i < o->fields_n; i++) {
-		f[i].numbered |= f[i].object && f[i].array_len != 1;
-		if (i == 0 || strcmp(d->text + f[i - 1].name, d->text + f[i].name))
+		struct gw__vmdesc_part *f = &d->fields[o->field + i];
+		f->numbered |= f->object && f->array_len != 1;
+		if (i == 0 || strcmp(d->text + f[-1].name, d->text + f->name))
 			continue;
-		f[i - 1].numbered = f[i].numbered = true;
-		f[i].element = f[i - 1].element + f[i - 1].array_len;
+		f[-1].numbered = f->numbered = true;
+		f->element = f[-1].element + f[-1].array_len;
 	}
 }
 
