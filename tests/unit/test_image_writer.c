@@ -3,6 +3,7 @@
 #include "image_kit.h"
 
 #include "base/math.h"
+#include "image/image.h"
 
 static const struct gw__image_writer_opts plain = {0};
 
@@ -91,7 +92,10 @@ static void ignored_blocks_take_no_room(void **state)
 	kit_add_block(&blocks, "shared", 512 * KIT_PAGE, true);
 	kit_add_block(&blocks, "b", KIT_PAGE, false);
 	kit_add_block(&blocks, "last", KIT_PAGE, true);
-	kit_finish(kit_begin(image, &plain, &blocks, true));
+	struct gw__image_writer *w = kit_begin(image, &plain, &blocks, true);
+	gw__image_put_zeros(w, 0, 0, 3);
+	gw__image_put_zeros(w, 2, 0, 1);
+	kit_finish(w);
 	static const uint8_t caps[] = "\0\0\0\2\17x-ignore-shared\12mapped-ram";
 	uint8_t got[512];
 	read_at(59, got, sizeof caps - 1);
@@ -119,6 +123,34 @@ static void ignored_blocks_take_no_room(void **state)
 	assert_memory_equal(got, "\4last", 5);
 	read_at(0x200000 + KIT_PAGE + 49, got, 14); /* and the section's end behind its entry */
 	assert_memory_equal(got, "\0\0\0\0\0\0\0\20\x7e\0\0\0\3\2", 14);
+	gw__blocks_fini(&blocks);
+}
+
+/* A stream with x-ignore-shared does not say which blocks are shared: it just sends nothing of them. */
+static void with_ignore_shared_blocks_of_which_nothing_came_are_left_out(void **state)
+{
+	(void)state;
+	struct gw__blocks blocks = {0};
+	struct gw__why why = {0};
+	struct gw__image *im;
+	uint8_t page[KIT_PAGE], got[KIT_PAGE];
+	memset(page, 0x5a, sizeof page);
+	kit_add_block(&blocks, "shared", 512 * KIT_PAGE, false);
+	kit_add_block(&blocks, "zeros", 2 * KIT_PAGE, false);
+	kit_add_block(&blocks, "m", 300 * KIT_PAGE, false);
+	kit_add_block(&blocks, "last", KIT_PAGE, false);
+	struct gw__image_writer *w = kit_begin(image, &plain, &blocks, true);
+	assert_ok(gw__image_put_pages(w, 2, 7 * KIT_PAGE, &(struct iovec){page, sizeof page}, 1, &why), why);
+	gw__image_put_zeros(w, 1, 0, 1);
+	kit_finish(w);
+	assert_ok(gw__image_open(image, 0, &im, &why), why);
+	assert_true(im->blocks.v[0].ignored && im->blocks.v[3].ignored);
+	assert_false(im->blocks.v[1].ignored || im->blocks.v[2].ignored);
+	assert_int_equal(gw__bitmap_count(&im->present[1]), 0);
+	assert_int_equal(gw__bitmap_count(&im->present[2]), 1);
+	assert_ok(gw__image_read_pages(im, 2, 7, 1, got, &why), why);
+	assert_memory_equal(got, page, sizeof page);
+	gw__image_close(im);
 	gw__blocks_fini(&blocks);
 }
 
@@ -184,6 +216,7 @@ int main(void)
 		each_in_a_folder(the_annotated_header_of_the_spec),
 		each_in_a_folder(the_example_offsets_of_the_spec),
 		each_in_a_folder(ignored_blocks_take_no_room),
+		each_in_a_folder(with_ignore_shared_blocks_of_which_nothing_came_are_left_out),
 		each_in_a_folder(the_file_ends_with_the_last_raw_byte),
 		each_in_a_folder(what_was_in_front_stays),
 		each_in_a_folder(a_guest_too_large_for_any_file_is_refused_at_once),
