@@ -164,7 +164,8 @@ static int step(struct walk *w)
 		if (ev.kind == GW__EVENT_PAGE && f->n - w->at >= s->page_bytes)
 			page = f->bytes + w->at;
 		w->end->count[ev.kind]++;
-		say_event(w->end, s, &ev, page);
+		if (!f->quiet)
+			say_event(w->end, s, &ev, page);
 		if (f->on_event)
 			f->on_event(f->ctx, s, &ev, page);
 		if (ev.kind == GW__EVENT_PAGE)

@@ -19,6 +19,7 @@ struct feed {
 	size_t (*piece)(void *ctx);
 	bool guard;    /* show each window in memory of its own, so that ASan sees a read behind it */
 	bool open_end; /* never say that the bytes shown are the last */
+	bool quiet;    /* write no log: looking at all payload takes time */
 
 	/* May be NULL. `page` is the payload behind EVENT_PAGE, else NULL. Views are valid during the call.
 	 */
