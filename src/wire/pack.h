@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Compressed payloads of multifd (docs/spec/multifd.md 4): one endless stream per channel, flushed per packet.
+ * Pure: memory to memory, no fd, no thread; memory is fixed when made. Each belongs to the worker of one channel.
+ */
+#ifndef GW_WIRE_PACK_H
+#define GW_WIRE_PACK_H
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+/* `method`: 0, GW__MULTIFD_ZLIB or GW__MULTIFD_ZSTD. For 0 packing and unpacking are not called. */
+struct gw__unpacker;
+int gw__unpacker_new(uint32_t method, struct gw__unpacker **u, struct gw__why *why);
+void gw__unpacker_free(struct gw__unpacker *u);
+/*
+ * Exactly `out_n` bytes out of exactly these `in_n`; anything else (less, more, a finished or a fresh stream, garbage)
+ * is -EPROTO with a sentence. Never writes beyond out_n, so a bomb costs nothing.
+ */
+int gw__unpack(struct gw__unpacker *u, const void *in, size_t in_n, void *out, size_t out_n, struct gw__why *why);
+
+struct gw__packer;
+int gw__packer_new(uint32_t method, int level, struct gw__packer **p, struct gw__why *why); /* -EINVAL: level */
+void gw__packer_free(struct gw__packer *p);
+/* Room needed for the worst case of n bytes. */
+size_t gw__pack_bound(const struct gw__packer *p, size_t n);
+/* Append n bytes of pages (which must not change meanwhile); `last` flushes so that the receiver can have all of it. */
+int gw__pack(struct gw__packer *p, const void *in, size_t n, bool last, struct gw__wr *out, struct gw__why *why);
+
+#endif
