@@ -49,7 +49,7 @@ int gw__cli_convert(int argc, char **argv)
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("FROM TO [options]",
 		"Makes an image, a stream file or raw memory of the guest kept in FROM (an image or a "
-		"stream).\n"
+		"stream). "
 		"TO appears only when it is whole; until then what was there stays.",
 		options, 2, 2);
 	struct gw__cli_args args;

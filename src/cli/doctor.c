@@ -41,8 +41,8 @@ void gw__checkup_is(struct gw__checkup *c, enum gw__finding finding, const char 
 static void show(const char *name, const char *use, const struct gw__checkup *c, bool json)
 {
 	if (json) {
-		gw__cli_json(json_pack("{ss ss ss so so}", "check", name, "use", use, "finding",
-			findings[c->finding], "text", gw__cli_json_text(c->what), "advice",
+		gw__cli_json(json_pack("{ss ss ss ss so so}", "event", "check", "name", name, "use", use,
+			"finding", findings[c->finding], "text", gw__cli_json_text(c->what), "advice",
 			gw__cli_json_text(*c->advice ? c->advice : NULL)));
 		return;
 	}
@@ -63,7 +63,7 @@ int gw__cli_doctor(int argc, char **argv)
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("[DIR] [options]",
 		"Says what this machine offers to godwit: kernel abilities, QEMU, and the file system of "
-		"DIR\n"
+		"DIR "
 		"(default: the current folder), where images shall be kept. Every row is ok, limited or "
 		"missing.",
 		options, 0, 1);

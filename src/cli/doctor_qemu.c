@@ -6,13 +6,14 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ANSWER_MS = 10000 };
+enum { ANSWER_MS = 10000, END_MS = 500 };
 
 static pid_t start(const char *program, int *out)
 {
@@ -35,6 +36,35 @@ static pid_t start(const char *program, int *out)
 	return child;
 }
 
+/* What the program prints, up to the room there is. False when it took too long. */
+static bool read_answer(int fd, char *text, size_t text_bytes)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	ssize_t got = 1;
+	size_t n = 0;
+	while (got > 0 && n + 1 < text_bytes) {
+		if (poll(&p, 1, ANSWER_MS) != 1)
+			return false;
+		got = read(fd, text + n, text_bytes - 1 - n);
+		n += got > 0 ? (size_t)got : 0;
+	}
+	text[n] = 0;
+	return true;
+}
+
+/* One that does not end by itself, because it has more to say or hangs, is ended. */
+static int end_child(pid_t child)
+{
+	int status;
+	for (int ms = 0; ms < END_MS; ms += 10) {
+		if (waitpid(child, &status, WNOHANG) == child)
+			return status;
+		poll(NULL, 0, 10);
+	}
+	kill(child, SIGKILL);
+	return waitpid(child, &status, 0) == child ? status : 0;
+}
+
 /* The first line of `program --version`, or "!" and why there is none. */
 static void ask_version(const char *program, char *line, size_t line_bytes)
 {
@@ -44,19 +74,14 @@ static void ask_version(const char *program, char *line, size_t line_bytes)
 		snprintf(line, line_bytes, "!%s", strerror(errno));
 		return;
 	}
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-	size_t n = 0;
-	while (n + 1 < line_bytes && poll(&p, 1, ANSWER_MS) == 1) {
-		ssize_t got = read(fd, line + n, line_bytes - 1 - n);
-		if (got <= 0)
-			break;
-		n += (size_t)got;
-	}
-	line[n] = 0;
-	line[strcspn(line, "\n")] = 0;
+	bool answered = read_answer(fd, line, line_bytes);
 	close(fd);
-	kill(child, SIGKILL); /* one that still has not answered, or is busy saying more */
-	waitpid(child, NULL, 0);
+	int status = end_child(child);
+	line[strcspn(line, "\n")] = 0;
+	if (!answered)
+		snprintf(line, line_bytes, "!it does not answer");
+	else if (WIFEXITED(status) && WEXITSTATUS(status) && !line[0])
+		snprintf(line, line_bytes, "!it ends with status %d", WEXITSTATUS(status));
 }
 
 void gw__check_qemu(struct gw__checkup *c)

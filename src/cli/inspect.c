@@ -88,7 +88,7 @@ int gw__cli_inspect(int argc, char **argv)
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("FILE [options]",
 		"Shows what a mapped-ram image or a stream file holds: guest, RAM blocks, devices, and where "
-		"its\n"
+		"its "
 		"bytes go. FILE may also be exec:COMMAND or fd:N, which are read as a stream.",
 		options, 1, 1);
 	struct gw__cli_args args;

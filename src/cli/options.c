@@ -27,7 +27,8 @@ static int to_size(const struct gw__cli_option *o, const char *s)
 	static const char suffixes[] = "KMGT";
 	char *end;
 	errno = 0;
-	uint64_t v = isdigit((unsigned char)*s) ? strtoull(s, &end, 0) : (end = (char *)s, 0);
+	bool hex = s[0] == '0' && (s[1] == 'x' || s[1] == 'X');
+	uint64_t v = isdigit((unsigned char)*s) ? strtoull(s, &end, hex ? 16 : 10) : (end = (char *)s, 0);
 	unsigned shift = 0;
 	const char *suffix = *end ? strchr(suffixes, toupper((unsigned char)*end)) : NULL;
 	if (suffix) {
@@ -120,23 +121,19 @@ static int take(const struct gw__cli_option *o, const char *value)
 	return -EINVAL;
 }
 
-/* Text in columns HELP_COLUMN to HELP_WIDTH; the cursor stands at column `at`. */
-static void help_text(const char *text, int at)
+/* Words from column `left` on, the cursor standing there; what does not fit goes below. Newlines are spaces.
+ */
+static void print_words(const char *text, int left)
 {
-	if (at >= HELP_COLUMN) {
-		gw__cli_print("\n");
-		at = 0;
-	}
-	gw__cli_print("%*s", HELP_COLUMN - at, "");
-	for (at = HELP_COLUMN; *text;) {
-		int n = (int)strcspn(text, " ");
-		if (at > HELP_COLUMN && at + 1 + n > HELP_WIDTH) {
-			gw__cli_print("\n%*s", HELP_COLUMN, "");
-			at = HELP_COLUMN;
+	for (int at = left; *text;) {
+		int n = (int)strcspn(text, " \n");
+		if (at > left && at + 1 + n > HELP_WIDTH) {
+			gw__cli_print("\n%*s", left, "");
+			at = left;
 		}
-		gw__cli_print("%s%.*s", at > HELP_COLUMN ? " " : "", n, text);
-		at += n + 1;
-		text += n + (text[n] == ' ');
+		gw__cli_print("%s%.*s", at > left ? " " : "", n, text);
+		at += n + (at > left);
+		text += n + (text[n] != 0);
 	}
 	gw__cli_print("\n");
 }
@@ -148,13 +145,16 @@ static void help_row(char letter, const char *name, const char *arg, const char 
 		snprintf(short_form, sizeof short_form, "-%c, ", letter);
 	int at =
 		snprintf(left, sizeof left, "  %s--%s%s%s", short_form, name, arg ? "=" : "", arg ? arg : "");
-	gw__cli_print("%s", left);
-	help_text(help, at);
+	gw__cli_print(at < HELP_COLUMN ? "%s%*s" : "%s\n%*s", left,
+		at < HELP_COLUMN ? HELP_COLUMN - at : HELP_COLUMN, "");
+	print_words(help, HELP_COLUMN);
 }
 
 static void print_help(const struct gw__cli_usage *u, const char *name)
 {
-	gw__cli_print("usage: godwit %s %s\n\n%s\n\noptions:\n", name, u->synopsis, u->summary);
+	gw__cli_print("usage: godwit %s %s\n\n", name, u->synopsis);
+	print_words(u->summary, 0);
+	gw__cli_print("\noptions:\n");
 	for (unsigned i = 0; i < u->options_n; i++)
 		help_row(u->option[i].letter, u->option[i].name, u->option[i].arg, u->option[i].help);
 	help_row('h', "help", NULL, "print this text");

@@ -84,7 +84,8 @@ struct gw__cli_common {
 	}
 #define GW__CLI_QUIET(c)                                                                                     \
 	{                                                                                                    \
-		.name = "quiet", .letter = 'q', .help = "show no progress bar", .to.flag = &(c)->quiet       \
+		.name = "quiet", .letter = 'q',                                                              \
+		.help = "show no progress bar, and say only what goes wrong", .to.flag = &(c)->quiet         \
 	}
 #define GW__CLI_PROGRESS(c)                                                                                  \
 	{                                                                                                    \

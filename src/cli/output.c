@@ -17,7 +17,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for stdout, stderr a
 static bool bar_stands;
 static int output_error; /* first errno of a failed write to stdout */
 
-static bool verbose; /* set once, before threads */
+static bool quiet, verbose; /* set once, before threads */
 
 /* Bytes of the well-formed UTF-8 character at `s`, 0 if there is none. */
 static unsigned utf8_bytes(const unsigned char *s)
@@ -104,9 +104,20 @@ int gw__cli_say(int status, const char *fmt, ...)
 	return status;
 }
 
-void gw__cli_verbose(bool on)
+void gw__cli_set_talk(bool be_quiet, bool be_verbose)
 {
-	verbose = on;
+	quiet = be_quiet;
+	verbose = be_verbose;
+}
+
+void gw__cli_tell(const char *fmt, ...)
+{
+	if (quiet)
+		return;
+	va_list args;
+	va_start(args, fmt);
+	message(fmt, args);
+	va_end(args);
 }
 
 void gw__cli_detail(const char *fmt, ...)

@@ -32,9 +32,10 @@ enum gw__exit {
 /* A message, one sentence: "godwit: ..." on stderr. Returns `status`, so that a command can end with it. */
 int gw__cli_say(int status, const char *fmt, ...) GW__PRINTF(2, 3);
 
-/* The same only after --verbose. */
-void gw__cli_verbose(bool on);
+/* What was done, unless --quiet; what is decided and done on the way, after --verbose. */
+void gw__cli_tell(const char *fmt, ...) GW__PRINTF(1, 2);
 void gw__cli_detail(const char *fmt, ...) GW__PRINTF(1, 2);
+void gw__cli_set_talk(bool quiet, bool verbose);
 
 /* Text on stdout, as given except for the filter; newlines pass. */
 void gw__cli_print(const char *fmt, ...) GW__PRINTF(1, 2);
@@ -48,8 +49,8 @@ json_t *gw__cli_json_text(const char *text);
 json_t *gw__cli_json_size(uint64_t v);
 
 /*
- * One line that is rewritten in place at the end of the terminal on stderr; NULL: none. It gives way to messages and
- * results, until it is set again.
+ * One line that is rewritten in place at the end of the terminal on stderr; NULL: none. It gives way to
+ * messages and results, until it is set again.
  */
 void gw__cli_bar(const char *line);
 

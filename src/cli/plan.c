@@ -124,9 +124,9 @@ int gw__cli_plan(int argc, char **argv)
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE [QMP] [options]",
 		"Says how the guest kept in IMAGE would get into the QEMU whose monitor is at QMP (a socket "
-		"path,\n"
+		"path, "
 		"unix:PATH or tcp:HOST:PORT), or into a destination described by options: direct, as a "
-		"stream, or\n"
+		"stream, or "
 		"refused (exit status 3), and why. Neither is touched.",
 		options, 1, 2);
 	struct gw__cli_args args;

@@ -22,8 +22,7 @@ static void on_listening(void *ctx, const char *uri)
 	gw__cli_progress_line(&r->work.progress, "listening %s", uri);
 	if (r->common.json)
 		gw__cli_json(json_pack("{ss so}", "event", "listening", "uri", gw__cli_json_text(uri)));
-	if (!r->common.quiet)
-		gw__cli_say(0, "listening at %s", uri);
+	gw__cli_tell("listening at %s", uri);
 }
 
 static double seconds_since(const struct timespec *start)
@@ -47,10 +46,9 @@ static void report(struct receive *r, const struct gw_receipt *got, double secon
 	if (got->trailing_bytes)
 		gw__cli_say(0, "%ju bytes followed behind the end of the stream and were ignored",
 			(uintmax_t)got->trailing_bytes);
-	if (!r->common.quiet)
-		gw__cli_say(0, "kept in %s: %s of RAM and %u devices, received as %s in %.1f s%s", r->image,
-			GW__SIZE(got->ram_bytes), got->devices, GW__SIZE(got->stream_bytes), seconds,
-			got->told_source ? "; the source knows" : "");
+	gw__cli_tell("kept in %s: %s of RAM and %u devices, received as %s in %.1f s%s", r->image,
+		GW__SIZE(got->ram_bytes), got->devices, GW__SIZE(got->stream_bytes), seconds,
+		got->told_source ? "; the source knows" : "");
 }
 
 /*
@@ -116,9 +114,9 @@ int gw__cli_receive(int argc, char **argv)
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("URI IMAGE [options]",
 		"Waits at URI for one incoming migration and keeps the guest in IMAGE, which appears only "
-		"when it\n"
+		"when it "
 		"is whole and on the disk; until then what was there stays. URI is tcp:HOST:PORT, "
-		"unix:PATH,\n"
+		"unix:PATH, "
 		"vsock:CID:PORT to listen at, or fd:N, exec:COMMAND, file:PATH to read from.",
 		options, 2, 2);
 	struct gw__cli_args args;

@@ -41,7 +41,7 @@ static void report(struct gw__restore *r, const struct timespec *start)
 		gw__cli_json(json_pack("{s:s, s:o, s:s, s:s, s:b, s:f}", "event", "restored", "image", gw__cli_json_text(r->path), "way", way,
 			"state", s.name, "running", s.running, "seconds", seconds_since(start)));
 	else
-		gw__cli_say(0, "restored %s of memory in %.2f s; the guest is %s", GW__SIZE(r->summary.ram_bytes), seconds_since(start), s.name);
+		gw__cli_tell("restored %s of memory in %.2f s; the guest is %s", GW__SIZE(r->summary.ram_bytes), seconds_since(start), s.name);
 }
 
 static int hand_over(struct gw__restore *r)

@@ -91,10 +91,10 @@ static void report(const struct gw__save *s)
 			(json_int_t)r->rounds, "running", s->was_running && !s->stop, "paused_ms", pause_ms));
 		return;
 	}
-	gw__cli_say(0, "saved %s of memory into %s (%s received); the guest %s", GW__SIZE(r->ram_bytes), s->path,
+	gw__cli_tell("saved %s of memory into %s (%s received); the guest %s", GW__SIZE(r->ram_bytes), s->path,
 		GW__SIZE(r->stream_bytes), now);
 	if (pause_ms > 0)
-		gw__cli_say(0, "the guest stood still for %.0f ms", pause_ms);
+		gw__cli_tell("the guest stood still for %.0f ms", pause_ms);
 }
 
 static int run(struct gw__save *s)

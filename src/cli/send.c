@@ -30,14 +30,12 @@ static void report(struct send *s)
 			gw__cli_json_text(s->image), "uri", gw__cli_json_text(s->uri), "ram_bytes",
 			gw__cli_json_size(p.ram_bytes), "bytes", gw__cli_json_size(p.moved_bytes),
 			"confirmed", answers(s->uri)));
-	if (s->common.quiet)
-		return;
 	if (answers(s->uri))
-		gw__cli_say(0, "the destination has loaded the guest of %s (%s of RAM)", s->image,
+		gw__cli_tell("the destination has loaded the guest of %s (%s of RAM)", s->image,
 			GW__SIZE(p.ram_bytes));
 	else
-		gw__cli_say(0, "the guest of %s (%s of RAM) was written to %s", s->image,
-			GW__SIZE(p.ram_bytes), s->uri);
+		gw__cli_tell("the guest of %s (%s of RAM) was written to %s", s->image, GW__SIZE(p.ram_bytes),
+			s->uri);
 }
 
 static int failed(struct send *s, int rc)
@@ -93,7 +91,7 @@ int gw__cli_send(int argc, char **argv)
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE URI [options]",
 		"Gives the guest kept in IMAGE (a mapped-ram image or a stream file) to the destination that "
-		"waits\n"
+		"waits "
 		"at URI: tcp:HOST:PORT, unix:PATH, vsock:CID:PORT; or writes it to fd:N, exec:COMMAND, "
 		"file:PATH.",
 		options, 2, 2);

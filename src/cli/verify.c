@@ -133,9 +133,9 @@ int gw__cli_verify(int argc, char **argv)
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("FILE [FILE] [options]",
 		"With one file: reads the image or stream to its end and checks all of it. Exit status 0: "
-		"whole.\n"
+		"whole. "
 		"With two, in any mix of image and stream: do they hold the same guest (machine, RAM, "
-		"devices)?\n"
+		"devices)? "
 		"Exit status 0: the same; 6: different; 1: one of them cannot be read or is damaged.",
 		options, 1, 2);
 	struct gw__cli_args args;

@@ -41,7 +41,7 @@ static void trace(void *ctx, const char *name, const char *text)
 int gw__cli_work_begin(struct gw__cli_work *w, const struct gw__cli_common *c)
 {
 	*w = (struct gw__cli_work){.common = c};
-	gw__cli_verbose(c->verbose);
+	gw__cli_set_talk(c->quiet, c->verbose);
 	gw__cli_progress_init(&w->progress, c);
 	int rc = gw_job_new(&w->job);
 	if (rc)

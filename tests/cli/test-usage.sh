@@ -1,0 +1,68 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# What is not understood is status 2, with a sentence on stderr and nothing on stdout.
+# shellcheck source-path=SCRIPTDIR
+. "$SRC/tests/cli/lib.sh"
+
+misuse() { # SENTENCE-PART ARGS...
+	part=$1
+	shift
+	run 2 "$@"
+	out_is_empty
+	err_is_messages
+	err_has "$part"
+}
+
+misuse "which command"
+misuse 'no command "nonsense"' nonsense
+misuse 'no command "nonsense"' help nonsense
+misuse "options come behind" --json inspect x
+for command in $("$GODWIT" help | sed -n '/^commands:/,/^options:/s/^  \([a-z][a-z]*\) .*/\1/p' | grep -vx help); do
+	misuse "--nonsense" "$command" --nonsense
+	misuse "-Z" "$command" -Z
+	[ "$command" = doctor ] || misuse "argument is missing" "$command"
+	misuse 'unexpected argument' "$command" a b c d
+done
+misuse "--offset needs an argument" inspect file --offset
+misuse "--device needs an argument" inspect file --device
+misuse "--json" inspect file --json=yes
+for size in "" x 12x -1 1.5G 99999999999999999999 9000000T 0x 1KB; do
+	misuse "--offset" inspect file "--offset=$size"
+done
+for seconds in "" x -1 0 1s nan inf 99999999999; do
+	misuse "--idle-timeout" receive unix:x image "--idle-timeout=$seconds"
+done
+misuse '"picture" is not image|stream|raw' convert a b --to=picture
+misuse '"" is not image|stream|raw' convert a b --to=
+misuse "--progress" verify file --progress=77
+misuse "--progress" verify file --progress=x
+misuse "--differences" verify a b --differences=-1
+misuse "--block needs --to=raw" convert a b --block=pc.ram
+misuse "--to-offset" convert a b --to=raw --to-offset=1
+misuse "--offset is for one file" verify a b --offset=1
+misuse "no QMP to ask" plan image qmp --machine=pc
+misuse "unknown migration protocol" receive nonsense:1 image
+absent image
+for size in 4096 0x1000 4K 4k 1M 2G 1T; do # all fine: what fails is the file
+	run 1 inspect file "--offset=$size"
+	err_has "file"
+done
+
+# No file, no folder, a folder for a file.
+run 1 inspect file
+err_is_messages
+err_has "No such file or directory"
+run 1 verify file
+run 1 verify file file
+run 1 convert file new
+absent new
+run 1 send file unix:socket
+run 1 plan file
+mkdir folder
+run 1 inspect folder
+err_is_messages
+run 1 receive unix:socket nofolder/image
+err_has "nofolder"
+absent socket
+finish
