@@ -16,12 +16,15 @@ struct gw__cli_destination {
 	struct gw_destination_block *block;
 };
 
+/* Does it wait for a guest, and for us to say from where? -EBUSY with a sentence if not. */
+int gw__cli_destination_waits(struct gw__qmp *q, struct gw__why *why);
+
 /*
- * Asks for machine, RAM blocks and the capability to read images. `same_host` is the caller's knowledge. With
- * `info`, RAM blocks that the kept guest does not have are left out: QEMU lists some that never migrate.
+ * Asks for machine and RAM blocks; `now` are its settings. A monitor that can pass descriptors is taken for one on this
+ * host. End with gw__cli_destination_fini in any case.
  */
-int gw__cli_destination_ask(struct gw__qmp *q, const gw_info *info, bool same_host,
-	struct gw__cli_destination *to, struct gw__why *why);
+int gw__cli_destination_ask(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__cli_destination *to,
+	struct gw__why *why);
 void gw__cli_destination_fini(struct gw__cli_destination *d); /* a zeroed one is fine */
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* godwit plan: how would this guest be restored there, or why not? Touches neither. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,18 +39,35 @@ static int plan_for(const struct plan *p, const gw_info *info, const struct gw_d
 	return report(p, &r);
 }
 
+static int refused(const struct plan *p, const char *why)
+{
+	struct gw_restore_plan r = {.size = sizeof r, .way = GW_WAY_REFUSED};
+	snprintf(r.why, sizeof r.why, "%.511s", why);
+	return report(p, &r);
+}
+
 static int plan_for_qmp(struct plan *p, const gw_info *info)
 {
 	enum { TIMEOUT_MS = 10000 };
 	struct gw__why why = {0};
 	struct gw__qmp *q = NULL;
+	struct gw__qmp_settings *now = NULL;
 	struct gw__cli_destination there = {0};
-	int rc = gw__qmp_open(p->qmp, TIMEOUT_MS, &q, &why);
-	if (!rc)
-		rc = gw__cli_destination_ask(q, info, !p->remote && gw__qmp_can_pass_fds(q), &there, &why);
-	int status = rc ? gw__cli_failed(&p->common, GW__EXIT_FAILED, "%s", why.text)
-			: plan_for(p, info, &there.d);
+	int status, e = gw__qmp_open(p->qmp, TIMEOUT_MS, &q, &why);
+	if (!e)
+		e = gw__cli_destination_waits(q, &why);
+	bool busy = e == -EBUSY && q;
+	if (!e)
+		e = gw__qmp_settings_save(q, &now, &why);
+	if (!e)
+		e = gw__cli_destination_ask(q, now, &there, &why);
+	there.d.same_host &= !p->remote;
+	if (busy)
+		status = refused(p, why.text);
+	else
+		status = e ? gw__cli_failed(&p->common, GW__EXIT_FAILED, "%s", why.text) : plan_for(p, info, &there.d);
 	gw__cli_destination_fini(&there);
+	gw__qmp_settings_free(now);
 	gw__qmp_close(q);
 	return status;
 }

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/destination.h"
 #include "cli/restore.h"
 
 enum {
@@ -20,62 +21,23 @@ enum {
 };
 static const char FD_NAME[] = "godwit-restore";
 
-static int must_wait(struct gw__restore *r)
-{
-	struct gw__qmp_status s;
-	struct gw__qmp_migration m;
-	int e = gw__qmp_query_status(r->qmp, &s, &r->why);
-	if (!e)
-		e = gw__qmp_query_migrate(r->qmp, &m, &r->why);
-	if (e)
-		return e;
-	if (strcmp(s.name, "inmigrate"))
-		return gw__why_set(&r->why, -EBUSY, "this QEMU does not wait for a guest (its state is \"%s\"); start it with -incoming defer",
-			s.name);
-	if (m.status[0] && strcmp(m.status, "none"))
-		return gw__why_set(&r->why, -EBUSY,
-			"this QEMU already listens for a migration elsewhere; start it with -incoming defer, or use godwit send");
-	return 0;
-}
-
-static struct gw_destination_block *describe_blocks(const struct gw__qmp_block *b, unsigned n)
-{
-	struct gw_destination_block *v = calloc(n + 1, sizeof *v);
-	for (unsigned i = 0; v && i < n; i++)
-		v[i] = (struct gw_destination_block){b[i].name, b[i].used_bytes, b[i].total_bytes};
-	return v;
-}
-
 int gw__restore_plan(struct gw__restore *r)
 {
-	struct gw__qmp_machine machine;
-	struct gw__qmp_block *blocks = NULL;
-	unsigned n = 0;
-	int e = must_wait(r);
+	struct gw__cli_destination there = {0};
+	int e = gw__cli_destination_waits(r->qmp, &r->why);
 	if (!e)
 		e = gw__qmp_settings_save(r->qmp, &r->before, &r->why);
 	if (!e)
-		e = gw__qmp_query_machine(r->qmp, &machine, &r->why);
-	if (!e)
-		e = gw__qmp_query_blocks(r->qmp, &blocks, &n, &r->why);
-	if (e)
-		return e;
-	struct gw_destination_block *described = describe_blocks(blocks, n);
-	struct gw_destination d = {
-		.size = sizeof d,
-		.machine = machine.machine,
-		.reads_images = gw__qmp_settings_has(r->before, "mapped-ram") && r->way != GW__RESTORE_STREAM,
-		.same_host = gw__qmp_can_pass_fds(r->qmp),
-		.blocks = described ? n : 0,
-		.block = described,
-	};
-	r->plan.size = sizeof r->plan;
-	gw_plan_restore(r->info, &d, &r->plan);
-	if (r->way == GW__RESTORE_STREAM && r->plan.way == GW_WAY_STREAM)
+		e = gw__cli_destination_ask(r->qmp, r->before, &there, &r->why);
+	if (!e) {
+		there.d.reads_images &= r->way != GW__RESTORE_STREAM;
+		r->plan.size = sizeof r->plan;
+		gw_plan_restore(r->info, &there.d, &r->plan);
+	}
+	if (!e && r->way == GW__RESTORE_STREAM && r->plan.way == GW_WAY_STREAM)
 		snprintf(r->plan.why, sizeof r->plan.why, "the image is sent as a stream, as asked for");
-	free(described);
-	free(blocks);
-	return 0;
+	gw__cli_destination_fini(&there);
+	return e;
 }
 
 static bool has_capability(const gw_info *info, const char *name)

@@ -111,9 +111,8 @@ struct gw__qmp_machine {
 int gw__qmp_query_machine(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__why *why);
 
 /*
- * Its RAM blocks under the names the stream uses, also while it waits for a migration. Some may never
- * migrate, and ROM blocks may still grow from `used_bytes` to `total_bytes`: look up what an image has, do
- * not demand equal lists.
+ * Its RAM blocks under the names the stream uses, also while it waits for a migration. Blocks that never migrate have
+ * no name and are left out; ROM blocks may still grow from `used_bytes` to `total_bytes`.
  */
 struct gw__qmp_block {
 	char name[256];

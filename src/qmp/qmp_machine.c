@@ -120,15 +120,19 @@ static bool read_row(char *row, struct gw__qmp_block *b)
 	size_t n = strlen(name);
 	while (n && name[n - 1] == ' ')
 		n--;
-	if (b->page_bytes == 0 || b->used_bytes > b->total_bytes || n >= sizeof b->name ||
-		!gw__name_ok(name, n))
+	if (b->page_bytes == 0 || b->used_bytes > b->total_bytes || n >= sizeof b->name)
+		return false;
+	if (n && !gw__name_ok(name, n))
 		return false;
 	memcpy(b->name, name, n);
 	b->name[n] = 0;
 	return true;
 }
 
-/* The table behind its heading. 0 with the number of rows, or -1. */
+/*
+ * The table behind its heading. 0 with the number of rows, or -1. Memory that never migrates, such as that of a memory
+ * backend without a device, has no name and is left out.
+ */
 static int read_table(char *table, struct gw__qmp_block *blocks, unsigned *n)
 {
 	char *rest = NULL;
@@ -138,7 +142,7 @@ static int read_table(char *table, struct gw__qmp_block *blocks, unsigned *n)
 	while ((row = strtok_r(NULL, "\r\n", &rest))) {
 		if (*n == BLOCKS_MAX || !read_row(row, &blocks[*n]))
 			return -1;
-		(*n)++;
+		*n += blocks[*n].name[0] != 0;
 	}
 	return *n ? 0 : -1;
 }

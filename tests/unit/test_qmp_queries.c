@@ -175,6 +175,7 @@ static void a_block_table_is_read_strictly(void **state)
 	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "info ramblock"},
 			  RETURNS(2, "\"" HEAD "  pc.ram    4 KiB  0x0 0x0000000000080000 0x0000000000080000 "
 				     "0x00007f6a62e00000  rw\\r\\n"
+				     "                           4 KiB  0x08000000 0x4000 0x4000 0x00007f6a62000000  rw\\r\\n"
 				     "/rom@etc/acpi/tables    2 MiB  0x00 0x20000 0x200000\\r\\n\""),
 			  {FAKE_HEAR, "ramblock"},
 			  RETURNS(3, "\"" HEAD "  pc.ram    4 KiB  0x0 0x2000 0x1000\\r\\n\""),
