@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Compressed payloads of multifd (docs/spec/multifd.md 4): one endless stream per channel, flushed per packet.
- * Pure: memory to memory, no fd, no thread; memory is fixed when made. Each belongs to the worker of one channel.
+ * Compressed payloads of multifd (docs/spec/multifd.md 4): one endless stream per channel, flushed per
+ * packet. Pure: memory to memory, no fd, no thread. Each belongs to the worker of one channel.
+ *
+ * Memory does not depend on what comes: an unpacker has about 45 KiB for zlib, and for zstd what the sender's
+ * window asks for, 0.6 MiB for level 1 to 33 MiB for level 20 and never more. A packer of zstd level 20 has
+ * 200 MiB.
  */
 #ifndef GW_WIRE_PACK_H
 #define GW_WIRE_PACK_H
@@ -9,22 +13,37 @@
 #include "base/bytes.h"
 #include "base/error.h"
 
-/* `method`: 0, GW__MULTIFD_ZLIB or GW__MULTIFD_ZSTD. For 0 packing and unpacking are not called. */
+enum {
+	GW__ZLIB_LEVEL_MAX = 9,       /* from 0: stored */
+	GW__ZSTD_LEVEL_MAX = 20,      /* from 0: the library's default */
+	GW__ZSTD_WINDOW_LOG_MAX = 25, /* that of level 20, the highest a QEMU source can be told */
+};
+
+/* `method`: 0, GW__MULTIFD_ZLIB or GW__MULTIFD_ZSTD. For 0 they are NULL, packing and unpacking are not
+ * called. */
 struct gw__unpacker;
 int gw__unpacker_new(uint32_t method, struct gw__unpacker **u, struct gw__why *why);
 void gw__unpacker_free(struct gw__unpacker *u);
 /*
- * Exactly `out_n` bytes out of exactly these `in_n`; anything else (less, more, a finished or a fresh stream, garbage)
- * is -EPROTO with a sentence. Never writes beyond out_n, so a bomb costs nothing.
+ * Exactly `out_n` bytes (at most GW__MULTIFD_PACKET_BYTES) out of exactly these `in_n`; anything else (less,
+ * more, a finished or a fresh stream, garbage) is -EPROTO with a sentence. Never writes beyond out_n, so a
+ * bomb costs nothing. 0 out of 0 leaves the stream alone. After an error the channel is over: every further
+ * call fails.
  */
-int gw__unpack(struct gw__unpacker *u, const void *in, size_t in_n, void *out, size_t out_n, struct gw__why *why);
+int gw__unpack(
+	struct gw__unpacker *u, const void *in, size_t in_n, void *out, size_t out_n, struct gw__why *why);
 
 struct gw__packer;
-int gw__packer_new(uint32_t method, int level, struct gw__packer **p, struct gw__why *why); /* -EINVAL: level */
+int gw__packer_new(
+	uint32_t method, int level, struct gw__packer **p, struct gw__why *why); /* -EINVAL: level */
 void gw__packer_free(struct gw__packer *p);
-/* Room needed for the worst case of n bytes. */
+/* Room needed for the worst case of n bytes, in however many calls, the last with `last`. */
 size_t gw__pack_bound(const struct gw__packer *p, size_t n);
-/* Append n bytes of pages (which must not change meanwhile); `last` flushes so that the receiver can have all of it. */
-int gw__pack(struct gw__packer *p, const void *in, size_t n, bool last, struct gw__wr *out, struct gw__why *why);
+/*
+ * Append n bytes of pages (which must not change meanwhile); `last` flushes so that the receiver can have all
+ * of it. -ENOSPC when `out` has less room than gw__pack_bound; then, too, the channel is over.
+ */
+int gw__pack(
+	struct gw__packer *p, const void *in, size_t n, bool last, struct gw__wr *out, struct gw__why *why);
 
 #endif
