@@ -59,5 +59,10 @@ none) sanitize= ;;
 esac
 # shellcheck disable=SC2086
 cc -std=c17 -Wall -Wextra -pedantic -Werror $sanitize example.c -o example $flags 2>log || failed "cc example.c: $(cat log)"
+rm "$(find root -name libgodwit.so)" # leaves the static one
+static=$(pkg-config --static --cflags --libs libgodwit)
+# shellcheck disable=SC2086
+cc -std=c17 $sanitize example.c -o example-static $static 2>log || failed "cc example.c, static: $(cat log)"
+! nm -D example-static | grep -q ' U gw_' || failed "the static example wants the shared library"
 ! command -v c++ >/dev/null || c++ -fsyntax-only -Wall -Werror example.cc $flags 2>log || failed "c++ example.cc: $(cat log)"
 finish
