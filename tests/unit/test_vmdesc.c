@@ -3,12 +3,11 @@
  * runs out. */
 #include "unit.h"
 
-#include <stdlib.h>
-
 #include <errno.h>
 #include <jansson.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "vmdesc_texts.h"
 
