@@ -5,6 +5,7 @@ Also where tests get their QEMU and guest from: the scripts get-qemu and get-gue
 here") becomes Unavailable.
 """
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -108,3 +109,21 @@ class Vm:
             if time.monotonic() > deadline:
                 raise QmpTimeout(f"the console did not say it: ...{self.console()[-500:]}")
             time.sleep(0.05)
+
+    # --- its memory, from outside ---
+
+    def blocks(self):
+        """[(name, used bytes, address in the QEMU process or None)] as QEMU itself lists them."""
+        line = re.compile(r"^\s*(\S.*?)\s+\d+ [KMG]iB\s+0x\w+ 0x(\w+) 0x\w+(?:\s+0x(\w+))?", re.M)
+        return [(name, int(used, 16), int(at, 16) if at else None)
+                for name, used, at in line.findall(self.qmp.human("info ramblock"))]
+
+    @staticmethod
+    def memfd(pid, size):
+        """Path of the memfd of this size that a QEMU process has open."""
+        fds = f"/proc/{pid}/fd"
+        for fd in os.listdir(fds):
+            path = os.path.join(fds, fd)
+            if os.readlink(path).startswith("/memfd:") and os.stat(path).st_size == size:
+                return path
+        raise FileNotFoundError(f"no memfd of {size} bytes in process {pid}")

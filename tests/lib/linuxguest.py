@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: MIT
+"""A Linux guest whose memory and console prove themselves (tests/guest), as source or as destination of a migration.
+
+The guest counts on its console and stamps its memory; Linux knows how to read both. Its RAM is a file or a memfd, so
+it can be looked at from outside. Two monitors: vm.qmp is the test's, vm.monitor is the path of one for godwit.
+"""
+import os
+import re
+import signal
+import subprocess
+import sys
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "guest"))
+import check_stamp
+from godwit import PATIENCE, PROGRAM
+from qmp import Qmp, QmpClosed
+from vm import Vm, get_guest, get_qemu
+
+MIB = 1 << 20
+RAM_BYTES = 128 * MIB
+STAMP_MIB = 4
+TICK = re.compile(r"^tick (\d+) uptime ([\d.]+)$", re.M)
+# The guest's own clock stands still while it is not running; this much may pass between two ticks on a busy machine.
+LONGEST_TICK_S = 15
+
+
+def machine_name(version):
+    return f"pc-i440fx-{version}"
+
+
+def machine_args(machine, cpus=1, backend="file", ram_bytes=RAM_BYTES, ram_name="m0"):
+    """Everything that must be the same at both ends. backend: "file", "memfd" or "ram" (anonymous memory)."""
+    size = f"size={ram_bytes // MIB}M"
+    backends = {"file": f"file,mem-path={{dir}}/ram,share=on,{size}", "memfd": f"memfd,share=on,{size}", "ram": f"ram,{size}"}
+    return ["-machine", f"{machine},memory-backend={ram_name}", "-m", f"{ram_bytes // MIB}M", "-smp", str(cpus),
+            "-object", f"memory-backend-{backends[backend]},id={ram_name}"]
+
+
+class LinuxGuest(Vm):
+    """version: of QEMU. machine: pc of that version unless given. incoming: QEMU's -incoming, for a destination."""
+
+    def __init__(self, version, machine=None, cpus=1, backend="file", incoming=None, args=(), stamp=STAMP_MIB, **keywords):
+        self.version, self.cpus, self.backend = version, cpus, backend
+        self.ram_bytes = keywords.pop("ram_bytes", RAM_BYTES)
+        ram_name = keywords.pop("ram_name", "m0")
+        self.machine = machine or machine_name(version)
+        kernel, initrd = get_guest()
+        super().__init__(get_qemu(version), [
+            *machine_args(self.machine, cpus, backend, self.ram_bytes, ram_name), "-kernel", kernel, "-initrd", initrd,
+            "-append", f"console=ttyS0 quiet stamp={stamp} stamp_rate=64",
+            "-qmp", "unix:{dir}/monitor,server=on,wait=off", "-pidfile", "{dir}/pid",
+            *(["-incoming", incoming] if incoming else []), *args], **keywords)
+        self.monitor = self.path("monitor")
+
+    @property
+    def pid(self):
+        with open(self.path("pid"), encoding="ascii") as f:
+            return int(f.read())
+
+    # --- the console ---
+
+    def ticks(self):
+        """[(number, uptime)] of all whole lines."""
+        text = self.console()
+        return ticks_of(text[:text.rfind("\n") + 1])
+
+    def booted(self):
+        """Wait until the guest counts and every stamp has been through its memory."""
+        self.wait_console(lambda t: len(passes(t)) >= self.cpus and len(ticks_of(t)) > 3)
+        return self
+
+    def keeps_ticking(self, more=3):
+        """It runs: the counter goes on from where it is now, and nothing in its memory is bad."""
+        before = len(self.ticks())
+        self.wait_console(lambda t: len(ticks_of(t)) >= before + more, timeout=30 * PATIENCE)
+        assert "BAD" not in self.console(), self.console()
+
+    def stamped_again(self):
+        """Every stamp process verifies all of its memory once more."""
+        before = len(passes(self.console(), every=True))
+        self.wait_console(lambda t: len(passes(t, every=True)) >= before + 2 * self.cpus, timeout=60 * PATIENCE)
+        assert "BAD" not in self.console(), self.console()
+
+    # --- its memory ---
+
+    def ram_path(self):
+        return self.path("ram") if self.backend == "file" else self.memfd(self.pid, self.ram_bytes)
+
+    def ram(self):
+        with open(self.ram_path(), "rb") as f:
+            return f.read()
+
+    # --- what godwit may not change ---
+
+    def state(self):
+        """Run state and all migration settings."""
+        q = self.qmp
+        return {"run": q.command("query-status")["status"], "parameters": q.command("query-migrate-parameters"),
+                "capabilities": {c["capability"]: c["state"] for c in q.command("query-migrate-capabilities")}}
+
+
+class Restored(LinuxGuest):
+    """godwit restore IMAGE OPTIONS -- QEMU ...: godwit is the process, QEMU its child."""
+
+    def __init__(self, image, options, version, **keywords):
+        super().__init__(version, **keywords)
+        self.argv = [PROGRAM, "restore", image, *options, "--", *self.argv]
+
+    def __enter__(self):
+        try:
+            return super().__enter__()
+        except RuntimeError as e:
+            raise AssertionError(str(e).replace("QEMU", "godwit restore", 1)) from None
+
+    def __exit__(self, *_):
+        try:
+            if self.qmp:
+                self.qmp.command("quit")
+                self.process.wait(30 * PATIENCE)
+        except (QmpClosed, OSError, subprocess.TimeoutExpired):
+            self.kill_qemu()
+        finally:
+            super().__exit__()
+
+    def kill_qemu(self):
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except OSError:     # gone, or never there
+            pass
+
+
+def passes(text, every=False):
+    """Seeds of the stamp processes that have verified their memory; every: with all generations."""
+    found = {(int(s), int(g)) for g, s in re.findall(r"^stamp ok gen (\d+) pages \d+ seed (\d+)$", text, re.M)}
+    return found if every else {s for s, _ in found}
+
+
+def ticks_of(text):
+    return [(int(n), float(up)) for n, up in TICK.findall(text)]
+
+
+def check_ticks(ticks):
+    """Counted without gap or restart, by a clock that does not jump."""
+    numbers = [n for n, _ in ticks]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), f"not in a row: {ticks}"
+    for (a, before), (b, after) in zip(ticks, ticks[1:]):
+        assert before <= after <= before + LONGEST_TICK_S, f"tick {a} at {before}, tick {b} at {after}"
+
+
+def check_continues(before, after):
+    """One console, then that of the guest's second life from the very byte where the first was stopped."""
+    text = before + after
+    assert "BAD" not in text, text
+    ticks = ticks_of(text[:text.rfind("\n") + 1])
+    check_ticks(ticks)
+    assert len(ticks) > len(ticks_of(before)), "no tick in the second life"
+
+
+def check_memory(path, cpus=1, stamp=STAMP_MIB):
+    """The stamps in a raw RAM file are those of one moment."""
+    writers, faults = check_stamp.check_file(path)
+    assert not faults, "\n".join(faults[:20])
+    assert sorted(writers) == list(range(1, cpus + 1)), sorted(writers)
+    assert sum(len(w.pages) + len(w.torn) for w in writers.values()) == stamp * MIB // check_stamp.PAGE
