@@ -45,6 +45,8 @@ int gw__save_open(struct gw__save *s)
 		r = look_at_state(s);
 	if (!r)
 		r = gw__qmp_settings_save(s->qmp, &s->before, &s->why);
+	/* A guest that does not run has one moment only. QEMU 7.2 would set it running, and one that never ran is an abort. */
+	s->at_start = s->at_start && s->was_running;
 	if (!r && s->at_start && !gw__qmp_settings_has(s->before, "background-snapshot"))
 		r = gw__why_set(&s->why, -EOPNOTSUPP, "this QEMU has no background snapshots; leave out --at start");
 	return r;
