@@ -120,6 +120,8 @@ static void check_event(
 	case GW__EVENT_DEVICE:
 	case GW__EVENT_OPAQUE:
 		PROMISE(ev->body.p && ev->section.idstr[0]);
+		PROMISE(ev->body.n == gw__section_body_bytes(&ev->section, ev->raw.n));
+		PROMISE(ev->raw.p + ev->raw.n == ev->body.p + ev->body.n + 5); /* the footer */
 		break;
 	default:
 		break;

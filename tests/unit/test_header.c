@@ -131,6 +131,8 @@ static void only_magic_and_version_3_begin_a_stream(void **state)
 	REFUSED(&b, "not a migration stream", "5145564c", "5145564d");
 	sb_hex(&b, "5145564d 00000002 07 00000001 'a'");
 	REFUSED(&b, "version 2", "obsolete");
+	sb_hex(&b, "51450000 00000002"); /* what is no stream has no version */
+	REFUSED(&b, "not a migration stream");
 	sb_hex(&b, "5145564d 00000004 07 00000001 'a'");
 	REFUSED(&b, "version 4", "expected 3");
 	sb_hex(&b, "5145564d 03000000 07 00000001 'a'");
@@ -196,6 +198,11 @@ static void other_subsections_are_refused(void **state)
 	sb_head(&b, "pc");
 	sb_hex(&b, "05 12 'configuration' 00 'uuid' 00000001 00112233445566778899aabbccddeeff");
 	REFUSED(&b, "configuration", "name");
+	sb_head(&b, "pc");
+	sb_hex(&b, "05 ff");
+	sb_fill(&b, 's', 255);
+	sb_be32(&b, 1);
+	REFUSED(&b, "unknown", "sssss");
 	static const char *const names[] = {
 		"configuration/target-page-bits", "configuration/capabilities", "configuration/uuid"};
 	for (int i = 0; i < 3; i++)
@@ -268,6 +275,10 @@ static void names_of_capabilities_are_checked(void **state)
 	sb_head(&b, "pc");
 	sb_hex(&b, "05 1a 'configuration/capabilities' 00000001 00000001 05 'xb' 00 'zr'");
 	REFUSED(&b, "capability 0");
+	sb_head(&b, "pc");
+	sb_hex(&b, "05 1a 'configuration/capabilities' 00000001 00000001 ff");
+	sb_fill(&b, 'c', 255);
+	REFUSED(&b, "capability 0", "255 bytes");
 	sb_head(&b, "pc");
 	sb_caps(&b, "fixed-ram", NULL);
 	REFUSED(&b, "fixed-ram", "mapped-ram");

@@ -257,6 +257,10 @@ static void only_full_sections_are_devices(void **state)
 	SPLIT_REFUSED(NULL, 0, &b, "section 7", "02", "expected type 04");
 	sb_fini(&b);
 	sb_hex(&b, "04 00000028 03 'dev' 00000000");
+	struct gw__section section;
+	size_t at, len;
+	assert_int_equal(/* more may come */
+		gw__tail_split(NULL, 0, b.p, b.n, false, &section, &at, &len, NULL, NULL), GW__SHORT);
 	SPLIT_REFUSED(NULL, 0, &b, "inside a section header");
 	sb_hex(&b, "00000001 'abc'");
 	SPLIT_REFUSED(NULL, 0, &b, "\"dev\" instance 0", "footer", "section 40");
@@ -277,6 +281,7 @@ static size_t look_along(const struct sb *b, bool last, struct gw__tail_end *end
 	for (size_t n = 0; n <= b->n; n++) {
 		*why = (struct gw__why){0};
 		int r = gw__tail_look(&t, b->p, n, last && n == b->n, NULL, 0, end, why);
+		assert_true(t.n <= GW__TAIL_CANDIDATES && t.seen <= n);
 		if (r == 0)
 			return n;
 		assert_int_equal(r, last && n == b->n ? -EPROTO : GW__SHORT);
