@@ -50,8 +50,9 @@ static int parse_legacy(struct gw__vmdesc_build *b, const json_t *j, uint32_t at
 		r = gw__vmdesc_build_fields(b, j, at);
 	if (r)
 		return r;
-	const struct gw__vmdesc_part *f = b->d->fields + b->d->objects[at].field;
-	if (b->d->objects[at].fields_n == 1 && f->array_len == 1 && f->bytes == bytes)
+	const struct gw__vmdesc_object *o = &b->d->objects[at];
+	const struct gw__vmdesc_part *f = o->fields_n == 1 ? &b->d->fields[o->field] : NULL;
+	if (f && f->array_len == 1 && f->bytes == bytes)
 		return 0;
 	return gw__why_set(b->why, -EPROTO,
 		"a device without \"vmsd_name\" must have one field of its \"size\", %llu bytes",
