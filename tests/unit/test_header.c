@@ -165,6 +165,10 @@ static void machine_names_are_1_to_1024_bytes(void **state)
 	REFUSED(&b, "machine name", "4294967295");
 	sb_hex(&b, "5145564d 00000003 07 00000003 'p' 00 'c'");
 	REFUSED(&b, "machine name", "byte 1", "00");
+	sb_hex(&b, "5145564d 00000003 07 00000003 'p c'");
+	REFUSED(&b, "machine name", "byte 1", "20");
+	sb_hex(&b, "5145564d 00000003 07 00000003 'pc' 7f");
+	REFUSED(&b, "machine name", "byte 2", "7f");
 }
 
 static void each_subsection_comes_once(void **state)
@@ -269,6 +273,15 @@ static void names_of_capabilities_are_checked(void **state)
 	sb_caps(&b, "xbzrle", "multifd"); /* not validated ones are read and ignored */
 	struct gw__config config = accept(&b);
 	assert_false(config.mapped_ram || config.ignore_shared);
+	char longest[GW__CAP_NAME_MAX + 2] = "";
+	memset(longest, 'n', GW__CAP_NAME_MAX);
+	sb_head(&b, "pc");
+	sb_caps(&b, longest, NULL);
+	accept(&b);
+	longest[GW__CAP_NAME_MAX] = 'n';
+	sb_head(&b, "pc");
+	sb_caps(&b, longest, NULL);
+	REFUSED(&b, "capability 0", "64 bytes");
 	sb_head(&b, "pc");
 	sb_caps(&b, "mapped-ram", "");
 	REFUSED(&b, "capability 1", "0 bytes");
@@ -306,7 +319,8 @@ static void capabilities_can_be_put_in_and_taken_out(void **state)
 	memset(name, 'n', sizeof name - 1);
 	name[sizeof name - 1] = 0;
 	assert_int_equal(gw__config_add_cap(&config, name), -ENOSPC);
-	for (int i = 0; i < GW__CAPS_MAX; i++) {
+	assert_int_equal(gw__config_add_cap(&config, name + 1), 0);
+	for (int i = 1; i < GW__CAPS_MAX; i++) {
 		snprintf(name, sizeof name, "cap-%d", i);
 		assert_int_equal(gw__config_add_cap(&config, name), 0);
 	}

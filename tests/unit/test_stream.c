@@ -174,6 +174,28 @@ static void a_page_may_come_often_and_as_the_last_of_its_block(void **state)
 	feed_end_fini(&end);
 }
 
+static void names_and_deltas_of_the_greatest_length(void **state)
+{
+	(void)state;
+	struct sb b = {0};
+	char name[256] = "";
+	uint8_t delta[4096] = {0};
+	memset(name, 'm', 255);
+	sb_head(&b, "pc");
+	sb_start_ram(&b);
+	sb_be64(&b, 0x1000 | 0x004);
+	sb_block(&b, name, 0x1000);
+	sb_zero(&b, 0, name);
+	sb_xbzrle(&b, 0, name, delta, sizeof delta); /* whether it says something is for who applies it */
+	sb_eos(&b);
+	put_ram_end(&b);
+	put_rest(&b);
+	struct feed_end end = accepted(&b);
+	assert_string_equal(end.stream.blocks.v[0].name, name);
+	assert_non_null(strstr(end.log, " xbzrle 0+0 4096 "));
+	feed_end_fini(&end);
+}
+
 static void a_list_may_be_repeated_word_for_word(void **state)
 {
 	(void)state;
@@ -669,6 +691,7 @@ int main(void)
 		cmocka_unit_test(addresses_of_x_ignore_shared),
 		cmocka_unit_test(continue_reaches_across_sections),
 		cmocka_unit_test(a_page_may_come_often_and_as_the_last_of_its_block),
+		cmocka_unit_test(names_and_deltas_of_the_greatest_length),
 		cmocka_unit_test(a_list_may_be_repeated_word_for_word),
 		cmocka_unit_test(multifd_leaves_flushes),
 		cmocka_unit_test(early_devices),
