@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The stream decoder's item level: head, sections, commands, the end. What stands inside the RAM section is in
- * stream_ram.c. See stream.h for the contract and docs/spec/stream.md for every rule.
+ * The stream decoder's item level: head, sections, commands. What stands inside the RAM section is in stream_ram.c, what
+ * comes behind it in stream_tail.c. See stream.h for the contract and docs/spec/stream.md for every rule.
  */
 #include "wire/stream_internal.h"
 
@@ -76,13 +76,6 @@ static void close_section(struct gw__stream *s, uint32_t id)
 		}
 }
 
-static int too_much(const struct gw__stream *s, struct gw__why *why)
-{
-	return gw__why_set(why, -E2BIG,
-		"more than %zu bytes of device state without an end; raise the limit if this guest really has so much",
-		s->opts.tail_max_bytes);
-}
-
 struct opaque {
 	const struct gw__stream *s;
 	const struct gw__section *section;
@@ -113,7 +106,7 @@ static int take_opaque(struct gw__stream *s, struct gw__stream_in *in, enum gw__
 	gw__rd_take(&in->c, len);
 	r = gw__footer_decode(&in->c, ev->section.id, in->why);
 	if (!r && gw__rd_used(&in->c) > s->opts.tail_max_bytes)
-		r = too_much(s, in->why);
+		r = gw__stream_too_much(s, in->why);
 	if (r)
 		return r;
 	ev->kind = kind;
@@ -257,7 +250,7 @@ static int note_command(struct gw__stream *s, const struct gw__command *cmd, str
 	}
 }
 
-static int step_command(struct gw__stream *s, struct gw__stream_in *in)
+int gw__stream_step_command(struct gw__stream *s, struct gw__stream_in *in)
 {
 	int r = gw__command_decode(&in->c, &in->ev->command, in->why);
 	if (!r)
@@ -275,7 +268,7 @@ static int step_item(struct gw__stream *s, struct gw__stream_in *in)
 		[GW__ITEM_PART] = step_part_or_end,
 		[GW__ITEM_END] = step_part_or_end,
 		[GW__ITEM_FULL] = step_full,
-		[GW__ITEM_COMMAND] = step_command,
+		[GW__ITEM_COMMAND] = gw__stream_step_command,
 	};
 	if (gw__rd_left(&in->c) == 0)
 		return GW__SHORT;
@@ -302,70 +295,6 @@ static int step_footer(struct gw__stream *s, struct gw__stream_in *in)
 	return 0;
 }
 
-static int step_tail(struct gw__stream *s, struct gw__stream_in *in)
-{
-	int r = gw__tail_look(
-		&s->tail, in->c.p, gw__rd_left(&in->c), in->last, s->early, s->early_n, &s->end, in->why);
-	if (r)
-		return r;
-	s->desc = s->end.desc;
-	s->tail_left = s->end.end;
-	s->state = GW__STREAM_TAIL_ITEM;
-	return s->end.end > s->opts.tail_max_bytes ? too_much(s, in->why) : 0;
-}
-
-/* Splits in the very bytes in which the end was found, so that it finds the same. */
-static int take_device(struct gw__stream *s, struct gw__stream_in *in, size_t n)
-{
-	struct gw__event *ev = in->ev;
-	const uint8_t *p = in->c.p;
-	size_t body_at, body_len;
-	bool searched;
-	int r = gw__tail_split(s->desc, s->devices_n, p, n, true, &ev->section, &body_at, &body_len, &searched, in->why);
-	if (r)
-		return r;
-	if (searched)
-		ev->odd = "the sizes in the VM description do not lead to the device's footer, which was searched";
-	ev->kind = GW__EVENT_DEVICE;
-	ev->body = (struct gw__view){p + body_at, body_len};
-	s->devices_n++;
-	gw__rd_take(&in->c, body_at + body_len);
-	return gw__footer_decode(&in->c, ev->section.id, in->why);
-}
-
-static int step_tail_item(struct gw__stream *s, struct gw__stream_in *in)
-{
-	struct gw__event *ev = in->ev;
-	const uint8_t *p = in->c.p;
-	size_t at = s->end.end - s->tail_left;
-	if (gw__rd_left(&in->c) < s->tail_left)
-		return GW__SHORT;
-	if (at < s->end.eof_at) {
-		int r = *p == GW__ITEM_COMMAND ? step_command(s, in) : take_device(s, in, s->end.text_at - at);
-		s->tail_left -= gw__rd_used(&in->c);
-		return r;
-	}
-	if (at == s->end.eof_at) {
-		ev->kind = GW__EVENT_EOF;
-		gw__rd_take(&in->c, 1);
-		s->tail_left--;
-		return 0;
-	}
-	if (s->tail_left) {
-		uint64_t page_bytes = gw__vmdesc_page_bytes(s->desc);
-		if (page_bytes && page_bytes != s->page_bytes)
-			ev->odd = "the VM description names another page size than the one in force";
-		ev->kind = GW__EVENT_DESC;
-		ev->body = (struct gw__view){p + (s->end.text_at - at), s->end.text_len};
-		gw__rd_take(&in->c, s->tail_left);
-		s->tail_left = 0;
-		return 0;
-	}
-	ev->kind = GW__EVENT_END;
-	s->state = GW__STREAM_DONE;
-	return 0;
-}
-
 static int step_done(struct gw__stream *s, struct gw__stream_in *in)
 {
 	(void)s;
@@ -379,8 +308,8 @@ static int (*const by_state[])(struct gw__stream *s, struct gw__stream_in *in) =
 	[GW__STREAM_RECORD] = gw__stream_step_record,
 	[GW__STREAM_LIST] = gw__stream_step_list,
 	[GW__STREAM_FOOTER] = step_footer,
-	[GW__STREAM_TAIL] = step_tail,
-	[GW__STREAM_TAIL_ITEM] = step_tail_item,
+	[GW__STREAM_TAIL] = gw__stream_step_tail,
+	[GW__STREAM_TAIL_ITEM] = gw__stream_step_tail_item,
 	[GW__STREAM_DONE] = step_done,
 };
 
@@ -419,7 +348,7 @@ static int ask_for_more(struct gw__stream *s, size_t n, bool last, struct gw__wh
 	}
 	if (n <= LOOK_AHEAD || n - LOOK_AHEAD <= s->opts.tail_max_bytes)
 		return 0;
-	too_much(s, &s->broken);
+	gw__stream_too_much(s, &s->broken);
 	return fail(s, why);
 }
 

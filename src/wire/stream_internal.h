@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What stream.c and stream_ram.c share. Nobody else includes it. */
+/* What stream.c, stream_ram.c and stream_tail.c share. Nobody else includes it. */
 #ifndef GW_WIRE_STREAM_INTERNAL_H
 #define GW_WIRE_STREAM_INTERNAL_H
 
@@ -19,5 +19,9 @@ struct gw__stream_in {
 int gw__stream_enter_ram(struct gw__stream *s, struct gw__stream_in *in);
 int gw__stream_step_record(struct gw__stream *s, struct gw__stream_in *in);
 int gw__stream_step_list(struct gw__stream *s, struct gw__stream_in *in);
+int gw__stream_step_command(struct gw__stream *s, struct gw__stream_in *in);
+int gw__stream_step_tail(struct gw__stream *s, struct gw__stream_in *in);
+int gw__stream_step_tail_item(struct gw__stream *s, struct gw__stream_in *in);
+int gw__stream_too_much(const struct gw__stream *s, struct gw__why *why); /* -E2BIG */
 
 #endif
