@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A lane: one worker's way into an image that many fill at once. It lends page-aligned buffers, so that a payload is
- * read from the socket right where it is written from, and puts their pages at their places.
+ * A lane: one worker's way into an image that many fill at once. It lends page-aligned buffers, so that a
+ * payload is read from the socket right where it is written from, and puts their pages at their places.
  *
- * A lane belongs to one thread; different lanes of a writer run at the same time. Between two flushes no page may be in two
- * lanes (the engine's barriers see to that). With direct I/O a buffer is written by io_uring while the worker reads the next
- * one, past the page cache; where io_uring is forbidden, and without direct I/O, by plain pwritev.
+ * A lane belongs to one thread at a time; different lanes of a writer run at the same time. Between two
+ * flushes no page may be in two lanes (the engine's barriers see to that); within a lane the last put of a
+ * page wins. With direct I/O a buffer is written by io_uring while the worker reads the next one, past the
+ * page cache; where io_uring is forbidden, and without direct I/O, by plain pwrite. A lane comes after
+ * gw__image_put_blocks, and goes before its writer.
  */
 #ifndef GW_IMAGE_LANE_H
 #define GW_IMAGE_LANE_H
@@ -16,18 +18,26 @@ struct gw__lane;
 
 enum { GW__LANE_BUFFER_BYTES = 512 << 10 };
 
-/* The writer's `direct` option decides how. 0, -ENOMEM, ... */
+/*
+ * The writer's `direct` option decides how. 0; -ENOMEM; -E2BIG for a guest whose pages do not fit into a
+ * buffer. That io_uring is forbidden here is no error.
+ */
 int gw__lane_new(struct gw__image_writer *w, struct gw__lane **lane, struct gw__why *why);
 void gw__lane_free(struct gw__lane *lane); /* waits for what is under way; NULL is fine */
+/* How it writes, and if by pwrite why so, in a few words for people. As long as the lane. */
+const char *gw__lane_how(const struct gw__lane *lane);
 
 /*
- * A buffer of GW__LANE_BUFFER_BYTES, aligned for direct I/O; waits until one is free. The lane owns it; the worker fills it
- * and gives it back with the next gw__lane_put (or takes again without putting, which gives the same one).
+ * A buffer of GW__LANE_BUFFER_BYTES, aligned for direct I/O; waits until one is free. The lane owns it; the
+ * worker fills it and gives it back with the next gw__lane_put (or takes again without putting, which gives
+ * the same one).
  */
 int gw__lane_take(struct gw__lane *lane, void **buffer, struct gw__why *why);
 /*
- * `n` pages that stand one after the other in the buffer taken last; page i goes to off[i] of the block. Pages of zeros are
- * left out as by gw__image_put_pages. The offsets were checked; the array is not kept. An error may be that of an earlier put.
+ * `n` pages that stand one after the other in the buffer taken last; page i goes to off[i] of the block.
+ * Pages of zeros are left out as by gw__image_put_pages. The offsets were checked; the array is not kept. An
+ * error may be that of an earlier put; after one the lane does nothing more, and the image cannot be
+ * committed.
  */
 int gw__lane_put(struct gw__lane *lane, uint32_t block, const uint64_t *off, uint32_t n, struct gw__why *why);
 /* Everything put is in the file (not necessarily on the disk): what a barrier between rounds needs. */

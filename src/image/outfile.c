@@ -77,6 +77,22 @@ int gw__outfile_open(const char *path, bool visible, struct gw__outfile *f, stru
 	return open_partial(f, why);
 }
 
+int gw__outfile_open_direct(const struct gw__outfile *f, int *fd, struct gw__why *why)
+{
+	fd_path path;
+	proc_path(f->fd, path);
+	if (f->partial[0])
+		*fd = openat(f->target.dir_fd, f->partial, O_RDWR | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
+	else
+		*fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	if (*fd >= 0)
+		return 0;
+	if (errno == EINVAL)
+		return gw__why_set(why, -EINVAL, "the file system of %s has no direct I/O; leave --direct-io out",
+			f->target.path);
+	return gw__why_errno(why, errno, "cannot open %s for direct I/O; leave --direct-io out", f->target.path);
+}
+
 static int copy_head(struct gw__outfile *f, int from, uint64_t n, struct gw__why *why)
 {
 	const char *path = f->target.path;

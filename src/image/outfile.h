@@ -25,6 +25,12 @@ struct gw__outfile {
  */
 int gw__outfile_open(const char *path, bool visible, struct gw__outfile *f, struct gw__why *why);
 
+/*
+ * A second descriptor of it for direct I/O, whether it has a name or not; the caller closes it. Where the file system has no
+ * direct I/O: -EINVAL and a sentence.
+ */
+int gw__outfile_open_direct(const struct gw__outfile *f, int *fd, struct gw__why *why);
+
 /* Copies the first `n` bytes of the file that is to be replaced; where it has none there will be a hole. */
 int gw__outfile_keep_head(struct gw__outfile *f, uint64_t n, struct gw__why *why);
 

@@ -10,6 +10,7 @@
 
 #include "base/math.h"
 #include "image/fileio.h"
+#include "image/lane.h"
 #include "image/writer_state.h"
 #include "wire/item.h"
 
@@ -55,7 +56,10 @@ int gw__image_create(const char *path, const struct gw__image_writer_opts *o,
 		return gw__why_set(why, -ENOMEM, "no memory for the writer of %s", path);
 	w->opts = *o;
 	w->cursor = o->base_off;
+	w->direct_fd = -1;
 	int r = gw__outfile_open(path, o->visible, &w->file, why);
+	if (!r && o->direct)
+		r = gw__outfile_open_direct(&w->file, &w->direct_fd, why);
 	if (!r)
 		r = gw__outfile_keep_head(&w->file, o->base_off, why);
 	if (r) {
@@ -70,6 +74,9 @@ void gw__image_writer_close(struct gw__image_writer *w)
 {
 	if (!w)
 		return;
+	gw__lane_free(w->stage.lane);
+	if (w->direct_fd >= 0)
+		close(w->direct_fd);
 	gw__outfile_drop(&w->file);
 	for (uint32_t i = 0; w->maps && i < w->blocks.n; i++) {
 		gw__bitmap_fini(&w->maps[i].present);
@@ -97,6 +104,9 @@ int gw__image_put_config(struct gw__image_writer *w, const struct gw__config *co
 	w->page_bytes = gw__config_page_bytes(&c);
 	w->ignore_shared = c.ignore_shared;
 	w->phase = GW__WRITER_EARLY;
+	int r = w->direct_fd < 0 ? 0 : gw__writer_check_direct(w, why);
+	if (r)
+		return gw__writer_fail(w, r);
 	return gw__writer_put_record(w, &wr, why);
 }
 
@@ -128,9 +138,12 @@ static int put_bitmap(struct gw__image_writer *w, const struct gw__block *b, con
 int gw__image_put_ram_end(struct gw__image_writer *w, struct gw__why *why)
 {
 	assert(w->phase == GW__WRITER_RAM);
-	int settled = w->ignore_shared ? gw__writer_settle_ignored(w, why) : 0;
+	int settled = gw__writer_settle_stage(w, why);
+	if (!settled && w->ignore_shared)
+		settled = gw__writer_settle_ignored(w, why);
 	if (settled)
 		return gw__writer_fail(w, settled);
+	assert(w->failed || __atomic_load_n(&w->under_way, __ATOMIC_ACQUIRE) == 0); /* lanes were flushed */
 	w->phase = GW__WRITER_DEVICES;
 	for (uint32_t i = 0; i < w->blocks.n; i++) {
 		int r = w->blocks.v[i].ignored ? 0 : put_bitmap(w, &w->blocks.v[i], &w->maps[i].present, why);

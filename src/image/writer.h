@@ -6,7 +6,8 @@
  * Nothing is half done: the file grows without a name (O_TMPFILE, or a clearly named partial beside the
  * target where the file system cannot), and appears under its name in gw__image_commit, whole and synced; any
  * other way out leaves what was there before. Calls come in the order of the numbers below. One thread makes
- * them, except that between 3 and 5 any number of threads may put and peek pages, each page by one at a time.
+ * them, except that between 3 and 5 any number of threads may put and peek pages, each page by one at a time. A
+ * `direct` writer stages what is put here, so there all threads but one have lanes (lane.h) instead.
  * Errors come with a sentence; after one the image cannot be committed any more, whoever overlooked it.
  */
 #ifndef GW_IMAGE_WRITER_H
@@ -25,12 +26,14 @@ struct gw__image_writer_opts {
 	uint64_t base_off; /* the first base_off bytes of an existing file are kept, as with QEMU's offset= */
 	bool unsynced;     /* a temporary image: commit does not wait for the disk */
 	bool visible;      /* grow under the partial name even where the file could stay without one */
+	bool direct;       /* pages go past the page cache; headers, bitmaps and device state do not, as with QEMU */
 };
 
 /*
  * Checks that the target can be replaced (a regular file or nothing, not read-only, in a writable folder)
  * before a byte is received. A link is followed. The new file is private (0600, as QEMU's) until it takes
- * over owner, group, permissions and access list of the one it replaces.
+ * over owner, group, permissions and access list of the one it replaces. `direct` is refused here where the
+ * file system has no direct I/O, or in put_config where it wants larger units than the guest's pages.
  */
 int gw__image_create(const char *path, const struct gw__image_writer_opts *o, struct gw__image_writer **w,
 	struct gw__why *why);

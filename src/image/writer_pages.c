@@ -123,28 +123,50 @@ static int gather(const struct iovec *pages, int n, struct iovec *iov, int *iov_
 	return i;
 }
 
+void gw__writer_mark_present(struct gw__image_writer *w, uint32_t block, uint64_t off, uint64_t pages)
+{
+	struct gw__page_maps *m = maps_of(w, block, off, pages);
+	count(&w->stats.pages_present, set_bits(&m->present, off / w->page_bytes, pages));
+	set_bits(&m->seen, off / w->page_bytes, pages);
+	count(&w->stats.pages_written, pages);
+}
+
+int gw__writer_write_cached(struct gw__image_writer *w, uint64_t to, struct iovec *iov, int n, struct gw__why *why)
+{
+	uint64_t bytes = 0;
+	for (int i = 0; i < n; i++)
+		bytes += iov[i].iov_len;
+	int r = gw__file_writev(w->file.fd, w->file.target.path, to, iov, n, why);
+	if (!r)
+		r = start_write_back(w, to, bytes, why);
+	return gw__writer_fail(w, r);
+}
+
 static int put_content(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages,
 	int n, struct gw__why *why)
 {
-	struct gw__page_maps *m = maps_of(w, block, off, (uint64_t)n);
 	while (n) {
 		struct iovec iov[IOV_MAX];
 		int iov_n, taken = gather(pages, n, iov, &iov_n);
-		uint64_t to = w->blocks.v[block].pages_off + off, bytes = (uint64_t)taken * w->page_bytes;
-		int r = gw__file_writev(w->file.fd, w->file.target.path, to, iov, iov_n, why);
-		if (!r)
-			r = start_write_back(w, to, bytes, why);
+		int r = gw__writer_write_cached(w, w->blocks.v[block].pages_off + off, iov, iov_n, why);
 		if (r)
-			return gw__writer_fail(w, r);
+			return r;
 		/* Content first, bits after: who sees the bit finds the page. */
-		count(&w->stats.pages_present, set_bits(&m->present, off / w->page_bytes, (uint64_t)taken));
-		set_bits(&m->seen, off / w->page_bytes, (uint64_t)taken);
-		count(&w->stats.pages_written, (uint64_t)taken);
+		gw__writer_mark_present(w, block, off, (uint64_t)taken);
 		pages += taken;
 		n -= taken;
-		off += bytes;
+		off += (uint64_t)taken * w->page_bytes;
 	}
 	return 0;
+}
+
+static int put_staged(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages, int n,
+	struct gw__why *why)
+{
+	int r = gw__writer_stage(w, block, off, pages, n, why);
+	if (!r)
+		gw__writer_mark_present(w, block, off, (uint64_t)n);
+	return gw__writer_fail(w, r);
 }
 
 /* How many pages from the first on are all like it: zeros, or not. */
@@ -167,6 +189,8 @@ int gw__image_put_pages(struct gw__image_writer *w, uint32_t block, uint64_t off
 		int run = run_of_alike(pages, n, w->page_bytes, &zero), r = 0;
 		if (zero)
 			gw__image_put_zeros(w, block, off, (uint64_t)run);
+		else if (w->direct_fd >= 0)
+			r = put_staged(w, block, off, pages, run, why);
 		else
 			r = put_content(w, block, off, pages, run, why);
 		if (r)
@@ -182,14 +206,15 @@ int gw__image_peek_page(
 	struct gw__image_writer *w, uint32_t block, uint64_t off, void *page, struct gw__why *why)
 {
 	const struct gw__page_maps *m = maps_of(w, block, off, 1);
-	uint64_t i = off / w->page_bytes;
+	uint64_t i = off / w->page_bytes, at = w->blocks.v[block].pages_off + off;
 	if (!has_bit(&m->seen, i))
 		return GW__SHORT;
-	if (has_bit(&m->present, i))
-		return gw__file_read(w->file.fd, w->file.target.path, w->blocks.v[block].pages_off + off,
-			page, w->page_bytes, why);
-	memset(page, 0, w->page_bytes);
-	return 0;
+	if (!has_bit(&m->present, i)) {
+		memset(page, 0, w->page_bytes);
+		return 0;
+	}
+	int r = w->direct_fd < 0 ? 0 : gw__writer_settle_page(w, at, why);
+	return r ? r : gw__file_read(w->file.fd, w->file.target.path, at, page, w->page_bytes, why);
 }
 
 struct gw__image_writer_stats gw__image_writer_stats(const struct gw__image_writer *w)

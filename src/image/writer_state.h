@@ -12,6 +12,16 @@ struct gw__page_maps {
 	struct gw__bitmap seen;    /* content or zeros were put at some time */
 };
 
+/* With direct I/O, pages of the main channel on their way to a lane. All zero: nothing. */
+struct gw__stage {
+	struct gw__lane *lane; /* made when the first page comes */
+	uint8_t *buffer;       /* taken from it; NULL: none */
+	uint64_t used_bytes;   /* of the buffer */
+	uint32_t block;        /* the last run_bytes of them are consecutive pages from run_off on */
+	uint64_t run_off, run_bytes;
+	uint64_t begin_off, end_off; /* in the file: where pages were put since the stage was settled */
+};
+
 enum gw__writer_phase {
 	GW__WRITER_HEAD,    /* no configuration yet */
 	GW__WRITER_EARLY,   /* before START of RAM */
@@ -30,9 +40,11 @@ struct gw__image_writer {
 	uint64_t start_off; /* of START of RAM */
 	uint8_t *between;   /* with x-ignore-shared: what was put between START and END of RAM, to be moved */
 	size_t between_bytes;
+	struct gw__stage stage;
 
 	/* Fixed by put_blocks, read by all who put pages. */
 	uint64_t page_bytes;
+	int direct_fd; /* the same file, past the page cache; -1: without direct I/O */
 	bool ignore_shared;
 	struct gw__blocks blocks;
 
@@ -40,11 +52,31 @@ struct gw__image_writer {
 	struct gw__page_maps *maps;
 	int failed; /* the first failure; no image comes of it */
 	uint64_t bytes_written;
+	unsigned under_way; /* direct writes that have not completed; none when RAM ends */
 	struct gw__image_writer_stats stats;
 };
 
 /* Remembers the first failure, so that a commit cannot overlook it. Returns r. */
 int gw__writer_fail(struct gw__image_writer *w, int r);
+
+/* Content that is, or will be before the next flush, in the file: counts, and takes part in the bitmaps. */
+void gw__writer_mark_present(struct gw__image_writer *w, uint32_t block, uint64_t off, uint64_t pages);
+/* Writes through the page cache; `iov` is used up. A failure is remembered. */
+int gw__writer_write_cached(
+	struct gw__image_writer *w, uint64_t to, struct iovec *iov, int n, struct gw__why *why);
+
+/* Direct I/O (writer_direct.c); a failed write is remembered. How much of a block's pages, from the first on, goes past the page cache: */
+uint64_t gw__writer_direct_bytes(const struct gw__image_writer *w, uint32_t block);
+int gw__writer_check_direct(struct gw__image_writer *w, struct gw__why *why);
+int gw__writer_write_direct(
+	struct gw__image_writer *w, uint64_t to, const uint8_t *from, uint64_t bytes, struct gw__why *why);
+int gw__writer_direct_failed(
+	struct gw__image_writer *w, uint64_t to, uint64_t bytes, int err, struct gw__why *why);
+/* The main channel's pages: copied to a stage, and in the file at the latest when it is settled. */
+int gw__writer_stage(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages, int n,
+	struct gw__why *why);
+int gw__writer_settle_stage(struct gw__image_writer *w, struct gw__why *why);
+int gw__writer_settle_page(struct gw__image_writer *w, uint64_t at, struct gw__why *why); /* if it is staged */
 
 /* START, the list with the places as they are decided by now, EOS and footer, at the cursor (writer_blocks.c). */
 int gw__writer_put_list(struct gw__image_writer *w, struct gw__why *why);

@@ -129,7 +129,7 @@ done
 refuses_include src/wire/wire.c '"pthread.h"' 'there is no src/pthread.h'
 refuses_include src/plan/plan.c '<jansson.h>' 'plan may not include <jansson.h>'
 refuses_include src/engine/engine.c '<jansson.h>' 'engine may not include <jansson.h>; that library belongs to wire, qmp, cli'
-refuses_include src/image/image.c '<liburing.h>' 'image may not include <liburing.h>; that library belongs to io'
+refuses_include src/engine/engine.c '<liburing.h>' 'engine may not include <liburing.h>; that library belongs to io, image'
 refuses_include src/lib/lib.c '<gnutls/x509.h>' 'lib may not include <gnutls/x509.h>; that library belongs to io'
 refuses_include include/godwit.h '<unistd.h>' 'include may not include <unistd.h>'
 refuses_include include/godwit.h '"base/base.h"' 'include may not include base/base.h'

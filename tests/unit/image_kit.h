@@ -114,6 +114,21 @@ static inline int kit_teardown(void **state)
 	return 0;
 }
 
+/* False, and said so, where the folder's file system has no direct I/O. */
+static inline bool kit_has_direct_io(void)
+{
+	kit_path probe;
+	kit_join(probe, dir, "probe");
+	int fd = open(probe, O_RDWR | O_CREAT | O_DIRECT, 0600);
+	bool has = fd >= 0;
+	if (has)
+		close(fd);
+	unlink(probe);
+	if (!has)
+		print_message("not tested with direct I/O, which %s does not have\n", dir);
+	return has;
+}
+
 #define each_in_a_folder(f) cmocka_unit_test_setup_teardown(f, kit_setup, kit_teardown)
 
 static inline void kit_config(struct gw__config *c, bool ignore_shared)

@@ -6,7 +6,7 @@
 
 #include "image/zero.h"
 
-static const struct gw__image_writer_opts plain = {0};
+static const struct gw__image_writer_opts plain = {0}, direct = {.direct = true};
 
 /* Reads [off, off + n) of the image. */
 static void read_at(uint64_t off, void *to, size_t n)
@@ -69,11 +69,10 @@ static void zeros(struct gw__image_writer *w, struct model *m, uint64_t first, u
 		m->generation[i] = 0;
 }
 
-static void pages_are_rewritten_and_become_zero(void **state)
+static void rewrite_pages(const struct gw__image_writer_opts *o)
 {
-	(void)state;
 	struct gw__blocks blocks = kit_small_pc();
-	struct gw__image_writer *w = kit_begin(image, &plain, &blocks, false);
+	struct gw__image_writer *w = kit_begin(image, o, &blocks, false);
 	struct model m;
 	for (int i = 0; i < 131; i++)
 		m.generation[i] = -1;
@@ -104,14 +103,27 @@ static void pages_are_rewritten_and_become_zero(void **state)
 	gw__blocks_fini(&blocks);
 }
 
-/* More pages than one call may take, no two adjacent in memory. */
-static void a_run_longer_than_a_call_may_be(void **state)
+static void pages_are_rewritten_and_become_zero(void **state)
 {
 	(void)state;
+	rewrite_pages(&plain);
+}
+
+static void the_same_past_the_page_cache(void **state)
+{
+	(void)state;
+	if (!kit_has_direct_io())
+		skip();
+	rewrite_pages(&direct);
+}
+
+/* More pages than one call may take, no two adjacent in memory. */
+static void put_a_long_run(const struct gw__image_writer_opts *o)
+{
 	enum { PAGES = 2500 };
 	struct gw__blocks blocks = {0};
 	kit_add_block(&blocks, "m0", (uint64_t)PAGES * KIT_PAGE, false);
-	struct gw__image_writer *w = kit_begin(image, &plain, &blocks, false);
+	struct gw__image_writer *w = kit_begin(image, o, &blocks, false);
 	struct iovec *iov = calloc(PAGES, sizeof *iov);
 	uint8_t *memory = malloc((size_t)PAGES * KIT_PAGE);
 	assert_true(iov && memory);
@@ -131,6 +143,14 @@ static void a_run_longer_than_a_call_may_be(void **state)
 	free(iov);
 	free(memory);
 	gw__blocks_fini(&blocks);
+}
+
+static void a_run_longer_than_a_call_may_be(void **state)
+{
+	(void)state;
+	put_a_long_run(&plain);
+	if (kit_has_direct_io())
+		put_a_long_run(&direct);
 }
 
 enum { THREADS = 4, SHARED_PAGES = 4096 };
@@ -181,6 +201,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		each_in_a_folder(pages_are_rewritten_and_become_zero),
+		each_in_a_folder(the_same_past_the_page_cache),
 		each_in_a_folder(a_run_longer_than_a_call_may_be),
 		each_in_a_folder(many_threads_put_pages_at_once),
 	};

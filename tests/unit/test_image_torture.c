@@ -6,6 +6,8 @@
  */
 #include "image_kit.h"
 
+#include <liburing.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 
 static unsigned until_failure; /* 0: nothing fails */
@@ -54,14 +56,27 @@ WRAP(int, linkat, -1, (int from, const char *a, int to, const char *b, int flags
 WRAP(int, renameat, -1, (int from, const char *a, int to, const char *b), (from, a, to, b))
 WRAP(int, fchmod, -1, (int fd, mode_t mode), (fd, mode))
 WRAP(int, fchown, -1, (int fd, uid_t uid, gid_t gid), (fd, uid, gid))
+WRAP(ssize_t, pwrite64, -1, (int fd, const void *from, size_t n, off_t off), (fd, from, n, off))
+WRAP(void *, mmap64, MAP_FAILED, (void *at, size_t n, int prot, int flags, int fd, off_t off),
+	(at, n, prot, flags, fd, off))
+WRAP(int, io_uring_queue_init, -EPERM, (unsigned n, struct io_uring *ring, unsigned flags), (n, ring, flags))
+WRAP(int, io_uring_register_buffers, -ENOMEM, (struct io_uring *ring, const struct iovec *v, unsigned n),
+	(ring, v, n))
+WRAP(int, io_uring_register_files, -EMFILE, (struct io_uring *ring, const int *fds, unsigned n),
+	(ring, fds, n))
+WRAP(int, io_uring_submit, -EIO, (struct io_uring *ring), (ring))
 WRAP(ssize_t, getrandom, -1, (void *to, size_t n, unsigned flags), (to, n, flags))
 
-enum { PAGES = 4200 }; /* above 16 MiB, so that write-back starts once */
+enum {
+	PAGES = 4200,	   /* above 16 MiB, so that write-back starts once */
+	DIRECT_PAGES = 300, /* three buffers, and some behind the last whole unit */
+};
 
 struct attempt {
 	const struct gw__image_writer_opts o;
 	struct gw__config config;
 	struct gw__blocks blocks;
+	int pages_n;
 	struct iovec pages[PAGES];
 };
 
@@ -77,7 +92,7 @@ static int write_image(const struct attempt *a, struct gw__why *why)
 	if (!r)
 		r = gw__image_put_blocks(w, 1, &a->blocks, why);
 	if (!r)
-		r = gw__image_put_pages(w, 0, 0, a->pages, PAGES, why);
+		r = gw__image_put_pages(w, 0, 0, a->pages, a->pages_n, why);
 	if (!r)
 		r = gw__image_put_ram_end(w, why);
 	if (!r)
@@ -102,15 +117,17 @@ static bool is_new(void)
 	return new;
 }
 
-static void fail_each_call_once(bool visible)
+static void fail_each_call_once(bool visible, bool direct)
 {
 	static const struct iovec none;
-	struct attempt a = {.o = {.base_off = 7, .visible = visible}, .pages[0] = none};
+	struct attempt a = {.o = {.base_off = 7, .visible = visible, .direct = direct},
+		.pages_n = direct ? DIRECT_PAGES : PAGES,
+		.pages[0] = none};
 	kit_config(&a.config, false);
-	kit_add_block(&a.blocks, "m0", (uint64_t)PAGES * KIT_PAGE, false);
+	kit_add_block(&a.blocks, "m0", (uint64_t)a.pages_n * KIT_PAGE, false);
 	kit_add_block(&a.blocks, "m1", 2 * KIT_PAGE, false);
 	memset(page, 1, sizeof page);
-	for (int i = 0; i < PAGES; i++)
+	for (int i = 0; i < a.pages_n; i++)
 		a.pages[i] = (struct iovec){page, sizeof page};
 
 	unsigned refused = 0, survived = 0;
@@ -147,13 +164,22 @@ static void fail_each_call_once(bool visible)
 static void whatever_fails_nothing_is_half_done(void **state)
 {
 	(void)state;
-	fail_each_call_once(false);
+	fail_each_call_once(false, false);
 }
 
 static void nor_with_a_partial_name(void **state)
 {
 	(void)state;
-	fail_each_call_once(true);
+	fail_each_call_once(true, false);
+}
+
+static void nor_past_the_page_cache(void **state)
+{
+	(void)state;
+	if (!kit_has_direct_io())
+		skip();
+	fail_each_call_once(false, true);
+	fail_each_call_once(true, true);
 }
 
 static void an_unsynced_image_does_not_wait_for_the_disk(void **state)
@@ -174,6 +200,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		each_in_a_folder(whatever_fails_nothing_is_half_done),
 		each_in_a_folder(nor_with_a_partial_name),
+		each_in_a_folder(nor_past_the_page_cache),
 		each_in_a_folder(an_unsynced_image_does_not_wait_for_the_disk),
 	};
 	return cmocka_run_group_tests_name("image torture", tests, NULL, NULL);
