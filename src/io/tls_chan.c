@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A channel whose bytes are encrypted on the one below it: what is written becomes records, what records hold
+ * is read. It exists only after the handshake. Owned as the channel is.
+ */
+#include "io/tls_parts.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	LOOKS = 4,
+	SOON_BYTES = 8 << 20 /* more than the buffers between two peers hold */
+};
+
+static struct gw__tls *tls(struct gw__chan *c)
+{
+	return (struct gw__tls *)c;
+}
+
+/* A failure is final, but for waits that ended: no record is lost by them. */
+static int fail(struct gw__tls *t, bool can_go_on, struct gw__why *why)
+{
+	int r = gw__why_set(why, t->failure.code, "%s", t->failure.text);
+	if (can_go_on && (r == -ETIMEDOUT || r == -ECANCELED))
+		gw__why_clear(&t->failure);
+	return r;
+}
+
+static int say_read_failed(struct gw__tls *t, int r)
+{
+	const char *name = t->f.chan.name;
+	if (t->failure.code)
+		return t->failure.code;
+	if (r == GNUTLS_E_FATAL_ALERT_RECEIVED)
+		return gw__tls_say_alert(t);
+	if (r == GNUTLS_E_REHANDSHAKE)
+		return gw__why_set(&t->failure, -EPROTO,
+			"%s: the peer wants to negotiate TLS anew; expected data", name);
+	if (r == GNUTLS_E_DECRYPTION_FAILED)
+		return gw__why_set(
+			&t->failure, -EBADMSG, "%s: a TLS record was damaged or forged on its way", name);
+	return gw__why_set(&t->failure, -EPROTO, "%s: TLS: %s", name, gnutls_strerror(r));
+}
+
+/* --- reading -------------------------------------------------------------------------------------------- */
+
+static bool has_something(const struct gw__tls *t)
+{
+	return gnutls_record_check_pending(t->session) > 0 || gw__tls_has_record(t) || t->inner_ended;
+}
+
+/* Bytes > 0, 0 at the end, or an error that is in t->failure. Waits only for whole records. */
+static ssize_t read_some(struct gw__tls *t, void *to, size_t n)
+{
+	while (!t->at_end) {
+		while (!has_something(t))
+			if (gw__tls_flush(t) || gw__tls_fill(t))
+				return t->failure.code;
+		bool is_whole = gnutls_record_check_pending(t->session) > 0 || gw__tls_has_record(t);
+		ssize_t got = gnutls_record_recv(t->session, to, n);
+		if (got > 0)
+			return got;
+		t->at_end = got == 0 || (t->inner_ended && !is_whole);
+		if (!t->at_end && (gnutls_error_is_fatal((int)got) || got == GNUTLS_E_REHANDSHAKE))
+			return say_read_failed(t, (int)got);
+	}
+	return 0;
+}
+
+/* Fills as much as there are records for, so that a page does not come in pieces of 16 KiB. */
+static ssize_t tls_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
+{
+	struct gw__tls *t = tls(c);
+	size_t sum = 0;
+	if (t->failure.code)
+		return fail(t, false, why);
+	for (int i = 0; i < n; i++)
+		for (size_t done = 0; done < iov[i].iov_len;) {
+			if (sum && !has_something(t))
+				return (ssize_t)sum;
+			ssize_t got = read_some(t, (char *)iov[i].iov_base + done, iov[i].iov_len - done);
+			if (got <= 0 && sum)
+				return (ssize_t)sum; /* the next call says it */
+			if (got <= 0)
+				return got < 0 ? fail(t, true, why) : 0;
+			done += (size_t)got;
+			sum += (size_t)got;
+		}
+	return (ssize_t)sum;
+}
+
+static bool tls_has_input(struct gw__chan *c)
+{
+	struct gw__tls *t = tls(c);
+	return t->failure.code || t->at_end || has_something(t) || gw__filter_has_input(c);
+}
+
+/* --- writing -------------------------------------------------------------------------------------------- */
+
+/* What a peer said before it closed, as far as it is here already. */
+static bool hear_alert(struct gw__tls *t)
+{
+	struct gw__why ignored = {0};
+	for (int i = 0; i < LOOKS && !t->inner_ended; i++) {
+		if (gw__chan_wait_readable(gw__filter_inner(&t->f.chan), 0, &ignored) != 1 || gw__tls_fill(t))
+			return false;
+		while (gw__tls_has_record(t)) {
+			ssize_t got = gnutls_record_recv(t->session, t->plain, sizeof t->plain);
+			if (got == GNUTLS_E_FATAL_ALERT_RECEIVED)
+				return true;
+			if (got == 0 || gnutls_error_is_fatal((int)got))
+				return false;
+		}
+	}
+	return false;
+}
+
+/* The peer closed while we wrote. In TLS 1.3 this is how a client learns that its certificate is not liked.
+ */
+static void explain_closed(struct gw__tls *t)
+{
+	struct gw__why said = t->failure;
+	if (said.code != -EPIPE && said.code != -ECONNRESET)
+		return;
+	gw__why_clear(&t->failure);
+	bool has_alert = hear_alert(t);
+	gw__why_clear(&t->failure);
+	if (has_alert)
+		gw__tls_say_alert(t);
+	else if (t->f.chan.in_bytes == 0 && t->f.chan.out_bytes < SOON_BYTES &&
+		 t->creds->role == GW__TLS_CLIENT)
+		gw__why_set(&t->failure, said.code, "%s; it may not have accepted who we are: see its log",
+			said.text);
+	else
+		t->failure = said;
+}
+
+static int send_record(struct gw__tls *t, const unsigned char *from, size_t n)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t put = gnutls_record_send(t->session, from + done, n - done);
+		if (put > 0)
+			done += (size_t)put;
+		else if (t->failure.code || gnutls_error_is_fatal((int)put))
+			return gw__why_set(&t->failure, -EPROTO, "%s: TLS, sending: %s", t->f.chan.name,
+				gnutls_strerror((int)put));
+	}
+	return 0;
+}
+
+/* Small pieces share a record; large ones are taken from where they are. */
+static int send_all(struct gw__tls *t, const struct iovec *iov, int n)
+{
+	size_t gathered = 0;
+	int r = 0;
+	for (int i = 0; i < n; i++)
+		for (size_t done = 0, part; done < iov[i].iov_len && r == 0; done += part) {
+			const unsigned char *from = (const unsigned char *)iov[i].iov_base + done;
+			size_t left = iov[i].iov_len - done, room = sizeof t->plain - gathered;
+			part = left < room ? left : room;
+			if (part == sizeof t->plain) {
+				r = send_record(t, from, part);
+				continue;
+			}
+			memcpy(t->plain + gathered, from, part);
+			gathered += part;
+			if (gathered == sizeof t->plain) {
+				r = send_record(t, t->plain, gathered);
+				gathered = 0;
+			}
+		}
+	r = r == 0 && gathered ? send_record(t, t->plain, gathered) : r;
+	return r ? r : gw__tls_flush(t);
+}
+
+static ssize_t tls_writev(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
+{
+	struct gw__tls *t = tls(c);
+	if (t->failure.code)
+		return fail(t, false, why);
+	if (send_all(t, iov, n)) {
+		explain_closed(t);
+		return fail(t, false, why);
+	}
+	return (ssize_t)gw__iov_bytes(iov, n);
+}
+
+static int tls_end_writes(struct gw__chan *c, struct gw__why *why)
+{
+	struct gw__tls *t = tls(c);
+	if (t->failure.code)
+		return fail(t, false, why);
+	if (t->clean_end && !t->clean_end_sent) {
+		t->clean_end_sent = true;
+		int r = gnutls_bye(t->session, GNUTLS_SHUT_WR);
+		if (r < 0)
+			gw__why_set(&t->failure, -EPROTO, "%s: TLS, ending the stream: %s", c->name,
+				gnutls_strerror(r));
+		if (r < 0 || gw__tls_flush(t)) {
+			explain_closed(t);
+			return fail(t, false, why);
+		}
+	}
+	return gw__filter_end_writes(c, why);
+}
+
+/* --- the end -------------------------------------------------------------------------------------------- */
+
+void gw__tls_free(struct gw__tls *t)
+{
+	if (t->session)
+		gnutls_deinit(t->session);
+	gnutls_memset(t->plain, 0, sizeof t->plain);
+	free(t);
+}
+
+static int tls_close(struct gw__chan *c, struct gw__why *why)
+{
+	struct gw__chan *inner = gw__filter_inner(c);
+	gw__tls_free(tls(c));
+	return gw__chan_close(&inner, why);
+}
+
+const struct gw__chan_ops gw__tls_ops = {
+	.readv = tls_readv,
+	.writev = tls_writev,
+	.has_input = tls_has_input,
+	.end_writes = tls_end_writes,
+	.close = tls_close,
+};

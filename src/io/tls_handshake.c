@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/* The handshake: set a session up, run it against one deadline, and say why it failed. See tls.h. */
+#include "io/tls_parts.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/wait.h"
+
+/* --- what went wrong ------------------------------------------------------------------------------------ */
+
+static int say_not_tls(struct gw__tls *t)
+{
+	const unsigned char *b = t->in + t->in_from;
+	size_t n = t->in_to - t->in_from;
+	const char *name = t->f.chan.name;
+	if (n >= 4 && memcmp(b, "QEVM", 4) == 0)
+		return gw__why_set(&t->failure, -EPROTO,
+			"%s: the peer does not speak TLS: it sent a migration stream at once; set tls-creds "
+			"at the source",
+			name);
+	if (n >= 4 && memcmp(b, "\x11\x22\x33\x44", 4) == 0)
+		return gw__why_set(&t->failure, -EPROTO,
+			"%s: the peer does not speak TLS: it sent a multifd channel at once; set tls-creds "
+			"at the source",
+			name);
+	return gw__why_set(&t->failure, -EPROTO,
+		"%s: the peer does not speak TLS: it began with byte %02x, expected 16 (a handshake)", name,
+		b[0]);
+}
+
+static int say_no_certificate(struct gw__tls *t)
+{
+	if (t->creds->role == GW__TLS_CLIENT)
+		return gw__why_set(
+			&t->failure, -EACCES, "%s: the server showed no certificate", t->f.chan.name);
+	return gw__why_set(&t->failure, -EACCES,
+		"%s: the client showed no certificate; it has none (client-cert.pem), or of no CA in our "
+		"ca-cert.pem",
+		t->f.chan.name);
+}
+
+/* Somebody with another key cannot be told from damage: the first thing that depends on the key does not fit.
+ */
+static int say_user(struct gw__tls *t, int r)
+{
+	if (!t->is_known_user)
+		return gw__why_set(&t->failure, -EACCES,
+			"%s: the client calls itself \"%s\", and %s/keys.psk has no such name",
+			t->f.chan.name, t->user, t->creds->dir);
+	return gw__why_set(&t->failure, -EACCES,
+		"%s: the client calls itself \"%s\", but seems to have another key than %s/keys.psk (TLS: "
+		"%s)",
+		t->f.chan.name, t->user, t->creds->dir, gnutls_strerror(r));
+}
+
+static int say_failed(struct gw__tls *t, int r)
+{
+	const char *name = t->f.chan.name, *kind = t->creds->is_psk ? "shared keys" : "certificates";
+	if (t->failure.code == -ETIMEDOUT) {
+		gw__why_clear(&t->failure);
+		return gw__why_set(&t->failure, -ETIMEDOUT,
+			"%s: the TLS handshake was not done after %d ms; is the peer alive, and does it "
+			"speak TLS?",
+			name, t->f.chan.idle_ms);
+	}
+	if (t->failure.code)
+		return t->failure.code;
+	if (t->not_tls)
+		return say_not_tls(t);
+	if (t->user[0])
+		return say_user(t, r);
+	if (r == GNUTLS_E_FATAL_ALERT_RECEIVED)
+		return gw__tls_say_alert(t);
+	if (r == GNUTLS_E_NO_CERTIFICATE_FOUND || r == GNUTLS_E_CERTIFICATE_REQUIRED)
+		return say_no_certificate(t);
+	if (t->inner_ended)
+		return gw__why_set(&t->failure, -EPROTO,
+			"%s: the peer closed the connection in the TLS handshake; does it use TLS, and with "
+			"%s as we do?",
+			name, kind);
+	return gw__why_set(&t->failure, -EPROTO, "%s: no TLS with this peer: %s; does it use %s as we do?",
+		name, gnutls_strerror(r), kind);
+}
+
+/* As far as it can be said without waiting; the connection is lost anyway. */
+static void tell_peer(struct gw__tls *t, int r)
+{
+	struct gw__why why = t->failure;
+	if (t->alert != GNUTLS_A_CLOSE_NOTIFY)
+		gnutls_alert_send(t->session, GNUTLS_AL_FATAL, t->alert);
+	else
+		gnutls_alert_send_appropriate(t->session, r);
+	if (gw__io_wait(t->f.inner->fd, POLLOUT, -1, 0) > 0)
+		gw__tls_flush(t);
+	t->failure = why;
+}
+
+/* --- the session ---------------------------------------------------------------------------------------- */
+
+static int set_credentials(struct gw__tls *t)
+{
+	const struct gw__tls_creds *c = t->creds;
+	if (c->psk_client)
+		return gnutls_credentials_set(t->session, GNUTLS_CRD_PSK, c->psk_client);
+	if (c->psk_server)
+		return gnutls_credentials_set(t->session, GNUTLS_CRD_PSK, c->psk_server);
+	return gnutls_credentials_set(t->session, GNUTLS_CRD_CERTIFICATE, c->x509);
+}
+
+static bool is_address(const char *host)
+{
+	unsigned char bytes[sizeof(struct in6_addr)];
+	return inet_pton(AF_INET, host, bytes) == 1 || inet_pton(AF_INET6, host, bytes) == 1;
+}
+
+static int set_up(struct gw__tls *t, const char *host)
+{
+	bool is_server = t->creds->role == GW__TLS_SERVER;
+	/* A ticket is a word the peer never reads, and unread words destroy the end of a stream
+	 * (channels.md 3.3). */
+	int r = gnutls_init(&t->session, (is_server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NO_TICKETS);
+	if (r < 0)
+		return r;
+	gnutls_session_set_ptr(t->session, t);
+	gw__tls_wire_init(t);
+	r = gnutls_priority_set(t->session, t->creds->priority);
+	r = r < 0 ? r : set_credentials(t);
+	if (r == 0 && !is_server && host && *host && !is_address(host))
+		r = gnutls_server_name_set(t->session, GNUTLS_NAME_DNS, host, strlen(host));
+	if (r < 0 || t->creds->is_psk || t->creds->no_verify)
+		return r;
+	if (is_server)
+		gnutls_certificate_server_set_request(t->session, GNUTLS_CERT_REQUIRE);
+	else
+		t->host = host;
+	gnutls_session_set_verify_function(t->session, gw__tls_verify_peer);
+	return 0;
+}
+
+static int shake_hands(struct gw__tls *t)
+{
+	t->deadline = gw__io_deadline(t->f.chan.idle_ms);
+	int r;
+	do
+		r = gnutls_handshake(t->session);
+	while (r < 0 && !gnutls_error_is_fatal(r) && !t->failure.code);
+	if (r == 0 && gw__tls_flush(t) == 0) {
+		t->is_up = true;
+		return 0;
+	}
+	bool has_peer = !t->not_tls && !t->inner_ended;
+	say_failed(t, r);
+	if (has_peer && r != GNUTLS_E_PULL_ERROR && r != GNUTLS_E_PUSH_ERROR)
+		tell_peer(t, r);
+	return t->failure.code;
+}
+
+/* --- the whole ------------------------------------------------------------------------------------------ */
+
+static int check_use(
+	const struct gw__chan *inner, const struct gw__tls_creds *c, const char *host, struct gw__why *why)
+{
+	if (!inner->two_way)
+		return gw__why_set(why, -EINVAL,
+			"%s: TLS needs a connection in both directions, such as tcp: or unix:", inner->name);
+	if (c->role == GW__TLS_CLIENT && !c->is_psk && !c->no_verify && (!host || !*host))
+		return gw__why_set(why, -EINVAL,
+			"%s: no host name to check the server's certificate against; say which one it has "
+			"(tls-hostname)",
+			inner->name);
+	return 0;
+}
+
+int gw__chan_start_tls(struct gw__chan **inner, const struct gw__tls_creds *creds, const char *host,
+	bool clean_end, struct gw__why *why)
+{
+	host = creds->hostname && creds->hostname[0] ? creds->hostname : host;
+	int r = check_use(*inner, creds, host, why);
+	if (r)
+		return r;
+	struct gw__tls *t = calloc(1, sizeof *t);
+	if (!t)
+		return gw__why_set(why, -ENOMEM, "%s: no memory for TLS", (*inner)->name);
+	struct gw__chan *given = *inner;
+	int idle_ms = given->idle_ms;
+	gw__filter_init(&t->f, &gw__tls_ops, inner);
+	t->creds = creds;
+	t->clean_end = clean_end;
+	r = set_up(t, host);
+	if (r < 0)
+		r = gw__why_set(&t->failure, -ENOMEM, "%s: TLS cannot be set up: %s", given->name,
+			gnutls_strerror(r));
+	r = r ? r : shake_hands(t);
+	t->host = NULL;
+	given->idle_ms = idle_ms;
+	if (r == 0)
+		return 0;
+	*inner = given;
+	r = gw__why_set(why, t->failure.code, "%s", t->failure.text);
+	gw__tls_free(t);
+	return r;
+}
