@@ -11,10 +11,14 @@
 /* x509 or PSK: whichever is there. Both would make it a matter of luck how a peer is checked. */
 static int find_kind(struct gw__tls_creds *c, struct gw__why *why)
 {
-	char ca[GW__TLS_PATH_MAX], psk[GW__TLS_PATH_MAX];
+	char self[GW__TLS_PATH_MAX], ca[GW__TLS_PATH_MAX], psk[GW__TLS_PATH_MAX];
+	gw__tls_path(self, c->dir, ".");
 	gw__tls_path(ca, c->dir, "ca-cert.pem");
 	gw__tls_path(psk, c->dir, "keys.psk");
-	if (access(c->dir, R_OK | X_OK) < 0)
+	if (!self[0])
+		return gw__why_set(
+			why, -ENAMETOOLONG, "the name of the folder of TLS credentials is too long");
+	if (access(self, X_OK) < 0)
 		return gw__why_errno(why, errno, "%s: cannot be used as a folder of TLS credentials", c->dir);
 	bool has_ca = access(ca, F_OK) == 0, has_psk = access(psk, F_OK) == 0;
 	if (has_ca && has_psk)

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
 enum { IDENTITIES_MAX = 16 }; /* -0 to -15 */
 
@@ -74,13 +75,13 @@ static int load_cas(struct folder *d, gnutls_certificate_credentials_t creds, st
 	return r < 0 ? say_unreadable(d->ca_path, "CA", r, why) : 0;
 }
 
-/* Somebody else's list would be taken and never apply. Its age is not looked at: it stays true, and QEMU
- * takes it too. */
+/* Somebody else's list would be taken and never apply. An old one stays true as far as it goes; QEMU takes it
+ * too. */
 static int check_crl(const struct folder *d, gnutls_x509_crl_t crl, const char *path, struct gw__why *why)
 {
-	unsigned status = 0;
-	int r = gnutls_x509_crl_verify(crl, d->cas, d->cas_n, GNUTLS_VERIFY_DISABLE_TIME_CHECKS, &status);
-	if (r < 0 || status)
+	unsigned status = 0, old = GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED;
+	int r = gnutls_x509_crl_verify(crl, d->cas, (int)d->cas_n, 0, &status);
+	if (r < 0 || (status && (status & ~(old | GNUTLS_CERT_INVALID) || !(status & old))))
 		return gw__why_set(why, -EKEYREJECTED, "%s: the revocation list was not signed by a CA of %s",
 			path, d->ca_path);
 	return 0;
@@ -190,6 +191,8 @@ static int load_identity(struct folder *d, struct gw__tls_creds *c, const char *
 	snprintf(name, sizeof name, "%s-key%s.pem", role, number);
 	gw__tls_path(key, d->dir, name);
 	int r = read_crts(cert, &crts, &n, why);
+	if (r > 0 && access(key, F_OK) == 0)
+		return gw__why_set(why, -ENOENT, "%s: there is no such file, but its key %s", cert, key);
 	if (r)
 		return r;
 	r = gw__tls_check_own(crts[0], c->role, cert, why);
