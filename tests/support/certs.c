@@ -142,12 +142,18 @@ static struct recipe client_recipe(void)
 
 /* --- writing -------------------------------------------------------------------------------------------- */
 
-static void write_text(const struct set *s, const char *folder, const char *name, const char *mode,
-	const void *text, size_t bytes)
+static void make_folder(const struct set *s, const char *folder)
 {
 	char path[PATH_ROOM];
 	snprintf(path, sizeof path, "%s/%s", s->dir, folder);
 	mkdir(path, 0700);
+}
+
+static void write_text(const struct set *s, const char *folder, const char *name, const char *mode,
+	const void *text, size_t bytes)
+{
+	char path[PATH_ROOM];
+	make_folder(s, folder);
 	snprintf(path, sizeof path, "%s/%s/%s", s->dir, folder, name);
 	FILE *f = fopen(path, mode);
 	if (!f || fwrite(text, 1, bytes, f) != bytes || fclose(f)) {
@@ -173,6 +179,15 @@ static void put_key(const struct set *s, const char *folder, const char *name, c
 	write_text(s, folder, name, "w", pem, bytes);
 }
 
+static void put_locked_key(const struct set *s, const char *folder, const char *name, const struct cert *c)
+{
+	char pem[TEXT_MAX];
+	size_t bytes = sizeof pem;
+	CHECK(gnutls_x509_privkey_export_pkcs8(
+		c->key, GNUTLS_X509_FMT_PEM, "secret", GNUTLS_PKCS_PBES2_AES_256, pem, &bytes));
+	write_text(s, folder, name, "w", pem, bytes);
+}
+
 /* name "server": server-cert.pem and server-key.pem; with a number: server-cert-0.pem */
 static void put(
 	const struct set *s, const char *folder, const char *name, const char *number, const struct cert *c)
@@ -189,7 +204,8 @@ static void put_psk(const struct set *s, const char *folder, const char *text)
 	write_text(s, folder, "keys.psk", "w", text, strlen(text));
 }
 
-static void put_crl(const struct set *s, const char *folder, const struct cert *revoked, int to_days)
+static void put_crl(const struct set *s, const char *folder, const struct cert *by,
+	const struct cert *revoked, int to_days)
 {
 	gnutls_x509_crl_t crl;
 	char pem[TEXT_MAX];
@@ -202,7 +218,7 @@ static void put_crl(const struct set *s, const char *folder, const struct cert *
 	CHECK(gnutls_x509_crl_set_next_update(crl, now + to_days * DAY));
 	CHECK(gnutls_x509_crl_set_number(crl, number, sizeof number));
 	CHECK(gnutls_x509_crl_set_crt(crl, revoked->crt, now - DAY));
-	CHECK(gnutls_x509_crl_sign2(crl, s->ca.crt, s->ca.key, GNUTLS_DIG_SHA256, 0));
+	CHECK(gnutls_x509_crl_sign2(crl, by->crt, by->key, GNUTLS_DIG_SHA256, 0));
 	CHECK(gnutls_x509_crl_export(crl, GNUTLS_X509_FMT_PEM, pem, &bytes));
 	gnutls_x509_crl_deinit(crl);
 	write_text(s, folder, "ca-crl.pem", "w", pem, bytes);
@@ -276,6 +292,8 @@ static void make_usable(const struct set *s)
 	below = ca_recipe();
 	below.dn = "CN=another CA";
 	put_under(s, "other-ca", &below);
+	put_under(s, "bundle-of-other", &below);
+	put_crt(s, "bundle-of-other", "ca-cert.pem", "a", &s->ca);
 }
 
 static void make_numbered(const struct set *s)
@@ -299,13 +317,15 @@ static void make_numbered(const struct set *s)
 static void make_crls(const struct set *s)
 {
 	put_good(s, "revoked-server");
-	put_crl(s, "revoked-server", &s->server, 30);
+	put_crl(s, "revoked-server", &s->ca, &s->server, 30);
 	put_good(s, "revoked-client");
-	put_crl(s, "revoked-client", &s->client, 30);
+	put_crl(s, "revoked-client", &s->ca, &s->client, 30);
 	put_good(s, "crl");
-	put_crl(s, "crl", &s->other_ca, 30);
+	put_crl(s, "crl", &s->ca, &s->other_ca, 30);
 	put_good(s, "old-crl");
-	put_crl(s, "old-crl", &s->other_ca, -1);
+	put_crl(s, "old-crl", &s->ca, &s->other_ca, -1);
+	put_good(s, "foreign-crl");
+	put_crl(s, "foreign-crl", &s->other_ca, &s->server, 30);
 }
 
 static void make_bad_cas(const struct set *s)
@@ -367,8 +387,17 @@ static void make_bad_files(const struct set *s)
 	put_key(s, "foreign-key", "server-key.pem", &s->client);
 	put_good(s, "no-key");
 	take_away(s, "no-key", "server-key.pem");
+	put_good(s, "no-server");
+	take_away(s, "no-server", "server-cert.pem");
 	put_good(s, "text-cert");
 	write_text(s, "text-cert", "server-cert.pem", "w", "my certificate\n", 15);
+	put_good(s, "text-key");
+	write_text(s, "text-key", "server-key.pem", "w", "my key\n", 7);
+	put_good(s, "text-crl");
+	write_text(s, "text-crl", "ca-crl.pem", "w", "nobody\n", 7);
+	put_good(s, "endless");
+	put_good(s, "locked-key");
+	put_locked_key(s, "locked-key", "server-key.pem", &s->server);
 	put_good(s, "both");
 	put_psk(s, "both", "qemu:00112233\n");
 	write_text(s, "neither", "README", "w", "", 0);
@@ -381,6 +410,10 @@ static void make_psk(const struct set *s)
 	put_psk(s, "psk-bad-hex", "qemu:00112233\nalice:0011223g\n");
 	put_psk(s, "psk-no-colon", "qemu 00112233\n");
 	put_psk(s, "psk-empty", "\n");
+	write_text(s, "psk-nul", "keys.psk", "w", "qemu:00\0\n", 9);
+	put_good(s, "psk-folder");
+	take_away(s, "psk-folder", "ca-cert.pem");
+	make_folder(s, "psk-folder/keys.psk");
 	put_psk(s, "psk-twice",
 		"qemu:00112233445566778899aabbccddeeff\nqemu:ffeeddccbbaa99887766554433221100\n");
 }

@@ -7,6 +7,7 @@
  * - wrong-host: good, but the server is "elsewhere.example"
  * - name-in-cn: good, but the server's name stands in its subject only
  * - other-ca: everything from another CA
+ * - bundle-of-other: the same, with the CA of good in ca-cert.pem too
  * - no-client: good without client-*: a client that shows no certificate
  * - bundle, bundle-expired: good, with the other CA, or one that expired, in ca-cert.pem too
  * - chain: good, but server-cert.pem is issued by a CA below the one in ca-cert.pem, and holds both
@@ -19,8 +20,10 @@
  *
  * Mistakes, each good but for one thing:
  * expired-ca, expired-server, expired-client, early-server, ca-not-ca, ca-no-sign, server-is-ca,
- * server-usage, server-purpose, client-purpose, foreign-server (of the other CA), foreign-key, no-key, no-ca,
- * text-cert, empty-ca, both (x509 and PSK), neither (empty), psk-bad-hex, psk-no-colon, psk-empty
+ * server-usage, server-purpose, client-purpose, foreign-server (of the other CA), foreign-key, foreign-crl,
+ * no-key, no-server, no-ca, text-cert, text-key, text-crl, locked-key (encrypted), empty-ca, endless (for
+ * tests to add a huge file), both (x509 and PSK), neither (empty), psk-bad-hex, psk-no-colon, psk-empty,
+ * psk-nul, psk-folder (keys.psk is a folder)
  */
 #ifndef GW_TESTS_CERTS_H
 #define GW_TESTS_CERTS_H
