@@ -7,6 +7,7 @@ of their own and are never removed; this script only writes what it lists.
 """
 import json
 import os
+import zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 P = 1024  # target page of the streams: target-page-bits 10, the smallest whose words have room for the flag 0x200
@@ -202,6 +203,54 @@ def others():
     yield "mapped", "huge", bytes([4, 0]) + be(8, 2**62) + be(8, 2**63) + header
 
 
+# docs/spec/multifd.md 2, 3, 7
+
+HELLO = bytes.fromhex("1122334400000001") + bytes(range(16)) + b"\1" + bytes(39)
+BIG = 65536         # pages of 64 KiB: 8 in a packet, 384 bytes of header
+
+
+def packet(flags, number, normal=(), zero=(), payload=b"", name=b"", alloc=8, size=None):
+    head = bytes.fromhex("1122334400000001") + be(4, flags) + be(4, alloc) + be(4, len(normal))
+    head += be(4, len(payload) if size is None else size) + be(8, number) + be(4, len(zero)) + bytes(28) + name.ljust(256, b"\0")
+    offsets = [*normal, *zero]
+    return head + b"".join(be(8, o) for o in offsets + [0] * (8 - len(offsets))) + payload
+
+
+def multifds():
+    """A byte 03 in front: pages of 64 KiB."""
+    yield "zlib", packet(1, 0, alloc=0) + packet(2, 1, [BIG, 0], [2 * BIG], b"x" * 50, b"m0") + packet(1, 2, alloc=0)
+    yield "zstd", packet(4, 0, [3 * BIG], (), b"y" * 20, b"m0") + packet(4, 1, (), [BIG, 0], b"", b"m0")
+    yield "old-source", packet(3, 0, [BIG], (), b"z" * 9, b"m0") + packet(0, 0, size=9, name=b"m0") + packet(1, 2, size=9, name=b"m0")
+    yield "device-state", bytes.fromhex("112233440000000100000040") + b"vfio".ljust(256, b"\0") + be(4, 0) + be(4, 9) + b"opaque..."
+    yield "main-channel", MAGIC
+
+
+def unpacks():
+    """method, then be16 bytes of pages, be16 bytes of payload, payload. For zstd frames written by hand."""
+    def chunk(pages, payload):
+        return be(2, pages) + be(2, len(payload)) + payload
+
+    def deflate(*flushes):
+        z = zlib.compressobj(1)
+        return [z.compress(PAGE_OF) + z.flush(f) for f in flushes]
+
+    sync, full, finish = deflate(zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_FINISH)
+    yield "zlib", b"\0" + chunk(P, sync) + chunk(P, full)
+    yield "zlib-finished", b"\0" + chunk(P, sync) + chunk(P, full) + chunk(P, finish)
+    yield "zlib-anew", b"\0" + chunk(P, sync) + chunk(P, sync)
+    head = bytes.fromhex("28b52ffd0048")
+
+    def raw(data):
+        return (len(data) << 3).to_bytes(3, "little") + data
+
+    def run(byte, n):       # one byte, n times
+        return (n << 3 | 2).to_bytes(3, "little") + byte
+
+    yield "zstd", b"\1" + chunk(P, head + raw(PAGE_OF)) + chunk(2 * P, run(b"a", P) + raw(PAGE_OF))
+    yield "zstd-ended", b"\1" + chunk(P, head + raw(PAGE_OF)) + chunk(P, run(b"a", P) + b"\1\0\0")
+    yield "zstd-window", b"\1" + chunk(P, bytes.fromhex("28b52ffd0080") + raw(PAGE_OF))
+
+
 def qmps():
     """Behind the greeting: answers by id, as the target's queries ask for them. A byte 00 in front: no greeting."""
     answers = [{"status": "active", "ram": {"total": 4096, "transferred": 10, "remaining": 0}}, {"status": "paused", "running": False}]
@@ -219,6 +268,10 @@ def main():
         put("stream", name, bytes([flags, 1]) + data)
     for name, data in vmdescs():
         put("vmdesc", name, data)
+    for name, data in multifds():
+        put("multifd", name, b"\3" + (data if name == "main-channel" else HELLO + data))
+    for name, data in unpacks():
+        put("unpack", name, data)
     for target, name, data in others():
         put(target, name, data)
 

@@ -165,24 +165,31 @@ static int check_counts(const struct gw__multifd_packet *p, uint64_t page_bytes,
 	return 0;
 }
 
-static int check_payload(const struct gw__multifd_packet *p, uint64_t page_bytes, struct gw__why *why)
+/* Without normal pages no payload follows; sources before 9.0 leave an earlier packet's number there. */
+static int check_payload(struct gw__multifd_packet *p, uint64_t page_bytes, struct gw__why *why)
 {
 	const uint64_t plain_bytes = p->normal * page_bytes;
-	const char *method = gw__multifd_method_name(p->flags);
-	if (p->normal && p->flags & GW__MULTIFD_METHOD_MASK) {
-		if (p->payload_bytes > 0 && p->payload_bytes <= GW__MULTIFD_PAYLOAD_MAX)
+	if (p->payload_bytes > GW__MULTIFD_PAYLOAD_MAX)
+		return gw__why_set(why, -EPROTO,
+			"multifd packet %llu: next_packet_size is %u, expected at most %d", (ull)p->number,
+			p->payload_bytes, GW__MULTIFD_PAYLOAD_MAX);
+	if (p->normal == 0) {
+		p->payload_bytes = 0;
+		return 0;
+	}
+	if (p->flags & GW__MULTIFD_METHOD_MASK) {
+		if (p->payload_bytes)
 			return 0;
 		return gw__why_set(why, -EPROTO,
-			"multifd packet %llu: next_packet_size is %u, expected 1 to %d bytes of %s for %u "
+			"multifd packet %llu: next_packet_size is 0, expected some bytes of %s for %u normal "
 			"pages",
-			(ull)p->number, p->payload_bytes, GW__MULTIFD_PAYLOAD_MAX, method, p->normal);
+			(ull)p->number, gw__multifd_method_name(p->flags), p->normal);
 	}
 	if (p->payload_bytes == plain_bytes)
 		return 0;
 	return gw__why_set(why, -EPROTO,
-		"multifd packet %llu: next_packet_size is %u, expected %llu (%u pages of %llu bytes, "
-		"compression %s)",
-		(ull)p->number, p->payload_bytes, (ull)plain_bytes, p->normal, (ull)page_bytes, method);
+		"multifd packet %llu: next_packet_size is %u, expected %llu (%u normal pages of %llu bytes)",
+		(ull)p->number, p->payload_bytes, (ull)plain_bytes, p->normal, (ull)page_bytes);
 }
 
 static int check_name(const struct gw__multifd_packet *p, struct gw__why *why)

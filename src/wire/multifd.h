@@ -41,12 +41,13 @@ void gw__multifd_hello_encode(struct gw__wr *c, const struct gw__multifd_hello *
 
 /*
  * What a packet of RAM says; offsets of the normal pages first, then of the zero pages. A packet without
- * pages (SYNC, from 9.0 on) has no block: the name is empty whatever stands there.
+ * pages has no block: the name is empty whatever stands there. A SYNC may have pages (before 9.0): they come
+ * first.
  */
 struct gw__multifd_packet {
 	uint32_t flags;
 	uint32_t pages_alloc, normal, zero;
-	uint32_t payload_bytes;
+	uint32_t payload_bytes; /* that follow: 0 without normal pages, whatever next_packet_size says */
 	uint64_t number;
 	char block[256];
 	uint64_t off[GW__MULTIFD_PAGES_MAX]; /* in the block; beyond normal + zero not set */

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The receiving end of a migration, as far as a test needs one: it keeps every byte of the main channel, answers on
-the return path if one is opened, and says all is well at the end. Not a QEMU: nothing is loaded or checked.
+"""The receiving end of a migration, as far as a test needs one: it keeps every byte of the main channel and of the
+multifd channels, answers on the return path if one is opened, and says all is well at the end. Not a QEMU: nothing is
+loaded or checked.
 
-A Peer listens on a unix socket from its creation; its thread ends when the source closes.
+A Peer listens on a unix socket from its creation; its threads, one per connection, end when the source closes.
 """
 import re
 import socket
@@ -16,20 +17,25 @@ PONG, SHUT_0 = b"\0\x02\0\x04", b"\0\x01\0\x04\0\0\0\0"
 HEAD = 4096
 
 
+MAIN_MAGIC, MULTIFD_MAGIC = b"QEVM", b"\x11\x22\x33\x44"
+CHANNEL_ID = 24     # in the hello of a multifd channel
+
+
 class Peer:
-    def __init__(self, path):
-        self.data = bytearray()
+    def __init__(self, path, channels=0):
+        self.data = bytearray()                 # of the main channel
+        self.channels = [None] * channels       # bytes of each multifd channel, hello included, by its id
         self.return_path = False
         self.error = None
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(path)
-        self.listener.listen(1)
+        self.listener.listen(1 + channels)
         self.uri = f"unix:{path}"
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def finish(self, timeout=60.0):
-        """All bytes, after the source closed."""
+        """All bytes of the main channel, after the source closed all of its connections."""
         self.thread.join(timeout)
         if self.thread.is_alive():
             raise TimeoutError("the source does not close its connection")
@@ -46,11 +52,39 @@ class Peer:
         self.listener.close()
 
     def _run(self):
+        """They come in any order; the first four bytes of each say what it is."""
+        threads = []
         try:
-            with self.listener.accept()[0] as sock:
-                self._receive(sock)
+            for _ in range(1 + len(self.channels)):
+                sock = self.listener.accept()[0]
+                threads.append(threading.Thread(target=self._read, args=(sock,), daemon=True))
+                threads[-1].start()
         except OSError as e:
             self.error = e
+        for t in threads:
+            t.join()
+
+    def _read(self, sock):
+        try:
+            with sock:
+                magic = sock.recv(4, socket.MSG_PEEK | socket.MSG_WAITALL)
+                if magic == MULTIFD_MAGIC and self.channels:
+                    self._keep_channel(sock)
+                elif magic == MAIN_MAGIC and not self.data:
+                    self._receive(sock)
+                else:
+                    raise ValueError(f"a connection that begins with {magic!r}")
+        except (OSError, ValueError) as e:
+            self.error = self.error or e
+
+    def _keep_channel(self, sock):
+        kept = bytearray()
+        while chunk := sock.recv(1 << 20):
+            kept += chunk
+        number = kept[CHANNEL_ID] if len(kept) > CHANNEL_ID else -1
+        if not 0 <= number < len(self.channels) or self.channels[number] is not None:
+            raise ValueError(f"channel {number} of {len(self.channels)}, or for the second time")
+        self.channels[number] = bytes(kept)
 
     def _receive(self, sock):
         ended = False

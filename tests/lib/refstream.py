@@ -4,7 +4,7 @@
 
 It knows nothing of Godwit's decoder and is not meant to be fast: it wants a whole stream in memory, and gives every
 RAM block's content, the list of device sections and what the configuration said. Everything it does not expect is a
-Bad with the offset. Not covered: multifd channels, postcopy after the advise, COLO.
+Bad with the offset. Not covered: postcopy after the advise, COLO; multifd channels are refmultifd.py's.
 
 refstream.py FILE [START]: print a summary as JSON.
 """
@@ -266,16 +266,21 @@ class Stream:
             flags, value = word & (PAGE - 1), word & ~(PAGE - 1)
             if flags == EOS:
                 self.r.need(value == 0, "EOS with a value")
+                self.mark("section")
                 return
             if flags == MEM_SIZE and first:
                 self.read_block_list(value)
                 first = False
             elif flags == FLUSH:
                 self.counts["flush"] += 1
+                self.mark("round")
             elif flags & ~CONTINUE in (ZERO, NORMAL, XBZRLE) and not self.mapped:
                 self.read_page(flags, value)
             else:
                 raise Bad(self.r.at - 8, f"RAM record {word:#x}")
+
+    def mark(self, style):
+        """A place where the channels of multifd may have to be waited for (multifd.md, 5)."""
 
     def read_block_list(self, total):
         r = self.r
