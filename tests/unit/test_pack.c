@@ -272,6 +272,29 @@ static void a_last_call_without_pages_flushes_the_ones_before(void **state)
 	}
 }
 
+static void nothing_is_flushed_before_the_last_call(void **state)
+{
+	(void)state;
+	for (int m = 0; m < 2; m++) {
+		struct gw__packer *p = packer(METHODS[m], 1);
+		struct gw__wr w = gw__wr_over(payload, gw__pack_bound(p, PAGE));
+		assert_int_equal(gw__pack(p, noise, 1000, false, &w, NULL), 0);
+		assert_true(gw__wr_used(&w) < 20); /* a header at most */
+		gw__packer_free(p);
+	}
+}
+
+static void a_higher_level_packs_smaller(void **state)
+{
+	(void)state;
+	for (int m = 0; m < 2; m++) {
+		struct gw__packer *low = packer(METHODS[m], 1), *high = packer(METHODS[m], 9);
+		assert_true(pack(high, text, FULL) < pack(low, text, FULL));
+		gw__packer_free(low);
+		gw__packer_free(high);
+	}
+}
+
 static void too_little_room_is_said_and_not_overrun(void **state)
 {
 	(void)state;
@@ -638,6 +661,8 @@ int main(void)
 		cmocka_unit_test(zstd_begins_once),
 		cmocka_unit_test(the_dictionary_carries_on),
 		cmocka_unit_test(a_last_call_without_pages_flushes_the_ones_before),
+		cmocka_unit_test(nothing_is_flushed_before_the_last_call),
+		cmocka_unit_test(a_higher_level_packs_smaller),
 		cmocka_unit_test(too_little_room_is_said_and_not_overrun),
 		cmocka_unit_test(levels_out_of_range_are_refused),
 		cmocka_unit_test(no_method_needs_nothing_and_others_are_refused),
