@@ -75,11 +75,26 @@ GW_API void gw_job_on_trace(gw_job *job, gw_trace_fn *fn, void *ctx);
  * Where a stream comes from or goes to, in QEMU's notation: tcp:HOST:PORT, unix:PATH, vsock:CID:PORT, fd:N,
  * exec:COMMAND, file:PATH[,offset=N].
  */
+struct gw_tls_opts {
+	size_t size;
+	/*
+	 * A folder with QEMU's names: ca-cert.pem, ca-crl.pem, and server-cert.pem, server-key.pem where a source connects to us,
+	 * client-cert.pem, client-key.pem where we connect; or keys.psk for both.
+	 */
+	const char *creds_dir;
+	const char *hostname; /* connecting: what the certificate must name. NULL: the host of the URI */
+	const char *authz;    /* waiting: the distinguished name a client must have. NULL: any that the CA has signed */
+	const char *priority; /* GnuTLS priority string. NULL: NORMAL */
+	const char *psk_name; /* connecting with keys.psk. NULL: "qemu" */
+	bool no_verify;	      /* accept any certificate, or none from a client */
+};
+
 struct gw_link_opts {
 	size_t size;
 	int idle_timeout_ms;	/* silence that counts as a broken link. 0: 30 s; -1: none */
 	int connect_timeout_ms; /* to connect, or for a peer to connect. 0: 10 s to connect, no limit to wait; -1: none */
-	uint64_t max_bandwidth; /* bytes/s, 0: no limit */
+	uint64_t max_bandwidth; /* bytes/s over all channels together, 0: no limit */
+	const struct gw_tls_opts *tls; /* NULL: plain. All channels of a migration, sockets only */
 };
 
 /* --- Keep a guest: peer to image -------------------------------------------------------------------------------- */
@@ -89,6 +104,12 @@ struct gw_receive_opts {
 	const struct gw_link_opts *link; /* NULL: defaults */
 	uint64_t image_offset;		 /* the image begins there; what an existing file has before it is kept */
 	uint64_t memory_limit;		 /* bytes of device state held in memory. 0: 32 MiB */
+	/*
+	 * Multifd channels to wait for. 0: as many as have come when the main channel begins, which is right for QEMU since 8.x;
+	 * a mistake with older ones shows as a missing channel.
+	 */
+	uint32_t channels;
+	bool direct_io; /* write memory past the page cache (O_DIRECT) */
 	void (*on_listening)(void *ctx, const char *uri); /* the address peers can connect to, with its real port */
 	/* The target was checked and the source may start. Once, from the calling thread; a negative errno ends the call. */
 	int (*on_ready)(void *ctx);
@@ -104,6 +125,8 @@ struct gw_receipt {
 	bool told_source;     /* the source heard that its guest is safe (it had opened a return path) */
 	bool background;      /* the source took a background snapshot */
 	uint64_t trailing_bytes; /* found behind the end of the stream, ignored */
+	uint32_t channels;	 /* multifd */
+	uint64_t multifd_bytes;	 /* over them; not in stream_bytes */
 };
 
 /*
@@ -117,11 +140,18 @@ GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_
 
 /* --- Give a guest: image to peer -------------------------------------------------------------------------------- */
 
+enum gw_compression { GW_COMPRESS_NONE, GW_COMPRESS_ZLIB, GW_COMPRESS_ZSTD };
+
 struct gw_send_opts {
 	size_t size;
 	const struct gw_link_opts *link;
 	uint64_t image_offset;
 	int answer_timeout_ms; /* for the destination to say that it loaded the guest. 0: 60 s; -1: no limit */
+	uint32_t channels;     /* multifd channels, as the destination expects them; only an image can be sent so. 0: none */
+	enum gw_compression compression; /* with channels; as the destination expects it */
+	int level;			 /* zlib 1..9, zstd 1..20; 0: 1 */
+	bool has_uuid;			 /* multifd names the guest by its UUID: the destination's -uuid, if it has one */
+	uint8_t uuid[16];
 };
 
 /*

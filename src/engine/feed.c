@@ -23,7 +23,11 @@ void gw__feed_fini(struct gw__feed *f)
 	f->at = f->end = f->room = 0;
 }
 
-void gw__feed_drop(struct gw__feed *f) { f->at = f->end = 0; }
+void gw__feed_prime(struct gw__feed *f, const void *bytes, size_t n)
+{
+	memcpy(f->bytes, bytes, n);
+	f->end = n;
+}
 
 static int make_room(struct gw__feed *f, struct gw__why *why)
 {
@@ -56,17 +60,5 @@ int gw__feed_fill(struct gw__feed *f, struct gw__why *why)
 		return (int)n;
 	f->end += (size_t)n;
 	f->ended = n == 0;
-	return 0;
-}
-
-int gw__feed_need(struct gw__feed *f, size_t n, struct gw__why *why)
-{
-	while (gw__feed_left(f) < n) {
-		if (f->ended)
-			return GW__SHORT;
-		int r = gw__feed_fill(f, why);
-		if (r)
-			return r;
-	}
 	return 0;
 }

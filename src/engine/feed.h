@@ -30,9 +30,7 @@ static inline void gw__feed_use(struct gw__feed *f, size_t n) { f->at += n; }
  * Blocks at most the channel's idle limit.
  */
 int gw__feed_fill(struct gw__feed *f, struct gw__why *why);
-/* Fill until `n` bytes are left (n at most the initial room). GW__SHORT when the channel ended before. */
-int gw__feed_need(struct gw__feed *f, size_t n, struct gw__why *why);
-/* Forget what is left; what follows comes from a new place of the channel (a seek). */
-void gw__feed_drop(struct gw__feed *f);
+/* Put bytes in front that somebody read from the channel before; only while the feed is new. */
+void gw__feed_prime(struct gw__feed *f, const void *bytes, size_t n);
 
 #endif

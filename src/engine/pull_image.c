@@ -84,7 +84,9 @@ static int put_ram(struct pull *p)
 	const struct gw__image *image = p->image;
 	gw__run_phase(p->run, GW__PHASE_RAM);
 	int r = 0;
-	for (uint32_t b = 0; !r && b < image->blocks.n; b++)
+	if (p->sink->ops->ram_of_image)
+		r = p->sink->ops->ram_of_image(p->sink, image, &p->run->why);
+	for (uint32_t b = 0; !r && !p->sink->ops->ram_of_image && b < image->blocks.n; b++)
 		if (!image->blocks.v[b].ignored)
 			r = put_block(p, b);
 	if (!r && image->switchover)

@@ -19,6 +19,8 @@
 #include "wire/stream.h"
 
 struct gw__sink;
+struct gw__image; /* image/image.h */
+struct gw__lane;  /* image/lane.h */
 
 struct gw__sink_ops {
 	int (*config)(struct gw__sink *s, const struct gw__config *config, struct gw__why *why);
@@ -36,6 +38,13 @@ struct gw__sink_ops {
 	int (*ram_end)(struct gw__sink *s, struct gw__why *why);
 	int (*end)(struct gw__sink *s, struct gw__view description, struct gw__why *why); /* n == 0: there is none */
 	int (*commit)(struct gw__sink *s, struct gw__why *why);
+	/* Take all pages of an image at once, in a way of its own. NULL: they come by `pages` and `zeros`. */
+	int (*ram_of_image)(struct gw__sink *s, const struct gw__image *image, struct gw__why *why);
+	/*
+	 * A way in for one more thread, between `blocks` and `ram_end`; `zeros` may then be called from any thread as well.
+	 * NULL: this sink takes pages from one thread only.
+	 */
+	int (*lane)(struct gw__sink *s, struct gw__lane **lane, struct gw__why *why);
 	void (*free)(struct gw__sink *s);
 };
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "engine/sinks.h"
+#include "image/lane.h"
 #include "wire/vmdesc_text.h"
 
 struct image_sink {
@@ -104,6 +105,11 @@ static int put_end(struct gw__sink *s, struct gw__view description, struct gw__w
 
 static int commit(struct gw__sink *s, struct gw__why *why) { return gw__image_commit(writer_of(s), why); }
 
+static int open_lane(struct gw__sink *s, struct gw__lane **lane, struct gw__why *why)
+{
+	return gw__lane_new(writer_of(s), lane, why);
+}
+
 static void free_sink(struct gw__sink *s)
 {
 	gw__image_writer_close(writer_of(s));
@@ -125,6 +131,7 @@ int gw__sink_image_new(struct gw__image_writer **writer, struct gw__sink **sink,
 		.ram_end = put_ram_end,
 		.end = put_end,
 		.commit = commit,
+		.lane = open_lane,
 		.free = free_sink,
 	};
 	struct image_sink *s = calloc(1, sizeof *s);

@@ -10,8 +10,9 @@
 #include <stdlib.h>
 
 #include "base/math.h"
+#include "engine/answer.h"
 #include "engine/sinks.h"
-#include "wire/retpath.h"
+#include "plan/dialect.h"
 #include "wire/vmdesc_text.h"
 
 enum {
@@ -19,6 +20,7 @@ enum {
 	PAGES_PER_WRITE = 128,
 	HEAD_BYTES = 8 + 1 + GW__NAME_MAX + 1,
 	ZEROS_PER_WRITE = 4096,
+	LAST_WORD_MS = 1000,
 };
 
 struct stream_sink {
@@ -31,13 +33,13 @@ struct stream_sink {
 	uint32_t ram_id;
 	uint64_t page_bytes;
 	int64_t last_block;
-	bool in_part;
+	bool in_part, in_end;
 	uint64_t part_bytes;
+	const struct gw__image *image; /* whose pages the gang sent; NULL without */
+	struct gw__dialect dialect;
 	uint8_t heads[PAGES_PER_WRITE][HEAD_BYTES];
 	uint8_t records[ZEROS_PER_WRITE * 9 + HEAD_BYTES];
 };
-
-static int answer(struct stream_sink *s, int ms, struct gw__why *why);
 
 /* A broken link is often the second half of the story: the destination may have said on the return path why it left. */
 static int written(struct stream_sink *s, int r, struct gw__why *why)
@@ -47,7 +49,7 @@ static int written(struct stream_sink *s, int r, struct gw__why *why)
 	if ((r != -EPIPE && r != -ECONNRESET) || !s->o.ask_back)
 		return r;
 	struct gw__why said = {0};
-	if (answer(s, 1000, &said) == -EREMOTEIO)
+	if (gw__answer_await(s->run, s->chan, LAST_WORD_MS, &said) == -EREMOTEIO)
 		*why = said;
 	return why->code;
 }
@@ -64,6 +66,7 @@ static int put_config(struct gw__sink *sink, const struct gw__config *config, st
 	s->config = *config;
 	gw__config_drop_cap(&s->config, "mapped-ram");
 	s->page_bytes = gw__config_page_bytes(&s->config);
+	s->dialect = gw__plan_dialect(s->config.machine);
 	gw__header_encode(&c);
 	gw__config_encode(&c, &s->config);
 	if (s->o.ask_back) {
@@ -80,6 +83,18 @@ static int copy_blocks(struct stream_sink *s, const struct gw__blocks *blocks, s
 		if (gw__blocks_add(&s->blocks, &blocks->v[i]))
 			return gw__why_set(why, -ENOMEM, "no memory for %u RAM blocks", blocks->n);
 	return 0;
+}
+
+/* Where START and END of RAM end, all channels are brought in step; the mark goes out after the last SYNC. */
+static int put_sync(struct stream_sink *s, struct gw__why *why)
+{
+	uint8_t word[8];
+	struct gw__wr c = gw__wr_over(word, sizeof word);
+	if (!s->o.gang)
+		return 0;
+	int r = gw__gang_send_sync(s->o.gang, s->page_bytes);
+	gw__wr_be64(&c, GW__RAM_FLUSH);
+	return r || s->dialect.sync_per_section ? r : put(s, word, gw__wr_used(&c), why);
 }
 
 static int put_ram_section_end(struct stream_sink *s, struct gw__why *why)
@@ -110,6 +125,8 @@ static int put_blocks(struct gw__sink *sink, uint32_t section_id, const struct g
 	}
 	if (!r)
 		r = put(s, s->records, gw__wr_used(&c), why);
+	if (!r)
+		r = put_sync(s, why);
 	return r ? r : put_ram_section_end(s, why);
 }
 
@@ -124,8 +141,8 @@ static int end_part(struct stream_sink *s, struct gw__why *why)
 /* Pages travel in PART sections of bounded length, so that a destination gets to look at other things in between. */
 static int in_part(struct stream_sink *s, uint64_t bytes, struct gw__why *why)
 {
-	int r = s->part_bytes + bytes > PART_BYTES ? end_part(s, why) : 0;
-	if (r)
+	int r = s->part_bytes + bytes > PART_BYTES && !s->in_end ? end_part(s, why) : 0;
+	if (r || s->in_end)
 		return r;
 	if (s->in_part) {
 		s->part_bytes += bytes;
@@ -186,6 +203,43 @@ static int put_zeros(struct gw__sink *sink, uint32_t block, uint64_t off, uint64
 	return r;
 }
 
+/* All pages over the multifd channels. */
+static int take_ram(struct gw__sink *sink, const struct gw__image *image, struct gw__why *why)
+{
+	struct stream_sink *s = (struct stream_sink *)sink;
+	(void)why; /* is run->why, which the workers' conductor writes */
+	s->image = image;
+	int r = gw__gang_send_start(s->o.gang, image);
+	int joined = gw__gang_send_join(s->o.gang);
+	return r ? r : joined;
+}
+
+static int put_zeros_of(struct stream_sink *s, uint32_t block, struct gw__why *why)
+{
+	const struct gw__bitmap *present = &s->image->present[block];
+	int r = 0;
+	for (uint64_t i = gw__bitmap_next_clear(present, 0), n; !r && i < present->bits; i = gw__bitmap_next_clear(present, i + n)) {
+		n = gw__bitmap_next_set(present, i) - i;
+		atomic_fetch_add_explicit(&s->run->counters.zero_pages, n, memory_order_relaxed);
+		r = put_zeros(&s->sink, block, i * s->page_bytes, n, why);
+	}
+	return r;
+}
+
+/*
+ * A destination too old to read zero pages in packets hears of them here, in the END section: a PART of their own would be
+ * one more sync for those to whom every section's end is one.
+ */
+static int put_absent_pages(struct stream_sink *s, struct gw__why *why)
+{
+	int r = 0;
+	if (!s->image || s->o.zeros_in_packets)
+		return 0;
+	for (uint32_t i = 0; !r && i < s->image->blocks.n; i++)
+		r = s->image->blocks.v[i].ignored ? 0 : put_zeros_of(s, i, why);
+	return r;
+}
+
 static int peek(struct gw__sink *sink, uint32_t block, uint64_t off, void *page, struct gw__why *why)
 {
 	(void)sink;
@@ -219,6 +273,11 @@ static int put_ram_end(struct gw__sink *sink, struct gw__why *why)
 	gw__section_encode(&c, &(struct gw__section){.type = GW__ITEM_END, .id = s->ram_id});
 	if (!r)
 		r = put(s, head, gw__wr_used(&c), why);
+	s->in_end = true;
+	if (!r)
+		r = put_absent_pages(s, why);
+	if (!r)
+		r = put_sync(s, why);
 	return r ? r : put_ram_section_end(s, why);
 }
 
@@ -243,60 +302,11 @@ static int put_end(struct gw__sink *sink, struct gw__view description, struct gw
 	return r;
 }
 
-/* One message of the return path. 0, or a sentence. */
-static int read_message(struct stream_sink *s, int ms, struct gw__rp_msg *m, struct gw__why *why)
-{
-	uint8_t bytes[GW__RP_MAX_BYTES];
-	size_t n = 0;
-	for (;;) {
-		struct gw__rd c = gw__rd_over(bytes, n);
-		int r = gw__rp_decode(&c, m, why);
-		if (r != GW__SHORT)
-			return r;
-		r = gw__chan_wait_readable(s->chan, ms, why);
-		if (r == 0)
-			return gw__why_set(why, -ETIMEDOUT,
-				"%s: the destination has everything, but did not say within %d s whether it could load it", s->chan->name,
-				ms / 1000);
-		/* Exactly one message: a header first, then what it announces. */
-		size_t want = n < 4 ? 4 - n : 4 + gw__be_get(bytes + 2, 2) - n;
-		ssize_t got = r < 0 ? r : gw__chan_read(s->chan, bytes + n, gw__min(want, sizeof bytes - n), why);
-		if (got < 0)
-			return (int)got;
-		if (got == 0)
-			return gw__why_set(why, -ECONNRESET,
-				"%s: the destination closed the connection without saying that it has the guest; its log tells why",
-				s->chan->name);
-		n += (size_t)got;
-	}
-}
-
-/* Waits for SHUT: 0, -EREMOTEIO when the destination says that it failed, or what went wrong on the way. */
-static int answer(struct stream_sink *s, int ms, struct gw__why *why)
-{
-	for (;;) {
-		struct gw__rp_msg m;
-		int r = read_message(s, ms, &m, why);
-		if (r)
-			return r;
-		GW__TRACE(&s->run->trace, return_path_receive, "%s %u", gw__rp_name(m.type), m.value);
-		if (m.type == GW__RP_PONG || m.type == GW__RP_SWITCHOVER_ACK)
-			continue;
-		if (m.type != GW__RP_SHUT)
-			return gw__why_set(why, -EPROTO, "%s: the destination sent %s, which has no place in a pre-copy", s->chan->name,
-				gw__rp_name(m.type));
-		if (m.value)
-			return gw__why_set(why, -EREMOTEIO, "%s: the destination could not load the guest (it reports error %u); its log tells why",
-				s->chan->name, m.value);
-		return 0;
-	}
-}
-
 static int commit(struct gw__sink *sink, struct gw__why *why)
 {
 	struct stream_sink *s = (struct stream_sink *)sink;
 	if (s->o.ask_back)
-		return answer(s, s->o.answer_ms, why);
+		return gw__answer_await(s->run, s->chan, s->o.answer_ms, why);
 	return gw__chan_end_writes(s->chan, why);
 }
 
@@ -307,27 +317,21 @@ static void free_sink(struct gw__sink *sink)
 	free(s);
 }
 
+#define STREAM_OPS                                                                                                   \
+	.config = put_config, .blocks = put_blocks, .pages = put_pages, .zeros = put_zeros, .peek = peek,             \
+	.device = put_device, .round = note_nothing, .switchover = note_nothing, .ram_end = put_ram_end, .end = put_end, \
+	.commit = commit, .free = free_sink
+
+static const struct gw__sink_ops one_channel = {STREAM_OPS};
+static const struct gw__sink_ops many_channels = {STREAM_OPS, .ram_of_image = take_ram};
+
 int gw__sink_stream_new(struct gw__run *run, struct gw__chan *chan, const struct gw__sink_stream_opts *o,
 	struct gw__sink **sink, struct gw__why *why)
 {
-	static const struct gw__sink_ops ops = {
-		.config = put_config,
-		.blocks = put_blocks,
-		.pages = put_pages,
-		.zeros = put_zeros,
-		.peek = peek,
-		.device = put_device,
-		.round = note_nothing,
-		.switchover = note_nothing,
-		.ram_end = put_ram_end,
-		.end = put_end,
-		.commit = commit,
-		.free = free_sink,
-	};
 	struct stream_sink *s = calloc(1, sizeof *s);
 	if (!s)
 		return gw__why_set(why, -ENOMEM, "no memory for a stream");
-	s->sink.ops = &ops;
+	s->sink.ops = o->gang ? &many_channels : &one_channel;
 	s->run = run;
 	s->chan = chan;
 	s->o = *o;

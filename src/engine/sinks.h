@@ -3,6 +3,7 @@
 #ifndef GW_ENGINE_SINKS_H
 #define GW_ENGINE_SINKS_H
 
+#include "engine/gang_send.h"
 #include "engine/run.h"
 #include "engine/sink.h"
 #include "image/writer.h"
@@ -18,6 +19,8 @@ int gw__sink_image_new(struct gw__image_writer **writer, struct gw__sink **sink,
 struct gw__sink_stream_opts {
 	bool ask_back;
 	int answer_ms; /* how long commit waits for SHUT; -1: for ever */
+	struct gw__gang_send *gang; /* multifd: only an image can be sent so. NULL: pages go over the channel. Borrowed */
+	bool zeros_in_packets;	    /* the gang names zero pages itself */
 };
 int gw__sink_stream_new(struct gw__run *run, struct gw__chan *chan, const struct gw__sink_stream_opts *o,
 	struct gw__sink **sink, struct gw__why *why);

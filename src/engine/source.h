@@ -5,6 +5,8 @@
 #ifndef GW_ENGINE_SOURCE_H
 #define GW_ENGINE_SOURCE_H
 
+#include "engine/gang.h"
+#include "engine/gather.h"
 #include "engine/run.h"
 #include "engine/sink.h"
 #include "image/image.h"
@@ -19,6 +21,7 @@ struct gw__stream_tally {
 	uint32_t devices, parts, opaque_sections;
 	uint32_t commands[12];	/* by number */
 	bool background, return_path, advised, switchover, described;
+	struct gw__gang_tally multifd; /* all 0 without */
 	/* Per block; `blocks_n` entries, owned by the tally. */
 	struct gw__block_tally {
 		uint64_t pages, zero_pages, xbzrle_pages;
@@ -32,6 +35,9 @@ void gw__stream_tally_fini(struct gw__stream_tally *t);
  * the commit, SHUT 1 after a failure, neither without an open return path. The tally may be NULL.
  */
 int gw__pull_stream(struct gw__run *run, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_tally *tally);
+
+/* The same for all channels of a migration that were gathered; they stay the caller's. */
+int gw__pull_incoming(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_tally *tally);
 
 /* Image to sink, then commit. */
 int gw__pull_image(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink);

@@ -25,6 +25,8 @@ struct gw__chan_ops {
 	/* Like readv: bytes > 0, 0 at the end, or negative errno. May be short. May wait: idle limit -> -ETIMEDOUT. */
 	ssize_t (*readv)(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
 	ssize_t (*writev)(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
+	/* Like sendfile, maybe short. NULL: the bytes have to pass through memory. */
+	ssize_t (*send_file)(struct gw__chan *c, int file_fd, uint64_t off, size_t n, struct gw__why *why);
 	/* Input, or its end, that poll on `fd` does not show (a buffer, a filter). NULL: never. */
 	bool (*has_input)(struct gw__chan *c);
 	/* Nothing more will be written; the peer reads the end. A file is synced. 0 or negative errno. */
@@ -75,6 +77,8 @@ int gw__io_listen(const struct gw__uri *uri, const struct gw__io_opts *o, struct
 const char *gw__listener_uri(const struct gw__listener *l);
 /* -ETIMEDOUT after o->connect_ms, -ECANCELED. */
 int gw__listener_accept(struct gw__listener *l, struct gw__chan **c, struct gw__why *why);
+/* The same with a limit of its own, and GW__SHORT instead of a sentence when nobody came. */
+int gw__listener_accept_within(struct gw__listener *l, int ms, struct gw__chan **c, struct gw__why *why);
 void gw__listener_close(struct gw__listener *l); /* removes a unix socket file it made; NULL is fine */
 
 /* Count bytes and forward. Reading less than asked is normal; 0 is the end. */
@@ -83,6 +87,8 @@ ssize_t gw__chan_read(struct gw__chan *c, void *to, size_t n, struct gw__why *wh
 /* Write everything, or fail. `iov` is used up (changed). */
 int gw__chan_write_allv(struct gw__chan *c, struct iovec *iov, int n, struct gw__why *why);
 int gw__chan_write_all(struct gw__chan *c, const void *from, size_t n, struct gw__why *why);
+/* `n` bytes of a file from `off`, by sendfile where the channel allows it. A file that ends before is -ENODATA. */
+int gw__chan_send_file(struct gw__chan *c, int file_fd, uint64_t off, size_t n, struct gw__why *why);
 int gw__chan_end_writes(struct gw__chan *c, struct gw__why *why);
 int gw__chan_close(struct gw__chan **c, struct gw__why *why); /* *c may be NULL; nulls it; 0 or what close told */
 

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -33,21 +34,35 @@ static ssize_t try_read(struct gw__fd_chan *f, const struct iovec *iov, int n)
 	return recvmsg(f->chan.fd, &m, MSG_DONTWAIT);
 }
 
-/* A pipe has no MSG_NOSIGNAL: hold SIGPIPE back in this thread, and eat the one this write made. */
+/* Pipes and sendfile have no MSG_NOSIGNAL: hold SIGPIPE back in this thread, and eat the one our write made. */
+struct held_back {
+	sigset_t pipe_only, before, pending;
+};
+
+static void hold_sigpipe(struct held_back *h)
+{
+	sigemptyset(&h->pipe_only);
+	sigaddset(&h->pipe_only, SIGPIPE);
+	sigpending(&h->pending);
+	pthread_sigmask(SIG_BLOCK, &h->pipe_only, &h->before);
+}
+
+static void let_sigpipe(struct held_back *h, ssize_t put)
+{
+	int err = errno;
+	if (put < 0 && err == EPIPE && !sigismember(&h->pending, SIGPIPE))
+		while (sigtimedwait(&h->pipe_only, NULL, &(struct timespec){0}) < 0 && errno == EINTR)
+			;
+	pthread_sigmask(SIG_SETMASK, &h->before, NULL);
+	errno = err;
+}
+
 static ssize_t write_pipe(int fd, const struct iovec *iov, int n)
 {
-	sigset_t pipe_only, before, pending;
-	sigemptyset(&pipe_only);
-	sigaddset(&pipe_only, SIGPIPE);
-	sigpending(&pending);
-	pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
+	struct held_back h;
+	hold_sigpipe(&h);
 	ssize_t put = writev(fd, iov, n);
-	int err = errno;
-	if (put < 0 && err == EPIPE && !sigismember(&pending, SIGPIPE))
-		while (sigtimedwait(&pipe_only, NULL, &(struct timespec){0}) < 0 && errno == EINTR)
-			;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	errno = err;
+	let_sigpipe(&h, put);
 	return put;
 }
 
@@ -113,6 +128,26 @@ ssize_t gw__fd_writev(struct gw__chan *c, const struct iovec *iov, int n, struct
 	}
 }
 
+/* Never blocks half-way: the socket is non-blocking. */
+static ssize_t send_file(struct gw__chan *c, int file_fd, uint64_t off, size_t n, struct gw__why *why)
+{
+	uint64_t deadline = 0;
+	for (;;) {
+		struct held_back h;
+		off_t at = (off_t)off;
+		hold_sigpipe(&h);
+		ssize_t put = sendfile(c->fd, file_fd, &at, n);
+		let_sigpipe(&h, put);
+		if (put >= 0)
+			return put;
+		if (!is_transient())
+			return say_write_failed(c, why);
+		int r = wait_more(c, POLLOUT, &deadline, why);
+		if (r)
+			return r;
+	}
+}
+
 int gw__fd_sync(int fd, const char *name, struct gw__why *why)
 {
 	/* EINVAL: a pipe, a terminal, /dev/null; there is nothing to be safe on. */
@@ -157,6 +192,7 @@ static int close_fd_chan(struct gw__chan *c, struct gw__why *why)
 static const struct gw__chan_ops fd_ops = {
 	.readv = gw__fd_readv,
 	.writev = gw__fd_writev,
+	.send_file = send_file,
 	.end_writes = gw__fd_end_writes,
 	.close = close_fd_chan,
 };

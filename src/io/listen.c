@@ -3,6 +3,7 @@
  * Listeners: tcp (on every address of the host), unix, vsock. No connecting (connect.c). A listener belongs
  * to the thread that accepts; the channels it gives belong to whoever gets them.
  */
+#include "base/bytes.h"
 #include "io/parts.h"
 
 #include <errno.h>
@@ -204,16 +205,13 @@ static int take_peer(
 	return gw__chan_take_fd(fd, name, &l->opts, c, why);
 }
 
-int gw__listener_accept(struct gw__listener *l, struct gw__chan **c, struct gw__why *why)
+/* 0 and a channel, GW__SHORT when nobody came before the deadline, or a negative errno. */
+static int accept_until(struct gw__listener *l, uint64_t deadline, struct gw__chan **c, struct gw__why *why)
 {
-	uint64_t deadline = gw__io_deadline(l->opts.connect_ms);
 	for (;;) {
 		int r = gw__io_poll(l->fds, l->n, l->opts.cancel_fd, deadline);
 		if (r == 0)
-			return gw__why_set(why, -ETIMEDOUT,
-				"nobody connected to %.200s for %d ms; start the source, or check its "
-				"address",
-				l->uri, l->opts.connect_ms);
+			return GW__SHORT;
 		if (r == -ECANCELED)
 			return gw__why_set(
 				why, r, "%.200s: cancelled while waiting for a connection", l->uri);
@@ -227,6 +225,21 @@ int gw__listener_accept(struct gw__listener *l, struct gw__chan **c, struct gw__
 		if (r < 0)
 			return gw__why_errno(why, -r, "%.200s: accepting a connection", l->uri);
 	}
+}
+
+int gw__listener_accept(struct gw__listener *l, struct gw__chan **c, struct gw__why *why)
+{
+	int r = accept_until(l, gw__io_deadline(l->opts.connect_ms), c, why);
+	if (r != GW__SHORT)
+		return r;
+	return gw__why_set(why, -ETIMEDOUT,
+		"nobody connected to %.200s for %d ms; start the source, or check its address", l->uri,
+		l->opts.connect_ms);
+}
+
+int gw__listener_accept_within(struct gw__listener *l, int ms, struct gw__chan **c, struct gw__why *why)
+{
+	return accept_until(l, gw__io_deadline(ms), c, why);
 }
 
 void gw__listener_close(struct gw__listener *l)

@@ -142,8 +142,24 @@ struct gw__io_opts gw__job_io_opts(const gw_job *job, const struct gw_link_opts 
 	return o;
 }
 
-int gw__job_filter(gw_job *job, const struct gw_link_opts *link, struct gw__chan **chan)
+int gw__job_filter(gw_job *job, const struct gw_link_opts *link, unsigned share, struct gw__chan **chan)
 {
 	uint64_t rate = GW__OPT(link, max_bandwidth);
-	return rate ? gw__chan_limit_rate(chan, rate, &job->run.why) : 0;
+	return rate ? gw__chan_limit_rate(chan, rate / share ? rate / share : 1, &job->run.why) : 0;
+}
+
+int gw__job_tls(gw_job *job, const struct gw_link_opts *link, enum gw__tls_role role, struct gw__tls_creds **creds)
+{
+	const struct gw_tls_opts *t = GW__OPT(link, tls);
+	if (!t)
+		return 0;
+	struct gw__tls_opts o = {
+		.dir = GW__OPT(t, creds_dir),
+		.hostname = GW__OPT(t, hostname),
+		.authz = GW__OPT(t, authz),
+		.priority = GW__OPT(t, priority),
+		.username = GW__OPT(t, psk_name),
+		.no_verify = GW__OPT(t, no_verify),
+	};
+	return gw__tls_creds_load(role, &o, creds, &job->run.why);
 }

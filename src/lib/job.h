@@ -8,6 +8,7 @@
 #include "engine/run.h"
 #include "engine/kept.h"
 #include "io/chan.h"
+#include "io/tls.h"
 
 struct gw_job {
 	struct gw__run run;
@@ -29,8 +30,10 @@ int gw__job_begin(gw_job *job, size_t memory_limit);
 	((o) && (o)->size >= offsetof(__typeof__(*(o)), field) + sizeof (o)->field ? (o)->field : (__typeof__((o)->field)){0})
 
 struct gw__io_opts gw__job_io_opts(const gw_job *job, const struct gw_link_opts *link);
-/* Put the filters a link asks for on a channel. */
-int gw__job_filter(gw_job *job, const struct gw_link_opts *link, struct gw__chan **chan);
+/* Put the filters a link asks for on a channel; `share` of how many channels have the bandwidth together. */
+int gw__job_filter(gw_job *job, const struct gw_link_opts *link, unsigned share, struct gw__chan **chan);
+/* The credentials a link asks for; NULL where it asks for none. */
+int gw__job_tls(gw_job *job, const struct gw_link_opts *link, enum gw__tls_role role, struct gw__tls_creds **creds);
 
 /* Copies at most what the caller's struct has room for; `out` may be NULL. */
 void gw__struct_out(void *out, size_t out_size, const void *ours, size_t our_size);

@@ -11,14 +11,16 @@ static void make_receipt(const struct gw__stream_tally *t, const gw_job *job, bo
 	struct gw_receipt ours = {
 		.stream_bytes = t->stream_bytes,
 		.ram_bytes = atomic_load(&job->run.counters.total_bytes),
-		.pages = t->pages,
-		.zero_pages = t->zero_pages,
+		.pages = t->pages + t->multifd.pages,
+		.zero_pages = t->zero_pages + t->multifd.zero_pages,
 		.xbzrle_pages = t->xbzrle_pages,
 		.devices = t->devices,
 		.rounds = t->parts,
 		.told_source = told,
 		.background = t->background,
 		.trailing_bytes = t->trailing_bytes,
+		.channels = t->multifd.channels,
+		.multifd_bytes = t->multifd.bytes,
 	};
 	gw__struct_out(receipt, receipt ? receipt->size : 0, &ours, sizeof ours);
 }
@@ -27,7 +29,7 @@ static void make_receipt(const struct gw__stream_tally *t, const gw_job *job, bo
 static int open_sink(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink **sink)
 {
 	struct gw__image_writer *writer = NULL;
-	struct gw__image_writer_opts wo = {.base_off = GW__OPT(o, image_offset)};
+	struct gw__image_writer_opts wo = {.base_off = GW__OPT(o, image_offset), .direct = GW__OPT(o, direct_io)};
 	int r = gw__image_create(path, &wo, &writer, &job->run.why);
 	if (!r)
 		r = gw__sink_image_new(&writer, sink, &job->run.why);
@@ -35,15 +37,24 @@ static int open_sink(gw_job *job, const char *path, const struct gw_receive_opts
 	return r;
 }
 
-static int receive(gw_job *job, struct gw__chan **chan, struct gw__sink *sink, const struct gw_receive_opts *o,
+static int filter_all(gw_job *job, struct gw__incoming *in, const struct gw_link_opts *link)
+{
+	int r = gw__job_filter(job, link, in->multifd_n + 1, &in->main);
+	for (uint32_t i = 0; !r && i < in->multifd_n; i++)
+		r = gw__job_filter(job, link, in->multifd_n + 1, &in->multifd[i]);
+	return r;
+}
+
+static int receive(gw_job *job, struct gw__incoming *in, struct gw__sink *sink, const struct gw_receive_opts *o,
 	struct gw_receipt *receipt)
 {
 	struct gw__stream_tally tally = {0};
-	int r = gw__job_filter(job, GW__OPT(o, link), chan);
+	bool can_answer = in->main->two_way;
+	int r = filter_all(job, in, GW__OPT(o, link));
 	if (!r)
-		r = gw__pull_stream(&job->run, *chan, sink, &tally);
+		r = gw__pull_incoming(&job->run, in, sink, &tally);
 	if (!r)
-		make_receipt(&tally, job, tally.return_path && (*chan)->two_way, receipt);
+		make_receipt(&tally, job, tally.return_path && can_answer, receipt);
 	gw__stream_tally_fini(&tally);
 	return r;
 }
@@ -54,32 +65,60 @@ static int ready(gw_job *job, const struct gw_receive_opts *o)
 	return r ? gw__why_set(&job->run.why, r, "the source could not be started") : 0;
 }
 
-static int accept_one(gw_job *job, const struct gw__uri *uri, const struct gw_receive_opts *o, struct gw__chan **chan)
+/* All that stands between us and the source. The credentials outlive the channels that use them. */
+struct link {
+	struct gw__tls_creds *tls;
+	struct gw__incoming in;
+};
+
+static void close_link(struct link *l)
+{
+	gw__incoming_close(&l->in);
+	gw__tls_creds_free(l->tls);
+}
+
+static int wait_for_source(gw_job *job, const struct gw__uri *uri, const struct gw_receive_opts *o, struct link *l)
 {
 	const struct gw_link_opts *link = GW__OPT(o, link);
 	struct gw__io_opts io = gw__job_io_opts(job, link);
-	if (!gw__uri_listens(uri)) {
-		int r = ready(job, o);
-		return r ? r : gw__io_open_in(uri, &io, chan, &job->run.why);
-	}
+	struct gw__gather_opts go = GW__GATHER_DEFAULTS;
 	struct gw__listener *listener = NULL;
+	int r = gw__job_tls(job, link, GW__TLS_SERVER, &l->tls);
+	if (r)
+		return r;
+	go.channels = GW__OPT(o, channels);
+	go.idle_ms = io.idle_ms;
+	go.tls = l->tls;
 	io.connect_ms = GW__OPT(link, connect_timeout_ms) ? GW__OPT(link, connect_timeout_ms) : -1;
-	int r = gw__io_listen(uri, &io, &listener, &job->run.why);
+	r = gw__io_listen(uri, &io, &listener, &job->run.why);
 	if (r)
 		return r;
 	if (GW__OPT(o, on_listening))
 		o->on_listening(GW__OPT(o, ctx), gw__listener_uri(listener));
 	r = ready(job, o);
 	if (!r)
-		r = gw__listener_accept(listener, chan, &job->run.why);
-	gw__listener_close(listener); /* one migration, one connection: others are refused from here on */
+		r = gw__gather(&job->run, listener, &go, &l->in);
+	gw__listener_close(listener); /* one migration: others are refused from here on */
 	return r;
+}
+
+/* What does not listen is one channel, and nobody is there to shake hands with. */
+static int open_source(gw_job *job, const struct gw__uri *uri, const struct gw_receive_opts *o, struct link *l)
+{
+	const struct gw_link_opts *link = GW__OPT(o, link);
+	struct gw__io_opts io = gw__job_io_opts(job, link);
+	if (gw__uri_listens(uri))
+		return wait_for_source(job, uri, o, l);
+	if (GW__OPT(o, channels) || GW__OPT(link, tls))
+		return gw__why_set(&job->run.why, -EINVAL, "%s: multifd channels and TLS need an address to listen at (tcp, unix, vsock)", uri->text);
+	int r = ready(job, o);
+	return r ? r : gw__io_open_in(uri, &io, &l->in.main, &job->run.why);
 }
 
 int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt)
 {
+	struct link l = {0};
 	struct gw__sink *sink = NULL;
-	struct gw__chan *chan = NULL;
 	struct gw__uri *uri = malloc(sizeof *uri);
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
 	if (!r)
@@ -87,22 +126,22 @@ int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct
 	if (!r)
 		r = open_sink(job, path, o, &sink);
 	if (!r)
-		r = accept_one(job, uri, o, &chan);
+		r = open_source(job, uri, o, &l);
 	if (!r)
-		r = receive(job, &chan, sink, o, receipt);
+		r = receive(job, &l.in, sink, o, receipt);
 	gw__sink_free(&sink);
-	gw__chan_close(&chan, NULL);
+	close_link(&l);
 	free(uri);
 	return r;
 }
 
 int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt)
 {
+	struct link l = {0};
 	struct gw__sink *sink = NULL;
-	struct gw__chan *chan = NULL;
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	int begun = gw__job_begin(job, GW__OPT(o, memory_limit));
-	int r = gw__chan_take_fd(fd, "the source", &io, &chan, &job->run.why);
+	int r = gw__chan_take_fd(fd, "the source", &io, &l.in.main, &job->run.why);
 	if (!r)
 		r = begun;
 	if (!r)
@@ -110,8 +149,8 @@ int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive
 	if (!r)
 		r = ready(job, o);
 	if (!r)
-		r = receive(job, &chan, sink, o, receipt);
+		r = receive(job, &l.in, sink, o, receipt);
 	gw__sink_free(&sink);
-	gw__chan_close(&chan, NULL);
+	close_link(&l);
 	return r;
 }

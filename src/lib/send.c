@@ -2,43 +2,113 @@
 /* gw_send: a kept guest to a waiting destination. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "engine/dial.h"
+#include "engine/gang_send.h"
 #include "engine/sinks.h"
 #include "lib/job.h"
+#include "plan/dialect.h"
 
 enum { ANSWER_MS = 60000 };
 
-static int send_over(gw_job *job, struct gw__kept *kept, struct gw__chan **chan, const struct gw_send_opts *o)
+/* All that stands between us and the destination. The credentials outlive the channels that use them. */
+struct link {
+	struct gw__tls_creds *tls;
+	struct gw__outgoing out;
+	struct gw__gang_send *gang; /* NULL without multifd */
+};
+
+static void close_link(struct link *l)
+{
+	gw__gang_send_free(l->gang);
+	gw__outgoing_close(&l->out);
+	gw__tls_creds_free(l->tls);
+}
+
+static int make_gang(gw_job *job, const struct gw__kept *kept, const struct gw_send_opts *o, struct link *l)
+{
+	static const uint32_t methods[] = {
+		[GW_COMPRESS_NONE] = 0, [GW_COMPRESS_ZLIB] = GW__MULTIFD_ZLIB, [GW_COMPRESS_ZSTD] = GW__MULTIFD_ZSTD};
+	if (!l->out.multifd_n)
+		return 0;
+	struct gw__gang_send_opts go = {
+		.method = methods[GW__OPT(o, compression)],
+		.level = GW__OPT(o, level) ? GW__OPT(o, level) : 1,
+		.name_zeros = !gw__plan_dialect(kept->image->config.machine).zeros_on_main,
+	};
+	return gw__gang_send_new(&job->run, &l->out, &go, &l->gang);
+}
+
+static int filter_all(gw_job *job, struct gw__outgoing *out, const struct gw_link_opts *link)
+{
+	int r = gw__job_filter(job, link, out->multifd_n + 1, &out->main);
+	for (uint32_t i = 0; !r && i < out->multifd_n; i++)
+		r = gw__job_filter(job, link, out->multifd_n + 1, &out->multifd[i]);
+	return r;
+}
+
+static int send_over(gw_job *job, struct gw__kept *kept, struct link *l, const struct gw_send_opts *o)
 {
 	struct gw__sink *sink = NULL;
 	int wait = GW__OPT(o, answer_timeout_ms);
-	struct gw__sink_stream_opts so = {.ask_back = (*chan)->two_way, .answer_ms = wait ? wait : ANSWER_MS};
-	int r = gw__job_filter(job, GW__OPT(o, link), chan);
+	struct gw__sink_stream_opts so = {.ask_back = l->out.main->two_way, .answer_ms = wait ? wait : ANSWER_MS};
+	int r = filter_all(job, &l->out, GW__OPT(o, link));
 	if (!r)
-		r = gw__sink_stream_new(&job->run, *chan, &so, &sink, &job->run.why);
+		r = make_gang(job, kept, o, l);
+	so.gang = l->gang;
+	so.zeros_in_packets = kept->image && !gw__plan_dialect(kept->image->config.machine).zeros_on_main;
+	if (!r)
+		r = gw__sink_stream_new(&job->run, l->out.main, &so, &sink, &job->run.why);
 	if (!r)
 		r = gw__kept_pull(&job->run, kept, sink, NULL);
 	gw__sink_free(&sink);
-	int closed = gw__chan_close(chan, &job->run.why);
+	int closed = gw__chan_close(&l->out.main, &job->run.why);
 	return r ? r : closed;
+}
+
+static int check_combination(gw_job *job, const struct gw__kept *kept, const struct gw_send_opts *o)
+{
+	uint32_t channels = GW__OPT(o, channels);
+	if (channels > GW__MULTIFD_CHANNELS_MAX)
+		return gw__why_set(&job->run.why, -EINVAL, "%u multifd channels, at most %d are possible", channels, GW__MULTIFD_CHANNELS_MAX);
+	if (GW__OPT(o, compression) && !channels)
+		return gw__why_set(&job->run.why, -EINVAL, "compression needs multifd channels; say how many the destination expects");
+	if (channels && !kept->image)
+		return gw__why_set(&job->run.why, -EOPNOTSUPP,
+			"%s is a stream, which goes over one channel; make an image of it with godwit convert to send it over several", kept->name);
+	return 0;
+}
+
+static int connect_all(gw_job *job, const struct gw__uri *uri, const struct gw__kept *kept, const struct gw_send_opts *o, struct link *l)
+{
+	struct gw__dial_opts d = {.io = gw__job_io_opts(job, GW__OPT(o, link)), .channels = GW__OPT(o, channels)};
+	int r = gw__job_tls(job, GW__OPT(o, link), GW__TLS_CLIENT, &l->tls);
+	d.tls = l->tls;
+	if (GW__OPT(o, has_uuid))
+		memcpy(d.uuid, o->uuid, sizeof d.uuid);
+	else if (kept->image && kept->image->config.has_uuid)
+		memcpy(d.uuid, kept->image->config.uuid, sizeof d.uuid);
+	return r ? r : gw__dial(&job->run, uri, &d, &l->out);
 }
 
 int gw_send(gw_job *job, const char *path, const char *uri_text, const struct gw_send_opts *o)
 {
 	struct gw__kept kept = {0};
-	struct gw__chan *chan = NULL;
+	struct link l = {0};
 	struct gw__uri *uri = malloc(sizeof *uri);
 	int r = gw__job_begin(job, 0);
-	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	if (!r)
 		r = uri ? gw__uri_parse(uri_text, uri, &job->run.why) : gw__why_set(&job->run.why, -ENOMEM, "no memory");
 	if (!r) /* the image first: connecting to a QEMU and going away again would end its wait */
 		r = gw__kept_open(&job->run, path, GW__OPT(o, image_offset), &kept);
 	if (!r)
-		r = gw__io_open_out(uri, &io, &chan, &job->run.why);
+		r = check_combination(job, &kept, o);
 	if (!r)
-		r = send_over(job, &kept, &chan, o);
-	gw__chan_close(&chan, NULL);
+		r = connect_all(job, uri, &kept, o, &l);
+	if (!r)
+		r = send_over(job, &kept, &l, o);
+	close_link(&l);
 	gw__kept_close(&kept);
 	free(uri);
 	return r;
@@ -47,17 +117,19 @@ int gw_send(gw_job *job, const char *path, const char *uri_text, const struct gw
 int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_send_opts *o)
 {
 	struct gw__kept kept = {0};
-	struct gw__chan *chan = NULL;
+	struct link l = {0};
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	int begun = gw__job_begin(job, 0);
-	int r = gw__chan_take_fd(fd, "the destination", &io, &chan, &job->run.why);
+	int r = gw__chan_take_fd(fd, "the destination", &io, &l.out.main, &job->run.why);
 	if (!r)
 		r = begun;
+	if (!r && (GW__OPT(o, channels) || GW__OPT(GW__OPT(o, link), tls)))
+		r = gw__why_set(&job->run.why, -EINVAL, "a descriptor is one plain channel; multifd and TLS need an address to connect to");
 	if (!r)
 		r = gw__kept_open(&job->run, path, GW__OPT(o, image_offset), &kept);
 	if (!r)
-		r = send_over(job, &kept, &chan, o);
-	gw__chan_close(&chan, NULL);
+		r = send_over(job, &kept, &l, o);
+	close_link(&l);
 	gw__kept_close(&kept);
 	return r;
 }

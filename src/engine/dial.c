@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* Connecting to a destination; see dial.h. */
+#include "engine/dial.h"
+
+#include <errno.h>
+#include <string.h>
+
+void gw__outgoing_close(struct gw__outgoing *out)
+{
+	gw__chan_close(&out->main, NULL);
+	for (uint32_t i = 0; i < out->multifd_n; i++)
+		gw__chan_close(&out->multifd[i], NULL);
+	out->multifd_n = 0;
+}
+
+static int open_one(struct gw__run *run, const struct gw__uri *uri, const struct gw__dial_opts *o, bool clean_end,
+	struct gw__chan **chan)
+{
+	int r = gw__io_open_out(uri, &o->io, chan, &run->why);
+	if (r || !o->tls)
+		return r;
+	r = gw__chan_start_tls(chan, o->tls, uri->kind == GW__URI_TCP ? uri->target : NULL, clean_end, &run->why);
+	if (r)
+		gw__chan_close(chan, NULL);
+	return r;
+}
+
+static int say_hello(struct gw__run *run, const struct gw__dial_opts *o, uint32_t id, struct gw__chan *chan)
+{
+	uint8_t bytes[GW__MULTIFD_HELLO_BYTES];
+	struct gw__multifd_hello hello = {.id = (uint8_t)id};
+	struct gw__wr c = gw__wr_over(bytes, sizeof bytes);
+	memcpy(hello.uuid, o->uuid, sizeof hello.uuid);
+	gw__multifd_hello_encode(&c, &hello);
+	return gw__chan_write_all(chan, bytes, gw__wr_used(&c), &run->why);
+}
+
+static int open_multifd(struct gw__run *run, const struct gw__uri *uri, const struct gw__dial_opts *o, struct gw__outgoing *out)
+{
+	for (uint32_t id = 0; id < o->channels; id++) {
+		int r = open_one(run, uri, o, true, &out->multifd[id]);
+		if (!r) {
+			out->multifd_n = id + 1;
+			r = say_hello(run, o, id, out->multifd[id]);
+		}
+		if (r)
+			return gw__why_where(&run->why, "multifd channel %u of %u", id, o->channels);
+	}
+	return 0;
+}
+
+int gw__dial(struct gw__run *run, const struct gw__uri *uri, const struct gw__dial_opts *o, struct gw__outgoing *out)
+{
+	memset(out, 0, sizeof *out);
+	if (o->channels && uri->kind != GW__URI_TCP && uri->kind != GW__URI_UNIX && uri->kind != GW__URI_VSOCK)
+		return gw__why_set(&run->why, -EINVAL, "%s: several channels need an address to connect to several times (tcp, unix, vsock)",
+			uri->text);
+	int r = open_one(run, uri, o, false, &out->main);
+	if (!r)
+		r = open_multifd(run, uri, o, out);
+	if (r)
+		gw__outgoing_close(out);
+	return r;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* What gang.c and gang_worker.c share. Nobody else includes it. */
+#ifndef GW_ENGINE_GANG_INTERNAL_H
+#define GW_ENGINE_GANG_INTERNAL_H
+
+#include <pthread.h>
+
+#include "engine/gang.h"
+#include "wire/pack.h"
+
+/* One channel. Its thread owns everything; the counters alone are read by the conductor. */
+struct gw__gang_worker {
+	struct gw__gang *gang;
+	pthread_t thread;
+	uint32_t id;
+	struct gw__chan *chan;
+	struct gw__lane *lane;
+	uint8_t *head;	 /* a packet's header */
+	uint8_t *packed; /* a compressed payload */
+	struct gw__unpacker *unpacker;
+	bool has_method;
+	struct gw__multifd_packet packet;
+	_Atomic uint64_t payload_bytes, pages, zero_pages, packets;
+	_Atomic uint32_t method;
+};
+
+struct gw__gang {
+	struct gw__run *run;	/* the conductor's */
+	struct gw__sink *sink;
+	struct gw__chan *main;	/* to be broken when a worker fails */
+
+	pthread_mutex_t lock;	/* guards all below, up to the workers */
+	pthread_cond_t changed;
+	const struct gw__blocks *blocks; /* NULL until the list came; constant after */
+	uint64_t page_bytes;
+	uint32_t arrived, syncs; /* workers at their SYNC; syncs completed */
+	bool stopping;
+	struct gw__why why;	/* the first failure of a worker */
+
+	uint32_t n; /* workers that run; set before they matter to others */
+	struct gw__gang_worker worker[];
+};
+
+void *gw__gang_work(void *worker);
+
+/* For workers: wait for the block list; at a SYNC; to report. False: it is over. */
+bool gw__gang_wait_open(struct gw__gang *g);
+bool gw__gang_arrive(struct gw__gang *g);
+void gw__gang_fail(struct gw__gang *g, const struct gw__why *why);
+
+#endif

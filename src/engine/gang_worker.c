@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/* What one receiving worker does: header, judgement, payload to its place, sync. See gang.h. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/gang_internal.h"
+#include "image/lane.h"
+
+typedef unsigned long long ull;
+
+/* 0, GW__SHORT at the end of the channel before the first byte, or a negative errno. */
+static int read_exactly(struct gw__gang_worker *w, uint8_t *to, size_t n, const char *what, struct gw__why *why)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t got = gw__chan_read(w->chan, to + done, n - done, why);
+		if (got < 0)
+			return (int)got;
+		if (got == 0)
+			return done ? gw__why_set(why, -EPROTO, "the channel ends inside %s (%zu of %zu bytes)", what, done, n) : GW__SHORT;
+		done += (size_t)got;
+	}
+	return 0;
+}
+
+static int read_header(struct gw__gang_worker *w, struct gw__why *why)
+{
+	size_t n = gw__multifd_head_bytes(w->gang->page_bytes);
+	int r = read_exactly(w, w->head, n, "a packet header", why);
+	if (r)
+		return r;
+	struct gw__rd c = gw__rd_over(w->head, n);
+	r = gw__multifd_packet_decode(&c, w->gang->page_bytes, &w->packet, why);
+	return r == GW__SHORT ? gw__why_set(why, -EPROTO, "a packet header longer than its place") : r;
+}
+
+/* The one check of a packet against the guest: the block is known, every page lies inside. */
+static int find_block(struct gw__gang_worker *w, uint32_t *block, struct gw__why *why)
+{
+	const struct gw__multifd_packet *p = &w->packet;
+	const struct gw__blocks *blocks = w->gang->blocks;
+	int64_t index = gw__blocks_find(blocks, p->block);
+	if (index < 0)
+		return gw__why_set(why, -EPROTO, "a packet for block \"%s\", which is not in the block list", p->block);
+	uint64_t used = blocks->v[index].used_bytes;
+	for (uint32_t i = 0; i < p->normal + p->zero; i++)
+		if (w->gang->page_bytes > used || p->off[i] > used - w->gang->page_bytes)
+			return gw__why_set(why, -EPROTO, "page %u of the packet, at offset %llx, lies outside block \"%s\" (%llu bytes)", i,
+				(ull)p->off[i], p->block, (ull)used);
+	*block = (uint32_t)index;
+	return 0;
+}
+
+/* Nothing announces the method: the first packet with pages does, for the life of the channel. */
+static int agree_method(struct gw__gang_worker *w, struct gw__why *why)
+{
+	uint32_t method = w->packet.flags & GW__MULTIFD_METHOD_MASK;
+	if (w->has_method && method == atomic_load(&w->method))
+		return 0;
+	if (w->has_method)
+		return gw__why_set(why, -EPROTO, "compression method %02x after %02x on the same channel", method, atomic_load(&w->method));
+	w->has_method = true;
+	atomic_store(&w->method, method);
+	if (!method)
+		return 0;
+	w->packed = malloc(2 * GW__MULTIFD_PACKET_BYTES);
+	if (!w->packed)
+		return gw__why_set(why, -ENOMEM, "no memory to unpack pages");
+	return gw__unpacker_new(method, &w->unpacker, why);
+}
+
+static int read_pages(struct gw__gang_worker *w, void *to, struct gw__why *why)
+{
+	size_t bytes = w->packet.normal * w->gang->page_bytes, n = w->packet.payload_bytes;
+	uint8_t *at = w->unpacker ? w->packed : to;
+	int r = read_exactly(w, at, n, "the pages of a packet", why);
+	if (r == GW__SHORT)
+		return gw__why_set(why, -EPROTO, "the channel ends between a packet's header and its %zu bytes of pages", n);
+	return r || !w->unpacker ? r : gw__unpack(w->unpacker, w->packed, n, to, bytes, why);
+}
+
+static int put_normal(struct gw__gang_worker *w, uint32_t block, struct gw__why *why)
+{
+	void *buffer;
+	int r = agree_method(w, why);
+	if (!r)
+		r = gw__lane_take(w->lane, &buffer, why);
+	if (!r)
+		r = read_pages(w, buffer, why);
+	return r ? r : gw__lane_put(w->lane, block, w->packet.off, w->packet.normal, why);
+}
+
+static int put_zeros(struct gw__gang_worker *w, uint32_t block, struct gw__why *why)
+{
+	const struct gw__multifd_packet *p = &w->packet;
+	int r = 0;
+	for (uint32_t i = 0; !r && i < p->zero; i++)
+		r = w->gang->sink->ops->zeros(w->gang->sink, block, p->off[p->normal + i], 1, why);
+	return r;
+}
+
+static int put_packet(struct gw__gang_worker *w, struct gw__why *why)
+{
+	const struct gw__multifd_packet *p = &w->packet;
+	uint32_t block = 0;
+	if (!p->normal && !p->zero)
+		return p->payload_bytes ? gw__why_set(why, -EPROTO, "a packet without pages announces %u bytes of them", p->payload_bytes) : 0;
+	int r = find_block(w, &block, why);
+	if (!r && p->normal)
+		r = put_normal(w, block, why);
+	if (!r)
+		r = put_zeros(w, block, why);
+	if (r)
+		return r;
+	struct gw__counters *c = &w->gang->run->counters;
+	atomic_fetch_add_explicit(&w->pages, p->normal, memory_order_relaxed);
+	atomic_fetch_add_explicit(&w->zero_pages, p->zero, memory_order_relaxed);
+	atomic_fetch_add_explicit(&w->payload_bytes, p->payload_bytes, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->pages, p->normal, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->zero_pages, p->zero, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->moved_bytes, p->payload_bytes, memory_order_relaxed);
+	return 0;
+}
+
+/* GW__SHORT: the channel ended where it may. */
+static int take_packet(struct gw__gang_worker *w, bool *go_on, struct gw__why *why)
+{
+	int r = read_header(w, why);
+	if (!r)
+		r = put_packet(w, why);
+	if (r)
+		return r;
+	atomic_fetch_add_explicit(&w->packets, 1, memory_order_relaxed);
+	if (!(w->packet.flags & GW__MULTIFD_SYNC))
+		return 0;
+	r = gw__lane_flush(w->lane, why);
+	*go_on = !r && gw__gang_arrive(w->gang);
+	return r;
+}
+
+static int work(struct gw__gang_worker *w, struct gw__why *why)
+{
+	bool go_on = gw__gang_wait_open(w->gang);
+	w->head = malloc(gw__multifd_head_bytes(1u << 8));
+	if (!w->head)
+		return gw__why_set(why, -ENOMEM, "no memory for packet headers");
+	int r = 0;
+	while (!r && go_on)
+		r = take_packet(w, &go_on, why);
+	if (!r && go_on)
+		r = gw__lane_flush(w->lane, why);
+	return r == GW__SHORT ? 0 : r;
+}
+
+void *gw__gang_work(void *worker)
+{
+	struct gw__gang_worker *w = worker;
+	struct gw__why why = {0};
+	if (work(w, &why)) {
+		gw__why_where(&why, "multifd channel %u, packet %llu", w->id, (ull)atomic_load(&w->packets));
+		gw__gang_fail(w->gang, &why);
+	}
+	free(w->head);
+	free(w->packed);
+	gw__unpacker_free(w->unpacker);
+	return NULL;
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: MIT */
+/* Collecting the connections of a migration; see gather.h. */
+#include "engine/gather.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/math.h"
+#include "wire/header.h"
+
+enum { LOOK_MS = 5, CANDIDATES_MAX = 2 * GW__MULTIFD_CHANNELS_MAX };
+
+enum kind { UNKNOWN, MAIN, MULTIFD, SILENT, STRANGE };
+
+/* One connection until it is known. Its thread owns everything but `known`; the collector takes over once that is set. */
+struct candidate {
+	pthread_t thread;
+	struct gw__chan *chan;
+	const struct gw__tls_creds *tls;
+	uint8_t head[GW__MULTIFD_HELLO_BYTES];
+	struct gw__multifd_hello hello;
+	enum kind kind;
+	struct gw__why why;
+	_Atomic bool known;
+};
+
+struct gather {
+	struct gw__run *run;
+	struct gw__listener *listener;
+	const struct gw__gather_opts *o;
+	struct gw__incoming *in;
+	struct candidate *pending[CANDIDATES_MAX];
+	unsigned pending_n;
+	bool has_uuid;
+	uint8_t uuid[16];
+	uint64_t first_ns; /* when the first connection came; 0: none yet */
+};
+
+void gw__incoming_close(struct gw__incoming *in)
+{
+	gw__chan_close(&in->main, NULL);
+	for (uint32_t i = 0; i < GW__LEN(in->multifd); i++)
+		gw__chan_close(&in->multifd[i], NULL);
+	in->multifd_n = 0;
+}
+
+static int read_exactly(struct gw__chan *chan, uint8_t *to, size_t n, struct gw__why *why)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t got = gw__chan_read(chan, to + done, n - done, why);
+		if (got < 0)
+			return (int)got;
+		if (got == 0)
+			return gw__why_set(why, -ECONNRESET, "%s: closed by the peer after %zu bytes, before it said what it is",
+				chan->name, done);
+		done += (size_t)got;
+	}
+	return 0;
+}
+
+static enum kind strange(struct candidate *c, uint32_t magic)
+{
+	if (magic >> 16 == 0x1603)
+		gw__why_set(&c->why, -EPROTO,
+			"%s: the source speaks TLS and we do not; give --tls-creds here, or switch TLS off there (tls-creds)", c->chan->name);
+	else
+		gw__why_set(&c->why, -EPROTO,
+			"%s: not a migration: the connection begins with %08x, expected 5145564d (main channel) or 11223344 (multifd)",
+			c->chan->name, magic);
+	return STRANGE;
+}
+
+static enum kind identify(struct candidate *c)
+{
+	if (c->tls && gw__chan_start_tls(&c->chan, c->tls, NULL, false, &c->why))
+		return STRANGE;
+	int r = read_exactly(c->chan, c->head, GW__MAGIC_BYTES, &c->why);
+	if (r)
+		return r == -ETIMEDOUT || r == -ECONNRESET ? SILENT : STRANGE;
+	uint32_t magic = (uint32_t)gw__be_get(c->head, 4);
+	if (magic == GW__STREAM_MAGIC)
+		return MAIN;
+	if (magic != GW__MULTIFD_MAGIC)
+		return strange(c, magic);
+	if (read_exactly(c->chan, c->head + GW__MAGIC_BYTES, GW__MULTIFD_HELLO_BYTES - GW__MAGIC_BYTES, &c->why))
+		return STRANGE;
+	struct gw__rd rd = gw__rd_over(c->head, sizeof c->head);
+	return gw__multifd_hello_decode(&rd, &c->hello, &c->why) ? STRANGE : MULTIFD;
+}
+
+static void *identify_thread(void *ctx)
+{
+	struct candidate *c = ctx;
+	c->kind = identify(c);
+	atomic_store_explicit(&c->known, true, memory_order_release);
+	return NULL;
+}
+
+static int add_candidate(struct gather *g, struct gw__chan **chan)
+{
+	struct gw__why *why = &g->run->why;
+	if (g->pending_n == CANDIDATES_MAX) {
+		gw__chan_close(chan, NULL);
+		return 0;
+	}
+	struct candidate *c = calloc(1, sizeof *c);
+	if (!c)
+		return gw__why_set(why, -ENOMEM, "no memory for a connection");
+	c->chan = *chan;
+	c->tls = g->o->tls;
+	*chan = NULL;
+	c->chan->idle_ms = g->o->hello_ms;
+	int err = pthread_create(&c->thread, NULL, identify_thread, c);
+	if (err) {
+		gw__chan_close(&c->chan, NULL);
+		free(c);
+		return gw__why_errno(why, err, "cannot start a thread");
+	}
+	g->pending[g->pending_n++] = c;
+	if (!g->first_ns)
+		g->first_ns = gw__clock_now_ns(&g->run->clock);
+	return 0;
+}
+
+static void take_main(struct gather *g, struct candidate *c)
+{
+	if (g->in->main) {
+		GW__TRACE(&g->run->trace, second_main, "%s dropped", c->chan->name);
+		return;
+	}
+	g->in->main = c->chan;
+	c->chan = NULL;
+	memcpy(g->in->head, c->head, GW__MAGIC_BYTES);
+	g->in->head_n = GW__MAGIC_BYTES;
+}
+
+static int take_multifd(struct gather *g, struct candidate *c)
+{
+	struct gw__why *why = &g->run->why;
+	uint8_t id = c->hello.id;
+	if (g->o->channels && id >= g->o->channels)
+		return gw__why_set(why, -EPROTO, "%s: multifd channel %u, but %u were announced (0..%u)", c->chan->name, id, g->o->channels,
+			g->o->channels - 1);
+	if (g->in->multifd[id])
+		return gw__why_set(why, -EPROTO, "%s: multifd channel %u came a second time", c->chan->name, id);
+	if (g->has_uuid && memcmp(g->uuid, c->hello.uuid, sizeof g->uuid))
+		return gw__why_set(why, -EPROTO, "%s: multifd channel %u belongs to another guest (its UUID differs from the others')",
+			c->chan->name, id);
+	memcpy(g->uuid, c->hello.uuid, sizeof g->uuid);
+	g->has_uuid = true;
+	g->in->multifd[id] = c->chan;
+	g->in->multifd_n++;
+	c->chan = NULL;
+	return 0;
+}
+
+/* A stranger alone is why nothing works; among others it is just dropped. */
+static int take_stranger(struct gather *g, struct candidate *c)
+{
+	GW__TRACE(&g->run->trace, stranger, "%s", c->why.text);
+	if (c->kind == SILENT || g->in->main || g->in->multifd_n || g->pending_n > 1)
+		return 0;
+	return gw__why_set(&g->run->why, c->why.code, "%s", c->why.text);
+}
+
+static int take(struct gather *g, struct candidate *c)
+{
+	if (c->chan)
+		c->chan->idle_ms = g->o->idle_ms;
+	if (c->kind == MULTIFD)
+		return take_multifd(g, c);
+	if (c->kind != MAIN)
+		return take_stranger(g, c);
+	take_main(g, c);
+	return 0;
+}
+
+static void drop_candidate(struct gather *g, unsigned i)
+{
+	struct candidate *c = g->pending[i];
+	pthread_join(c->thread, NULL);
+	gw__chan_close(&c->chan, NULL);
+	free(c);
+	g->pending[i] = g->pending[--g->pending_n];
+}
+
+static int collect(struct gather *g)
+{
+	int r = 0;
+	for (unsigned i = 0; !r && i < g->pending_n;) {
+		if (!atomic_load_explicit(&g->pending[i]->known, memory_order_acquire)) {
+			i++;
+			continue;
+		}
+		r = take(g, g->pending[i]);
+		drop_candidate(g, i);
+	}
+	return r;
+}
+
+/* Ids must be 0..n-1, whatever n turned out to be. */
+static int check_ids(struct gather *g)
+{
+	for (uint32_t i = 0; i < g->in->multifd_n; i++)
+		if (!g->in->multifd[i])
+			return gw__why_set(&g->run->why, -EPROTO, "%u multifd channels came, but none has the id %u; say --channels N", g->in->multifd_n, i);
+	return 0;
+}
+
+static bool complete(const struct gather *g, bool nobody_waits)
+{
+	if (!g->in->main)
+		return false;
+	if (g->o->channels)
+		return g->in->multifd_n == g->o->channels;
+	return nobody_waits && g->pending_n == 0;
+}
+
+static int too_late(struct gather *g)
+{
+	const struct gw__incoming *in = g->in;
+	uint64_t limit_ns = (uint64_t)g->o->gather_ms * 1000000;
+	if (!g->first_ns || gw__clock_now_ns(&g->run->clock) - g->first_ns < limit_ns)
+		return 0;
+	if (!in->main && !in->multifd_n) { /* only silence and strangers so far: as if nobody had come */
+		g->first_ns = 0;
+		return 0;
+	}
+	if (!in->main)
+		return gw__why_set(&g->run->why, -ETIMEDOUT, "%u multifd channels came, but within %d s no main channel", in->multifd_n,
+			g->o->gather_ms / 1000);
+	return gw__why_set(&g->run->why, -ETIMEDOUT,
+		"the main channel and %u multifd channels came, expected %u of them within %d s; set multifd-channels to %u at the source",
+		in->multifd_n, g->o->channels, g->o->gather_ms / 1000, g->o->channels);
+}
+
+static int gather(struct gather *g)
+{
+	struct gw__chan *chan = NULL;
+	int r = gw__listener_accept(g->listener, &chan, &g->run->why);
+	while (!r) {
+		r = chan ? add_candidate(g, &chan) : 0;
+		if (!r)
+			r = collect(g);
+		if (!r)
+			r = gw__listener_accept_within(g->listener, g->pending_n ? LOOK_MS : 10 * LOOK_MS * !g->in->main, &chan, &g->run->why);
+		if (r < 0)
+			return r;
+		if (complete(g, r == GW__SHORT))
+			return check_ids(g);
+		r = too_late(g);
+	}
+	return r;
+}
+
+int gw__gather(struct gw__run *run, struct gw__listener *l, const struct gw__gather_opts *o, struct gw__incoming *in)
+{
+	struct gather g = {.run = run, .listener = l, .o = o, .in = in};
+	memset(in, 0, sizeof *in);
+	int r = gather(&g);
+	while (g.pending_n) /* each ends within its own limit */
+		drop_candidate(&g, 0);
+	if (r)
+		gw__incoming_close(in);
+	return r;
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+/* What each event of a stream means for the sink it goes to. See source.h for the whole, pull_stream.c for the loop. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/pull_internal.h"
+#include "wire/xbzrle.h"
+
+typedef unsigned long long ull;
+
+static void count(_Atomic uint64_t *counter, uint64_t by)
+{
+	/* One writer: no need for a locked add. */
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by, memory_order_relaxed);
+}
+
+int gw__pull_flush_batch(struct gw__pull *p)
+{
+	if (!p->batch_n)
+		return 0;
+	int n = p->batch_n;
+	p->batch_n = 0;
+	count(&p->run->counters.pages, (uint64_t)n);
+	return p->sink->ops->pages(p->sink, p->batch_block, p->batch_off, p->batch, n, &p->run->why);
+}
+
+/* The payload of a page is in the buffer, or is brought there; the decoder never sees it. */
+static int take_payload(struct gw__pull *p, const uint8_t **payload)
+{
+	while (gw__feed_left(&p->feed) < p->stream.page_bytes) {
+		if (p->feed.ended)
+			return gw__why_set(&p->run->why, -EPROTO,
+				"at stream offset %llu: the stream ends inside a page; it was cut short", (ull)p->stream.off);
+		int r = gw__pull_fill(p);
+		if (r)
+			return r;
+	}
+	*payload = gw__feed_bytes(&p->feed);
+	gw__feed_use(&p->feed, p->stream.page_bytes);
+	return 0;
+}
+
+static int on_page(struct gw__pull *p, const struct gw__event *ev)
+{
+	const uint8_t *payload = NULL;
+	int r = take_payload(p, &payload); /* may flush: look at the batch afterwards */
+	if (r)
+		return r;
+	uint64_t page_bytes = p->stream.page_bytes;
+	bool continues = p->batch_n && p->batch_n < GW__BATCH_PAGES && ev->where.block == p->batch_block &&
+			 ev->where.off == p->batch_off + (uint64_t)p->batch_n * page_bytes;
+	if (!continues) {
+		r = gw__pull_flush_batch(p);
+		if (r)
+			return r;
+		p->batch_block = ev->where.block;
+		p->batch_off = ev->where.off;
+	}
+	p->batch[p->batch_n++] = (struct iovec){(void *)payload, page_bytes};
+	p->tally->pages++;
+	p->tally->page_payload_bytes += page_bytes;
+	p->tally->block[ev->where.block].pages++;
+	return 0;
+}
+
+static int on_zero(struct gw__pull *p, const struct gw__event *ev)
+{
+	int r = gw__pull_flush_batch(p);
+	if (r)
+		return r;
+	count(&p->run->counters.zero_pages, 1);
+	p->tally->zero_pages++;
+	p->tally->block[ev->where.block].zero_pages++;
+	return p->sink->ops->zeros(p->sink, ev->where.block, ev->where.off, 1, &p->run->why);
+}
+
+static int on_xbzrle(struct gw__pull *p, const struct gw__event *ev)
+{
+	struct gw__why *why = &p->run->why;
+	const char *name = p->stream.blocks.v[ev->where.block].name;
+	int r = gw__pull_flush_batch(p);
+	if (!r)
+		r = p->sink->ops->peek(p->sink, ev->where.block, ev->where.off, p->scratch, why);
+	if (r == GW__SHORT)
+		return gw__why_set(why, -EPROTO, "at stream offset %llu: an XBZRLE delta for page %llx of block \"%s\", which was never sent",
+			(ull)ev->off, (ull)ev->where.off, name);
+	if (!r)
+		r = gw__xbzrle_decode(ev->delta.p, ev->delta.n, p->scratch, p->stream.page_bytes, why);
+	if (r)
+		return gw__why_where(why, "at stream offset %llu, page %llx of block \"%s\"", (ull)ev->off, (ull)ev->where.off, name);
+	struct iovec page = {p->scratch, p->stream.page_bytes};
+	p->tally->xbzrle_pages++;
+	p->tally->xbzrle_bytes += ev->delta.n;
+	p->tally->block[ev->where.block].xbzrle_pages++;
+	return p->sink->ops->pages(p->sink, ev->where.block, ev->where.off, &page, 1, why);
+}
+
+static int on_blocks(struct gw__pull *p, const struct gw__event *ev)
+{
+	(void)ev;
+	struct gw__stream *s = &p->stream;
+	p->scratch = malloc(s->page_bytes);
+	p->tally->block = calloc(s->blocks.n, sizeof *p->tally->block);
+	p->tally->blocks_n = s->blocks.n;
+	if (!p->scratch || !p->tally->block)
+		return gw__why_set(&p->run->why, -ENOMEM, "no memory for %u RAM blocks", s->blocks.n);
+	atomic_store(&p->run->counters.total_bytes, s->blocks.total_bytes);
+	gw__run_phase(p->run, GW__PHASE_RAM);
+	int r = p->sink->ops->blocks(p->sink, s->ram_id, &s->blocks, &p->run->why);
+	return r || !p->gang ? r : gw__gang_open(p->gang, &s->blocks, s->page_bytes);
+}
+
+static int on_config(struct gw__pull *p, const struct gw__event *ev)
+{
+	(void)ev;
+	if (p->stream.config.mapped_ram)
+		return gw__why_set(&p->run->why, -EOPNOTSUPP, "this is a mapped-ram image, which has to be read as a file, not as a stream");
+	return p->sink->ops->config(p->sink, &p->stream.config, &p->run->why);
+}
+
+static int on_command(struct gw__pull *p, const struct gw__event *ev)
+{
+	const struct gw__command *cmd = &ev->command;
+	GW__TRACE(&p->run->trace, command, "%s", gw__command_name(cmd->number));
+	p->tally->commands[cmd->number]++;
+	if (cmd->number == GW__CMD_PING && p->feed.chan->two_way)
+		return gw__pull_say(p, GW__RP_PONG, cmd->ping_token, &p->run->why);
+	if (cmd->number == GW__CMD_SWITCHOVER_START)
+		return p->sink->ops->switchover(p->sink, &p->run->why);
+	return 0;
+}
+
+static int end_ram(struct gw__pull *p)
+{
+	int r = gw__pull_flush_batch(p);
+	if (r || p->ram_ended)
+		return r;
+	p->ram_ended = true;
+	gw__run_phase(p->run, GW__PHASE_DEVICES);
+	return p->sink->ops->ram_end(p->sink, &p->run->why);
+}
+
+/*
+ * Two styles of telling that all channels are to be in step: a FLUSH record per round, or, from machine types up to 8.0, the
+ * end of every RAM section (docs/spec/multifd.md 5). Which one shows in START, that has a FLUSH or not.
+ */
+static int sync_at_section_end(struct gw__pull *p, const struct gw__event *ev)
+{
+	if (!p->gang)
+		return 0;
+	if (ev->section.type == GW__ITEM_START)
+		p->sync_per_section = p->tally->flushes == 0;
+	return p->sync_per_section ? gw__gang_sync(p->gang) : 0;
+}
+
+static int on_section_end(struct gw__pull *p, const struct gw__event *ev)
+{
+	int r = gw__pull_flush_batch(p);
+	if (!r)
+		r = sync_at_section_end(p, ev);
+	if (r)
+		return r;
+	if (ev->section.type == GW__ITEM_END)
+		return end_ram(p);
+	if (ev->section.type != GW__ITEM_PART)
+		return 0;
+	atomic_fetch_add_explicit(&p->run->counters.rounds, 1, memory_order_relaxed);
+	return p->sink->ops->round(p->sink, &p->run->why);
+}
+
+static int on_device(struct gw__pull *p, const struct gw__event *ev)
+{
+	/* A background snapshot never ends its RAM section: the first device behind it does. */
+	int r = p->stream.background ? end_ram(p) : 0;
+	if (r)
+		return r;
+	GW__TRACE(&p->run->trace, device, "%s/%u %zu bytes", ev->section.idstr, ev->section.instance, ev->body.n);
+	p->tally->device_bytes += ev->raw.n;
+	return p->sink->ops->device(p->sink, &ev->section, ev->off, ev->raw, &p->run->why);
+}
+
+static int on_opaque(struct gw__pull *p, const struct gw__event *ev)
+{
+	p->tally->opaque_sections++;
+	return gw__why_set(&p->run->why, -EOPNOTSUPP,
+		"at stream offset %llu: section \"%s\" has a format of its own that cannot be kept; switch off what makes the source send it "
+		"(for dirty-bitmap: the capability dirty-bitmaps)",
+		(ull)ev->off, ev->section.idstr);
+}
+
+static int on_desc(struct gw__pull *p, const struct gw__event *ev)
+{
+	p->tally->description_bytes = ev->raw.n;
+	p->tally->described = true;
+	return p->sink->ops->end(p->sink, ev->body, &p->run->why);
+}
+
+static int on_end(struct gw__pull *p, const struct gw__event *ev)
+{
+	(void)ev;
+	p->done = true;
+	p->tally->trailing_bytes = gw__feed_left(&p->feed);
+	return p->tally->described ? 0 : p->sink->ops->end(p->sink, (struct gw__view){0}, &p->run->why);
+}
+
+static int on_flush(struct gw__pull *p, const struct gw__event *ev)
+{
+	int r = gw__pull_flush_batch(p); /* a ZERO here and the page on a channel must not change places */
+	p->tally->flushes++;
+	if (r)
+		return r;
+	if (p->gang)
+		return gw__gang_sync(p->gang);
+	if (!p->live)
+		return 0;
+	return gw__why_set(&p->run->why, -EPROTO,
+		"at stream offset %llu: the source sends its pages over multifd channels, but none of them had come when the main channel "
+		"began; say how many with --channels, or receive at an address where several can connect",
+		(ull)ev->off);
+}
+
+int gw__pull_handle(struct gw__pull *p, const struct gw__event *ev)
+{
+	static int (*const by_kind[])(struct gw__pull *p, const struct gw__event *ev) = {
+		[GW__EVENT_CONFIG] = on_config,
+		[GW__EVENT_COMMAND] = on_command,
+		[GW__EVENT_BLOCKS] = on_blocks,
+		[GW__EVENT_SECTION_END] = on_section_end,
+		[GW__EVENT_PAGE] = on_page,
+		[GW__EVENT_ZERO] = on_zero,
+		[GW__EVENT_XBZRLE] = on_xbzrle,
+		[GW__EVENT_FLUSH] = on_flush,
+		[GW__EVENT_DEVICE] = on_device,
+		[GW__EVENT_OPAQUE] = on_opaque,
+		[GW__EVENT_DESC] = on_desc,
+		[GW__EVENT_END] = on_end,
+	};
+	if ((size_t)ev->kind < sizeof by_kind / sizeof by_kind[0] && by_kind[ev->kind])
+		return by_kind[ev->kind](p, ev);
+	return 0; /* SECTION, EOF: what they announce comes by itself */
+}
