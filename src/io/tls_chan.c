@@ -46,23 +46,28 @@ static int say_read_failed(struct gw__tls *t, int r)
 
 /* --- reading -------------------------------------------------------------------------------------------- */
 
-static bool has_something(const struct gw__tls *t)
+/* A record, or a rest of one. It may hold no data: then the next read waits for one that does. */
+static bool has_record(const struct gw__tls *t)
 {
-	return gnutls_record_check_pending(t->session) > 0 || gw__tls_has_record(t) || t->inner_ended;
+	return gnutls_record_check_pending(t->session) > 0 || gw__tls_has_record(t);
 }
 
-/* Bytes > 0, 0 at the end, or an error that is in t->failure. Waits only for whole records. */
-static ssize_t read_some(struct gw__tls *t, void *to, size_t n)
+/* Bytes > 0, 0 at the end (or for now, if it may not wait), or an error that is in t->failure. */
+static ssize_t read_some(struct gw__tls *t, void *to, size_t n, bool may_wait)
 {
 	while (!t->at_end) {
-		while (!has_something(t))
+		while (!has_record(t) && !t->inner_ended) {
+			if (!may_wait)
+				return 0;
 			if (gw__tls_flush(t) || gw__tls_fill(t))
 				return t->failure.code;
-		bool is_whole = gnutls_record_check_pending(t->session) > 0 || gw__tls_has_record(t);
-		ssize_t got = gnutls_record_recv(t->session, to, n);
+		}
+		/* GnuTLS is not told of an abrupt end: it would not let us answer any more. */
+		t->at_end = !has_record(t);
+		ssize_t got = t->at_end ? 0 : gnutls_record_recv(t->session, to, n);
 		if (got > 0)
 			return got;
-		t->at_end = got == 0 || (t->inner_ended && !is_whole);
+		t->at_end = got == 0;
 		if (!t->at_end && (gnutls_error_is_fatal((int)got) || got == GNUTLS_E_REHANDSHAKE))
 			return say_read_failed(t, (int)got);
 	}
@@ -78,9 +83,8 @@ static ssize_t tls_readv(struct gw__chan *c, const struct iovec *iov, int n, str
 		return fail(t, false, why);
 	for (int i = 0; i < n; i++)
 		for (size_t done = 0; done < iov[i].iov_len;) {
-			if (sum && !has_something(t))
-				return (ssize_t)sum;
-			ssize_t got = read_some(t, (char *)iov[i].iov_base + done, iov[i].iov_len - done);
+			ssize_t got =
+				read_some(t, (char *)iov[i].iov_base + done, iov[i].iov_len - done, sum == 0);
 			if (got <= 0 && sum)
 				return (ssize_t)sum; /* the next call says it */
 			if (got <= 0)
@@ -94,7 +98,7 @@ static ssize_t tls_readv(struct gw__chan *c, const struct iovec *iov, int n, str
 static bool tls_has_input(struct gw__chan *c)
 {
 	struct gw__tls *t = tls(c);
-	return t->failure.code || t->at_end || has_something(t) || gw__filter_has_input(c);
+	return t->failure.code || t->at_end || t->inner_ended || has_record(t) || gw__filter_has_input(c);
 }
 
 /* --- writing -------------------------------------------------------------------------------------------- */
