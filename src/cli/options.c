@@ -253,3 +253,22 @@ int gw__cli_parse(const struct gw__cli_usage *u, int argc, char **argv, struct g
 	args->n = argc - optind;
 	return check_arguments(u, name, args);
 }
+
+bool gw__cli_parse_uuid(const char *text, uint8_t to[16])
+{
+	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+	unsigned digits = 0;
+	if (strlen(text) != sizeof form - 1)
+		return false;
+	for (unsigned i = 0; form[i]; i++) {
+		char c = text[i];
+		if (form[i] == '-' ? c != '-' : !isxdigit((unsigned char)c))
+			return false;
+		if (form[i] == '-')
+			continue;
+		uint8_t v = (uint8_t)(isdigit((unsigned char)c) ? c - '0' : (c | 0x20) - 'a' + 10);
+		to[digits / 2] = (uint8_t)(digits % 2 ? to[digits / 2] << 4 | v : v);
+		digits++;
+	}
+	return true;
+}

@@ -121,6 +121,9 @@ struct gw__cli_args {
  * `argv[0]` is the command's name. GW__CLI_GO: go on. Anything else is the exit status to end with: help was
  * printed, or a sentence said what is wrong with the command line.
  */
+/* 32 hexadecimal digits, in groups of 8-4-4-4-12 as uuidgen prints them. False: it is not one; `to` is then undefined. */
+bool gw__cli_parse_uuid(const char *text, uint8_t to[16]);
+
 enum { GW__CLI_GO = -1 };
 int gw__cli_parse(const struct gw__cli_usage *u, int argc, char **argv, struct gw__cli_args *args);
 

@@ -11,6 +11,7 @@ struct receive {
 	struct gw__cli_common common;
 	struct gw__cli_work work;
 	struct gw_link_opts link;
+	struct gw_tls_opts tls;
 	struct gw_receive_opts opts;
 	const char *uri, *image;
 	bool heard; /* a source came */
@@ -98,6 +99,7 @@ int gw__cli_receive(int argc, char **argv)
 {
 	struct receive r = {.common = GW__CLI_COMMON_INIT,
 		.link = {.size = sizeof r.link},
+		.tls = {.size = sizeof r.tls},
 		.opts = {.size = sizeof r.opts}};
 	const struct gw__cli_option options[] = {
 		GW__CLI_BYTES("offset", "BYTES", &r.opts.image_offset,
@@ -110,6 +112,11 @@ int gw__cli_receive(int argc, char **argv)
 			"read at most so many bytes per second"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &r.opts.memory_limit,
 			"device state held in memory at most (default: 32M)"),
+		GW__CLI_COUNT("channels", "N", &r.opts.channels,
+			"multifd channels to wait for (default: as many as come, right for QEMU since 8.1)"),
+		GW__CLI_FLAG("direct-io", &r.opts.direct_io, "write memory past the page cache"),
+		GW__CLI_TEXT("tls-creds", "DIR", &r.tls.creds_dir, "speak TLS, with the credentials in this folder"),
+		GW__CLI_TEXT("tls-authz", "DN", &r.tls.authz, "let only a source with this distinguished name connect"),
 		GW__CLI_COMMON(&r.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("URI IMAGE [options]",
@@ -125,6 +132,9 @@ int gw__cli_receive(int argc, char **argv)
 		return status;
 	r.uri = args.arg[0];
 	r.image = args.arg[1];
+	r.link.tls = r.tls.creds_dir ? &r.tls : NULL;
+	if (r.tls.authz && !r.tls.creds_dir)
+		return gw__cli_say(GW__EXIT_USAGE, "--tls-authz needs --tls-creds");
 	r.opts.link = &r.link;
 	r.opts.on_listening = on_listening;
 	r.opts.ctx = &r;

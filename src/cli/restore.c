@@ -89,12 +89,12 @@ static int inspect(struct gw__restore *r)
 
 int gw__cli_restore(int argc, char **argv)
 {
-	struct gw__restore r = {.common = GW__CLI_COMMON_INIT, .channels = 1};
+	struct gw__restore r = {.common = GW__CLI_COMMON_INIT, .channels = 0};
 	const struct gw__cli_option options[] = {
 		GW__CLI_TEXT("qmp", "QMP", &r.address, "use the QEMU behind this monitor, started with -incoming defer"),
 		GW__CLI_CHOICE("way", "auto|direct|stream", &r.way,
 			"let QEMU read the image itself (direct), send it (stream), or whichever is possible and faster (default)"),
-		GW__CLI_COUNT("channels", "N", &r.channels, "with how many threads QEMU reads the image (default 1)"),
+		GW__CLI_COUNT("channels", "N", &r.channels, "let QEMU read the image with N multifd threads (default: none)"),
 		GW__CLI_BYTES("offset", "N", &r.offset, "where in the file the image begins"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.max_bandwidth, "send no faster than this"),
 		GW__CLI_FLAG("detach", &r.detach, "leave as soon as the guest is restored instead of waiting for QEMU to end"),

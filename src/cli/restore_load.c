@@ -55,7 +55,7 @@ static int set_parameters(struct gw__restore *r, bool direct)
 	json_t *p = json_object();
 	if (gw__qmp_settings_parameter(r->before, "tls-creds"))
 		json_object_set_new(p, "tls-creds", json_string(""));
-	if (direct && r->channels > 1)
+	if (direct && r->channels)
 		json_object_set_new(p, "multifd-channels", json_integer(r->channels));
 	return gw__qmp_call(r->qmp, "migrate-set-parameters", p, NULL, &r->why);
 }
@@ -69,7 +69,7 @@ static int set_capabilities(struct gw__restore *r, bool direct)
 		caps[n++] = (struct gw__qmp_capability){"x-ignore-shared", true};
 	if (direct)
 		caps[n++] = (struct gw__qmp_capability){"mapped-ram", true};
-	if (direct && r->channels > 1)
+	if (direct && r->channels)
 		caps[n++] = (struct gw__qmp_capability){"multifd", true};
 	int e = gw__qmp_clear_capabilities(r->qmp, r->before, &r->why);
 	if (!e)

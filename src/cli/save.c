@@ -2,8 +2,10 @@
 /* godwit save: keep a running QEMU's guest in an image while it runs. The flow; the QEMU's side is in save_source.c. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/commands.h"
@@ -15,6 +17,8 @@ static void on_listening(void *ctx, const char *uri)
 {
 	struct gw__save *s = ctx;
 	snprintf(s->listening, sizeof s->listening, "%s", uri);
+	if (s->folder[0])
+		chmod(uri + strlen("unix:"), 0666);
 }
 
 static int on_ready(void *ctx) { return gw__save_start(ctx); }
@@ -27,7 +31,10 @@ static void *receive(void *ctx)
 	link.idle_timeout_ms = s->idle_ms;
 	link.connect_timeout_ms = 10000;
 	o.link = &link;
+	link.tls = s->tls.creds_dir ? &s->tls : NULL;
 	o.image_offset = s->offset;
+	o.channels = s->channels;
+	o.direct_io = s->direct_io;
 	o.on_listening = on_listening;
 	o.on_ready = on_ready;
 	o.ctx = s;
@@ -45,16 +52,34 @@ static void add_extra(void *ctx, struct gw__cli_extra *extra)
 	extra->dirty_bytes_per_s = atomic_load(&s->dirty_bytes_per_s);
 }
 
+/* Several channels need an address: a socket in a folder nobody can list, which a QEMU of another user may still reach. */
+static int make_address(struct gw__save *s)
+{
+	static char uri[64];
+	snprintf(s->folder, sizeof s->folder, "/tmp/godwit-XXXXXX");
+	if (!mkdtemp(s->folder)) {
+		int err = errno;
+		s->folder[0] = 0;
+		return gw__why_errno(&s->why, err, "cannot make a folder in /tmp for a socket");
+	}
+	chmod(s->folder, 0711);
+	snprintf(uri, sizeof uri, "unix:%s/migration", s->folder);
+	s->listen = uri;
+	return 0;
+}
+
 static int make_link(struct gw__save *s)
 {
 	int pair[2];
 	s->source_fd = -1;
-	if (!gw__qmp_can_pass_fds(s->qmp)) {
-		s->listen = s->listen ? s->listen : "tcp:127.0.0.1:0";
-		return 0;
-	}
 	if (s->listen)
 		return 0;
+	if (!gw__qmp_can_pass_fds(s->qmp)) {
+		s->listen = "tcp:127.0.0.1:0";
+		return 0;
+	}
+	if (s->channels || s->tls.creds_dir)
+		return make_address(s);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return gw__why_errno(&s->why, errno, "cannot make a socket pair");
 	s->our_fd = pair[0];
@@ -119,7 +144,7 @@ static int run(struct gw__save *s)
 
 int gw__cli_save(int argc, char **argv)
 {
-	struct gw__save s = {.common = GW__CLI_COMMON_INIT, .source_fd = -1, .our_fd = -1};
+	struct gw__save s = {.common = GW__CLI_COMMON_INIT, .source_fd = -1, .our_fd = -1, .tls = {.size = sizeof s.tls}};
 	unsigned at = 1;
 	const struct gw__cli_option options[] = {
 		GW__CLI_FLAG("stop", &s.stop, "leave the guest stopped afterwards"),
@@ -129,6 +154,13 @@ int gw__cli_save(int argc, char **argv)
 		GW__CLI_TEXT("listen", "URI", &s.listen, "let QEMU connect to this address instead of handing it a socket"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.max_bandwidth, "let QEMU send no faster than this"),
 		GW__CLI_SECONDS("idle-timeout", &s.idle_ms, "silence that counts as a failure (default 30)"),
+		GW__CLI_COUNT("channels", "N", &s.channels, "let QEMU send over N multifd channels (default: none)"),
+		GW__CLI_CHOICE("compress", "none|zlib|zstd", &s.compression, "let QEMU compress what it sends over them"),
+		GW__CLI_COUNT("level", "N", &s.level, "how hard to compress: zlib 1..9, zstd 1..20 (default: 1)"),
+		GW__CLI_FLAG("direct-io", &s.direct_io, "write memory past the page cache"),
+		GW__CLI_TEXT("tls-creds", "DIR", &s.tls.creds_dir,
+			"speak TLS, with the credentials in this folder; QEMU uses those its own parameter tls-creds names"),
+		GW__CLI_TEXT("tls-authz", "DN", &s.tls.authz, "let only a QEMU with this distinguished name connect"),
 		GW__CLI_COMMON(&s.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("QMP IMAGE [options]",
@@ -142,6 +174,12 @@ int gw__cli_save(int argc, char **argv)
 	s.address = args.arg[0];
 	s.path = args.arg[1];
 	s.at_start = at == 0;
+	if ((s.compression || s.level) && !s.channels)
+		return gw__cli_say(GW__EXIT_USAGE, "--compress and --level need --channels: only multifd compresses");
+	if (s.at_start && s.channels)
+		return gw__cli_say(GW__EXIT_REFUSED, "a background snapshot (--at start) goes over one channel; leave out --channels");
+	if (s.tls.authz && !s.tls.creds_dir)
+		return gw__cli_say(GW__EXIT_USAGE, "--tls-authz needs --tls-creds");
 	s.receipt.size = sizeof s.receipt;
 	status = gw__cli_work_begin(&s.work, &s.common);
 	if (status == GW__CLI_GO)

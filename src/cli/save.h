@@ -22,6 +22,9 @@ struct gw__save {
 	bool at_start;			     /* background snapshot */
 	uint64_t offset, max_bandwidth;
 	int idle_ms;
+	unsigned channels, compression, level; /* multifd; compression as enum gw_compression */
+	bool direct_io;
+	struct gw_tls_opts tls; /* creds_dir NULL: plain */
 	struct gw__cli_common common;
 
 	/* The source. */
@@ -36,6 +39,7 @@ struct gw__save {
 	struct gw__cli_work work;
 	pthread_t thread;
 	int source_fd, our_fd; /* the pair; -1 when not used */
+	char folder[32]; /* of a socket of our own that QEMU connects to; "" without */
 	char listening[4096];
 	_Atomic bool started, done;
 	int result;

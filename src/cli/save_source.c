@@ -52,22 +52,38 @@ int gw__save_open(struct gw__save *s)
 	return r;
 }
 
+static void add_multifd(const struct gw__save *s, json_t *p)
+{
+	static const char *const methods[] = {"none", "zlib", "zstd"};
+	unsigned level = s->level ? s->level : 1;
+	json_object_set_new(p, "multifd-channels", json_integer(s->channels));
+	json_object_set_new(p, "multifd-compression", json_string(methods[s->compression]));
+	if (s->compression == GW_COMPRESS_ZLIB)
+		json_object_set_new(p, "multifd-zlib-level", json_integer(level));
+	if (s->compression == GW_COMPRESS_ZSTD)
+		json_object_set_new(p, "multifd-zstd-level", json_integer(level));
+}
+
 static int set_parameters(struct gw__save *s)
 {
 	json_t *p = json_pack("{s:I}", "max-bandwidth",
 		(json_int_t)(s->max_bandwidth ? s->max_bandwidth : (uint64_t)UNLIMITED_BYTES_PER_S));
-	if (gw__qmp_settings_parameter(s->before, "tls-creds"))
+	if (gw__qmp_settings_parameter(s->before, "tls-creds") && !s->tls.creds_dir)
 		json_object_set_new(p, "tls-creds", json_string(""));
+	if (s->channels)
+		add_multifd(s, p);
 	return gw__qmp_call(s->qmp, "migrate-set-parameters", p, NULL, &s->why);
 }
 
 static int prepare(struct gw__save *s)
 {
-	const struct gw__qmp_capability live[] = {{"return-path", true}};
 	const struct gw__qmp_capability background[] = {{"background-snapshot", true}};
+	const struct gw__qmp_capability live[] = {{"return-path", true}, {"multifd", true}};
 	int r = gw__qmp_clear_capabilities(s->qmp, s->before, &s->why);
-	if (!r)
-		r = gw__qmp_set_capabilities(s->qmp, s->at_start ? background : live, 1, &s->why);
+	if (!r && s->at_start)
+		r = gw__qmp_set_capabilities(s->qmp, background, 1, &s->why);
+	else if (!r)
+		r = gw__qmp_set_capabilities(s->qmp, live, s->channels ? 2 : 1, &s->why);
 	return r ? r : set_parameters(s);
 }
 
@@ -173,4 +189,6 @@ void gw__save_close(struct gw__save *s)
 	gw__qmp_settings_free(s->before);
 	if (s->source_fd >= 0)
 		close(s->source_fd);
+	if (s->folder[0])
+		rmdir(s->folder);
 }

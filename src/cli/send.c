@@ -11,7 +11,9 @@ struct send {
 	struct gw__cli_common common;
 	struct gw__cli_work work;
 	struct gw_link_opts link;
+	struct gw_tls_opts tls;
 	struct gw_send_opts opts;
+	unsigned compression, level;
 	const char *image, *uri;
 };
 
@@ -75,7 +77,9 @@ int gw__cli_send(int argc, char **argv)
 {
 	struct send s = {.common = GW__CLI_COMMON_INIT,
 		.link = {.size = sizeof s.link},
+		.tls = {.size = sizeof s.tls},
 		.opts = {.size = sizeof s.opts}};
+	const char *uuid = NULL;
 	const struct gw__cli_option options[] = {
 		GW__CLI_BYTES(
 			"offset", "BYTES", &s.opts.image_offset, "where the image or stream begins in IMAGE"),
@@ -87,6 +91,15 @@ int gw__cli_send(int argc, char **argv)
 			"how long the destination may take to say that it loaded the guest (default: 60)"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES", &s.link.max_bandwidth,
 			"send at most so many bytes per second"),
+		GW__CLI_COUNT("channels", "N", &s.opts.channels,
+			"send memory over N multifd channels, as the destination expects them (default: none)"),
+		GW__CLI_CHOICE("compress", "none|zlib|zstd", &s.compression,
+			"compress what goes over the multifd channels, as the destination expects it"),
+		GW__CLI_COUNT("level", "N", &s.level, "how hard to compress: zlib 1..9, zstd 1..20 (default: 1)"),
+		GW__CLI_TEXT("uuid", "UUID", &uuid, "the destination's -uuid, which multifd channels must name"),
+		GW__CLI_TEXT("tls-creds", "DIR", &s.tls.creds_dir, "speak TLS, with the credentials in this folder"),
+		GW__CLI_TEXT("tls-hostname", "NAME", &s.tls.hostname,
+			"what the destination's certificate must name (default: the host of a tcp: URI)"),
 		GW__CLI_COMMON(&s.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE URI [options]",
@@ -101,6 +114,14 @@ int gw__cli_send(int argc, char **argv)
 		return status;
 	s.image = args.arg[0];
 	s.uri = args.arg[1];
+	if (s.tls.hostname && !s.tls.creds_dir)
+		return gw__cli_say(GW__EXIT_USAGE, "--tls-hostname needs --tls-creds");
+	if (uuid && !gw__cli_parse_uuid(uuid, s.opts.uuid))
+		return gw__cli_say(GW__EXIT_USAGE, "--uuid %s: expected 32 hexadecimal digits in groups of 8-4-4-4-12", uuid);
+	s.opts.has_uuid = uuid != NULL;
+	s.opts.compression = (enum gw_compression)s.compression;
+	s.opts.level = (int)s.level;
+	s.link.tls = s.tls.creds_dir ? &s.tls : NULL;
 	s.opts.link = &s.link;
 	return run(&s);
 }

@@ -108,8 +108,10 @@ int gw__gang_sync(struct gw__gang *g)
 	pthread_mutex_unlock(&g->lock);
 	if (gw__gang_failure(g))
 		return g->run->why.code;
-	if (!missing)
+	if (!missing) {
+		GW__TRACE(&g->run->trace, multifd_sync, "%u", g->syncs);
 		return 0;
+	}
 	return gw__why_set(&g->run->why, -ETIMEDOUT,
 		"sync %u: the mark is on the main channel, but %u of %u multifd channels sent no SYNC for %d s; a channel is stuck, or the "
 		"source counts rounds in another way",

@@ -142,13 +142,16 @@ static int end_ram(struct gw__pull *p)
 
 /*
  * Two styles of telling that all channels are to be in step: a FLUSH record per round, or, from machine types up to 8.0, the
- * end of every RAM section (docs/spec/multifd.md 5). Which one shows in START, that has a FLUSH or not.
+ * end of every RAM section (docs/spec/multifd.md 5). Which one shows in START, that has a FLUSH or not. It is the EOS that
+ * counts: the footer behind it may still be in the source's buffer while its channels wait for us.
  */
-static int sync_at_section_end(struct gw__pull *p, const struct gw__event *ev)
+static int on_eos(struct gw__pull *p, const struct gw__event *ev)
 {
-	if (!p->gang)
-		return 0;
-	if (ev->section.type == GW__ITEM_START)
+	(void)ev;
+	int r = gw__pull_flush_batch(p);
+	if (r || !p->gang)
+		return r;
+	if (p->stream.section_type == GW__ITEM_START)
 		p->sync_per_section = p->tally->flushes == 0;
 	return p->sync_per_section ? gw__gang_sync(p->gang) : 0;
 }
@@ -156,8 +159,6 @@ static int sync_at_section_end(struct gw__pull *p, const struct gw__event *ev)
 static int on_section_end(struct gw__pull *p, const struct gw__event *ev)
 {
 	int r = gw__pull_flush_batch(p);
-	if (!r)
-		r = sync_at_section_end(p, ev);
 	if (r)
 		return r;
 	if (ev->section.type == GW__ITEM_END)
@@ -230,6 +231,7 @@ int gw__pull_handle(struct gw__pull *p, const struct gw__event *ev)
 		[GW__EVENT_ZERO] = on_zero,
 		[GW__EVENT_XBZRLE] = on_xbzrle,
 		[GW__EVENT_FLUSH] = on_flush,
+		[GW__EVENT_EOS] = on_eos,
 		[GW__EVENT_DEVICE] = on_device,
 		[GW__EVENT_OPAQUE] = on_opaque,
 		[GW__EVENT_DESC] = on_desc,

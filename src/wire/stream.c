@@ -390,6 +390,6 @@ int gw__stream_next(struct gw__stream *s, const uint8_t *bytes, size_t n, bool l
 const char *gw__event_name(enum gw__event_kind kind)
 {
 	static const char *const names[] = {"none", "config", "command", "blocks", "section", "section-end", "page", "zero",
-		"xbzrle", "flush", "seek", "device", "opaque", "eof", "description", "end"};
+		"xbzrle", "flush", "eos", "seek", "device", "opaque", "eof", "description", "end"};
 	return (size_t)kind < sizeof names / sizeof names[0] ? names[kind] : "?";
 }

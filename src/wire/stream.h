@@ -32,6 +32,7 @@ enum gw__event_kind {
 	GW__EVENT_ZERO,		/* event.where */
 	GW__EVENT_XBZRLE,	/* event.where; event.delta, lent */
 	GW__EVENT_FLUSH,	/* MULTIFD_FLUSH */
+	GW__EVENT_EOS,		/* a RAM body ends here; its footer may come much later */
 	GW__EVENT_SEEK,		/* mapped-ram: go on at absolute offset event.seek_off */
 	GW__EVENT_DEVICE,	/* a FULL section, whole: event.section, body in event.body, all of it in event.raw */
 	GW__EVENT_OPAQUE,	/* a section of an iterable we do not know (dirty-bitmap...), whole, like DEVICE */

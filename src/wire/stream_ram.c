@@ -118,6 +118,7 @@ int gw__stream_step_record(struct gw__stream *s, struct gw__stream_in *in)
 		if (!s->blocks.n)
 			return gw__why_set(in->why, -EPROTO, "the RAM section has no block list");
 		s->state = GW__STREAM_FOOTER;
+		in->ev->kind = GW__EVENT_EOS;
 		return 0;
 	}
 	if (w.kind == GW__RAM_MEM_SIZE)

@@ -194,8 +194,10 @@ static void write_again(
 	case GW__EVENT_XBZRLE:
 		write_record(w, s, ev, page);
 		return;
-	case GW__EVENT_SECTION_END:
+	case GW__EVENT_EOS:
 		gw__wr_be64(w, GW__RAM_EOS);
+		return;
+	case GW__EVENT_SECTION_END:
 		gw__footer_encode(w, ev->section.id);
 		return;
 	case GW__EVENT_DEVICE:

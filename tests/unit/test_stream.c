@@ -4,7 +4,7 @@
 #include "stream_check.h"
 
 #define ORDER_PLAIN                                                                                          \
-	"config section blocks section-end section page zero section-end command section section-end "       \
+	"config section blocks eos section-end section page zero eos section-end command section eos section-end "       \
 	"device device device eof description end"
 
 static void the_plain_capture(void **state)
@@ -34,7 +34,7 @@ static void the_plain_capture(void **state)
 	sb_end(&b);
 	struct feed_end end = accepted(&b);
 	assert_order(&end,
-		"config section blocks section-end section page section-end command section section-end "
+		"config section blocks eos section-end section page eos section-end command section eos section-end "
 		"device device eof description end");
 	assert_logged(&end, "0 config pc-i440fx-10.0 bits 12 caps 0\n");
 	assert_logged(&end, "27 section 1 1 ram\n");
@@ -72,7 +72,7 @@ static void the_capture_with_post_copy_advised(void **state)
 	put_rest(&b);
 	struct feed_end end = accepted(&b);
 	assert_order(&end,
-		"config command command command section blocks section-end command section section-end "
+		"config command command command section blocks eos section-end command section eos section-end "
 		"device device device eof description end");
 	assert_logged(&end, "  \"m0\" 67108864 page 2097152 address 0 ");
 	assert_logged(&end, "  \"/rom@etc/acpi/tables\" 131072 page 0 address 0 ");
@@ -145,9 +145,9 @@ static void continue_reaches_across_sections(void **state)
 	put_rest(&b);
 	struct feed_end end = accepted(&b);
 	assert_order(&end,
-		"config section blocks section-end section page zero section-end section zero zero "
-		"section-end "
-		"command section xbzrle page section-end device device device eof description end");
+		"config section blocks eos section-end section page zero eos section-end section zero zero "
+		"eos section-end "
+		"command section xbzrle page eos section-end device device device eof description end");
 	assert_non_null(strstr(end.log, " zero 1+0\n"));
 	assert_non_null(strstr(end.log, " zero 0+2000\n"));
 	assert_non_null(strstr(end.log, " xbzrle 0+3000 3 "));
@@ -249,8 +249,8 @@ static void early_devices(void **state)
 	put_ram_end(&b);
 	put_rest(&b);
 	struct feed_end end = accepted(&b);
-	assert_order(&end, "config device section blocks section-end section page zero section-end command "
-			   "section section-end "
+	assert_order(&end, "config device section blocks eos section-end section page zero eos section-end command "
+			   "section eos section-end "
 			   "device device device eof description end");
 	assert_logged(&end, "27 device 4 153 virtio-mem-early instance 0 version 1 body 16 ");
 	assert_int_equal(end.stream.devices_n, 4);
@@ -265,8 +265,8 @@ static void early_devices(void **state)
 	put_ram_end(&b);
 	put_rest(&b);
 	end = accepted(&b);
-	assert_order(&end, "config section blocks section-end device device section section-end command "
-			   "section section-end "
+	assert_order(&end, "config section blocks eos section-end device device section eos section-end command "
+			   "section eos section-end "
 			   "device device device eof description end");
 	feed_end_fini(&end);
 }
@@ -292,8 +292,8 @@ static void iterables_of_others(void **state)
 	sb_footer(&b, 7);
 	put_rest(&b);
 	struct feed_end end = accepted(&b);
-	assert_order(&end, "config section blocks section-end opaque opaque section section-end command "
-			   "section section-end "
+	assert_order(&end, "config section blocks eos section-end opaque opaque section eos section-end command "
+			   "section eos section-end "
 			   "opaque device device device eof description end");
 	assert_non_null(strstr(end.log, " opaque 1 7 dirty-bitmap instance 0 version 1 body 20 "));
 	assert_non_null(strstr(end.log, " opaque 2 7 dirty-bitmap instance 0 version 0 body 3 "));
@@ -316,7 +316,7 @@ static void a_device_before_the_end_of_an_iterable(void **state)
 	sb_device(&b, 0, "apic", 0, 3, "", 0);
 	sb_end(&b);
 	struct feed_end end = accepted(&b);
-	assert_order(&end, "config section blocks section-end opaque command section section-end device "
+	assert_order(&end, "config section blocks eos section-end opaque command section eos section-end device "
 			   "opaque device eof "
 			   "description end");
 	feed_end_fini(&end);
@@ -351,7 +351,7 @@ static void a_background_snapshot(void **state)
 	put_rest(&b);
 	struct feed_end end = accepted(&b);
 	assert_order(&end,
-		"config section blocks section-end section page zero section-end device device device eof "
+		"config section blocks eos section-end section page zero eos section-end device device device eof "
 		"description end");
 	assert_true(end.stream.background);
 	assert_false(end.stream.ram_ended);
@@ -457,7 +457,7 @@ static void a_suppressed_description(void **state)
 	feed_end_fini(&end);
 	end = accepted(&b);
 	assert_order(&end,
-		"config section blocks section-end section page zero section-end command section section-end "
+		"config section blocks eos section-end section page zero eos section-end command section eos section-end "
 		"device device device eof end");
 	assert_null(end.stream.desc);
 	feed_end_fini(&end);
@@ -596,7 +596,7 @@ static void the_mapped_capture(void **state)
 	put_rest(&b);
 	struct feed_end end = accepted(&b);
 	assert_order(&end,
-		"config section seek blocks section-end section section-end command section section-end "
+		"config section seek blocks eos section-end section eos section-end command section eos section-end "
 		"device device device eof description end");
 	assert_logged(&end, "99 seek 17825792\n");
 	assert_logged(&end, "17825792 blocks\n");
