@@ -6,7 +6,8 @@
  * first one not yet used; the decoder uses up a prefix and gives one event, or asks for more.
  * Page payload never passes through it: after EVENT_PAGE the next page of bytes belongs to the caller, who takes it from
  * its buffer or straight from the socket; the decoder already counts it as used. After EVENT_SEEK the caller goes on at another
- * place of the file. Fed a byte at a time it gives the same events.
+ * place of the file. Fed a byte at a time it gives the same events. (One exception no decoder can avoid: a guest can write
+ * a whole end of a stream into its devices. Of two ends, the one at the last byte shown is taken.)
  *
  * Pure: no fd, thread or clock; no allocation sized by the wire (blocks grow as they arrive, the description is
  * bounded). Owned by one thread.

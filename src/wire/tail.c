@@ -191,42 +191,96 @@ static int check_early(const struct gw__vmdesc *desc, const struct gw__section *
 	return r;
 }
 
-static int try_candidate(const uint8_t *tail, size_t eof_at, uint32_t text_len, const struct gw__section *early, size_t early_n,
-	struct gw__tail_end *end, struct gw__why *why)
+static size_t ends(const struct gw__tail_candidate *c) { return c->eof_at + DESC_HEAD_BYTES + c->text_len; }
+
+/* What a look is about: all bytes so far, and the devices that came before them. */
+struct look {
+	const uint8_t *tail;
+	size_t n;
+	const struct gw__section *early;
+	size_t early_n;
+	struct gw__why miss; /* why a candidate does not fit */
+};
+
+/*
+ * 0 with `*end`, or why this is not the end. Text never holds a byte 00, and each candidate begins with one: of those
+ * that overlap only the last goes on to the parser, so that all of them together cost no more than the tail is long.
+ */
+static int try_candidate(struct look *l, const struct gw__tail_candidate *c, struct gw__tail_end *end)
 {
 	struct gw__vmdesc *desc = NULL;
-	size_t text_at = eof_at + DESC_HEAD_BYTES;
-	int r = gw__vmdesc_parse(tail + text_at, text_len, &desc, why);
+	size_t text_at = c->eof_at + DESC_HEAD_BYTES;
+	if (memchr(l->tail + text_at, 0, c->text_len))
+		return -EPROTO;
+	int r = gw__vmdesc_parse(l->tail + text_at, c->text_len, &desc, &l->miss);
 	if (!r)
-		r = check_early(desc, early, early_n, why);
+		r = check_early(desc, l->early, l->early_n, &l->miss);
 	if (!r)
-		r = split_all(desc, early_n, tail, eof_at, text_at, why);
+		r = split_all(desc, l->early_n, l->tail, c->eof_at, text_at, &l->miss);
 	if (r) {
 		gw__vmdesc_free(desc);
 		return r;
 	}
 	*end = (struct gw__tail_end){
-		.eof_at = eof_at, .text_at = text_at, .text_len = text_len, .end = text_at + text_len, .desc = desc};
+		.eof_at = c->eof_at, .text_at = text_at, .text_len = c->text_len, .end = ends(c), .desc = desc};
+	return 0;
+}
+
+/* Tries a candidate behind whose end there are more bytes, and remembers it when it fits. 0, or -ENOMEM. */
+static int try_passed(struct gw__tail *t, struct look *l, const struct gw__tail_candidate *c)
+{
+	struct gw__tail_end end;
+	if (t->fits && ends(c) >= ends(&t->fit))
+		return 0;
+	int r = try_candidate(l, c, &end);
+	if (r)
+		return r == -ENOMEM ? r : 0;
+	gw__vmdesc_free(end.desc);
+	t->fits = true;
+	t->fit = *c;
+	return 0;
+}
+
+/* Settles what can be settled and forgets it, or else the oldest. */
+static int make_room(struct gw__tail *t, struct look *l)
+{
+	unsigned kept = 0;
+	for (unsigned k = 0; k < t->n; k++) {
+		struct gw__tail_candidate c = t->candidate[k];
+		if (ends(&c) >= l->n) {
+			t->candidate[kept++] = c;
+			continue;
+		}
+		int r = try_passed(t, l, &c);
+		if (r)
+			return r;
+	}
+	t->n = kept;
+	if (kept == GW__TAIL_CANDIDATES)
+		memmove(t->candidate, t->candidate + 1, --t->n * sizeof t->candidate[0]);
 	return 0;
 }
 
 /* Notes each place in the new bytes where a description may begin: 00 06 length '{'. */
-static void note_candidates(struct gw__tail *t, const uint8_t *tail, size_t n)
+static int note_candidates(struct gw__tail *t, struct look *l)
 {
+	const size_t n = l->n;
 	for (; t->seen + DESC_HEAD_BYTES < n; t->seen++) {
-		const uint8_t *hit = memchr(tail + t->seen, GW__ITEM_EOF, n - DESC_HEAD_BYTES - t->seen);
+		const uint8_t *hit = memchr(l->tail + t->seen, GW__ITEM_EOF, n - DESC_HEAD_BYTES - t->seen);
 		if (!hit) {
 			t->seen = n - DESC_HEAD_BYTES;
-			return;
+			return 0;
 		}
-		t->seen = (size_t)(hit - tail);
+		t->seen = (size_t)(hit - l->tail);
 		uint64_t len = gw__be_get(hit + 2, 4);
 		if (hit[1] != GW__ITEM_VMDESC || hit[DESC_HEAD_BYTES] != '{' || len > GW__VMDESC_MAX_BYTES)
 			continue;
-		unsigned slot = t->n < GW__TAIL_CANDIDATES ? t->n++ : t->drop++ % GW__TAIL_CANDIDATES;
-		t->candidate[slot].eof_at = t->seen;
-		t->candidate[slot].text_len = (uint32_t)len;
+		int r = t->n == GW__TAIL_CANDIDATES ? make_room(t, l) : 0;
+		if (r)
+			return r;
+		t->candidate[t->n++] = (struct gw__tail_candidate){t->seen, (uint32_t)len};
 	}
+	return 0;
 }
 
 bool gw__tail_could_end(const uint8_t *tail, size_t n)
@@ -247,32 +301,38 @@ static int look_without(const uint8_t *tail, size_t n, struct gw__tail_end *end,
 		"the stream ends inside the device state (%zu bytes of it arrived): no end mark and no VM description; it was cut short", n);
 }
 
-/* 0 with `*end`, 1 when none fits, or -ENOMEM. Candidates that end at n, or those that end before it. */
-static int try_candidates(struct gw__tail *t, const uint8_t *tail, size_t n, bool at_n, const struct gw__section *early,
-	size_t early_n, struct gw__tail_end *end, struct gw__why *miss)
+/* An end at the last byte. 0 with `*end`, GW__SHORT when there is none, or -ENOMEM. */
+static int look_at_last(struct gw__tail *t, struct look *l, struct gw__tail_end *end)
 {
 	for (unsigned k = 0; k < t->n; k++) {
-		size_t eof_at = t->candidate[k].eof_at;
-		uint32_t text_len = t->candidate[k].text_len;
-		size_t ends = eof_at + DESC_HEAD_BYTES + text_len;
-		if (at_n ? ends != n : ends >= n)
-			continue;
-		int r = try_candidate(tail, eof_at, text_len, early, early_n, end, miss);
+		int r = ends(&t->candidate[k]) == l->n ? try_candidate(l, &t->candidate[k], end) : -EPROTO;
 		if (r == 0 || r == -ENOMEM)
 			return r;
 	}
-	return 1;
+	return GW__SHORT;
+}
+
+/* Of the ends before the last byte, the first. As above. */
+static int look_before(struct gw__tail *t, struct look *l, struct gw__tail_end *end)
+{
+	for (unsigned k = 0; k < t->n; k++) {
+		int r = ends(&t->candidate[k]) < l->n ? try_passed(t, l, &t->candidate[k]) : 0;
+		if (r)
+			return r;
+	}
+	return t->fits ? try_candidate(l, &t->fit, end) : GW__SHORT;
 }
 
 int gw__tail_look(struct gw__tail *t, const uint8_t *tail, size_t n, bool last, const struct gw__section *early, size_t early_n,
 	struct gw__tail_end *end, struct gw__why *why)
 {
-	struct gw__why miss = {0};
-	note_candidates(t, tail, n);
-	int r = try_candidates(t, tail, n, true, early, early_n, end, &miss);
-	if (r == 1 && last)
-		r = try_candidates(t, tail, n, false, early, early_n, end, &miss);
-	if (r <= 0)
-		return r == -ENOMEM ? gw__why_set(why, r, "no memory for the VM description") : r;
-	return last ? look_without(tail, n, end, &miss, why) : GW__SHORT;
+	struct look l = {.tail = tail, .n = n, .early = early, .early_n = early_n};
+	int r = note_candidates(t, &l);
+	if (!r)
+		r = look_at_last(t, &l, end);
+	if (r == GW__SHORT && last)
+		r = look_before(t, &l, end);
+	if (r < 0)
+		return gw__why_set(why, r, "no memory for the VM description");
+	return r == GW__SHORT && last ? look_without(tail, n, end, &l.miss, why) : r;
 }

@@ -24,15 +24,19 @@ int gw__body_find_end(const uint8_t *body, size_t n, bool last, uint32_t id, gw_
 
 enum { GW__TAIL_CANDIDATES = 16 };
 
+/* Where a description may begin. */
+struct gw__tail_candidate {
+	size_t eof_at; /* of the byte 00 before it */
+	uint32_t text_len;
+};
+
 /* A watch over the bytes behind the RAM section: zero it, then show it all bytes so far, again and again. */
 struct gw__tail {
 	size_t seen; /* bytes searched */
 	unsigned n;
-	struct {
-		size_t eof_at;	  /* of the byte 00 before the description */
-		uint32_t text_len;
-	} candidate[GW__TAIL_CANDIDATES];
-	unsigned drop; /* next candidate to replace when full */
+	struct gw__tail_candidate candidate[GW__TAIL_CANDIDATES]; /* the latest, in order */
+	bool fits;
+	struct gw__tail_candidate fit; /* of all that fit and were passed by, the one that ends first */
 };
 
 /* What the tail turned out to be. */

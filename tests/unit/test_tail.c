@@ -361,6 +361,44 @@ static void candidates_inside_bodies(void **state)
 	sb_fini(&body);
 }
 
+/* An end that was passed by is remembered, however much looks like one behind it. */
+static void candidates_behind_the_end(void **state)
+{
+	(void)state;
+	struct sb b = {0};
+	struct gw__tail_end end;
+	struct gw__why why;
+	put_devices(&b);
+	sb_end(&b);
+	size_t n = b.n;
+	for (int i = 0; i < 100; i++)
+		sb_hex(&b, i % 2 ? "00 06 00000002 '{}'" : "00 06 00100000 '{'");
+	assert_int_equal(look_once(&b, true, &end, &why), 0);
+	assert_int_equal(end.end, n);
+	gw__vmdesc_free(end.desc);
+	struct gw__tail t = {0}; /* in two pieces, neither of which ends there */
+	assert_int_equal(gw__tail_look(&t, b.p, n + 10, false, NULL, 0, &end, &why), GW__SHORT);
+	assert_int_equal(gw__tail_look(&t, b.p, b.n, false, NULL, 0, &end, &why), GW__SHORT);
+	assert_int_equal(gw__tail_look(&t, b.p, b.n, true, NULL, 0, &end, &why), 0);
+	assert_int_equal(end.end, n);
+	gw__vmdesc_free(end.desc);
+	sb_fini(&b);
+}
+
+/* A million candidates, each as long as may be: this must not take a million times as long. */
+static void overlapping_candidates_cost_little(void **state)
+{
+	(void)state;
+	struct sb b = {0};
+	struct gw__tail_end end;
+	struct gw__why why;
+	while (b.n < 8 << 20)
+		sb_bytes(&b, "\0\6\0\x3f\xff\xf0{", 7);
+	assert_int_equal(look_once(&b, true, &end, &why), -EPROTO);
+	assert_says(&why, -EPROTO, "cut short");
+	sb_fini(&b);
+}
+
 /*
  * A guest that controls bytes of a device can write a whole end of the stream into them. Who sees the file to
  * its end is not taken in: the end that ends where the bytes end is the better one.
@@ -530,6 +568,8 @@ int main(void)
 		cmocka_unit_test(the_end_is_found_with_its_last_byte),
 		cmocka_unit_test(bytes_behind_the_end_are_left_when_nothing_else_comes),
 		cmocka_unit_test(candidates_inside_bodies),
+		cmocka_unit_test(candidates_behind_the_end),
+		cmocka_unit_test(overlapping_candidates_cost_little),
 		cmocka_unit_test(of_two_ends_that_fit_the_exact_one_is_taken),
 		cmocka_unit_test(without_a_description_the_last_byte_must_be_the_end_mark),
 		cmocka_unit_test(what_is_cut_short_is_refused),
