@@ -8,7 +8,7 @@
 #include "wire/stream.h"
 #include "wire/vmdesc.h"
 
-enum { FLAG_PAGES_ELSEWHERE = 1, FLAG_OFFSET = 2, FLAG_SMALL_TAIL = 4, HEAD_BYTES = 2 };
+enum { FLAG_OFFSET = 2, FLAG_SMALL_TAIL = 4, HEAD_BYTES = 2 };
 
 /* How it ended, noted behind the last event. */
 enum { ENDED_CUT_IN_PAYLOAD = 1000, ENDED_CUT_AFTER_SEEK, ENDED_FAILED };
@@ -164,9 +164,8 @@ static struct notes feed(const uint8_t *data, size_t n, uint64_t seed, size_t ta
 	static struct feed f;
 	f = (struct feed){.bytes = data + HEAD_BYTES, .n = n - HEAD_BYTES, .seed = seed};
 	f.base_off = data[0] & FLAG_OFFSET ? 4096 : 0;
-	gw__stream_init(&f.s, &(struct gw__stream_opts){.base_off = f.base_off,
-				      .tail_max_bytes = tail_max_bytes,
-				      .pages_elsewhere = data[0] & FLAG_PAGES_ELSEWHERE});
+	gw__stream_init(
+		&f.s, &(struct gw__stream_opts){.base_off = f.base_off, .tail_max_bytes = tail_max_bytes});
 	run(&f);
 	gw__stream_fini(&f.s);
 	gw__stream_fini(&f.s);

@@ -61,7 +61,6 @@ struct gw__event {
 struct gw__stream_opts {
 	uint64_t base_off;	    /* absolute file offset of the first byte; sentences and mapped-ram offsets count from 0 of the file */
 	size_t tail_max_bytes;	    /* device state and description, the only unbounded part: -E2BIG beyond */
-	bool pages_elsewhere;	    /* multifd: a main stream with no page records is not an incomplete one */
 };
 
 enum {
