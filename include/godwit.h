@@ -268,7 +268,9 @@ struct gw_destination {
 	const struct gw_destination_block {
 		const char *name;
 		uint64_t used_bytes, max_bytes;
+		bool unshared; /* certainly not shared memory: a block that an image leaves out would be empty */
 	} *block;
+	bool reads_gaps; /* reads images that leave out shared blocks (QEMU 11.1 does, 10.0 does not) */
 };
 
 enum gw_way {

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { READS_GAPS = 1101 }; /* as gw__qmp_version gives it; 10.0 cannot, in between nobody has tried */
+
 int gw__cli_destination_waits(struct gw__qmp *q, struct gw__why *why)
 {
 	struct gw__qmp_status s;
@@ -44,6 +46,31 @@ static int ask_blocks(struct gw__qmp *q, struct gw__cli_destination *to, struct 
 	return 0;
 }
 
+/* The RAM block of a memory backend has its id as name, or its path in machines before 4.0. */
+static bool is_of(const struct gw_destination_block *b, const char *id)
+{
+	static const char objects[] = "/objects/";
+	bool path = !strncmp(b->name, objects, sizeof objects - 1);
+	return id && !strcmp(path ? b->name + sizeof objects - 1 : b->name, id);
+}
+
+static int ask_sharing(struct gw__qmp *q, struct gw__cli_destination *to, struct gw__why *why)
+{
+	json_t *said = NULL, *dev;
+	size_t i;
+	int e = gw__qmp_call(q, "query-memdev", NULL, &said, why);
+	if (e)
+		return e;
+	json_array_foreach(said, i, dev) {
+		const char *id = json_string_value(json_object_get(dev, "id"));
+		for (uint32_t b = 0; b < to->d.blocks; b++)
+			if (is_of(&to->block[b], id))
+				to->block[b].unshared = json_is_false(json_object_get(dev, "share"));
+	}
+	json_decref(said);
+	return 0;
+}
+
 int gw__cli_destination_ask(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__cli_destination *to,
 	struct gw__why *why)
 {
@@ -52,11 +79,14 @@ int gw__cli_destination_ask(struct gw__qmp *q, const struct gw__qmp_settings *no
 	int e = gw__qmp_query_machine(q, &machine, why);
 	if (!e)
 		e = ask_blocks(q, to, why);
+	if (!e)
+		e = ask_sharing(q, to, why);
 	if (e)
 		return e;
 	snprintf(to->machine, sizeof to->machine, "%s", machine.machine);
 	to->d.machine = *to->machine ? to->machine : NULL;
 	to->d.reads_images = gw__qmp_settings_has(now, "mapped-ram");
+	to->d.reads_gaps = gw__qmp_version(q) >= READS_GAPS;
 	to->d.same_host = gw__qmp_can_pass_fds(q);
 	return 0;
 }

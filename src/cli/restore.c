@@ -32,6 +32,14 @@ static int refused(struct gw__restore *r)
 	return failed(r, GW__EXIT_REFUSED);
 }
 
+static int not_direct(struct gw__restore *r)
+{
+	char why[sizeof r->plan.why];
+	snprintf(why, sizeof why, "%s", r->plan.why);
+	snprintf(r->plan.why, sizeof r->plan.why, "--way direct is not possible: %.480s", why);
+	return refused(r);
+}
+
 static void report(struct gw__restore *r, const struct timespec *start)
 {
 	struct gw__qmp_status s = {.name = "unknown"};
@@ -65,7 +73,7 @@ static int run(struct gw__restore *r)
 	if (r->plan.way == GW_WAY_REFUSED)
 		return refused(r);
 	if (r->way == GW__RESTORE_DIRECT && r->plan.way != GW_WAY_DIRECT)
-		return refused(r);
+		return not_direct(r);
 	gw__cli_detail("%s", r->plan.why);
 	e = gw__restore_load(r);
 	gw__cli_progress_end(&r->work.progress);

@@ -23,7 +23,11 @@ static struct gw__plan_block *blocks_of_destination(const struct gw_destination 
 	struct gw__plan_block *v = calloc(d->blocks + 1, sizeof *v);
 	for (uint32_t i = 0; v && i < d->blocks; i++)
 		v[i] = (struct gw__plan_block){
-			.name = d->block[i].name, .used_bytes = d->block[i].used_bytes, .max_bytes = d->block[i].max_bytes};
+			.name = d->block[i].name,
+			.used_bytes = d->block[i].used_bytes,
+			.max_bytes = d->block[i].max_bytes,
+			.unshared = d->block[i].unshared,
+		};
 	return v;
 }
 
@@ -44,6 +48,7 @@ void gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct
 		struct gw__plan_destination there = {
 			.machine = d->machine,
 			.reads_images = d->reads_images,
+			.reads_gaps = d->reads_gaps,
 			.same_host = d->same_host,
 			.blocks_n = d->blocks,
 			.block = theirs,

@@ -50,6 +50,26 @@ static bool wrong_size(const struct gw__plan_block *b, const struct gw__plan_blo
 	return true;
 }
 
+/* Its content is nowhere but in the memory that source and destination share. */
+static bool would_be_empty(const struct gw__plan_block *b, const struct gw__plan_block *there, struct refusal *r)
+{
+	if (!b->ignored || !there->unshared)
+		return false;
+	snprintf(r->text, r->bytes,
+		"RAM block \"%s\" is not in the image, because the source shared its memory (x-ignore-shared), and in the destination it is "
+		"not shared memory, so the guest would find it empty; start the destination with the file that is this memory, share=on",
+		b->name);
+	return true;
+}
+
+static bool has_gaps(const struct gw__plan_guest *g)
+{
+	for (uint32_t i = 0; i < g->blocks_n; i++)
+		if (g->block[i].ignored)
+			return true;
+	return false;
+}
+
 static bool differs(const struct gw__plan_guest *g, const struct gw__plan_destination *d, struct refusal *r)
 {
 	if (d->machine && strcmp(d->machine, g->machine)) {
@@ -61,7 +81,7 @@ static bool differs(const struct gw__plan_guest *g, const struct gw__plan_destin
 		const struct gw__plan_block *there = find(d->block, d->blocks_n, g->block[i].name);
 		if (!there)
 			return missing_block(&g->block[i], d, r);
-		if (wrong_size(&g->block[i], there, r))
+		if (wrong_size(&g->block[i], there, r) || would_be_empty(&g->block[i], there, r))
 			return true;
 	}
 	return false;
@@ -82,6 +102,11 @@ enum gw__way gw__plan_restore(const struct gw__plan_guest *g, const struct gw__p
 	}
 	if (!d->reads_images) {
 		snprintf(why, why_bytes, "this QEMU does not know mapped-ram images (it is older than 9.0), so the image is sent to it as a stream");
+		return GW__WAY_STREAM;
+	}
+	if (!d->reads_gaps && has_gaps(g)) {
+		snprintf(why, why_bytes,
+			"the image leaves out shared memory, and this QEMU (older than 11.1) cannot read such an image, so it is sent as a stream");
 		return GW__WAY_STREAM;
 	}
 	if (!d->same_host) {

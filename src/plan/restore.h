@@ -15,6 +15,7 @@ struct gw__plan_block {
 	const char *name;
 	uint64_t used_bytes, max_bytes; /* max: how far a resizeable block may grow; 0: not known */
 	bool ignored;			/* kept without content (x-ignore-shared) */
+	bool unshared;			/* the destination's is certainly not shared memory */
 };
 
 struct gw__plan_guest { /* what is kept */
@@ -30,6 +31,7 @@ struct gw__plan_guest { /* what is kept */
 struct gw__plan_destination {
 	const char *machine; /* NULL: not known, not compared */
 	bool reads_images;   /* knows the capability mapped-ram */
+	bool reads_gaps;     /* also images that leave out ignored blocks */
 	bool same_host;	     /* can open our files */
 	uint32_t blocks_n;   /* 0: not known */
 	const struct gw__plan_block *block;

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/* How a kept guest gets into a destination: every answer the planner can give, and what its sentence must name. */
+#include "unit.h"
+
+#include "base/math.h"
+#include "plan/restore.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+static const struct gw__plan_block kept[] = {{.name = "m0", .used_bytes = 16 * MIB}, {.name = "pc.rom", .used_bytes = 2 * MIB}};
+static const struct gw__plan_block kept_gap[] = {{.name = "m0", .used_bytes = 16 * MIB, .ignored = true}};
+
+static const struct gw__plan_block same[] = {{.name = "pc.rom", .used_bytes = 2 * MIB}, {.name = "m0", .used_bytes = 16 * MIB}};
+static const struct gw__plan_block larger[] = {{.name = "m0", .used_bytes = 32 * MIB}, {.name = "pc.rom", .used_bytes = 2 * MIB}};
+static const struct gw__plan_block grows[] = {
+	{.name = "m0", .used_bytes = 16 * MIB}, {.name = "pc.rom", .used_bytes = 1 * MIB, .max_bytes = 2 * MIB}};
+static const struct gw__plan_block grows_less[] = {
+	{.name = "m0", .used_bytes = 16 * MIB}, {.name = "pc.rom", .used_bytes = MIB / 2, .max_bytes = MIB}};
+static const struct gw__plan_block renamed[] = {{.name = "pc.ram", .used_bytes = 16 * MIB}, {.name = "pc.rom", .used_bytes = 2 * MIB}};
+static const struct gw__plan_block unshared[] = {{.name = "m0", .used_bytes = 16 * MIB, .unshared = true}};
+
+#define IMAGE .machine = "pc-10.0", .image = true, .blocks_n = 2, .block = kept
+#define GAP .machine = "pc-10.0", .image = true, .ignore_shared = true, .blocks_n = 1, .block = kept_gap
+#define LOCAL .reads_images = true, .reads_gaps = true, .same_host = true
+#define BLOCKS(b) .blocks_n = GW__LEN(b), .block = b
+
+static const struct {
+	const char *name;
+	struct gw__plan_guest guest;
+	struct gw__plan_destination there;
+	enum gw__way way;
+	const char *says[4];
+} rows[] = {
+	{"the same, here", {IMAGE}, {LOCAL, .machine = "pc-10.0", BLOCKS(same)}, GW__WAY_DIRECT, {"shortest"}},
+	{"nothing is known of it", {IMAGE}, {LOCAL}, GW__WAY_DIRECT, {"shortest"}},
+	{"it reads no images", {IMAGE}, {.same_host = true}, GW__WAY_STREAM, {"mapped-ram"}},
+	{"it is far away", {IMAGE}, {.reads_images = true, .reads_gaps = true}, GW__WAY_STREAM, {"open our files"}},
+	{"a stream file", {.machine = "pc"}, {LOCAL}, GW__WAY_STREAM, {"stream file"}},
+	{"a stream with deltas", {.machine = "pc", .xbzrle = true}, {LOCAL}, GW__WAY_REFUSED, {"XBZRLE", "godwit convert"}},
+	{"another machine type", {IMAGE}, {LOCAL, .machine = "q35-10.0"}, GW__WAY_REFUSED, {"pc-10.0", "q35-10.0", "-machine"}},
+	{"a prefix of the machine type", {IMAGE}, {LOCAL, .machine = "pc"}, GW__WAY_REFUSED, {"pc-10.0"}},
+	{"another memory size", {IMAGE}, {LOCAL, BLOCKS(larger)}, GW__WAY_REFUSED, {"m0", "16 MiB", "32 MiB"}},
+	{"a block that can grow to it", {IMAGE}, {LOCAL, BLOCKS(grows)}, GW__WAY_DIRECT, {"shortest"}},
+	{"a block that cannot grow so far", {IMAGE}, {LOCAL, BLOCKS(grows_less)}, GW__WAY_REFUSED, {"pc.rom"}},
+	{"another id of main memory", {IMAGE}, {LOCAL, BLOCKS(renamed)}, GW__WAY_REFUSED, {"\"m0\"", "pc.ram", "memory-backend"}},
+	{"shared memory was left out", {GAP}, {LOCAL, BLOCKS(same)}, GW__WAY_DIRECT, {"shortest"}},
+	{"and it cannot read that", {GAP}, {.reads_images = true, .same_host = true, BLOCKS(same)}, GW__WAY_STREAM, {"shared memory"}},
+	{"and its own is not shared", {GAP}, {LOCAL, BLOCKS(unshared)}, GW__WAY_REFUSED, {"m0", "empty", "share=on"}},
+	{"unshared memory that is in the image", {.machine = "pc", .image = true, .blocks_n = 1, .block = kept},
+		{LOCAL, BLOCKS(unshared)}, GW__WAY_DIRECT, {"shortest"}},
+};
+
+static void every_answer(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < GW__LEN(rows); i++) {
+		char why[512] = "";
+		enum gw__way way = gw__plan_restore(&rows[i].guest, &rows[i].there, why, sizeof why);
+		if (way != rows[i].way)
+			fail_msg("%s: way %d, expected %d: %s", rows[i].name, (int)way, (int)rows[i].way, why);
+		for (size_t k = 0; k < GW__LEN(rows[i].says) && rows[i].says[k]; k++)
+			if (!strstr(why, rows[i].says[k]))
+				fail_msg("%s: \"%s\" does not say \"%s\"", rows[i].name, why, rows[i].says[k]);
+	}
+}
+
+/* However many blocks with however long names: the sentence is cut, never written past its room. */
+static void long_names_are_cut(void **state)
+{
+	(void)state;
+	static char names[40][256];
+	struct gw__plan_block many[40] = {{0}};
+	for (size_t i = 0; i < GW__LEN(many); i++) {
+		memset(names[i], 'a' + (int)(i % 26), 255);
+		many[i].name = names[i];
+	}
+	const struct gw__plan_destination there = {LOCAL, BLOCKS(many)};
+	const struct gw__plan_guest guest = {IMAGE};
+	struct {
+		char why[64], behind[8];
+	} room;
+	memset(&room, 'x', sizeof room);
+	assert_int_equal(gw__plan_restore(&guest, &there, room.why, sizeof room.why), GW__WAY_REFUSED);
+	assert_non_null(memchr(room.why, 0, sizeof room.why));
+	assert_memory_equal(room.behind, "xxxxxxxx", 8);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(every_answer), cmocka_unit_test(long_names_are_cut)};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
