@@ -20,6 +20,7 @@ EOF, START, PART, END, FULL, SUBSECTION, DESCRIPTION, CONFIGURATION, COMMAND, FO
 ZERO, MEM_SIZE, NORMAL, EOS, CONTINUE, XBZRLE, FLUSH = 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x200
 FIXED_LENGTH = {1: (0,), 2: (4,), 3: (0, 16), 4: (0,), 5: (0,), 8: (0,), 9: (0,), 11: (0,)}
 MIB = 1 << 20
+NO_PAGE = bytes(PAGE)
 
 
 class Bad(Exception):
@@ -363,7 +364,9 @@ class Stream:
             return
         bitmap_end = b.bitmap_offset + 8 * -(-b.used // PAGE // 64)
         r.need(b.bitmap_offset == r.at, "bitmap is not behind the header")
-        r.need(b.pages_offset == -(-bitmap_end // MIB) * MIB, "pages are not at the next MiB")
+        # A writer that learns only at the end which blocks are left out has kept the room for their pages.
+        r.need(b.pages_offset == -(-bitmap_end // MIB) * MIB or self.ignore_shared and
+               b.pages_offset >= bitmap_end and b.pages_offset % MIB == 0, "pages are not at the next MiB")
         r.need(b.pages_offset + b.used <= len(r.data), "pages outside the file")
         r.at = b.pages_offset + b.used
 
@@ -379,7 +382,7 @@ class Stream:
                 if bits >> i & 1:
                     b.ram[i * PAGE:(i + 1) * PAGE] = data[place:place + PAGE]
                     b.sent.add(i * PAGE)
-                elif any(data[place:place + PAGE]):
+                elif data[place:place + PAGE] != NO_PAGE:
                     b.stale += 1
 
 
