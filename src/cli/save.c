@@ -92,7 +92,7 @@ static int failed(struct gw__save *s, int result)
 {
 	char what[sizeof s->why.text];
 	bool ours = s->why.code; /* the monitor's story explains more than the channel's */
-	snprintf(what, sizeof what, "%s", ours ? s->why.text : gw_job_error(s->work.job));
+	snprintf(what, sizeof what, "%s", ours ? s->why.text : gw__cli_work_why(&s->work));
 	struct gw__why repair = {0};
 	int r = gw__guard_repair(s->qmp, s->before, s->was_running, REPAIR_PATIENCE_MS, &repair);
 	if (r == -ECONNRESET || r == -EPIPE)
@@ -100,8 +100,11 @@ static int failed(struct gw__save *s, int result)
 	if (r)
 		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; and the QEMU could not be put back in order: %s", what, repair.text);
 	(void)result;
-	return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; %s is as it was before, and the guest %s", what, s->path,
-		s->was_running ? "runs on" : "is stopped as before");
+	/* docs/spec/channels.md 5.3: seen with 7.2, and not with 10.0 */
+	bool spoilt = s->at_start && gw__qmp_version(s->qmp) < 1000;
+	return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; %s is as it was before, and the guest %s%s", what, s->path,
+		s->was_running ? "runs on" : "is stopped as before",
+		spoilt ? ", but a QEMU as old as this may refuse to migrate after a background snapshot that failed" : "");
 }
 
 static void report(const struct gw__save *s)

@@ -110,9 +110,22 @@ static void sleep_ms(int ms)
 	nanosleep(&t, NULL);
 }
 
+/* QEMU has given up and does not always close its end. What the channel says in the next moment explains more. */
+static void give_up(struct gw__save *s, const struct gw__qmp_migration *m)
+{
+	for (int i = 0; i < 10; i++) {
+		sleep_ms(FOLLOW_MS / 10);
+		if (atomic_load(&s->done))
+			return;
+	}
+	gw__why_set(&s->why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m->status,
+		m->error[0] ? m->error : "it does not say why");
+	gw_job_cancel(s->work.job);
+}
+
 void gw__save_follow(struct gw__save *s)
 {
-	bool stopped = false;
+	bool stopped = false, over = false;
 	while (!atomic_load(&s->done)) {
 		struct gw__qmp_migration m;
 		sleep_ms(FOLLOW_MS / 10);
@@ -124,6 +137,10 @@ void gw__save_follow(struct gw__save *s)
 			continue; /* QEMU's death shows on the channel as well; the worker reports it */
 		atomic_store(&s->remaining_bytes, m.remaining_bytes);
 		atomic_store(&s->dirty_bytes_per_s, m.dirty_pages_rate * m.page_bytes);
+		if (m.ended && !m.completed && !over) {
+			over = true;
+			give_up(s, &m);
+		}
 		if (stopped || s->at_start || m.passes < MAX_PASSES || m.ended)
 			continue;
 		gw__cli_detail("the guest dirties memory faster than it can be received; it is stopped for the rest");

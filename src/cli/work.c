@@ -81,12 +81,19 @@ int gw__cli_failed(const struct gw__cli_common *c, int status, const char *fmt, 
 	return gw__cli_say(status, "%s", text);
 }
 
+const char *gw__cli_work_why(const struct gw__cli_work *w)
+{
+	static char stopped[64];
+	if (stop_signal) {
+		snprintf(stopped, sizeof stopped, "stopped by SIG%s", sigabbrev_np(stop_signal));
+		return stopped;
+	}
+	const char *why = gw_job_error(w->job);
+	return *why ? why : "it failed without saying why";
+}
+
 int gw__cli_work_failed(struct gw__cli_work *w, int status, const char *state)
 {
-	char stopped[64] = "";
-	if (stop_signal)
-		snprintf(stopped, sizeof stopped, "stopped by SIG%s", sigabbrev_np(stop_signal));
-	const char *why = stop_signal ? stopped : gw_job_error(w->job);
-	return gw__cli_failed(w->common, status, "%s%s%s", *why ? why : "it failed without saying why",
-		state ? "; " : "", state ? state : "");
+	return gw__cli_failed(
+		w->common, status, "%s%s%s", gw__cli_work_why(w), state ? "; " : "", state ? state : "");
 }

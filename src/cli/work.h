@@ -26,6 +26,9 @@ void gw__cli_work_end(struct gw__cli_work *w);
 /* The signal that stopped the work, 0 if none. */
 int gw__cli_stopped(void);
 
+/* Why the job's last call failed: the signal that stopped it, or its own sentence. */
+const char *gw__cli_work_why(const struct gw__cli_work *w);
+
 /*
  * Says why the job's last call failed and, when `state` is not NULL, what the state of things is ("nothing
  * was written"); as a message and, with --json, as an event. Returns `status`.
