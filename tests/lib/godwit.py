@@ -73,13 +73,17 @@ class Run:
         """Wait until stderr has this pattern."""
         return self._wait(lambda: self.stderr, pattern, timeout)
 
+    def wait_guard(self, pattern, timeout=30):
+        """What a process it left behind says on its stderr."""
+        return self._wait(lambda: self.stderr, pattern, timeout, orphan=True)
+
     def wait_stdout(self, pattern, timeout=30):
         return self._wait(lambda: self.stdout, pattern, timeout)
 
-    def _wait(self, text, pattern, timeout):
+    def _wait(self, text, pattern, timeout, orphan=False):
         deadline = time.monotonic() + timeout * PATIENCE
         while True:
-            ended = self.process.poll() is not None
+            ended = not orphan and self.process.poll() is not None
             found = re.search(pattern, text())
             if found:
                 return found

@@ -90,14 +90,6 @@ class LinuxGuest(Vm):
         with open(self.ram_path(), "rb") as f:
             return f.read()
 
-    # --- what godwit may not change ---
-
-    def state(self):
-        """Run state and all migration settings."""
-        q = self.qmp
-        return {"run": q.command("query-status")["status"], "parameters": q.command("query-migrate-parameters"),
-                "capabilities": {c["capability"]: c["state"] for c in q.command("query-migrate-capabilities")}}
-
 
 class Restored(LinuxGuest):
     """godwit restore IMAGE OPTIONS -- QEMU ...: godwit is the process, QEMU its child."""

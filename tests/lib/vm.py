@@ -110,6 +110,14 @@ class Vm:
                 raise QmpTimeout(f"the console did not say it: ...{self.console()[-500:]}")
             time.sleep(0.05)
 
+    # --- what godwit may not change ---
+
+    def state(self):
+        """Run state and all migration settings."""
+        q = self.qmp
+        return {"run": q.command("query-status")["status"], "parameters": q.command("query-migrate-parameters"),
+                "capabilities": {c["capability"]: c["state"] for c in q.command("query-migrate-capabilities")}}
+
     # --- its memory, from outside ---
 
     def blocks(self):
