@@ -16,6 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 CAPTURES = os.path.join(HERE, "..", "captures")
 LIMIT_BYTES = 3 << 20
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import refmultifd
 import refstream
 from vm import skip
 
@@ -35,11 +36,22 @@ def check_content(s, expected):
     assert len(s.blocks) == len(expected["blocks"]), list(s.blocks)
 
 
+def read_part(part):
+    data = unpack(os.path.join(CAPTURES, part["file"]))
+    assert len(data) == part["size"], len(data)
+    assert hashlib.sha256(data).hexdigest() == part["sha256"]
+    return data
+
+
 def check_capture(expected):
-    data = unpack(os.path.join(CAPTURES, expected["file"]))
-    assert len(data) == expected["size"], len(data)
-    assert hashlib.sha256(data).hexdigest() == expected["sha256"]
-    s = refstream.Stream(data, expected["start"]).decode()
+    data = read_part(expected)
+    channels = [read_part(c) for c in expected.get("channels", [])]
+    if channels:
+        s = refmultifd.MultifdStream(data, channels, expected["sync"], reverse=True).decode()
+        check_content(s, expected)
+        s = refmultifd.MultifdStream(data, channels, expected["sync"]).decode()
+    else:
+        s = refstream.Stream(data, expected["start"]).decode()
     assert s.machine == expected["machine"], s.machine
     assert (1 in [n for n, _ in s.commands]) == expected["return_path"], s.commands
     assert sum(d[0] == "cpu" for d in s.devices) == expected["vcpus"]
@@ -69,7 +81,7 @@ def main():
     for path in paths:
         with open(path, encoding="ascii") as f:
             expected = json.load(f)
-        packed.remove(expected["file"])
+        packed -= {expected["file"], *(c["file"] for c in expected.get("channels", []))}
         try:
             check_capture(expected)
         except (AssertionError, refstream.Bad) as e:
