@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/output.h"
+#include "cli/pause.h"
 
 enum {
 	POLL_MS = 50,
@@ -19,12 +19,6 @@ enum {
 	CONNECT_MS = 30000, /* for the monitor to be free again after our end */
 	KILLED_PATIENCE_MS = 5000,
 };
-
-static void sleep_ms(int ms)
-{
-	struct timespec t = {ms / 1000, ms % 1000 * 1000000L};
-	nanosleep(&t, NULL);
-}
 
 static int wait_until_over(struct gw__qmp *q, int patience_ms, struct gw__why *why)
 {
@@ -39,7 +33,7 @@ static int wait_until_over(struct gw__qmp *q, int patience_ms, struct gw__why *w
 			return gw__why_set(why, -ETIMEDOUT, "the migration does not end (status \"%s\")", m.status);
 		if (waited >= patience_ms && waited < patience_ms + POLL_MS)
 			gw__qmp_call(q, "migrate_cancel", NULL, NULL, NULL);
-		sleep_ms(POLL_MS);
+		gw__cli_sleep_ms(POLL_MS);
 	}
 }
 

@@ -2,9 +2,9 @@
 /* godwit receive: wait for one incoming migration and keep the guest. */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/commands.h"
+#include "cli/pause.h"
 #include "cli/work.h"
 
 struct receive {
@@ -24,13 +24,6 @@ static void on_listening(void *ctx, const char *uri)
 	if (r->common.json)
 		gw__cli_json(json_pack("{ss so}", "event", "listening", "uri", gw__cli_json_text(uri)));
 	gw__cli_tell("listening at %s", uri);
-}
-
-static double seconds_since(const struct timespec *start)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)(now.tv_sec - start->tv_sec) + (double)(now.tv_nsec - start->tv_nsec) / 1e9;
 }
 
 static void report(struct receive *r, const struct gw_receipt *got, double seconds)
@@ -80,17 +73,16 @@ static int failed(struct receive *r, int rc)
 static int run(struct receive *r)
 {
 	struct gw_receipt got = GW_INIT(got);
-	struct timespec start;
+	struct timespec start = gw__cli_now();
 	int status = gw__cli_work_begin(&r->work, &r->common);
 	if (status != GW__CLI_GO)
 		return status;
-	clock_gettime(CLOCK_MONOTONIC, &start);
 	int rc = gw_receive(r->work.job, r->uri, r->image, &r->opts, &got);
 	gw__cli_progress_end(&r->work.progress);
 	if (rc)
 		status = failed(r, rc);
 	else
-		report(r, &got, seconds_since(&start));
+		report(r, &got, gw__cli_seconds_since(&start));
 	gw__cli_work_end(&r->work);
 	return rc ? status : GW__EXIT_DONE;
 }

@@ -2,19 +2,12 @@
 /* godwit restore: a kept guest into a QEMU, started here or waiting already. The flow. */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/commands.h"
+#include "cli/pause.h"
 #include "cli/restore.h"
 
 enum { CONNECT_MS = 10000 };
-
-static double seconds_since(const struct timespec *then)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)(now.tv_sec - then->tv_sec) + (double)(now.tv_nsec - then->tv_nsec) / 1e9;
-}
 
 /* The guest is not in this QEMU: if we started it, it ends; if not, it goes on waiting or has ended by itself. */
 static int failed(struct gw__restore *r, int status)
@@ -47,9 +40,9 @@ static void report(struct gw__restore *r, const struct timespec *start)
 	gw__qmp_query_status(r->qmp, &s, NULL);
 	if (r->common.json)
 		gw__cli_json(json_pack("{s:s, s:o, s:s, s:s, s:b, s:f}", "event", "restored", "image", gw__cli_json_text(r->path), "way", way,
-			"state", s.name, "running", s.running, "seconds", seconds_since(start)));
+			"state", s.name, "running", s.running, "seconds", gw__cli_seconds_since(start)));
 	else
-		gw__cli_tell("restored %s of memory in %.2f s; the guest is %s", GW__SIZE(r->summary.ram_bytes), seconds_since(start), s.name);
+		gw__cli_tell("restored %s of memory in %.2f s; the guest is %s", GW__SIZE(r->summary.ram_bytes), gw__cli_seconds_since(start), s.name);
 }
 
 static int hand_over(struct gw__restore *r)
@@ -63,8 +56,7 @@ static int hand_over(struct gw__restore *r)
 
 static int run(struct gw__restore *r)
 {
-	struct timespec start;
-	clock_gettime(CLOCK_MONOTONIC, &start);
+	struct timespec start = gw__cli_now();
 	int e = r->command ? gw__restore_start_child(r) : gw__qmp_open(r->address, CONNECT_MS, &r->qmp, &r->why);
 	if (!e)
 		e = gw__restore_plan(r);

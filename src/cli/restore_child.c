@@ -9,9 +9,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "cli/pause.h"
 #include "cli/restore.h"
 
 enum {
@@ -126,10 +126,9 @@ int gw__restore_start_child(struct gw__restore *r)
 bool gw__restore_child_died(struct gw__restore *r)
 {
 	int status;
-	struct timespec t = {.tv_nsec = 100000000}; /* its socket closes a moment before it can be waited for */
 	if (!r->child)
 		return false;
-	nanosleep(&t, NULL);
+	gw__cli_sleep_ms(100); /* its socket closes a moment before it can be waited for */
 	if (waitpid(r->child, &status, WNOHANG) != r->child)
 		return false;
 	r->child = 0;
@@ -149,12 +148,11 @@ void gw__restore_end_child(struct gw__restore *r)
 		return;
 	kill(r->child, SIGTERM);
 	for (int waited = 0; waited < END_MS; waited += 20) {
-		struct timespec t = {.tv_nsec = 20000000};
 		if (waitpid(r->child, NULL, WNOHANG) == r->child) {
 			r->child = 0;
 			return;
 		}
-		nanosleep(&t, NULL);
+		gw__cli_sleep_ms(20);
 	}
 	kill(r->child, SIGKILL);
 	waitpid(r->child, NULL, 0);

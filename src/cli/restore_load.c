@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/destination.h"
+#include "cli/pause.h"
 #include "cli/restore.h"
 
 enum {
@@ -85,12 +85,6 @@ static int migrate_incoming(struct gw__restore *r, const char *uri)
 	return gw__qmp_call(r->qmp, "migrate-incoming", args, NULL, &r->why);
 }
 
-static void sleep_ms(int ms)
-{
-	struct timespec t = {ms / 1000, ms % 1000 * 1000000L};
-	nanosleep(&t, NULL);
-}
-
 /* `limit_ms` -1: as long as it takes, while QEMU answers. */
 static int await_loaded(struct gw__restore *r, int limit_ms)
 {
@@ -105,7 +99,7 @@ static int await_loaded(struct gw__restore *r, int limit_ms)
 			return gw__why_set(&r->why, -EREMOTEIO, "QEMU could not load the guest: %s", m.error[0] ? m.error : "it does not say why");
 		if (gw__cli_stopped())
 			return gw__why_set(&r->why, -ECANCELED, "stopped by a signal");
-		sleep_ms(POLL_MS);
+		gw__cli_sleep_ms(POLL_MS);
 	}
 	return gw__why_set(&r->why, -ETIMEDOUT, "QEMU has got everything but does not say that the guest is loaded");
 }

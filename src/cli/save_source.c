@@ -2,9 +2,9 @@
 /* Drives the QEMU that is being saved; see save.h. */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "cli/pause.h"
 #include "cli/save.h"
 
 enum {
@@ -104,17 +104,11 @@ int gw__save_start(struct gw__save *s)
 	return r;
 }
 
-static void sleep_ms(int ms)
-{
-	struct timespec t = {ms / 1000, ms % 1000 * 1000000L};
-	nanosleep(&t, NULL);
-}
-
 /* QEMU has given up and does not always close its end. What the channel says in the next moment explains more. */
 static void give_up(struct gw__save *s, const struct gw__qmp_migration *m)
 {
 	for (int i = 0; i < 10; i++) {
-		sleep_ms(FOLLOW_MS / 10);
+		gw__cli_sleep_ms(FOLLOW_MS / 10);
 		if (atomic_load(&s->done))
 			return;
 	}
@@ -128,9 +122,9 @@ void gw__save_follow(struct gw__save *s)
 	bool stopped = false, over = false;
 	while (!atomic_load(&s->done)) {
 		struct gw__qmp_migration m;
-		sleep_ms(FOLLOW_MS / 10);
+		gw__cli_sleep_ms(FOLLOW_MS / 10);
 		for (int i = 0; i < 9 && !atomic_load(&s->done); i++)
-			sleep_ms(FOLLOW_MS / 10);
+			gw__cli_sleep_ms(FOLLOW_MS / 10);
 		if (!atomic_load(&s->started) || atomic_load(&s->done))
 			continue;
 		if (gw__qmp_query_migrate(s->qmp, &m, NULL))
@@ -178,7 +172,7 @@ static int await_completed(struct gw__save *s)
 		if (m.ended)
 			return gw__why_set(&s->why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
 				m.error[0] ? m.error : "it does not say why");
-		sleep_ms(5);
+		gw__cli_sleep_ms(5);
 	}
 	return gw__why_set(&s->why, -ETIMEDOUT, "QEMU has sent everything but does not end its migration");
 }

@@ -11,15 +11,11 @@ typedef unsigned long long ull;
 /* 0, GW__SHORT at the end of the channel before the first byte, or a negative errno. */
 static int read_exactly(struct gw__gang_worker *w, uint8_t *to, size_t n, const char *what, struct gw__why *why)
 {
-	for (size_t done = 0; done < n;) {
-		ssize_t got = gw__chan_read(w->chan, to + done, n - done, why);
-		if (got < 0)
-			return (int)got;
-		if (got == 0)
-			return done ? gw__why_set(why, -EPROTO, "the channel ends inside %s (%zu of %zu bytes)", what, done, n) : GW__SHORT;
-		done += (size_t)got;
-	}
-	return 0;
+	size_t got;
+	int r = gw__chan_read_full(w->chan, to, n, &got, why);
+	if (r || got == n)
+		return r;
+	return got ? gw__why_set(why, -EPROTO, "the channel ends inside %s (%zu of %zu bytes)", what, got, n) : GW__SHORT;
 }
 
 static int read_header(struct gw__gang_worker *w, struct gw__why *why)

@@ -48,16 +48,11 @@ void gw__incoming_close(struct gw__incoming *in)
 
 static int read_exactly(struct gw__chan *chan, uint8_t *to, size_t n, struct gw__why *why)
 {
-	for (size_t done = 0; done < n;) {
-		ssize_t got = gw__chan_read(chan, to + done, n - done, why);
-		if (got < 0)
-			return (int)got;
-		if (got == 0)
-			return gw__why_set(why, -ECONNRESET, "%s: closed by the peer after %zu bytes, before it said what it is",
-				chan->name, done);
-		done += (size_t)got;
-	}
-	return 0;
+	size_t got;
+	int r = gw__chan_read_full(chan, to, n, &got, why);
+	if (r || got == n)
+		return r;
+	return gw__why_set(why, -ECONNRESET, "%s: closed by the peer before it said what it is", chan->name);
 }
 
 static enum kind strange(struct candidate *c, uint32_t magic)

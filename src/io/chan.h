@@ -84,6 +84,8 @@ void gw__listener_close(struct gw__listener *l); /* removes a unix socket file i
 /* Count bytes and forward. Reading less than asked is normal; 0 is the end. */
 ssize_t gw__chan_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
 ssize_t gw__chan_read(struct gw__chan *c, void *to, size_t n, struct gw__why *why);
+/* Read until `n` bytes are there or the channel ends: 0 and how many in *got, or a negative errno. */
+int gw__chan_read_full(struct gw__chan *c, void *to, size_t n, size_t *got, struct gw__why *why);
 /* Write everything, or fail. `iov` is used up (changed). */
 int gw__chan_write_allv(struct gw__chan *c, struct iovec *iov, int n, struct gw__why *why);
 int gw__chan_write_all(struct gw__chan *c, const void *from, size_t n, struct gw__why *why);
