@@ -50,7 +50,7 @@ enum { SPOILT = 1 << 20 }; /* in the user data: the answer is to be replaced */
 static inline void spoil(struct io_uring_sqe *sqe)
 {
 	if (forced.halve) {
-		sqe->len = (uint32_t)gw__round_up(sqe->len / 2, 512);
+		sqe->len = (uint32_t)gw__round_up(sqe->len / 2, KIT_PAGE); /* what any disk can do */
 		return;
 	}
 	uint64_t data = sqe->user_data;
