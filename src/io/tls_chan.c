@@ -41,7 +41,7 @@ static int say_read_failed(struct gw__tls *t, int r)
 	if (r == GNUTLS_E_DECRYPTION_FAILED)
 		return gw__why_set(
 			&t->failure, -EBADMSG, "%s: a TLS record was damaged or forged on its way", name);
-	return gw__why_set(&t->failure, -EPROTO, "%s: TLS: %s", name, gnutls_strerror(r));
+	return gw__why_set(&t->failure, -EPROTO, "%s: TLS: %s", name, gw__tls_reason(r).text);
 }
 
 /* --- reading -------------------------------------------------------------------------------------------- */
@@ -149,7 +149,7 @@ static int send_record(struct gw__tls *t, const unsigned char *from, size_t n)
 			done += (size_t)put;
 		else if (t->failure.code || gnutls_error_is_fatal((int)put))
 			return gw__why_set(&t->failure, -EPROTO, "%s: TLS, sending: %s", t->f.chan.name,
-				gnutls_strerror((int)put));
+				gw__tls_reason((int)put).text);
 	}
 	return 0;
 }
@@ -201,7 +201,7 @@ static int tls_end_writes(struct gw__chan *c, struct gw__why *why)
 		int r = gnutls_bye(t->session, GNUTLS_SHUT_WR);
 		if (r < 0)
 			gw__why_set(&t->failure, -EPROTO, "%s: TLS, ending the stream: %s", c->name,
-				gnutls_strerror(r));
+				gw__tls_reason(r).text);
 		if (r < 0 || gw__tls_flush(t)) {
 			explain_closed(t);
 			return fail(t, false, why);

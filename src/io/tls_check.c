@@ -33,7 +33,7 @@ static int check_is_ca(gnutls_x509_crt_t crt, bool must, const char *path, struc
 	int r = gnutls_x509_crt_get_basic_constraints(crt, NULL, &is_ca, NULL);
 	if (r < 0 && r != GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
 		return gw__why_set(why, -EKEYREJECTED, "%s: its basic constraints cannot be read: %s", path,
-			gnutls_strerror(r));
+			gw__tls_reason(r).text);
 	if (must && !is_ca)
 		return gw__why_set(why, -EKEYREJECTED,
 			"%s: the certificate is not one of a CA (its basic constraints do not say so)", path);
@@ -52,8 +52,8 @@ static int check_usage(
 	if (r == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
 		return 0;
 	if (r < 0)
-		return gw__why_set(
-			why, -EKEYREJECTED, "%s: its key usage cannot be read: %s", path, gnutls_strerror(r));
+		return gw__why_set(why, -EKEYREJECTED, "%s: its key usage cannot be read: %s", path,
+			gw__tls_reason(r).text);
 	if (!(usage & need))
 		return gw__why_set(why, -EKEYREJECTED, "%s: the certificate's key usage does not allow %s",
 			path, called);

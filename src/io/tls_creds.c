@@ -100,7 +100,7 @@ static int set_priority(struct gw__tls_creds *c, const char *given, struct gw__w
 	if (r < 0)
 		return gw__why_set(why, -EINVAL,
 			"TLS priority string \"%s\": not understood from \"%s\" on (%s)", text, at,
-			gnutls_strerror(r));
+			gw__tls_reason(r).text);
 	return 0;
 }
 

@@ -53,7 +53,16 @@ static int say_user(struct gw__tls *t, int r)
 	return gw__why_set(&t->failure, -EACCES,
 		"%s: the client calls itself \"%s\", but seems to have another key than %s/keys.psk (TLS: "
 		"%s)",
-		t->f.chan.name, t->user, t->creds->dir, gnutls_strerror(r));
+		t->f.chan.name, t->user, t->creds->dir, gw__tls_reason(r).text);
+}
+
+/* A peer that does not like what it sees may leave without a word. */
+static int say_lost(struct gw__tls *t, const char *kind)
+{
+	struct gw__why said = t->failure;
+	gw__why_clear(&t->failure);
+	return gw__why_set(&t->failure, said.code,
+		"%s, in the TLS handshake; does the peer use TLS, and with %s as we do?", said.text, kind);
 }
 
 static int say_failed(struct gw__tls *t, int r)
@@ -66,6 +75,8 @@ static int say_failed(struct gw__tls *t, int r)
 			"speak TLS?",
 			name, t->f.chan.idle_ms);
 	}
+	if (t->failure.code == -ECONNRESET || t->failure.code == -EPIPE)
+		return say_lost(t, kind);
 	if (t->failure.code)
 		return t->failure.code;
 	if (t->not_tls)
@@ -82,7 +93,7 @@ static int say_failed(struct gw__tls *t, int r)
 			"%s as we do?",
 			name, kind);
 	return gw__why_set(&t->failure, -EPROTO, "%s: no TLS with this peer: %s; does it use %s as we do?",
-		name, gnutls_strerror(r), kind);
+		name, gw__tls_reason(r).text, kind);
 }
 
 /* As far as it can be said without waiting; the connection is lost anyway. */
@@ -192,7 +203,7 @@ int gw__chan_start_tls(struct gw__chan **inner, const struct gw__tls_creds *cred
 	r = set_up(t, host);
 	if (r < 0)
 		r = gw__why_set(&t->failure, -ENOMEM, "%s: TLS cannot be set up: %s", given->name,
-			gnutls_strerror(r));
+			gw__tls_reason(r).text);
 	r = r ? r : shake_hands(t);
 	t->host = NULL;
 	given->idle_ms = idle_ms;

@@ -89,7 +89,11 @@ int gw__tls_verify_peer(gnutls_session_t session);
 extern const struct gw__chan_ops gw__tls_ops;
 void gw__tls_free(struct gw__tls *t); /* not the inner channel */
 
-/* tls_alert.c: an alert of the peer as a failure. */
+/* tls_text.c: an error of GnuTLS without the dot at its end; an alert of the peer as a failure. */
+struct gw__tls_reason {
+	char text[128];
+};
+struct gw__tls_reason gw__tls_reason(int r);
 int gw__tls_say_alert(struct gw__tls *t);
 
 #endif

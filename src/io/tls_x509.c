@@ -40,7 +40,8 @@ static int say_unreadable(const char *path, const char *what, int r, struct gw__
 {
 	if (r == GNUTLS_E_MEMORY_ERROR)
 		return gw__why_set(why, -ENOMEM, "%s: no memory for it", path);
-	return gw__why_set(why, -EINVAL, "%s: holds no %s in PEM form (%s)", path, what, gnutls_strerror(r));
+	return gw__why_set(
+		why, -EINVAL, "%s: holds no %s in PEM form (%s)", path, what, gw__tls_reason(r).text);
 }
 
 static int say_missing(const char *path, struct gw__why *why)
@@ -119,7 +120,7 @@ static int check_chain(
 		crts, (int)n, d->cas, (int)d->cas_n, d->crls, (int)d->crls_n, 0, &status);
 	if (r < 0)
 		return gw__why_set(why, -EKEYREJECTED, "%s: cannot be checked against %s: %s", path,
-			d->ca_path, gnutls_strerror(r));
+			d->ca_path, gw__tls_reason(r).text);
 	if (status & GNUTLS_CERT_REVOKED)
 		return gw__why_set(
 			why, -EKEYREVOKED, "%s: the certificate is revoked by %s/ca-crl.pem", path, d->dir);

@@ -1,8 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* What a peer means by an alert, as a sentence. Called by the thread that owns the channel. */
+/* What GnuTLS means by an error and a peer by an alert, as parts of sentences. */
 #include "io/tls_parts.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+struct gw__tls_reason gw__tls_reason(int r)
+{
+	struct gw__tls_reason reason;
+	snprintf(reason.text, sizeof reason.text, "%s", gnutls_strerror(r));
+	size_t n = strlen(reason.text);
+	if (n && reason.text[n - 1] == '.')
+		reason.text[n - 1] = 0;
+	return reason;
+}
 
 static const struct {
 	gnutls_alert_description_t alert;
