@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -89,37 +90,60 @@ static void watch(int fd, const char *address, const struct gw__qmp_settings *be
 	_exit(repair_after_death(address, before, was_running));
 }
 
+static void take_post(int fd)
+{
+	setsid(); /* out of reach of what is sent to our group */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	close_all_but(fd);
+	ssize_t n = send(fd, "r", 1, MSG_NOSIGNAL);
+	(void)n; /* who does not read it has gone, which is what we watch for */
+}
+
+/* Nothing may be changed before it stands: a signal to the whole group would still end both. */
+static int await_post(struct gw__guard *g, struct gw__why *why)
+{
+	char word;
+	ssize_t n;
+	do
+		n = read(g->fd, &word, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		return 0;
+	close(g->fd);
+	waitpid(g->pid, NULL, 0);
+	g->pid = 0;
+	return gw__why_set(why, -ECHILD, "the guard process ended before it had begun");
+}
+
 int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__qmp_settings *before, bool was_running,
 	struct gw__why *why)
 {
-	int pipe_fd[2];
-	if (pipe2(pipe_fd, O_CLOEXEC))
-		return gw__why_errno(why, errno, "cannot make a pipe");
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return gw__why_errno(why, errno, "cannot make a socket pair");
 	pid_t pid = fork();
 	if (pid < 0) {
 		int err = errno;
-		close(pipe_fd[0]);
-		close(pipe_fd[1]);
+		close(pair[0]);
+		close(pair[1]);
 		return gw__why_errno(why, err, "cannot start the guard process");
 	}
 	if (pid == 0) {
-		setsid(); /* out of reach of what is sent to our group */
-		signal(SIGINT, SIG_IGN);
-		signal(SIGTERM, SIG_IGN);
-		signal(SIGHUP, SIG_IGN);
-		close_all_but(pipe_fd[0]);
-		watch(pipe_fd[0], address, before, was_running);
+		take_post(pair[0]);
+		watch(pair[0], address, before, was_running);
 	}
-	close(pipe_fd[0]);
-	*g = (struct gw__guard){pid, pipe_fd[1]};
-	return 0;
+	close(pair[0]);
+	*g = (struct gw__guard){pid, pair[1]};
+	return await_post(g, why);
 }
 
 void gw__guard_dismiss(struct gw__guard *g)
 {
 	if (!g->pid)
 		return;
-	ssize_t n = write(g->fd, "k", 1);
+	ssize_t n = send(g->fd, "k", 1, MSG_NOSIGNAL);
 	(void)n; /* it can only fail if the guard is gone already */
 	close(g->fd);
 	waitpid(g->pid, NULL, 0);

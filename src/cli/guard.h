@@ -2,7 +2,7 @@
 /*
  * The guard of a save: a process of its own that puts a QEMU back in order if we are killed in the middle.
  *
- * It is forked before anything is changed and sleeps on a pipe. When the pipe closes without the word that all is well,
+ * It is forked before anything is changed and sleeps on a socket. When that closes without the word that all is well,
  * it connects to the monitor, waits until the migration is over, puts the settings back and lets the guest run again.
  */
 #ifndef GW_CLI_GUARD_H
@@ -16,7 +16,7 @@
 
 struct gw__guard {
 	pid_t pid; /* 0: none */
-	int fd;	   /* our end of the pipe */
+	int fd;	   /* our end of the socket pair */
 };
 
 /* `address` as for gw__qmp_open. The snapshot is what will be put back. */

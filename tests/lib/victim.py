@@ -71,8 +71,14 @@ class Victim(KindVm):
         return self.qmp.command("query-migrate").get("ram", {}).get("transferred", 0)
 
     def wait_moving(self, more_than=0):
+        """Until that many bytes of a migration that has just been started are sent."""
+        before = self.moved()       # of an earlier one, and QEMU says them for a while
         deadline = time.monotonic() + 20 * godwit.PATIENCE
-        while self.qmp.command("query-migrate").get("status") not in ("active", "device") or self.moved() <= more_than:
+        while True:
+            moved = self.moved()
+            active = self.qmp.command("query-migrate").get("status") in ("active", "device")
+            if active and more_than < moved != before:
+                return
             assert time.monotonic() < deadline, self.qmp.command("query-migrate")
             time.sleep(0.005)
 
