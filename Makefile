@@ -3,6 +3,8 @@
 .POSIX:
 .SUFFIXES:
 BUILD = build
+# Options of bench/run: make bench BENCH="--quick --only receive"
+BENCH =
 
 all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
@@ -20,7 +22,7 @@ check:
 
 bench: all
 	scripts/setup test
-	bench/run
+	bench/run $(BENCH)
 
 install: all
 	meson install -C $(BUILD)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""What is compared with what. A row is two works, what of them is looked at, and a goal; adding one is adding an entry.
+
+A work that several rows look at is run once. The rows of a group are run together, in turn, and share guests and files.
+"""
+from dataclasses import dataclass
+
+from works import Inspect, LoadImage, QemuSaves, QemuToQemu, ReadFile, Receive, Restore, Save, ZeroScan
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A limit for the ratio, or for Godwit's own figure."""
+    of: str             # "ratio" or "godwit"
+    most: float = None
+    least: float = None
+
+    def met(self, ratio, value):
+        x = ratio if self.of == "ratio" else value
+        return x is not None and (self.most is None or x <= self.most) and (self.least is None or x >= self.least)
+
+
+def ratio_at_most(x):
+    return Goal("ratio", most=x)
+
+
+def ratio_at_least(x):
+    return Goal("ratio", least=x)
+
+
+def at_most(x):
+    return Goal("godwit", most=x)
+
+
+def at_least(x):
+    return Goal("godwit", least=x)
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    group: str
+    what: str           # a sentence for --list and the report
+    godwit: object      # a work
+    reference: object = None
+    figure: str = "seconds"     # of a sample: see works.FIGURES
+    goal: Goal = None   # without one the row is for information
+
+
+def both_ways(name, group, what, godwit, reference, goal):
+    """The time, and the processor time that went into it."""
+    return [Row(name, group, what, godwit, reference, "seconds", goal),
+            Row(f"{name}-cpu", group, f"{what}: processor time of both ends", godwit, reference, "cpu_per_gib")]
+
+
+RECEIVE = [
+    *both_ways("receive", "receive", "QEMU -> Godwit image in tmpfs, against QEMU -> QEMU's memory",
+               Receive(), QemuToQemu(), ratio_at_most(1.0)),
+    *both_ways("receive-huge", "receive", "the same into a tmpfs that has huge pages, as QEMU's memory does",
+               Receive(huge=True), QemuToQemu(), ratio_at_most(1.0)),
+    Row("receive-shared", "receive", "as receive, against a QEMU whose memory is a file in the same tmpfs (share=on)",
+        Receive(), QemuToQemu(memory="shared")),
+    Row("receive-prealloc", "receive", "as receive, against a QEMU whose memory was there before (prealloc=on)",
+        Receive(), QemuToQemu(memory="prealloc")),
+    Row("receive-peak", "receive", "peak memory of godwit receive, against a guest of an eighth of the size",
+        Receive(), Receive(scale=0.125), "peak_mib", at_most(64)),
+]
+
+ZEROS = [
+    row for kind in ("zero", "mostly-zero") for row in
+    both_ways(f"receive-{kind}", "zeros", f"QEMU -> Godwit image in tmpfs, {kind} guest, against QEMU -> QEMU",
+              Receive(kind), QemuToQemu(kind), None)
+]
+
+SAVE = [
+    *both_ways("save", "save", "godwit save of a paused guest into tmpfs, against QEMU writing mapped-ram by itself",
+               Save(), QemuSaves(), None),
+]
+
+SCAN = [
+    Row("zero-scan", "scan", "looking for zero pages, against only reading the memory",
+        ZeroScan("scan"), ZeroScan("read"), "gb_per_s", ratio_at_least(0.8)),
+]
+
+INSPECT = [
+    Row("inspect", "inspect", "godwit inspect of a stream in tmpfs, against only reading the file",
+        Inspect(), ReadFile(), "gb_per_s", at_least(2.0)),
+]
+
+RESTORE = [
+    *both_ways("restore-direct", "restore", "godwit restore --way direct, against QEMU loading the image by itself",
+               Restore("direct"), LoadImage(), None),
+    *both_ways("restore-stream", "restore", "godwit restore --way stream, against QEMU -> QEMU",
+               Restore("stream"), QemuToQemu(), None),
+]
+
+GROUPS = [SCAN, RECEIVE, ZEROS, SAVE, INSPECT, RESTORE]
