@@ -67,11 +67,31 @@ int gw__gang_open(struct gw__gang *g, const struct gw__blocks *blocks, uint64_t 
 	return 0;
 }
 
-bool gw__gang_arrive(struct gw__gang *g)
+/* A page that came after the last mark of the main channel would be written while the image is being completed. */
+bool gw__gang_fill(struct gw__gang_worker *w)
 {
+	pthread_mutex_lock(&w->gang->lock);
+	bool may = !w->gang->ended;
+	w->where = GW__GANG_FILLING;
+	pthread_mutex_unlock(&w->gang->lock);
+	return may;
+}
+
+void gw__gang_leave(struct gw__gang_worker *w)
+{
+	pthread_mutex_lock(&w->gang->lock);
+	w->gone = true;
+	pthread_cond_broadcast(&w->gang->changed);
+	pthread_mutex_unlock(&w->gang->lock);
+}
+
+bool gw__gang_arrive(struct gw__gang_worker *w)
+{
+	struct gw__gang *g = w->gang;
 	pthread_mutex_lock(&g->lock);
 	uint32_t round = g->syncs;
 	g->arrived++;
+	w->where = GW__GANG_AT_SYNC;
 	pthread_cond_broadcast(&g->changed);
 	while (g->syncs == round && !g->stopping && !g->why.code)
 		pthread_cond_wait(&g->changed, &g->lock);
@@ -91,31 +111,92 @@ static void deadline_in(int ms, struct timespec *t)
 	}
 }
 
+/* Under the lock. The first worker that is not at its SYNC; with `gone`, that will never be. */
+static struct gw__gang_worker *missing_worker(struct gw__gang *g, bool gone)
+{
+	for (uint32_t i = 0; i < g->n; i++)
+		if (g->worker[i].where != GW__GANG_AT_SYNC && (g->worker[i].gone || !gone))
+			return &g->worker[i];
+	return NULL;
+}
+
+static uint64_t packets_of_all(struct gw__gang *g)
+{
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < g->n; i++)
+		sum += atomic_load_explicit(&g->worker[i].packets, memory_order_relaxed);
+	return sum;
+}
+
+/* Under the lock. 0 when all have arrived; -ECONNRESET, -ETIMEDOUT; something else when a worker has failed. */
+static int wait_for_all(struct gw__gang *g)
+{
+	const int limit_ms = g->main->idle_ms < 0 ? INT32_MAX : g->main->idle_ms;
+	struct timespec deadline;
+	uint64_t seen = packets_of_all(g);
+	deadline_in(limit_ms, &deadline);
+	while (g->arrived < g->n && !g->why.code) {
+		if (missing_worker(g, true))
+			return -ECONNRESET;
+		if (!pthread_cond_timedwait(&g->changed, &g->lock, &deadline))
+			continue;
+		uint64_t now = packets_of_all(g);
+		if (now == seen)
+			return -ETIMEDOUT;
+		seen = now; /* much was on its way: that is no silence */
+		deadline_in(limit_ms, &deadline);
+	}
+	return g->why.code;
+}
+
+static int say_missing(struct gw__gang *g, int r, uint32_t id, uint32_t missing)
+{
+	if (r == -ECONNRESET)
+		return gw__why_set(&g->run->why, r, "sync %u: multifd channel %u was closed by the source before its SYNC", g->syncs + 1, id);
+	return gw__why_set(&g->run->why, r,
+		"sync %u: the mark is on the main channel, but multifd channel %u sent no SYNC for %d ms (%u of %u channels did not); a "
+		"channel is stuck, or the source counts rounds in another way",
+		g->syncs + 1, id, g->main->idle_ms, missing, g->n);
+}
+
 int gw__gang_sync(struct gw__gang *g)
 {
-	struct timespec deadline;
-	int err = 0;
-	deadline_in(g->main->idle_ms < 0 ? INT32_MAX : g->main->idle_ms, &deadline);
 	pthread_mutex_lock(&g->lock);
-	while (g->arrived < g->n && !g->why.code && !err)
-		err = pthread_cond_timedwait(&g->changed, &g->lock, &deadline);
-	uint32_t missing = g->n - g->arrived;
-	if (!missing) {
+	int r = wait_for_all(g);
+	struct gw__gang_worker *w = missing_worker(g, r == -ECONNRESET);
+	uint32_t id = w ? w->id : 0, missing = g->n - g->arrived;
+	if (!r) {
 		g->arrived = 0;
 		g->syncs++;
+		for (uint32_t i = 0; i < g->n; i++)
+			g->worker[i].where = GW__GANG_IDLE;
 		pthread_cond_broadcast(&g->changed);
 	}
 	pthread_mutex_unlock(&g->lock);
 	if (gw__gang_failure(g))
 		return g->run->why.code;
-	if (!missing) {
-		GW__TRACE(&g->run->trace, multifd_sync, "%u", g->syncs);
+	if (r)
+		return say_missing(g, r, id, missing);
+	GW__TRACE(&g->run->trace, multifd_sync, "%u", g->syncs);
+	return 0;
+}
+
+int gw__gang_end_pages(struct gw__gang *g)
+{
+	const struct gw__gang_worker *odd = NULL;
+	pthread_mutex_lock(&g->lock);
+	g->ended = true;
+	for (uint32_t i = 0; i < g->n && !odd; i++)
+		odd = g->worker[i].where == GW__GANG_IDLE ? NULL : &g->worker[i];
+	bool at_sync = odd && odd->where == GW__GANG_AT_SYNC;
+	pthread_mutex_unlock(&g->lock);
+	if (!odd)
 		return 0;
-	}
-	return gw__why_set(&g->run->why, -ETIMEDOUT,
-		"sync %u: the mark is on the main channel, but %u of %u multifd channels sent no SYNC for %d s; a channel is stuck, or the "
-		"source counts rounds in another way",
-		g->syncs + 1, missing, g->n, g->main->idle_ms / 1000);
+	if (at_sync)
+		return gw__why_set(&g->run->why, -EPROTO,
+			"multifd channel %u: a SYNC behind the last of %u marks on the main channel; the source counts rounds in another way",
+			odd->id, g->syncs);
+	return gw__why_set(&g->run->why, -EPROTO, "multifd channel %u: pages behind its last SYNC", odd->id);
 }
 
 int gw__gang_settle(struct gw__gang *g, struct gw__gang_tally *tally)
@@ -126,13 +207,13 @@ int gw__gang_settle(struct gw__gang *g, struct gw__gang_tally *tally)
 	tally->syncs = g->syncs;
 	for (uint32_t i = 0; i < g->n; i++) {
 		const struct gw__gang_worker *w = &g->worker[i];
-		tally->bytes += w->chan->in_bytes; /* it waits for a packet that does not come: nobody writes */
 		tally->payload_bytes += atomic_load(&w->payload_bytes);
 		tally->pages += atomic_load(&w->pages);
 		tally->zero_pages += atomic_load(&w->zero_pages);
 		tally->packets += atomic_load(&w->packets);
 		tally->method |= atomic_load(&w->method);
 	}
+	tally->bytes = tally->payload_bytes + tally->packets * gw__multifd_head_bytes(g->page_bytes);
 	return r;
 }
 

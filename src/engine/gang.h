@@ -21,6 +21,11 @@ int gw__gang_start(struct gw__run *run, struct gw__incoming *in, struct gw__sink
 int gw__gang_open(struct gw__gang *g, const struct gw__blocks *blocks, uint64_t page_bytes);
 /* Conductor at a mark: returns when everything sent before it is in the sink. */
 int gw__gang_sync(struct gw__gang *g);
+/*
+ * Conductor, before it tells the sink that RAM is complete: workers take no page from here on. Everything that came must be
+ * before a SYNC, and each SYNC must have had its mark.
+ */
+int gw__gang_end_pages(struct gw__gang *g);
 /* Did a worker fail? Its sentence, as run->why. */
 int gw__gang_failure(struct gw__gang *g);
 
@@ -29,7 +34,7 @@ struct gw__gang_tally {
 	uint32_t channels, syncs;
 	uint32_t method; /* of compression; 0 none */
 };
-/* RAM is complete: every worker must stand between two packets. Returns what they did. */
+/* All went well, or a worker failed. Returns what they did. */
 int gw__gang_settle(struct gw__gang *g, struct gw__gang_tally *tally);
 /* Ends all workers and frees the gang; NULL is fine. */
 void gw__gang_stop(struct gw__gang *g);

@@ -8,7 +8,14 @@
 #include "engine/gang.h"
 #include "wire/pack.h"
 
-/* One channel. Its thread owns everything; the counters alone are read by the conductor. */
+/* Where a worker stands; guarded by the gang's lock. */
+enum gw__gang_where {
+	GW__GANG_IDLE,	  /* nothing came since its last SYNC */
+	GW__GANG_FILLING, /* pages came */
+	GW__GANG_AT_SYNC, /* it waits for the others */
+};
+
+/* One channel. Its thread owns everything; the conductor reads the counters, and under the lock `where` and `gone`. */
 struct gw__gang_worker {
 	struct gw__gang *gang;
 	pthread_t thread;
@@ -22,6 +29,8 @@ struct gw__gang_worker {
 	struct gw__multifd_packet packet;
 	_Atomic uint64_t payload_bytes, pages, zero_pages, packets;
 	_Atomic uint32_t method;
+	enum gw__gang_where where;
+	bool gone; /* its channel has ended, between two packets */
 };
 
 struct gw__gang {
@@ -35,6 +44,7 @@ struct gw__gang {
 	uint64_t page_bytes;
 	uint32_t arrived, syncs; /* workers at their SYNC; syncs completed */
 	bool stopping;
+	bool ended; /* RAM is complete: no page may come */
 	struct gw__why why;	/* the first failure of a worker */
 
 	uint32_t n; /* workers that run; set before they matter to others */
@@ -43,9 +53,11 @@ struct gw__gang {
 
 void *gw__gang_work(void *worker);
 
-/* For workers: wait for the block list; at a SYNC; to report. False: it is over. */
+/* For workers: wait for the block list; before what a packet brings; at a SYNC; at the end; to report. False: it is over. */
 bool gw__gang_wait_open(struct gw__gang *g);
-bool gw__gang_arrive(struct gw__gang *g);
+bool gw__gang_fill(struct gw__gang_worker *w);
+bool gw__gang_arrive(struct gw__gang_worker *w);
+void gw__gang_leave(struct gw__gang_worker *w);
 void gw__gang_fail(struct gw__gang *g, const struct gw__why *why);
 
 #endif

@@ -18,14 +18,27 @@ static int read_exactly(struct gw__gang_worker *w, uint8_t *to, size_t n, const 
 	return got ? gw__why_set(why, -EPROTO, "the channel ends inside %s (%zu of %zu bytes)", what, got, n) : GW__SHORT;
 }
 
+/*
+ * Between two packets there is no limit: a channel may have nothing to do for as long as the main channel is busy, and that one
+ * has a limit, as has a sync. Some headers are shorter than others, and all of those refused: so judge what is there.
+ */
 static int read_header(struct gw__gang_worker *w, struct gw__why *why)
 {
-	size_t n = gw__multifd_head_bytes(w->gang->page_bytes);
-	int r = read_exactly(w, w->head, n, "a packet header", why);
-	if (r)
+	const size_t n = gw__multifd_head_bytes(w->gang->page_bytes);
+	int r = gw__chan_wait_readable(w->chan, -1, why);
+	if (r < 0)
 		return r;
-	struct gw__rd c = gw__rd_over(w->head, n);
-	r = gw__multifd_packet_decode(&c, w->gang->page_bytes, &w->packet, why);
+	r = GW__SHORT;
+	for (size_t done = 0; r == GW__SHORT && done < n;) {
+		ssize_t got = gw__chan_read(w->chan, w->head + done, n - done, why);
+		if (got < 0)
+			return (int)got;
+		if (got == 0)
+			return done ? gw__why_set(why, -EPROTO, "the channel ends inside a packet header (%zu of %zu bytes)", done, n) : GW__SHORT;
+		done += (size_t)got;
+		struct gw__rd c = gw__rd_over(w->head, done);
+		r = gw__multifd_packet_decode(&c, w->gang->page_bytes, &w->packet, why);
+	}
 	return r == GW__SHORT ? gw__why_set(why, -EPROTO, "a packet header longer than its place") : r;
 }
 
@@ -101,6 +114,8 @@ static int put_packet(struct gw__gang_worker *w, struct gw__why *why)
 	if (!p->normal && !p->zero)
 		return p->payload_bytes ? gw__why_set(why, -EPROTO, "a packet without pages announces %u bytes of them", p->payload_bytes) : 0;
 	int r = find_block(w, &block, why);
+	if (!r && !gw__gang_fill(w))
+		r = gw__why_set(why, -EPROTO, "pages behind the end of RAM");
 	if (!r && p->normal)
 		r = put_normal(w, block, why);
 	if (!r)
@@ -128,8 +143,10 @@ static int take_packet(struct gw__gang_worker *w, bool *go_on, struct gw__why *w
 	atomic_fetch_add_explicit(&w->packets, 1, memory_order_relaxed);
 	if (!(w->packet.flags & GW__MULTIFD_SYNC))
 		return 0;
+	if (!gw__gang_fill(w))
+		return gw__why_set(why, -EPROTO, "a SYNC behind the end of RAM; the source counts rounds in another way");
 	r = gw__lane_flush(w->lane, why);
-	*go_on = !r && gw__gang_arrive(w->gang);
+	*go_on = !r && gw__gang_arrive(w);
 	return r;
 }
 
@@ -144,7 +161,10 @@ static int work(struct gw__gang_worker *w, struct gw__why *why)
 		r = take_packet(w, &go_on, why);
 	if (!r && go_on)
 		r = gw__lane_flush(w->lane, why);
-	return r == GW__SHORT ? 0 : r;
+	if (r != GW__SHORT)
+		return r;
+	gw__gang_leave(w);
+	return 0;
 }
 
 void *gw__gang_work(void *worker)

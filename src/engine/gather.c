@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/math.h"
 #include "wire/header.h"
@@ -18,6 +19,7 @@ enum kind { UNKNOWN, MAIN, MULTIFD, SILENT, STRANGE };
 struct candidate {
 	pthread_t thread;
 	struct gw__chan *chan;
+	int fd; /* of the connection, whatever the channel is by now; open until the thread is joined */
 	const struct gw__tls_creds *tls;
 	uint8_t head[GW__MULTIFD_HELLO_BYTES];
 	struct gw__multifd_hello hello;
@@ -69,9 +71,10 @@ static enum kind strange(struct candidate *c, uint32_t magic)
 
 static enum kind identify(struct candidate *c)
 {
-	if (c->tls && gw__chan_start_tls(&c->chan, c->tls, NULL, false, &c->why))
-		return STRANGE;
-	int r = read_exactly(c->chan, c->head, GW__MAGIC_BYTES, &c->why);
+	int r = c->tls ? gw__chan_start_tls(&c->chan, c->tls, NULL, false, &c->why) : 0;
+	if (r)
+		return r == -ETIMEDOUT ? SILENT : STRANGE;
+	r = read_exactly(c->chan, c->head, GW__MAGIC_BYTES, &c->why);
 	if (r)
 		return r == -ETIMEDOUT || r == -ECONNRESET ? SILENT : STRANGE;
 	uint32_t magic = (uint32_t)gw__be_get(c->head, 4);
@@ -104,6 +107,7 @@ static int add_candidate(struct gather *g, struct gw__chan **chan)
 	if (!c)
 		return gw__why_set(why, -ENOMEM, "no memory for a connection");
 	c->chan = *chan;
+	c->fd = c->chan->fd;
 	c->tls = g->o->tls;
 	*chan = NULL;
 	c->chan->idle_ms = g->o->hello_ms;
@@ -213,6 +217,7 @@ static bool complete(const struct gather *g, bool nobody_waits)
 	return nobody_waits && g->pending_n == 0;
 }
 
+/* 0: there is time; GW__SHORT: it is over, and what came is enough. */
 static int too_late(struct gather *g)
 {
 	const struct gw__incoming *in = g->in;
@@ -223,12 +228,14 @@ static int too_late(struct gather *g)
 		g->first_ns = 0;
 		return 0;
 	}
+	if (in->main && !g->o->channels) /* all but somebody who has not finished to say who it is */
+		return GW__SHORT;
 	if (!in->main)
-		return gw__why_set(&g->run->why, -ETIMEDOUT, "%u multifd channels came, but within %d s no main channel", in->multifd_n,
-			g->o->gather_ms / 1000);
+		return gw__why_set(&g->run->why, -ETIMEDOUT, "%u multifd channels came, but within %d ms no main channel", in->multifd_n,
+			g->o->gather_ms);
 	return gw__why_set(&g->run->why, -ETIMEDOUT,
-		"the main channel and %u multifd channels came, expected %u of them within %d s; set multifd-channels to %u at the source",
-		in->multifd_n, g->o->channels, g->o->gather_ms / 1000, g->o->channels);
+		"the main channel and %u multifd channels came, expected %u of them within %d ms; set multifd-channels to %u at the source",
+		in->multifd_n, g->o->channels, g->o->gather_ms, g->o->channels);
 }
 
 static int gather(struct gather *g)
@@ -247,7 +254,7 @@ static int gather(struct gather *g)
 			return check_ids(g);
 		r = too_late(g);
 	}
-	return r;
+	return r == GW__SHORT ? check_ids(g) : r;
 }
 
 int gw__gather(struct gw__run *run, struct gw__listener *l, const struct gw__gather_opts *o, struct gw__incoming *in)
@@ -255,8 +262,10 @@ int gw__gather(struct gw__run *run, struct gw__listener *l, const struct gw__gat
 	struct gather g = {.run = run, .listener = l, .o = o, .in = in};
 	memset(in, 0, sizeof *in);
 	int r = gather(&g);
-	while (g.pending_n) /* each ends within its own limit */
+	while (g.pending_n) {
+		shutdown(g.pending[0]->fd, SHUT_RDWR); /* nobody waits for what it would have said */
 		drop_candidate(&g, 0);
+	}
 	if (r)
 		gw__incoming_close(in);
 	return r;

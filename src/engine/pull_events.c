@@ -135,6 +135,9 @@ static int end_ram(struct gw__pull *p)
 	int r = gw__pull_flush_batch(p);
 	if (r || p->ram_ended)
 		return r;
+	r = p->gang ? gw__gang_end_pages(p->gang) : 0;
+	if (r)
+		return r;
 	p->ram_ended = true;
 	gw__run_phase(p->run, GW__PHASE_DEVICES);
 	return p->sink->ops->ram_end(p->sink, &p->run->why);

@@ -116,7 +116,7 @@ static int settle_gang(struct gw__pull *p, int r)
 {
 	if (!p->gang)
 		return r;
-	int failed = gw__gang_settle(p->gang, &p->tally->multifd);
+	int failed = r ? gw__gang_failure(p->gang) : gw__gang_settle(p->gang, &p->tally->multifd);
 	return failed ? failed : r;
 }
 

@@ -88,6 +88,10 @@ static int wait_for_source(gw_job *job, const struct gw__uri *uri, const struct 
 		return r;
 	go.channels = GW__OPT(o, channels);
 	go.idle_ms = io.idle_ms;
+	if (io.idle_ms >= 0) { /* who wants to hear of silence early, wants it here as well */
+		go.hello_ms = io.idle_ms < go.hello_ms ? io.idle_ms : go.hello_ms;
+		go.gather_ms = io.idle_ms < go.gather_ms ? io.idle_ms : go.gather_ms;
+	}
 	go.tls = l->tls;
 	io.connect_ms = GW__OPT(link, connect_timeout_ms) ? GW__OPT(link, connect_timeout_ms) : -1;
 	r = gw__io_listen(uri, &io, &listener, &job->run.why);
@@ -107,6 +111,9 @@ static int open_source(gw_job *job, const struct gw__uri *uri, const struct gw_r
 {
 	const struct gw_link_opts *link = GW__OPT(o, link);
 	struct gw__io_opts io = gw__job_io_opts(job, link);
+	if (GW__OPT(o, channels) > GW__MULTIFD_CHANNELS_MAX)
+		return gw__why_set(&job->run.why, -EINVAL, "%u multifd channels, at most %d are possible", GW__OPT(o, channels),
+			GW__MULTIFD_CHANNELS_MAX);
 	if (gw__uri_listens(uri))
 		return wait_for_source(job, uri, o, l);
 	if (GW__OPT(o, channels) || GW__OPT(link, tls))
