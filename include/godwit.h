@@ -161,6 +161,37 @@ struct gw_send_opts {
 GW_API int gw_send(gw_job *job, const char *path, const char *uri, const struct gw_send_opts *o);
 GW_API int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_send_opts *o);
 
+/* --- Give a guest at once, its memory behind: post-copy from an image ------------------------------------------- */
+
+struct gw_serve_opts {
+	size_t size;
+	const struct gw_link_opts *link;
+	uint64_t image_offset;
+	bool resume;		/* the destination runs the guest already and waits in postcopy-paused */
+	int answer_timeout_ms;	/* where a word of the destination is due. 0: 60 s; -1: no limit */
+	/* Backing page sizes of the destination's RAM blocks that are larger than the guest's page. */
+	uint32_t blocks;
+	const struct gw_serve_block {
+		const char *name;
+		uint64_t page_bytes;
+	} *block;
+};
+
+struct gw_serve_result {
+	size_t size;
+	bool recoverable; /* on failure: the destination runs the guest and waits; serve again with `resume` */
+	const char *state; /* how far it came, in the words of query-migrate */
+	uint64_t requests, requested_pages, pushed_pages, zero_pages;
+	uint64_t already_there; /* pages a resumed destination had */
+};
+
+/*
+ * Be the post-copy source of an image towards the destination that waits at `uri`: it runs the guest at once and asks for
+ * pages as it touches them, the rest is pushed behind. 0 when it has them all. Nothing needs to be kept between two calls: after
+ * a failure, or the death of this process, another one resumes. Since 0.1
+ */
+GW_API int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_serve_opts *o, struct gw_serve_result *result);
+
 /* --- Look at a guest that is kept ------------------------------------------------------------------------------- */
 
 enum gw_format { GW_FORMAT_AUTO, GW_FORMAT_IMAGE, GW_FORMAT_STREAM, GW_FORMAT_RAW };

@@ -19,6 +19,7 @@ static const struct {
 } commands[] = {
 	{"save", "keep a running QEMU's guest in an image", gw__cli_save, false},
 	{"restore", "bring a kept guest back in a QEMU", gw__cli_restore, false},
+	{"serve", "let a QEMU run a kept guest at once and bring its memory behind", gw__cli_serve, false},
 	{"receive", "wait for one incoming migration and keep the guest", gw__cli_receive, false},
 	{"send", "give a kept guest to a waiting destination", gw__cli_send, false},
 	{"inspect", "show what an image or a stream holds", gw__cli_inspect, true},

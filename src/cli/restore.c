@@ -36,7 +36,7 @@ static int not_direct(struct gw__restore *r)
 static void report(struct gw__restore *r, const struct timespec *start)
 {
 	struct gw__qmp_status s = {.name = "unknown"};
-	const char *way = r->plan.way == GW_WAY_DIRECT ? "direct" : "stream";
+	const char *way = r->lazy ? "lazy" : r->plan.way == GW_WAY_DIRECT ? "direct" : "stream";
 	gw__qmp_query_status(r->qmp, &s, NULL);
 	if (r->common.json)
 		gw__cli_json(json_pack("{s:s, s:o, s:s, s:s, s:b, s:f}", "event", "restored", "image", gw__cli_json_text(r->path), "way", way,
@@ -54,6 +54,27 @@ static int hand_over(struct gw__restore *r)
 	return gw__restore_wait_child(r);
 }
 
+static int load_lazily(struct gw__restore *r)
+{
+	r->post_copy = (struct gw__lazy){.path = r->path,
+		.offset = r->offset,
+		.max_bandwidth = r->max_bandwidth,
+		.foreign_qemu = !r->command,
+		.work = &r->work,
+		.qmp = r->qmp};
+	int e = gw__lazy_run(&r->post_copy);
+	gw__lazy_end(&r->post_copy);
+	return e ? gw__why_set(&r->why, e, "%s", r->post_copy.why.text) : 0;
+}
+
+/* The guest runs already, and needs us: whatever happens, its QEMU is left alone. */
+static int failed_behind(struct gw__restore *r)
+{
+	return gw__cli_failed(&r->common, GW__EXIT_RECOVERABLE,
+		"%s; the guest runs in its QEMU until it touches a page it lacks, and waits then: godwit serve %s --qmp ITS-MONITOR brings the rest",
+		r->why.text, r->path);
+}
+
 static int run(struct gw__restore *r)
 {
 	struct timespec start = gw__cli_now();
@@ -66,11 +87,12 @@ static int run(struct gw__restore *r)
 		return refused(r);
 	if (r->way == GW__RESTORE_DIRECT && r->plan.way != GW_WAY_DIRECT)
 		return not_direct(r);
-	gw__cli_detail("%s", r->plan.why);
-	e = gw__restore_load(r);
+	if (!r->lazy)
+		gw__cli_detail("%s", r->plan.why);
+	e = r->lazy ? load_lazily(r) : gw__restore_load(r);
 	gw__cli_progress_end(&r->work.progress);
 	if (e)
-		return failed(r, GW__EXIT_FAILED);
+		return r->lazy && r->post_copy.result.recoverable ? failed_behind(r) : failed(r, GW__EXIT_FAILED);
 	report(r, &start);
 	return hand_over(r);
 }
@@ -97,6 +119,7 @@ int gw__cli_restore(int argc, char **argv)
 		GW__CLI_COUNT("channels", "N", &r.channels, "let QEMU read the image with N multifd threads (default: none)"),
 		GW__CLI_BYTES("offset", "N", &r.offset, "where in the file the image begins"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.max_bandwidth, "send no faster than this"),
+		GW__CLI_FLAG("lazy", &r.lazy, "let the guest run at once and bring its memory behind (post-copy)"),
 		GW__CLI_FLAG("detach", &r.detach, "leave as soon as the guest is restored instead of waiting for QEMU to end"),
 		GW__CLI_COMMON(&r.common),
 	};

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A restore into a QEMU, between its parts: restore.c is the command, restore_child.c starts and ends the QEMU,
- * restore_load.c gets the guest into it. One thread.
+ * restore_load.c gets the guest into it, or lazy.c. One thread.
  */
 #ifndef GW_CLI_RESTORE_H
 #define GW_CLI_RESTORE_H
 
 #include <sys/types.h>
 
+#include "cli/lazy.h"
 #include "cli/work.h"
 #include "qmp/qmp.h"
 
@@ -19,6 +20,7 @@ struct gw__restore {
 	unsigned channels;
 	unsigned way; /* enum gw__restore_way */
 	bool detach;
+	bool lazy;
 	struct gw__cli_common common;
 
 	/* What is found. */
@@ -29,6 +31,7 @@ struct gw__restore {
 	struct gw__qmp *qmp;
 	struct gw__qmp_settings *before;
 	struct gw_restore_plan plan;
+	struct gw__lazy post_copy;
 	struct gw__why why;
 };
 

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* godwit serve: the page server of an image for one QEMU; started again after any death of its predecessor. */
+#include <string.h>
+
+#include "cli/commands.h"
+#include "cli/lazy.h"
+
+enum { CONNECT_MS = 10000 };
+
+struct serve {
+	struct gw__cli_common common;
+	struct gw__cli_work work;
+	struct gw__lazy lazy;
+	const char *address;
+	struct gw__why why;
+};
+
+static void report(const struct serve *s)
+{
+	const struct gw_serve_result *r = &s->lazy.result;
+	if (s->common.json)
+		gw__cli_json(json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I}", "event", "served", "image", gw__cli_json_text(s->lazy.path), "requests",
+			(json_int_t)r->requests, "requested_pages", (json_int_t)r->requested_pages, "pushed_pages", (json_int_t)r->pushed_pages,
+			"zero_pages", (json_int_t)r->zero_pages, "already_there", (json_int_t)r->already_there));
+	else
+		gw__cli_tell("QEMU has every page of %s (%ju requested, %ju pushed) and needs it no more", s->lazy.path,
+			(uintmax_t)r->requested_pages, (uintmax_t)r->pushed_pages);
+}
+
+static int failed(struct serve *s)
+{
+	if (!s->lazy.result.recoverable)
+		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; the guest did not start, %s is untouched", s->lazy.why.text, s->lazy.path);
+	return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
+		"%s; the guest runs in QEMU until it touches a page it lacks, and waits then: start godwit serve %s --qmp %s again", s->lazy.why.text,
+		s->lazy.path, s->address);
+}
+
+static int run(struct serve *s)
+{
+	if (gw__qmp_open(s->address, CONNECT_MS, &s->lazy.qmp, &s->why))
+		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; nothing was sent", s->why.text);
+	s->lazy.work = &s->work;
+	s->lazy.foreign_qemu = true;
+	int r = gw__lazy_run(&s->lazy);
+	gw__cli_progress_end(&s->work.progress);
+	if (r)
+		return failed(s);
+	report(s);
+	return GW__EXIT_DONE;
+}
+
+int gw__cli_serve(int argc, char **argv)
+{
+	struct serve s = {.common = GW__CLI_COMMON_INIT};
+	const struct gw__cli_option options[] = {
+		GW__CLI_TEXT("qmp", "QMP", &s.address, "the monitor of the QEMU: one that waits (-incoming defer), or one whose pages stopped coming"),
+		GW__CLI_BYTES("offset", "N", &s.lazy.offset, "where in the file the image begins"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.lazy.max_bandwidth, "push no faster than this"),
+		GW__CLI_COMMON(&s.common),
+	};
+	const struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE --qmp QMP [options]",
+		"Let a QEMU run the guest of an image at once and bring its memory as it touches it (post-copy). May be killed and started again "
+		"at any moment: QEMU then says which pages it has.",
+		options, 1, 1);
+	struct gw__cli_args args;
+	int status = gw__cli_parse(&usage, argc, argv, &args);
+	if (status != GW__CLI_GO)
+		return status;
+	s.lazy.path = args.arg[0];
+	if (!s.address)
+		return gw__cli_say(GW__EXIT_USAGE, "serve needs --qmp QMP, the monitor of the QEMU that is to run the guest");
+	status = gw__cli_work_begin(&s.work, &s.common);
+	if (status == GW__CLI_GO)
+		status = run(&s);
+	gw__lazy_end(&s.lazy);
+	gw__qmp_close(s.lazy.qmp);
+	gw__cli_work_end(&s.work);
+	return status;
+}

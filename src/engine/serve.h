@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page server: a post-copy source whose guest is an image (docs/spec/postcopy.md). The destination runs at once;
+ * what it touches is sent first, the rest is pushed behind.
+ *
+ * It keeps no state that is not in the image or with the destination: when the link breaks or this process dies, a new one
+ * asks for the received bitmaps and goes on. One thread, the conductor; memory is one bit per page and a few buffers.
+ */
+#ifndef GW_ENGINE_SERVE_H
+#define GW_ENGINE_SERVE_H
+
+#include "engine/run.h"
+#include "image/image.h"
+#include "io/chan.h"
+#include "plan/postcopy.h"
+
+struct gw__serve_opts {
+	bool resume;		 /* the destination holds the guest already and waits in postcopy-paused */
+	/* Backing page sizes of the destination by block, where it has larger ones than the target page; both may be NULL, 0. */
+	const struct gw__serve_block {
+		const char *name;
+		uint64_t page_bytes;
+	} *block;
+	uint32_t blocks_n;
+	int answer_ms; /* how long a word of the destination may take where one is due: bitmaps, RESUME_ACK, SHUT; -1: for ever */
+};
+
+struct gw__serve_tally {
+	enum gw__pc_state state; /* how far it came */
+	uint64_t requests;	 /* messages */
+	uint64_t requested_pages, pushed_pages, zero_pages; /* target pages sent */
+	uint64_t already_there;	 /* pages that a resumed destination had */
+};
+
+/*
+ * 0: completed, the destination needs nothing more. Otherwise a negative errno; tally->state says whether it can be
+ * resumed (GW__PC_PAUSED) or the guest never left the image (GW__PC_FAILED).
+ */
+int gw__serve(struct gw__run *run, const struct gw__image *image, struct gw__chan *chan, const struct gw__serve_opts *o,
+	struct gw__serve_tally *tally);
+
+#endif
