@@ -89,11 +89,13 @@ int gw__tls_verify_peer(gnutls_session_t session);
 extern const struct gw__chan_ops gw__tls_ops;
 void gw__tls_free(struct gw__tls *t); /* not the inner channel */
 
-/* tls_text.c: an error of GnuTLS without the dot at its end; an alert of the peer as a failure. */
+/* tls_text.c: an error of GnuTLS, and the status of a certificate, without the dot at the end; an alert of
+ * the peer as a failure. */
 struct gw__tls_reason {
-	char text[128];
+	char text[256];
 };
 struct gw__tls_reason gw__tls_reason(int r);
+struct gw__tls_reason gw__tls_status(unsigned status);
 int gw__tls_say_alert(struct gw__tls *t);
 
 #endif

@@ -6,13 +6,27 @@
 #include <stdio.h>
 #include <string.h>
 
-struct gw__tls_reason gw__tls_reason(int r)
+static struct gw__tls_reason without_dot(const char *text)
 {
 	struct gw__tls_reason reason;
-	snprintf(reason.text, sizeof reason.text, "%s", gnutls_strerror(r));
-	size_t n = strlen(reason.text);
-	if (n && reason.text[n - 1] == '.')
-		reason.text[n - 1] = 0;
+	snprintf(reason.text, sizeof reason.text, "%s", text);
+	for (size_t n = strlen(reason.text); n && strchr(". ", reason.text[n - 1]);)
+		reason.text[--n] = 0;
+	return reason;
+}
+
+struct gw__tls_reason gw__tls_reason(int r)
+{
+	return without_dot(gnutls_strerror(r));
+}
+
+struct gw__tls_reason gw__tls_status(unsigned status)
+{
+	gnutls_datum_t text = {0};
+	if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) < 0)
+		return without_dot("for a reason there is no memory to tell");
+	struct gw__tls_reason reason = without_dot((char *)text.data);
+	gnutls_free(text.data);
 	return reason;
 }
 

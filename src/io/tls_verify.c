@@ -47,13 +47,12 @@ static int say_fault(struct gw__tls *t, unsigned status)
 	if (status & GNUTLS_CERT_UNEXPECTED_OWNER) {
 		gw__why_set(&t->failure, -EACCES,
 			"%s: the server's certificate is not for \"%s\"; if it is the right server, say "
-			"which name it has "
-			"(tls-hostname)",
+			"which name it has (tls-hostname)",
 			name, t->host);
 		return refuse(t, GNUTLS_A_BAD_CERTIFICATE);
 	}
-	gw__why_set(&t->failure, -EACCES, "%s: the certificate of the %s does not stand the test (%#x)", name,
-		peer_is(t), status);
+	gw__why_set(&t->failure, -EACCES, "%s: the certificate of the %s does not stand the test: %s", name,
+		peer_is(t), gw__tls_status(status).text);
 	return refuse(t, GNUTLS_A_BAD_CERTIFICATE);
 }
 

@@ -132,8 +132,8 @@ static int check_chain(
 			why, -EKEYEXPIRED, "%s: a CA that the certificate hangs on has expired", path);
 	if (status)
 		return gw__why_set(why, -EKEYREJECTED,
-			"%s: the certificate does not stand the test against %s (%#x)", path, d->ca_path,
-			status);
+			"%s: the certificate does not stand the test against %s: %s", path, d->ca_path,
+			gw__tls_status(status).text);
 	return 0;
 }
 
