@@ -282,6 +282,9 @@ static void make_usable(const struct set *s)
 	server.dn = "CN=" CERTS_HOST;
 	put_changed(s, "name-in-cn", "server", &server, &s->ca);
 
+	server = (struct recipe){.dn = "CN=bare", .dns = hosts, .is_ca = -1};
+	put_changed(s, "bare", "server", &server, &s->ca);
+
 	below.dn = "CN=Godwit test CA below";
 	struct cert ca = make(&below, &s->ca);
 	server = server_recipe();
@@ -348,6 +351,19 @@ static void make_bad_cas(const struct set *s)
 	take_away(s, "no-ca", "ca-cert.pem");
 	put_good(s, "empty-ca");
 	write_text(s, "empty-ca", "ca-cert.pem", "w", "", 0);
+	ca = ca_recipe();
+	ca.from_days = -20;
+	ca.to_days = -10;
+	ca.dn = "CN=a CA of the past";
+	put_under(s, "expired-issuer", &ca);
+	put_crt(s, "expired-issuer", "ca-cert.pem", "a", &s->ca);
+	ca = ca_recipe(); /* of the same name, and not the one that signed */
+	put_changed(s, "namesake", "server", &(struct recipe){.dn = "CN=server", .dns = hosts, .is_ca = -1},
+		&s->ca);
+	struct cert namesake = make(&ca, NULL);
+	put_crt(s, "namesake", "ca-cert.pem", "w", &namesake);
+	drop(&namesake);
+	put_crt(s, "ca-only", "ca-cert.pem", "w", &s->ca);
 	struct recipe server = server_recipe();
 	put_changed(s, "foreign-server", "server", &server, &s->other_ca);
 }
@@ -406,6 +422,7 @@ static void make_bad_files(const struct set *s)
 static void make_psk(const struct set *s)
 {
 	put_psk(s, "psk", "qemu:00112233445566778899aabbccddeeff\nalice:A1A2A3A4A5A6A7A8\n");
+	put_psk(s, "psk-crlf", "\r\nqemu:00112233445566778899aabbccddeeff \r\n\t\r\n");
 	put_psk(s, "psk-other", "qemu:ffeeddccbbaa99887766554433221100\n");
 	put_psk(s, "psk-bad-hex", "qemu:00112233\nalice:0011223g\n");
 	put_psk(s, "psk-no-colon", "qemu 00112233\n");

@@ -16,14 +16,17 @@
  * - revoked-server, revoked-client: good with a ca-crl.pem that revokes the one
  * - crl, old-crl: good with a ca-crl.pem that revokes nobody of these; in the latter, its next update is over
  * - server-purpose-advised: good, but the server's purpose is client, and not critical
- * - psk, psk-other, psk-twice: keys.psk with qemu and alice; qemu with another key; qemu with both
+ * - bare: good, but the server's certificate says nothing of what it is for
+ * - psk, psk-other, psk-twice, psk-crlf: keys.psk with qemu and alice; qemu with another key; qemu with both.
+ * - psk-crlf: the same with empty lines and other space
  *
  * Mistakes, each good but for one thing:
- * expired-ca, expired-server, expired-client, early-server, ca-not-ca, ca-no-sign, server-is-ca,
- * server-usage, server-purpose, client-purpose, foreign-server (of the other CA), foreign-key, foreign-crl,
- * no-key, no-server, no-ca, text-cert, text-key, text-crl, locked-key (encrypted), empty-ca, endless (for
- * tests to add a huge file), both (x509 and PSK), neither (empty), psk-bad-hex, psk-no-colon, psk-empty,
- * psk-nul, psk-folder (keys.psk is a folder)
+ * expired-ca, expired-issuer (and another CA), namesake (the CA has only the name), ca-only, expired-server,
+ * expired-client, early-server, ca-not-ca, ca-no-sign, server-is-ca, server-usage, server-purpose,
+ * client-purpose, foreign-server (of the other CA), foreign-key, foreign-crl, no-key, no-server, no-ca,
+ * text-cert, text-key, text-crl, locked-key (encrypted), empty-ca, endless (for tests to add a huge file),
+ * both (x509 and PSK), neither (empty), psk-bad-hex, psk-no-colon, psk-empty, psk-nul, psk-folder (keys.psk
+ * is a folder)
  */
 #ifndef GW_TESTS_CERTS_H
 #define GW_TESTS_CERTS_H

@@ -48,6 +48,9 @@ static void good_folders_load(void **state)
 		{SERVER, "psk"},
 		{CLIENT, "psk"},
 		{SERVER, "psk-twice"},
+		{CLIENT, "psk-crlf"},
+		{SERVER, "bare"},
+		{CLIENT, "ca-only"},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct gw__why why;
@@ -66,6 +69,10 @@ static void each_mistake_has_the_name_of_its_file(void **state)
 	} rows[] = {
 		{SERVER, "expired-ca", -EKEYEXPIRED, {"/expired-ca/ca-cert.pem: ", "expired on 20"}},
 		{CLIENT, "expired-ca", -EKEYEXPIRED, {"/expired-ca/ca-cert.pem: ", "expired on 20"}},
+		{SERVER, "expired-issuer", -EKEYEXPIRED,
+			{"/server-cert.pem: ", "a CA that the certificate hangs on"}},
+		{SERVER, "namesake", -EKEYREJECTED, {"/server-cert.pem: ", "signature in the certificate is invalid"}},
+		{SERVER, "ca-only", -ENOENT, {"/server-cert.pem: ", "no such file, and TLS needs it"}},
 		{SERVER, "expired-server", -EKEYEXPIRED, {"/server-cert.pem: ", "expired on 20"}},
 		{CLIENT, "expired-client", -EKEYEXPIRED, {"/client-cert.pem: ", "expired on 20"}},
 		{SERVER, "early-server", -EKEYREJECTED, {"/server-cert.pem: ", "not valid before 20"}},

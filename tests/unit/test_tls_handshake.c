@@ -77,6 +77,8 @@ static void good_ones_get_together(void **state)
 		MEET("tls-hostname before the host", WELL("good"), WITH("good", .hostname = CERTS_HOST), AT("10.0.0.1")),
 		MEET("not if it is empty", WELL("good"), WITH("good", .hostname = ""), AT(CERTS_HOST)),
 		MEET("name in the subject only", WELL("name-in-cn"), WELL("good"), AT(CERTS_HOST)),
+		MEET("a certificate without purposes", WELL("bare"), WELL("good"), AT(CERTS_HOST)),
+		MEET("keys with other line ends", WELL("psk"), WELL("psk-crlf"), AT(NULL)),
 		MEET("a CA below", WELL("chain"), WELL("good"), AT(CERTS_HOST)),
 		MEET("several identities", WELL("numbered"), WELL("numbered"), AT(CERTS_HOST)),
 		MEET("one more identity", WELL("numbered-too"), WELL("good"), AT(CERTS_HOST)),
@@ -187,9 +189,10 @@ struct script {
 	int fd;
 	const char *sends;
 	size_t n;
-	int every_ms; /* > 0: byte by byte */
-	bool ends;    /* closes its direction */
-	int *cancel;  /* written to when a byte of the other side came */
+	int every_ms;  /* > 0: byte by byte */
+	bool for_ever; /* again and again */
+	bool ends;     /* closes its direction */
+	int *cancel;   /* written to when a byte of the other side came */
 };
 
 static void *play(void *arg)
@@ -206,6 +209,8 @@ static void *play(void *arg)
 		if (s->every_ms)
 			poll(NULL, 0, s->every_ms);
 	}
+	while (s->for_ever && send(s->fd, s->sends, s->n, MSG_NOSIGNAL) > 0)
+		;
 	if (s->ends)
 		shutdown(s->fd, SHUT_WR);
 	return NULL;
@@ -291,6 +296,19 @@ static void a_dripping_peer_ends_the_handshake_in_time(void **state)
 	assert_int_equal(start_against(GW__TLS_SERVER, &s, SOON_MS, &why), -ETIMEDOUT);
 	assert_in_range(now_ms() - start, SOON_MS - 1, sizeof hello * SOON_MS / 10 / 2);
 	assert_says(why, "handshake was not done after 100 ms");
+}
+
+/* GnuTLS has no patience for them, whatever they warn of. */
+static void a_peer_that_only_warns_ends_the_handshake(void **state)
+{
+	for (enum gw__tls_role role = GW__TLS_CLIENT; role <= GW__TLS_SERVER; role++)
+		for (int alert = 0; alert < 256; alert++) {
+			char record[] = {0x15, 3, alert & 1 ? 1 : 3, 0, 2, 1, (char)alert};
+			struct script s = {.sends = record, .n = sizeof record, .for_ever = true};
+			struct gw__why why;
+			assert_int_equal(start_against(role, &s, FAR_MS, &why), -EPROTO);
+			assert_says(why, "no TLS with this peer");
+		}
 }
 
 static void a_handshake_can_be_cancelled(void **state)
@@ -387,6 +405,7 @@ int main(void)
 		cmocka_unit_test(a_peer_that_closes_is_no_puzzle),
 		cmocka_unit_test(a_silent_peer_ends_the_handshake_in_time),
 		cmocka_unit_test(a_dripping_peer_ends_the_handshake_in_time),
+		cmocka_unit_test(a_peer_that_only_warns_ends_the_handshake),
 		cmocka_unit_test(a_handshake_can_be_cancelled),
 		cmocka_unit_test(a_client_begins_with_16_03),
 		cmocka_unit_test(credentials_serve_many_threads),
