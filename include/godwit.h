@@ -175,6 +175,8 @@ struct gw_serve_opts {
 		const char *name;
 		uint64_t page_bytes;
 	} *block;
+	void (*on_connected)(void *ctx); /* the link stands; its address is not needed any more */
+	void *ctx;
 };
 
 struct gw_serve_result {

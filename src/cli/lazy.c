@@ -56,6 +56,19 @@ static struct gw_serve_block *page_sizes(struct gw__lazy *l, struct gw__qmp_bloc
 	return v;
 }
 
+/* A server that is killed from here on leaves nothing behind. */
+static void remove_folder(void *ctx)
+{
+	struct gw__lazy *l = ctx;
+	char path[64];
+	if (!l->folder[0])
+		return;
+	snprintf(path, sizeof path, "%s/%u", l->folder, l->attempts);
+	unlink(path);
+	rmdir(l->folder);
+	l->folder[0] = 0;
+}
+
 static int serve_once(struct gw__lazy *l, const char *uri, bool resume)
 {
 	struct gw_link_opts link = GW_INIT(link);
@@ -67,6 +80,8 @@ static int serve_once(struct gw__lazy *l, const char *uri, bool resume)
 	o.image_offset = l->offset;
 	o.resume = resume;
 	o.block = blocks;
+	o.on_connected = remove_folder;
+	o.ctx = l;
 	l->result = (struct gw_serve_result)GW_INIT(l->result);
 	int r = gw_serve(l->work->job, l->path, uri, &o, &l->result);
 	free(blocks);
@@ -114,6 +129,7 @@ static int await_paused(struct gw__lazy *l)
 static int recover(struct gw__lazy *l, char uri[64])
 {
 	int r = await_paused(l);
+	remove_folder(l);
 	if (!r)
 		r = make_folder(l);
 	l->attempts++;
@@ -176,12 +192,6 @@ int gw__lazy_run(struct gw__lazy *l)
 
 void gw__lazy_end(struct gw__lazy *l)
 {
-	char path[64];
 	gw__qmp_settings_free(l->before);
-	for (unsigned i = 0; l->folder[0] && i <= l->attempts; i++) {
-		snprintf(path, sizeof path, "%s/%u", l->folder, i);
-		unlink(path);
-	}
-	if (l->folder[0])
-		rmdir(l->folder);
+	remove_folder(l);
 }

@@ -71,6 +71,8 @@ int gw_serve(gw_job *job, const char *path, const char *uri_text, const struct g
 		r = gw__why_set(&job->run.why, -EINVAL, "%s: post-copy needs a socket, the destination has to ask for pages", uri->text);
 	if (!r)
 		r = gw__job_filter(job, GW__OPT(o, link), 1, &out.main);
+	if (!r && GW__OPT(o, on_connected))
+		o->on_connected(GW__OPT(o, ctx));
 	if (!r)
 		r = serve(job, image, out.main, o, &tally);
 	make_result(&tally, result);
