@@ -238,6 +238,14 @@ static int too_late(struct gather *g)
 		in->multifd_n, g->o->channels, g->o->gather_ms, g->o->channels);
 }
 
+/* GW__SHORT: nobody in the next moment. As long as nobody but strangers came, the limit for the first connection holds. */
+static int accept_next(struct gather *g, struct gw__chan **chan)
+{
+	if (!g->pending_n && !g->in->main && !g->in->multifd_n)
+		return gw__listener_accept(g->listener, chan, &g->run->why);
+	return gw__listener_accept_within(g->listener, g->pending_n ? LOOK_MS : 10 * LOOK_MS * !g->in->main, chan, &g->run->why);
+}
+
 static int gather(struct gather *g)
 {
 	struct gw__chan *chan = NULL;
@@ -247,7 +255,7 @@ static int gather(struct gather *g)
 		if (!r)
 			r = collect(g);
 		if (!r)
-			r = gw__listener_accept_within(g->listener, g->pending_n ? LOOK_MS : 10 * LOOK_MS * !g->in->main, &chan, &g->run->why);
+			r = accept_next(g, &chan);
 		if (r < 0)
 			return r;
 		if (complete(g, r == GW__SHORT))
