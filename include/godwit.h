@@ -132,8 +132,10 @@ struct gw_receipt {
 /*
  * Wait at `uri` for one incoming migration (or read the file or command it names) and keep the guest in the mapped-ram
  * image `path`. The image appears, whole and synced, only on success; until then what was there stays. The source is
- * told of success after that, of failure at once, so that a QEMU source runs its guest on. Since 0.1
+ * told of success after that, of failure at once, so that a QEMU source runs its guest on. GW_UNTOLD: the image is there,
+ * but a source that waits to be told could not be; gw_job_error() says why. A QEMU then runs its guest on. Since 0.1
  */
+enum { GW_UNTOLD = 1 };
 GW_API int gw_receive(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt);
 /* The same on a connected descriptor, which is taken over. Since 0.1 */
 GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* godwit receive: wait for one incoming migration and keep the guest. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "cli/commands.h"
@@ -70,6 +71,14 @@ static int failed(struct receive *r, int rc)
 		&r->work, misuse ? GW__EXIT_USAGE : GW__EXIT_FAILED, state_after_failure(r, &p));
 }
 
+/* The guest is kept and runs on where it came from: two of them, if nobody is told. */
+static int untold(struct receive *r)
+{
+	char state[4200];
+	snprintf(state, sizeof state, "it is kept in %s all the same, while the source, as it cannot know, runs it on", r->image);
+	return gw__cli_work_failed(&r->work, GW__EXIT_IN_DOUBT, state);
+}
+
 static int run(struct receive *r)
 {
 	struct gw_receipt got = GW_INIT(got);
@@ -80,7 +89,7 @@ static int run(struct receive *r)
 	int rc = gw_receive(r->work.job, r->uri, r->image, &r->opts, &got);
 	gw__cli_progress_end(&r->work.progress);
 	if (rc)
-		status = failed(r, rc);
+		status = rc == GW_UNTOLD ? untold(r) : failed(r, rc);
 	else
 		report(r, &got, gw__cli_seconds_since(&start));
 	gw__cli_work_end(&r->work);

@@ -87,19 +87,30 @@ static int make_link(struct gw__save *s)
 	return 0;
 }
 
+/* The image is there, and only something behind it went wrong. */
+static int failed_but_kept(struct gw__save *s, const char *what, int repaired, const char *unrepaired)
+{
+	const char *run = s->was_running ? "runs on" : "is stopped as before";
+	if (!repaired)
+		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; the guest is kept in %s all the same, and %s", what, s->path, run);
+	return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
+		"%s; the guest is kept in %s all the same, but the QEMU could not be put back in order: %s", what, s->path, unrepaired);
+}
+
 /* Everything was tried to leave the QEMU as it was; say how it stands. */
-static int failed(struct gw__save *s, int result)
+static int failed(struct gw__save *s)
 {
 	char what[sizeof s->why.text];
 	bool ours = s->why.code; /* the monitor's story explains more than the channel's */
 	snprintf(what, sizeof what, "%s", ours ? s->why.text : gw__cli_work_why(&s->work));
 	struct gw__why repair = {0};
 	int r = gw__guard_repair(s->qmp, s->before, s->was_running, REPAIR_PATIENCE_MS, &repair);
+	if (s->result >= 0)
+		return failed_but_kept(s, what, r, repair.text);
 	if (r == -ECONNRESET || r == -EPIPE)
 		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; QEMU itself has gone away, and nothing was written to %s", what, s->path);
 	if (r)
 		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; and the QEMU could not be put back in order: %s", what, repair.text);
-	(void)result;
 	/* docs/spec/channels.md 5.3: seen with 7.2, and not with 10.0 */
 	bool spoilt = s->at_start && gw__qmp_version(s->qmp) < 1000;
 	return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; %s is as it was before, and the guest %s%s", what, s->path,
@@ -140,7 +151,7 @@ static int run(struct gw__save *s)
 	pthread_join(s->thread, NULL);
 	gw__cli_progress_end(&s->work.progress);
 	if (s->result || gw__save_finish(s))
-		return failed(s, s->result);
+		return failed(s);
 	report(s);
 	return GW__EXIT_DONE;
 }

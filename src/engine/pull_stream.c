@@ -103,8 +103,10 @@ static int tell_source(struct gw__pull *p, int result)
 		return result;
 	}
 	int r = gw__pull_say(p, GW__RP_SHUT, 0, &p->run->why);
-	if (r)
-		return gw__why_where(&p->run->why, "the guest is kept, but the source could not be told so and will run on");
+	if (r) {
+		gw__why_where(&p->run->why, "the source could not be told that its guest is kept");
+		return GW__UNTOLD;
+	}
 	struct gw__why ignored = {0};
 	if (gw__chan_wait_readable(p->feed.chan, LINGER_MS, &ignored) == 1)
 		gw__feed_fill(&p->feed, &ignored);
@@ -128,7 +130,7 @@ static int pull(struct gw__pull *p)
 		r = p->sink->ops->commit(p->sink, &p->run->why);
 	}
 	r = tell_source(p, r);
-	if (!r)
+	if (r >= 0)
 		gw__run_phase(p->run, GW__PHASE_DONE);
 	sum_up(p);
 	return r;
@@ -178,6 +180,10 @@ int gw__pull_stream(struct gw__run *run, struct gw__chan *chan, struct gw__sink 
 	int r = begin(p, run, chan, sink, tally ? tally : &own);
 	if (!r)
 		r = pull(p);
+	if (r == GW__UNTOLD) {
+		gw__why_clear(&run->why);
+		r = 0;
+	}
 	end(p);
 	gw__stream_tally_fini(&own);
 	return r;

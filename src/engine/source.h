@@ -32,11 +32,16 @@ void gw__stream_tally_fini(struct gw__stream_tally *t);
 
 /*
  * Peer to sink: decode the stream on `chan` into `sink`, answer its return path, and commit. SHUT 0 is sent only after
- * the commit, SHUT 1 after a failure, neither without an open return path. The tally may be NULL.
+ * the commit, SHUT 1 after a failure, neither without an open return path. Whether that was heard is not asked: this is
+ * for files and the like. The tally may be NULL.
  */
 int gw__pull_stream(struct gw__run *run, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_tally *tally);
 
-/* The same for all channels of a migration that were gathered; they stay the caller's. */
+/*
+ * The same for all channels of a migration that were gathered; they stay the caller's. GW__UNTOLD: committed, but SHUT 0
+ * could not be sent; the sentence says why.
+ */
+enum { GW__UNTOLD = 1 };
 int gw__pull_incoming(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_tally *tally);
 
 /* Image to sink, then commit. */

@@ -53,8 +53,8 @@ static int receive(gw_job *job, struct gw__incoming *in, struct gw__sink *sink, 
 	int r = filter_all(job, in, GW__OPT(o, link));
 	if (!r)
 		r = gw__pull_incoming(&job->run, in, sink, &tally);
-	if (!r)
-		make_receipt(&tally, job, tally.return_path && can_answer, receipt);
+	if (r >= 0)
+		make_receipt(&tally, job, !r && tally.return_path && can_answer, receipt);
 	gw__stream_tally_fini(&tally);
 	return r;
 }
