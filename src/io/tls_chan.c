@@ -10,13 +10,24 @@
 #include <string.h>
 
 enum {
-	LOOKS = 4,
 	SOON_BYTES = 8 << 20 /* more than the buffers between two peers hold */
 };
 
 static struct gw__tls *tls(struct gw__chan *c)
 {
 	return (struct gw__tls *)c;
+}
+
+/* In TLS 1.3, a connection lost early is all that a client may hear when its certificate is not liked. */
+static void suspect_credentials(const struct gw__tls *t, struct gw__why *why)
+{
+	struct gw__why said = *why;
+	bool is_early = t->f.chan.in_bytes == 0 && t->kept_to == 0 && t->f.chan.out_bytes < SOON_BYTES;
+	if ((said.code != -EPIPE && said.code != -ECONNRESET) || !is_early ||
+		t->creds->role != GW__TLS_CLIENT)
+		return;
+	gw__why_clear(why);
+	gw__why_set(why, said.code, "%s; the peer may not have accepted who we are: see its log", said.text);
 }
 
 /* A failure is final, but for waits that ended: no record is lost by them. */
@@ -52,15 +63,27 @@ static bool has_record(const struct gw__tls *t)
 	return gnutls_record_check_pending(t->session) > 0 || gw__tls_has_record(t);
 }
 
+static ssize_t read_kept(struct gw__tls *t, void *to, size_t n)
+{
+	size_t left = t->kept_to - t->kept_from, part = n < left ? n : left;
+	memcpy(to, t->plain + t->kept_from, part);
+	t->kept_from += part;
+	return (ssize_t)part;
+}
+
 /* Bytes > 0, 0 at the end (or for now, if it may not wait), or an error that is in t->failure. */
 static ssize_t read_some(struct gw__tls *t, void *to, size_t n, bool may_wait)
 {
+	if (t->kept_from < t->kept_to)
+		return read_kept(t, to, n);
 	while (!t->at_end) {
 		while (!has_record(t) && !t->inner_ended) {
 			if (!may_wait)
 				return 0;
-			if (gw__tls_flush(t) || gw__tls_fill(t))
+			if ((gw__tls_flush(t) && t->failure.code) || gw__tls_fill(t)) {
+				suspect_credentials(t, &t->failure);
 				return t->failure.code;
+			}
 		}
 		/* GnuTLS is not told of an abrupt end: it would not let us answer any more. */
 		t->at_end = !has_record(t);
@@ -98,52 +121,40 @@ static ssize_t tls_readv(struct gw__chan *c, const struct iovec *iov, int n, str
 static bool tls_has_input(struct gw__chan *c)
 {
 	struct gw__tls *t = tls(c);
-	return t->failure.code || t->at_end || t->inner_ended || has_record(t) || gw__filter_has_input(c);
+	return t->failure.code || t->at_end || t->inner_ended || t->kept_from < t->kept_to || has_record(t) ||
+	       gw__filter_has_input(c);
 }
 
 /* --- writing -------------------------------------------------------------------------------------------- */
 
-/* What a peer said before it closed, as far as it is here already. */
-static bool hear_alert(struct gw__tls *t)
+/*
+ * The peer closed while we wrote. If the next it said is an alert, that is the failure; data are kept for
+ * whoever wants to read on.
+ */
+static void explain_lost(struct gw__tls *t)
 {
 	struct gw__why ignored = {0};
-	for (int i = 0; i < LOOKS && !t->inner_ended; i++) {
-		if (gw__chan_wait_readable(gw__filter_inner(&t->f.chan), 0, &ignored) != 1 || gw__tls_fill(t))
-			return false;
-		while (gw__tls_has_record(t)) {
-			ssize_t got = gnutls_record_recv(t->session, t->plain, sizeof t->plain);
-			if (got == GNUTLS_E_FATAL_ALERT_RECEIVED)
-				return true;
-			if (got == 0 || gnutls_error_is_fatal((int)got))
-				return false;
-		}
+	ssize_t got = GNUTLS_E_AGAIN;
+	while (got < 0 && !gnutls_error_is_fatal((int)got) && !t->failure.code) {
+		if (has_record(t))
+			got = gnutls_record_recv(t->session, t->plain, sizeof t->plain);
+		else if (t->inner_ended ||
+			 gw__chan_wait_readable(gw__filter_inner(&t->f.chan), 0, &ignored) != 1 ||
+			 gw__tls_fill(t))
+			break;
 	}
-	return false;
-}
-
-/* The peer closed while we wrote. In TLS 1.3 this is how a client learns that its certificate is not liked.
- */
-static void explain_closed(struct gw__tls *t)
-{
-	struct gw__why said = t->failure;
-	if (said.code != -EPIPE && said.code != -ECONNRESET)
-		return;
-	gw__why_clear(&t->failure);
-	bool has_alert = hear_alert(t);
-	gw__why_clear(&t->failure);
-	if (has_alert)
+	t->kept_to = got > 0 ? (size_t)got : 0;
+	if (got == GNUTLS_E_FATAL_ALERT_RECEIVED)
 		gw__tls_say_alert(t);
-	else if (t->f.chan.in_bytes == 0 && t->f.chan.out_bytes < SOON_BYTES &&
-		 t->creds->role == GW__TLS_CLIENT)
-		gw__why_set(&t->failure, said.code, "%s; it may not have accepted who we are: see its log",
-			said.text);
 	else
-		t->failure = said;
+		suspect_credentials(t, &t->lost);
 }
 
 static int send_record(struct gw__tls *t, const unsigned char *from, size_t n)
 {
 	for (size_t done = 0; done < n;) {
+		if (t->lost.code)
+			return t->lost.code;
 		ssize_t put = gnutls_record_send(t->session, from + done, n - done);
 		if (put > 0)
 			done += (size_t)put;
@@ -179,33 +190,39 @@ static int send_all(struct gw__tls *t, const struct iovec *iov, int n)
 	return r ? r : gw__tls_flush(t);
 }
 
+/* What a call that writes returns when it could not. */
+static int fail_to_write(struct gw__tls *t, bool is_news, struct gw__why *why)
+{
+	if (is_news && !t->failure.code)
+		explain_lost(t);
+	if (t->failure.code)
+		return fail(t, false, why);
+	return gw__why_set(why, t->lost.code, "%s", t->lost.text);
+}
+
 static ssize_t tls_writev(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
 {
 	struct gw__tls *t = tls(c);
-	if (t->failure.code)
-		return fail(t, false, why);
-	if (send_all(t, iov, n)) {
-		explain_closed(t);
-		return fail(t, false, why);
-	}
+	if (t->failure.code || t->lost.code)
+		return fail_to_write(t, false, why);
+	if (send_all(t, iov, n))
+		return fail_to_write(t, true, why);
 	return (ssize_t)gw__iov_bytes(iov, n);
 }
 
 static int tls_end_writes(struct gw__chan *c, struct gw__why *why)
 {
 	struct gw__tls *t = tls(c);
-	if (t->failure.code)
-		return fail(t, false, why);
+	if (t->failure.code || t->lost.code)
+		return fail_to_write(t, false, why);
 	if (t->clean_end && !t->clean_end_sent) {
 		t->clean_end_sent = true;
 		int r = gnutls_bye(t->session, GNUTLS_SHUT_WR);
 		if (r < 0)
 			gw__why_set(&t->failure, -EPROTO, "%s: TLS, ending the stream: %s", c->name,
 				gw__tls_reason(r).text);
-		if (r < 0 || gw__tls_flush(t)) {
-			explain_closed(t);
-			return fail(t, false, why);
-		}
+		if (r < 0 || gw__tls_flush(t))
+			return fail_to_write(t, true, why);
 	}
 	return gw__filter_end_writes(c, why);
 }

@@ -162,7 +162,9 @@ static int shake_hands(struct gw__tls *t)
 		t->is_up = true;
 		return 0;
 	}
-	bool has_peer = !t->not_tls && !t->inner_ended;
+	if (t->lost.code && !t->failure.code)
+		t->failure = t->lost;
+	bool has_peer = !t->not_tls && !t->inner_ended && !t->lost.code;
 	say_failed(t, r);
 	if (has_peer && r != GNUTLS_E_PULL_ERROR && r != GNUTLS_E_PUSH_ERROR)
 		tell_peer(t, r);

@@ -64,20 +64,26 @@ struct gw__tls {
 	bool clean_end, clean_end_sent, not_tls, inner_ended, at_end;
 	bool heard, is_up; /* a first byte of the peer; all of its handshake */
 	uint64_t deadline; /* of the handshake */
-	/* The first failure; GnuTLS' functions in between only know numbers. */
-	struct gw__why failure;
+	/*
+	 * The first failure; GnuTLS' functions in between only know numbers. `lost`: the peer takes no more,
+	 * but what it said before it closed can still be read.
+	 */
+	struct gw__why failure, lost;
 	char user[GW__TLS_NAME_MAX]; /* of a PSK client, as a server hears it */
 	bool is_known_user;
 
 	/* Encrypted bytes on their way: in[in_from..in_to), out[0..out_n). */
 	size_t in_from, in_to, out_n;
 	unsigned char in[GW__TLS_BUFFER], out[GW__TLS_BUFFER];
-	unsigned char plain[GW__TLS_PLAIN_MAX]; /* small writes, gathered to a record */
+	/* Small writes, gathered to a record. Once lost: what was read to hear why,
+	 * plain[kept_from..kept_to). */
+	size_t kept_from, kept_to;
+	unsigned char plain[GW__TLS_PLAIN_MAX];
 };
 
 /* tls_wire.c: GnuTLS' way to the inner channel. */
 void gw__tls_wire_init(struct gw__tls *t);
-int gw__tls_flush(struct gw__tls *t); /* failures go to t->failure */
+int gw__tls_flush(struct gw__tls *t); /* failures go to t->failure, or t->lost */
 /* One more read of the inner channel; at its end sets inner_ended. */
 int gw__tls_fill(struct gw__tls *t);
 bool gw__tls_has_record(const struct gw__tls *t);

@@ -113,11 +113,20 @@ static int pull_timeout(gnutls_transport_ptr_t ptr, unsigned ms)
 
 int gw__tls_flush(struct gw__tls *t)
 {
+	struct gw__why why = {0};
 	size_t n = t->out_n;
 	t->out_n = 0;
-	return n ? gw__chan_write_all(inner_of(t), t->out, n, &t->failure) : 0;
+	if (t->lost.code)
+		return t->lost.code;
+	int r = n ? gw__chan_write_all(inner_of(t), t->out, n, &why) : 0;
+	if (r == -EPIPE || r == -ECONNRESET)
+		t->lost = why;
+	else if (r && !t->failure.code)
+		t->failure = why;
+	return r;
 }
 
+/* GnuTLS does not hear that the peer is lost: it would not let us read any more. */
 static ssize_t push(gnutls_transport_ptr_t ptr, const giovec_t *iov, int n)
 {
 	struct gw__tls *t = ptr;
@@ -130,7 +139,7 @@ static ssize_t push(gnutls_transport_ptr_t ptr, const giovec_t *iov, int n)
 			t->out_n += part;
 			done += part;
 			sum += part;
-			if (t->out_n == sizeof t->out && gw__tls_flush(t))
+			if (t->out_n == sizeof t->out && gw__tls_flush(t) && (!t->is_up || t->failure.code))
 				return fail(t, EIO);
 		}
 	return (ssize_t)sum;
