@@ -188,12 +188,22 @@ static void a_peer_that_left_is_an_error_but_no_signal(void **state)
 	connect_good(&server, &client, "good", FAR_MS);
 	gw__chan_close(&server.chan, NULL);
 	assert_int_equal(gw__chan_write_all(client.chan, "x", 1, &why), -EPIPE);
-	assert_says(why, "it may not have accepted who we are: see its log");
+	assert_says(why, "the peer may not have accepted who we are: see its log");
 	close_both(&server, &client);
+
+	/* Bytes it did not read make it a reset, which the reader sees. */
+	struct end third_server = {0}, third = {0};
+	char byte;
+	why = (struct gw__why){0};
+	connect_good(&third_server, &third, "good", FAR_MS);
+	assert_int_equal(gw__chan_write_all(third.chan, "unread", 6, NULL), 0);
+	gw__chan_close(&third_server.chan, NULL);
+	assert_int_equal(gw__chan_read(third.chan, &byte, 1, &why), -ECONNRESET);
+	assert_says(why, "reading: Connection reset by peer; the peer may not have accepted who we are");
+	close_both(&third_server, &third);
 
 	/* Later that is no explanation any more. */
 	struct end other_server = {0}, other = {0};
-	char byte;
 	why = (struct gw__why){0};
 	connect_good(&other_server, &other, "good", FAR_MS);
 	assert_int_equal(gw__chan_write_all(other_server.chan, "x", 1, NULL), 0);

@@ -205,14 +205,48 @@ static void a_writer_hears_why_the_peer_left(void **state)
 {
 	struct meeting m;
 	struct gw__why why = {0};
+	char byte;
 	meet(&m, GW__TLS_CLIENT, NULL, false);
-	assert_int_equal(gnutls_record_send(m.peer.session, "unread", 6), 6);
 	assert_int_equal(gnutls_alert_send(m.peer.session, GNUTLS_AL_FATAL, GNUTLS_A_UNKNOWN_CA), 0);
 	drop_peer(&m);
 	assert_int_equal(gw__chan_write_all(m.ours, "x", 1, &why), -EACCES);
 	assert_says(why, "the peer refused us: it does not know the CA of our certificate");
 	assert_int_equal(gw__chan_write_all(m.ours, "x", 1, NULL), -EACCES);
+	assert_int_equal(gw__chan_read(m.ours, &byte, 1, NULL), -EACCES);
 	part(&m);
+}
+
+/* A destination that fails says so on the return path, then closes: its source, which writes, reads that. */
+static void what_the_peer_said_before_it_left_can_be_read(void **state)
+{
+	for (int alert = 0; alert < 2; alert++) {
+		enum { BIG_BYTES = 1 << 20 };
+		struct meeting m;
+		struct gw__why why = {0};
+		char got[16], *bytes = calloc(1, BIG_BYTES);
+		meet(&m, GW__TLS_CLIENT, NULL, true);
+		assert_int_equal(gnutls_session_key_update(m.peer.session, 0), 0);
+		assert_int_equal(gnutls_record_send(m.peer.session, "first", 5), 5);
+		assert_int_equal(gnutls_record_send(m.peer.session, "last", 4), 4);
+		if (alert)
+			assert_int_equal(
+				gnutls_alert_send(m.peer.session, GNUTLS_AL_FATAL, GNUTLS_A_INTERNAL_ERROR),
+				0);
+		drop_peer(&m);
+		assert_int_equal(gw__chan_write_all(m.ours, bytes, BIG_BYTES, &why), -EPIPE);
+		assert_null(strstr(why.text, "accepted"));
+		assert_int_equal(gw__chan_write_all(m.ours, "x", 1, NULL), -EPIPE);
+		assert_int_equal(gw__chan_end_writes(m.ours, NULL), -EPIPE);
+		assert_int_equal(gw__chan_wait_readable(m.ours, 0, NULL), 1);
+		read_all(m.ours, got, 3);
+		assert_int_equal(gw__chan_wait_readable(m.ours, 0, NULL), 1);
+		read_all(m.ours, got + 3, 6);
+		assert_memory_equal(got, "firstlast", 9);
+		assert_int_equal(gw__chan_wait_readable(m.ours, -1, NULL), 1);
+		assert_int_equal(gw__chan_read(m.ours, got, 1, NULL), alert ? -EPROTO : 0);
+		free(bytes);
+		part(&m);
+	}
 }
 
 static void plain_bytes_behind_the_handshake_are_refused(void **state)
@@ -241,6 +275,7 @@ int main(void)
 		cmocka_unit_test(a_goodbye_ends_the_stream),
 		cmocka_unit_test(a_fatal_alert_is_told),
 		cmocka_unit_test(a_writer_hears_why_the_peer_left),
+		cmocka_unit_test(what_the_peer_said_before_it_left_can_be_read),
 		cmocka_unit_test(plain_bytes_behind_the_handshake_are_refused),
 	};
 	return cmocka_run_group_tests(tests, make_certs, remove_certs);
