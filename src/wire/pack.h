@@ -3,8 +3,8 @@
  * Compressed payloads of multifd (docs/spec/multifd.md 4): one endless stream per channel, flushed per
  * packet. Pure: memory to memory, no fd, no thread. Each belongs to the worker of one channel.
  *
- * Memory does not depend on what comes: an unpacker has about 45 KiB for zlib, and for zstd what the sender's
- * window asks for, 0.6 MiB for level 1 to 33 MiB for level 20 and never more. A packer of zstd level 20 has
+ * Memory does not depend on what comes: an unpacker has about 40 KiB for zlib, and for zstd what the sender's
+ * window asks for, 1 MiB for level 1 to 33 MiB for level 20 and never more. A packer of zstd level 20 has
  * 200 MiB.
  */
 #ifndef GW_WIRE_PACK_H
