@@ -5,7 +5,11 @@ A work that several rows look at is run once. The rows of a group are run togeth
 """
 from dataclasses import dataclass
 
-from works import Inspect, LoadImage, QemuSaves, QemuToQemu, ReadFile, Receive, Restore, Save, ZeroScan
+from link import Link
+from works import Dd, Inspect, LoadImage, QemuSaves, QemuToQemu, ReadFile, Receive, Restore, Save, Send, ZeroScan
+
+TWO = Link(channels=2)
+ZSTD = Link(channels=2, compress="zstd")
 
 
 @dataclass(frozen=True)
@@ -47,17 +51,17 @@ class Row:
     goal: Goal = None   # without one the row is for information
 
 
-def both_ways(name, group, what, godwit, reference, goal):
+def both_ways(name, group, what, godwit, reference, goal=None, cpu_goal=None):
     """The time, and the processor time that went into it."""
     return [Row(name, group, what, godwit, reference, "seconds", goal),
-            Row(f"{name}-cpu", group, f"{what}: processor time of both ends", godwit, reference, "cpu_per_gib")]
+            Row(f"{name}-cpu", group, f"{what}: processor time of both ends", godwit, reference, "cpu_per_gib", cpu_goal)]
 
 
 RECEIVE = [
     *both_ways("receive", "receive", "QEMU -> Godwit image in tmpfs, against QEMU -> QEMU's memory",
                Receive(), QemuToQemu(), ratio_at_most(1.0)),
     *both_ways("receive-huge", "receive", "the same into a tmpfs that has huge pages, as QEMU's memory does",
-               Receive(huge=True), QemuToQemu(), ratio_at_most(1.0)),
+               Receive(place="huge"), QemuToQemu(), ratio_at_most(1.0)),
     Row("receive-shared", "receive", "as receive, against a QEMU whose memory is a file in the same tmpfs (share=on)",
         Receive(), QemuToQemu(memory="shared")),
     Row("receive-prealloc", "receive", "as receive, against a QEMU whose memory was there before (prealloc=on)",
@@ -66,15 +70,9 @@ RECEIVE = [
         Receive(), Receive(scale=0.125), "peak_mib", at_most(64)),
 ]
 
-ZEROS = [
-    row for kind in ("zero", "mostly-zero") for row in
-    both_ways(f"receive-{kind}", "zeros", f"QEMU -> Godwit image in tmpfs, {kind} guest, against QEMU -> QEMU",
-              Receive(kind), QemuToQemu(kind), None)
-]
-
 SAVE = [
     *both_ways("save", "save", "godwit save of a paused guest into tmpfs, against QEMU writing mapped-ram by itself",
-               Save(), QemuSaves(), None),
+               Save(), QemuSaves()),
 ]
 
 SCAN = [
@@ -89,9 +87,41 @@ INSPECT = [
 
 RESTORE = [
     *both_ways("restore-direct", "restore", "godwit restore --way direct, against QEMU loading the image by itself",
-               Restore("direct"), LoadImage(), None),
+               Restore("direct"), LoadImage()),
     *both_ways("restore-stream", "restore", "godwit restore --way stream, against QEMU -> QEMU",
-               Restore("stream"), QemuToQemu(), None),
+               Restore("stream"), QemuToQemu()),
 ]
 
-GROUPS = [SCAN, RECEIVE, ZEROS, SAVE, INSPECT, RESTORE]
+# With several channels.
+
+CHANNELS = [
+    *both_ways("channels", "channels", "QEMU -> Godwit image in tmpfs, 2 channels, against QEMU writing mapped-ram with 2",
+               Receive(link=TWO), QemuSaves(link=TWO), ratio_at_most(1.0), ratio_at_most(1.0)),
+    Row("channels-peak", "channels", "peak memory of that, against a guest of an eighth of the size",
+        Receive(link=TWO), Receive(link=TWO, scale=0.125), "peak_mib", at_most(64)),
+]
+
+DISK = [
+    Row("disk", "disk", "QEMU -> Godwit image on disk, 2 channels, --direct-io, against dd oflag=direct bs=4M",
+        Receive(link=TWO, place="disk"), Dd(), "gb_per_s", ratio_at_least(0.8)),
+    *both_ways("disk-qemu", "disk", "the same against QEMU writing mapped-ram with 2 channels and direct-io",
+               Receive(link=TWO, place="disk"), QemuSaves(link=TWO, place="disk"), None, ratio_at_most(1.0)),
+]
+
+SEND = [
+    *both_ways("send", "send", "Godwit image -> QEMU, 2 channels, against QEMU -> QEMU, 2 channels",
+               Send(link=TWO), QemuToQemu(link=TWO), ratio_at_most(0.8), ratio_at_most(1.0)),
+    *both_ways("send-zstd", "send", "the same with zstd level 1 and pages that shrink to a half",
+               Send("half", ZSTD), QemuToQemu("half", ZSTD), ratio_at_most(1.0), ratio_at_most(1.0)),
+]
+
+ZEROS = [
+    row for kind in ("zero", "mostly-zero") for row in (
+        *both_ways(f"receive-{kind}", "zeros", f"QEMU -> Godwit image in tmpfs, {kind} guest, 2 channels, against QEMU's own",
+                   Receive(kind, TWO), QemuSaves(kind, TWO), ratio_at_most(0.8), ratio_at_most(1.0)),
+        *both_ways(f"send-{kind}", "zeros", f"Godwit image -> QEMU, {kind} guest, 2 channels, against QEMU -> QEMU, 2 channels",
+                   Send(kind, TWO), QemuToQemu(kind, TWO), ratio_at_most(0.8), ratio_at_most(1.0)),
+    )
+]
+
+GROUPS = [SCAN, RECEIVE, SAVE, INSPECT, RESTORE, CHANNELS, DISK, SEND, ZEROS]

@@ -161,8 +161,13 @@ def mostly_zero(size):
     return b"".join(os.urandom(RUN * PAGE).ljust(step, b"\0") for _ in range(size // step))
 
 
+def half(size):
+    """Every page half random, half the same: what a compressor halves."""
+    return b"".join(os.urandom(PAGE // 2) + b"godwit! " * (PAGE // 16) for _ in range(size // PAGE))
+
+
 # Each page of a tile is written, also those of zeros: the memory of a guest that has used it.
-CONTENT = {"random": os.urandom, "zero": bytes, "mostly-zero": mostly_zero}
+CONTENT = {"random": os.urandom, "zero": bytes, "mostly-zero": mostly_zero, "half": half}
 
 
 def write_content(path, kind, size):

@@ -49,9 +49,10 @@ def start(bench, *args):
     return vm
 
 
-def prepare(machine, capabilities=(), **parameters):
-    states = [{"capability": c, "state": True} for c in ("events", *capabilities)]
+def prepare(machine, link, capabilities=(), **parameters):
+    states = [{"capability": c, "state": True} for c in ("events", *capabilities, *link.capabilities())]
     machine.qmp.command("migrate-set-capabilities", capabilities=states)
+    parameters.update(link.parameters())
     if parameters:
         machine.qmp.command("migrate-set-parameters", **parameters)
 
