@@ -187,6 +187,9 @@ def others():
                 "00050005046d656d30" "0006000400000001" "00070000" "0001000400000000")
     yield "retpath", "captured", bytes.fromhex(captured)
     yield "retpath", "bad-name", bytes.fromhex("0005000205" "6d")
+    ranges = be(8, 0x10000) + be(8, 0x1000) + be(8, 0x13000) + be(8, 0x2000)
+    yield "discard", "captured", b"\0" + str8("mem0") + b"\0" + ranges
+    yield "discard", "half-a-range", b"\0" + str8("mem0") + b"\0" + ranges[:24]
     yield "config", "plain", MAGIC + config(bits=None) + b"\x01"
     yield "config", "all", MAGIC + config(["x-ignore-shared", "mapped-ram"], 16, bytes(range(16))) + b"\x01"
     items = start(1, 1, "ram", 4) + footer(7) + command(2, be(4, 1)) + command(3, bytes(16)) + command(10, str8("m0"))

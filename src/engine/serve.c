@@ -127,9 +127,20 @@ static int put_package(struct gw__serve *s, uint8_t *devices)
 	gw__command_encode(&t, GW__CMD_POSTCOPY_RUN, NULL, 0);
 	size_t inside = gw__wr_used(&l) + n + gw__wr_used(&t);
 	gw__packaged_encode(&h, (uint32_t)inside);
-	gw__ping_encode(&t, GW__PING_SENT); /* outside the package */
 	struct iovec iov[] = {{head, gw__wr_used(&h)}, {lead, gw__wr_used(&l)}, {devices, n}, {tail, gw__wr_used(&t)}};
 	return gw__chan_write_allv(s->chan, iov, GW__LEN(iov), &s->run->why);
+}
+
+/* With the last byte of the package the destination may run, whatever happens to what is written behind it. */
+static int hand_over(struct gw__serve *s, uint8_t *devices)
+{
+	uint8_t room[16];
+	struct gw__wr c = gw__wr_over(room, sizeof room);
+	int r = put_package(s, devices);
+	if (!r)
+		r = gw__serve_step(s, GW__PC_EV_PACKAGE_SENT);
+	gw__ping_encode(&c, GW__PING_SENT);
+	return r ? r : gw__serve_write(s, room, gw__wr_used(&c));
 }
 
 static int start(struct gw__serve *s)
@@ -147,9 +158,7 @@ static int start(struct gw__serve *s)
 	if (!r)
 		r = gw__serve_step(s, GW__PC_EV_STREAM_BEGUN);
 	if (!r)
-		r = put_package(s, devices);
-	if (!r)
-		r = gw__serve_step(s, GW__PC_EV_PACKAGE_SENT);
+		r = hand_over(s, devices);
 	free(devices);
 	return r;
 }
@@ -202,6 +211,7 @@ static int resume(struct gw__serve *s)
 		return r;
 	gw__serve_count_unsent(s);
 	gw__command_encode(&c, GW__CMD_POSTCOPY_RESUME, NULL, 0);
+	s->resume_sent = true;
 	r = gw__serve_write(s, room, gw__wr_used(&c));
 	return r ? r : await_word(s, "RESUME_ACK", ack_came);
 }

@@ -62,6 +62,21 @@ int64_t gw__serve_next_block(const struct gw__serve *s, uint32_t from)
 	return -1;
 }
 
+/* A larger page is there as a whole or not at all; half of one would be sent twice. */
+static int check_whole_pages(struct gw__serve *s, uint32_t block)
+{
+	const struct gw__bitmap *b = &s->unsent[block];
+	uint64_t n = s->host_page_bytes[block] / s->page_bytes, end;
+	for (uint64_t at = gw__bitmap_next_set(b, 0); n > 1 && at < b->bits; at = gw__bitmap_next_set(b, end)) {
+		end = gw__bitmap_next_clear(b, at);
+		if (at % n || end % n)
+			return gw__why_set(&s->run->why, -EPROTO, "%s: the received bitmap of block \"%s\" splits a page of %llu bytes at offset 0x%llx",
+				s->chan->name, s->image->blocks.v[block].name, (ull)s->host_page_bytes[block],
+				(ull)((at % n ? at : end) * s->page_bytes));
+	}
+	return 0;
+}
+
 /* The bitmap follows its message uncounted: size, bits, end mark. */
 static int take_bitmap(struct gw__serve *s, uint32_t block)
 {
@@ -91,7 +106,7 @@ static int take_bitmap(struct gw__serve *s, uint32_t block)
 	s->tally->already_there += gw__bitmap_count(b);
 	gw__bitmap_invert(b); /* what it has not received is what we have not sent */
 	s->bitmap_due = gw__serve_next_block(s, block + 1);
-	return 0;
+	return check_whole_pages(s, block);
 }
 
 static int on_bitmap(struct gw__serve *s, const struct gw__rp_msg *m)
@@ -121,7 +136,7 @@ static int on_message(struct gw__serve *s, const struct gw__rp_msg *m)
 	case GW__RP_RECV_BITMAP:
 		return on_bitmap(s, m);
 	case GW__RP_RESUME_ACK:
-		if (s->tally->state != GW__PC_RECOVER || m->value != 1)
+		if (s->tally->state != GW__PC_RECOVER || !s->resume_sent || m->value != 1)
 			return out_of_place(s, m);
 		s->resumed = true; /* requests may follow in the same breath */
 		return gw__serve_step(s, GW__PC_EV_RESUMED);

@@ -32,6 +32,7 @@ struct gw__serve {
 	/* serve_hear.c: what the destination said. */
 	struct gw__feed ear;
 	int64_t asked_block;   /* of the previous request */
+	bool resume_sent;      /* before, a RESUME_ACK has no sense */
 	bool runs, resumed;    /* PONG 0x42, RESUME_ACK 1 came */
 	bool shut;
 	uint32_t shut_status;
