@@ -211,8 +211,8 @@ ENDS = {
     "cut in the magic": (cut(2), ["channel 1, packet 1: the channel ends inside a packet header \\(2 of"]),
     "cut behind a header": (cut(1344), ["channel 1, packet 1: the channel ends between a packet's header and its 8192"]),
     "cut in a page": (cut(1344 + 5000), ["channel 1, packet 1: the channel ends inside the pages of a packet \\(5000 of 8192"]),
-    "silent in a header": (fall_silent(700), ["channel 1, packet 1", "nothing came for 1000 ms"]),
-    "silent in a page": (fall_silent(1344 + 5000), ["channel 1, packet 1", "nothing came for 1000 ms"]),
+    "silent in a header": (fall_silent(700), ["channel 1, packet 1", "nothing came for 2000 ms"]),
+    "silent in a page": (fall_silent(1344 + 5000), ["channel 1, packet 1", "nothing came for 2000 ms"]),
     "closed between packets": (close_channel, ["sync 2", "channel 1", "closed|ended"]),
     "no SYNC on one": (leave_out_sync, ["sync 2", "channel 1"]),
     "one SYNC too many": (sync_too_often, ["channel 0", "a SYNC behind the"]),
@@ -223,7 +223,7 @@ ENDS = {
 
 def check_end(folder, name, case):
     send, patterns = case
-    with Receiver(folder, name, "--channels=2") as r, mfdsource.Source(r.path) as s:
+    with Receiver(folder, name, "--channels=2", idle=IDLE_S) as r, mfdsource.Source(r.path) as s:
         s.begin()
         try:
             send(s)
@@ -259,7 +259,7 @@ def check_odd_but_right(folder):
 
 def check_slow_main(folder):
     """Zero pages on the main channel for longer than the idle limit, while the channels have nothing to do."""
-    with Receiver(folder, "channels without work", "--channels=2") as r, mfdsource.Source(r.path) as s:
+    with Receiver(folder, "channels without work", "--channels=2", idle=IDLE_S) as r, mfdsource.Source(r.path) as s:
         s.begin()
         s.pages()
         for page in range(10):

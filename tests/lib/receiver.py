@@ -7,11 +7,12 @@ import godwit
 import images
 import mfdsource
 
-IDLE_S, SOON_S = 1, 10
+IDLE_S, SOON_S = 2, 20
+PATIENT_S = 10     # where the limit is not what is tried, and the machine may be slow
 
 
 class Receiver:
-    def __init__(self, folder, name, *options, idle=IDLE_S):
+    def __init__(self, folder, name, *options, idle=PATIENT_S):
         self.dir = tempfile.mkdtemp(dir=folder)
         self.path, self.image = os.path.join(self.dir, "s"), os.path.join(self.dir, "image")
         self.run = godwit.Run("receive", f"unix:{self.path}", self.image, f"--idle-timeout={idle}", "--json", "-q", *options)
@@ -21,7 +22,11 @@ class Receiver:
         self.run.wait_stdout("listening")
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, OSError):      # it closed: what it said is worth more
+            error = AssertionError(f"{self.name}: {error}: {self.run.stderr}{self.run.stdout}")
+            self.run.__exit__()
+            raise error from None
         self.run.__exit__()
 
     def refuses(self, *patterns, soon=SOON_S):
