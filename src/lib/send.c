@@ -63,6 +63,8 @@ static int send_over(gw_job *job, struct gw__kept *kept, struct link *l, const s
 	if (!r)
 		r = gw__kept_pull(&job->run, kept, sink, NULL);
 	gw__sink_free(&sink);
+	for (uint32_t i = 0; !r && i < l->out.multifd_n; i++)
+		gw__chan_end_writes(l->out.multifd[i], NULL); /* with TLS a goodbye, which QEMU expects there; the guest has arrived anyway */
 	int closed = gw__chan_close(&l->out.main, &job->run.why);
 	return r ? r : closed;
 }
