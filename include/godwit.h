@@ -4,7 +4,7 @@
  *
  * Conventions
  *   Results    0 is success, a negative errno is failure; the sentence that explains it is gw_job_error(). A function
- *              that can give a documented positive answer says so.
+ *              that can give a documented positive answer says so. -EOPNOTSUPP before anything was moved: the plan refuses it.
  *   Threads    A job belongs to one thread at a time. gw_job_cancel() and gw_job_progress() may be called from any
  *              thread, gw_job_cancel() also from a signal handler. Different jobs are independent.
  *   Ownership  Strings and structs passed in are borrowed for the call. What a gw_..._new or gw_inspect gave is freed
@@ -321,6 +321,42 @@ struct gw_restore_plan {
 };
 /* How would this guest get into that destination? Pure; nothing is touched. Since 0.1 */
 GW_API void gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct gw_restore_plan *plan);
+
+enum gw_operation {
+	GW_OPERATION_SAVE,	     /* a running QEMU sends, we keep */
+	GW_OPERATION_RECEIVE,	     /* gw_receive */
+	GW_OPERATION_SEND,	     /* gw_send */
+	GW_OPERATION_RESTORE_DIRECT, /* a QEMU reads an image itself */
+	GW_OPERATION_RESTORE_STREAM, /* we send it over a socket that the QEMU was handed */
+	GW_OPERATION_CONVERT,	     /* gw_convert */
+	GW_OPERATION_QEMU_SOURCE,    /* a QEMU on its own, where there is none of us */
+	GW_OPERATION_QEMU_DESTINATION,
+};
+/* Names. Capabilities have QEMU's: "mapped-ram". NULL past the end. Since 0.1 */
+GW_API const char *gw_plan_operation(uint32_t i);
+GW_API const char *gw_plan_ability(uint32_t i);
+
+/* All of `with` together, and one of `any` (0: none needed), are refused where none of `unless` is there. */
+struct gw_rule {
+	size_t size;
+	uint64_t with, any, unless; /* bit i: gw_plan_ability(i) */
+	uint32_t operations;	    /* bit i: enum gw_operation */
+	unsigned first, last;	    /* QEMU releases for which it holds, 100 * major + minor; 0: open */
+	/*
+	 * What a QEMU does that is not kept from it: refuse "capabilities", refuse to "start", fail "late", "never" notice (and the
+	 * result is of no use), or "crash". "godwit": it is we who cannot.
+	 */
+	const char *found;
+	const char *why; /* a sentence */
+};
+/* The table, row by row; -ERANGE past the end. Since 0.1 */
+GW_API int gw_plan_rule(uint32_t i, struct gw_rule *rule);
+/*
+ * Do these abilities, names ended by a NULL, go together? 0: nothing refuses them; -EOPNOTSUPP: `refusal` (may be NULL) says
+ * why not; -EINVAL: there is no such ability or operation. `qemu`: the release, 100 * major + minor; 0: not known. What is
+ * not named is not known and refuses nothing. Pure. The calls above ask the same before they start. Since 0.1
+ */
+GW_API int gw_plan_combination(enum gw_operation op, const char *const *abilities, unsigned qemu, struct gw_rule *refusal);
 
 #ifdef __cplusplus
 }

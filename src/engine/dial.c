@@ -52,9 +52,6 @@ static int open_multifd(struct gw__run *run, const struct gw__uri *uri, const st
 int gw__dial(struct gw__run *run, const struct gw__uri *uri, const struct gw__dial_opts *o, struct gw__outgoing *out)
 {
 	memset(out, 0, sizeof *out);
-	if (o->channels && uri->kind != GW__URI_TCP && uri->kind != GW__URI_UNIX && uri->kind != GW__URI_VSOCK)
-		return gw__why_set(&run->why, -EINVAL, "%s: several channels need an address to connect to several times (tcp, unix, vsock)",
-			uri->text);
 	int r = open_one(run, uri, o, false, &out->main);
 	if (!r)
 		r = open_multifd(run, uri, o, out);

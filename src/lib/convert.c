@@ -7,7 +7,7 @@
 
 #include "engine/sinks.h"
 #include "image/outfile.h"
-#include "lib/job.h"
+#include "lib/combine.h"
 
 static int to_image(gw_job *job, struct gw__kept *from, const char *to, const struct gw_convert_opts *o)
 {
@@ -90,6 +90,16 @@ static int to_file(gw_job *job, struct gw__kept *from, const char *to, const str
 	return r;
 }
 
+static int check_combination(gw_job *job, const struct gw__kept *from, const struct gw_convert_opts *o)
+{
+	enum gw_format format = GW__OPT(o, to);
+	uint64_t wanted = GW__ABILITY_BIT(from->image ? GW__ABILITY_IMAGE : GW__ABILITY_STREAM);
+	wanted |= format == GW_FORMAT_STREAM ? GW__ABILITY_BIT(GW__ABILITY_TO_STREAM) : 0;
+	wanted |= format == GW_FORMAT_RAW ? GW__ABILITY_BIT(GW__ABILITY_TO_RAW) : 0;
+	wanted |= GW__OPT(o, to_offset) ? GW__ABILITY_BIT(GW__ABILITY_OFFSET) : 0;
+	return gw__job_allow(job, GW__OPERATION_CONVERT, wanted);
+}
+
 int gw_convert(gw_job *job, const char *from, const char *to, const struct gw_convert_opts *o)
 {
 	struct gw__kept kept = {0};
@@ -97,6 +107,8 @@ int gw_convert(gw_job *job, const char *from, const char *to, const struct gw_co
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
 	if (!r)
 		r = gw__kept_open(&job->run, from, GW__OPT(o, from_offset), &kept);
+	if (!r)
+		r = check_combination(job, &kept, o);
 	if (!r)
 		r = format == GW_FORMAT_STREAM || format == GW_FORMAT_RAW ? to_file(job, &kept, to, o) : to_image(job, &kept, to, o);
 	gw__kept_close(&kept);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "engine/sinks.h"
-#include "lib/job.h"
+#include "lib/combine.h"
 
 static void make_receipt(const struct gw__stream_tally *t, const gw_job *job, bool told, struct gw_receipt *receipt)
 {
@@ -23,6 +23,16 @@ static void make_receipt(const struct gw__stream_tally *t, const gw_job *job, bo
 		.multifd_bytes = t->multifd.bytes,
 	};
 	gw__struct_out(receipt, receipt ? receipt->size : 0, &ours, sizeof ours);
+}
+
+/* `there`: what carries the stream, as an ability. */
+static int check_combination(gw_job *job, uint64_t there, const struct gw_receive_opts *o)
+{
+	uint64_t wanted = there | gw__ability_of_link(GW__OPT(o, link));
+	wanted |= GW__OPT(o, channels) ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0;
+	wanted |= GW__OPT(o, direct_io) ? GW__ABILITY_BIT(GW__ABILITY_DIRECT_IO) : 0;
+	wanted |= GW__OPT(o, image_offset) ? GW__ABILITY_BIT(GW__ABILITY_OFFSET) : 0;
+	return gw__job_allow(job, GW__OPERATION_RECEIVE, wanted);
 }
 
 /* The target is checked before the peer is waited for: nobody wants to learn after an hour that a folder is read-only. */
@@ -109,15 +119,12 @@ static int wait_for_source(gw_job *job, const struct gw__uri *uri, const struct 
 /* What does not listen is one channel, and nobody is there to shake hands with. */
 static int open_source(gw_job *job, const struct gw__uri *uri, const struct gw_receive_opts *o, struct link *l)
 {
-	const struct gw_link_opts *link = GW__OPT(o, link);
-	struct gw__io_opts io = gw__job_io_opts(job, link);
+	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	if (GW__OPT(o, channels) > GW__MULTIFD_CHANNELS_MAX)
 		return gw__why_set(&job->run.why, -EINVAL, "%u multifd channels, at most %d are possible", GW__OPT(o, channels),
 			GW__MULTIFD_CHANNELS_MAX);
 	if (gw__uri_listens(uri))
 		return wait_for_source(job, uri, o, l);
-	if (GW__OPT(o, channels) || GW__OPT(link, tls))
-		return gw__why_set(&job->run.why, -EINVAL, "%s: multifd channels and TLS need an address to listen at (tcp, unix, vsock)", uri->text);
 	int r = ready(job, o);
 	return r ? r : gw__io_open_in(uri, &io, &l->in.main, &job->run.why);
 }
@@ -130,6 +137,8 @@ int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
 	if (!r)
 		r = uri ? gw__uri_parse(uri_text, uri, &job->run.why) : gw__why_set(&job->run.why, -ENOMEM, "no memory");
+	if (!r)
+		r = check_combination(job, gw__ability_of_uri(uri), o);
 	if (!r)
 		r = open_sink(job, path, o, &sink);
 	if (!r)
@@ -151,6 +160,8 @@ int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive
 	int r = gw__chan_take_fd(fd, "the source", &io, &l.in.main, &job->run.why);
 	if (!r)
 		r = begun;
+	if (!r)
+		r = check_combination(job, GW__ABILITY_BIT(GW__ABILITY_FD), o);
 	if (!r)
 		r = open_sink(job, path, o, &sink);
 	if (!r)

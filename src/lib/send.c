@@ -7,7 +7,7 @@
 #include "engine/dial.h"
 #include "engine/gang_send.h"
 #include "engine/sinks.h"
-#include "lib/job.h"
+#include "lib/combine.h"
 #include "plan/dialect.h"
 
 enum { ANSWER_MS = 60000 };
@@ -69,17 +69,22 @@ static int send_over(gw_job *job, struct gw__kept *kept, struct link *l, const s
 	return r ? r : closed;
 }
 
-static int check_combination(gw_job *job, const struct gw__kept *kept, const struct gw_send_opts *o)
+/* `there`: what carries the stream, as an ability. */
+static int check_combination(gw_job *job, const struct gw__kept *kept, uint64_t there, const struct gw_send_opts *o)
 {
+	static const uint64_t methods[] = {
+		[GW_COMPRESS_NONE] = 0,
+		[GW_COMPRESS_ZLIB] = GW__ABILITY_BIT(GW__ABILITY_ZLIB),
+		[GW_COMPRESS_ZSTD] = GW__ABILITY_BIT(GW__ABILITY_ZSTD),
+	};
 	uint32_t channels = GW__OPT(o, channels);
+	uint64_t wanted = there | gw__ability_of_link(GW__OPT(o, link)) | methods[GW__OPT(o, compression)];
+	wanted |= GW__ABILITY_BIT(kept->image ? GW__ABILITY_IMAGE : GW__ABILITY_STREAM);
+	wanted |= channels ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0;
+	wanted |= GW__OPT(o, image_offset) ? GW__ABILITY_BIT(GW__ABILITY_OFFSET) : 0;
 	if (channels > GW__MULTIFD_CHANNELS_MAX)
 		return gw__why_set(&job->run.why, -EINVAL, "%u multifd channels, at most %d are possible", channels, GW__MULTIFD_CHANNELS_MAX);
-	if (GW__OPT(o, compression) && !channels)
-		return gw__why_set(&job->run.why, -EINVAL, "compression needs multifd channels; say how many the destination expects");
-	if (channels && !kept->image)
-		return gw__why_set(&job->run.why, -EOPNOTSUPP,
-			"%s is a stream, which goes over one channel; make an image of it with godwit convert to send it over several", kept->name);
-	return 0;
+	return gw__job_allow(job, GW__OPERATION_SEND, wanted);
 }
 
 static int connect_all(gw_job *job, const struct gw__uri *uri, const struct gw__kept *kept, const struct gw_send_opts *o, struct link *l)
@@ -105,7 +110,7 @@ int gw_send(gw_job *job, const char *path, const char *uri_text, const struct gw
 	if (!r) /* the image first: connecting to a QEMU and going away again would end its wait */
 		r = gw__kept_open(&job->run, path, GW__OPT(o, image_offset), &kept);
 	if (!r)
-		r = check_combination(job, &kept, o);
+		r = check_combination(job, &kept, gw__ability_of_uri(uri), o);
 	if (!r)
 		r = connect_all(job, uri, &kept, o, &l);
 	if (!r)
@@ -125,10 +130,10 @@ int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_send_opts 
 	int r = gw__chan_take_fd(fd, "the destination", &io, &l.out.main, &job->run.why);
 	if (!r)
 		r = begun;
-	if (!r && (GW__OPT(o, channels) || GW__OPT(GW__OPT(o, link), tls)))
-		r = gw__why_set(&job->run.why, -EINVAL, "a descriptor is one plain channel; multifd and TLS need an address to connect to");
 	if (!r)
 		r = gw__kept_open(&job->run, path, GW__OPT(o, image_offset), &kept);
+	if (!r)
+		r = check_combination(job, &kept, GW__ABILITY_BIT(GW__ABILITY_FD), o);
 	if (!r)
 		r = send_over(job, &kept, &l, o);
 	close_link(&l);

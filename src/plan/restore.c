@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "plan/combine.h"
+
 typedef unsigned long long ull;
 
 struct refusal {
@@ -92,8 +94,9 @@ enum gw__way gw__plan_restore(const struct gw__plan_guest *g, const struct gw__p
 	struct refusal r = {why, why_bytes};
 	if (differs(g, d, &r))
 		return GW__WAY_REFUSED;
-	if (g->xbzrle) {
-		snprintf(why, why_bytes, "a stream with XBZRLE deltas cannot be passed on as it is; make an image of it with godwit convert");
+	if (g->xbzrle) { /* no QEMU reads a stream file itself, so it would have to be sent */
+		const struct gw__rule *rule = gw__combine_check(GW__OPERATION_RESTORE_STREAM, GW__ABILITY_BIT(GW__ABILITY_XBZRLE), 0);
+		snprintf(why, why_bytes, "%s", rule->why);
 		return GW__WAY_REFUSED;
 	}
 	if (!g->image) {

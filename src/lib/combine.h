@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* What the calls ask of the table of abilities (src/plan/combine.h) before they start anything. */
+#ifndef GW_LIB_COMBINE_H
+#define GW_LIB_COMBINE_H
+
+#include "lib/job.h"
+#include "plan/combine.h"
+
+uint64_t gw__ability_of_uri(const struct gw__uri *uri);
+/* What every link can be asked for: TLS. */
+uint64_t gw__ability_of_link(const struct gw_link_opts *link);
+
+/* 0, or -EOPNOTSUPP with the reason. */
+int gw__job_allow(gw_job *job, enum gw__operation op, uint64_t wanted);
+
+#endif
