@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* godwit convert: a kept guest into another form. */
+#include "cli/allow.h"
 #include "cli/commands.h"
 #include "cli/work.h"
 
@@ -59,8 +60,13 @@ int gw__cli_convert(int argc, char **argv)
 	if (opts.block && formats[form] != GW_FORMAT_RAW)
 		return gw__cli_say(GW__EXIT_USAGE,
 			"convert: --block needs --to=raw; the other forms have all RAM blocks");
-	if (opts.to_offset && formats[form] == GW_FORMAT_RAW)
-		return gw__cli_say(GW__EXIT_USAGE, "convert: --to-offset does not go with --to=raw");
+	static const char *const abilities[] = {NULL, "to-stream", "to-raw"};
+	struct gw__cli_wish wish = {0};
+	gw__cli_wish_add(&wish, abilities[form]);
+	gw__cli_wish_add(&wish, opts.to_offset ? "offset" : NULL);
+	status = gw__cli_allow(&common, GW_OPERATION_CONVERT, &wish, 0);
+	if (status != GW__CLI_GO)
+		return status;
 	opts.to = formats[form];
 	return run(&common, args.arg[0], args.arg[1], form, &opts);
 }

@@ -7,6 +7,7 @@
 
 #include "cli/commands.h"
 #include "cli/destination.h"
+#include "cli/plan_table.h"
 #include "cli/work.h"
 
 struct plan {
@@ -15,6 +16,8 @@ struct plan {
 	struct gw_inspect_opts opts;
 	const char *image, *qmp;
 	const char *machine;
+	const char *operation, *abilities, *release; /* a question to the table */
+	bool table;
 	uint64_t ram_bytes;
 	bool remote, old_qemu;
 };
@@ -126,6 +129,17 @@ static int run(struct plan *p)
 	return status;
 }
 
+static int ask_table(const struct plan *p, int arguments)
+{
+	if (arguments || p->table == (p->operation || p->abilities || p->release))
+		return gw__cli_say(GW__EXIT_USAGE, "plan: --table stands alone, and so do --for and --with; they are not about an image");
+	if (p->table)
+		return gw__cli_plan_table(&p->common);
+	if (!p->operation || !p->abilities)
+		return gw__cli_say(GW__EXIT_USAGE, "plan: --for and --with need each other");
+	return gw__cli_plan_question(&p->common, p->operation, p->abilities, p->release);
+}
+
 int gw__cli_plan(int argc, char **argv)
 {
 	struct plan p = {.common = GW__CLI_COMMON_INIT, .opts = {.size = sizeof p.opts}};
@@ -136,21 +150,30 @@ int gw__cli_plan(int argc, char **argv)
 		GW__CLI_FLAG("old-qemu", &p.old_qemu,
 			"without QMP: it is older than QEMU 9.0 and reads no images"),
 		GW__CLI_FLAG("remote", &p.remote, "the destination cannot open our files"),
+		GW__CLI_FLAG("table", &p.table, "print which abilities go together and which do not, and why"),
+		GW__CLI_TEXT("for", "OPERATION", &p.operation, "ask the table: in this operation"),
+		GW__CLI_TEXT("with", "LIST", &p.abilities, "ask the table: do these abilities, separated by commas, go together?"),
+		GW__CLI_TEXT("qemu", "RELEASE", &p.release, "ask the table: beside this release of QEMU, such as 10.0"),
 		GW__CLI_BYTES("offset", "BYTES", &p.opts.offset, "where the image or stream begins in IMAGE"),
 		GW__CLI_QUIET(&p.common),
 		GW__CLI_JSON(&p.common),
 	};
-	const struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE [QMP] [options]",
+	const struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE [QMP] [options] | --table | --for=OPERATION --with=LIST",
 		"Says how the guest kept in IMAGE would get into the QEMU whose monitor is at QMP (a socket "
 		"path, "
 		"unix:PATH or tcp:HOST:PORT), or into a destination described by options: direct, as a "
 		"stream, or "
-		"refused (exit status 3), and why. Neither is touched.",
-		options, 1, 2);
+		"refused (exit status 3), and why. Neither is touched. Without IMAGE: which abilities go "
+		"together at all.",
+		options, 0, 2);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);
 	if (status != GW__CLI_GO)
 		return status;
+	if (p.table || p.operation || p.abilities || p.release)
+		return ask_table(&p, args.n);
+	if (!args.n)
+		return gw__cli_say(GW__EXIT_USAGE, "plan: an argument is missing: the image, or --table");
 	p.image = args.arg[0];
 	p.qmp = args.n == 2 ? args.arg[1] : NULL;
 	if (p.qmp && (p.machine || p.ram_bytes || p.old_qemu))

@@ -66,9 +66,7 @@ static int failed(struct receive *r, int rc)
 {
 	struct gw_progress p = GW_INIT(p);
 	gw_job_progress(r->work.job, &p);
-	bool misuse = rc == -EINVAL && !p.moved_bytes; /* the URI */
-	return gw__cli_work_failed(
-		&r->work, misuse ? GW__EXIT_USAGE : GW__EXIT_FAILED, state_after_failure(r, &p));
+	return gw__cli_work_failed(&r->work, p.moved_bytes ? GW__EXIT_FAILED : gw__cli_status_before(rc), state_after_failure(r, &p));
 }
 
 /* The guest is kept and runs on where it came from: two of them, if nobody is told. */

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "cli/allow.h"
 #include "cli/destination.h"
 #include "cli/pause.h"
 #include "cli/restore.h"
@@ -20,6 +21,25 @@ enum {
 	SINCE_EXIT_ON_ERROR = 901, /* migrate-incoming can leave a failed QEMU alive to tell why */
 };
 static const char FD_NAME[] = "godwit-restore";
+
+/* The guest fits; does what is asked for besides go together on this way? */
+static void check_combination(struct gw__restore *r)
+{
+	bool direct = r->plan.way == GW_WAY_DIRECT;
+	struct gw__cli_wish w = {0};
+	struct gw_rule refusal = GW_INIT(refusal);
+	gw__cli_wish_add(&w, r->summary.format == GW_FORMAT_IMAGE ? "image" : "stream");
+	gw__cli_wish_add(&w, direct ? "mapped-ram" : NULL);
+	gw__cli_wish_add(&w, direct ? "file" : "fd");
+	gw__cli_wish_add(&w, direct ? "fdset" : NULL);
+	gw__cli_wish_add(&w, r->channels ? "multifd" : NULL);
+	gw__cli_wish_add(&w, r->offset ? "offset" : NULL);
+	if (gw_plan_combination(direct ? GW_OPERATION_RESTORE_DIRECT : GW_OPERATION_RESTORE_STREAM, w.name,
+		    (unsigned)gw__qmp_version(r->qmp), &refusal) == 0)
+		return;
+	r->plan.way = GW_WAY_REFUSED;
+	snprintf(r->plan.why, sizeof r->plan.why, "%s", refusal.why);
+}
 
 int gw__restore_plan(struct gw__restore *r)
 {
@@ -36,6 +56,8 @@ int gw__restore_plan(struct gw__restore *r)
 	}
 	if (!e && r->way == GW__RESTORE_STREAM && r->plan.way == GW_WAY_STREAM)
 		snprintf(r->plan.why, sizeof r->plan.why, "the image is sent as a stream, as asked for");
+	if (!e && r->plan.way != GW_WAY_REFUSED && (r->way != GW__RESTORE_DIRECT || r->plan.way == GW_WAY_DIRECT))
+		check_combination(r);
 	gw__cli_destination_fini(&there);
 	return e;
 }

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cli/allow.h"
 #include "cli/commands.h"
 #include "cli/save.h"
 
@@ -156,6 +157,22 @@ static int run(struct gw__save *s)
 	return GW__EXIT_DONE;
 }
 
+/* Without an address of the user's QEMU is handed a socket, or connects to one of ours where it needs several. */
+static int check_combination(const struct gw__save *s)
+{
+	static const char *const methods[] = {NULL, "zlib", "zstd"};
+	struct gw__cli_wish w = {0};
+	gw__cli_wish_add(&w, s->at_start ? "background-snapshot" : "return-path");
+	gw__cli_wish_add(&w, s->channels ? "multifd" : NULL);
+	gw__cli_wish_add(&w, methods[s->compression]);
+	gw__cli_wish_add(&w, s->tls.creds_dir ? "tls" : NULL);
+	gw__cli_wish_add(&w, s->direct_io ? "direct-io" : NULL);
+	gw__cli_wish_add(&w, s->offset ? "offset" : NULL);
+	if (s->listen)
+		gw__cli_wish_add(&w, gw__cli_ability_of_uri(s->listen));
+	return gw__cli_allow(&s->common, GW_OPERATION_SAVE, &w, 0);
+}
+
 int gw__cli_save(int argc, char **argv)
 {
 	struct gw__save s = {.common = GW__CLI_COMMON_INIT, .source_fd = -1, .our_fd = -1, .tls = {.size = sizeof s.tls}};
@@ -188,12 +205,13 @@ int gw__cli_save(int argc, char **argv)
 	s.address = args.arg[0];
 	s.path = args.arg[1];
 	s.at_start = at == 0;
-	if ((s.compression || s.level) && !s.channels)
-		return gw__cli_say(GW__EXIT_USAGE, "--compress and --level need --channels: only multifd compresses");
-	if (s.at_start && s.channels)
-		return gw__cli_say(GW__EXIT_REFUSED, "a background snapshot (--at start) goes over one channel; leave out --channels");
+	if (s.level && !s.compression)
+		return gw__cli_say(GW__EXIT_USAGE, "--level needs --compress");
 	if (s.tls.authz && !s.tls.creds_dir)
 		return gw__cli_say(GW__EXIT_USAGE, "--tls-authz needs --tls-creds");
+	status = check_combination(&s);
+	if (status != GW__CLI_GO)
+		return status;
 	s.receipt.size = sizeof s.receipt;
 	status = gw__cli_work_begin(&s.work, &s.common);
 	if (status == GW__CLI_GO)

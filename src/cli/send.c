@@ -45,7 +45,7 @@ static int failed(struct send *s, int rc)
 	struct gw_progress p = GW_INIT(p);
 	gw_job_progress(s->work.job, &p);
 	if (p.phase == GW_PHASE_WAITING && !p.moved_bytes)
-		return gw__cli_work_failed(&s->work, rc == -EINVAL ? GW__EXIT_USAGE : GW__EXIT_FAILED,
+		return gw__cli_work_failed(&s->work, gw__cli_status_before(rc),
 			"nothing was sent, the image is untouched");
 	if (!answers(s->uri))
 		return gw__cli_work_failed(&s->work, GW__EXIT_FAILED, "the image is untouched");
@@ -116,6 +116,8 @@ int gw__cli_send(int argc, char **argv)
 	s.uri = args.arg[1];
 	if (s.tls.hostname && !s.tls.creds_dir)
 		return gw__cli_say(GW__EXIT_USAGE, "--tls-hostname needs --tls-creds");
+	if (s.level && !s.compression)
+		return gw__cli_say(GW__EXIT_USAGE, "--level needs --compress");
 	if (uuid && !gw__cli_parse_uuid(uuid, s.opts.uuid))
 		return gw__cli_say(GW__EXIT_USAGE, "--uuid %s: expected 32 hexadecimal digits in groups of 8-4-4-4-12", uuid);
 	s.opts.has_uuid = uuid != NULL;

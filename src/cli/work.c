@@ -2,6 +2,7 @@
 /* Jobs of commands: signals, progress, trace, failures; see work.h. */
 #include "cli/work.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -61,6 +62,11 @@ void gw__cli_work_end(struct gw__cli_work *w)
 	stop_job = NULL;
 	gw_job_free(w->job);
 	w->job = NULL;
+}
+
+int gw__cli_status_before(int rc)
+{
+	return rc == -EOPNOTSUPP ? GW__EXIT_REFUSED : rc == -EINVAL ? GW__EXIT_USAGE : GW__EXIT_FAILED;
 }
 
 int gw__cli_stopped(void)

@@ -29,6 +29,9 @@ int gw__cli_stopped(void);
 /* Why the job's last call failed: the signal that stopped it, or its own sentence. */
 const char *gw__cli_work_why(const struct gw__cli_work *w);
 
+/* The status for a call that failed with `rc` before anything was moved: the plan refused, a URI was wrong, or it failed. */
+int gw__cli_status_before(int rc);
+
 /*
  * Says why the job's last call failed and, when `state` is not NULL, what the state of things is ("nothing
  * was written"); as a message and, with --json, as an event. Returns `status`.

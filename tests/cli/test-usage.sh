@@ -39,8 +39,16 @@ misuse "--progress" verify file --progress=77
 misuse "--progress" verify file --progress=x
 misuse "--differences" verify a b --differences=-1
 misuse "--block needs --to=raw" convert a b --block=pc.ram
-misuse "--to-offset" convert a b --to=raw --to-offset=1
 misuse "--offset is for one file" verify a b --offset=1
+misuse "--level needs" save qmp image --level=3 --channels=2
+misuse "--level needs" send image unix:x --level=3 --channels=2
+misuse "no ability" plan --for=save --with=multifd,flying
+misuse "no operation" plan --for=flying --with=multifd
+misuse "not a release" plan --for=save --with=multifd --qemu=new
+misuse "need each other" plan --for=save
+misuse "need each other" plan --with=multifd --qemu=10.0
+misuse "stands alone" plan --table image
+misuse "stands alone" plan --table --for=save --with=multifd
 misuse "no QMP to ask" plan image qmp --machine=pc
 misuse "unknown migration protocol" receive nonsense:1 image
 absent image

@@ -502,10 +502,10 @@ def what_is_sent_is_right(folder):
 
 @case
 def send_options_that_cannot_be(folder):
-    godwit.run("send", IMAGE, "unix:/nowhere", "--compress=zlib").fails(godwit.USAGE, "compression needs multifd channels")
+    godwit.run("send", IMAGE, "unix:/nowhere", "--compress=zlib").fails(godwit.REFUSED, "compression needs multifd channels")
     godwit.run("send", IMAGE, "unix:/nowhere", "--channels=256").fails(godwit.USAGE, "255|channels")
-    godwit.run("send", IMAGE, f"file:{folder}/x", "--channels=2").fails(godwit.USAGE, "several channels need an address|channels")
-    godwit.run("receive", f"file:{IMAGE}", f"{folder}/y", "--channels=2").fails(godwit.USAGE, "address to listen at")
+    godwit.run("send", IMAGE, f"file:{folder}/x", "--channels=2").fails(godwit.REFUSED, "several channels need an address")
+    godwit.run("receive", f"file:{IMAGE}", f"{folder}/y", "--channels=2").fails(godwit.REFUSED, "several channels need an address")
     godwit.run("receive", f"unix:{folder}/z", f"{folder}/y", "--channels=256", "-q").fails(godwit.USAGE, "255|channels")
 
 
