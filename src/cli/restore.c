@@ -101,6 +101,7 @@ static int inspect(struct gw__restore *r)
 {
 	struct gw_inspect_opts o = GW_INIT(o);
 	o.offset = r->offset;
+	o.memory_limit = r->memory_limit;
 	int e = gw_inspect(r->work.job, r->path, &o, &r->info);
 	if (e)
 		return gw__cli_work_failed(&r->work, GW__EXIT_FAILED, "nothing was started");
@@ -118,6 +119,8 @@ int gw__cli_restore(int argc, char **argv)
 			"let QEMU read the image itself (direct), send it (stream), or whichever is possible and faster (default)"),
 		GW__CLI_COUNT("channels", "N", &r.channels, "let QEMU read the image with N multifd threads (default: none)"),
 		GW__CLI_BYTES("offset", "N", &r.offset, "where in the file the image begins"),
+		GW__CLI_SECONDS("idle-timeout", &r.idle_ms, "silence of QEMU that counts as a failure while it is sent the image (default 30)"),
+		GW__CLI_BYTES("memory-limit", "BYTES", &r.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.max_bandwidth, "send no faster than this"),
 		GW__CLI_FLAG("lazy", &r.lazy, "let the guest run at once and bring its memory behind (post-copy)"),
 		GW__CLI_FLAG("detach", &r.detach, "leave as soon as the guest is restored instead of waiting for QEMU to end"),

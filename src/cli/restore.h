@@ -16,7 +16,8 @@ struct gw__restore {
 	/* What is asked for. */
 	const char *path, *address; /* address: a waiting QEMU's monitor, or NULL */
 	char **command;		    /* or how to start one */
-	uint64_t offset, max_bandwidth;
+	uint64_t offset, max_bandwidth, memory_limit;
+	int idle_ms;
 	unsigned channels;
 	unsigned way; /* enum gw__restore_way */
 	bool detach;

@@ -170,6 +170,7 @@ static int load_stream(struct gw__restore *r)
 	struct gw_link_opts link = GW_INIT(link);
 	struct gw_send_opts o = GW_INIT(o);
 	link.max_bandwidth = r->max_bandwidth;
+	link.idle_timeout_ms = r->idle_ms;
 	o.link = &link;
 	o.image_offset = r->offset;
 	e = gw_send_fd(r->work.job, r->path, pair[0], &o);

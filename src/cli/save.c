@@ -34,6 +34,7 @@ static void *receive(void *ctx)
 	o.link = &link;
 	link.tls = s->tls.creds_dir ? &s->tls : NULL;
 	o.image_offset = s->offset;
+	o.memory_limit = s->memory_limit;
 	o.channels = s->channels;
 	o.direct_io = s->direct_io;
 	o.on_listening = on_listening;
@@ -185,6 +186,7 @@ int gw__cli_save(int argc, char **argv)
 		GW__CLI_TEXT("listen", "URI", &s.listen, "let QEMU connect to this address instead of handing it a socket"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.max_bandwidth, "let QEMU send no faster than this"),
 		GW__CLI_SECONDS("idle-timeout", &s.idle_ms, "silence that counts as a failure (default 30)"),
+		GW__CLI_BYTES("memory-limit", "BYTES", &s.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_COUNT("channels", "N", &s.channels, "let QEMU send over N multifd channels (default: none)"),
 		GW__CLI_CHOICE("compress", "none|zlib|zstd", &s.compression, "let QEMU compress what it sends over them"),
 		GW__CLI_COUNT("level", "N", &s.level, "how hard to compress: zlib 1..9, zstd 1..20 (default: 1)"),

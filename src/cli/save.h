@@ -20,7 +20,7 @@ struct gw__save {
 	const char *address, *path, *listen; /* listen: a URI when the monitor cannot pass descriptors, else NULL */
 	bool stop;			     /* leave the guest stopped */
 	bool at_start;			     /* background snapshot */
-	uint64_t offset, max_bandwidth;
+	uint64_t offset, max_bandwidth, memory_limit;
 	int idle_ms;
 	unsigned channels, compression, level; /* multifd; compression as enum gw_compression */
 	bool direct_io;

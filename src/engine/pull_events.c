@@ -10,8 +10,7 @@ typedef unsigned long long ull;
 
 static void count(_Atomic uint64_t *counter, uint64_t by)
 {
-	/* One writer: no need for a locked add. */
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by, memory_order_relaxed);
+	atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
 }
 
 int gw__pull_flush_batch(struct gw__pull *p)
