@@ -11,6 +11,8 @@
 
 #include "cli/pause.h"
 
+#define OUR_ADDRESS "unix:/tmp/godwit-"
+
 enum {
 	POLL_MS = 10,
 	PAUSE_MS = 5000,    /* for QEMU to notice that the link broke, before it is told so */
@@ -74,7 +76,8 @@ static int serve_once(struct gw__lazy *l, const char *uri, bool resume)
 	struct gw_link_opts link = GW_INIT(link);
 	struct gw_serve_opts o = GW_INIT(o);
 	struct gw__qmp_block *names = NULL;
-	struct gw_serve_block *blocks = resume ? NULL : page_sizes(l, &names, &o.blocks);
+	struct gw_serve_block *blocks = page_sizes(l, &names, &o.blocks);
+	gw__why_clear(&l->why); /* a QEMU that does not list them has ordinary ones */
 	link.max_bandwidth = l->max_bandwidth;
 	o.link = &link;
 	o.image_offset = l->offset;
@@ -113,11 +116,15 @@ static int await_paused(struct gw__lazy *l)
 	for (int waited = 0;; waited += POLL_MS) {
 		struct gw__qmp_migration m;
 		int r = query(l, &m);
+		if (r == -ECONNRESET) /* it has ended, and with it what it had of the guest */
+			l->result.recoverable = false;
 		if (r || !strcmp(m.status, "postcopy-paused"))
 			return r;
-		if (m.ended)
+		if (m.ended) {
+			l->result.recoverable = false;
 			return gw__why_set(&l->why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
 				m.error[0] ? m.error : "it does not say why");
+		}
 		if (waited == PAUSE_MS)
 			gw__qmp_call_oob(l->qmp, "migrate-pause", NULL, NULL, NULL);
 		if (waited > 2 * PAUSE_MS)
@@ -171,6 +178,38 @@ static int serve_until_done(struct gw__lazy *l, char uri[64], bool resume)
 	return r;
 }
 
+/* Whether it waits for a guest at all is asked before any setting is changed. */
+static int check_waits(struct gw__lazy *l)
+{
+	struct gw__qmp_status s;
+	int r = gw__qmp_query_status(l->qmp, &s, &l->why);
+	if (r || !strcmp(s.name, "inmigrate"))
+		return r;
+	l->refused = true;
+	return gw__why_set(&l->why, -EINVAL, "this QEMU waits for no guest (it is \"%s\"), start one with -incoming defer", s.name);
+}
+
+/* `uri`: where it listens for us, or will. A predecessor that died before it connected left its address. */
+static int make_ready(struct gw__lazy *l, const struct gw__qmp_migration *m, char uri[64])
+{
+	int r = check_waits(l);
+	if (r)
+		return r;
+	if (!strncmp(m->address, OUR_ADDRESS, sizeof OUR_ADDRESS - 1) && strlen(m->address) < 64) {
+		memcpy(uri, m->address, strlen(m->address) + 1);
+		return 0;
+	}
+	return begin(l, uri);
+}
+
+/* A QEMU that did not take the guest keeps no setting of ours; where it is gone or stuck, there is nothing to put back. */
+static int put_back(struct gw__lazy *l, int r)
+{
+	if (!l->before || r == -ETIMEDOUT || r == -ECONNRESET)
+		return r;
+	return r ? (gw__qmp_settings_restore(l->qmp, l->before, NULL), r) : gw__qmp_settings_restore(l->qmp, l->before, &l->why);
+}
+
 int gw__lazy_run(struct gw__lazy *l)
 {
 	char uri[64];
@@ -182,12 +221,12 @@ int gw__lazy_run(struct gw__lazy *l)
 		return 0;
 	bool resume = !strncmp(m.status, "postcopy", 8);
 	l->result.recoverable = resume;
-	r = resume ? recover(l, uri) : begin(l, uri);
+	r = resume ? recover(l, uri) : make_ready(l, &m, uri);
 	if (!r)
 		r = serve_until_done(l, uri, resume);
 	if (!r)
 		r = await_completed(l);
-	return r || !l->before ? r : gw__qmp_settings_restore(l->qmp, l->before, &l->why);
+	return r && l->result.recoverable ? r : put_back(l, r);
 }
 
 void gw__lazy_end(struct gw__lazy *l)

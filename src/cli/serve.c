@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* godwit serve: the page server of an image for one QEMU; started again after any death of its predecessor. */
+#include <errno.h>
 #include <string.h>
 
 #include "cli/commands.h"
@@ -29,20 +30,44 @@ static void report(const struct serve *s)
 
 static int failed(struct serve *s)
 {
+	if (s->lazy.refused)
+		return gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s", s->lazy.why.text);
 	if (!s->lazy.result.recoverable)
-		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; the guest did not start, %s is untouched", s->lazy.why.text, s->lazy.path);
+		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; no guest runs in this QEMU, %s is untouched", s->lazy.why.text, s->lazy.path);
 	return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
 		"%s; the guest runs in QEMU until it touches a page it lacks, and waits then: start godwit serve %s --qmp %s again", s->lazy.why.text,
 		s->lazy.path, s->address);
 }
 
+/* Before QEMU is touched: an image that cannot be read starts nothing. */
+static int look_at_image(struct serve *s)
+{
+	struct gw_inspect_opts o = GW_INIT(o);
+	struct gw_info_summary sum = GW_INIT(sum);
+	gw_info *info = NULL;
+	o.offset = s->lazy.offset;
+	if (gw_inspect(s->work.job, s->lazy.path, &o, &info))
+		return gw__cli_work_failed(&s->work, GW__EXIT_FAILED, "QEMU was not asked for anything");
+	gw_info_summary(info, &sum);
+	gw_info_free(info);
+	if (sum.format == GW_FORMAT_IMAGE)
+		return GW__CLI_GO;
+	return gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s is a stream, in which no page can be looked up; godwit convert makes an image of it",
+		s->lazy.path);
+}
+
 static int run(struct serve *s)
 {
-	if (gw__qmp_open(s->address, CONNECT_MS, &s->lazy.qmp, &s->why))
+	int r = gw__qmp_open(s->address, CONNECT_MS, &s->lazy.qmp, &s->why);
+	if (r == -ETIMEDOUT) /* QEMU's main loop can be held up by a guest that waits for a page; then no new monitor is served */
+		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
+			"%s; nothing was sent. If a guest that runs in it waits for a page, only a monitor that is open already, with oob, can migrate-recover",
+			s->why.text);
+	if (r)
 		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; nothing was sent", s->why.text);
 	s->lazy.work = &s->work;
 	s->lazy.foreign_qemu = true;
-	int r = gw__lazy_run(&s->lazy);
+	r = gw__lazy_run(&s->lazy);
 	gw__cli_progress_end(&s->work.progress);
 	if (r)
 		return failed(s);
@@ -71,6 +96,8 @@ int gw__cli_serve(int argc, char **argv)
 	if (!s.address)
 		return gw__cli_say(GW__EXIT_USAGE, "serve needs --qmp QMP, the monitor of the QEMU that is to run the guest");
 	status = gw__cli_work_begin(&s.work, &s.common);
+	if (status == GW__CLI_GO)
+		status = look_at_image(&s);
 	if (status == GW__CLI_GO)
 		status = run(&s);
 	gw__lazy_end(&s.lazy);
