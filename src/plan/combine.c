@@ -90,13 +90,16 @@ static const struct gw__rule rules[] = {
 		.why = "a mapped-ram image has whole pages in fixed places, so they cannot be compressed"},
 	{.with = A(MAPPED_RAM) | A(TLS), .operations = OP(QEMU_SOURCE), .found = GW__FOUND_START,
 		.why = "TLS encrypts connections; the pages of a mapped-ram image are written to fixed places of a file"},
-	{.with = A(MULTIFD), .any = ONE_CHANNEL, .unless = A(MAPPED_RAM), .operations = QEMU_ALONE, .found = GW__FOUND_START,
+	{.with = A(MULTIFD), .any = ONE_CHANNEL, .unless = A(MAPPED_RAM), .operations = QEMU_ALONE, .first = RELEASE_10_0,
+		.found = GW__FOUND_START,
 		.why = "several channels need an address to connect to several times, or mapped-ram with a file"},
 	{.with = A(POSTCOPY_RAM) | A(POSTCOPY_PREEMPT), .any = ONE_CHANNEL, .operations = QEMU_ALONE, .first = RELEASE_10_0,
 		.found = GW__FOUND_START,
 		.why = "postcopy-preempt makes a second connection, so it needs an address to connect to"},
 
 	/* --- what goes wrong later --- */
+	{.with = A(MULTIFD), .any = A(FD) | A(EXEC), .operations = QEMU_ALONE, .last = RELEASE_7_2, .found = GW__FOUND_LATE,
+		.why = "several channels need an address to connect to several times, as this release of QEMU finds out when it tries"},
 	{.with = A(TLS) | A(FILE), .operations = QEMU_ALONE | OP(RESTORE_DIRECT), .found = GW__FOUND_LATE,
 		.why = "nobody behind a file can shake hands"},
 	{.with = A(RETURN_PATH) | A(FILE), .operations = OP(QEMU_SOURCE), .found = GW__FOUND_LATE,
