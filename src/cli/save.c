@@ -99,10 +99,22 @@ static int failed_but_kept(struct gw__save *s, const char *what, int repaired, c
 		"%s; the guest is kept in %s all the same, but the QEMU could not be put back in order: %s", what, s->path, unrepaired);
 }
 
+/* A stream that ends too early ends for a reason, which QEMU knows. What we broke off ourselves needs no second story. */
+static const char *qemus_reason(struct gw__save *s, char *text, size_t n)
+{
+	struct gw__qmp_migration m;
+	bool ended_early = s->result == -EPROTO || s->result == -ECONNRESET || s->result == -EPIPE;
+	if (!ended_early || s->why.code || gw__cli_stopped() || gw__qmp_query_migrate(s->qmp, &m, NULL) || !m.ended || m.completed)
+		return "";
+	snprintf(text, n, " (QEMU's migration has the status \"%s\"%s%s)", m.status, *m.error && !m.cancelled ? ": " : "",
+		m.cancelled ? "" : m.error);
+	return text;
+}
+
 /* Everything was tried to leave the QEMU as it was; say how it stands. */
 static int failed(struct gw__save *s)
 {
-	char what[sizeof s->why.text];
+	char what[sizeof s->why.text], reason[600];
 	bool ours = s->why.code; /* the monitor's story explains more than the channel's */
 	snprintf(what, sizeof what, "%s", ours ? s->why.text : gw__cli_work_why(&s->work));
 	struct gw__why repair = {0};
@@ -115,7 +127,8 @@ static int failed(struct gw__save *s)
 		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; and the QEMU could not be put back in order: %s", what, repair.text);
 	/* docs/spec/channels.md 5.3: seen with 7.2, and not with 10.0 */
 	bool spoilt = s->at_start && gw__qmp_version(s->qmp) < 1000;
-	return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; %s is as it was before, and the guest %s%s", what, s->path,
+	return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s%s; %s is as it was before, and the guest %s%s", what,
+		qemus_reason(s, reason, sizeof reason), s->path,
 		s->was_running ? "runs on" : "is stopped as before",
 		spoilt ? ", but a QEMU as old as this may refuse to migrate after a background snapshot that failed" : "");
 }

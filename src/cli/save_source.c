@@ -117,6 +117,19 @@ static void give_up(struct gw__save *s, const struct gw__qmp_migration *m)
 	gw_job_cancel(s->work.job);
 }
 
+/*
+ * Its user may stop the guest meanwhile, or let it run: that holds afterwards. QEMU's own stops have other names, but for
+ * the short one of a background snapshot.
+ */
+static void note_its_user(struct gw__save *s)
+{
+	struct gw__qmp_status now;
+	if (s->at_start || gw__qmp_query_status(s->qmp, &now, NULL))
+		return;
+	if (now.running || !strcmp(now.name, "paused"))
+		s->was_running = now.running;
+}
+
 void gw__save_follow(struct gw__save *s)
 {
 	bool stopped = false, over = false;
@@ -135,6 +148,8 @@ void gw__save_follow(struct gw__save *s)
 			over = true;
 			give_up(s, &m);
 		}
+		if (!stopped)
+			note_its_user(s);
 		if (stopped || s->at_start || m.passes < MAX_PASSES || m.ended)
 			continue;
 		gw__cli_detail("the guest dirties memory faster than it can be received; it is stopped for the rest");

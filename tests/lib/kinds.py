@@ -27,7 +27,7 @@ class KindVm(captures.CaptureVm):
     def __init__(self, version, kind, machine_version=None, incoming=None, args=()):
         super().__init__(get_qemu(version), kind, machine_version or version)
         self.version = version
-        self.argv += ["-qmp", f"unix:{self.dir}/monitor,server=on,wait=off", *args]
+        self.argv += ["-qmp", f"unix:{self.dir}/monitor,server=on,wait=off", *(a.replace("{dir}", self.dir) for a in args)]
         if incoming:
             self.argv += ["-incoming", incoming]
         self.monitor = self.path("monitor")
