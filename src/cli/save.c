@@ -12,7 +12,7 @@
 #include "cli/commands.h"
 #include "cli/save.h"
 
-enum { REPAIR_PATIENCE_MS = 3000 };
+enum { REPAIR_PATIENCE_MS = 3000, RECONNECT_MS = 5000 };
 
 static void on_listening(void *ctx, const char *uri)
 {
@@ -111,6 +111,21 @@ static const char *qemus_reason(struct gw__save *s, char *text, size_t n)
 	return text;
 }
 
+static bool is_lost(int r) { return r == -ECONNRESET || r == -EPIPE || r == -ENOTCONN; }
+
+/* A broken connection is not the end of QEMU. The first story is kept if it is. */
+static int repair_anew(struct gw__save *s, struct gw__why *why)
+{
+	struct gw__why again = {0};
+	struct gw__qmp *q = NULL;
+	if (gw__qmp_open(s->address, RECONNECT_MS, &q, &again))
+		return -ECONNRESET;
+	gw__qmp_close(s->qmp);
+	s->qmp = q;
+	gw__why_clear(why);
+	return gw__guard_repair(q, s->before, s->was_running, REPAIR_PATIENCE_MS, why);
+}
+
 /* Everything was tried to leave the QEMU as it was; say how it stands. */
 static int failed(struct gw__save *s)
 {
@@ -119,9 +134,11 @@ static int failed(struct gw__save *s)
 	snprintf(what, sizeof what, "%s", ours ? s->why.text : gw__cli_work_why(&s->work));
 	struct gw__why repair = {0};
 	int r = gw__guard_repair(s->qmp, s->before, s->was_running, REPAIR_PATIENCE_MS, &repair);
+	if (is_lost(r) && !(r = repair_anew(s, &repair)))
+		snprintf(what, sizeof what, "the connection to the monitor at %s broke in the middle", s->address);
 	if (s->result >= 0)
 		return failed_but_kept(s, what, r, repair.text);
-	if (r == -ECONNRESET || r == -EPIPE)
+	if (is_lost(r))
 		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; QEMU itself has gone away, and nothing was written to %s", what, s->path);
 	if (r)
 		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; and the QEMU could not be put back in order: %s", what, repair.text);
