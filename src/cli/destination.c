@@ -21,7 +21,7 @@ int gw__cli_destination_waits(struct gw__qmp *q, struct gw__why *why)
 	if (strcmp(s.name, "inmigrate"))
 		return gw__why_set(why, -EBUSY,
 			"this QEMU does not wait for a guest (its state is \"%s\"); start it with -incoming defer", s.name);
-	if (m.status[0] && strcmp(m.status, "none"))
+	if ((m.status[0] && strcmp(m.status, "none")) || m.address[0]) /* 7.2 listens without a status */
 		return gw__why_set(why, -EBUSY,
 			"this QEMU already listens for a migration elsewhere; start it with -incoming defer, or use godwit send");
 	return 0;

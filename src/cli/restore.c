@@ -12,7 +12,8 @@ enum { CONNECT_MS = 10000 };
 /* The guest is not in this QEMU: if we started it, it ends; if not, it goes on waiting or has ended by itself. */
 static int failed(struct gw__restore *r, int status)
 {
-	if (gw__restore_child_died(r) || !r->child)
+	bool died = gw__restore_child_died(r), daemon = r->command && !r->child && r->qmp;
+	if (died || (!r->child && !daemon))
 		return gw__cli_failed(&r->common, status, "%s; %s is untouched", r->why.text, r->path);
 	gw__restore_end_child(r);
 	return gw__cli_failed(&r->common, status, "%s; the QEMU was ended again, %s is untouched", r->why.text, r->path);

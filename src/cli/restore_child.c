@@ -17,6 +17,7 @@
 enum {
 	GREETING_MS = 30000,
 	LOOK_MS = 200,
+	ENDED_WELL_MS = 2000, /* a QEMU that makes itself a daemon has opened its monitor by then */
 	END_MS = 5000, /* for a QEMU that is told to end */
 };
 
@@ -80,13 +81,18 @@ static int listen_in(char *dir, struct sockaddr_un *a, struct gw__why *why)
 static int accept_monitor(struct gw__restore *r, int listener)
 {
 	struct pollfd p = {.fd = listener, .events = POLLIN};
+	int ended_at = 0;
 	for (int waited = 0; waited < GREETING_MS; waited += LOOK_MS) {
 		if (poll(&p, 1, LOOK_MS) == 1)
 			return accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 		if (gw__restore_child_died(r))
 			return r->why.code;
 		if (gw__cli_stopped())
-			return gw__why_set(&r->why, -ECANCELED, "stopped by a signal");
+			return gw__why_set(&r->why, -ECANCELED, "%s", gw__cli_work_why(&r->work));
+		if (!r->child && !ended_at)
+			ended_at = waited + LOOK_MS;
+		if (ended_at && waited - ended_at > ENDED_WELL_MS)
+			return gw__why_set(&r->why, -ECHILD, "%s ended without opening its monitor; is it a QEMU?", r->command[0]);
 	}
 	return gw__why_set(&r->why, -ETIMEDOUT, "%s did not open its monitor within %d s; is it a QEMU?", r->command[0], GREETING_MS / 1000);
 }
@@ -144,8 +150,10 @@ bool gw__restore_child_died(struct gw__restore *r)
 
 void gw__restore_end_child(struct gw__restore *r)
 {
-	if (!r->child)
+	if (!r->child) { /* a daemon by now */
+		gw__qmp_call(r->qmp, "quit", NULL, NULL, NULL);
 		return;
+	}
 	kill(r->child, SIGTERM);
 	for (int waited = 0; waited < END_MS; waited += 20) {
 		if (waitpid(r->child, NULL, WNOHANG) == r->child) {

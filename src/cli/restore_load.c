@@ -120,7 +120,7 @@ static int await_loaded(struct gw__restore *r, int limit_ms)
 		if (m.ended)
 			return gw__why_set(&r->why, -EREMOTEIO, "QEMU could not load the guest: %s", m.error[0] ? m.error : "it does not say why");
 		if (gw__cli_stopped())
-			return gw__why_set(&r->why, -ECANCELED, "stopped by a signal");
+			return gw__why_set(&r->why, -ECANCELED, "%s", gw__cli_work_why(&r->work));
 		gw__cli_sleep_ms(POLL_MS);
 	}
 	return gw__why_set(&r->why, -ETIMEDOUT, "QEMU has got everything but does not say that the guest is loaded");
@@ -176,6 +176,8 @@ static int load_stream(struct gw__restore *r)
 	e = gw_send_fd(r->work.job, r->path, pair[0], &o);
 	if (!e)
 		return await_loaded(r, STREAM_END_MS);
+	if (gw__cli_stopped())
+		return gw__why_set(&r->why, e, "%s", gw__cli_work_why(&r->work));
 	struct gw__why qemu = {0}; /* its own words are better than the end of a socket */
 	struct gw__qmp_migration m;
 	if (gw__qmp_query_migrate(r->qmp, &m, &qemu) == 0 && m.error[0])
@@ -186,5 +188,7 @@ static int load_stream(struct gw__restore *r)
 int gw__restore_load(struct gw__restore *r)
 {
 	int e = r->plan.way == GW_WAY_DIRECT ? load_direct(r) : load_stream(r);
-	return e ? e : gw__qmp_settings_restore(r->qmp, r->before, &r->why);
+	struct gw__why second = {0}; /* a failed load is the story, settings that stay changed are one only by themselves */
+	int put_back = gw__qmp_settings_restore(r->qmp, r->before, e ? &second : &r->why);
+	return e ? e : put_back;
 }
