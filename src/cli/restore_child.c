@@ -140,6 +140,8 @@ bool gw__restore_child_died(struct gw__restore *r)
 	r->child = 0;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return false;
+	if (gw__cli_stopped() && r->why.code) /* it died of our stopping */
+		return true;
 	gw__why_clear(&r->why);
 	if (WIFSIGNALED(status))
 		gw__why_set(&r->why, -ECHILD, "%s was ended by signal %d (%s)", r->command[0], WTERMSIG(status), strsignal(WTERMSIG(status)));

@@ -197,7 +197,7 @@ def assert_gone(pid):
 def killed_while_loading(kept):
     """The QEMU dies, or godwit is told to stop, in the middle of memory."""
     pid_file = os.path.join(kept.folder, "qemu")
-    for who, number, patterns in (("qemu", signal.SIGKILL, ["signal 9|gone|closed|quit|crashed"]), ("godwit", signal.SIGTERM, ["SIGTERM", "ended again"]),
+    for who, number, patterns in (("qemu", signal.SIGKILL, ["signal 9|gone|closed|quit|crashed"]), ("godwit", signal.SIGTERM, ["SIGTERM"]),
                                   ("godwit", signal.SIGINT, ["SIGINT"])):
         if os.path.exists(pid_file):
             os.unlink(pid_file)
