@@ -16,6 +16,7 @@
 
 enum {
 	POLL_MS = 50,
+	FINAL_MS = 5000,
 	CANCEL_MS = 20000,  /* for a cancelled migration to end */
 	CONNECT_MS = 30000, /* for the monitor to be free again after our end */
 	KILLED_PATIENCE_MS = 5000,
@@ -38,7 +39,7 @@ static int wait_until_over(struct gw__qmp *q, int patience_ms, struct gw__why *w
 	}
 }
 
-static int let_run(struct gw__qmp *q, struct gw__why *why)
+static int try_let_run(struct gw__qmp *q, struct gw__why *why)
 {
 	struct gw__qmp_status s;
 	int r = gw__qmp_query_status(q, &s, why);
@@ -47,11 +48,25 @@ static int let_run(struct gw__qmp *q, struct gw__why *why)
 	return gw__qmp_call(q, "cont", NULL, NULL, why);
 }
 
+/* "Migration is not finalized yet", says 11.1 for a moment after its end (docs/spec/channels.md 5.4). */
+int gw__guard_let_run(struct gw__qmp *q, struct gw__why *why)
+{
+	for (int waited = 0;; waited += POLL_MS) {
+		struct gw__why last = {0};
+		int r = try_let_run(q, &last);
+		if (!r)
+			return 0;
+		if (r != -EREMOTEIO || waited >= FINAL_MS)
+			return gw__why_set(why, r, "%s", last.text);
+		gw__cli_sleep_ms(POLL_MS);
+	}
+}
+
 int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, int patience_ms,
 	struct gw__why *why)
 {
 	int r = wait_until_over(q, patience_ms, why);
-	int ran = was_running ? let_run(q, why) : 0; /* the guest first, and in any case */
+	int ran = was_running ? gw__guard_let_run(q, why) : 0; /* the guest first, and in any case */
 	int set = gw__qmp_settings_restore(q, before, why);
 	return r ? r : ran ? ran : set;
 }

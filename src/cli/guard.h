@@ -32,4 +32,7 @@ void gw__guard_dismiss(struct gw__guard *g);
 int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, int patience_ms,
 	struct gw__why *why);
 
+/* Lets the guest run unless it does, however long QEMU takes to allow it (within reason). */
+int gw__guard_let_run(struct gw__qmp *q, struct gw__why *why);
+
 #endif

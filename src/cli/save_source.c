@@ -197,9 +197,7 @@ int gw__save_finish(struct gw__save *s)
 	struct gw__qmp_status status = {0};
 	int r = await_completed(s);
 	if (!r && s->was_running && !s->stop)
-		r = gw__qmp_query_status(s->qmp, &status, &s->why);
-	if (!r && s->was_running && !s->stop && !status.running) /* a background snapshot never stopped it for long */
-		r = gw__qmp_call(s->qmp, "cont", NULL, NULL, &s->why);
+		r = gw__guard_let_run(s->qmp, &s->why);
 	if (!r && s->stop && s->at_start)
 		r = gw__qmp_call(s->qmp, "stop", NULL, NULL, &s->why);
 	if (!r)
