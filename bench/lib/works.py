@@ -82,7 +82,7 @@ def receive(bench, kind, size, image, link, options, warm):
             while json.loads(godwit.line())["event"] != "listening":
                 pass
             with Stopwatch([qemus.pid(source)]) as watch:
-                source.qmp.command("migrate", uri=uri)
+                source.qmp.migrate(uri)
                 qemus.await_end(source)
                 used = godwit.finish()
     return with_godwit(watch, size, used)
@@ -122,7 +122,7 @@ class QemuSaves:
             qemus.prepare(source, self.link, ["mapped-ram"], max_bandwidth=qemus.UNLIMITED, direct_io=self.place == "disk")
             warm()
             with Stopwatch([qemus.pid(source)]) as watch:
-                source.qmp.command("migrate", uri=f"file:{path}")
+                source.qmp.migrate(f"file:{path}")
                 qemus.await_end(source)
                 if self.place == "disk":
                     output_of(["sync", path], 300)      # Godwit's image is on the disk when it has its name
@@ -172,7 +172,7 @@ class QemuToQemu:
             if self.memory != "prealloc":
                 bench.warm(size, huge=self.memory == "default")
             with Stopwatch([qemus.pid(source), qemus.pid(target)]) as watch:
-                source.qmp.command("migrate", uri=uri)
+                source.qmp.migrate(uri)
                 qemus.await_end(source)
                 qemus.await_end(target)
         return sample(watch, size, watch.cpu)
@@ -255,7 +255,7 @@ def stream_file(bench, kind):
     def make(path):
         with qemus.source(bench, kind, bench.size) as source:
             qemus.prepare(source, PLAIN, max_bandwidth=qemus.UNLIMITED)
-            source.qmp.command("migrate", uri=f"file:{path}")
+            source.qmp.migrate(f"file:{path}")
             qemus.await_end(source)
     return bench.keep(("stream", kind, bench.size), make)
 

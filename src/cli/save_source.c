@@ -99,7 +99,7 @@ int gw__save_start(struct gw__save *s)
 		s->source_fd = -1;
 	}
 	if (!r)
-		r = gw__qmp_call(s->qmp, "migrate", json_pack("{s:s}", "uri", s->listen ? s->listening : uri), NULL, &s->why);
+		r = gw__qmp_migrate(s->qmp, s->listen ? s->listening : uri, &s->why);
 	atomic_store(&s->started, !r);
 	return r;
 }

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What QEMU says about its migration and its run state.
+ * What QEMU says about its migration and its run state, and how to start one.
  *
- * Reading only. Members QEMU leaves out are zero; a status it may invent later is text and "still running".
+ * Members QEMU leaves out are zero; a status it may invent later is text and "still running".
  */
 #include "qmp/parts.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { CLEANED_MS = 5000, CLEANED_POLL_MS = 10 };
 
 /* The first socket of `socket-address` as a URI; an abstract unix name has none. */
 static void socket_uri(char *out, size_t room, const json_t *addresses)
@@ -67,6 +70,17 @@ int gw__qmp_query_migrate(struct gw__qmp *q, struct gw__qmp_migration *m, struct
 		err = gw__qmp_say_odd(q, "query-migrate", "not an object", why);
 	json_decref(said);
 	return err;
+}
+
+int gw__qmp_migrate(struct gw__qmp *q, const char *uri, struct gw__why *why)
+{
+	for (int waited = 0;; waited += CLEANED_POLL_MS) {
+		int err = gw__qmp_call(q, "migrate", json_pack("{s:s}", "uri", uri), NULL, why);
+		if (!err || waited >= CLEANED_MS || !strstr(why->text, "duplicate yank instance"))
+			return err;
+		gw__why_clear(why);
+		usleep(CLEANED_POLL_MS * 1000);
+	}
 }
 
 int gw__qmp_query_status(struct gw__qmp *q, struct gw__qmp_status *s, struct gw__why *why)

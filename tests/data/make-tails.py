@@ -35,7 +35,7 @@ WANTED = [(m, v) for m in ("pc", "q35") for v in ("7.2", "10.0", "11.1")] + [("m
 def record(qemu, args):
     with Vm(qemu, ["-S", *args.split()], console=False) as vm:
         out = vm.path("stream")
-        vm.qmp.command("migrate", uri=f"exec:cat>{out}")
+        vm.qmp.migrate(f"exec:cat>{out}")
         while True:
             status = vm.qmp.command("query-migrate").get("status")
             if status == "failed":

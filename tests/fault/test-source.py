@@ -49,7 +49,7 @@ def killed_while_received(version):
         with Victim(version) as vm, godwit.Run("receive", f"unix:{vm.path('in')}", vm.image) as r:
             r.wait_stderr("listening")
             vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": "return-path", "state": answer}])
-            vm.qmp.command("migrate", uri=f"unix:{vm.path('in')}")
+            vm.qmp.migrate(f"unix:{vm.path('in')}")
             vm.wait_moving(2 * MIB)
             vm.process.kill()
             result = r.wait(20)
@@ -90,7 +90,7 @@ def frozen(vm):
 def frozen_while_received(vm):
     with godwit.Run("receive", f"unix:{vm.path('in')}", vm.image, "--idle-timeout=1") as r:
         r.wait_stderr("listening")
-        vm.qmp.command("migrate", uri=f"unix:{vm.path('in')}")
+        vm.qmp.migrate(f"unix:{vm.path('in')}")
         vm.wait_moving(2 * MIB)
         vm.process.send_signal(signal.SIGSTOP)
         try:
@@ -179,7 +179,7 @@ def busy(version):
         godwit.run("verify", vm.image).ok()
         vm.put_old_image()
         vm.unharmed()
-        vm.qmp.command("migrate", uri="exec:cat >/dev/null")
+        vm.qmp.migrate("exec:cat >/dev/null")
         vm.wait_moving()
         now = vm.state()
         godwit.run("save", second, other).fails(godwit.FAILED, "busy", "active|device|setup")
@@ -195,7 +195,7 @@ def nothing_to_save(version):
         vm.image_untouched()
     with Victim(version) as vm:
         vm.qmp.command("migrate-set-parameters", max_bandwidth=1 << 40)
-        vm.qmp.command("migrate", uri="exec:cat >/dev/null")
+        vm.qmp.migrate("exec:cat >/dev/null")
         while vm.qmp.command("query-status")["status"] != "postmigrate":
             time.sleep(0.02)
         godwit.run("save", vm.monitor, vm.image).fails(godwit.FAILED, "postmigrate|given")

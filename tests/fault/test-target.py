@@ -69,7 +69,7 @@ def disk_full_receive(vm):
             r.wait_stderr("listening")
             vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": "return-path", "state": True}])
             vm.qmp.command("migrate-set-parameters", max_bandwidth=1 << 40)
-            vm.qmp.command("migrate", uri=f"unix:{vm.path('in')}")
+            vm.qmp.migrate(f"unix:{vm.path('in')}")
             result = r.wait()
         assert result.status == godwit.FAILED and "No space left" in result.stderr, result
         vm.wait_as_before(changed=["parameters", "capabilities"])

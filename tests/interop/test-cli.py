@@ -51,7 +51,7 @@ def migrate(source, uri, **capabilities):
     if capabilities:
         source.qmp.command("migrate-set-capabilities", capabilities=[
             {"capability": name.replace("_", "-"), "state": state} for name, state in capabilities.items()])
-    source.qmp.command("migrate", uri=uri)
+    source.qmp.migrate(uri)
 
 
 def wait_status(machine, *wanted):

@@ -195,7 +195,7 @@ class Source(Side):
 
     def begin(self, uri):
         self.sink.hang_up = self.hangs_up   # QEMU's monitor stands still while it waits for a handshake
-        self.vm.qmp.command("migrate", uri=uri)
+        self.vm.qmp.migrate(uri)
 
     def refused(self):
         pass

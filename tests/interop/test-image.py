@@ -105,7 +105,7 @@ def save(vm, path, offset, caps, state):
     with open(path, "wb") as f:
         f.write(OLD)
     vm.use(caps)
-    vm.qmp.command("migrate", uri=uri(path, offset))
+    vm.qmp.migrate(uri(path, offset))
     vm.wait_migration()
 
 

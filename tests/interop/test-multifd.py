@@ -117,7 +117,7 @@ class Receiver(godwit.Run):
 def receive(vm, transport, image, *options):
     """What godwit made of this QEMU's migration; QEMU knows that it was kept."""
     with Receiver(transport, vm.dir, image, *options) as r:
-        vm.qmp.command("migrate", uri=r.uri)
+        vm.qmp.migrate(r.uri)
         result = r.wait().ok()
     assert status(vm) == ("completed", ""), status(vm)
     return result.event("done")
@@ -211,7 +211,7 @@ def try_direct_io(folder):
 def refused_source(vm, options, *patterns):
     """A QEMU source that godwit does not let in; its guest is where it was."""
     with Receiver("tcp", vm.dir, vm.path("refused"), *options) as r:
-        vm.qmp.command("migrate", uri=r.uri)
+        vm.qmp.migrate(r.uri)
         result = r.wait(30).fails(godwit.FAILED, *patterns)
     assert result.seconds < 20 * godwit.PATIENCE, result
     assert status(vm)[0] == "failed", status(vm)
@@ -232,10 +232,10 @@ def tls_source(folder):
         vm.qmp.command("migrate-set-parameters", tls_creds="tls0")
         with Receiver("tcp", vm.dir, image, "--channels=2", *creds("x509"), f"--tls-authz={CLIENT}") as r:
             vm.set_up("none", 2, hostname="elsewhere.example")
-            vm.qmp.command("migrate", uri=r.uri)
+            vm.qmp.migrate(r.uri)
             assert status(vm)[0] == "failed"    # it was its own decision; we wait for somebody who likes us
             vm.set_up("none", 2)
-            vm.qmp.command("migrate", uri=r.uri)
+            vm.qmp.migrate(r.uri)
             r.wait().ok()
         assert status(vm)[0] == "completed"
     check_kept("authz", image, ram)

@@ -124,7 +124,7 @@ def take(setup, vm, ours, options=(), listen="tcp:127.0.0.1:0", name="stream"):
     with Pipe(setup, "take", listen, setup.dir(ours), setup.file(name), *options) as pipe:
         uri = pipe.process.stdout.readline().strip()
         assert uri, pipe.finish()
-        vm.qmp.command("migrate", uri=uri)
+        vm.qmp.migrate(uri)
         outcome = vm.wait("completed", "failed")
         return outcome, pipe.finish()
 
@@ -183,7 +183,7 @@ def tls_at_a_plain_listener(setup):
     with Guest(setup, "good", "client") as vm:
         vm.use()
         with Pipe(setup, "take", "tcp:127.0.0.1:0", PLAIN, setup.file("hello")) as pipe:
-            vm.qmp.command("migrate", uri=pipe.process.stdout.readline().strip())
+            vm.qmp.migrate(pipe.process.stdout.readline().strip())
             deadline = time.monotonic() + LIMIT
             while os.path.getsize(setup.file("hello")) < 3 if os.path.exists(setup.file("hello")) else True:
                 assert time.monotonic() < deadline

@@ -75,6 +75,17 @@ class Qmp:
             elif "return" in answer:
                 return answer["return"]
 
+    def migrate(self, uri):
+        """Start a migration, also right behind a failed one: 7.2 says "failed" a moment before it has cleaned up."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                return self.command("migrate", uri=uri)
+            except QmpError as e:
+                if "duplicate yank instance" not in e.desc or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
+
     def wait_event(self, name, timeout=None, match=lambda data: True):
         """Take the oldest event of this name whose data matches; earlier ones of other names stay."""
         deadline = time.monotonic() + (timeout or self.timeout)
