@@ -166,17 +166,15 @@ static int start(struct gw__serve *s)
 /* Hear until `*done` is what is wanted, within the limit for an answer. */
 static int await_word(struct gw__serve *s, const char *what, bool (*done)(const struct gw__serve *s))
 {
-	uint64_t begin = gw__clock_now_ns(&s->run->clock);
-	while (!done(s)) {
-		int r = gw__serve_hear(s, HEAR_MS);
-		if (r < 0)
-			return r;
+	int r = 0;
+	gw__serve_due(s, what);
+	while (r >= 0 && !done(s)) {
+		int left_ms = gw__serve_due_ms(s);
+		r = left_ms ? gw__serve_hear(s, left_ms < 0 || left_ms > HEAR_MS ? HEAR_MS : left_ms) : gw__serve_overdue(s);
 		gw__run_tick(s->run);
-		if (s->o->answer_ms >= 0 && gw__clock_now_ns(&s->run->clock) - begin > (uint64_t)s->o->answer_ms * 1000000)
-			return gw__why_set(&s->run->why, -ETIMEDOUT, "%s: the destination did not send %s within %d s", s->chan->name, what,
-				s->o->answer_ms / 1000);
 	}
-	return 0;
+	gw__serve_due(s, NULL);
+	return r < 0 ? r : 0;
 }
 
 static bool bitmaps_came(const struct gw__serve *s) { return s->bitmap_due < 0; }

@@ -42,12 +42,42 @@ static int on_request(struct gw__serve *s, const struct gw__rp_msg *m)
 	return gw__serve_request(s, (uint32_t)s->asked_block, m->start_off, m->length_bytes);
 }
 
+void gw__serve_due(struct gw__serve *s, const char *what)
+{
+	s->due = what;
+	s->due_since_ns = gw__clock_now_ns(&s->run->clock);
+}
+
+int gw__serve_due_ms(const struct gw__serve *s)
+{
+	uint64_t waited_ms = (gw__clock_now_ns(&s->run->clock) - s->due_since_ns) / 1000000;
+	if (!s->due || s->o->answer_ms < 0)
+		return -1;
+	return waited_ms < (uint64_t)s->o->answer_ms ? s->o->answer_ms - (int)waited_ms : 0;
+}
+
+int gw__serve_overdue(struct gw__serve *s)
+{
+	return gw__why_set(&s->run->why, -ETIMEDOUT, "%s: the destination did not send %s within %d s", s->chan->name, s->due,
+		s->o->answer_ms / 1000);
+}
+
+/* At least one byte more. Where something is due, its limit holds, or a peer that drips could keep us for ever. */
+static int fill(struct gw__serve *s)
+{
+	int left_ms = gw__serve_due_ms(s);
+	int r = left_ms > 0 ? gw__chan_wait_readable(s->chan, left_ms, &s->run->why) : 1;
+	if (r < 0)
+		return r;
+	return r && left_ms ? gw__feed_fill(&s->ear, &s->run->why) : gw__serve_overdue(s);
+}
+
 static int need(struct gw__serve *s, size_t n)
 {
 	while (gw__feed_left(&s->ear) < n) {
 		if (s->ear.ended)
 			return gw__why_set(&s->run->why, -ECONNRESET, "%s: the destination closed the connection inside a message", s->chan->name);
-		int r = gw__feed_fill(&s->ear, &s->run->why);
+		int r = fill(s);
 		if (r)
 			return r;
 	}
@@ -77,7 +107,7 @@ static int check_whole_pages(struct gw__serve *s, uint32_t block)
 	return 0;
 }
 
-/* The bitmap follows its message uncounted: size, bits, end mark. */
+/* The bitmap follows its message uncounted: size, bits, end mark. Each piece of it is an answer with a limit of its own. */
 static int take_bitmap(struct gw__serve *s, uint32_t block)
 {
 	struct gw__bitmap *b = &s->unsent[block];
@@ -90,6 +120,7 @@ static int take_bitmap(struct gw__serve *s, uint32_t block)
 	r = gw__recv_bitmap_check_size(left, name, b->bits, &s->run->why);
 	for (size_t n; !r && left; left -= n, at += n) {
 		n = gw__min(left, 64 << 10);
+		gw__serve_due(s, s->due);
 		r = need(s, n);
 		if (r)
 			return r;

@@ -31,6 +31,8 @@ struct gw__serve {
 
 	/* serve_hear.c: what the destination said. */
 	struct gw__feed ear;
+	const char *due;       /* what has to come within the limit for an answer; NULL: nothing */
+	uint64_t due_since_ns;
 	int64_t asked_block;   /* of the previous request */
 	bool resume_sent;      /* before, a RESUME_ACK has no sense */
 	bool runs, resumed;    /* PONG 0x42, RESUME_ACK 1 came */
@@ -54,6 +56,11 @@ int gw__serve_end_part(struct gw__serve *s);
 
 /* The first block at or behind `from` that migrates; -1: none. */
 int64_t gw__serve_next_block(const struct gw__serve *s, uint32_t from);
+
+/* `what` is due from now on. */
+void gw__serve_due(struct gw__serve *s, const char *what);
+int gw__serve_due_ms(const struct gw__serve *s); /* what is left of its limit; -1: no limit */
+int gw__serve_overdue(struct gw__serve *s);	 /* -ETIMEDOUT, with the sentence */
 
 /* Take in what has come, waiting at most `ms` for the first byte: 0, or GW__SHORT when nothing came. */
 int gw__serve_hear(struct gw__serve *s, int ms);

@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
@@ -432,12 +433,29 @@ def silence(bench):
             link.send(bitmaps(guest)[:bytes_of_it])
             check_failed(server.wait(), True)
             link.close()
+    for kind, number, said, due in ((*words[1][:2], bitmaps(guest), "received bitmaps"), (*words[2][:2], resume_ack(), "RESUME_ACK")):
+        with bench.server("resume", "answer-ms=1000") as server:
+            link = server.link(guest)
+            until(link, kind, number)
+            drip(link, said)
+            check_failed(server.wait(), True, due, "within")
+            link.close()
     with bench.server("resume", "answer-ms=1000") as server:     # every page is there, its last word does not come
         link = server.link(guest)
         until(link, "eof")
         check_failed(server.wait(), True, "last word")
         link.close()
     resumes(bench, guest)
+
+
+def drip(link, data):
+    """A byte now and then, in the background: never silent, and never done."""
+
+    def run():
+        for i in range(len(data)):
+            link.send(data[i:i + 1])
+            time.sleep(0.3)
+    threading.Thread(target=run, daemon=True).start()
 
 
 # --- cuts ---

@@ -151,7 +151,7 @@ class Link:
         """What a source that went away does not hear, it does not hear."""
         try:
             self.sock.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:
             pass
 
     def take(self, n):
