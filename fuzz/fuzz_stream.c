@@ -8,7 +8,7 @@
 #include "wire/stream.h"
 #include "wire/vmdesc.h"
 
-enum { FLAG_OFFSET = 2, FLAG_SMALL_TAIL = 4, HEAD_BYTES = 2 };
+enum { FLAG_OFFSET = 2, FLAG_SMALL_TAIL = 4, FLAG_POSTCOPY = 8, FLAG_RECOVERY = 16, FLAG_PREEMPT = 32, HEAD_BYTES = 2 };
 
 /* How it ended, noted behind the last event. */
 enum { ENDED_CUT_IN_PAYLOAD = 1000, ENDED_CUT_AFTER_SEEK, ENDED_FAILED };
@@ -91,6 +91,7 @@ static void check_event(const struct feed *f, const struct gw__event *ev, size_t
 	if (ev->kind == GW__EVENT_END) {
 		HOLDS(s->ram_started);
 		HOLDS(!s->desc || gw__vmdesc_count(s->desc) == s->devices_n);
+		HOLDS(s->package_left == 0);
 	}
 }
 
@@ -164,8 +165,14 @@ static struct notes feed(const uint8_t *data, size_t n, uint64_t seed, size_t ta
 	static struct feed f;
 	f = (struct feed){.bytes = data + HEAD_BYTES, .n = n - HEAD_BYTES, .seed = seed};
 	f.base_off = data[0] & FLAG_OFFSET ? 4096 : 0;
-	gw__stream_init(
-		&f.s, &(struct gw__stream_opts){.base_off = f.base_off, .tail_max_bytes = tail_max_bytes});
+	const struct gw__stream_opts o = {
+		.base_off = f.base_off, .tail_max_bytes = tail_max_bytes, .postcopy = data[0] & FLAG_POSTCOPY};
+	if (data[0] & FLAG_RECOVERY)
+		gw__stream_init_recovery(&f.s, &o, NULL);
+	else if (data[0] & FLAG_PREEMPT)
+		gw__stream_init_preempt(&f.s, &o, NULL);
+	else
+		gw__stream_init(&f.s, &o);
 	run(&f);
 	gw__stream_fini(&f.s);
 	gw__stream_fini(&f.s);

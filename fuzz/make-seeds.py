@@ -157,6 +157,15 @@ def streams():
     yield "opaque", 0, MAGIC + config() + opening + closing + plain + end(DEVICES)
     yield "multifd", 1, MAGIC + config() + ram(blocks(GUEST) + FLUSH, FLUSH) + end(DEVICES)
     yield "small-tail", 4, MAGIC + config() + plain + end(DEVICES)
+    advised = start(1, 1, "ram", 4) + blocks(GUEST) + EOS + footer(1) + more(2, 1) + word(0, 2, "m0") + b"\0" + EOS + footer(1)
+    discard = command(6, b"\0" + str8("m0") + b"\0" + be(8, 0) + be(8, P))
+    inside = command(4) + b"".join(start(4, i, n, 1) + body + footer(i) for i, n, body, _ in DEVICES) + command(2, be(4, 3)) + command(5)
+    package = command(7, be(4, len(inside))) + inside
+    wanted = more(2, 1) + word(0, 8, "m0") + PAGE_OF + EOS + footer(1) + more(3, 1) + EOS + footer(1) + b"\0"
+    yield "postcopy", 8, MAGIC + config() + head + advised + discard + package + wanted
+    resumed = more(2, 1) + word(0, 2, "m0") + b"\0" + EOS + footer(1) + more(3, 1) + EOS + footer(1) + b"\0"
+    yield "recovery", 16, command(10, str8("m0")) + command(10, str8("pc.rom")) + command(9) + resumed
+    yield "preempt", 32, be(8, 0x2000 | 2) + str8("m0") + b"\0" + be(8, 0x1000 | 0x22) + b"\0" + EOS
 
 
 def vmdescs():

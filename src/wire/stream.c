@@ -60,10 +60,10 @@ static int may_open(const struct gw__stream *s, const struct gw__section *sectio
 	return 0;
 }
 
-static void open_section(struct gw__stream *s, const struct gw__section *section)
+void gw__stream_open_section(struct gw__stream *s, uint32_t id, const char *idstr)
 {
-	s->open[s->open_n].id = section->id;
-	memcpy(s->open[s->open_n].idstr, section->idstr, sizeof section->idstr);
+	s->open[s->open_n].id = id;
+	memcpy(s->open[s->open_n].idstr, idstr, strlen(idstr) + 1);
 	s->open_n++;
 }
 
@@ -139,7 +139,7 @@ static int step_start(struct gw__stream *s, struct gw__stream_in *in)
 	r = ram ? start_ram(s, in) : take_opaque(s, in, GW__EVENT_OPAQUE);
 	if (r)
 		return r;
-	open_section(s, section);
+	gw__stream_open_section(s, section->id, section->idstr);
 	return ram ? gw__stream_enter_ram(s, in) : 0;
 }
 
@@ -149,6 +149,10 @@ static int step_part_or_end(struct gw__stream *s, struct gw__stream_in *in)
 	int r = gw__section_decode(&in->c, section, in->why);
 	if (r)
 		return r;
+	if (s->learns && !s->open_n) {
+		s->ram_id = section->id;
+		gw__stream_open_section(s, section->id, "ram");
+	}
 	if (!is_open(s, section->id))
 		return gw__why_set(in->why, -EPROTO, "section %u goes on (type %02x), but no section of that id is open", section->id,
 			section->type);
@@ -202,12 +206,15 @@ static int note_early(struct gw__stream *s, const struct gw__section *section, s
 
 static int step_full(struct gw__stream *s, struct gw__stream_in *in)
 {
-	if (tail_begins(s))
+	if (!s->package_left && tail_begins(s))
 		return enter_tail(s);
 	int r = gw__section_decode(&in->c, &in->ev->section, in->why);
 	if (!r)
 		r = take_opaque(s, in, GW__EVENT_DEVICE);
-	return r ? r : note_early(s, &in->ev->section, in->why);
+	if (r || !s->package_left)
+		return r ? r : note_early(s, &in->ev->section, in->why);
+	s->devices_n++; /* no description follows, which would name it */
+	return 0;
 }
 
 static int step_eof(struct gw__stream *s, struct gw__stream_in *in)
@@ -219,7 +226,12 @@ static int step_eof(struct gw__stream *s, struct gw__stream_in *in)
 	if (s->open_n)
 		return gw__why_set(in->why, -EPROTO, "the stream ends while section %u (\"%s\") is open; it is not a complete guest",
 			s->open[0].id, s->open[0].idstr);
-	return enter_tail(s);
+	if (s->postcopy < GW__STREAM_LISTENING)
+		return enter_tail(s);
+	gw__rd_u8(&in->c);
+	in->ev->kind = GW__EVENT_EOF;
+	s->state = GW__STREAM_DONE;
+	return 0;
 }
 
 static int note_command(struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
@@ -243,8 +255,12 @@ static int note_command(struct gw__stream *s, const struct gw__command *cmd, str
 				(ull)cmd->target_page_bytes, (ull)s->page_bytes);
 		s->advised = true;
 		s->rule.page_summary = cmd->page_summary;
+		if (cmd->length)
+			s->postcopy = GW__STREAM_ADVISED;
 		return 0;
 	default:
+		if (s->opts.postcopy && cmd->number != GW__CMD_ENABLE_COLO)
+			return gw__stream_note_postcopy(s, cmd, why);
 		return gw__why_set(why, -EOPNOTSUPP, "command %s: the source left plain pre-copy (post-copy or COLO)",
 			gw__command_name(cmd->number));
 	}
@@ -273,6 +289,9 @@ static int step_item(struct gw__stream *s, struct gw__stream_in *in)
 	if (gw__rd_left(&in->c) == 0)
 		return GW__SHORT;
 	uint8_t type = *in->c.p;
+	int r = gw__stream_check_postcopy_item(s, type, in->why);
+	if (r)
+		return r;
 	if (type < sizeof by_type / sizeof by_type[0] && by_type[type])
 		return by_type[type](s, in);
 	return gw__why_set(in->why, -EPROTO, "unknown section type %02x, expected 00 (end), 01-04 (sections) or 08 (command)", type);
@@ -365,13 +384,20 @@ int gw__stream_next(struct gw__stream *s, const uint8_t *bytes, size_t n, bool l
 	ev->body = ev->delta = (struct gw__view){0};
 	ev->odd = NULL;
 	for (;;) {
-		struct gw__stream_in in = {.c = gw__rd_over(bytes + *used, n - *used), .last = last, .ev = ev, .why = &s->broken};
+		size_t left = n - *used, package = s->package_left;
+		bool whole = package && left >= package; /* what is in the package ends with it */
+		struct gw__stream_in in = {
+			.c = gw__rd_over(bytes + *used, whole ? package : left), .last = last || whole, .ev = ev, .why = &s->broken};
 		int r = by_state[s->state](s, &in);
+		size_t step = gw__rd_used(&in.c);
+		if (r == GW__SHORT && whole)
+			r = gw__why_set(&s->broken, -EPROTO, "the package ends inside an item");
+		if (!r && package)
+			r = gw__stream_leave_package(s, step, &s->broken);
 		if (r < 0)
 			return fail(s, why);
 		if (r == GW__SHORT)
-			return ask_for_more(s, n - *used, last, why);
-		size_t step = gw__rd_used(&in.c);
+			return ask_for_more(s, left, last, why);
 		ev->off = s->off;
 		ev->raw = (struct gw__view){bytes + *used, step};
 		*used += step;

@@ -61,6 +61,25 @@ struct gw__event {
 struct gw__stream_opts {
 	uint64_t base_off;	    /* absolute file offset of the first byte; sentences and mapped-ram offsets count from 0 of the file */
 	size_t tail_max_bytes;	    /* device state and description, the only unbounded part: -E2BIG beyond */
+	bool postcopy;		    /* the source may go over to post-copy; else that is -EOPNOTSUPP */
+};
+
+/* How far post-copy is (docs/spec/postcopy.md 2). */
+enum gw__stream_postcopy {
+	GW__STREAM_PRECOPY,
+	GW__STREAM_ADVISED,
+	GW__STREAM_DISCARDED,
+	GW__STREAM_LISTENING,	/* LISTEN came: only whole pages from here on */
+	GW__STREAM_RUNNING,
+	GW__STREAM_RECOVERING,	/* a main channel made anew, before its RESUME */
+	GW__STREAM_POSTCOPY_STATES
+};
+
+/* What a channel that begins without a head has to know from the first main channel of its migration. */
+struct gw__stream_guest {
+	uint64_t page_bytes;
+	uint32_t ram_id;		/* of the RAM section */
+	const struct gw__blocks *blocks; /* copied */
 };
 
 enum {
@@ -89,6 +108,8 @@ struct gw__stream {
 	uint64_t page_bytes;
 	bool return_path;	   /* OPEN_RETURN_PATH came */
 	bool advised, switchover;  /* POSTCOPY_ADVISE, SWITCHOVER_START came */
+	enum gw__stream_postcopy postcopy;
+	size_t package_left;	   /* bytes of the package still to come: items in it are events like all others */
 	bool ram_started, ram_ended;
 	bool background;	   /* ended in the background-snapshot shape: RAM never ENDed */
 	uint32_t ram_id;
@@ -102,6 +123,8 @@ struct gw__stream {
 	uint64_t list_total, list_left;
 	uint32_t list_at;
 	bool list_again;	     /* a repeated list must equal the first */
+	bool bare;		     /* the preempt channel: page records without sections */
+	bool learns;		     /* nothing is known of the guest: blocks are taken as they are named */
 	int64_t last_block;	     /* for CONTINUE; -1: none yet */
 	uint8_t section_type;
 	struct {
@@ -119,6 +142,12 @@ struct gw__stream {
 };
 
 void gw__stream_init(struct gw__stream *s, const struct gw__stream_opts *o);
+/*
+ * The main channel of a recovery, whose first byte is a command, and the preempt channel, whose first byte is a page record. `g`
+ * NULL: nothing is known of the guest; then pages have 4096 bytes and every block exists. 0 or -ENOMEM.
+ */
+int gw__stream_init_recovery(struct gw__stream *s, const struct gw__stream_opts *o, const struct gw__stream_guest *g);
+int gw__stream_init_preempt(struct gw__stream *s, const struct gw__stream_opts *o, const struct gw__stream_guest *g);
 void gw__stream_fini(struct gw__stream *s);
 
 /*
@@ -130,5 +159,6 @@ int gw__stream_next(struct gw__stream *s, const uint8_t *bytes, size_t n, bool l
 	struct gw__why *why);
 
 const char *gw__event_name(enum gw__event_kind kind);
+const char *gw__stream_postcopy_name(enum gw__stream_postcopy p);
 
 #endif

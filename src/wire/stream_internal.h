@@ -22,6 +22,17 @@ int gw__stream_step_list(struct gw__stream *s, struct gw__stream_in *in);
 int gw__stream_step_command(struct gw__stream *s, struct gw__stream_in *in);
 int gw__stream_step_tail(struct gw__stream *s, struct gw__stream_in *in);
 int gw__stream_step_tail_item(struct gw__stream *s, struct gw__stream_in *in);
+/* A command of post-copy: may it stand here, and what follows from it. 0 or -EPROTO. */
+int gw__stream_note_postcopy(struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why);
+/* After a step that used `step` bytes of the package. */
+int gw__stream_leave_package(struct gw__stream *s, size_t step, struct gw__why *why);
+/* An item, a record of this kind: 0, or -EPROTO where post-copy has no place for it. */
+int gw__stream_check_postcopy_item(const struct gw__stream *s, uint8_t type, struct gw__why *why);
+int gw__stream_check_postcopy_record(const struct gw__stream *s, uint32_t kind, struct gw__why *why);
+/* The block a record names, where blocks are learned: index or -1. */
+int64_t gw__stream_learn_block(struct gw__stream *s, const char *name);
+void gw__stream_open_section(struct gw__stream *s, uint32_t id, const char *idstr);
+
 int gw__stream_too_much(const struct gw__stream *s, struct gw__why *why); /* -E2BIG */
 
 #endif

@@ -47,6 +47,8 @@ static int resolve_block(struct gw__stream *s, struct gw__stream_in *in, const s
 	if (in->c.cut)
 		return GW__SHORT;
 	*block = gw__name_ok(name, n) ? gw__blocks_find(&s->blocks, name) : -1;
+	if (*block < 0 && s->learns && gw__name_ok(name, n))
+		*block = gw__stream_learn_block(s, name);
 	if (*block < 0)
 		return gw__why_set(in->why, -EPROTO, "a page record names the block \"%.*s\", which is not in the block list", n,
 			gw__name_ok(name, n) ? name : "?");
@@ -108,16 +110,22 @@ static int take_page(struct gw__stream *s, struct gw__stream_in *in, const struc
 int gw__stream_step_record(struct gw__stream *s, struct gw__stream_in *in)
 {
 	struct gw__ram_word w;
+	if (s->bare && in->last && gw__rd_left(&in->c) == 0) {
+		s->state = GW__STREAM_DONE;
+		return 0;
+	}
 	uint64_t word = gw__rd_be64(&in->c);
 	if (in->c.cut)
 		return GW__SHORT;
 	int r = gw__ram_word_decode(word, s->page_bytes, &w, in->why);
+	if (!r)
+		r = gw__stream_check_postcopy_record(s, w.kind, in->why);
 	if (r)
 		return r;
 	if (w.kind == GW__RAM_EOS) {
-		if (!s->blocks.n)
+		if (!s->blocks.n && !s->learns)
 			return gw__why_set(in->why, -EPROTO, "the RAM section has no block list");
-		s->state = GW__STREAM_FOOTER;
+		s->state = s->bare ? GW__STREAM_DONE : GW__STREAM_FOOTER;
 		in->ev->kind = GW__EVENT_EOS;
 		return 0;
 	}

@@ -42,11 +42,10 @@ static inline void assert_same_end(const struct feed_end *a, const struct feed_e
 }
 
 /* The caller ends `end` with feed_end_fini. */
-static inline void read_with(
-	const struct sb *b, struct gw__stream_opts opts, bool open_end, struct feed_end *end)
+static inline void read_as(struct feed whole, struct feed_end *end)
 {
 	size_t two[2] = {0, 1};
-	struct feed whole = {.bytes = b->p, .n = b->n, .opts = opts, .guard = true, .open_end = open_end};
+	whole.guard = true;
 	struct feed bytes = whole, pieces = whole;
 	struct feed_end other;
 	feed_run(&whole, end);
@@ -59,6 +58,12 @@ static inline void read_with(
 	feed_run(&pieces, &other);
 	assert_same_end(end, &other);
 	feed_end_fini(&other);
+}
+
+static inline void read_with(
+	const struct sb *b, struct gw__stream_opts opts, bool open_end, struct feed_end *end)
+{
+	read_as((struct feed){.bytes = b->p, .n = b->n, .opts = opts, .open_end = open_end}, end);
 }
 
 static inline struct feed_end accept_with(

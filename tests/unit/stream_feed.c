@@ -191,7 +191,10 @@ static int step(struct walk *w)
 void feed_run(const struct feed *f, struct feed_end *end)
 {
 	memset(end, 0, sizeof *end);
-	gw__stream_init(&end->stream, &f->opts);
+	if (f->init)
+		PROMISE(f->init(&end->stream, &f->opts, f->guest) == 0);
+	else
+		gw__stream_init(&end->stream, &f->opts);
 	struct walk w = {.f = f, .end = end, .shown = f->piece ? 0 : f->n};
 	for (;;) {
 		int r = step(&w);

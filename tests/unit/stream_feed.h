@@ -14,6 +14,8 @@ struct feed {
 	const uint8_t *bytes; /* lent; bytes[0] stands at opts.base_off */
 	size_t n;
 	struct gw__stream_opts opts;
+	int (*init)(struct gw__stream *s, const struct gw__stream_opts *o, const struct gw__stream_guest *g); /* NULL: a main channel */
+	const struct gw__stream_guest *guest;
 
 	/* How many further bytes to show when the decoder asks; 0 counts as 1. NULL: all there are. */
 	size_t (*piece)(void *ctx);

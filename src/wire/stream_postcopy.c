@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The stream decoder in post-copy: commands and their order, the package, and channels that begin without a head (docs/spec/postcopy.md
+ * 2, 3, 5, 6). Not the answers of the destination, which go the other way (retpath.h).
+ */
+#include <errno.h>
+
+#include "wire/postcopy.h"
+#include "wire/stream_internal.h"
+
+typedef unsigned long long ull;
+
+enum {
+	PAGE_BYTES_UNKNOWN = 4096,
+	RANGES_MAX = UINT16_MAX / 16, /* as many as a command has room for */
+};
+#define BLOCK_BYTES_UNKNOWN (UINT64_C(1) << 50)
+
+const char *gw__stream_postcopy_name(enum gw__stream_postcopy p)
+{
+	static const char *const names[GW__STREAM_POSTCOPY_STATES] = {"pre-copy", "advised", "discarding", "listening", "running", "recovering"};
+	return p < GW__STREAM_POSTCOPY_STATES ? names[p] : "?";
+}
+
+static const struct {
+	uint16_t number;
+	bool packaged;
+	enum gw__stream_postcopy state, next;
+} ROWS[] = {
+	/* command		      in the package  state		     next */
+	{GW__CMD_POSTCOPY_RAM_DISCARD, false, GW__STREAM_ADVISED, GW__STREAM_DISCARDED},
+	{GW__CMD_POSTCOPY_RAM_DISCARD, false, GW__STREAM_DISCARDED, GW__STREAM_DISCARDED},
+	{GW__CMD_PACKAGED, false, GW__STREAM_ADVISED, GW__STREAM_ADVISED},
+	{GW__CMD_PACKAGED, false, GW__STREAM_DISCARDED, GW__STREAM_DISCARDED},
+	{GW__CMD_POSTCOPY_LISTEN, true, GW__STREAM_ADVISED, GW__STREAM_LISTENING},
+	{GW__CMD_POSTCOPY_LISTEN, true, GW__STREAM_DISCARDED, GW__STREAM_LISTENING},
+	{GW__CMD_POSTCOPY_RUN, true, GW__STREAM_LISTENING, GW__STREAM_RUNNING},
+	{GW__CMD_RECV_BITMAP, false, GW__STREAM_RECOVERING, GW__STREAM_RECOVERING},
+	{GW__CMD_POSTCOPY_RESUME, false, GW__STREAM_RECOVERING, GW__STREAM_RUNNING},
+};
+
+static int check_discard(const struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
+{
+	struct gw__range v[RANGES_MAX];
+	char name[GW__NAME_MAX + 1];
+	unsigned n;
+	int r = gw__discard_decode(cmd->payload, cmd->length, name, v, RANGES_MAX, &n, why);
+	if (r)
+		return r;
+	int64_t i = gw__blocks_find(&s->blocks, name);
+	if (i < 0)
+		return gw__why_set(why, -EPROTO, "RAM_DISCARD of block \"%s\", which is not in the block list", name);
+	uint64_t used = s->blocks.v[i].used_bytes;
+	for (unsigned k = 0; k < n; k++)
+		if (!v[k].bytes || (v[k].start_off | v[k].bytes) % s->page_bytes || v[k].start_off > used || v[k].bytes > used - v[k].start_off)
+			return gw__why_set(why, -EPROTO,
+				"RAM_DISCARD of %llu bytes at offset %llx of block \"%s\"; expected whole pages inside its %llu bytes",
+				(ull)v[k].bytes, (ull)v[k].start_off, name, (ull)used);
+	return 0;
+}
+
+static int enter_package(struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
+{
+	s->package_left = gw__be_get(cmd->payload, 4);
+	return s->package_left ? 0 : gw__why_set(why, -EPROTO, "the package is empty, expected device state");
+}
+
+/* A row as it was found; what the command carries is judged by whom it concerns. */
+static int take_command(struct gw__stream *s, const struct gw__command *cmd, enum gw__stream_postcopy next, struct gw__why *why)
+{
+	int r = 0;
+	if (cmd->number == GW__CMD_POSTCOPY_RAM_DISCARD)
+		r = check_discard(s, cmd, why);
+	if (cmd->number == GW__CMD_PACKAGED)
+		r = enter_package(s, cmd, why);
+	if (!r)
+		s->postcopy = next;
+	return r;
+}
+
+int gw__stream_note_postcopy(struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
+{
+	for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++)
+		if (ROWS[i].number == cmd->number && ROWS[i].state == s->postcopy && ROWS[i].packaged == (s->package_left > 0))
+			return take_command(s, cmd, ROWS[i].next, why);
+	return gw__why_set(why, -EPROTO, "command %s has no place %s in state %s", gw__command_name(cmd->number),
+		s->package_left ? "in the package" : "outside of the package", gw__stream_postcopy_name(s->postcopy));
+}
+
+int gw__stream_leave_package(struct gw__stream *s, size_t step, struct gw__why *why)
+{
+	s->package_left -= step;
+	bool runs = s->postcopy == GW__STREAM_RUNNING;
+	if (runs && s->package_left)
+		return gw__why_set(why, -EPROTO, "%zu bytes of the package follow POSTCOPY_RUN, which must be its end", s->package_left);
+	if (!runs && !s->package_left)
+		return gw__why_set(why, -EPROTO, "the package ends in state %s, expected POSTCOPY_RUN at its end",
+			gw__stream_postcopy_name(s->postcopy));
+	return 0;
+}
+
+/* Devices come in the package, pages outside of it. */
+int gw__stream_check_postcopy_item(const struct gw__stream *s, uint8_t type, struct gw__why *why)
+{
+	if (s->package_left && type != GW__ITEM_FULL && type != GW__ITEM_COMMAND)
+		return gw__why_set(why, -EPROTO, "section type %02x in the package, expected 04 (device) or 08 (command)", type);
+	if (!s->package_left && s->postcopy >= GW__STREAM_LISTENING && (type == GW__ITEM_START || type == GW__ITEM_FULL))
+		return gw__why_set(why, -EPROTO, "section type %02x behind the package; expected 02 or 03 (pages), 08 (command) or 00 (end)", type);
+	return 0;
+}
+
+int gw__stream_check_postcopy_record(const struct gw__stream *s, uint32_t kind, struct gw__why *why)
+{
+	if (s->postcopy < GW__STREAM_LISTENING || kind == GW__RAM_ZERO || kind == GW__RAM_PAGE || kind == GW__RAM_EOS)
+		return 0;
+	return gw__why_set(why, -EPROTO, "RAM record of kind %03x in post-copy, expected ZERO (002), PAGE (008) or EOS (010)", kind);
+}
+
+int64_t gw__stream_learn_block(struct gw__stream *s, const char *name)
+{
+	struct gw__block block = {.used_bytes = BLOCK_BYTES_UNKNOWN};
+	memcpy(block.name, name, strlen(name) + 1);
+	return gw__blocks_add(&s->blocks, &block) ? -1 : (int64_t)s->blocks.n - 1;
+}
+
+static int init_headless(struct gw__stream *s, const struct gw__stream_opts *o, const struct gw__stream_guest *g)
+{
+	int r = 0;
+	gw__stream_init(s, o);
+	s->opts.postcopy = true;
+	s->return_path = s->advised = s->switchover = true;
+	s->ram_started = true;
+	s->page_bytes = g ? g->page_bytes : PAGE_BYTES_UNKNOWN;
+	s->learns = !g;
+	if (!g)
+		return 0;
+	s->ram_id = g->ram_id;
+	gw__stream_open_section(s, g->ram_id, "ram");
+	for (uint32_t i = 0; !r && i < g->blocks->n; i++)
+		r = gw__blocks_add(&s->blocks, &g->blocks->v[i]);
+	return r;
+}
+
+int gw__stream_init_recovery(struct gw__stream *s, const struct gw__stream_opts *o, const struct gw__stream_guest *g)
+{
+	int r = init_headless(s, o, g);
+	s->state = GW__STREAM_ITEM;
+	s->postcopy = GW__STREAM_RECOVERING;
+	return r;
+}
+
+int gw__stream_init_preempt(struct gw__stream *s, const struct gw__stream_opts *o, const struct gw__stream_guest *g)
+{
+	int r = init_headless(s, o, g);
+	s->state = GW__STREAM_RECORD;
+	s->postcopy = GW__STREAM_RUNNING;
+	s->bare = true;
+	return r;
+}
