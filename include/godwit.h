@@ -187,6 +187,8 @@ struct gw_serve_result {
 	const char *state; /* how far it came, in the words of query-migrate */
 	uint64_t requests, requested_pages, pushed_pages, zero_pages;
 	uint64_t already_there; /* pages a resumed destination had */
+	/* How long requests waited for their pages: from when they could be read until the pages were written. 0: there were none. */
+	uint64_t latency_p50_us, latency_p99_us, latency_max_us;
 };
 
 /*

@@ -76,25 +76,34 @@ uint64_t gw__bitmap_count(const struct gw__bitmap *b)
 	return sum;
 }
 
-/* First bit at or after `from` that differs from `flip`'s bits: flip 0 looks for ones, ~0 for zeros. */
-static uint64_t next_bit(const struct gw__bitmap *b, uint64_t from, uint64_t flip)
+/* First bit in [from, end) that differs from `flip`'s bits, or `end`: flip 0 looks for ones, ~0 for zeros. */
+static uint64_t next_bit(const struct gw__bitmap *b, uint64_t from, uint64_t end, uint64_t flip)
 {
-	if (from >= b->bits)
-		return b->bits;
+	if (end > b->bits)
+		end = b->bits;
+	if (from >= end)
+		return end;
 	uint64_t w = from / 64;
 	uint64_t v = (b->words[w] ^ flip) & ~UINT64_C(0) << (from % 64);
 	while (!v) {
-		if (++w >= word_count(b->bits))
-			return b->bits;
+		if (++w >= word_count(end))
+			return end;
 		v = b->words[w] ^ flip;
 	}
 	uint64_t i = w * 64 + (uint64_t)__builtin_ctzll(v);
-	return i < b->bits ? i : b->bits;
+	return i < end ? i : end;
 }
 
-uint64_t gw__bitmap_next_set(const struct gw__bitmap *b, uint64_t from) { return next_bit(b, from, 0); }
+uint64_t gw__bitmap_next_set(const struct gw__bitmap *b, uint64_t from) { return next_bit(b, from, b->bits, 0); }
 
-uint64_t gw__bitmap_next_clear(const struct gw__bitmap *b, uint64_t from) { return next_bit(b, from, ~UINT64_C(0)); }
+uint64_t gw__bitmap_next_clear(const struct gw__bitmap *b, uint64_t from) { return next_bit(b, from, b->bits, ~UINT64_C(0)); }
+
+uint64_t gw__bitmap_next_set_before(const struct gw__bitmap *b, uint64_t from, uint64_t end) { return next_bit(b, from, end, 0); }
+
+uint64_t gw__bitmap_next_clear_before(const struct gw__bitmap *b, uint64_t from, uint64_t end)
+{
+	return next_bit(b, from, end, ~UINT64_C(0));
+}
 
 void gw__bitmap_wire_put(const struct gw__bitmap *b, uint64_t at, uint8_t *to, size_t n)
 {

@@ -34,6 +34,9 @@ uint64_t gw__bitmap_count(const struct gw__bitmap *b);
 /* First set (clear) bit at or after `from`; `bits` if there is none. */
 uint64_t gw__bitmap_next_set(const struct gw__bitmap *b, uint64_t from);
 uint64_t gw__bitmap_next_clear(const struct gw__bitmap *b, uint64_t from);
+/* The same without looking behind `end`, which is the answer if there is none before; for runs that are taken in pieces. */
+uint64_t gw__bitmap_next_set_before(const struct gw__bitmap *b, uint64_t from, uint64_t end);
+uint64_t gw__bitmap_next_clear_before(const struct gw__bitmap *b, uint64_t from, uint64_t end);
 
 /* Bytes of the outside form: 8 * ceil(bits / 64). */
 static inline uint64_t gw__bitmap_wire_bytes(uint64_t bits) { return (bits / 64 + (bits % 64 != 0)) * 8; }

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "engine/source.h"
-#include "base/math.h"
 
 enum { BATCH_PAGES = 128 };
 
@@ -39,7 +38,7 @@ static int put_block(struct pull *p, uint32_t block)
 			atomic_fetch_add_explicit(&p->run->counters.zero_pages, next - i, memory_order_relaxed);
 			r = p->sink->ops->zeros(p->sink, block, i * p->page_bytes, next - i, &p->run->why);
 		} else {
-			next = gw__min(gw__bitmap_next_clear(present, i), i + BATCH_PAGES);
+			next = gw__bitmap_next_clear_before(present, i, i + BATCH_PAGES);
 			r = put_run(p, block, i, next - i);
 		}
 		i = next;

@@ -9,6 +9,7 @@
 #ifndef GW_ENGINE_SERVE_H
 #define GW_ENGINE_SERVE_H
 
+#include "base/histogram.h"
 #include "engine/run.h"
 #include "image/image.h"
 #include "io/chan.h"
@@ -22,6 +23,7 @@ struct gw__serve_opts {
 		uint64_t page_bytes;
 	} *block;
 	uint32_t blocks_n;
+	uint64_t max_bandwidth; /* bytes/s the background push keeps to, with what is requested counted in; 0: no limit */
 	int answer_ms; /* how long a word of the destination may take where one is due: bitmaps, RESUME_ACK, SHUT; -1: for ever */
 };
 
@@ -30,6 +32,7 @@ struct gw__serve_tally {
 	uint64_t requests;	 /* messages */
 	uint64_t requested_pages, pushed_pages, zero_pages; /* target pages sent */
 	uint64_t already_there;	 /* pages that a resumed destination had */
+	struct gw__histogram latency; /* ns from a request that can be read to its pages being written, of those that sent any */
 };
 
 /*

@@ -13,7 +13,7 @@ typedef unsigned long long ull;
 
 static int out_of_place(struct gw__serve *s, const struct gw__rp_msg *m)
 {
-	return gw__why_set(&s->run->why, -EPROTO, "%s: the destination sent %s, which has no place in state %s", s->chan->name,
+	return gw__why_set(&s->run->why, -EPROTO, "%s: the destination sent %s, which has no place in state %s", s->main.chan->name,
 		gw__rp_name(m->type), gw__pc_state_name(s->tally->state));
 }
 
@@ -30,13 +30,13 @@ static int on_request(struct gw__serve *s, const struct gw__rp_msg *m)
 	if (!after_listen(s))
 		return out_of_place(s, m);
 	if (s->asked_block < 0)
-		return gw__why_set(why, -EPROTO, "%s: a page is requested of block \"%s\", which the guest does not have", s->chan->name,
+		return gw__why_set(why, -EPROTO, "%s: a page is requested of block \"%s\", which the guest does not have", s->main.chan->name,
 			m->type == GW__RP_REQ_PAGES_ID ? m->block : "(none named yet)");
 	const struct gw__block *b = &s->image->blocks.v[s->asked_block];
 	if (b->ignored || !m->length_bytes || !gw__is_aligned(m->start_off, s->page_bytes) || !gw__is_aligned(m->length_bytes, s->page_bytes) ||
 		m->length_bytes > b->used_bytes || m->start_off > b->used_bytes - m->length_bytes)
 		return gw__why_set(why, -EPROTO,
-			"%s: %u bytes at offset 0x%llx of block \"%s\" are requested; expected whole pages of %llu inside its %llu bytes", s->chan->name,
+			"%s: %u bytes at offset 0x%llx of block \"%s\" are requested; expected whole pages of %llu inside its %llu bytes", s->main.chan->name,
 			m->length_bytes, (ull)m->start_off, b->name, (ull)s->page_bytes, (ull)b->used_bytes);
 	s->tally->requests++;
 	return gw__serve_request(s, (uint32_t)s->asked_block, m->start_off, m->length_bytes);
@@ -58,7 +58,7 @@ int gw__serve_due_ms(const struct gw__serve *s)
 
 int gw__serve_overdue(struct gw__serve *s)
 {
-	return gw__why_set(&s->run->why, -ETIMEDOUT, "%s: the destination did not send %s within %d s", s->chan->name, s->due,
+	return gw__why_set(&s->run->why, -ETIMEDOUT, "%s: the destination did not send %s within %d s", s->main.chan->name, s->due,
 		s->o->answer_ms / 1000);
 }
 
@@ -66,7 +66,7 @@ int gw__serve_overdue(struct gw__serve *s)
 static int fill(struct gw__serve *s)
 {
 	int left_ms = gw__serve_due_ms(s);
-	int r = left_ms > 0 ? gw__chan_wait_readable(s->chan, left_ms, &s->run->why) : 1;
+	int r = left_ms > 0 ? gw__chan_wait_readable(s->main.chan, left_ms, &s->run->why) : 1;
 	if (r < 0)
 		return r;
 	return r && left_ms ? gw__feed_fill(&s->ear, &s->run->why) : gw__serve_overdue(s);
@@ -76,7 +76,7 @@ static int need(struct gw__serve *s, size_t n)
 {
 	while (gw__feed_left(&s->ear) < n) {
 		if (s->ear.ended)
-			return gw__why_set(&s->run->why, -ECONNRESET, "%s: the destination closed the connection inside a message", s->chan->name);
+			return gw__why_set(&s->run->why, -ECONNRESET, "%s: the destination closed the connection inside a message", s->main.chan->name);
 		int r = fill(s);
 		if (r)
 			return r;
@@ -95,13 +95,13 @@ int64_t gw__serve_next_block(const struct gw__serve *s, uint32_t from)
 /* A larger page is there as a whole or not at all; half of one would be sent twice. */
 static int check_whole_pages(struct gw__serve *s, uint32_t block)
 {
-	const struct gw__bitmap *b = &s->unsent[block];
+	const struct gw__bitmap *b = &s->sent[block];
 	uint64_t n = s->host_page_bytes[block] / s->page_bytes, end;
 	for (uint64_t at = gw__bitmap_next_set(b, 0); n > 1 && at < b->bits; at = gw__bitmap_next_set(b, end)) {
 		end = gw__bitmap_next_clear(b, at);
 		if (at % n || end % n)
 			return gw__why_set(&s->run->why, -EPROTO, "%s: the received bitmap of block \"%s\" splits a page of %llu bytes at offset 0x%llx",
-				s->chan->name, s->image->blocks.v[block].name, (ull)s->host_page_bytes[block],
+				s->main.chan->name, s->image->blocks.v[block].name, (ull)s->host_page_bytes[block],
 				(ull)((at % n ? at : end) * s->page_bytes));
 	}
 	return 0;
@@ -110,7 +110,7 @@ static int check_whole_pages(struct gw__serve *s, uint32_t block)
 /* The bitmap follows its message uncounted: size, bits, end mark. Each piece of it is an answer with a limit of its own. */
 static int take_bitmap(struct gw__serve *s, uint32_t block)
 {
-	struct gw__bitmap *b = &s->unsent[block];
+	struct gw__bitmap *b = &s->sent[block]; /* what it has received is what need not be sent */
 	const char *name = s->image->blocks.v[block].name;
 	int r = need(s, GW__RECV_BITMAP_HEAD_BYTES);
 	if (r)
@@ -135,7 +135,6 @@ static int take_bitmap(struct gw__serve *s, uint32_t block)
 		return r;
 	gw__feed_use(&s->ear, GW__RECV_BITMAP_END_BYTES);
 	s->tally->already_there += gw__bitmap_count(b);
-	gw__bitmap_invert(b); /* what it has not received is what we have not sent */
 	s->bitmap_due = gw__serve_next_block(s, block + 1);
 	return check_whole_pages(s, block);
 }
@@ -146,7 +145,7 @@ static int on_bitmap(struct gw__serve *s, const struct gw__rp_msg *m)
 	if (s->tally->state != GW__PC_RECOVER)
 		return out_of_place(s, m);
 	if (block < 0 || block != s->bitmap_due)
-		return gw__why_set(&s->run->why, -EPROTO, "%s: the received bitmap of block \"%s\" came, which was not asked for now", s->chan->name,
+		return gw__why_set(&s->run->why, -EPROTO, "%s: the received bitmap of block \"%s\" came, which was not asked for now", s->main.chan->name,
 			m->block);
 	return take_bitmap(s, (uint32_t)block);
 }
@@ -175,7 +174,7 @@ static int on_message(struct gw__serve *s, const struct gw__rp_msg *m)
 		s->shut = true;
 		s->shut_status = m->value;
 		if (m->value)
-			return gw__why_set(&s->run->why, -EREMOTEIO, "%s: the destination reports error %u; its log tells why", s->chan->name, m->value);
+			return gw__why_set(&s->run->why, -EREMOTEIO, "%s: the destination reports error %u; its log tells why", s->main.chan->name, m->value);
 		return s->tally->state == GW__PC_ENDING ? 0 : out_of_place(s, m);
 	default: /* SWITCHOVER_ACK: nobody waits for it here */
 		return 0;
@@ -192,7 +191,7 @@ static int take_messages(struct gw__serve *s, bool *any)
 		if (r == GW__SHORT)
 			return 0;
 		if (r)
-			return gw__why_where(&s->run->why, "%s", s->chan->name);
+			return gw__why_where(&s->run->why, "%s", s->main.chan->name);
 		gw__feed_use(&s->ear, gw__rd_used(&c));
 		*any = true;
 		r = on_message(s, &m);
@@ -202,13 +201,13 @@ static int take_messages(struct gw__serve *s, bool *any)
 	return 0;
 }
 
-int gw__serve_hear(struct gw__serve *s, int ms)
+int gw__serve_hear(struct gw__serve *s, int ms, bool *may_push)
 {
 	bool any = false;
 	int r = take_messages(s, &any);
 	if (r || any)
 		return r;
-	r = gw__chan_wait_readable(s->chan, ms, &s->run->why);
+	r = gw__serve_wait(s, ms, may_push);
 	if (r <= 0)
 		return r ? r : GW__SHORT;
 	r = need(s, gw__feed_left(&s->ear) + 1);

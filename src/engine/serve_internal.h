@@ -7,27 +7,51 @@
 #include "engine/serve.h"
 #include "wire/retpath.h"
 
-enum { GW__SERVE_BATCH_PAGES = 64 };
+enum {
+	GW__SERVE_HEAR_MS = 200,   /* between looks at the clock while there is nothing to send */
+	GW__SERVE_PIECE_MAX = 512, /* records that are written at once */
+};
+
+/* A connection that pages go out on. */
+struct gw__serve_out {
+	struct gw__chan *chan;
+	int64_t last_block; /* for CONTINUE */
+	bool in_part;	    /* of the RAM section */
+	uint64_t part_bytes;
+};
+
+/* One piece of a run, ready to be written: a head in front of each page's bytes. */
+struct gw__serve_piece {
+	uint8_t *heads, *pages;
+	struct iovec *iov;
+	int iov_n;
+};
 
 struct gw__serve {
 	struct gw__run *run;
 	const struct gw__image *image;
-	struct gw__chan *chan;
+	struct gw__serve_out main;
 	const struct gw__serve_opts *o;
 	struct gw__serve_tally *tally;
 	uint64_t page_bytes;	/* target page */
 	uint64_t page_summary;	/* of POSTCOPY_ADVISE */
 
-	/* serve_pages.c: what is still to be sent. Each page is sent once. */
-	struct gw__bitmap *unsent;     /* by block; empty for ignored ones */
+	/* serve_pages.c: what was sent, or was there before. Each page is sent once. */
+	struct gw__bitmap *sent;       /* by block; empty for ignored ones */
 	uint64_t *host_page_bytes;     /* by block */
 	uint64_t unsent_pages;
 	uint32_t at_block;	       /* the background push */
 	uint64_t at_page;
-	int64_t last_block;	       /* for CONTINUE */
-	bool in_part;
-	uint64_t part_bytes;
-	uint8_t *pages;
+	uint64_t half_end;	       /* the push stands inside of a larger page, which ends there; 0: it does not */
+
+	/* serve_out.c */
+	struct gw__serve_piece piece;
+
+	/* serve_wait.c: when to push, and how long requests wait. */
+	uint64_t looked_ns;	       /* before this moment nothing had come that is not taken */
+	uint64_t heard_ns;	       /* since then what is being taken may have been there */
+	uint64_t paid_ns, paid_bytes;  /* what was sent is paid for then, at the given rate */
+	uint64_t stuck_since_ns;       /* the peer takes nothing; 0: it does */
 
 	/* serve_hear.c: what the destination said. */
 	struct gw__feed ear;
@@ -43,16 +67,31 @@ struct gw__serve {
 
 /* A change of state; an event without a row is an error. */
 int gw__serve_step(struct gw__serve *s, enum gw__pc_event event);
-int gw__serve_write(struct gw__serve *s, const void *bytes, size_t n);
+
+/* --- serve_start.c --- */
+
+int gw__serve_start(struct gw__serve *s);
+
+/* --- serve_out.c --- */
+
+int gw__serve_out_init(struct gw__serve *s);
+void gw__serve_out_fini(struct gw__serve *s);
+int gw__serve_write(struct gw__serve *s, const void *bytes, size_t n); /* on the main channel */
+/* Pages from `first`, not beyond `end`, as many as are sent at once; how many in *n. The caller knows that they are unsent. */
+int gw__serve_out_pages(struct gw__serve *s, struct gw__serve_out *out, uint32_t block, uint64_t first, uint64_t end, uint64_t *n);
+int gw__serve_end_part(struct gw__serve *s);
+
+/* --- serve_pages.c --- */
 
 int gw__serve_pages_init(struct gw__serve *s);
 void gw__serve_pages_fini(struct gw__serve *s);
 void gw__serve_count_unsent(struct gw__serve *s);
 /* A request: the pages of it that are still unsent, at once. */
 int gw__serve_request(struct gw__serve *s, uint32_t block, uint64_t start_off, uint64_t bytes);
-/* The next batch of the background push. */
+/* The next piece of the background push. */
 int gw__serve_push(struct gw__serve *s);
-int gw__serve_end_part(struct gw__serve *s);
+
+/* --- serve_hear.c --- */
 
 /* The first block at or behind `from` that migrates; -1: none. */
 int64_t gw__serve_next_block(const struct gw__serve *s, uint32_t from);
@@ -62,7 +101,17 @@ void gw__serve_due(struct gw__serve *s, const char *what);
 int gw__serve_due_ms(const struct gw__serve *s); /* what is left of its limit; -1: no limit */
 int gw__serve_overdue(struct gw__serve *s);	 /* -ETIMEDOUT, with the sentence */
 
-/* Take in what has come, waiting at most `ms` for the first byte: 0, or GW__SHORT when nothing came. */
-int gw__serve_hear(struct gw__serve *s, int ms);
+/*
+ * Take in what has come, waiting at most `ms` for the first byte: 0, or GW__SHORT when nothing came. With `may_push` the wait also
+ * ends when it is time to push.
+ */
+int gw__serve_hear(struct gw__serve *s, int ms, bool *may_push);
+
+/* --- serve_wait.c --- */
+
+/* 1: there is input; 0: none within `ms`, or it is time to push before; negative errno. `may_push` may be NULL. */
+int gw__serve_wait(struct gw__serve *s, int ms, bool *may_push);
+/* The pages of a request have been written. */
+void gw__serve_answered(struct gw__serve *s);
 
 #endif

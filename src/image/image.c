@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/math.h"
 #include "image/fileio.h"
 #include "image/image_load.h"
 
@@ -132,8 +131,8 @@ int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t
 	uint8_t *p = to;
 	for (uint64_t i = first; i < end;) {
 		bool there = gw__bitmap_test(present, i);
-		uint64_t next = gw__min(
-			there ? gw__bitmap_next_clear(present, i) : gw__bitmap_next_set(present, i), end);
+		uint64_t next = there ? gw__bitmap_next_clear_before(present, i, end)
+				      : gw__bitmap_next_set_before(present, i, end);
 		size_t bytes = (next - i) * page_bytes;
 		if (!there)
 			memset(p, 0, bytes);

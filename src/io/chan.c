@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 
@@ -135,4 +137,24 @@ int gw__chan_wait_readable(struct gw__chan *c, int ms, struct gw__why *why)
 	if (r < 0)
 		return gw__why_errno(why, -r, "%s: waiting for the peer", c->name);
 	return r;
+}
+
+int gw__chan_wait_either(struct gw__chan *c, bool room_too, uint64_t ns, struct gw__why *why)
+{
+	struct pollfd p[2] = {{.fd = c->fd, .events = (short)(POLLIN | (room_too ? POLLOUT : 0))}};
+	if (c->ops->has_input && c->ops->has_input(c))
+		return GW__CHAN_INPUT;
+	int r = gw__io_poll(p, 1, c->cancel_fd, gw__io_now_ns() + ns);
+	if (r == -ECANCELED)
+		return say_cancelled(c, why);
+	if (r < 0)
+		return gw__why_errno(why, -r, "%s: waiting for the peer", c->name);
+	if (p[0].revents & ~POLLOUT)
+		return GW__CHAN_INPUT; /* a broken link too: reading tells */
+	return p[0].revents & POLLOUT ? GW__CHAN_ROOM : 0;
+}
+
+void gw__chan_queue_little(struct gw__chan *c, int bytes)
+{
+	setsockopt(c->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
 }

@@ -99,6 +99,17 @@ int gw__chan_close(struct gw__chan **c, struct gw__why *why); /* *c may be NULL;
  * negative errno (-ECANCELED). A source uses it to hear an early word on the return path while it writes.
  */
 int gw__chan_wait_readable(struct gw__chan *c, int ms, struct gw__why *why);
+/*
+ * Wait at most `ns` until there is input or, with `room_too`, until much can be written without a wait: bits of GW__CHAN_INPUT and
+ * GW__CHAN_ROOM, 0 when neither came, negative errno. 0 ns only looks. The end of the channel is input.
+ */
+enum { GW__CHAN_INPUT = 1, GW__CHAN_ROOM = 2 };
+int gw__chan_wait_either(struct gw__chan *c, bool room_too, uint64_t ns, struct gw__why *why);
+/*
+ * From now on there is ROOM only while the kernel holds less than half of `bytes` that are not on their way yet, so that what is
+ * written next does not wait behind much. For sockets whose buffer grows as it likes (tcp); others have a small one.
+ */
+void gw__chan_queue_little(struct gw__chan *c, int bytes);
 
 /* Filters: a channel that takes over `*inner` and stands for it. On failure `*inner` is left alone. */
 

@@ -9,6 +9,8 @@
 
 enum { ANSWER_MS = 60000 };
 
+static uint64_t to_us(uint64_t ns) { return ns / 1000 + (ns % 1000 != 0); }
+
 static void make_result(const struct gw__serve_tally *t, struct gw_serve_result *result)
 {
 	struct gw_serve_result ours = {
@@ -19,6 +21,9 @@ static void make_result(const struct gw__serve_tally *t, struct gw_serve_result 
 		.pushed_pages = t->pushed_pages,
 		.zero_pages = t->zero_pages,
 		.already_there = t->already_there,
+		.latency_p50_us = to_us(gw__histogram_quantile(&t->latency, 500)),
+		.latency_p99_us = to_us(gw__histogram_quantile(&t->latency, 990)),
+		.latency_max_us = to_us(t->latency.max),
 	};
 	gw__struct_out(result, result ? result->size : 0, &ours, sizeof ours);
 }
@@ -40,6 +45,7 @@ static int serve(gw_job *job, const struct gw__image *image, struct gw__chan *ch
 	struct gw__serve_opts so = {.resume = GW__OPT(o, resume),
 		.block = blocks,
 		.blocks_n = blocks ? GW__OPT(o, blocks) : 0,
+		.max_bandwidth = GW__OPT(GW__OPT(o, link), max_bandwidth),
 		.answer_ms = wait ? wait : ANSWER_MS};
 	if (!blocks)
 		return gw__why_set(&job->run.why, -ENOMEM, "no memory for a list of blocks");
@@ -69,8 +75,6 @@ int gw_serve(gw_job *job, const char *path, const char *uri_text, const struct g
 		r = gw__dial(&job->run, uri, &d, &out);
 	if (!r && !out.main->two_way)
 		r = gw__why_set(&job->run.why, -EINVAL, "%s: post-copy needs a socket, the destination has to ask for pages", uri->text);
-	if (!r)
-		r = gw__job_filter(job, GW__OPT(o, link), 1, &out.main);
 	if (!r && GW__OPT(o, on_connected))
 		o->on_connected(GW__OPT(o, ctx));
 	if (!r)

@@ -22,6 +22,7 @@ from lazypeer import (DISCARD, PAGE, PING, RECV_BITMAP, RESUME, Ended, Guest, Se
 
 LARGE = 64 * PAGE
 PACKAGE = bytes.fromhex("0800040000" "0800020004" "00000003" "0800020004" "00000042" "0800050000")
+PIECE = 8       # pages with content that are written at once, at most
 MEMORY_KIB = 64 << 10
 FLOOD = 1000000
 
@@ -166,6 +167,45 @@ def requests_come_first(bench):
     places = [order.index(w) for w in [*wanted, *(("ram0", p) for p in range(250, 256))]]
     assert places == sorted(places) and places[-1] - places[0] <= 2 * 64 + len(places), places
     assert values["requests"] == "5" and int(values["requested_pages"]) + int(values["pushed_pages"]) == guest.total(), values
+
+
+def requests_interrupt_the_push(bench):
+    """What the push still owes to the rate limit does not keep a page that is asked for: it comes next, or behind one piece."""
+    guest = bench.guest()
+    with bench.server("rate=500000") as server:
+        link = server.link(guest)
+        answer(link, until(link, "package"))
+        waits = []
+        for page in range(99, 50, -5):
+            until(link, "page")
+            if page in guest.pages["rom"]:
+                continue
+            link.send(request(page * PAGE, PAGE, "rom"))
+            waits.append(0)
+            while (piece := until(link, "page"))[1:] != ("rom", page):
+                waits[-1] += any(blocks_page(guest, *piece[1:]))
+        assert play(link)
+        status, values, said, _ = server.wait()
+        link.close()
+    assert status == 0 and len(waits) > 5, (values, said, waits)
+    assert sorted(waits)[len(waits) // 2] <= PIECE and max(waits) <= 2 * PIECE, waits
+    assert 0 < int(values["latency_p50_us"]) <= int(values["latency_p99_us"]) <= int(values["latency_max_us"]) < 60e6, values
+
+
+def blocks_page(guest, block, page):
+    return guest.blocks[block][page * PAGE:(page + 1) * PAGE]
+
+
+def takes_nothing(bench):
+    """A destination that stops reading is given up, and resumed."""
+    guest = bench.guest()
+    with bench.server("idle-ms=1000") as server:
+        link = server.link(guest)
+        answer(link, until(link, "package"))
+        ended = server.wait()
+        check_failed(ended, True, "took nothing")
+        drain(link)
+    resumes(bench, guest)
 
 
 def with_large_pages(bench):
@@ -538,8 +578,8 @@ def main(argv):
     blocks = make_blocks(rnd)
     with tempfile.TemporaryDirectory(prefix="godwit-lazy.") as folder:
         bench = Bench(argv[1], write_image(godwit, folder, blocks), folder, blocks)
-        for test in (the_whole_way, the_start, requests_come_first, with_large_pages, lies, errors_reported, harmless, flood,
-                     false_recoveries, bits_behind_the_end, outstanding_requests, silence):
+        for test in (the_whole_way, the_start, requests_come_first, requests_interrupt_the_push, takes_nothing, with_large_pages, lies,
+                     errors_reported, harmless, flood, false_recoveries, bits_behind_the_end, outstanding_requests, silence):
             print(test.__name__, flush=True)
             test(bench)
         for test in (cut_everywhere, cut_recoveries):

@@ -112,7 +112,7 @@ def runs_at_once(kept, version):
         before = vm.state()
         with serve(kept, vm, "--json") as g:
             done = g.wait(90).ok().event("served")
-        assert done["requests"] > 0, done
+        assert done["requests"] > 0 and 0 < done["latency_us"]["p50"] <= done["latency_us"]["p99"] <= done["latency_us"]["max"], done
         is_done(vm, before)
         kept.goes_on_in(vm)
 

@@ -46,6 +46,8 @@ static int serve(const char *image, const char *uri, const struct gw_serve_opts 
 	printf("recoverable=%d\nstate=%s\nrequests=%ju\nrequested_pages=%ju\npushed_pages=%ju\nzero_pages=%ju\nalready_there=%ju\n",
 		res.recoverable, res.state, (uintmax_t)res.requests, (uintmax_t)res.requested_pages, (uintmax_t)res.pushed_pages,
 		(uintmax_t)res.zero_pages, (uintmax_t)res.already_there);
+	printf("latency_p50_us=%ju\nlatency_p99_us=%ju\nlatency_max_us=%ju\n", (uintmax_t)res.latency_p50_us, (uintmax_t)res.latency_p99_us,
+		(uintmax_t)res.latency_max_us);
 	gw_job_free(job);
 	return r;
 }

@@ -64,12 +64,31 @@ static void ranges_agree_with_single_bits(void **state)
 		}
 }
 
+/* Every range around words, against the unbounded answer. */
+static void a_bounded_look_ends_where_it_is_told(void **state)
+{
+	(void)state;
+	struct gw__bitmap b;
+	assert_int_equal(gw__bitmap_init(&b, 200), 0);
+	for (uint64_t i = 0; i < 200; i++)
+		if (i % 71 == 3 || (i > 100 && i < 180))
+			gw__bitmap_set(&b, i);
+	for (uint64_t from = 0; from < 210; from++)
+		for (uint64_t end = from; end < 270; end++) {
+			uint64_t set = gw__bitmap_next_set(&b, from), clear = gw__bitmap_next_clear(&b, from), most = end < 200 ? end : 200;
+			assert_int_equal(gw__bitmap_next_set_before(&b, from, end), set < most ? set : most);
+			assert_int_equal(gw__bitmap_next_clear_before(&b, from, end), clear < most ? clear : most);
+		}
+	gw__bitmap_fini(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(wire_form_is_little_endian_and_rounded_up_to_8_bytes),
 		cmocka_unit_test(bits_behind_the_last_page_are_reported_and_not_kept),
 		cmocka_unit_test(ranges_agree_with_single_bits),
+		cmocka_unit_test(a_bounded_look_ends_where_it_is_told),
 	};
 	return cmocka_run_group_tests_name("bitmap", tests, NULL, NULL);
 }

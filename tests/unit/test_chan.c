@@ -131,6 +131,32 @@ static void a_peer_that_stops_reading_ends_the_wait_in_time(void **state)
 	free(bytes);
 }
 
+static void input_and_room_are_waited_for_together(void **state)
+{
+	struct gw__chan *pair[2];
+	struct gw__why why = {0};
+	static char bytes[64 << 10];
+	char byte;
+	int r;
+	make_pair(pair, FAR_MS);
+	assert_int_equal(gw__chan_wait_either(pair[0], false, 0, &why), 0);
+	assert_int_equal(gw__chan_wait_either(pair[0], true, 0, &why), GW__CHAN_ROOM);
+	while ((r = gw__chan_wait_either(pair[0], true, 0, &why)) == GW__CHAN_ROOM)
+		assert_int_equal(gw__chan_write_all(pair[0], bytes, sizeof bytes, &why), 0); /* does not wait: there was room */
+	assert_int_equal(r, 0);
+	assert_int_equal(gw__chan_wait_either(pair[0], true, 1000, &why), 0);
+	assert_int_equal(gw__chan_write_all(pair[1], "x", 1, &why), 0);
+	assert_int_equal(gw__chan_wait_either(pair[0], true, 1000, &why), GW__CHAN_INPUT);
+	read_all(pair[0], &byte, 1);
+	gw__chan_queue_little(pair[0], 1000); /* says nothing of a unix socket */
+	for (uint64_t left = pair[0]->out_bytes, n; left; left -= n)
+		read_all(pair[1], bytes, n = left < sizeof bytes ? left : sizeof bytes);
+	assert_int_equal(gw__chan_wait_either(pair[0], true, 1000, &why), GW__CHAN_ROOM);
+	gw__chan_close(&pair[1], NULL);
+	assert_int_equal(gw__chan_wait_either(pair[0], false, 0, &why), GW__CHAN_INPUT); /* its end */
+	close_both(pair);
+}
+
 static void readiness_can_be_asked(void **state)
 {
 	struct gw__chan *pair[2];
@@ -341,6 +367,7 @@ int main(void)
 		cmocka_unit_test(a_silent_peer_ends_the_wait_in_time),
 		cmocka_unit_test(a_peer_that_stops_reading_ends_the_wait_in_time),
 		cmocka_unit_test(readiness_can_be_asked),
+		cmocka_unit_test(input_and_room_are_waited_for_together),
 		cmocka_unit_test(a_wait_is_undisturbed_by_signals),
 		cmocka_unit_test(a_peer_that_leaves_is_an_end_or_an_error_but_no_signal),
 		cmocka_unit_test(another_thread_can_cancel_a_wait),

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/* The page server's beginning: header, block list, discards, the package. See serve.h and docs/spec/postcopy.md 3. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/math.h"
+#include "engine/serve_internal.h"
+#include "wire/postcopy.h"
+
+enum {
+	HEAD_ROOM = 8192,    /* magic, configuration, three commands */
+	PACKAGE_SLACK = 64,  /* LISTEN, PINGs, RUN */
+};
+
+static int put_head(struct gw__serve *s)
+{
+	uint8_t room[HEAD_ROOM];
+	struct gw__wr c = gw__wr_over(room, sizeof room);
+	struct gw__config config = s->image->config;
+	gw__config_drop_cap(&config, "mapped-ram");
+	gw__header_encode(&c);
+	gw__config_encode(&c, &config);
+	gw__command_encode(&c, GW__CMD_OPEN_RETURN_PATH, NULL, 0);
+	gw__ping_encode(&c, GW__PING_OPENED);
+	gw__advise_encode(&c, s->page_summary, s->page_bytes);
+	return gw__serve_write(s, room, gw__wr_used(&c));
+}
+
+static int put_devices(struct gw__serve *s, bool early, bool before_ram, uint8_t *to, size_t *n)
+{
+	int r = 0;
+	for (uint32_t i = 0; !r && i < s->image->devices_n; i++) {
+		const struct gw__image_device *d = &s->image->devices[i];
+		if (d->early != early || d->before_ram != before_ram)
+			continue;
+		r = gw__image_read_at(s->image, d->off, to + *n, d->bytes, &s->run->why);
+		*n += d->bytes;
+	}
+	return r;
+}
+
+static size_t device_bytes(const struct gw__image *image)
+{
+	size_t sum = 0;
+	for (uint32_t i = 0; i < image->devices_n; i++)
+		sum += image->devices[i].bytes;
+	return sum;
+}
+
+/* Early devices go straight out; `room` holds all devices of the image. */
+static int put_early(struct gw__serve *s, bool before_ram, uint8_t *room)
+{
+	size_t n = 0;
+	int r = put_devices(s, true, before_ram, room, &n);
+	return r || !n ? r : gw__serve_write(s, room, n);
+}
+
+static int put_list(struct gw__serve *s)
+{
+	struct gw__blocks_rule rule = {
+		.page_bytes = s->page_bytes, .page_summary = s->page_summary, .address = s->image->config.ignore_shared};
+	uint8_t room[1024];
+	struct gw__wr c = gw__wr_over(room, sizeof room);
+	gw__section_encode(&c,
+		&(struct gw__section){.type = GW__ITEM_START, .id = s->image->ram_id, .idstr = "ram", .version = GW__RAM_VERSION});
+	gw__wr_be64(&c, s->image->blocks.total_bytes | GW__RAM_MEM_SIZE);
+	int r = gw__serve_write(s, room, gw__wr_used(&c));
+	for (uint32_t i = 0; !r && i < s->image->blocks.n; i++) {
+		struct gw__block b = s->image->blocks.v[i];
+		b.page_bytes = s->host_page_bytes[i] > s->page_bytes ? s->host_page_bytes[i] : 0;
+		c = gw__wr_over(room, sizeof room);
+		gw__block_encode(&c, &rule, &b);
+		r = gw__serve_write(s, room, gw__wr_used(&c));
+	}
+	s->main.in_part = true; /* what ends a PART ends START as well */
+	return r ? r : gw__serve_end_part(s);
+}
+
+/*
+ * Everything is still to come, so everything is discarded. It is not an optimisation: without a DISCARD a QEMU does not
+ * even begin to trap missing pages.
+ */
+static int put_discards(struct gw__serve *s)
+{
+	uint8_t room[512];
+	struct gw__wr c;
+	int r = 0;
+	for (uint32_t i = 0; !r && i < s->image->blocks.n; i++) {
+		const struct gw__block *b = &s->image->blocks.v[i];
+		if (b->ignored)
+			continue;
+		c = gw__wr_over(room, sizeof room);
+		gw__discard_encode(&c, b->name, &(struct gw__range){0, b->used_bytes}, 1);
+		r = gw__serve_write(s, room, gw__wr_used(&c));
+	}
+	c = gw__wr_over(room, sizeof room);
+	gw__ping_encode(&c, GW__PING_DISCARDED);
+	return r ? r : gw__serve_write(s, room, gw__wr_used(&c));
+}
+
+static int put_package(struct gw__serve *s, uint8_t *devices)
+{
+	uint8_t lead[PACKAGE_SLACK], tail[PACKAGE_SLACK], head[16];
+	struct gw__wr l = gw__wr_over(lead, sizeof lead), t = gw__wr_over(tail, sizeof tail), h = gw__wr_over(head, sizeof head);
+	size_t n = 0;
+	int r = put_devices(s, false, false, devices, &n);
+	if (r)
+		return r;
+	gw__command_encode(&l, GW__CMD_POSTCOPY_LISTEN, NULL, 0);
+	gw__ping_encode(&t, GW__PING_LOADED);
+	gw__ping_encode(&t, GW__PING_RUNS);
+	gw__command_encode(&t, GW__CMD_POSTCOPY_RUN, NULL, 0);
+	size_t inside = gw__wr_used(&l) + n + gw__wr_used(&t);
+	gw__packaged_encode(&h, (uint32_t)inside);
+	struct iovec iov[] = {{head, gw__wr_used(&h)}, {lead, gw__wr_used(&l)}, {devices, n}, {tail, gw__wr_used(&t)}};
+	return gw__chan_write_allv(s->main.chan, iov, GW__LEN(iov), &s->run->why);
+}
+
+/* With the last byte of the package the destination may run, whatever happens to what is written behind it. */
+static int hand_over(struct gw__serve *s, uint8_t *devices)
+{
+	uint8_t room[16];
+	struct gw__wr c = gw__wr_over(room, sizeof room);
+	int r = put_package(s, devices);
+	if (!r)
+		r = gw__serve_step(s, GW__PC_EV_PACKAGE_SENT);
+	gw__ping_encode(&c, GW__PING_SENT);
+	return r ? r : gw__serve_write(s, room, gw__wr_used(&c));
+}
+
+int gw__serve_start(struct gw__serve *s)
+{
+	uint8_t *devices = malloc(device_bytes(s->image) + 1);
+	int r = devices ? put_head(s) : gw__why_set(&s->run->why, -ENOMEM, "no memory for the device state");
+	if (!r)
+		r = put_early(s, true, devices);
+	if (!r)
+		r = put_list(s);
+	if (!r)
+		r = put_early(s, false, devices);
+	if (!r)
+		r = put_discards(s);
+	if (!r)
+		r = gw__serve_step(s, GW__PC_EV_STREAM_BEGUN);
+	if (!r)
+		r = hand_over(s, devices);
+	free(devices);
+	return r;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * When the page server writes and when it listens: never a page of the background while a request lies there, never so many
+ * that the next request would have to wait for room. See serve.h.
+ *
+ * A request waits from the moment its bytes can be read. That moment is not known, so what is counted is the longest it can be:
+ * since the last look that found nothing; a sleeper is woken by it.
+ */
+#include <errno.h>
+
+#include "base/math.h"
+#include "engine/serve_internal.h"
+
+enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000, SAVED_UP_NS = NS_PER_S / 20 };
+
+/* What was sent takes its time, whoever asked for it; only the push waits for that. A pause is not followed by a burst. */
+static bool is_paid_for(struct gw__serve *s, uint64_t now)
+{
+	uint64_t bytes = s->main.chan->out_bytes - s->paid_bytes;
+	if (!s->o->max_bandwidth)
+		return true;
+	if (s->paid_ns + SAVED_UP_NS < now)
+		s->paid_ns = now - SAVED_UP_NS;
+	s->paid_bytes += bytes;
+	s->paid_ns += (uint64_t)((double)bytes * NS_PER_S / (double)s->o->max_bandwidth);
+	return s->paid_ns <= now;
+}
+
+/* A peer that lets us wait for ever is given up, as it would be in the middle of a write. */
+static int check_stuck(struct gw__serve *s, bool is_stuck, uint64_t now)
+{
+	const struct gw__chan *c = s->main.chan;
+	if (!is_stuck)
+		s->stuck_since_ns = 0;
+	else if (!s->stuck_since_ns)
+		s->stuck_since_ns = now;
+	else if (c->idle_ms >= 0 && now - s->stuck_since_ns > (uint64_t)c->idle_ms * NS_PER_MS)
+		return gw__why_set(&s->run->why, -ETIMEDOUT, "%s: the peer took nothing for %d ms; is it alive and the network up?", c->name,
+			c->idle_ms);
+	return 0;
+}
+
+int gw__serve_wait(struct gw__serve *s, int ms, bool *may_push)
+{
+	uint64_t now = gw__clock_now_ns(&s->run->clock), ns = (uint64_t)ms * NS_PER_MS;
+	bool paid = may_push && is_paid_for(s, now);
+	if (may_push && !paid)
+		ns = gw__min(ns, s->paid_ns - now);
+	int r = gw__chan_wait_either(s->main.chan, paid, 0, &s->run->why);
+	s->heard_ns = s->looked_ns;
+	s->looked_ns = now;
+	if (!r && ns) {
+		r = gw__chan_wait_either(s->main.chan, paid, ns, &s->run->why);
+		s->heard_ns = s->looked_ns = gw__clock_now_ns(&s->run->clock);
+	}
+	if (may_push)
+		*may_push = r == GW__CHAN_ROOM;
+	if (r < 0 || r == GW__CHAN_INPUT)
+		return r < 0 ? r : 1;
+	return check_stuck(s, paid && !r, s->looked_ns);
+}
+
+void gw__serve_answered(struct gw__serve *s)
+{
+	gw__histogram_add(&s->tally->latency, gw__clock_now_ns(&s->run->clock) - s->heard_ns);
+}
