@@ -110,7 +110,9 @@ static int begin(struct gw__lazy *l, char uri[64])
 	return r ? r : gw__qmp_call(l->qmp, "migrate-incoming", json_pack("{s:s}", "uri", uri), NULL, &l->why);
 }
 
-/* QEMU sees a closed socket by itself; a silent one it is told of. */
+enum { HAS_ALL = 1 }; /* what a break came too late for: QEMU has its last page */
+
+/* QEMU sees a closed socket by itself; a silent one it is told of. 0, HAS_ALL, or a negative errno. */
 static int await_paused(struct gw__lazy *l)
 {
 	for (int waited = 0;; waited += POLL_MS) {
@@ -120,6 +122,8 @@ static int await_paused(struct gw__lazy *l)
 			l->result.recoverable = false;
 		if (r || !strcmp(m.status, "postcopy-paused"))
 			return r;
+		if (m.completed)
+			return HAS_ALL;
 		if (m.ended) {
 			l->result.recoverable = false;
 			return gw__why_set(&l->why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
@@ -133,6 +137,7 @@ static int await_paused(struct gw__lazy *l)
 	}
 }
 
+/* 0: it listens there; HAS_ALL, or a negative errno. */
 static int recover(struct gw__lazy *l, char uri[64])
 {
 	int r = await_paused(l);
@@ -159,7 +164,7 @@ static int await_completed(struct gw__lazy *l)
 	return gw__why_set(&l->why, -ETIMEDOUT, "QEMU has every page but does not end the migration");
 }
 
-/* Again and again while the guest waits and each connection brings it something. */
+/* Again and again while the guest waits and each connection brings it something. 0, HAS_ALL, or a negative errno. */
 static int serve_until_done(struct gw__lazy *l, char uri[64], bool resume)
 {
 	unsigned in_vain = 0;
@@ -224,6 +229,8 @@ int gw__lazy_run(struct gw__lazy *l)
 	r = resume ? recover(l, uri) : make_ready(l, &m, uri);
 	if (!r)
 		r = serve_until_done(l, uri, resume);
+	if (r == HAS_ALL)
+		r = 0;
 	if (!r)
 		r = await_completed(l);
 	return r && l->result.recoverable ? r : put_back(l, r);
