@@ -119,7 +119,7 @@ def misfits_by_qmp(kept):
     with Victim(kept.version, incoming="defer") as vm:
         godwit.run("restore", os.path.join(kept.folder, "none"), f"--qmp={vm.monitor}").fails(godwit.FAILED)
         godwit.run("restore", kept.image, f"--qmp={vm.monitor}").ok()
-        vm.qmp.command("cont")
+        vm.qmp.cont()
         assert vm.counts()
     kept.untouched()
 

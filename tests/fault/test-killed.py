@@ -48,7 +48,7 @@ def killed_at_random_moments(vm, seed):
         if status == godwit.DONE:       # it was faster
             finished += 1
             if "--stop" in options:
-                vm.qmp.command("cont")
+                vm.qmp.cont()
             vm.wait_as_before()
             godwit.run("verify", vm.image).ok()
             vm.put_old_image()

@@ -301,7 +301,7 @@ def main():
             faults = [str(e) for e in [f.exception() for f in [pool.submit(*j) for j in jobs]] if e]
         assert not faults, f"{len(faults)} of {len(jobs)}:\n" + "\n".join(faults)
         rss = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-        assert godwit.PATIENCE > 1 or rss < RSS_MAX, f"a process took {rss} bytes of memory"
+        assert godwit.SANITIZED or rss < RSS_MAX, f"a process took {rss} bytes of memory"
         print(f"{len(jobs)} cases, at most {rss >> 20} MiB of memory")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -132,7 +132,7 @@ def stopped_by_its_user(vm):
     assert not said["running"] and not vm.is_running(), said
     godwit.run("verify", vm.image).ok()
     vm.put_old_image()
-    vm.qmp.command("cont")
+    vm.qmp.cont()
     vm.wait_as_before()
 
 

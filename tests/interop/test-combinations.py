@@ -245,7 +245,7 @@ class Source(Side):
         if not self.wait_ended(MONITOR_S):
             return False
         if self.vm.qmp.command("query-status")["status"] != "running":
-            self.vm.qmp.command("cont")
+            self.vm.qmp.cont()
         return True
 
 

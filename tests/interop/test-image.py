@@ -79,7 +79,7 @@ def load(qemu, path, offset, caps, channels, memory, ram):
         vm.qmp.command("migrate-incoming", uri=uri(path, offset))
         vm.wait_migration()
         assert vm.memory() == memory, "RAM differs"
-        vm.qmp.command("cont")
+        vm.qmp.cont()
         vm.wait_counting()
 
 
@@ -98,7 +98,7 @@ def rewrite(tool, path, copy, offset):
 
 def save(vm, path, offset, caps, state):
     if state != "never started":
-        vm.qmp.command("cont")
+        vm.qmp.cont()
         vm.wait_counting()
     if state == "stopped":
         vm.qmp.command("stop")

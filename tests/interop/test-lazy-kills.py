@@ -240,7 +240,7 @@ class Killer:
         wait_status(vm, "completed")
         if paused:
             self.kept.is_in(vm)
-            vm.qmp.command("cont")
+            vm.qmp.cont()
         self.kept.goes_on_in(vm)
 
 

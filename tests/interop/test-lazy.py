@@ -34,7 +34,7 @@ def every_byte(kept, version):
         print(f"    {kept.is_in(vm)} more blocks compared", flush=True)
         with serve(kept, vm) as g:
             g.wait().ok()
-        vm.qmp.command("cont")
+        vm.qmp.cont()
         kept.goes_on_in(vm)
 
 
@@ -71,7 +71,7 @@ def interrupted(kept, version):
             g.wait().fails(godwit.RECOVERABLE, "godwit serve .* again", "runs in QEMU")
         with serve(kept, vm) as g:
             g.wait(90).ok()
-        vm.qmp.command("cont")
+        vm.qmp.cont()
         kept.goes_on_in(vm)
 
 
@@ -92,7 +92,7 @@ def refused(kept, version):
             assert vm.state() == before
         with serve(kept, vm) as g:  # and it still waits
             g.wait().ok()
-        vm.qmp.command("cont")
+        vm.qmp.cont()
     with LinuxGuest(version, machine=kept.machine, backend="memfd") as vm:      # one that has a guest
         before = vm.state()
         with serve(kept, vm) as g:
@@ -125,7 +125,7 @@ def huge(kept, version):
             with serve(kept, vm) as g:
                 g.wait(90).ok()
             kept.is_in(vm)
-            vm.qmp.command("cont")
+            vm.qmp.cont()
             vm.keeps_ticking()
 
 

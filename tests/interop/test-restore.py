@@ -52,7 +52,7 @@ def goes_on(vm, kept, running=True):
     if not running:
         assert vm.qmp.command("query-status")["status"] == "paused"
         assert vm.console() == ""
-        vm.qmp.command("cont")
+        vm.qmp.cont()
     vm.wait_console(lambda t: t.count("\ntick") >= 3, timeout=60 * godwit.PATIENCE)
     check_continues(kept.console, vm.console())
 

@@ -78,7 +78,7 @@ def save_paused(vm, image):
     s = images.check_image(vm, image, vm.path("raw"))
     assert state_of(s) == b"paused", state_of(s)
     assert vm.console() == console
-    vm.qmp.command("cont")
+    vm.qmp.cont()
     vm.keeps_ticking()
 
 
@@ -118,7 +118,7 @@ def save_and_stop(vm, image):
     assert state_of(s) == b"running", state_of(s)
     check_devices(vm, image, s)
     assert vm.console() == console, "it runs"
-    vm.qmp.command("cont")      # what its user may do now
+    vm.qmp.cont()      # what its user may do now
     vm.keeps_ticking()
 
 
@@ -183,11 +183,11 @@ def memfd_backed(version):
         save(vm, image, "--at=start")
         check_stopped_as_before(vm, before)
         images.check_image(vm, image, vm.path("raw"))
-        vm.qmp.command("cont")
+        vm.qmp.cont()
         save(vm, image, "--at=start", "--stop")
         assert not vm.qmp.command("query-status")["running"]
         check_live(vm, image)
-        vm.qmp.command("cont")
+        vm.qmp.cont()
         save_and_stop(vm, image)
         vm.stamped_again()
 

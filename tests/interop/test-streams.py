@@ -124,7 +124,7 @@ def give_back(name, source, image, ram, way):
         images.same_bytes(f"m0 restored ({way})", vm.main_ram(), ram)
         if not kind.runs:
             return
-        vm.qmp.command("cont")
+        vm.qmp.cont()
         deadline = time.monotonic() + 30
         while vm.main_ram() == ram:
             assert time.monotonic() < deadline, "it does not run"
@@ -197,7 +197,7 @@ def kept(vm, image):
 def migrate_again(vm, kind, uri):
     """QEMU holds a guest that was migrated for given away, until it has run."""
     if vm.qmp.command("query-status")["status"] == "postmigrate":
-        vm.qmp.command("cont")
+        vm.qmp.cont()
         vm.qmp.command("stop")
     migrate(vm, kind, uri)
 

@@ -16,7 +16,7 @@ ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)),
 PROGRAM = os.environ.get("GODWIT") or os.path.join(ROOT, "build", "godwit")
 DONE, FAILED, USAGE, REFUSED, IN_DOUBT, RECOVERABLE, DIFFERENT = range(7)
 SANITIZER = re.compile(r"(Address|Leak|Thread|Memory)Sanitizer|runtime error:")
-SLOWER_UNDER_SANITIZERS = 4
+SLOWER_UNDER_SANITIZERS, SLOWER_WHEN_BUSY_MAX = 4, 4
 
 
 def is_sanitized():
@@ -24,7 +24,13 @@ def is_sanitized():
         return b"__asan_init" in f.read()
 
 
-PATIENCE = SLOWER_UNDER_SANITIZERS if os.path.exists(PROGRAM) and is_sanitized() else 1
+def how_busy():
+    """As many times slower as there is more to do here than there are processors."""
+    return min(SLOWER_WHEN_BUSY_MAX, max(1, os.getloadavg()[0] / os.cpu_count()))
+
+
+SANITIZED = os.path.exists(PROGRAM) and is_sanitized()
+PATIENCE = (SLOWER_UNDER_SANITIZERS if SANITIZED else 1) * how_busy()
 
 
 class Run:

@@ -76,13 +76,19 @@ class Qmp:
                 return answer["return"]
 
     def migrate(self, uri):
-        """Start a migration, also right behind a failed one: 7.2 says "failed" a moment before it has cleaned up."""
+        return self._behind_the_end("migrate", "duplicate yank instance", uri=uri)
+
+    def cont(self):
+        return self._behind_the_end("cont", "not finalized yet")
+
+    def _behind_the_end(self, name, not_over, **arguments):
+        """QEMU says "failed" (7.2) or "completed" (11.1) a moment before it is done with a migration; then it is asked again."""
         deadline = time.monotonic() + self.timeout
         while True:
             try:
-                return self.command("migrate", uri=uri)
+                return self.command(name, **arguments)
             except QmpError as e:
-                if "duplicate yank instance" not in e.desc or time.monotonic() > deadline:
+                if not_over not in e.desc or time.monotonic() > deadline:
                     raise
             time.sleep(0.01)
 
