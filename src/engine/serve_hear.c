@@ -181,10 +181,10 @@ static int on_message(struct gw__serve *s, const struct gw__rp_msg *m)
 	}
 }
 
-/* All whole messages at hand; a part of one stays. */
+/* All whole messages at hand; a part of one stays. SHUT is the last: what comes behind it is not read. */
 static int take_messages(struct gw__serve *s, bool *any)
 {
-	while (gw__feed_left(&s->ear)) {
+	while (gw__feed_left(&s->ear) && !s->shut) {
 		struct gw__rp_msg m;
 		struct gw__rd c = gw__rd_over(gw__feed_bytes(&s->ear), gw__feed_left(&s->ear));
 		int r = gw__rp_decode(&c, &m, &s->run->why);

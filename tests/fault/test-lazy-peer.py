@@ -6,6 +6,7 @@ page twice; and where it says that it can be resumed, it is, until every page ha
 
 test-lazy-peer.py SERVE-TOOL [SEED]
 """
+import contextlib
 import os
 import random
 import socket
@@ -237,6 +238,53 @@ def with_large_pages(bench):
     resumes(bench, guest, option)
 
 
+def devices_need_pages(bench):
+    """Loading devices touches memory: pages asked for come before any word that the package was loaded, or both wait for ever."""
+    guest, wanted = bench.guest(), [("ram0", 192), ("rom", 3)]
+    with bench.server("rate=1000000") as server:
+        link = server.link(guest)
+        until(link, "package")
+        for name, page in wanted:
+            link.send(request(page * PAGE, PAGE, name))
+            while until(link, "page")[1:] != (name, page):
+                pass
+            assert not guest.whole(), "it came with all the others only"
+        link.send(pong(4) + pong(3) + pong(0x42))   # two readers: 4 may come first
+        assert play(link)
+        assert server.wait()[0] == 0
+        link.close()
+
+
+def no_end_before_it_runs(bench):
+    """Every page is there, but the guest does not run yet: no END, which would be followed by a SHUT nobody may send."""
+    guest = bench.guest()
+    with bench.server() as server:
+        link = server.link(guest)
+        until(link, "package")
+        while not guest.whole():
+            link.next()
+        time.sleep(0.5)
+        assert not link.waiting(), "something comes before PONG 0x42"
+        assert server.process.poll() is None
+        link.send(pong(0x42))
+        assert play(link)
+        assert server.wait()[0] == 0
+        link.close()
+
+
+def last_word(bench):
+    """SHUT is the last word, once: behind a good one nothing counts, and requests may still come in front of it."""
+    for behind in (b"", shut(), shut(1), message(0), resume_ack(), request(1, 1, "nix"), bytes(3)):
+        guest = bench.guest()
+        with bench.server() as server:
+            link = server.link(guest)
+            until(link, "eof")
+            link.send(request(3 * PAGE, PAGE, "rom") + pong(5) + shut() + behind)
+            status, values, said, _ = server.wait()
+            link.close()
+        assert status == 0 and values["state"] == "completed" and guest.whole(), (behind, status, values, said)
+
+
 # --- a hostile one ---
 
 HUGE = (1 << 64) - PAGE
@@ -246,6 +294,13 @@ LIES = [
     ("type 8", message(8), []),
     ("type 0xffff", message(0xFFFF, be(0)), []),
     ("SHUT of 3 bytes", message(1, bytes(3)), []),
+    ("SHUT of no bytes", message(1), []),
+    ("RESUME_ACK of 5 bytes", message(6, bytes(5)), []),
+    ("RECV_BITMAP without a name", message(5, b"\0"), []),
+    ("RECV_BITMAP of no bytes", message(5), []),
+    ("RECV_BITMAP with a name that does not end", message(5, b"\xffrom"), []),
+    ("REQ_PAGES_ID with a zero byte in its name", request(0, PAGE, "ro\0"), ["control character"]),
+    ("REQ_PAGES_ID with a name in capitals", request(0, PAGE, "ROM"), ["ROM"]),
     ("PONG of 8 bytes", message(2, bytes(8)), []),
     ("REQ_PAGES of 11 bytes", message(4, bytes(11)), []),
     ("REQ_PAGES of 13 bytes", message(4, bytes(13)), []),
@@ -257,6 +312,7 @@ LIES = [
     ("a message of 65535 bytes", message(3, b"", length=0xFFFF), []),
     ("SWITCHOVER_ACK with a payload", message(7, bytes(1)), []),
     ("REQ_PAGES first of all", request(0, PAGE), ["none named"]),
+    ("REQ_PAGES of nothing first of all", request(0, 0), []),
     ("an unknown block", request(0, PAGE, "ram1"), ["ram1"]),
     ("half a name", request(0, PAGE, "ra"), ['"ra"']),
     ("REQ_PAGES behind an unknown block", request(0, PAGE, "nix") + request(0, PAGE), ["nix"]),
@@ -309,14 +365,14 @@ def check_failed_saying(what, ended, recoverable, words):
 
 def errors_reported(bench):
     """SHUT with an error: before the guest ran it is the end, after that the guest is not ours to take back."""
-    for before, recoverable in ((b"", False), (pong(0x42), True)):
+    for before, code, recoverable in ((b"", 1, False), (pong(0x42), 1, True), (pong(0x42), 0xFFFFFFFF, True)):
         guest = bench.guest()
         with bench.server() as server:
             link = server.link(guest)
             until(link, "package")
-            link.send(before + shut(1))
+            link.send(before + shut(code))
             drain(link)
-            check_failed(server.wait(), recoverable, "error 1")
+            check_failed(server.wait(), recoverable, f"error {code}")
         if recoverable:
             resumes(bench, guest)
 
@@ -356,6 +412,26 @@ def flood(bench):
         status, values, said, kib = server.wait()
         link.close()
     assert status == 0 and int(values["requests"]) > FLOOD * 9 // 10, (values, said)
+    assert godwit.SANITIZED or kib < MEMORY_KIB, f"{kib} KiB"
+
+
+def flood_of_all(bench):
+    """Every page asked for again and again, in blocks by turns, while the push goes on: each comes once."""
+    guest = bench.guest()
+    data = b"".join(request(p * PAGE, PAGE, n) for p in range(100) for n in ("rom", "ram0")) + request(0, 256 * PAGE, "ram0")
+    with bench.server("rate=3000000") as server:
+        link = server.link(guest)
+        answer(link, until(link, "package"))
+        thread = threading.Thread(target=lambda: [link.send(data) for _ in range(500)], daemon=True)
+        thread.start()
+        while (piece := link.next())[0] != "eof":
+            pass
+        thread.join(60)
+        assert not thread.is_alive() and guest.whole()
+        answer(link, piece)
+        status, values, said, kib = server.wait()
+        link.close()
+    assert status == 0 and int(values["requested_pages"]) + int(values["pushed_pages"]) == guest.total(), (values, said)
     assert godwit.SANITIZED or kib < MEMORY_KIB, f"{kib} KiB"
 
 
@@ -480,6 +556,18 @@ def silence(bench):
             drip(link, said)
             check_failed(server.wait(), True, due, "within")
             link.close()
+    with bench.server("resume", "answer-ms=1000") as server:     # it chatters instead
+        link = server.link(guest)
+        until(link, "command", RECV_BITMAP)
+        over = threading.Event()
+        thread = threading.Thread(target=chatter, args=(link, over), daemon=True)
+        thread.start()
+        _, _, _, kib = ended = server.wait()
+        over.set()
+        thread.join()
+        check_failed(ended, True, "received bitmaps", "within")
+        assert godwit.SANITIZED or kib < MEMORY_KIB, f"{kib} KiB"
+        link.close()
     with bench.server("resume", "answer-ms=1000") as server:     # every page is there, its last word does not come
         link = server.link(guest)
         until(link, "eof")
@@ -496,6 +584,13 @@ def drip(link, data):
             link.send(data[i:i + 1])
             time.sleep(0.3)
     threading.Thread(target=run, daemon=True).start()
+
+
+def chatter(link, over):
+    """PONGs without end."""
+    with contextlib.suppress(OSError):
+        while not over.is_set():
+            link.sock.sendall(pong(9) * 4096)
 
 
 # --- cuts ---
@@ -578,8 +673,9 @@ def main(argv):
     blocks = make_blocks(rnd)
     with tempfile.TemporaryDirectory(prefix="godwit-lazy.") as folder:
         bench = Bench(argv[1], write_image(godwit, folder, blocks), folder, blocks)
-        for test in (the_whole_way, the_start, requests_come_first, requests_interrupt_the_push, takes_nothing, with_large_pages, lies,
-                     errors_reported, harmless, flood, false_recoveries, bits_behind_the_end, outstanding_requests, silence):
+        for test in (the_whole_way, the_start, requests_come_first, requests_interrupt_the_push, takes_nothing, with_large_pages,
+                     devices_need_pages, no_end_before_it_runs, last_word, lies, errors_reported, harmless, flood, flood_of_all,
+                     false_recoveries, bits_behind_the_end, outstanding_requests, silence):
             print(test.__name__, flush=True)
             test(bench)
         for test in (cut_everywhere, cut_recoveries):

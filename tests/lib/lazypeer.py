@@ -154,6 +154,14 @@ class Link:
         except OSError:
             pass
 
+    def waiting(self):
+        """Bytes that are there already."""
+        self.sock.settimeout(0)
+        try:
+            return self.file.peek(1)
+        finally:
+            self.sock.settimeout(PATIENCE_S)
+
     def take(self, n):
         try:
             data = self.file.read(n)
