@@ -13,10 +13,11 @@ CPUS = os.cpu_count()
 
 
 def cpu_of(pid):
-    """Processor seconds a running process has used, all threads."""
-    with open(f"/proc/{pid}/stat") as f:
-        fields = f.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    """
+    Processor seconds a running process has used, all threads: by its clock (CPUCLOCK_SCHED), because /proc counts in
+    hundredths of a second, which is a tenth of what a guest of zeros takes.
+    """
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def busy_of_machine():

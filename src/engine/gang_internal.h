@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What gang.c and gang_worker.c share. Nobody else includes it. */
+/* What gang.c, gang_worker.c and gang_pages.c share. Nobody else includes it. */
 #ifndef GW_ENGINE_GANG_INTERNAL_H
 #define GW_ENGINE_GANG_INTERNAL_H
 
@@ -23,10 +23,12 @@ struct gw__gang_worker {
 	struct gw__chan *chan;
 	struct gw__lane *lane;
 	uint8_t *head;	 /* a packet's header */
-	uint8_t *packed; /* a compressed payload */
+	uint8_t *packed; /* a compressed payload, and what came out of it before it is put in order */
 	struct gw__unpacker *unpacker;
 	bool has_method;
+	unsigned empty_n; /* packets without a payload, since the last with one */
 	struct gw__multifd_packet packet;
+	struct iovec places[GW__MULTIFD_PAGES_MAX]; /* of its payload in the lane's buffer */
 	_Atomic uint64_t payload_bytes, pages, zero_pages, packets;
 	_Atomic uint32_t method;
 	enum gw__gang_where where;
@@ -52,6 +54,10 @@ struct gw__gang {
 };
 
 void *gw__gang_work(void *worker);
+
+/* What a packet brings, after it was judged (gang_pages.c). The order of its normal pages may change. */
+int gw__gang_put_normal(struct gw__gang_worker *w, uint32_t block, struct gw__why *why);
+int gw__gang_put_zeros(struct gw__gang_worker *w, uint32_t block, struct gw__why *why);
 
 /* For workers: wait for the block list; before what a packet brings; at a SYNC; at the end; to report. False: it is over. */
 bool gw__gang_wait_open(struct gw__gang *g);

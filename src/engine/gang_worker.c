@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What one receiving worker does: header, judgement, payload to its place, sync. See gang.h. */
+/* What one receiving worker does: header, judgement, pages (gang_pages.c), sync. See gang.h. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -8,29 +8,34 @@
 
 typedef unsigned long long ull;
 
-/* 0, GW__SHORT at the end of the channel before the first byte, or a negative errno. */
-static int read_exactly(struct gw__gang_worker *w, uint8_t *to, size_t n, const char *what, struct gw__why *why)
-{
-	size_t got;
-	int r = gw__chan_read_full(w->chan, to, n, &got, why);
-	if (r || got == n)
-		return r;
-	return got ? gw__why_set(why, -EPROTO, "the channel ends inside %s (%zu of %zu bytes)", what, got, n) : GW__SHORT;
-}
+/*
+ * Where a guest has nothing but zeros, packets are small and come one after the other: to be woken up for each costs more than
+ * the packet, here and at the source. What a socket holds of them lasts several times as long as this.
+ */
+enum { ALL_EMPTY = 8, GATHER_US = 500 };
 
 /*
- * Between two packets there is no limit: a channel may have nothing to do for as long as the main channel is busy, and that one
- * has a limit, as has a sync. Some headers are shorter than others, and all of those refused: so judge what is there.
+ * The first bytes of a packet. For them there is no limit: a channel may have nothing to do for as long as the main channel is
+ * busy, and that one has a limit, as has a sync.
  */
+static ssize_t await_packet(struct gw__gang_worker *w, size_t n, struct gw__why *why)
+{
+	const int idle_ms = w->chan->idle_ms;
+	w->chan->idle_ms = -1;
+	w->chan->gather_us = w->empty_n >= ALL_EMPTY ? GATHER_US : 0;
+	ssize_t got = gw__chan_read(w->chan, w->head, n, why);
+	w->chan->idle_ms = idle_ms;
+	w->chan->gather_us = 0;
+	return got;
+}
+
+/* Some headers are shorter than others, and all of those refused: so judge what is there. */
 static int read_header(struct gw__gang_worker *w, struct gw__why *why)
 {
 	const size_t n = gw__multifd_head_bytes(w->gang->page_bytes);
-	int r = gw__chan_wait_readable(w->chan, -1, why);
-	if (r < 0)
-		return r;
-	r = GW__SHORT;
+	int r = GW__SHORT;
 	for (size_t done = 0; r == GW__SHORT && done < n;) {
-		ssize_t got = gw__chan_read(w->chan, w->head + done, n - done, why);
+		ssize_t got = done ? gw__chan_read(w->chan, w->head + done, n - done, why) : await_packet(w, n, why);
 		if (got < 0)
 			return (int)got;
 		if (got == 0)
@@ -59,54 +64,6 @@ static int find_block(struct gw__gang_worker *w, uint32_t *block, struct gw__why
 	return 0;
 }
 
-/* Nothing announces the method: the first packet with pages does, for the life of the channel. */
-static int agree_method(struct gw__gang_worker *w, struct gw__why *why)
-{
-	uint32_t method = w->packet.flags & GW__MULTIFD_METHOD_MASK;
-	if (w->has_method && method == atomic_load(&w->method))
-		return 0;
-	if (w->has_method)
-		return gw__why_set(why, -EPROTO, "compression method %02x after %02x on the same channel", method, atomic_load(&w->method));
-	w->has_method = true;
-	atomic_store(&w->method, method);
-	if (!method)
-		return 0;
-	w->packed = malloc(2 * GW__MULTIFD_PACKET_BYTES);
-	if (!w->packed)
-		return gw__why_set(why, -ENOMEM, "no memory to unpack pages");
-	return gw__unpacker_new(method, &w->unpacker, why);
-}
-
-static int read_pages(struct gw__gang_worker *w, void *to, struct gw__why *why)
-{
-	size_t bytes = w->packet.normal * w->gang->page_bytes, n = w->packet.payload_bytes;
-	uint8_t *at = w->unpacker ? w->packed : to;
-	int r = read_exactly(w, at, n, "the pages of a packet", why);
-	if (r == GW__SHORT)
-		return gw__why_set(why, -EPROTO, "the channel ends between a packet's header and its %zu bytes of pages", n);
-	return r || !w->unpacker ? r : gw__unpack(w->unpacker, w->packed, n, to, bytes, why);
-}
-
-static int put_normal(struct gw__gang_worker *w, uint32_t block, struct gw__why *why)
-{
-	void *buffer;
-	int r = agree_method(w, why);
-	if (!r)
-		r = gw__lane_take(w->lane, &buffer, why);
-	if (!r)
-		r = read_pages(w, buffer, why);
-	return r ? r : gw__lane_put(w->lane, block, w->packet.off, w->packet.normal, why);
-}
-
-static int put_zeros(struct gw__gang_worker *w, uint32_t block, struct gw__why *why)
-{
-	const struct gw__multifd_packet *p = &w->packet;
-	int r = 0;
-	for (uint32_t i = 0; !r && i < p->zero; i++)
-		r = w->gang->sink->ops->zeros(w->gang->sink, block, p->off[p->normal + i], 1, why);
-	return r;
-}
-
 static int put_packet(struct gw__gang_worker *w, struct gw__why *why)
 {
 	const struct gw__multifd_packet *p = &w->packet;
@@ -117,9 +74,9 @@ static int put_packet(struct gw__gang_worker *w, struct gw__why *why)
 	if (!r && !gw__gang_fill(w))
 		r = gw__why_set(why, -EPROTO, "pages behind the end of RAM");
 	if (!r && p->normal)
-		r = put_normal(w, block, why);
+		r = gw__gang_put_normal(w, block, why);
 	if (!r)
-		r = put_zeros(w, block, why);
+		r = gw__gang_put_zeros(w, block, why);
 	if (r)
 		return r;
 	struct gw__counters *c = &w->gang->run->counters;
@@ -141,6 +98,7 @@ static int take_packet(struct gw__gang_worker *w, bool *go_on, struct gw__why *w
 	if (r)
 		return r;
 	atomic_fetch_add_explicit(&w->packets, 1, memory_order_relaxed);
+	w->empty_n = w->packet.payload_bytes ? 0 : w->empty_n + 1;
 	if (!(w->packet.flags & GW__MULTIFD_SYNC))
 		return 0;
 	if (!gw__gang_fill(w))

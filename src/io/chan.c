@@ -81,17 +81,24 @@ ssize_t gw__chan_writev(struct gw__chan *c, const struct iovec *iov, int n, stru
 	return put;
 }
 
-int gw__chan_read_full(struct gw__chan *c, void *to, size_t n, size_t *got, struct gw__why *why)
+int gw__chan_read_fullv(struct gw__chan *c, struct iovec *iov, int n, size_t *got, struct gw__why *why)
 {
-	for (*got = 0; *got < n;) {
-		ssize_t more = gw__chan_read(c, (uint8_t *)to + *got, n - *got, why);
+	*got = 0;
+	for (int done = gw__iov_advance(iov, n, 0); done < n;) {
+		ssize_t more = gw__chan_readv(c, iov + done, n - done, why);
 		if (more < 0)
 			return (int)more;
 		if (more == 0)
 			break;
 		*got += (size_t)more;
+		done += gw__iov_advance(iov + done, n - done, (size_t)more);
 	}
 	return 0;
+}
+
+int gw__chan_read_full(struct gw__chan *c, void *to, size_t n, size_t *got, struct gw__why *why)
+{
+	return gw__chan_read_fullv(c, &(struct iovec){.iov_base = to, .iov_len = n}, 1, got, why);
 }
 
 int gw__chan_write_allv(struct gw__chan *c, struct iovec *iov, int n, struct gw__why *why)

@@ -45,6 +45,7 @@ struct gw__chan {
 	bool two_way;	    /* a return path is possible */
 	int idle_ms;	    /* limit of a single wait; -1: for ever */
 	int cancel_fd;	    /* becomes readable when the job is cancelled; -1: never. Borrowed. */
+	unsigned gather_us; /* a read that has to wait lets small pieces gather for so long before it wants to be woken up */
 	uint64_t in_bytes, out_bytes;
 	unsigned calls; /* since cancel_fd was looked at */
 };
@@ -84,7 +85,8 @@ void gw__listener_close(struct gw__listener *l); /* removes a unix socket file i
 /* Count bytes and forward. Reading less than asked is normal; 0 is the end. */
 ssize_t gw__chan_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
 ssize_t gw__chan_read(struct gw__chan *c, void *to, size_t n, struct gw__why *why);
-/* Read until `n` bytes are there or the channel ends: 0 and how many in *got, or a negative errno. */
+/* Read until all is filled or the channel ends: 0 and how many bytes in *got, or a negative errno. `iov` is used up (changed). */
+int gw__chan_read_fullv(struct gw__chan *c, struct iovec *iov, int n, size_t *got, struct gw__why *why);
 int gw__chan_read_full(struct gw__chan *c, void *to, size_t n, size_t *got, struct gw__why *why);
 /* Write everything, or fail. `iov` is used up (changed). */
 int gw__chan_write_allv(struct gw__chan *c, struct iovec *iov, int n, struct gw__why *why);

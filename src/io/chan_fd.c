@@ -101,12 +101,18 @@ static bool is_transient(void)
 ssize_t gw__fd_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
 {
 	uint64_t deadline = 0;
+	bool may_gather = c->gather_us;
 	for (;;) {
 		ssize_t got = try_read(fd_chan(c), iov, n);
 		if (got >= 0)
 			return got;
 		if (!is_transient())
 			return gw__why_errno(why, errno, "%s: reading", c->name);
+		if (may_gather) {
+			may_gather = false;
+			gw__io_pause(c->cancel_fd, gw__io_now_ns() + UINT64_C(1000) * c->gather_us);
+			continue; /* if we were cancelled, the next wait says so */
+		}
 		int r = wait_more(c, POLLIN, &deadline, why);
 		if (r)
 			return r;

@@ -11,6 +11,7 @@
 #include "engine/gang.h"
 #include "engine/sinks.h"
 #include "image/writer.h"
+#include "wire/pack.h"
 
 enum { PAGE = 4096, PAGES = 256, N = 3 };
 
@@ -70,23 +71,39 @@ static void tear_down(struct world *w)
 	close(w->main_peer);
 }
 
+/* The packet and its payload, compressed if it says so. */
+static void say_packet(struct world *w, int id, struct gw__multifd_packet *p, const uint8_t *pages)
+{
+	static uint8_t bytes[4096 + PAGES * PAGE];
+	const size_t head = gw__multifd_head_bytes(PAGE);
+	struct gw__wr payload = gw__wr_over(bytes + head, sizeof bytes - head), c = gw__wr_over(bytes, head);
+	struct gw__packer *packer = NULL;
+	p->pages_alloc = p->normal + p->zero;
+	strcpy(p->block, p->pages_alloc ? "ram" : "");
+	if (p->flags & GW__MULTIFD_METHOD_MASK) {
+		assert_ok(gw__packer_new(p->flags & GW__MULTIFD_METHOD_MASK, 1, &packer, &w->run.why), w->run.why);
+		assert_ok(gw__pack(packer, pages, p->normal * PAGE, true, &payload, &w->run.why), w->run.why);
+		gw__packer_free(packer);
+	} else {
+		gw__wr_bytes(&payload, pages, p->normal * PAGE);
+	}
+	p->payload_bytes = (uint32_t)gw__wr_used(&payload);
+	gw__multifd_packet_encode(&c, PAGE, p);
+	assert_int_equal(send(w->peer[id], bytes, head + p->payload_bytes, MSG_NOSIGNAL), (ssize_t)(head + p->payload_bytes));
+}
+
 /* One packet: `n` pages from `first` on, each filled with `fill`. */
 static void say(struct world *w, int id, uint32_t flags, uint64_t first, uint32_t n, uint8_t fill)
 {
 	static struct gw__multifd_packet p;
-	static uint8_t bytes[4096 + PAGES * PAGE];
+	static uint8_t pages[PAGES * PAGE];
 	memset(&p, 0, sizeof p);
 	p.flags = flags;
-	p.pages_alloc = p.normal = n;
-	p.payload_bytes = n * PAGE;
-	strcpy(p.block, n ? "ram" : "");
+	p.normal = n;
 	for (uint32_t i = 0; i < n; i++)
 		p.off[i] = (first + i) * PAGE;
-	struct gw__wr c = gw__wr_over(bytes, sizeof bytes);
-	gw__multifd_packet_encode(&c, PAGE, &p);
-	size_t head = gw__wr_used(&c);
-	memset(bytes + head, fill, n * PAGE);
-	assert_int_equal(send(w->peer[id], bytes, head + n * PAGE, MSG_NOSIGNAL), (ssize_t)(head + n * PAGE));
+	memset(pages, fill, n * PAGE);
+	say_packet(w, id, &p, pages);
 }
 
 static void sync_all(struct world *w)
@@ -121,6 +138,72 @@ static void pages_are_there_at_the_sync(void **state)
 	assert_int_equal(tally.syncs, 1);
 	assert_int_equal(tally.pages, N * 4);
 	assert_int_equal(tally.packets, 2 * N);
+	tear_down(&w);
+}
+
+static bool is_among(uint64_t page, const uint64_t *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (list[i] == page)
+			return true;
+	return false;
+}
+
+/* As from a source that sorts zero pages out: backwards, mixed; of one that comes twice the last counts. */
+static void pages_in_any_order(void **state)
+{
+	static const uint64_t normal[] = {9, 3, 4, 5, 3, 12, 11, 10, 60}, zero[] = {22, 21, 20, 30, 31, 40, 39, 7};
+	static const uint32_t methods[N] = {0, GW__MULTIFD_ZLIB, GW__MULTIFD_ZSTD};
+	struct world w;
+	set_up(&w, state, 20000);
+	open_gang(&w);
+	for (uint64_t id = 0; id < N; id++)
+		say(&w, 0, 0, id * 64 + 7, 1, 99);
+	sync_all(&w);
+	assert_ok(gw__gang_sync(w.gang), w.run.why);
+	for (int id = 0; id < N; id++) {
+		struct gw__multifd_packet p = {.flags = methods[id], .normal = GW__LEN(normal), .zero = GW__LEN(zero)};
+		uint8_t pages[GW__LEN(normal) * PAGE];
+		for (uint32_t i = 0; i < p.normal; i++) {
+			p.off[i] = (normal[i] + (uint64_t)id * 64) * PAGE;
+			memset(pages + i * PAGE, (int)i + 1, PAGE);
+		}
+		for (uint32_t i = 0; i < p.zero; i++)
+			p.off[p.normal + i] = (zero[i] + (uint64_t)id * 64) * PAGE;
+		say_packet(&w, id, &p, pages);
+	}
+	sync_all(&w);
+	assert_ok(gw__gang_sync(w.gang), w.run.why);
+	for (uint64_t id = 0; id < N; id++) {
+		for (uint64_t i = 0; i < GW__LEN(normal); i++)
+			assert_int_equal(first_byte(&w, id * 64 + normal[i]), normal[i] == 3 ? 5 : i + 1);
+		for (uint64_t i = 0; i < GW__LEN(zero); i++)
+			assert_int_equal(first_byte(&w, id * 64 + zero[i]), 0);
+		uint8_t page[PAGE];
+		for (uint64_t i = 0; i < 64; i++) /* nothing else was touched */
+			if (!is_among(i, normal, GW__LEN(normal)) && !is_among(i, zero, GW__LEN(zero)))
+				assert_int_equal(w.sink->ops->peek(w.sink, 0, (id * 64 + i) * PAGE, page, &w.run.why), GW__SHORT);
+	}
+	tear_down(&w);
+}
+
+/* Many packets of zeros make a worker patient, not deaf. */
+static void zeros_and_then_content(void **state)
+{
+	struct world w;
+	set_up(&w, state, 20000);
+	open_gang(&w);
+	for (int round = 0; round < 3; round++) {
+		for (uint32_t i = 0; i < 40; i++) {
+			struct gw__multifd_packet p = {.zero = 1, .off = {(100 + i) * PAGE}};
+			say_packet(&w, 0, &p, NULL);
+		}
+		say(&w, 0, 0, 100, 8, (uint8_t)(round + 1));
+		sync_all(&w);
+		assert_ok(gw__gang_sync(w.gang), w.run.why);
+		assert_int_equal(first_byte(&w, 107), round + 1);
+		assert_int_equal(first_byte(&w, 108), 0);
+	}
 	tear_down(&w);
 }
 
@@ -254,6 +337,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pages_are_there_at_the_sync),
+		cmocka_unit_test(pages_in_any_order),
+		cmocka_unit_test(zeros_and_then_content),
 		cmocka_unit_test(a_fast_channel_waits),
 		cmocka_unit_test(nothing_is_read_before_the_list),
 		cmocka_unit_test(one_without_sync),
