@@ -27,6 +27,9 @@ struct gw__lazy {
 	struct gw__why why;
 };
 
+/* Whether a guest can run before its memory is there: 0, or -EOPNOTSUPP with the reason. */
+int gw__lazy_check(const char *path, const gw_info *info, struct gw__why *why);
+
 /*
  * Until QEMU has every page. 0, or a negative errno with l->why; then l->result.recoverable says that the guest runs and waits.
  * A QEMU that waits for a guest is given one, one in postcopy-paused is resumed.

@@ -26,12 +26,6 @@ static int refused(struct gw__restore *r)
 	return failed(r, GW__EXIT_REFUSED);
 }
 
-static int not_lazy(struct gw__restore *r)
-{
-	gw__why_set(&r->why, -EINVAL, "%s is a stream, in which no page can be looked up; godwit convert makes an image of it", r->path);
-	return failed(r, GW__EXIT_REFUSED);
-}
-
 static int not_direct(struct gw__restore *r)
 {
 	char why[sizeof r->plan.why];
@@ -92,8 +86,8 @@ static int run(struct gw__restore *r)
 		return failed(r, GW__EXIT_FAILED);
 	if (r->plan.way == GW_WAY_REFUSED)
 		return refused(r);
-	if (r->lazy && r->summary.format != GW_FORMAT_IMAGE)
-		return not_lazy(r);
+	if (r->lazy && gw__lazy_check(r->path, r->info, &r->why))
+		return failed(r, GW__EXIT_REFUSED);
 	if (r->way == GW__RESTORE_DIRECT && r->plan.way != GW_WAY_DIRECT)
 		return not_direct(r);
 	if (!r->lazy)

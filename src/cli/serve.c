@@ -45,17 +45,13 @@ static int failed(struct serve *s)
 static int look_at_image(struct serve *s)
 {
 	struct gw_inspect_opts o = GW_INIT(o);
-	struct gw_info_summary sum = GW_INIT(sum);
 	gw_info *info = NULL;
 	o.offset = s->lazy.offset;
 	if (gw_inspect(s->work.job, s->lazy.path, &o, &info))
 		return gw__cli_work_failed(&s->work, GW__EXIT_FAILED, "QEMU was not asked for anything");
-	gw_info_summary(info, &sum);
+	int r = gw__lazy_check(s->lazy.path, info, &s->why);
 	gw_info_free(info);
-	if (sum.format == GW_FORMAT_IMAGE)
-		return GW__CLI_GO;
-	return gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s is a stream, in which no page can be looked up; godwit convert makes an image of it",
-		s->lazy.path);
+	return r ? gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s", s->why.text) : GW__CLI_GO;
 }
 
 static int run(struct serve *s)

@@ -15,7 +15,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
-from kept import Kept, is_done, serve, status, wait_status
+from kept import Kept, is_done, serve, status, wait_guest, wait_status
 from linuxguest import MIB, RAM_BYTES, LinuxGuest, Restored
 from vm import Unavailable, skip
 
@@ -66,7 +66,7 @@ def interrupted(kept, version):
     """SIGINT: the guest is QEMU's and waits, the sentence says how to go on, and so it does."""
     with kept.destination(version, "-S") as vm:
         with serve(kept, vm, "--max-bandwidth=5M") as g:
-            wait_status(vm, "postcopy-active")
+            wait_guest(vm)
             g.kill(signal.SIGINT)
             g.wait().fails(godwit.RECOVERABLE, "godwit serve .* again", "runs in QEMU")
         with serve(kept, vm) as g:
@@ -117,7 +117,7 @@ def huge(kept, version):
         with vm:
             for _ in range(3):
                 with serve(kept, vm, "--max-bandwidth=20M") as g:
-                    wait_status(vm, "postcopy-active")
+                    wait_guest(vm)
                     time.sleep(0.3)
                     g.kill()
                     g.process.wait()

@@ -69,6 +69,15 @@ def wait_status(vm, wanted):
         time.sleep(0.01)
 
 
+def wait_guest(vm):
+    """Until the guest is this QEMU's and a break can be recovered. The status alone comes with LISTEN already, up to 10.0."""
+    wait_status(vm, "postcopy-active")
+    deadline = time.monotonic() + 30 * godwit.PATIENCE
+    while vm.qmp.command("query-status")["status"] == "inmigrate":
+        assert time.monotonic() < deadline, "it does not read RUN"
+        time.sleep(0.01)
+
+
 def is_done(vm, before):
     """Nothing of godwit is left in it."""
     assert status(vm) == "completed", status(vm)
