@@ -165,6 +165,13 @@ GW_API int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_sen
 
 /* --- Give a guest at once, its memory behind: post-copy from an image ------------------------------------------- */
 
+/* The capability postcopy-preempt: what is requested goes over a second connection and overtakes what is pushed. */
+enum gw_preempt {
+	GW_PREEMPT_OFF,
+	GW_PREEMPT_ON,
+	GW_PREEMPT_EARLY, /* QEMU 7.2, which reads nothing before the second connection is there */
+};
+
 struct gw_serve_opts {
 	size_t size;
 	const struct gw_link_opts *link;
@@ -177,8 +184,13 @@ struct gw_serve_opts {
 		const char *name;
 		uint64_t page_bytes;
 	} *block;
-	void (*on_connected)(void *ctx); /* the link stands; its address is not needed any more */
+	void (*on_connected)(void *ctx); /* all connections stand; their address is not needed any more */
 	void *ctx;
+	/*
+	 * As the destination has it. With `resume`, on_connected is the place to make sure that a QEMU has accepted both connections, by
+	 * two commands on its monitor: some abort otherwise (docs/spec/postcopy.md 5).
+	 */
+	enum gw_preempt preempt;
 };
 
 struct gw_serve_result {

@@ -59,3 +59,9 @@ int gw__dial(struct gw__run *run, const struct gw__uri *uri, const struct gw__di
 		gw__outgoing_close(out);
 	return r;
 }
+
+int gw__dial_preempt(struct gw__run *run, const struct gw__uri *uri, const struct gw__dial_opts *o, struct gw__chan **chan)
+{
+	int r = open_one(run, uri, o, false, chan);
+	return r ? gw__why_where(&run->why, "preempt channel") : 0;
+}

@@ -28,5 +28,7 @@ struct gw__dial_opts {
  * hello; the main channel is left to the caller, who must speak next.
  */
 int gw__dial(struct gw__run *run, const struct gw__uri *uri, const struct gw__dial_opts *o, struct gw__outgoing *out);
+/* The preempt channel of post-copy, which says nothing of itself: it is known by coming after all others. */
+int gw__dial_preempt(struct gw__run *run, const struct gw__uri *uri, const struct gw__dial_opts *o, struct gw__chan **chan);
 
 #endif

@@ -17,8 +17,7 @@ int gw__serve_step(struct gw__serve *s, enum gw__pc_event event)
 	return r;
 }
 
-/* Hear until `*done` is what is wanted, within the limit for an answer. */
-static int await_word(struct gw__serve *s, const char *what, bool (*done)(const struct gw__serve *s))
+int gw__serve_await(struct gw__serve *s, const char *what, bool (*done)(const struct gw__serve *s))
 {
 	int r = 0;
 	gw__serve_due(s, what);
@@ -29,6 +28,16 @@ static int await_word(struct gw__serve *s, const char *what, bool (*done)(const 
 	}
 	gw__serve_due(s, NULL);
 	return r < 0 ? r : 0;
+}
+
+int gw__serve_connect_preempt(struct gw__serve *s, enum gw__preempt when)
+{
+	if (s->o->preempt != when)
+		return 0;
+	int r = when ? s->o->open_preempt(s->o->ctx, &s->preempt.chan) : 0;
+	if (!r && s->o->on_connected)
+		s->o->on_connected(s->o->ctx);
+	return r;
 }
 
 static bool bitmaps_came(const struct gw__serve *s) { return s->bitmap_due < 0; }
@@ -47,7 +56,11 @@ static int ask_bitmaps(struct gw__serve *s)
 		gw__ask_bitmap_encode(&c, s->image->blocks.v[i].name);
 		r = gw__serve_write(s, room, gw__wr_used(&c));
 	}
-	return r ? r : await_word(s, "its received bitmaps", bitmaps_came);
+	if (!r)
+		r = gw__serve_connect_preempt(s, GW__PREEMPT_EARLY);
+	if (!r)
+		r = gw__serve_await(s, "its received bitmaps", bitmaps_came);
+	return r ? r : gw__serve_connect_preempt(s, GW__PREEMPT_ON);
 }
 
 /* The destination knows best what it has; what we believed to have sent is forgotten. */
@@ -65,7 +78,7 @@ static int resume(struct gw__serve *s)
 	gw__command_encode(&c, GW__CMD_POSTCOPY_RESUME, NULL, 0);
 	s->resume_sent = true;
 	r = gw__serve_write(s, room, gw__wr_used(&c));
-	return r ? r : await_word(s, "RESUME_ACK", ack_came);
+	return r ? r : gw__serve_await(s, "RESUME_ACK", ack_came);
 }
 
 /* Requests first: each look hears all that is there, and only a look that finds nothing pushes the next piece. */
@@ -82,11 +95,21 @@ static int push_all(struct gw__serve *s)
 	return r < 0 ? r : 0;
 }
 
+/* A destination that wanted it early does not see its end otherwise. */
+static int end_preempt(struct gw__serve *s)
+{
+	uint8_t mark[8];
+	gw__be_put(mark, GW__RAM_EOS, sizeof mark);
+	return s->o->preempt == GW__PREEMPT_EARLY ? gw__chan_write_all(s->preempt.chan, mark, sizeof mark, &s->run->why) : 0;
+}
+
 static int finish(struct gw__serve *s)
 {
 	uint8_t room[32];
 	struct gw__wr c = gw__wr_over(room, sizeof room);
-	int r = gw__serve_end_part(s);
+	int r = end_preempt(s);
+	if (!r)
+		r = gw__serve_end_part(s);
 	gw__section_encode(&c, &(struct gw__section){.type = GW__ITEM_END, .id = s->image->ram_id});
 	gw__wr_be64(&c, GW__RAM_EOS);
 	gw__footer_encode(&c, s->image->ram_id);
@@ -97,7 +120,7 @@ static int finish(struct gw__serve *s)
 		r = gw__serve_step(s, GW__PC_EV_ALL_SENT);
 	gw__run_phase(s->run, GW__PHASE_SYNC);
 	if (!r)
-		r = await_word(s, "its last word", shut_came);
+		r = gw__serve_await(s, "its last word", shut_came);
 	return r ? r : gw__serve_step(s, GW__PC_EV_SHUT_OK);
 }
 
@@ -108,6 +131,8 @@ static int serve(struct gw__serve *s)
 		r = gw__serve_out_init(s);
 	if (!r)
 		r = gw__feed_init(&s->ear, s->main.chan, 1 << 20, &s->run->why);
+	if (!r)
+		r = gw__serve_connect_preempt(s, GW__PREEMPT_OFF);
 	if (!r)
 		r = s->o->resume ? resume(s) : gw__serve_start(s);
 	gw__run_phase(s->run, GW__PHASE_RAM);
@@ -126,6 +151,7 @@ int gw__serve(struct gw__run *run, const struct gw__image *image, struct gw__cha
 	s->run = run;
 	s->image = image;
 	s->main = (struct gw__serve_out){.chan = chan, .last_block = -1};
+	s->preempt = (struct gw__serve_out){.last_block = -1};
 	s->o = o;
 	s->tally = tally;
 	s->page_bytes = s->page_summary = gw__config_page_bytes(&image->config);
@@ -144,6 +170,7 @@ int gw__serve(struct gw__run *run, const struct gw__image *image, struct gw__cha
 	gw__serve_pages_fini(s);
 	gw__serve_out_fini(s);
 	gw__feed_fini(&s->ear);
+	gw__chan_close(&s->preempt.chan, NULL);
 	free(s);
 	return r;
 }

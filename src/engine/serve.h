@@ -15,6 +15,12 @@
 #include "io/chan.h"
 #include "plan/postcopy.h"
 
+enum gw__preempt {
+	GW__PREEMPT_OFF,
+	GW__PREEMPT_ON,
+	GW__PREEMPT_EARLY, /* for a destination that reads nothing before both connections are there; it wants a mark at the end */
+};
+
 struct gw__serve_opts {
 	bool resume;		 /* the destination holds the guest already and waits in postcopy-paused */
 	/* Backing page sizes of the destination by block, where it has larger ones than the target page; both may be NULL, 0. */
@@ -24,6 +30,10 @@ struct gw__serve_opts {
 	} *block;
 	uint32_t blocks_n;
 	uint64_t max_bandwidth; /* bytes/s the background push keeps to, with what is requested counted in; 0: no limit */
+	enum gw__preempt preempt;
+	int (*open_preempt)(void *ctx, struct gw__chan **chan); /* the second connection, owned by the page server from then on */
+	void (*on_connected)(void *ctx);			/* all connections stand; may be NULL */
+	void *ctx;
 	int answer_ms; /* how long a word of the destination may take where one is due: bitmaps, RESUME_ACK, SHUT; -1: for ever */
 };
 

@@ -155,6 +155,7 @@ static int on_message(struct gw__serve *s, const struct gw__rp_msg *m)
 	GW__TRACE(&s->run->trace, return_path_receive, "%s %u", gw__rp_name(m->type), m->value);
 	switch (m->type) {
 	case GW__RP_PONG:
+		s->opened = s->opened || m->value == GW__PING_OPENED;
 		if (m->value == GW__PING_RUNS && s->tally->state == GW__PC_DEVICE) {
 			s->runs = true;
 			return gw__serve_step(s, GW__PC_EV_GUEST_RUNS);

@@ -30,7 +30,7 @@ struct gw__serve_piece {
 struct gw__serve {
 	struct gw__run *run;
 	const struct gw__image *image;
-	struct gw__serve_out main;
+	struct gw__serve_out main, preempt; /* the latter without a channel: there is only one */
 	const struct gw__serve_opts *o;
 	struct gw__serve_tally *tally;
 	uint64_t page_bytes;	/* target page */
@@ -42,7 +42,10 @@ struct gw__serve {
 	uint64_t unsent_pages;
 	uint32_t at_block;	       /* the background push */
 	uint64_t at_page;
-	uint64_t half_end;	       /* the push stands inside of a larger page, which ends there; 0: it does not */
+	struct {
+		uint32_t block;
+		uint64_t at, end;      /* end 0: it is not */
+	} half;			       /* the larger page that the push is inside of */
 
 	/* serve_out.c */
 	struct gw__serve_piece piece;
@@ -59,7 +62,7 @@ struct gw__serve {
 	uint64_t due_since_ns;
 	int64_t asked_block;   /* of the previous request */
 	bool resume_sent;      /* before, a RESUME_ACK has no sense */
-	bool runs, resumed;    /* PONG 0x42, RESUME_ACK 1 came */
+	bool opened, runs, resumed; /* PONG 1, PONG 0x42, RESUME_ACK 1 came */
 	bool shut;
 	uint32_t shut_status;
 	int64_t bitmap_due;    /* block whose bitmap comes next, in the order they were asked for; -1: all are there */
@@ -67,6 +70,10 @@ struct gw__serve {
 
 /* A change of state; an event without a row is an error. */
 int gw__serve_step(struct gw__serve *s, enum gw__pc_event event);
+/* Hear until `*done` is what is wanted, within the limit for an answer. */
+int gw__serve_await(struct gw__serve *s, const char *what, bool (*done)(const struct gw__serve *s));
+/* The second connection, if one is wanted and this is its moment. */
+int gw__serve_connect_preempt(struct gw__serve *s, enum gw__preempt when);
 
 /* --- serve_start.c --- */
 
@@ -80,6 +87,7 @@ int gw__serve_write(struct gw__serve *s, const void *bytes, size_t n); /* on the
 /* Pages from `first`, not beyond `end`, as many as are sent at once; how many in *n. The caller knows that they are unsent. */
 int gw__serve_out_pages(struct gw__serve *s, struct gw__serve_out *out, uint32_t block, uint64_t first, uint64_t end, uint64_t *n);
 int gw__serve_end_part(struct gw__serve *s);
+uint64_t gw__serve_out_bytes(const struct gw__serve *s); /* over all connections */
 
 /* --- serve_pages.c --- */
 

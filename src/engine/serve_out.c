@@ -35,6 +35,11 @@ void gw__serve_out_fini(struct gw__serve *s)
 	s->piece = (struct gw__serve_piece){0};
 }
 
+uint64_t gw__serve_out_bytes(const struct gw__serve *s)
+{
+	return s->main.chan->out_bytes + (s->preempt.chan ? s->preempt.chan->out_bytes : 0);
+}
+
 int gw__serve_write(struct gw__serve *s, const void *bytes, size_t n)
 {
 	return gw__chan_write_all(s->main.chan, bytes, n, &s->run->why);
@@ -118,7 +123,7 @@ static int fill_piece(struct gw__serve *s, struct gw__serve_out *out, uint32_t b
 
 int gw__serve_out_pages(struct gw__serve *s, struct gw__serve_out *out, uint32_t block, uint64_t first, uint64_t end, uint64_t *n)
 {
-	int r = begin_part(s);
+	int r = out == &s->main ? begin_part(s) : 0; /* the preempt channel carries records and nothing else */
 	if (!r)
 		r = fill_piece(s, out, block, first, &end);
 	if (!r)
@@ -130,6 +135,6 @@ int gw__serve_out_pages(struct gw__serve *s, struct gw__serve_out *out, uint32_t
 	gw__bitmap_set_range(&s->sent[block], first, *n);
 	s->unsent_pages -= *n;
 	atomic_fetch_add_explicit(&s->run->counters.pages, *n, memory_order_relaxed);
-	atomic_store_explicit(&s->run->counters.moved_bytes, out->chan->out_bytes, memory_order_relaxed);
+	atomic_store_explicit(&s->run->counters.moved_bytes, gw__serve_out_bytes(s), memory_order_relaxed);
 	return 0;
 }

@@ -64,34 +64,34 @@ static uint64_t host_page_end(const struct gw__serve *s, uint32_t block, uint64_
 }
 
 /* Unsent pages up to `end`, in pieces. */
-static int send_up_to(struct gw__serve *s, uint32_t block, uint64_t first, uint64_t end, uint64_t *tally)
+static int send_up_to(struct gw__serve *s, struct gw__serve_out *out, uint32_t block, uint64_t first, uint64_t end, uint64_t *tally)
 {
 	int r = 0;
 	for (uint64_t n = 0; !r && first < end; first += n) {
-		r = gw__serve_out_pages(s, &s->main, block, first, end, &n);
+		r = gw__serve_out_pages(s, out, block, first, end, &n);
 		*tally += r ? 0 : n;
 	}
 	return r;
 }
 
-/* Nothing may come between the parts of a host page. */
+/* Nothing may come between the parts of a host page on its channel, and all of them go over the same one. */
 static int finish_half(struct gw__serve *s)
 {
-	uint64_t end = s->half_end;
-	if (!end)
-		return 0;
-	s->half_end = 0;
-	return send_up_to(s, s->at_block, s->at_page, end, &s->tally->pushed_pages);
+	uint64_t end = s->half.end;
+	s->half.end = 0;
+	return send_up_to(s, &s->main, s->half.block, s->half.at, end, &s->tally->pushed_pages);
 }
 
 int gw__serve_request(struct gw__serve *s, uint32_t block, uint64_t start_off, uint64_t bytes)
 {
 	const struct gw__bitmap *sent = &s->sent[block];
+	struct gw__serve_out *out = s->preempt.chan ? &s->preempt : &s->main;
 	uint64_t at = start_off / s->page_bytes, end = at + bytes / s->page_bytes;
 	bool wanted = gw__bitmap_next_clear_before(sent, at, end) < end;
-	int r = finish_half(s);
+	bool in_half = block == s->half.block && at < s->half.end && end > s->half.at;
+	int r = s->half.end && (in_half || out == &s->main) ? finish_half(s) : 0;
 	for (at = gw__bitmap_next_clear_before(sent, at, end); !r && at < end; at = gw__bitmap_next_clear_before(sent, at, end))
-		r = send_up_to(s, block, gw__round_down(at, s->host_page_bytes[block] / s->page_bytes), host_page_end(s, block, at),
+		r = send_up_to(s, out, block, gw__round_down(at, s->host_page_bytes[block] / s->page_bytes), host_page_end(s, block, at),
 			&s->tally->requested_pages);
 	if (!r && wanted)
 		gw__serve_answered(s);
@@ -112,22 +112,39 @@ static bool find_unsent(struct gw__serve *s)
 	return false;
 }
 
-/* A piece ends where a host page does, or inside of one, which is then gone on with. */
+/* Goes on in the page that was begun, or begins the next one. */
+static int push_host_page(struct gw__serve *s)
+{
+	uint64_t n;
+	if (!s->half.end) {
+		s->half.block = s->at_block;
+		s->half.at = s->at_page;
+		s->half.end = s->at_page = host_page_end(s, s->at_block, s->at_page);
+	}
+	int r = gw__serve_out_pages(s, &s->main, s->half.block, s->half.at, s->half.end, &n);
+	if (r)
+		return r;
+	s->tally->pushed_pages += n;
+	s->half.at += n;
+	if (s->half.at == s->half.end)
+		s->half.end = 0;
+	return 0;
+}
+
 int gw__serve_push(struct gw__serve *s)
 {
 	uint64_t n, end;
-	if (!s->half_end && !find_unsent(s))
+	if (s->half.end)
+		return push_host_page(s);
+	if (!find_unsent(s))
 		return 0;
-	const struct gw__bitmap *sent = &s->sent[s->at_block];
 	if (s->host_page_bytes[s->at_block] > s->page_bytes)
-		end = host_page_end(s, s->at_block, s->at_page);
-	else
-		end = gw__bitmap_next_set_before(sent, s->at_page, s->at_page + GW__SERVE_PIECE_MAX);
+		return push_host_page(s);
+	end = gw__bitmap_next_set_before(&s->sent[s->at_block], s->at_page, s->at_page + GW__SERVE_PIECE_MAX);
 	int r = gw__serve_out_pages(s, &s->main, s->at_block, s->at_page, end, &n);
 	if (r)
 		return r;
 	s->tally->pushed_pages += n;
 	s->at_page += n;
-	s->half_end = s->host_page_bytes[s->at_block] > s->page_bytes && s->at_page < end ? end : 0;
 	return 0;
 }

@@ -128,10 +128,26 @@ static int hand_over(struct gw__serve *s, uint8_t *devices)
 	return r ? r : gw__serve_write(s, room, gw__wr_used(&c));
 }
 
+static bool is_opened(const struct gw__serve *s) { return s->opened; }
+
+/*
+ * The first PONG tells that the destination has the main connection, so that another one cannot be taken for it. One that reads
+ * nothing before both are there cannot tell.
+ */
+static int connect_preempt(struct gw__serve *s)
+{
+	int r = gw__serve_connect_preempt(s, GW__PREEMPT_EARLY);
+	if (!r && s->o->preempt == GW__PREEMPT_ON)
+		r = gw__serve_await(s, "its first PONG", is_opened);
+	return r ? r : gw__serve_connect_preempt(s, GW__PREEMPT_ON);
+}
+
 int gw__serve_start(struct gw__serve *s)
 {
 	uint8_t *devices = malloc(device_bytes(s->image) + 1);
 	int r = devices ? put_head(s) : gw__why_set(&s->run->why, -ENOMEM, "no memory for the device state");
+	if (!r)
+		r = connect_preempt(s);
 	if (!r)
 		r = put_early(s, true, devices);
 	if (!r)

@@ -16,7 +16,7 @@ enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000, SAVED_UP_NS = NS_PER_S / 20 }
 /* What was sent takes its time, whoever asked for it; only the push waits for that. A pause is not followed by a burst. */
 static bool is_paid_for(struct gw__serve *s, uint64_t now)
 {
-	uint64_t bytes = s->main.chan->out_bytes - s->paid_bytes;
+	uint64_t bytes = gw__serve_out_bytes(s) - s->paid_bytes;
 	if (!s->o->max_bandwidth)
 		return true;
 	if (s->paid_ns + SAVED_UP_NS < now)

@@ -37,52 +37,102 @@ static struct gw__serve_block *copy_blocks(const struct gw_serve_opts *o)
 	return v;
 }
 
-static int serve(gw_job *job, const struct gw__image *image, struct gw__chan *chan, const struct gw_serve_opts *o,
-	struct gw__serve_tally *tally)
+/* One call: what it opened, and the caller's options. */
+struct serving {
+	gw_job *job;
+	const struct gw_serve_opts *o;
+	struct gw__uri uri;
+	struct gw__dial_opts dial;
+	struct gw__tls_creds *tls;
+	struct gw__image *image;
+	struct gw__outgoing out;
+};
+
+static int open_preempt(void *ctx, struct gw__chan **chan)
 {
-	struct gw__serve_block *blocks = copy_blocks(o);
-	int wait = GW__OPT(o, answer_timeout_ms);
-	struct gw__serve_opts so = {.resume = GW__OPT(o, resume),
+	struct serving *s = ctx;
+	return gw__dial_preempt(&s->job->run, &s->uri, &s->dial, chan);
+}
+
+static void on_connected(void *ctx)
+{
+	struct serving *s = ctx;
+	if (GW__OPT(s->o, on_connected))
+		s->o->on_connected(GW__OPT(s->o, ctx));
+}
+
+static int serve(struct serving *s, struct gw__serve_tally *tally)
+{
+	struct gw__serve_block *blocks = copy_blocks(s->o);
+	int wait = GW__OPT(s->o, answer_timeout_ms);
+	struct gw__serve_opts so = {.resume = GW__OPT(s->o, resume),
 		.block = blocks,
-		.blocks_n = blocks ? GW__OPT(o, blocks) : 0,
-		.max_bandwidth = GW__OPT(GW__OPT(o, link), max_bandwidth),
+		.blocks_n = blocks ? GW__OPT(s->o, blocks) : 0,
+		.max_bandwidth = GW__OPT(GW__OPT(s->o, link), max_bandwidth),
+		.preempt = (enum gw__preempt)GW__OPT(s->o, preempt),
+		.open_preempt = open_preempt,
+		.on_connected = on_connected,
+		.ctx = s,
 		.answer_ms = wait ? wait : ANSWER_MS};
 	if (!blocks)
-		return gw__why_set(&job->run.why, -ENOMEM, "no memory for a list of blocks");
-	int r = gw__serve(&job->run, image, chan, &so, tally);
+		return gw__why_set(&s->job->run.why, -ENOMEM, "no memory for a list of blocks");
+	int r = gw__serve(&s->job->run, s->image, s->out.main, &so, tally);
 	free(blocks);
 	return r;
 }
 
-int gw_serve(gw_job *job, const char *path, const char *uri_text, const struct gw_serve_opts *o, struct gw_serve_result *result)
+static int check(const struct serving *s)
+{
+	struct gw__why *why = &s->job->run.why;
+	unsigned preempt = GW__OPT(s->o, preempt);
+	if (preempt > GW_PREEMPT_EARLY)
+		return gw__why_set(why, -EINVAL, "there is no way %u of a preempt channel", preempt);
+	if (preempt && !gw__uri_listens(&s->uri))
+		return gw__why_set(why, -EINVAL, "%s: a preempt channel needs an address to connect to a second time: tcp, unix or vsock", s->uri.text);
+	return 0;
+}
+
+static int connect_main(struct serving *s)
+{
+	const struct gw_link_opts *link = GW__OPT(s->o, link);
+	s->dial.io = gw__job_io_opts(s->job, link);
+	int r = gw__job_tls(s->job, link, GW__TLS_CLIENT, &s->tls);
+	s->dial.tls = s->tls;
+	if (!r)
+		r = gw__dial(&s->job->run, &s->uri, &s->dial, &s->out);
+	if (!r && !s->out.main->two_way)
+		r = gw__why_set(&s->job->run.why, -EINVAL, "%s: post-copy needs a socket, the destination has to ask for pages", s->uri.text);
+	return r;
+}
+
+static void finish(struct serving *s)
+{
+	gw__outgoing_close(&s->out);
+	gw__tls_creds_free(s->tls);
+	gw__image_close(s->image);
+	free(s);
+}
+
+int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_serve_opts *o, struct gw_serve_result *result)
 {
 	struct gw__serve_tally tally = {.state = GW__OPT(o, resume) ? GW__PC_PAUSED : GW__PC_SETUP};
-	struct gw__outgoing out = {0};
-	struct gw__tls_creds *tls = NULL;
-	struct gw__image *image = NULL;
-	struct gw__uri *uri = malloc(sizeof *uri);
-	struct gw__dial_opts d = {.channels = 0};
+	struct serving *s = calloc(1, sizeof *s);
 	int r = gw__job_begin(job, 0);
-	d.io = gw__job_io_opts(job, GW__OPT(o, link));
+	if (!s)
+		return gw__why_set(&job->run.why, -ENOMEM, "no memory");
+	s->job = job;
+	s->o = o;
 	if (!r)
-		r = uri ? gw__uri_parse(uri_text, uri, &job->run.why) : gw__why_set(&job->run.why, -ENOMEM, "no memory");
+		r = gw__uri_parse(uri, &s->uri, &job->run.why);
 	if (!r)
-		r = gw__image_open(path, GW__OPT(o, image_offset), &image, &job->run.why);
+		r = check(s);
 	if (!r)
-		r = gw__job_tls(job, GW__OPT(o, link), GW__TLS_CLIENT, &tls);
-	d.tls = tls;
+		r = gw__image_open(path, GW__OPT(o, image_offset), &s->image, &job->run.why);
 	if (!r)
-		r = gw__dial(&job->run, uri, &d, &out);
-	if (!r && !out.main->two_way)
-		r = gw__why_set(&job->run.why, -EINVAL, "%s: post-copy needs a socket, the destination has to ask for pages", uri->text);
-	if (!r && GW__OPT(o, on_connected))
-		o->on_connected(GW__OPT(o, ctx));
+		r = connect_main(s);
 	if (!r)
-		r = serve(job, image, out.main, o, &tally);
+		r = serve(s, &tally);
 	make_result(&tally, result);
-	gw__outgoing_close(&out);
-	gw__tls_creds_free(tls);
-	gw__image_close(image);
-	free(uri);
+	finish(s);
 	return r;
 }

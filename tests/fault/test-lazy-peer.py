@@ -18,11 +18,10 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
-from lazypeer import (DISCARD, PAGE, PING, RECV_BITMAP, RESUME, Ended, Guest, Server, be, bitmap, message, pong, request, resume_ack,
-                      shut, str8, write_image)
+from lazypeer import (DISCARD, PAGE, PING, RECV_BITMAP, RESUME, Bench, Ended, answer, be, bitmap, check_failed, completes, drain, message,
+                      play, pong, request, resume_ack, resumes, shut, str8, until, write_image)
 
 LARGE = 64 * PAGE
-PACKAGE = bytes.fromhex("0800040000" "0800020004" "00000003" "0800020004" "00000042" "0800050000")
 PIECE = 8       # pages with content that are written at once, at most
 MEMORY_KIB = 64 << 10
 FLOOD = 1000000
@@ -33,91 +32,6 @@ def make_blocks(rnd):
     def block(pages):
         return b"".join(rnd.randbytes(PAGE) if rnd.random() < 0.5 else bytes(PAGE) for _ in range(pages))
     return {"ram0": block(256), "rom": block(100)}
-
-
-class Bench:
-    def __init__(self, tool, image, folder, blocks):
-        self.tool, self.image, self.folder, self.blocks = tool, image, folder, blocks
-
-    def server(self, *options):
-        return Server(self.tool, self.image, self.folder, *options)
-
-    def guest(self, **keywords):
-        return Guest(self.blocks, **keywords)
-
-
-def answer(link, piece):
-    """What an honest destination says to this piece; True at the end."""
-    if piece[0] == "command" and piece[1] == PING:
-        link.send(pong(int.from_bytes(piece[2], "big")))
-    elif piece[0] == "command" and piece[1] == RECV_BITMAP:
-        link.send(bitmap(link.asked[-1], link.guest.bits(link.asked[-1])))
-    elif piece[0] == "command" and piece[1] == RESUME:
-        link.send(resume_ack())
-    elif piece[0] == "package":
-        assert piece[1] == PACKAGE, piece[1].hex()
-        link.send(pong(3) + pong(0x42))
-    elif piece[0] == "eof":
-        assert link.guest.whole(), f"the end came after {link.guest.count()} of {link.guest.total()} pages"
-        link.send(shut())
-    return piece[0] == "eof"
-
-
-def play(link, pieces=None):
-    """Be honest until the end, or for so many pieces."""
-    while pieces is None or link.pieces < pieces:
-        if answer(link, link.next()):
-            return True
-    return False
-
-
-def until(link, kind, number=None):
-    """Be honest up to this piece, which is not answered."""
-    while True:
-        piece = link.next()
-        if piece[0] == kind and number in (None, *piece[1:2]):
-            return piece
-        answer(link, piece)
-
-
-def drain(link):
-    """Take what still comes, and answer nothing. What is in the pipe counts as placed."""
-    try:
-        while link.next()[0] != "eof":
-            pass
-        link.take(1)
-    except Ended:
-        pass
-    link.close()
-
-
-def completes(bench, guest, *options):
-    """A connection to an honest destination, to the end."""
-    with bench.server(*options) as server:
-        link = server.link(guest)
-        assert play(link)
-        status, values, said, _ = server.wait()
-        link.close()
-    assert status == 0 and values["state"] == "completed", (status, values, said)
-    assert guest.whole()
-    return values
-
-
-def resumes(bench, guest, *options):
-    """The honest part that has to be possible after every failure that says so."""
-    guest.forget_halves()
-    before = guest.count()
-    values = completes(bench, guest, "resume", *options)
-    assert int(values["already_there"]) == before, (values, before)
-
-
-def check_failed(ended, recoverable, *words):
-    status, values, said, _ = ended
-    assert status == 1 and said.count("\n") == 1 and len(said) > 10, ended
-    assert values["recoverable"] == str(int(recoverable)), ended
-    assert values["state"] == ("postcopy-paused" if recoverable else "failed"), ended
-    for word in words:
-        assert word in said, f"{word!r} expected: {ended}"
 
 
 # --- an honest destination ---

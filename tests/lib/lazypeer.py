@@ -16,6 +16,7 @@ PAGE = 4096
 ZERO, MEM_SIZE, NORMAL, EOS, CONTINUE = 0x02, 0x04, 0x08, 0x10, 0x20
 OPEN_RETURN_PATH, PING, ADVISE, LISTEN, RUN, DISCARD, PACKAGED, RESUME, RECV_BITMAP = 1, 2, 3, 4, 5, 6, 7, 9, 10
 END_MARK = 0x0123456789ABCDEF
+PACKAGE = bytes.fromhex("0800040000" "0800020004" "00000003" "0800020004" "00000042" "0800050000")     # of a guest without devices
 PATIENCE_S = 60
 
 
@@ -240,6 +241,9 @@ class Link:
             if self.take(5) != b"\x7e" + be(1):
                 raise Wrong("no footer")
             return ("end",) if end else ("part",)
+        return self._page(word, flags, offset)
+
+    def _page(self, word, flags, offset):
         if flags & ~CONTINUE not in (ZERO, NORMAL):
             raise Wrong(f"a record {word:#x}")
         if not flags & CONTINUE:
@@ -266,6 +270,23 @@ class Link:
         self.host_page = (self.block, page + 1) if (page + 1) % size else None
 
 
+class Second(Link):
+    """The preempt channel: page records with a CONTINUE of their own, and nothing else."""
+
+    def __init__(self, guest, sock):
+        super().__init__(guest, sock)
+        guest.links -= 1
+
+    def next(self):
+        """("page", block, page), ("mark",), ("eof",)"""
+        self.pieces += 1
+        first = self.file.read(1)
+        if not first:
+            return ("eof",)
+        word = int.from_bytes(first + self.take(7), "big")
+        return ("mark",) if word == EOS else self._page(word, word & (PAGE - 1), word & ~(PAGE - 1))
+
+
 class Server:
     """serve-tool towards a socket of ours. link(): its connection."""
 
@@ -275,7 +296,7 @@ class Server:
             os.unlink(self.path)
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(self.path)
-        self.listener.listen(1)
+        self.listener.listen(2)
         self.listener.settimeout(PATIENCE_S)
         self.err = open(os.path.join(folder, "err"), "w+b")     # pylint: disable=consider-using-with
         self.out = open(os.path.join(folder, "out"), "w+b")     # pylint: disable=consider-using-with
@@ -299,6 +320,22 @@ class Server:
         sock.settimeout(PATIENCE_S)
         return Link(guest, sock, self.recovers)
 
+    def second(self, guest):
+        """The preempt channel, which has to come now."""
+        sock = self.listener.accept()[0]
+        sock.settimeout(PATIENCE_S)
+        return Second(guest, sock)
+
+    def no_second(self):
+        """No other connection waits to be accepted."""
+        self.listener.settimeout(0.2)
+        try:
+            self.listener.accept()
+        except TimeoutError:
+            self.listener.settimeout(PATIENCE_S)
+            return
+        raise Wrong("a second connection, too early")
+
     def wait(self):
         """(status, {key: value}, sentence, peak memory in KiB). It ends by itself, or that is an error."""
 
@@ -318,3 +355,90 @@ class Server:
         assert self.process.returncode in (0, 1), f"status {self.process.returncode}: {said}"
         assert "Sanitizer" not in said and "runtime error" not in said, said
         return self.process.returncode, values, said, usage.ru_maxrss
+
+
+# --- what a destination does ---
+
+class Bench:
+    def __init__(self, tool, image, folder, blocks):
+        self.tool, self.image, self.folder, self.blocks = tool, image, folder, blocks
+
+    def server(self, *options):
+        return Server(self.tool, self.image, self.folder, *options)
+
+    def guest(self, **keywords):
+        return Guest(self.blocks, **keywords)
+
+
+def answer(link, piece):
+    """What an honest destination says to this piece; True at the end."""
+    if piece[0] == "command" and piece[1] == PING:
+        link.send(pong(int.from_bytes(piece[2], "big")))
+    elif piece[0] == "command" and piece[1] == RECV_BITMAP:
+        link.send(bitmap(link.asked[-1], link.guest.bits(link.asked[-1])))
+    elif piece[0] == "command" and piece[1] == RESUME:
+        link.send(resume_ack())
+    elif piece[0] == "package":
+        assert piece[1] == PACKAGE, piece[1].hex()
+        link.send(pong(3) + pong(0x42))
+    elif piece[0] == "eof":
+        assert link.guest.whole(), f"the end came after {link.guest.count()} of {link.guest.total()} pages"
+        link.send(shut())
+    return piece[0] == "eof"
+
+
+def play(link, pieces=None):
+    """Be honest until the end, or for so many pieces."""
+    while pieces is None or link.pieces < pieces:
+        if answer(link, link.next()):
+            return True
+    return False
+
+
+def until(link, kind, number=None):
+    """Be honest up to this piece, which is not answered."""
+    while True:
+        piece = link.next()
+        if piece[0] == kind and number in (None, *piece[1:2]):
+            return piece
+        answer(link, piece)
+
+
+def drain(link):
+    """Take what still comes, and answer nothing. What is in the pipe counts as placed."""
+    try:
+        while link.next()[0] != "eof":
+            pass
+        link.take(1)
+    except Ended:
+        pass
+    link.close()
+
+
+def completes(bench, guest, *options):
+    """A connection to an honest destination, to the end."""
+    with bench.server(*options) as server:
+        link = server.link(guest)
+        assert play(link)
+        status, values, said, _ = server.wait()
+        link.close()
+    assert status == 0 and values["state"] == "completed", (status, values, said)
+    assert guest.whole()
+    return values
+
+
+def resumes(bench, guest, *options):
+    """The honest part that has to be possible after every failure that says so."""
+    guest.forget_halves()
+    before = guest.count()
+    values = completes(bench, guest, "resume", *options)
+    assert int(values["already_there"]) == before, (values, before)
+
+
+def check_failed(ended, recoverable, *words):
+    status, values, said, _ = ended
+    assert status == 1 and said.count("\n") == 1 and len(said) > 10, ended
+    assert values["recoverable"] == str(int(recoverable)), ended
+    assert values["state"] == ("postcopy-paused" if recoverable else "failed"), ended
+    for word in words:
+        assert word in said, f"{word!r} expected: {ended}"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * gw_serve as a command, for destinations made by hand, which have no monitor:
- *   serve-tool IMAGE URI [resume] [answer-ms=N] [idle-ms=N] [rate=BYTES/S] [BLOCK=PAGE_BYTES]...
+ *   serve-tool IMAGE URI [resume] [preempt|early] [answer-ms=N] [idle-ms=N] [rate=BYTES/S] [BLOCK=PAGE_BYTES]...
  * The result goes to stdout as key=value lines, the sentence of a failure to stderr. Status 0 or 1. Not the godwit command.
  */
 #include <godwit.h>
@@ -14,10 +14,17 @@ enum { BLOCKS_MAX = 8 };
 static int take_option(char *text, struct gw_serve_opts *o, struct gw_link_opts *link, struct gw_serve_block *blocks)
 {
 	char *value = strchr(text, '=');
-	if (!strcmp(text, "resume")) {
-		o->resume = true;
-		return 0;
-	}
+	static const struct {
+		const char *word;
+		bool resume;
+		enum gw_preempt preempt;
+	} words[] = {{"resume", true, 0}, {"preempt", false, GW_PREEMPT_ON}, {"early", false, GW_PREEMPT_EARLY}};
+	for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++)
+		if (!strcmp(text, words[i].word)) {
+			o->resume |= words[i].resume;
+			o->preempt |= words[i].preempt;
+			return 0;
+		}
 	if (!value)
 		return -1;
 	*value++ = 0;
@@ -63,7 +70,7 @@ int main(int argc, char **argv)
 		if (take_option(argv[i], &o, &link, blocks))
 			argc = 0;
 	if (argc < 3) {
-		fprintf(stderr, "usage: serve-tool IMAGE URI [resume] [answer-ms=N] [idle-ms=N] [rate=N] [BLOCK=PAGE_BYTES]...\n");
+		fprintf(stderr, "usage: serve-tool IMAGE URI [resume] [preempt|early] [answer-ms=N] [idle-ms=N] [rate=N] [BLOCK=PAGE_BYTES]...\n");
 		return 2;
 	}
 	return serve(argv[1], argv[2], &o) ? 1 : 0;
