@@ -210,6 +210,104 @@ struct gw_serve_result {
  */
 GW_API int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_serve_opts *o, struct gw_serve_result *result);
 
+/* --- Look on between two ends, and break things ------------------------------------------------------------------ */
+
+enum gw_proxy_direction {
+	GW_PROXY_NEITHER, /* of a message: about the connection; of a fault: both */
+	GW_PROXY_FORWARD, /* what the source says */
+	GW_PROXY_RETURN,  /* what the destination says */
+};
+
+enum gw_proxy_fault_kind {
+	GW_PROXY_CUT_AFTER, /* break the link after `amount` bytes */
+	GW_PROXY_CUT_AT,    /* break it behind the `amount`th message of that name */
+	GW_PROXY_RATE,	    /* at most `amount` bytes per second */
+};
+
+/*
+ * Holds for each channel of that name ("main", "recovery", "preempt", "multifd", "multifd0" ... "multifd254", "tls", "unknown"; NULL:
+ * any) and each direction, counted by itself. A cut happens once; a channel that begins later takes the next one that fits.
+ */
+struct gw_proxy_fault {
+	enum gw_proxy_fault_kind kind;
+	const char *channel;
+	enum gw_proxy_direction direction;
+	uint64_t amount;
+	const char *message; /* CUT_AT: "RECV_BITMAP" */
+};
+
+struct gw_proxy_field {
+	const char *name;
+	const char *text; /* NULL: it is a number */
+	uint64_t number;
+};
+
+/* A message of the migration, or what happened to a connection. Lent during the call. */
+struct gw_proxy_message {
+	size_t size;
+	uint64_t time_ns;    /* since gw_proxy began */
+	uint32_t connection; /* from 1; 0: none */
+	const char *channel; /* NULL: not known yet */
+	enum gw_proxy_direction direction;
+	uint64_t off, bytes; /* in this direction of this connection */
+	const char *name;    /* "PING", "PAGES", "DEVICE"; of a connection "CONNECTED", "CLOSED", "CUT", "BROKEN", "REFUSED" */
+	const char *text;    /* in words */
+	uint32_t fields;
+	const struct gw_proxy_field *field;
+};
+
+/* What a connection came to, when it is over. [0] forward, [1] return. */
+struct gw_proxy_channel {
+	size_t size;
+	uint32_t connection;
+	const char *channel; /* NULL: it never said what it is */
+	uint64_t bytes[2], messages[2]; /* messages: without pages */
+	uint64_t pages, zero_pages, xbzrle_pages, packets;
+	bool cut;
+};
+
+struct gw_proxy_opts {
+	size_t size;
+	const struct gw_link_opts *link; /* timeouts of connecting; NULL: defaults */
+	bool keep;	 /* go on listening when all connections ended, for a recovery, until cancelled */
+	bool every_page; /* say each page; else runs of them */
+	bool cut_all;	 /* a cut breaks all connections there are, as when the network goes */
+	uint64_t memory_limit; /* bytes of device state looked at, per main channel. 0: 32 MiB */
+	uint32_t faults;       /* at most 64 */
+	const struct gw_proxy_fault *fault;
+	const char *tap_dir; /* record each direction in a file of this folder, NUMBER-CHANNEL-forward or -return. NULL: none */
+	void (*on_listening)(void *ctx, const char *uri);
+	/* From a thread of the library, one at a time, in the order of each direction. Nothing waits for them: who is too slow misses some. */
+	void (*on_message)(void *ctx, const struct gw_proxy_message *m);
+	void (*on_channel)(void *ctx, const struct gw_proxy_channel *c);
+	void *ctx;
+};
+
+/* Where the guest is, as far as somebody who looked on can tell. */
+enum gw_proxy_outcome {
+	GW_PROXY_NO_MIGRATION, /* none was seen */
+	GW_PROXY_AT_SOURCE,    /* it did not leave */
+	GW_PROXY_ARRIVED,      /* and the source was told */
+	GW_PROXY_UNCONFIRMED,  /* everything went through, and there was no return path to say more */
+	GW_PROXY_PAUSED,       /* it runs at the destination, which lacks pages: recovery is possible */
+	GW_PROXY_IN_DOUBT,     /* what was seen does not tell, or could not be read */
+};
+
+struct gw_proxy_result {
+	size_t size;
+	uint32_t connections, cuts;
+	uint64_t bytes[2];
+	uint64_t missed; /* messages on_message was too slow for */
+	enum gw_proxy_outcome outcome; /* of the last migration */
+};
+
+/*
+ * Wait at one URI for the source of a migration, and pair each connection that comes with one to the other URI, where its destination
+ * waits (sockets only). What one side says is passed to the other byte for byte and at once; then it is explained. 0 when all
+ * connections ended; -ECANCELED; another error when nothing could be passed on. `result` is filled in any case. Since 0.1
+ */
+GW_API int gw_proxy(gw_job *job, const char *listen_uri, const char *connect_uri, const struct gw_proxy_opts *o, struct gw_proxy_result *result);
+
 /* --- Look at a guest that is kept ------------------------------------------------------------------------------- */
 
 enum gw_format { GW_FORMAT_AUTO, GW_FORMAT_IMAGE, GW_FORMAT_STREAM, GW_FORMAT_RAW };

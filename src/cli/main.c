@@ -25,6 +25,7 @@ static const struct {
 	{"inspect", "show what an image or a stream holds", gw__cli_inspect, true},
 	{"verify", "check that a kept guest is whole, or that two are the same", gw__cli_verify, true},
 	{"convert", "make an image, a stream or raw memory of a kept guest", gw__cli_convert, false},
+	{"proxy", "pass a migration on, explain it, and cut, slow or record it", gw__cli_proxy, true},
 	{"plan", "say how a kept guest would be restored, or why not", gw__cli_plan, true},
 	{"doctor", "say what this machine offers, and how to get what it lacks", gw__cli_doctor, true},
 };

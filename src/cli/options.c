@@ -22,7 +22,7 @@ static int bad(const struct gw__cli_option *o, const char *value, const char *wa
 	return -EINVAL;
 }
 
-static int to_size(const struct gw__cli_option *o, const char *s)
+int gw__cli_parse_size(const char *s, uint64_t *bytes)
 {
 	static const char suffixes[] = "KMGT";
 	char *end;
@@ -36,9 +36,14 @@ static int to_size(const struct gw__cli_option *o, const char *s)
 		end++;
 	}
 	if (end == s || errno || *end || v > (uint64_t)INT64_MAX >> shift)
-		return bad(o, s, "a size in bytes (such as 4096, 64K, 10M, 2G)");
-	*o->to.size = v << shift;
+		return -EINVAL;
+	*bytes = v << shift;
 	return 0;
+}
+
+static int to_size(const struct gw__cli_option *o, const char *s)
+{
+	return gw__cli_parse_size(s, o->to.size) ? bad(o, s, "a size in bytes (such as 4096, 64K, 10M, 2G)") : 0;
 }
 
 static int to_ms(const struct gw__cli_option *o, const char *s)
@@ -96,6 +101,15 @@ static int to_choice(const struct gw__cli_option *o, const char *s)
 	}
 }
 
+static int to_list(const struct gw__cli_option *o, const char *s)
+{
+	struct gw__cli_list *list = o->to.list;
+	if (list->n == GW__CLI_LIST_MAX)
+		return bad(o, s, "needed: the option was given too often");
+	list->v[list->n++] = s;
+	return 0;
+}
+
 static int take(const struct gw__cli_option *o, const char *value)
 {
 	if (o->given)
@@ -117,6 +131,8 @@ static int take(const struct gw__cli_option *o, const char *value)
 		return to_fd(o, value);
 	case GW__CLI_TYPE_CHOICE:
 		return to_choice(o, value);
+	case GW__CLI_TYPE_LIST:
+		return to_list(o, value);
 	}
 	return -EINVAL;
 }

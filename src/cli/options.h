@@ -20,6 +20,14 @@ enum gw__cli_type {
 	GW__CLI_TYPE_COUNT,   /* 0 and more */
 	GW__CLI_TYPE_FD,      /* an open descriptor */
 	GW__CLI_TYPE_CHOICE,  /* one of the words in `arg`, separated by | */
+	GW__CLI_TYPE_LIST,    /* may be given again and again; each value is kept */
+};
+
+/* The values of an option that may be given again and again, in order. */
+enum { GW__CLI_LIST_MAX = 64 };
+struct gw__cli_list {
+	const char *v[GW__CLI_LIST_MAX];
+	unsigned n;
 };
 
 struct gw__cli_option {
@@ -37,6 +45,7 @@ struct gw__cli_option {
 		unsigned *count;
 		int *fd;
 		unsigned *choice; /* 0, 1, ... */
+		struct gw__cli_list *list;
 	} to;
 };
 
@@ -63,6 +72,11 @@ struct gw__cli_option {
 #define GW__CLI_CHOICE(n, a, p, h)                                                                           \
 	{                                                                                                    \
 		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_CHOICE, .to.choice = p                  \
+	}
+
+#define GW__CLI_LIST(n, a, p, h)                                                                             \
+	{                                                                                                    \
+		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_LIST, .to.list = p                      \
 	}
 
 /* What every command understands. */
@@ -125,6 +139,8 @@ struct gw__cli_args {
 bool gw__cli_parse_uuid(const char *text, uint8_t to[16]);
 
 enum { GW__CLI_GO = -1 };
+/* "4096", "64K", "0x1000": 0 and the bytes, or -EINVAL. */
+int gw__cli_parse_size(const char *text, uint64_t *bytes);
 int gw__cli_parse(const struct gw__cli_usage *u, int argc, char **argv, struct gw__cli_args *args);
 
 #endif

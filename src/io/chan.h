@@ -113,6 +113,16 @@ int gw__chan_wait_either(struct gw__chan *c, bool room_too, uint64_t ns, struct 
  */
 void gw__chan_queue_little(struct gw__chan *c, int bytes);
 
+/*
+ * A second channel over the same socket, so that one thread can read and another write. Each is closed by itself; what ends the
+ * writes of one ends those of both. -EOPNOTSUPP for what is no socket.
+ */
+int gw__chan_twin(const struct gw__chan *c, struct gw__chan **twin, struct gw__why *why);
+/* What waits to be read on a socket, without taking it: bytes > 0, 0 at the end, or negative errno. Waits as reading does. */
+ssize_t gw__chan_peek(struct gw__chan *c, void *to, size_t n, struct gw__why *why);
+/* The link breaks, from any thread: what was written arrives, then both ends find it closed. `fd` is a socket of a channel. */
+void gw__sock_break(int fd);
+
 /* Filters: a channel that takes over `*inner` and stands for it. On failure `*inner` is left alone. */
 
 /* Each direction by itself; 0: no limit, no filter. */

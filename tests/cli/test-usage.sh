@@ -51,6 +51,24 @@ misuse "stands alone" plan --table image
 misuse "stands alone" plan --table --for=save --with=multifd
 misuse "no QMP to ask" plan image qmp --machine=pc
 misuse "unknown migration protocol" receive nonsense:1 image
+misuse "unknown migration protocol" proxy unix:a nonsense:1
+misuse "both ways" proxy file:a unix:b
+misuse "both ways" proxy unix:a exec:true
+misuse "one connection" proxy fd:0 unix:b --keep
+for fault in "" x main: main:forward: forward:main:1 main:sideways:1 a:b:c:1 1Q :1; do
+	misuse "--cut-after: \"$fault\" is not of the form" proxy unix:a unix:b "--cut-after=$fault"
+	misuse "--rate: \"$fault\" is not of the form" proxy unix:a unix:b "--rate=$fault"
+done
+for fault in "" main: main:forward:3:PING; do
+	misuse "--cut-at: \"$fault\" is not of the form" proxy unix:a unix:b "--cut-at=$fault"
+done
+misuse 'no channel "side"' proxy unix:a unix:b --cut-after=side:return:1
+misuse 'no channel "multifd255"' proxy unix:a unix:b --rate=multifd255:1
+misuse 'no channel "PING"' proxy unix:a unix:b --cut-at=PING:3:3
+misuse 'no message "3"' proxy unix:a unix:b --cut-at=3
+misuse 'no message "PINGPONG"' proxy unix:a unix:b --cut-at=ping --cut-at=PINGPONG
+misuse "counted from 1" proxy unix:a unix:b --cut-at=PING:0
+misuse "lets nothing through" proxy unix:a unix:b --rate=main:0
 absent image
 for size in 4096 0x1000 4K 4k 1M 2G 1T; do # all fine: what fails is the file
 	run 1 inspect file "--offset=$size"

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/* The explainer on commands of a main channel (docs/spec/postcopy.md 2). See explain.h. */
+#include "engine/explain_internal.h"
+#include "wire/postcopy.h"
+
+typedef unsigned long long ull;
+
+enum { RANGES_MAX = UINT16_MAX / 16 };
+
+static void on_return_path(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
+{
+	(void)cmd;
+	gw__seen_note(x->o.seen, GW__SIGHT_RETURN_PATH);
+	gw__explain_more(m, "the destination may answer");
+}
+
+static void on_ping(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
+{
+	if (cmd->ping_token == GW__PING_RUNS)
+		gw__seen_note(x->o.seen, GW__SIGHT_PING_RUNS);
+	gw__explain_more(m, cmd->ping_token > 9 ? "token 0x%x" : "token %u", cmd->ping_token);
+	gw__explain_number(m, "token", cmd->ping_token);
+}
+
+static void on_advise(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
+{
+	(void)x;
+	gw__explain_more(m, cmd->length ? "post-copy may follow; sizes of pages 0x%llx, of the guest's 0x%llx" : "post-copy may follow, but not of RAM",
+		(ull)cmd->page_summary, (ull)cmd->target_page_bytes);
+	gw__explain_number(m, "page_sizes", cmd->page_summary);
+	gw__explain_number(m, "page_bytes", cmd->target_page_bytes);
+}
+
+static void on_listen(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
+{
+	(void)x, (void)cmd;
+	gw__explain_more(m, "a page that is missing is asked for from here on");
+}
+
+static void on_run(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
+{
+	(void)cmd;
+	gw__seen_note(x->o.seen, GW__SIGHT_RUN);
+	gw__explain_more(m, "the guest runs at the destination");
+}
+
+/* The decoder has checked it. */
+static void on_discard(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
+{
+	struct gw__range v[RANGES_MAX];
+	unsigned n = 0;
+	uint64_t bytes = 0;
+	(void)x;
+	char *block = x->asked_block; /* lives as long as the message, and has no other use in this direction */
+	if (gw__discard_decode(cmd->payload, cmd->length, block, v, RANGES_MAX, &n, NULL))
+		return;
+	for (unsigned i = 0; i < n; i++)
+		bytes += v[i].bytes;
+	gw__explain_more(m, "%s: %s in %u range%s must come again", block, GW__EXPLAIN_SIZE(bytes), n, n == 1 ? "" : "s");
+	gw__explain_text(m, "block", block);
+	gw__explain_number(m, "ranges", n);
+	gw__explain_number(m, "length", bytes);
+}
+
+static void on_packaged(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
+{
+	uint64_t bytes = gw__be_get(cmd->payload, 4);
+	(void)x;
+	gw__explain_more(m, "%llu bytes of device state follow, which is loaded as a whole", (ull)bytes);
+	gw__explain_number(m, "length", bytes);
+}
+
+static void on_resume(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
+{
+	(void)x, (void)cmd;
+	gw__explain_more(m, "the pages that are missing follow");
+}
+
+static void on_ask_bitmap(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
+{
+	struct gw__rd c = gw__rd_over(cmd->payload, cmd->length);
+	uint8_t n = gw__rd_str8(&c, x->asked_block);
+	if (c.cut || !gw__name_ok(x->asked_block, n))
+		return;
+	gw__explain_more(m, "which pages of %s are there?", x->asked_block);
+	gw__explain_text(m, "block", x->asked_block);
+}
+
+static void on_switchover(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
+{
+	(void)x, (void)cmd;
+	gw__explain_more(m, "the guest stands still");
+}
+
+void gw__explain_command(struct gw__explain *x, const struct gw__command *cmd)
+{
+	static void (*const by_number[])(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m) = {
+		[GW__CMD_OPEN_RETURN_PATH] = on_return_path,
+		[GW__CMD_PING] = on_ping,
+		[GW__CMD_POSTCOPY_ADVISE] = on_advise,
+		[GW__CMD_POSTCOPY_LISTEN] = on_listen,
+		[GW__CMD_POSTCOPY_RUN] = on_run,
+		[GW__CMD_POSTCOPY_RAM_DISCARD] = on_discard,
+		[GW__CMD_PACKAGED] = on_packaged,
+		[GW__CMD_POSTCOPY_RESUME] = on_resume,
+		[GW__CMD_RECV_BITMAP] = on_ask_bitmap,
+		[GW__CMD_SWITCHOVER_START] = on_switchover,
+	};
+	struct gw__message *m = gw__explain_make(x, gw__command_name(cmd->number), "%s", "");
+	if (cmd->number < sizeof by_number / sizeof by_number[0] && by_number[cmd->number])
+		by_number[cmd->number](x, cmd, m);
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/* The proxy's conductor: accepts, pairs, and notices when it is over. See proxy.h. */
+#include "engine/proxy.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "base/math.h"
+#include "engine/proxy_internal.h"
+#include "io/wait.h"
+
+enum { LOOK_MS = 20 };
+
+void gw__proxy_cut_all(struct gw__proxy *p)
+{
+	pthread_mutex_lock(&p->lock);
+	for (unsigned i = 0; i < p->links_n; i++)
+		gw__link_cut(p->link[i]);
+	p->cuts_of_all++;
+	pthread_mutex_unlock(&p->lock);
+}
+
+static unsigned count_cuts(struct gw__proxy *p)
+{
+	pthread_mutex_lock(&p->lock);
+	unsigned n = p->cuts_of_all;
+	pthread_mutex_unlock(&p->lock);
+	return n;
+}
+
+/* `cuts_before`: a connection that was being made while all were cut is one of them. */
+static void add_link(struct gw__proxy *p, struct gw__link *l, unsigned cuts_before)
+{
+	pthread_mutex_lock(&p->lock);
+	p->link[p->links_n++] = l;
+	if (p->cuts_of_all != cuts_before)
+		gw__link_cut(l);
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void say(struct gw__proxy *p, uint32_t connection, const char *name, const char *text)
+{
+	struct gw__proxy_said said = {.time_ns = gw__clock_now_ns(&p->run->clock) - p->start_ns,
+		.connection = connection,
+		.channel = "",
+		.name = name,
+		.text = text};
+	gw__teller_say(p->teller, &said);
+}
+
+static void reap(struct gw__proxy *p)
+{
+	for (unsigned i = 0; i < p->links_n;) {
+		struct gw__link *l = p->link[i];
+		if (!gw__link_is_over(l)) {
+			i++;
+			continue;
+		}
+		pthread_mutex_lock(&p->lock);
+		p->link[i] = p->link[--p->links_n];
+		pthread_mutex_unlock(&p->lock);
+		gw__link_free(l);
+	}
+}
+
+/* Takes what came. 0, also when this connection alone came to nothing. */
+static int pair(struct gw__proxy *p, struct gw__chan **source)
+{
+	struct gw__chan *destination = NULL;
+	struct gw__link *l;
+	unsigned cuts_before = count_cuts(p);
+	char text[2 * sizeof (*source)->name + 16];
+	if (p->links_n == GW__LINKS_MAX) {
+		say(p, p->connections, "REFUSED", "a connection, because there are too many");
+		gw__chan_close(source, NULL);
+		return 0;
+	}
+	int r = gw__io_open_out(p->o->connect, &p->o->io, &destination, &p->run->why);
+	if (r) {
+		gw__chan_close(source, NULL);
+		return r;
+	}
+	snprintf(text, sizeof text, "%s to %s", (*source)->name, destination->name);
+	say(p, p->connections + 1, "CONNECTED", text);
+	r = gw__link_start(p, source, &destination, &l);
+	if (!r)
+		add_link(p, l, cuts_before);
+	return r;
+}
+
+/* A destination that does not listen (yet) is no reason to end while others are connected, or when recoveries are awaited. */
+static int pair_or_say(struct gw__proxy *p, struct gw__chan **source)
+{
+	int r = pair(p, source);
+	if (!r || r == -ECANCELED || r == -EOPNOTSUPP || (!p->o->keep && !p->links_n))
+		return r;
+	say(p, 0, "REFUSED", p->run->why.text);
+	gw__why_clear(&p->run->why);
+	return 0;
+}
+
+static bool is_over(const struct gw__proxy *p)
+{
+	return !p->o->keep && p->spoken && p->links_n == 0;
+}
+
+static int conduct(struct gw__proxy *p, struct gw__listener *l)
+{
+	for (;;) {
+		struct gw__chan *source = NULL;
+		bool idle = !p->links_n;
+		int r = idle && !p->spoken ? gw__listener_accept(l, &source, &p->run->why)
+					   : gw__listener_accept_within(l, idle ? -1 : LOOK_MS, &source, &p->run->why);
+		if (!r)
+			r = pair_or_say(p, &source);
+		if (r < 0)
+			return r;
+		reap(p);
+		if (is_over(p))
+			return 0;
+	}
+}
+
+/* A descriptor is one connection, and all there is. */
+static int conduct_one(struct gw__proxy *p)
+{
+	struct gw__chan *source;
+	int r = gw__io_open_in(p->o->listen, &p->o->io, &source, &p->run->why);
+	if (!r)
+		r = pair(p, &source);
+	while (!r && p->links_n) {
+		r = gw__io_pause(p->run->cancel_fd, gw__io_deadline(LOOK_MS));
+		reap(p);
+	}
+	return r;
+}
+
+static int run(struct gw__proxy *p)
+{
+	struct gw__listener *l = NULL;
+	if (!gw__uri_listens(p->o->listen))
+		return conduct_one(p);
+	struct gw__io_opts io = p->o->io;
+	io.connect_ms = p->o->listen_ms;
+	int r = gw__io_listen(p->o->listen, &io, &l, &p->run->why);
+	if (!r && p->o->on_listening)
+		p->o->on_listening(p->o->ctx, gw__listener_uri(l));
+	if (!r)
+		r = conduct(p, l);
+	gw__listener_close(l);
+	return r;
+}
+
+static bool is_socket(const struct gw__uri *uri) { return gw__uri_listens(uri) || uri->kind == GW__URI_FD; }
+
+static int check(const struct gw__proxy_opts *o, struct gw__why *why)
+{
+	const struct gw__uri *wrong = !is_socket(o->listen) ? o->listen : !is_socket(o->connect) ? o->connect : NULL;
+	if (wrong)
+		return gw__why_set(why, -EINVAL, "%.200s: a migration goes both ways; expected tcp:, unix:, vsock: or fd:", wrong->text);
+	if (o->keep && o->listen->kind == GW__URI_FD)
+		return gw__why_set(why, -EINVAL, "%.200s: a descriptor is one connection, so there is nothing to go on listening at", o->listen->text);
+	if (o->tap_dir && mkdir(o->tap_dir, 0700) < 0 && errno != EEXIST)
+		return gw__why_errno(why, errno, "%.200s: making the folder for what is recorded", o->tap_dir);
+	return gw__faults_check(o->fault, o->faults_n, why);
+}
+
+/* Whoever is still connected is cut off. */
+static void end_links(struct gw__proxy *p)
+{
+	while (p->links_n) {
+		pthread_mutex_lock(&p->lock);
+		struct gw__link *l = p->link[--p->links_n];
+		pthread_mutex_unlock(&p->lock);
+		gw__link_break(l);
+		gw__link_free(l);
+	}
+}
+
+static struct gw__proxy *proxy_new(struct gw__run *run, const struct gw__proxy_opts *o)
+{
+	struct gw__proxy *p = calloc(1, sizeof *p);
+	if (!p)
+		return NULL;
+	p->run = run;
+	p->o = o;
+	p->start_ns = gw__clock_now_ns(&run->clock);
+	p->faults.v = o->fault;
+	p->faults.n = o->faults_n;
+	pthread_mutex_init(&p->lock, NULL);
+	gw__seen_init(&p->seen);
+	return p;
+}
+
+static void proxy_free(struct gw__proxy *p)
+{
+	gw__seen_fini(&p->seen);
+	pthread_mutex_destroy(&p->lock);
+	free(p);
+}
+
+int gw__proxy(struct gw__run *r, const struct gw__proxy_opts *o, struct gw__proxy_result *result)
+{
+	*result = (struct gw__proxy_result){.where = GW__WHERE_NO_MIGRATION};
+	int err = check(o, &r->why);
+	if (err)
+		return err;
+	struct gw__proxy *p = proxy_new(r, o);
+	if (!p)
+		return gw__why_set(&r->why, -ENOMEM, "no memory for a proxy");
+	err = gw__teller_start(o, &p->teller, &r->why);
+	if (!err)
+		err = run(p);
+	end_links(p);
+	*result = (struct gw__proxy_result){.connections = p->connections,
+		.cuts = p->cuts,
+		.bytes = {p->bytes[0], p->bytes[1]},
+		.unsaid = gw__teller_stop(p->teller),
+		.where = gw__seen_where(&p->seen)};
+	proxy_free(p);
+	return err;
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the proxy share. Nobody else includes it. */
+#ifndef GW_ENGINE_PROXY_INTERNAL_H
+#define GW_ENGINE_PROXY_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "engine/feed.h"
+#include "engine/proxy.h"
+
+/* --- proxy_teller.c: a bounded queue of what is to be said, and the thread that says it --- */
+
+struct gw__teller;
+int gw__teller_start(const struct gw__proxy_opts *o, struct gw__teller **t, struct gw__why *why);
+/* Never waits for the listener: what does not fit is counted and dropped. Any thread. */
+void gw__teller_say(struct gw__teller *t, const struct gw__proxy_said *said);
+void gw__teller_sum(struct gw__teller *t, const struct gw__proxy_sum *sum);
+/* Says the rest and ends. Returns how much was dropped. NULL is fine. */
+uint64_t gw__teller_stop(struct gw__teller *t);
+
+/* --- proxy_faults.c --- */
+
+/* Which cuts have happened; any thread. */
+struct gw__faults {
+	const struct gw__fault *v;
+	unsigned n;
+	_Atomic bool spent[GW__FAULTS_MAX];
+};
+/* The first of this kind, not spent, that fits; -1: none. */
+int gw__faults_find(const struct gw__faults *f, enum gw__fault_kind kind, const char *channel, enum gw__proxy_direction d);
+/* Slow a channel that is read from, by all rates that fit. */
+int gw__faults_slow(const struct gw__faults *f, const char *channel, enum gw__proxy_direction d, struct gw__chan **from, struct gw__why *why);
+int gw__faults_check(const struct gw__fault *v, unsigned n, struct gw__why *why); /* 0 or -EINVAL */
+
+/* --- the whole --- */
+
+struct gw__link;
+
+enum {
+	GW__LINKS_MAX = 300,
+	GW__MAINS_MAX = 4,	   /* whose device state is held in memory */
+	GW__LINK_FIRST_BYTES = 25, /* up to the number in the hello of a multifd channel */
+};
+
+struct gw__proxy {
+	struct gw__run *run;
+	const struct gw__proxy_opts *o;
+	struct gw__teller *teller;
+	struct gw__seen seen;
+	struct gw__faults faults;
+	_Atomic uint32_t cuts, mains;
+	_Atomic bool spoken; /* a source has said something */
+	uint64_t start_ns;
+	pthread_mutex_t lock; /* of the next three */
+	struct gw__link *link[GW__LINKS_MAX]; /* the conductor alone changes these two */
+	unsigned links_n;
+	unsigned cuts_of_all;
+	/* The conductor's. */
+	uint32_t connections;
+	uint64_t bytes[2];
+};
+
+/* --- proxy_flow.c: one direction, with a thread --- */
+
+struct gw__flow {
+	struct gw__link *link;
+	enum gw__proxy_direction direction;
+	struct gw__chan *from, *to; /* its own ends of the two sockets */
+	struct gw__feed feed;
+	struct gw__explain *explain;
+	uint64_t in_off, out_off; /* bytes that came, that were passed on */
+	uint64_t came_ns;	  /* when the last of them came; what is said of them carries this time */
+	int cut_after, cut_at;	  /* faults; -1: none */
+	uint64_t cut_off;	  /* where to cut; UINT64_MAX: not known */
+	uint64_t met;		  /* messages of that name so far */
+	bool takes_no_more;
+	struct gw__why why;
+	struct gw__explain_tally tally;
+	pthread_t thread;
+	_Atomic bool done;
+};
+void *gw__flow_thread(void *flow);
+
+/* --- proxy_link.c: a connection and its pair --- */
+
+struct gw__link {
+	struct gw__proxy *proxy;
+	uint32_t number;
+	int grip[2]; /* of both sockets, to break them from any thread */
+	_Atomic bool cut; /* by us: what looks like an end is none */
+	pthread_mutex_t lock;
+	bool named; /* behind the lock; what is named does not change any more */
+	enum gw__explain_kind kind;
+	char name[GW__PROXY_NAME_BYTES];
+	bool admitted; /* the forward thread's: counts as a main channel */
+	struct gw__flow flow[2]; /* forward, return */
+	_Atomic unsigned ended;
+};
+
+/* Takes both channels, also on failure. */
+int gw__link_start(struct gw__proxy *p, struct gw__chan **from_source, struct gw__chan **to_destination, struct gw__link **l);
+bool gw__link_is_over(const struct gw__link *l);
+void gw__link_free(struct gw__link *l); /* joins, sums up */
+void gw__link_break(struct gw__link *l);
+void gw__link_cut(struct gw__link *l); /* the same, on purpose */
+/*
+ * The name of a channel, once: from the first bytes of its source. n 0: it said nothing and closed; NULL: the destination has spoken
+ * first, which makes it unknown.
+ */
+void gw__link_name(struct gw__link *l, const uint8_t *first, size_t n);
+/* What a direction is to be explained as. */
+enum gw__explain_kind gw__link_explain_as(struct gw__link *l, enum gw__proxy_direction d);
+void gw__link_say(struct gw__link *l, enum gw__proxy_direction d, uint64_t off, const char *name, const char *text);
+
+void gw__proxy_cut_all(struct gw__proxy *p);
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What was seen of a migration by somebody who only looks on: the guest's pages and blocks, which channels without a head
+ * cannot be read without, and how far the two ends came. All channels of a migration share one; any thread, behind its lock.
+ *
+ * It is not a state of ours: nothing here decides anything, and the bytes of a channel are only ever read, never made.
+ */
+#ifndef GW_ENGINE_SEEN_H
+#define GW_ENGINE_SEEN_H
+
+#include <pthread.h>
+
+#include "wire/stream.h"
+
+/* What can be seen to happen. */
+enum gw__sight {
+	GW__SIGHT_OPAQUE,      /* a channel nobody can look into */
+	GW__SIGHT_BEGUN,       /* a main channel's head: a new migration, everything before is forgotten */
+	GW__SIGHT_RETURN_PATH,
+	GW__SIGHT_WHOLE,       /* the stream came to its end */
+	GW__SIGHT_RUN,	       /* post-copy: the package went through, the guest is the destination's */
+	GW__SIGHT_PING_RUNS,   /* the source wants to be told that it runs */
+	GW__SIGHT_PONG_RUNS,   /* and was */
+	GW__SIGHT_SHUT,	       /* SHUT 0: the destination has everything */
+	GW__SIGHT_SHUT_ERROR,
+	GW__SIGHT_RECOVERY,    /* a main channel of a recovery */
+	GW__SIGHT_RESUMED,     /* RESUME_ACK */
+	GW__SIGHTS
+};
+
+/* Where the guest is, as far as somebody who looked on can tell. */
+enum gw__whereabouts {
+	GW__WHERE_NO_MIGRATION,	 /* nothing of one was seen */
+	GW__WHERE_SOURCE,	 /* it did not leave */
+	GW__WHERE_DESTINATION,	 /* it arrived, and the source was told */
+	GW__WHERE_UNCONFIRMED,	 /* everything went through, but there is no return path to say that it arrived */
+	GW__WHERE_PAUSED,	 /* it runs at the destination, which lacks pages: recovery is possible */
+	GW__WHERE_UNKNOWN,
+};
+
+struct gw__seen {
+	pthread_mutex_t lock;
+	uint32_t sights; /* bit i: enum gw__sight */
+	uint64_t page_bytes; /* 0: not known */
+	uint32_t ram_id;
+	struct gw__blocks blocks; /* empty: not known */
+};
+
+void gw__seen_init(struct gw__seen *s);
+void gw__seen_fini(struct gw__seen *s);
+
+void gw__seen_note(struct gw__seen *s, enum gw__sight sight);
+void gw__seen_page_bytes(struct gw__seen *s, uint64_t page_bytes);
+int gw__seen_blocks(struct gw__seen *s, uint32_t ram_id, const struct gw__blocks *blocks); /* copied; 0 or -ENOMEM */
+
+uint64_t gw__seen_ask_page_bytes(struct gw__seen *s); /* 0: not known */
+/* How many target pages a block has; 0: not known. */
+uint64_t gw__seen_ask_pages(struct gw__seen *s, const char *block);
+/* A decoder for a channel that begins without a head; `init` is one of those of wire/stream.h. */
+int gw__seen_init_stream(struct gw__seen *s, struct gw__stream *stream, const struct gw__stream_opts *o,
+	int (*init)(struct gw__stream *stream, const struct gw__stream_opts *o, const struct gw__stream_guest *g));
+
+enum gw__whereabouts gw__seen_where(struct gw__seen *s);
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/* gw_proxy: look on between the two ends of a migration. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/math.h"
+#include "engine/proxy.h"
+#include "lib/job.h"
+
+static const char *or_null(const char *text) { return *text ? text : NULL; }
+
+static void on_said(void *ctx, const struct gw__proxy_said *said)
+{
+	const struct gw_proxy_opts *o = ctx;
+	struct gw_proxy_field field[GW__MESSAGE_FIELDS_MAX];
+	for (unsigned i = 0; i < said->fields_n; i++)
+		field[i] = (struct gw_proxy_field){said->field[i].name, said->field[i].text, said->field[i].number};
+	const struct gw_proxy_message m = {.size = sizeof m,
+		.time_ns = said->time_ns,
+		.connection = said->connection,
+		.channel = or_null(said->channel),
+		.direction = (enum gw_proxy_direction)said->direction,
+		.off = said->off,
+		.bytes = said->bytes,
+		.name = said->name,
+		.text = said->text,
+		.fields = said->fields_n,
+		.field = field};
+	o->on_message(o->ctx, &m);
+}
+
+static void on_sum(void *ctx, const struct gw__proxy_sum *sum)
+{
+	const struct gw_proxy_opts *o = ctx;
+	const struct gw__explain_tally *forward = &sum->tally[0], *back = &sum->tally[1];
+	const struct gw_proxy_channel c = {.size = sizeof c,
+		.connection = sum->connection,
+		.channel = or_null(sum->channel),
+		.bytes = {sum->bytes[0], sum->bytes[1]},
+		.messages = {forward->messages, back->messages},
+		.pages = forward->pages,
+		.zero_pages = forward->zero_pages,
+		.xbzrle_pages = forward->xbzrle_pages,
+		.packets = forward->packets,
+		.cut = sum->cut};
+	o->on_channel(o->ctx, &c);
+}
+
+static void on_listening(void *ctx, const char *uri)
+{
+	const struct gw_proxy_opts *o = ctx;
+	o->on_listening(o->ctx, uri);
+}
+
+/* The caller's struct as this library knows it, whatever it was built with. */
+static void copy_opts(const struct gw_proxy_opts *o, struct gw_proxy_opts *ours)
+{
+	*ours = (struct gw_proxy_opts){.size = sizeof *ours};
+	if (o)
+		gw__struct_out(ours, sizeof *ours, o, gw__min(o->size, sizeof *ours));
+}
+
+static struct gw__fault *copy_faults(const struct gw_proxy_opts *o)
+{
+	struct gw__fault *v = calloc(o->faults + 1, sizeof *v);
+	for (uint32_t i = 0; v && i < o->faults; i++)
+		v[i] = (struct gw__fault){(enum gw__fault_kind)o->fault[i].kind, o->fault[i].channel,
+			(enum gw__proxy_direction)o->fault[i].direction, o->fault[i].amount, o->fault[i].message};
+	return v;
+}
+
+static void make_result(const struct gw__proxy_result *r, struct gw_proxy_result *result)
+{
+	struct gw_proxy_result ours = {.connections = r->connections,
+		.cuts = r->cuts,
+		.bytes = {r->bytes[0], r->bytes[1]},
+		.missed = r->unsaid,
+		.outcome = (enum gw_proxy_outcome)r->where};
+	gw__struct_out(result, result ? result->size : 0, &ours, sizeof ours);
+}
+
+static int run(gw_job *job, const struct gw__uri *listen_uri, const struct gw__uri *connect_uri, struct gw_proxy_opts *o,
+	struct gw__proxy_result *result)
+{
+	struct gw__fault *faults = o->faults <= GW__FAULTS_MAX ? copy_faults(o) : NULL;
+	struct gw__proxy_opts po = {.listen = listen_uri,
+		.connect = connect_uri,
+		.io = gw__job_io_opts(job, o->link),
+		.listen_ms = GW__OPT(o->link, connect_timeout_ms) ? GW__OPT(o->link, connect_timeout_ms) : -1,
+		.keep = o->keep,
+		.every_page = o->every_page,
+		.cut_all = o->cut_all,
+		.tap_dir = o->tap_dir,
+		.tail_max_bytes = job->run.tail_max_bytes,
+		.fault = faults,
+		.faults_n = o->faults,
+		.on_listening = o->on_listening ? on_listening : NULL,
+		.on_said = o->on_message ? on_said : NULL,
+		.on_sum = o->on_channel ? on_sum : NULL,
+		.ctx = o};
+	if (!faults && o->faults <= GW__FAULTS_MAX)
+		return gw__why_set(&job->run.why, -ENOMEM, "no memory for a list of faults");
+	int r = gw__proxy(&job->run, &po, result);
+	free(faults);
+	return r;
+}
+
+int gw_proxy(gw_job *job, const char *listen_uri, const char *connect_uri, const struct gw_proxy_opts *o, struct gw_proxy_result *result)
+{
+	struct gw__uri *uri = calloc(2, sizeof *uri);
+	struct gw__proxy_result got = {.where = GW__WHERE_NO_MIGRATION};
+	struct gw_proxy_opts ours;
+	copy_opts(o, &ours);
+	int r = gw__job_begin(job, ours.memory_limit);
+	if (!r && !uri)
+		r = gw__why_set(&job->run.why, -ENOMEM, "no memory");
+	if (!r)
+		r = gw__uri_parse(listen_uri, &uri[0], &job->run.why);
+	if (!r)
+		r = gw__uri_parse(connect_uri, &uri[1], &job->run.why);
+	if (!r)
+		r = run(job, &uri[0], &uri[1], &ours, &got);
+	make_result(&got, result);
+	free(uri);
+	return r;
+}
