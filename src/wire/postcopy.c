@@ -44,8 +44,8 @@ void gw__discard_encode(struct gw__wr *c, const char *block, const struct gw__ra
 	put_command(c, GW__CMD_POSTCOPY_RAM_DISCARD, payload, gw__wr_used(&in));
 }
 
-int gw__discard_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__range *v, unsigned room,
-	unsigned *n, struct gw__why *why)
+int gw__discard_split(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], const uint8_t **ranges, unsigned *n,
+	struct gw__why *why)
 {
 	struct gw__rd c = gw__rd_over(payload, bytes);
 	uint8_t version = gw__rd_u8(&c);
@@ -56,12 +56,28 @@ int gw__discard_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME
 	if (version != DISCARD_VERSION || nil != 0 || !gw__name_ok(block, name_n))
 		return gw__why_set(why, -EPROTO, "RAM_DISCARD with version %u, a name of %u bytes ended by %02x; expected version 0, a name, 00",
 			version, name_n, nil);
-	if (gw__rd_left(&c) / RANGE_BYTES > room)
-		return gw__why_set(why, -E2BIG, "RAM_DISCARD with %zu ranges, at most %u are taken", gw__rd_left(&c) / RANGE_BYTES, room);
-	for (*n = 0; gw__rd_left(&c); (*n)++) {
-		v[*n].start_off = gw__rd_be64(&c);
-		v[*n].bytes = gw__rd_be64(&c);
-	}
+	*n = (unsigned)(gw__rd_left(&c) / RANGE_BYTES);
+	*ranges = c.p;
+	return 0;
+}
+
+struct gw__range gw__range_at(const uint8_t *ranges, unsigned i)
+{
+	const uint8_t *p = ranges + (size_t)i * RANGE_BYTES;
+	return (struct gw__range){gw__be_get(p, 8), gw__be_get(p + 8, 8)};
+}
+
+int gw__discard_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__range *v, unsigned room,
+	unsigned *n, struct gw__why *why)
+{
+	const uint8_t *ranges;
+	int r = gw__discard_split(payload, bytes, block, &ranges, n, why);
+	if (r)
+		return r;
+	if (*n > room)
+		return gw__why_set(why, -E2BIG, "RAM_DISCARD with %u ranges, at most %u are taken", *n, room);
+	for (unsigned i = 0; i < *n; i++)
+		v[i] = gw__range_at(ranges, i);
 	return 0;
 }
 
@@ -78,6 +94,15 @@ void gw__ask_bitmap_encode(struct gw__wr *c, const char *block)
 	struct gw__wr in = gw__wr_over(payload, sizeof payload);
 	gw__wr_str8(&in, block);
 	put_command(c, GW__CMD_RECV_BITMAP, payload, gw__wr_used(&in));
+}
+
+int gw__ask_bitmap_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__why *why)
+{
+	struct gw__rd c = gw__rd_over(payload, bytes);
+	uint8_t n = gw__rd_str8(&c, block);
+	if (c.cut || gw__rd_left(&c) || !gw__name_ok(block, n))
+		return gw__why_set(why, -EPROTO, "RECV_BITMAP of %zu bytes with a name of %u, expected a block's name and nothing else", bytes, n);
+	return 0;
 }
 
 int gw__recv_bitmap_check_size(uint64_t size_bytes, const char *block, uint64_t pages, struct gw__why *why)

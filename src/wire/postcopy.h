@@ -34,9 +34,16 @@ void gw__discard_encode(struct gw__wr *c, const char *block, const struct gw__ra
 void gw__packaged_encode(struct gw__wr *c, uint32_t bytes);
 void gw__ask_bitmap_encode(struct gw__wr *c, const char *block); /* RECV_BITMAP */
 
-/* The ranges of a DISCARD command's payload; `*n` of them, at most `room` (-E2BIG). The block's own limits are for who knows it. */
+/* A DISCARD command's payload: the block's name, and where its ranges stand (16 bytes each, `*n` of them; gw__range_at). */
+int gw__discard_split(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], const uint8_t **ranges, unsigned *n,
+	struct gw__why *why);
+struct gw__range gw__range_at(const uint8_t *ranges, unsigned i);
+/* The same with the ranges in `v`, at most `room` (-E2BIG). The block's own limits are for who knows it. */
 int gw__discard_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__range *v, unsigned room,
 	unsigned *n, struct gw__why *why);
+
+/* The payload of a RECV_BITMAP command. 0 or -EPROTO. */
+int gw__ask_bitmap_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__why *why);
 
 /*
  * What follows a RECV_BITMAP message: the size is judged before a byte of the bitmap is read, the mark after.

@@ -149,7 +149,7 @@ static int step_part_or_end(struct gw__stream *s, struct gw__stream_in *in)
 	int r = gw__section_decode(&in->c, section, in->why);
 	if (r)
 		return r;
-	if (s->learns && !s->open_n) {
+	if (s->learns_id && !s->open_n) {
 		s->ram_id = section->id;
 		gw__stream_open_section(s, section->id, "ram");
 	}

@@ -79,6 +79,7 @@ enum gw__stream_postcopy {
 struct gw__stream_guest {
 	uint64_t page_bytes;
 	uint32_t ram_id;		/* of the RAM section */
+	bool any_ram_id;		/* it is not known: the first section tells */
 	const struct gw__blocks *blocks; /* copied */
 };
 
@@ -125,6 +126,7 @@ struct gw__stream {
 	bool list_again;	     /* a repeated list must equal the first */
 	bool bare;		     /* the preempt channel: page records without sections */
 	bool learns;		     /* nothing is known of the guest: blocks are taken as they are named */
+	bool learns_id;		     /* the id of the RAM section is taken as it comes */
 	int64_t last_block;	     /* for CONTINUE; -1: none yet */
 	uint8_t section_type;
 	struct {

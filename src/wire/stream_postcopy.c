@@ -12,7 +12,6 @@ typedef unsigned long long ull;
 
 enum {
 	PAGE_BYTES_UNKNOWN = 4096,
-	RANGES_MAX = UINT16_MAX / 16, /* as many as a command has room for */
 };
 #define BLOCK_BYTES_UNKNOWN (UINT64_C(1) << 50)
 
@@ -41,21 +40,24 @@ static const struct {
 
 static int check_discard(const struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
 {
-	struct gw__range v[RANGES_MAX];
 	char name[GW__NAME_MAX + 1];
+	const uint8_t *ranges;
 	unsigned n;
-	int r = gw__discard_decode(cmd->payload, cmd->length, name, v, RANGES_MAX, &n, why);
+	int r = gw__discard_split(cmd->payload, cmd->length, name, &ranges, &n, why);
 	if (r)
 		return r;
 	int64_t i = gw__blocks_find(&s->blocks, name);
 	if (i < 0)
 		return gw__why_set(why, -EPROTO, "RAM_DISCARD of block \"%s\", which is not in the block list", name);
 	uint64_t used = s->blocks.v[i].used_bytes;
-	for (unsigned k = 0; k < n; k++)
-		if (!v[k].bytes || (v[k].start_off | v[k].bytes) % s->page_bytes || v[k].start_off > used || v[k].bytes > used - v[k].start_off)
+	uint64_t page_bytes = s->blocks.v[i].page_bytes ? s->blocks.v[i].page_bytes : s->page_bytes;
+	for (unsigned k = 0; k < n; k++) {
+		struct gw__range v = gw__range_at(ranges, k);
+		if (!v.bytes || (v.start_off | v.bytes) % page_bytes || v.start_off > used || v.bytes > used - v.start_off)
 			return gw__why_set(why, -EPROTO,
-				"RAM_DISCARD of %llu bytes at offset %llx of block \"%s\"; expected whole pages inside its %llu bytes",
-				(ull)v[k].bytes, (ull)v[k].start_off, name, (ull)used);
+				"RAM_DISCARD of %llu bytes at offset %llx of block \"%s\"; expected whole pages of %llu inside its %llu bytes",
+				(ull)v.bytes, (ull)v.start_off, name, (ull)page_bytes, (ull)used);
+	}
 	return 0;
 }
 
@@ -104,6 +106,8 @@ int gw__stream_check_postcopy_item(const struct gw__stream *s, uint8_t type, str
 {
 	if (s->package_left && type != GW__ITEM_FULL && type != GW__ITEM_COMMAND)
 		return gw__why_set(why, -EPROTO, "section type %02x in the package, expected 04 (device) or 08 (command)", type);
+	if (s->postcopy == GW__STREAM_RECOVERING && !s->learns && type != GW__ITEM_COMMAND)
+		return gw__why_set(why, -EPROTO, "section type %02x before POSTCOPY_RESUME, expected 08 (command)", type);
 	if (!s->package_left && s->postcopy >= GW__STREAM_LISTENING && (type == GW__ITEM_START || type == GW__ITEM_FULL))
 		return gw__why_set(why, -EPROTO, "section type %02x behind the package; expected 02 or 03 (pages), 08 (command) or 00 (end)", type);
 	return 0;
@@ -132,10 +136,12 @@ static int init_headless(struct gw__stream *s, const struct gw__stream_opts *o, 
 	s->ram_started = true;
 	s->page_bytes = g ? g->page_bytes : PAGE_BYTES_UNKNOWN;
 	s->learns = !g;
+	s->learns_id = !g || g->any_ram_id;
 	if (!g)
 		return 0;
 	s->ram_id = g->ram_id;
-	gw__stream_open_section(s, g->ram_id, "ram");
+	if (!s->learns_id)
+		gw__stream_open_section(s, g->ram_id, "ram");
 	for (uint32_t i = 0; !r && i < g->blocks->n; i++)
 		r = gw__blocks_add(&s->blocks, &g->blocks->v[i]);
 	return r;

@@ -253,7 +253,7 @@ static void bad_discards(void **state)
 	WRONG(put_advised, sb_hex(&b, "08 0006 0015 00 02 'm9' 00 0000000000000000 0000000000001000"), "m9", "not in the block list");
 	WRONG(put_advised, sb_hex(&b, "08 0006 0015 00 02 'm0' 00 0000000000000000 0000000000000000"), "0 bytes", "whole pages");
 	WRONG(put_advised, sb_hex(&b, "08 0006 0015 00 02 'm0' 00 0000000000000800 0000000000001000"), "whole pages");
-	WRONG(put_advised, sb_hex(&b, "08 0006 0015 00 02 'm0' 00 0000000000003000 0000000000002000"), "whole pages inside its 16384");
+	WRONG(put_advised, sb_hex(&b, "08 0006 0015 00 02 'm0' 00 0000000000003000 0000000000002000"), "whole pages of 4096 inside its 16384");
 	WRONG(put_advised, sb_hex(&b, "08 0006 0015 00 02 'm0' 00 fffffffffffff000 0000000000001000"), "whole pages");
 	WRONG(put_advised, sb_hex(&b, "08 0006 0014 00 02 'm0' 00 0000000000003000 00000000000010"), "RAM_DISCARD");
 }
