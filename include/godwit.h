@@ -114,6 +114,16 @@ struct gw_receive_opts {
 	/* The target was checked and the source may start. Once, from the calling thread; a negative errno ends the call. */
 	int (*on_ready)(void *ctx);
 	void *ctx;
+	/*
+	 * A source that switched to post-copy holds a guest that stands still until the image is whole. When the link to it breaks, what
+	 * came is kept as PATH.partial and PATH.partial.state, and it is waited for at the same address, again and again: `on_paused` is called each
+	 * time, from the calling thread, and makes the source come back (QEMU: `migrate` with `resume`); a negative errno ends the
+	 * call. NULL: somebody else does it.
+	 */
+	int (*on_paused)(void *ctx, const char *uri, const char *why);
+	bool resume;	  /* go on with PATH.partial, which another process left: the source waits in postcopy-paused */
+	const void *note; /* kept with it, see gw_partial_note */
+	size_t note_bytes;
 };
 
 /* What was received. */
@@ -127,6 +137,14 @@ struct gw_receipt {
 	uint64_t trailing_bytes; /* found behind the end of the stream, ignored */
 	uint32_t channels;	 /* multifd */
 	uint64_t multifd_bytes;	 /* over them; not in stream_bytes */
+	bool postcopy;		 /* the source switched */
+	/* On failure: the guest stands still in its source and a part of it is in PATH.partial; receive again with `resume`. */
+	bool recoverable;
+	bool whole_before;	 /* resumed: nothing was missing any more, and no source was waited for */
+	bool host_crashed;	 /* resumed: the host was started anew, so what came after the last checkpoint comes again */
+	const char *state;	 /* how far it came, in the words of query-migrate */
+	uint64_t missing_pages;	 /* when it is recoverable */
+	uint32_t breaks;	 /* how often the link broke */
 };
 
 /*
@@ -139,6 +157,14 @@ enum { GW_UNTOLD = 1 };
 GW_API int gw_receive(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt);
 /* The same on a connected descriptor, which is taken over. Since 0.1 */
 GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt);
+
+/*
+ * The words that were given to a call that left PATH.partial behind: allocated, free() it. -ENOENT: there is no such file; -EBUSY: somebody
+ * goes on with it. Since 0.1
+ */
+GW_API int gw_partial_note(gw_job *job, const char *path, void **note, size_t *note_bytes);
+/* Takes PATH.partial and its state away: its guest is not waited for any more. Errors as above. Since 0.1 */
+GW_API int gw_partial_drop(gw_job *job, const char *path);
 
 /* --- Give a guest: image to peer -------------------------------------------------------------------------------- */
 

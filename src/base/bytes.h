@@ -16,6 +16,12 @@
 /* A condition, not an error: the bytes end before the thing does. Feed more and try again from its start. */
 enum { GW__SHORT = 1 };
 
+/* Bytes that somebody else owns. */
+struct gw__view {
+	const uint8_t *p;
+	size_t n;
+};
+
 struct gw__rd {
 	const uint8_t *start, *p, *end;
 	bool cut; /* a read went past the end */

@@ -29,5 +29,6 @@ static inline bool gw__round_up_overflows(uint64_t v, uint64_t unit, uint64_t *r
 static inline uint64_t gw__round_up(uint64_t v, uint64_t unit) { return gw__round_down(v + unit - 1, unit); }
 
 static inline uint64_t gw__min(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static inline uint64_t gw__max(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 #endif

@@ -15,7 +15,7 @@ struct receive {
 	struct gw_tls_opts tls;
 	struct gw_receive_opts opts;
 	const char *uri, *image;
-	bool heard; /* a source came */
+	struct gw_receipt got;
 };
 
 static void on_listening(void *ctx, const char *uri)
@@ -27,20 +27,33 @@ static void on_listening(void *ctx, const char *uri)
 	gw__cli_tell("listening at %s", uri);
 }
 
+static int on_paused(void *ctx, const char *uri, const char *why)
+{
+	struct receive *r = ctx;
+	if (r->common.json)
+		gw__cli_json(json_pack("{ss so so}", "event", "paused", "uri", gw__cli_json_text(uri), "message", gw__cli_json_text(why)));
+	gw__cli_say(0, "%s%sthe guest stands still in its source; it is waited for at %s (migrate -r %s)", why, *why ? "; " : "", uri, uri);
+	return 0;
+}
+
 static void report(struct receive *r, const struct gw_receipt *got, double seconds)
 {
 	if (r->common.json)
-		gw__cli_json(json_pack("{ss so so so so so so si si sb sb so sf}", "event", "done", "image",
+		gw__cli_json(json_pack("{ss so so so so so so si si sb sb sb si so sf}", "event", "done", "image",
 			gw__cli_json_text(r->image), "stream_bytes", gw__cli_json_size(got->stream_bytes),
 			"ram_bytes", gw__cli_json_size(got->ram_bytes), "pages",
 			gw__cli_json_size(got->pages), "zero_pages", gw__cli_json_size(got->zero_pages),
 			"xbzrle_pages", gw__cli_json_size(got->xbzrle_pages), "devices", (int)got->devices,
 			"rounds", (int)got->rounds, "told_source", got->told_source, "background",
-			got->background, "trailing_bytes", gw__cli_json_size(got->trailing_bytes), "seconds",
-			seconds));
+			got->background, "postcopy", got->postcopy, "breaks", (int)got->breaks, "trailing_bytes",
+			gw__cli_json_size(got->trailing_bytes), "seconds", seconds));
 	if (got->trailing_bytes)
 		gw__cli_say(0, "%ju bytes followed behind the end of the stream and were ignored",
 			(uintmax_t)got->trailing_bytes);
+	if (got->whole_before) {
+		gw__cli_tell("%s was whole already", r->image);
+		return;
+	}
 	gw__cli_tell("kept in %s: %s of RAM and %u devices, received as %s in %.1f s%s", r->image,
 		GW__SIZE(got->ram_bytes), got->devices, GW__SIZE(got->stream_bytes), seconds,
 		got->told_source ? "; the source knows" : "");
@@ -62,8 +75,23 @@ static const char *state_after_failure(const struct receive *r, const struct gw_
 	       "there (cont)";
 }
 
+/* The guest stands still in its source, and what came of it is here. */
+static int paused(struct receive *r)
+{
+	char state[3 * 4200];
+	snprintf(state, sizeof state,
+		"the guest stands still in its source (postcopy-paused) and %ju of its pages are missing here: start godwit receive --resume %s %s, and "
+		"let the source connect to it again (migrate with resume: migrate -r %s)",
+		(uintmax_t)r->got.missing_pages, r->uri, r->image, r->uri);
+	return gw__cli_work_failed(&r->work, GW__EXIT_RECOVERABLE, state);
+}
+
 static int failed(struct receive *r, int rc)
 {
+	if (r->got.recoverable)
+		return paused(r);
+	if (rc == -EALREADY)
+		return gw__cli_work_failed(&r->work, GW__EXIT_REFUSED, "nothing was begun");
 	struct gw_progress p = GW_INIT(p);
 	gw_job_progress(r->work.job, &p);
 	return gw__cli_work_failed(&r->work, p.moved_bytes ? GW__EXIT_FAILED : gw__cli_status_before(rc), state_after_failure(r, &p));
@@ -79,17 +107,16 @@ static int untold(struct receive *r)
 
 static int run(struct receive *r)
 {
-	struct gw_receipt got = GW_INIT(got);
 	struct timespec start = gw__cli_now();
 	int status = gw__cli_work_begin(&r->work, &r->common);
 	if (status != GW__CLI_GO)
 		return status;
-	int rc = gw_receive(r->work.job, r->uri, r->image, &r->opts, &got);
+	int rc = gw_receive(r->work.job, r->uri, r->image, &r->opts, &r->got);
 	gw__cli_progress_end(&r->work.progress);
 	if (rc)
 		status = rc == GW_UNTOLD ? untold(r) : failed(r, rc);
 	else
-		report(r, &got, gw__cli_seconds_since(&start));
+		report(r, &r->got, gw__cli_seconds_since(&start));
 	gw__cli_work_end(&r->work);
 	return rc ? status : GW__EXIT_DONE;
 }
@@ -99,7 +126,8 @@ int gw__cli_receive(int argc, char **argv)
 	struct receive r = {.common = GW__CLI_COMMON_INIT,
 		.link = {.size = sizeof r.link},
 		.tls = {.size = sizeof r.tls},
-		.opts = {.size = sizeof r.opts}};
+		.opts = {.size = sizeof r.opts},
+		.got = {.size = sizeof r.got}};
 	const struct gw__cli_option options[] = {
 		GW__CLI_BYTES("offset", "BYTES", &r.opts.image_offset,
 			"where the image begins in IMAGE; what an existing file has before it is kept"),
@@ -114,6 +142,7 @@ int gw__cli_receive(int argc, char **argv)
 		GW__CLI_COUNT("channels", "N", &r.opts.channels,
 			"multifd channels to wait for (default: as many as come, right for QEMU since 8.1)"),
 		GW__CLI_FLAG("direct-io", &r.opts.direct_io, "write memory past the page cache"),
+		GW__CLI_FLAG("resume", &r.opts.resume, "go on with what was left of a guest whose source waits in postcopy-paused"),
 		GW__CLI_TEXT("tls-creds", "DIR", &r.tls.creds_dir, "speak TLS, with the credentials in this folder"),
 		GW__CLI_TEXT("tls-authz", "DN", &r.tls.authz, "let only a source with this distinguished name connect"),
 		GW__CLI_COMMON(&r.common),
@@ -134,7 +163,10 @@ int gw__cli_receive(int argc, char **argv)
 	r.link.tls = r.tls.creds_dir ? &r.tls : NULL;
 	if (r.tls.authz && !r.tls.creds_dir)
 		return gw__cli_say(GW__EXIT_USAGE, "--tls-authz needs --tls-creds");
+	if (r.opts.resume && (r.opts.image_offset || r.opts.channels || r.opts.direct_io))
+		return gw__cli_say(GW__EXIT_USAGE, "--resume goes on as it was begun: leave out --offset, --channels and --direct-io");
 	r.opts.link = &r.link;
+	r.opts.on_paused = on_paused;
 	r.opts.on_listening = on_listening;
 	r.opts.ctx = &r;
 	return run(&r);

@@ -46,6 +46,8 @@ void gw__incoming_close(struct gw__incoming *in)
 	for (uint32_t i = 0; i < GW__LEN(in->multifd); i++)
 		gw__chan_close(&in->multifd[i], NULL);
 	in->multifd_n = 0;
+	gw__listener_close(in->listener);
+	in->listener = NULL;
 }
 
 static int read_exactly(struct gw__chan *chan, uint8_t *to, size_t n, struct gw__why *why)

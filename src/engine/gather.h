@@ -22,6 +22,11 @@ struct gw__incoming {
 	size_t head_n;
 	struct gw__chan *multifd[GW__MULTIFD_CHANNELS_MAX + 1]; /* by id, hello read */
 	uint32_t multifd_n;
+	/*
+	 * Still open, or NULL: a source that may switch to post-copy connects here again, for its preempt channel and after a break. Closed
+	 * when it turns out that it will not.
+	 */
+	struct gw__listener *listener;
 };
 void gw__incoming_close(struct gw__incoming *in);
 

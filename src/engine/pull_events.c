@@ -2,6 +2,7 @@
 /* What each event of a stream means for the sink it goes to. See source.h for the whole, pull_stream.c for the loop. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/pull_internal.h"
 #include "wire/xbzrle.h"
@@ -45,6 +46,8 @@ static int on_page(struct gw__pull *p, const struct gw__event *ev)
 	int r = take_payload(p, &payload); /* may flush: look at the batch afterwards */
 	if (r)
 		return r;
+	if (!gw__pull_wants(p, &ev->where))
+		return 0;
 	uint64_t page_bytes = p->stream.page_bytes;
 	bool continues = p->batch_n && p->batch_n < GW__BATCH_PAGES && ev->where.block == p->batch_block &&
 			 ev->where.off == p->batch_off + (uint64_t)p->batch_n * page_bytes;
@@ -65,7 +68,7 @@ static int on_page(struct gw__pull *p, const struct gw__event *ev)
 static int on_zero(struct gw__pull *p, const struct gw__event *ev)
 {
 	int r = gw__pull_flush_batch(p);
-	if (r)
+	if (r || !gw__pull_wants(p, &ev->where))
 		return r;
 	count(&p->run->counters.zero_pages, 1);
 	p->tally->zero_pages++;
@@ -104,6 +107,10 @@ static int on_blocks(struct gw__pull *p, const struct gw__event *ev)
 	if (!p->scratch || !p->tally->block)
 		return gw__why_set(&p->run->why, -ENOMEM, "no memory for %u RAM blocks", s->blocks.n);
 	atomic_store(&p->run->counters.total_bytes, s->blocks.total_bytes);
+	if (p->in && p->stream.postcopy == GW__STREAM_PRECOPY) { /* one migration: others are refused from here on */
+		gw__listener_close(p->in->listener);
+		p->in->listener = NULL;
+	}
 	gw__run_phase(p->run, GW__PHASE_RAM);
 	int r = p->sink->ops->blocks(p->sink, s->ram_id, &s->blocks, &p->run->why);
 	return r || !p->gang ? r : gw__gang_open(p->gang, &s->blocks, s->page_bytes);
@@ -114,7 +121,8 @@ static int on_config(struct gw__pull *p, const struct gw__event *ev)
 	(void)ev;
 	if (p->stream.config.mapped_ram)
 		return gw__why_set(&p->run->why, -EOPNOTSUPP, "this is a mapped-ram image, which has to be read as a file, not as a stream");
-	return p->sink->ops->config(p->sink, &p->stream.config, &p->run->why);
+	int r = gw__pull_step(p, GW__PS_EV_STREAM_BEGUN);
+	return r ? r : p->sink->ops->config(p->sink, &p->stream.config, &p->run->why);
 }
 
 static int on_command(struct gw__pull *p, const struct gw__event *ev)
@@ -134,6 +142,8 @@ static int end_ram(struct gw__pull *p)
 	int r = gw__pull_flush_batch(p);
 	if (r || p->ram_ended)
 		return r;
+	if (p->state == GW__PS_POSTCOPY_ACTIVE) /* until its very last byte the source may have to come back */
+		return 0;
 	r = p->gang ? gw__gang_end_pages(p->gang) : 0;
 	if (r)
 		return r;
@@ -168,7 +178,8 @@ static int on_section_end(struct gw__pull *p, const struct gw__event *ev)
 	if (ev->section.type != GW__ITEM_PART)
 		return 0;
 	atomic_fetch_add_explicit(&p->run->counters.rounds, 1, memory_order_relaxed);
-	return p->sink->ops->round(p->sink, &p->run->why);
+	r = p->sink->ops->round(p->sink, &p->run->why);
+	return r ? r : gw__pull_checkpoint(p);
 }
 
 static int on_device(struct gw__pull *p, const struct gw__event *ev)
@@ -178,6 +189,7 @@ static int on_device(struct gw__pull *p, const struct gw__event *ev)
 	if (r)
 		return r;
 	GW__TRACE(&p->run->trace, device, "%s/%u %zu bytes", ev->section.idstr, ev->section.instance, ev->body.n);
+	p->may_lack_pages = p->may_lack_pages || strstr(ev->section.idstr, "virtio-mem");
 	p->tally->device_bytes += ev->raw.n;
 	return p->sink->ops->device(p->sink, &ev->section, ev->off, ev->raw, &p->run->why);
 }
@@ -203,7 +215,8 @@ static int on_end(struct gw__pull *p, const struct gw__event *ev)
 	(void)ev;
 	p->done = true;
 	p->tally->trailing_bytes = gw__feed_left(&p->feed);
-	return p->tally->described ? 0 : p->sink->ops->end(p->sink, (struct gw__view){0}, &p->run->why);
+	int r = p->state == GW__PS_POSTCOPY_ACTIVE ? gw__pull_end_postcopy(p) : 0;
+	return r ? r : p->tally->described ? 0 : p->sink->ops->end(p->sink, (struct gw__view){0}, &p->run->why);
 }
 
 static int on_flush(struct gw__pull *p, const struct gw__event *ev)
@@ -239,6 +252,9 @@ int gw__pull_handle(struct gw__pull *p, const struct gw__event *ev)
 		[GW__EVENT_DESC] = on_desc,
 		[GW__EVENT_END] = on_end,
 	};
+	int r = gw__pull_postcopy(p, ev);
+	if (r != GW__SHORT)
+		return r;
 	if ((size_t)ev->kind < sizeof by_kind / sizeof by_kind[0] && by_kind[ev->kind])
 		return by_kind[ev->kind](p, ev);
 	return 0; /* SECTION, EOF: what they announce comes by itself */

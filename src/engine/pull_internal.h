@@ -4,6 +4,7 @@
 #define GW_ENGINE_PULL_INTERNAL_H
 
 #include "engine/feed.h"
+#include "plan/postcopy_sink.h"
 #include "engine/source.h"
 #include "wire/retpath.h"
 
@@ -20,18 +21,42 @@ struct gw__pull {
 	int batch_n;
 	uint32_t batch_block;
 	uint64_t batch_off;
+	struct gw__incoming *in; /* NULL: one channel and nothing else; borrowed */
 	struct gw__gang *gang; /* NULL without multifd */
 	bool live;	       /* channels that came with this one would be here */
 	bool sync_per_section; /* how the source marks syncs; known at the end of START */
 	bool ram_ended;	       /* told to the sink */
 	bool done;
 	uint8_t *scratch; /* a page, for deltas */
+
+	/* pull_postcopy.c */
+	enum gw__ps_role role;
+	enum gw__ps_state state;
+	bool in_package, early_shut;
+	bool may_lack_pages; /* memory that is not plugged in is never sent */
+	uint8_t *package;    /* as it comes; whole once the state is past postcopy-device */
+	size_t package_bytes, package_room;
+	bool *asked;	     /* by block, while recovering */
+	uint64_t checkpoint_ns, checkpoint_pages;
 };
 
 /* More bytes into the feed; gives the batch away first. */
 int gw__pull_fill(struct gw__pull *p);
 /* One word to the source on the return path. */
 int gw__pull_say(struct gw__pull *p, uint16_t type, uint32_t value, struct gw__why *why);
+/* A change of state; an event without a row is an error. */
+int gw__pull_step(struct gw__pull *p, enum gw__ps_event event);
+/* What only post-copy has: GW__SHORT: it is not for this file. */
+int gw__pull_postcopy(struct gw__pull *p, const struct gw__event *ev);
+/* May this page be taken? One that is there already is not taken twice. */
+bool gw__pull_wants(struct gw__pull *p, const struct gw__ram_where *where);
+uint64_t gw__pull_count_missing(const struct gw__pull *p);
+/* The source has sent its last byte: is anything missing? Then the end of RAM and the devices of the package, which come behind it. */
+int gw__pull_end_postcopy(struct gw__pull *p);
+/* Now and then, between two sections. */
+int gw__pull_checkpoint(struct gw__pull *p);
+int gw__pull_begin_recovery(struct gw__pull *p);
+
 /* What an event means for the sink. */
 int gw__pull_handle(struct gw__pull *p, const struct gw__event *ev);
 int gw__pull_flush_batch(struct gw__pull *p);

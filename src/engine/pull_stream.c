@@ -87,6 +87,34 @@ static void sum_up(struct gw__pull *p)
 	t->return_path = p->stream.return_path;
 	t->advised = p->stream.advised;
 	t->switchover = p->stream.switchover;
+	t->state = p->state;
+	t->missing_pages = p->state == GW__PS_PAUSED ? gw__pull_count_missing(p) : 0;
+}
+
+static void step_quietly(struct gw__pull *p, enum gw__ps_event event)
+{
+	struct gw__why ignored = {0};
+	gw__ps_step(p->role, p->state, event, &p->state, &ignored);
+}
+
+/* Nobody waits for a last word of ours, or it would do harm: a source that hears of an error runs its guest. */
+static bool may_give_back(const struct gw__pull *p)
+{
+	return p->state != GW__PS_POSTCOPY_ACTIVE && p->state != GW__PS_RECOVER && p->state != GW__PS_PAUSED && p->role == GW__PS_KEEP;
+}
+
+static int tell_failure(struct gw__pull *p, int result)
+{
+	struct gw__why ignored = {0}; /* the first failure is what matters; the source notices a closed link as well */
+	bool ended = p->state == GW__PS_ENDING;
+	if (p->stream.return_path && p->feed.chan->two_way && may_give_back(p))
+		gw__pull_say(p, GW__RP_SHUT, 1, &ignored);
+	step_quietly(p, GW__PS_EV_BROKEN);
+	if (ended)
+		step_quietly(p, GW__PS_EV_GIVE_BACK);
+	if (ended && p->state == GW__PS_FAILED && p->sink->ops->postcopy)
+		p->sink->ops->postcopy->forget(p->sink);
+	return result;
 }
 
 /*
@@ -95,14 +123,14 @@ static void sum_up(struct gw__pull *p)
  */
 static int tell_source(struct gw__pull *p, int result)
 {
+	if (result)
+		return tell_failure(p, result);
+	step_quietly(p, GW__PS_EV_SAFE);
 	if (!p->stream.return_path || !p->feed.chan->two_way)
-		return result;
-	if (result) {
-		struct gw__why ignored = {0}; /* the first failure is what matters; the source notices a closed link as well */
-		gw__pull_say(p, GW__RP_SHUT, 1, &ignored);
-		return result;
-	}
-	int r = gw__pull_say(p, GW__RP_SHUT, 0, &p->run->why);
+		return 0;
+	int r = p->early_shut ? 0 : gw__pull_say(p, GW__RP_SHUT, 0, &p->run->why);
+	if (p->sink->ops->postcopy)
+		p->sink->ops->postcopy->forget(p->sink);
 	if (r) {
 		gw__why_where(&p->run->why, "the source could not be told that its guest is kept");
 		return GW__UNTOLD;
@@ -125,6 +153,8 @@ static int settle_gang(struct gw__pull *p, int r)
 static int pull(struct gw__pull *p)
 {
 	int r = settle_gang(p, decode_all(p));
+	if (!r && p->state == GW__PS_ACTIVE)
+		r = gw__pull_step(p, GW__PS_EV_END);
 	if (!r) {
 		gw__run_phase(p->run, GW__PHASE_SYNC);
 		r = p->sink->ops->commit(p->sink, &p->run->why);
@@ -141,7 +171,8 @@ static int begin(struct gw__pull *p, struct gw__run *run, struct gw__chan *chan,
 	p->run = run;
 	p->sink = sink;
 	p->tally = tally;
-	gw__stream_init(&p->stream, &(struct gw__stream_opts){.tail_max_bytes = run->tail_max_bytes});
+	bool postcopy = chan->two_way && sink->ops->postcopy;
+	gw__stream_init(&p->stream, &(struct gw__stream_opts){.tail_max_bytes = run->tail_max_bytes, .postcopy = postcopy});
 	return gw__feed_init(&p->feed, chan, run->tail_max_bytes + FEED_SLACK, &run->why);
 }
 
@@ -151,6 +182,8 @@ static void end(struct gw__pull *p)
 	gw__stream_fini(&p->stream);
 	gw__feed_fini(&p->feed);
 	free(p->scratch);
+	free(p->package);
+	free(p->asked);
 	free(p);
 }
 
@@ -161,10 +194,30 @@ int gw__pull_incoming(struct gw__run *run, struct gw__incoming *in, struct gw__s
 		return gw__why_set(&run->why, -ENOMEM, "no memory for a stream decoder");
 	int r = begin(p, run, in->main, sink, tally);
 	p->live = true;
+	p->in = in;
 	if (!r) {
 		gw__feed_prime(&p->feed, in->head, in->head_n);
 		r = in->multifd_n ? gw__gang_start(run, in, sink, &p->gang) : 0;
 	}
+	if (!r)
+		r = pull(p);
+	end(p);
+	return r;
+}
+
+int gw__pull_again(struct gw__run *run, struct gw__chan *chan, const struct gw__pull_again *o, struct gw__sink *sink,
+	struct gw__stream_tally *tally)
+{
+	struct gw__pull *p = calloc(1, sizeof *p);
+	tally->state = GW__PS_PAUSED;
+	if (!p)
+		return gw__why_set(&run->why, -ENOMEM, "no memory for a stream decoder");
+	p->role = o->role;
+	p->early_shut = o->early_shut;
+	p->state = GW__PS_PAUSED;
+	int r = begin(p, run, chan, sink, tally);
+	if (!r)
+		r = gw__pull_begin_recovery(p);
 	if (!r)
 		r = pull(p);
 	end(p);

@@ -12,6 +12,8 @@
 
 #include <sys/uio.h>
 
+#include "base/bitmap.h"
+#include "base/bytes.h"
 #include "base/error.h"
 #include "wire/header.h"
 #include "wire/item.h"
@@ -21,6 +23,33 @@
 struct gw__sink;
 struct gw__image; /* image/image.h */
 struct gw__lane;  /* image/lane.h */
+
+/* What a sink knows of a guest whose first connection is gone. Lives as long as the sink. */
+struct gw__sink_known {
+	const struct gw__blocks *blocks;
+	uint64_t page_bytes;
+	uint32_t ram_id;
+	bool any_ram_id; /* it was never told */
+	struct gw__view early;	 /* device sections before the end of RAM */
+	struct gw__view package; /* of post-copy; empty: the guest's memory alone is kept */
+};
+
+/*
+ * Behind `blocks`: begin, discard*, hold, { pages | zeros | checkpoint }*, then ram_end and all behind it. From `hold` on the link may
+ * break; known and received tell how to go on.
+ */
+struct gw__sink_postcopy_ops {
+	int (*begin)(struct gw__sink *s, struct gw__why *why);
+	/* What came of these pages is void. */
+	int (*discard)(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__why *why);
+	/* The package is here: it and all that came survive us from now on. */
+	int (*hold)(struct gw__sink *s, struct gw__view package, struct gw__why *why);
+	void (*known)(struct gw__sink *s, struct gw__sink_known *known);
+	const struct gw__bitmap *(*received)(struct gw__sink *s, uint32_t block);
+	int (*checkpoint)(struct gw__sink *s, struct gw__why *why); /* what came survives the host as well */
+	bool (*is_committed)(struct gw__sink *s); /* in an earlier life; nothing more may be given to it */
+	void (*forget)(struct gw__sink *s);	  /* nobody will have to go on: what was kept for it goes */
+};
 
 struct gw__sink_ops {
 	int (*config)(struct gw__sink *s, const struct gw__config *config, struct gw__why *why);
@@ -40,6 +69,8 @@ struct gw__sink_ops {
 	int (*commit)(struct gw__sink *s, struct gw__why *why);
 	/* Take all pages of an image at once, in a way of its own. NULL: they come by `pages` and `zeros`. */
 	int (*ram_of_image)(struct gw__sink *s, const struct gw__image *image, struct gw__why *why);
+	/* For a source that switches to post-copy. NULL: this sink takes guests only as a whole. */
+	const struct gw__sink_postcopy_ops *postcopy;
 	/*
 	 * A way in for one more thread, between `blocks` and `ram_end`; `zeros` may then be called from any thread as well.
 	 * NULL: this sink takes pages from one thread only.

@@ -3,29 +3,23 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "engine/sinks.h"
+#include "engine/sink_image.h"
 #include "image/lane.h"
-#include "wire/vmdesc_text.h"
 
-struct image_sink {
-	struct gw__sink sink; /* first: ops find the rest through it */
-	struct gw__image_writer *writer;
-	struct gw__config config;	/* of the image: with mapped-ram */
-	struct gw__vmdesc_plain plain;	/* in case no description comes */
-};
-
-static struct gw__image_writer *writer_of(struct gw__sink *s) { return ((struct image_sink *)s)->writer; }
+static struct gw__image_writer *writer_of(struct gw__sink *s) { return ((struct gw__image_sink *)s)->writer; }
 
 static int put_config(struct gw__sink *s, const struct gw__config *config, struct gw__why *why)
 {
-	struct image_sink *own = (struct image_sink *)s;
+	struct gw__image_sink *own = (struct gw__image_sink *)s;
 	own->config = *config;
+	own->page_bytes = gw__config_page_bytes(config);
 	gw__config_add_cap(&own->config, "mapped-ram"); /* a list that is full is the writer's to refuse */
 	return gw__image_put_config(writer_of(s), config, why);
 }
 
 static int put_blocks(struct gw__sink *s, uint32_t section_id, const struct gw__blocks *blocks, struct gw__why *why)
 {
+	((struct gw__image_sink *)s)->ram_id = section_id;
 	return gw__image_put_blocks(writer_of(s), section_id, blocks, why);
 }
 
@@ -49,11 +43,12 @@ static int peek(struct gw__sink *s, uint32_t block, uint64_t off, void *page, st
 static int put_device(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw,
 	struct gw__why *why)
 {
-	struct image_sink *own = (struct image_sink *)s;
+	struct gw__image_sink *own = (struct gw__image_sink *)s;
 	(void)off;
 	if (gw__vmdesc_plain_add(&own->plain, section->idstr, section->instance, gw__section_body_bytes(section, raw.n)))
 		return gw__why_set(why, -ENOMEM, "no memory for a list of devices");
-	return gw__image_put_raw(writer_of(s), raw.p, raw.n, why);
+	int r = own->ram_ended ? 0 : gw__sink_image_keep_early(own, raw, why);
+	return r ? r : gw__image_put_raw(writer_of(s), raw.p, raw.n, why);
 }
 
 /* QEMU writes an empty PART per iteration; nobody needs them to load the image. */
@@ -72,13 +67,17 @@ static int put_switchover(struct gw__sink *s, struct gw__why *why)
 	return gw__image_put_raw(writer_of(s), bytes, gw__wr_used(&c), why);
 }
 
-static int put_ram_end(struct gw__sink *s, struct gw__why *why) { return gw__image_put_ram_end(writer_of(s), why); }
+static int put_ram_end(struct gw__sink *s, struct gw__why *why)
+{
+	((struct gw__image_sink *)s)->ram_ended = true;
+	return gw__image_put_ram_end(writer_of(s), why);
+}
 
 /*
  * The description is what tells a whole image from an interrupted one, so a guest that came without gets one. The
  * one that came describes the configuration of the stream, which the image does not have.
  */
-static int describe(struct image_sink *s, struct gw__view description, char **text, size_t *n)
+static int describe(struct gw__image_sink *s, struct gw__view description, char **text, size_t *n)
 {
 	if (description.n)
 		return gw__vmdesc_reconfigure(description.p, description.n, &s->config, text, n);
@@ -89,7 +88,7 @@ static int put_end(struct gw__sink *s, struct gw__view description, struct gw__w
 {
 	char *text = NULL;
 	size_t n = 0;
-	if (describe((struct image_sink *)s, description, &text, &n))
+	if (describe((struct gw__image_sink *)s, description, &text, &n))
 		return gw__why_set(why, -ENOMEM, "no memory for the VM description");
 	uint8_t head[8];
 	struct gw__wr c = gw__wr_over(head, sizeof head);
@@ -103,7 +102,10 @@ static int put_end(struct gw__sink *s, struct gw__view description, struct gw__w
 	return r;
 }
 
-static int commit(struct gw__sink *s, struct gw__why *why) { return gw__image_commit(writer_of(s), why); }
+static int commit(struct gw__sink *s, struct gw__why *why)
+{
+	return gw__image_is_committed(writer_of(s)) ? 0 : gw__image_commit(writer_of(s), why);
+}
 
 static int open_lane(struct gw__sink *s, struct gw__lane **lane, struct gw__why *why)
 {
@@ -113,11 +115,14 @@ static int open_lane(struct gw__sink *s, struct gw__lane **lane, struct gw__why 
 static void free_sink(struct gw__sink *s)
 {
 	gw__image_writer_close(writer_of(s));
-	gw__vmdesc_plain_fini(&((struct image_sink *)s)->plain);
+	struct gw__image_sink *own = (struct gw__image_sink *)s;
+	gw__vmdesc_plain_fini(&own->plain);
+	free(own->early);
+	free(own->package);
 	free(s);
 }
 
-int gw__sink_image_new(struct gw__image_writer **writer, struct gw__sink **sink, struct gw__why *why)
+struct gw__image_sink *gw__sink_image_around(struct gw__image_writer **writer)
 {
 	static const struct gw__sink_ops ops = {
 		.config = put_config,
@@ -131,15 +136,24 @@ int gw__sink_image_new(struct gw__image_writer **writer, struct gw__sink **sink,
 		.ram_end = put_ram_end,
 		.end = put_end,
 		.commit = commit,
+		.postcopy = &gw__sink_image_postcopy,
 		.lane = open_lane,
 		.free = free_sink,
 	};
-	struct image_sink *s = calloc(1, sizeof *s);
+	struct gw__image_sink *s = calloc(1, sizeof *s);
 	if (!s)
-		return gw__why_set(why, -ENOMEM, "no memory for an image");
+		return NULL;
 	s->sink.ops = &ops;
 	s->writer = *writer;
 	*writer = NULL;
+	return s;
+}
+
+int gw__sink_image_new(struct gw__image_writer **writer, struct gw__sink **sink, struct gw__why *why)
+{
+	struct gw__image_sink *s = gw__sink_image_around(writer);
+	if (!s)
+		return gw__why_set(why, -ENOMEM, "no memory for an image");
 	*sink = &s->sink;
 	return 0;
 }

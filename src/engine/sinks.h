@@ -13,6 +13,14 @@
 int gw__sink_image_new(struct gw__image_writer **writer, struct gw__sink **sink, struct gw__why *why);
 
 /*
+ * The image another process left unfinished (image/partial.h), as a sink that knows what came. `*note` is what its maker gave it, and lives
+ * as long as the sink; `*fell_back` as of gw__image_resume.
+ */
+int gw__sink_image_resume(const char *path, struct gw__sink **sink, struct gw__view *note, bool *fell_back, struct gw__why *why);
+/* The caller's own words, kept with an image that is left unfinished. Borrowed. */
+void gw__sink_image_note(struct gw__sink *sink, struct gw__view note);
+
+/*
  * A QEMU stream on a channel (borrowed). With `ask_back` the return path is opened and commit waits for the
  * destination's SHUT; without it nobody knows whether the destination could use what it got.
  */

@@ -11,6 +11,7 @@
 #include "engine/sink.h"
 #include "image/image.h"
 #include "io/chan.h"
+#include "plan/postcopy_sink.h"
 
 /* What a stream was made of; complete when gw__pull_stream returned 0, true as far as it got otherwise. */
 struct gw__stream_tally {
@@ -18,6 +19,9 @@ struct gw__stream_tally {
 	uint64_t page_payload_bytes, xbzrle_bytes, device_bytes, description_bytes; /* the rest is framing */
 	uint64_t pages, zero_pages, xbzrle_pages, flushes;
 	uint64_t trailing_bytes; /* behind the end, as far as they had been read */
+	enum gw__ps_state state; /* of a stream that may switch to post-copy */
+	uint64_t late_pages;	 /* that came after the switch, on this connection */
+	uint64_t missing_pages;	 /* after a switch: not here yet */
 	uint32_t devices, parts, opaque_sections;
 	uint32_t commands[12];	/* by number */
 	bool background, return_path, advised, switchover, described;
@@ -43,6 +47,17 @@ int gw__pull_stream(struct gw__run *run, struct gw__chan *chan, struct gw__sink 
  */
 enum { GW__UNTOLD = 1 };
 int gw__pull_incoming(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_tally *tally);
+
+/*
+ * A source may switch to post-copy then, if the sink can take that. When the result is negative and tally->state is
+ * GW__PS_PAUSED, the guest stands in its source, the sink knows what came, and this goes on with a new connection, any number of times.
+ */
+struct gw__pull_again {
+	enum gw__ps_role role;
+	bool early_shut; /* draining: the source is told at once that it need not run the guest again */
+};
+int gw__pull_again(struct gw__run *run, struct gw__chan *chan, const struct gw__pull_again *o, struct gw__sink *sink,
+	struct gw__stream_tally *tally);
 
 /* Image to sink, then commit. */
 int gw__pull_image(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink);

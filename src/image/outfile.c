@@ -13,6 +13,7 @@
 
 #include "base/math.h"
 #include "image/fileio.h"
+#include "image/partial.h"
 
 enum { NAME_TRIES = 100, NAME_EXTRA = sizeof "..01234567.partial" - 1, COPY_ROOM = 65536 };
 
@@ -77,6 +78,48 @@ int gw__outfile_open(const char *path, bool visible, struct gw__outfile *f, stru
 	return open_partial(f, why);
 }
 
+static int link_unnamed(const struct gw__outfile *f, const char *name)
+{
+	fd_path path;
+	proc_path(f->fd, path);
+	if (linkat(AT_FDCWD, path, f->target.dir_fd, name, AT_SYMLINK_FOLLOW) == 0)
+		return 0;
+	if (errno == EEXIST || linkat(f->fd, "", f->target.dir_fd, name, AT_EMPTY_PATH) < 0)
+		return -errno;
+	return 0;
+}
+
+int gw__outfile_name_partial(struct gw__outfile *f, const char *name, struct gw__why *why)
+{
+	int r = f->partial[0] ? (renameat2(f->target.dir_fd, f->partial, f->target.dir_fd, name, RENAME_NOREPLACE) ? -errno : 0)
+			      : link_unnamed(f, name);
+	if (r == -EEXIST)
+		return gw__why_set(why, r, "%s.partial is there already; move it away if nobody needs it", f->target.path);
+	if (r)
+		return gw__why_errno(why, -r, "cannot give a partly received image the name %s.partial", f->target.path);
+	snprintf(f->partial, sizeof f->partial, "%s", name);
+	return 0;
+}
+
+int gw__outfile_find(const char *path, struct gw__outfile *f, struct gw__why *why)
+{
+	f->fd = -1;
+	return gw__target_find(path, &f->target, why);
+}
+
+int gw__outfile_reopen_partial(struct gw__outfile *f, struct gw__why *why)
+{
+	char name[NAME_MAX + 1], state[NAME_MAX + 1];
+	int r = gw__partial_names(&f->target, name, state, why);
+	if (r)
+		return r;
+	f->fd = openat(f->target.dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (f->fd < 0)
+		return gw__why_errno(why, errno, "cannot open %s.partial", f->target.path);
+	snprintf(f->partial, sizeof f->partial, "%s", name);
+	return 0;
+}
+
 int gw__outfile_open_direct(const struct gw__outfile *f, int *fd, struct gw__why *why)
 {
 	fd_path path;
@@ -127,17 +170,6 @@ int gw__outfile_keep_head(struct gw__outfile *f, uint64_t n, struct gw__why *why
 	return r;
 }
 
-static int link_unnamed(const struct gw__outfile *f, const char *name)
-{
-	fd_path path;
-	proc_path(f->fd, path);
-	if (linkat(AT_FDCWD, path, f->target.dir_fd, name, AT_SYMLINK_FOLLOW) == 0)
-		return 0;
-	if (errno == EEXIST || linkat(f->fd, "", f->target.dir_fd, name, AT_EMPTY_PATH) < 0)
-		return -errno;
-	return 0;
-}
-
 /* A name of its own beside the target: only from one can a rename replace what is there. */
 static int name_beside(struct gw__outfile *f)
 {
@@ -184,13 +216,18 @@ int gw__outfile_commit(struct gw__outfile *f, bool unsynced, struct gw__why *why
 	return 0;
 }
 
-void gw__outfile_drop(struct gw__outfile *f)
+void gw__outfile_drop_file(struct gw__outfile *f)
 {
 	if (f->fd >= 0)
 		close(f->fd);
 	f->fd = -1;
-	if (f->partial[0])
+	if (f->partial[0] && !f->lasting)
 		unlinkat(f->target.dir_fd, f->partial, 0);
 	f->partial[0] = 0;
+}
+
+void gw__outfile_drop(struct gw__outfile *f)
+{
+	gw__outfile_drop_file(f);
 	gw__target_fini(&f->target);
 }

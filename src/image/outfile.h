@@ -17,6 +17,7 @@ struct gw__outfile {
 	struct gw__target target;
 	int fd;                     /* read and write; -1: none */
 	char partial[NAME_MAX + 1]; /* its name in the folder for now; "" while it has none */
+	bool lasting;		    /* it stays under that name when we go */
 };
 
 /*
@@ -31,6 +32,14 @@ int gw__outfile_open(const char *path, bool visible, struct gw__outfile *f, stru
  */
 int gw__outfile_open_direct(const struct gw__outfile *f, int *fd, struct gw__why *why);
 
+/* Gives it this name in the folder, for now. -EEXIST when something has it. */
+int gw__outfile_name_partial(struct gw__outfile *f, const char *name, struct gw__why *why);
+
+/* Finds the target and opens nothing: the first half of coming back to a partial one. */
+int gw__outfile_find(const char *path, struct gw__outfile *f, struct gw__why *why);
+/* The second half: NAME.partial. -ENOENT when it is not there. */
+int gw__outfile_reopen_partial(struct gw__outfile *f, struct gw__why *why);
+
 /* Copies the first `n` bytes of the file that is to be replaced; where it has none there will be a hole. */
 int gw__outfile_keep_head(struct gw__outfile *f, uint64_t n, struct gw__why *why);
 
@@ -42,5 +51,6 @@ int gw__outfile_commit(struct gw__outfile *f, bool unsynced, struct gw__why *why
 
 /* Closes it, and takes away what has no right to stay. After a commit it only closes. Also twice. */
 void gw__outfile_drop(struct gw__outfile *f);
+void gw__outfile_drop_file(struct gw__outfile *f); /* the target remains, for whoever still needs its folder */
 
 #endif

@@ -77,12 +77,14 @@ void gw__image_writer_close(struct gw__image_writer *w)
 	gw__lane_free(w->stage.lane);
 	if (w->direct_fd >= 0)
 		close(w->direct_fd);
-	gw__outfile_drop(&w->file);
-	for (uint32_t i = 0; w->maps && i < w->blocks.n; i++) {
+	gw__outfile_drop_file(&w->file);
+	for (uint32_t i = 0; w->maps && !w->partial && i < w->blocks.n; i++) {
 		gw__bitmap_fini(&w->maps[i].present);
 		gw__bitmap_fini(&w->maps[i].seen);
 	}
 	free(w->maps);
+	gw__partial_close(w->partial);
+	gw__target_fini(&w->file.target);
 	free(w->between);
 	gw__blocks_fini(&w->blocks);
 	free(w);
@@ -159,6 +161,14 @@ int gw__image_put_ram_end(struct gw__image_writer *w, struct gw__why *why)
 	return gw__writer_put_record(w, &wr, why);
 }
 
+/* Who finds the mark has nothing more to do but to give the name. */
+static int finish_partial(struct gw__image_writer *w, struct gw__why *why)
+{
+	if (fsync(w->file.fd))
+		return gw__why_errno(why, errno, "cannot make %s safe on its disk", w->file.target.path);
+	return gw__partial_finish(w->partial, why);
+}
+
 int gw__image_commit(struct gw__image_writer *w, struct gw__why *why)
 {
 	const char *path = w->file.target.path;
@@ -169,7 +179,10 @@ int gw__image_commit(struct gw__image_writer *w, struct gw__why *why)
 		return gw__writer_fail(
 			w, gw__why_errno(why, errno, "cannot set the length of %s to %llu bytes", path,
 				   (ull)w->cursor));
-	int r = gw__outfile_commit(&w->file, w->opts.unsynced, why);
+	int r = w->partial ? finish_partial(w, why) : 0;
+	if (r)
+		return gw__writer_fail(w, r);
+	r = gw__outfile_commit(&w->file, w->opts.unsynced, why);
 	w->phase = GW__WRITER_DONE;
 	return gw__writer_fail(w, r);
 }

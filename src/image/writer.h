@@ -17,6 +17,7 @@
 
 #include "base/bitmap.h"
 #include "base/error.h"
+#include "image/partial.h"
 #include "wire/header.h"
 #include "wire/ram.h"
 
@@ -65,6 +66,35 @@ void gw__image_put_zeros(struct gw__image_writer *w, uint32_t block, uint64_t of
 /* What the image holds of a page now: 0, GW__SHORT if neither content nor zeros were ever put. */
 int gw__image_peek_page(
 	struct gw__image_writer *w, uint32_t block, uint64_t off, void *page, struct gw__why *why);
+/*
+ * Between 3 and 5, for a source that switches to post-copy. What was put of these pages is void: neither content nor zeros came. */
+void gw__image_discard(struct gw__image_writer *w, uint32_t block, uint64_t off, uint64_t pages);
+/*
+ * From here on the file is called IMAGE.partial, and its bitmaps live in IMAGE.partial.state (partial.h). Direct I/O ends. Both
+ * still go away with the writer.
+ */
+int gw__image_begin_partial(struct gw__image_writer *w, struct gw__why *why);
+/*
+ * All that is needed to finish without the source's first words: both files now stay, whatever happens to us. `config` as it stands in the
+ * image; early devices and package as they came; `note` is the caller's.
+ */
+int gw__image_hold(struct gw__image_writer *w, const struct gw__config *config, struct gw__view early, struct gw__view package,
+	struct gw__view note, struct gw__why *why);
+/* What was put so far survives the host, too. */
+int gw__image_checkpoint(struct gw__image_writer *w, struct gw__why *why);
+/*
+ * A writer that stands where one before it stopped; `*saved` lives as long as it does. `*fell_back`: the host was started anew, pages
+ * since the last checkpoint are forgotten. Errors as of gw__partial_open. Committed already: nothing more may be put.
+ */
+int gw__image_resume(const char *path, struct gw__image_writer **w, const struct gw__partial_saved **saved, bool *fell_back,
+	struct gw__why *why);
+bool gw__image_is_committed(const struct gw__image_writer *w);
+/* The pages of a block that were put; empty for an ignored one. */
+const struct gw__bitmap *gw__image_received(const struct gw__image_writer *w, uint32_t block);
+const struct gw__blocks *gw__image_blocks(const struct gw__image_writer *w);
+/* Nobody will have to go on: the state file goes, and with the writer an image that was not committed. */
+void gw__image_forget_partial(struct gw__image_writer *w);
+
 /* 5. Bitmaps go to their places, then END of RAM. */
 int gw__image_put_ram_end(struct gw__image_writer *w, struct gw__why *why);
 /* 6. EOF and the description, if there is one, were put as raw bytes: make it safe and give it its name. */

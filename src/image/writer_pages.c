@@ -91,6 +91,15 @@ void gw__image_put_zeros(struct gw__image_writer *w, uint32_t block, uint64_t of
 	count(&w->stats.pages_present, -gone);
 }
 
+void gw__image_discard(struct gw__image_writer *w, uint32_t block, uint64_t off, uint64_t pages)
+{
+	struct gw__page_maps *m = maps_of(w, block, off, pages);
+	if (pages == 0)
+		return;
+	clear_bits(&m->seen, off / w->page_bytes, pages); /* first: a page that is not known has no content either */
+	count(&w->stats.pages_present, -clear_bits(&m->present, off / w->page_bytes, pages));
+}
+
 /* The kernel begins to write what is dirty, without our waiting. Only a real failure of the disk counts. */
 static int start_write_back(struct gw__image_writer *w, uint64_t off, uint64_t n, struct gw__why *why)
 {

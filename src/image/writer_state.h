@@ -4,6 +4,7 @@
 #define GW_IMAGE_WRITER_STATE_H
 
 #include "image/outfile.h"
+#include "image/partial.h"
 #include "image/writer.h"
 
 /* What is known of a block's pages. An ignored block has empty ones. */
@@ -41,6 +42,7 @@ struct gw__image_writer {
 	uint8_t *between;   /* with x-ignore-shared: what was put between START and END of RAM, to be moved */
 	size_t between_bytes;
 	struct gw__stage stage;
+	struct gw__partial *partial; /* NULL unless another process may have to go on; then `maps` lie in it */
 
 	/* Fixed by put_blocks, read by all who put pages. */
 	uint64_t page_bytes;

@@ -3,11 +3,19 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "engine/sinks.h"
-#include "lib/combine.h"
+#include "image/partial.h"
+#include "lib/receive.h"
 
-static void make_receipt(const struct gw__stream_tally *t, const gw_job *job, bool told, struct gw_receipt *receipt)
+/* What a call knows beside the last connection. */
+struct outcome {
+	struct gw__stream_tally tally;
+	bool told, whole_before, host_crashed, postcopy;
+	uint32_t breaks;
+};
+
+static void make_receipt(const struct outcome *o, const gw_job *job, struct gw_receipt *receipt)
 {
+	const struct gw__stream_tally *t = &o->tally;
 	struct gw_receipt ours = {
 		.stream_bytes = t->stream_bytes,
 		.ram_bytes = atomic_load(&job->run.counters.total_bytes),
@@ -16,11 +24,18 @@ static void make_receipt(const struct gw__stream_tally *t, const gw_job *job, bo
 		.xbzrle_pages = t->xbzrle_pages,
 		.devices = t->devices,
 		.rounds = t->parts,
-		.told_source = told,
+		.told_source = o->told,
 		.background = t->background,
 		.trailing_bytes = t->trailing_bytes,
 		.channels = t->multifd.channels,
 		.multifd_bytes = t->multifd.bytes,
+		.postcopy = o->postcopy,
+		.recoverable = t->state == GW__PS_PAUSED,
+		.whole_before = o->whole_before,
+		.host_crashed = o->host_crashed,
+		.state = gw__ps_state_name(t->state),
+		.missing_pages = t->missing_pages,
+		.breaks = o->breaks,
 	};
 	gw__struct_out(receipt, receipt ? receipt->size : 0, &ours, sizeof ours);
 }
@@ -35,14 +50,44 @@ static int check_combination(gw_job *job, uint64_t there, const struct gw_receiv
 	return gw__job_allow(job, GW__OPERATION_RECEIVE, wanted);
 }
 
+static int open_partial(gw_job *job, const char *path, struct gw__sink **sink, struct outcome *out)
+{
+	struct gw__view note;
+	int r = gw__sink_image_resume(path, sink, &note, &out->host_crashed, &job->run.why);
+	if (!r) {
+		out->tally.state = GW__PS_PAUSED;
+		out->postcopy = true;
+	}
+	return r;
+}
+
+static int check_free(gw_job *job, const char *path)
+{
+	struct gw__target *t = malloc(sizeof *t);
+	if (!t)
+		return gw__why_set(&job->run.why, -ENOMEM, "no memory");
+	int r = gw__target_find(path, t, &job->run.why);
+	if (!r)
+		r = gw__partial_check_free(t, &job->run.why);
+	gw__target_fini(t);
+	free(t);
+	return r;
+}
+
 /* The target is checked before the peer is waited for: nobody wants to learn after an hour that a folder is read-only. */
-static int open_sink(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink **sink)
+static int open_sink(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink **sink, struct outcome *out)
 {
 	struct gw__image_writer *writer = NULL;
 	struct gw__image_writer_opts wo = {.base_off = GW__OPT(o, image_offset), .direct = GW__OPT(o, direct_io)};
-	int r = gw__image_create(path, &wo, &writer, &job->run.why);
+	if (GW__OPT(o, resume))
+		return open_partial(job, path, sink, out);
+	int r = check_free(job, path);
+	if (!r)
+		r = gw__image_create(path, &wo, &writer, &job->run.why);
 	if (!r)
 		r = gw__sink_image_new(&writer, sink, &job->run.why);
+	if (!r)
+		gw__sink_image_note(*sink, (struct gw__view){GW__OPT(o, note), GW__OPT(o, note_bytes)});
 	gw__image_writer_close(writer);
 	return r;
 }
@@ -55,17 +100,26 @@ static int filter_all(gw_job *job, struct gw__incoming *in, const struct gw_link
 	return r;
 }
 
-static int receive(gw_job *job, struct gw__incoming *in, struct gw__sink *sink, const struct gw_receive_opts *o,
-	struct gw_receipt *receipt)
+static bool has_switched(const struct gw__stream_tally *t)
 {
-	struct gw__stream_tally tally = {0};
-	bool can_answer = in->main->two_way;
-	int r = filter_all(job, in, GW__OPT(o, link));
-	if (!r)
-		r = gw__pull_incoming(&job->run, in, sink, &tally);
-	if (r >= 0)
-		make_receipt(&tally, job, !r && tally.return_path && can_answer, receipt);
-	gw__stream_tally_fini(&tally);
+	return t->commands[GW__CMD_PACKAGED] > 0;
+}
+
+/* The first connection, and all that follow when it breaks after the switch. */
+static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sink, const struct gw_receive_opts *o, struct outcome *out)
+{
+	struct gw__receive_again again = {.job = job, .listener = l->in.listener, .tls = l->tls, .link = GW__OPT(o, link),
+		.on_paused = GW__OPT(o, on_paused), .ctx = GW__OPT(o, ctx)};
+	int r = GW__OPT(o, resume) ? 0 : filter_all(job, &l->in, GW__OPT(o, link));
+	bool can_answer = GW__OPT(o, resume) || l->in.main->two_way;
+	if (!r && !GW__OPT(o, resume))
+		r = gw__pull_incoming(&job->run, &l->in, sink, &out->tally);
+	out->postcopy = out->postcopy || has_switched(&out->tally);
+	gw__chan_close(&l->in.main, NULL);
+	if (l->in.listener && out->tally.state == GW__PS_PAUSED)
+		r = gw__receive_again(&again, r, sink, &out->tally);
+	out->breaks = again.breaks;
+	out->told = !r && out->tally.return_path && can_answer;
 	return r;
 }
 
@@ -75,19 +129,13 @@ static int ready(gw_job *job, const struct gw_receive_opts *o)
 	return r ? gw__why_set(&job->run.why, r, "the source could not be started") : 0;
 }
 
-/* All that stands between us and the source. The credentials outlive the channels that use them. */
-struct link {
-	struct gw__tls_creds *tls;
-	struct gw__incoming in;
-};
-
-static void close_link(struct link *l)
+static void close_link(struct gw__receive_link *l)
 {
 	gw__incoming_close(&l->in);
 	gw__tls_creds_free(l->tls);
 }
 
-static int wait_for_source(gw_job *job, const struct gw__uri *uri, const struct gw_receive_opts *o, struct link *l)
+static int wait_for_source(gw_job *job, const struct gw__uri *uri, const struct gw_receive_opts *o, struct gw__receive_link *l)
 {
 	const struct gw_link_opts *link = GW__OPT(o, link);
 	struct gw__io_opts io = gw__job_io_opts(job, link);
@@ -110,14 +158,14 @@ static int wait_for_source(gw_job *job, const struct gw__uri *uri, const struct 
 	if (GW__OPT(o, on_listening))
 		o->on_listening(GW__OPT(o, ctx), gw__listener_uri(listener));
 	r = ready(job, o);
-	if (!r)
+	if (!r && !GW__OPT(o, resume))
 		r = gw__gather(&job->run, listener, &go, &l->in);
-	gw__listener_close(listener); /* one migration: others are refused from here on */
+	l->in.listener = listener;
 	return r;
 }
 
 /* What does not listen is one channel, and nobody is there to shake hands with. */
-static int open_source(gw_job *job, const struct gw__uri *uri, const struct gw_receive_opts *o, struct link *l)
+static int open_source(gw_job *job, const struct gw__uri *uri, const struct gw_receive_opts *o, struct gw__receive_link *l)
 {
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	if (GW__OPT(o, channels) > GW__MULTIFD_CHANNELS_MAX)
@@ -125,13 +173,35 @@ static int open_source(gw_job *job, const struct gw__uri *uri, const struct gw_r
 			GW__MULTIFD_CHANNELS_MAX);
 	if (gw__uri_listens(uri))
 		return wait_for_source(job, uri, o, l);
+	if (GW__OPT(o, resume))
+		return gw__why_set(&job->run.why, -EINVAL, "a source can come back only to an address: tcp, unix or vsock");
 	int r = ready(job, o);
 	return r ? r : gw__io_open_in(uri, &io, &l->in.main, &job->run.why);
 }
 
+/* It was finished by a process that died before it could tell; nobody waits for a word. */
+static bool is_whole(struct gw__sink *sink, struct outcome *out)
+{
+	if (!sink->ops->postcopy->is_committed(sink))
+		return false;
+	sink->ops->postcopy->forget(sink);
+	out->whole_before = true;
+	out->tally.state = GW__PS_COMPLETED;
+	return true;
+}
+
+static void finish(gw_job *job, struct outcome *out, struct gw__sink **sink, struct gw__receive_link *l, struct gw_receipt *receipt)
+{
+	make_receipt(out, job, receipt);
+	gw__stream_tally_fini(&out->tally);
+	gw__sink_free(sink);
+	close_link(l);
+}
+
 int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt)
 {
-	struct link l = {0};
+	struct gw__receive_link l = {0};
+	struct outcome out = {0};
 	struct gw__sink *sink = NULL;
 	struct gw__uri *uri = malloc(sizeof *uri);
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
@@ -140,35 +210,37 @@ int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct
 	if (!r)
 		r = check_combination(job, gw__ability_of_uri(uri), o);
 	if (!r)
-		r = open_sink(job, path, o, &sink);
-	if (!r)
+		r = open_sink(job, path, o, &sink, &out);
+	if (!r && !(GW__OPT(o, resume) && is_whole(sink, &out))) {
 		r = open_source(job, uri, o, &l);
-	if (!r)
-		r = receive(job, &l.in, sink, o, receipt);
-	gw__sink_free(&sink);
-	close_link(&l);
+		if (!r)
+			r = receive(job, &l, sink, o, &out);
+	}
+	finish(job, &out, &sink, &l, receipt);
 	free(uri);
 	return r;
 }
 
 int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt)
 {
-	struct link l = {0};
+	struct gw__receive_link l = {0};
+	struct outcome out = {0};
 	struct gw__sink *sink = NULL;
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	int begun = gw__job_begin(job, GW__OPT(o, memory_limit));
 	int r = gw__chan_take_fd(fd, "the source", &io, &l.in.main, &job->run.why);
 	if (!r)
 		r = begun;
+	if (!r && GW__OPT(o, resume))
+		r = gw__why_set(&job->run.why, -EINVAL, "a source can come back only to an address: tcp, unix or vsock");
 	if (!r)
 		r = check_combination(job, GW__ABILITY_BIT(GW__ABILITY_FD), o);
 	if (!r)
-		r = open_sink(job, path, o, &sink);
+		r = open_sink(job, path, o, &sink, &out);
 	if (!r)
 		r = ready(job, o);
 	if (!r)
-		r = receive(job, &l.in, sink, o, receipt);
-	gw__sink_free(&sink);
-	close_link(&l);
+		r = receive(job, &l, sink, o, &out);
+	finish(job, &out, &sink, &l, receipt);
 	return r;
 }

@@ -17,14 +17,14 @@ static const struct {
 	{GW__PS_SETUP, GW__PS_EV_BROKEN, GW__PS_FAILED, KEEP},
 	{GW__PS_ACTIVE, GW__PS_EV_DISCARD, GW__PS_DISCARDING, KEEP},
 	{GW__PS_ACTIVE, GW__PS_EV_PACKAGE, GW__PS_DEVICE, KEEP},
-	{GW__PS_ACTIVE, GW__PS_EV_ALL_CAME, GW__PS_ENDING, KEEP}, /* it never left pre-copy */
+	{GW__PS_ACTIVE, GW__PS_EV_END, GW__PS_ENDING, KEEP}, /* it never left pre-copy */
 	{GW__PS_ACTIVE, GW__PS_EV_BROKEN, GW__PS_FAILED, KEEP},
 	{GW__PS_DISCARDING, GW__PS_EV_DISCARD, GW__PS_DISCARDING, KEEP},
 	{GW__PS_DISCARDING, GW__PS_EV_PACKAGE, GW__PS_DEVICE, KEEP},
 	{GW__PS_DISCARDING, GW__PS_EV_BROKEN, GW__PS_FAILED, KEEP},
 	{GW__PS_DEVICE, GW__PS_EV_HELD, GW__PS_POSTCOPY_ACTIVE, KEEP},
 	{GW__PS_DEVICE, GW__PS_EV_BROKEN, GW__PS_FAILED, KEEP},
-	{GW__PS_POSTCOPY_ACTIVE, GW__PS_EV_ALL_CAME, GW__PS_ENDING, BOTH},
+	{GW__PS_POSTCOPY_ACTIVE, GW__PS_EV_END, GW__PS_ENDING, BOTH},
 	{GW__PS_POSTCOPY_ACTIVE, GW__PS_EV_BROKEN, GW__PS_PAUSED, BOTH},
 	{GW__PS_ENDING, GW__PS_EV_SAFE, GW__PS_COMPLETED, BOTH},
 	{GW__PS_ENDING, GW__PS_EV_BROKEN, GW__PS_IN_DOUBT, BOTH},
@@ -46,7 +46,7 @@ const char *gw__ps_state_name(enum gw__ps_state state)
 
 const char *gw__ps_event_name(enum gw__ps_event event)
 {
-	static const char *const names[GW__PS_EVENTS] = {"the stream began", "a discard", "the package", "state made safe", "the last page",
+	static const char *const names[GW__PS_EVENTS] = {"the stream began", "a discard", "the package", "state made safe", "the end of RAM",
 		"the image made safe", "the link broke", "a new connection", "POSTCOPY_RESUME", "the guest given back"};
 	return event < GW__PS_EVENTS ? names[event] : "?";
 }

@@ -20,10 +20,10 @@ enum gw__ps_state {
 	GW__PS_DISCARDING,	/* the source has stopped its guest and makes pages void; breaking off gives it back */
 	GW__PS_DEVICE,		/* the package came and is not safe yet */
 	GW__PS_POSTCOPY_ACTIVE, /* device state and received bitmap survive us; pages follow */
-	GW__PS_ENDING,		/* every page came; the image is made safe */
+	GW__PS_ENDING,		/* the source sent all it had; the image is made safe */
 	GW__PS_PAUSED,		/* the link broke; the source holds the rest */
 	GW__PS_RECOVER,		/* connected again; bitmaps are being told */
-	GW__PS_IN_DOUBT,	/* every page came, the source waits for a last word, and the image could not be made safe */
+	GW__PS_IN_DOUBT,	/* the source waits for a last word, and there is no good image */
 	GW__PS_COMPLETED,
 	GW__PS_FAILED, /* the guest is its source's */
 	GW__PS_STATES
@@ -34,7 +34,7 @@ enum gw__ps_event {
 	GW__PS_EV_DISCARD,
 	GW__PS_EV_PACKAGE,
 	GW__PS_EV_HELD,	     /* what has to survive us is on the disk */
-	GW__PS_EV_ALL_CAME,  /* END, and no page is missing */
+	GW__PS_EV_END,  /* of RAM: the source has nothing more to send */
 	GW__PS_EV_SAFE,	     /* synced and named */
 	GW__PS_EV_BROKEN,    /* I/O error, silence, a message that has no sense, a disk that is full */
 	GW__PS_EV_CONNECTED_AGAIN,

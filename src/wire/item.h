@@ -19,6 +19,8 @@ enum gw__item_type {
 	GW__ITEM_FOOTER = 0x7e,
 };
 
+enum { GW__FOOTER_BYTES = 5 };
+
 struct gw__section {
 	uint8_t type;
 	uint32_t id;

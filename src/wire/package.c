@@ -6,7 +6,7 @@
 
 #include "wire/tail.h"
 
-enum { BARE_COMMAND_BYTES = 5, PING_BYTES = 9, FOOTER_BYTES = 5 };
+enum { BARE_COMMAND_BYTES = 5, PING_BYTES = 9 };
 
 static bool stands(const uint8_t *p, uint16_t number, uint16_t length)
 {
@@ -40,7 +40,7 @@ static int take_device(struct gw__package *p, struct gw__section *section, const
 	if (r)
 		return r;
 	*raw = p->blob + p->at;
-	*raw_bytes = body_at + body_bytes + FOOTER_BYTES;
+	*raw_bytes = body_at + body_bytes + GW__FOOTER_BYTES;
 	if (*raw_bytes > p->devices_end - p->at)
 		return gw__why_set(why, -EPROTO, "device \"%s\" runs past the end of the devices in the package", section->idstr);
 	p->at += *raw_bytes;

@@ -42,11 +42,6 @@ enum gw__event_kind {
 	GW__EVENT_END,		/* complete; nothing more is used */
 };
 
-struct gw__view {
-	const uint8_t *p;
-	size_t n;
-};
-
 struct gw__event {
 	enum gw__event_kind kind;
 	uint64_t off; /* in the stream, of the event's first byte */

@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-enum { FOOTER_BYTES = 5, DESC_HEAD_BYTES = 6 /* 00 06 be32 */ };
+enum { DESC_HEAD_BYTES = 6 /* 00 06 be32 */ };
 
 /* Do these bytes look like the item behind a footer? 0 yes, GW__SHORT cannot tell yet, -1 no. */
 static int plausible_item(const uint8_t *p, size_t n, bool last, gw__section_open_fn *is_open, void *ctx)
@@ -49,10 +49,10 @@ int gw__body_find_end(const uint8_t *body, size_t n, bool last, uint32_t id, gw_
 		}
 		size_t at = (size_t)(hit - body);
 		*from = at;
-		if (n - at < FOOTER_BYTES)
+		if (n - at < GW__FOOTER_BYTES)
 			return last ? -EPROTO : GW__SHORT;
 		if (gw__be_get(hit + 1, 4) == id) {
-			int r = plausible_item(hit + FOOTER_BYTES, n - at - FOOTER_BYTES, last, is_open, ctx);
+			int r = plausible_item(hit + GW__FOOTER_BYTES, n - at - GW__FOOTER_BYTES, last, is_open, ctx);
 			if (r == GW__SHORT)
 				return GW__SHORT;
 			if (r == 0) {
@@ -109,7 +109,7 @@ static int search(const struct gw__vmdesc *desc, size_t i, const struct gw__sect
 	size_t left = gw__rd_left(c);
 	for (size_t from = 0;; from = *len + 1) {
 		int r = gw__body_find_end(c->p, left, last, s->id, NULL, NULL, &from, len);
-		size_t next = r ? left : *len + FOOTER_BYTES;
+		size_t next = r ? left : *len + GW__FOOTER_BYTES;
 		if (r || !desc || next_follows(desc, i, c->p + next, left - next))
 			return r;
 	}
@@ -158,7 +158,7 @@ static int device_bytes(const struct gw__vmdesc *desc, size_t i, const uint8_t *
 	size_t body_at, body_len;
 	int r = gw__tail_split(desc, i, bytes, n, true, &s, &body_at, &body_len, NULL, why);
 	if (!r)
-		*used = body_at + body_len + FOOTER_BYTES;
+		*used = body_at + body_len + GW__FOOTER_BYTES;
 	return r;
 }
 

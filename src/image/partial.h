@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The state file beside a partly received image (docs/spec/partial.md): what has to be known to go on after a cut link, the death
+ * of this process, or a crash of the host. IMAGE.partial.state beside IMAGE.partial.
+ *
+ * Two notions of what was received. The live bitmaps are a shared mapping, changed as pages arrive: a killed process
+ * loses nothing, a crashed host may have written them before the pages they speak of. A checkpoint is a copy that was
+ * made after the pages were synced. Which of the two holds is told by the kernel's boot id.
+ *
+ * Not the image itself, which the writer has. One thread; the file is locked as long as it is open.
+ */
+#ifndef GW_IMAGE_PARTIAL_H
+#define GW_IMAGE_PARTIAL_H
+
+#include "base/bitmap.h"
+#include "base/bytes.h"
+#include "base/error.h"
+#include "image/target.h"
+#include "wire/header.h"
+#include "wire/ram.h"
+
+enum {
+	GW__PARTIAL_PAGE = 4096,
+	GW__PARTIAL_ID_BYTES = 16,
+	GW__PARTIAL_META_MAX = 1 << 30,
+};
+
+/* Everything but the bitmaps. `blocks` is owned; the pieces point into what was decoded, or are borrowed when it is written. */
+struct gw__partial_saved {
+	uint8_t id[GW__PARTIAL_ID_BYTES]; /* also stands in the image, at marker_off */
+	uint64_t marker_off;
+	uint64_t base_off, cursor; /* of the image: its start, and where the end of RAM goes */
+	uint32_t ram_id;
+	struct gw__config config; /* as in the image */
+	struct gw__blocks blocks;
+	struct gw__view early;   /* device sections that stand before the end of RAM */
+	struct gw__view package; /* of post-copy, whole; empty: memory alone */
+	struct gw__view note;    /* the caller's */
+};
+void gw__partial_saved_fini(struct gw__partial_saved *saved);
+
+/* The head page. */
+struct gw__partial_head {
+	uint64_t maps_bytes; /* of one set of bitmaps */
+	uint64_t meta_bytes;
+	uint8_t meta_sum[16];
+};
+/* Pure. 0 or -EPROTO. `file_bytes` is the length of the whole file. */
+int gw__partial_head_decode(const uint8_t page[GW__PARTIAL_PAGE], uint64_t file_bytes, struct gw__partial_head *h, struct gw__why *why);
+void gw__partial_head_encode(const struct gw__partial_head *h, uint8_t page[GW__PARTIAL_PAGE]);
+/* Behind the checksum: 0, -EPROTO or -ENOMEM; *saved needs a fini in any case. Its bitmaps take *maps_bytes. */
+int gw__partial_meta_decode(const uint8_t *meta, size_t n, struct gw__partial_saved *saved, uint64_t *maps_bytes, struct gw__why *why);
+size_t gw__partial_meta_bytes(const struct gw__partial_saved *saved);
+/* False: it does not fit. */
+bool gw__partial_meta_encode(const struct gw__partial_saved *saved, uint8_t *meta, size_t n);
+
+struct gw__partial;
+
+/* The name of the state file, and of the image it belongs to, in the target's folder. -ENAMETOOLONG with a sentence. */
+int gw__partial_names(const struct gw__target *t, char image[NAME_MAX + 1], char state[NAME_MAX + 1], struct gw__why *why);
+/* Is the place free for a new one? -EALREADY: a guest may depend on what is there. What was interrupted before it was held goes away. */
+int gw__partial_check_free(const struct gw__target *t, struct gw__why *why);
+
+/*
+ * A new one with room for the bitmaps of these blocks, all clear. It is nothing yet: somebody who opens it is told so, until
+ * gw__partial_hold. The target is borrowed and outlives it. -EEXIST when there is one.
+ */
+int gw__partial_create(const struct gw__target *t, const struct gw__blocks *blocks, uint64_t page_bytes, struct gw__partial **p,
+	struct gw__why *why);
+/* Everything is known: from here on it can be opened after any death. */
+int gw__partial_hold(struct gw__partial *p, const struct gw__partial_saved *saved, struct gw__why *why);
+
+/*
+ * One that was held. -ENOENT: there is none; -EBUSY: somebody else goes on with it; -EPROTO: it is damaged, or nothing yet. `*saved`
+ * lives as long as it does. After a crash of the host the bitmaps are those of the last checkpoint, `*fell_back` then.
+ */
+int gw__partial_open(const struct gw__target *t, struct gw__partial **p, const struct gw__partial_saved **saved, bool *fell_back,
+	struct gw__why *why);
+
+/* The live bitmaps of block i: which pages have content, and which were received. Views; empty for an ignored block. */
+void gw__partial_maps(const struct gw__partial *p, uint32_t i, struct gw__bitmap *present, struct gw__bitmap *received);
+
+/* The pages were synced: keep the bitmaps as they are now. */
+int gw__partial_checkpoint(struct gw__partial *p, struct gw__why *why);
+/* The image is whole and synced and about to get its name. */
+int gw__partial_finish(struct gw__partial *p, struct gw__why *why);
+bool gw__partial_finished(const struct gw__partial *p);
+
+/* Takes the file away; the object remains to be closed. */
+void gw__partial_remove(struct gw__partial *p);
+void gw__partial_close(struct gw__partial *p); /* NULL is fine; one that was never held goes away */
+
+#endif

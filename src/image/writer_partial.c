@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An image that may have to be gone on with by another process: its name while it is not whole, its state file (partial.h),
+ * and coming back to it. For one thread: post-copy has no lanes.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/math.h"
+#include "image/fileio.h"
+#include "image/lane.h"
+#include "image/partial.h"
+#include "image/writer_state.h"
+
+typedef unsigned long long ull;
+
+enum { MARKER_GAP_BYTES = 1 << 20, DESCRIBED_TIMES = 16 };
+
+/* Direct I/O keeps pages back until a buffer is full, and a bit must never be ahead of its page. */
+static int end_direct(struct gw__image_writer *w, struct gw__why *why)
+{
+	if (w->direct_fd < 0)
+		return 0;
+	int r = gw__writer_settle_stage(w, why);
+	gw__lane_free(w->stage.lane);
+	w->stage = (struct gw__stage){0};
+	close(w->direct_fd);
+	w->direct_fd = -1;
+	return r;
+}
+
+static void use_maps_of(struct gw__image_writer *w, bool copy)
+{
+	for (uint32_t i = 0; i < w->blocks.n; i++) {
+		struct gw__page_maps mine = w->maps[i];
+		gw__partial_maps(w->partial, i, &w->maps[i].present, &w->maps[i].seen);
+		if (copy && !w->blocks.v[i].ignored) {
+			memcpy(w->maps[i].present.words, mine.present.words, gw__bitmap_wire_bytes(mine.present.bits));
+			memcpy(w->maps[i].seen.words, mine.seen.words, gw__bitmap_wire_bytes(mine.seen.bits));
+		}
+		gw__bitmap_fini(&mine.present);
+		gw__bitmap_fini(&mine.seen);
+	}
+}
+
+int gw__image_begin_partial(struct gw__image_writer *w, struct gw__why *why)
+{
+	char image[NAME_MAX + 1], state[NAME_MAX + 1];
+	assert(w->phase == GW__WRITER_RAM && !w->partial);
+	int r = end_direct(w, why);
+	if (!r)
+		r = gw__partial_names(&w->file.target, image, state, why);
+	if (!r)
+		r = gw__partial_create(&w->file.target, &w->blocks, w->page_bytes, &w->partial, why);
+	if (!r)
+		r = gw__outfile_name_partial(&w->file, image, why);
+	if (!r)
+		use_maps_of(w, true);
+	return gw__writer_fail(w, r);
+}
+
+/* The image and its state know each other by a number that stands where the finished image will have ended long before. */
+static int put_marker(struct gw__image_writer *w, struct gw__partial_saved *saved, struct gw__why *why)
+{
+	if (getrandom(saved->id, sizeof saved->id, 0) != sizeof saved->id)
+		return gw__why_errno(why, errno, "no random number for %s", w->file.target.path);
+	saved->marker_off = w->cursor + DESCRIBED_TIMES * (saved->package.n + saved->early.n) + MARKER_GAP_BYTES;
+	int r = gw__file_write(w->file.fd, w->file.target.path, saved->marker_off, saved->id, sizeof saved->id, why);
+	return r || fdatasync(w->file.fd) == 0 ? r : gw__why_errno(why, errno, "cannot make %s safe on its disk", w->file.target.path);
+}
+
+int gw__image_hold(struct gw__image_writer *w, const struct gw__config *config, struct gw__view early, struct gw__view package,
+	struct gw__view note, struct gw__why *why)
+{
+	struct gw__partial_saved saved = {.base_off = w->opts.base_off,
+		.cursor = w->cursor,
+		.ram_id = w->ram_id,
+		.config = *config,
+		.blocks = w->blocks, /* a view */
+		.early = early,
+		.package = package,
+		.note = note};
+	assert(w->phase == GW__WRITER_RAM && w->partial);
+	int r = put_marker(w, &saved, why);
+	if (!r)
+		r = gw__partial_hold(w->partial, &saved, why);
+	w->file.lasting = !r;
+	return gw__writer_fail(w, r);
+}
+
+int gw__image_checkpoint(struct gw__image_writer *w, struct gw__why *why)
+{
+	if (!w->partial || w->phase != GW__WRITER_RAM)
+		return 0;
+	if (fdatasync(w->file.fd))
+		return gw__writer_fail(w, gw__why_errno(why, errno, "cannot make %s safe on its disk", w->file.target.path));
+	return gw__writer_fail(w, gw__partial_checkpoint(w->partial, why));
+}
+
+/* --- coming back --- */
+
+static int check_marker(struct gw__image_writer *w, const struct gw__partial_saved *saved, struct gw__why *why)
+{
+	uint8_t id[GW__PARTIAL_ID_BYTES];
+	if (gw__file_read(w->file.fd, w->file.partial, saved->marker_off, id, sizeof id, NULL) || memcmp(id, saved->id, sizeof id))
+		return gw__why_set(why, -EPROTO, "%s.partial is not the image that %s.partial.state speaks of", w->file.target.path,
+			w->file.target.path);
+	return 0;
+}
+
+/* Bits behind the last page have no meaning, and nobody is to trip over them. */
+static void trim_maps(struct gw__image_writer *w)
+{
+	for (uint32_t i = 0; i < w->blocks.n; i++)
+		for (int k = 0; k < 2; k++) {
+			struct gw__bitmap *b = k ? &w->maps[i].seen : &w->maps[i].present;
+			if (b->bits % 64)
+				b->words[b->bits / 64] &= (UINT64_C(1) << b->bits % 64) - 1;
+		}
+}
+
+static int take_over(struct gw__image_writer *w, const struct gw__partial_saved *saved, struct gw__why *why)
+{
+	w->opts.base_off = saved->base_off;
+	w->cursor = saved->cursor;
+	w->ram_id = saved->ram_id;
+	w->page_bytes = gw__config_page_bytes(&saved->config);
+	for (uint32_t i = 0; i < saved->blocks.n; i++)
+		if (gw__blocks_add(&w->blocks, &saved->blocks.v[i]))
+			return gw__why_set(why, -ENOMEM, "no memory for a list of %u blocks", saved->blocks.n);
+	w->maps = calloc(w->blocks.n, sizeof *w->maps);
+	if (!w->maps)
+		return gw__why_set(why, -ENOMEM, "no memory for a list of %u blocks", saved->blocks.n);
+	use_maps_of(w, false);
+	trim_maps(w);
+	w->phase = GW__WRITER_RAM;
+	return 0;
+}
+
+/* Finished, and maybe its name was given as well. */
+static int settle_finished(struct gw__image_writer *w, struct gw__why *why)
+{
+	int r = gw__outfile_reopen_partial(&w->file, why);
+	if (r == -ENOENT) {
+		gw__why_clear(why);
+		r = w->file.target.exists ? 0 : gw__why_set(why, -ENOENT, "%s was finished and is not there", w->file.target.path);
+	} else if (!r) {
+		r = gw__outfile_commit(&w->file, false, why);
+	}
+	w->phase = GW__WRITER_DONE;
+	return r;
+}
+
+int gw__image_resume(const char *path, struct gw__image_writer **writer, const struct gw__partial_saved **saved, bool *fell_back,
+	struct gw__why *why)
+{
+	*writer = NULL;
+	struct gw__image_writer *w = calloc(1, sizeof *w);
+	if (!w)
+		return gw__why_set(why, -ENOMEM, "no memory for the writer of %s", path);
+	w->direct_fd = -1;
+	w->file.lasting = true;
+	int r = gw__outfile_find(path, &w->file, why);
+	if (!r)
+		r = gw__partial_open(&w->file.target, &w->partial, saved, fell_back, why);
+	if (!r)
+		r = take_over(w, *saved, why);
+	if (!r && gw__partial_finished(w->partial)) {
+		r = settle_finished(w, why);
+	} else if (!r) {
+		r = gw__outfile_reopen_partial(&w->file, why);
+		r = r ? r : check_marker(w, *saved, why);
+	}
+	if (r) {
+		gw__image_writer_close(w);
+		return r;
+	}
+	*writer = w;
+	return 0;
+}
+
+bool gw__image_is_committed(const struct gw__image_writer *w) { return w->phase == GW__WRITER_DONE; }
+
+const struct gw__bitmap *gw__image_received(const struct gw__image_writer *w, uint32_t block)
+{
+	assert(block < w->blocks.n);
+	return &w->maps[block].seen;
+}
+
+const struct gw__blocks *gw__image_blocks(const struct gw__image_writer *w) { return &w->blocks; }
+
+void gw__image_forget_partial(struct gw__image_writer *w)
+{
+	w->file.lasting = false;
+	if (w->partial)
+		gw__partial_remove(w->partial);
+}

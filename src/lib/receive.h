@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* What gw_receive, its recovery and gw_drain share. */
+#ifndef GW_LIB_RECEIVE_H
+#define GW_LIB_RECEIVE_H
+
+#include "engine/sinks.h"
+#include "engine/source.h"
+#include "io/tls.h"
+#include "lib/combine.h"
+
+/* All that stands between us and the source. The credentials outlive the channels that use them. */
+struct gw__receive_link {
+	struct gw__tls_creds *tls;
+	struct gw__incoming in;
+};
+
+/* One recovery after the other. */
+struct gw__receive_again {
+	gw_job *job;
+	struct gw__listener *listener;
+	const struct gw__tls_creds *tls;
+	const struct gw_link_opts *link;
+	struct gw__pull_again how;
+	int (*on_paused)(void *ctx, const char *uri, const char *why); /* may be NULL */
+	void *ctx;
+	uint32_t breaks;
+};
+
+/*
+ * Until the guest is whole, or nothing more is to be expected. `r` is how the last connection ended (0: there was none yet), and
+ * *tally what it told; they are those of the last one then.
+ */
+int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink, struct gw__stream_tally *tally);
+
+#endif

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""A real QEMU source that switches to post-copy, kept in an image: godwit receive and godwit save --postcopy, over any number of
+deaths of ours and cuts of the link.
+
+test-postcopy.py SOURCE. GODWIT_KILL_ROUNDS: how often receive is killed (20), GODWIT_SEED: when. GODWIT_ONLY: names of tests.
+"""
+import os
+import random
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import godwit
+import images
+from linuxguest import MIB, LinuxGuest, check_continues
+from switched import Receiver, come_back, migrate, status, wait_status
+from vm import Unavailable, skip
+
+ROUNDS = int(os.environ.get("GODWIT_KILL_ROUNDS", "20"))
+SEED = int(os.environ.get("GODWIT_SEED", "4"))
+HANGS_AT_THE_END = ("7.2",)     # when the link breaks between its last page and our last word (docs/spec/postcopy.md 1.4)
+missing = []
+
+
+def is_kept(vm, receiver, console=None):
+    """The source stands and says that it is done; the image has its memory to the byte, and nothing else is left."""
+    wait_status(vm, "completed")
+    assert not vm.is_running()
+    assert receiver.left() == ["image"], receiver.left()
+    s = images.check_image(vm, receiver.image, vm.path("raw"))
+    assert not [n for n, _ in s.commands if n != 11], s.commands
+    assert console is None or vm.console() == console
+
+
+class Source(LinuxGuest):
+    def __init__(self, version, *args, **keywords):
+        super().__init__(version, backend="memfd", args=args, **keywords)
+
+    def is_running(self):
+        return self.qmp.command("query-status")["running"]
+
+    def goes_on(self):
+        """What its user may do once the guest is kept."""
+        self.qmp.command("cont")
+        self.keeps_ticking()
+
+
+def switched(version):
+    """The image is an ordinary one: a stock QEMU loads it. The source may run its guest on."""
+    with Source(version) as vm:
+        vm.booted()
+        for n, capabilities in enumerate(((), ("postcopy-preempt",))):
+            receiver = Receiver(vm)
+            with receiver.start(*(["--direct-io"] if n else [])) as g:
+                migrate(vm, receiver.uri, *capabilities, bandwidth=60 * MIB, first_bytes=(10 - 9 * n) * MIB)
+                done = g.wait().ok().event("done")
+            assert done["told_source"] and done["postcopy"] and not done["breaks"], done
+            is_kept(vm, receiver)
+            if n:
+                continue
+            vm.goes_on()
+        stock_qemu_goes_on(vm, receiver.image, "11.1" if version == "11.1" else "10.0")
+        vm.goes_on()
+
+
+def stock_qemu_goes_on(source, image, version):
+    before = source.console()
+    with LinuxGuest(version, machine=source.machine, backend="memfd", incoming="defer") as vm:
+        vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": "mapped-ram", "state": True}])
+        vm.qmp.command("migrate-incoming", uri=f"file:{image}")
+        vm.wait_console(lambda t: t.count("\ntick") >= 3)
+        check_continues(before, vm.console())
+        vm.stamped_again()
+
+
+# --- deaths and cuts ---
+
+class Killer:
+    def __init__(self, version, rnd):
+        self.version, self.rnd = version, rnd
+        self.kills = self.complete = self.too_late = 0
+
+    def run(self, rounds):
+        while self.kills < rounds or not self.complete:
+            with Source(self.version) as vm:
+                vm.booted()
+                while (self.kills < rounds or not self.complete) and self.wear_out(vm, Receiver(vm), rounds):
+                    vm.goes_on()
+        print(f"    {self.kills} kills, {self.complete} images, {self.too_late} killed after the source's last page", flush=True)
+
+    def wear_out(self, vm, receiver, rounds):
+        """One image, over as many deaths as it takes. False: the source is of no use any more."""
+        options = ["--max-bandwidth=60M"]
+        while True:
+            with receiver.start(*options) as g:
+                if options[-1] != "--resume":
+                    migrate(vm, receiver.uri)
+                    options.append("--resume")
+                else:
+                    come_back(vm, receiver.uri)
+                g.wait_stderr("-> postcopy-active|phase: done")
+                time.sleep(self.rnd.uniform(0.0, 0.25))
+                if self.kills < rounds and g.process.poll() is None and "phase: devices" not in g.stderr:
+                    g.kill()
+                    g.process.wait()
+                    self.kills += 1
+                    if self.is_paused(vm):
+                        continue
+                    return self.killed_at_the_end(vm, receiver)
+                done = g.wait().ok().event("done")
+            assert done["postcopy"], done
+            is_kept(vm, receiver)
+            os.unlink(receiver.image)
+            self.complete += 1
+            return True
+
+    @staticmethod
+    def is_paused(vm):
+        deadline = time.monotonic() + 30 * godwit.PATIENCE
+        while (now := status(vm)) == "postcopy-active" and time.monotonic() < deadline:
+            if vm.version in HANGS_AT_THE_END and not vm.qmp.command("query-migrate")["ram"]["remaining"]:
+                return False
+            time.sleep(0.02)
+        assert now in ("postcopy-paused", "completed", "failed"), now
+        return now == "postcopy-paused"
+
+    def killed_at_the_end(self, vm, receiver):
+        """It had sent its last page just then: nothing is missing at the source, so it lets its guest run, or hangs."""
+        self.too_late += 1
+        for name in receiver.left():
+            os.unlink(os.path.join(receiver.folder, name))
+        if vm.version in HANGS_AT_THE_END:
+            return False
+        deadline = time.monotonic() + 30 * godwit.PATIENCE
+        while not vm.is_running():
+            assert time.monotonic() < deadline, status(vm)
+            time.sleep(0.02)
+        vm.qmp.command("stop")
+        return True
+
+
+def killed(version):
+    print(f"    seed {SEED}", flush=True)
+    Killer(version, random.Random(SEED)).run(ROUNDS)
+
+
+def main(argv):
+    version = argv[1]
+    tests = [switched, killed]
+    wanted = os.environ.get("GODWIT_ONLY", "").split(",")
+    try:
+        for test in tests:
+            if wanted == [""] or test.__name__ in wanted:
+                print(f"  {version}: {test.__name__}", flush=True)
+                begin = time.monotonic()
+                test(version)
+                print(f"    {time.monotonic() - begin:.1f} s", flush=True)
+    except Unavailable as e:
+        skip(str(e))
+    for why in missing:
+        print(f"SKIPPED: {why}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main(sys.argv)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""A QEMU source that switches to post-copy towards godwit receive, and comes back after every break."""
+import os
+import time
+
+import godwit
+
+MIB = 1 << 20
+
+
+def status(vm):
+    return vm.qmp.command("query-migrate").get("status", "")
+
+
+def wait_status(vm, *wanted, timeout=30):
+    deadline = time.monotonic() + timeout * godwit.PATIENCE
+    while (now := status(vm)) not in wanted:
+        assert time.monotonic() < deadline, f"{now}, {' or '.join(wanted)} expected: {vm.qmp.command('query-migrate')}"
+        time.sleep(0.01)
+    return now
+
+
+def migrate(vm, uri, *capabilities, bandwidth=1 << 40, postcopy_bandwidth=0, first_bytes=0):
+    """Send, and switch once so many bytes went the pre-copy way."""
+    on = {"postcopy-ram", *capabilities}
+    vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": c, "state": True} for c in on])
+    vm.qmp.command("migrate-set-parameters", max_bandwidth=bandwidth, max_postcopy_bandwidth=postcopy_bandwidth)
+    before = vm.qmp.command("query-migrate").get("ram", {}).get("transferred", 0)     # of an earlier one
+    vm.qmp.migrate(uri)
+    deadline = time.monotonic() + 30 * godwit.PATIENCE
+    while True:
+        m = vm.qmp.command("query-migrate")
+        sent = m.get("ram", {}).get("transferred", 0)
+        if m.get("status") == "active" and (sent > first_bytes and sent != before or not first_bytes):
+            break
+        assert m.get("status") != "failed" and time.monotonic() < deadline, m
+        time.sleep(0.005)
+    vm.qmp.command("migrate-start-postcopy")
+
+
+def come_back(vm, uri):
+    """What the operator types."""
+    wait_status(vm, "postcopy-paused")
+    vm.qmp.command("migrate", uri=uri, resume=True)
+
+
+class Receiver:
+    """godwit receive, resumed as often as the test wants, in a folder of its own of the VM's."""
+
+    def __init__(self, vm, name="image"):
+        self.folder = vm.path(name + ".d")
+        os.makedirs(self.folder, exist_ok=True)
+        self.image = os.path.join(self.folder, name)
+        self.runs = 0
+
+    def start(self, *options, **popen):
+        """Returns the Run, which listens, and sets self.uri."""
+        self.runs += 1
+        self.uri = f"unix:{self.folder}/s{self.runs}"
+        env = {**os.environ, "GODWIT_TRACE": "1"}
+        run = godwit.Run("receive", self.uri, self.image, "--json", *options, env=env, **popen)
+        run.wait_stdout('"listening"')
+        return run
+
+    def left(self):
+        return sorted(n for n in os.listdir(self.folder) if not n.startswith("s"))
