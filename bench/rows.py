@@ -5,6 +5,7 @@ A work that several rows look at is run once. The rows of a group are run togeth
 """
 from dataclasses import dataclass
 
+from lazyworks import Lazily, LazyStart, LoadStart
 from link import Link
 from works import Dd, Inspect, LoadImage, QemuSaves, QemuToQemu, ReadFile, Receive, Restore, Save, Send, ZeroScan
 
@@ -124,4 +125,21 @@ ZEROS = [
     )
 ]
 
-GROUPS = [SCAN, RECEIVE, SAVE, INSPECT, RESTORE, CHANNELS, DISK, SEND, ZEROS]
+# Post-copy from an image.
+
+LAZY_START = [
+    Row("lazy-start", "lazy-start", "godwit serve until the guest runs, against QEMU loading the image by itself, 2 channels",
+        LazyStart(), LoadStart(), "ms", at_most(50)),
+    Row("lazy-start-flat", "lazy-start", "the same, against a guest of an eighth of the size",
+        LazyStart(), LazyStart(scale=0.125), "ms", ratio_at_most(1.3)),
+]
+
+LAZY = [
+    *both_ways("lazy", "lazy", "godwit serve until every page is there, against godwit restore --way stream",
+               Lazily(), Restore("stream"), ratio_at_most(1.5)),
+    Row("lazy-direct", "lazy", "the same against godwit restore --way direct", Lazily(), Restore("direct")),
+    *both_ways("lazy-mostly-zero", "lazy", "as lazy, with a mostly-zero guest",
+               Lazily("mostly-zero"), Restore("stream", "mostly-zero"), ratio_at_most(1.5)),
+]
+
+GROUPS = [SCAN, RECEIVE, SAVE, INSPECT, RESTORE, CHANNELS, DISK, SEND, ZEROS, LAZY_START, LAZY]

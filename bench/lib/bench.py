@@ -65,9 +65,9 @@ class Bench:
             raise NotRun(f"there is no {path}; make builds it")
         return path
 
-    def require_memory(self):
-        """At the most there are two guests and an image, or a guest and two images, at a time."""
-        wanted = 3 * self.size + (1 << 30)
+    def require_memory(self, copies):
+        """At the most there are so many guests and images at a time: mostly two guests and an image, or a guest and two images."""
+        wanted = copies * self.size + (1 << 30)
         if available_memory() < wanted:
             raise NotRun(f"only {available_memory() >> 20} MiB of memory are free, {wanted >> 20} are needed; use --size")
 
@@ -109,10 +109,12 @@ class Bench:
         """Material that works make of guests; `make` is called with the path to write."""
         return self._have(key, make)
 
+    def drop(self, key):
+        os.unlink(self.material.pop(key))
+
     def drop_material(self):
-        for path in self.material.values():
-            os.unlink(path)
-        self.material = {}
+        for key in list(self.material):
+            self.drop(key)
 
     def _have(self, key, make):
         if key not in self.material:

@@ -11,14 +11,14 @@ UNLIMITED = 1 << 42     # bytes per second; the default would be what is measure
 LONGEST = 600.0         # seconds a migration may take
 
 
-def source(bench, kind, size):
+def source(bench, kind, size, bios=None):
     """
-    A guest that never ran and holds the given content. Its page tables are filled before, as those of a guest that has
-    used its memory are.
+    A guest that holds the given content. Its page tables are filled before, as those of a guest that has used its memory are.
+    It never ran; with a `bios` of its own it runs that.
     """
     path = bench.guest(kind, size)
     memory = f"memory-backend-file,id=pc.ram,size={size},mem-path={path},share=on,prealloc=on"
-    return start(bench, "-S", "-machine", "pc,memory-backend=pc.ram", "-m", f"{size >> 20}M", "-object", memory)
+    return start(bench, *paused_or(bios), "-machine", "pc,memory-backend=pc.ram", "-m", f"{size >> 20}M", "-object", memory)
 
 
 # What the memory of a destination may be: QEMU's default (an empty text), the same touched before the guest comes, or a
@@ -30,15 +30,19 @@ MEMORY = {
 }
 
 
-def destination(bench, size, memory="default"):
-    """Waits with -incoming defer."""
-    args = ["-S", "-incoming", "defer", "-m", f"{size >> 20}M", "-machine"]
+def destination(bench, size, memory="default", bios=None):
+    """Waits with -incoming defer. It lets its guest run only with a `bios`."""
+    args = [*paused_or(bios), "-incoming", "defer", "-m", f"{size >> 20}M", "-machine"]
     backend = MEMORY[memory].format(tmpfs=bench.tmpfs)
     if backend:
         args += ["pc,memory-backend=pc.ram", "-object", f"{backend},id=pc.ram,size={size}"]
     else:
         args += ["pc"]
     return start(bench, *args)
+
+
+def paused_or(bios):
+    return ["-bios", bios] if bios else ["-S"]
 
 
 def start(bench, *args):

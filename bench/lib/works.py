@@ -21,6 +21,7 @@ GIB = 1 << 30
 # What a row looks at: unit, and how it comes out of a sample.
 FIGURES = {
     "seconds": ("s", lambda s: s["seconds"]),
+    "ms": ("ms", lambda s: s["seconds"] * 1000),
     "cpu_per_gib": ("CPU s/GiB", lambda s: s["cpu"] / (s["bytes"] / GIB)),
     "peak_mib": ("MiB", lambda s: s["peak"] / (1 << 20)),
     "gb_per_s": ("GB/s", lambda s: s.get("rate", s["bytes"] / s["seconds"] if s.get("seconds") else 0) / 1e9),
