@@ -14,8 +14,20 @@ static void count(_Atomic uint64_t *counter, uint64_t by)
 	atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
 }
 
+static int flush_zeros(struct gw__pull *p)
+{
+	uint64_t n = p->zeros_n;
+	p->zeros_n = 0;
+	count(&p->run->counters.zero_pages, n);
+	p->tally->zero_pages += n;
+	p->tally->block[p->batch_block].zero_pages += n;
+	return p->sink->ops->zeros(p->sink, p->batch_block, p->batch_off, n, &p->run->why);
+}
+
 int gw__pull_flush_batch(struct gw__pull *p)
 {
+	if (p->zeros_n)
+		return flush_zeros(p);
 	if (!p->batch_n)
 		return 0;
 	int n = p->batch_n;
@@ -40,6 +52,12 @@ static int take_payload(struct gw__pull *p, const uint8_t **payload)
 	return 0;
 }
 
+/* Is this page the next one of the batch, which has `n` pages of its kind? */
+static bool continues(const struct gw__pull *p, const struct gw__event *ev, uint64_t n)
+{
+	return n && ev->where.block == p->batch_block && ev->where.off == p->batch_off + n * p->stream.page_bytes;
+}
+
 static int on_page(struct gw__pull *p, const struct gw__event *ev)
 {
 	const uint8_t *payload = NULL;
@@ -49,9 +67,7 @@ static int on_page(struct gw__pull *p, const struct gw__event *ev)
 	if (!gw__pull_wants(p, &ev->where))
 		return 0;
 	uint64_t page_bytes = p->stream.page_bytes;
-	bool continues = p->batch_n && p->batch_n < GW__BATCH_PAGES && ev->where.block == p->batch_block &&
-			 ev->where.off == p->batch_off + (uint64_t)p->batch_n * page_bytes;
-	if (!continues) {
+	if (!continues(p, ev, (uint64_t)p->batch_n) || p->batch_n == GW__BATCH_PAGES) {
 		r = gw__pull_flush_batch(p);
 		if (r)
 			return r;
@@ -67,13 +83,17 @@ static int on_page(struct gw__pull *p, const struct gw__event *ev)
 
 static int on_zero(struct gw__pull *p, const struct gw__event *ev)
 {
-	int r = gw__pull_flush_batch(p);
-	if (r || !gw__pull_wants(p, &ev->where))
-		return r;
-	count(&p->run->counters.zero_pages, 1);
-	p->tally->zero_pages++;
-	p->tally->block[ev->where.block].zero_pages++;
-	return p->sink->ops->zeros(p->sink, ev->where.block, ev->where.off, 1, &p->run->why);
+	if (!gw__pull_wants(p, &ev->where))
+		return 0;
+	if (!continues(p, ev, p->zeros_n)) {
+		int r = gw__pull_flush_batch(p);
+		if (r)
+			return r;
+		p->batch_block = ev->where.block;
+		p->batch_off = ev->where.off;
+	}
+	p->zeros_n++;
+	return 0;
 }
 
 static int on_xbzrle(struct gw__pull *p, const struct gw__event *ev)

@@ -10,7 +10,7 @@
 
 enum { GW__BATCH_PAGES = 256 };
 
-/* The conductor's. A batch of consecutive pages points into the feed's buffer and is given away before that moves. */
+/* The conductor's. A batch is of consecutive pages, with content or of zeros. It points into the feed's buffer and is given away before that moves. */
 struct gw__pull {
 	struct gw__run *run;
 	struct gw__feed feed;
@@ -18,7 +18,8 @@ struct gw__pull {
 	struct gw__sink *sink;
 	struct gw__stream_tally *tally;
 	struct iovec batch[GW__BATCH_PAGES];
-	int batch_n;
+	int batch_n;	  /* pages with content */
+	uint64_t zeros_n; /* or of zeros: one of the two is 0 */
 	uint32_t batch_block;
 	uint64_t batch_off;
 	struct gw__incoming *in; /* NULL: one channel and nothing else; borrowed */
