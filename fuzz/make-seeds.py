@@ -273,7 +273,41 @@ def qmps():
     yield "greeting", b'\0{"QMP": {"version": {"qemu": {"major": 7, "minor": 2}}}}\n{"return": {}, "id": 1}\n'
 
 
+# docs/spec/postcopy.md 1.2, 6: what a destination of fuzz_serve says at once, behind RESUME or the package, and behind the end
+
+def said(kind, payload=b""):
+    return be(2, kind) + be(2, len(payload)) + payload
+
+
+def asks(start, length, block=None):
+    return said(3 if block else 4, be(8, start) + be(4, length) + (str8(block) if block else b""))
+
+
+def has(block, bits):
+    return said(5, str8(block)) + be(8, 8) + bits.ljust(8, b"\0") + be(8, 0x0123456789ABCDEF)
+
+
+def serves():
+    runs, shut, ack = said(2, be(4, 0x42)), said(1, be(4, 0)), said(6, be(4, 1))
+    some, none = has("ram0", b"\x0f\x0f") + has("rom", b"\x15"), has("ram0", b"") + has("rom", b"")
+    for name, mode, *parts in (
+            ("plain", 0, b"", runs, shut),
+            ("requests", 0, b"", asks(8192, 4096, "ram0") + runs + asks(0, 65536) + asks(16384, 4096, "rom"), asks(0, 4096) + shut),
+            ("large", 2, b"", asks(16384, 16384, "ram0") + runs, shut),
+            ("refused", 0, b"", said(1, be(4, 1)), b""),
+            ("resumed", 1, some, ack + asks(4096, 4096, "rom"), shut),
+            ("resumed-large", 3, some, ack, shut),
+            ("resumed-whole", 1, has("ram0", b"\xff\xff") + has("rom", b"\xff"), ack, shut),
+            ("resumed-empty", 1, none, ack + asks(0, 4096, "ram0"), shut),
+            ("split", 3, has("ram0", b"\1") + has("rom", b""), ack, shut),
+            ("size", 1, said(5, str8("ram0")) + be(8, 16), b"", b""),
+            ("behind-shut", 0, b"", runs, shut + shut + ack)):
+        yield name, bytes([mode]) + be(2, len(parts[0])) + be(2, len(parts[1])) + b"".join(parts)
+
+
 def main():
+    for name, data in serves():
+        put("serve", name, data)
     for name, data in qmps():
         put("qmp", name, data)
     for name, flags, data in streams():

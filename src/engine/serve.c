@@ -43,6 +43,7 @@ int gw__serve_connect_preempt(struct gw__serve *s, enum gw__preempt when)
 static bool bitmaps_came(const struct gw__serve *s) { return s->bitmap_due < 0; }
 static bool ack_came(const struct gw__serve *s) { return s->resumed; }
 static bool shut_came(const struct gw__serve *s) { return s->shut; }
+static bool guest_runs(const struct gw__serve *s) { return s->tally->state != GW__PC_DEVICE; }
 
 static int ask_bitmaps(struct gw__serve *s)
 {
@@ -81,18 +82,21 @@ static int resume(struct gw__serve *s)
 	return r ? r : gw__serve_await(s, "RESUME_ACK", ack_came);
 }
 
-/* Requests first: each look hears all that is there, and only a look that finds nothing pushes the next piece. */
+/*
+ * Requests first: each look hears all that is there, and only a look that finds nothing pushes the next piece. With every page
+ * there, nothing holds up the devices any more.
+ */
 static int push_all(struct gw__serve *s)
 {
 	int r = 0;
-	while (r >= 0 && (s->unsent_pages || s->tally->state == GW__PC_DEVICE)) {
+	while (r >= 0 && s->unsent_pages) {
 		bool may_push = false;
-		r = gw__serve_hear(s, GW__SERVE_HEAR_MS, s->unsent_pages ? &may_push : NULL);
+		r = gw__serve_hear(s, GW__SERVE_HEAR_MS, &may_push);
 		if (r >= 0 && may_push && s->unsent_pages)
 			r = gw__serve_push(s);
 		gw__run_tick(s->run);
 	}
-	return r < 0 ? r : 0;
+	return r < 0 ? r : gw__serve_await(s, "that it loaded the devices (PONG 0x42)", guest_runs);
 }
 
 /* A destination that wanted it early does not see its end otherwise. */

@@ -482,6 +482,14 @@ def silence(bench):
         check_failed(ended, True, "received bitmaps", "within")
         assert godwit.SANITIZED or kib < MEMORY_KIB, f"{kib} KiB"
         link.close()
+    other = bench.guest()
+    with bench.server("answer-ms=1000") as server:              # every page is there, and the devices are never loaded
+        link = server.link(other)
+        until(link, "package")
+        while not other.whole():
+            link.next()
+        check_failed(server.wait(), True, "PONG 0x42", "within")
+        link.close()
     with bench.server("resume", "answer-ms=1000") as server:     # every page is there, its last word does not come
         link = server.link(guest)
         until(link, "eof")
