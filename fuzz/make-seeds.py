@@ -305,7 +305,34 @@ def serves():
         yield name, bytes([mode]) + be(2, len(parts[0])) + be(2, len(parts[1])) + b"".join(parts)
 
 
+# docs/spec/working-set.md. The target puts the checksums right.
+
+def working_sets():
+    def head(page=4096, version=1):
+        return b"GWWS\r\n\x1a\n" + be(4, version) + be(4, page) + bytes(range(16)) + be(8, 1700000000) + bytes(16) + bytes(8)
+
+    def chunk(*runs, mark=0x57534348, n=None):
+        return be(4, mark) + be(4, len(runs) if n is None else n) + be(8, 1700000001) + b"".join(
+            be(2, block) + be(2, pages) + be(4, first) for block, pages, first in runs) + bytes(8)
+
+    two = chunk((0, 1, 7), (2, 300, 9)) + chunk((0, 65535, 0xFFFFFFFF))
+    yield "empty", head()
+    yield "two-chunks", head() + two
+    yield "torn", head() + two[:-3]
+    yield "no-pages", head() + chunk((0, 0, 7))
+    yield "no-entries", head() + chunk()
+    yield "too-many", head() + chunk((0, 1, 7), n=4097)
+    yield "all-entries", head() + chunk(*((1, 1, i) for i in range(0, 600, 2)))
+    yield "other-mark", head() + chunk((0, 1, 7), mark=0x57534349)
+    yield "newer", head(version=2)
+    yield "version-0", head(version=0)
+    yield "odd-pages", head(page=4097)
+    yield "short", head()[:63]
+
+
 def main():
+    for name, data in working_sets():
+        put("working_set", name, data)
     for name, data in serves():
         put("serve", name, data)
     for name, data in qmps():

@@ -217,6 +217,12 @@ struct gw_serve_opts {
 	 * two commands on its monitor: some abort otherwise (docs/spec/postcopy.md 5).
 	 */
 	enum gw_preempt preempt;
+	/*
+	 * The file of the working set: pages it names go first, those that are requested now are added to it. It is made where there is none;
+	 * one that does not help is told to on_note and is never a failure. NULL: none.
+	 */
+	const char *working_set;
+	void (*on_note)(void *ctx, const char *sentence);
 };
 
 struct gw_serve_result {
@@ -227,6 +233,7 @@ struct gw_serve_result {
 	uint64_t already_there; /* pages a resumed destination had */
 	/* How long requests waited for their pages: from when they could be read until the pages were written. 0: there were none. */
 	uint64_t latency_p50_us, latency_p99_us, latency_max_us;
+	uint64_t working_set_pages; /* of the pushed ones: those that the working set named */
 };
 
 /*
@@ -345,6 +352,7 @@ struct gw_inspect_opts {
 	uint64_t offset; /* where the image or stream begins in the file */
 	uint64_t memory_limit;
 	bool every_page; /* read all pages of an image too, to see that they can be read; a stream always is read whole */
+	const char *working_set; /* look at this file too, where it is an image's; NULL: none. Never a reason to fail */
 };
 
 /*
@@ -383,8 +391,19 @@ struct gw_info_block {
 	bool ignored; /* shared memory that is not in the file */
 	uint64_t pages, zero_pages, xbzrle_pages; /* image: distinct pages; stream: records */
 	uint64_t bitmap_off, pages_off;		  /* image: absolute */
+	uint64_t working_set_pages;
 };
 GW_API int gw_info_block(const gw_info *info, uint32_t i, struct gw_info_block *b); /* -ERANGE */
+
+/* What a guest asked for when it was run lazily; see gw_serve. */
+struct gw_info_working_set {
+	size_t size;
+	const char *unused; /* there is a file, and this is why it does not help; NULL: it does */
+	uint64_t pages, runs;
+	uint64_t begun, added; /* seconds since 1970; added: when the last of it was written, 0: nothing was */
+	uint64_t torn_bytes;   /* at its end, ignored */
+};
+GW_API int gw_info_working_set(const gw_info *info, struct gw_info_working_set *w); /* -ENOENT: there is none */
 
 struct gw_info_device {
 	size_t size;

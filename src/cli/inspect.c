@@ -96,5 +96,9 @@ int gw__cli_inspect(int argc, char **argv)
 	if (status != GW__CLI_GO)
 		return status;
 	in.file = args.arg[0];
-	return run(&in, &common, &opts);
+	in.working_set = gw__cli_working_set(in.file);
+	opts.working_set = in.working_set;
+	status = run(&in, &common, &opts);
+	free(in.working_set);
+	return status;
 }

@@ -9,6 +9,7 @@
 
 struct gw__inspect {
 	const char *file;
+	char *working_set; /* its file, whether there is one or not */
 	const gw_info *info;
 	struct gw_info_summary summary;
 	bool blocks, devices; /* show only these tables; neither: everything */

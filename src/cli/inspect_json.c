@@ -58,12 +58,24 @@ static void show_blocks(const struct gw__inspect *in)
 			gw__cli_json_size(b.address), "pages", gw__cli_json_size(b.pages), "zero_pages",
 			gw__cli_json_size(b.zero_pages), "xbzrle_pages", gw__cli_json_size(b.xbzrle_pages),
 			"ignored", b.ignored);
+		if (b.working_set_pages)
+			json_object_set_new(o, "working_set_pages", gw__cli_json_size(b.working_set_pages));
 		if (in->summary.format == GW_FORMAT_IMAGE) {
 			json_object_set_new(o, "bitmap_offset", gw__cli_json_size(b.bitmap_off));
 			json_object_set_new(o, "pages_offset", gw__cli_json_size(b.pages_off));
 		}
 		gw__cli_json(o);
 	}
+}
+
+static void show_working_set(const struct gw__inspect *in)
+{
+	struct gw_info_working_set w = GW_INIT(w);
+	if (gw_info_working_set(in->info, &w))
+		return;
+	gw__cli_json(json_pack("{ss so so so so so so so}", "event", "working_set", "file", gw__cli_json_text(in->working_set), "unused",
+		gw__cli_json_text(w.unused), "pages", gw__cli_json_size(w.pages), "runs", gw__cli_json_size(w.runs), "begun",
+		gw__cli_json_size(w.begun), "added", gw__cli_json_size(w.added), "torn_bytes", gw__cli_json_size(w.torn_bytes)));
 }
 
 struct fields {
@@ -103,6 +115,8 @@ void gw__inspect_json(const struct gw__inspect *in)
 	bool all = !in->blocks && !in->devices && !in->device;
 	if (all)
 		show_guest(in);
+	if (all)
+		show_working_set(in);
 	if (all || in->blocks)
 		show_blocks(in);
 	if (all || in->devices || in->device)

@@ -2,7 +2,9 @@
 /* What inspect found, for people. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/math.h"
 #include "cli/inspect.h"
 #include "cli/output.h"
 
@@ -49,6 +51,39 @@ static void show_history(const struct gw_info_summary *s)
 	row("sent with", "%s", text);
 }
 
+/* "3 hours". */
+static const char *age(uint64_t since, char text[32])
+{
+	static const struct {
+		uint64_t seconds;
+		const char *name;
+	} units[] = {{86400, "day"}, {3600, "hour"}, {60, "minute"}, {1, "second"}};
+	uint64_t now = (uint64_t)time(NULL), old = now > since ? now - since : 0, n = 0;
+	unsigned u = 0;
+	while (u < GW__LEN(units) - 1 && old < units[u].seconds)
+		u++;
+	n = old / units[u].seconds;
+	snprintf(text, 32, "%ju %s%s", (uintmax_t)n, units[u].name, n == 1 ? "" : "s");
+	return text;
+}
+
+static void show_working_set(const struct gw__inspect *in)
+{
+	struct gw_info_working_set w = GW_INIT(w);
+	char begun[32], added[32], torn[80] = "";
+	if (gw_info_working_set(in->info, &w))
+		return;
+	if (w.unused) {
+		row("working set", "%s", w.unused);
+		return;
+	}
+	if (w.torn_bytes)
+		snprintf(torn, sizeof torn, "; %ju bytes at its end are torn", (uintmax_t)w.torn_bytes);
+	row("working set", "%ju pages (%s) in %ju %s, begun %s ago, last added to %s ago%s", (uintmax_t)w.pages,
+		GW__SIZE(w.pages * in->summary.page_bytes), (uintmax_t)w.runs, w.runs == 1 ? "run" : "runs", age(w.begun, begun),
+		age(w.added ? w.added : w.begun, added), torn);
+}
+
 static void show_guest(const struct gw__inspect *in)
 {
 	const struct gw_info_summary *s = &in->summary;
@@ -66,6 +101,7 @@ static void show_guest(const struct gw__inspect *in)
 	row("in the file", "from %ju to %ju", (uintmax_t)s->begin_off, (uintmax_t)s->end_off);
 	if (s->trailing_bytes)
 		row("behind it", "%ju bytes that do not belong to it", (uintmax_t)s->trailing_bytes);
+	show_working_set(in);
 }
 
 static void show_share(const char *what, uint64_t bytes, uint64_t total)
@@ -97,12 +133,14 @@ static void show_bytes(const struct gw_info_summary *s)
 
 static void show_block(const struct gw_info_block *b, bool image, uint64_t page_bytes)
 {
-	char note[80] = "", huge[32] = "", address[32] = "";
+	char note[120] = "", huge[32] = "", address[32] = "", wanted[48] = "";
 	if (b->backing_page_bytes && b->backing_page_bytes != page_bytes)
 		snprintf(huge, sizeof huge, " on %s pages", GW__SIZE(b->backing_page_bytes));
 	if (b->address)
 		snprintf(address, sizeof address, " at 0x%jx", (uintmax_t)b->address);
-	snprintf(note, sizeof note, "%s%s%s", b->ignored ? " shared, not in the file" : "", huge, address);
+	if (b->working_set_pages)
+		snprintf(wanted, sizeof wanted, " %ju in the working set", (uintmax_t)b->working_set_pages);
+	snprintf(note, sizeof note, "%s%s%s%s", b->ignored ? " shared, not in the file" : "", huge, address, wanted);
 	gw__cli_print("  %-*s %10s %9ju %9ju", NAME_COLUMNS, b->name, GW__SIZE(b->used_bytes),
 		(uintmax_t)b->pages, (uintmax_t)b->zero_pages);
 	if (image) {

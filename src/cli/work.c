@@ -69,6 +69,15 @@ int gw__cli_status_before(int rc)
 	return rc == -EOPNOTSUPP ? GW__EXIT_REFUSED : rc == -EINVAL ? GW__EXIT_USAGE : GW__EXIT_FAILED;
 }
 
+char *gw__cli_working_set(const char *image)
+{
+	size_t n = strlen(image) + sizeof ".ws";
+	char *path = malloc(n);
+	if (path)
+		snprintf(path, n, "%s.ws", image);
+	return path;
+}
+
 int gw__cli_stopped(void)
 {
 	return stop_signal;

@@ -23,6 +23,9 @@ struct gw__cli_work {
 int gw__cli_work_begin(struct gw__cli_work *w, const struct gw__cli_common *c);
 void gw__cli_work_end(struct gw__cli_work *w);
 
+/* The file beside an image that keeps its working set: to be freed. NULL: no memory. */
+char *gw__cli_working_set(const char *image);
+
 /* The signal that stopped the work, 0 if none. */
 int gw__cli_stopped(void);
 

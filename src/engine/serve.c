@@ -89,6 +89,7 @@ static int resume(struct gw__serve *s)
 static int push_all(struct gw__serve *s)
 {
 	int r = 0;
+	s->paid_bytes = gw__serve_out_bytes(s); /* what it took to get here is free */
 	while (r >= 0 && s->unsent_pages) {
 		bool may_push = false;
 		r = gw__serve_hear(s, GW__SERVE_HEAR_MS, &may_push);

@@ -12,6 +12,7 @@
 #include "base/histogram.h"
 #include "engine/run.h"
 #include "image/image.h"
+#include "image/working_set.h"
 #include "io/chan.h"
 #include "plan/postcopy.h"
 
@@ -30,6 +31,7 @@ struct gw__serve_opts {
 	} *block;
 	uint32_t blocks_n;
 	uint64_t max_bandwidth; /* bytes/s the background push keeps to, with what is requested counted in; 0: no limit */
+	struct gw__working_set *working_set; /* what goes first, and where requests are recorded; NULL: nothing, nowhere */
 	enum gw__preempt preempt;
 	int (*open_preempt)(void *ctx, struct gw__chan **chan); /* the second connection, owned by the page server from then on */
 	void (*on_connected)(void *ctx);			/* all connections stand; may be NULL */
@@ -41,6 +43,7 @@ struct gw__serve_tally {
 	enum gw__pc_state state; /* how far it came */
 	uint64_t requests;	 /* messages */
 	uint64_t requested_pages, pushed_pages, zero_pages; /* target pages sent */
+	uint64_t working_set_pages; /* pushed because they are in it; counted in pushed_pages too */
 	uint64_t already_there;	 /* pages that a resumed destination had */
 	struct gw__histogram latency; /* ns from a request that can be read to its pages being written, of those that sent any */
 };

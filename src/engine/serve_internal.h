@@ -45,7 +45,10 @@ struct gw__serve {
 	struct {
 		uint32_t block;
 		uint64_t at, end;      /* end 0: it is not */
+		bool wanted;	       /* the working set names it, or whatever was pushed last */
 	} half;			       /* the larger page that the push is inside of */
+
+	uint32_t next_run;	       /* of the working set, which is pushed before anything else */
 
 	/* serve_out.c */
 	struct gw__serve_piece piece;
@@ -55,6 +58,7 @@ struct gw__serve {
 	uint64_t heard_ns;	       /* since then what is being taken may have been there */
 	uint64_t paid_ns, paid_bytes;  /* what was sent is paid for then, at the given rate */
 	uint64_t stuck_since_ns;       /* the peer takes nothing; 0: it does */
+	uint64_t unwritten_since_ns;   /* of the working set; 0: all is written */
 
 	/* serve_hear.c: what the destination said. */
 	struct gw__feed ear;
@@ -119,7 +123,7 @@ int gw__serve_hear(struct gw__serve *s, int ms, bool *may_push);
 
 /* 1: there is input; 0: none within `ms`, or it is time to push before; negative errno. `may_push` may be NULL. */
 int gw__serve_wait(struct gw__serve *s, int ms, bool *may_push);
-/* The pages of a request have been written. */
-void gw__serve_answered(struct gw__serve *s);
+/* These pages were requested, and have been written. */
+void gw__serve_answered(struct gw__serve *s, uint32_t block, uint64_t first, uint64_t n);
 
 #endif

@@ -87,14 +87,14 @@ int gw__serve_request(struct gw__serve *s, uint32_t block, uint64_t start_off, u
 	const struct gw__bitmap *sent = &s->sent[block];
 	struct gw__serve_out *out = s->preempt.chan ? &s->preempt : &s->main;
 	uint64_t at = start_off / s->page_bytes, end = at + bytes / s->page_bytes;
-	bool wanted = gw__bitmap_next_clear_before(sent, at, end) < end;
+	uint64_t first = gw__bitmap_next_clear_before(sent, at, end);
 	bool in_half = block == s->half.block && at < s->half.end && end > s->half.at;
 	int r = s->half.end && (in_half || out == &s->main) ? finish_half(s) : 0;
-	for (at = gw__bitmap_next_clear_before(sent, at, end); !r && at < end; at = gw__bitmap_next_clear_before(sent, at, end))
+	for (at = gw__bitmap_next_clear_before(sent, first, end); !r && at < end; at = gw__bitmap_next_clear_before(sent, at, end))
 		r = send_up_to(s, out, block, gw__round_down(at, s->host_page_bytes[block] / s->page_bytes), host_page_end(s, block, at),
 			&s->tally->requested_pages);
-	if (!r && wanted)
-		gw__serve_answered(s);
+	if (!r && first < end)
+		gw__serve_answered(s, block, first, end - first);
 	s->at_block = block; /* what is touched next is often what lies behind */
 	s->at_page = end;
 	return r;
@@ -112,39 +112,58 @@ static bool find_unsent(struct gw__serve *s)
 	return false;
 }
 
-/* Goes on in the page that was begun, or begins the next one. */
-static int push_host_page(struct gw__serve *s)
+/* Goes on in the page that was begun. */
+static int push_half(struct gw__serve *s, uint64_t *n)
 {
-	uint64_t n;
-	if (!s->half.end) {
-		s->half.block = s->at_block;
-		s->half.at = s->at_page;
-		s->half.end = s->at_page = host_page_end(s, s->at_block, s->at_page);
-	}
-	int r = gw__serve_out_pages(s, &s->main, s->half.block, s->half.at, s->half.end, &n);
+	int r = gw__serve_out_pages(s, &s->main, s->half.block, s->half.at, s->half.end, n);
 	if (r)
 		return r;
-	s->tally->pushed_pages += n;
-	s->half.at += n;
+	s->half.at += *n;
 	if (s->half.at == s->half.end)
 		s->half.end = 0;
 	return 0;
 }
 
+/* Unsent pages from `first`; what of them is one piece. */
+static int push_piece(struct gw__serve *s, uint32_t block, uint64_t first, uint64_t end, uint64_t *n)
+{
+	uint64_t unit = s->host_page_bytes[block] / s->page_bytes;
+	if (unit == 1)
+		return gw__serve_out_pages(s, &s->main, block, first, gw__bitmap_next_set_before(&s->sent[block], first, end), n);
+	s->half.block = block;
+	s->half.at = gw__round_down(first, unit);
+	s->half.end = s->half.at + unit;
+	return push_half(s, n);
+}
+
+/* What a guest asked for when it ran last, in that order. */
+static bool find_wanted(struct gw__serve *s, struct gw__ws_pages *found)
+{
+	const struct gw__working_set *ws = s->o->working_set;
+	for (; ws && s->next_run < ws->runs; s->next_run++) {
+		const struct gw__ws_pages *run = &ws->run[s->next_run];
+		uint64_t end = run->first + run->n;
+		found->first = gw__bitmap_next_clear_before(&s->sent[run->block], run->first, end);
+		found->block = run->block;
+		found->n = end - found->first;
+		if (found->n)
+			return true;
+	}
+	return false;
+}
+
 int gw__serve_push(struct gw__serve *s)
 {
-	uint64_t n, end;
+	struct gw__ws_pages wanted;
+	uint64_t n = 0;
+	int r = 0;
 	if (s->half.end)
-		return push_host_page(s);
-	if (!find_unsent(s))
-		return 0;
-	if (s->host_page_bytes[s->at_block] > s->page_bytes)
-		return push_host_page(s);
-	end = gw__bitmap_next_set_before(&s->sent[s->at_block], s->at_page, s->at_page + GW__SERVE_PIECE_MAX);
-	int r = gw__serve_out_pages(s, &s->main, s->at_block, s->at_page, end, &n);
-	if (r)
-		return r;
+		r = push_half(s, &n);
+	else if ((s->half.wanted = find_wanted(s, &wanted)))
+		r = push_piece(s, wanted.block, wanted.first, wanted.first + wanted.n, &n);
+	else if (find_unsent(s))
+		r = push_piece(s, s->at_block, s->at_page, s->at_page + GW__SERVE_PIECE_MAX, &n);
 	s->tally->pushed_pages += n;
-	s->at_page += n;
-	return 0;
+	s->tally->working_set_pages += s->half.wanted ? n : 0;
+	return r;
 }

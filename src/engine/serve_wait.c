@@ -11,7 +11,7 @@
 #include "base/math.h"
 #include "engine/serve_internal.h"
 
-enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000, SAVED_UP_NS = NS_PER_S / 20 };
+enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000, SAVED_UP_NS = NS_PER_S / 20, RECORD_NS = NS_PER_S / 10 };
 
 /* What was sent takes its time, whoever asked for it; only the push waits for that. A pause is not followed by a burst. */
 static bool is_paid_for(struct gw__serve *s, uint64_t now)
@@ -40,9 +40,22 @@ static int check_stuck(struct gw__serve *s, bool is_stuck, uint64_t now)
 	return 0;
 }
 
+/* What was asked for is written down soon, for we may be killed; returns how long it may wait. */
+static uint64_t keep_record(struct gw__serve *s, uint64_t now)
+{
+	if (!s->unwritten_since_ns)
+		return UINT64_MAX;
+	uint64_t waited = now - s->unwritten_since_ns;
+	if (waited < RECORD_NS)
+		return RECORD_NS - waited;
+	gw__working_set_flush(s->o->working_set);
+	s->unwritten_since_ns = 0;
+	return UINT64_MAX;
+}
+
 int gw__serve_wait(struct gw__serve *s, int ms, bool *may_push)
 {
-	uint64_t now = gw__clock_now_ns(&s->run->clock), ns = (uint64_t)ms * NS_PER_MS;
+	uint64_t now = gw__clock_now_ns(&s->run->clock), ns = gw__min((uint64_t)ms * NS_PER_MS, keep_record(s, now));
 	bool paid = may_push && is_paid_for(s, now);
 	if (may_push && !paid)
 		ns = gw__min(ns, s->paid_ns - now);
@@ -60,7 +73,13 @@ int gw__serve_wait(struct gw__serve *s, int ms, bool *may_push)
 	return check_stuck(s, paid && !r, s->looked_ns);
 }
 
-void gw__serve_answered(struct gw__serve *s)
+void gw__serve_answered(struct gw__serve *s, uint32_t block, uint64_t first, uint64_t n)
 {
-	gw__histogram_add(&s->tally->latency, gw__clock_now_ns(&s->run->clock) - s->heard_ns);
+	uint64_t now = gw__clock_now_ns(&s->run->clock);
+	gw__histogram_add(&s->tally->latency, now - s->heard_ns);
+	if (!s->o->working_set)
+		return;
+	gw__working_set_add(s->o->working_set, block, first, n);
+	if (!s->unwritten_since_ns)
+		s->unwritten_since_ns = now;
 }

@@ -19,6 +19,7 @@ enum {
 	GW__IMAGE_TAIL_MAX = 256 << 20, /* device state and description, held in memory while opening */
 	GW__IMAGE_DEVICES_MAX = 16384,
 	GW__IMAGE_ODD_MAX = 8,
+	GW__IMAGE_IDENTITY_BYTES = 16,
 };
 
 /*
@@ -76,5 +77,8 @@ int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t
 	struct gw__why *why);
 /* Raw bytes of the file (device state, description). A short file is -ENODATA. */
 int gw__image_read_at(const struct gw__image *image, uint64_t off, void *to, size_t n, struct gw__why *why);
+
+/* The same for copies of an image wherever they lie, different for any other guest (docs/spec/working-set.md 3). Reads all device state. */
+int gw__image_identity(const struct gw__image *image, uint8_t id[GW__IMAGE_IDENTITY_BYTES], struct gw__why *why);
 
 #endif

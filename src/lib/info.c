@@ -14,6 +14,7 @@ void gw_info_free(gw_info *info)
 	gw__gist_fini(&info->gist);
 	gw__vmdesc_free(info->desc);
 	free(info->block);
+	free(info->working_set.pages);
 	free(info);
 }
 
@@ -47,8 +48,19 @@ int gw_info_block(const gw_info *info, uint32_t i, struct gw_info_block *b)
 		.xbzrle_pages = info->block[i].xbzrle_pages,
 		.bitmap_off = block->bitmap_off,
 		.pages_off = block->pages_off,
+		.working_set_pages = info->working_set.pages ? info->working_set.pages[i] : 0,
 	};
 	gw__struct_out(b, b->size, &ours, sizeof ours);
+	return 0;
+}
+
+int gw_info_working_set(const gw_info *info, struct gw_info_working_set *w)
+{
+	struct gw_info_working_set ours = info->working_set.sum;
+	if (!info->working_set.there)
+		return -ENOENT;
+	ours.unused = info->working_set.unused.code ? info->working_set.unused.text : NULL;
+	gw__struct_out(w, w->size, &ours, sizeof ours);
 	return 0;
 }
 

@@ -15,6 +15,12 @@ struct gw_info {
 	struct gw__block_tally *block; /* gist.blocks.n of them */
 	struct gw__vmdesc *desc;       /* NULL without a description */
 	struct gw_info_summary summary;
+	struct {
+		bool there;
+		struct gw__why unused;
+		struct gw_info_working_set sum;
+		uint64_t *pages; /* by block; NULL without */
+	} working_set;
 	char run_state[33];
 	char warning[GW__INFO_WARNINGS][200];
 	uint32_t warnings_n;

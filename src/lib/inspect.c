@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "image/working_set.h"
 #include "lib/info.h"
 #include "lib/job.h"
 
@@ -115,6 +116,23 @@ static int sum_image(gw_job *job, struct gw_info *info, const struct gw__image *
 	return 0;
 }
 
+static int sum_working_set(gw_job *job, struct gw_info *info, const struct gw__image *image, const char *path)
+{
+	struct gw_info_working_set *sum = &info->working_set.sum;
+	struct gw__working_set *ws = NULL;
+	info->working_set.pages = calloc(image->blocks.n, sizeof *info->working_set.pages);
+	if (!info->working_set.pages || gw__working_set_open(path, image, false, &ws, &info->working_set.unused))
+		return gw__why_set(&job->run.why, -ENOMEM, "no memory for the working set");
+	info->working_set.there = ws->state != GW__WS_NONE;
+	*sum = (struct gw_info_working_set){.runs = ws->runs, .begun = ws->head.begun_s, .added = ws->added_s, .torn_bytes = ws->torn_bytes};
+	for (uint32_t i = 0; i < image->blocks.n; i++) {
+		info->working_set.pages[i] = gw__bitmap_count(&ws->known[i]);
+		sum->pages += info->working_set.pages[i];
+	}
+	gw__working_set_close(ws);
+	return 0;
+}
+
 static int look(gw_job *job, struct gw__kept *kept, bool every_page, struct gw_info *info)
 {
 	struct gw__stream_tally tally = {0};
@@ -148,6 +166,8 @@ int gw_inspect(gw_job *job, const char *path, const struct gw_inspect_opts *o, g
 		r = gw__kept_open(&job->run, path, GW__OPT(o, offset), &kept);
 	if (!r)
 		r = look(job, &kept, GW__OPT(o, every_page), made);
+	if (!r && kept.image && GW__OPT(o, working_set))
+		r = sum_working_set(job, made, kept.image, o->working_set);
 	gw__kept_close(&kept);
 	if (r) {
 		gw_info_free(made);

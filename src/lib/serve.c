@@ -21,6 +21,7 @@ static void make_result(const struct gw__serve_tally *t, struct gw_serve_result 
 		.pushed_pages = t->pushed_pages,
 		.zero_pages = t->zero_pages,
 		.already_there = t->already_there,
+		.working_set_pages = t->working_set_pages,
 		.latency_p50_us = to_us(gw__histogram_quantile(&t->latency, 500)),
 		.latency_p99_us = to_us(gw__histogram_quantile(&t->latency, 990)),
 		.latency_max_us = to_us(t->latency.max),
@@ -45,6 +46,7 @@ struct serving {
 	struct gw__dial_opts dial;
 	struct gw__tls_creds *tls;
 	struct gw__image *image;
+	struct gw__working_set *working_set;
 	struct gw__outgoing out;
 };
 
@@ -69,6 +71,7 @@ static int serve(struct serving *s, struct gw__serve_tally *tally)
 		.block = blocks,
 		.blocks_n = blocks ? GW__OPT(s->o, blocks) : 0,
 		.max_bandwidth = GW__OPT(GW__OPT(s->o, link), max_bandwidth),
+		.working_set = s->working_set,
 		.preempt = (enum gw__preempt)GW__OPT(s->o, preempt),
 		.open_preempt = open_preempt,
 		.on_connected = on_connected,
@@ -92,6 +95,20 @@ static int check(const struct serving *s)
 	return 0;
 }
 
+static int open_working_set(struct serving *s)
+{
+	const char *path = GW__OPT(s->o, working_set);
+	struct gw__why note = {0};
+	int r = path ? gw__working_set_open(path, s->image, true, &s->working_set, &note) : 0;
+	if (r)
+		return gw__why_set(&s->job->run.why, r, "no memory for the working set");
+	if (note.code && GW__OPT(s->o, on_note))
+		s->o->on_note(GW__OPT(s->o, ctx), note.text);
+	if (path && s->working_set->unrecorded.code)
+		GW__TRACE(&s->job->run.trace, working_set, "not recorded: %s", s->working_set->unrecorded.text);
+	return 0;
+}
+
 static int connect_main(struct serving *s)
 {
 	const struct gw_link_opts *link = GW__OPT(s->o, link);
@@ -109,6 +126,7 @@ static void finish(struct serving *s)
 {
 	gw__outgoing_close(&s->out);
 	gw__tls_creds_free(s->tls);
+	gw__working_set_close(s->working_set);
 	gw__image_close(s->image);
 	free(s);
 }
@@ -128,6 +146,8 @@ int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_ser
 		r = check(s);
 	if (!r)
 		r = gw__image_open(path, GW__OPT(o, image_offset), &s->image, &job->run.why);
+	if (!r)
+		r = open_working_set(s);
 	if (!r)
 		r = connect_main(s);
 	if (!r)
