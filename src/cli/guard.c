@@ -31,6 +31,8 @@ static int wait_until_over(struct gw__qmp *q, int patience_ms, struct gw__why *w
 			return r;
 		if (!m.status[0] || m.ended || !strcmp(m.status, "none"))
 			return 0;
+		if (!strcmp(m.status, "postcopy-paused"))
+			return GW__GUARD_PAUSED;
 		if (waited >= patience_ms + CANCEL_MS)
 			return gw__why_set(why, -ETIMEDOUT, "the migration does not end (status \"%s\")", m.status);
 		if (waited >= patience_ms && waited < patience_ms + POLL_MS)
@@ -66,6 +68,8 @@ int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, b
 	struct gw__why *why)
 {
 	int r = wait_until_over(q, patience_ms, why);
+	if (r == GW__GUARD_PAUSED)
+		return r;
 	int ran = was_running ? gw__guard_let_run(q, why) : 0; /* the guest first, and in any case */
 	int set = gw__qmp_settings_restore(q, before, why);
 	return r ? r : ran ? ran : set;
@@ -80,7 +84,7 @@ static void close_all_but(int fd)
 			close(i);
 }
 
-static int repair_after_death(const char *address, const struct gw__qmp_settings *before, bool was_running)
+static int repair_after_death(const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image)
 {
 	struct gw__why why = {0};
 	struct gw__qmp *q = NULL;
@@ -88,12 +92,16 @@ static int repair_after_death(const char *address, const struct gw__qmp_settings
 	if (!r)
 		r = gw__guard_repair(q, before, was_running, KILLED_PATIENCE_MS, &why);
 	gw__qmp_close(q);
+	if (r == GW__GUARD_PAUSED)
+		return gw__cli_say(GW__EXIT_RECOVERABLE,
+			"the save was killed after its QEMU had switched to post-copy: the guest stands still there (postcopy-paused) until godwit save "
+			"--postcopy --resume %s %s has fetched the rest of its memory", address, image ? image : "IMAGE");
 	if (r)
 		return gw__cli_say(GW__EXIT_IN_DOUBT, "the save was killed, and its QEMU could not be put back in order: %s", why.text);
 	return gw__cli_say(GW__EXIT_FAILED, "the save was killed before it had finished; its QEMU is as it was before");
 }
 
-static void watch(int fd, const char *address, const struct gw__qmp_settings *before, bool was_running)
+static void watch(int fd, const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image)
 {
 	char word = 0;
 	ssize_t n;
@@ -102,7 +110,7 @@ static void watch(int fd, const char *address, const struct gw__qmp_settings *be
 	while (n < 0 && errno == EINTR);
 	if (n == 1)
 		_exit(0);
-	_exit(repair_after_death(address, before, was_running));
+	_exit(repair_after_death(address, before, was_running, image));
 }
 
 static void take_post(int fd)
@@ -132,7 +140,7 @@ static int await_post(struct gw__guard *g, struct gw__why *why)
 	return gw__why_set(why, -ECHILD, "the guard process ended before it had begun");
 }
 
-int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__qmp_settings *before, bool was_running,
+int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image,
 	struct gw__why *why)
 {
 	int pair[2];
@@ -147,7 +155,7 @@ int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__q
 	}
 	if (pid == 0) {
 		take_post(pair[0]);
-		watch(pair[0], address, before, was_running);
+		watch(pair[0], address, before, was_running, image);
 	}
 	close(pair[0]);
 	*g = (struct gw__guard){pid, pair[1]};

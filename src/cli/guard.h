@@ -19,8 +19,11 @@ struct gw__guard {
 	int fd;	   /* our end of the socket pair */
 };
 
-/* `address` as for gw__qmp_open. The snapshot is what will be put back. */
-int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__qmp_settings *before, bool was_running,
+/*
+ * `address` as for gw__qmp_open. The snapshot is what will be put back. `image`: of a save that may switch to post-copy; a QEMU that stands
+ * still then is left so, with a sentence that says how to go on. NULL: it will not.
+ */
+int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image,
 	struct gw__why *why);
 /* All is well: the guard goes away. Also on a zeroed one, also twice. */
 void gw__guard_dismiss(struct gw__guard *g);
@@ -28,7 +31,9 @@ void gw__guard_dismiss(struct gw__guard *g);
 /*
  * What the guard does, also for those who were not killed: wait until no migration is under way (cancelling it when it
  * takes longer than `patience_ms`), let the guest run if it did, put the settings back. 0, or the first failure.
+ * GW__GUARD_PAUSED: the QEMU is in postcopy-paused, from where nothing puts it back; it was left as it is.
  */
+enum { GW__GUARD_PAUSED = 1 };
 int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, int patience_ms,
 	struct gw__why *why);
 

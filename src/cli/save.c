@@ -30,13 +30,17 @@ static void *receive(void *ctx)
 	struct gw_link_opts link = GW_INIT(link);
 	struct gw_receive_opts o = GW_INIT(o);
 	link.idle_timeout_ms = s->idle_ms;
-	link.connect_timeout_ms = 10000;
+	link.connect_timeout_ms = s->postcopy ? 30000 : 10000;
 	o.link = &link;
 	link.tls = s->tls.creds_dir ? &s->tls : NULL;
 	o.image_offset = s->offset;
 	o.memory_limit = s->memory_limit;
 	o.channels = s->channels;
 	o.direct_io = s->direct_io;
+	o.resume = s->resume;
+	o.note = s->note;
+	o.note_bytes = s->note ? strlen(s->note) : 0;
+	o.on_paused = gw__save_on_paused;
 	o.on_listening = on_listening;
 	o.on_ready = on_ready;
 	o.ctx = s;
@@ -80,7 +84,7 @@ static int make_link(struct gw__save *s)
 		s->listen = "tcp:127.0.0.1:0";
 		return 0;
 	}
-	if (s->channels || s->tls.creds_dir)
+	if (s->channels || s->tls.creds_dir || s->postcopy)
 		return make_address(s);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return gw__why_errno(&s->why, errno, "cannot make a socket pair");
@@ -126,6 +130,18 @@ static int repair_anew(struct gw__save *s, struct gw__why *why)
 	return gw__guard_repair(q, s->before, s->was_running, REPAIR_PATIENCE_MS, why);
 }
 
+/* After the switch the guest is not put back by anybody but the rest of its memory, or its operator's word. */
+static int stands_still(struct gw__save *s, enum gw__save_rest rest, const char *what)
+{
+	if (rest == GW__SAVE_PART_LEFT)
+		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
+			"%s; the guest stands still in its QEMU (postcopy-paused), and %ju of its pages are missing in %s.partial: go on with godwit save "
+			"--postcopy --resume %s %s", what, (uintmax_t)s->receipt.missing_pages, s->path, s->address, s->path);
+	return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
+		"%s; the guest was being handed over, and stands still in its QEMU, which does not say what it waits for; look at its query-migrate, and at "
+		"%s.partial", what, s->path);
+}
+
 /* Everything was tried to leave the QEMU as it was; say how it stands. */
 static int failed(struct gw__save *s)
 {
@@ -133,6 +149,9 @@ static int failed(struct gw__save *s)
 	bool ours = s->why.code; /* the monitor's story explains more than the channel's */
 	snprintf(what, sizeof what, "%s", ours ? s->why.text : gw__cli_work_why(&s->work));
 	struct gw__why repair = {0};
+	enum gw__save_rest rest = s->postcopy && s->result < 0 ? gw__save_what_is_left(s) : GW__SAVE_NOTHING_LEFT;
+	if (rest != GW__SAVE_NOTHING_LEFT && s->receipt.recoverable)
+		return stands_still(s, rest, what);
 	int r = gw__guard_repair(s->qmp, s->before, s->was_running, REPAIR_PATIENCE_MS, &repair);
 	if (is_lost(r) && !(r = repair_anew(s, &repair)))
 		snprintf(what, sizeof what, "the connection to the monitor at %s broke in the middle", s->address);
@@ -170,7 +189,9 @@ static void report(const struct gw__save *s)
 
 static int run(struct gw__save *s)
 {
-	int r = gw__guard_start(&s->guard, s->address, s->before, s->was_running, &s->why);
+	int r = gw__guard_start(&s->guard, s->address, s->before, s->was_running, s->postcopy ? s->path : NULL, &s->why);
+	if (!r && s->postcopy && !s->resume)
+		r = gw__save_make_note(s);
 	if (!r)
 		r = make_link(s);
 	if (r)
@@ -195,6 +216,7 @@ static int check_combination(const struct gw__save *s)
 	struct gw__cli_wish w = {0};
 	gw__cli_wish_add(&w, s->at_start ? "background-snapshot" : "return-path");
 	gw__cli_wish_add(&w, s->channels ? "multifd" : NULL);
+	gw__cli_wish_add(&w, s->postcopy ? "postcopy-ram" : NULL);
 	gw__cli_wish_add(&w, methods[s->compression]);
 	gw__cli_wish_add(&w, s->tls.creds_dir ? "tls" : NULL);
 	gw__cli_wish_add(&w, s->direct_io ? "direct-io" : NULL);
@@ -210,6 +232,8 @@ int gw__cli_save(int argc, char **argv)
 	unsigned at = 1;
 	const struct gw__cli_option options[] = {
 		GW__CLI_FLAG("stop", &s.stop, "leave the guest stopped afterwards"),
+		GW__CLI_FLAG("postcopy", &s.postcopy, "stop the guest after one pass over its memory, so that the save ends however much it writes"),
+		GW__CLI_FLAG("resume", &s.resume, "with --postcopy: go on with what was left of a save whose QEMU is in postcopy-paused"),
 		GW__CLI_CHOICE("at", "start|end", &at,
 			"which moment of the guest to keep: the end of the save (default), or its start, by a background snapshot"),
 		GW__CLI_BYTES("offset", "N", &s.offset, "begin the image at this offset and keep what the file has before it"),
@@ -237,10 +261,14 @@ int gw__cli_save(int argc, char **argv)
 	s.address = args.arg[0];
 	s.path = args.arg[1];
 	s.at_start = at == 0;
+	if (s.resume && !s.postcopy)
+		return gw__cli_say(GW__EXIT_USAGE, "--resume needs --postcopy: no other save can be gone on with");
 	if (s.level && !s.compression)
 		return gw__cli_say(GW__EXIT_USAGE, "--level needs --compress");
 	if (s.tls.authz && !s.tls.creds_dir)
 		return gw__cli_say(GW__EXIT_USAGE, "--tls-authz needs --tls-creds");
+	if (s.postcopy && s.channels)
+		return gw__cli_say(GW__EXIT_REFUSED, "in post-copy all pages come over the main channel; leave out --channels");
 	status = check_combination(&s);
 	if (status != GW__CLI_GO)
 		return status;

@@ -20,6 +20,7 @@ struct gw__save {
 	const char *address, *path, *listen; /* listen: a URI when the monitor cannot pass descriptors, else NULL */
 	bool stop;			     /* leave the guest stopped */
 	bool at_start;			     /* background snapshot */
+	bool postcopy, resume;		     /* resume: another process left a part of it */
 	uint64_t offset, max_bandwidth, memory_limit;
 	int idle_ms;
 	unsigned channels, compression, level; /* multifd; compression as enum gw_compression */
@@ -31,6 +32,7 @@ struct gw__save {
 	struct gw__qmp *qmp;
 	struct gw__qmp_settings *before;
 	bool was_running;
+	bool switched;
 	struct gw__guard guard;
 	struct gw__why why; /* of the monitor */
 	uint64_t stopped_us, resumed_us; /* by QEMU's own clock; 0: not seen */
@@ -42,6 +44,8 @@ struct gw__save {
 	char folder[32]; /* of a socket of our own that QEMU connects to; "" without */
 	char listening[4096];
 	_Atomic bool started, done;
+	_Atomic bool paused; /* it waits for the source to come back */
+	char *note;	     /* for who goes on in our place */
 	int result;
 	struct gw_receipt receipt;
 	/* From the monitor to the progress line. */
@@ -57,5 +61,14 @@ void gw__save_follow(struct gw__save *s);
 /* The data is here: wait until QEMU says so too, let the guest run on, put the settings back. */
 int gw__save_finish(struct gw__save *s);
 void gw__save_close(struct gw__save *s);
+
+/* save_postcopy.c */
+int gw__save_make_note(struct gw__save *s);
+int gw__save_read_note(struct gw__save *s);
+int gw__save_on_paused(void *ctx, const char *uri, const char *why); /* worker */
+void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration *m);
+/* How it stands after a failure, where the guest may stand still in QEMU with or without a part of it here. */
+enum gw__save_rest { GW__SAVE_NOTHING_LEFT, GW__SAVE_PART_LEFT, GW__SAVE_ALL_LEFT, GW__SAVE_UNKNOWN };
+enum gw__save_rest gw__save_what_is_left(struct gw__save *s);
 
 #endif

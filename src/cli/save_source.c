@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Drives the QEMU that is being saved; see save.h. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -40,9 +41,12 @@ static int look_at_state(struct gw__save *s)
 
 int gw__save_open(struct gw__save *s)
 {
-	int r = gw__qmp_open(s->address, CONNECT_MS, &s->qmp, &s->why);
+	int r = s->resume ? gw__save_read_note(s) : 0;
 	if (!r)
-		r = look_at_state(s);
+		r = gw__qmp_open(s->address, CONNECT_MS, &s->qmp, &s->why);
+	if (r || s->resume)
+		return r;
+	r = look_at_state(s);
 	if (!r)
 		r = gw__qmp_settings_save(s->qmp, &s->before, &s->why);
 	/* A guest that does not run has one moment only. QEMU 7.2 would set it running, and one that never ran is an abort. */
@@ -72,18 +76,20 @@ static int set_parameters(struct gw__save *s)
 		json_object_set_new(p, "tls-creds", json_string(""));
 	if (s->channels)
 		add_multifd(s, p);
+	if (s->postcopy) /* 0: no limit */
+		json_object_set_new(p, "max-postcopy-bandwidth", json_integer((json_int_t)s->max_bandwidth));
 	return gw__qmp_call(s->qmp, "migrate-set-parameters", p, NULL, &s->why);
 }
 
 static int prepare(struct gw__save *s)
 {
 	const struct gw__qmp_capability background[] = {{"background-snapshot", true}};
-	const struct gw__qmp_capability live[] = {{"return-path", true}, {"multifd", true}};
+	const struct gw__qmp_capability live[] = {{"return-path", true}, {s->postcopy ? "postcopy-ram" : "multifd", true}};
 	int r = gw__qmp_clear_capabilities(s->qmp, s->before, &s->why);
 	if (!r && s->at_start)
 		r = gw__qmp_set_capabilities(s->qmp, background, 1, &s->why);
 	else if (!r)
-		r = gw__qmp_set_capabilities(s->qmp, live, s->channels ? 2 : 1, &s->why);
+		r = gw__qmp_set_capabilities(s->qmp, live, s->channels || s->postcopy ? 2 : 1, &s->why);
 	return r ? r : set_parameters(s);
 }
 
@@ -91,6 +97,10 @@ int gw__save_start(struct gw__save *s)
 {
 	char uri[64] = "fd:";
 	strcat(uri, FD_NAME);
+	if (s->resume) { /* the source is told as often as the link breaks, the first time too */
+		atomic_store(&s->started, true);
+		return 0;
+	}
 	int r = prepare(s);
 	if (!r && !s->listen)
 		r = gw__qmp_call_fd(s->qmp, "getfd", json_pack("{s:s}", "fdname", FD_NAME), s->source_fd, NULL, &s->why);
@@ -136,7 +146,7 @@ void gw__save_follow(struct gw__save *s)
 	while (!atomic_load(&s->done)) {
 		struct gw__qmp_migration m;
 		gw__cli_sleep_ms(FOLLOW_MS / 10);
-		for (int i = 0; i < 9 && !atomic_load(&s->done); i++)
+		for (int i = 0; i < 9 && !atomic_load(&s->done) && !atomic_load(&s->paused); i++)
 			gw__cli_sleep_ms(FOLLOW_MS / 10);
 		if (!atomic_load(&s->started) || atomic_load(&s->done))
 			continue;
@@ -144,13 +154,15 @@ void gw__save_follow(struct gw__save *s)
 			continue; /* QEMU's death shows on the channel as well; the worker reports it */
 		atomic_store(&s->remaining_bytes, m.remaining_bytes);
 		atomic_store(&s->dirty_bytes_per_s, m.dirty_pages_rate * m.page_bytes);
-		if (m.ended && !m.completed && !over) {
+		if (s->postcopy)
+			gw__save_follow_postcopy(s, &m);
+		if (m.ended && !m.completed && !over && !s->resume) {
 			over = true;
 			give_up(s, &m);
 		}
-		if (!stopped)
+		if (!stopped && !s->postcopy)
 			note_its_user(s);
-		if (stopped || s->at_start || m.passes < MAX_PASSES || m.ended)
+		if (stopped || s->at_start || s->postcopy || m.passes < MAX_PASSES || m.ended)
 			continue;
 		gw__cli_detail("the guest dirties memory faster than it can be received; it is stopped for the rest");
 		stopped = gw__qmp_call(s->qmp, "stop", NULL, NULL, NULL) == 0;
@@ -195,7 +207,7 @@ static int await_completed(struct gw__save *s)
 int gw__save_finish(struct gw__save *s)
 {
 	struct gw__qmp_status status = {0};
-	int r = await_completed(s);
+	int r = s->receipt.whole_before ? 0 : await_completed(s); /* then QEMU made of it what it would */
 	if (!r && s->was_running && !s->stop)
 		r = gw__guard_let_run(s->qmp, &s->why);
 	if (!r && s->stop && s->at_start)
@@ -211,6 +223,7 @@ void gw__save_close(struct gw__save *s)
 {
 	gw__qmp_close(s->qmp);
 	gw__qmp_settings_free(s->before);
+	free(s->note);
 	if (s->source_fd >= 0)
 		close(s->source_fd);
 	if (s->folder[0])

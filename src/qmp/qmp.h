@@ -65,7 +65,8 @@ struct gw__qmp_migration {
 	char error[512]; /* error-desc, or "" */
 	bool ended, completed, failed, cancelled;
 	uint64_t total_bytes, remaining_bytes, transferred_bytes, dirty_pages_rate, page_bytes;
-	uint64_t passes;
+	uint64_t passes; /* how often dirty pages were looked for; 11.1 does it several times in a pass over memory */
+	uint64_t sent_pages; /* each time one was sent counts, zeros too */
 	uint64_t downtime_ms, total_ms;
 	double mbps;
 	char address[256]; /* destination: the socket it listens on, as a URI; "" if none */
@@ -92,6 +93,9 @@ struct gw__qmp_settings; /* a snapshot */
 int gw__qmp_settings_save(struct gw__qmp *q, struct gw__qmp_settings **s, struct gw__why *why);
 int gw__qmp_settings_restore(struct gw__qmp *q, const struct gw__qmp_settings *s, struct gw__why *why);
 void gw__qmp_settings_free(struct gw__qmp_settings *s);                              /* NULL is fine */
+/* A snapshot as a value, for another process. from_json: NULL for what is none, or without memory. */
+json_t *gw__qmp_settings_to_json(const struct gw__qmp_settings *s);
+struct gw__qmp_settings *gw__qmp_settings_from_json(const json_t *j);
 bool gw__qmp_settings_has(const struct gw__qmp_settings *s, const char *capability); /* QEMU knows it */
 bool gw__qmp_settings_on(const struct gw__qmp_settings *s, const char *capability);
 /* The value of a parameter, borrowed; NULL if this QEMU does not have it (or we never touch it). */

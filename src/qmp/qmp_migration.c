@@ -51,6 +51,7 @@ static void read_migration(struct gw__qmp_migration *m, const json_t *said)
 	m->dirty_pages_rate = gw__qmp_get_u64(ram, "dirty-pages-rate");
 	m->page_bytes = gw__qmp_get_u64(ram, "page-size");
 	m->passes = gw__qmp_get_u64(ram, "dirty-sync-count");
+	m->sent_pages = gw__qmp_get_u64(ram, "normal") + gw__qmp_get_u64(ram, "duplicate");
 	m->mbps = gw__qmp_get_real(ram, "mbps");
 	m->downtime_ms = gw__qmp_get_u64(said, "downtime");
 	m->total_ms = gw__qmp_get_u64(said, "total-time");

@@ -113,6 +113,24 @@ int gw__qmp_settings_save(struct gw__qmp *q, struct gw__qmp_settings **s, struct
 	return 0;
 }
 
+json_t *gw__qmp_settings_to_json(const struct gw__qmp_settings *s)
+{
+	return json_pack("{s:O, s:O}", "capabilities", s->capabilities, "parameters", s->parameters);
+}
+
+struct gw__qmp_settings *gw__qmp_settings_from_json(const json_t *j)
+{
+	json_t *capabilities = json_object_get(j, "capabilities"), *parameters = json_object_get(j, "parameters");
+	struct gw__qmp_settings *s = calloc(1, sizeof *s);
+	if (!s || !json_is_object(capabilities) || !json_is_object(parameters)) {
+		free(s);
+		return NULL;
+	}
+	s->capabilities = json_incref(capabilities);
+	s->parameters = json_incref(parameters);
+	return s;
+}
+
 bool gw__qmp_settings_has(const struct gw__qmp_settings *s, const char *capability)
 {
 	return json_object_get(s->capabilities, capability);

@@ -7,6 +7,8 @@ test-postcopy.py SOURCE. GODWIT_KILL_ROUNDS: how often receive is killed (20), G
 """
 import os
 import random
+import re
+import signal
 import sys
 import tempfile
 import time
@@ -17,6 +19,7 @@ import godwit
 import images
 from linuxguest import MIB, LinuxGuest, check_continues
 from switched import Receiver, come_back, migrate, status, wait_status
+from victim import Victim
 from vm import Unavailable, skip
 
 ROUNDS = int(os.environ.get("GODWIT_KILL_ROUNDS", "20"))
@@ -147,9 +150,99 @@ def killed(version):
     Killer(version, random.Random(SEED)).run(ROUNDS)
 
 
+# --- godwit save --postcopy ---
+
+class Busy(Victim):
+    """A guest that pre-copy never catches up with."""
+
+    def __init__(self, version, **keywords):
+        super().__init__(version, backend="memfd", **keywords)
+
+    def fill(self):
+        """Zeros, so that the first pass is short and all that is left behind it is what the guest writes."""
+
+    def change_settings(self):
+        super().change_settings()
+        self.qmp.command("migrate-set-parameters", downtime_limit=1)
+
+    def ram(self):
+        with open(self.ram_path(), "rb") as f:
+            return f.read()
+
+    def save(self, *options):
+        return godwit.Run("save", self.monitor, self.image, "--postcopy", "-v", *options, env={**os.environ, "GODWIT_TRACE": "1"})
+
+    def is_kept(self):
+        """It stands: its memory is that of the image."""
+        images.is_tidy(self.folder, "image")
+        images.check_image(self, self.image, self.path("raw"))
+
+
+def saved(version):
+    """The switch is made after one pass; the guest runs on, with its settings, or stands."""
+    with Busy(version) as vm:
+        with vm.save("--max-bandwidth=500K", "--json") as g:
+            said = g.wait().ok()
+        assert "after a pass" in said.stderr and "postcopy-active -> " in said.stderr, said
+        assert said.event("saved")["running"] and said.event("saved")["paused_ms"] > 0, said
+        vm.wait_as_before()
+        godwit.run("verify", vm.image).ok()
+        with vm.save("--max-bandwidth=500K", "--stop") as g:
+            g.wait().ok()
+        vm.is_kept()
+        vm.qmp.command("cont")
+        vm.wait_as_before()
+
+
+def saved_again(version):
+    """Killed, it leaves a guest that stands and a sentence; --resume brings the rest, and all is as before."""
+    with Busy(version) as vm:
+        for n, stop in enumerate((["--stop"], [])):
+            with vm.save("--max-bandwidth=500K", *stop) as g:
+                g.wait_stderr("-> postcopy-active")
+                time.sleep(0.2)
+                g.kill()
+                g.process.wait()
+                g.wait_guard(f"stands still .*--postcopy --resume {vm.monitor} {vm.image}")
+            assert status(vm) == "postcopy-paused"
+            images.is_tidy(vm.folder, "image", "image.partial", "image.partial.state")
+            godwit.run("receive", f"unix:{vm.path('other')}", vm.image).fails(godwit.REFUSED, "--resume")
+            with vm.save("--resume", *stop) as g:
+                g.wait().ok()
+            if stop:
+                vm.is_kept()
+                vm.qmp.command("cont")
+            vm.wait_as_before()
+            images.is_tidy(vm.folder, "image")
+        godwit.run("save", vm.monitor, vm.image, "--postcopy", "--resume").fails(godwit.FAILED, "nothing was begun")
+        vm.can_be_saved()
+
+
+def mended(version):
+    """A link that breaks is made anew while save lives; SIGINT leaves what --resume needs."""
+    with Busy(version) as vm:
+        with vm.save("--max-bandwidth=500K") as g:
+            for n in range(3):
+                g.wait_stderr("(?s)" + ("postcopy-recover -> postcopy-active.*" * n or "-> postcopy-active"))
+                vm.qmp.command("migrate-set-parameters", max_postcopy_bandwidth=50000)
+                wait_status(vm, "postcopy-active")
+                vm.qmp.command("migrate-pause")
+            g.wait_stderr("(?s)" + "postcopy-recover -> postcopy-active.*" * 3)
+            g.kill(signal.SIGINT)
+            r = g.wait()
+            assert r.status == godwit.RECOVERABLE, r
+            assert re.search("SIGINT.*stands still.*--postcopy --resume", r.sentences[-1]), r
+        vm.qmp.command("migrate-set-parameters", max_postcopy_bandwidth=0)
+        with vm.save("--resume", "--stop") as g:
+            g.wait().ok()
+        vm.is_kept()
+        vm.qmp.command("cont")
+        vm.wait_as_before()
+
+
 def main(argv):
     version = argv[1]
-    tests = [switched, killed]
+    tests = [switched, killed, saved, saved_again, mended]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         for test in tests:

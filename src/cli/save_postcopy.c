@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A save whose QEMU switches to post-copy, and what becomes of it when the link breaks or we die; see save.h. The monitor's side: the
+ * worker only says that it waits for the source.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/pause.h"
+#include "cli/save.h"
+
+enum {
+	POLL_MS = 10,
+	PAUSE_MS = 5000,  /* for QEMU to notice that the link broke, before it is told so */
+};
+
+/* --- words to whoever goes on --- */
+
+int gw__save_make_note(struct gw__save *s)
+{
+	json_t *note = json_pack("{s:o, s:b}", "settings", gw__qmp_settings_to_json(s->before), "running", s->was_running);
+	s->note = note ? json_dumps(note, JSON_COMPACT) : NULL;
+	json_decref(note);
+	return s->note ? 0 : gw__why_set(&s->why, -ENOMEM, "no memory for QEMU's migration settings");
+}
+
+/* What the first process knew of the QEMU, from what it left. */
+int gw__save_read_note(struct gw__save *s)
+{
+	void *text = NULL;
+	size_t n = 0;
+	gw_job *job = NULL;
+	int r = gw_job_new(&job);
+	if (!r)
+		r = gw_partial_note(job, s->path, &text, &n);
+	if (r)
+		gw__why_set(&s->why, r, "%s", job ? gw_job_error(job) : "no memory");
+	gw_job_free(job);
+	json_t *note = r ? NULL : json_loadb(text, n, 0, NULL);
+	free(text);
+	if (r)
+		return r;
+	s->was_running = json_is_true(json_object_get(note, "running"));
+	s->before = gw__qmp_settings_from_json(json_object_get(note, "settings"));
+	json_decref(note);
+	return s->before ? 0 : gw__why_set(&s->why, -EPROTO, "%s.partial was not begun by godwit save; go on with godwit receive --resume", s->path);
+}
+
+/* --- while the worker receives --- */
+
+int gw__save_on_paused(void *ctx, const char *uri, const char *why)
+{
+	struct gw__save *s = ctx;
+	(void)uri; /* on_listening told it */
+	if (*why)
+		gw__cli_detail("%s; the guest stands still in its QEMU, a new connection is made", why);
+	atomic_store(&s->paused, true);
+	return 0;
+}
+
+/* 0: it is paused; GW__SHORT: it has ended, in *m; or what went wrong. */
+static int await_paused(struct gw__save *s, struct gw__qmp_migration *m, struct gw__why *why)
+{
+	for (int waited = 0;; waited += POLL_MS) {
+		int r = gw__qmp_query_migrate(s->qmp, m, why);
+		if (r)
+			return r;
+		if (!strcmp(m->status, "postcopy-paused"))
+			return 0;
+		if (m->ended || !m->status[0] || !strcmp(m->status, "none"))
+			return GW__SHORT;
+		if (waited == PAUSE_MS)
+			gw__qmp_call_oob(s->qmp, "migrate-pause", NULL, NULL, NULL);
+		if (waited > 2 * PAUSE_MS)
+			return gw__why_set(why, -ETIMEDOUT, "QEMU does not notice that the link broke (status \"%s\")", m->status);
+		gw__cli_sleep_ms(POLL_MS);
+	}
+}
+
+static void come_back(struct gw__save *s)
+{
+	struct gw__qmp_migration m;
+	int r = await_paused(s, &m, &s->why);
+	if (r == GW__SHORT)
+		r = gw__why_set(&s->why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
+			m.error[0] ? m.error : "it does not say why");
+	if (!r)
+		r = gw__qmp_call(s->qmp, "migrate", json_pack("{s:s, s:b}", "uri", s->listening, "resume", 1), NULL, &s->why);
+	if (r)
+		gw_job_cancel(s->work.job);
+}
+
+void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration *m)
+{
+	if (atomic_exchange(&s->paused, false))
+		come_back(s);
+	bool passed = m->passes > 1 && m->page_bytes && m->sent_pages >= m->total_bytes / m->page_bytes;
+	if (s->switched || s->resume || strcmp(m->status, "active") || !passed)
+		return;
+	gw__cli_detail("after a pass over its memory the guest is stopped, and the rest follows");
+	s->switched = gw__qmp_call(s->qmp, "migrate-start-postcopy", NULL, NULL, NULL) == 0;
+}
+
+/* --- when it failed --- */
+
+static void drop_partial(struct gw__save *s)
+{
+	gw_job *job = NULL;
+	if (gw_job_new(&job) == 0)
+		gw_partial_drop(job, s->path);
+	gw_job_free(job);
+}
+
+enum gw__save_rest gw__save_what_is_left(struct gw__save *s)
+{
+	struct gw__qmp_migration m;
+	struct gw__why why = {0};
+	int r = await_paused(s, &m, &why);
+	if (r == GW__SHORT) { /* it had sent everything, and has its guest again: what came is of no use */
+		if (s->receipt.recoverable)
+			drop_partial(s);
+		return GW__SAVE_NOTHING_LEFT;
+	}
+	if (r)
+		return GW__SAVE_UNKNOWN;
+	return s->receipt.recoverable ? GW__SAVE_PART_LEFT : GW__SAVE_ALL_LEFT;
+}
