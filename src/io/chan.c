@@ -14,7 +14,10 @@
 
 #include "io/wait.h"
 
-enum { CALLS_PER_LOOK = 32 }; /* a look at cancel_fd costs a system call */
+enum {
+	CALLS_PER_LOOK = 32, /* a look at cancel_fd costs a system call */
+	AHEAD_BYTES = 1 << 20,
+};
 
 void gw__chan_init(struct gw__chan *c, const struct gw__chan_ops *ops, const char *name, int fd,
 	const struct gw__io_opts *o)
@@ -118,6 +121,14 @@ int gw__chan_write_allv(struct gw__chan *c, struct iovec *iov, int n, struct gw_
 int gw__chan_write_all(struct gw__chan *c, const void *from, size_t n, struct gw__why *why)
 {
 	return gw__chan_write_allv(c, &(struct iovec){.iov_base = (void *)from, .iov_len = n}, 1, why);
+}
+
+void gw__chan_send_ahead(struct gw__chan *c)
+{
+	int family = 0, bytes = AHEAD_BYTES;
+	socklen_t n = sizeof family;
+	if (c->fd >= 0 && getsockopt(c->fd, SOL_SOCKET, SO_DOMAIN, &family, &n) == 0 && family == AF_UNIX)
+		setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
 }
 
 int gw__chan_end_writes(struct gw__chan *c, struct gw__why *why)

@@ -40,6 +40,13 @@ static int make_gang(gw_job *job, const struct gw__kept *kept, const struct gw_s
 	return gw__gang_send_new(&job->run, &l->out, &go, &l->gang);
 }
 
+static void send_ahead(struct gw__outgoing *out)
+{
+	gw__chan_send_ahead(out->main);
+	for (uint32_t i = 0; i < out->multifd_n; i++)
+		gw__chan_send_ahead(out->multifd[i]);
+}
+
 static int filter_all(gw_job *job, struct gw__outgoing *out, const struct gw_link_opts *link)
 {
 	int r = gw__job_filter(job, link, out->multifd_n + 1, &out->main);
@@ -53,6 +60,7 @@ static int send_over(gw_job *job, struct gw__kept *kept, struct link *l, const s
 	struct gw__sink *sink = NULL;
 	int wait = GW__OPT(o, answer_timeout_ms);
 	struct gw__sink_stream_opts so = {.ask_back = l->out.main->two_way, .answer_ms = wait ? wait : ANSWER_MS};
+	send_ahead(&l->out);
 	int r = filter_all(job, &l->out, GW__OPT(o, link));
 	if (!r)
 		r = make_gang(job, kept, o, l);

@@ -359,6 +359,35 @@ static void fd_uris_name_an_open_descriptor_of_the_right_direction(void **state)
 	assert_says(why, "no such descriptor is open");
 }
 
+static int send_buffer(const struct gw__chan *c)
+{
+	int bytes = -1;
+	socklen_t n = sizeof bytes;
+	getsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &bytes, &n);
+	return bytes;
+}
+
+/* Between unix sockets; TCP's own size is not taken away, and what is no socket does not mind. */
+static void bulk_may_be_under_way(void **state)
+{
+	struct gw__chan *pair[2], *ends[2], *tcp = NULL;
+	struct gw__why why = {0};
+	struct gw__io_opts o = limits(FAR_MS);
+	make_pair(pair, FAR_MS);
+	make_pipe(ends, FAR_MS);
+	assert_ok(gw__chan_take_fd(socket(AF_INET, SOCK_STREAM, 0), "tcp", &o, &tcp, &why), why);
+	int before = send_buffer(pair[0]), tcp_before = send_buffer(tcp);
+	gw__chan_send_ahead(pair[0]);
+	gw__chan_send_ahead(ends[1]);
+	gw__chan_send_ahead(tcp);
+	assert_true(send_buffer(pair[0]) > before);
+	assert_int_equal(send_buffer(tcp), tcp_before);
+	assert_int_equal(gw__chan_write_all(ends[1], "x", 1, &why), 0);
+	gw__chan_close(&tcp, NULL);
+	close_both(pair);
+	close_both(ends);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -372,6 +401,7 @@ int main(void)
 		cmocka_unit_test(a_peer_that_leaves_is_an_end_or_an_error_but_no_signal),
 		cmocka_unit_test(another_thread_can_cancel_a_wait),
 		cmocka_unit_test(a_channel_that_never_waits_hears_of_cancel_too),
+		cmocka_unit_test(bulk_may_be_under_way),
 		cmocka_unit_test(a_given_descriptor_is_checked_and_left_as_it_was),
 		cmocka_unit_test(fd_uris_name_an_open_descriptor_of_the_right_direction),
 	};
