@@ -166,6 +166,42 @@ GW_API int gw_partial_note(gw_job *job, const char *path, void **note, size_t *n
 /* Takes PATH.partial and its state away: its guest is not waited for any more. Errors as above. Since 0.1 */
 GW_API int gw_partial_drop(gw_job *job, const char *path);
 
+/*
+ * A source that waits in postcopy-paused while its destination, which has the guest, cannot be reached. We stand in for that destination. What
+ * the monitor says of the source has to be given, because a source that comes back says nothing of itself.
+ */
+struct gw_drain_opts {
+	size_t size;
+	const struct gw_link_opts *link;
+	const char *machine;
+	uint64_t page_bytes; /* of the guest */
+	uint32_t blocks;
+	const struct gw_drain_block {
+		const char *name;
+		uint64_t used_bytes, page_bytes; /* of the memory behind it */
+	} *block;
+	/*
+	 * Answer before the pages come, so that the source never runs its guest again, whatever becomes of us: right for QEMU 10.0 and later. Older
+	 * ones do not take it; they stay stopped by themselves.
+	 */
+	bool early_answer;
+	void (*on_listening)(void *ctx, const char *uri);
+	int (*on_paused)(void *ctx, const char *uri, const char *why); /* as in gw_receive_opts; the first time too */
+	void *ctx;
+};
+
+/*
+ * Keep all memory the source still has in the image `path`, which holds no devices: it cannot be restored, but gw_serve with
+ * `resume` brings it to the destination that waits. What an earlier call left as PATH.partial is gone on with. The source never runs its guest
+ * again. Since 0.1
+ */
+GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receipt *receipt);
+/*
+ * The opposite: make the source run its guest on. Only right when nobody else has it: when we were its destination. QEMU 7.2 needs a `cont`
+ * afterwards. Since 0.1
+ */
+GW_API int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o);
+
 /* --- Give a guest: image to peer -------------------------------------------------------------------------------- */
 
 enum gw_compression { GW_COMPRESS_NONE, GW_COMPRESS_ZLIB, GW_COMPRESS_ZSTD };
@@ -379,6 +415,7 @@ struct gw_info_summary {
 	uint32_t warnings;
 	/* Where the bytes are. For an image page_bytes_stored counts present pages. */
 	uint64_t page_bytes_stored, zero_pages, xbzrle_bytes, device_bytes, description_bytes, framing_bytes;
+	bool memory_only; /* the guest's memory without its devices (gw_drain): good to complete a QEMU that has them */
 };
 GW_API void gw_info_summary(const gw_info *info, struct gw_info_summary *s);
 GW_API const char *gw_info_capability(const gw_info *info, uint32_t i); /* NULL past the end */

@@ -13,6 +13,7 @@
 
 #include "cli/output.h"
 #include "cli/pause.h"
+#include "cli/standin.h"
 
 enum {
 	POLL_MS = 50,
@@ -84,6 +85,18 @@ static void close_all_but(int fd)
 			close(i);
 }
 
+/* Is there a part of the guest that somebody can go on with? */
+static bool is_held(const char *image)
+{
+	void *note = NULL;
+	size_t n;
+	gw_job *job = NULL;
+	bool held = image && gw_job_new(&job) == 0 && gw_partial_note(job, image, &note, &n) == 0;
+	free(note);
+	gw_job_free(job);
+	return held;
+}
+
 static int repair_after_death(const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image)
 {
 	struct gw__why why = {0};
@@ -92,6 +105,12 @@ static int repair_after_death(const char *address, const struct gw__qmp_settings
 	if (!r)
 		r = gw__guard_repair(q, before, was_running, KILLED_PATIENCE_MS, &why);
 	gw__qmp_close(q);
+	if (r == GW__GUARD_PAUSED && !is_held(image)) { /* it was killed before there was anything to go on with */
+		r = gw__qmp_open(address, CONNECT_MS, &q, &why);
+		if (!r)
+			r = gw__standin_give_back(q, before, was_running, &why);
+		gw__qmp_close(q);
+	}
 	if (r == GW__GUARD_PAUSED)
 		return gw__cli_say(GW__EXIT_RECOVERABLE,
 			"the save was killed after its QEMU had switched to post-copy: the guest stands still there (postcopy-paused) until godwit save "

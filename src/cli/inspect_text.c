@@ -95,7 +95,10 @@ static void show_guest(const struct gw__inspect *in)
 		show_uuid(s->uuid);
 	row("memory", "%s in %u %s, pages of %s", GW__SIZE(s->ram_bytes), s->blocks,
 		s->blocks == 1 ? "block" : "blocks", GW__SIZE(s->page_bytes));
-	row("devices", "%u%s", s->devices, s->described ? "" : ", without a description of their fields");
+	if (s->memory_only)
+		row("devices", "left out: this is memory that was drained from a source, to complete its destination with godwit serve");
+	else
+		row("devices", "%u%s", s->devices, s->described ? "" : ", without a description of their fields");
 	show_capabilities(in->info);
 	show_history(s);
 	row("in the file", "from %ju to %ju", (uintmax_t)s->begin_off, (uintmax_t)s->end_off);

@@ -200,6 +200,11 @@ static int make_ready(struct gw__lazy *l, const struct gw__qmp_migration *m, cha
 	int r = check_waits(l);
 	if (r)
 		return r;
+	if (l->memory_only) {
+		l->refused = true;
+		return gw__why_set(&l->why, -EOPNOTSUPP, "%s holds memory without devices (godwit drain): it can complete a QEMU in postcopy-paused, and this one "
+			"has no guest yet", l->path);
+	}
 	if (!strncmp(m->address, OUR_ADDRESS, sizeof OUR_ADDRESS - 1) && strlen(m->address) < 64) {
 		memcpy(uri, m->address, strlen(m->address) + 1);
 		return 0;

@@ -21,6 +21,7 @@ struct gw__lazy {
 	struct gw__qmp_settings *before; /* NULL when it resumes */
 	char folder[32];		 /* of the sockets QEMU listens at; "" without */
 	unsigned attempts;
+	bool memory_only; /* the image has no devices: it can complete a QEMU, not give it a guest */
 	bool refused; /* this QEMU waits for no guest; nothing was done */
 	struct gw_serve_result result;
 	double running_s; /* from migrate-incoming until the guest ran; 0: not known */

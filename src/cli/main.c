@@ -21,6 +21,7 @@ static const struct {
 	{"restore", "bring a kept guest back in a QEMU", gw__cli_restore, false},
 	{"serve", "let a QEMU run a kept guest at once and bring its memory behind", gw__cli_serve, false},
 	{"receive", "wait for one incoming migration and keep the guest", gw__cli_receive, false},
+	{"drain", "take what a post-copy source still has, for a destination out of reach", gw__cli_drain, false},
 	{"send", "give a kept guest to a waiting destination", gw__cli_send, false},
 	{"inspect", "show what an image or a stream holds", gw__cli_inspect, true},
 	{"verify", "check that a kept guest is whole, or that two are the same", gw__cli_verify, true},

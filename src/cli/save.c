@@ -11,6 +11,7 @@
 #include "cli/allow.h"
 #include "cli/commands.h"
 #include "cli/save.h"
+#include "cli/standin.h"
 
 enum { REPAIR_PATIENCE_MS = 3000, RECONNECT_MS = 5000 };
 
@@ -152,7 +153,8 @@ static int failed(struct gw__save *s)
 	enum gw__save_rest rest = s->postcopy && s->result < 0 ? gw__save_what_is_left(s) : GW__SAVE_NOTHING_LEFT;
 	if (rest != GW__SAVE_NOTHING_LEFT && s->receipt.recoverable)
 		return stands_still(s, rest, what);
-	int r = gw__guard_repair(s->qmp, s->before, s->was_running, REPAIR_PATIENCE_MS, &repair);
+	int r = rest == GW__SAVE_ALL_LEFT ? gw__standin_give_back(s->qmp, s->before, s->was_running, &repair)
+					  : gw__guard_repair(s->qmp, s->before, s->was_running, REPAIR_PATIENCE_MS, &repair);
 	if (is_lost(r) && !(r = repair_anew(s, &repair)))
 		snprintf(what, sizeof what, "the connection to the monitor at %s broke in the middle", s->address);
 	if (s->result >= 0)

@@ -50,6 +50,9 @@ static int look_at_image(struct serve *s)
 	if (gw_inspect(s->work.job, s->lazy.path, &o, &info))
 		return gw__cli_work_failed(&s->work, GW__EXIT_FAILED, "QEMU was not asked for anything");
 	int r = gw__lazy_check(s->lazy.path, info, &s->why);
+	struct gw_info_summary sum = GW_INIT(sum);
+	gw_info_summary(info, &sum);
+	s->lazy.memory_only = sum.memory_only;
 	gw_info_free(info);
 	return r ? gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s", s->why.text) : GW__CLI_GO;
 }

@@ -51,7 +51,8 @@ static void report(const struct verify *v, const gw_info *info)
 	(s.format == GW_FORMAT_IMAGE ? report_image : report_stream)(&s);
 	report_ignored(info);
 	gw__cli_print("  devices: %u sections, %s\n", s.devices,
-		s.described ? "each split as the VM description says"
+		s.memory_only ? "left out: it is memory that was drained, and completes a QEMU that has the guest (godwit serve)"
+		: s.described ? "each split as the VM description says"
 			    : "told apart by their footers, for want of a description");
 	gw__cli_print("  end: it ends at %ju\n", (uintmax_t)s.end_off);
 	for (uint32_t i = 0; (w = gw_info_warning(info, i)); i++)

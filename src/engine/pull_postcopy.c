@@ -170,6 +170,8 @@ int gw__pull_end_postcopy(struct gw__pull *p)
 	if (!r)
 		r = check_whole(p);
 	gw__run_phase(p->run, GW__PHASE_DEVICES);
+	if (!r && p->stream.learns_id)
+		r = ops_of(p)->learn_ram_id(p->sink, p->stream.ram_id, &p->run->why);
 	if (!r)
 		r = p->sink->ops->ram_end(p->sink, &p->run->why);
 	return r ? r : put_devices(p);

@@ -112,6 +112,8 @@ static int tell_failure(struct gw__pull *p, int result)
 	step_quietly(p, GW__PS_EV_BROKEN);
 	if (ended)
 		step_quietly(p, GW__PS_EV_GIVE_BACK);
+	if (ended && p->feed.chan->two_way) /* a word that waits unread would be lost with a reset */
+		gw__chan_wait_readable(p->feed.chan, LINGER_MS, &ignored);
 	if (ended && p->state == GW__PS_FAILED && p->sink->ops->postcopy)
 		p->sink->ops->postcopy->forget(p->sink);
 	return result;

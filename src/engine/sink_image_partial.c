@@ -45,6 +45,7 @@ static int hold(struct gw__sink *s, struct gw__view package, struct gw__why *why
 	if (package.n)
 		memcpy(o->package, package.p, package.n);
 	o->package_bytes = package.n;
+	o->any_ram_id = !package.n; /* who drains never heard it */
 	return gw__image_hold(o->writer, &o->config, (struct gw__view){o->early, o->early_bytes}, package, o->note, why);
 }
 
@@ -61,6 +62,12 @@ static void known(struct gw__sink *s, struct gw__sink_known *k)
 
 static const struct gw__bitmap *received(struct gw__sink *s, uint32_t block) { return gw__image_received(own(s)->writer, block); }
 static int checkpoint(struct gw__sink *s, struct gw__why *why) { return gw__image_checkpoint(own(s)->writer, why); }
+static int learn_ram_id(struct gw__sink *s, uint32_t id, struct gw__why *why)
+{
+	own(s)->ram_id = id;
+	return gw__image_set_ram_id(own(s)->writer, id, why);
+}
+
 static bool is_committed(struct gw__sink *s) { return gw__image_is_committed(own(s)->writer); }
 static void forget(struct gw__sink *s) { gw__image_forget_partial(own(s)->writer); }
 
@@ -70,6 +77,7 @@ const struct gw__sink_postcopy_ops gw__sink_image_postcopy = {
 	.hold = hold,
 	.known = known,
 	.received = received,
+	.learn_ram_id = learn_ram_id,
 	.checkpoint = checkpoint,
 	.is_committed = is_committed,
 	.forget = forget,

@@ -20,6 +20,9 @@ int gw__sink_image_resume(const char *path, struct gw__sink **sink, struct gw__v
 /* The caller's own words, kept with an image that is left unfinished. Borrowed. */
 void gw__sink_image_note(struct gw__sink *sink, struct gw__view note);
 
+/* Says that it has every page, and in the end that it can use none: see sink_sated.c. The blocks are borrowed. */
+int gw__sink_sated_new(const struct gw__blocks *blocks, uint64_t page_bytes, struct gw__sink **sink, struct gw__why *why);
+
 /*
  * A QEMU stream on a channel (borrowed). With `ask_back` the return path is opened and commit waits for the
  * destination's SHUT; without it nobody knows whether the destination could use what it got.

@@ -29,7 +29,7 @@ enum {
 struct gw__partial_saved {
 	uint8_t id[GW__PARTIAL_ID_BYTES]; /* also stands in the image, at marker_off */
 	uint64_t marker_off;
-	uint64_t base_off, cursor; /* of the image: its start, and where the end of RAM goes */
+	uint64_t base_off, start_off, cursor; /* of the image: where it begins, where START of RAM stands, and where END goes */
 	uint32_t ram_id;
 	struct gw__config config; /* as in the image */
 	struct gw__blocks blocks;

@@ -103,7 +103,7 @@ bool gw__partial_meta_encode(const struct gw__partial_saved *s, uint8_t *meta, s
 	gw__wr_be64(&c, s->marker_off);
 	gw__wr_be64(&c, s->base_off);
 	gw__wr_be64(&c, s->cursor);
-	gw__wr_be64(&c, 0);
+	gw__wr_be64(&c, s->start_off);
 	gw__wr_be32(&c, s->ram_id);
 	put_piece(&c, &(struct gw__view){room, gw__wr_used(&config)});
 	gw__wr_be32(&c, s->blocks.n);
@@ -181,10 +181,10 @@ int gw__partial_meta_decode(const uint8_t *meta, size_t n, struct gw__partial_sa
 	s->marker_off = gw__rd_be64(&c);
 	s->base_off = gw__rd_be64(&c);
 	s->cursor = gw__rd_be64(&c);
-	gw__rd_be64(&c);
+	s->start_off = gw__rd_be64(&c);
 	s->ram_id = gw__rd_be32(&c);
 	struct gw__view config = take_piece(&c);
-	if (c.cut || s->base_off > INT64_MAX / 4 || s->cursor > INT64_MAX / 2 || s->marker_off < s->cursor || s->marker_off > INT64_MAX / 2)
+	if (c.cut || s->base_off > INT64_MAX / 4 || s->start_off < s->base_off || s->start_off > s->cursor || s->cursor > INT64_MAX / 2 || s->marker_off < s->cursor || s->marker_off > INT64_MAX / 2)
 		return gw__why_set(why, -EPROTO, "the image is said to begin at offset %llu and to go on at %llu", (ull)s->base_off, (ull)s->cursor);
 	int r = take_config(config, &s->config, why);
 	if (!r)

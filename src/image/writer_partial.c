@@ -77,6 +77,7 @@ int gw__image_hold(struct gw__image_writer *w, const struct gw__config *config, 
 	struct gw__view note, struct gw__why *why)
 {
 	struct gw__partial_saved saved = {.base_off = w->opts.base_off,
+		.start_off = w->start_off,
 		.cursor = w->cursor,
 		.ram_id = w->ram_id,
 		.config = *config,
@@ -127,6 +128,7 @@ static int take_over(struct gw__image_writer *w, const struct gw__partial_saved 
 {
 	w->opts.base_off = saved->base_off;
 	w->cursor = saved->cursor;
+	w->start_off = saved->start_off;
 	w->ram_id = saved->ram_id;
 	w->page_bytes = gw__config_page_bytes(&saved->config);
 	for (uint32_t i = 0; i < saved->blocks.n; i++)
@@ -181,6 +183,20 @@ int gw__image_resume(const char *path, struct gw__image_writer **writer, const s
 	}
 	*writer = w;
 	return 0;
+}
+
+int gw__image_set_ram_id(struct gw__image_writer *w, uint32_t id, struct gw__why *why)
+{
+	uint8_t bytes[4];
+	assert(w->phase == GW__WRITER_RAM);
+	if (id == w->ram_id)
+		return 0;
+	w->ram_id = id;
+	gw__be_put(bytes, id, sizeof bytes);
+	int r = gw__file_write(w->file.fd, w->file.target.path, w->start_off + 1, bytes, sizeof bytes, why);
+	if (!r) /* the footer of START, behind which nothing was put */
+		r = gw__file_write(w->file.fd, w->file.target.path, w->cursor - sizeof bytes, bytes, sizeof bytes, why);
+	return gw__writer_fail(w, r);
 }
 
 bool gw__image_is_committed(const struct gw__image_writer *w) { return w->phase == GW__WRITER_DONE; }

@@ -30,6 +30,15 @@ uint64_t gw__ability_of_link(const struct gw_link_opts *link)
 	return GW__OPT(link, tls) ? GW__ABILITY_BIT(GW__ABILITY_TLS) : 0;
 }
 
+int gw__job_check_devices(gw_job *job, const struct gw__image *image)
+{
+	if (!image || !image->config.memory_only)
+		return 0;
+	return gw__why_set(&job->run.why, -EOPNOTSUPP,
+		"%s holds the memory of a guest without its devices (godwit drain): it can only complete a QEMU that has the guest already and waits in "
+		"postcopy-paused, with godwit serve", image->path);
+}
+
 int gw__job_allow(gw_job *job, enum gw__operation op, uint64_t wanted)
 {
 	const struct gw__rule *r = gw__combine_check(op, wanted, 0);

@@ -53,6 +53,7 @@ static int describe(gw_job *job, struct gw_info *info)
 	s->has_uuid = g->config.has_uuid;
 	memcpy(s->uuid, g->config.uuid, sizeof s->uuid);
 	s->capabilities = g->config.caps_n;
+	s->memory_only = g->config.memory_only;
 	s->blocks = g->blocks.n;
 	s->devices = g->devices_n;
 	s->described = g->text != NULL;

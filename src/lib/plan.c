@@ -40,6 +40,7 @@ void gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct
 			.machine = info->gist.config.machine,
 			.image = info->format == GW_FORMAT_IMAGE,
 			.ignore_shared = info->gist.config.ignore_shared,
+			.memory_only = info->gist.config.memory_only,
 			.xbzrle = info->summary.xbzrle_bytes > 0,
 			.page_bytes = info->summary.page_bytes,
 			.blocks_n = info->gist.blocks.n,

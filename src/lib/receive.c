@@ -6,14 +6,7 @@
 #include "image/partial.h"
 #include "lib/receive.h"
 
-/* What a call knows beside the last connection. */
-struct outcome {
-	struct gw__stream_tally tally;
-	bool told, whole_before, host_crashed, postcopy;
-	uint32_t breaks;
-};
-
-static void make_receipt(const struct outcome *o, const gw_job *job, struct gw_receipt *receipt)
+void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job, struct gw_receipt *receipt)
 {
 	const struct gw__stream_tally *t = &o->tally;
 	struct gw_receipt ours = {
@@ -50,7 +43,7 @@ static int check_combination(gw_job *job, uint64_t there, const struct gw_receiv
 	return gw__job_allow(job, GW__OPERATION_RECEIVE, wanted);
 }
 
-static int open_partial(gw_job *job, const char *path, struct gw__sink **sink, struct outcome *out)
+static int open_partial(gw_job *job, const char *path, struct gw__sink **sink, struct gw__receive_outcome *out)
 {
 	struct gw__view note;
 	int r = gw__sink_image_resume(path, sink, &note, &out->host_crashed, &job->run.why);
@@ -75,7 +68,7 @@ static int check_free(gw_job *job, const char *path)
 }
 
 /* The target is checked before the peer is waited for: nobody wants to learn after an hour that a folder is read-only. */
-static int open_sink(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink **sink, struct outcome *out)
+static int open_sink(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink **sink, struct gw__receive_outcome *out)
 {
 	struct gw__image_writer *writer = NULL;
 	struct gw__image_writer_opts wo = {.base_off = GW__OPT(o, image_offset), .direct = GW__OPT(o, direct_io)};
@@ -106,7 +99,7 @@ static bool has_switched(const struct gw__stream_tally *t)
 }
 
 /* The first connection, and all that follow when it breaks after the switch. */
-static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sink, const struct gw_receive_opts *o, struct outcome *out)
+static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sink, const struct gw_receive_opts *o, struct gw__receive_outcome *out)
 {
 	struct gw__receive_again again = {.job = job, .listener = l->in.listener, .tls = l->tls, .link = GW__OPT(o, link),
 		.on_paused = GW__OPT(o, on_paused), .ctx = GW__OPT(o, ctx)};
@@ -179,8 +172,7 @@ static int open_source(gw_job *job, const struct gw__uri *uri, const struct gw_r
 	return r ? r : gw__io_open_in(uri, &io, &l->in.main, &job->run.why);
 }
 
-/* It was finished by a process that died before it could tell; nobody waits for a word. */
-static bool is_whole(struct gw__sink *sink, struct outcome *out)
+bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outcome *out)
 {
 	if (!sink->ops->postcopy->is_committed(sink))
 		return false;
@@ -190,9 +182,9 @@ static bool is_whole(struct gw__sink *sink, struct outcome *out)
 	return true;
 }
 
-static void finish(gw_job *job, struct outcome *out, struct gw__sink **sink, struct gw__receive_link *l, struct gw_receipt *receipt)
+static void finish(gw_job *job, struct gw__receive_outcome *out, struct gw__sink **sink, struct gw__receive_link *l, struct gw_receipt *receipt)
 {
-	make_receipt(out, job, receipt);
+	gw__receive_receipt(out, job, receipt);
 	gw__stream_tally_fini(&out->tally);
 	gw__sink_free(sink);
 	close_link(l);
@@ -201,7 +193,7 @@ static void finish(gw_job *job, struct outcome *out, struct gw__sink **sink, str
 int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt)
 {
 	struct gw__receive_link l = {0};
-	struct outcome out = {0};
+	struct gw__receive_outcome out = {0};
 	struct gw__sink *sink = NULL;
 	struct gw__uri *uri = malloc(sizeof *uri);
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
@@ -211,7 +203,7 @@ int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct
 		r = check_combination(job, gw__ability_of_uri(uri), o);
 	if (!r)
 		r = open_sink(job, path, o, &sink, &out);
-	if (!r && !(GW__OPT(o, resume) && is_whole(sink, &out))) {
+	if (!r && !(GW__OPT(o, resume) && gw__receive_was_whole(sink, &out))) {
 		r = open_source(job, uri, o, &l);
 		if (!r)
 			r = receive(job, &l, sink, o, &out);
@@ -224,7 +216,7 @@ int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct
 int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt)
 {
 	struct gw__receive_link l = {0};
-	struct outcome out = {0};
+	struct gw__receive_outcome out = {0};
 	struct gw__sink *sink = NULL;
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	int begun = gw__job_begin(job, GW__OPT(o, memory_limit));

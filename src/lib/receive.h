@@ -14,6 +14,16 @@ struct gw__receive_link {
 	struct gw__incoming in;
 };
 
+/* What a call knows beside the last connection. */
+struct gw__receive_outcome {
+	struct gw__stream_tally tally;
+	bool told, whole_before, host_crashed, postcopy;
+	uint32_t breaks;
+};
+void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job, struct gw_receipt *receipt);
+/* It was finished by a process that died before it could tell; nobody waits for a word. */
+bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outcome *out);
+
 /* One recovery after the other. */
 struct gw__receive_again {
 	gw_job *job;

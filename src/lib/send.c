@@ -118,6 +118,8 @@ int gw_send(gw_job *job, const char *path, const char *uri_text, const struct gw
 	if (!r) /* the image first: connecting to a QEMU and going away again would end its wait */
 		r = gw__kept_open(&job->run, path, GW__OPT(o, image_offset), &kept);
 	if (!r)
+		r = gw__job_check_devices(job, kept.image);
+	if (!r)
 		r = check_combination(job, &kept, gw__ability_of_uri(uri), o);
 	if (!r)
 		r = connect_all(job, uri, &kept, o, &l);
@@ -140,6 +142,8 @@ int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_send_opts 
 		r = begun;
 	if (!r)
 		r = gw__kept_open(&job->run, path, GW__OPT(o, image_offset), &kept);
+	if (!r)
+		r = gw__job_check_devices(job, kept.image);
 	if (!r)
 		r = check_combination(job, &kept, GW__ABILITY_BIT(GW__ABILITY_FD), o);
 	if (!r)

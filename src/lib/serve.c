@@ -5,6 +5,7 @@
 
 #include "engine/dial.h"
 #include "engine/serve.h"
+#include "lib/combine.h"
 #include "lib/job.h"
 
 enum { ANSWER_MS = 60000 };
@@ -146,6 +147,8 @@ int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_ser
 		r = check(s);
 	if (!r)
 		r = gw__image_open(path, GW__OPT(o, image_offset), &s->image, &job->run.why);
+	if (!r && !GW__OPT(o, resume))
+		r = gw__job_check_devices(job, s->image);
 	if (!r)
 		r = open_working_set(s);
 	if (!r)

@@ -92,6 +92,12 @@ static bool differs(const struct gw__plan_guest *g, const struct gw__plan_destin
 enum gw__way gw__plan_restore(const struct gw__plan_guest *g, const struct gw__plan_destination *d, char *why, unsigned why_bytes)
 {
 	struct refusal r = {why, why_bytes};
+	if (g->memory_only) {
+		snprintf(why, why_bytes,
+			"this is the memory of a guest without its devices (godwit drain): it can only complete a QEMU that has the guest already and waits "
+			"in postcopy-paused, with godwit serve");
+		return GW__WAY_REFUSED;
+	}
 	if (differs(g, d, &r))
 		return GW__WAY_REFUSED;
 	if (g->xbzrle) { /* no QEMU reads a stream file itself, so it would have to be sent */

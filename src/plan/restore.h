@@ -22,6 +22,7 @@ struct gw__plan_guest { /* what is kept */
 	const char *machine;
 	bool image;	      /* a mapped-ram image, not a stream file */
 	bool ignore_shared;
+	bool memory_only;     /* without devices */
 	bool xbzrle;	      /* a stream with deltas, which cannot be passed on as it is */
 	uint64_t page_bytes;
 	uint32_t blocks_n;

@@ -34,10 +34,11 @@ static const char UUID[] = "configuration/uuid";
 
 static void note_cap(struct gw__config *config)
 {
-	config->mapped_ram = config->ignore_shared = false;
+	config->mapped_ram = config->ignore_shared = config->memory_only = false;
 	for (uint32_t i = 0; i < config->caps_n; i++) {
 		config->mapped_ram |= !strcmp(config->caps[i], "mapped-ram");
 		config->ignore_shared |= !strcmp(config->caps[i], "x-ignore-shared");
+		config->memory_only |= !strcmp(config->caps[i], GW__CAP_MEMORY_ONLY);
 	}
 }
 

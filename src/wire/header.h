@@ -17,12 +17,15 @@ enum {
 	GW__PAGE_BITS_LEGACY = 12, /* x86: what an absent target-page-bits means */
 };
 
+/* Ours, in an image that holds memory and no devices; a QEMU does not know it and refuses to load that as a guest. */
+#define GW__CAP_MEMORY_ONLY "godwit-memory-only"
+
 struct gw__config {
 	char machine[GW__MACHINE_MAX + 1];
 	uint32_t page_bits; /* log2 of the target page size */
 	bool has_page_bits; /* the subsection is there */
 	bool has_caps;
-	bool mapped_ram, ignore_shared; /* are in caps */
+	bool mapped_ram, ignore_shared, memory_only; /* are in caps */
 	uint32_t caps_n;
 	char caps[GW__CAPS_MAX][GW__CAP_NAME_MAX + 1];
 	bool has_uuid;

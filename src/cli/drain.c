@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/* godwit drain: take from a source in postcopy-paused what it still has, for a destination that cannot be reached. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "cli/standin.h"
+#include "cli/work.h"
+
+enum { CONNECT_MS = 10000, COME_MS = 30000 };
+
+struct drain {
+	struct gw__cli_common common;
+	struct gw__cli_work work;
+	struct gw__standin source;
+	struct gw_link_opts link;
+	struct gw_tls_opts tls;
+	struct gw_receipt got;
+	const char *address, *path;
+};
+
+/* --- may it be done? --- */
+
+static int refuse(struct drain *d, const char *why)
+{
+	return gw__cli_failed(&d->common, GW__EXIT_REFUSED, "%s; nothing was changed", why);
+}
+
+/* Only a source that stands in postcopy-paused has memory that is nowhere else, and keeps it. */
+static int check_state(struct drain *d, const struct gw__qmp_status *run, const struct gw__qmp_migration *m)
+{
+	char why[600];
+	bool source = !strcmp(run->name, "finish-migrate");
+	if (!strcmp(m->status, "postcopy-paused") && source)
+		return GW__CLI_GO;
+	if (!strcmp(m->status, "postcopy-paused"))
+		snprintf(why, sizeof why, "this QEMU is the destination of its migration, it has the guest (state \"%s\"); godwit serve brings pages to it", run->name);
+	else if (!strncmp(m->status, "postcopy", strlen("postcopy")))
+		snprintf(why, sizeof why, "this QEMU still sends to its destination (status \"%s\"); if that cannot be reached, give it the monitor command "
+			"migrate-pause first", m->status);
+	else
+		snprintf(why, sizeof why, "this QEMU is no source in postcopy-paused (status \"%s\", state \"%s\"), there is nothing to take over",
+			*m->status ? m->status : "none", run->name);
+	return refuse(d, why);
+}
+
+/* A source with release-ram has given away each page that it sent, wherever that page is now. */
+static int check_source(struct drain *d)
+{
+	struct gw__qmp_status run;
+	struct gw__qmp_migration m;
+	struct gw__qmp_settings *settings = NULL;
+	struct gw__why why = {0};
+	int r = gw__qmp_query_status(d->source.qmp, &run, &why);
+	if (!r)
+		r = gw__qmp_query_migrate(d->source.qmp, &m, &why);
+	if (!r)
+		r = gw__qmp_settings_save(d->source.qmp, &settings, &why);
+	if (r)
+		return gw__cli_failed(&d->common, GW__EXIT_FAILED, "%s; nothing was changed", why.text);
+	bool releases = gw__qmp_settings_on(settings, "release-ram");
+	gw__qmp_settings_free(settings);
+	int status = check_state(d, &run, &m);
+	if (status == GW__CLI_GO && releases)
+		return refuse(d, "this QEMU was told to release memory that it has sent (release-ram), so it has not got it any more; its destination alone can go on");
+	return status;
+}
+
+/* --- how it went --- */
+
+static int failed(struct drain *d, int rc)
+{
+	const char *why = d->source.why.code ? d->source.why.text : gw__cli_work_why(&d->work);
+	if (rc == -EALREADY)
+		return refuse(d, why);
+	if (d->got.state && !strcmp(d->got.state, "postcopy-paused"))
+		return gw__cli_failed(&d->common, GW__EXIT_RECOVERABLE,
+			"%s; the source still has all its memory: do not stop it, and start godwit drain %s %s again", why, d->address, d->path);
+	return gw__cli_failed(&d->common, GW__EXIT_IN_DOUBT,
+		"%s; the source has sent everything and will not send it again, but %s is not safe: do not stop the source, its process still has the memory",
+		why, d->path);
+}
+
+/* Read back, page by page: what is said next makes somebody end the source. */
+static int verified(struct drain *d, struct gw_info_summary *sum)
+{
+	struct gw_inspect_opts o = GW_INIT(o);
+	gw_info *info = NULL;
+	o.every_page = true;
+	if (gw_inspect(d->work.job, d->path, &o, &info))
+		return gw__cli_work_failed(&d->work, GW__EXIT_IN_DOUBT, "the image cannot be read back: do not stop the source, its process still has the memory");
+	gw_info_summary(info, sum);
+	gw_info_free(info);
+	return GW__CLI_GO;
+}
+
+static void report(struct drain *d, const struct gw_info_summary *sum)
+{
+	if (d->common.json) {
+		gw__cli_json(json_pack("{ss so so so so si sb}", "event", "drained", "image", gw__cli_json_text(d->path), "ram_bytes",
+			gw__cli_json_size(sum->ram_bytes), "page_bytes_stored", gw__cli_json_size(sum->page_bytes_stored), "zero_pages",
+			gw__cli_json_size(sum->zero_pages), "breaks", (int)d->got.breaks, "safe_to_stop", 1));
+		return;
+	}
+	gw__cli_tell("%s of the source's memory are in %s, synced and read back: it is safe to stop the source", GW__SIZE(sum->ram_bytes), d->path);
+	gw__cli_tell("its destination gets what it lacks with godwit serve %s --qmp QMP, QMP being the destination's monitor", d->path);
+}
+
+static int run(struct drain *d)
+{
+	struct gw_info_summary sum = GW_INIT(sum);
+	int status = check_source(d);
+	if (status != GW__CLI_GO)
+		return status;
+	if (gw__standin_open(&d->source))
+		return gw__cli_failed(&d->common, GW__EXIT_FAILED, "%s; nothing was changed", d->source.why.text);
+	d->source.opts.link = &d->link;
+	int r = gw_drain(d->work.job, d->source.listen, d->path, &d->source.opts, &d->got);
+	gw__cli_progress_end(&d->work.progress);
+	if (r)
+		return failed(d, r);
+	status = verified(d, &sum);
+	if (status != GW__CLI_GO)
+		return status;
+	report(d, &sum);
+	return GW__EXIT_DONE;
+}
+
+/* A drain that was killed behind its last page has left a whole image, and a source that is done. */
+static int finish_earlier(struct drain *d)
+{
+	struct gw_info_summary sum = GW_INIT(sum);
+	struct gw__why why = {0};
+	struct gw__qmp_migration m;
+	void *note = NULL;
+	size_t n;
+	if (gw__qmp_query_migrate(d->source.qmp, &m, &why) || !m.completed || gw_partial_note(d->work.job, d->path, &note, &n))
+		return GW__CLI_GO;
+	free(note);
+	if (gw__standin_open(&d->source))
+		return gw__cli_failed(&d->common, GW__EXIT_FAILED, "%s; nothing was changed", d->source.why.text);
+	int r = gw_drain(d->work.job, d->source.listen, d->path, &d->source.opts, &d->got);
+	if (r)
+		return failed(d, r);
+	int status = verified(d, &sum);
+	if (status == GW__CLI_GO)
+		report(d, &sum);
+	return status == GW__CLI_GO ? GW__EXIT_DONE : status;
+}
+
+static int connect_and_run(struct drain *d)
+{
+	struct gw__why why = {0};
+	if (gw__qmp_open(d->address, CONNECT_MS, &d->source.qmp, &why))
+		return gw__cli_failed(&d->common, GW__EXIT_FAILED, "%s; nothing was changed", why.text);
+	int status = finish_earlier(d);
+	return status == GW__CLI_GO ? run(d) : status;
+}
+
+int gw__cli_drain(int argc, char **argv)
+{
+	struct drain d = {.common = GW__CLI_COMMON_INIT, .link = {.size = sizeof d.link}, .tls = {.size = sizeof d.tls}, .got = {.size = sizeof d.got}};
+	const struct gw__cli_option options[] = {
+		GW__CLI_TEXT("listen", "URI", &d.source.listen, "let the source connect to this address (default: a unix socket of our own)"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &d.link.max_bandwidth, "read at most so many bytes per second"),
+		GW__CLI_SECONDS("idle-timeout", &d.link.idle_timeout_ms, "silence that counts as a broken link (default: 30; none: wait for ever)"),
+		GW__CLI_TEXT("tls-creds", "DIR", &d.tls.creds_dir, "speak TLS, with the credentials in this folder, if the source's parameter tls-creds is set"),
+		GW__CLI_COMMON(&d.common),
+	};
+	const struct gw__cli_usage usage = GW__CLI_USAGE("QMP IMAGE [options]",
+		"A QEMU in postcopy-paused holds memory that its destination lacks. When that cannot be reached, take all of it into IMAGE, so that the "
+		"source may be stopped and the destination be served from the image. QMP is the monitor of the source.",
+		options, 2, 2);
+	struct gw__cli_args args;
+	int status = gw__cli_parse(&usage, argc, argv, &args);
+	if (status != GW__CLI_GO)
+		return status;
+	d.address = args.arg[0];
+	d.path = args.arg[1];
+	d.link.connect_timeout_ms = COME_MS;
+	d.link.tls = d.tls.creds_dir ? &d.tls : NULL;
+	status = gw__cli_work_begin(&d.work, &d.common);
+	if (status == GW__CLI_GO)
+		status = connect_and_run(&d);
+	gw__standin_close(&d.source);
+	gw__qmp_close(d.source.qmp);
+	gw__cli_work_end(&d.work);
+	return status;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* A source in postcopy-paused is made to come to us; see standin.h. */
+#include "cli/standin.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/guard.h"
+#include "cli/pause.h"
+
+enum {
+	POLL_MS = 10,
+	PAUSED_MS = 10000, /* for a source to notice that the link broke */
+	CONNECT_MS = 30000,
+	REPAIR_MS = 5000,
+};
+
+static void on_listening(void *ctx, const char *uri)
+{
+	struct gw__standin *s = ctx;
+	snprintf(s->listening, sizeof s->listening, "%s", uri);
+	if (s->folder[0])
+		chmod(uri + strlen("unix:"), 0666); /* QEMU may be another user; nobody can list the folder */
+}
+
+static int await_paused(struct gw__standin *s)
+{
+	for (int waited = 0;; waited += POLL_MS) {
+		struct gw__qmp_migration m;
+		int r = gw__qmp_query_migrate(s->qmp, &m, &s->why);
+		if (r || !strcmp(m.status, "postcopy-paused"))
+			return r;
+		if (m.ended)
+			return gw__why_set(&s->why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
+				m.error[0] ? m.error : "it does not say why");
+		if (waited >= PAUSED_MS)
+			return gw__why_set(&s->why, -ETIMEDOUT, "QEMU does not become postcopy-paused (status \"%s\")", m.status);
+		gw__cli_sleep_ms(POLL_MS);
+	}
+}
+
+static int on_paused(void *ctx, const char *uri, const char *why)
+{
+	struct gw__standin *s = ctx;
+	(void)uri, (void)why;
+	int r = await_paused(s);
+	return r ? r : gw__qmp_call(s->qmp, "migrate", json_pack("{s:s, s:b}", "uri", s->listening, "resume", 1), NULL, &s->why);
+}
+
+static int ask_blocks(struct gw__standin *s)
+{
+	struct gw__qmp_migration m;
+	unsigned n = 0;
+	int r = gw__qmp_query_migrate(s->qmp, &m, &s->why);
+	if (!r)
+		r = gw__qmp_query_machine(s->qmp, &s->machine, &s->why);
+	if (!r)
+		r = gw__qmp_query_blocks(s->qmp, &s->names, &n, &s->why);
+	if (r)
+		return r;
+	s->block = calloc(n + 1, sizeof *s->block);
+	if (!s->block)
+		return gw__why_set(&s->why, -ENOMEM, "no memory for %u RAM blocks", n);
+	for (unsigned i = 0; i < n; i++)
+		s->block[i] = (struct gw_drain_block){s->names[i].name, s->names[i].used_bytes, s->names[i].page_bytes};
+	s->opts.machine = s->machine.machine;
+	s->opts.page_bytes = m.page_bytes ? m.page_bytes : 4096;
+	s->opts.blocks = n;
+	s->opts.block = s->block;
+	return 0;
+}
+
+static int make_address(struct gw__standin *s)
+{
+	if (s->listen)
+		return 0;
+	snprintf(s->folder, sizeof s->folder, "/tmp/godwit-XXXXXX");
+	if (!mkdtemp(s->folder)) {
+		int err = errno;
+		s->folder[0] = 0;
+		return gw__why_errno(&s->why, err, "cannot make a folder in /tmp for a socket");
+	}
+	chmod(s->folder, 0711);
+	snprintf(s->uri, sizeof s->uri, "unix:%s/migration", s->folder);
+	s->listen = s->uri;
+	return 0;
+}
+
+int gw__standin_open(struct gw__standin *s)
+{
+	s->opts.size = sizeof s->opts;
+	s->opts.early_answer = gw__qmp_version(s->qmp) >= 1000; /* docs/spec/postcopy.md 1.4 */
+	s->opts.on_listening = on_listening;
+	s->opts.on_paused = on_paused;
+	s->opts.ctx = s;
+	int r = ask_blocks(s);
+	return r ? r : make_address(s);
+}
+
+void gw__standin_close(struct gw__standin *s)
+{
+	free(s->block);
+	free(s->names);
+	s->block = NULL;
+	s->names = NULL;
+	if (s->folder[0])
+		rmdir(s->folder);
+	s->folder[0] = 0;
+}
+
+int gw__standin_give_back(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, struct gw__why *why)
+{
+	struct gw__standin s = {.qmp = q};
+	struct gw_link_opts link = GW_INIT(link);
+	gw_job *job = NULL;
+	link.connect_timeout_ms = CONNECT_MS;
+	int r = gw__standin_open(&s);
+	s.opts.link = &link;
+	if (!r)
+		r = gw_job_new(&job);
+	if (!r)
+		r = gw_give_back(job, s.listen, &s.opts);
+	if (r)
+		gw__why_set(why, r, "%s", s.why.code ? s.why.text : job ? gw_job_error(job) : "no memory");
+	if (!r)
+		r = gw__guard_repair(q, before, was_running, REPAIR_MS, why);
+	gw_job_free(job);
+	gw__standin_close(&s);
+	return r;
+}

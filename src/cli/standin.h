@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Standing in for the destination of a QEMU source in postcopy-paused, between the commands that do it: `drain` takes what it still has,
+ * giving back makes it run its guest. Drives the source's monitor; one thread. Owned by its user.
+ */
+#ifndef GW_CLI_STANDIN_H
+#define GW_CLI_STANDIN_H
+
+#include <godwit.h>
+
+#include "qmp/qmp.h"
+
+struct gw__standin {
+	struct gw__qmp *qmp; /* borrowed */
+	const char *listen;  /* URI; NULL: a socket of our own */
+	struct gw_drain_opts opts; /* `link` is for the user to set */
+
+	char folder[32]; /* of the socket; "" without */
+	char uri[64];
+	char listening[4096];
+	struct gw__qmp_block *names;
+	struct gw_drain_block *block;
+	struct gw__qmp_machine machine;
+	struct gw__why why; /* of the monitor */
+};
+
+/* Asks the monitor what the source is, and makes an address. 0, or a negative errno with a sentence. */
+int gw__standin_open(struct gw__standin *s);
+void gw__standin_close(struct gw__standin *s); /* also on a zeroed one, also twice */
+
+/*
+ * A source whose destination was ours alone runs its guest on (or stands as before), its settings are put back. 0, or why not.
+ */
+int gw__standin_give_back(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, struct gw__why *why);
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A sink that says it has every page, and then that it could not use the guest: towards a source that stands in postcopy-paused, which
+ * lets its guest run on after that. Keeps nothing.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/sinks.h"
+
+struct sated {
+	struct gw__sink sink; /* first: ops find the rest through it */
+	const struct gw__blocks *blocks;
+	uint64_t page_bytes;
+	struct gw__bitmap *received; /* all set */
+};
+
+static int take_pages(struct gw__sink *s, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__why *why)
+{
+	(void)s, (void)block, (void)off, (void)pages, (void)n, (void)why;
+	return 0;
+}
+
+static int take_zeros(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__why *why)
+{
+	(void)s, (void)block, (void)off, (void)pages, (void)why;
+	return 0;
+}
+
+static int agree(struct gw__sink *s, struct gw__why *why)
+{
+	(void)s, (void)why;
+	return 0;
+}
+
+static int end(struct gw__sink *s, struct gw__view description, struct gw__why *why)
+{
+	(void)s, (void)description, (void)why;
+	return 0;
+}
+
+static int commit(struct gw__sink *s, struct gw__why *why)
+{
+	(void)s;
+	return gw__why_set(why, -ECANCELED, "the guest is given back to its source");
+}
+
+static int discard(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__why *why)
+{
+	(void)s, (void)block, (void)off, (void)pages, (void)why;
+	return 0;
+}
+
+static int learn_ram_id(struct gw__sink *s, uint32_t id, struct gw__why *why)
+{
+	(void)s, (void)id, (void)why;
+	return 0;
+}
+
+static void known(struct gw__sink *s, struct gw__sink_known *k)
+{
+	const struct sated *o = (const struct sated *)s;
+	*k = (struct gw__sink_known){.blocks = o->blocks, .page_bytes = o->page_bytes, .any_ram_id = true};
+}
+
+static const struct gw__bitmap *received(struct gw__sink *s, uint32_t block) { return &((struct sated *)s)->received[block]; }
+
+static bool is_committed(struct gw__sink *s)
+{
+	(void)s;
+	return false;
+}
+
+static void forget(struct gw__sink *s) { (void)s; }
+
+static void free_sink(struct gw__sink *s)
+{
+	struct sated *o = (struct sated *)s;
+	for (uint32_t i = 0; o->received && i < o->blocks->n; i++)
+		gw__bitmap_fini(&o->received[i]);
+	free(o->received);
+	free(o);
+}
+
+static int fill(struct sated *o)
+{
+	o->received = calloc(o->blocks->n, sizeof *o->received);
+	for (uint32_t i = 0; o->received && i < o->blocks->n; i++) {
+		if (gw__bitmap_init(&o->received[i], o->blocks->v[i].used_bytes / o->page_bytes))
+			return -ENOMEM;
+		gw__bitmap_set_range(&o->received[i], 0, o->received[i].bits);
+	}
+	return o->received ? 0 : -ENOMEM;
+}
+
+int gw__sink_sated_new(const struct gw__blocks *blocks, uint64_t page_bytes, struct gw__sink **sink, struct gw__why *why)
+{
+	static const struct gw__sink_postcopy_ops postcopy = {.begin = agree,
+		.discard = discard,
+		.known = known,
+		.received = received,
+		.learn_ram_id = learn_ram_id,
+		.checkpoint = agree,
+		.is_committed = is_committed,
+		.forget = forget};
+	static const struct gw__sink_ops ops = {.pages = take_pages,
+		.zeros = take_zeros,
+		.round = agree,
+		.ram_end = agree,
+		.end = end,
+		.commit = commit,
+		.postcopy = &postcopy,
+		.free = free_sink};
+	struct sated *o = calloc(1, sizeof *o);
+	if (!o)
+		return gw__why_set(why, -ENOMEM, "no memory for %u RAM blocks", blocks->n);
+	o->sink.ops = &ops;
+	o->blocks = blocks;
+	o->page_bytes = page_bytes;
+	*sink = &o->sink;
+	return fill(o) ? gw__why_set(why, -ENOMEM, "no memory for %u RAM blocks", blocks->n) : 0;
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/* gw_drain and gw_give_back: standing in for the destination of a source that waits in postcopy-paused. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/math.h"
+#include "image/writer.h"
+#include "lib/receive.h"
+
+enum { RAM_SECTION_ID = 1 /* until the source says what it is */ };
+
+/* --- what the monitor said of the source --- */
+
+static int take_blocks(gw_job *job, const struct gw_drain_opts *o, struct gw__blocks *blocks)
+{
+	struct gw__why *why = &job->run.why;
+	for (uint32_t i = 0; i < GW__OPT(o, blocks); i++) {
+		const struct gw_drain_block *given = &o->block[i];
+		struct gw__block b = {.used_bytes = given->used_bytes, .page_bytes = given->page_bytes > o->page_bytes ? given->page_bytes : 0};
+		if (!gw__name_ok(given->name, strlen(given->name)) || !b.used_bytes || b.used_bytes > INT64_MAX / 4 ||
+			b.used_bytes % gw__max(o->page_bytes, b.page_bytes) || (b.page_bytes && !gw__is_power_of_2(b.page_bytes)))
+			return gw__why_set(why, -EINVAL, "a RAM block of %llu bytes in pages of %llu is not possible", (unsigned long long)given->used_bytes,
+				(unsigned long long)given->page_bytes);
+		memcpy(b.name, given->name, strlen(given->name) + 1);
+		int r = gw__blocks_add(blocks, &b);
+		if (r)
+			return gw__why_set(why, r == -EEXIST ? -EINVAL : r, "the RAM block \"%s\" cannot be taken", b.name);
+	}
+	return blocks->n ? 0 : gw__why_set(why, -EINVAL, "a guest without RAM blocks");
+}
+
+static int take_config(gw_job *job, const struct gw_drain_opts *o, struct gw__config *config)
+{
+	const char *machine = GW__OPT(o, machine);
+	uint64_t page_bytes = GW__OPT(o, page_bytes);
+	*config = (struct gw__config){.page_bits = GW__PAGE_BITS_LEGACY};
+	if (!machine || !gw__name_ok(machine, strlen(machine)))
+		return gw__why_set(&job->run.why, -EINVAL, "a guest without a machine type");
+	if (!gw__is_power_of_2(page_bytes) || page_bytes < 1 << GW__PAGE_BITS_MIN || page_bytes > 1 << GW__PAGE_BITS_MAX)
+		return gw__why_set(&job->run.why, -EINVAL, "pages of %llu bytes", (unsigned long long)page_bytes);
+	memcpy(config->machine, machine, strlen(machine) + 1);
+	config->page_bits = (uint32_t)__builtin_ctzll(page_bytes);
+	config->has_page_bits = config->page_bits != GW__PAGE_BITS_LEGACY;
+	gw__config_add_cap(config, GW__CAP_MEMORY_ONLY);
+	return 0;
+}
+
+/* --- where it goes --- */
+
+/* What was begun before is gone on with: it may have come further than this source still could. */
+static int open_begun(gw_job *job, const char *path, struct gw__sink **sink, struct gw__receive_outcome *out)
+{
+	struct gw__sink_known known;
+	struct gw__view note;
+	int r = gw__sink_image_resume(path, sink, &note, &out->host_crashed, &job->run.why);
+	if (r)
+		return r;
+	(*sink)->ops->postcopy->known(*sink, &known);
+	if (!known.package.n)
+		return 0;
+	gw__sink_free(sink);
+	return gw__why_set(&job->run.why, -EALREADY, "%s.partial is a guest that is being received whole, by godwit receive or save; go on with that", path);
+}
+
+static int open_new(gw_job *job, const char *path, const struct gw_drain_opts *o, const struct gw__blocks *blocks, struct gw__sink **sink)
+{
+	struct gw__image_writer *writer = NULL;
+	struct gw__config config;
+	struct gw__why *why = &job->run.why;
+	int r = take_config(job, o, &config);
+	if (!r)
+		r = gw__image_create(path, &(struct gw__image_writer_opts){.visible = false}, &writer, why);
+	if (!r)
+		r = gw__sink_image_new(&writer, sink, why);
+	if (!r)
+		r = (*sink)->ops->config(*sink, &config, why);
+	if (!r)
+		r = (*sink)->ops->blocks(*sink, RAM_SECTION_ID, blocks, why);
+	if (!r)
+		r = (*sink)->ops->postcopy->begin(*sink, why);
+	if (!r)
+		r = (*sink)->ops->postcopy->hold(*sink, (struct gw__view){0}, why);
+	gw__image_writer_close(writer);
+	return r;
+}
+
+static int open_sink(gw_job *job, const char *path, const struct gw_drain_opts *o, const struct gw__blocks *blocks, struct gw__sink **sink,
+	struct gw__receive_outcome *out)
+{
+	int r = open_begun(job, path, sink, out);
+	if (r != -ENOENT)
+		return r;
+	gw__why_clear(&job->run.why);
+	return open_new(job, path, o, blocks, sink);
+}
+
+/* --- the source --- */
+
+static int stand_in(gw_job *job, const char *uri_text, const struct gw_drain_opts *o, struct gw__pull_again how, struct gw__sink *sink,
+	struct gw__receive_outcome *out)
+{
+	struct gw__receive_again again = {.job = job, .link = GW__OPT(o, link), .how = how, .on_paused = GW__OPT(o, on_paused), .ctx = GW__OPT(o, ctx)};
+	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
+	struct gw__tls_creds *tls = NULL;
+	struct gw__uri *uri = malloc(sizeof *uri);
+	int r = uri ? gw__uri_parse(uri_text, uri, &job->run.why) : gw__why_set(&job->run.why, -ENOMEM, "no memory");
+	if (!r && !gw__uri_listens(uri))
+		r = gw__why_set(&job->run.why, -EINVAL, "%s: a source can come back only to an address: tcp, unix or vsock", uri->text);
+	if (!r)
+		r = gw__job_tls(job, GW__OPT(o, link), GW__TLS_SERVER, &tls);
+	io.connect_ms = GW__OPT(GW__OPT(o, link), connect_timeout_ms) ? o->link->connect_timeout_ms : -1;
+	if (!r)
+		r = gw__io_listen(uri, &io, &again.listener, &job->run.why);
+	if (!r && GW__OPT(o, on_listening))
+		o->on_listening(GW__OPT(o, ctx), gw__listener_uri(again.listener));
+	again.tls = tls;
+	out->tally.state = GW__PS_PAUSED;
+	if (!r)
+		r = gw__receive_again(&again, r, sink, &out->tally);
+	out->breaks = again.breaks;
+	gw__listener_close(again.listener);
+	gw__tls_creds_free(tls);
+	free(uri);
+	return r;
+}
+
+int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receipt *receipt)
+{
+	struct gw__receive_outcome out = {.postcopy = true};
+	struct gw__blocks blocks = {0};
+	struct gw__sink *sink = NULL;
+	int r = gw__job_begin(job, 0);
+	if (!r)
+		r = take_blocks(job, o, &blocks);
+	if (!r)
+		r = open_sink(job, path, o, &blocks, &sink, &out);
+	if (!r && !gw__receive_was_whole(sink, &out))
+		r = stand_in(job, uri, o, (struct gw__pull_again){GW__PS_DRAIN, GW__OPT(o, early_answer)}, sink, &out);
+	out.told = !r && !out.whole_before;
+	gw__receive_receipt(&out, job, receipt);
+	gw__stream_tally_fini(&out.tally);
+	gw__sink_free(&sink);
+	gw__blocks_fini(&blocks);
+	return r;
+}
+
+int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o)
+{
+	struct gw__receive_outcome out = {0};
+	struct gw__blocks blocks = {0};
+	struct gw__sink *sink = NULL;
+	int r = gw__job_begin(job, 0);
+	if (!r)
+		r = take_blocks(job, o, &blocks);
+	if (!r)
+		r = gw__sink_sated_new(&blocks, o->page_bytes, &sink, &job->run.why);
+	if (!r)
+		r = stand_in(job, uri, o, (struct gw__pull_again){GW__PS_KEEP, false}, sink, &out);
+	if (out.tally.state == GW__PS_FAILED) { /* which is what was wanted */
+		gw__why_clear(&job->run.why);
+		r = 0;
+	}
+	gw__stream_tally_fini(&out.tally);
+	gw__sink_free(&sink);
+	gw__blocks_fini(&blocks);
+	return r;
+}

@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""A post-copy between two QEMUs that breaks for good: godwit drain takes what the source has, the source is killed, and godwit serve
+completes the destination, whose guest goes on with the right memory.
+
+test-drain.py VERSION
+"""
+import os
+import re
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import godwit
+import images
+import linuxguest
+from linuxguest import MIB, LinuxGuest, check_continues, check_memory
+from switched import migrate, wait_status
+from vm import Unavailable, skip
+
+linuxguest.LONGEST_TICK_S = 180     # a guest that waits for a page has not been stopped
+
+
+def drain(vm, image, *options):
+    return godwit.Run("drain", vm.monitor, image, *options, env={**os.environ, "GODWIT_TRACE": "1"})
+
+
+def broken(version, a, b, *capabilities):
+    """B has the guest and A the memory; nothing passes between them any more. B's guest is stopped, so that its monitor answers."""
+    for q in (a.qmp, b.qmp):
+        q.command("migrate-set-capabilities", capabilities=[{"capability": c, "state": True} for c in ("postcopy-ram", *capabilities)])
+    uri = f"unix:{b.path('in')}"
+    b.qmp.command("migrate-incoming", uri=uri)
+    migrate(a, uri, bandwidth=100 * MIB, postcopy_bandwidth=10 * MIB)
+    wait_status(b, "postcopy-active")
+    wait_status(a, "postcopy-active")
+    b.qmp.command("stop")
+    a.qmp.command("migrate-pause")
+    wait_status(a, "postcopy-paused")
+    wait_status(b, "postcopy-paused")
+    a.qmp.command("migrate-set-parameters", max_postcopy_bandwidth=0)
+
+
+def pair(version):
+    a = LinuxGuest(version, backend="memfd")
+    return a, LinuxGuest(version, machine=a.machine, backend="memfd", incoming="defer")
+
+
+def is_memory_alone(image, folder, loader):
+    """Our commands say what it is, and nobody takes it for a guest, QEMU neither."""
+    out = godwit.run("inspect", image).ok().stdout
+    assert re.search("devices +left out", out) and "godwit-memory-only" in out, out
+    assert godwit.run("inspect", image, "--json").ok().event("guest")["memory_only"] is True
+    assert "memory that was drained" in godwit.run("verify", image).ok().stdout
+    godwit.run("send", image, f"unix:{folder}/nobody").fails(godwit.REFUSED, "without its devices", "godwit serve")
+    with loader as vm:
+        before = vm.state()
+        godwit.run("restore", image, "--qmp", vm.monitor).fails(godwit.REFUSED, "without its devices")
+        godwit.run("serve", image, "--qmp", vm.monitor).fails(godwit.REFUSED, "without devices", "postcopy-paused")
+        assert vm.state() == before
+        if vm.version == "7.2":
+            return
+        vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": "mapped-ram", "state": True}])
+        vm.qmp.command("migrate-incoming", uri=f"file:{image}", exit_on_error=False)
+        assert wait_status(vm, "failed", "completed") == "failed"
+
+
+def drained(version):
+    """All three processes, once."""
+    a, b = pair(version)
+    with b, a:
+        a.booted()
+        image = b.path("memory")
+        broken(version, a, b)
+        stood = a.ram()
+        with drain(a, image, "--json") as g:
+            done = g.wait().ok().event("drained")
+        assert done["safe_to_stop"] and done["breaks"] == 1, done
+        wait_status(a, "completed")
+        assert not a.qmp.command("query-status")["running"]
+        images.same_bytes("m0", images.raw_ram(image, b.path("raw")), stood)
+        is_memory_alone(image, b.dir, LinuxGuest(version, machine=a.machine, backend="memfd", incoming="defer", args=("-S",)))
+        console = a.console()
+        a.process.kill()
+        a.process.wait()
+        godwit.run("serve", image, "--qmp", b.monitor, timeout=90).ok()
+        wait_status(b, "completed")
+        b.qmp.command("cont")
+        b.wait_console(lambda t: t.count("\ntick") >= 3, timeout=90 * godwit.PATIENCE)
+        check_continues(console, b.console())
+        b.stamped_again()
+        b.qmp.command("stop")
+        check_memory(b.ram_path())
+
+
+def killed(version):
+    """drain dies, again and again: the source keeps everything, and stands."""
+    a, b = pair(version)
+    with b, a:
+        a.booted()
+        image = b.path("memory")
+        broken(version, a, b)
+        stood = a.ram()
+        for _ in range(3):
+            with drain(a, image, "--max-bandwidth=40M") as g:
+                g.wait_stderr("postcopy-recover -> postcopy-active")
+                time.sleep(0.15)
+                g.kill()
+                g.process.wait()
+            wait_status(a, "postcopy-paused")
+            assert not a.qmp.command("query-status")["running"]
+        with drain(a, image, "--max-bandwidth=40M") as g:
+            g.wait_stderr("postcopy-recover -> postcopy-active")
+            a.qmp.command("migrate-pause")      # the link breaks: mended by itself
+            g.wait().ok()
+        images.same_bytes("m0", images.raw_ram(image, b.path("raw")), stood)
+        assert not a.qmp.command("query-status")["running"]
+        assert not [n for n in os.listdir(b.dir) if "partial" in n]
+
+
+def refused(version):
+    """Sources in other states, destinations, and what was released: a sentence, and nothing changes."""
+    a, b = pair(version)
+    with b, a:
+        a.booted()
+        image = b.path("memory")
+        for vm, words in ((a, "no source in postcopy-paused"), (b, "no source in postcopy-paused")):
+            before = vm.state()
+            godwit.run("drain", vm.monitor, image).fails(godwit.REFUSED, words)
+            assert vm.state() == before
+        broken(version, a, b, "release-ram")
+        godwit.run("drain", b.monitor, image).fails(godwit.REFUSED, "is the destination", "godwit serve")
+        godwit.run("drain", a.monitor, image).fails(godwit.REFUSED, "release-ram")
+        assert not os.path.exists(image)
+        wait_status(a, "postcopy-paused")
+
+
+def main(argv):
+    version = argv[1]
+    wanted = os.environ.get("GODWIT_ONLY", "").split(",")
+    try:
+        for test in (drained, killed, refused):
+            if wanted == [""] or test.__name__ in wanted:
+                print(f"  {version}: {test.__name__}", flush=True)
+                test(version)
+    except Unavailable as e:
+        skip(str(e))
+
+
+if __name__ == "__main__":
+    main(sys.argv)
