@@ -4,6 +4,7 @@
 Not the client of the godwit command (that is src/qmp). One thread uses one Qmp.
 """
 import json
+import re
 import socket
 import time
 
@@ -76,7 +77,7 @@ class Qmp:
                 return answer["return"]
 
     def migrate(self, uri):
-        return self._behind_the_end("migrate", "duplicate yank instance", uri=uri)
+        return self._behind_the_end("migrate", "duplicate yank instance|migration process in progress", uri=uri)
 
     def cont(self):
         return self._behind_the_end("cont", "not finalized yet")
@@ -88,7 +89,7 @@ class Qmp:
             try:
                 return self.command(name, **arguments)
             except QmpError as e:
-                if not_over not in e.desc or time.monotonic() > deadline:
+                if not re.search(not_over, e.desc) or time.monotonic() > deadline:
                     raise
             time.sleep(0.01)
 
