@@ -63,8 +63,9 @@ struct gw__qmp {
 	bool unix_socket;
 	bool oob;    /* QEMU agreed to out-of-band commands */
 	bool broken; /* the bytes no longer tell where a message begins, or there will be none */
+	bool midway; /* adopted: the first line may be the rest of one */
 	int call_ms;
-	json_int_t last_id;
+	json_int_t last_id, first_id; /* below first_id: of whom it was adopted from */
 	unsigned unanswered; /* calls that timed out and whose reply has not come since */
 	struct gw__qmp_queued queue[GW__QMP_QUEUE_EVENTS];
 	unsigned first, count;

@@ -71,12 +71,16 @@ static void keep_event(struct gw__qmp *q, json_t *event, size_t bytes)
 	q->count++;
 }
 
-/* A reply to a call that gave up, once `want` (0: nothing) is what we wait for. */
-static bool is_late(const struct gw__qmp *q, const json_t *message, json_int_t want)
+/* A reply to a call that gave up, once `want` (0: nothing) is what we wait for; or to a call of somebody before us. */
+static bool drop_late(struct gw__qmp *q, const json_t *message, json_int_t want)
 {
-	const json_t *id = json_object_get(message, "id");
-	json_int_t n = json_integer_value(id);
-	return q->unanswered && n > 0 && n != want && n <= q->last_id;
+	json_int_t n = json_integer_value(json_object_get(message, "id"));
+	if (n > 0 && n < q->first_id)
+		return true;
+	if (!q->unanswered || n <= 0 || n == want || n > q->last_id)
+		return false;
+	q->unanswered--;
+	return true;
 }
 
 /*
@@ -94,14 +98,17 @@ static int step(struct gw__qmp *q, json_int_t want, uint64_t deadline_ns, json_t
 	if (err)
 		return say_broken(q, err, why);
 	json_t *j = gw__qmp_parse(line, n);
+	bool rest = !j && q->midway;
+	q->midway = false;
+	if (rest)
+		return 0;
 	if (!j)
 		return say_not_json(q, line, why);
 	if (json_is_string(json_object_get(j, "event"))) {
 		keep_event(q, j, n);
 		return 0;
 	}
-	if (is_late(q, j, want)) {
-		q->unanswered--;
+	if (drop_late(q, j, want)) {
 		json_decref(j);
 		return 0;
 	}

@@ -27,11 +27,24 @@ enum { GW__QMP_CALL_MS = 30000 }; /* how long a call waits for its reply unless 
  * -EPROTO: somebody answered, but not QMP; otherwise the errno of connect.
  */
 int gw__qmp_open(const char *address, int timeout_ms, struct gw__qmp **q, struct gw__why *why);
-/* The same on a connected stream socket; taken over, also on failure. */
+/* The same in two steps: `*fd` is a connected socket; greeting takes it over, also on failure. */
+int gw__qmp_dial(const char *address, int timeout_ms, int *fd, struct gw__why *why);
+int gw__qmp_greet(int fd, const char *address, int timeout_ms, struct gw__qmp **q, struct gw__why *why);
+/* On a connected stream socket that has no address; taken over, also on failure. */
 int gw__qmp_take_fd(int fd, int timeout_ms, struct gw__qmp **q, struct gw__why *why);
 void gw__qmp_close(struct gw__qmp *q); /* NULL is fine */
+
+/*
+ * Go on with a connection that another process has negotiated and will not touch again. `past` is what it knew of it; `fd` is
+ * taken over, also on failure. Commands are numbered from `first_id` on, which must be above every number used on it before:
+ * replies to earlier ones are dropped, and so is the rest of a line whose beginning the other has read. Nothing is said
+ * to QEMU here; an out-of-band call tells whether it is still there. -EINVAL: `past` is no such thing.
+ */
+json_t *gw__qmp_past(const struct gw__qmp *q); /* owned by the caller */
+int gw__qmp_adopt(int fd, const json_t *past, json_int_t first_id, struct gw__qmp **q, struct gw__why *why);
 void gw__qmp_set_call_limit(struct gw__qmp *q, int timeout_ms);
 bool gw__qmp_can_pass_fds(const struct gw__qmp *q); /* a unix socket */
+unsigned gw__qmp_owed(const struct gw__qmp *q); /* replies that were given up and have not come since */
 /* For poll. Lines may already be buffered: poll only after gw__qmp_event(q, 0, ...) found nothing. */
 int gw__qmp_fd(const struct gw__qmp *q);
 

@@ -89,6 +89,11 @@ static bool read_greeting(struct gw__qmp *q, const json_t *greeting)
 	return true;
 }
 
+unsigned gw__qmp_owed(const struct gw__qmp *q)
+{
+	return q->unanswered;
+}
+
 static int negotiate(struct gw__qmp *q, uint64_t deadline_ns, int timeout_ms, struct gw__why *why)
 {
 	char *line;
@@ -108,9 +113,8 @@ static int negotiate(struct gw__qmp *q, uint64_t deadline_ns, int timeout_ms, st
 	return err;
 }
 
-/* Takes `fd` over. */
-static int start(int fd, const char *address, uint64_t deadline_ns, int timeout_ms, struct gw__qmp **q,
-	struct gw__why *why)
+/* A connection that has said nothing yet. Takes `fd` over. */
+static int make(int fd, const char *address, struct gw__qmp **q, struct gw__why *why)
 {
 	int domain = 0, type = 0;
 	socklen_t n = sizeof domain, m = sizeof type;
@@ -129,8 +133,20 @@ static int start(int fd, const char *address, uint64_t deadline_ns, int timeout_
 	}
 	made->line.fd = fd;
 	made->unix_socket = domain == AF_UNIX;
+	made->call_ms = GW__QMP_CALL_MS;
 	gw__qmp_text(made->address, sizeof made->address, address);
-	err = negotiate(made, deadline_ns, timeout_ms, why);
+	*q = made;
+	return 0;
+}
+
+/* Takes `fd` over. */
+static int start(int fd, const char *address, uint64_t deadline_ns, int timeout_ms, struct gw__qmp **q,
+	struct gw__why *why)
+{
+	struct gw__qmp *made = NULL;
+	int err = make(fd, address, &made, why);
+	if (!err)
+		err = negotiate(made, deadline_ns, timeout_ms, why);
 	if (err) {
 		gw__qmp_close(made);
 		return err;
@@ -147,11 +163,46 @@ int gw__qmp_open(const char *address, int timeout_ms, struct gw__qmp **q, struct
 	return err ? err : start(fd, address, deadline_ns, timeout_ms, q, why);
 }
 
+int gw__qmp_dial(const char *address, int timeout_ms, int *fd, struct gw__why *why)
+{
+	return gw__qmp_connect(address, timeout_ms, gw__qmp_deadline_ns(timeout_ms), fd, why);
+}
+
+int gw__qmp_greet(int fd, const char *address, int timeout_ms, struct gw__qmp **q, struct gw__why *why)
+{
+	return start(fd, address, gw__qmp_deadline_ns(timeout_ms), timeout_ms, q, why);
+}
+
 int gw__qmp_take_fd(int fd, int timeout_ms, struct gw__qmp **q, struct gw__why *why)
 {
 	char address[32];
 	snprintf(address, sizeof address, "fd:%d", fd);
-	return start(fd, address, gw__qmp_deadline_ns(timeout_ms), timeout_ms, q, why);
+	return gw__qmp_greet(fd, address, timeout_ms, q, why);
+}
+
+json_t *gw__qmp_past(const struct gw__qmp *q)
+{
+	return json_pack("{s:s, s:i, s:s, s:b}", "address", q->address, "version", q->version, "text", q->version_text, "oob", q->oob);
+}
+
+int gw__qmp_adopt(int fd, const json_t *past, json_int_t first_id, struct gw__qmp **q, struct gw__why *why)
+{
+	const char *address = json_string_value(json_object_get(past, "address"));
+	uint64_t version = gw__qmp_get_u64(past, "version");
+	if (!address || !version || version > 999999) {
+		close(fd);
+		return gw__why_set(why, -EINVAL, "what is known of a QMP connection is incomplete");
+	}
+	int err = make(fd, address, q, why);
+	if (err)
+		return err;
+	(*q)->version = (int)version;
+	gw__qmp_get_text((*q)->version_text, sizeof (*q)->version_text, past, "text");
+	(*q)->oob = json_is_true(json_object_get(past, "oob"));
+	(*q)->midway = true;
+	(*q)->first_id = first_id;
+	(*q)->last_id = first_id - 1;
+	return 0;
 }
 
 void gw__qmp_close(struct gw__qmp *q)
