@@ -259,6 +259,15 @@ struct gw_serve_opts {
 	 */
 	const char *working_set;
 	void (*on_note)(void *ctx, const char *sentence);
+	/*
+	 * Some QEMUs do not survive a link that ends while they recover (11.1 one that ends before its first bytes, 7.2 any before
+	 * RESUME). So that it does not end with this process, another one can hold a copy of its socket, which is shown before it is
+	 * connected, until the destination goes on. A successor may use the copy: with `joined` the URI is fd:N of a link
+	 * on which nothing but whole commands, and no RESUME, was written.
+	 */
+	void (*on_socket)(void *ctx, int fd);
+	void (*on_resumed)(void *ctx); /* with `resume`: the destination goes on */
+	bool joined;
 };
 
 struct gw_serve_result {

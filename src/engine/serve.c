@@ -71,6 +71,8 @@ static int resume(struct gw__serve *s)
 	struct gw__wr c = gw__wr_over(room, sizeof room);
 	s->tally->state = GW__PC_PAUSED;
 	int r = gw__serve_step(s, GW__PC_EV_CONNECTED_AGAIN);
+	if (!r && s->o->joined)
+		r = gw__serve_join(s);
 	if (!r)
 		r = ask_bitmaps(s);
 	if (r)
@@ -79,7 +81,11 @@ static int resume(struct gw__serve *s)
 	gw__command_encode(&c, GW__CMD_POSTCOPY_RESUME, NULL, 0);
 	s->resume_sent = true;
 	r = gw__serve_write(s, room, gw__wr_used(&c));
-	return r ? r : gw__serve_await(s, "RESUME_ACK", ack_came);
+	if (!r)
+		r = gw__serve_await(s, "RESUME_ACK", ack_came);
+	if (!r && s->o->on_resumed)
+		s->o->on_resumed(s->o->ctx);
+	return r;
 }
 
 /*

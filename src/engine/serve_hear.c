@@ -62,8 +62,7 @@ int gw__serve_overdue(struct gw__serve *s)
 		s->o->answer_ms / 1000);
 }
 
-/* At least one byte more. Where something is due, its limit holds, or a peer that drips could keep us for ever. */
-static int fill(struct gw__serve *s)
+int gw__serve_fill(struct gw__serve *s)
 {
 	int left_ms = gw__serve_due_ms(s);
 	int r = left_ms > 0 ? gw__chan_wait_readable(s->main.chan, left_ms, &s->run->why) : 1;
@@ -77,7 +76,7 @@ static int need(struct gw__serve *s, size_t n)
 	while (gw__feed_left(&s->ear) < n) {
 		if (s->ear.ended)
 			return gw__why_set(&s->run->why, -ECONNRESET, "%s: the destination closed the connection inside a message", s->main.chan->name);
-		int r = fill(s);
+		int r = gw__serve_fill(s);
 		if (r)
 			return r;
 	}

@@ -119,6 +119,14 @@ int gw__serve_overdue(struct gw__serve *s);	 /* -ETIMEDOUT, with the sentence */
  */
 int gw__serve_hear(struct gw__serve *s, int ms, bool *may_push);
 
+/* At least one byte more, or the end. Where something is due, its limit holds, or a peer that drips could keep us for ever. */
+int gw__serve_fill(struct gw__serve *s);
+
+/* --- serve_join.c --- */
+
+/* What was meant for a predecessor on this link has been heard. */
+int gw__serve_join(struct gw__serve *s);
+
 /* --- serve_wait.c --- */
 
 /* 1: there is input; 0: none within `ms`, or it is time to push before; negative errno. `may_push` may be NULL. */

@@ -55,6 +55,9 @@ struct gw__io_opts {
 	int idle_ms;	   /* silence limit while reading or writing */
 	int connect_ms;	   /* limit of connecting, and of waiting for a peer to connect; -1: for ever */
 	int cancel_fd;
+	/* Shown each socket before it is connected; NULL: nobody. A copy of it keeps the connection from looking closed. */
+	void (*on_socket)(void *ctx, int fd);
+	void *ctx;
 };
 #define GW__IO_DEFAULTS ((struct gw__io_opts){.idle_ms = 30000, .connect_ms = 10000, .cancel_fd = -1})
 

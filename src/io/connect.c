@@ -44,12 +44,14 @@ static int connect_fd(int fd, const struct gw__addr *addr, int cancel_fd, uint64
 }
 
 /* The connected descriptor, or negative errno. */
-static int connect_addr(const struct gw__addr *addr, int cancel_fd, uint64_t deadline)
+static int connect_addr(const struct gw__addr *addr, const struct gw__io_opts *o, uint64_t deadline)
 {
 	int fd = gw__addr_socket(addr);
 	if (fd < 0)
 		return fd;
-	int r = connect_fd(fd, addr, cancel_fd, deadline);
+	if (o->on_socket)
+		o->on_socket(o->ctx, fd);
+	int r = connect_fd(fd, addr, o->cancel_fd, deadline);
 	if (r) {
 		close(fd);
 		return r;
@@ -102,7 +104,7 @@ static int connect_any(const struct gw__addrs *addrs, const struct gw__io_opts *
 	uint64_t deadline = gw__io_deadline(o->connect_ms);
 	int failure = -EHOSTUNREACH;
 	for (int i = 0; i < addrs->n; i++) {
-		int fd = connect_addr(&addrs->list[i], o->cancel_fd, share_of(deadline, addrs->n - i));
+		int fd = connect_addr(&addrs->list[i], o, share_of(deadline, addrs->n - i));
 		if (fd >= 0 || fd == -ECANCELED)
 			return fd;
 		if (i == 0 || failure != -ECONNREFUSED)

@@ -64,11 +64,20 @@ static void on_connected(void *ctx)
 		s->o->on_connected(GW__OPT(s->o, ctx));
 }
 
+static void on_resumed(void *ctx)
+{
+	struct serving *s = ctx;
+	if (GW__OPT(s->o, on_resumed))
+		s->o->on_resumed(GW__OPT(s->o, ctx));
+}
+
 static int serve(struct serving *s, struct gw__serve_tally *tally)
 {
 	struct gw__serve_block *blocks = copy_blocks(s->o);
 	int wait = GW__OPT(s->o, answer_timeout_ms);
 	struct gw__serve_opts so = {.resume = GW__OPT(s->o, resume),
+		.joined = GW__OPT(s->o, joined),
+		.on_resumed = on_resumed,
 		.block = blocks,
 		.blocks_n = blocks ? GW__OPT(s->o, blocks) : 0,
 		.max_bandwidth = GW__OPT(GW__OPT(s->o, link), max_bandwidth),
@@ -91,6 +100,8 @@ static int check(const struct serving *s)
 	unsigned preempt = GW__OPT(s->o, preempt);
 	if (preempt > GW_PREEMPT_EARLY)
 		return gw__why_set(why, -EINVAL, "there is no way %u of a preempt channel", preempt);
+	if (GW__OPT(s->o, joined) && !GW__OPT(s->o, resume))
+		return gw__why_set(why, -EINVAL, "only a recovery can be joined");
 	if (preempt && !gw__uri_listens(&s->uri))
 		return gw__why_set(why, -EINVAL, "%s: a preempt channel needs an address to connect to a second time: tcp, unix or vsock", s->uri.text);
 	return 0;
@@ -116,8 +127,11 @@ static int connect_main(struct serving *s)
 	s->dial.io = gw__job_io_opts(s->job, link);
 	int r = gw__job_tls(s->job, link, GW__TLS_CLIENT, &s->tls);
 	s->dial.tls = s->tls;
+	s->dial.io.on_socket = GW__OPT(s->o, on_socket);
+	s->dial.io.ctx = GW__OPT(s->o, ctx);
 	if (!r)
 		r = gw__dial(&s->job->run, &s->uri, &s->dial, &s->out);
+	s->dial.io.on_socket = NULL; /* the main channel's alone */
 	if (!r && !s->out.main->two_way)
 		r = gw__why_set(&s->job->run.why, -EINVAL, "%s: post-copy needs a socket, the destination has to ask for pages", s->uri.text);
 	return r;

@@ -31,7 +31,7 @@
 
 static inline struct gw__io_opts limits(int ms)
 {
-	return (struct gw__io_opts){ms, ms, -1};
+	return (struct gw__io_opts){.idle_ms = ms, .connect_ms = ms, .cancel_fd = -1};
 }
 
 static inline struct gw__uri uri_of(const char *text)
