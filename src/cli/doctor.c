@@ -24,6 +24,7 @@ static const struct {
 	{"holes", "sparse images", gw__check_holes},
 	{"memlock", "buffers fixed in memory", gw__check_memlock},
 	{"hugepages", "guests on huge pages", gw__check_hugepages},
+	{"keepers", "guests that wait for a page server", gw__check_keepers},
 };
 
 static const char *const findings[] = {"ok", "limited", "missing"};

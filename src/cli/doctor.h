@@ -25,6 +25,6 @@ gw__checkup_fn gw__check_kernel, gw__check_userfaultfd, gw__check_kvm, gw__check
 	gw__check_pagemap_scan;
 gw__checkup_fn gw__check_memlock, gw__check_hugepages;
 gw__checkup_fn gw__check_tmpfile, gw__check_direct_io, gw__check_holes;
-gw__checkup_fn gw__check_qemu;
+gw__checkup_fn gw__check_qemu, gw__check_keepers;
 
 #endif

@@ -3,11 +3,8 @@
 #include "cli/lazy.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "cli/pause.h"
 
@@ -15,170 +12,124 @@
 
 enum {
 	POLL_MS = 10,
-	PAUSE_MS = 5000,    /* for QEMU to notice that the link broke, before it is told so */
 	END_MS = 30000,	    /* from its last word to "completed" */
+	HELD_UP_MS = 3000,  /* for an answer of a QEMU that may be held up */
 	ATTEMPTS_MAX = 5,   /* recoveries in a row that bring no page */
 };
 
-static int make_folder(struct gw__lazy *l)
+/* In band: a QEMU that does not answer in time may be held up by a page, and is better recovered without knowing. */
+static int query(struct gw__lazy *l, struct gw__qmp_migration *m, int limit_ms)
 {
-	if (l->folder[0])
-		return 0;
-	snprintf(l->folder, sizeof l->folder, "/tmp/godwit-XXXXXX");
-	if (!mkdtemp(l->folder)) {
-		int err = errno;
-		l->folder[0] = 0;
-		return gw__why_errno(&l->why, err, "cannot make a folder in /tmp for a socket");
-	}
-	if (l->foreign_qemu)
-		chmod(l->folder, 01733); /* QEMU makes the socket; nobody can list what is there */
-	return 0;
+	gw__qmp_set_call_limit(l->qmp, limit_ms);
+	int r = gw__qmp_query_migrate(l->qmp, m, &l->why);
+	gw__qmp_set_call_limit(l->qmp, GW__QMP_CALL_MS);
+	return r;
 }
 
-static void address(struct gw__lazy *l, char uri[64])
+/* What the page server must know of the destination's memory: one that does not say it has ordinary pages. */
+static void ask_page_sizes(struct gw__lazy *l)
 {
-	snprintf(uri, 64, "unix:%s/%u", l->folder, l->attempts);
+	if (l->blocks || gw__qmp_owed(l->qmp))
+		return;
+	gw__qmp_set_call_limit(l->qmp, HELD_UP_MS);
+	if (gw__qmp_query_blocks(l->qmp, &l->blocks, &l->blocks_n, NULL))
+		l->blocks_n = 0;
+	gw__qmp_set_call_limit(l->qmp, GW__QMP_CALL_MS);
 }
 
-static int query(struct gw__lazy *l, struct gw__qmp_migration *m)
-{
-	return gw__qmp_query_migrate(l->qmp, m, &l->why);
-}
-
-/* What the page server must know of the destination's memory. */
-static struct gw_serve_block *page_sizes(struct gw__lazy *l, struct gw__qmp_block **names, uint32_t *n)
-{
-	unsigned blocks_n = 0;
-	if (gw__qmp_query_blocks(l->qmp, names, &blocks_n, &l->why))
-		return NULL;
-	struct gw_serve_block *v = calloc(blocks_n + 1, sizeof *v);
-	for (unsigned i = 0; v && i < blocks_n; i++)
-		v[i] = (struct gw_serve_block){(*names)[i].name, (*names)[i].page_bytes};
-	*n = blocks_n;
-	return v;
-}
-
-/* A server that is killed from here on leaves nothing behind. */
-static void remove_folder(void *ctx)
+/* The address is found no more; and from now on QEMU may get a guest that needs its pages. */
+static void on_connected(void *ctx)
 {
 	struct gw__lazy *l = ctx;
-	char path[64];
-	if (!l->folder[0])
-		return;
-	snprintf(path, sizeof path, "%s/%u", l->folder, l->attempts);
-	unlink(path);
-	rmdir(l->folder);
-	l->folder[0] = 0;
+	gw__lazy_remove_socket(l);
+	if (l->phase != GW__KEEPER_RUNS)
+		gw__lazy_note(l, GW__KEEPER_RUNS);
 }
 
-static int serve_once(struct gw__lazy *l, const char *uri, bool resume)
+static void on_socket(void *ctx, int fd) { gw__keeper_hold(&((struct gw__lazy *)ctx)->keeper, fd); }
+static void on_resumed(void *ctx) { gw__keeper_let_go(&((struct gw__lazy *)ctx)->keeper); }
+
+static int serve_once(struct gw__lazy *l, bool resume)
 {
 	struct gw_link_opts link = GW_INIT(link);
 	struct gw_serve_opts o = GW_INIT(o);
-	struct gw__qmp_block *names = NULL;
-	struct gw_serve_block *blocks = page_sizes(l, &names, &o.blocks);
-	gw__why_clear(&l->why); /* a QEMU that does not list them has ordinary ones */
+	struct gw_serve_block *blocks = calloc(l->blocks_n + 1, sizeof *blocks);
+	if (!blocks)
+		return gw__why_set(&l->why, -ENOMEM, "no memory for a list of blocks");
+	for (unsigned i = 0; i < l->blocks_n; i++)
+		blocks[i] = (struct gw_serve_block){l->blocks[i].name, l->blocks[i].page_bytes};
 	link.max_bandwidth = l->max_bandwidth;
 	o.link = &link;
 	o.image_offset = l->offset;
 	o.resume = resume;
 	o.block = blocks;
-	o.on_connected = remove_folder;
+	o.blocks = l->blocks_n;
+	o.on_connected = on_connected;
+	o.on_socket = resume ? on_socket : NULL;
+	o.on_resumed = on_resumed;
+	o.joined = l->joined;
 	o.ctx = l;
 	l->result = (struct gw_serve_result)GW_INIT(l->result);
-	int r = gw_serve(l->work->job, l->path, uri, &o, &l->result);
+	int r = gw_serve(l->work->job, l->path, l->uri, &o, &l->result);
 	free(blocks);
-	free(names);
+	l->joined = false;
+	if (r && resume)
+		gw__keeper_let_go(&l->keeper);
 	if (r)
 		gw__why_set(&l->why, r, "%s", gw_job_error(l->work->job));
 	return r;
 }
 
-static int begin(struct gw__lazy *l, char uri[64])
+static int begin(struct gw__lazy *l)
 {
 	const struct gw__qmp_capability caps[] = {{"postcopy-ram", true}};
-	int r = gw__qmp_settings_save(l->qmp, &l->before, &l->why);
-	if (!r)
-		r = gw__qmp_clear_capabilities(l->qmp, l->before, &l->why);
+	int r = l->before ? 0 : gw__qmp_settings_save(l->qmp, &l->before, &l->why);
+	if (r)
+		return r;
+	ask_page_sizes(l);
+	gw__lazy_note(l, GW__KEEPER_IDLE);
+	r = gw__qmp_clear_capabilities(l->qmp, l->before, &l->why);
 	if (!r && gw__qmp_settings_parameter(l->before, "tls-creds"))
 		r = gw__qmp_call(l->qmp, "migrate-set-parameters", json_pack("{s:s}", "tls-creds", ""), NULL, &l->why);
 	if (!r)
 		r = gw__qmp_set_capabilities(l->qmp, caps, 1, &l->why);
 	if (!r)
-		r = make_folder(l);
-	address(l, uri);
-	return r ? r : gw__qmp_call(l->qmp, "migrate-incoming", json_pack("{s:s}", "uri", uri), NULL, &l->why);
-}
-
-enum { HAS_ALL = 1 }; /* what a break came too late for: QEMU has its last page */
-
-/* QEMU sees a closed socket by itself; a silent one it is told of. 0, HAS_ALL, or a negative errno. */
-static int await_paused(struct gw__lazy *l)
-{
-	for (int waited = 0;; waited += POLL_MS) {
-		struct gw__qmp_migration m;
-		int r = query(l, &m);
-		if (r == -ECONNRESET) /* it has ended, and with it what it had of the guest */
-			l->result.recoverable = false;
-		if (r || !strcmp(m.status, "postcopy-paused"))
-			return r;
-		if (m.completed)
-			return HAS_ALL;
-		if (m.ended) {
-			l->result.recoverable = false;
-			return gw__why_set(&l->why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
-				m.error[0] ? m.error : "it does not say why");
-		}
-		if (waited == PAUSE_MS)
-			gw__qmp_call_oob(l->qmp, "migrate-pause", NULL, NULL, NULL);
-		if (waited > 2 * PAUSE_MS)
-			return gw__why_set(&l->why, -ETIMEDOUT, "QEMU does not notice that its pages have stopped (status \"%s\")", m.status);
-		gw__cli_sleep_ms(POLL_MS);
-	}
-}
-
-/* 0: it listens there; HAS_ALL, or a negative errno. */
-static int recover(struct gw__lazy *l, char uri[64])
-{
-	int r = await_paused(l);
-	remove_folder(l);
-	if (!r)
-		r = make_folder(l);
-	l->attempts++;
-	address(l, uri);
-	return r ? r : gw__qmp_call_oob(l->qmp, "migrate-recover", json_pack("{s:s}", "uri", uri), NULL, &l->why);
+		r = gw__lazy_address(l);
+	if (r)
+		return r;
+	gw__lazy_note(l, GW__KEEPER_ASKED);
+	return gw__qmp_call(l->qmp, "migrate-incoming", json_pack("{s:s}", "uri", l->uri), NULL, &l->why);
 }
 
 static int await_completed(struct gw__lazy *l)
 {
 	for (int waited = 0; waited < END_MS; waited += POLL_MS) {
 		struct gw__qmp_migration m;
-		int r = query(l, &m);
+		int r = query(l, &m, GW__QMP_CALL_MS);
 		if (r || m.completed)
 			return r;
 		if (m.ended)
-			return gw__why_set(&l->why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
-				m.error[0] ? m.error : "it does not say why");
+			return gw__lazy_say_ended(l, &m);
 		gw__cli_sleep_ms(POLL_MS);
 	}
 	return gw__why_set(&l->why, -ETIMEDOUT, "QEMU has every page but does not end the migration");
 }
 
-/* Again and again while the guest waits and each connection brings it something. 0, HAS_ALL, or a negative errno. */
-static int serve_until_done(struct gw__lazy *l, char uri[64], bool resume)
+/* Again and again while the guest waits and each connection brings it something. */
+static int serve_until_done(struct gw__lazy *l, bool resume)
 {
 	unsigned in_vain = 0;
-	int r = serve_once(l, uri, resume);
+	int r = serve_once(l, resume);
 	while (r && l->result.recoverable && !gw__cli_stopped()) {
 		in_vain = l->result.pushed_pages + l->result.requested_pages ? 0 : in_vain + 1;
 		if (in_vain == ATTEMPTS_MAX)
 			return r;
 		gw__cli_detail("%s; the guest waits, a new connection is made", l->why.text);
 		gw__why_clear(&l->why);
-		int again = recover(l, uri);
-		if (again)
-			return again;
-		r = serve_once(l, uri, true);
+		r = gw__lazy_recover(l);
+		if (r || l->complete)
+			return r;
+		r = serve_once(l, true);
 	}
 	return r;
 }
@@ -194,8 +145,8 @@ static int check_waits(struct gw__lazy *l)
 	return gw__why_set(&l->why, -EINVAL, "this QEMU waits for no guest (it is \"%s\"), start one with -incoming defer", s.name);
 }
 
-/* `uri`: where it listens for us, or will. A predecessor that died before it connected left its address. */
-static int make_ready(struct gw__lazy *l, const struct gw__qmp_migration *m, char uri[64])
+/* It listens at l->uri, or will. A predecessor that died before it connected left its address. */
+static int make_ready(struct gw__lazy *l, const struct gw__qmp_migration *m)
 {
 	int r = check_waits(l);
 	if (r)
@@ -205,11 +156,18 @@ static int make_ready(struct gw__lazy *l, const struct gw__qmp_migration *m, cha
 		return gw__why_set(&l->why, -EOPNOTSUPP, "%s holds memory without devices (godwit drain): it can complete a QEMU in postcopy-paused, and this one "
 			"has no guest yet", l->path);
 	}
-	if (!strncmp(m->address, OUR_ADDRESS, sizeof OUR_ADDRESS - 1) && strlen(m->address) < 64) {
-		memcpy(uri, m->address, strlen(m->address) + 1);
-		return 0;
-	}
-	return begin(l, uri);
+	if (strncmp(m->address, OUR_ADDRESS, sizeof OUR_ADDRESS - 1) || strlen(m->address) >= sizeof l->uri)
+		return begin(l);
+	gw__lazy_take_address(l, m->address);
+	ask_page_sizes(l);
+	gw__lazy_note(l, GW__KEEPER_ASKED);
+	return 0;
+}
+
+/* It listens for us, or for the next one: what it was told stays. */
+static bool goes_on_waiting(const struct gw__lazy *l, int r)
+{
+	return r && (l->result.recoverable || l->phase == GW__KEEPER_ASKED);
 }
 
 /* A QEMU that did not take the guest keeps no setting of ours; where it is gone or stuck, there is nothing to put back. */
@@ -220,29 +178,52 @@ static int put_back(struct gw__lazy *l, int r)
 	return r ? (gw__qmp_settings_restore(l->qmp, l->before, NULL), r) : gw__qmp_settings_restore(l->qmp, l->before, &l->why);
 }
 
-int gw__lazy_run(struct gw__lazy *l)
+/* Does its guest run already? In doubt, yes: then it is recovered out of band. */
+static int look(struct gw__lazy *l, struct gw__qmp_migration *m, bool *resume)
 {
-	char uri[64];
-	struct gw__qmp_migration m;
-	int r = query(l, &m);
-	if (r)
+	*m = (struct gw__qmp_migration){0};
+	*resume = l->phase == GW__KEEPER_RUNS;
+	int r = *resume ? 0 : query(l, m, HELD_UP_MS);
+	if (r && r != -ETIMEDOUT)
 		return r;
-	if (m.completed) /* somebody else brought the last page */
-		return 0;
-	bool resume = !strncmp(m.status, "postcopy", 8);
-	l->result.recoverable = resume;
-	r = resume ? recover(l, uri) : make_ready(l, &m, uri);
-	if (!r)
-		r = serve_until_done(l, uri, resume);
-	if (r == HAS_ALL)
-		r = 0;
-	if (!r)
-		r = await_completed(l);
-	return r && l->result.recoverable ? r : put_back(l, r);
+	l->complete = m->completed; /* somebody else brought the last page */
+	*resume |= r || !strncmp(m->status, "postcopy", 8);
+	gw__why_clear(&l->why);
+	return 0;
 }
 
+int gw__lazy_run(struct gw__lazy *l)
+{
+	struct gw__qmp_migration m;
+	bool resume;
+	int r = look(l, &m, &resume);
+	if (r)
+		return r;
+	l->result.recoverable = resume;
+	if (resume && !l->complete) {
+		ask_page_sizes(l);
+		r = gw__lazy_recover(l);
+	} else if (!l->complete) {
+		r = make_ready(l, &m);
+	}
+	if (!r && !l->complete)
+		r = serve_until_done(l, resume);
+	if (!r && !l->complete)
+		r = await_completed(l);
+	l->unfinished = goes_on_waiting(l, r);
+	return l->unfinished ? r : put_back(l, r);
+}
+
+/* What waits for a successor needs a keeper until one comes. */
 void gw__lazy_end(struct gw__lazy *l)
 {
+	if (l->unfinished)
+		gw__keeper_leave(&l->keeper);
+	else
+		gw__keeper_dismiss(&l->keeper);
+	if (!l->unfinished || l->result.recoverable)
+		gw__lazy_remove_socket(l);
+	gw__lazy_drop_link(l);
 	gw__qmp_settings_free(l->before);
-	remove_folder(l);
+	free(l->blocks);
 }

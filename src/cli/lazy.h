@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Post-copy from an image into a QEMU, between the commands that do it: `restore --lazy` and `serve`. Drives the QEMU's
- * monitor and the page server in turn; one thread. Keeps nothing outside the image and the QEMU.
+ * Post-copy from an image into a QEMU, between the commands that do it: `restore --lazy` and `serve`. lazy.c drives the
+ * QEMU's monitor and the page server in turn, lazy_monitor.c gets the monitor, from QEMU or from a keeper, lazy_recover.c gets
+ * a QEMU to listen again. One thread. Keeps nothing outside the image, the QEMU and the keeper.
  */
 #ifndef GW_CLI_LAZY_H
 #define GW_CLI_LAZY_H
 
+#include "cli/keeper.h"
 #include "cli/work.h"
 #include "qmp/qmp.h"
 
@@ -15,18 +17,34 @@ struct gw__lazy {
 	uint64_t offset, max_bandwidth;
 	bool foreign_qemu; /* it may run as another user */
 	struct gw__cli_work *work;
-	struct gw__qmp *qmp;
+	struct gw__qmp *qmp; /* of gw__lazy_open, or the caller's */
+
+	/* What is known of the QEMU; a keeper has a copy. */
+	struct gw__keeper keeper;
+	char name[32]; /* pid:N of a QEMU whose monitor has no address, for the next page server; "" */
+	enum gw__keeper_phase phase;
+	struct gw__qmp_settings *before; /* NULL when nobody knows how they were */
+	struct gw__qmp_block *blocks;	 /* NULL: not asked, or not answered */
+	unsigned blocks_n;
 
 	/* What it makes. */
-	struct gw__qmp_settings *before; /* NULL when it resumes */
-	char folder[32];		 /* of the sockets QEMU listens at; "" without */
+	char folder[32]; /* of the sockets QEMU listens at; "" without */
+	bool folder_is_ours; /* else the keeper's */
+	char uri[64];	 /* where QEMU listens now; fd:N of a link that is joined */
+	int link;	 /* on which a predecessor was recovering; -1: none */
+	bool joined;
 	unsigned attempts;
 	bool memory_only; /* the image has no devices: it can complete a QEMU, not give it a guest */
-	bool refused; /* this QEMU waits for no guest; nothing was done */
+	bool refused; /* nothing was done: this QEMU waits for no guest, or another page server has it */
+	bool complete; /* QEMU has every page, and had them before us */
+	bool unfinished; /* the next page server can go on */
 	struct gw_serve_result result;
-	double running_s; /* from migrate-incoming until the guest ran; 0: not known */
 	struct gw__why why;
 };
+#define GW__LAZY_INIT                                                                                                  \
+	{                                                                                                              \
+		.keeper = GW__KEEPER_INIT, .link = -1                                                                  \
+	}
 
 /* Whether a guest can run before its memory is there: 0, or -EOPNOTSUPP with the reason. */
 int gw__lazy_check(const char *path, const gw_info *info, struct gw__why *why);
@@ -37,5 +55,25 @@ int gw__lazy_check(const char *path, const gw_info *info, struct gw__why *why);
  */
 int gw__lazy_run(struct gw__lazy *l);
 void gw__lazy_end(struct gw__lazy *l);
+
+/*
+ * lazy_monitor.c: the monitor at `address` (also pid:N), from its keeper or from QEMU, and a keeper for it. Where there can be
+ * none, the work goes on without.
+ */
+int gw__lazy_open(struct gw__lazy *l, const char *address, int timeout_ms);
+/* A keeper for a monitor that is open already; `address` NULL: it has none, only a QEMU at its other end. -EBUSY. */
+int gw__lazy_guard(struct gw__lazy *l, const char *address);
+/* Its copy of what is known is brought up to date; `phase` never goes back. */
+void gw__lazy_note(struct gw__lazy *l, enum gw__keeper_phase phase);
+
+/* lazy_recover.c: a QEMU whose guest may run listens at l->uri, or has got everything (l->complete). */
+int gw__lazy_recover(struct gw__lazy *l);
+/* A new address in a private folder. */
+int gw__lazy_address(struct gw__lazy *l);
+void gw__lazy_drop_link(struct gw__lazy *l);
+void gw__lazy_take_address(struct gw__lazy *l, const char *uri); /* a predecessor's */
+void gw__lazy_remove_socket(struct gw__lazy *l); /* nobody needs to find it any more */
+/* "QEMU ended the migration ...", -EREMOTEIO: what it had of the guest is lost. */
+int gw__lazy_say_ended(struct gw__lazy *l, const struct gw__qmp_migration *m);
 
 #endif

@@ -62,8 +62,12 @@ static int load_lazily(struct gw__restore *r)
 		.max_bandwidth = r->max_bandwidth,
 		.foreign_qemu = !r->command,
 		.work = &r->work,
-		.qmp = r->qmp};
-	int e = gw__lazy_run(&r->post_copy);
+		.qmp = r->qmp,
+		.keeper = GW__KEEPER_INIT,
+		.link = -1};
+	int e = gw__lazy_guard(&r->post_copy, r->address);
+	if (!e)
+		e = gw__lazy_run(&r->post_copy);
 	gw__lazy_end(&r->post_copy);
 	return e ? gw__why_set(&r->why, e, "%s", r->post_copy.why.text) : 0;
 }
@@ -72,14 +76,23 @@ static int load_lazily(struct gw__restore *r)
 static int failed_behind(struct gw__restore *r)
 {
 	return gw__cli_failed(&r->common, GW__EXIT_RECOVERABLE,
-		"%s; the guest runs in its QEMU until it touches a page it lacks, and waits then: godwit serve %s --qmp ITS-MONITOR brings the rest",
-		r->why.text, r->path);
+		"%s; the guest runs in its QEMU until it touches a page it lacks, and waits then: godwit serve %s --qmp %s brings the rest", r->why.text,
+		r->path, r->address ? r->address : r->post_copy.name);
+}
+
+static int open_monitor(struct gw__restore *r)
+{
+	struct gw__keeper_info info;
+	if (gw__keeper_ask(r->address, &info))
+		return gw__qmp_open(r->address, CONNECT_MS, &r->qmp, &r->why);
+	return gw__why_set(&r->why, -EBUSY, "process %d holds the monitor %s: a guest of %s is in this QEMU, godwit serve goes on with it", info.pid,
+		r->address, info.image);
 }
 
 static int run(struct gw__restore *r)
 {
 	struct timespec start = gw__cli_now();
-	int e = r->command ? gw__restore_start_child(r) : gw__qmp_open(r->address, CONNECT_MS, &r->qmp, &r->why);
+	int e = r->command ? gw__restore_start_child(r) : open_monitor(r);
 	if (!e)
 		e = gw__restore_plan(r);
 	if (e)

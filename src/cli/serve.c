@@ -13,7 +13,6 @@ struct serve {
 	struct gw__cli_work work;
 	struct gw__lazy lazy;
 	const char *address;
-	struct gw__why why;
 };
 
 static void report(const struct serve *s)
@@ -49,25 +48,25 @@ static int look_at_image(struct serve *s)
 	o.offset = s->lazy.offset;
 	if (gw_inspect(s->work.job, s->lazy.path, &o, &info))
 		return gw__cli_work_failed(&s->work, GW__EXIT_FAILED, "QEMU was not asked for anything");
-	int r = gw__lazy_check(s->lazy.path, info, &s->why);
+	int r = gw__lazy_check(s->lazy.path, info, &s->lazy.why);
 	struct gw_info_summary sum = GW_INIT(sum);
 	gw_info_summary(info, &sum);
 	s->lazy.memory_only = sum.memory_only;
 	gw_info_free(info);
-	return r ? gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s", s->why.text) : GW__CLI_GO;
+	return r ? gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s", s->lazy.why.text) : GW__CLI_GO;
 }
 
 static int run(struct serve *s)
 {
-	int r = gw__qmp_open(s->address, CONNECT_MS, &s->lazy.qmp, &s->why);
+	s->lazy.work = &s->work;
+	s->lazy.foreign_qemu = true;
+	int r = gw__lazy_open(&s->lazy, s->address, CONNECT_MS);
 	if (r == -ETIMEDOUT) /* QEMU's main loop can be held up by a guest that waits for a page; then no new monitor is served */
 		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
 			"%s; nothing was sent. If a guest that runs in it waits for a page, only a monitor that is open already, with oob, can migrate-recover",
-			s->why.text);
+			s->lazy.why.text);
 	if (r)
-		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; nothing was sent", s->why.text);
-	s->lazy.work = &s->work;
-	s->lazy.foreign_qemu = true;
+		return gw__cli_failed(&s->common, s->lazy.refused ? GW__EXIT_REFUSED : GW__EXIT_FAILED, "%s; nothing was sent", s->lazy.why.text);
 	r = gw__lazy_run(&s->lazy);
 	gw__cli_progress_end(&s->work.progress);
 	if (r)
@@ -78,7 +77,7 @@ static int run(struct serve *s)
 
 int gw__cli_serve(int argc, char **argv)
 {
-	struct serve s = {.common = GW__CLI_COMMON_INIT};
+	struct serve s = {.common = GW__CLI_COMMON_INIT, .lazy = GW__LAZY_INIT};
 	const struct gw__cli_option options[] = {
 		GW__CLI_TEXT("qmp", "QMP", &s.address, "the monitor of the QEMU: one that waits (-incoming defer), or one whose pages stopped coming"),
 		GW__CLI_BYTES("offset", "N", &s.lazy.offset, "where in the file the image begins"),

@@ -8,14 +8,8 @@ GODWIT_ROUNDS: kills (20), half of them with a paused destination. GODWIT_SEED: 
 """
 import collections
 import contextlib
-import fcntl
-import json
 import os
 import random
-import re
-import select
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,14 +19,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 from kept import Kept, wait_status
+from qmp import QmpClosed, QmpTimeout
+from stepped import LONGEST_S, Stepped
 from vm import Unavailable, skip
 
 ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "20"))
 SEED = int(os.environ.get("GODWIT_SEED", "4"))
 RATE = 30 << 20
-CRASHES = ("7.2",)      # of itself, when the link breaks while it recovers (postcopy.md, 6.4)
-LONGEST_S = 0.4                 # where the moment itself does not come
-F_SETPIPE_SZ = 1031
 
 # When to kill: a line of the trace, how often it comes at most, how much later at most; and whether the server is to be slow.
 Moment = collections.namedtuple("Moment", "name pattern times later slow", defaults=(1, 0.002, True))
@@ -56,90 +49,27 @@ END = Moment("at the end", r"active -> postcopy-active \(ending\)", slow=False)
 ONE_IN = 12         # how often it is the end, which wears out a destination
 
 
-class Stepped(godwit.Run):
-    """godwit with a trace that goes into a pipe of one line: it stands still until what it did last was read."""
-
-    def __init__(self, *args):
-        self.text = ""
-        self.pipe, stderr = os.pipe2(os.O_DIRECT | os.O_CLOEXEC)
-        fcntl.fcntl(stderr, F_SETPIPE_SZ, 4096)
-        super().__init__(*args, stderr=stderr, env={**os.environ, "GODWIT_TRACE": "1"})
-        os.close(stderr)
-
-    def __exit__(self, *_):
-        super().__exit__()
-        os.close(self.pipe)
-
-    @property
-    def stderr(self):
-        return self.text
-
-    def kill_at(self, moment, times, later):
-        """True: killed at its moment. False: it came to its end before."""
-        deadline = time.monotonic() + (LONGEST_S if moment.pattern and moment.slow else later if moment.slow else 60 * godwit.PATIENCE)
-        while select.select([self.pipe], [], [], max(0, deadline - time.monotonic()))[0]:
-            said = os.read(self.pipe, 65536).decode("utf-8", "replace")
-            if not said:
-                return False
-            self.text += said
-            if moment.pattern and re.search(moment.pattern, said):
-                times -= 1
-                if times == 0:
-                    deadline = time.monotonic() + later
-        self.kill()
+def is_held_up(vm):
+    """No monitor gets an answer, in band; not even one that was open before. QEMU takes eight commands at most without answering."""
+    try:
+        if not vm.qmp.owed:
+            vm.qmp.command("query-status", timeout=0.1)
+        return vm.qmp.owed > 0
+    except QmpTimeout:
         return True
-
-    def wait(self, timeout=60):
-        """Also reads what it says meanwhile."""
-        deadline = time.monotonic() + timeout * godwit.PATIENCE
-        while select.select([self.pipe], [], [], max(0, deadline - time.monotonic()))[0]:
-            said = os.read(self.pipe, 65536).decode("utf-8", "replace")
-            if not said:
-                break
-            self.text += said
-        return super().wait(timeout)
-
-
-class OpenMonitor:
-    """A monitor that was negotiated, with oob, while QEMU was free to do so. A vCPU that waits for a page can hold QEMU's lock;
-    no new monitor is answered then, and godwit serve cannot ask for a recovery. This one still can."""
-
-    def __init__(self, path):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(30 * godwit.PATIENCE)
-        self.sock.connect(path)
-        self.file = self.sock.makefile("r")
-        self.file.readline()
-        self.call({"execute": "qmp_capabilities", "arguments": {"enable": ["oob"]}})
-
-    def call(self, command):
-        self.sock.sendall(json.dumps(command).encode() + b"\n")
-        while True:
-            answer = json.loads(self.file.readline())
-            if "event" not in answer:
-                assert "return" in answer, f"{command}: {answer}"
-                return
-
-    def recover(self, uri):
-        self.call({"exec-oob": "migrate-recover", "arguments": {"uri": uri}, "id": 1})
-
-    def close(self):
-        self.file.close()
-        self.sock.close()
-
-
-class Crashed(Exception):
-    """QEMU itself ended by a signal nobody sent."""
+    except QmpClosed as e:
+        raise AssertionError(f"{e}: {vm.stderr()}") from None
 
 
 class Killer:
-    """Wears out destinations, and counts what it met."""
+    """Wears out destinations, and counts what it met. A guest that waits for a page can hold QEMU up, and no new monitor is
+    answered then: that each server gets through to it all the same is the work of the keeper its first one started."""
 
     def __init__(self, kept, version):
         self.kept, self.version, self.rnd = kept, version, random.Random(SEED)
         self.at = collections.Counter()     # kills by moment
         self.resumes = self.early = self.destinations = self.complete = self.held_up = 0
-        self.history, self.crashes = [], []
+        self.history = []
 
     @property
     def kills(self):
@@ -151,22 +81,14 @@ class Killer:
         while self.kills < goal or self.complete == complete:
             self.destinations += 1
             self.history = []
-            with self.kept.destination(self.version, *args, "-qmp", "unix:{dir}/open,server=on,wait=off") as vm:
-                monitor = OpenMonitor(vm.path("open"))
-                try:
-                    if self.wear_out(vm, monitor, goal):
-                        self.finish(vm, monitor, paused="-S" in args)
-                        self.complete += 1
-                except Crashed as e:
-                    self.crashes.append(str(e))
-                    print(f"    a QEMU crashed {e}", flush=True)
-                    assert self.version in CRASHES and len(self.crashes) <= 1 + self.kills // 5, vm.stderr()
-                monitor.close()
+            with self.kept.destination(self.version, *args) as vm:
+                if self.wear_out(vm, goal):
+                    self.finish(vm, paused="-S" in args)
+                    self.complete += 1
 
     def report(self):
         print(f"    {self.kills} kills, {self.resumes} resumed, {self.destinations} destinations of which {self.complete} completed "
-              f"and {self.early} gave up before they had the guest, {self.held_up} monitors held up, "
-              f"{len(self.crashes)} QEMUs that crashed")
+              f"and {self.early} gave up before they had the guest, {self.held_up} times held up")
         for name, n in self.at.most_common():
             print(f"      {n} {name}")
         sys.stdout.flush()
@@ -176,7 +98,7 @@ class Killer:
             return END
         return self.rnd.choice((AGAIN if has_guest else FIRST) + PUSH)
 
-    def wear_out(self, vm, monitor, goal):
+    def wear_out(self, vm, goal):
         """True: it has the guest, whole or not. False: a kill came before that, and QEMU gave up as it must."""
         has_guest = False
         while self.kills < goal:
@@ -191,6 +113,7 @@ class Killer:
                     g.process.wait()
                     self.at[moment.name] += 1
                     self.check_alive(vm, has_guest)
+                    self.held_up += has_guest and is_held_up(vm)
                     continue
                 result = g.wait()
             if result.status == godwit.DONE:
@@ -199,15 +122,12 @@ class Killer:
             if not has_guest:
                 self.early += 1
                 return False
-            self.rescue(vm, monitor, result, RATE)
+            raise AssertionError(f"behind {self.history[-4:]}: {result}\nQEMU: {vm.stderr()}")
         return has_guest or not self.history
 
     def check_alive(self, vm, has_guest):
         """A QEMU that has the guest lives on, whatever we do."""
         code = vm.process.poll()
-        if code in (-signal.SIGSEGV, -signal.SIGABRT):
-            raise Crashed(f"by signal {-code}, {'with' if has_guest else 'before it had'} the guest, server killed "
-                          f"{', '.join(self.history[-4:])}")
         assert code is None or not has_guest, f"status {code}, server killed {self.history[-4:]}: {vm.stderr()}"
 
     def look_at(self, vm, result, has_guest):
@@ -217,34 +137,12 @@ class Killer:
                 vm.process.wait(5 * godwit.PATIENCE)
         self.check_alive(vm, has_guest)
 
-    def rescue(self, vm, monitor, result, rate):
-        """What serve could not ask for is asked for by the monitor that was open; a page server without one is killed again."""
-        assert result.status == godwit.IN_DOUBT and "did not answer" in result.stderr, \
-            f"behind {self.history[-4:]}: {result}\nQEMU ({vm.process.poll()}): {vm.stderr()}"
-        self.held_up += 1
-        uri = f"unix:{vm.path(f'again{self.held_up}')}"
-        monitor.recover(uri)
-        with open(vm.path("tool"), "wb") as said, \
-                subprocess.Popen([self.kept.tool, self.kept.image, uri, "resume", f"rate={rate}"], stdout=said, stderr=said) as p:
-            try:
-                p.wait(self.rnd.uniform(0.1, LONGEST_S) if rate else 60 * godwit.PATIENCE)
-            except subprocess.TimeoutExpired:
-                p.kill()
-                self.at["with a monitor held up"] += 1
-        with open(vm.path("tool"), encoding="ascii") as said:
-            text = said.read()
-        assert p.returncode in (0, -signal.SIGKILL), text
-        return p.returncode == 0
-
-    def finish(self, vm, monitor, paused):
+    def finish(self, vm, paused):
         with Stepped("serve", self.kept.image, f"--qmp={vm.monitor}", "-v") as g:
             result = g.wait(120)
             self.resumes += g.text.count("RESUME_ACK")
         self.look_at(vm, result, True)
-        if result.status == godwit.IN_DOUBT:
-            assert self.rescue(vm, monitor, result, 0)
-        else:
-            assert result.status == godwit.DONE, f"behind {self.history[-4:]}: {result}\nQEMU: {vm.stderr()}"
+        assert result.status == godwit.DONE, f"behind {self.history[-4:]}: {result}\nQEMU: {vm.stderr()}"
         wait_status(vm, "completed")
         if paused:
             self.kept.is_in(vm)

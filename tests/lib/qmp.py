@@ -32,6 +32,7 @@ class Qmp:
         self.sock = sock
         self.timeout = timeout
         self.events = []        # received and not yet taken by wait_event
+        self.owed = 0           # answers that were given up; they come first
         self.buffer = b""
         self.greeting = self._read(time.monotonic() + timeout)["QMP"]
         self.command("qmp_capabilities")
@@ -68,9 +69,15 @@ class Qmp:
             self.sock.sendall(data)
         deadline = time.monotonic() + (timeout or self.timeout)
         while True:
-            answer = self._read(deadline)
+            try:
+                answer = self._read(deadline)
+            except QmpTimeout:
+                self.owed += 1
+                raise
             if "event" in answer:
                 self.events.append(answer)
+            elif self.owed:
+                self.owed -= 1
             elif "error" in answer:
                 raise QmpError(name, answer["error"])
             elif "return" in answer:

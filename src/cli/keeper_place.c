@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where keepers listen: sockets in a folder that only this user can enter, named after the monitor they hold.
+ *
+ * Whoever could put a socket of his own there would be given, or give us, a QEMU's monitor; so a folder is only used if it is
+ * no link, is ours and is closed to everybody else. In /tmp others may have been first: then it is not used.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/keeper_parts.h"
+
+bool gw__keeper_folder(unsigned i, char folder[GW__KEEPER_PATH_BYTES])
+{
+	const char *own = getenv("XDG_RUNTIME_DIR");
+	char user[64];
+	snprintf(user, sizeof user, "/run/user/%u", geteuid());
+	/* The same places for a user's shell and for a service of his, which has no XDG_RUNTIME_DIR. */
+	const char *const parents[GW__KEEPER_FOLDERS] = {own && own[0] == '/' ? own : "", user, "/run", "/tmp"};
+	if (i >= GW__KEEPER_FOLDERS)
+		return false;
+	int n = snprintf(folder, GW__KEEPER_PATH_BYTES, "%s/godwit-%u", parents[i], geteuid());
+	if (!parents[i][0] || n > GW__KEEPER_PATH_BYTES - 32) /* room for a name in the address of a socket */
+		folder[0] = 0;
+	return true;
+}
+
+int gw__keeper_check_folder(const char *folder, struct gw__why *why)
+{
+	struct stat st;
+	if (!folder[0] || lstat(folder, &st))
+		return -ENOENT;
+	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || st.st_mode & 077)
+		return gw__why_set(why, -EPERM, "%s is not a folder of this user alone", folder);
+	return 0;
+}
+
+int gw__keeper_make_folder(char folder[GW__KEEPER_PATH_BYTES], struct gw__why *why)
+{
+	struct gw__why last = {0};
+	for (unsigned i = 0; gw__keeper_folder(i, folder); i++) {
+		if (!folder[0] || (mkdir(folder, 0700) && errno != EEXIST))
+			continue;
+		gw__why_clear(&last);
+		if (!gw__keeper_check_folder(folder, &last))
+			return 0;
+	}
+	return gw__why_set(why, -EPERM, "%s", last.code ? last.text : "there is no folder for private sockets");
+}
+
+static void name_of(const char *key, char name[32])
+{
+	uint64_t hash = 14695981039346656037u; /* FNV-1a: names must differ, nobody gains by two that do not */
+	for (; *key; key++)
+		hash = (hash ^ (unsigned char)*key) * 1099511628211u;
+	snprintf(name, 32, "%016jx.keeper", (uintmax_t)hash);
+}
+
+/* The file is named too: a new QEMU makes a new socket at the same path. */
+int gw__keeper_name(const char *address, char name[32])
+{
+	char key[PATH_MAX + 64], real[PATH_MAX];
+	struct stat st;
+	const char *path = strncmp(address, "unix:", 5) ? address : address + 5;
+	if (!strncmp(address, "tcp:", 4) || !strncmp(address, "pid:", 4)) {
+		name_of(address, name);
+		return 0;
+	}
+	if (!realpath(path, real) || stat(real, &st))
+		return -errno;
+	snprintf(key, sizeof key, "%ju:%ju:%s", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino, real);
+	name_of(key, name);
+	return 0;
+}
+
+int gw__keeper_lock(const char *folder)
+{
+	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	while (fd >= 0 && flock(fd, LOCK_EX) && errno == EINTR)
+		;
+	return fd;
+}

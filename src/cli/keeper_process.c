@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The keeper itself: a process of its own session that waits for page servers, one at a time. See keeper.h.
+ *
+ * Attached to a page server it does not touch the monitor. Left alone it reads it, so that
+ * QEMU's events do not pile up, and asks now and then whether the migration has ended. It asks in band, which a held-up QEMU
+ * does not answer, and a monitor with eight commands waiting reads no more: so one question at a time, and never many in vain.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/keeper_parts.h"
+#include "cli/output.h"
+#include "cli/pause.h"
+#include "qmp/qmp.h"
+
+enum {
+	TICK_MS = 1000,
+	FIRST_LOOK_S = 3, /* alone for so long: by then a service manager has started the next page server */
+	LOOK_S = 5,
+	LOOK_MS = 200, /* what an answer may take; somebody could come meanwhile */
+	NOBODY_S = 5,  /* to be attached to for the first time */
+	PUT_BACK_MS = 2000,
+	IN_VAIN_MAX = 3,
+	GREETING_MS = 2000, /* for a client to say what it wants */
+	TURN_COMMANDS = 1 << 20, /* numbers of commands for each turn */
+};
+
+struct keeper {
+	int listener, server, monitor, known, link; /* -1: none */
+	const char *path, *address;
+	struct stat socket; /* the file at `path`, as long as it is ours */
+	char folder[32], image[256];
+	pid_t server_pid, qemu;
+	json_int_t turn;
+	bool may_be_needed; /* QEMU was asked for something */
+	struct gw__qmp *alone;	/* the monitor while no page server is attached */
+	struct timespec since;	/* it is alone, or looked last */
+	int patience_s;		/* before it looks */
+	unsigned in_vain;
+};
+
+static volatile sig_atomic_t told_to_end;
+
+static void on_end(int number) { told_to_end = number; }
+
+static void forget(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+/* Whatever was inherited would hold a file, a socket or a pipe open whose end somebody waits for. */
+static void become_alone(struct keeper *k)
+{
+	struct sigaction end = {.sa_handler = on_end}, none = {.sa_handler = SIG_IGN};
+	int null = open("/dev/null", O_RDWR);
+	setsid();
+	sigaction(SIGTERM, &end, NULL);
+	sigaction(SIGINT, &none, NULL);
+	sigaction(SIGHUP, &none, NULL);
+	for (int fd = 0; null >= 0 && fd < 3; fd++)
+		dup2(null, fd);
+	long max = sysconf(_SC_OPEN_MAX);
+	for (int fd = 3; fd < (max > 0 && max < 65536 ? max : 65536); fd++)
+		if (fd != k->listener)
+			close(fd);
+	prctl(PR_SET_NAME, "godwit-keeper");
+	if (chdir("/")) /* a folder that is removed meanwhile matters less than a mount that cannot be */
+		return;
+}
+
+static void make_folder(struct keeper *k)
+{
+	snprintf(k->folder, sizeof k->folder, "/tmp/godwit-XXXXXX");
+	if (!mkdtemp(k->folder))
+		k->folder[0] = 0;
+}
+
+static void remove_folder(struct keeper *k)
+{
+	DIR *dir = k->folder[0] ? opendir(k->folder) : NULL;
+	for (struct dirent *e; dir && (e = readdir(dir));)
+		unlinkat(dirfd(dir), e->d_name, 0); /* "." and ".." refuse */
+	if (dir)
+		closedir(dir);
+	if (k->folder[0])
+		rmdir(k->folder);
+}
+
+/* The path may be another's by now: whoever found nobody listening has bound it anew. */
+static void remove_socket(struct keeper *k)
+{
+	char folder[GW__KEEPER_PATH_BYTES];
+	struct stat now;
+	forget(&k->listener);
+	snprintf(folder, sizeof folder, "%s", k->path);
+	*strrchr(folder, '/') = 0;
+	int lock = gw__keeper_lock(folder);
+	if (!lstat(k->path, &now) && now.st_ino == k->socket.st_ino && now.st_dev == k->socket.st_dev)
+		unlink(k->path);
+	forget(&lock);
+}
+
+static void end(struct keeper *k)
+{
+	remove_socket(k);
+	remove_folder(k);
+	gw__qmp_close(k->alone);
+	_exit(0); /* closes the connection of whoever waits for it */
+}
+
+/* --- alone with the monitor --- */
+
+static void be_alone(struct keeper *k)
+{
+	json_t *known = gw__keeper_from_file(k->known);
+	k->since = gw__cli_now();
+	k->patience_s = FIRST_LOOK_S;
+	k->turn++;
+	int fd = fcntl(k->monitor, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0 || gw__qmp_adopt(fd, json_object_get(known, "past"), k->turn * TURN_COMMANDS, &k->alone, NULL))
+		k->alone = NULL;
+	json_decref(known);
+}
+
+static void put_back(struct keeper *k)
+{
+	json_t *known = gw__keeper_from_file(k->known);
+	struct gw__qmp_settings *before = gw__qmp_settings_from_json(json_object_get(known, "settings"));
+	json_decref(known);
+	if (before) {
+		gw__qmp_set_call_limit(k->alone, PUT_BACK_MS);
+		gw__qmp_settings_restore(k->alone, before, NULL);
+	}
+	gw__qmp_settings_free(before);
+}
+
+/* What has come is of no use to anybody: a page server asks for itself. */
+static void drain(struct keeper *k)
+{
+	json_t *event;
+	int r;
+	while ((r = gw__qmp_event(k->alone, 0, &event, NULL)) == 0)
+		json_decref(event);
+	if (r < 0)
+		end(k); /* QEMU is gone, or this is no monitor any more */
+}
+
+static void look(struct keeper *k)
+{
+	struct gw__qmp_migration m;
+	if (k->in_vain >= IN_VAIN_MAX || gw__qmp_owed(k->alone))
+		return;
+	gw__qmp_set_call_limit(k->alone, LOOK_MS);
+	if (gw__qmp_query_migrate(k->alone, &m, NULL))
+		return;
+	k->in_vain = 0; /* it has answered everything before */
+	if (!m.ended)
+		return;
+	put_back(k);
+	end(k);
+}
+
+static void tick(struct keeper *k)
+{
+	if (k->alone)
+		drain(k);
+	if (gw__cli_seconds_since(&k->since) < k->patience_s)
+		return;
+	if (k->monitor < 0)
+		end(k); /* whoever started it has gone without a word */
+	if (k->alone)
+		look(k);
+	k->since = gw__cli_now();
+	k->patience_s = LOOK_S;
+}
+
+/* --- page servers --- */
+
+static void on_keep(struct keeper *k, struct gw__keeper_message *m)
+{
+	const char *phase = json_string_value(json_object_get(m->json, "keep"));
+	const char *image = json_string_value(json_object_get(m->json, "image"));
+	forget(&k->monitor);
+	forget(&k->known);
+	k->monitor = gw__keeper_message_take(m, "monitor");
+	k->known = gw__keeper_message_take(m, "known");
+	k->qemu = (pid_t)json_integer_value(json_object_get(m->json, "qemu"));
+	k->may_be_needed = phase && strcmp(phase, "idle");
+	snprintf(k->image, sizeof k->image, "%s", image ? image : "");
+}
+
+/* The link must not end without a first word; one more does no harm. What was not even connected needs none. */
+static void speak_for_the_dead(struct keeper *k)
+{
+	static const uint8_t ping[] = {0x08, 0x00, 0x02, 0x00, 0x04, 0x00, 0x00, 0x00, 0x01}; /* docs/spec/postcopy.md 2 */
+	if (k->link >= 0 && send(k->link, ping, sizeof ping, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		forget(&k->link);
+}
+
+static void on_server_gone(struct keeper *k)
+{
+	speak_for_the_dead(k);
+	forget(&k->server);
+	k->server_pid = 0;
+	if (k->monitor < 0)
+		end(k);
+	be_alone(k);
+	if (k->may_be_needed)
+		return;
+	if (k->alone)
+		put_back(k);
+	end(k);
+}
+
+/* One message; false when there is none at the moment. */
+static bool on_server(struct keeper *k)
+{
+	struct gw__keeper_message m;
+	int r = gw__keeper_hear(k->server, 0, &m);
+	if (r == -ETIMEDOUT)
+		return false;
+	if (r) {
+		on_server_gone(k);
+		return true;
+	}
+	if (json_object_get(m.json, "keep"))
+		on_keep(k, &m);
+	if (json_object_get(m.json, "link")) {
+		forget(&k->link);
+		k->link = gw__keeper_message_take(&m, "link");
+	}
+	bool bye = json_object_get(m.json, "bye");
+	gw__keeper_message_fini(&m);
+	if (bye)
+		end(k);
+	return true;
+}
+
+static int say_info(const struct keeper *k, int client)
+{
+	return gw__keeper_say(client,
+		json_pack("{s:i, s:i, s:i, s:o, s:s, s:s}", "pid", (int)getpid(), "server", (int)k->server_pid, "qemu", (int)k->qemu, "address",
+			gw__cli_json_text(k->address), "image", k->image, "folder", k->folder),
+		NULL, 0);
+}
+
+/* The monitor changes hands here: from now on only the page server reads it. */
+static int attach(struct keeper *k, int client)
+{
+	int fd[] = {k->monitor, k->known, k->link};
+	bool any = k->monitor >= 0;
+	if (k->alone)
+		k->in_vain += gw__qmp_owed(k->alone);
+	gw__qmp_close(k->alone);
+	k->alone = NULL;
+	k->turn++;
+	json_t *names = any ? json_pack("[s, s, s]", "monitor", "known", "link") : json_array();
+	return gw__keeper_say(client, json_pack("{s:I, s:s, s:o}", "turn", k->turn * TURN_COMMANDS, "folder", k->folder, "fds", names), fd,
+		!any ? 0 : k->link < 0 ? 2 : 3);
+}
+
+static void answer(struct keeper *k, int client, const char *want)
+{
+	if (!strcmp(want, "info")) {
+		say_info(k, client);
+		close(client);
+		return;
+	}
+	if (k->server >= 0) {
+		gw__keeper_say(client, json_pack("{s:i}", "busy", (int)k->server_pid), NULL, 0);
+		close(client);
+		return;
+	}
+	k->server = client;
+	k->server_pid = gw__keeper_peer(client);
+	if (attach(k, client))
+		on_server_gone(k);
+}
+
+static bool is_ours(int client)
+{
+	struct ucred peer;
+	socklen_t n = sizeof peer;
+	return !getsockopt(client, SOL_SOCKET, SO_PEERCRED, &peer, &n) && (peer.uid == geteuid() || peer.uid == 0);
+}
+
+static void on_client(struct keeper *k)
+{
+	struct gw__keeper_message m;
+	int client = accept4(k->listener, NULL, NULL, SOCK_CLOEXEC);
+	if (client < 0)
+		return;
+	if (!is_ours(client) || gw__keeper_hear(client, GREETING_MS, &m)) {
+		close(client);
+		return;
+	}
+	while (k->server >= 0 && on_server(k)) /* behind its last words may lie its end */
+		;
+	const char *want = json_string_value(json_object_get(m.json, "want"));
+	if (want)
+		answer(k, client, want);
+	else
+		close(client);
+	gw__keeper_message_fini(&m);
+}
+
+static void serve(struct keeper *k)
+{
+	for (;;) {
+		bool alone = k->server < 0;
+		struct pollfd p[] = {
+			{.fd = k->server, .events = POLLIN},
+			{.fd = k->listener, .events = POLLIN},
+			{.fd = alone ? k->monitor : -1, .events = k->alone ? POLLIN | POLLRDHUP : POLLRDHUP},
+		};
+		int n = poll(p, 3, alone ? TICK_MS : -1);
+		if (told_to_end)
+			end(k);
+		if (n < 0)
+			continue;
+		if (p[0].revents)
+			on_server(k);
+		if (p[2].revents & (POLLRDHUP | POLLHUP | POLLERR))
+			end(k);
+		if (p[1].revents)
+			on_client(k);
+		if (k->server < 0)
+			tick(k);
+	}
+}
+
+void gw__keeper_be(int listener, const char *path, const char *address)
+{
+	struct keeper k = {.listener = listener, .server = -1, .monitor = -1, .known = -1, .link = -1, .path = path, .address = address};
+	k.since = gw__cli_now();
+	k.patience_s = NOBODY_S;
+	become_alone(&k);
+	if (lstat(path, &k.socket))
+		_exit(1);
+	make_folder(&k);
+	serve(&k);
+}

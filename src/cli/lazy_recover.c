@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A QEMU whose pages have stopped is made to listen again. See lazy.h and docs/spec/postcopy.md 6.5.
+ *
+ * Its main loop may be held up by a guest that waits for a page of ours, so nothing is asked in band before both of the
+ * out-of-band commands have been refused for a while: then it is not paused, and its main loop free.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/lazy.h"
+#include "cli/pause.h"
+
+enum {
+	POLL_MS = 10,
+	PAUSE_MS = 500,	  /* for QEMU to notice that the link broke, before it is told so */
+	JOIN_MS = 300,	  /* of refusals, before a predecessor's link is taken for one that recovers */
+	LOOK_MS = 700,	  /* of refusals, before it is asked how things are */
+	ANSWER_MS = 1000, /* to that */
+	END_MS = 15000,
+};
+
+static int make_folder(struct gw__lazy *l)
+{
+	if (l->folder[0])
+		return 0;
+	snprintf(l->folder, sizeof l->folder, "%s", l->keeper.folder);
+	if (!l->folder[0]) {
+		snprintf(l->folder, sizeof l->folder, "/tmp/godwit-XXXXXX");
+		l->folder_is_ours = mkdtemp(l->folder);
+		if (!l->folder_is_ours) {
+			int err = errno;
+			l->folder[0] = 0;
+			return gw__why_errno(&l->why, err, "cannot make a folder in /tmp for a socket");
+		}
+	}
+	if (l->foreign_qemu)
+		chmod(l->folder, 01733); /* QEMU makes the socket; nobody can list what is there */
+	return 0;
+}
+
+/* Never one that was used before: QEMU may have left a socket there. */
+int gw__lazy_address(struct gw__lazy *l)
+{
+	int r = make_folder(l);
+	snprintf(l->uri, sizeof l->uri, "unix:%s/%jx.%u", l->folder, (intmax_t)l->keeper.turn >> 20, ++l->attempts);
+	return r;
+}
+
+void gw__lazy_take_address(struct gw__lazy *l, const char *uri)
+{
+	const char *path = uri + strlen("unix:"), *name = strrchr(uri, '/');
+	snprintf(l->uri, sizeof l->uri, "%s", uri);
+	snprintf(l->folder, sizeof l->folder, "%.*s", (int)(name - path), path);
+	l->folder_is_ours = strcmp(l->folder, l->keeper.folder);
+}
+
+void gw__lazy_remove_socket(struct gw__lazy *l)
+{
+	if (!l->folder[0])
+		return;
+	if (!strncmp(l->uri, "unix:", 5))
+		unlink(l->uri + 5);
+	if (!l->folder_is_ours)
+		return;
+	rmdir(l->folder);
+	l->folder[0] = 0;
+}
+
+int gw__lazy_say_ended(struct gw__lazy *l, const struct gw__qmp_migration *m)
+{
+	l->result.recoverable = false;
+	return gw__why_set(&l->why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m->status,
+		m->error[0] ? m->error : "it does not say why");
+}
+
+/* 0: go on asking it. */
+static int look(struct gw__lazy *l)
+{
+	struct gw__qmp_migration m;
+	struct gw__why why = {0};
+	gw__qmp_set_call_limit(l->qmp, ANSWER_MS);
+	int r = gw__qmp_owed(l->qmp) ? -ETIMEDOUT : gw__qmp_query_migrate(l->qmp, &m, &why);
+	gw__qmp_set_call_limit(l->qmp, GW__QMP_CALL_MS);
+	if (r == -ETIMEDOUT)
+		return 0;
+	if (r)
+		return gw__why_set(&l->why, r, "%s", why.text);
+	l->complete = m.completed;
+	return m.ended && !m.completed ? gw__lazy_say_ended(l, &m) : 0;
+}
+
+/* "Migrate recover can only be run when postcopy is paused." comes until it is; everything else is final. */
+static bool is_early(const struct gw__why *why)
+{
+	return strstr(why->text, "postcopy is paused");
+}
+
+void gw__lazy_drop_link(struct gw__lazy *l)
+{
+	if (l->link < 0)
+		return;
+	gw__keeper_let_go(&l->keeper);
+	close(l->link);
+	l->link = -1;
+}
+
+/*
+ * A predecessor has died while he recovered, and the keeper holds his link. A QEMU that can be told to pause gives it up; 7.2
+ * cannot, and would not survive its end: the recovery is taken up where it is.
+ */
+static bool join(struct gw__lazy *l, int ms)
+{
+	if (l->link < 0)
+		return false;
+	if (gw__qmp_call_oob(l->qmp, "migrate-pause", NULL, NULL, NULL) == 0) {
+		gw__lazy_drop_link(l);
+		return false;
+	}
+	if (ms < JOIN_MS)
+		return false;
+	snprintf(l->uri, sizeof l->uri, "fd:%d", l->link);
+	l->joined = true;
+	l->link = -1; /* whoever opens the URI has it */
+	return true;
+}
+
+static int ask_until_listening(struct gw__lazy *l)
+{
+	struct timespec start = gw__cli_now();
+	bool told = false;
+	for (;;) {
+		struct gw__why why = {0};
+		int r = gw__qmp_call_oob(l->qmp, "migrate-recover", json_pack("{s:s}", "uri", l->uri), NULL, &why);
+		int ms = (int)(1000 * gw__cli_seconds_since(&start));
+		if (!r || r != -EREMOTEIO || !is_early(&why) || gw__cli_stopped())
+			return r ? gw__why_set(&l->why, r, "%s", why.text) : 0;
+		if (join(l, ms))
+			return 0;
+		if (ms >= PAUSE_MS && !told)
+			told = gw__qmp_call_oob(l->qmp, "migrate-pause", NULL, NULL, NULL) == 0;
+		r = ms >= LOOK_MS && !told ? look(l) : 0;
+		if (r || l->complete)
+			return r;
+		if (ms >= END_MS)
+			return gw__why_set(&l->why, -ETIMEDOUT, "QEMU does not become ready to go on with its migration: %s", why.text);
+		gw__cli_sleep_ms(POLL_MS);
+	}
+}
+
+int gw__lazy_recover(struct gw__lazy *l)
+{
+	int r = gw__lazy_address(l);
+	if (!r)
+		r = ask_until_listening(l);
+	gw__lazy_drop_link(l); /* not joined: QEMU listens for a new one */
+	if (r == -ECONNRESET) /* it has ended, and with it what it had of the guest */
+		l->result.recoverable = false;
+	return r;
+}

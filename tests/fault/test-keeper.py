@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The keeper of a page server's monitor: who finds it, who must not, what it hands over, and that it ends when it is not needed.
+
+test-keeper.py QEMU: a version.
+"""
+import collections
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import godwit
+from kept import Kept, wait_status
+from linuxguest import Restored
+from stepped import Stepped
+from vm import Unavailable, skip
+
+SLOW = "--max-bandwidth=5M"
+END = collections.namedtuple("Moment", "pattern slow")(r"active -> postcopy-active \(ending\)", False)
+
+
+class Place:
+    """A private XDG_RUNTIME_DIR, in which the keepers of these tests are alone."""
+
+    def __init__(self, folder):
+        self.runtime = folder
+        os.environ["XDG_RUNTIME_DIR"] = folder
+        self.folder = os.path.join(folder, f"godwit-{os.geteuid()}")
+
+    def sockets(self):
+        return os.listdir(self.folder) if os.path.isdir(self.folder) else []
+
+    def info(self):
+        """(pid of the keeper, is its page server gone)."""
+        said = self.ask({"want": "info"})
+        return said["pid"], not said["server"]
+
+    def ask(self, message):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+            s.connect(os.path.join(self.folder, self.sockets()[0]))
+            s.send(json.dumps(message).encode())
+            return json.loads(s.recv(4096))
+
+    def where(self):
+        """The folder in which QEMU is to listen."""
+        return self.ask({"want": "info"})["folder"]
+
+    def wait_gone(self, pid):
+        wait(lambda: not self.sockets() and not lives(pid), f"keeper {pid} ends, {self.sockets()}")
+
+
+def wait(true, what):
+    deadline = time.monotonic() + 30 * godwit.PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def lives(pid):
+    """A process that nobody waits for may stay as a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def name_of(pid):
+    with open(f"/proc/{pid}/comm", encoding="ascii") as f:
+        return f.read().strip()
+
+
+def serve(kept, address, *options, **popen):
+    return godwit.Run("serve", kept.image, f"--qmp={address}", "-v", *options, **popen)
+
+
+def killed(kept, vm, address=None):
+    """A page server dies when the guest is QEMU's."""
+    with serve(kept, address or vm.monitor, SLOW) as g:
+        wait_status(vm, "postcopy-active")
+        g.kill()
+        g.process.wait()
+
+
+def completes(kept, vm, address=None):
+    with serve(kept, address or vm.monitor) as g:
+        done = g.wait(90).ok()
+    wait_status(vm, "completed")
+    return done
+
+
+def hands_over(kept, version, place):
+    """It is there after the death of its page server, and gone when the work is done, with all it had."""
+    with kept.destination(version, "-S") as vm:
+        state = vm.state()
+        killed(kept, vm)
+        where = place.where()
+        assert os.path.isdir(where), where
+        pid, alone = place.info()
+        rows = [e for e in godwit.run("doctor", "--json").ok().events if e["name"] == "keepers"]
+        assert f"process {pid} holds {vm.monitor}" in rows[0]["text"] and kept.image in rows[0]["advice"], rows
+        assert (alone, name_of(pid), os.getpgid(pid)) == (True, "godwit-keeper", pid), (alone, name_of(pid), os.getpgid(pid), pid)
+        assert [os.readlink(f"/proc/{pid}/fd/{n}") for n in range(3)] == ["/dev/null"] * 3
+        mode = stat.S_IMODE(os.stat(place.folder).st_mode)
+        assert mode == 0o700 and len(place.sockets()) == 1, (oct(mode), place.sockets())
+        assert "was kept" in completes(kept, vm).stderr
+        assert not place.sockets() and not os.path.exists(where), "it outlives its page server's goodbye"
+        place.wait_gone(pid)
+        assert vm.state()["parameters"] == state["parameters"] and vm.state()["capabilities"] == state["capabilities"]
+        vm.qmp.command("cont")
+        kept.goes_on_in(vm)
+
+
+def one_at_a_time(kept, version, place):
+    with kept.destination(version, "-S", "-qmp", "unix:{dir}/second,server=on,wait=off") as vm:
+        with serve(kept, vm.monitor, SLOW) as g:
+            wait_status(vm, "postcopy-active")
+            for address in (vm.monitor, f"unix:{vm.monitor}", vm.path("second")):
+                second = godwit.run("serve", kept.image, f"--qmp={address}")
+                second.fails(godwit.REFUSED, f"process {g.process.pid} serves this QEMU already")
+                assert second.seconds < 5 * godwit.PATIENCE, second
+            godwit.run("restore", kept.image, f"--qmp={vm.monitor}").fails(godwit.FAILED, "holds the monitor", "godwit serve")
+            assert not place.info()[1]
+            g.kill()
+            g.process.wait()
+        completes(kept, vm, vm.path("second"))      # the same QEMU: its keeper is found by another door
+        assert not place.sockets()
+
+
+def ends_with_qemu(kept, version, place):
+    with kept.destination(version, "-S") as vm:
+        killed(kept, vm)
+        pid = place.info()[0]
+    place.wait_gone(pid)
+
+
+def ends_with_the_migration(kept, version, place):
+    """Its page server sent everything and died before it could say so; nobody comes."""
+    with kept.destination(version, "-S") as vm:
+        state = vm.state()
+        with Stepped("serve", kept.image, f"--qmp={vm.monitor}") as g:
+            assert g.kill_at(END), g.text
+            g.process.wait()
+        wait(lambda: not place.sockets(), "it sees the end of the migration")
+        if vm.qmp.command("query-migrate")["status"] == "completed":
+            assert vm.state()["capabilities"] == state["capabilities"]
+            with serve(kept, vm.monitor) as g:
+                g.wait().ok()
+
+
+def ends_when_told(kept, version, place):
+    """SIGTERM; then the next page server connects by itself, and so it does when the keeper was killed as well."""
+    with kept.destination(version, "-S") as vm:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            killed(kept, vm)
+            pid, where = place.info()[0], place.where()
+            os.kill(pid, number)
+            wait(lambda pid=pid: not lives(pid), "it ends")
+            assert len(place.sockets()) == (number == signal.SIGKILL), place.sockets()
+        os.rmdir(where)
+        assert "was kept" not in completes(kept, vm).stderr
+        assert not place.sockets()
+
+
+def before_it_was_needed(kept, version, place):
+    """Killed before the QEMU was asked for anything, or before the link stood: nothing is lost, nothing stays."""
+    where = set()
+    with kept.destination(version, "-S") as vm:
+        for ms in (0, 3, 10, 20, 30):
+            with serve(kept, vm.monitor) as g:
+                time.sleep(ms / 1000)
+                g.kill()
+                g.process.wait()
+            with contextlib.suppress(IndexError, OSError, ValueError):   # there may be none, or it may be ending
+                where.add(place.where())
+            if vm.process.poll() is not None:    # in the middle of its devices: it gave up, as it must
+                break
+        else:
+            with serve(kept, vm.monitor) as g:
+                result = g.wait(60)
+            assert result.status == godwit.DONE or vm.process.poll() is not None, result
+    wait(lambda: not place.sockets(), "all end")
+    wait(lambda: not any(map(os.path.exists, where)), f"{where} go")
+
+
+def planted(kept, version, place):
+    """A folder that others can get into, or a link, is not used; the next place is, and the work is done."""
+    shared = os.path.join(place.runtime, "shared")
+    for make in (lambda p: os.mkdir(p, 0o755), lambda p: os.symlink("/nowhere", p)):
+        os.mkdir(shared)
+        bad = os.path.join(shared, f"godwit-{os.geteuid()}")
+        make(bad)
+        env = {**os.environ, "XDG_RUNTIME_DIR": shared}
+        with kept.destination(version, "-S") as vm:
+            with serve(kept, vm.monitor, SLOW, env=env) as g:
+                wait_status(vm, "postcopy-active")
+                g.kill()
+                g.process.wait()
+            assert not os.path.isdir(bad) or not os.listdir(bad), os.listdir(bad)
+            with serve(kept, vm.monitor, env=env) as g:
+                assert "was kept" in g.wait(90).ok().stderr
+        subprocess.run(["rm", "-r", shared], check=True)
+
+
+def of_a_started_qemu(kept, version, place):
+    """restore --lazy -- QEMU dies: its QEMU lives on, and is found by its process number or by a monitor of its own."""
+    for by_pid in (True, False):
+        with Restored(kept.image, ["--lazy", "-v", SLOW], version, machine=kept.machine, backend="memfd", args=["-S"]) as vm:
+            wait_status(vm, "postcopy-active")
+            vm.process.kill()
+            vm.process.wait()
+            completes(kept, vm, f"pid:{vm.pid}" if by_pid else vm.monitor)
+            assert not place.sockets()
+    godwit.run("serve", kept.image, "--qmp=pid:1").fails(godwit.FAILED, "process number 1")
+
+
+def held_by_a_stranger(kept, version, place):
+    """A silent client at the keeper's door holds nobody up for long."""
+    with kept.destination(version, "-S") as vm:
+        killed(kept, vm)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+            s.connect(os.path.join(place.folder, place.sockets()[0]))
+            for message in (b"", b"{", b"[]", b'{"want": 3}', b'{"want": "cake"}', b"\0" * 4096):
+                with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as t:
+                    t.connect(os.path.join(place.folder, place.sockets()[0]))
+                    t.send(message)
+            completes(kept, vm)
+
+
+def main(argv):
+    version = argv[1]
+    wanted = os.environ.get("GODWIT_ONLY", "").split(",")
+    tests = [hands_over, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed, planted,
+             of_a_started_qemu, held_by_a_stranger]
+    try:
+        with tempfile.TemporaryDirectory(prefix="godwit-keeper.") as folder:
+            place = Place(folder)
+            kept = Kept(None, version, folder)
+            for test in tests:
+                if wanted == [""] or test.__name__ in wanted:
+                    print(f"  {version}: {test.__name__}", flush=True)
+                    test(kept, version, place)
+    except Unavailable as e:
+        skip(str(e))
+
+
+if __name__ == "__main__":
+    main(sys.argv)
