@@ -137,7 +137,7 @@ static int stands_still(struct gw__save *s, enum gw__save_rest rest, const char 
 	if (rest == GW__SAVE_PART_LEFT)
 		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
 			"%s; the guest stands still in its QEMU (postcopy-paused), and %ju of its pages are missing in %s.partial: go on with godwit save "
-			"--postcopy --resume %s %s", what, (uintmax_t)s->receipt.missing_pages, s->path, s->address, s->path);
+			"--postcopy --resume %s %s, or have it run on without an image with --abandon", what, (uintmax_t)s->receipt.missing_pages, s->path, s->address, s->path);
 	return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
 		"%s; the guest was being handed over, and stands still in its QEMU, which does not say what it waits for; look at its query-migrate, and at "
 		"%s.partial", what, s->path);
@@ -236,6 +236,7 @@ int gw__cli_save(int argc, char **argv)
 		GW__CLI_FLAG("stop", &s.stop, "leave the guest stopped afterwards"),
 		GW__CLI_FLAG("postcopy", &s.postcopy, "stop the guest after one pass over its memory, so that the save ends however much it writes"),
 		GW__CLI_FLAG("resume", &s.resume, "with --postcopy: go on with what was left of a save whose QEMU is in postcopy-paused"),
+		GW__CLI_FLAG("abandon", &s.abandon, "with --postcopy: let the guest of such a save run on in its QEMU, and drop what was left"),
 		GW__CLI_CHOICE("at", "start|end", &at,
 			"which moment of the guest to keep: the end of the save (default), or its start, by a background snapshot"),
 		GW__CLI_BYTES("offset", "N", &s.offset, "begin the image at this offset and keep what the file has before it"),
@@ -263,8 +264,11 @@ int gw__cli_save(int argc, char **argv)
 	s.address = args.arg[0];
 	s.path = args.arg[1];
 	s.at_start = at == 0;
-	if (s.resume && !s.postcopy)
-		return gw__cli_say(GW__EXIT_USAGE, "--resume needs --postcopy: no other save can be gone on with");
+	if ((s.resume || s.abandon) && !s.postcopy)
+		return gw__cli_say(GW__EXIT_USAGE, "--%s needs --postcopy: no other save leaves a part", s.resume ? "resume" : "abandon");
+	if (s.resume && s.abandon)
+		return gw__cli_say(GW__EXIT_USAGE, "either --resume or --abandon: the image or the guest");
+	s.resume = s.resume || s.abandon;
 	if (s.level && !s.compression)
 		return gw__cli_say(GW__EXIT_USAGE, "--level needs --compress");
 	if (s.tls.authz && !s.tls.creds_dir)
@@ -277,7 +281,9 @@ int gw__cli_save(int argc, char **argv)
 	s.receipt.size = sizeof s.receipt;
 	status = gw__cli_work_begin(&s.work, &s.common);
 	if (status == GW__CLI_GO)
-		status = gw__save_open(&s) ? gw__cli_failed(&s.common, GW__EXIT_FAILED, "%s; nothing was changed", s.why.text) : run(&s);
+		status = gw__save_open(&s) ? gw__cli_failed(&s.common, GW__EXIT_FAILED, "%s; nothing was changed", s.why.text)
+			 : s.abandon	   ? gw__save_abandon(&s)
+					   : run(&s);
 	gw__guard_dismiss(&s.guard);
 	gw__save_close(&s);
 	gw__cli_work_end(&s.work);

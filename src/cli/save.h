@@ -20,7 +20,7 @@ struct gw__save {
 	const char *address, *path, *listen; /* listen: a URI when the monitor cannot pass descriptors, else NULL */
 	bool stop;			     /* leave the guest stopped */
 	bool at_start;			     /* background snapshot */
-	bool postcopy, resume;		     /* resume: another process left a part of it */
+	bool postcopy, resume, abandon;	     /* the last two: another process left a part of it */
 	uint64_t offset, max_bandwidth, memory_limit;
 	int idle_ms;
 	unsigned channels, compression, level; /* multifd; compression as enum gw_compression */
@@ -69,6 +69,8 @@ int gw__save_on_paused(void *ctx, const char *uri, const char *why); /* worker *
 void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration *m);
 /* How it stands after a failure, where the guest may stand still in QEMU with or without a part of it here. */
 enum gw__save_rest { GW__SAVE_NOTHING_LEFT, GW__SAVE_PART_LEFT, GW__SAVE_ALL_LEFT, GW__SAVE_UNKNOWN };
+/* In place of a save: the exit status. */
+int gw__save_abandon(struct gw__save *s);
 enum gw__save_rest gw__save_what_is_left(struct gw__save *s);
 
 #endif

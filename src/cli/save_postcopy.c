@@ -9,6 +9,7 @@
 
 #include "cli/pause.h"
 #include "cli/save.h"
+#include "cli/standin.h"
 
 enum {
 	POLL_MS = 10,
@@ -110,6 +111,23 @@ static void drop_partial(struct gw__save *s)
 	if (gw_job_new(&job) == 0)
 		gw_partial_drop(job, s->path);
 	gw_job_free(job);
+}
+
+/* The guest rather than its image: it runs on in its QEMU, and what came is thrown away. */
+int gw__save_abandon(struct gw__save *s)
+{
+	struct gw__qmp_migration m;
+	int r = await_paused(s, &m, &s->why);
+	if (!r)
+		r = gw__standin_give_back(s->qmp, s->before, s->was_running, &s->why);
+	else if (r == GW__SHORT) /* it has its guest already */
+		r = gw__guard_repair(s->qmp, s->before, s->was_running, 0, &s->why);
+	if (r)
+		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s; the guest stands still in its QEMU, and what came of it stays in %s.partial",
+			s->why.code ? s->why.text : "it did not take its guest back", s->path);
+	drop_partial(s);
+	gw__cli_tell("the guest %s in its QEMU as before the save, and what had come of it is gone", s->was_running ? "runs on" : "is stopped");
+	return GW__EXIT_DONE;
 }
 
 enum gw__save_rest gw__save_what_is_left(struct gw__save *s)

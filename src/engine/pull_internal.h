@@ -33,7 +33,7 @@ struct gw__pull {
 	/* pull_postcopy.c */
 	enum gw__ps_role role;
 	enum gw__ps_state state;
-	bool in_package, early_shut;
+	bool in_package, package_came, early_shut;
 	bool may_lack_pages; /* memory that is not plugged in is never sent */
 	uint8_t *package;    /* as it comes; whole once the state is past postcopy-device */
 	size_t package_bytes, package_room;

@@ -63,6 +63,7 @@ static int on_discard(struct gw__pull *p, const struct gw__command *cmd)
 static int begin_package(struct gw__pull *p)
 {
 	int r = gw__pull_flush_batch(p);
+	p->package_came = true;
 	if (!r && p->state == GW__PS_ACTIVE)
 		r = begin_switch(p);
 	if (!r && p->stream.package_left > p->run->tail_max_bytes)

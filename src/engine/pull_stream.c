@@ -97,17 +97,20 @@ static void step_quietly(struct gw__pull *p, enum gw__ps_event event)
 	gw__ps_step(p->role, p->state, event, &p->state, &ignored);
 }
 
-/* Nobody waits for a last word of ours, or it would do harm: a source that hears of an error runs its guest. */
+/*
+ * Nobody waits for a last word of ours, or it would do harm: a source that hears of an error runs its guest; and a 7.2 that hears of one when it
+ * has sent its package cannot even come back any more.
+ */
 static bool may_give_back(const struct gw__pull *p)
 {
-	return p->state != GW__PS_POSTCOPY_ACTIVE && p->state != GW__PS_RECOVER && p->state != GW__PS_PAUSED && p->role == GW__PS_KEEP;
+	return !p->package_came && p->state != GW__PS_POSTCOPY_ACTIVE && p->state != GW__PS_RECOVER && p->state != GW__PS_PAUSED && p->role == GW__PS_KEEP;
 }
 
 static int tell_failure(struct gw__pull *p, int result)
 {
 	struct gw__why ignored = {0}; /* the first failure is what matters; the source notices a closed link as well */
 	bool ended = p->state == GW__PS_ENDING;
-	if (p->stream.return_path && p->feed.chan->two_way && may_give_back(p))
+	if (p->stream.return_path && p->feed.chan->two_way && (may_give_back(p) || (ended && p->role == GW__PS_KEEP)))
 		gw__pull_say(p, GW__RP_SHUT, 1, &ignored);
 	step_quietly(p, GW__PS_EV_BROKEN);
 	if (ended)

@@ -240,9 +240,33 @@ def mended(version):
         vm.wait_as_before()
 
 
+def abandoned(version):
+    """The operator wants the guest, not the image."""
+    with Busy(version) as vm:
+        with vm.save("--max-bandwidth=500K") as g:
+            g.wait_stderr("-> postcopy-active")
+            g.kill()
+            g.process.wait()
+            g.wait_guard("stands still")
+        godwit.run("save", vm.monitor, vm.image, "--postcopy", "--abandon", "-q").ok()
+        vm.unharmed()
+        godwit.run("save", vm.monitor, vm.image, "--postcopy", "--abandon").fails(godwit.FAILED, "nothing was begun")
+
+
+def given_back(version):
+    """What fails between package and the first page to go on with leaves a QEMU that waits for nobody; it gets its guest back."""
+    with Busy(version) as vm:
+        with vm.save("--max-bandwidth=500K", "--memory-limit=5000") as g:
+            r = g.wait()
+        assert r.status == godwit.FAILED, r
+        assert re.search("package with .* at most 5000 .*the guest runs on", r.sentences[-1]), r
+        vm.unharmed()
+        vm.can_be_saved()
+
+
 def main(argv):
     version = argv[1]
-    tests = [switched, killed, saved, saved_again, mended]
+    tests = [switched, killed, saved, saved_again, mended, abandoned, given_back]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         for test in tests:
