@@ -351,3 +351,31 @@ def main():
 
 if __name__ == "__main__":
     main()
+
+
+# docs/spec/partial.md 2, 3
+
+MIB_ = 1 << 20
+
+
+def state_block(name, used, bitmap_at, pages_at, page=0, left_out=0):
+    return str8(name) + be(8, used) + be(8, page) + be(8, bitmap_at) + be(8, pages_at) + be(1, left_out)
+
+
+def piece(data):
+    return be(4, len(data)) + data
+
+
+def state(blocks, cursor=5 * MIB_, marker=7 * MIB_, early=b"", package=b"", note=b""):
+    return bytes(range(16)) + be(8, marker) + be(8, 0) + be(8, cursor) + be(8, 100) + be(4, 2) + \
+        piece(config(["mapped-ram"], bits=0)) + be(4, len(blocks)) + b"".join(blocks) + piece(early) + piece(package) + piece(note)
+
+
+RAM = state_block("ram", 3 * 4096, 200, MIB_)
+ROM = state_block("rom", 4096, 2 * MIB_, 3 * MIB_)
+put("partial", "head", b"\0" + b"GWPARTL1" + be(4, 1) + be(4, 0) + be(8, 4096) + be(8, 300) + bytes(16))
+put("partial", "guest", b"\1" + state([RAM, ROM], early=b"early", package=bytes.fromhex("0800040000 0800050000"), note=b"{}"))
+put("partial", "huge-pages", b"\1" + state([state_block("ram", 1 << 21, 200, MIB_, page=1 << 21)]))
+put("partial", "left-out", b"\1" + state([RAM, state_block("shared", 4096, 0, 0, left_out=1)]))
+put("partial", "overlapping", b"\1" + state([ROM, RAM]))
+put("partial", "cut", b"\1" + state([RAM])[:-7])

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "engine/sink_image.h"
+#include "wire/package.h"
 #include "wire/tail.h"
 
 static struct gw__image_sink *own(struct gw__sink *s) { return (struct gw__image_sink *)s; }
@@ -116,6 +117,10 @@ static int take_saved(struct gw__image_sink *o, const struct gw__partial_saved *
 	if (saved->package.n)
 		memcpy(o->package, saved->package.p, saved->package.n);
 	o->package_bytes = saved->package.n;
+	struct gw__package package;
+	int bad = saved->package.n ? gw__package_decode(o->package, o->package_bytes, &package, why) : 0;
+	if (bad)
+		return gw__why_where(why, "the device state of the partial image");
 	int r = saved->early.n ? gw__sink_image_keep_early(o, saved->early, why) : 0;
 	return r ? r : describe_early(o, why);
 }

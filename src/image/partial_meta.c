@@ -170,7 +170,7 @@ static int take_blocks(struct gw__rd *c, struct gw__partial_saved *s, uint64_t *
 		r = gw__why_set(why, -EPROTO, "%u blocks that reach to offset %llu, where the image goes on at %llu", s->blocks.n, (ull)at_off,
 			(ull)s->cursor);
 	*maps_bytes = r ? 0 : gw__partial_maps_bytes(&s->blocks, page_bytes);
-	return r;
+	return r || *maps_bytes ? r : gw__why_set(why, -EPROTO, "none of its %u blocks is kept", s->blocks.n);
 }
 
 int gw__partial_meta_decode(const uint8_t *meta, size_t n, struct gw__partial_saved *s, uint64_t *maps_bytes, struct gw__why *why)

@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A partly received image and its state file (docs/spec/partial.md): what survives whom, and what is done with files that are torn,
+ * damaged, somebody else's, or not ours at all.
+ */
+#include "image_kit.h"
+
+#include <sys/wait.h>
+
+#include "image/image.h"
+#include "image/partial.h"
+
+enum { LIVE_HEAD = 4096, SLOTS = 12288, MAPS = 20480, PAGES = 131, CHECKPOINTED = 40 };
+
+static kit_path partial, state;
+
+static int setup(void **s)
+{
+	kit_setup(s);
+	kit_join(partial, dir, "image.partial");
+	kit_join(state, dir, "image.partial.state");
+	return 0;
+}
+#define each(f) cmocka_unit_test_setup_teardown(f, setup, kit_teardown)
+
+static struct gw__view view(const char *text) { return (struct gw__view){(const uint8_t *)text, strlen(text)}; }
+
+static void hold(struct gw__image_writer *w)
+{
+	struct gw__config config;
+	struct gw__why why = {0};
+	kit_config(&config, false);
+	gw__config_add_cap(&config, "mapped-ram");
+	assert_ok(gw__image_hold(w, &config, view("early"), view("package"), view("note"), &why), why);
+}
+
+/* Pages 0..n-1 of the first block; a checkpoint behind the fortieth. */
+static struct gw__image_writer *begin(unsigned n)
+{
+	struct gw__blocks blocks = kit_small_pc();
+	struct gw__image_writer *w = kit_begin(image, &(struct gw__image_writer_opts){0}, &blocks, false);
+	struct gw__why why = {0};
+	gw__blocks_fini(&blocks);
+	kit_put_page(w, 0, 130, 7); /* before the switch */
+	assert_ok(gw__image_begin_partial(w, &why), why);
+	gw__image_discard(w, 0, 130 * KIT_PAGE, 1);
+	hold(w);
+	for (unsigned i = 0; i < n; i++) {
+		kit_put_page(w, 0, i, 0);
+		if (i + 1 == CHECKPOINTED)
+			assert_ok(gw__image_checkpoint(w, &why), why);
+	}
+	gw__image_put_zeros(w, 1, 0, 3);
+	return w;
+}
+
+/* A process that is killed in the middle. */
+static void leave(unsigned n)
+{
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		begin(n);
+		_exit(0);
+	}
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static struct gw__image_writer *resume(bool *fell_back)
+{
+	struct gw__image_writer *w = NULL;
+	const struct gw__partial_saved *saved;
+	struct gw__why why = {0};
+	assert_ok(gw__image_resume(image, &w, &saved, fell_back, &why), why);
+	assert_memory_equal(saved->note.p, "note", 4);
+	assert_int_equal(saved->package.n, strlen("package"));
+	assert_int_equal(saved->early.n, strlen("early"));
+	assert_string_equal(saved->config.machine, "pc-i440fx-10.0");
+	assert_int_equal(saved->ram_id, KIT_RAM_ID);
+	return w;
+}
+
+static uint64_t count(struct gw__image_writer *w, uint32_t block) { return gw__bitmap_count(gw__image_received(w, block)); }
+
+static void refused(int code, const char *part)
+{
+	struct gw__image_writer *w = NULL;
+	const struct gw__partial_saved *saved;
+	struct gw__why why = {0};
+	bool fell_back;
+	assert_int_equal(gw__image_resume(image, &w, &saved, &fell_back, &why), code);
+	assert_null(w);
+	assert_says(why, part);
+}
+
+static void poke(const char *path, uint64_t at, const void *bytes, size_t n)
+{
+	int fd = open(path, O_WRONLY);
+	assert_true(fd >= 0 && pwrite(fd, bytes, n, (off_t)at) == (ssize_t)n);
+	close(fd);
+}
+
+static void another_boot(void) { poke(state, LIVE_HEAD, "01234567-89ab-cdef-0123-456789abcdef", 36); }
+
+static void finish(struct gw__image_writer *w)
+{
+	struct gw__why why = {0};
+	gw__image_put_zeros(w, 1, 0, 3);
+	for (uint32_t b = 0; b < 4; b++)
+		for (uint64_t i = 0; i < gw__image_received(w, b)->bits; i++)
+			if (!gw__bitmap_test(gw__image_received(w, b), i))
+				kit_put_page(w, b, i, 0);
+	assert_ok(gw__image_put_ram_end(w, &why), why);
+	kit_put_tail(w);
+	assert_ok(gw__image_commit(w, &why), why);
+	gw__image_forget_partial(w);
+	gw__image_writer_close(w);
+}
+
+/* All pages as finish() and begin() put them, and nothing beside the image. */
+static void check_image(void)
+{
+	struct gw__image *im;
+	struct gw__why why = {0};
+	uint8_t got[KIT_PAGE], want[KIT_PAGE];
+	assert_ok(gw__image_open(image, 0, &im, &why), why);
+	for (uint32_t b = 0; b < 4; b++)
+		for (uint64_t i = 0; i < im->present[b].bits; i++) {
+			kit_fill(want, b, i, 0);
+			if (b == 1 && i < 3)
+				memset(want, 0, sizeof want);
+			assert_ok(gw__image_read_pages(im, b, i, 1, got, &why), why);
+			assert_memory_equal(got, want, KIT_PAGE);
+		}
+	assert_int_equal(im->devices_n, 3);
+	gw__image_close(im);
+	assert_int_equal(kit_count_entries(dir), 1);
+}
+
+static void a_killed_process_loses_nothing(void **s)
+{
+	(void)s;
+	bool fell_back = true;
+	leave(100);
+	assert_int_equal(kit_count_entries(dir), 2);
+	struct gw__image_writer *w = resume(&fell_back);
+	assert_false(fell_back);
+	assert_int_equal(count(w, 0), 100); /* and not the page that was made void */
+	assert_int_equal(count(w, 1), 3);
+	finish(w);
+	check_image();
+}
+
+static void again_and_again(void **s)
+{
+	(void)s;
+	bool fell_back;
+	leave(10);
+	for (unsigned n = 10; n < 60; n += 10) {
+		struct gw__image_writer *w = resume(&fell_back);
+		assert_int_equal(count(w, 0), n);
+		for (unsigned i = n; i < n + 10; i++)
+			kit_put_page(w, 0, i, 0);
+		gw__image_writer_close(w); /* which leaves it as well */
+		assert_int_equal(kit_count_entries(dir), 2);
+	}
+	finish(resume(&fell_back));
+	check_image();
+}
+
+static void a_crashed_host_falls_back(void **s)
+{
+	(void)s;
+	bool fell_back = false;
+	leave(100);
+	another_boot();
+	struct gw__image_writer *w = resume(&fell_back);
+	assert_true(fell_back);
+	assert_int_equal(count(w, 0), CHECKPOINTED);
+	assert_int_equal(count(w, 1), 0);
+	gw__image_writer_close(w);
+	w = resume(&fell_back); /* the same boot from here on */
+	assert_false(fell_back);
+	assert_int_equal(count(w, 0), CHECKPOINTED);
+	finish(w);
+	check_image();
+}
+
+static void without_a_checkpoint_nothing_came(void **s)
+{
+	(void)s;
+	bool fell_back = false;
+	leave(CHECKPOINTED - 1);
+	another_boot();
+	struct gw__image_writer *w = resume(&fell_back);
+	assert_true(fell_back);
+	assert_int_equal(count(w, 0), 0);
+	finish(w);
+	check_image();
+}
+
+/* The newer checkpoint is torn: the older one holds. */
+static void a_torn_checkpoint(void **s)
+{
+	(void)s;
+	bool fell_back;
+	struct gw__why why = {0};
+	leave(50);
+	struct gw__image_writer *w = resume(&fell_back);
+	assert_ok(gw__image_checkpoint(w, &why), why); /* the second: of 50 pages */
+	gw__image_writer_close(w);
+	poke(state, SLOTS + 20, "torn", 4); /* the even ones are in the first place */
+	another_boot();
+	w = resume(&fell_back);
+	assert_true(fell_back);
+	assert_int_equal(count(w, 0), CHECKPOINTED);
+	gw__image_writer_close(w);
+}
+
+static void torn_and_damaged(void **s)
+{
+	(void)s;
+	size_t n, meta_at = MAPS + 3 * 4096;
+	leave(20);
+	uint8_t *whole = kit_read_file(state, &n);
+	static const char noise[] = "noise";
+	const struct {
+		uint64_t cut, poke;
+		const char *says;
+	} rows[] = {
+		{.cut = 0, .says = "not the state"},
+		{.cut = 100, .says = "not the state"},
+		{.cut = MAPS - 1, .says = "not the state"},
+		{.cut = MAPS, .says = "expected three times"},
+		{.cut = n - 1, .says = "expected three times"},
+		{.cut = n, .poke = 2, .says = "not the state"},
+		{.cut = n, .poke = 20, .says = "checksum"},
+		{.cut = n, .poke = 50, .says = "checksum"},
+		{.cut = n, .poke = meta_at, .says = "checksum"},
+		{.cut = n, .poke = n - 10, .says = "checksum"},
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		unlink(state);
+		kit_write_file(state, whole, rows[i].cut, 0600);
+		if (rows[i].poke)
+			poke(state, rows[i].poke, noise, sizeof noise);
+		refused(-EPROTO, rows[i].says);
+	}
+	unlink(state);
+	refused(-ENOENT, "nothing was begun");
+	kit_write_file(state, whole, n, 0600);
+	bool fell_back;
+	gw__image_writer_close(resume(&fell_back)); /* it was fine all the time */
+	free(whole);
+}
+
+static void garbage(void **s)
+{
+	(void)s;
+	uint8_t bytes[40000];
+	srand(4);
+	for (int round = 0; round < 20; round++) {
+		for (size_t i = 0; i < sizeof bytes; i++)
+			bytes[i] = (uint8_t)rand();
+		if (round % 2)
+			memcpy(bytes, "GWPARTL1", 8);
+		unlink(state);
+		kit_write_file(state, bytes, sizeof bytes, 0600);
+		refused(-EPROTO, "cannot be used");
+	}
+}
+
+static void foreign(void **s)
+{
+	(void)s;
+	kit_path other;
+	kit_join(other, dir, "other");
+	leave(20);
+	assert_int_equal(rename(state, other), 0);
+	unlink(partial);
+	leave(30);
+	assert_int_equal(rename(other, state), 0);
+	refused(-EPROTO, "is not the image");
+	unlink(partial);
+	refused(-ENOENT, "image.partial");
+}
+
+static void one_at_a_time(void **s)
+{
+	(void)s;
+	struct gw__image_writer *w = begin(10);
+	refused(-EBUSY, "another process");
+	gw__image_writer_close(w);
+}
+
+static int check_free(struct gw__why *why)
+{
+	struct gw__target t;
+	int r = gw__target_find(image, &t, why);
+	if (!r)
+		r = gw__partial_check_free(&t, why);
+	gw__target_fini(&t);
+	return r;
+}
+
+static void nobody_is_overwritten(void **s)
+{
+	(void)s;
+	struct gw__why why = {0};
+	assert_ok(check_free(&why), why);
+	leave(10);
+	assert_int_equal(check_free(&why), -EALREADY);
+	assert_says(why, "--resume");
+	struct gw__blocks blocks = kit_small_pc();
+	struct gw__image_writer *w = kit_begin(image, &(struct gw__image_writer_opts){0}, &blocks, false);
+	gw__blocks_fini(&blocks);
+	gw__why_clear(&why);
+	assert_int_equal(gw__image_begin_partial(w, &why), -EEXIST);
+	gw__image_writer_close(w);
+	bool fell_back;
+	gw__image_writer_close(resume(&fell_back)); /* unharmed */
+}
+
+/* What was begun and not held is nobody's: it goes away with its writer, and with the next one if that was killed. */
+static void before_it_is_held(void **s)
+{
+	(void)s;
+	struct gw__why why = {0};
+	for (int killed = 0; killed < 2; killed++) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			struct gw__blocks blocks = kit_small_pc();
+			struct gw__image_writer *w = kit_begin(image, &(struct gw__image_writer_opts){0}, &blocks, false);
+			if (gw__image_begin_partial(w, &why))
+				_exit(1);
+			if (!killed)
+				gw__image_writer_close(w);
+			_exit(0);
+		}
+		int status;
+		waitpid(pid, &status, 0);
+		assert_int_equal(status, 0);
+		assert_int_equal(kit_count_entries(dir), killed ? 2 : 0);
+		if (killed)
+			refused(-EPROTO, "interrupted before");
+	}
+	assert_ok(check_free(&why), why);
+	assert_int_equal(kit_count_entries(dir), 0);
+}
+
+/* Killed between the mark and the name, and between the name and the end. */
+static void finished(void **s)
+{
+	(void)s;
+	struct gw__why why = {0};
+	bool fell_back;
+	for (int named = 0; named < 2; named++) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			struct gw__image_writer *w = begin(131);
+			for (uint32_t b = 1; b < 4; b++)
+				for (uint64_t i = b == 1 ? 3 : 0; i < gw__image_received(w, b)->bits; i++)
+					kit_put_page(w, b, i, 0);
+			gw__image_put_ram_end(w, &why);
+			kit_put_tail(w);
+			_exit(gw__image_commit(w, &why) != 0);
+		}
+		int status;
+		waitpid(pid, &status, 0);
+		assert_int_equal(status, 0);
+		assert_int_equal(kit_count_entries(dir), 2);
+		if (!named)
+			assert_int_equal(rename(image, partial), 0);
+		struct gw__image_writer *w = resume(&fell_back);
+		assert_true(gw__image_is_committed(w));
+		gw__image_forget_partial(w);
+		gw__image_writer_close(w);
+		check_image();
+		unlink(image);
+	}
+}
+
+static void direct_io_ends(void **s)
+{
+	(void)s;
+	struct gw__why why = {0};
+	bool fell_back;
+	if (!kit_has_direct_io())
+		return;
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct gw__blocks blocks = kit_small_pc();
+		struct gw__image_writer *w = kit_begin(image, &(struct gw__image_writer_opts){.direct = true}, &blocks, false);
+		for (unsigned i = 0; i < 50; i++)
+			kit_put_page(w, 0, i, 0);
+		if (gw__image_begin_partial(w, &why))
+			_exit(1);
+		hold(w);
+		for (unsigned i = 50; i < 60; i++)
+			kit_put_page(w, 0, i, 0);
+		_exit(0);
+	}
+	int status;
+	waitpid(pid, &status, 0);
+	assert_int_equal(status, 0);
+	struct gw__image_writer *w = resume(&fell_back);
+	assert_int_equal(count(w, 0), 60);
+	finish(w);
+	check_image();
+}
+
+static void names_that_are_too_long(void **s)
+{
+	(void)s;
+	kit_path name;
+	char text[250];
+	memset(text, 'x', sizeof text);
+	text[245] = 0;
+	kit_join(name, dir, text);
+	struct gw__blocks blocks = kit_small_pc();
+	struct gw__image_writer *w = kit_begin(name, &(struct gw__image_writer_opts){0}, &blocks, false);
+	struct gw__why why = {0};
+	gw__blocks_fini(&blocks);
+	assert_int_equal(gw__image_begin_partial(w, &why), -ENAMETOOLONG);
+	assert_says(why, "leaves no room");
+	gw__image_writer_close(w);
+	assert_int_equal(kit_count_entries(dir), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		each(a_killed_process_loses_nothing),
+		each(again_and_again),
+		each(a_crashed_host_falls_back),
+		each(without_a_checkpoint_nothing_came),
+		each(a_torn_checkpoint),
+		each(torn_and_damaged),
+		each(garbage),
+		each(foreign),
+		each(one_at_a_time),
+		each(nobody_is_overwritten),
+		each(before_it_is_held),
+		each(finished),
+		each(direct_io_ends),
+		each(names_that_are_too_long),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
