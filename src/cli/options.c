@@ -73,6 +73,10 @@ static int to_count(const struct gw__cli_option *o, const char *s)
 	long v;
 	if (to_number(s, &v))
 		return bad(o, s, "a number");
+	if (o->most && v > (long)o->most) {
+		gw__cli_say(0, "--%s: %s is too many, at most %u are possible", o->name, s, o->most);
+		return -EINVAL;
+	}
 	*o->to.count = (unsigned)v;
 	return 0;
 }

@@ -36,6 +36,7 @@ struct gw__cli_option {
 	const char *arg;  /* name of its argument, NULL for a flag */
 	const char *help;
 	enum gw__cli_type type;
+	unsigned most; /* of a COUNT; 0: any number */
 	bool *given; /* set when the option is used; may be NULL */
 	union {
 		bool *flag;
@@ -68,6 +69,12 @@ struct gw__cli_option {
 #define GW__CLI_COUNT(n, a, p, h)                                                                            \
 	{                                                                                                    \
 		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_COUNT, .to.count = p                    \
+	}
+/* What a QEMU can be told, and what a channel's number has room for. */
+#define GW__CLI_CHANNELS(p, h)                                                                               \
+	{                                                                                                    \
+		.name = "channels", .arg = "N", .help = h, .type = GW__CLI_TYPE_COUNT, .most = 255,          \
+		.to.count = p                                                                                \
 	}
 #define GW__CLI_CHOICE(n, a, p, h)                                                                           \
 	{                                                                                                    \

@@ -133,7 +133,7 @@ int gw__cli_restore(int argc, char **argv)
 		GW__CLI_TEXT("qmp", "QMP", &r.address, "use the QEMU behind this monitor, started with -incoming defer"),
 		GW__CLI_CHOICE("way", "auto|direct|stream", &r.way,
 			"let QEMU read the image itself (direct), send it (stream), or whichever is possible and faster (default)"),
-		GW__CLI_COUNT("channels", "N", &r.channels, "let QEMU read the image with N multifd threads (default: none)"),
+		GW__CLI_CHANNELS(&r.channels, "let QEMU read the image with N multifd threads (default: none)"),
 		GW__CLI_BYTES("offset", "N", &r.offset, "where in the file the image begins"),
 		GW__CLI_SECONDS("idle-timeout", &r.idle_ms, "silence of QEMU that counts as a failure while it is sent the image (default 30)"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &r.memory_limit, "device state held in memory at most (default: 32M)"),

@@ -91,7 +91,7 @@ int gw__cli_send(int argc, char **argv)
 			"how long the destination may take to say that it loaded the guest (default: 60)"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES", &s.link.max_bandwidth,
 			"send at most so many bytes per second"),
-		GW__CLI_COUNT("channels", "N", &s.opts.channels,
+		GW__CLI_CHANNELS(&s.opts.channels,
 			"send memory over N multifd channels, as the destination expects them (default: none)"),
 		GW__CLI_CHOICE("compress", "none|zlib|zstd", &s.compression,
 			"compress what goes over the multifd channels, as the destination expects it"),

@@ -40,6 +40,10 @@ misuse "--progress" verify file --progress=x
 misuse "--differences" verify a b --differences=-1
 misuse "--block needs --to=raw" convert a b --block=pc.ram
 misuse "--offset is for one file" verify a b --offset=1
+misuse "at most 255" save qmp image --channels=256
+misuse "at most 255" receive unix:x image --channels=300
+misuse "at most 255" send image unix:x --channels=99999
+misuse "at most 255" restore image --qmp=qmp --channels=256
 misuse "--level needs" save qmp image --level=3 --channels=2
 misuse "--level needs" send image unix:x --level=3 --channels=2
 misuse "no ability" plan --for=save --with=multifd,flying
