@@ -71,14 +71,27 @@ static enum kind strange(struct candidate *c, uint32_t magic)
 	return STRANGE;
 }
 
+/* A port that is only looked at is no news. Who shook hands is a source, and one that checks certificates does so right after. */
+static enum kind left_early(struct candidate *c)
+{
+	struct gw__why said = c->why;
+	if (!c->tls)
+		return SILENT;
+	gw__why_clear(&c->why);
+	gw__why_set(&c->why, said.code, "%s; it may not have accepted our certificate: see its log", said.text);
+	return STRANGE;
+}
+
 static enum kind identify(struct candidate *c)
 {
 	int r = c->tls ? gw__chan_start_tls(&c->chan, c->tls, NULL, false, &c->why) : 0;
 	if (r)
 		return r == -ETIMEDOUT ? SILENT : STRANGE;
 	r = read_exactly(c->chan, c->head, GW__MAGIC_BYTES, &c->why);
+	if (r == -ECONNRESET)
+		return left_early(c);
 	if (r)
-		return r == -ETIMEDOUT || r == -ECONNRESET ? SILENT : STRANGE;
+		return r == -ETIMEDOUT ? SILENT : STRANGE;
 	uint32_t magic = (uint32_t)gw__be_get(c->head, 4);
 	if (magic == GW__STREAM_MAGIC)
 		return MAIN;

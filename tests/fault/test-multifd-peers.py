@@ -264,6 +264,17 @@ def tls_client_towards_plain(folder):
 
 
 @case
+def our_certificate_is_not_liked(folder):
+    """A source looks at it when the handshake is over, and goes without a word."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(f"{CERTS}/good/client-cert.pem", f"{CERTS}/good/client-key.pem")
+    with receiver(folder, "certificate refused", "--channels=2", f"--tls-creds={CERTS}/good", idle=20) as (r, s):
+        context.wrap_socket(s.open(), server_hostname="vm.example").close()
+        r.refuses("closed by the peer before it said what it is", "it may not have accepted our certificate: see its log", soon=10)
+
+
+@case
 def plain_towards_tls(folder):
     for first in (hello(0), mfdsource.head()):
         with receiver(folder, "plain source", "--channels=2", f"--tls-creds={CERTS}/good", idle=20) as (r, s):
