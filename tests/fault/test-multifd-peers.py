@@ -306,16 +306,17 @@ def stopped_while_they_come(folder):
 
 # --- send: destinations ---
 
-IMAGE = None
+IMAGE = BIG = None
+BIG_PAGES = 8192        # more than the sockets of all channels hold
 SEND_CHANNELS = 3
 
 
-def make_image(folder, machine="pc-i440fx-11.1"):
+def make_image(folder, machine="pc-i440fx-11.1", pages=mfdsource.BLOCK_PAGES):
     with Receiver(folder, "image", "--channels=2") as r, Source(r.path, channels=2) as s:
-        s.begin(machine=machine)
-        s.pages()
+        s.begin(machine=machine, pages=pages)
+        s.pages(pages)
         s.finish()
-        r.keeps(mfdsource.ram(), s)
+        r.keeps(mfdsource.ram(pages), s)
         return r.image
 
 
@@ -397,7 +398,7 @@ def destination_takes_none(folder):
 
 @case
 def destination_reads_nothing(folder):
-    with Destination(folder) as d:
+    with Destination(folder, image=BIG) as d:
         d.accept()
         d.fails(godwit.FAILED, "does not have the guest")
 
@@ -405,7 +406,7 @@ def destination_reads_nothing(folder):
 @case
 def destination_closes_a_channel(folder):
     for which in range(1 + SEND_CHANNELS):
-        with Destination(folder) as d:
+        with Destination(folder, image=BIG) as d:
             socks = d.accept()
             for n, s in enumerate(socks):
                 drain(s, 64 if n else 30)
@@ -418,7 +419,7 @@ def destination_closes_a_channel(folder):
 @case
 def destination_refuses_midway(folder):
     """SHUT 1 while pages are on their way, and then it goes."""
-    with Destination(folder) as d:
+    with Destination(folder, image=BIG) as d:
         socks = d.accept()
         drain(socks[0], 60)
         for s in socks[1:]:
@@ -521,7 +522,7 @@ def send_options_that_cannot_be(folder):
 
 
 def main():
-    global CERTS, IMAGE
+    global CERTS, IMAGE, BIG
     folder = tempfile.mkdtemp(prefix="godwit-peers.")
     if not shutil.which("zstd"):
         print("SKIPPED: no zstd command", file=sys.stderr)
@@ -531,6 +532,7 @@ def main():
         os.mkdir(CERTS)
         subprocess.run([sys.argv[1], CERTS], check=True, timeout=60)
         IMAGE = make_image(folder)
+        BIG = make_image(folder, pages=BIG_PAGES)
         with ThreadPoolExecutor(6) as pool:
             running = {name: pool.submit(f, folder) for name, f in ALL.items() if len(sys.argv) < 3 or name in sys.argv[2:]}
             faults = [f"{name}: {f.exception()}" for name, f in running.items() if f.exception()]

@@ -132,11 +132,11 @@ class Source:
 
     # --- pieces of a good migration ---
 
-    def begin(self, mark=True, **keywords):
+    def begin(self, mark=True, pages=BLOCK_PAGES, **keywords):
         """Up to the first sync."""
         if mark:
             self.each(sync())
-        self.main.sendall(head(**keywords) + start(mark))
+        self.main.sendall(head(**keywords) + start(mark, pages=pages))
 
     def each(self, data):
         for s in self.channel:
@@ -147,9 +147,9 @@ class Source:
         self.each(sync())
         self.main.sendall(end() + tail())
 
-    def pages(self):
+    def pages(self, n=BLOCK_PAGES):
         """All pages, a quarter of them zero, dealt out to the channels."""
-        for i, first in enumerate(range(0, BLOCK_PAGES, PAGES)):
+        for i, first in enumerate(range(0, n, PAGES)):
             normal, zero = offsets(first, 96), offsets(first + 96, 32)
             self.channel[i % len(self.channel)].sendall(packet(normal, zero, number=i))
 
@@ -174,6 +174,6 @@ class Source:
         return got
 
 
-def ram():
+def ram(pages=BLOCK_PAGES):
     """What good() keeps."""
-    return b"".join(page_bytes(p) if p % PAGES < 96 else bytes(PAGE) for p in range(BLOCK_PAGES))
+    return b"".join(page_bytes(p) if p % PAGES < 96 else bytes(PAGE) for p in range(pages))
