@@ -28,7 +28,7 @@ SEED = int(os.environ.get("GODWIT_SEED", "4"))
 RATE = 30 << 20
 
 # When to kill: a line of the trace, how often it comes at most, how much later at most; and whether the server is to be slow.
-Moment = collections.namedtuple("Moment", "name pattern times later slow", defaults=(1, 0.002, True))
+Moment = collections.namedtuple("Moment", "name pattern times later slow", defaults=(1, 0.0005, True))
 FIRST = [
     Moment("before it connects", None, later=0.02),
     Moment("in the handshake", r"setup -> active"),
