@@ -244,7 +244,7 @@ def main(argv):
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-keeper.") as folder:
             place = Place(folder)
-            kept = Kept(None, version, folder)
+            kept = Kept(version, folder)
             for test in tests:
                 if wanted == [""] or test.__name__ in wanted:
                     print(f"  {version}: {test.__name__}", flush=True)

@@ -3,7 +3,7 @@
 """The page server dies by kill -9 at seeded moments of its work, again and again, and is started again until the guest is whole:
 in a paused destination every byte of RAM is compared, in a running one the guest checks its own stamped memory.
 
-test-lazy-kills.py SERVE-TOOL DESTINATION [SOURCE]: QEMU versions.
+test-lazy-kills.py DESTINATION [SOURCE]: QEMU versions.
 GODWIT_ROUNDS: kills (20), half of them with a paused destination. GODWIT_SEED: when.
 """
 import collections
@@ -151,11 +151,11 @@ class Killer:
 
 
 def main(argv):
-    tool, version, source = argv[1], argv[2], argv[3] if len(argv) > 3 else argv[2]
+    version, source = argv[1], argv[2] if len(argv) > 2 else argv[1]
     began = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-kills.") as folder:
-            killer = Killer(Kept(tool, source, folder), version)
+            killer = Killer(Kept(source, folder), version)
             print(f"  {version}, seed {SEED}", flush=True)
             for args in (("-S",), ()):
                 killer.run(max(1, ROUNDS // 2), *args)

@@ -3,7 +3,7 @@
 """A kept Linux guest runs at once in a real QEMU and its memory follows: godwit serve and restore --lazy, to the last byte.
 Deaths of the page server are in test-lazy-kills.py.
 
-test-lazy.py SERVE-TOOL DESTINATION [SOURCE]: QEMU versions; DESTINATION,... hugepage: destinations of 2 MiB pages.
+test-lazy.py DESTINATION [SOURCE]: QEMU versions; DESTINATION,... hugepage: destinations of 2 MiB pages.
 GODWIT_ONLY: names of tests.
 """
 import os
@@ -153,13 +153,13 @@ class HugePages:
 
 
 def main(argv):
-    tool, versions, source = argv[1], argv[2].split(","), argv[3] if len(argv) > 3 else argv[2]
+    versions, source = argv[1].split(","), argv[2] if len(argv) > 2 else argv[1]
     tests = [huge] if source == "hugepage" else [every_byte, runs_at_once, restored_lazily, interrupted, refused]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         for version in versions:
             with tempfile.TemporaryDirectory(prefix="godwit-lazy.") as folder:
-                kept = Kept(tool, version if source == "hugepage" else source, folder)
+                kept = Kept(version if source == "hugepage" else source, folder)
                 for test in tests:
                     if wanted == [""] or test.__name__ in wanted:
                         print(f"  {version}: {test.__name__}", flush=True)

@@ -15,8 +15,7 @@ linuxguest.LONGEST_TICK_S = 180
 class Kept:
     """What the source left: an image and the console up to it."""
 
-    def __init__(self, tool, version, folder):
-        self.tool = tool
+    def __init__(self, version, folder):
         self.image = os.path.join(folder, "image")
         with LinuxGuest(version, backend="memfd") as vm:
             vm.booted()
