@@ -113,6 +113,8 @@ class Killer:
                     g.process.wait()
                     self.at[moment.name] += 1
                     self.check_alive(vm, has_guest)
+                    if moment is END:
+                        return True
                     self.held_up += has_guest and is_held_up(vm)
                     continue
                 result = g.wait()

@@ -34,7 +34,7 @@ class Stepped(godwit.Run):
         """Kill it `later` seconds behind the line of its trace that comes for the times-th time. `moment`: has a pattern, or None; and
         slow: whether to give up soon. True: killed. False: it came to its end before."""
         deadline = time.monotonic() + (LONGEST_S if moment.pattern and moment.slow else later if moment.slow else 60 * godwit.PATIENCE)
-        while select.select([self.pipe], [], [], max(0, deadline - time.monotonic()))[0]:
+        while (left := deadline - time.monotonic()) > 0 and select.select([self.pipe], [], [], left)[0]:
             said = os.read(self.pipe, 65536).decode("utf-8", "replace")
             if not said:
                 return False
