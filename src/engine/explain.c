@@ -133,6 +133,8 @@ void gw__explain_say(struct gw__explain *x, uint64_t end_off)
 		gw__explain_pause(x);
 		x->message = later;
 	}
+	if (x->stopped)
+		return;
 	x->tally.messages += !x->message.detail;
 	say(x, off, end_off);
 }
@@ -166,6 +168,8 @@ void gw__explain_page(struct gw__explain *x, const char *name, const struct gw__
 	struct gw__explain_run *run = &x->run;
 	if (gw__explain_is_waiting(x) && (run->block != where->block || run->end_off != where->off))
 		gw__explain_pause(x);
+	if (x->stopped) /* the run before it was the last word */
+		return;
 	if (!gw__explain_is_waiting(x))
 		*run = (struct gw__explain_run){.block = where->block, .start_off = where->off, .at = x->said_off};
 	run->end_off = where->off + x->stream.page_bytes;
@@ -255,9 +259,10 @@ static void end_here(struct gw__explain *x, size_t left)
 	gw__explain_pause(x);
 	if (x->opaque)
 		return;
-	if (x->skip)
+	if (x->skip) {
 		gw__why_set(&x->why, -EPROTO, "the connection ends %llu bytes before the end of what was announced", (ull)x->skip);
-	else if (left)
+		x->said_off = x->off; /* which was said to be longer */
+	} else if (left)
 		gw__why_set(&x->why, -EPROTO, "the connection ends inside a message, of which %zu bytes came", left);
 	x->skip = 0;
 	if (x->why.code)

@@ -5,8 +5,6 @@
 
 typedef unsigned long long ull;
 
-enum { RANGES_MAX = UINT16_MAX / 16 };
-
 static void on_return_path(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
 {
 	(void)cmd;
@@ -44,18 +42,17 @@ static void on_run(struct gw__explain *x, const struct gw__command *cmd, struct 
 	gw__explain_more(m, "the guest runs at the destination");
 }
 
-/* The decoder has checked it. */
+/* The decoder has checked it. The name lives as long as the message; asked_block has no other use in this direction. */
 static void on_discard(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
 {
-	struct gw__range v[RANGES_MAX];
-	unsigned n = 0;
+	const uint8_t *ranges;
+	unsigned n;
 	uint64_t bytes = 0;
-	(void)x;
-	char *block = x->asked_block; /* lives as long as the message, and has no other use in this direction */
-	if (gw__discard_decode(cmd->payload, cmd->length, block, v, RANGES_MAX, &n, NULL))
+	char *block = x->asked_block;
+	if (gw__discard_split(cmd->payload, cmd->length, block, &ranges, &n, NULL))
 		return;
 	for (unsigned i = 0; i < n; i++)
-		bytes += v[i].bytes;
+		bytes += gw__range_at(ranges, i).bytes;
 	gw__explain_more(m, "%s: %s in %u range%s must come again", block, GW__EXPLAIN_SIZE(bytes), n, n == 1 ? "" : "s");
 	gw__explain_text(m, "block", block);
 	gw__explain_number(m, "ranges", n);
@@ -78,9 +75,7 @@ static void on_resume(struct gw__explain *x, const struct gw__command *cmd, stru
 
 static void on_ask_bitmap(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
 {
-	struct gw__rd c = gw__rd_over(cmd->payload, cmd->length);
-	uint8_t n = gw__rd_str8(&c, x->asked_block);
-	if (c.cut || !gw__name_ok(x->asked_block, n))
+	if (gw__ask_bitmap_decode(cmd->payload, cmd->length, x->asked_block, NULL))
 		return;
 	gw__explain_more(m, "which pages of %s are there?", x->asked_block);
 	gw__explain_text(m, "block", x->asked_block);

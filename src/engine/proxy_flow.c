@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * One direction of one connection: bytes are read, passed on, and then explained. Only where a cut at a message is to come the order
- * is the other: then a message that is not whole yet waits for its end, a moment at most. Its own thread, which owns all of it.
+ * is the other: then a message that is not whole yet waits for its end, as long as there is no silence. Its own thread, which owns all of it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +14,8 @@
 typedef unsigned long long ull;
 
 enum {
-	MOMENT_MS = 200,       /* of silence, after which what was kept back is said, or passed on */
+	MOMENT_MS = 200,       /* of silence, after which a run of pages is said as it is */
+	HOLD_MS = 2000,	       /* of silence, after which what waits for the end of its message is passed on */
 	FEED_SLACK = 2 << 20,  /* so that the decoder, which knows what it reads, meets its limit first */
 	OVER = 1,
 };
@@ -64,10 +65,18 @@ static bool on_message(void *ctx, const struct gw__message *m)
 	return false;
 }
 
-static void look(struct gw__flow *f, bool last)
+static void look(struct gw__flow *f, size_t n, bool last)
 {
 	if (f->cut_off == UINT64_MAX)
-		gw__feed_use(&f->feed, gw__explain(f->explain, gw__feed_bytes(&f->feed), gw__feed_left(&f->feed), last));
+		gw__feed_use(&f->feed, gw__explain(f->explain, gw__feed_bytes(&f->feed), n, last));
+}
+
+/* For the last time, at what was passed on: the rest has not happened. */
+static void look_back(struct gw__flow *f)
+{
+	uint64_t seen = f->explain ? gw__explain_off(f->explain) : 0;
+	if (f->explain && f->feed.bytes && f->out_off >= seen)
+		look(f, f->out_off - seen, true);
 }
 
 /* --- passing on --- */
@@ -105,7 +114,7 @@ static int end_of_input(struct gw__flow *f)
 	int r = pass_to(f, f->in_off);
 	if (r)
 		return r;
-	look(f, true);
+	look(f, gw__feed_left(&f->feed), true);
 	if (f->cut_after >= 0 && f->in_off == proxy(f)->faults.v[f->cut_after].amount)
 		return cut_here(f, f->cut_after);
 	bool cut = f->link->cut;
@@ -118,16 +127,21 @@ static int end_of_input(struct gw__flow *f)
 	return OVER;
 }
 
-/* After a moment of silence nothing is kept back any longer. */
+/* In a silence nothing is kept back any longer: first words, then bytes. */
 static int await_input(struct gw__flow *f)
 {
 	bool held = f->out_off < f->in_off;
-	if (!held && !gw__explain_is_waiting(f->explain))
+	if (gw__explain_is_waiting(f->explain)) {
+		int r = gw__chan_wait_readable(f->from, MOMENT_MS, &f->why);
+		if (r)
+			return r < 0 ? r : 0;
+		gw__explain_pause(f->explain);
+	}
+	if (!held || f->cut_off <= f->out_off)
 		return 0;
-	int r = gw__chan_wait_readable(f->from, MOMENT_MS, &f->why);
+	int r = gw__chan_wait_readable(f->from, HOLD_MS, &f->why);
 	if (r)
 		return r < 0 ? r : 0;
-	gw__explain_pause(f->explain);
 	return pass_to(f, gw__min(f->in_off, f->cut_off));
 }
 
@@ -148,7 +162,7 @@ static int pass_some(struct gw__flow *f)
 	r = f->cut_at < 0 ? pass_to(f, f->in_off) : 0;
 	if (r)
 		return r;
-	look(f, false);
+	look(f, gw__feed_left(&f->feed), false);
 	uint64_t understood = f->cut_off == UINT64_MAX ? gw__explain_off(f->explain) : f->cut_off;
 	return pass_to(f, gw__min(understood, f->in_off));
 }
@@ -225,8 +239,6 @@ static int set_up(struct gw__flow *f)
 static void tell_failure(struct gw__flow *f)
 {
 	char text[GW__WHY_BYTES + 64];
-	if (f->explain && f->feed.bytes)
-		look(f, true);
 	if (f->takes_no_more)
 		snprintf(text, sizeof text, "the %s takes no more", listener(f));
 	else
@@ -237,6 +249,7 @@ static void tell_failure(struct gw__flow *f)
 /* A source that is not heard any more is to notice; a link that failed breaks for both. */
 static void end_badly(struct gw__flow *f, int r)
 {
+	look_back(f);
 	if (r != -ECANCELED && !f->link->cut)
 		tell_failure(f);
 	if (f->takes_no_more)

@@ -134,3 +134,43 @@ class Qmp:
             self.buffer += data
         line, self.buffer = self.buffer.split(b"\n", 1)
         return json.loads(line)
+
+
+class OpenMonitor:
+    """A monitor that was negotiated, with oob, while QEMU was free to do so. A vCPU that waits for a page can hold QEMU's lock;
+    no new monitor is answered then, nor any command of one that is open, but for those out of band."""
+
+    def __init__(self, path, timeout=120):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(timeout)
+        self.sock.connect(path)
+        self.file = self.sock.makefile("r")
+        self.file.readline()
+        self.call({"execute": "qmp_capabilities", "arguments": {"enable": ["oob"]}})
+
+    def call(self, command):
+        self.sock.sendall(json.dumps(command).encode() + b"\n")
+        while True:
+            answer = json.loads(self.file.readline())
+            if "error" in answer:
+                raise QmpError(str(command), answer["error"])
+            if "event" not in answer:
+                return
+
+    def recover(self, uri):
+        self.call({"exec-oob": "migrate-recover", "arguments": {"uri": uri}, "id": 1})
+
+    def recover_once_paused(self, uri, timeout=60):
+        """However long it takes until the destination has noticed that its link is gone."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return self.recover(uri)
+            except QmpError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
