@@ -72,6 +72,15 @@ const char *gw__explain_size_text(uint64_t bytes, struct gw__explain_size *s)
 	return s->text;
 }
 
+void gw__explain_sight(struct gw__explain *x, enum gw__sight sight) { x->sights |= UINT32_C(1) << sight; }
+
+void gw__explain_confirm(struct gw__explain *x)
+{
+	for (unsigned i = 0; x->sights; x->sights &= ~(UINT32_C(1) << i), i++)
+		if (x->sights >> i & 1)
+			gw__seen_note(x->o.seen, (enum gw__sight)i);
+}
+
 /* --- messages --- */
 
 static void append(struct gw__message *m, const char *fmt, va_list ap)

@@ -74,6 +74,8 @@ void gw__explain_free(struct gw__explain *x);
  * `last`: there will be no more.
  */
 size_t gw__explain(struct gw__explain *x, const uint8_t *bytes, size_t n, bool last);
+/* What was looked at has really arrived: what follows from it for where the guest is becomes known (seen.h). */
+void gw__explain_confirm(struct gw__explain *x);
 /* Nothing has come for a while: a run of pages is said as it is. */
 void gw__explain_pause(struct gw__explain *x);
 bool gw__explain_is_waiting(const struct gw__explain *x); /* there is such a run */

@@ -8,14 +8,14 @@ typedef unsigned long long ull;
 static void on_return_path(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
 {
 	(void)cmd;
-	gw__seen_note(x->o.seen, GW__SIGHT_RETURN_PATH);
+	gw__explain_sight(x, GW__SIGHT_RETURN_PATH);
 	gw__explain_more(m, "the destination may answer");
 }
 
 static void on_ping(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
 {
 	if (cmd->ping_token == GW__PING_RUNS)
-		gw__seen_note(x->o.seen, GW__SIGHT_PING_RUNS);
+		gw__explain_sight(x, GW__SIGHT_PING_RUNS);
 	gw__explain_more(m, cmd->ping_token > 9 ? "token 0x%x" : "token %u", cmd->ping_token);
 	gw__explain_number(m, "token", cmd->ping_token);
 }
@@ -38,7 +38,7 @@ static void on_listen(struct gw__explain *x, const struct gw__command *cmd, stru
 static void on_run(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
 {
 	(void)cmd;
-	gw__seen_note(x->o.seen, GW__SIGHT_RUN);
+	gw__explain_sight(x, GW__SIGHT_RUN);
 	gw__explain_more(m, "the guest runs at the destination");
 }
 

@@ -27,6 +27,7 @@ struct gw__explain {
 	struct gw__message message; /* being made */
 	struct gw__explain_run run;
 	struct gw__explain_tally tally;
+	uint32_t sights; /* bit i: enum gw__sight, to be confirmed */
 
 	/* explain_stream.c */
 	struct gw__stream stream;
@@ -62,6 +63,7 @@ void gw__explain_more(struct gw__message *m, const char *fmt, ...) GW__PRINTF(2,
 /* It ends at this offset of the channel. A run that waits is said before. */
 void gw__explain_say(struct gw__explain *x, uint64_t end_off);
 
+void gw__explain_sight(struct gw__explain *x, enum gw__sight sight);
 void gw__explain_page(struct gw__explain *x, const char *name, const struct gw__ram_where *where, uint64_t end_off);
 
 /* "4 MiB", "12 KiB", "77 bytes": exact. */

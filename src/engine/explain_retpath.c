@@ -12,18 +12,18 @@ static void on_value(struct gw__explain *x, const struct gw__rp_msg *m)
 	struct gw__message *out;
 	switch (m->type) {
 	case GW__RP_SHUT:
-		gw__seen_note(x->o.seen, m->value ? GW__SIGHT_SHUT_ERROR : GW__SIGHT_SHUT);
+		gw__explain_sight(x, m->value ? GW__SIGHT_SHUT_ERROR : GW__SIGHT_SHUT);
 		out = gw__explain_make(x, "SHUT", m->value ? "status %u: the destination failed" : "status %u: the destination has everything", m->value);
 		gw__explain_number(out, "status", m->value);
 		return;
 	case GW__RP_PONG:
 		if (m->value == GW__PING_RUNS)
-			gw__seen_note(x->o.seen, GW__SIGHT_PONG_RUNS);
+			gw__explain_sight(x, GW__SIGHT_PONG_RUNS);
 		out = gw__explain_make(x, "PONG", m->value > 9 ? "token 0x%x" : "token %u", m->value);
 		gw__explain_number(out, "token", m->value);
 		return;
 	case GW__RP_RESUME_ACK:
-		gw__seen_note(x->o.seen, GW__SIGHT_RESUMED);
+		gw__explain_sight(x, GW__SIGHT_RESUMED);
 		out = gw__explain_make(x, "RESUME_ACK", m->value == 1 ? "value %u: the pages are awaited" : "value %u, expected 1", m->value);
 		gw__explain_number(out, "value", m->value);
 		return;

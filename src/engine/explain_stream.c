@@ -132,6 +132,7 @@ static int on_device(struct gw__explain *x, const struct gw__event *ev)
 static int on_eof(struct gw__explain *x, const struct gw__event *ev)
 {
 	(void)ev;
+	gw__explain_sight(x, GW__SIGHT_WHOLE); /* a destination needs no description to run the guest */
 	gw__explain_make(x, "EOF", "end of the sections");
 	return 0;
 }
@@ -176,8 +177,6 @@ static int on_event(struct gw__explain *x, const struct gw__event *ev)
 		return 0;
 	}
 	if (ev->kind == GW__EVENT_END) {
-		if (!x->stream.bare)
-			gw__seen_note(x->o.seen, GW__SIGHT_WHOLE);
 		x->ended = true;
 		return 0;
 	}

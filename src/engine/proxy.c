@@ -13,6 +13,15 @@
 
 enum { LOOK_MS = 20 };
 
+void gw__proxy_mute_all(struct gw__proxy *p)
+{
+	pthread_mutex_lock(&p->lock);
+	for (unsigned i = 0; i < p->links_n; i++)
+		atomic_store(&p->link[i]->cut, true);
+	p->cuts_of_all++;
+	pthread_mutex_unlock(&p->lock);
+}
+
 void gw__proxy_cut_all(struct gw__proxy *p)
 {
 	pthread_mutex_lock(&p->lock);
@@ -40,6 +49,13 @@ static void add_link(struct gw__proxy *p, struct gw__link *l, unsigned cuts_befo
 	pthread_mutex_unlock(&p->lock);
 }
 
+static void remove_link(struct gw__proxy *p, unsigned i)
+{
+	pthread_mutex_lock(&p->lock);
+	p->link[i] = p->link[--p->links_n];
+	pthread_mutex_unlock(&p->lock);
+}
+
 static void say(struct gw__proxy *p, uint32_t connection, const char *name, const char *text)
 {
 	struct gw__proxy_said said = {.time_ns = gw__clock_now_ns(&p->run->clock) - p->start_ns,
@@ -58,9 +74,7 @@ static void reap(struct gw__proxy *p)
 			i++;
 			continue;
 		}
-		pthread_mutex_lock(&p->lock);
-		p->link[i] = p->link[--p->links_n];
-		pthread_mutex_unlock(&p->lock);
+		remove_link(p, i);
 		gw__link_free(l);
 	}
 }
@@ -84,9 +98,15 @@ static int pair(struct gw__proxy *p, struct gw__chan **source)
 	}
 	snprintf(text, sizeof text, "%s to %s", (*source)->name, destination->name);
 	say(p, p->connections + 1, "CONNECTED", text);
-	r = gw__link_start(p, source, &destination, &l);
-	if (!r)
-		add_link(p, l, cuts_before);
+	r = gw__link_new(p, source, &destination, &l);
+	if (r)
+		return r;
+	add_link(p, l, cuts_before); /* before it can be the one that cuts */
+	r = gw__link_start(l);
+	if (r) {
+		remove_link(p, p->links_n - 1);
+		gw__link_drop(l);
+	}
 	return r;
 }
 
@@ -171,9 +191,8 @@ static int check(const struct gw__proxy_opts *o, struct gw__why *why)
 static void end_links(struct gw__proxy *p)
 {
 	while (p->links_n) {
-		pthread_mutex_lock(&p->lock);
-		struct gw__link *l = p->link[--p->links_n];
-		pthread_mutex_unlock(&p->lock);
+		struct gw__link *l = p->link[p->links_n - 1];
+		remove_link(p, p->links_n - 1);
 		gw__link_break(l);
 		gw__link_free(l);
 	}

@@ -74,22 +74,40 @@ static void look(struct gw__flow *f, size_t n, bool last)
 /* For the last time, at what was passed on: the rest has not happened. */
 static void look_back(struct gw__flow *f)
 {
-	uint64_t seen = f->explain ? gw__explain_off(f->explain) : 0;
-	if (f->explain && f->feed.bytes && f->out_off >= seen)
-		look(f, f->out_off - seen, true);
+	if (!f->explain || !f->feed.bytes || f->out_off < gw__explain_off(f->explain))
+		return;
+	look(f, f->out_off - gw__explain_off(f->explain), true);
+	gw__explain_confirm(f->explain);
 }
 
 /* --- passing on --- */
+
+/* Is this where it is to break? Then nothing may be answered to the last bytes any more, by anybody who breaks with them. */
+static void prepare_cut(struct gw__flow *f, uint64_t limit)
+{
+	bool after = f->cut_after >= 0 && limit == proxy(f)->faults.v[f->cut_after].amount;
+	if (!after && limit != f->cut_off)
+		return;
+	f->cuts = true;
+	if (proxy(f)->o->cut_all)
+		gw__proxy_mute_all(proxy(f));
+	atomic_store(&f->link->cut, true);
+}
 
 /* Up to this offset; the bytes lie in the feed, before or behind those that were explained. */
 static int pass_to(struct gw__flow *f, uint64_t limit)
 {
 	if (limit <= f->out_off)
 		return 0;
+	prepare_cut(f, limit);
+	if (f->link->cut && !f->cuts)
+		return -EPIPE;
 	const uint8_t *next = gw__feed_bytes(&f->feed) + (ptrdiff_t)(f->out_off - gw__explain_off(f->explain));
 	int r = gw__chan_write_all(f->to, next, limit - f->out_off, &f->why);
 	f->out_off = f->to->out_bytes;
 	f->takes_no_more = r == -EPIPE || r == -ECONNRESET;
+	if (!r)
+		gw__explain_confirm(f->explain);
 	return r;
 }
 
@@ -115,6 +133,7 @@ static int end_of_input(struct gw__flow *f)
 	if (r)
 		return r;
 	look(f, gw__feed_left(&f->feed), true);
+	gw__explain_confirm(f->explain);
 	if (f->cut_after >= 0 && f->in_off == proxy(f)->faults.v[f->cut_after].amount)
 		return cut_here(f, f->cut_after);
 	bool cut = f->link->cut;
@@ -163,6 +182,8 @@ static int pass_some(struct gw__flow *f)
 	if (r)
 		return r;
 	look(f, gw__feed_left(&f->feed), false);
+	if (f->cut_at < 0)
+		gw__explain_confirm(f->explain);
 	uint64_t understood = f->cut_off == UINT64_MAX ? gw__explain_off(f->explain) : f->cut_off;
 	return pass_to(f, gw__min(understood, f->in_off));
 }

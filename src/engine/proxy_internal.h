@@ -73,6 +73,7 @@ struct gw__flow {
 	int cut_after, cut_at;	  /* faults; -1: none */
 	uint64_t cut_off;	  /* where to cut; UINT64_MAX: not known */
 	uint64_t met;		  /* messages of that name so far */
+	bool cuts; /* it is this one that breaks the link */
 	bool takes_no_more;
 	struct gw__why why;
 	struct gw__explain_tally tally;
@@ -87,7 +88,7 @@ struct gw__link {
 	struct gw__proxy *proxy;
 	uint32_t number;
 	int grip[2]; /* of both sockets, to break them from any thread */
-	_Atomic bool cut; /* by us: what looks like an end is none */
+	_Atomic bool cut; /* on purpose: nothing more is passed on, and what looks like an end is none */
 	pthread_mutex_t lock;
 	bool named; /* behind the lock; what is named does not change any more */
 	enum gw__explain_kind kind;
@@ -97,8 +98,10 @@ struct gw__link {
 	_Atomic unsigned ended;
 };
 
-/* Takes both channels, also on failure. */
-int gw__link_start(struct gw__proxy *p, struct gw__chan **from_source, struct gw__chan **to_destination, struct gw__link **l);
+/* Takes both channels, also on failure. Nothing is passed on before it is started. */
+int gw__link_new(struct gw__proxy *p, struct gw__chan **from_source, struct gw__chan **to_destination, struct gw__link **l);
+int gw__link_start(struct gw__link *l);
+void gw__link_drop(struct gw__link *l); /* one that was not */
 bool gw__link_is_over(const struct gw__link *l);
 void gw__link_free(struct gw__link *l); /* joins, sums up */
 void gw__link_break(struct gw__link *l);
@@ -112,6 +115,8 @@ void gw__link_name(struct gw__link *l, const uint8_t *first, size_t n);
 enum gw__explain_kind gw__link_explain_as(struct gw__link *l, enum gw__proxy_direction d);
 void gw__link_say(struct gw__link *l, enum gw__proxy_direction d, uint64_t off, const char *name, const char *text);
 
+/* Nothing is passed on any more by anybody; then the links break. */
+void gw__proxy_mute_all(struct gw__proxy *p);
 void gw__proxy_cut_all(struct gw__proxy *p);
 
 #endif

@@ -145,7 +145,7 @@ static void sum_up(struct gw__link *l)
 	gw__teller_sum(p->teller, &sum);
 }
 
-static void drop(struct gw__link *l)
+void gw__link_drop(struct gw__link *l)
 {
 	for (unsigned i = 0; i < 2; i++) {
 		gw__chan_close(&l->flow[i].from, NULL);
@@ -164,7 +164,7 @@ void gw__link_free(struct gw__link *l)
 	if (l->admitted)
 		atomic_fetch_sub(&l->proxy->mains, 1);
 	sum_up(l);
-	drop(l);
+	gw__link_drop(l);
 }
 
 static int grip(int fd, int *to, struct gw__why *why)
@@ -199,20 +199,7 @@ static int share_out(struct gw__link *l, struct gw__chan **source, struct gw__ch
 	return 0;
 }
 
-static int start_threads(struct gw__link *l, struct gw__why *why)
-{
-	int err = pthread_create(&l->flow[0].thread, NULL, gw__flow_thread, &l->flow[0]);
-	if (err)
-		return gw__why_errno(why, err, "cannot start a thread");
-	err = pthread_create(&l->flow[1].thread, NULL, gw__flow_thread, &l->flow[1]);
-	if (!err)
-		return 0;
-	gw__link_break(l);
-	pthread_join(l->flow[0].thread, NULL);
-	return gw__why_errno(why, err, "cannot start a thread");
-}
-
-int gw__link_start(struct gw__proxy *p, struct gw__chan **source, struct gw__chan **destination, struct gw__link **l)
+int gw__link_new(struct gw__proxy *p, struct gw__chan **source, struct gw__chan **destination, struct gw__link **l)
 {
 	struct gw__why *why = &p->run->why;
 	struct gw__link *made = calloc(1, sizeof *made);
@@ -224,13 +211,25 @@ int gw__link_start(struct gw__proxy *p, struct gw__chan **source, struct gw__cha
 		pthread_mutex_init(&made->lock, NULL);
 		r = share_out(made, source, destination, why);
 	}
-	if (!r)
-		r = start_threads(made, why);
 	gw__chan_close(source, NULL);
 	gw__chan_close(destination, NULL);
 	if (!r)
 		*l = made;
 	else if (made)
-		drop(made);
+		gw__link_drop(made);
 	return r;
+}
+
+int gw__link_start(struct gw__link *l)
+{
+	struct gw__why *why = &l->proxy->run->why;
+	int err = pthread_create(&l->flow[0].thread, NULL, gw__flow_thread, &l->flow[0]);
+	if (err)
+		return gw__why_errno(why, err, "cannot start a thread");
+	err = pthread_create(&l->flow[1].thread, NULL, gw__flow_thread, &l->flow[1]);
+	if (!err)
+		return 0;
+	gw__link_break(l);
+	pthread_join(l->flow[0].thread, NULL);
+	return gw__why_errno(why, err, "cannot start a thread");
 }

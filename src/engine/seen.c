@@ -83,6 +83,14 @@ static enum gw__whereabouts after_package(uint32_t sights)
 	return unsaid ? GW__WHERE_UNKNOWN : GW__WHERE_PAUSED;
 }
 
+/* A destination that has everything may run it, whatever the source makes of its silence. */
+static enum gw__whereabouts after_precopy(uint32_t sights)
+{
+	if (!(sights & bit(GW__SIGHT_WHOLE)) || sights & bit(GW__SIGHT_SHUT_ERROR))
+		return GW__WHERE_SOURCE;
+	return sights & bit(GW__SIGHT_RETURN_PATH) ? GW__WHERE_UNKNOWN : GW__WHERE_UNCONFIRMED;
+}
+
 enum gw__whereabouts gw__seen_where(struct gw__seen *s)
 {
 	pthread_mutex_lock(&s->lock);
@@ -94,9 +102,7 @@ enum gw__whereabouts gw__seen_where(struct gw__seen *s)
 		return GW__WHERE_PAUSED;
 	if (sights & bit(GW__SIGHT_RUN))
 		return after_package(sights);
-	if (sights & bit(GW__SIGHT_BEGUN)) {
-		bool unconfirmed = sights & bit(GW__SIGHT_WHOLE) && !(sights & bit(GW__SIGHT_RETURN_PATH));
-		return unconfirmed ? GW__WHERE_UNCONFIRMED : GW__WHERE_SOURCE;
-	}
+	if (sights & bit(GW__SIGHT_BEGUN))
+		return after_precopy(sights);
 	return sights & bit(GW__SIGHT_OPAQUE) ? GW__WHERE_UNKNOWN : GW__WHERE_NO_MIGRATION;
 }

@@ -73,6 +73,7 @@ static void listen_to(struct heard *h, enum gw__explain_kind kind, const uint8_t
 	}
 	if (last && !h->stop_off)
 		at += gw__explain(x, p + at, n - at, true);
+	gw__explain_confirm(x);
 	gw__explain_tally(x, &h->tally);
 	gw__explain_free(x);
 }
