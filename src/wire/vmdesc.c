@@ -2,9 +2,9 @@
 /*
  * The VM description as a whole: bounds, JSON, devices, lifetime; see vmdesc.h and docs/spec/stream.md 8.1.
  *
- * Everything is judged during the parse, once, so that a walk can trust what it reads. The JSON tree lives no
- * longer than that. The description belongs to the caller; it never changes again, so several threads may
- * walk it.
+ * Everything is judged during the parse, once, so that a walk can trust what it reads. JSON trees live no
+ * longer than that, and those of two devices not at the same time. The description belongs to the caller; it
+ * never changes again, so several threads may walk it.
  */
 #include "wire/vmdesc_build.h"
 
@@ -14,8 +14,9 @@
 
 #include "base/math.h"
 #include "wire/header.h"
+#include "wire/vmdesc_pieces.h"
 
-#define TREE_MAX_BYTES (UINT64_C(112) << 20)
+#define TREE_MAX_BYTES (UINT64_C(32) << 20) /* of one device, or of all else; some 100 kB are usual */
 
 /*
  * The most memory jansson may need for a text, from what its nodes cost: an empty object of two characters
@@ -81,25 +82,6 @@ static int parse_device(struct gw__vmdesc_build *b, const json_t *j, struct gw__
 	return r;
 }
 
-static int parse_devices(struct gw__vmdesc_build *b, const json_t *j)
-{
-	const json_t *list;
-	uint32_t n;
-	int r = gw__vmdesc_take_list(b, j, "devices", &list, &n);
-	if (r)
-		return r;
-	b->d->devices = calloc((size_t)n + 1, sizeof *b->d->devices);
-	if (!b->d->devices)
-		return gw__vmdesc_no_memory(b);
-	b->d->devices_n = n;
-	for (uint32_t i = 0; !r && i < n; i++) {
-		r = parse_device(b, json_array_get(list, i), &b->d->devices[i]);
-		if (r)
-			gw__why_where(b->why, "device %u", i);
-	}
-	return r;
-}
-
 static int parse_page_size(struct gw__vmdesc_build *b, const json_t *j)
 {
 	if (!json_object_get(j, "page_size"))
@@ -122,53 +104,125 @@ static void make_printable(char *text)
 			*text = '?';
 }
 
-static int load(const uint8_t *text, size_t n, json_t **j, struct gw__why *why)
+/* One JSON value, that stands at `from` of the whole text. */
+static int load(const uint8_t *text, size_t n, size_t from, json_t **j, struct gw__why *why)
 {
 	json_error_t e;
-	if (n > GW__VMDESC_MAX_BYTES)
-		return gw__why_set(
-			why, -E2BIG, "it has %zu bytes, expected at most %u", n, GW__VMDESC_MAX_BYTES);
+	*j = NULL;
 	if (tree_bytes(text, n) > TREE_MAX_BYTES)
-		return gw__why_set(why, -E2BIG, "its %zu bytes would take more than %llu bytes as a tree", n,
-			(unsigned long long)TREE_MAX_BYTES);
-	*j = json_loadb((const char *)text, n, 0, &e);
+		return gw__why_set(why, -E2BIG, "the %zu bytes at %zu would take more than %llu bytes as a tree", n,
+			from, (unsigned long long)TREE_MAX_BYTES);
+	*j = json_loadb((const char *)text, n, JSON_DECODE_ANY, &e);
 	if (*j)
 		return 0;
 	/* Jansson has words for everything but a lack of memory, and even that it may take for bad syntax. */
 	if (!e.text[0])
 		return gw__why_set(why, -ENOMEM, "no memory for the JSON");
 	make_printable(e.text);
-	return gw__why_set(why, -EPROTO, "not JSON at byte %d: %s", e.position, e.text);
+	return gw__why_set(why, -EPROTO, "not JSON at byte %zu: %s", from + (size_t)e.position, e.text);
 }
 
-static int build(const json_t *j, size_t text_n, struct gw__vmdesc **d, struct gw__why *why)
+/* The text without its devices, which come one by one: what is left must be right in itself. */
+static int load_rest(const uint8_t *text, size_t n, const struct gw__vmdesc_pieces *devices, json_t **j,
+	struct gw__why *why)
 {
-	struct gw__vmdesc_build b = {.d = calloc(1, sizeof *b.d), .why = why, .text_room = text_n + 1};
-	*d = b.d;
-	if (!b.d)
-		return gw__vmdesc_no_memory(&b);
-	b.d->text = malloc(b.text_room);
-	if (!b.d->text)
-		return gw__vmdesc_no_memory(&b);
-	b.d->text[b.d->text_n++] = 0;
-	int r = parse_page_size(&b, j);
-	return r ? r : parse_devices(&b, j);
+	size_t before = devices->from, behind = n - devices->to;
+	uint8_t *rest = malloc(before + behind);
+	if (!rest)
+		return gw__why_set(why, -ENOMEM, "no memory for %zu bytes of it", before + behind);
+	memcpy(rest, text, before);
+	memcpy(rest + before, text + devices->to, behind);
+	int r = load(rest, before + behind, 0, j, why);
+	free(rest);
+	return r;
+}
+
+static int add_device(struct gw__vmdesc_build *b, uint32_t *room)
+{
+	struct gw__vmdesc *d = b->d;
+	if (d->devices_n == *room) {
+		uint32_t more = *room ? *room * 2 : 64;
+		void *v = realloc(d->devices, more * sizeof *d->devices);
+		if (!v)
+			return gw__vmdesc_no_memory(b);
+		d->devices = v;
+		*room = more;
+	}
+	d->devices[d->devices_n++] = (struct gw__vmdesc_root){0};
+	return 0;
+}
+
+static int load_device(struct gw__vmdesc_build *b, const uint8_t *text, size_t from, size_t to, uint32_t *room)
+{
+	json_t *j;
+	uint32_t i = b->d->devices_n;
+	int r = load(text + from, to - from, from, &j, b->why);
+	if (!r && !json_is_object(j))
+		r = gw__why_set(b->why, -EPROTO, "\"devices\" has an element %u that is not an object", i);
+	if (!r)
+		r = add_device(b, room);
+	if (!r) {
+		r = parse_device(b, j, &b->d->devices[i]);
+		if (r)
+			gw__why_where(b->why, "device %u", i);
+	}
+	json_decref(j);
+	return r;
+}
+
+static int load_devices(struct gw__vmdesc_build *b, struct gw__vmdesc_pieces *devices)
+{
+	size_t from, to;
+	uint32_t room = 0;
+	int r = 0;
+	while (!r && gw__vmdesc_next_piece(devices, &from, &to))
+		r = load_device(b, devices->text, from, to, &room);
+	return r;
+}
+
+/* What stands around the devices. */
+static int check_rest(struct gw__vmdesc_build *b, const json_t *j)
+{
+	const json_t *list;
+	uint32_t n;
+	int r = gw__vmdesc_take_list(b, j, "devices", &list, &n);
+	if (!r && n)
+		r = gw__why_set(b->why, -EPROTO, "\"devices\" stands there twice");
+	return r ? r : parse_page_size(b, j);
+}
+
+static int build(struct gw__vmdesc_build *b, const uint8_t *text, size_t n)
+{
+	struct gw__vmdesc_pieces devices;
+	json_t *j = NULL;
+	b->d->text = malloc(b->text_room);
+	if (!b->d->text)
+		return gw__vmdesc_no_memory(b);
+	b->d->text[b->d->text_n++] = 0;
+	bool found = gw__vmdesc_find_devices(text, n, &devices);
+	int r = found ? load_rest(text, n, &devices, &j, b->why) : load(text, n, 0, &j, b->why);
+	if (!r)
+		r = check_rest(b, j);
+	json_decref(j);
+	return r || !found ? r : load_devices(b, &devices);
 }
 
 int gw__vmdesc_parse(const uint8_t *text, size_t n, struct gw__vmdesc **d, struct gw__why *why)
 {
 	struct gw__why here = {0}; /* the caller's may hold an earlier sentence, which must not be prefixed */
-	struct gw__vmdesc *made = NULL;
-	json_t *j = NULL;
-	int r = load(text, n, &j, &here);
+	struct gw__vmdesc_build b = {.why = &here, .text_room = n + 1};
+	int r = n > GW__VMDESC_MAX_BYTES ? gw__why_set(&here, -E2BIG, "it has %zu bytes, expected at most %u", n,
+						   GW__VMDESC_MAX_BYTES)
+					 : 0;
+	if (!r && !(b.d = calloc(1, sizeof *b.d)))
+		r = gw__vmdesc_no_memory(&b);
 	if (!r)
-		r = build(j, n, &made, &here);
-	json_decref(j);
+		r = build(&b, text, n);
 	if (!r) {
-		*d = made;
+		*d = b.d;
 		return 0;
 	}
-	gw__vmdesc_free(made);
+	gw__vmdesc_free(b.d);
 	return gw__why_set(why, r, "VM description: %s", here.text);
 }
 

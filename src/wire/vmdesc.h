@@ -9,7 +9,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 
-#define GW__VMDESC_MAX_BYTES (UINT32_C(4) << 20) /* text; 100 kB is usual */
+#define GW__VMDESC_MAX_BYTES (UINT32_C(64) << 20) /* text; 100 kB and 8 per processor are usual */
 
 struct gw__vmdesc;
 
