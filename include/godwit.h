@@ -425,6 +425,7 @@ struct gw_info_summary {
 	/* Where the bytes are. For an image page_bytes_stored counts present pages. */
 	uint64_t page_bytes_stored, zero_pages, xbzrle_bytes, device_bytes, description_bytes, framing_bytes;
 	bool memory_only; /* the guest's memory without its devices (gw_drain): good to complete a QEMU that has them */
+	char identity[33]; /* of an image: the same for its copies, another for any other guest; a stream has "" */
 };
 GW_API void gw_info_summary(const gw_info *info, struct gw_info_summary *s);
 GW_API const char *gw_info_capability(const gw_info *info, uint32_t i); /* NULL past the end */

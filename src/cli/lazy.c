@@ -186,6 +186,10 @@ static int look(struct gw__lazy *l, struct gw__qmp_migration *m, bool *resume)
 	int r = *resume ? 0 : query(l, m, HELD_UP_MS);
 	if (r && r != -ETIMEDOUT)
 		return r;
+	if (m->completed && m->total_bytes) { /* only a source counts what it sends */
+		l->refused = true;
+		return gw__why_set(&l->why, -EINVAL, "this QEMU gave its own guest away (migration completed) and waits for no page; nothing was done");
+	}
 	l->complete = m->completed; /* somebody else brought the last page */
 	*resume |= r || !strncmp(m->status, "postcopy", 8);
 	gw__why_clear(&l->why);
@@ -204,7 +208,8 @@ int gw__lazy_run(struct gw__lazy *l)
 		ask_page_sizes(l);
 		r = gw__lazy_recover(l);
 	} else if (!l->complete) {
-		r = make_ready(l, &m);
+		r = gw__lazy_check_image(l);
+		r = r ? r : make_ready(l, &m);
 	}
 	if (!r && !l->complete)
 		r = serve_until_done(l, resume);

@@ -27,6 +27,8 @@ struct gw__lazy {
 	struct gw__qmp_block *blocks;	 /* NULL: not asked, or not answered */
 	unsigned blocks_n;
 
+	char identity[33]; /* of the image it got its guest from; "" when that was not ours to see */
+
 	/* What it makes. */
 	char folder[32]; /* of the sockets QEMU listens at; "" without */
 	bool folder_is_ours; /* else the keeper's */
@@ -36,7 +38,7 @@ struct gw__lazy {
 	unsigned attempts;
 	bool memory_only; /* the image has no devices: it can complete a QEMU, not give it a guest */
 	bool refused; /* nothing was done: this QEMU waits for no guest, or another page server has it */
-	bool complete; /* QEMU has every page, and had them before us */
+	bool complete; /* QEMU's incoming migration was complete before we brought the last page */
 	bool unfinished; /* the next page server can go on */
 	struct gw_serve_result result;
 	struct gw__why why;
@@ -68,6 +70,8 @@ void gw__lazy_note(struct gw__lazy *l, enum gw__keeper_phase phase);
 
 /* lazy_recover.c: a QEMU whose guest may run listens at l->uri, or has got everything (l->complete). */
 int gw__lazy_recover(struct gw__lazy *l);
+/* The image is still the one this QEMU has pages of: 0, or -ESTALE. */
+int gw__lazy_check_image(struct gw__lazy *l);
 /* A new address in a private folder. */
 int gw__lazy_address(struct gw__lazy *l);
 void gw__lazy_drop_link(struct gw__lazy *l);

@@ -40,7 +40,7 @@ void gw__lazy_note(struct gw__lazy *l, enum gw__keeper_phase phase)
 		l->phase = phase;
 	if (l->keeper.fd < 0)
 		return;
-	json_t *known = json_pack("{s:o, s:i, s:o*, s:o*}", "past", gw__qmp_past(l->qmp), "phase", (int)l->phase, "settings",
+	json_t *known = json_pack("{s:o, s:i, s:s, s:o*, s:o*}", "past", gw__qmp_past(l->qmp), "phase", (int)l->phase, "identity", l->identity, "settings",
 		l->before ? gw__qmp_settings_to_json(l->before) : NULL, "blocks", l->blocks ? blocks_to_json(l) : NULL);
 	gw__keeper_keep(&l->keeper, gw__qmp_fd(l->qmp), l->phase, l->path, known);
 	json_decref(known);
@@ -62,8 +62,11 @@ static int adopt(struct gw__lazy *l, struct gw__keeper_hand *hand)
 		return r;
 	json_int_t phase = json_integer_value(json_object_get(hand->known, "phase"));
 	json_t *blocks = json_object_get(hand->known, "blocks");
+	const char *identity = json_string_value(json_object_get(hand->known, "identity"));
 	l->phase = phase == GW__KEEPER_RUNS || phase == GW__KEEPER_ASKED ? (enum gw__keeper_phase)phase : GW__KEEPER_IDLE;
 	l->before = gw__qmp_settings_from_json(json_object_get(hand->known, "settings"));
+	if (identity && l->phase == GW__KEEPER_RUNS)
+		snprintf(l->identity, sizeof l->identity, "%s", identity);
 	if (blocks)
 		blocks_from_json(l, blocks);
 	gw__cli_detail("the monitor of this QEMU was kept by another process since its page server ended");

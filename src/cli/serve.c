@@ -24,6 +24,8 @@ static void report(const struct serve *s)
 			"pushed_pages", (json_int_t)r->pushed_pages, "zero_pages", (json_int_t)r->zero_pages, "already_there",
 			(json_int_t)r->already_there, "latency_us", "p50", (json_int_t)r->latency_p50_us, "p99", (json_int_t)r->latency_p99_us, "max",
 			(json_int_t)r->latency_max_us));
+	else if (s->lazy.complete)
+		gw__cli_tell("QEMU had every page of its guest already, and took nothing of %s", s->lazy.path);
 	else
 		gw__cli_tell("QEMU has every page of %s (%ju requested, %ju pushed) and needs it no more", s->lazy.path,
 			(uintmax_t)r->requested_pages, (uintmax_t)r->pushed_pages);

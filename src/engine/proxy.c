@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/math.h"
 #include "engine/proxy_internal.h"
@@ -175,6 +176,21 @@ static int run(struct gw__proxy *p)
 
 static bool is_socket(const struct gw__uri *uri) { return gw__uri_listens(uri) || uri->kind == GW__URI_FD; }
 
+/* What is recorded holds a guest's memory, and names of files in it can be foreseen: nobody else may write there. */
+static int make_tap_dir(const char *dir, struct gw__why *why)
+{
+	struct stat st;
+	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+		return gw__why_errno(why, errno, "%.200s: making the folder for what is recorded", dir);
+	if (stat(dir, &st) < 0)
+		return gw__why_errno(why, errno, "%.200s: looking at the folder for what is recorded", dir);
+	if (!S_ISDIR(st.st_mode))
+		return gw__why_set(why, -ENOTDIR, "%.200s: not a folder, and what passes is recorded in files of one", dir);
+	if (st.st_uid != geteuid() || st.st_mode & 022)
+		return gw__why_set(why, -EPERM, "%.200s: others may write in this folder; record guest memory in one of your own (mode 700)", dir);
+	return 0;
+}
+
 static int check(const struct gw__proxy_opts *o, struct gw__why *why)
 {
 	const struct gw__uri *wrong = !is_socket(o->listen) ? o->listen : !is_socket(o->connect) ? o->connect : NULL;
@@ -182,8 +198,9 @@ static int check(const struct gw__proxy_opts *o, struct gw__why *why)
 		return gw__why_set(why, -EINVAL, "%.200s: a migration goes both ways; expected tcp:, unix:, vsock: or fd:", wrong->text);
 	if (o->keep && o->listen->kind == GW__URI_FD)
 		return gw__why_set(why, -EINVAL, "%.200s: a descriptor is one connection, so there is nothing to go on listening at", o->listen->text);
-	if (o->tap_dir && mkdir(o->tap_dir, 0700) < 0 && errno != EEXIST)
-		return gw__why_errno(why, errno, "%.200s: making the folder for what is recorded", o->tap_dir);
+	int r = o->tap_dir ? make_tap_dir(o->tap_dir, why) : 0;
+	if (r)
+		return r;
 	return gw__faults_check(o->fault, o->faults_n, why);
 }
 

@@ -76,11 +76,14 @@ int gw__seen_init_stream(struct gw__seen *s, struct gw__stream *stream, const st
 	return r;
 }
 
+/* A source whose last word, or whose destination's, went wrong lets its guest run again, and the destination may do so too. */
+static bool ended_unconfirmed(uint32_t sights) { return sights & (bit(GW__SIGHT_WHOLE) | bit(GW__SIGHT_SHUT_ERROR)); }
+
 /* Behind the hand-over the destination has the guest, unless it has not said so where it should have. */
 static enum gw__whereabouts after_package(uint32_t sights)
 {
 	bool unsaid = sights & bit(GW__SIGHT_PING_RUNS) && !(sights & bit(GW__SIGHT_PONG_RUNS));
-	return unsaid ? GW__WHERE_UNKNOWN : GW__WHERE_PAUSED;
+	return unsaid || ended_unconfirmed(sights) ? GW__WHERE_UNKNOWN : GW__WHERE_PAUSED;
 }
 
 /* A destination that has everything may run it, whatever the source makes of its silence. */
@@ -99,7 +102,7 @@ enum gw__whereabouts gw__seen_where(struct gw__seen *s)
 	if (sights & bit(GW__SIGHT_SHUT))
 		return GW__WHERE_DESTINATION;
 	if (sights & bit(GW__SIGHT_RECOVERY))
-		return GW__WHERE_PAUSED;
+		return ended_unconfirmed(sights) ? GW__WHERE_UNKNOWN : GW__WHERE_PAUSED;
 	if (sights & bit(GW__SIGHT_RUN))
 		return after_package(sights);
 	if (sights & bit(GW__SIGHT_BEGUN))

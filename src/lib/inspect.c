@@ -110,11 +110,15 @@ static int sum_image(gw_job *job, struct gw_info *info, const struct gw__image *
 	s->trailing_bytes = image->file_bytes - image->end_off;
 	s->switchover = image->switchover;
 	s->rounds = image->parts;
+	uint8_t id[GW__IMAGE_IDENTITY_BYTES];
+	int r = gw__image_identity(image, id, &job->run.why);
+	for (unsigned i = 0; !r && i < sizeof id; i++)
+		snprintf(s->identity + 2 * i, 3, "%02x", id[i]);
 	for (uint32_t i = 0; i < image->odd_n; i++)
 		gw__info_warn(info, "%s", image->odd[i]);
 	if (s->trailing_bytes)
 		gw__info_warn(info, "%llu bytes follow behind the end of the image", (unsigned long long)s->trailing_bytes);
-	return 0;
+	return r;
 }
 
 static int sum_working_set(gw_job *job, struct gw_info *info, const struct gw__image *image, const char *path)

@@ -7,6 +7,7 @@ test-lazy.py DESTINATION [SOURCE]: QEMU versions; DESTINATION,... hugepage: dest
 GODWIT_ONLY: names of tests.
 """
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -103,6 +104,38 @@ def refused(kept, version):
             assert g.wait().status == godwit.FAILED
 
 
+def another(kept):
+    """The image of a guest that differs in one byte of a device."""
+    path = kept.image + ".another"
+    shutil.copyfile(kept.image, path)
+    said = godwit.run("inspect", path, "--device=timer", "--json").ok()
+    off = said.event("device")["offset"] + 1
+    with open(path, "r+b") as f:
+        f.seek(off)
+        byte = f.read(1)[0]
+        f.seek(off)
+        f.write(bytes([byte ^ 1]))
+    return path
+
+
+def mistaken(kept, version):
+    """A QEMU that has pages of one image gets none of another; one that gave its guest away needs none."""
+    other = another(kept)
+    with kept.destination(version, "-S") as vm:
+        with serve(kept, vm, "--max-bandwidth=5M") as g:
+            wait_guest(vm)
+            g.kill()
+            g.process.wait()
+        godwit.run("serve", other, f"--qmp={vm.monitor}").fails(godwit.RECOVERABLE, "not the image any more")
+        with serve(kept, vm) as g:
+            g.wait(90).ok()
+        kept.is_in(vm)
+    with LinuxGuest(version, machine=kept.machine, backend="memfd") as vm:
+        vm.qmp.migrate("exec:cat >/dev/null")
+        wait_status(vm, "completed")
+        godwit.run("serve", kept.image, f"--qmp={vm.monitor}").fails(godwit.REFUSED, "gave its own guest away")
+
+
 def huge(kept, version):
     """A destination of 2 MiB pages."""
     with HugePages() as got:
@@ -154,7 +187,7 @@ class HugePages:
 
 def main(argv):
     versions, source = argv[1].split(","), argv[2] if len(argv) > 2 else argv[1]
-    tests = [huge] if source == "hugepage" else [every_byte, runs_at_once, restored_lazily, interrupted, refused]
+    tests = [huge] if source == "hugepage" else [every_byte, runs_at_once, restored_lazily, interrupted, refused, mistaken]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         for version in versions:
