@@ -85,16 +85,18 @@ static void close_all_but(int fd)
 			close(i);
 }
 
-/* Is there a part of the guest that somebody can go on with? */
+/* Is there a part of the guest that somebody can go on with, or already does? Only what is certainly not there is not. */
 static bool is_held(const char *image)
 {
 	void *note = NULL;
 	size_t n;
 	gw_job *job = NULL;
-	bool held = image && gw_job_new(&job) == 0 && gw_partial_note(job, image, &note, &n) == 0;
+	int r = image ? gw_job_new(&job) : -ENOENT;
+	if (!r)
+		r = gw_partial_note(job, image, &note, &n);
 	free(note);
 	gw_job_free(job);
-	return held;
+	return r != -ENOENT;
 }
 
 static int repair_after_death(const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image)

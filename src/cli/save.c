@@ -134,10 +134,18 @@ static int repair_anew(struct gw__save *s, struct gw__why *why)
 /* After the switch the guest is not put back by anybody but the rest of its memory, or its operator's word. */
 static int stands_still(struct gw__save *s, enum gw__save_rest rest, const char *what)
 {
+	if (rest == GW__SAVE_PART_LEFT && !s->receipt.recoverable)
+		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
+			"%s; the guest stands still in its QEMU as before (postcopy-paused): once that is put right, go on with godwit save --postcopy --resume "
+			"%s %s, or have it run on without an image with --abandon", what, s->address, s->path);
 	if (rest == GW__SAVE_PART_LEFT)
 		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
 			"%s; the guest stands still in its QEMU (postcopy-paused), and %ju of its pages are missing in %s.partial: go on with godwit save "
 			"--postcopy --resume %s %s, or have it run on without an image with --abandon", what, (uintmax_t)s->receipt.missing_pages, s->path, s->address, s->path);
+	if (s->resume)
+		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
+			"%s; its QEMU does not say that it waits for this save, so nothing was done to it; look at its query-migrate and query-status, and at %s.partial",
+			what, s->path);
 	return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
 		"%s; the guest was being handed over, and stands still in its QEMU, which does not say what it waits for; look at its query-migrate, and at "
 		"%s.partial", what, s->path);
@@ -151,7 +159,7 @@ static int failed(struct gw__save *s)
 	snprintf(what, sizeof what, "%s", ours ? s->why.text : gw__cli_work_why(&s->work));
 	struct gw__why repair = {0};
 	enum gw__save_rest rest = s->postcopy && s->result < 0 ? gw__save_what_is_left(s) : GW__SAVE_NOTHING_LEFT;
-	if (rest != GW__SAVE_NOTHING_LEFT && s->receipt.recoverable)
+	if (rest != GW__SAVE_NOTHING_LEFT && (s->receipt.recoverable || s->resume))
 		return stands_still(s, rest, what);
 	int r = rest == GW__SAVE_ALL_LEFT ? gw__standin_give_back(s->qmp, s->before, s->was_running, &repair)
 					  : gw__guard_repair(s->qmp, s->before, s->was_running, REPAIR_PATIENCE_MS, &repair);

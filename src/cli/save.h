@@ -31,6 +31,7 @@ struct gw__save {
 	/* The source. */
 	struct gw__qmp *qmp;
 	struct gw__qmp_settings *before;
+	json_t *identity; /* resume: of the QEMU that the save was begun with */
 	bool was_running;
 	bool switched;
 	struct gw__guard guard;
@@ -65,6 +66,7 @@ void gw__save_close(struct gw__save *s);
 /* save_postcopy.c */
 int gw__save_make_note(struct gw__save *s);
 int gw__save_read_note(struct gw__save *s);
+int gw__save_check_source(struct gw__save *s); /* before anything else is said to a QEMU that is to go on */
 int gw__save_on_paused(void *ctx, const char *uri, const char *why); /* worker */
 void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration *m);
 /* How it stands after a failure, where the guest may stand still in QEMU with or without a part of it here. */

@@ -20,7 +20,11 @@ enum {
 
 int gw__save_make_note(struct gw__save *s)
 {
-	json_t *note = json_pack("{s:o, s:b}", "settings", gw__qmp_settings_to_json(s->before), "running", s->was_running);
+	json_t *identity = NULL;
+	int r = gw__qmp_query_identity(s->qmp, &identity, &s->why);
+	if (r)
+		return r;
+	json_t *note = json_pack("{s:o, s:b, s:o}", "settings", gw__qmp_settings_to_json(s->before), "running", s->was_running, "qemu", identity);
 	s->note = note ? json_dumps(note, JSON_COMPACT) : NULL;
 	json_decref(note);
 	return s->note ? 0 : gw__why_set(&s->why, -ENOMEM, "no memory for QEMU's migration settings");
@@ -44,8 +48,35 @@ int gw__save_read_note(struct gw__save *s)
 		return r;
 	s->was_running = json_is_true(json_object_get(note, "running"));
 	s->before = gw__qmp_settings_from_json(json_object_get(note, "settings"));
+	s->identity = json_incref(json_object_get(note, "qemu"));
 	json_decref(note);
-	return s->before ? 0 : gw__why_set(&s->why, -EPROTO, "%s.partial was not begun by godwit save; go on with godwit receive --resume", s->path);
+	return s->before && s->identity ? 0 : gw__why_set(&s->why, -EPROTO,
+		"%s.partial was not begun by godwit save; go on with godwit receive --resume", s->path);
+}
+
+/*
+ * Another QEMU would be given a guest that it may have handed to somebody else, and this one's would be lost. So would be one that has
+ * begun another migration since.
+ */
+int gw__save_check_source(struct gw__save *s)
+{
+	struct gw__qmp_migration m;
+	json_t *now = NULL;
+	int r = gw__qmp_query_identity(s->qmp, &now, &s->why);
+	bool same = !r && json_equal(now, s->identity);
+	json_decref(now);
+	if (!r)
+		r = gw__qmp_query_migrate(s->qmp, &m, &s->why);
+	if (r)
+		return r;
+	if (!same)
+		return gw__why_set(&s->why, -EINVAL, "the QEMU at %s is not the one whose guest %s.partial is a part of", s->address, s->path);
+	if (strncmp(m.status, "postcopy", strlen("postcopy")) && !m.ended)
+		return gw__why_set(&s->why, -EBUSY, "this QEMU does not wait for the rest of a save (migration status \"%s\")", *m.status ? m.status : "none");
+	if (m.completed && s->abandon)
+		return gw__why_set(&s->why, -EBUSY,
+			"this QEMU has sent its guest away whole (migration status \"completed\"); godwit save --postcopy --resume tells whether %s has it", s->path);
+	return 0;
 }
 
 /* --- while the worker receives --- */
@@ -120,7 +151,7 @@ int gw__save_abandon(struct gw__save *s)
 	int r = await_paused(s, &m, &s->why);
 	if (!r)
 		r = gw__standin_give_back(s->qmp, s->before, s->was_running, &s->why);
-	else if (r == GW__SHORT) /* it has its guest already */
+	else if (r == GW__SHORT && (m.failed || m.cancelled)) /* it has its guest already */
 		r = gw__guard_repair(s->qmp, s->before, s->was_running, 0, &s->why);
 	if (r)
 		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s; the guest stands still in its QEMU, and what came of it stays in %s.partial",
@@ -135,6 +166,8 @@ enum gw__save_rest gw__save_what_is_left(struct gw__save *s)
 	struct gw__qmp_migration m;
 	struct gw__why why = {0};
 	int r = await_paused(s, &m, &why);
+	if (r == GW__SHORT && s->resume && !m.failed && !m.cancelled)
+		return GW__SAVE_UNKNOWN; /* somebody else has its guest, or we do not know who */
 	if (r == GW__SHORT) { /* it had sent everything, and has its guest again: what came is of no use */
 		if (s->receipt.recoverable)
 			drop_partial(s);
@@ -142,5 +175,5 @@ enum gw__save_rest gw__save_what_is_left(struct gw__save *s)
 	}
 	if (r)
 		return GW__SAVE_UNKNOWN;
-	return s->receipt.recoverable ? GW__SAVE_PART_LEFT : GW__SAVE_ALL_LEFT;
+	return s->receipt.recoverable || s->resume ? GW__SAVE_PART_LEFT : GW__SAVE_ALL_LEFT;
 }

@@ -45,7 +45,7 @@ int gw__save_open(struct gw__save *s)
 	if (!r)
 		r = gw__qmp_open(s->address, CONNECT_MS, &s->qmp, &s->why);
 	if (r || s->resume)
-		return r;
+		return r ? r : gw__save_check_source(s);
 	r = look_at_state(s);
 	if (!r)
 		r = gw__qmp_settings_save(s->qmp, &s->before, &s->why);
@@ -223,6 +223,7 @@ void gw__save_close(struct gw__save *s)
 {
 	gw__qmp_close(s->qmp);
 	gw__qmp_settings_free(s->before);
+	json_decref(s->identity);
 	free(s->note);
 	if (s->source_fd >= 0)
 		close(s->source_fd);

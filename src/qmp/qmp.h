@@ -131,6 +131,11 @@ struct gw__qmp_machine {
 	uint64_t plugged_bytes; /* hot-plugged memory of the same */
 };
 int gw__qmp_query_machine(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__why *why);
+/*
+ * What tells this QEMU process from others, to compare with json_equal: machine, UUID, name, and the thread of a CPU of its. The same
+ * over every monitor, for as long as it lives. 0 and `*identity` (owned).
+ */
+int gw__qmp_query_identity(struct gw__qmp *q, json_t **identity, struct gw__why *why);
 
 /*
  * Its RAM blocks under the names the stream uses, also while it waits for a migration. Blocks that never migrate have

@@ -53,6 +53,36 @@ int gw__qmp_query_machine(struct gw__qmp *q, struct gw__qmp_machine *m, struct g
 	return err;
 }
 
+/* One member of what a command answers, or of the first element of it: owned, null where it is absent. NULL: no answer. */
+static json_t *query_member(struct gw__qmp *q, const char *command, const char *key, bool of_first, struct gw__why *why)
+{
+	json_t *said = NULL;
+	if (gw__qmp_call(q, command, NULL, &said, why))
+		return NULL;
+	json_t *member = json_object_get(of_first ? json_array_get(said, 0) : said, key);
+	member = member ? json_incref(member) : json_null();
+	json_decref(said);
+	return member;
+}
+
+int gw__qmp_query_identity(struct gw__qmp *q, json_t **identity, struct gw__why *why)
+{
+	struct gw__qmp_machine m = {0};
+	int err = query_type(q, &m, why);
+	if (err)
+		return err;
+	json_t *uuid = query_member(q, "query-uuid", "UUID", false, why);
+	json_t *name = uuid ? query_member(q, "query-name", "name", false, why) : NULL;
+	json_t *thread = name ? query_member(q, "query-cpus-fast", "thread-id", true, why) : NULL;
+	if (!thread) {
+		json_decref(uuid);
+		json_decref(name);
+		return why->code;
+	}
+	*identity = json_pack("{s:s, s:o, s:o, s:o}", "machine", m.machine, "uuid", uuid, "name", name, "thread", thread);
+	return *identity ? 0 : gw__why_set(why, -ENOMEM, "no memory for what QEMU says of itself");
+}
+
 /* "4 KiB" -> 4096; 0: not a size. */
 static uint64_t read_size(const char *number, const char *unit)
 {

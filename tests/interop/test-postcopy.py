@@ -253,6 +253,48 @@ def abandoned(version):
         godwit.run("save", vm.monitor, vm.image, "--postcopy", "--abandon").fails(godwit.FAILED, "nothing was begun")
 
 
+def left_behind(vm, *options):
+    """A save that was killed behind the switch."""
+    with vm.save("--max-bandwidth=500K", *options) as g:
+        g.wait_stderr("-> postcopy-active")
+        g.kill()
+        g.process.wait()
+        g.wait_guard("stands still")
+
+
+def other_qemu(version):
+    """--resume and --abandon with the monitor of a QEMU that has given its guest to another one: it does not run it too."""
+    with Busy(version) as vm, Victim(version) as other, Victim(version, incoming="defer") as destination:
+        uri = f"unix:{destination.path('in')}"
+        destination.qmp.command("migrate-incoming", uri=uri)
+        other.qmp.command("migrate-set-capabilities", capabilities=[{"capability": "xbzrle", "state": False}])
+        other.qmp.command("migrate-set-parameters", max_bandwidth=1 << 40, downtime_limit=2000)
+        other.qmp.migrate(uri)
+        wait_status(other, "completed")
+        left_behind(vm)
+        for option in ("--resume", "--abandon"):
+            godwit.run("save", other.monitor, vm.image, "--postcopy", option).fails(godwit.FAILED, "is not the one whose guest", "nothing was changed")
+            assert not other.qmp.command("query-status")["running"]
+            assert status(vm) == "postcopy-paused"
+            images.is_tidy(vm.folder, "image", "image.partial", "image.partial.state")
+        godwit.run("save", vm.monitor, vm.image, "--postcopy", "--resume").ok()
+        vm.wait_as_before()
+
+
+def partial_away(version):
+    """A part that cannot be opened for a moment does not make --resume give the guest back."""
+    with Busy(version) as vm:
+        left_behind(vm)
+        os.rename(vm.image + ".partial", vm.image + ".away")
+        r = godwit.run("save", vm.monitor, vm.image, "--postcopy", "--resume")
+        assert r.status == godwit.RECOVERABLE and re.search("stands still.*--postcopy --resume", r.sentences[-1]), r
+        assert status(vm) == "postcopy-paused"
+        os.rename(vm.image + ".away", vm.image + ".partial")
+        godwit.run("save", vm.monitor, vm.image, "--postcopy", "--resume").ok()
+        vm.wait_as_before()
+        images.is_tidy(vm.folder, "image")
+
+
 def given_back(version):
     """What fails between package and the first page to go on with leaves a QEMU that waits for nobody; it gets its guest back."""
     with Busy(version) as vm:
@@ -266,7 +308,7 @@ def given_back(version):
 
 def main(argv):
     version = argv[1]
-    tests = [switched, killed, saved, saved_again, mended, abandoned, given_back]
+    tests = [switched, killed, saved, saved_again, mended, abandoned, other_qemu, partial_away, given_back]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         for test in tests:
