@@ -35,9 +35,9 @@ def expect(what, wanted, got, *context):
 
 
 class Receiver:
-    def __init__(self, uri, image, *options):
+    def __init__(self, uri, image, *options, **popen):
         self.process = subprocess.Popen([GODWIT, "receive", uri, image, "--json", *options], stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True)
+                                        stderr=subprocess.PIPE, text=True, **popen)
         event = json.loads(self.process.stdout.readline())
         expect("first event", "listening", event["event"])
         self.uri = event["uri"]
@@ -87,9 +87,12 @@ def test_stopped_receive(qemu, folder):
     image = os.path.join(folder, "stopped")
     with vm(qemu) as source:
         source.qmp.command("migrate-set-parameters", max_bandwidth=65536)
-        r = Receiver(f"unix:{folder}/stop", image)
-        migrate(source, r.uri, return_path=True)
-        wait_status(source, "active")
+        said, progress = os.pipe()
+        with os.fdopen(said, encoding="ascii") as lines:
+            r = Receiver(f"unix:{folder}/stop", image, f"--progress={progress}", pass_fds=[progress])
+            os.close(progress)
+            migrate(source, r.uri, return_path=True)
+            next(line for line in lines if "phase=ram" in line)     # QEMU is "active" before anybody has accepted
         r.process.send_signal(signal.SIGTERM)
         status, events, err = r.end()
         expect("receive", 1, status, err)
@@ -112,8 +115,8 @@ def test_send(qemu, image, folder):
         expect("destination", "running", destination.qmp.command("query-status")["status"])
     with vm(qemu, "32M", "-incoming", uri) as destination: # a size that does not fit: it says so, or dies of it
         status, events, err = godwit("send", image, uri)
-        expect("send to the wrong size", 1, status, err)
-        assert "does not have the guest" in err, err
+        # A small guest may be in the sockets' buffers whole before the destination looks at its size.
+        assert (status, "does not have the guest" in err) == (1, True) or (status, "everything was sent" in err) == (4, True), (status, err)
     expect("verify", 0, godwit("verify", image)[0])
 
 
