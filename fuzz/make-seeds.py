@@ -263,6 +263,22 @@ def unpacks():
     yield "zstd-window", b"\1" + chunk(P, bytes.fromhex("28b52ffd0080") + raw(PAGE_OF))
 
 
+def explained():
+    """kind of channel (with 8: the guest is known), then its bytes."""
+    main = {name: data for name, _, data in streams()}
+    yield "main", 2, main["plain"]
+    yield "main-postcopy", 2, main["postcopy"]
+    yield "recovery", 3 | 8, main["recovery"]
+    yield "recovery-unknown", 3, main["recovery"]
+    yield "preempt", 4 | 8, main["preempt"]
+    head = bytes.fromhex("1122334400000001") + be(4, 1) + be(4, 0) * 3 + be(8, 0) + bytes(320 - 32)
+    yield "multifd", 5 | 8, HELLO + head + bytes(8 * 128)
+    bitmap = be(2, 5) + be(2, 3) + str8("m0") + be(8, 8) + b"\xf5" + bytes(7) + be(8, 0x0123456789ABCDEF)
+    yield "retpath", 6 | 8, bytes.fromhex("0002000400000001" "0003000f00000000000010000000100002") + b"m0" + bitmap + bytes.fromhex("0001000400000000")
+    yield "silent", 1, b"x"
+    yield "opaque", 0, b"GET /"
+
+
 def qmps():
     """Behind the greeting: answers by id, as the target's queries ask for them. A byte 00 in front: no greeting."""
     answers = [{"status": "active", "ram": {"total": 4096, "transferred": 10, "remaining": 0}}, {"status": "paused", "running": False}]
@@ -339,6 +355,8 @@ def main():
         put("qmp", name, data)
     for name, flags, data in streams():
         put("stream", name, bytes([flags, 1]) + data)
+    for name, kind, data in explained():
+        put("explain", name, bytes([kind, 1]) + data)
     for name, data in vmdescs():
         put("vmdesc", name, data)
     for name, data in multifds():

@@ -126,16 +126,9 @@ static int cut_here(struct gw__flow *f, int fault)
 	return OVER;
 }
 
-static int end_of_input(struct gw__flow *f)
+static int say_closed(struct gw__flow *f)
 {
 	char text[80];
-	int r = pass_to(f, f->in_off);
-	if (r)
-		return r;
-	look(f, gw__feed_left(&f->feed), true);
-	gw__explain_confirm(f->explain);
-	if (f->cut_after >= 0 && f->in_off == proxy(f)->faults.v[f->cut_after].amount)
-		return cut_here(f, f->cut_after);
 	bool cut = f->link->cut;
 	if (cut)
 		snprintf(text, sizeof text, "with the other direction or connection, after %llu bytes", (ull)f->in_off);
@@ -144,6 +137,18 @@ static int end_of_input(struct gw__flow *f)
 	say(f, cut ? "CUT" : "CLOSED", text);
 	gw__chan_end_writes(f->to, NULL); /* fails when the other end is gone as well */
 	return OVER;
+}
+
+static int end_of_input(struct gw__flow *f)
+{
+	int r = pass_to(f, f->in_off);
+	if (r)
+		return r;
+	look(f, gw__feed_left(&f->feed), true);
+	gw__explain_confirm(f->explain);
+	if (f->cut_after >= 0 && f->in_off == proxy(f)->faults.v[f->cut_after].amount)
+		return cut_here(f, f->cut_after);
+	return say_closed(f);
 }
 
 /* In a silence nothing is kept back any longer: first words, then bytes. */
@@ -190,21 +195,27 @@ static int pass_some(struct gw__flow *f)
 
 /* --- beginning and end --- */
 
-/* Until the source has said what channel this is; what the destination may say first belongs to none. */
-static int await_name(struct gw__flow *f)
+/* The source has said what channel this is, or that it is none. */
+static int await_first_word(struct gw__flow *f)
 {
-	if (!is_forward(f)) {
-		int r = gw__chan_wait_readable(f->from, -1, &f->why);
-		if (r < 0)
-			return r;
-		gw__link_name(f->link, NULL, 0);
-		return 0;
-	}
 	uint8_t first[GW__LINK_FIRST_BYTES];
 	ssize_t n = gw__chan_peek(f->from, first, sizeof first, &f->why);
 	if (n < 0)
 		return (int)n;
 	gw__link_name(f->link, first, (size_t)n);
+	return 0;
+}
+
+/* What a destination says before belongs to no channel that is known. That it will say nothing is no word yet. */
+static int await_answer(struct gw__flow *f)
+{
+	uint8_t first;
+	ssize_t n = gw__chan_peek(f->from, &first, 1, &f->why);
+	if (n < 0)
+		return (int)n;
+	if (n == 0)
+		return say_closed(f);
+	gw__link_name(f->link, NULL, 0);
 	return 0;
 }
 
@@ -295,7 +306,7 @@ static void end_flow(struct gw__flow *f)
 void *gw__flow_thread(void *ctx)
 {
 	struct gw__flow *f = ctx;
-	int r = await_name(f);
+	int r = is_forward(f) ? await_first_word(f) : await_answer(f);
 	if (!r)
 		r = set_up(f);
 	while (!r)

@@ -111,7 +111,9 @@ void gw__link_say(struct gw__link *l, enum gw__proxy_direction d, uint64_t off, 
 		.off = off,
 		.name = name,
 		.text = text};
+	pthread_mutex_lock(&l->lock); /* the name may be found just now */
 	gw__teller_say(p->teller, &said);
+	pthread_mutex_unlock(&l->lock);
 }
 
 /* --- its life --- */
