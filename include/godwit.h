@@ -40,6 +40,12 @@ GW_API void gw_job_free(gw_job *job); /* NULL is fine; not while a call runs. Si
 /* Why the last call failed: one sentence, what, where, expected, got. "" when it did not. Valid until the next call. */
 GW_API const char *gw_job_error(const gw_job *job);
 
+/*
+ * What was legal in what the last call read, but no source does it; a sentence each. NULL behind the last one. Valid until the
+ * next call. Since 0.1
+ */
+GW_API const char *gw_job_warning(const gw_job *job, uint32_t i);
+
 /* Makes the running call end soon with -ECANCELED, and every later one too. Any thread, signal handlers. Since 0.1 */
 GW_API void gw_job_cancel(gw_job *job);
 

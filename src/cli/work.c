@@ -58,7 +58,10 @@ int gw__cli_work_begin(struct gw__cli_work *w, const struct gw__cli_common *c)
 
 void gw__cli_work_end(struct gw__cli_work *w)
 {
+	const char *warning;
 	gw__cli_progress_end(&w->progress);
+	for (uint32_t i = 0; w->job && (warning = gw_job_warning(w->job, i)); i++)
+		gw__cli_detail("warning: %s", warning);
 	stop_job = NULL;
 	gw_job_free(w->job);
 	w->job = NULL;

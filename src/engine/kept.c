@@ -50,7 +50,13 @@ static bool is_uri(const char *where)
 	return !strncmp(where, "file:", 5) || !strncmp(where, "exec:", 5) || !strncmp(where, "fd:", 3);
 }
 
-int gw__kept_open(struct gw__run *run, const char *where, uint64_t base_off, struct gw__kept *kept)
+static void tell_odd(struct gw__run *run, const struct gw__image *image)
+{
+	for (uint32_t i = 0; image && i < image->odd_n; i++)
+		gw__run_warn(run, "%s", image->odd[i]);
+}
+
+static int open_kept(struct gw__run *run, const char *where, uint64_t base_off, struct gw__kept *kept)
 {
 	memset(kept, 0, sizeof *kept);
 	kept->base_off = base_off;
@@ -68,6 +74,13 @@ int gw__kept_open(struct gw__run *run, const char *where, uint64_t base_off, str
 		r = open_pipe(run, uri, kept);
 	}
 	free(uri);
+	return r;
+}
+
+int gw__kept_open(struct gw__run *run, const char *where, uint64_t base_off, struct gw__kept *kept)
+{
+	int r = open_kept(run, where, base_off, kept);
+	tell_odd(run, kept->image);
 	return r;
 }
 

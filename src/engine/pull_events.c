@@ -255,6 +255,14 @@ static int on_flush(struct gw__pull *p, const struct gw__event *ev)
 		(ull)ev->off);
 }
 
+static void warn(struct gw__run *run, const struct gw__event *ev)
+{
+	if (ev->kind == GW__EVENT_DEVICE)
+		gw__run_warn(run, "at stream offset %llu, device \"%s\": %s", (ull)ev->off, ev->section.idstr, ev->odd);
+	else
+		gw__run_warn(run, "at stream offset %llu: %s", (ull)ev->off, ev->odd);
+}
+
 int gw__pull_handle(struct gw__pull *p, const struct gw__event *ev)
 {
 	static int (*const by_kind[])(struct gw__pull *p, const struct gw__event *ev) = {
@@ -275,6 +283,8 @@ int gw__pull_handle(struct gw__pull *p, const struct gw__event *ev)
 	int r = gw__pull_postcopy(p, ev);
 	if (r != GW__SHORT)
 		return r;
+	if (ev->odd)
+		warn(p->run, ev);
 	if ((size_t)ev->kind < sizeof by_kind / sizeof by_kind[0] && by_kind[ev->kind])
 		return by_kind[ev->kind](p, ev);
 	return 0; /* SECTION, EOF: what they announce comes by itself */

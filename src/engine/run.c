@@ -2,7 +2,11 @@
 /* Progress and defaults of a job; see run.h. */
 #include "engine/run.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <time.h>
+
+#include "base/math.h"
 
 static uint64_t monotonic_ns(void *ctx)
 {
@@ -15,6 +19,17 @@ static uint64_t monotonic_ns(void *ctx)
 void gw__run_init(struct gw__run *run)
 {
 	*run = (struct gw__run){.clock = {.now_ns = monotonic_ns}, .tail_max_bytes = GW__TAIL_MAX_BYTES, .tick_ns = 100000000, .cancel_fd = -1};
+}
+
+void gw__run_warn(struct gw__run *run, const char *fmt, ...)
+{
+	struct gw__warnings *w = &run->warnings;
+	if (w->n == GW__LEN(w->text))
+		return;
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(w->text[w->n++], sizeof w->text[0], fmt, ap);
+	va_end(ap);
 }
 
 void gw__run_tick(struct gw__run *run)

@@ -24,8 +24,15 @@ struct gw__counters {
 
 enum gw__phase { GW__PHASE_WAITING, GW__PHASE_RAM, GW__PHASE_DEVICES, GW__PHASE_SYNC, GW__PHASE_DONE };
 
+/* What is legal and odd, for people; one thread, the conductor. What is too much is left out. */
+struct gw__warnings {
+	char text[16][200];
+	unsigned n;
+};
+
 struct gw__run {
 	struct gw__why why;
+	struct gw__warnings warnings;
 	struct gw__counters counters;
 	struct gw__trace trace;
 	struct gw__clock clock;
@@ -39,6 +46,7 @@ struct gw__run {
 enum { GW__TAIL_MAX_BYTES = 32 << 20 };
 
 void gw__run_init(struct gw__run *run);
+void gw__run_warn(struct gw__run *run, const char *fmt, ...) GW__PRINTF(2, 3);
 void gw__run_tick(struct gw__run *run);			/* calls tick when it is time */
 void gw__run_phase(struct gw__run *run, enum gw__phase phase); /* and ticks at once */
 

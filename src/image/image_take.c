@@ -60,6 +60,8 @@ static int note_device(struct gw__image_load *l, const struct gw__event *ev)
 		image->devices = v;
 		l->devices_room = room;
 	}
+	if (ev->odd)
+		gw__image_note_odd(image, "device \"%s\" at offset %llu: %s", ev->section.idstr, (ull)ev->off, ev->odd);
 	image->devices[image->devices_n++] = (struct gw__image_device){
 		.section = ev->section,
 		.off = ev->off,

@@ -64,11 +64,7 @@ static int describe(gw_job *job, struct gw_info *info)
 		gw__info_warn(info, "there is no VM description: device sections were told apart by their footers");
 		return 0;
 	}
-	int r = gw__vmdesc_parse((const uint8_t *)g->text, g->text_bytes, &info->desc, &job->run.why);
-	if (!r && gw__vmdesc_page_bytes(info->desc) && gw__vmdesc_page_bytes(info->desc) != s->page_bytes)
-		gw__info_warn(info, "the VM description speaks of pages of %llu bytes, the configuration of %llu",
-			(unsigned long long)gw__vmdesc_page_bytes(info->desc), (unsigned long long)s->page_bytes);
-	return r;
+	return gw__vmdesc_parse((const uint8_t *)g->text, g->text_bytes, &info->desc, &job->run.why);
 }
 
 static void sum_stream(struct gw_info *info, struct gw__stream_tally *t)
@@ -114,8 +110,6 @@ static int sum_image(gw_job *job, struct gw_info *info, const struct gw__image *
 	int r = gw__image_identity(image, id, &job->run.why);
 	for (unsigned i = 0; !r && i < sizeof id; i++)
 		snprintf(s->identity + 2 * i, 3, "%02x", id[i]);
-	for (uint32_t i = 0; i < image->odd_n; i++)
-		gw__info_warn(info, "%s", image->odd[i]);
 	if (s->trailing_bytes)
 		gw__info_warn(info, "%llu bytes follow behind the end of the image", (unsigned long long)s->trailing_bytes);
 	return r;
@@ -151,6 +145,8 @@ static int look(gw_job *job, struct gw__kept *kept, bool every_page, struct gw_i
 		r = gw__kept_pull(&job->run, kept, sink, &tally);
 	if (!r)
 		r = describe(job, info);
+	for (unsigned i = 0; i < job->run.warnings.n; i++)
+		gw__info_warn(info, "%s", job->run.warnings.text[i]);
 	if (!r && kept->image)
 		r = sum_image(job, info, kept->image);
 	else if (!r)

@@ -39,6 +39,11 @@ void gw_job_free(gw_job *job)
 
 const char *gw_job_error(const gw_job *job) { return job->run.why.text; }
 
+const char *gw_job_warning(const gw_job *job, uint32_t i)
+{
+	return i < job->run.warnings.n ? job->run.warnings.text[i] : NULL;
+}
+
 void gw_job_cancel(gw_job *job)
 {
 	const uint64_t one = 1;
@@ -124,6 +129,7 @@ int gw__job_begin(gw_job *job, size_t memory_limit)
 	atomic_store(&c->rounds, 0);
 	job->run.cancel_fd = job->cancel_fd;
 	job->run.next_tick_ns = 0;
+	job->run.warnings.n = 0;
 	job->run.tail_max_bytes = memory_limit ? memory_limit : GW__TAIL_MAX_BYTES;
 	if (is_cancelled(job))
 		return gw__why_set(&job->run.why, -ECANCELED, "cancelled");

@@ -107,6 +107,31 @@ run 1 inspect 10.0-mapped.image --device i8259/7
 run 0 inspect 10.0-suppress-vmdesc.stream --device i8259
 err_has "no VM description"
 
+# What is legal but odd: shown by inspect, and by those who read it with --verbose.
+"$GODWIT" convert 10.0-plain.stream odd.image -q || failed "convert to an image"
+for odd in 10.0-plain.stream odd.image; do
+	python3 - $odd odd <<'EOP'
+import sys
+data = open(sys.argv[1], "rb").read()
+assert data.count(b'"page_size": 4096') == 1
+open(sys.argv[2], "wb").write(data.replace(b'"page_size": 4096', b'"page_size": 8192'))
+EOP
+	run 0 inspect odd
+	out_has "warnings"
+	out_has "the VM description names a"
+	run 0 inspect odd --json
+	json "warnings" 'len(lines[0]["warnings"]) == 1 and "page size" in lines[0]["warnings"][0]'
+	run 0 convert odd odd.out --to=stream
+	out_lacks "warning"
+	run 0 convert odd odd.out --to=stream -v
+	err_has "warning: "
+	err_has "the VM description names a"
+done
+run 0 receive file:10.0-plain.stream odd.out -v
+! grep -q warning err || failed "$ran: a warning for nothing"
+run 0 inspect 10.0-plain.stream --json
+json "no warnings" 'lines[0]["warnings"] == []'
+
 # Damage is named, in JSON too, and the message is not on stdout.
 head -c 300000 10.0-plain.stream >cut
 run 1 inspect cut
