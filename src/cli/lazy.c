@@ -13,7 +13,6 @@
 enum {
 	POLL_MS = 10,
 	END_MS = 30000,	    /* from its last word to "completed" */
-	HELD_UP_MS = 3000,  /* for an answer of a QEMU that may be held up */
 	ATTEMPTS_MAX = 5,   /* recoveries in a row that bring no page */
 };
 
@@ -31,7 +30,7 @@ static void ask_page_sizes(struct gw__lazy *l)
 {
 	if (l->blocks || gw__qmp_owed(l->qmp))
 		return;
-	gw__qmp_set_call_limit(l->qmp, HELD_UP_MS);
+	gw__qmp_set_call_limit(l->qmp, GW__LAZY_HELD_UP_MS);
 	if (gw__qmp_query_blocks(l->qmp, &l->blocks, &l->blocks_n, NULL))
 		l->blocks_n = 0;
 	gw__qmp_set_call_limit(l->qmp, GW__QMP_CALL_MS);
@@ -51,21 +50,25 @@ static void on_resumed(void *ctx) { gw__keeper_let_go(&((struct gw__lazy *)ctx)-
 
 static int serve_once(struct gw__lazy *l, bool resume)
 {
-	struct gw_link_opts link = GW_INIT(link);
+	struct gw_link_opts link = l->wish.link;
+	struct gw_tls_opts tls = l->wish.tls;
 	struct gw_serve_opts o = GW_INIT(o);
 	struct gw_serve_block *blocks = calloc(l->blocks_n + 1, sizeof *blocks);
 	if (!blocks)
 		return gw__why_set(&l->why, -ENOMEM, "no memory for a list of blocks");
 	for (unsigned i = 0; i < l->blocks_n; i++)
 		blocks[i] = (struct gw_serve_block){l->blocks[i].name, l->blocks[i].page_bytes};
-	link.max_bandwidth = l->max_bandwidth;
+	link.size = sizeof link;
+	tls.size = sizeof tls;
+	link.tls = tls.creds_dir ? &tls : NULL;
 	o.link = &link;
+	o.answer_timeout_ms = l->wish.answer_ms;
 	o.image_offset = l->offset;
 	o.resume = resume;
 	o.block = blocks;
 	o.blocks = l->blocks_n;
 	o.on_connected = on_connected;
-	o.on_socket = resume ? on_socket : NULL;
+	o.on_socket = resume && !tls.creds_dir ? on_socket : NULL; /* a TLS session dies with its process */
 	o.on_resumed = on_resumed;
 	o.joined = l->joined;
 	o.ctx = l;
@@ -80,7 +83,8 @@ static int serve_once(struct gw__lazy *l, bool resume)
 	return r;
 }
 
-static int begin(struct gw__lazy *l)
+/* QEMU's settings for a post-copy; as they were is kept in l->before. */
+static int prepare(struct gw__lazy *l)
 {
 	const struct gw__qmp_capability caps[] = {{"postcopy-ram", true}};
 	int r = l->before ? 0 : gw__qmp_settings_save(l->qmp, &l->before, &l->why);
@@ -89,16 +93,28 @@ static int begin(struct gw__lazy *l)
 	ask_page_sizes(l);
 	gw__lazy_note(l, GW__KEEPER_IDLE);
 	r = gw__qmp_clear_capabilities(l->qmp, l->before, &l->why);
-	if (!r && gw__qmp_settings_parameter(l->before, "tls-creds"))
-		r = gw__qmp_call(l->qmp, "migrate-set-parameters", json_pack("{s:s}", "tls-creds", ""), NULL, &l->why);
 	if (!r)
-		r = gw__qmp_set_capabilities(l->qmp, caps, 1, &l->why);
+		r = gw__lazy_set_tls(l);
+	l->tls = l->wish.tls.creds_dir;
+	l->tls_known = true;
+	return r ? r : gw__qmp_set_capabilities(l->qmp, caps, 1, &l->why);
+}
+
+/* It may have been started to listen where it is to. */
+static int begin(struct gw__lazy *l, const struct gw__qmp_migration *m)
+{
+	int r = gw__lazy_address(l, false);
 	if (!r)
-		r = gw__lazy_address(l);
+		r = prepare(l);
 	if (r)
 		return r;
 	gw__lazy_note(l, GW__KEEPER_ASKED);
-	return gw__qmp_call(l->qmp, "migrate-incoming", json_pack("{s:s}", "uri", l->uri), NULL, &l->why);
+	if (gw__lazy_is_wished(l, m->address))
+		return gw__lazy_listening(l);
+	r = gw__qmp_call(l->qmp, "migrate-incoming", json_pack("{s:s}", "uri", l->listen), NULL, &l->why);
+	if (r == -EREMOTEIO)
+		l->phase = GW__KEEPER_IDLE; /* nothing became of it */
+	return r ? r : gw__lazy_listening(l);
 }
 
 static int await_completed(struct gw__lazy *l)
@@ -156,9 +172,16 @@ static int make_ready(struct gw__lazy *l, const struct gw__qmp_migration *m)
 		return gw__why_set(&l->why, -EOPNOTSUPP, "%s holds memory without devices (godwit drain): it can complete a QEMU in postcopy-paused, and this one "
 			"has no guest yet", l->path);
 	}
-	if (strncmp(m->address, OUR_ADDRESS, sizeof OUR_ADDRESS - 1) || strlen(m->address) >= sizeof l->uri)
-		return begin(l);
-	gw__lazy_take_address(l, m->address);
+	if (!strncmp(m->address, OUR_ADDRESS, sizeof OUR_ADDRESS - 1) && strlen(m->address) < sizeof l->uri)
+		r = gw__lazy_take_address(l, m->address);
+	else if (l->phase == GW__KEEPER_ASKED && m->address[0])
+		r = gw__lazy_address(l, true);
+	else
+		return begin(l, m);
+	if (!r)
+		r = gw__lazy_check_tls(l);
+	if (r)
+		return r;
 	ask_page_sizes(l);
 	gw__lazy_note(l, GW__KEEPER_ASKED);
 	return 0;
@@ -183,7 +206,7 @@ static int look(struct gw__lazy *l, struct gw__qmp_migration *m, bool *resume)
 {
 	*m = (struct gw__qmp_migration){0};
 	*resume = l->phase == GW__KEEPER_RUNS;
-	int r = *resume ? 0 : query(l, m, HELD_UP_MS);
+	int r = *resume ? 0 : query(l, m, GW__LAZY_HELD_UP_MS);
 	if (r && r != -ETIMEDOUT)
 		return r;
 	if (m->completed && m->total_bytes) { /* only a source counts what it sends */
@@ -204,9 +227,16 @@ int gw__lazy_run(struct gw__lazy *l)
 	if (r)
 		return r;
 	l->result.recoverable = resume;
+	if (l->wish.resume_only && !resume && !l->complete) {
+		l->refused = true;
+		return gw__why_set(&l->why, -EINVAL, "no guest in this QEMU waits for pages (status \"%s\"), so there is nothing to --resume",
+			m.status[0] ? m.status : "none");
+	}
 	if (resume && !l->complete) {
 		ask_page_sizes(l);
-		r = gw__lazy_recover(l);
+		r = gw__lazy_check_tls(l);
+		if (!r)
+			r = gw__lazy_recover(l);
 	} else if (!l->complete) {
 		r = gw__lazy_check_image(l);
 		r = r ? r : make_ready(l, &m);

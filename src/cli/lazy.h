@@ -11,10 +11,35 @@
 #include "cli/work.h"
 #include "qmp/qmp.h"
 
+/* What its options say; zeroed ones are the defaults. */
+struct gw__lazy_wish {
+	struct gw_link_opts link;
+	struct gw_tls_opts tls; /* creds_dir NULL: plain */
+	int answer_ms;
+	const char *listen, *connect; /* NULL: a private unix socket; where it listens */
+	bool resume_only;
+};
+#define GW__LAZY_OPTIONS(w)                                                                                            \
+	GW__CLI_TEXT("listen", "URI", &(w)->listen,                                                                    \
+		"where QEMU is to listen for us: tcp:HOST:PORT, unix:PATH (default: a private unix socket)"),          \
+		GW__CLI_TEXT("connect", "URI", &(w)->connect, "how to get there from here, where that is another address"), \
+		GW__CLI_SECONDS("connect-timeout", &(w)->link.connect_timeout_ms,                                      \
+			"how long to try to reach QEMU there (default: 10)"),                                          \
+		GW__CLI_SECONDS("answer-timeout", &(w)->answer_ms,                                                     \
+			"how long QEMU may take to answer where it has to (default: 60)"),                             \
+		GW__CLI_TEXT("tls-creds", "DIR", &(w)->tls.creds_dir, "speak TLS, with the credentials in this folder"), \
+		GW__CLI_TEXT("tls-hostname", "NAME", &(w)->tls.hostname,                                               \
+			"what QEMU's certificate must name (default: the host of a tcp: URI)")
+/* GW__CLI_GO, or GW__EXIT_USAGE after a sentence. */
+int gw__lazy_check_wish(struct gw__lazy_wish *w);
+
+enum { GW__LAZY_HELD_UP_MS = 3000 }; /* for an answer in band of a QEMU that may be held up */
+
 struct gw__lazy {
 	/* What is asked for; borrowed. */
 	const char *path;
-	uint64_t offset, max_bandwidth;
+	uint64_t offset;
+	struct gw__lazy_wish wish;
 	bool foreign_qemu; /* it may run as another user */
 	struct gw__cli_work *work;
 	struct gw__qmp *qmp; /* of gw__lazy_open, or the caller's */
@@ -26,13 +51,17 @@ struct gw__lazy {
 	struct gw__qmp_settings *before; /* NULL when nobody knows how they were */
 	struct gw__qmp_block *blocks;	 /* NULL: not asked, or not answered */
 	unsigned blocks_n;
+	char listened[256];   /* where it listened at the user's wish, with its real port; "" */
+	char reached[256];    /* and how we got there, if by another address; "" */
+	bool tls, tls_known;
 
 	char identity[33]; /* of the image it got its guest from; "" when that was not ours to see */
 
 	/* What it makes. */
 	char folder[32]; /* of the sockets QEMU listens at; "" without */
 	bool folder_is_ours; /* else the keeper's */
-	char uri[64];	 /* where QEMU listens now; fd:N of a link that is joined */
+	char listen[256]; /* where QEMU listens now */
+	char uri[256];	  /* how we get there; fd:N of a link that is joined */
 	int link;	 /* on which a predecessor was recovering; -1: none */
 	bool joined;
 	unsigned attempts;
@@ -68,15 +97,22 @@ int gw__lazy_guard(struct gw__lazy *l, const char *address);
 /* Its copy of what is known is brought up to date; `phase` never goes back. */
 void gw__lazy_note(struct gw__lazy *l, enum gw__keeper_phase phase);
 
-/* lazy_recover.c: a QEMU whose guest may run listens at l->uri, or has got everything (l->complete). */
+/* lazy_recover.c: a QEMU whose guest may run listens at l->listen, or has got everything (l->complete). */
 int gw__lazy_recover(struct gw__lazy *l);
 /* The image is still the one this QEMU has pages of: 0, or -ESTALE. */
 int gw__lazy_check_image(struct gw__lazy *l);
-/* A new address in a private folder. */
-int gw__lazy_address(struct gw__lazy *l);
 void gw__lazy_drop_link(struct gw__lazy *l);
-void gw__lazy_take_address(struct gw__lazy *l, const char *uri); /* a predecessor's */
+
+/* lazy_link.c: l->listen and l->uri, for the first time or again; what is wished, or new ones in a private folder. */
+int gw__lazy_address(struct gw__lazy *l, bool again);
+int gw__lazy_listening(struct gw__lazy *l); /* QEMU listens there for the first time */
+bool gw__lazy_is_wished(const struct gw__lazy *l, const char *address); /* at which QEMU listens already */
+int gw__lazy_take_address(struct gw__lazy *l, const char *uri); /* a predecessor's */
 void gw__lazy_remove_socket(struct gw__lazy *l); /* nobody needs to find it any more */
+/* QEMU's tls-creds, from l->before, become what our own ask for. */
+int gw__lazy_set_tls(struct gw__lazy *l);
+/* A QEMU that listens already has the same idea of TLS as we, or nobody can tell: 0, or -EINVAL. */
+int gw__lazy_check_tls(struct gw__lazy *l);
 /* "QEMU ended the migration ...", -EREMOTEIO: what it had of the guest is lost. */
 int gw__lazy_say_ended(struct gw__lazy *l, const struct gw__qmp_migration *m);
 

@@ -3,7 +3,26 @@
 #include <errno.h>
 #include <string.h>
 
+#include "cli/allow.h"
 #include "cli/lazy.h"
+
+static bool can_listen(const char *uri)
+{
+	const char *kind = uri ? gw__cli_ability_of_uri(uri) : "unix";
+	return kind && (!strcmp(kind, "tcp") || !strcmp(kind, "unix") || !strcmp(kind, "vsock"));
+}
+
+int gw__lazy_check_wish(struct gw__lazy_wish *w)
+{
+	if (!can_listen(w->listen) || !can_listen(w->connect))
+		return gw__cli_say(GW__EXIT_USAGE, "QEMU can listen at tcp:HOST:PORT, unix:PATH and vsock:CID:PORT, not at %s",
+			can_listen(w->listen) ? w->connect : w->listen);
+	if (w->connect && !w->listen)
+		return gw__cli_say(GW__EXIT_USAGE, "--connect needs --listen");
+	if (w->tls.hostname && !w->tls.creds_dir)
+		return gw__cli_say(GW__EXIT_USAGE, "--tls-hostname needs --tls-creds");
+	return GW__CLI_GO;
+}
 
 int gw__lazy_check(const char *path, const gw_info *info, struct gw__why *why)
 {

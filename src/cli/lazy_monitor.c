@@ -34,14 +34,51 @@ static void blocks_from_json(struct gw__lazy *l, const json_t *list)
 	}
 }
 
+static json_t *known_to_json(const struct gw__lazy *l)
+{
+	json_t *j = json_object();
+	json_object_set_new(j, "past", gw__qmp_past(l->qmp));
+	json_object_set_new(j, "phase", json_integer(l->phase));
+	json_object_set_new(j, "identity", json_string(l->identity));
+	json_object_set_new(j, "listened", gw__cli_json_text(l->listened));
+	json_object_set_new(j, "reached", gw__cli_json_text(l->reached));
+	if (l->before)
+		json_object_set_new(j, "settings", gw__qmp_settings_to_json(l->before));
+	if (l->blocks)
+		json_object_set_new(j, "blocks", blocks_to_json(l));
+	if (l->tls_known)
+		json_object_set_new(j, "tls", json_boolean(l->tls));
+	return j;
+}
+
+static void copy(char *to, size_t bytes, const json_t *text)
+{
+	snprintf(to, bytes, "%s", json_is_string(text) ? json_string_value(text) : "");
+}
+
+static void known_from_json(struct gw__lazy *l, const json_t *j)
+{
+	json_int_t phase = json_integer_value(json_object_get(j, "phase"));
+	json_t *blocks = json_object_get(j, "blocks"), *tls = json_object_get(j, "tls");
+	l->phase = phase == GW__KEEPER_RUNS || phase == GW__KEEPER_ASKED ? (enum gw__keeper_phase)phase : GW__KEEPER_IDLE;
+	if (l->phase == GW__KEEPER_RUNS)
+		copy(l->identity, sizeof l->identity, json_object_get(j, "identity"));
+	copy(l->listened, sizeof l->listened, json_object_get(j, "listened"));
+	copy(l->reached, sizeof l->reached, json_object_get(j, "reached"));
+	l->before = gw__qmp_settings_from_json(json_object_get(j, "settings"));
+	l->tls_known = tls;
+	l->tls = json_is_true(tls);
+	if (blocks)
+		blocks_from_json(l, blocks);
+}
+
 void gw__lazy_note(struct gw__lazy *l, enum gw__keeper_phase phase)
 {
 	if (phase > l->phase)
 		l->phase = phase;
 	if (l->keeper.fd < 0)
 		return;
-	json_t *known = json_pack("{s:o, s:i, s:s, s:o*, s:o*}", "past", gw__qmp_past(l->qmp), "phase", (int)l->phase, "identity", l->identity, "settings",
-		l->before ? gw__qmp_settings_to_json(l->before) : NULL, "blocks", l->blocks ? blocks_to_json(l) : NULL);
+	json_t *known = known_to_json(l);
 	gw__keeper_keep(&l->keeper, gw__qmp_fd(l->qmp), l->phase, l->path, known);
 	json_decref(known);
 }
@@ -60,15 +97,7 @@ static int adopt(struct gw__lazy *l, struct gw__keeper_hand *hand)
 	gw__qmp_set_call_limit(l->qmp, GW__QMP_CALL_MS);
 	if (r)
 		return r;
-	json_int_t phase = json_integer_value(json_object_get(hand->known, "phase"));
-	json_t *blocks = json_object_get(hand->known, "blocks");
-	const char *identity = json_string_value(json_object_get(hand->known, "identity"));
-	l->phase = phase == GW__KEEPER_RUNS || phase == GW__KEEPER_ASKED ? (enum gw__keeper_phase)phase : GW__KEEPER_IDLE;
-	l->before = gw__qmp_settings_from_json(json_object_get(hand->known, "settings"));
-	if (identity && l->phase == GW__KEEPER_RUNS)
-		snprintf(l->identity, sizeof l->identity, "%s", identity);
-	if (blocks)
-		blocks_from_json(l, blocks);
+	known_from_json(l, hand->known);
 	gw__cli_detail("the monitor of this QEMU was kept by another process since its page server ended");
 	return 0;
 }

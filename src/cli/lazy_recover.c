@@ -7,9 +7,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/lazy.h"
@@ -23,53 +21,6 @@ enum {
 	ANSWER_MS = 1000, /* to that */
 	END_MS = 15000,
 };
-
-static int make_folder(struct gw__lazy *l)
-{
-	if (l->folder[0])
-		return 0;
-	snprintf(l->folder, sizeof l->folder, "%s", l->keeper.folder);
-	if (!l->folder[0]) {
-		snprintf(l->folder, sizeof l->folder, "/tmp/godwit-XXXXXX");
-		l->folder_is_ours = mkdtemp(l->folder);
-		if (!l->folder_is_ours) {
-			int err = errno;
-			l->folder[0] = 0;
-			return gw__why_errno(&l->why, err, "cannot make a folder in /tmp for a socket");
-		}
-	}
-	if (l->foreign_qemu)
-		chmod(l->folder, 01733); /* QEMU makes the socket; nobody can list what is there */
-	return 0;
-}
-
-/* Never one that was used before: QEMU may have left a socket there. */
-int gw__lazy_address(struct gw__lazy *l)
-{
-	int r = make_folder(l);
-	snprintf(l->uri, sizeof l->uri, "unix:%s/%jx.%u", l->folder, (intmax_t)l->keeper.turn >> 20, ++l->attempts);
-	return r;
-}
-
-void gw__lazy_take_address(struct gw__lazy *l, const char *uri)
-{
-	const char *path = uri + strlen("unix:"), *name = strrchr(uri, '/');
-	snprintf(l->uri, sizeof l->uri, "%s", uri);
-	snprintf(l->folder, sizeof l->folder, "%.*s", (int)(name - path), path);
-	l->folder_is_ours = strcmp(l->folder, l->keeper.folder);
-}
-
-void gw__lazy_remove_socket(struct gw__lazy *l)
-{
-	if (!l->folder[0])
-		return;
-	if (!strncmp(l->uri, "unix:", 5))
-		unlink(l->uri + 5);
-	if (!l->folder_is_ours)
-		return;
-	rmdir(l->folder);
-	l->folder[0] = 0;
-}
 
 int gw__lazy_say_ended(struct gw__lazy *l, const struct gw__qmp_migration *m)
 {
@@ -94,10 +45,13 @@ static int look(struct gw__lazy *l)
 	return m.ended && !m.completed ? gw__lazy_say_ended(l, &m) : 0;
 }
 
-/* "Migrate recover can only be run when postcopy is paused." comes until it is; everything else is final. */
+/*
+ * "Migrate recover can only be run when postcopy is paused." comes until it is. The port of the listener before is in use until QEMU
+ * has let go of it, for which it must be asked. Everything else is final.
+ */
 static bool is_early(const struct gw__why *why)
 {
-	return strstr(why->text, "postcopy is paused");
+	return strstr(why->text, "postcopy is paused") || strstr(why->text, "Address already in use");
 }
 
 void gw__lazy_drop_link(struct gw__lazy *l)
@@ -135,7 +89,7 @@ static int ask_until_listening(struct gw__lazy *l)
 	bool told = false;
 	for (;;) {
 		struct gw__why why = {0};
-		int r = gw__qmp_call_oob(l->qmp, "migrate-recover", json_pack("{s:s}", "uri", l->uri), NULL, &why);
+		int r = gw__qmp_call_oob(l->qmp, "migrate-recover", json_pack("{s:s}", "uri", l->listen), NULL, &why);
 		int ms = (int)(1000 * gw__cli_seconds_since(&start));
 		if (!r || r != -EREMOTEIO || !is_early(&why) || gw__cli_stopped())
 			return r ? gw__why_set(&l->why, r, "%s", why.text) : 0;
@@ -174,7 +128,7 @@ int gw__lazy_recover(struct gw__lazy *l)
 {
 	int r = gw__lazy_check_image(l);
 	if (!r)
-		r = gw__lazy_address(l);
+		r = gw__lazy_address(l, true);
 	if (!r)
 		r = ask_until_listening(l);
 	gw__lazy_drop_link(l); /* not joined: QEMU listens for a new one */

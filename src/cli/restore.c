@@ -59,12 +59,14 @@ static int load_lazily(struct gw__restore *r)
 {
 	r->post_copy = (struct gw__lazy){.path = r->path,
 		.offset = r->offset,
-		.max_bandwidth = r->max_bandwidth,
+		.wish = r->wish,
 		.foreign_qemu = !r->command,
 		.work = &r->work,
 		.qmp = r->qmp,
 		.keeper = GW__KEEPER_INIT,
 		.link = -1};
+	r->post_copy.wish.link.max_bandwidth = r->max_bandwidth;
+	r->post_copy.wish.link.idle_timeout_ms = r->idle_ms;
 	int e = gw__lazy_guard(&r->post_copy, r->address);
 	if (!e)
 		e = gw__lazy_run(&r->post_copy);
@@ -126,6 +128,13 @@ static int inspect(struct gw__restore *r)
 	return GW__CLI_GO;
 }
 
+static int check_not_lazy(const struct gw__lazy_wish *w)
+{
+	if (!w->listen && !w->connect && !w->link.connect_timeout_ms && !w->answer_ms && !w->tls.creds_dir && !w->tls.hostname)
+		return GW__CLI_GO;
+	return gw__cli_say(GW__EXIT_USAGE, "--listen, --connect, --connect-timeout, --answer-timeout, --tls-creds and --tls-hostname are of use with --lazy only");
+}
+
 int gw__cli_restore(int argc, char **argv)
 {
 	struct gw__restore r = {.common = GW__CLI_COMMON_INIT, .channels = 0};
@@ -139,6 +148,7 @@ int gw__cli_restore(int argc, char **argv)
 		GW__CLI_BYTES("memory-limit", "BYTES", &r.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.max_bandwidth, "send no faster than this"),
 		GW__CLI_FLAG("lazy", &r.lazy, "let the guest run at once and bring its memory behind (post-copy)"),
+		GW__LAZY_OPTIONS(&r.wish),
 		GW__CLI_FLAG("detach", &r.detach, "leave as soon as the guest is restored instead of waiting for QEMU to end"),
 		GW__CLI_COMMON(&r.common),
 	};
@@ -153,7 +163,9 @@ int gw__cli_restore(int argc, char **argv)
 	r.command = args.command;
 	if (!r.address == !(r.command && r.command[0]))
 		return gw__cli_say(GW__EXIT_USAGE, "restore needs either --qmp QMP or -- and the command that starts QEMU");
-	status = gw__cli_work_begin(&r.work, &r.common);
+	status = r.lazy ? gw__lazy_check_wish(&r.wish) : check_not_lazy(&r.wish);
+	if (status == GW__CLI_GO)
+		status = gw__cli_work_begin(&r.work, &r.common);
 	if (status == GW__CLI_GO)
 		status = inspect(&r);
 	if (status == GW__CLI_GO)

@@ -34,7 +34,8 @@ static void report(const struct serve *s)
 static int failed(struct serve *s)
 {
 	if (s->lazy.refused)
-		return gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s", s->lazy.why.text);
+		return gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s%s", s->lazy.why.text,
+			s->lazy.result.recoverable ? "; nothing was done, its guest waits on" : "");
 	if (!s->lazy.result.recoverable)
 		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; no guest runs in this QEMU, %s is untouched", s->lazy.why.text, s->lazy.path);
 	return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
@@ -83,7 +84,11 @@ int gw__cli_serve(int argc, char **argv)
 	const struct gw__cli_option options[] = {
 		GW__CLI_TEXT("qmp", "QMP", &s.address, "the monitor of the QEMU: one that waits (-incoming defer), or one whose pages stopped coming"),
 		GW__CLI_BYTES("offset", "N", &s.lazy.offset, "where in the file the image begins"),
-		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.lazy.max_bandwidth, "push no faster than this"),
+		GW__CLI_FLAG("resume", &s.lazy.wish.resume_only, "only go on with a guest that waits for its pages"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.lazy.wish.link.max_bandwidth, "push no faster than this"),
+		GW__CLI_SECONDS("idle-timeout", &s.lazy.wish.link.idle_timeout_ms,
+			"silence that counts as a broken link (default: 30; none: wait for ever)"),
+		GW__LAZY_OPTIONS(&s.lazy.wish),
 		GW__CLI_COMMON(&s.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE --qmp QMP [options]",
@@ -97,7 +102,9 @@ int gw__cli_serve(int argc, char **argv)
 	s.lazy.path = args.arg[0];
 	if (!s.address)
 		return gw__cli_say(GW__EXIT_USAGE, "serve needs --qmp QMP, the monitor of the QEMU that is to run the guest");
-	status = gw__cli_work_begin(&s.work, &s.common);
+	status = gw__lazy_check_wish(&s.lazy.wish);
+	if (status == GW__CLI_GO)
+		status = gw__cli_work_begin(&s.work, &s.common);
 	if (status == GW__CLI_GO)
 		status = look_at_image(&s);
 	if (status == GW__CLI_GO)

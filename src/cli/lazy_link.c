@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The link between a page server and its QEMU: where QEMU listens, how we get there, and QEMU's side of TLS. See lazy.h.
+ *
+ * Unless told otherwise that is a unix socket in a private folder. In a recovery QEMU cannot be asked what it listens at, so an
+ * address with a port of its choosing is only good for the first time: afterwards that port is asked for.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/lazy.h"
+
+static int make_folder(struct gw__lazy *l)
+{
+	if (l->folder[0])
+		return 0;
+	snprintf(l->folder, sizeof l->folder, "%s", l->keeper.folder);
+	if (!l->folder[0]) {
+		snprintf(l->folder, sizeof l->folder, "/tmp/godwit-XXXXXX");
+		l->folder_is_ours = mkdtemp(l->folder);
+		if (!l->folder_is_ours) {
+			int err = errno;
+			l->folder[0] = 0;
+			return gw__why_errno(&l->why, err, "cannot make a folder in /tmp for a socket");
+		}
+	}
+	if (l->foreign_qemu)
+		chmod(l->folder, 01733); /* QEMU makes the socket; nobody can list what is there */
+	return 0;
+}
+
+/* Never one that was used before: QEMU may have left a socket there. */
+static int private_address(struct gw__lazy *l)
+{
+	int r = make_folder(l);
+	snprintf(l->listen, sizeof l->listen, "unix:%s/%jx.%u", l->folder, (intmax_t)l->keeper.turn >> 20, ++l->attempts);
+	snprintf(l->uri, sizeof l->uri, "%s", l->listen);
+	return r;
+}
+
+static bool lets_qemu_choose(const char *uri)
+{
+	size_t n = strlen(uri);
+	return !strncmp(uri, "tcp:", 4) && n > 2 && !strcmp(uri + n - 2, ":0");
+}
+
+/* "tcp:0.0.0.0:4444" is a place to listen at, not to connect to: it is on this host. */
+static void reach(struct gw__lazy *l)
+{
+	static const char *const any[] = {"tcp::", "tcp:0:", "tcp:0.0.0.0:", "tcp:[::]:"};
+	if (l->wish.listen)
+		snprintf(l->reached, sizeof l->reached, "%s", l->wish.connect ? l->wish.connect : "");
+	const char *to = l->reached[0] ? l->reached : l->listen;
+	snprintf(l->uri, sizeof l->uri, "%s", to);
+	for (unsigned i = 0; i < GW__LEN(any); i++)
+		if (!strncmp(to, any[i], strlen(any[i])))
+			snprintf(l->uri, sizeof l->uri, "tcp:localhost:%s", to + strlen(any[i]));
+}
+
+/* Certificates name a host, and an address of this machine alone has none. Better now than when QEMU listens. */
+static int check_name(struct gw__lazy *l)
+{
+	const struct gw_tls_opts *tls = &l->wish.tls;
+	char path[4096];
+	if (!tls->creds_dir || tls->hostname || !strncmp(l->uri, "tcp:", 4))
+		return 0;
+	if (snprintf(path, sizeof path, "%s/ca-cert.pem", tls->creds_dir) >= (int)sizeof path || access(path, F_OK))
+		return 0;
+	l->refused = true;
+	return gw__why_set(&l->why, -EINVAL, "certificates over a unix socket need --tls-hostname: what QEMU's certificate names");
+}
+
+static int choose(struct gw__lazy *l, bool again)
+{
+	const char *wish = l->wish.listen ? l->wish.listen : l->listened;
+	if (again && l->listened[0] && lets_qemu_choose(wish))
+		wish = l->listened;
+	if (!wish[0])
+		return private_address(l);
+	if (again && lets_qemu_choose(wish))
+		return gw__why_set(&l->why, -EINVAL, "a QEMU that may be held up cannot say which port it chose; give one: --listen tcp:HOST:PORT");
+	if (strlen(wish) >= sizeof l->listen || (l->wish.connect && strlen(l->wish.connect) >= sizeof l->uri))
+		return gw__why_set(&l->why, -ENAMETOOLONG, "the address %.40s... is too long", wish);
+	if (wish != l->listen)
+		snprintf(l->listen, sizeof l->listen, "%s", wish);
+	reach(l);
+	return 0;
+}
+
+int gw__lazy_address(struct gw__lazy *l, bool again)
+{
+	int r = choose(l, again);
+	return r ? r : check_name(l);
+}
+
+/* QEMU gives hosts in its own way. */
+bool gw__lazy_is_wished(const struct gw__lazy *l, const char *address)
+{
+	const char *wish = l->wish.listen, *port = strrchr(address, ':'), *ours = wish ? strrchr(wish, ':') : NULL;
+	if (!ours || !port || strncmp(wish, address, 4))
+		return false;
+	return !strcmp(wish, address) || (!strncmp(wish, "tcp:", 4) && !strcmp(port, ours));
+}
+
+/* Behind migrate-incoming, which QEMU has answered. */
+int gw__lazy_listening(struct gw__lazy *l)
+{
+	struct gw__qmp_migration m;
+	if (!l->wish.listen)
+		return 0;
+	snprintf(l->listened, sizeof l->listened, "%s", l->listen);
+	if (!lets_qemu_choose(l->listen))
+		return 0;
+	int r = gw__qmp_query_migrate(l->qmp, &m, &l->why);
+	const char *port = strrchr(m.address, ':');
+	if (r || strncmp(m.address, "tcp:", 4) || !port)
+		return r ? r : gw__why_set(&l->why, -EPROTO, "QEMU does not say which port it listens at");
+	snprintf(l->listened, sizeof l->listened, "%.*s%.12s", (int)strlen(l->listen) - 2, l->listen, port);
+	snprintf(l->listen, sizeof l->listen, "%s", l->listened);
+	reach(l);
+	return 0;
+}
+
+int gw__lazy_take_address(struct gw__lazy *l, const char *uri)
+{
+	const char *path = uri + strlen("unix:"), *name = strrchr(uri, '/');
+	snprintf(l->uri, sizeof l->uri, "%s", uri);
+	snprintf(l->listen, sizeof l->listen, "%s", uri);
+	snprintf(l->folder, sizeof l->folder, "%.*s", (int)(name - path), path);
+	l->folder_is_ours = strcmp(l->folder, l->keeper.folder);
+	return check_name(l);
+}
+
+/* What was asked for by the user is his. */
+void gw__lazy_remove_socket(struct gw__lazy *l)
+{
+	if (!l->folder[0])
+		return;
+	if (!strncmp(l->uri, "unix:", 5) && !strncmp(l->uri + 5, l->folder, strlen(l->folder)))
+		unlink(l->uri + 5);
+	if (!l->folder_is_ours)
+		return;
+	rmdir(l->folder);
+	l->folder[0] = 0;
+}
+
+/* --- QEMU's side of TLS --- */
+
+static bool is_for_servers(struct gw__lazy *l, const char *name)
+{
+	char path[300];
+	json_t *said = NULL;
+	snprintf(path, sizeof path, "/objects/%s", name);
+	gw__qmp_call(l->qmp, "qom-get", json_pack("{s:s, s:s}", "path", path, "property", "endpoint"), &said, NULL);
+	const char *endpoint = json_string_value(said);
+	bool is = endpoint && !strcmp(endpoint, "server");
+	json_decref(said);
+	return is;
+}
+
+/* The one object with credentials for a server that this QEMU was started with. */
+static int find_credentials(struct gw__lazy *l, char name[256])
+{
+	json_t *said = NULL, *row;
+	unsigned n = 0;
+	size_t i;
+	int r = gw__qmp_call(l->qmp, "qom-list", json_pack("{s:s}", "path", "/objects"), &said, &l->why);
+	json_array_foreach(said, i, row)
+	{
+		const char *type = json_string_value(json_object_get(row, "type")), *id = json_string_value(json_object_get(row, "name"));
+		if (!type || !id || strncmp(type, "child<tls-creds-", 16) || strlen(id) > 255 || !is_for_servers(l, id))
+			continue;
+		n++;
+		snprintf(name, 256, "%s", id);
+	}
+	json_decref(said);
+	if (r || n == 1)
+		return r;
+	if (n)
+		return gw__why_set(&l->why, -EINVAL, "this QEMU has %u credentials for a server; tell it which: migrate-set-parameters tls-creds", n);
+	return gw__why_set(&l->why, -EINVAL, "this QEMU has no credentials for a server; start it with -object tls-creds-x509,id=tls0,dir=DIR,endpoint=server");
+}
+
+int gw__lazy_set_tls(struct gw__lazy *l)
+{
+	char name[256] = "";
+	const json_t *now = gw__qmp_settings_parameter(l->before, "tls-creds");
+	const char *set = json_string_value(now);
+	int r = 0;
+	if (l->wish.tls.creds_dir && set && set[0]) /* its user has decided */
+		return 0;
+	if (l->wish.tls.creds_dir)
+		r = find_credentials(l, name);
+	if (r || (!now && !name[0]))
+		return r;
+	return gw__qmp_call(l->qmp, "migrate-set-parameters", json_pack("{s:s}", "tls-creds", name), NULL, &l->why);
+}
+
+/* A destination that speaks TLS and one that does not must not be mixed up: some QEMUs lose a guest by it. */
+int gw__lazy_check_tls(struct gw__lazy *l)
+{
+	json_t *said = NULL;
+	if (!l->tls_known && !gw__qmp_owed(l->qmp)) {
+		gw__qmp_set_call_limit(l->qmp, GW__LAZY_HELD_UP_MS);
+		gw__qmp_call(l->qmp, "query-migrate-parameters", NULL, &said, NULL);
+		gw__qmp_set_call_limit(l->qmp, GW__QMP_CALL_MS);
+		const char *creds = json_string_value(json_object_get(said, "tls-creds"));
+		l->tls_known = said;
+		l->tls = creds && creds[0];
+		json_decref(said);
+	}
+	if (!l->tls_known || l->tls == !!l->wish.tls.creds_dir)
+		return 0;
+	l->refused = true;
+	return gw__why_set(&l->why, -EINVAL,
+		l->tls ? "this QEMU speaks TLS with its page server: give --tls-creds" : "this QEMU does not speak TLS with its page server: leave --tls-creds out");
+}
