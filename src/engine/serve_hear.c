@@ -135,6 +135,8 @@ static int take_bitmap(struct gw__serve *s, uint32_t block)
 	gw__feed_use(&s->ear, GW__RECV_BITMAP_END_BYTES);
 	s->tally->already_there += gw__bitmap_count(b);
 	s->bitmap_due = gw__serve_next_block(s, block + 1);
+	if (s->bitmap_due < 0)
+		gw__serve_count_unsent(s); /* requests may follow in the same breath */
 	return check_whole_pages(s, block);
 }
 
@@ -166,7 +168,7 @@ static int on_message(struct gw__serve *s, const struct gw__rp_msg *m)
 	case GW__RP_RECV_BITMAP:
 		return on_bitmap(s, m);
 	case GW__RP_RESUME_ACK:
-		if (s->tally->state != GW__PC_RECOVER || !s->resume_sent || m->value != 1)
+		if (s->tally->state != GW__PC_RECOVER || !s->resume_sent || s->bitmap_due >= 0 || m->value != 1)
 			return out_of_place(s, m);
 		s->resumed = true; /* requests may follow in the same breath */
 		return gw__serve_step(s, GW__PC_EV_RESUMED);
