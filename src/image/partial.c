@@ -18,16 +18,18 @@
 #include "image/fileio.h"
 #include "image/partial_layout.h"
 
-enum { BOOT_ID_BYTES = 36, SLOT_SUMMED = 32, FINISH_BYTES = 16 };
+enum { BOOT_ID_BYTES = 36, SLOT_SUMMED = 32, MARK_BYTES = 16, FINISH_BYTES = MARK_BYTES + 8 };
 
 static const char PARTIAL[] = ".partial", STATE[] = ".partial.state";
 static const char SLOT_MAGIC[8] = {'G', 'W', 'C', 'H', 'E', 'C', 'K', '1'};
-static const char FINISHED[FINISH_BYTES] = {'G', 'W', 'F', 'I', 'N', 'I', 'S', 'H', 'E', 'D', '1'};
+static const char FINISHED[MARK_BYTES] = {'G', 'W', 'F', 'I', 'N', 'I', 'S', 'H', 'E', 'D', '1'};
 
 struct gw__partial {
 	int fd, dir_fd; /* of its folder; borrowed from the target */
 	char name[NAME_MAX + 1], path[PATH_MAX + sizeof STATE];
-	bool held, finished;
+	bool held;
+	bool distrusted; /* a sync failed: see gw__partial_distrust */
+	uint64_t finished_bytes; /* 0: it is not */
 	uint64_t page_bytes, maps_bytes;
 	uint64_t seq; /* of the last checkpoint; 0: none */
 	uint8_t *live;
@@ -170,9 +172,20 @@ static int put_live_head(struct gw__partial *p, struct gw__why *why)
 	return gw__file_write(p->fd, p->path, GW__PARTIAL_LIVE_HEAD_OFF, id, sizeof id, why);
 }
 
-static int sync_file(const struct gw__partial *p, struct gw__why *why)
+void gw__partial_distrust(struct gw__partial *p)
 {
-	return fdatasync(p->fd) ? gw__why_errno(why, errno, "cannot make %s safe on its disk", p->path) : 0;
+	static const char nobody[BOOT_ID_BYTES];
+	p->distrusted = true;
+	gw__file_write(p->fd, p->path, GW__PARTIAL_LIVE_HEAD_OFF, nobody, sizeof nobody, NULL);
+}
+
+static int sync_file(struct gw__partial *p, struct gw__why *why)
+{
+	if (fdatasync(p->fd) == 0)
+		return 0;
+	int r = gw__why_errno(why, errno, "cannot make %s safe on its disk", p->path);
+	gw__partial_distrust(p);
+	return r;
 }
 
 static int put_meta(struct gw__partial *p, const struct gw__partial_saved *saved, struct gw__partial_head *h, struct gw__why *why)
@@ -228,6 +241,8 @@ int gw__partial_checkpoint(struct gw__partial *p, struct gw__why *why)
 {
 	uint8_t page[GW__PARTIAL_PAGE], sum[16];
 	unsigned slot = (p->seq + 1) % 2;
+	if (p->distrusted)
+		return gw__why_set(why, -EIO, "an earlier attempt to make %s safe on its disk failed", p->path);
 	gw__partial_sum(p->live, p->maps_bytes, sum);
 	encode_slot(p->seq + 1, sum, page);
 	int r = gw__file_write(p->fd, p->path, gw__partial_slot_off(p->maps_bytes, slot), p->live, p->maps_bytes, why);
@@ -327,7 +342,8 @@ static int load(struct gw__partial *p, struct gw__why *why)
 
 static int load_maps(struct gw__partial *p, bool *fell_back, struct gw__why *why)
 {
-	char then[BOOT_ID_BYTES], now[BOOT_ID_BYTES], mark[FINISH_BYTES];
+	char then[BOOT_ID_BYTES], now[BOOT_ID_BYTES];
+	uint8_t mark[FINISH_BYTES];
 	p->page_bytes = gw__config_page_bytes(&p->saved.config);
 	int r = copy_sizes(p, &p->saved.blocks, why);
 	if (!r)
@@ -338,7 +354,11 @@ static int load_maps(struct gw__partial *p, bool *fell_back, struct gw__why *why
 		r = gw__file_read(p->fd, p->path, GW__PARTIAL_FINISH_OFF, mark, sizeof mark, why);
 	if (r)
 		return r;
-	p->finished = !memcmp(mark, FINISHED, sizeof mark);
+	if (!memcmp(mark, FINISHED, sizeof FINISHED))
+		p->finished_bytes = gw__be_get(mark + MARK_BYTES, 8);
+	if (p->finished_bytes && (p->finished_bytes <= p->saved.cursor || p->finished_bytes > INT64_MAX / 2))
+		return gw__why_set(why, -EPROTO, "%s cannot be used: it gives the finished image %llu bytes", p->path,
+			(unsigned long long)p->finished_bytes);
 	*fell_back = !read_boot_id(now) || memcmp(then, now, sizeof now);
 	return fall_back(p, *fell_back, why);
 }
@@ -384,16 +404,16 @@ void gw__partial_maps(const struct gw__partial *p, uint32_t block, struct gw__bi
 
 /* --- the end --- */
 
-int gw__partial_finish(struct gw__partial *p, struct gw__why *why)
+int gw__partial_finish(struct gw__partial *p, uint64_t image_bytes, struct gw__why *why)
 {
-	int r = gw__file_write(p->fd, p->path, GW__PARTIAL_FINISH_OFF, FINISHED, sizeof FINISHED, why);
-	if (!r)
-		r = sync_file(p, why);
-	p->finished = !r;
-	return r;
+	uint8_t mark[FINISH_BYTES];
+	memcpy(mark, FINISHED, sizeof FINISHED);
+	gw__be_put(mark + MARK_BYTES, image_bytes, 8);
+	int r = gw__file_write(p->fd, p->path, GW__PARTIAL_FINISH_OFF, mark, sizeof mark, why);
+	return r ? r : sync_file(p, why);
 }
 
-bool gw__partial_finished(const struct gw__partial *p) { return p->finished; }
+uint64_t gw__partial_finished_bytes(const struct gw__partial *p) { return p->finished_bytes; }
 
 void gw__partial_remove(struct gw__partial *p)
 {

@@ -80,11 +80,17 @@ int gw__partial_open(const struct gw__target *t, struct gw__partial **p, const s
 /* The live bitmaps of block i: which pages have content, and which were received. Views; empty for an ignored block. */
 void gw__partial_maps(const struct gw__partial *p, uint32_t i, struct gw__bitmap *present, struct gw__bitmap *received);
 
+/*
+ * A sync of the image or of this failed. The kernel says so once, and takes the pages for clean from then on: whoever opens this, in this
+ * boot as well, is given the bitmaps of the last checkpoint, and there is none after it.
+ */
+void gw__partial_distrust(struct gw__partial *p);
 /* The pages were synced: keep the bitmaps as they are now. */
 int gw__partial_checkpoint(struct gw__partial *p, struct gw__why *why);
-/* The image is whole and synced and about to get its name. */
-int gw__partial_finish(struct gw__partial *p, struct gw__why *why);
-bool gw__partial_finished(const struct gw__partial *p);
+/* The image is whole and synced, and is about to lose its marker and all behind `image_bytes`, and to get its name. */
+int gw__partial_finish(struct gw__partial *p, uint64_t image_bytes, struct gw__why *why);
+/* What gw__partial_finish was told before it was opened, 0: nothing. */
+uint64_t gw__partial_finished_bytes(const struct gw__partial *p);
 
 /* Takes the file away; the object remains to be closed. */
 void gw__partial_remove(struct gw__partial *p);

@@ -161,12 +161,18 @@ int gw__image_put_ram_end(struct gw__image_writer *w, struct gw__why *why)
 	return gw__writer_put_record(w, &wr, why);
 }
 
-/* Who finds the mark has nothing more to do but to give the name. */
+/* Who finds the mark has only to cut it off and to give the name; who does not find it needs the image's marker, which is behind the end. */
 static int finish_partial(struct gw__image_writer *w, struct gw__why *why)
 {
-	if (fsync(w->file.fd))
-		return gw__why_errno(why, errno, "cannot make %s safe on its disk", w->file.target.path);
-	return gw__partial_finish(w->partial, why);
+	int r = gw__writer_sync(w, why);
+	return r ? r : gw__partial_finish(w->partial, w->cursor, why);
+}
+
+int gw__writer_cut(struct gw__image_writer *w, uint64_t bytes, struct gw__why *why)
+{
+	if (ftruncate(w->file.fd, (off_t)bytes) == 0)
+		return 0;
+	return gw__why_errno(why, errno, "cannot set the length of %s to %llu bytes", w->file.target.path, (ull)bytes);
 }
 
 int gw__image_commit(struct gw__image_writer *w, struct gw__why *why)
@@ -175,11 +181,9 @@ int gw__image_commit(struct gw__image_writer *w, struct gw__why *why)
 	assert(w->phase == GW__WRITER_DEVICES);
 	if (w->failed)
 		return gw__why_set(why, w->failed, "%s was not written: an earlier write of it failed", path);
-	if (ftruncate(w->file.fd, (off_t)w->cursor))
-		return gw__writer_fail(
-			w, gw__why_errno(why, errno, "cannot set the length of %s to %llu bytes", path,
-				   (ull)w->cursor));
 	int r = w->partial ? finish_partial(w, why) : 0;
+	if (!r)
+		r = gw__writer_cut(w, w->cursor, why);
 	if (r)
 		return gw__writer_fail(w, r);
 	r = gw__outfile_commit(&w->file, w->opts.unsynced, why);

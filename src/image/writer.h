@@ -88,7 +88,10 @@ int gw__image_checkpoint(struct gw__image_writer *w, struct gw__why *why);
  */
 int gw__image_resume(const char *path, struct gw__image_writer **w, const struct gw__partial_saved **saved, bool *fell_back,
 	struct gw__why *why);
-/* Another section id of RAM than put_blocks was given, where it is learned late. Nothing may have been put raw since. */
+/*
+ * Another section id of RAM than put_blocks was given, where it is learned late; or that one again, after an earlier process may have put
+ * another. Nothing may have been put raw since.
+ */
 int gw__image_set_ram_id(struct gw__image_writer *w, uint32_t id, struct gw__why *why);
 bool gw__image_is_committed(const struct gw__image_writer *w);
 /* The pages of a block that were put; empty for an ignored one. */

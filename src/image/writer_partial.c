@@ -63,6 +63,15 @@ int gw__image_begin_partial(struct gw__image_writer *w, struct gw__why *why)
 	return gw__writer_fail(w, r);
 }
 
+int gw__writer_sync(struct gw__image_writer *w, struct gw__why *why)
+{
+	if (fdatasync(w->file.fd) == 0)
+		return 0;
+	int r = gw__why_errno(why, errno, "cannot make %s safe on its disk", w->file.target.path);
+	gw__partial_distrust(w->partial);
+	return r;
+}
+
 /* The image and its state know each other by a number that stands where the finished image will have ended long before. */
 static int put_marker(struct gw__image_writer *w, struct gw__partial_saved *saved, struct gw__why *why)
 {
@@ -70,7 +79,7 @@ static int put_marker(struct gw__image_writer *w, struct gw__partial_saved *save
 		return gw__why_errno(why, errno, "no random number for %s", w->file.target.path);
 	saved->marker_off = w->cursor + DESCRIBED_TIMES * (saved->package.n + saved->early.n) + MARKER_GAP_BYTES;
 	int r = gw__file_write(w->file.fd, w->file.target.path, saved->marker_off, saved->id, sizeof saved->id, why);
-	return r || fdatasync(w->file.fd) == 0 ? r : gw__why_errno(why, errno, "cannot make %s safe on its disk", w->file.target.path);
+	return r ? r : gw__writer_sync(w, why);
 }
 
 int gw__image_hold(struct gw__image_writer *w, const struct gw__config *config, struct gw__view early, struct gw__view package,
@@ -97,9 +106,8 @@ int gw__image_checkpoint(struct gw__image_writer *w, struct gw__why *why)
 {
 	if (!w->partial || w->phase != GW__WRITER_RAM)
 		return 0;
-	if (fdatasync(w->file.fd))
-		return gw__writer_fail(w, gw__why_errno(why, errno, "cannot make %s safe on its disk", w->file.target.path));
-	return gw__writer_fail(w, gw__partial_checkpoint(w->partial, why));
+	int r = gw__writer_sync(w, why);
+	return gw__writer_fail(w, r ? r : gw__partial_checkpoint(w->partial, why));
 }
 
 /* --- coming back --- */
@@ -143,7 +151,7 @@ static int take_over(struct gw__image_writer *w, const struct gw__partial_saved 
 	return 0;
 }
 
-/* Finished, and maybe its name was given as well. */
+/* Finished, and maybe cut to its length, and its name given as well. */
 static int settle_finished(struct gw__image_writer *w, struct gw__why *why)
 {
 	int r = gw__outfile_reopen_partial(&w->file, why);
@@ -151,7 +159,8 @@ static int settle_finished(struct gw__image_writer *w, struct gw__why *why)
 		gw__why_clear(why);
 		r = w->file.target.exists ? 0 : gw__why_set(why, -ENOENT, "%s was finished and is not there", w->file.target.path);
 	} else if (!r) {
-		r = gw__outfile_commit(&w->file, false, why);
+		r = gw__writer_cut(w, gw__partial_finished_bytes(w->partial), why);
+		r = r ? r : gw__outfile_commit(&w->file, false, why);
 	}
 	w->phase = GW__WRITER_DONE;
 	return r;
@@ -171,7 +180,7 @@ int gw__image_resume(const char *path, struct gw__image_writer **writer, const s
 		r = gw__partial_open(&w->file.target, &w->partial, saved, fell_back, why);
 	if (!r)
 		r = take_over(w, *saved, why);
-	if (!r && gw__partial_finished(w->partial)) {
+	if (!r && gw__partial_finished_bytes(w->partial)) {
 		r = settle_finished(w, why);
 	} else if (!r) {
 		r = gw__outfile_reopen_partial(&w->file, why);
@@ -189,8 +198,6 @@ int gw__image_set_ram_id(struct gw__image_writer *w, uint32_t id, struct gw__why
 {
 	uint8_t bytes[4];
 	assert(w->phase == GW__WRITER_RAM);
-	if (id == w->ram_id)
-		return 0;
 	w->ram_id = id;
 	gw__be_put(bytes, id, sizeof bytes);
 	int r = gw__file_write(w->file.fd, w->file.target.path, w->start_off + 1, bytes, sizeof bytes, why);

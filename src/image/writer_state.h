@@ -87,6 +87,11 @@ int gw__writer_put_list(struct gw__image_writer *w, struct gw__why *why);
 int gw__writer_settle_ignored(struct gw__image_writer *w, struct gw__why *why);
 int gw__writer_keep_between(struct gw__image_writer *w, const void *bytes, size_t n, struct gw__why *why);
 
+/* What was put of a partial image is on the disk, or its bitmaps are not believed any more (writer_partial.c). */
+int gw__writer_sync(struct gw__image_writer *w, struct gw__why *why);
+/* The file ends there. */
+int gw__writer_cut(struct gw__image_writer *w, uint64_t bytes, struct gw__why *why);
+
 /* Puts an encoded record at the cursor. */
 int gw__writer_put_record(struct gw__image_writer *w, const struct gw__wr *c, struct gw__why *why);
 

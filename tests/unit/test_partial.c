@@ -5,6 +5,7 @@
  */
 #include "image_kit.h"
 
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "image/image.h"
@@ -13,12 +14,23 @@
 enum { LIVE_HEAD = 4096, SLOTS = 12288, MAPS = 20480, PAGES = 131, CHECKPOINTED = 40 };
 
 static kit_path partial, state;
+static int syncs_left = -1; /* before one fails; -1: none does */
+
+/* In place of libc's. */
+int fdatasync(int fd)
+{
+	if (syncs_left < 0 || syncs_left-- > 0)
+		return (int)syscall(SYS_fdatasync, fd);
+	errno = EIO;
+	return -1;
+}
 
 static int setup(void **s)
 {
 	kit_setup(s);
 	kit_join(partial, dir, "image.partial");
 	kit_join(state, dir, "image.partial.state");
+	syncs_left = -1;
 	return 0;
 }
 #define each(f) cmocka_unit_test_setup_teardown(f, setup, kit_teardown)
@@ -104,16 +116,27 @@ static void poke(const char *path, uint64_t at, const void *bytes, size_t n)
 
 static void another_boot(void) { poke(state, LIVE_HEAD, "01234567-89ab-cdef-0123-456789abcdef", 36); }
 
-static void finish(struct gw__image_writer *w)
+static void put_the_rest(struct gw__image_writer *w)
 {
-	struct gw__why why = {0};
 	gw__image_put_zeros(w, 1, 0, 3);
 	for (uint32_t b = 0; b < 4; b++)
 		for (uint64_t i = 0; i < gw__image_received(w, b)->bits; i++)
 			if (!gw__bitmap_test(gw__image_received(w, b), i))
 				kit_put_page(w, b, i, 0);
+}
+
+static void put_the_end(struct gw__image_writer *w)
+{
+	struct gw__why why = {0};
 	assert_ok(gw__image_put_ram_end(w, &why), why);
 	kit_put_tail(w);
+}
+
+static void finish(struct gw__image_writer *w)
+{
+	struct gw__why why = {0};
+	put_the_rest(w);
+	put_the_end(w);
 	assert_ok(gw__image_commit(w, &why), why);
 	gw__image_forget_partial(w);
 	gw__image_writer_close(w);
@@ -360,23 +383,80 @@ static void finished(void **s)
 		pid_t pid = fork();
 		if (pid == 0) {
 			struct gw__image_writer *w = begin(131);
-			for (uint32_t b = 1; b < 4; b++)
-				for (uint64_t i = b == 1 ? 3 : 0; i < gw__image_received(w, b)->bits; i++)
-					kit_put_page(w, b, i, 0);
-			gw__image_put_ram_end(w, &why);
-			kit_put_tail(w);
+			put_the_rest(w);
+			put_the_end(w);
 			_exit(gw__image_commit(w, &why) != 0);
 		}
 		int status;
 		waitpid(pid, &status, 0);
 		assert_int_equal(status, 0);
 		assert_int_equal(kit_count_entries(dir), 2);
-		if (!named)
+		if (!named) { /* not even cut to its length */
 			assert_int_equal(rename(image, partial), 0);
+			poke(partial, 64 << 20, "marker", 6);
+		}
 		struct gw__image_writer *w = resume(&fell_back);
 		assert_true(gw__image_is_committed(w));
 		gw__image_forget_partial(w);
 		gw__image_writer_close(w);
+		check_image();
+		struct stat st;
+		assert_true(stat(image, &st) == 0 && st.st_size < 64 << 20);
+		unlink(image);
+	}
+}
+
+/* Killed before the mark, where the end of the image stands in it already: nothing is missing, and it can be ended again. */
+static void killed_while_it_is_synced(void **s)
+{
+	(void)s;
+	bool fell_back;
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct gw__image_writer *w = begin(131);
+		struct gw__why why = {0};
+		put_the_rest(w);
+		put_the_end(w);
+		syncs_left = 0; /* the last thing it does */
+		_exit(gw__image_commit(w, &why) != -EIO);
+	}
+	int status;
+	waitpid(pid, &status, 0);
+	assert_int_equal(status, 0);
+	char boot_id[36];
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY);
+	assert_true(fd >= 0 && read(fd, boot_id, sizeof boot_id) == sizeof boot_id);
+	close(fd);
+	poke(state, LIVE_HEAD, boot_id, sizeof boot_id); /* killed, not failed */
+	struct gw__image_writer *w = resume(&fell_back);
+	assert_false(fell_back || gw__image_is_committed(w));
+	for (uint32_t b = 0; b < 4; b++)
+		assert_int_equal(count(w, b), gw__image_received(w, b)->bits);
+	finish(w);
+	check_image();
+}
+
+/* What a sync did not bring to the disk is clean for the kernel: it is not believed any more. */
+static void a_sync_that_fails(void **s)
+{
+	(void)s;
+	bool fell_back = false;
+	struct gw__why why = {0};
+	for (int at = 0; at < 3; at++) { /* of the image, of the new bitmaps, of their head */
+		struct gw__image_writer *w = begin(100);
+		syncs_left = at;
+		assert_int_equal(gw__image_checkpoint(w, &why), -EIO);
+		assert_says(why, "safe on its disk");
+		gw__why_clear(&why);
+		syncs_left = -1;
+		assert_int_equal(gw__image_checkpoint(w, &why), -EIO);
+		assert_says(why, "earlier");
+		gw__why_clear(&why);
+		gw__image_writer_close(w);
+		w = resume(&fell_back);
+		assert_true(fell_back);
+		assert_int_equal(count(w, 0), at < 2 ? CHECKPOINTED : 100);
+		finish(w);
 		check_image();
 		unlink(image);
 	}
@@ -444,6 +524,8 @@ int main(void)
 		each(nobody_is_overwritten),
 		each(before_it_is_held),
 		each(finished),
+		each(killed_while_it_is_synced),
+		each(a_sync_that_fails),
 		each(direct_io_ends),
 		each(names_that_are_too_long),
 	};
