@@ -128,6 +128,11 @@ struct gw_receive_opts {
 	 */
 	int (*on_paused)(void *ctx, const char *uri, const char *why);
 	bool resume;	  /* go on with PATH.partial, which another process left: the source waits in postcopy-paused */
+	/*
+	 * With `resume`: wait for no source. What lacks no page is ended, else -EAGAIN. The source is not told, so it must not be able to run its guest
+	 * any more: it is gone, or a QEMU 7.2 that lost the link behind its last page.
+	 */
+	bool without_source;
 	const void *note; /* kept with it, see gw_partial_note */
 	size_t note_bytes;
 };

@@ -51,7 +51,8 @@ static void report(struct receive *r, const struct gw_receipt *got, double secon
 		gw__cli_say(0, "%ju bytes followed behind the end of the stream and were ignored",
 			(uintmax_t)got->trailing_bytes);
 	if (got->whole_before) {
-		gw__cli_tell("%s was whole already", r->image);
+		gw__cli_tell("nothing was missing any more: the guest is kept in %s%s", r->image,
+			r->opts.without_source ? "; its source was not told, and must not run it" : "");
 		return;
 	}
 	gw__cli_tell("kept in %s: %s of RAM and %u devices, received as %s in %.1f s%s", r->image,
@@ -143,6 +144,7 @@ int gw__cli_receive(int argc, char **argv)
 			"multifd channels to wait for (default: as many as come, right for QEMU since 8.1)"),
 		GW__CLI_FLAG("direct-io", &r.opts.direct_io, "write memory past the page cache"),
 		GW__CLI_FLAG("resume", &r.opts.resume, "go on with what was left of a guest whose source waits in postcopy-paused"),
+		GW__CLI_FLAG("without-source", &r.opts.without_source, "with --resume: no page is missing, and the source will not run its guest again"),
 		GW__CLI_TEXT("tls-creds", "DIR", &r.tls.creds_dir, "speak TLS, with the credentials in this folder"),
 		GW__CLI_TEXT("tls-authz", "DN", &r.tls.authz, "let only a source with this distinguished name connect"),
 		GW__CLI_COMMON(&r.common),
@@ -165,6 +167,8 @@ int gw__cli_receive(int argc, char **argv)
 		return gw__cli_say(GW__EXIT_USAGE, "--tls-authz needs --tls-creds");
 	if (r.opts.resume && (r.opts.image_offset || r.opts.channels || r.opts.direct_io))
 		return gw__cli_say(GW__EXIT_USAGE, "--resume goes on as it was begun: leave out --offset, --channels and --direct-io");
+	if (r.opts.without_source && !r.opts.resume)
+		return gw__cli_say(GW__EXIT_USAGE, "--without-source needs --resume");
 	r.opts.link = &r.link;
 	r.opts.on_paused = on_paused;
 	r.opts.on_listening = on_listening;

@@ -151,20 +151,6 @@ static int check_whole(struct gw__pull *p)
 	return gw__why_set(&p->run->why, -EPROTO, "the source says that it has sent everything, but %llu pages never came", (ull)missing);
 }
 
-static int put_devices(struct gw__pull *p)
-{
-	struct gw__package package;
-	struct gw__section section;
-	const uint8_t *raw;
-	size_t n;
-	if (!p->package_bytes)
-		return 0;
-	int r = gw__package_decode(p->package, p->package_bytes, &package, &p->run->why);
-	while (!r && gw__package_next(&package, &section, &raw, &n))
-		r = p->sink->ops->device(p->sink, &section, 0, (struct gw__view){raw, n}, &p->run->why);
-	return r;
-}
-
 int gw__pull_end_postcopy(struct gw__pull *p)
 {
 	int r = gw__pull_step(p, GW__PS_EV_END);
@@ -175,7 +161,8 @@ int gw__pull_end_postcopy(struct gw__pull *p)
 		r = ops_of(p)->learn_ram_id(p->sink, p->stream.ram_id, &p->run->why);
 	if (!r)
 		r = p->sink->ops->ram_end(p->sink, &p->run->why);
-	return r ? r : put_devices(p);
+	uint32_t n = 0; /* the decoder has counted them */
+	return r ? r : gw__pull_put_devices(p->sink, (struct gw__view){p->package, p->package_bytes}, &n, &p->run->why);
 }
 
 int gw__pull_checkpoint(struct gw__pull *p)

@@ -59,6 +59,12 @@ struct gw__pull_again {
 int gw__pull_again(struct gw__run *run, struct gw__chan *chan, const struct gw__pull_again *o, struct gw__sink *sink,
 	struct gw__stream_tally *tally);
 
+/*
+ * When nothing is missing of what an earlier process left, it is ended and committed without a source. GW__SHORT: something is, and
+ * nothing was done; tally->missing_pages says how much. Whether the source may still run the guest is the caller's to know.
+ */
+int gw__pull_alone(struct gw__run *run, struct gw__sink *sink, struct gw__stream_tally *tally);
+
 /* Image to sink, then commit. */
 int gw__pull_image(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink);
 

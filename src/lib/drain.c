@@ -135,7 +135,9 @@ int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_dra
 		r = take_blocks(job, o, &blocks);
 	if (!r)
 		r = open_sink(job, path, o, &blocks, &sink, &out);
-	if (!r && !gw__receive_was_whole(sink, &out))
+	if (!r)
+		r = gw__receive_alone(job, sink, &out);
+	if (r == GW__SHORT)
 		r = stand_in(job, uri, o, (struct gw__pull_again){GW__PS_DRAIN, GW__OPT(o, early_answer)}, sink, &out);
 	out.told = !r && !out.whole_before;
 	gw__receive_receipt(&out, job, receipt);

@@ -182,6 +182,23 @@ bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outcome *ou
 	return true;
 }
 
+int gw__receive_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_outcome *out)
+{
+	if (gw__receive_was_whole(sink, out))
+		return 0;
+	int r = gw__pull_alone(&job->run, sink, &out->tally);
+	out->whole_before = !r;
+	return r;
+}
+
+static int resume_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_outcome *out)
+{
+	int r = gw__receive_alone(job, sink, out);
+	if (r != GW__SHORT)
+		return r;
+	return gw__why_set(&job->run.why, -EAGAIN, "%llu pages are missing, which nobody but the source has", (unsigned long long)out->tally.missing_pages);
+}
+
 static void finish(gw_job *job, struct gw__receive_outcome *out, struct gw__sink **sink, struct gw__receive_link *l, struct gw_receipt *receipt)
 {
 	gw__receive_receipt(out, job, receipt);
@@ -197,13 +214,17 @@ int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct
 	struct gw__sink *sink = NULL;
 	struct gw__uri *uri = malloc(sizeof *uri);
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
+	if (!r && GW__OPT(o, without_source) && !GW__OPT(o, resume))
+		r = gw__why_set(&job->run.why, -EINVAL, "without a source only what was begun can be ended");
 	if (!r)
 		r = uri ? gw__uri_parse(uri_text, uri, &job->run.why) : gw__why_set(&job->run.why, -ENOMEM, "no memory");
 	if (!r)
 		r = check_combination(job, gw__ability_of_uri(uri), o);
 	if (!r)
 		r = open_sink(job, path, o, &sink, &out);
-	if (!r && !(GW__OPT(o, resume) && gw__receive_was_whole(sink, &out))) {
+	if (!r && GW__OPT(o, without_source)) {
+		r = resume_alone(job, sink, &out);
+	} else if (!r && !(GW__OPT(o, resume) && gw__receive_was_whole(sink, &out))) {
 		r = open_source(job, uri, o, &l);
 		if (!r)
 			r = receive(job, &l, sink, o, &out);
