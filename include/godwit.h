@@ -149,7 +149,10 @@ struct gw_receipt {
 	uint32_t channels;	 /* multifd */
 	uint64_t multifd_bytes;	 /* over them; not in stream_bytes */
 	bool postcopy;		 /* the source switched */
-	/* On failure: the guest stands still in its source and a part of it is in PATH.partial; receive again with `resume`. */
+	/*
+	 * On failure: the guest stands still in its source and a part of it is in PATH.partial; receive again with `resume`. With no page missing the
+	 * source may not have heard that it failed here, and QEMU since 8.0 runs its guest then.
+	 */
 	bool recoverable;
 	bool whole_before;	 /* resumed: nothing was missing any more, and no source was waited for */
 	bool host_crashed;	 /* resumed: the host was started anew, so what came after the last checkpoint comes again */

@@ -29,7 +29,7 @@ static const struct gw__sink_postcopy_ops *ops_of(const struct gw__pull *p) { re
 
 /* --- the switch --- */
 
-/* Where breaking off still gives the guest back: everything that can be refused is refused here. */
+/* The first word of a switch. What can be foreseen was refused before (prepare). */
 static int begin_switch(struct gw__pull *p)
 {
 	if (p->gang)
@@ -214,6 +214,21 @@ static int on_question(struct gw__pull *p, const struct gw__command *cmd)
 	return say_bitmap(p, (uint32_t)block);
 }
 
+/*
+ * Draining, the source also hears that its guest is not its own any more. In one write: killed between the two, we would leave a source that
+ * runs its guest when few pages are left, beside the destination.
+ */
+static int say_resumed(struct gw__pull *p)
+{
+	uint8_t words[32];
+	struct gw__wr c = gw__wr_over(words, sizeof words);
+	gw__rp_encode(&c, &(struct gw__rp_msg){.type = GW__RP_RESUME_ACK, .value = 1});
+	if (p->early_shut)
+		gw__rp_encode(&c, &(struct gw__rp_msg){.type = GW__RP_SHUT});
+	GW__TRACE(&p->run->trace, return_path_send, "%s 1%s", gw__rp_name(GW__RP_RESUME_ACK), p->early_shut ? ", SHUT 0" : "");
+	return gw__chan_write_all(p->feed.chan, words, gw__wr_used(&c), &p->run->why);
+}
+
 /* A block the source does not ask for is one it will not send. */
 static int on_resume(struct gw__pull *p)
 {
@@ -222,11 +237,9 @@ static int on_resume(struct gw__pull *p)
 		if (!p->asked[i] && gw__bitmap_next_clear(b, 0) < b->bits)
 			return gw__why_set(&p->run->why, -EPROTO, "the source goes on without asking what came of block \"%s\"", p->stream.blocks.v[i].name);
 	}
-	int r = gw__pull_say(p, GW__RP_RESUME_ACK, 1, &p->run->why);
+	int r = say_resumed(p);
 	if (!r)
 		r = gw__pull_step(p, GW__PS_EV_RESUME);
-	if (!r && p->early_shut)
-		r = gw__pull_say(p, GW__RP_SHUT, 0, &p->run->why);
 	gw__run_phase(p->run, GW__PHASE_RAM);
 	return r;
 }

@@ -109,11 +109,11 @@ static bool may_give_back(const struct gw__pull *p)
 static int tell_failure(struct gw__pull *p, int result)
 {
 	struct gw__why ignored = {0}; /* the first failure is what matters; the source notices a closed link as well */
-	bool ended = p->state == GW__PS_ENDING;
+	bool ended = p->state == GW__PS_ENDING, switched = p->package_came || p->asked, told = false;
 	if (p->stream.return_path && p->feed.chan->two_way && (may_give_back(p) || (ended && p->role == GW__PS_KEEP)))
-		gw__pull_say(p, GW__RP_SHUT, 1, &ignored);
+		told = gw__pull_say(p, GW__RP_SHUT, 1, &ignored) == 0;
 	step_quietly(p, GW__PS_EV_BROKEN);
-	if (ended)
+	if (ended && (told || !switched)) /* else what is here may be the only copy */
 		step_quietly(p, GW__PS_EV_GIVE_BACK);
 	if (ended && p->feed.chan->two_way) /* a word that waits unread would be lost with a reset */
 		gw__chan_wait_readable(p->feed.chan, LINGER_MS, &ignored);
