@@ -50,6 +50,9 @@ static void report(struct receive *r, const struct gw_receipt *got, double secon
 	if (got->trailing_bytes)
 		gw__cli_say(0, "%ju bytes followed behind the end of the stream and were ignored",
 			(uintmax_t)got->trailing_bytes);
+	if (got->host_crashed)
+		gw__cli_say(0, "the host was started anew, or a disk failed, since the last checkpoint: what had come behind it was asked for again. "
+			"If the source has the capability release-ram it had given that memory away and sent zeros: do not use the image then");
 	if (got->whole_before) {
 		gw__cli_tell("nothing was missing any more: the guest is kept in %s%s", r->image,
 			r->opts.without_source ? "; its source was not told, and must not run it" : "");
@@ -60,15 +63,18 @@ static void report(struct receive *r, const struct gw_receipt *got, double secon
 		got->told_source ? "; the source knows" : "");
 }
 
+static bool listens(const struct receive *r)
+{
+	return !strncmp(r->uri, "tcp:", 4) || !strncmp(r->uri, "unix:", 5) || !strncmp(r->uri, "vsock:", 6);
+}
+
 /*
  * Who runs the guest when we could not keep it? A source with a return path resumes by itself. One without
  * may believe that all went well, once it has written everything. Behind a pipe or file there is nobody.
  */
 static const char *state_after_failure(const struct receive *r, const struct gw_progress *p)
 {
-	bool listened =
-		!strncmp(r->uri, "tcp:", 4) || !strncmp(r->uri, "unix:", 5) || !strncmp(r->uri, "vsock:", 6);
-	if (!listened || (p->phase == GW_PHASE_WAITING && !p->moved_bytes))
+	if (!listens(r) || (p->phase == GW_PHASE_WAITING && !p->moved_bytes))
 		return "no image was written";
 	if (p->phase < GW_PHASE_DEVICES)
 		return "no image was written and the source runs its guest on";
@@ -80,17 +86,34 @@ static const char *state_after_failure(const struct receive *r, const struct gw_
 static int paused(struct receive *r)
 {
 	char state[3 * 4200];
-	snprintf(state, sizeof state,
-		"the guest stands still in its source (postcopy-paused) and %ju of its pages are missing here: start godwit receive --resume %s %s, and "
-		"let the source connect to it again (migrate with resume: migrate -r %s)",
-		(uintmax_t)r->got.missing_pages, r->uri, r->image, r->uri);
+	const char *uri = listens(r) ? r->uri : "URI"; /* a descriptor cannot be connected to again */
+	if (!r->got.missing_pages)
+		snprintf(state, sizeof state,
+			"%s.partial lacks nothing, but is not safe on its disk; ask the source with query-migrate: if it runs its guest (failed), take "
+			"%s.partial and %s.partial.state away, if it does not and cannot, end it with godwit receive --resume --without-source %s %s",
+			r->image, r->image, r->image, uri, r->image);
+	else
+		snprintf(state, sizeof state,
+			"the guest stands still in its source (postcopy-paused) and %ju of its pages are missing here: start godwit receive --resume %s %s, and "
+			"let the source connect to it again (migrate with resume: migrate -r %s)",
+			(uintmax_t)r->got.missing_pages, uri, r->image, uri);
 	return gw__cli_work_failed(&r->work, GW__EXIT_RECOVERABLE, state);
+}
+
+/* It had stopped its guest to switch; what QEMU makes of our end then differs from release to release. */
+static int switching(struct receive *r)
+{
+	return gw__cli_work_failed(&r->work, GW__EXIT_IN_DOUBT,
+		"no image was written, and the source had stopped its guest to switch to post-copy: ask it with query-migrate. If that says failed, it has its "
+		"guest (cont, if that does not run); if it says postcopy-paused, the guest stands still there, in that process alone: do not stop it");
 }
 
 static int failed(struct receive *r, int rc)
 {
 	if (r->got.recoverable)
 		return paused(r);
+	if (r->got.postcopy && !r->opts.resume)
+		return switching(r);
 	if (rc == -EALREADY)
 		return gw__cli_work_failed(&r->work, GW__EXIT_REFUSED, "nothing was begun");
 	struct gw_progress p = GW_INIT(p);
@@ -102,7 +125,8 @@ static int failed(struct receive *r, int rc)
 static int untold(struct receive *r)
 {
 	char state[4200];
-	snprintf(state, sizeof state, "it is kept in %s all the same, while the source, as it cannot know, runs it on", r->image);
+	snprintf(state, sizeof state, "it is kept in %s all the same, while the source, as it cannot know, %s", r->image,
+		r->got.postcopy ? "runs it on, or, a QEMU 7.2 that had switched to post-copy, waits for ever" : "runs it on");
 	return gw__cli_work_failed(&r->work, GW__EXIT_IN_DOUBT, state);
 }
 

@@ -117,6 +117,14 @@ static int on_xbzrle(struct gw__pull *p, const struct gw__event *ev)
 	return p->sink->ops->pages(p->sink, ev->where.block, ev->where.off, &page, 1, why);
 }
 
+/* Behind the first DISCARD it is too late to refuse anything: QEMU may stand in postcopy-paused then. Next to multifd it is not taken at all. */
+static int prepare_switch(struct gw__pull *p)
+{
+	const struct gw__sink_postcopy_ops *ops = p->sink->ops->postcopy;
+	bool possible = p->stream.advised && p->stream.return_path && p->feed.chan->two_way && !p->gang;
+	return possible && ops && ops->prepare ? ops->prepare(p->sink, &p->run->why) : 0;
+}
+
 static int on_blocks(struct gw__pull *p, const struct gw__event *ev)
 {
 	(void)ev;
@@ -133,6 +141,8 @@ static int on_blocks(struct gw__pull *p, const struct gw__event *ev)
 	}
 	gw__run_phase(p->run, GW__PHASE_RAM);
 	int r = p->sink->ops->blocks(p->sink, s->ram_id, &s->blocks, &p->run->why);
+	if (!r)
+		r = prepare_switch(p);
 	return r || !p->gang ? r : gw__gang_open(p->gang, &s->blocks, s->page_bytes);
 }
 

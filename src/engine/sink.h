@@ -35,10 +35,12 @@ struct gw__sink_known {
 };
 
 /*
- * Behind `blocks`: begin, discard*, hold, { pages | zeros | checkpoint }*, then ram_end and all behind it. From `hold` on the link may
+ * Behind `blocks`: prepare?, begin, discard*, hold, { pages | zeros | checkpoint }*, then ram_end and all behind it. From `hold` on the link may
  * break; known and received tell how to go on.
  */
 struct gw__sink_postcopy_ops {
+	/* It may switch: what can be refused is refused now, while breaking off still gives the guest back. NULL: nothing can. */
+	int (*prepare)(struct gw__sink *s, struct gw__why *why);
 	int (*begin)(struct gw__sink *s, struct gw__why *why);
 	/* What came of these pages is void. */
 	int (*discard)(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__why *why);

@@ -30,6 +30,11 @@ static int begin(struct gw__sink *s, struct gw__why *why)
 	return gw__image_begin_partial(own(s)->writer, why);
 }
 
+static int prepare(struct gw__sink *s, struct gw__why *why)
+{
+	return own(s)->config.ignore_shared ? 0 : gw__image_prepare_partial(own(s)->writer, why);
+}
+
 static int discard(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__why *why)
 {
 	(void)why;
@@ -73,6 +78,7 @@ static bool is_committed(struct gw__sink *s) { return gw__image_is_committed(own
 static void forget(struct gw__sink *s) { gw__image_forget_partial(own(s)->writer); }
 
 const struct gw__sink_postcopy_ops gw__sink_image_postcopy = {
+	.prepare = prepare,
 	.begin = begin,
 	.discard = discard,
 	.hold = hold,

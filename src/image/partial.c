@@ -18,7 +18,7 @@
 #include "image/fileio.h"
 #include "image/partial_layout.h"
 
-enum { BOOT_ID_BYTES = 36, SLOT_SUMMED = 32, MARK_BYTES = 16, FINISH_BYTES = MARK_BYTES + 8 };
+enum { BOOT_ID_BYTES = 36, SLOT_SUMMED = 32, MARK_BYTES = 16, FINISH_BYTES = MARK_BYTES + 8, USUAL_META_BYTES = 1 << 20 };
 
 static const char PARTIAL[] = ".partial", STATE[] = ".partial.state";
 static const char SLOT_MAGIC[8] = {'G', 'W', 'C', 'H', 'E', 'C', 'K', '1'};
@@ -81,9 +81,9 @@ int gw__partial_check_free(const struct gw__target *t, struct gw__why *why)
 
 /* --- making one --- */
 
-static int reserve(struct gw__partial *p, struct gw__why *why)
+static int reserve(struct gw__partial *p, uint64_t meta_bytes, struct gw__why *why)
 {
-	uint64_t bytes = gw__partial_meta_off(p->maps_bytes);
+	uint64_t bytes = gw__partial_file_bytes(p->maps_bytes, meta_bytes);
 	int err = posix_fallocate(p->fd, 0, (off_t)bytes); /* a mapping of a file on a full disk would be our death */
 	if (err)
 		return gw__why_errno(why, err, "cannot reserve %llu bytes for %s", (unsigned long long)bytes, p->path);
@@ -143,7 +143,7 @@ int gw__partial_create(const struct gw__target *t, const struct gw__blocks *bloc
 	if (!r)
 		r = create_file(p, why);
 	if (!r)
-		r = reserve(p, why);
+		r = reserve(p, USUAL_META_BYTES, why);
 	if (r) {
 		gw__partial_close(p);
 		return r;
@@ -216,6 +216,8 @@ int gw__partial_hold(struct gw__partial *p, const struct gw__partial_saved *save
 	if (r)
 		return r;
 	gw__partial_head_encode(&h, page);
+	if (ftruncate(p->fd, (off_t)gw__partial_file_bytes(h.maps_bytes, h.meta_bytes)))
+		return gw__why_errno(why, errno, "cannot set the length of %s", p->path);
 	r = gw__file_write(p->fd, p->path, 0, page, sizeof page, why);
 	if (!r)
 		r = sync_file(p, why);
@@ -347,7 +349,7 @@ static int load_maps(struct gw__partial *p, bool *fell_back, struct gw__why *why
 	p->page_bytes = gw__config_page_bytes(&p->saved.config);
 	int r = copy_sizes(p, &p->saved.blocks, why);
 	if (!r)
-		r = reserve(p, why);
+		r = reserve(p, 0, why);
 	if (!r)
 		r = gw__file_read(p->fd, p->path, GW__PARTIAL_LIVE_HEAD_OFF, then, sizeof then, why);
 	if (!r)

@@ -83,6 +83,7 @@ void gw__image_writer_close(struct gw__image_writer *w)
 		gw__bitmap_fini(&w->maps[i].seen);
 	}
 	free(w->maps);
+	gw__partial_close(w->prepared);
 	gw__partial_close(w->partial);
 	gw__target_fini(&w->file.target);
 	free(w->between);

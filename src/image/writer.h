@@ -70,6 +70,11 @@ int gw__image_peek_page(
  * Between 3 and 5, for a source that switches to post-copy. What was put of these pages is void: neither content nor zeros came. */
 void gw__image_discard(struct gw__image_writer *w, uint32_t block, uint64_t off, uint64_t pages);
 /*
+ * Behind 3, for a source that may switch: the state is created and locked and has its room, so that the next call finds all it needs.
+ * -EEXIST: something has one of the names.
+ */
+int gw__image_prepare_partial(struct gw__image_writer *w, struct gw__why *why);
+/*
  * From here on the file is called IMAGE.partial, and its bitmaps live in IMAGE.partial.state (partial.h). Direct I/O ends. Both
  * still go away with the writer.
  */

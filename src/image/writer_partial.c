@@ -5,6 +5,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -47,19 +48,33 @@ static void use_maps_of(struct gw__image_writer *w, bool copy)
 	}
 }
 
+int gw__image_prepare_partial(struct gw__image_writer *w, struct gw__why *why)
+{
+	char image[NAME_MAX + 1], state[NAME_MAX + 1];
+	assert(w->phase == GW__WRITER_RAM && !w->partial && !w->prepared);
+	int r = gw__partial_names(&w->file.target, image, state, why);
+	if (!r && (faccessat(w->file.target.dir_fd, image, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT))
+		r = gw__why_set(why, -EEXIST, "%s.partial is there already; move it away if nobody needs it", w->file.target.path);
+	if (!r)
+		r = gw__partial_create(&w->file.target, &w->blocks, w->page_bytes, &w->prepared, why);
+	return gw__writer_fail(w, r);
+}
+
 int gw__image_begin_partial(struct gw__image_writer *w, struct gw__why *why)
 {
 	char image[NAME_MAX + 1], state[NAME_MAX + 1];
-	assert(w->phase == GW__WRITER_RAM && !w->partial);
-	int r = end_direct(w, why);
+	int r = w->prepared ? 0 : gw__image_prepare_partial(w, why);
+	if (!r)
+		r = end_direct(w, why);
 	if (!r)
 		r = gw__partial_names(&w->file.target, image, state, why);
 	if (!r)
-		r = gw__partial_create(&w->file.target, &w->blocks, w->page_bytes, &w->partial, why);
-	if (!r)
 		r = gw__outfile_name_partial(&w->file, image, why);
-	if (!r)
+	if (!r) {
+		w->partial = w->prepared;
+		w->prepared = NULL;
 		use_maps_of(w, true);
+	}
 	return gw__writer_fail(w, r);
 }
 

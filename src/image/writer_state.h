@@ -42,6 +42,7 @@ struct gw__image_writer {
 	uint8_t *between;   /* with x-ignore-shared: what was put between START and END of RAM, to be moved */
 	size_t between_bytes;
 	struct gw__stage stage;
+	struct gw__partial *prepared; /* of a guest that may get one; given to `partial` at the switch */
 	struct gw__partial *partial; /* NULL unless another process may have to go on; then `maps` lie in it */
 
 	/* Fixed by put_blocks, read by all who put pages. */

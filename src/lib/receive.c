@@ -23,7 +23,7 @@ void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job,
 		.channels = t->multifd.channels,
 		.multifd_bytes = t->multifd.bytes,
 		.postcopy = o->postcopy,
-		.recoverable = t->state == GW__PS_PAUSED,
+		.recoverable = t->state == GW__PS_PAUSED || (o->postcopy && t->state == GW__PS_IN_DOUBT),
 		.whole_before = o->whole_before,
 		.host_crashed = o->host_crashed,
 		.state = gw__ps_state_name(t->state),
@@ -95,7 +95,7 @@ static int filter_all(gw_job *job, struct gw__incoming *in, const struct gw_link
 
 static bool has_switched(const struct gw__stream_tally *t)
 {
-	return t->commands[GW__CMD_PACKAGED] > 0;
+	return t->commands[GW__CMD_POSTCOPY_RAM_DISCARD] > 0 || t->commands[GW__CMD_PACKAGED] > 0;
 }
 
 /* The first connection, and all that follow when it breaks after the switch. */

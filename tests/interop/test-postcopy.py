@@ -306,9 +306,43 @@ def given_back(version):
         vm.can_be_saved()
 
 
+def refused(version):
+    """What can be foreseen is refused before the switch, and the guest runs on; behind it nobody is told that it does."""
+    with Busy(version) as vm:
+        vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": "xbzrle", "state": False}])
+        receiver = Receiver(vm)
+        stray = receiver.image + ".partial"
+        open(stray, "w").close()
+        with receiver.start() as g:
+            vm.qmp.command("migrate-set-capabilities", capabilities=[
+                {"capability": c, "state": True} for c in ("postcopy-ram", "return-path")])
+            vm.qmp.command("migrate", uri=receiver.uri)
+            r = g.wait()
+        assert r.status == godwit.FAILED and "is there already" in r.stderr and "runs its guest on" in r.stderr, r
+        assert wait_status(vm, "failed", "completed") == "failed"
+        assert vm.qmp.command("query-status")["running"] and receiver.left() == ["image.partial"]
+        os.unlink(stray)
+        with receiver.start() as g:     # and who comes second loses its own migration, not the first one's
+            vm.qmp.command("migrate-set-parameters", max_bandwidth=100000)
+            vm.qmp.command("migrate", uri=receiver.uri)
+            g.wait_stderr("POSTCOPY_ADVISE(?s:.*)phase: ram")
+            vm.wait_moving(1)
+            assert receiver.left() == ["image.partial.state"], receiver.left()
+            godwit.run("receive", f"unix:{vm.path('other')}", receiver.image).fails(godwit.REFUSED, "--resume")
+            vm.qmp.command("migrate_cancel")
+            g.wait()
+        wait_status(vm, "cancelled")
+        assert receiver.left() == []
+        with receiver.start("--memory-limit=8K") as g:
+            migrate(vm, receiver.uri, bandwidth=MIB, first_bytes=100000)
+            r = g.wait()
+        assert r.status == godwit.IN_DOUBT and "ask it with query-migrate" in r.stderr, r
+        assert "runs its guest on" not in r.stderr and receiver.left() == [], r
+
+
 def main(argv):
     version = argv[1]
-    tests = [switched, killed, saved, saved_again, mended, abandoned, other_qemu, partial_away, given_back]
+    tests = [switched, killed, saved, saved_again, mended, abandoned, other_qemu, partial_away, given_back, refused]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         for test in tests:
