@@ -101,6 +101,7 @@ struct gw_link_opts {
 	int connect_timeout_ms; /* to connect, or for a peer to connect. 0: 10 s to connect, no limit to wait; -1: none */
 	uint64_t max_bandwidth; /* bytes/s over all channels together, 0: no limit */
 	const struct gw_tls_opts *tls; /* NULL: plain. All channels of a migration, sockets only */
+	const uint32_t *peer_uid; /* who may connect to a unix socket of ours: this user and root; others are turned away. NULL: everybody */
 };
 
 /* --- Keep a guest: peer to image -------------------------------------------------------------------------------- */

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/allow.h"
@@ -19,8 +18,7 @@ static void on_listening(void *ctx, const char *uri)
 {
 	struct gw__save *s = ctx;
 	snprintf(s->listening, sizeof s->listening, "%s", uri);
-	if (s->folder[0])
-		chmod(uri + strlen("unix:"), 0666);
+	gw__own_socket_listens(&s->own);
 }
 
 static int on_ready(void *ctx) { return gw__save_start(ctx); }
@@ -34,6 +32,7 @@ static void *receive(void *ctx)
 	link.connect_timeout_ms = s->postcopy ? 30000 : 10000;
 	o.link = &link;
 	link.tls = s->tls.creds_dir ? &s->tls : NULL;
+	link.peer_uid = s->own.folder[0] ? &s->own.uid : NULL;
 	o.image_offset = s->offset;
 	o.memory_limit = s->memory_limit;
 	o.channels = s->channels;
@@ -59,20 +58,12 @@ static void add_extra(void *ctx, struct gw__cli_extra *extra)
 	extra->dirty_bytes_per_s = atomic_load(&s->dirty_bytes_per_s);
 }
 
-/* Several channels need an address: a socket in a folder nobody can list, which a QEMU of another user may still reach. */
+/* Several channels need an address. */
 static int make_address(struct gw__save *s)
 {
-	static char uri[64];
-	snprintf(s->folder, sizeof s->folder, "/tmp/godwit-XXXXXX");
-	if (!mkdtemp(s->folder)) {
-		int err = errno;
-		s->folder[0] = 0;
-		return gw__why_errno(&s->why, err, "cannot make a folder in /tmp for a socket");
-	}
-	chmod(s->folder, 0711);
-	snprintf(uri, sizeof uri, "unix:%s/migration", s->folder);
-	s->listen = uri;
-	return 0;
+	int r = gw__own_socket_make(&s->own, s->qmp, &s->why);
+	s->listen = r ? NULL : s->own.uri;
+	return r;
 }
 
 static int make_link(struct gw__save *s)

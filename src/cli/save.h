@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "cli/guard.h"
+#include "cli/own_socket.h"
 #include "cli/work.h"
 #include "qmp/qmp.h"
 
@@ -42,7 +43,7 @@ struct gw__save {
 	struct gw__cli_work work;
 	pthread_t thread;
 	int source_fd, our_fd; /* the pair; -1 when not used */
-	char folder[32]; /* of a socket of our own that QEMU connects to; "" without */
+	struct gw__own_socket own; /* that QEMU connects to, where it is not handed one */
 	char listening[4096];
 	_Atomic bool started, done;
 	_Atomic bool paused; /* it waits for the source to come back */

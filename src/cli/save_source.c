@@ -227,6 +227,5 @@ void gw__save_close(struct gw__save *s)
 	free(s->note);
 	if (s->source_fd >= 0)
 		close(s->source_fd);
-	if (s->folder[0])
-		rmdir(s->folder);
+	gw__own_socket_remove(&s->own);
 }

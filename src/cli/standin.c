@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "cli/guard.h"
 #include "cli/pause.h"
@@ -23,8 +21,7 @@ static void on_listening(void *ctx, const char *uri)
 {
 	struct gw__standin *s = ctx;
 	snprintf(s->listening, sizeof s->listening, "%s", uri);
-	if (s->folder[0])
-		chmod(uri + strlen("unix:"), 0666); /* QEMU may be another user; nobody can list the folder */
+	gw__own_socket_listens(&s->own);
 }
 
 static int await_paused(struct gw__standin *s)
@@ -78,16 +75,10 @@ static int make_address(struct gw__standin *s)
 {
 	if (s->listen)
 		return 0;
-	snprintf(s->folder, sizeof s->folder, "/tmp/godwit-XXXXXX");
-	if (!mkdtemp(s->folder)) {
-		int err = errno;
-		s->folder[0] = 0;
-		return gw__why_errno(&s->why, err, "cannot make a folder in /tmp for a socket");
-	}
-	chmod(s->folder, 0711);
-	snprintf(s->uri, sizeof s->uri, "unix:%s/migration", s->folder);
-	s->listen = s->uri;
-	return 0;
+	int r = gw__own_socket_make(&s->own, s->qmp, &s->why);
+	s->listen = s->own.uri;
+	s->link->peer_uid = &s->own.uid;
+	return r;
 }
 
 int gw__standin_open(struct gw__standin *s)
@@ -97,6 +88,7 @@ int gw__standin_open(struct gw__standin *s)
 	s->opts.on_listening = on_listening;
 	s->opts.on_paused = on_paused;
 	s->opts.ctx = s;
+	s->opts.link = s->link;
 	int r = ask_blocks(s);
 	return r ? r : make_address(s);
 }
@@ -107,19 +99,16 @@ void gw__standin_close(struct gw__standin *s)
 	free(s->names);
 	s->block = NULL;
 	s->names = NULL;
-	if (s->folder[0])
-		rmdir(s->folder);
-	s->folder[0] = 0;
+	gw__own_socket_remove(&s->own);
 }
 
 int gw__standin_give_back(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, struct gw__why *why)
 {
-	struct gw__standin s = {.qmp = q};
 	struct gw_link_opts link = GW_INIT(link);
+	struct gw__standin s = {.qmp = q, .link = &link};
 	gw_job *job = NULL;
 	link.connect_timeout_ms = CONNECT_MS;
 	int r = gw__standin_open(&s);
-	s.opts.link = &link;
 	if (!r)
 		r = gw_job_new(&job);
 	if (!r)

@@ -8,15 +8,16 @@
 
 #include <godwit.h>
 
+#include "cli/own_socket.h"
 #include "qmp/qmp.h"
 
 struct gw__standin {
 	struct gw__qmp *qmp; /* borrowed */
 	const char *listen;  /* URI; NULL: a socket of our own */
-	struct gw_drain_opts opts; /* `link` is for the user to set */
+	struct gw_link_opts *link; /* borrowed; only the source may come to a socket of our own */
+	struct gw_drain_opts opts;
 
-	char folder[32]; /* of the socket; "" without */
-	char uri[64];
+	struct gw__own_socket own;
 	char listening[4096];
 	struct gw__qmp_block *names;
 	struct gw_drain_block *block;

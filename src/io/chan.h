@@ -55,6 +55,7 @@ struct gw__io_opts {
 	int idle_ms;	   /* silence limit while reading or writing */
 	int connect_ms;	   /* limit of connecting, and of waiting for a peer to connect; -1: for ever */
 	int cancel_fd;
+	const uint32_t *peer_uid; /* who may connect to a unix listener: this user and root. NULL: everybody */
 	/* Shown each socket before it is connected; NULL: nobody. A copy of it keeps the connection from looking closed. */
 	void (*on_socket)(void *ctx, int fd);
 	void *ctx;

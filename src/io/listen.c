@@ -174,6 +174,16 @@ const char *gw__listener_uri(const struct gw__listener *l)
 	return l->uri;
 }
 
+/* Who reaches our socket could say that it is the source. */
+static bool is_welcome(const struct gw__listener *l, int fd, const struct gw__addr *peer)
+{
+	struct ucred user;
+	socklen_t n = sizeof user;
+	if (!l->opts.peer_uid || peer->any.sa_family != AF_UNIX)
+		return true;
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &user, &n) == 0 && (!user.uid || user.uid == *l->opts.peer_uid);
+}
+
 /* The connection that waits at `fd`; -EAGAIN when it went away again; other negative errno. */
 static int accept_at(int fd, struct gw__addr *peer)
 {
@@ -218,9 +228,11 @@ static int accept_until(struct gw__listener *l, uint64_t deadline, struct gw__ch
 		for (int i = 0; r > 0 && i < l->n; i++) {
 			struct gw__addr peer;
 			int fd = l->fds[i].revents ? accept_at(l->fds[i].fd, &peer) : -EAGAIN;
-			if (fd >= 0)
+			if (fd >= 0 && is_welcome(l, fd, &peer))
 				return take_peer(l, fd, &peer, c, why);
-			r = fd == -EAGAIN ? r : fd;
+			if (fd >= 0)
+				close(fd);
+			r = fd >= 0 || fd == -EAGAIN ? r : fd;
 		}
 		if (r < 0)
 			return gw__why_errno(why, -r, "%.200s: accepting a connection", l->uri);

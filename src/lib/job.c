@@ -145,6 +145,7 @@ struct gw__io_opts gw__job_io_opts(const gw_job *job, const struct gw_link_opts 
 	o.idle_ms = limit(GW__OPT(link, idle_timeout_ms), o.idle_ms);
 	o.connect_ms = limit(GW__OPT(link, connect_timeout_ms), o.connect_ms);
 	o.cancel_fd = job->cancel_fd;
+	o.peer_uid = GW__OPT(link, peer_uid);
 	return o;
 }
 

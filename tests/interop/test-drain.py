@@ -7,6 +7,8 @@ test-drain.py VERSION
 """
 import os
 import re
+import struct
+import subprocess
 import sys
 import time
 
@@ -20,6 +22,7 @@ from switched import migrate, wait_status
 from vm import Unavailable, skip
 
 linuxguest.LONGEST_TICK_S = 180     # a guest that waits for a page has not been stopped
+missing = []
 
 
 def drain(vm, image, *options):
@@ -136,16 +139,75 @@ def refused(version):
         wait_status(a, "postcopy-paused")
 
 
+STRANGER = """
+import os, socket, sys, time
+os.setgid(65534), os.setuid(65534)
+said = sys.stdin.buffer.read()
+tried = set()
+while os.getppid() != 1:
+    for path in {line.split()[-1] for line in open("/proc/net/unix") if "/tmp/godwit-" in line and line.rstrip().endswith("/migration")} - tried:
+        try:
+            s = socket.socket(socket.AF_UNIX)
+            s.connect(path)
+            s.sendall(said)
+            print("connected", flush=True)
+            s.recv(1)
+            tried.add(path)
+        except PermissionError:
+            tried.add(path)
+            print("shut out", flush=True)
+        except OSError:
+            pass
+    time.sleep(0.001)
+"""
+
+
+def zeros(blocks):
+    """What a source says that comes back, with nothing but zero pages."""
+    name = lambda n: bytes([len(n)]) + n.encode()
+    ask = b"".join(b"\x08\x00\x0a" + struct.pack(">H", 1 + len(n)) + name(n) for n, _, _ in blocks)
+    pages = b"".join(struct.pack(">Q", at | 2 | (0x20 if at else 0)) + (b"" if at else name(n)) + b"\0"
+        for n, size, _ in blocks for at in range(0, size, 4096))
+    foot = struct.pack(">Q", 0x10) + b"\x7e" + struct.pack(">I", 1)
+    return ask + b"\x08\x00\x09\x00\x00\x02" + struct.pack(">I", 1) + pages + foot + b"\x03" + struct.pack(">I", 1) + foot + b"\0"
+
+
+def strangers(version):
+    """Another user of the machine who waits for our socket does not become the source."""
+    if os.geteuid():
+        missing.append("strangers: only root can be another user")
+        return
+    a, b = pair(version)
+    with b, a:
+        a.booted()
+        image = b.path("memory")
+        broken(version, a, b)
+        stood = a.ram()
+        with subprocess.Popen([sys.executable, "-c", STRANGER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stranger:
+            try:
+                stranger.stdin.write(zeros(a.blocks()))
+                stranger.stdin.close()
+                with drain(a, image, "--max-bandwidth=40M") as g:
+                    assert stranger.stdout.readline() == b"shut out\n"
+                    g.wait().ok()
+            finally:
+                stranger.kill()
+        wait_status(a, "completed")
+        images.same_bytes("m0", images.raw_ram(image, b.path("raw")), stood)
+
+
 def main(argv):
     version = argv[1]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
-        for test in (drained, killed, refused):
+        for test in (drained, killed, strangers, refused):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {version}: {test.__name__}", flush=True)
                 test(version)
     except Unavailable as e:
         skip(str(e))
+    for why in missing:
+        print(f"SKIPPED: {why}", file=sys.stderr)
 
 
 if __name__ == "__main__":
