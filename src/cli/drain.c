@@ -53,9 +53,12 @@ static int check_source(struct drain *d)
 	struct gw__qmp_migration m;
 	struct gw__qmp_settings *settings = NULL;
 	struct gw__why why = {0};
+	uint64_t unplugged = 0;
 	int r = gw__qmp_query_status(d->source.qmp, &run, &why);
 	if (!r)
 		r = gw__qmp_query_migrate(d->source.qmp, &m, &why);
+	if (!r)
+		r = gw__qmp_query_unplugged(d->source.qmp, &unplugged, &why);
 	if (!r)
 		r = gw__qmp_settings_save(d->source.qmp, &settings, &why);
 	if (r)
@@ -65,6 +68,9 @@ static int check_source(struct drain *d)
 	int status = check_state(d, &run, &m);
 	if (status == GW__CLI_GO && releases)
 		return refuse(d, "this QEMU was told to release memory that it has sent (release-ram), so it has not got it any more; its destination alone can go on");
+	if (status == GW__CLI_GO && unplugged)
+		return refuse(d, "this QEMU has a virtio-mem device that is not plugged in full: it sends no page of the rest, so that it could not be known "
+			"whether all have come");
 	return status;
 }
 
@@ -75,7 +81,9 @@ static int failed(struct drain *d, int rc)
 	const char *why = d->source.why.code ? d->source.why.text : gw__cli_work_why(&d->work);
 	if (rc == -EALREADY)
 		return refuse(d, why);
-	if (d->got.state && !strcmp(d->got.state, "postcopy-paused"))
+	struct gw__qmp_migration m = {0};
+	bool has_all = gw__qmp_query_migrate(d->source.qmp, &m, &(struct gw__why){0}) || !m.ended;
+	if (has_all && d->got.state && !strcmp(d->got.state, "postcopy-paused"))
 		return gw__cli_failed(&d->common, GW__EXIT_RECOVERABLE,
 			"%s; the source still has all its memory: do not stop it, and start godwit drain %s %s again", why, d->address, d->path);
 	return gw__cli_failed(&d->common, GW__EXIT_IN_DOUBT,

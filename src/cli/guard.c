@@ -96,7 +96,7 @@ static bool is_held(const char *image)
 		r = gw_partial_note(job, image, &note, &n);
 	free(note);
 	gw_job_free(job);
-	return r != -ENOENT;
+	return r != -ENOENT && r != -EPROTO; /* the latter: begun, and never held */
 }
 
 static int repair_after_death(const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image)

@@ -123,12 +123,21 @@ static void come_back(struct gw__save *s)
 		gw_job_cancel(s->work.job);
 }
 
+/* Zeros count as sent, what virtio-mem has not plugged does not; QEMU's total has both. */
+static bool has_passed(struct gw__save *s, const struct gw__qmp_migration *m)
+{
+	uint64_t unplugged = 0;
+	if (m->passes <= 1 || !m->page_bytes)
+		return false;
+	gw__qmp_query_unplugged(s->qmp, &unplugged, NULL);
+	return unplugged > m->total_bytes || m->sent_pages >= (m->total_bytes - unplugged) / m->page_bytes;
+}
+
 void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration *m)
 {
 	if (atomic_exchange(&s->paused, false))
 		come_back(s);
-	bool passed = m->passes > 1 && m->page_bytes && m->sent_pages >= m->total_bytes / m->page_bytes;
-	if (s->switched || s->resume || strcmp(m->status, "active") || !passed)
+	if (s->switched || s->resume || strcmp(m->status, "active") || !has_passed(s, m))
 		return;
 	gw__cli_detail("after a pass over its memory the guest is stopped, and the rest follows");
 	s->switched = gw__qmp_call(s->qmp, "migrate-start-postcopy", NULL, NULL, NULL) == 0;

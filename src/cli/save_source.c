@@ -39,6 +39,15 @@ static int look_at_state(struct gw__save *s)
 	return 0;
 }
 
+/* 7.2 does not say in time that it has such a device, and then pages that never come would be missed. */
+static int check_unplugged(struct gw__save *s)
+{
+	uint64_t unplugged = 0;
+	int r = s->postcopy && gw__qmp_version(s->qmp) < 800 ? gw__qmp_query_unplugged(s->qmp, &unplugged, &s->why) : 0;
+	return r || !unplugged ? r : gw__why_set(&s->why, -EOPNOTSUPP,
+		"this QEMU has a virtio-mem device that is not plugged in full, and is too old to be saved by post-copy with it; leave out --postcopy");
+}
+
 int gw__save_open(struct gw__save *s)
 {
 	int r = s->resume ? gw__save_read_note(s) : 0;
@@ -47,6 +56,8 @@ int gw__save_open(struct gw__save *s)
 	if (r || s->resume)
 		return r ? r : gw__save_check_source(s);
 	r = look_at_state(s);
+	if (!r)
+		r = check_unplugged(s);
 	if (!r)
 		r = gw__qmp_settings_save(s->qmp, &s->before, &s->why);
 	/* A guest that does not run has one moment only. QEMU 7.2 would set it running, and one that never ran is an abort. */

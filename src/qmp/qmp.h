@@ -131,6 +131,8 @@ struct gw__qmp_machine {
 	uint64_t plugged_bytes; /* hot-plugged memory of the same */
 };
 int gw__qmp_query_machine(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__why *why);
+/* Memory of virtio-mem devices that is not plugged now: part of a RAM block, and never sent. */
+int gw__qmp_query_unplugged(struct gw__qmp *q, uint64_t *bytes, struct gw__why *why);
 /*
  * What tells this QEMU process from others, to compare with json_equal: machine, UUID, name, and the thread of a CPU of its. The same
  * over every monitor, for as long as it lives. 0 and `*identity` (owned).

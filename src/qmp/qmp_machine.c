@@ -53,6 +53,23 @@ int gw__qmp_query_machine(struct gw__qmp *q, struct gw__qmp_machine *m, struct g
 	return err;
 }
 
+int gw__qmp_query_unplugged(struct gw__qmp *q, uint64_t *bytes, struct gw__why *why)
+{
+	json_t *said = NULL, *device;
+	size_t i;
+	*bytes = 0;
+	int err = gw__qmp_call(q, "query-memory-devices", NULL, &said, why);
+	json_array_foreach(said, i, device) {
+		const char *type = json_string_value(json_object_get(device, "type"));
+		const json_t *data = json_object_get(device, "data");
+		uint64_t now = gw__qmp_get_u64(data, "size"), max = gw__qmp_get_u64(data, "max-size");
+		if (type && !strcmp(type, "virtio-mem") && now < max)
+			*bytes += max - now;
+	}
+	json_decref(said);
+	return err;
+}
+
 /* One member of what a command answers, or of the first element of it: owned, null where it is absent. NULL: no answer. */
 static json_t *query_member(struct gw__qmp *q, const char *command, const char *key, bool of_first, struct gw__why *why)
 {

@@ -19,6 +19,7 @@ import images
 import linuxguest
 from linuxguest import MIB, LinuxGuest, check_continues, check_memory
 from switched import migrate, wait_status
+from victim import Victim
 from vm import Unavailable, skip
 
 linuxguest.LONGEST_TICK_S = 180     # a guest that waits for a page has not been stopped
@@ -29,13 +30,13 @@ def drain(vm, image, *options):
     return godwit.Run("drain", vm.monitor, image, *options, env={**os.environ, "GODWIT_TRACE": "1"})
 
 
-def broken(version, a, b, *capabilities):
+def broken(version, a, b, *capabilities, bandwidth=100 * MIB):
     """B has the guest and A the memory; nothing passes between them any more. B's guest is stopped, so that its monitor answers."""
     for q in (a.qmp, b.qmp):
         q.command("migrate-set-capabilities", capabilities=[{"capability": c, "state": True} for c in ("postcopy-ram", *capabilities)])
     uri = f"unix:{b.path('in')}"
     b.qmp.command("migrate-incoming", uri=uri)
-    migrate(a, uri, bandwidth=100 * MIB, postcopy_bandwidth=10 * MIB)
+    migrate(a, uri, bandwidth=bandwidth, postcopy_bandwidth=bandwidth // 10)
     wait_status(b, "postcopy-active")
     wait_status(a, "postcopy-active")
     b.qmp.command("stop")
@@ -196,11 +197,24 @@ def strangers(version):
         images.same_bytes("m0", images.raw_ram(image, b.path("raw")), stood)
 
 
+def unplugged(version):
+    """A virtio-mem device that is not plugged in full: refused before anything is asked of the source."""
+    device = ("-m", "32M,slots=2,maxmem=1G", "-object", "memory-backend-memfd,id=vm0,size=64M", "-device", "virtio-mem-pci,memdev=vm0,requested-size=0")
+    a = Victim(version, backend="memfd", args=device)
+    with a, Victim(version, backend="memfd", incoming="defer", args=device) as b:
+        image = b.path("memory")
+        a.qmp.command("migrate-set-capabilities", capabilities=[{"capability": "xbzrle", "state": False}])
+        broken(version, a, b, bandwidth=MIB)
+        godwit.run("drain", a.monitor, image).fails(godwit.REFUSED, "virtio-mem", "nothing was changed")
+        assert not os.path.exists(image)
+        wait_status(a, "postcopy-paused")
+
+
 def main(argv):
     version = argv[1]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
-        for test in (drained, killed, strangers, refused):
+        for test in (drained, killed, strangers, refused, unplugged):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {version}: {test.__name__}", flush=True)
                 test(version)
