@@ -1,0 +1,309 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Post-copy sources made by hand, against godwit receive: what a robust one may send, what a hostile one does, and links that break
+at every place of the way back. No QEMU.
+"""
+import os
+import re
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import godwit
+import images
+import refstream
+from mfdsource import BLOCK, FLUSH, be, part, str8, zero_record
+from pcsource import *
+
+LIMIT = 65536
+
+
+class Receiver:
+    """godwit receive in a folder of its own, as often as needed."""
+
+    def __init__(self, folder):
+        self.dir = tempfile.mkdtemp(dir=folder)
+        self.image = os.path.join(self.dir, "image")
+        self.runs = 0
+
+    def start(self, *options):
+        self.runs += 1
+        self.path = os.path.join(self.dir, f"s{self.runs}")
+        run = godwit.Run("receive", f"unix:{self.path}", self.image, "--json", "-q", f"--memory-limit={LIMIT}", "--idle-timeout=10", *options)
+        run.wait_stdout("listening")
+        return run
+
+    def left(self):
+        return sorted(n for n in os.listdir(self.dir) if not re.fullmatch(r"s\d+", n))
+
+    def has_it(self):
+        """The whole guest, as an ordinary image."""
+        assert self.left() == ["image"], self.left()
+        godwit.run("verify", self.image).ok()
+        for block in PAGES:
+            images.same_bytes(block, images.raw_ram(self.image, self.image + ".raw", block), ram(block))
+        os.unlink(self.image + ".raw")
+        s = refstream.decode_file(self.image)
+        assert [d[0] for d in s.devices] == ["device7", "device8"] and not s.commands, (s.devices, s.commands)
+
+
+def good(folder):
+    r = Receiver(folder)
+    with r.start() as g, Link(r.path) as s:
+        have = s.switch()
+        s.pages(have)
+        s.finish()
+        s.__exit__()
+        done = g.wait().ok().event("done")
+    assert done["postcopy"] and done["told_source"] and done["devices"] == 2, done
+    r.has_it()
+
+
+def odd_but_right(folder):
+    """No discard, no PINGs, a page again, the block not named again, empty parts."""
+    r = Receiver(folder)
+    with r.start() as g, Link(r.path) as s:
+        s.send(head(), start(), part(*[record(p) for p in range(40)]), part())
+        s.expect((PONG, 1))
+        s.send(package(blob(pings=())), part(), part(be(40 * PAGE | 8 | 0x20, size=8), page_bytes(40)), command(1))
+        have = {BLOCK: set(range(41)), ROM: set()}
+        s.send(part(record(3, salt=5), zero(4)))      # were received, and are not taken again
+        s.pages(have)
+        s.finish()
+        s.__exit__()
+        g.wait().ok()
+    r.has_it()
+
+
+# --- what gives the guest back: nothing was taken yet ---
+
+BEFORE = {
+    "no advise": (head(advise=False) + start() + discard((0, PAGE)), "RAM_DISCARD"),
+    "discard before the list": (head() + discard((0, PAGE)), "RAM_DISCARD|not in the block list"),
+    "discard of an unknown block": (head() + start() + discard((0, PAGE), block="nope"), '"nope"'),
+    "discard not aligned": (head() + start() + discard((12, PAGE)), "whole pages"),
+    "discard of half a page": (head() + start() + discard((0, 2048)), "whole pages"),
+    "discard of nothing": (head() + start() + discard((0, 0)), "whole pages"),
+    "discard past the end": (head() + start() + discard((299 * PAGE, 2 * PAGE)), "inside its"),
+    "discard that overflows": (head() + start() + discard((2**64 - PAGE, 2 * PAGE)), "inside its"),
+    "discard of another version": (head() + start() + discard((0, PAGE), version=1), "version 1"),
+    "discard without nil": (head() + start() + discard((0, PAGE), nil=b"x"), "00"),
+    "discard without ranges": (head() + start() + discard(), "whole ranges"),
+    "discard cut": (head() + start() + command(6, b"\0" + str8(BLOCK) + b"\0" + bytes(15)), "whole ranges"),
+    "listen outside": (head() + start() + command(LISTEN), "LISTEN"),
+    "run outside": (head() + start() + command(RUN), "RUN"),
+    "resume in pre-copy": (head() + start() + command(RESUME), "RESUME"),
+    "bitmap in pre-copy": (head() + start() + question(BLOCK), "RECV_BITMAP"),
+    "advised twice": (head() + command(ADVISE, be(PAGE, PAGE, size=8)), "second time"),
+    "colo": (head() + start() + command(8), "COLO"),
+}
+
+# --- what cannot: the source may have gone too far, and hears nothing ---
+
+PACKAGES = {
+    "empty": (package(b""), "empty"),
+    "without listen": (package(DEVICES + command(RUN)), "DEVICE|LISTEN|RUN"),
+    "run first": (package(command(RUN) + command(LISTEN)), "RUN"),
+    "without run": (package(command(LISTEN) + DEVICES), "RUN|package"),
+    "more behind run": (package(blob() + ping(5)), "RUN"),
+    "in a package": (package(command(LISTEN) + package() + command(RUN)), "PACKAGED"),
+    "with pages": (package(command(LISTEN) + part(zero_record(1)) + command(RUN)), "package"),
+    "with a discard": (package(command(LISTEN) + discard((0, PAGE)) + command(RUN)), "RAM_DISCARD"),
+    "with a device cut": (package(command(LISTEN) + DEVICES[:-3] + command(RUN)), "footer|package|device"),
+    "larger than it is": (package(size=len(blob()) + 4), "RUN|package"),
+    "smaller than it is": (package(size=len(blob()) - 4), "package|RUN"),
+    "too large": (package(blob(device(7, bytes(LIMIT)))), "at most 65536"),
+    "huge": (package(b"", size=0xFFFFFFFF), "at most 65536"),
+    "twice": (discard((0, PAGE)) + command(LISTEN), "LISTEN"),
+}
+
+
+def refused_before(folder):
+    for name, (data, words) in BEFORE.items():
+        broken_off(folder, name, data, words, told=True)
+    for name, (data, words) in PACKAGES.items():
+        broken_off(folder, "package " + name, head() + start() + discard((0, PAGE)) + data, words, told=name in ("twice", "empty"))
+
+
+def broken_off(folder, name, data, words, told):
+    r = Receiver(folder)
+    with r.start() as g, Link(r.path) as s:
+        s.send(data)
+        result = g.wait()
+        heard = []
+        try:
+            while True:
+                heard.append(s.read_message())
+        except Closed:
+            pass
+    try:
+        result.fails(godwit.FAILED, words, "source runs|no image")
+        assert r.left() == [], r.left()
+        assert heard[-1:] == ([(SHUT, 1)] if told else heard[-1:]) and (told or (SHUT, 1) not in heard), heard
+    except AssertionError as e:
+        raise AssertionError(f"{name}: {e}") from None
+
+
+# --- after the switch: the guest stands, and can be gone on with ---
+
+AFTER = {
+    "page outside": (part(record(300)), "outside"),
+    "page far outside": (part(record(1 << 31)), "outside"),
+    "unknown flag": (part(record(200, off=0x400)), "record"),
+    "page of an unknown block": (part(zero(0, "nope")), '"nope"'),
+    "zero that is none": (part(zero(200)[:-1] + b"\1"), "fill byte"),
+    "delta": (part(be(200 * PAGE | 0x40, size=8) + str8(BLOCK) + b"\1" + bytes(4)), "post-copy"),
+    "flush": (part(be(FLUSH, size=8)), "post-copy"),
+    "list again": (b"\2" + be(1) + be(305 * PAGE | 4, size=8), "post-copy"),
+    "wrong footer": (b"\2" + be(1) + be(0x10, size=8) + b"\x7e" + be(2), "footer"),
+    "start": (start(), "section type 01"),
+    "device": (device(9), "section type 04"),
+    "strange section": (part(kind=2).replace(be(1), be(9)), "section 9"),
+    "discard": (discard((0, PAGE)), "RAM_DISCARD"),
+    "second package": (package(), "PACKAGED"),
+    "listen": (command(LISTEN), "LISTEN"),
+    "resume": (command(RESUME), "RESUME"),
+    "bitmap": (question(BLOCK), "RECV_BITMAP"),
+    "unknown command": (command(12), "command 12"),
+    "noise": (b"\xff" * 64, "type ff"),
+    "end inside a page": (part(record(200))[:2000], "cut short|closed|ends"),
+}
+NEVER = "--connect-timeout=0.1"
+
+
+def refused_after(folder):
+    for name, (data, words) in AFTER.items():
+        r = Receiver(folder)
+        with r.start(NEVER) as g, Link(r.path) as s:
+            have = s.switch()
+            s.send(data)
+            s.sock.shutdown(1) if "inside" in name else None
+            s.is_closed()
+            result = g.wait()
+        try:
+            assert result.status == godwit.RECOVERABLE, result
+            assert re.search(words, result.stderr) and "stands still" in result.sentences[-1], result
+            assert r.left() == ["image.partial", "image.partial.state"], r.left()
+            finish_later(r, have)
+        except AssertionError as e:
+            raise AssertionError(f"{name}: {e}") from None
+
+
+def finish_later(r, have):
+    """Another process goes on with what there is."""
+    with r.start("--resume") as g, Link(r.path) as s:
+        s.recover(have)
+        s.pages(have)
+        s.finish()
+        s.__exit__()
+        g.wait().ok()
+    r.has_it()
+
+
+def end_too_early(folder):
+    """The source says that it is done, and is not: it gets its guest back, for it will send nothing more."""
+    r = Receiver(folder)
+    with r.start() as g, Link(r.path) as s:
+        have = s.switch()
+        s.pages(have, limit=100)
+        s.send(end())
+        s.expect((SHUT, 1))
+        s.__exit__()
+        g.wait().fails(godwit.FAILED, r"\d+ pages never came")
+    assert r.left() == [], r.left()
+
+
+# --- the way back ---
+
+RECOVERIES = {
+    "a block nobody has": (question("nope"), "nope"),
+    "a name of nothing": (command(RECV_BITMAP, b"\0"), "RECV_BITMAP"),
+    "a name too long": (command(RECV_BITMAP, b"\xff" + b"x" * 10), "RECV_BITMAP"),
+    "pages before resume": (question(BLOCK) + part(zero(200)), "before POSTCOPY_RESUME"),
+    "end before resume": (question(BLOCK) + end(), "before POSTCOPY_RESUME"),
+    "resume without a question": (command(RESUME), "without asking"),
+    "resume with half of the questions": (question(ROM) + command(RESUME), "without asking"),
+    "a package": (package(), "PACKAGED"),
+    "a head": (head(), "51|type|before"),
+    "noise": (b"\xee" * 40, "ee|before"),
+}
+
+
+def recovered(folder):
+    """One process, many breaks; nothing that is said wrongly harms what came."""
+    r = Receiver(folder)
+    with r.start() as g:
+        with Link(r.path) as s:
+            have = s.switch()
+            s.pages(have, limit=20)
+        for n, (name, (data, words)) in enumerate(RECOVERIES.items()):
+            with Link(r.path) as s:
+                s.send(data)
+                try:
+                    while s.read_message()[0] == BITMAP:
+                        pass
+                    raise AssertionError(f"{name}: went on")
+                except Closed:
+                    pass
+            g.wait_stderr(words)
+            with Link(r.path) as s:
+                s.recover(have)
+                s.pages(have, limit=3)
+        with Link(r.path) as s:
+            s.recover(have)
+            s.send(question(BLOCK))     # not any more
+            s.is_closed()
+        with Link(r.path) as s:
+            s.recover(have)
+            s.pages(have)
+            s.finish()
+            s.__exit__()
+            done = g.wait().ok().event("done")
+    assert done["breaks"] == 2 * len(RECOVERIES) + 2, done
+    r.has_it()
+
+
+def cut_anywhere(folder):
+    """A link that breaks behind each byte of the questions, the answers and RESUME; who comes in vain too often is not waited for any
+    longer, but by the next process."""
+    r = Receiver(folder)
+    with r.start(NEVER) as g, Link(r.path) as s:
+        have = s.switch()
+        s.pages(have, limit=10)
+        s.__exit__()
+        assert g.wait().status == godwit.RECOVERABLE
+    whole = question(BLOCK) + question(ROM) + command(RESUME)
+    cuts = list(range(1, len(whole) + 1))
+    while cuts:
+        with r.start("--resume") as g:
+            for _ in range(5):
+                with Link(r.path) as s:
+                    s.send(whole[:cuts.pop()] if cuts else whole[:1])
+            assert g.wait().status == godwit.RECOVERABLE
+    answers = sum(8 + len(b) - 3 + 8 + bitmap_bytes(b) + 8 for b in PAGES) + 8
+    reads = list(range(0, answers, 3))
+    while reads:
+        with r.start("--resume") as g:
+            for _ in range(5):
+                with Link(r.path) as s:
+                    s.send(whole)
+                    try:
+                        s.take(reads.pop() if reads else 1)
+                    except Closed:
+                        pass
+            assert g.wait().status == godwit.RECOVERABLE
+    finish_later(r, have)
+
+
+def main():
+    wanted = os.environ.get("GODWIT_ONLY", "").split(",")
+    with tempfile.TemporaryDirectory(prefix="godwit-pc.") as folder:
+        for test in (good, odd_but_right, refused_before, refused_after, end_too_early, recovered, cut_anywhere):
+            if wanted == [""] or test.__name__ in wanted:
+                print(f"  {test.__name__}", flush=True)
+                test(folder)
+
+
+if __name__ == "__main__":
+    main()
