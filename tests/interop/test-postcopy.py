@@ -150,6 +150,53 @@ def killed(version):
     Killer(version, random.Random(SEED)).run(ROUNDS)
 
 
+def cut(version):
+    """The link breaks at seeded places, in the questions and answers of the way back too; receive waits, and is started again when
+    nothing came of it too often."""
+    rnd = random.Random(SEED)
+    with Source(version) as vm:
+        vm.booted()
+        receiver = Receiver(vm)
+        g = receiver.start()
+        try:
+            migrate(vm, receiver.uri, postcopy_bandwidth=50 * MIB)
+            wait_status(vm, "postcopy-active")
+            vm.qmp.command("migrate-pause")
+            for n in range(ROUNDS):
+                if g.process.poll() is not None:
+                    g = again(g, receiver)
+                cut_once(vm, receiver, n, rnd)
+            if g.process.poll() is not None:
+                g = again(g, receiver)
+            come_back(vm, receiver.uri)
+            done = g.wait()
+            if done.status == godwit.RECOVERABLE:       # it had given up just then
+                g = again(g, receiver)
+                wait_status(vm, "postcopy-paused")
+                come_back(vm, receiver.uri)
+                done = g.wait()
+            done.ok()
+        finally:
+            g.__exit__()
+        is_kept(vm, receiver)
+
+
+def again(g, receiver):
+    assert g.wait().status == godwit.RECOVERABLE, g.stderr
+    g.__exit__()
+    return receiver.start("--resume")
+
+
+def cut_once(vm, receiver, n, rnd):
+    way, most = rnd.choice((("forward", 120), ("forward", 2 * MIB), ("return", 4000)))
+    uri = f"unix:{receiver.folder}/sp{n}"
+    with godwit.Run("proxy", uri, receiver.uri, "--json", f"--cut-after={way}:{rnd.randrange(1, most)}") as p:
+        p.wait_stdout('"listening"')
+        come_back(vm, uri)
+        p.process.wait(60 * godwit.PATIENCE)
+    wait_status(vm, "postcopy-paused")
+
+
 # --- godwit save --postcopy ---
 
 class Busy(Victim):
@@ -355,7 +402,7 @@ def refused(version):
 
 def main(argv):
     version = argv[1]
-    tests = [switched, killed, saved, unplugged, saved_again, mended, abandoned, other_qemu, partial_away, given_back, refused]
+    tests = [switched, killed, cut, saved, unplugged, saved_again, mended, abandoned, other_qemu, partial_away, given_back, refused]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         for test in tests:
