@@ -188,9 +188,11 @@ def again(g, receiver):
 
 
 def cut_once(vm, receiver, n, rnd):
-    way, most = rnd.choice((("forward", 120), ("forward", 2 * MIB), ("return", 4000)))
+    way, least, most = rnd.choice((("forward", 1, 120), ("forward", 1, 2 * MIB), ("return", 1, 4000)))
+    if vm.version in HANGS_AT_THE_END:      # and in the middle of a recovery; behind it, it does not
+        way, least, most = "forward", 1000, 2 * MIB
     uri = f"unix:{receiver.folder}/sp{n}"
-    with godwit.Run("proxy", uri, receiver.uri, "--json", f"--cut-after={way}:{rnd.randrange(1, most)}") as p:
+    with godwit.Run("proxy", uri, receiver.uri, "--json", f"--cut-after={way}:{rnd.randrange(least, most)}") as p:
         p.wait_stdout('"listening"')
         come_back(vm, uri)
         p.process.wait(60 * godwit.PATIENCE)
