@@ -138,7 +138,8 @@ def broken_off(folder, name, data, words, told):
         except Closed:
             pass
     try:
-        result.fails(godwit.FAILED, words, "source runs|no image")
+        # Behind the first discard nobody here can know whose guest it is: the source does.
+        result.fails(godwit.IN_DOUBT if name.startswith("package") else godwit.FAILED, words, "source runs|no image")
         assert r.left() == [], r.left()
         assert heard[-1:] == ([(SHUT, 1)] if told else heard[-1:]) and (told or (SHUT, 1) not in heard), heard
     except AssertionError as e:
@@ -210,7 +211,7 @@ def end_too_early(folder):
         s.send(end())
         s.expect((SHUT, 1))
         s.__exit__()
-        g.wait().fails(godwit.FAILED, r"\d+ pages never came")
+        g.wait().fails(godwit.IN_DOUBT, r"\d+ pages never came")
     assert r.left() == [], r.left()
 
 
