@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/math.h"
 #include "engine/serve_internal.h"
 #include "wire/postcopy.h"
 
 enum {
 	QUEUE_BYTES = 256 << 10, /* what the kernel may hold in front of a request's page */
 	ASK_BYTES_MAX = 5 + 1 + GW__NAME_MAX,
+	DRY_NS = 200000,	 /* for requests, while the disk brings the next page of the push */
 };
 
 int gw__serve_step(struct gw__serve *s, enum gw__pc_event event)
@@ -26,7 +28,8 @@ int gw__serve_await(struct gw__serve *s, const char *what, bool (*done)(const st
 	gw__serve_due(s, what);
 	while (r >= 0 && !done(s)) {
 		int left_ms = gw__serve_due_ms(s);
-		r = left_ms ? gw__serve_hear(s, left_ms < 0 || left_ms > GW__SERVE_HEAR_MS ? GW__SERVE_HEAR_MS : left_ms, NULL) : gw__serve_overdue(s);
+		uint64_t ns = left_ms < 0 ? GW__SERVE_HEAR_NS : gw__min((uint64_t)left_ms * 1000000, GW__SERVE_HEAR_NS);
+		r = left_ms ? gw__serve_hear(s, ns, NULL) : gw__serve_overdue(s);
 		gw__run_tick(s->run);
 	}
 	gw__serve_due(s, NULL);
@@ -107,8 +110,8 @@ static int push_all(struct gw__serve *s)
 	int r = 0;
 	s->paid_bytes = gw__serve_out_bytes(s); /* what it took to get here is free */
 	while (r >= 0 && s->unsent_pages) {
-		bool may_push = false;
-		r = gw__serve_hear(s, GW__SERVE_HEAR_MS, &may_push);
+		bool may_push = s->ahead.dry;
+		r = s->ahead.dry ? gw__serve_hear(s, DRY_NS, NULL) : gw__serve_hear(s, GW__SERVE_HEAR_NS, &may_push);
 		if (r >= 0 && may_push && s->unsent_pages)
 			r = gw__serve_push(s);
 		gw__run_tick(s->run);
@@ -153,6 +156,8 @@ static int serve(struct gw__serve *s)
 	if (!r)
 		r = gw__feed_init(&s->ear, s->main.chan, 1 << 20, &s->run->why);
 	if (!r)
+		gw__serve_ahead_begin(s);
+	if (!r)
 		r = gw__serve_connect_preempt(s, GW__PREEMPT_OFF);
 	if (!r)
 		r = s->o->resume ? resume(s) : gw__serve_start(s);
@@ -188,6 +193,7 @@ int gw__serve(struct gw__run *run, const struct gw__image *image, struct gw__cha
 	} else {
 		gw__run_phase(run, GW__PHASE_DONE);
 	}
+	gw__serve_ahead_end(s);
 	gw__serve_pages_fini(s);
 	gw__serve_out_fini(s);
 	gw__feed_fini(&s->ear);

@@ -203,13 +203,13 @@ static int take_messages(struct gw__serve *s, bool *any)
 	return 0;
 }
 
-int gw__serve_hear(struct gw__serve *s, int ms, bool *may_push)
+int gw__serve_hear(struct gw__serve *s, uint64_t ns, bool *may_push)
 {
 	bool any = false;
 	int r = take_messages(s, &any);
 	if (r || any)
 		return r;
-	r = gw__serve_wait(s, ms, may_push);
+	r = gw__serve_wait(s, ns, may_push);
 	if (r <= 0)
 		return r ? r : GW__SHORT;
 	r = need(s, gw__feed_left(&s->ear) + 1);

@@ -3,13 +3,16 @@
 #ifndef GW_ENGINE_SERVE_INTERNAL_H
 #define GW_ENGINE_SERVE_INTERNAL_H
 
+#include <pthread.h>
+
 #include "engine/feed.h"
 #include "engine/serve.h"
 #include "wire/retpath.h"
 
 enum {
-	GW__SERVE_HEAR_MS = 200,   /* between looks at the clock while there is nothing to send */
-	GW__SERVE_PIECE_MAX = 512, /* records that are written at once */
+	GW__SERVE_HEAR_NS = 200000000, /* between looks at the clock while there is nothing to send */
+	GW__SERVE_AHEAD_STEPS = 4,     /* pieces of the push, between two words to the thread that reads ahead */
+	GW__SERVE_PIECE_MAX = 512,     /* records that are written at once */
 };
 
 /* A connection that pages go out on. */
@@ -25,6 +28,31 @@ struct gw__serve_piece {
 	uint8_t *heads, *pages;
 	struct iovec *iov;
 	int iov_n;
+	bool may_wait; /* for the disk */
+};
+
+/* Where the push stands. */
+struct gw__serve_place {
+	uint64_t page;
+	uint32_t block;
+	uint32_t run;	 /* of the working set */
+	uint64_t is_dry; /* a page was not in memory, once */
+};
+
+/* Reading ahead of the push. */
+struct gw__serve_ahead {
+	/* The conductor's. */
+	pthread_t thread;
+	bool runs, failed;
+	unsigned dry;	/* how often in a row the next page was not in memory */
+	unsigned wait;	/* so many pieces are read with a wait, because that took too long */
+	unsigned steps;
+
+	pthread_mutex_t lock;
+	pthread_cond_t moved;
+	/* Under the lock. */
+	struct gw__serve_place place;
+	bool stop;
 };
 
 struct gw__serve {
@@ -52,6 +80,9 @@ struct gw__serve {
 
 	/* serve_out.c */
 	struct gw__serve_piece piece;
+
+	/* serve_ahead.c */
+	struct gw__serve_ahead ahead;
 
 	/* serve_wait.c: when to push, and how long requests wait. */
 	uint64_t looked_ns;	       /* before this moment nothing had come that is not taken */
@@ -88,7 +119,10 @@ int gw__serve_start(struct gw__serve *s);
 int gw__serve_out_init(struct gw__serve *s);
 void gw__serve_out_fini(struct gw__serve *s);
 int gw__serve_write(struct gw__serve *s, const void *bytes, size_t n); /* on the main channel */
-/* Pages from `first`, not beyond `end`, as many as are sent at once; how many in *n. The caller knows that they are unsent. */
+/*
+ * Pages from `first`, not beyond `end`, as many as are sent at once; how many in *n. The caller knows that they are unsent. Unless
+ * piece.may_wait is set, GW__SHORT when the first of them has to come from the disk; nothing was sent then.
+ */
 int gw__serve_out_pages(struct gw__serve *s, struct gw__serve_out *out, uint32_t block, uint64_t first, uint64_t end, uint64_t *n);
 int gw__serve_end_part(struct gw__serve *s);
 uint64_t gw__serve_out_bytes(const struct gw__serve *s); /* over all connections */
@@ -103,6 +137,15 @@ int gw__serve_request(struct gw__serve *s, uint32_t block, uint64_t start_off, u
 /* The next piece of the background push. */
 int gw__serve_push(struct gw__serve *s);
 
+/* --- serve_ahead.c --- */
+
+void gw__serve_ahead_begin(struct gw__serve *s);
+void gw__serve_ahead_end(struct gw__serve *s);
+/* Whether the push may wait for the disk now: it has tried long enough, or nobody reads ahead. */
+bool gw__serve_ahead_waits(struct gw__serve *s);
+/* The push stands at this page, which is in memory or (dry) is not. */
+void gw__serve_ahead_move(struct gw__serve *s, uint32_t block, uint64_t page, bool is_dry);
+
 /* --- serve_hear.c --- */
 
 /* The first block at or behind `from` that migrates; -1: none. */
@@ -114,10 +157,10 @@ int gw__serve_due_ms(const struct gw__serve *s); /* what is left of its limit; -
 int gw__serve_overdue(struct gw__serve *s);	 /* -ETIMEDOUT, with the sentence */
 
 /*
- * Take in what has come, waiting at most `ms` for the first byte: 0, or GW__SHORT when nothing came. With `may_push` the wait also
+ * Take in what has come, waiting at most `ns` for the first byte: 0, or GW__SHORT when nothing came. With `may_push` the wait also
  * ends when it is time to push.
  */
-int gw__serve_hear(struct gw__serve *s, int ms, bool *may_push);
+int gw__serve_hear(struct gw__serve *s, uint64_t ns, bool *may_push);
 
 /* At least one byte more, or the end. Where something is due, its limit holds, or a peer that drips could keep us for ever. */
 int gw__serve_fill(struct gw__serve *s);
@@ -129,8 +172,8 @@ int gw__serve_join(struct gw__serve *s);
 
 /* --- serve_wait.c --- */
 
-/* 1: there is input; 0: none within `ms`, or it is time to push before; negative errno. `may_push` may be NULL. */
-int gw__serve_wait(struct gw__serve *s, int ms, bool *may_push);
+/* 1: there is input; 0: none within `ns`, or it is time to push before; negative errno. `may_push` may be NULL. */
+int gw__serve_wait(struct gw__serve *s, uint64_t ns, bool *may_push);
 /* These pages were requested, and have been written. */
 void gw__serve_answered(struct gw__serve *s, uint32_t block, uint64_t first, uint64_t n);
 

@@ -104,7 +104,7 @@ static int fill_piece(struct gw__serve *s, struct gw__serve_out *out, uint32_t b
 	uint64_t at = first, next, pages = 0, limit = gw__min(*end, first + GW__SERVE_PIECE_MAX);
 	int r = 0;
 	s->piece.iov_n = 0;
-	for (; !r && at < limit && pages < PIECE_PAGES; at = next) {
+	for (; at < limit && pages < PIECE_PAGES; at = next) {
 		uint8_t *to = s->piece.pages + pages * s->page_bytes;
 		next = gw__bitmap_next_set_before(present, at, limit);
 		if (next > at) {
@@ -113,12 +113,15 @@ static int fill_piece(struct gw__serve *s, struct gw__serve_out *out, uint32_t b
 			continue;
 		}
 		next = gw__bitmap_next_clear_before(present, at, gw__min(limit, at + PIECE_PAGES - pages));
-		r = gw__image_read_pages(s->image, block, at, next - at, to, &s->run->why);
+		r = s->piece.may_wait ? gw__image_read_pages(s->image, block, at, next - at, to, &s->run->why)
+				      : gw__image_read_pages_now(s->image, block, at, next - at, to);
+		if (r)
+			break;
 		add_records(s, out, &heads, block, at, next - at, to);
 		pages += next - at;
 	}
 	*end = at;
-	return r;
+	return r < 0 || at == first ? r : 0;
 }
 
 int gw__serve_out_pages(struct gw__serve *s, struct gw__serve_out *out, uint32_t block, uint64_t first, uint64_t end, uint64_t *n)

@@ -67,6 +67,7 @@ static uint64_t host_page_end(const struct gw__serve *s, uint32_t block, uint64_
 static int send_up_to(struct gw__serve *s, struct gw__serve_out *out, uint32_t block, uint64_t first, uint64_t end, uint64_t *tally)
 {
 	int r = 0;
+	s->piece.may_wait = true;
 	for (uint64_t n = 0; !r && first < end; first += n) {
 		r = gw__serve_out_pages(s, out, block, first, end, &n);
 		*tally += r ? 0 : n;
@@ -152,18 +153,33 @@ static bool find_wanted(struct gw__serve *s, struct gw__ws_pages *found)
 	return false;
 }
 
+/* The next piece: the page that is half sent, the working set, then everything else. *block and *page: where that is. */
+static int push_next(struct gw__serve *s, uint32_t *block, uint64_t *page, uint64_t *n)
+{
+	struct gw__ws_pages wanted = {0};
+	if (s->half.end) {
+		*block = s->half.block;
+		*page = s->half.at;
+		return push_half(s, n);
+	}
+	s->half.wanted = find_wanted(s, &wanted);
+	if (!s->half.wanted && !find_unsent(s))
+		return 0;
+	*block = s->half.wanted ? wanted.block : s->at_block;
+	*page = s->half.wanted ? wanted.first : s->at_page;
+	return push_piece(s, *block, *page, *page + (s->half.wanted ? wanted.n : GW__SERVE_PIECE_MAX), n);
+}
+
 int gw__serve_push(struct gw__serve *s)
 {
-	struct gw__ws_pages wanted;
-	uint64_t n = 0;
-	int r = 0;
-	if (s->half.end)
-		r = push_half(s, &n);
-	else if ((s->half.wanted = find_wanted(s, &wanted)))
-		r = push_piece(s, wanted.block, wanted.first, wanted.first + wanted.n, &n);
-	else if (find_unsent(s))
-		r = push_piece(s, s->at_block, s->at_page, s->at_page + GW__SERVE_PIECE_MAX, &n);
+	uint32_t block = 0;
+	uint64_t page = 0, n = 0;
+	s->piece.may_wait = gw__serve_ahead_waits(s);
+	int r = push_next(s, &block, &page, &n);
+	if (r < 0)
+		return r;
+	gw__serve_ahead_move(s, block, page + n, r == GW__SHORT);
 	s->tally->pushed_pages += n;
 	s->tally->working_set_pages += s->half.wanted ? n : 0;
-	return r;
+	return 0;
 }

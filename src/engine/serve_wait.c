@@ -53,9 +53,10 @@ static uint64_t keep_record(struct gw__serve *s, uint64_t now)
 	return UINT64_MAX;
 }
 
-int gw__serve_wait(struct gw__serve *s, int ms, bool *may_push)
+int gw__serve_wait(struct gw__serve *s, uint64_t ns, bool *may_push)
 {
-	uint64_t now = gw__clock_now_ns(&s->run->clock), ns = gw__min((uint64_t)ms * NS_PER_MS, keep_record(s, now));
+	uint64_t now = gw__clock_now_ns(&s->run->clock);
+	ns = gw__min(ns, keep_record(s, now));
 	bool paid = may_push && is_paid_for(s, now);
 	if (may_push && !paid)
 		ns = gw__min(ns, s->paid_ns - now);

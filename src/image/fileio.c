@@ -29,6 +29,15 @@ int gw__file_read(int fd, const char *path, uint64_t off, void *to, size_t n, st
 	return 0;
 }
 
+int gw__file_read_now(int fd, uint64_t off, void *to, size_t n)
+{
+	struct iovec iov = {.iov_base = to, .iov_len = n};
+	ssize_t got = preadv2(fd, &iov, 1, (off_t)off, RWF_NOWAIT);
+	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) /* where nobody can tell, it is tried */
+		got = pread(fd, to, n, (off_t)off);
+	return got == (ssize_t)n ? 0 : GW__SHORT;
+}
+
 int gw__file_write_failed(int fd, const char *path, uint64_t off, uint64_t n, int err, struct gw__why *why)
 {
 	struct statvfs fs;

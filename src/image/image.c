@@ -121,6 +121,11 @@ int gw__image_read_at(const struct gw__image *image, uint64_t off, void *to, siz
 	return gw__file_read(image->fd, image->path, off, to, n, why);
 }
 
+static uint64_t page_off(const struct gw__image *image, uint32_t block, uint64_t page)
+{
+	return image->blocks.v[block].pages_off + (page << image->config.page_bits);
+}
+
 int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, void *to,
 	struct gw__why *why)
 {
@@ -136,8 +141,7 @@ int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t
 		size_t bytes = (next - i) * page_bytes;
 		if (!there)
 			memset(p, 0, bytes);
-		int r = there ? gw__image_read_at(image, image->blocks.v[block].pages_off + i * page_bytes, p,
-					bytes, why)
+		int r = there ? gw__image_read_at(image, page_off(image, block, i), p, bytes, why)
 			      : 0;
 		if (r)
 			return gw__why_where(why, "block \"%s\"", image->blocks.v[block].name);
@@ -145,4 +149,14 @@ int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t
 		i = next;
 	}
 	return 0;
+}
+
+int gw__image_read_pages_now(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, void *to)
+{
+	return gw__file_read_now(image->fd, page_off(image, block, first), to, n << image->config.page_bits);
+}
+
+void gw__image_ahead(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n)
+{
+	posix_fadvise(image->fd, (off_t)page_off(image, block, first), (off_t)(n << image->config.page_bits), POSIX_FADV_WILLNEED);
 }

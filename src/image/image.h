@@ -75,6 +75,10 @@ void gw__image_close(struct gw__image *image); /* NULL is fine */
  */
 int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, void *to,
 	struct gw__why *why);
+/* The same for pages that all have their bit; GW__SHORT if it would have to wait for the disk. */
+int gw__image_read_pages_now(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, void *to);
+/* These pages will be read soon. Costs about a microsecond for each that is not in memory. */
+void gw__image_ahead(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n);
 /* Raw bytes of the file (device state, description). A short file is -ENODATA. */
 int gw__image_read_at(const struct gw__image *image, uint64_t off, void *to, size_t n, struct gw__why *why);
 

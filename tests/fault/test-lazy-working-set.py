@@ -30,7 +30,7 @@ def make_blocks(rnd):
 
 
 def ask(link, pages, second=None):
-    """They come: what is asked for is asked for in one breath, behind the package, so that none of it has been pushed."""
+    """They come. Nothing was read of the push, which stands still therefore, far from what is asked for."""
     link.send(pong(3) + pong(0x42) + b"".join(request(p * PAGE, PAGE, name) for name, p in pages))
     due = set(pages)
     while due:
@@ -49,7 +49,7 @@ def finish(server, link):
 
 def record(bench, ws, pages=None, *options):
     guest = bench.guest()
-    with bench.server(f"ws={ws}", "rate=2000000", *options) as server:
+    with bench.server(f"ws={ws}", *options) as server:
         link = server.link(guest)
         until(link, "package")
         ask(link, pages or WANTED)
@@ -89,7 +89,7 @@ def they_come_first(bench, ws):
 def killed(bench, ws):
     """What was asked for a moment ago is there; and the page server that resumes sends it first, and records on."""
     guest = bench.guest()
-    with bench.server(f"ws={ws}", "rate=300000") as server:
+    with bench.server(f"ws={ws}") as server:
         link = server.link(guest)
         until(link, "package")
         ask(link, WANTED)
@@ -107,7 +107,7 @@ def killed(bench, ws):
         assert until(link, "page")[1:] == FIRST[0]
         link.close()
         check_failed(server.wait(), True)
-    with bench.server(f"ws={ws}", "resume", "rate=2000000") as server:
+    with bench.server(f"ws={ws}", "resume") as server:
         link = server.link(other)
         until(link, "command", 9)
         missing = [p for p in FIRST if p[1] not in other.pages[p[0]]]
@@ -176,6 +176,25 @@ def looked_at(bench, _):
     os.unlink(ws)
 
 
+def from_the_disk(bench, ws):
+    """An image that is not in memory, or as little of it as the system allows: everything comes as before."""
+    record(bench, ws)
+    for turn, options in enumerate(((), (f"ws={ws}",), (f"ws={ws}", "preempt"))):
+        with open(bench.image, "rb") as f:
+            os.fsync(f.fileno())
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        guest = bench.guest()
+        with bench.server(*options) as server:
+            link = server.link(guest)
+            answer(link, until(link, "command", 2))
+            second = server.second(guest) if "preempt" in options else None
+            until(link, "package")
+            ask(link, [("ram0", 300 + turn), ("rom", 60 + turn)], second)
+            finish(server, link)
+            if second:
+                second.close()
+
+
 def nowhere_to_write(bench, _):
     values, said = record(bench, os.path.join(bench.folder, "no", "such", "folder"))
     assert values["requests"] == "6" and not said, said
@@ -189,7 +208,7 @@ def large_pages(bench, ws):
     assert first == [("ram0", p) for p in range(384, 448)] + FIRST[3:], first
     assert values["working_set_pages"] == "67", values
     guest = bench.guest(host_pages={"ram0": LARGE})
-    with bench.server(f"ws={ws}", option, "rate=2000000") as server:
+    with bench.server(f"ws={ws}", option) as server:
         link = server.link(guest)
         until(link, "package")
         link.send(pong(3) + pong(0x42) + request(LARGE, LARGE, "ram0"))
@@ -201,7 +220,7 @@ def with_a_preempt_channel(bench, ws):
     """It goes with the push; what is asked for meanwhile overtakes it, and is sent once."""
     record(bench, ws, [("ram0", p) for p in range(511, 100, -3)])
     guest = bench.guest()
-    with bench.server(f"ws={ws}", "preempt", "rate=1000000") as server:
+    with bench.server(f"ws={ws}", "preempt") as server:
         link = server.link(guest)
         answer(link, until(link, "command", 2))
         second = server.second(guest)
@@ -217,7 +236,7 @@ def two_at_once(bench, ws):
     """The second page server of an image uses what is there, and only the first records."""
     one, folder = bench.guest(), os.path.join(bench.folder, "second")
     os.mkdir(folder)
-    with bench.server(f"ws={ws}", "rate=2000000") as first:
+    with bench.server(f"ws={ws}") as first:
         link = first.link(one)
         until(link, "package")
         ask(link, WANTED[:2])
@@ -233,7 +252,8 @@ def main(argv):
     blocks = make_blocks(rnd)
     with tempfile.TemporaryDirectory(prefix="godwit-lazy.") as folder:
         bench = Bench(argv[1], write_image(godwit, folder, blocks), folder, blocks)
-        for test in (they_come_first, killed, damaged, foreign, looked_at, nowhere_to_write, large_pages, with_a_preempt_channel, two_at_once):
+        for test in (they_come_first, killed, damaged, foreign, looked_at, from_the_disk, nowhere_to_write, large_pages, with_a_preempt_channel,
+                     two_at_once):
             print(test.__name__, f"seed {seed}", flush=True)
             ws = os.path.join(folder, test.__name__ + ".ws")
             test(bench, ws, *([rnd] if test is damaged else []))

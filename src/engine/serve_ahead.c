@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page server reads ahead: the disk brings what the push will need next while the conductor sends what is there and hears
+ * requests. A thread of its own, because telling the kernel waits too when the disk has enough to do. It reads nothing and owns
+ * nothing; it begins when there is a working set, or when a page of the push was not in memory, so that an image which
+ * is costs nothing. See serve.h.
+ */
+#include <stdlib.h>
+
+#include "base/math.h"
+#include "engine/serve_internal.h"
+
+enum {
+	WINDOW_MIN_BYTES = 256 << 10,
+	WINDOW_MAX_BYTES = 8 << 20, /* a page that is requested waits at the disk behind no more than that */
+	STEP_BYTES = 1 << 20,
+	RUNS_MAX = 256,     /* of the working set */
+	DRY_MAX = 250,	    /* looks at a page that is not in memory */
+	WAIT_PIECES = 256,
+};
+
+/* The thread's own: what it has told the kernel of. */
+struct told {
+	uint32_t block, runs;
+	uint64_t from, to, window; /* pages */
+};
+
+/* Does the next thing there is to do, if any; the lock is not held. */
+static bool tell_run(const struct gw__serve *s, const struct gw__serve_place *p, struct told *t)
+{
+	const struct gw__working_set *ws = s->o->working_set;
+	if (!ws || t->runs >= ws->runs || t->runs >= p->run + RUNS_MAX)
+		return false;
+	gw__image_ahead(s->image, ws->run[t->runs].block, ws->run[t->runs].first, ws->run[t->runs].n);
+	t->runs++;
+	return true;
+}
+
+static bool tell_pages(const struct gw__serve *s, const struct gw__serve_place *p, struct told *t)
+{
+	uint64_t step = STEP_BYTES / s->page_bytes, bits = s->sent[p->block].bits;
+	if (!p->is_dry)
+		return false;
+	if (p->block != t->block || p->page < t->from || p->page > t->to) {
+		t->block = p->block;
+		t->from = t->to = p->page;
+		t->window = WINDOW_MIN_BYTES / s->page_bytes;
+	}
+	if (t->to >= bits || t->to - p->page >= t->window)
+		return false;
+	step = gw__min(step, bits - t->to);
+	gw__image_ahead(s->image, t->block, t->to, step);
+	t->to += step;
+	t->window = gw__min(2 * t->window, WINDOW_MAX_BYTES / s->page_bytes);
+	return true;
+}
+
+static void *tell(void *ctx)
+{
+	struct gw__serve *s = ctx;
+	struct gw__serve_ahead *a = &s->ahead;
+	struct told t = {0};
+	struct gw__serve_place seen;
+	pthread_mutex_lock(&a->lock);
+	while (!a->stop) {
+		seen = a->place;
+		pthread_mutex_unlock(&a->lock);
+		bool any = tell_run(s, &seen, &t) || tell_pages(s, &seen, &t);
+		pthread_mutex_lock(&a->lock);
+		while (!any && !a->stop && !memcmp(&seen, &a->place, sizeof seen))
+			pthread_cond_wait(&a->moved, &a->lock);
+	}
+	pthread_mutex_unlock(&a->lock);
+	return NULL;
+}
+
+/* Without a thread nothing is read ahead, and the push waits for the disk. */
+static void start(struct gw__serve *s)
+{
+	struct gw__serve_ahead *a = &s->ahead;
+	if (a->runs || a->failed)
+		return;
+	pthread_mutex_init(&a->lock, NULL);
+	pthread_cond_init(&a->moved, NULL);
+	a->runs = pthread_create(&a->thread, NULL, tell, s) == 0;
+	a->failed = !a->runs;
+}
+
+void gw__serve_ahead_begin(struct gw__serve *s)
+{
+	if (s->o->working_set && s->o->working_set->runs)
+		start(s);
+}
+
+void gw__serve_ahead_end(struct gw__serve *s)
+{
+	struct gw__serve_ahead *a = &s->ahead;
+	if (!a->runs)
+		return;
+	pthread_mutex_lock(&a->lock);
+	a->stop = true;
+	pthread_cond_signal(&a->moved);
+	pthread_mutex_unlock(&a->lock);
+	pthread_join(a->thread, NULL);
+	pthread_cond_destroy(&a->moved);
+	pthread_mutex_destroy(&a->lock);
+	a->runs = false;
+}
+
+/* A file system that never says that a page is there must not be asked for each. */
+bool gw__serve_ahead_waits(struct gw__serve *s)
+{
+	struct gw__serve_ahead *a = &s->ahead;
+	if (a->dry >= DRY_MAX)
+		a->wait = WAIT_PIECES;
+	if (!a->wait)
+		return a->failed;
+	a->wait--;
+	return true;
+}
+
+/* Told now and then: each time would wake the thread for nothing. */
+void gw__serve_ahead_move(struct gw__serve *s, uint32_t block, uint64_t page, bool is_dry)
+{
+	struct gw__serve_ahead *a = &s->ahead;
+	a->dry = is_dry ? a->dry + 1 : 0;
+	if (is_dry)
+		start(s);
+	if (!a->runs || (a->dry != 1 && ++a->steps % GW__SERVE_AHEAD_STEPS))
+		return;
+	pthread_mutex_lock(&a->lock);
+	a->place.block = block;
+	a->place.page = page;
+	a->place.run = s->next_run;
+	a->place.is_dry |= is_dry && !s->half.wanted;
+	pthread_cond_signal(&a->moved);
+	pthread_mutex_unlock(&a->lock);
+}
