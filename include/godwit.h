@@ -203,6 +203,8 @@ struct gw_drain_opts {
 	void (*on_listening)(void *ctx, const char *uri);
 	int (*on_paused)(void *ctx, const char *uri, const char *why); /* as in gw_receive_opts; the first time too */
 	void *ctx;
+	const void *note; /* kept with what is begun, see gw_partial_note */
+	size_t note_bytes;
 };
 
 /*

@@ -2,6 +2,7 @@
 /* godwit drain: take from a source in postcopy-paused what it still has, for a destination that cannot be reached. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/commands.h"
@@ -19,6 +20,7 @@ struct drain {
 	struct gw_tls_opts tls;
 	struct gw_receipt got;
 	const char *address, *path;
+	char *note; /* which QEMU it is, for who goes on in our place */
 };
 
 /* --- may it be done? --- */
@@ -176,11 +178,35 @@ static int finish_earlier(struct drain *d)
 	return status == GW__CLI_GO ? GW__EXIT_DONE : status;
 }
 
+/* What was begun with one source says nothing of another, which would be called safe to stop. */
+static int check_identity(struct drain *d)
+{
+	struct gw__why why = {0};
+	json_t *identity = NULL;
+	void *note = NULL;
+	size_t n = 0;
+	if (gw__qmp_query_identity(d->source.qmp, &identity, &why))
+		return gw__cli_failed(&d->common, GW__EXIT_FAILED, "%s; nothing was changed", why.text);
+	int r = gw_partial_note(d->work.job, d->path, &note, &n);
+	json_t *begun = r ? NULL : json_loadb(note, n, 0, NULL);
+	bool other = begun && !json_equal(begun, identity) && !json_object_get(begun, "settings"); /* of a save: told of later */
+	d->note = json_dumps(identity, JSON_COMPACT);
+	d->source.opts.note = d->note;
+	d->source.opts.note_bytes = d->note ? strlen(d->note) : 0;
+	json_decref(begun);
+	json_decref(identity);
+	free(note);
+	return other ? refuse(d, "the drain that was begun beside this image is of another QEMU") : GW__CLI_GO;
+}
+
 static int connect_and_run(struct drain *d)
 {
 	struct gw__why why = {0};
 	if (gw__qmp_open(d->address, CONNECT_MS, &d->source.qmp, &why))
 		return gw__cli_failed(&d->common, GW__EXIT_FAILED, "%s; nothing was changed", why.text);
+	int refused = check_identity(d);
+	if (refused != GW__CLI_GO)
+		return refused;
 	int status = finish_earlier(d);
 	return status == GW__CLI_GO ? run(d) : status;
 }
@@ -213,6 +239,7 @@ int gw__cli_drain(int argc, char **argv)
 		status = connect_and_run(&d);
 	gw__standin_close(&d.source);
 	gw__qmp_close(d.source.qmp);
+	free(d.note);
 	gw__cli_work_end(&d.work);
 	return status;
 }

@@ -74,6 +74,8 @@ static int open_new(gw_job *job, const char *path, const struct gw_drain_opts *o
 	if (!r)
 		r = gw__sink_image_new(&writer, sink, why);
 	if (!r)
+		gw__sink_image_note(*sink, (struct gw__view){GW__OPT(o, note), GW__OPT(o, note_bytes)});
+	if (!r)
 		r = (*sink)->ops->config(*sink, &config, why);
 	if (!r)
 		r = (*sink)->ops->blocks(*sink, RAM_SECTION_ID, blocks, why);

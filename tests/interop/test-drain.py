@@ -114,6 +114,7 @@ def killed(version):
                 g.process.wait()
             wait_status(a, "postcopy-paused")
             assert not a.qmp.command("query-status")["running"]
+            godwit.run("drain", b.monitor, image).fails(godwit.REFUSED, "of another QEMU", "nothing was changed")
         with drain(a, image, "--max-bandwidth=40M") as g:
             g.wait_stderr("postcopy-recover -> postcopy-active")
             a.qmp.command("migrate-pause")      # the link breaks: mended by itself
