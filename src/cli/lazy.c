@@ -31,7 +31,8 @@ static void ask_page_sizes(struct gw__lazy *l)
 	if (l->blocks || gw__qmp_owed(l->qmp))
 		return;
 	gw__qmp_set_call_limit(l->qmp, GW__LAZY_HELD_UP_MS);
-	if (gw__qmp_query_blocks(l->qmp, &l->blocks, &l->blocks_n, NULL))
+	l->blocks_asked = !gw__qmp_query_blocks(l->qmp, &l->blocks, &l->blocks_n, NULL);
+	if (!l->blocks_asked)
 		l->blocks_n = 0;
 	gw__qmp_set_call_limit(l->qmp, GW__QMP_CALL_MS);
 }
@@ -238,7 +239,7 @@ int gw__lazy_run(struct gw__lazy *l)
 		if (!r)
 			r = gw__lazy_recover(l);
 	} else if (!l->complete) {
-		r = gw__lazy_check_image(l);
+		r = gw__lazy_check_image(l, false);
 		r = r ? r : make_ready(l, &m);
 	}
 	if (!r && !l->complete)

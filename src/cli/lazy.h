@@ -51,11 +51,13 @@ struct gw__lazy {
 	struct gw__qmp_settings *before; /* NULL when nobody knows how they were */
 	struct gw__qmp_block *blocks;	 /* NULL: not asked, or not answered */
 	unsigned blocks_n;
+	bool blocks_asked; /* by us, so that their sizes are known too */
 	char listened[256];   /* where it listened at the user's wish, with its real port; "" */
 	char reached[256];    /* and how we got there, if by another address; "" */
 	bool tls, tls_known;
 
 	char identity[33]; /* of the image it got its guest from; "" when that was not ours to see */
+	char file[48], written[64]; /* which file that was, and when it was written to last */
 
 	/* What it makes. */
 	char folder[32]; /* of the sockets QEMU listens at; "" without */
@@ -99,8 +101,8 @@ void gw__lazy_note(struct gw__lazy *l, enum gw__keeper_phase phase);
 
 /* lazy_recover.c: a QEMU whose guest may run listens at l->listen, or has got everything (l->complete). */
 int gw__lazy_recover(struct gw__lazy *l);
-/* The image is still the one this QEMU has pages of: 0, or -ESTALE. */
-int gw__lazy_check_image(struct gw__lazy *l);
+/* lazy_image.c: the image is still the one this QEMU has pages of (`resume`), or is from now on: 0, or -ESTALE. */
+int gw__lazy_check_image(struct gw__lazy *l, bool resume);
 void gw__lazy_drop_link(struct gw__lazy *l);
 
 /* lazy_link.c: l->listen and l->uri, for the first time or again; what is wished, or new ones in a private folder. */

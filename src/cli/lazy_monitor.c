@@ -40,6 +40,8 @@ static json_t *known_to_json(const struct gw__lazy *l)
 	json_object_set_new(j, "past", gw__qmp_past(l->qmp));
 	json_object_set_new(j, "phase", json_integer(l->phase));
 	json_object_set_new(j, "identity", json_string(l->identity));
+	json_object_set_new(j, "file", json_string(l->file));
+	json_object_set_new(j, "written", json_string(l->written));
 	json_object_set_new(j, "listened", gw__cli_json_text(l->listened));
 	json_object_set_new(j, "reached", gw__cli_json_text(l->reached));
 	if (l->before)
@@ -61,8 +63,11 @@ static void known_from_json(struct gw__lazy *l, const json_t *j)
 	json_int_t phase = json_integer_value(json_object_get(j, "phase"));
 	json_t *blocks = json_object_get(j, "blocks"), *tls = json_object_get(j, "tls");
 	l->phase = phase == GW__KEEPER_RUNS || phase == GW__KEEPER_ASKED ? (enum gw__keeper_phase)phase : GW__KEEPER_IDLE;
-	if (l->phase == GW__KEEPER_RUNS)
+	if (l->phase == GW__KEEPER_RUNS) { /* before, it has nothing of any image */
 		copy(l->identity, sizeof l->identity, json_object_get(j, "identity"));
+		copy(l->file, sizeof l->file, json_object_get(j, "file"));
+		copy(l->written, sizeof l->written, json_object_get(j, "written"));
+	}
 	copy(l->listened, sizeof l->listened, json_object_get(j, "listened"));
 	copy(l->reached, sizeof l->reached, json_object_get(j, "reached"));
 	l->before = gw__qmp_settings_from_json(json_object_get(j, "settings"));

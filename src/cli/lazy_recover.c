@@ -106,27 +106,9 @@ static int ask_until_listening(struct gw__lazy *l)
 	}
 }
 
-int gw__lazy_check_image(struct gw__lazy *l)
-{
-	struct gw_inspect_opts o = GW_INIT(o);
-	struct gw_info_summary sum = GW_INIT(sum);
-	gw_info *info = NULL;
-	o.offset = l->offset;
-	int r = gw_inspect(l->work->job, l->path, &o, &info);
-	if (r)
-		return gw__why_set(&l->why, r, "%s", gw_job_error(l->work->job));
-	gw_info_summary(info, &sum);
-	gw_info_free(info);
-	if (l->identity[0] && strcmp(l->identity, sum.identity))
-		return gw__why_set(&l->why, -ESTALE, "%s is not the image any more that this QEMU has pages of, and the two must not be mixed: bring that one back",
-			l->path);
-	memcpy(l->identity, sum.identity, sizeof l->identity);
-	return 0;
-}
-
 int gw__lazy_recover(struct gw__lazy *l)
 {
-	int r = gw__lazy_check_image(l);
+	int r = gw__lazy_check_image(l, true);
 	if (!r)
 		r = gw__lazy_address(l, true);
 	if (!r)

@@ -33,9 +33,10 @@ static void report(const struct serve *s)
 
 static int failed(struct serve *s)
 {
+	if (s->lazy.refused && s->lazy.result.recoverable)
+		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s; the guest in QEMU waits on", s->lazy.why.text);
 	if (s->lazy.refused)
-		return gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s%s", s->lazy.why.text,
-			s->lazy.result.recoverable ? "; nothing was done, its guest waits on" : "");
+		return gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s", s->lazy.why.text);
 	if (!s->lazy.result.recoverable)
 		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; no guest runs in this QEMU, %s is untouched", s->lazy.why.text, s->lazy.path);
 	return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,

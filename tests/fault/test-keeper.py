@@ -223,6 +223,55 @@ def of_a_started_qemu(kept, version, place):
     godwit.run("serve", kept.image, "--qmp=pid:1").fails(godwit.FAILED, "process number 1")
 
 
+def two_at_once(kept, version, place):
+    """Started together, before there is a keeper: one serves, the other is refused, or finds that all is done."""
+    for _ in range(4):
+        with kept.destination(version, "-S") as vm:
+            with serve(kept, vm.monitor) as g, serve(kept, vm.monitor) as h:
+                results = [g.wait(90), h.wait(90)]
+            statuses = sorted(r.status for r in results)
+            assert statuses in ([godwit.DONE, godwit.REFUSED], [godwit.DONE, godwit.DONE]), f"{results[0]}\n{results[1]}"
+            assert max(r.seconds for r in results) < 30 * godwit.PATIENCE
+            wait_status(vm, "completed")
+            assert not place.sockets()
+
+
+def fails_and_waits(kept, vm, image, *words):
+    godwit.run("serve", image, f"--qmp={vm.monitor}").fails(godwit.RECOVERABLE, "waits on", *words)
+
+
+def of_two_moments(kept, version, place):
+    """An image that was written to is refused, a copy is not."""
+    copy = kept.image + ".copy"
+    with kept.destination(version, "-S") as vm:
+        killed(kept, vm)
+        os.utime(kept.image, (1, 1))
+        fails_and_waits(kept, vm, kept.image, "was written to")
+        subprocess.run(["cp", "--sparse=always", kept.image, copy], check=True)
+        godwit.run("serve", copy, f"--qmp={vm.monitor}").ok()
+        kept.is_in(vm)
+    os.unlink(copy)
+
+
+def of_another_guest(kept, version, place):
+    """With nobody left who remembers the image, what it consists of still has to be QEMU's."""
+    other = kept.image + ".other"
+    subprocess.run(["cp", "--sparse=always", kept.image, other], check=True)
+    with open(other, "r+b") as f:
+        at = f.read(1 << 20).index(b"\x02m0")
+        f.seek(at)
+        f.write(b"\x02mX")
+    with kept.destination(version, "-S") as vm:
+        killed(kept, vm)
+        pid, where = place.info()[0], place.where()
+        os.kill(pid, signal.SIGKILL)
+        wait(lambda: not lives(pid), "it ends")
+        os.rmdir(where)
+        fails_and_waits(kept, vm, other, "another guest", "mX")
+        completes(kept, vm)
+    os.unlink(other)
+
+
 def held_by_a_stranger(kept, version, place):
     """A silent client at the keeper's door holds nobody up for long."""
     with kept.destination(version, "-S") as vm:
@@ -240,7 +289,7 @@ def main(argv):
     version = argv[1]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     tests = [hands_over, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed, planted,
-             of_a_started_qemu, held_by_a_stranger]
+             of_a_started_qemu, held_by_a_stranger, two_at_once, of_two_moments, of_another_guest]
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-keeper.") as folder:
             place = Place(folder)

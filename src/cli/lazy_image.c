@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Is the image still the one that a QEMU has pages of? See lazy.h. A guest that got pages of two moments is a ruin that runs.
+ *
+ * What makes the guest has a digest, and the file tells when it was written to last; both are remembered, by the keeper
+ * too. Where nobody remembers, the names and sizes of QEMU's RAM blocks are all there is to compare.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/lazy.h"
+
+static int say_other(struct gw__lazy *l)
+{
+	return gw__why_set(&l->why, -ESTALE, "%s is not the image any more that this QEMU has pages of, and the two must not be mixed: bring that one back",
+		l->path);
+}
+
+/* A copy is another file, and as good. */
+static int check_file(struct gw__lazy *l)
+{
+	char file[sizeof l->file], written[sizeof l->written];
+	struct stat st;
+	if (stat(l->path, &st))
+		return gw__why_errno(&l->why, errno, "cannot look at %s", l->path);
+	snprintf(file, sizeof file, "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+	snprintf(written, sizeof written, "%jd:%jd.%09ld", (intmax_t)st.st_size, (intmax_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+	if (!strcmp(l->file, file) && strcmp(l->written, written))
+		return gw__why_set(&l->why, -ESTALE,
+			"%s was written to since this QEMU has pages of it, which then are of two moments: bring it back as it was. If nothing in it has "
+			"changed after all, serve a copy of it",
+			l->path);
+	snprintf(l->file, sizeof l->file, "%s", file);
+	snprintf(l->written, sizeof l->written, "%s", written);
+	return 0;
+}
+
+static const struct gw__qmp_block *find(const struct gw__lazy *l, const char *name)
+{
+	for (unsigned i = 0; i < l->blocks_n; i++)
+		if (!strcmp(l->blocks[i].name, name))
+			return &l->blocks[i];
+	return NULL;
+}
+
+static int check_blocks(struct gw__lazy *l, const gw_info *info)
+{
+	struct gw_info_block b = GW_INIT(b);
+	for (uint32_t i = 0; !gw_info_block(info, i, &b); i++) {
+		const struct gw__qmp_block *q = b.ignored ? NULL : find(l, b.name);
+		if (b.ignored || (q && q->used_bytes == b.used_bytes))
+			continue;
+		if (!q)
+			return gw__why_set(&l->why, -ESTALE, "%s is the image of another guest: this QEMU has no RAM block \"%s\"", l->path, b.name);
+		return gw__why_set(&l->why, -ESTALE, "%s is the image of another guest: its RAM block \"%s\" has %" PRIu64 " bytes, QEMU's has %" PRIu64,
+			l->path, b.name, b.used_bytes, q->used_bytes);
+	}
+	return 0;
+}
+
+static int check(struct gw__lazy *l, const gw_info *info, bool resume)
+{
+	struct gw_info_summary sum = GW_INIT(sum);
+	gw_info_summary(info, &sum);
+	if (l->identity[0] && strcmp(l->identity, sum.identity))
+		return say_other(l);
+	int r = check_file(l);
+	if (!r && resume && !l->identity[0] && l->blocks_asked)
+		r = check_blocks(l, info);
+	if (!r)
+		memcpy(l->identity, sum.identity, sizeof l->identity);
+	return r;
+}
+
+int gw__lazy_check_image(struct gw__lazy *l, bool resume)
+{
+	struct gw_inspect_opts o = GW_INIT(o);
+	gw_info *info = NULL;
+	o.offset = l->offset;
+	int r = gw_inspect(l->work->job, l->path, &o, &info);
+	if (r)
+		return gw__why_set(&l->why, r, "%s", gw_job_error(l->work->job));
+	r = check(l, info, resume);
+	l->refused |= r == -ESTALE;
+	gw_info_free(info);
+	return r;
+}
