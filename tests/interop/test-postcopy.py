@@ -256,16 +256,22 @@ def unplugged(version):
         vm.wait_as_before()
 
 
+def left_behind(vm, *options):
+    """A save that was killed behind the switch, with most of the rest still to come."""
+    with vm.save("--max-bandwidth=500K", *options) as g:
+        g.wait_stderr("-> postcopy-active")
+        vm.qmp.command("migrate-set-parameters", max_postcopy_bandwidth=50000)
+        g.kill()
+        g.process.wait()
+        g.wait_guard(f"stands still .*--postcopy --resume {vm.monitor} {vm.image}")
+    vm.qmp.command("migrate-set-parameters", max_postcopy_bandwidth=0)
+
+
 def saved_again(version):
     """Killed, it leaves a guest that stands and a sentence; --resume brings the rest, and all is as before."""
     with Busy(version) as vm:
-        for n, stop in enumerate((["--stop"], [])):
-            with vm.save("--max-bandwidth=500K", *stop) as g:
-                g.wait_stderr("-> postcopy-active")
-                time.sleep(0.2)
-                g.kill()
-                g.process.wait()
-                g.wait_guard(f"stands still .*--postcopy --resume {vm.monitor} {vm.image}")
+        for stop in (["--stop"], []):
+            left_behind(vm, *stop)
             assert status(vm) == "postcopy-paused"
             images.is_tidy(vm.folder, "image", "image.partial", "image.partial.state")
             godwit.run("receive", f"unix:{vm.path('other')}", vm.image).fails(godwit.REFUSED, "--resume")
@@ -305,23 +311,10 @@ def mended(version):
 def abandoned(version):
     """The operator wants the guest, not the image."""
     with Busy(version) as vm:
-        with vm.save("--max-bandwidth=500K") as g:
-            g.wait_stderr("-> postcopy-active")
-            g.kill()
-            g.process.wait()
-            g.wait_guard("stands still")
+        left_behind(vm)
         godwit.run("save", vm.monitor, vm.image, "--postcopy", "--abandon", "-q").ok()
         vm.unharmed()
         godwit.run("save", vm.monitor, vm.image, "--postcopy", "--abandon").fails(godwit.FAILED, "nothing was begun")
-
-
-def left_behind(vm, *options):
-    """A save that was killed behind the switch."""
-    with vm.save("--max-bandwidth=500K", *options) as g:
-        g.wait_stderr("-> postcopy-active")
-        g.kill()
-        g.process.wait()
-        g.wait_guard("stands still")
 
 
 def other_qemu(version):
