@@ -41,6 +41,8 @@ static void ask_page_sizes(struct gw__lazy *l)
 static void on_connected(void *ctx)
 {
 	struct gw__lazy *l = ctx;
+	if (l->preempt && l->resumes)
+		gw__lazy_await_accepted(l);
 	gw__lazy_remove_socket(l);
 	if (l->phase != GW__KEEPER_RUNS)
 		gw__lazy_note(l, GW__KEEPER_RUNS);
@@ -49,14 +51,24 @@ static void on_connected(void *ctx)
 static void on_socket(void *ctx, int fd) { gw__keeper_hold(&((struct gw__lazy *)ctx)->keeper, fd); }
 static void on_resumed(void *ctx) { gw__keeper_let_go(&((struct gw__lazy *)ctx)->keeper); }
 
+static void on_note(void *ctx, const char *sentence)
+{
+	(void)ctx;
+	gw__cli_tell("%s", sentence);
+}
+
 static int serve_once(struct gw__lazy *l, bool resume)
 {
 	struct gw_link_opts link = l->wish.link;
 	struct gw_tls_opts tls = l->wish.tls;
 	struct gw_serve_opts o = GW_INIT(o);
 	struct gw_serve_block *blocks = calloc(l->blocks_n + 1, sizeof *blocks);
-	if (!blocks)
-		return gw__why_set(&l->why, -ENOMEM, "no memory for a list of blocks");
+	char *working_set = gw__cli_working_set(l->path);
+	if (!blocks || !working_set) {
+		free(blocks);
+		free(working_set);
+		return gw__why_set(&l->why, -ENOMEM, "no memory to serve pages");
+	}
 	for (unsigned i = 0; i < l->blocks_n; i++)
 		blocks[i] = (struct gw_serve_block){l->blocks[i].name, l->blocks[i].page_bytes};
 	link.size = sizeof link;
@@ -65,17 +77,21 @@ static int serve_once(struct gw__lazy *l, bool resume)
 	o.link = &link;
 	o.answer_timeout_ms = l->wish.answer_ms;
 	o.image_offset = l->offset;
-	o.resume = resume;
+	o.resume = l->resumes = resume;
 	o.block = blocks;
 	o.blocks = l->blocks_n;
 	o.on_connected = on_connected;
 	o.on_socket = resume && !tls.creds_dir ? on_socket : NULL; /* a TLS session dies with its process */
 	o.on_resumed = on_resumed;
 	o.joined = l->joined;
+	o.preempt = l->preempt;
+	o.working_set = l->wish.working_set == GW__WORKING_SET_ON ? working_set : NULL;
+	o.on_note = on_note;
 	o.ctx = l;
 	l->result = (struct gw_serve_result)GW_INIT(l->result);
 	int r = gw_serve(l->work->job, l->path, l->uri, &o, &l->result);
 	free(blocks);
+	free(working_set);
 	l->joined = false;
 	if (r && resume)
 		gw__keeper_let_go(&l->keeper);
@@ -87,10 +103,12 @@ static int serve_once(struct gw__lazy *l, bool resume)
 /* QEMU's settings for a post-copy; as they were is kept in l->before. */
 static int prepare(struct gw__lazy *l)
 {
-	const struct gw__qmp_capability caps[] = {{"postcopy-ram", true}};
 	int r = l->before ? 0 : gw__qmp_settings_save(l->qmp, &l->before, &l->why);
+	if (!r)
+		r = gw__lazy_choose_preempt(l);
 	if (r)
 		return r;
+	const struct gw__qmp_capability caps[] = {{"postcopy-ram", true}, {"postcopy-preempt", l->preempt}};
 	ask_page_sizes(l);
 	gw__lazy_note(l, GW__KEEPER_IDLE);
 	r = gw__qmp_clear_capabilities(l->qmp, l->before, &l->why);
@@ -98,7 +116,7 @@ static int prepare(struct gw__lazy *l)
 		r = gw__lazy_set_tls(l);
 	l->tls = l->wish.tls.creds_dir;
 	l->tls_known = true;
-	return r ? r : gw__qmp_set_capabilities(l->qmp, caps, 1, &l->why);
+	return r ? r : gw__qmp_set_capabilities(l->qmp, caps, l->preempt ? 2 : 1, &l->why);
 }
 
 /* It may have been started to listen where it is to. */
@@ -184,6 +202,7 @@ static int make_ready(struct gw__lazy *l, const struct gw__qmp_migration *m)
 	if (r)
 		return r;
 	ask_page_sizes(l);
+	gw__lazy_ask_preempt(l);
 	gw__lazy_note(l, GW__KEEPER_ASKED);
 	return 0;
 }
@@ -235,6 +254,7 @@ int gw__lazy_run(struct gw__lazy *l)
 	}
 	if (resume && !l->complete) {
 		ask_page_sizes(l);
+		gw__lazy_ask_preempt(l);
 		r = gw__lazy_check_tls(l);
 		if (!r)
 			r = gw__lazy_recover(l);

@@ -18,7 +18,10 @@ struct gw__lazy_wish {
 	int answer_ms;
 	const char *listen, *connect; /* NULL: a private unix socket; where it listens */
 	bool resume_only;
+	bool preempt;
+	unsigned working_set; /* GW__WORKING_SET_* */
 };
+enum { GW__WORKING_SET_ON, GW__WORKING_SET_OFF };
 #define GW__LAZY_OPTIONS(w)                                                                                            \
 	GW__CLI_TEXT("listen", "URI", &(w)->listen,                                                                    \
 		"where QEMU is to listen for us: tcp:HOST:PORT, unix:PATH (default: a private unix socket)"),          \
@@ -27,6 +30,9 @@ struct gw__lazy_wish {
 			"how long to try to reach QEMU there (default: 10)"),                                          \
 		GW__CLI_SECONDS("answer-timeout", &(w)->answer_ms,                                                     \
 			"how long QEMU may take to answer where it has to (default: 60)"),                             \
+		GW__CLI_FLAG("preempt", &(w)->preempt, "what the guest waits for goes over a connection of its own"),  \
+		GW__CLI_CHOICE("working-set", "on|off", &(w)->working_set,                                             \
+			"push first what was asked for the last time, and keep in IMAGE.ws what is asked for now (default: on)"), \
 		GW__CLI_TEXT("tls-creds", "DIR", &(w)->tls.creds_dir, "speak TLS, with the credentials in this folder"), \
 		GW__CLI_TEXT("tls-hostname", "NAME", &(w)->tls.hostname,                                               \
 			"what QEMU's certificate must name (default: the host of a tcp: URI)")
@@ -55,6 +61,8 @@ struct gw__lazy {
 	char listened[256];   /* where it listened at the user's wish, with its real port; "" */
 	char reached[256];    /* and how we got there, if by another address; "" */
 	bool tls, tls_known;
+	enum gw_preempt preempt;
+	bool preempt_known;
 
 	char identity[33]; /* of the image it got its guest from; "" when that was not ours to see */
 	char file[48], written[64]; /* which file that was, and when it was written to last */
@@ -66,6 +74,7 @@ struct gw__lazy {
 	char uri[256];	  /* how we get there; fd:N of a link that is joined */
 	int link;	 /* on which a predecessor was recovering; -1: none */
 	bool joined;
+	bool resumes; /* the link that stands, or is being made */
 	unsigned attempts;
 	bool memory_only; /* the image has no devices: it can complete a QEMU, not give it a guest */
 	bool refused; /* nothing was done: this QEMU waits for no guest, or another page server has it */
@@ -115,6 +124,13 @@ void gw__lazy_remove_socket(struct gw__lazy *l); /* nobody needs to find it any 
 int gw__lazy_set_tls(struct gw__lazy *l);
 /* A QEMU that listens already has the same idea of TLS as we, or nobody can tell: 0, or -EINVAL. */
 int gw__lazy_check_tls(struct gw__lazy *l);
+
+/* lazy_preempt.c: of a QEMU whose settings are ours to make, 0 or -EOPNOTSUPP; of one that had them before. */
+int gw__lazy_choose_preempt(struct gw__lazy *l);
+void gw__lazy_ask_preempt(struct gw__lazy *l);
+/* In a recovery: QEMU has accepted every connection that was made. */
+void gw__lazy_await_accepted(struct gw__lazy *l);
+
 /* "QEMU ended the migration ...", -EREMOTEIO: what it had of the guest is lost. */
 int gw__lazy_say_ended(struct gw__lazy *l, const struct gw__qmp_migration *m);
 

@@ -50,6 +50,8 @@ static json_t *known_to_json(const struct gw__lazy *l)
 		json_object_set_new(j, "blocks", blocks_to_json(l));
 	if (l->tls_known)
 		json_object_set_new(j, "tls", json_boolean(l->tls));
+	if (l->preempt_known)
+		json_object_set_new(j, "preempt", json_integer(l->preempt));
 	return j;
 }
 
@@ -61,7 +63,7 @@ static void copy(char *to, size_t bytes, const json_t *text)
 static void known_from_json(struct gw__lazy *l, const json_t *j)
 {
 	json_int_t phase = json_integer_value(json_object_get(j, "phase"));
-	json_t *blocks = json_object_get(j, "blocks"), *tls = json_object_get(j, "tls");
+	json_t *blocks = json_object_get(j, "blocks"), *tls = json_object_get(j, "tls"), *preempt = json_object_get(j, "preempt");
 	l->phase = phase == GW__KEEPER_RUNS || phase == GW__KEEPER_ASKED ? (enum gw__keeper_phase)phase : GW__KEEPER_IDLE;
 	if (l->phase == GW__KEEPER_RUNS) { /* before, it has nothing of any image */
 		copy(l->identity, sizeof l->identity, json_object_get(j, "identity"));
@@ -73,6 +75,8 @@ static void known_from_json(struct gw__lazy *l, const json_t *j)
 	l->before = gw__qmp_settings_from_json(json_object_get(j, "settings"));
 	l->tls_known = tls;
 	l->tls = json_is_true(tls);
+	l->preempt_known = preempt;
+	l->preempt = (enum gw_preempt)json_integer_value(preempt);
 	if (blocks)
 		blocks_from_json(l, blocks);
 }

@@ -19,11 +19,12 @@ static void report(const struct serve *s)
 {
 	const struct gw_serve_result *r = &s->lazy.result;
 	if (s->common.json)
-		gw__cli_json(json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}}", "event", "served", "image",
+		gw__cli_json(json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:{s:I, s:I, s:I}}", "event", "served", "image",
 			gw__cli_json_text(s->lazy.path), "requests", (json_int_t)r->requests, "requested_pages", (json_int_t)r->requested_pages,
 			"pushed_pages", (json_int_t)r->pushed_pages, "zero_pages", (json_int_t)r->zero_pages, "already_there",
-			(json_int_t)r->already_there, "latency_us", "p50", (json_int_t)r->latency_p50_us, "p99", (json_int_t)r->latency_p99_us, "max",
-			(json_int_t)r->latency_max_us));
+			(json_int_t)r->already_there, "working_set_pages", (json_int_t)r->working_set_pages, "preempt",
+			s->lazy.preempt != GW_PREEMPT_OFF, "latency_us", "p50", (json_int_t)r->latency_p50_us, "p99",
+			(json_int_t)r->latency_p99_us, "max", (json_int_t)r->latency_max_us));
 	else if (s->lazy.complete)
 		gw__cli_tell("QEMU had every page of its guest already, and took nothing of %s", s->lazy.path);
 	else

@@ -49,6 +49,47 @@ def runs_at_once(kept, version):
         kept.goes_on_in(vm)
 
 
+def served(kept, version, *options):
+    """A running guest until it is whole, through a narrow link; what serve says of it."""
+    with kept.destination(version) as vm:
+        with serve(kept, vm, "--json", "--max-bandwidth=100M", *options) as g:
+            done = g.wait(90).ok().event("served")
+        kept.goes_on_in(vm)
+    return done
+
+
+def working_set(kept, version):
+    """What the guest asked for the first time goes first the second time, and it asks for less."""
+    path = kept.image + ".ws"
+    if os.path.exists(path):
+        os.unlink(path)
+    first = served(kept, version)
+    said = godwit.run("inspect", kept.image, "--json").ok().event("working_set")
+    assert first["requested_pages"] and not first["working_set_pages"], first
+    assert 0 < said["pages"] <= first["requested_pages"] and not said["unused"], (said, first)
+    second = served(kept, version)
+    assert said["pages"] / 2 < second["working_set_pages"] <= said["pages"], (second, said)  # but for those it asked for before their turn
+    assert second["requested_pages"] < first["requested_pages"], (first, second)
+    os.unlink(path)
+    third = served(kept, version, "--working-set=off")
+    assert not third["working_set_pages"] and not os.path.exists(path), third
+
+
+def preempt(kept, version):
+    """Requested pages over a connection of their own, beside the push; after a recovery too, where QEMU survives one."""
+    done = served(kept, version, "--preempt")
+    assert done["preempt"] and done["requested_pages"], done
+    with kept.destination(version, "-S") as vm:
+        if version != "7.2":
+            with serve(kept, vm, "--preempt", "--max-bandwidth=5M") as g:
+                wait_guest(vm)
+                g.kill()
+                g.process.wait()
+        with serve(kept, vm, "--preempt", "--json") as g:
+            assert g.wait(90).ok().event("served")["preempt"]
+        kept.is_in(vm)
+
+
 def restored_lazily(kept, version):
     """godwit restore --lazy -- QEMU: one command for all."""
     with Restored(kept.image, ["--lazy", "-v"], version, machine=kept.machine, backend="memfd") as vm:
@@ -187,7 +228,7 @@ class HugePages:
 
 def main(argv):
     versions, source = argv[1].split(","), argv[2] if len(argv) > 2 else argv[1]
-    tests = [huge] if source == "hugepage" else [every_byte, runs_at_once, restored_lazily, interrupted, refused, mistaken]
+    tests = [huge] if source == "hugepage" else [every_byte, runs_at_once, working_set, preempt, restored_lazily, interrupted, refused, mistaken]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         for version in versions:
