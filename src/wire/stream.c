@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The stream decoder's item level: head, sections, commands. What stands inside the RAM section is in stream_ram.c, what
- * comes behind it in stream_tail.c. See stream.h for the contract and docs/spec/stream.md for every rule.
+ * The stream decoder: head, commands, and whose step is next. Sections are in stream_section.c, what stands inside the RAM
+ * section in stream_ram.c, what comes behind it in stream_tail.c. See stream.h for the contract and docs/spec/stream.md for
+ * every rule.
  */
 #include "wire/stream_internal.h"
 
@@ -40,197 +41,6 @@ static int step_head(struct gw__stream *s, struct gw__stream_in *in)
 		.page_bytes = s->page_bytes, .address = s->config.ignore_shared, .mapped_ram = s->config.mapped_ram};
 	s->state = GW__STREAM_ITEM;
 	in->ev->kind = GW__EVENT_CONFIG;
-	return 0;
-}
-
-static bool is_open(const struct gw__stream *s, uint32_t id)
-{
-	for (uint32_t i = 0; i < s->open_n; i++)
-		if (s->open[i].id == id)
-			return true;
-	return false;
-}
-
-static int may_open(const struct gw__stream *s, const struct gw__section *section, struct gw__why *why)
-{
-	if (is_open(s, section->id))
-		return gw__why_set(why, -EPROTO, "section %u (\"%s\") is started a second time", section->id, section->idstr);
-	if (s->open_n == GW__OPEN_SECTIONS_MAX)
-		return gw__why_set(why, -E2BIG, "more than %d sections are open at once", GW__OPEN_SECTIONS_MAX);
-	return 0;
-}
-
-void gw__stream_open_section(struct gw__stream *s, uint32_t id, const char *idstr)
-{
-	s->open[s->open_n].id = id;
-	memcpy(s->open[s->open_n].idstr, idstr, strlen(idstr) + 1);
-	s->open_n++;
-}
-
-static void close_section(struct gw__stream *s, uint32_t id)
-{
-	for (uint32_t i = 0; i < s->open_n; i++)
-		if (s->open[i].id == id) {
-			s->open[i] = s->open[--s->open_n];
-			return;
-		}
-}
-
-struct opaque {
-	const struct gw__stream *s;
-	const struct gw__section *section;
-};
-
-/* May a PART or END of section `id` follow this one? A START opens its id, an END closes it. */
-static bool may_go_on(void *ctx, uint32_t id)
-{
-	const struct opaque *o = ctx;
-	if (id == o->section->id && o->section->type != GW__ITEM_FULL)
-		return o->section->type != GW__ITEM_END;
-	return is_open(o->s, id);
-}
-
-/* A whole section whose body we do not understand: found by its footer. */
-static int take_opaque(struct gw__stream *s, struct gw__stream_in *in, enum gw__event_kind kind)
-{
-	struct gw__event *ev = in->ev;
-	struct opaque o = {s, &ev->section};
-	const uint8_t *body = in->c.p;
-	size_t len;
-	int r = gw__body_find_end(body, gw__rd_left(&in->c), in->last, ev->section.id, may_go_on, &o, &s->search_from, &len);
-	if (r < 0)
-		return gw__why_set(in->why, r, "the stream ends inside section %u (\"%s\"), whose footer did not come",
-			ev->section.id, ev->section.idstr);
-	if (r)
-		return r;
-	gw__rd_take(&in->c, len);
-	r = gw__footer_decode(&in->c, ev->section.id, in->why);
-	if (!r && gw__rd_used(&in->c) > s->opts.tail_max_bytes)
-		r = gw__stream_too_much(s, in->why);
-	if (r)
-		return r;
-	ev->kind = kind;
-	ev->body = (struct gw__view){body, len};
-	return 0;
-}
-
-static int start_ram(struct gw__stream *s, struct gw__stream_in *in)
-{
-	const struct gw__section *section = &in->ev->section;
-	if (s->ram_started)
-		return gw__why_set(in->why, -EPROTO, "the RAM section is started a second time (section %u)", section->id);
-	if (section->version != GW__RAM_VERSION || section->instance != 0)
-		return gw__why_set(in->why, -EPROTO, "the RAM section has version %u, instance %u; expected version 4, instance 0",
-			section->version, section->instance);
-	s->ram_started = true;
-	s->ram_id = section->id;
-	return 0;
-}
-
-static int step_start(struct gw__stream *s, struct gw__stream_in *in)
-{
-	struct gw__section *section = &in->ev->section;
-	int r = gw__section_decode(&in->c, section, in->why);
-	if (!r)
-		r = may_open(s, section, in->why);
-	if (r)
-		return r;
-	bool ram = !strcmp(section->idstr, "ram");
-	r = ram ? start_ram(s, in) : take_opaque(s, in, GW__EVENT_OPAQUE);
-	if (r)
-		return r;
-	gw__stream_open_section(s, section->id, section->idstr);
-	return ram ? gw__stream_enter_ram(s, in) : 0;
-}
-
-static int step_part_or_end(struct gw__stream *s, struct gw__stream_in *in)
-{
-	struct gw__section *section = &in->ev->section;
-	int r = gw__section_decode(&in->c, section, in->why);
-	if (r)
-		return r;
-	if (s->learns_id && !s->open_n) {
-		s->ram_id = section->id;
-		gw__stream_open_section(s, section->id, "ram");
-	}
-	if (!is_open(s, section->id))
-		return gw__why_set(in->why, -EPROTO, "section %u goes on (type %02x), but no section of that id is open", section->id,
-			section->type);
-	for (uint32_t i = 0; i < s->open_n; i++)
-		if (s->open[i].id == section->id)
-			memcpy(section->idstr, s->open[i].idstr, sizeof section->idstr);
-	if (s->ram_started && section->id == s->ram_id)
-		return gw__stream_enter_ram(s, in);
-	r = take_opaque(s, in, GW__EVENT_OPAQUE);
-	if (!r && section->type == GW__ITEM_END)
-		close_section(s, section->id);
-	return r;
-}
-
-/* Behind RAM the end of the stream has to be found before anything is handed out. */
-static int enter_tail(struct gw__stream *s)
-{
-	s->background = !s->ram_ended;
-	s->state = GW__STREAM_TAIL;
-	return 0;
-}
-
-/*
- * Does a device here begin the tail? Iterable sections must be over, except that a background snapshot never ENDs RAM and
- * never switches over.
- */
-static bool tail_begins(const struct gw__stream *s)
-{
-	if (s->ram_ended)
-		return s->open_n == 0;
-	return s->parts > 0 && s->open_n == 1 && !s->switchover;
-}
-
-/* Kept to be compared with the description, which lists early devices first. */
-static int note_early(struct gw__stream *s, const struct gw__section *section, struct gw__why *why)
-{
-	if (s->early_n == GW__EARLY_MAX)
-		return gw__why_set(why, -E2BIG, "more than %d devices stand before the end of the RAM section", GW__EARLY_MAX);
-	if (s->early_n == s->early_room) {
-		uint32_t room = s->early_room ? s->early_room * 2 : 4;
-		struct gw__section *early = realloc(s->early, room * sizeof *early);
-		if (!early)
-			return gw__why_set(why, -ENOMEM, "no memory for the list of devices");
-		s->early = early;
-		s->early_room = room;
-	}
-	s->early[s->early_n++] = *section;
-	s->devices_n++;
-	return 0;
-}
-
-static int step_full(struct gw__stream *s, struct gw__stream_in *in)
-{
-	if (!s->package_left && tail_begins(s))
-		return enter_tail(s);
-	int r = gw__section_decode(&in->c, &in->ev->section, in->why);
-	if (!r)
-		r = take_opaque(s, in, GW__EVENT_DEVICE);
-	if (r || !s->package_left)
-		return r ? r : note_early(s, &in->ev->section, in->why);
-	s->devices_n++; /* no description follows, which would name it */
-	return 0;
-}
-
-static int step_eof(struct gw__stream *s, struct gw__stream_in *in)
-{
-	if (!s->ram_started)
-		return gw__why_set(in->why, -EPROTO, "the stream ends without a RAM section; it is not a complete guest");
-	if (!s->ram_ended)
-		return gw__why_set(in->why, -EPROTO, "the stream ends while the RAM section is open; it is not a complete guest");
-	if (s->open_n)
-		return gw__why_set(in->why, -EPROTO, "the stream ends while section %u (\"%s\") is open; it is not a complete guest",
-			s->open[0].id, s->open[0].idstr);
-	if (s->postcopy < GW__STREAM_LISTENING)
-		return enter_tail(s);
-	gw__rd_u8(&in->c);
-	in->ev->kind = GW__EVENT_EOF;
-	s->state = GW__STREAM_DONE;
 	return 0;
 }
 
@@ -279,11 +89,11 @@ int gw__stream_step_command(struct gw__stream *s, struct gw__stream_in *in)
 static int step_item(struct gw__stream *s, struct gw__stream_in *in)
 {
 	static int (*const by_type[])(struct gw__stream *s, struct gw__stream_in *in) = {
-		[GW__ITEM_EOF] = step_eof,
-		[GW__ITEM_START] = step_start,
-		[GW__ITEM_PART] = step_part_or_end,
-		[GW__ITEM_END] = step_part_or_end,
-		[GW__ITEM_FULL] = step_full,
+		[GW__ITEM_EOF] = gw__stream_step_eof,
+		[GW__ITEM_START] = gw__stream_step_start,
+		[GW__ITEM_PART] = gw__stream_step_part_or_end,
+		[GW__ITEM_END] = gw__stream_step_part_or_end,
+		[GW__ITEM_FULL] = gw__stream_step_full,
 		[GW__ITEM_COMMAND] = gw__stream_step_command,
 	};
 	if (gw__rd_left(&in->c) == 0)
@@ -295,23 +105,6 @@ static int step_item(struct gw__stream *s, struct gw__stream_in *in)
 	if (type < sizeof by_type / sizeof by_type[0] && by_type[type])
 		return by_type[type](s, in);
 	return gw__why_set(in->why, -EPROTO, "unknown section type %02x, expected 00 (end), 01-04 (sections) or 08 (command)", type);
-}
-
-static int step_footer(struct gw__stream *s, struct gw__stream_in *in)
-{
-	int r = gw__footer_decode(&in->c, s->ram_id, in->why);
-	if (r)
-		return r;
-	in->ev->section = (struct gw__section){.type = s->section_type, .id = s->ram_id, .idstr = "ram"};
-	in->ev->kind = GW__EVENT_SECTION_END;
-	s->state = GW__STREAM_ITEM;
-	if (s->section_type == GW__ITEM_PART)
-		s->parts++;
-	if (s->section_type == GW__ITEM_END) {
-		s->ram_ended = true;
-		close_section(s, s->ram_id);
-	}
-	return 0;
 }
 
 static int step_done(struct gw__stream *s, struct gw__stream_in *in)
@@ -326,7 +119,7 @@ static int (*const by_state[])(struct gw__stream *s, struct gw__stream_in *in) =
 	[GW__STREAM_ITEM] = step_item,
 	[GW__STREAM_RECORD] = gw__stream_step_record,
 	[GW__STREAM_LIST] = gw__stream_step_list,
-	[GW__STREAM_FOOTER] = step_footer,
+	[GW__STREAM_FOOTER] = gw__stream_step_footer,
 	[GW__STREAM_TAIL] = gw__stream_step_tail,
 	[GW__STREAM_TAIL_ITEM] = gw__stream_step_tail_item,
 	[GW__STREAM_DONE] = step_done,

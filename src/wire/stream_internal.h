@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What stream.c, stream_ram.c and stream_tail.c share. Nobody else includes it. */
+/* What the stream*.c files share. Nobody else includes it. */
 #ifndef GW_WIRE_STREAM_INTERNAL_H
 #define GW_WIRE_STREAM_INTERNAL_H
 
@@ -16,12 +16,28 @@ struct gw__stream_in {
 	struct gw__why *why;
 };
 
+/* stream_section.c */
+int gw__stream_step_start(struct gw__stream *s, struct gw__stream_in *in);
+int gw__stream_step_part_or_end(struct gw__stream *s, struct gw__stream_in *in);
+int gw__stream_step_full(struct gw__stream *s, struct gw__stream_in *in);
+int gw__stream_step_eof(struct gw__stream *s, struct gw__stream_in *in);
+int gw__stream_step_footer(struct gw__stream *s, struct gw__stream_in *in);
+void gw__stream_open_section(struct gw__stream *s, uint32_t id, const char *idstr);
+
+/* stream_ram.c */
 int gw__stream_enter_ram(struct gw__stream *s, struct gw__stream_in *in);
 int gw__stream_step_record(struct gw__stream *s, struct gw__stream_in *in);
 int gw__stream_step_list(struct gw__stream *s, struct gw__stream_in *in);
+
+/* stream.c: also between devices behind RAM */
 int gw__stream_step_command(struct gw__stream *s, struct gw__stream_in *in);
+
+/* stream_tail.c */
 int gw__stream_step_tail(struct gw__stream *s, struct gw__stream_in *in);
 int gw__stream_step_tail_item(struct gw__stream *s, struct gw__stream_in *in);
+int gw__stream_too_much(const struct gw__stream *s, struct gw__why *why); /* -E2BIG */
+
+/* stream_postcopy.c */
 /* A command of post-copy: may it stand here, and what follows from it. 0 or -EPROTO. */
 int gw__stream_note_postcopy(struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why);
 /* After a step that used `step` bytes of the package. */
@@ -31,8 +47,5 @@ int gw__stream_check_postcopy_item(const struct gw__stream *s, uint8_t type, str
 int gw__stream_check_postcopy_record(const struct gw__stream *s, uint32_t kind, struct gw__why *why);
 /* The block a record names, where blocks are learned: index or -1. */
 int64_t gw__stream_learn_block(struct gw__stream *s, const char *name);
-void gw__stream_open_section(struct gw__stream *s, uint32_t id, const char *idstr);
-
-int gw__stream_too_much(const struct gw__stream *s, struct gw__why *why); /* -E2BIG */
 
 #endif
