@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Where what stands in a state file (docs/spec/partial.md 1); shared by partial.c and partial_meta.c alone. */
+/* Where what stands in a state file (docs/spec/partial.md 1); shared by the files partial*.c alone. */
 #ifndef GW_IMAGE_PARTIAL_LAYOUT_H
 #define GW_IMAGE_PARTIAL_LAYOUT_H
 

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Opening a state file that was held: nothing in it is believed before it was checked. See partial.h; what is made here is closed by
+ * partial.c. The caller's thread.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "image/fileio.h"
+#include "image/partial_parts.h"
+
+static int open_file(struct gw__partial *p, struct gw__why *why)
+{
+	p->fd = openat(p->dir_fd, p->name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (p->fd < 0 && errno == ENOENT)
+		return gw__why_set(why, -ENOENT, "there is no %s: nothing was begun that could be gone on with", p->path);
+	if (p->fd < 0)
+		return gw__why_errno(why, errno, "cannot open %s", p->path);
+	if (flock(p->fd, LOCK_EX | LOCK_NB))
+		return gw__why_set(why, -EBUSY, "another process is receiving into this image (it holds %s)", p->path);
+	return 0;
+}
+
+static int load(struct gw__partial *p, struct gw__why *why)
+{
+	uint8_t page[GW__PARTIAL_PAGE], sum[16];
+	struct gw__partial_head h;
+	struct stat st;
+	if (fstat(p->fd, &st))
+		return gw__why_errno(why, errno, "cannot look at it");
+	if (!S_ISREG(st.st_mode) || st.st_size < GW__PARTIAL_MAPS_OFF)
+		return gw__why_set(why, -EPROTO, "it is not the state of a partial image (%lld bytes)", (long long)st.st_size);
+	int r = gw__file_read(p->fd, p->path, 0, page, sizeof page, why);
+	if (!r)
+		r = gw__partial_head_decode(page, (uint64_t)st.st_size, &h, why);
+	if (r)
+		return r;
+	p->meta = malloc(h.meta_bytes + 1);
+	if (!p->meta)
+		return gw__why_set(why, -ENOMEM, "no memory for %llu bytes of device state", (unsigned long long)h.meta_bytes);
+	r = gw__file_read(p->fd, p->path, gw__partial_meta_off(h.maps_bytes), p->meta, h.meta_bytes, why);
+	if (r)
+		return r;
+	gw__partial_sum(p->meta, h.meta_bytes, sum);
+	if (memcmp(sum, h.meta_sum, sizeof sum))
+		return gw__why_set(why, -EPROTO, "what it says of the guest is damaged (the checksum is wrong)");
+	r = gw__partial_meta_decode(p->meta, h.meta_bytes, &p->saved, &p->maps_bytes, why);
+	if (!r && p->maps_bytes != h.maps_bytes)
+		r = gw__why_set(why, -EPROTO, "its bitmaps take %llu bytes, expected %llu", (unsigned long long)h.maps_bytes,
+			(unsigned long long)p->maps_bytes);
+	return r;
+}
+
+static int load_maps(struct gw__partial *p, bool *fell_back, struct gw__why *why)
+{
+	p->page_bytes = gw__config_page_bytes(&p->saved.config);
+	int r = gw__partial_copy_sizes(p, &p->saved.blocks, why);
+	if (!r)
+		r = gw__partial_reserve(p, 0, why);
+	if (!r)
+		r = gw__partial_load_finish(p, why);
+	return r ? r : gw__partial_settle_maps(p, fell_back, why);
+}
+
+int gw__partial_open(const struct gw__target *t, struct gw__partial **partial, const struct gw__partial_saved **saved, bool *fell_back,
+	struct gw__why *why)
+{
+	*partial = NULL;
+	struct gw__partial *p = gw__partial_new(t, why);
+	if (!p)
+		return why ? why->code : -ENOMEM;
+	p->held = true;
+	int r = open_file(p, why);
+	if (!r && load(p, why))
+		r = gw__why_where(why, "%s cannot be used", p->path);
+	if (!r)
+		r = load_maps(p, fell_back, why);
+	if (r) {
+		gw__partial_close(p);
+		return r;
+	}
+	*saved = &p->saved;
+	*partial = p;
+	return 0;
+}
