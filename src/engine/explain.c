@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* The explainer: what it does with any channel, and how messages and runs of pages are said. See explain.h. */
-#include "engine/explain_internal.h"
-
+/*
+ * The explainer: its life, and its way through the bytes of any channel. Not what they mean, which explain_stream.c, explain_retpath.c and
+ * explain_multifd.c know, nor how it is said (explain_message.c, explain_pages.c). See explain.h.
+ */
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/math.h"
+#include "engine/explain_internal.h"
 
 typedef unsigned long long ull;
 
@@ -57,21 +57,6 @@ uint64_t gw__explain_off(const struct gw__explain *x) { return x->off; }
 bool gw__explain_is_waiting(const struct gw__explain *x) { return x->run.end != x->run.at; }
 void gw__explain_tally(const struct gw__explain *x, struct gw__explain_tally *t) { *t = x->tally; }
 
-const char *gw__explain_size_text(uint64_t bytes, struct gw__explain_size *s)
-{
-	static const struct {
-		unsigned shift;
-		const char *name;
-	} units[] = {{40, "TiB"}, {30, "GiB"}, {20, "MiB"}, {10, "KiB"}};
-	for (unsigned i = 0; i < GW__LEN(units); i++)
-		if (bytes && gw__is_aligned(bytes, UINT64_C(1) << units[i].shift)) {
-			snprintf(s->text, sizeof s->text, "%llu %s", (ull)(bytes >> units[i].shift), units[i].name);
-			return s->text;
-		}
-	snprintf(s->text, sizeof s->text, "%llu bytes", (ull)bytes);
-	return s->text;
-}
-
 void gw__explain_sight(struct gw__explain *x, enum gw__sight sight) { x->sights |= UINT32_C(1) << sight; }
 
 void gw__explain_confirm(struct gw__explain *x)
@@ -79,143 +64,6 @@ void gw__explain_confirm(struct gw__explain *x)
 	for (unsigned i = 0; x->sights; x->sights &= ~(UINT32_C(1) << i), i++)
 		if (x->sights >> i & 1)
 			gw__seen_note(x->o.seen, (enum gw__sight)i);
-}
-
-/* --- messages --- */
-
-static void append(struct gw__message *m, const char *fmt, va_list ap)
-{
-	size_t n = strlen(m->text);
-	vsnprintf(m->text + n, sizeof m->text - n, fmt, ap);
-}
-
-struct gw__message *gw__explain_make(struct gw__explain *x, const char *name, const char *fmt, ...)
-{
-	struct gw__message *m = &x->message;
-	va_list ap;
-	m->name = name;
-	m->detail = m->sum = false;
-	m->fields_n = 0;
-	m->text[0] = 0;
-	va_start(ap, fmt);
-	append(m, fmt, ap);
-	va_end(ap);
-	return m;
-}
-
-void gw__explain_more(struct gw__message *m, const char *fmt, ...)
-{
-	va_list ap;
-	va_start(ap, fmt);
-	append(m, fmt, ap);
-	va_end(ap);
-}
-
-void gw__explain_number(struct gw__message *m, const char *name, uint64_t v)
-{
-	if (m->fields_n < GW__MESSAGE_FIELDS_MAX)
-		m->field[m->fields_n++] = (struct gw__message_field){.name = name, .number = v};
-}
-
-void gw__explain_text(struct gw__message *m, const char *name, const char *text)
-{
-	if (m->fields_n < GW__MESSAGE_FIELDS_MAX)
-		m->field[m->fields_n++] = (struct gw__message_field){.name = name, .text = text};
-}
-
-static void say(struct gw__explain *x, uint64_t off, uint64_t end_off)
-{
-	if (x->stopped)
-		return;
-	x->message.off = off;
-	x->message.bytes = end_off - off;
-	if (!x->o.say(x->o.ctx, &x->message))
-		x->stopped = true;
-}
-
-void gw__explain_say(struct gw__explain *x, uint64_t end_off)
-{
-	uint64_t off = x->said_off;
-	x->said_off = end_off;
-	if (gw__explain_is_waiting(x)) { /* came before, is said before */
-		struct gw__message later = x->message;
-		gw__explain_pause(x);
-		x->message = later;
-	}
-	if (x->stopped)
-		return;
-	x->tally.messages += !x->message.detail;
-	say(x, off, end_off);
-}
-
-/* --- pages --- */
-
-static const char *block_name(const struct gw__explain *x, uint32_t block) { return x->stream.blocks.v[block].name; }
-
-static void count_page(struct gw__explain *x, const char *name)
-{
-	bool zero = !strcmp(name, "ZERO"), xbzrle = !strcmp(name, "XBZRLE");
-	x->tally.zero_pages += zero;
-	x->tally.xbzrle_pages += xbzrle;
-	x->tally.pages += !zero && !xbzrle;
-	x->run.zero_pages += zero;
-	x->run.xbzrle_pages += xbzrle;
-	x->run.pages += !zero && !xbzrle;
-}
-
-static void say_page(struct gw__explain *x, const char *name, const struct gw__ram_where *where, uint64_t end_off)
-{
-	struct gw__message *m = gw__explain_make(x, name, "%s 0x%llx", block_name(x, where->block), (ull)where->off);
-	gw__explain_text(m, "block", block_name(x, where->block));
-	gw__explain_number(m, "start", where->off);
-	m->detail = true;
-	say(x, x->said_off, end_off);
-}
-
-void gw__explain_page(struct gw__explain *x, const char *name, const struct gw__ram_where *where, uint64_t end_off)
-{
-	struct gw__explain_run *run = &x->run;
-	if (gw__explain_is_waiting(x) && (run->block != where->block || run->end_off != where->off))
-		gw__explain_pause(x);
-	if (x->stopped) /* the run before it was the last word */
-		return;
-	if (!gw__explain_is_waiting(x))
-		*run = (struct gw__explain_run){.block = where->block, .start_off = where->off, .at = x->said_off};
-	run->end_off = where->off + x->stream.page_bytes;
-	run->end = end_off;
-	count_page(x, name);
-	if (x->o.every_page)
-		say_page(x, name, where, end_off);
-	x->said_off = end_off;
-}
-
-void gw__explain_pause(struct gw__explain *x)
-{
-	struct gw__explain_run run = x->run;
-	if (!gw__explain_is_waiting(x))
-		return;
-	x->run = (struct gw__explain_run){0};
-	const char *name = block_name(x, run.block);
-	struct gw__message *m = gw__explain_make(x, "PAGES", "%s 0x%llx-0x%llx:", name, (ull)run.start_off, (ull)run.end_off - 1);
-	const char *comma = "";
-	if (run.pages) {
-		gw__explain_more(m, " %llu page%s", (ull)run.pages, run.pages == 1 ? "" : "s");
-		comma = ",";
-	}
-	if (run.xbzrle_pages) {
-		gw__explain_more(m, "%s %llu changed (XBZRLE)", comma, (ull)run.xbzrle_pages);
-		comma = ",";
-	}
-	if (run.zero_pages)
-		gw__explain_more(m, "%s %llu zero page%s", comma, (ull)run.zero_pages, run.zero_pages == 1 ? "" : "s");
-	gw__explain_text(m, "block", name);
-	gw__explain_number(m, "start", run.start_off);
-	gw__explain_number(m, "length", run.end_off - run.start_off);
-	gw__explain_number(m, "pages", run.pages);
-	gw__explain_number(m, "zero_pages", run.zero_pages);
-	gw__explain_number(m, "xbzrle_pages", run.xbzrle_pages);
-	m->sum = true;
-	say(x, run.at, run.end);
 }
 
 /* --- bytes --- */

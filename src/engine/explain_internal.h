@@ -46,7 +46,7 @@ struct gw__explain {
 
 /*
  * One step over the bytes at hand: 1 and *used, 0 when more bytes are needed, negative with x->why. A message is made with the
- * three functions below while x->off is still that of the first of these bytes.
+ * functions below while x->off is still that of the first of these bytes.
  */
 int gw__explain_stream(struct gw__explain *x, const uint8_t *bytes, size_t n, bool last, size_t *used);
 int gw__explain_retpath(struct gw__explain *x, const uint8_t *bytes, size_t n, bool last, size_t *used);
@@ -55,6 +55,7 @@ int gw__explain_multifd(struct gw__explain *x, const uint8_t *bytes, size_t n, b
 int gw__explain_begin_stream(struct gw__explain *x); /* 0 or -ENOMEM */
 void gw__explain_command(struct gw__explain *x, const struct gw__command *cmd);
 
+/* explain_message.c */
 struct gw__message *gw__explain_make(struct gw__explain *x, const char *name, const char *fmt, ...) GW__PRINTF(3, 4);
 void gw__explain_number(struct gw__message *m, const char *name, uint64_t v);
 void gw__explain_text(struct gw__message *m, const char *name, const char *text);
@@ -62,9 +63,8 @@ void gw__explain_text(struct gw__message *m, const char *name, const char *text)
 void gw__explain_more(struct gw__message *m, const char *fmt, ...) GW__PRINTF(2, 3);
 /* It ends at this offset of the channel. A run that waits is said before. */
 void gw__explain_say(struct gw__explain *x, uint64_t end_off);
-
-void gw__explain_sight(struct gw__explain *x, enum gw__sight sight);
-void gw__explain_page(struct gw__explain *x, const char *name, const struct gw__ram_where *where, uint64_t end_off);
+/* The same where it stands, beside what else is said of these bytes. */
+void gw__explain_say_at(struct gw__explain *x, uint64_t off, uint64_t end_off);
 
 /* "4 MiB", "12 KiB", "77 bytes": exact. */
 struct gw__explain_size {
@@ -72,5 +72,11 @@ struct gw__explain_size {
 };
 const char *gw__explain_size_text(uint64_t bytes, struct gw__explain_size *s);
 #define GW__EXPLAIN_SIZE(bytes) gw__explain_size_text(bytes, &(struct gw__explain_size){""})
+
+/* explain_pages.c */
+void gw__explain_page(struct gw__explain *x, const char *name, const struct gw__ram_where *where, uint64_t end_off);
+
+/* To be confirmed when it has really arrived. */
+void gw__explain_sight(struct gw__explain *x, enum gw__sight sight);
 
 #endif
