@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What pull_stream.c and pull_events.c share: one stream on its way into a sink. Nobody else includes it. */
+/* What the files pull_*.c of a stream share: one stream on its way into a sink. Nobody else includes it. */
 #ifndef GW_ENGINE_PULL_INTERNAL_H
 #define GW_ENGINE_PULL_INTERNAL_H
 
@@ -30,7 +30,7 @@ struct gw__pull {
 	bool done;
 	uint8_t *scratch; /* a page, for deltas */
 
-	/* pull_postcopy.c */
+	/* pull_postcopy.c, pull_recovery.c */
 	enum gw__ps_role role;
 	enum gw__ps_state state;
 	bool in_package, package_came, early_shut;
@@ -45,6 +45,10 @@ struct gw__pull {
 int gw__pull_fill(struct gw__pull *p);
 /* One word to the source on the return path. */
 int gw__pull_say(struct gw__pull *p, uint16_t type, uint32_t value, struct gw__why *why);
+
+/* --- pull_postcopy.c --- */
+
+static inline const struct gw__sink_postcopy_ops *gw__pull_postcopy_ops(const struct gw__pull *p) { return p->sink->ops->postcopy; }
 /* A change of state; an event without a row is an error. */
 int gw__pull_step(struct gw__pull *p, enum gw__ps_event event);
 /* What only post-copy has: GW__SHORT: it is not for this file. */
@@ -58,10 +62,25 @@ int gw__pull_end_postcopy(struct gw__pull *p);
 int gw__pull_put_devices(struct gw__sink *sink, struct gw__view package, uint32_t *n, struct gw__why *why);
 /* Now and then, between two sections. */
 int gw__pull_checkpoint(struct gw__pull *p);
-int gw__pull_begin_recovery(struct gw__pull *p);
 
-/* What an event means for the sink. */
+/* --- pull_recovery.c --- */
+
+int gw__pull_begin_recovery(struct gw__pull *p);
+/* The source asks what came of a block. */
+int gw__pull_answer_bitmap(struct gw__pull *p, const struct gw__command *cmd);
+/* It has asked enough. */
+int gw__pull_resume(struct gw__pull *p);
+
+/* --- pull_events.c: what an event means for the sink --- */
+
 int gw__pull_handle(struct gw__pull *p, const struct gw__event *ev);
+
+/* --- pull_pages.c --- */
+
+int gw__pull_page(struct gw__pull *p, const struct gw__event *ev);
+int gw__pull_zero(struct gw__pull *p, const struct gw__event *ev);
+int gw__pull_xbzrle(struct gw__pull *p, const struct gw__event *ev);
+/* What was gathered goes to the sink: before the feed's buffer moves, and before anything that must not overtake it. */
 int gw__pull_flush_batch(struct gw__pull *p);
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * Peer to sink: runs the stream decoder over a channel and hands what comes out to a sink.
  *
- * The way of a page: socket -> feed buffer -> sink, in batches of consecutive pages (pull_events.c). One thread, the conductor.
+ * The way of a page: socket -> feed buffer -> sink, in batches of consecutive pages (pull_pages.c). One thread, the conductor.
  */
 #include <errno.h>
 #include <stdlib.h>

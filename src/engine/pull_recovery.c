@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A source that comes back after a break in post-copy (docs/spec/postcopy.md 6): it asks what came of each block, and goes on with the rest.
+ * See source.h; the conductor's.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/math.h"
+#include "engine/pull_internal.h"
+#include "wire/postcopy.h"
+
+/* The answer is long, and the source takes it piece by piece. */
+static int say_bitmap(struct gw__pull *p, uint32_t block)
+{
+	const struct gw__bitmap *b = gw__pull_postcopy_ops(p)->received(p->sink, block);
+	struct gw__rp_msg m = {.type = GW__RP_RECV_BITMAP};
+	uint8_t piece[64 << 10];
+	struct gw__why *why = &p->run->why;
+	struct gw__wr c = gw__wr_over(piece, sizeof piece);
+	uint64_t bytes = gw__bitmap_wire_bytes(b->bits);
+	memcpy(m.block, p->stream.blocks.v[block].name, sizeof m.block);
+	gw__rp_encode(&c, &m);
+	gw__wr_be64(&c, bytes);
+	int r = gw__chan_write_all(p->feed.chan, piece, gw__wr_used(&c), why);
+	for (uint64_t at = 0, n; !r && at < bytes; at += n) {
+		n = gw__min(sizeof piece, bytes - at);
+		gw__bitmap_wire_put(b, at, piece, n);
+		r = gw__chan_write_all(p->feed.chan, piece, n, why);
+	}
+	gw__be_put(piece, GW__RECV_BITMAP_END, 8);
+	GW__TRACE(&p->run->trace, return_path_send, "%s %s", gw__rp_name(m.type), m.block);
+	return r ? r : gw__chan_write_all(p->feed.chan, piece, 8, why);
+}
+
+int gw__pull_answer_bitmap(struct gw__pull *p, const struct gw__command *cmd)
+{
+	char name[GW__NAME_MAX + 1];
+	int r = gw__ask_bitmap_decode(cmd->payload, cmd->length, name, &p->run->why);
+	if (r)
+		return r;
+	int64_t block = gw__blocks_find(&p->stream.blocks, name);
+	if (block < 0 || p->stream.blocks.v[block].ignored)
+		return gw__why_set(&p->run->why, -EPROTO, "the source asks what came of block \"%s\", which this guest does not have", name);
+	p->asked[block] = true;
+	return say_bitmap(p, (uint32_t)block);
+}
+
+/*
+ * Draining, the source also hears that its guest is not its own any more. In one write: killed between the two, we would leave a source that
+ * runs its guest when few pages are left, beside the destination.
+ */
+static int say_resumed(struct gw__pull *p)
+{
+	uint8_t words[32];
+	struct gw__wr c = gw__wr_over(words, sizeof words);
+	gw__rp_encode(&c, &(struct gw__rp_msg){.type = GW__RP_RESUME_ACK, .value = 1});
+	if (p->early_shut)
+		gw__rp_encode(&c, &(struct gw__rp_msg){.type = GW__RP_SHUT});
+	GW__TRACE(&p->run->trace, return_path_send, "%s 1%s", gw__rp_name(GW__RP_RESUME_ACK), p->early_shut ? ", SHUT 0" : "");
+	return gw__chan_write_all(p->feed.chan, words, gw__wr_used(&c), &p->run->why);
+}
+
+/* A block the source does not ask for is one it will not send. */
+int gw__pull_resume(struct gw__pull *p)
+{
+	for (uint32_t i = 0; i < p->stream.blocks.n; i++) {
+		const struct gw__bitmap *b = gw__pull_postcopy_ops(p)->received(p->sink, i);
+		if (!p->asked[i] && gw__bitmap_next_clear(b, 0) < b->bits)
+			return gw__why_set(&p->run->why, -EPROTO, "the source goes on without asking what came of block \"%s\"", p->stream.blocks.v[i].name);
+	}
+	int r = say_resumed(p);
+	if (!r)
+		r = gw__pull_step(p, GW__PS_EV_RESUME);
+	gw__run_phase(p->run, GW__PHASE_RAM);
+	return r;
+}
+
+/* Of a larger page whose pieces did not all come none counts: the source sends it as a whole. */
+static int drop_pieces(struct gw__pull *p, uint32_t block)
+{
+	const struct gw__bitmap *b = gw__pull_postcopy_ops(p)->received(p->sink, block);
+	uint64_t n = p->stream.blocks.v[block].page_bytes / p->stream.page_bytes;
+	int r = 0;
+	for (uint64_t at = 0; !r && n > 1 && at < b->bits; at += n) {
+		bool any = gw__bitmap_next_set(b, at) < at + n, whole = gw__bitmap_next_clear(b, at) >= at + n;
+		if (any && !whole)
+			r = gw__pull_postcopy_ops(p)->discard(p->sink, block, at * p->stream.page_bytes, n, &p->run->why);
+	}
+	return r;
+}
+
+int gw__pull_begin_recovery(struct gw__pull *p)
+{
+	struct gw__sink_known known;
+	gw__pull_postcopy_ops(p)->known(p->sink, &known);
+	const struct gw__stream_guest guest = {
+		.page_bytes = known.page_bytes, .ram_id = known.ram_id, .any_ram_id = known.any_ram_id, .blocks = known.blocks};
+	p->package = malloc(known.package.n + 1);
+	p->asked = calloc(known.blocks->n, sizeof *p->asked);
+	p->tally->block = calloc(known.blocks->n, sizeof *p->tally->block);
+	p->tally->blocks_n = known.blocks->n;
+	gw__stream_fini(&p->stream);
+	if (!p->package || !p->asked || !p->tally->block ||
+		gw__stream_init_recovery(&p->stream, &(struct gw__stream_opts){.tail_max_bytes = p->run->tail_max_bytes, .postcopy = true}, &guest))
+		return gw__why_set(&p->run->why, -ENOMEM, "no memory for %u RAM blocks", known.blocks->n);
+	if (known.package.n)
+		memcpy(p->package, known.package.p, known.package.n);
+	p->package_bytes = p->package_room = known.package.n;
+	p->may_lack_pages = known.early.n && memmem(known.early.p, known.early.n, "virtio-mem", strlen("virtio-mem"));
+	atomic_store(&p->run->counters.total_bytes, known.blocks->total_bytes);
+	int r = 0;
+	for (uint32_t i = 0; !r && i < known.blocks->n; i++)
+		r = drop_pieces(p, i);
+	return r ? r : gw__pull_step(p, GW__PS_EV_CONNECTED_AGAIN);
+}
