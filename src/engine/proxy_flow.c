@@ -2,6 +2,7 @@
 /*
  * One direction of one connection: bytes are read, passed on, and then explained. Only where a cut at a message is to come the order
  * is the other: then a message that is not whole yet waits for its end, as long as there is no silence. Its own thread, which owns all of it.
+ * What comes before the first byte is proxy_flow_setup.c.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,10 +15,8 @@
 typedef unsigned long long ull;
 
 enum {
-	MOMENT_MS = 200,       /* of silence, after which a run of pages is said as it is */
-	HOLD_MS = 2000,	       /* of silence, after which what waits for the end of its message is passed on */
-	FEED_SLACK = 2 << 20,  /* so that the decoder, which knows what it reads, meets its limit first */
-	OVER = 1,
+	MOMENT_MS = 200, /* of silence, after which a run of pages is said as it is */
+	HOLD_MS = 2000,	 /* of silence, after which what waits for the end of its message is passed on */
 };
 
 static struct gw__proxy *proxy(const struct gw__flow *f) { return f->link->proxy; }
@@ -43,7 +42,7 @@ static bool is_cut(struct gw__flow *f, const struct gw__message *m)
 	return gw__message_is(m, fault->message) && ++f->met == fault->amount;
 }
 
-static bool on_message(void *ctx, const struct gw__message *m)
+bool gw__flow_on_message(void *ctx, const struct gw__message *m)
 {
 	struct gw__flow *f = ctx;
 	if (is_shown(proxy(f)->o, m)) {
@@ -123,7 +122,7 @@ static int cut_here(struct gw__flow *f, int fault)
 	if (p->o->cut_all)
 		gw__proxy_cut_all(p);
 	gw__link_cut(f->link);
-	return OVER;
+	return GW__FLOW_OVER;
 }
 
 static int say_closed(struct gw__flow *f)
@@ -136,7 +135,7 @@ static int say_closed(struct gw__flow *f)
 		snprintf(text, sizeof text, "nothing more from the %s, after %llu bytes", speaker(f), (ull)f->in_off);
 	say(f, cut ? "CUT" : "CLOSED", text);
 	gw__chan_end_writes(f->to, NULL); /* fails when the other end is gone as well */
-	return OVER;
+	return GW__FLOW_OVER;
 }
 
 static int end_of_input(struct gw__flow *f)
@@ -193,80 +192,7 @@ static int pass_some(struct gw__flow *f)
 	return pass_to(f, gw__min(understood, f->in_off));
 }
 
-/* --- beginning and end --- */
-
-/* The source has said what channel this is, or that it is none. */
-static int await_first_word(struct gw__flow *f)
-{
-	uint8_t first[GW__LINK_FIRST_BYTES];
-	ssize_t n = gw__chan_peek(f->from, first, sizeof first, &f->why);
-	if (n < 0)
-		return (int)n;
-	gw__link_name(f->link, first, (size_t)n);
-	return 0;
-}
-
-/* What a destination says before belongs to no channel that is known. That it will say nothing is no word yet. */
-static int await_answer(struct gw__flow *f)
-{
-	uint8_t first;
-	ssize_t n = gw__chan_peek(f->from, &first, 1, &f->why);
-	if (n < 0)
-		return (int)n;
-	if (n == 0)
-		return say_closed(f);
-	gw__link_name(f->link, NULL, 0);
-	return 0;
-}
-
-static int open_tap(struct gw__flow *f)
-{
-	struct gw__chan *file = NULL, *none = NULL;
-	struct gw__uri *uri = calloc(1, sizeof *uri);
-	if (!uri)
-		return gw__why_set(&f->why, -ENOMEM, "no memory for a tap");
-	uri->kind = GW__URI_FILE;
-	int n = snprintf(uri->target, sizeof uri->target, "%s/%u-%s-%s", proxy(f)->o->tap_dir, f->link->number, f->link->name,
-		is_forward(f) ? "forward" : "return");
-	int r = n < 0 || (size_t)n >= sizeof uri->target ? gw__why_set(&f->why, -ENAMETOOLONG, "the folder of the taps has too long a name") : 0;
-	memcpy(uri->text, uri->target, sizeof uri->text);
-	if (!r)
-		r = gw__io_open_out(uri, &proxy(f)->o->io, &file, &f->why);
-	if (!r)
-		r = gw__chan_tap(&f->to, &none, &file, &f->why);
-	gw__chan_close(&file, NULL);
-	free(uri);
-	return r;
-}
-
-static int set_up_faults(struct gw__flow *f)
-{
-	const struct gw__faults *faults = &proxy(f)->faults;
-	const char *name = f->link->name;
-	f->cut_at = gw__faults_find(faults, GW__FAULT_CUT_AT, name, f->direction);
-	f->cut_after = gw__faults_find(faults, GW__FAULT_CUT_AFTER, name, f->direction);
-	int r = gw__faults_slow(faults, name, f->direction, &f->from, &f->why);
-	if (!r && f->cut_after >= 0)
-		r = gw__chan_cut_after(&f->from, faults->v[f->cut_after].amount, UINT64_MAX, &f->why);
-	return r;
-}
-
-static int set_up(struct gw__flow *f)
-{
-	const struct gw__proxy_opts *o = proxy(f)->o;
-	struct gw__explain_opts eo = {.kind = gw__link_explain_as(f->link, f->direction),
-		.seen = &proxy(f)->seen,
-		.tail_max_bytes = o->tail_max_bytes,
-		.say = on_message,
-		.ctx = f};
-	int r = set_up_faults(f);
-	eo.every_page = o->every_page || (f->cut_at >= 0 && gw__message_is_page(proxy(f)->faults.v[f->cut_at].message));
-	if (!r && gw__explain_new(&eo, &f->explain))
-		r = gw__why_set(&f->why, -ENOMEM, "no memory to explain a channel");
-	if (!r && o->tap_dir)
-		r = open_tap(f);
-	return r ? r : gw__feed_init(&f->feed, f->from, o->tail_max_bytes + FEED_SLACK, &f->why);
-}
+/* --- the end --- */
 
 static void tell_failure(struct gw__flow *f)
 {
@@ -306,9 +232,11 @@ static void end_flow(struct gw__flow *f)
 void *gw__flow_thread(void *ctx)
 {
 	struct gw__flow *f = ctx;
-	int r = is_forward(f) ? await_first_word(f) : await_answer(f);
+	int r = is_forward(f) ? gw__flow_await_source(f) : gw__flow_await_destination(f);
+	if (r == GW__FLOW_OVER)
+		say_closed(f);
 	if (!r)
-		r = set_up(f);
+		r = gw__flow_set_up(f);
 	while (!r)
 		r = pass_some(f);
 	if (r < 0)

@@ -80,7 +80,21 @@ struct gw__flow {
 	pthread_t thread;
 	_Atomic bool done;
 };
+enum { GW__FLOW_OVER = 1 }; /* beside 0 and what is negative: nothing more comes, as it should be */
 void *gw__flow_thread(void *flow);
+bool gw__flow_on_message(void *flow, const struct gw__message *m); /* what its explainer says; false: cut behind it */
+
+/* --- proxy_flow_setup.c --- */
+
+/* Until the source has said what channel this is, or that it is none. */
+int gw__flow_await_source(struct gw__flow *f);
+/*
+ * Until the destination speaks: before the source did, that is no channel that is known. GW__FLOW_OVER: it will say nothing, which is no word
+ * yet.
+ */
+int gw__flow_await_destination(struct gw__flow *f);
+/* When the channel has a name. */
+int gw__flow_set_up(struct gw__flow *f);
 
 /* --- proxy_link.c: a connection and its pair --- */
 
