@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A save from a running QEMU, between its parts: save.c is the command, save_source.c drives the QEMU.
+ * A save from a running QEMU, between its parts: save.c is the command, save_source.c drives the QEMU, save_postcopy.c where it switches
+ * to post-copy, save_failed.c ends what failed.
  *
  * Two threads: a worker receives the guest, the main thread speaks with the monitor, because a QEMU in its last phase answers
  * nobody before its bytes are taken. The monitor belongs to the worker until `started` is set, to the main thread after.
@@ -63,6 +64,9 @@ void gw__save_follow(struct gw__save *s);
 /* The data is here: wait until QEMU says so too, let the guest run on, put the settings back. */
 int gw__save_finish(struct gw__save *s);
 void gw__save_close(struct gw__save *s);
+
+/* save_failed.c: what went wrong, how everything stands now, and the exit status for it. */
+int gw__save_failed(struct gw__save *s);
 
 /* save_postcopy.c */
 int gw__save_make_note(struct gw__save *s);
