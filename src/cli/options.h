@@ -138,16 +138,18 @@ struct gw__cli_args {
 	char **command; /* behind "--", NULL-terminated; NULL when there was no "--" or it is not taken */
 };
 
+/* 32 hexadecimal digits, in groups of 8-4-4-4-12 as uuidgen prints them. False: it is not one; `to` is then undefined. */
+bool gw__cli_parse_uuid(const char *text, uint8_t to[16]);
+/* "4096", "64K", "0x1000": 0 and the bytes, or -EINVAL. */
+int gw__cli_parse_size(const char *text, uint64_t *bytes);
+/* The value of an option goes where its row points: 0, or -EINVAL after a sentence. `text` is kept by texts and lists. */
+int gw__cli_take_value(const struct gw__cli_option *o, const char *text);
+
+enum { GW__CLI_GO = -1 };
 /*
  * `argv[0]` is the command's name. GW__CLI_GO: go on. Anything else is the exit status to end with: help was
  * printed, or a sentence said what is wrong with the command line.
  */
-/* 32 hexadecimal digits, in groups of 8-4-4-4-12 as uuidgen prints them. False: it is not one; `to` is then undefined. */
-bool gw__cli_parse_uuid(const char *text, uint8_t to[16]);
-
-enum { GW__CLI_GO = -1 };
-/* "4096", "64K", "0x1000": 0 and the bytes, or -EINVAL. */
-int gw__cli_parse_size(const char *text, uint64_t *bytes);
 int gw__cli_parse(const struct gw__cli_usage *u, int argc, char **argv, struct gw__cli_args *args);
 
 #endif
