@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Post-copy from an image into a QEMU, between the commands that do it: `restore --lazy` and `serve`. lazy.c drives the
- * QEMU's monitor and the page server in turn, lazy_monitor.c gets the monitor, from QEMU or from a keeper, lazy_recover.c gets
- * a QEMU to listen again. One thread. Keeps nothing outside the image, the QEMU and the keeper.
+ * QEMU through it, lazy_serve.c is the page server's turns, lazy_monitor.c gets the monitor, from QEMU or from a keeper,
+ * lazy_recover.c gets a QEMU to listen again. One thread. Keeps nothing outside the image, the QEMU and the keeper.
  */
 #ifndef GW_CLI_LAZY_H
 #define GW_CLI_LAZY_H
@@ -107,6 +107,9 @@ int gw__lazy_open(struct gw__lazy *l, const char *address, int timeout_ms);
 int gw__lazy_guard(struct gw__lazy *l, const char *address);
 /* Its copy of what is known is brought up to date; `phase` never goes back. */
 void gw__lazy_note(struct gw__lazy *l, enum gw__keeper_phase phase);
+
+/* lazy_serve.c: the QEMU listens; pages until it has them all, through recoveries too. 0 or a negative errno with l->why. */
+int gw__lazy_serve(struct gw__lazy *l, bool resume);
 
 /* lazy_recover.c: a QEMU whose guest may run listens at l->listen, or has got everything (l->complete). */
 int gw__lazy_recover(struct gw__lazy *l);
