@@ -1,39 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* Collecting the connections of a migration; see gather.h. */
-#include "engine/gather.h"
-
+/* Collecting the connections of a migration, until they are all there; see gather.h. What each is, gather_candidate.c finds out. */
 #include <errno.h>
-#include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/math.h"
-#include "wire/header.h"
+#include "engine/gather_parts.h"
 
 enum { LOOK_MS = 5, CANDIDATES_MAX = 2 * GW__MULTIFD_CHANNELS_MAX };
-
-enum kind { UNKNOWN, MAIN, MULTIFD, SILENT, STRANGE };
-
-/* One connection until it is known. Its thread owns everything but `known`; the collector takes over once that is set. */
-struct candidate {
-	pthread_t thread;
-	struct gw__chan *chan;
-	int fd; /* of the connection, whatever the channel is by now; open until the thread is joined */
-	const struct gw__tls_creds *tls;
-	uint8_t head[GW__MULTIFD_HELLO_BYTES];
-	struct gw__multifd_hello hello;
-	enum kind kind;
-	struct gw__why why;
-	_Atomic bool known;
-};
 
 struct gather {
 	struct gw__run *run;
 	struct gw__listener *listener;
 	const struct gw__gather_opts *o;
 	struct gw__incoming *in;
-	struct candidate *pending[CANDIDATES_MAX];
+	struct gw__candidate *pending[CANDIDATES_MAX];
 	unsigned pending_n;
 	bool has_uuid;
 	uint8_t uuid[16];
@@ -50,95 +30,22 @@ void gw__incoming_close(struct gw__incoming *in)
 	in->listener = NULL;
 }
 
-static int read_exactly(struct gw__chan *chan, uint8_t *to, size_t n, struct gw__why *why)
-{
-	size_t got;
-	int r = gw__chan_read_full(chan, to, n, &got, why);
-	if (r || got == n)
-		return r;
-	return gw__why_set(why, -ECONNRESET, "%s: closed by the peer before it said what it is", chan->name);
-}
-
-static enum kind strange(struct candidate *c, uint32_t magic)
-{
-	if (magic >> 16 == 0x1603)
-		gw__why_set(&c->why, -EPROTO,
-			"%s: the source speaks TLS and we do not; give --tls-creds here, or switch TLS off there (tls-creds)", c->chan->name);
-	else
-		gw__why_set(&c->why, -EPROTO,
-			"%s: not a migration: the connection begins with %08x, expected 5145564d (main channel) or 11223344 (multifd)",
-			c->chan->name, magic);
-	return STRANGE;
-}
-
-/* A port that is only looked at is no news. Who shook hands is a source, and one that checks certificates does so right after. */
-static enum kind left_early(struct candidate *c)
-{
-	struct gw__why said = c->why;
-	if (!c->tls)
-		return SILENT;
-	gw__why_clear(&c->why);
-	gw__why_set(&c->why, said.code, "%s; it may not have accepted our certificate: see its log", said.text);
-	return STRANGE;
-}
-
-static enum kind identify(struct candidate *c)
-{
-	int r = c->tls ? gw__chan_start_tls(&c->chan, c->tls, NULL, false, &c->why) : 0;
-	if (r)
-		return r == -ETIMEDOUT ? SILENT : STRANGE;
-	r = read_exactly(c->chan, c->head, GW__MAGIC_BYTES, &c->why);
-	if (r == -ECONNRESET)
-		return left_early(c);
-	if (r)
-		return r == -ETIMEDOUT ? SILENT : STRANGE;
-	uint32_t magic = (uint32_t)gw__be_get(c->head, 4);
-	if (magic == GW__STREAM_MAGIC)
-		return MAIN;
-	if (magic != GW__MULTIFD_MAGIC)
-		return strange(c, magic);
-	if (read_exactly(c->chan, c->head + GW__MAGIC_BYTES, GW__MULTIFD_HELLO_BYTES - GW__MAGIC_BYTES, &c->why))
-		return STRANGE;
-	struct gw__rd rd = gw__rd_over(c->head, sizeof c->head);
-	return gw__multifd_hello_decode(&rd, &c->hello, &c->why) ? STRANGE : MULTIFD;
-}
-
-static void *identify_thread(void *ctx)
-{
-	struct candidate *c = ctx;
-	c->kind = identify(c);
-	atomic_store_explicit(&c->known, true, memory_order_release);
-	return NULL;
-}
-
 static int add_candidate(struct gather *g, struct gw__chan **chan)
 {
-	struct gw__why *why = &g->run->why;
 	if (g->pending_n == CANDIDATES_MAX) {
 		gw__chan_close(chan, NULL);
 		return 0;
 	}
-	struct candidate *c = calloc(1, sizeof *c);
-	if (!c)
-		return gw__why_set(why, -ENOMEM, "no memory for a connection");
-	c->chan = *chan;
-	c->fd = c->chan->fd;
-	c->tls = g->o->tls;
-	*chan = NULL;
-	c->chan->idle_ms = g->o->hello_ms;
-	int err = pthread_create(&c->thread, NULL, identify_thread, c);
-	if (err) {
-		gw__chan_close(&c->chan, NULL);
-		free(c);
-		return gw__why_errno(why, err, "cannot start a thread");
-	}
-	g->pending[g->pending_n++] = c;
+	int r = gw__candidate_start(chan, g->o->tls, g->o->hello_ms, &g->pending[g->pending_n], &g->run->why);
+	if (r)
+		return r;
+	g->pending_n++;
 	if (!g->first_ns)
 		g->first_ns = gw__clock_now_ns(&g->run->clock);
 	return 0;
 }
 
-static void take_main(struct gather *g, struct candidate *c)
+static void take_main(struct gather *g, struct gw__candidate *c)
 {
 	if (g->in->main) {
 		GW__TRACE(&g->run->trace, second_main, "%s dropped", c->chan->name);
@@ -150,7 +57,7 @@ static void take_main(struct gather *g, struct candidate *c)
 	g->in->head_n = GW__MAGIC_BYTES;
 }
 
-static int take_multifd(struct gather *g, struct candidate *c)
+static int take_multifd(struct gather *g, struct gw__candidate *c)
 {
 	struct gw__why *why = &g->run->why;
 	uint8_t id = c->hello.id;
@@ -171,21 +78,21 @@ static int take_multifd(struct gather *g, struct candidate *c)
 }
 
 /* A stranger alone is why nothing works; among others it is just dropped. */
-static int take_stranger(struct gather *g, struct candidate *c)
+static int take_stranger(struct gather *g, struct gw__candidate *c)
 {
 	GW__TRACE(&g->run->trace, stranger, "%s", c->why.text);
-	if (c->kind == SILENT || g->in->main || g->in->multifd_n || g->pending_n > 1)
+	if (c->kind == GW__CANDIDATE_SILENT || g->in->main || g->in->multifd_n || g->pending_n > 1)
 		return 0;
 	return gw__why_set(&g->run->why, c->why.code, "%s", c->why.text);
 }
 
-static int take(struct gather *g, struct candidate *c)
+static int take(struct gather *g, struct gw__candidate *c)
 {
 	if (c->chan)
 		c->chan->idle_ms = g->o->idle_ms;
-	if (c->kind == MULTIFD)
+	if (c->kind == GW__CANDIDATE_MULTIFD)
 		return take_multifd(g, c);
-	if (c->kind != MAIN)
+	if (c->kind != GW__CANDIDATE_MAIN)
 		return take_stranger(g, c);
 	take_main(g, c);
 	return 0;
@@ -193,10 +100,7 @@ static int take(struct gather *g, struct candidate *c)
 
 static void drop_candidate(struct gather *g, unsigned i)
 {
-	struct candidate *c = g->pending[i];
-	pthread_join(c->thread, NULL);
-	gw__chan_close(&c->chan, NULL);
-	free(c);
+	gw__candidate_free(g->pending[i]);
 	g->pending[i] = g->pending[--g->pending_n];
 }
 
@@ -286,7 +190,7 @@ int gw__gather(struct gw__run *run, struct gw__listener *l, const struct gw__gat
 	memset(in, 0, sizeof *in);
 	int r = gather(&g);
 	while (g.pending_n) {
-		shutdown(g.pending[0]->fd, SHUT_RDWR); /* nobody waits for what it would have said */
+		gw__candidate_hush(g.pending[0]); /* nobody waits for what it would have said */
 		drop_candidate(&g, 0);
 	}
 	if (r)
