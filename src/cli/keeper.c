@@ -2,21 +2,17 @@
 /* The page server's side of its keeper: finding, starting, attaching, telling. See keeper.h. */
 #include "cli/keeper.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "cli/keeper_parts.h"
 #include "cli/output.h"
-
-enum { ANSWER_MS = 5000 };
 
 pid_t gw__keeper_peer(int fd)
 {
@@ -33,103 +29,6 @@ void gw__keeper_hand_fini(struct gw__keeper_hand *h)
 		close(h->link);
 	json_decref(h->known);
 	*h = (struct gw__keeper_hand)GW__KEEPER_HAND_INIT;
-}
-
-/* --- where they are --- */
-
-static bool address_of(const char *folder, const char *name, struct sockaddr_un *a)
-{
-	*a = (struct sockaddr_un){.sun_family = AF_UNIX};
-	return (size_t)snprintf(a->sun_path, sizeof a->sun_path, "%s/%s", folder, name) < sizeof a->sun_path;
-}
-
-static int call(const char *folder, const char *name)
-{
-	struct sockaddr_un a;
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	if (!address_of(folder, name, &a) || connect(fd, (struct sockaddr *)&a, sizeof a)) {
-		int err = errno;
-		close(fd);
-		return -err;
-	}
-	return fd;
-}
-
-/* Calls `fn` for each keeper's socket until it returns something else than 0, which is the answer. */
-static int each(int (*fn)(void *ctx, const char *folder, const char *name), void *ctx)
-{
-	char folder[GW__KEEPER_PATH_BYTES];
-	int r = 0;
-	for (unsigned i = 0; !r && gw__keeper_folder(i, folder); i++) {
-		DIR *dir = gw__keeper_check_folder(folder, NULL) ? NULL : opendir(folder);
-		for (struct dirent *e; dir && !r && (e = readdir(dir));)
-			if (strstr(e->d_name, ".keeper"))
-				r = fn(ctx, folder, e->d_name);
-		if (dir)
-			closedir(dir);
-	}
-	return r;
-}
-
-static int ask_info(const char *folder, const char *name, struct gw__keeper_info *info)
-{
-	struct gw__keeper_message m = {0};
-	int fd = call(folder, name);
-	if (fd < 0)
-		return fd;
-	int r = gw__keeper_say(fd, json_pack("{s:s}", "want", "info"), NULL, 0);
-	if (!r)
-		r = gw__keeper_hear(fd, ANSWER_MS, &m);
-	close(fd);
-	if (r)
-		return r;
-	*info = (struct gw__keeper_info){.pid = (pid_t)json_integer_value(json_object_get(m.json, "pid")),
-		.server = (pid_t)json_integer_value(json_object_get(m.json, "server")),
-		.qemu = (pid_t)json_integer_value(json_object_get(m.json, "qemu"))};
-	const char *address = json_string_value(json_object_get(m.json, "address"));
-	const char *image = json_string_value(json_object_get(m.json, "image"));
-	snprintf(info->address, sizeof info->address, "%s", address ? address : "");
-	snprintf(info->image, sizeof info->image, "%s", image ? image : "");
-	gw__keeper_message_fini(&m);
-	return 0;
-}
-
-struct listing {
-	gw__keeper_fn *fn;
-	void *ctx;
-};
-
-static int show(void *ctx, const char *folder, const char *name)
-{
-	struct listing *l = ctx;
-	struct gw__keeper_info info;
-	if (!ask_info(folder, name, &info))
-		l->fn(l->ctx, &info);
-	return 0;
-}
-
-void gw__keeper_list(gw__keeper_fn *fn, void *ctx)
-{
-	each(show, &(struct listing){fn, ctx});
-}
-
-struct question {
-	char name[32];
-	struct gw__keeper_info *info;
-};
-
-static int show_named(void *ctx, const char *folder, const char *name)
-{
-	struct question *q = ctx;
-	return !strcmp(name, q->name) && !ask_info(folder, name, q->info);
-}
-
-int gw__keeper_ask(const char *address, struct gw__keeper_info *info)
-{
-	struct question q = {.info = info};
-	return !gw__keeper_name(address, q.name) && each(show_named, &q) == 1 ? 0 : -ENOENT;
 }
 
 /* --- attaching --- */
@@ -158,12 +57,12 @@ static int say_busy(const struct gw__keeper_message *m, struct gw__why *why)
 static int attach(struct gw__keeper *k, const char *folder, const char *name, struct gw__keeper_hand *hand, struct gw__why *why)
 {
 	struct gw__keeper_message m = {0};
-	int fd = call(folder, name);
+	int fd = gw__keeper_call(folder, name);
 	if (fd < 0)
 		return -ENOENT;
 	int r = gw__keeper_say(fd, json_pack("{s:s}", "want", "serve"), NULL, 0);
 	if (!r)
-		r = gw__keeper_hear(fd, ANSWER_MS, &m);
+		r = gw__keeper_hear(fd, GW__KEEPER_ANSWER_MS, &m);
 	if (!r)
 		r = json_object_get(m.json, "busy") ? say_busy(&m, why) : take_hand(k, &m, hand);
 	gw__keeper_message_fini(&m);
@@ -206,7 +105,7 @@ static int match(void *ctx, const char *folder, const char *name)
 {
 	struct search *s = ctx;
 	struct gw__keeper_info info;
-	if (ask_info(folder, name, &info) || info.qemu != s->qemu)
+	if (gw__keeper_ask_info(folder, name, &info) || info.qemu != s->qemu)
 		return 0;
 	int r = attach(s->k, folder, name, s->hand, s->why);
 	return r == -ENOENT ? 0 : r ? r : 1;
@@ -215,7 +114,7 @@ static int match(void *ctx, const char *folder, const char *name)
 int gw__keeper_find_pid(struct gw__keeper *k, pid_t qemu, struct gw__keeper_hand *hand, struct gw__why *why)
 {
 	*hand = (struct gw__keeper_hand)GW__KEEPER_HAND_INIT;
-	int r = qemu > 0 ? each(match, &(struct search){qemu, k, hand, why}) : 0;
+	int r = qemu > 0 ? gw__keeper_each(match, &(struct search){qemu, k, hand, why}) : 0;
 	k->met = r == 1;
 	return r == 1 ? 0 : r ? r : -ENOENT;
 }
@@ -264,7 +163,7 @@ static int start_locked(struct gw__keeper *k, const char *address, const char *f
 		k->met = true;
 		return 0;
 	}
-	if (r == -EBUSY || !address_of(folder, name, &a))
+	if (r == -EBUSY || !gw__keeper_socket(folder, name, &a))
 		return r;
 	int listener = bind_new(&a, why);
 	if (listener < 0)
@@ -326,7 +225,7 @@ void gw__keeper_dismiss(struct gw__keeper *k)
 	if (k->fd < 0)
 		return;
 	gw__keeper_say(k->fd, json_pack("{s:b}", "bye", 1), NULL, 0);
-	if (!gw__keeper_hear(k->fd, ANSWER_MS, &m)) /* it says nothing: the end of the connection is its end */
+	if (!gw__keeper_hear(k->fd, GW__KEEPER_ANSWER_MS, &m)) /* it says nothing: the end of the connection is its end */
 		gw__keeper_message_fini(&m);
 	gw__keeper_leave(k);
 }

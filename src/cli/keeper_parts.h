@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of the keeper share: keeper.c attaches to one, keeper_place.c says where they listen, keeper_talk.c carries
- * messages, keeper_process.c is the keeper itself. Nobody else includes it. */
+/*
+ * What the files of the keeper share: keeper.c starts one and attaches to it, keeper_list.c finds them, keeper_place.c says where
+ * they listen, keeper_talk.c carries messages, keeper_process.c and keeper_watch.c are the keeper itself. Nobody else includes it.
+ */
 #ifndef GW_CLI_KEEPER_PARTS_H
 #define GW_CLI_KEEPER_PARTS_H
 
+#include <sys/un.h>
+#include <time.h>
+
 #include "cli/keeper.h"
+#include "qmp/qmp.h"
 
 /* --- keeper_place.c: private folders, and names of sockets in them --- */
 
@@ -20,6 +26,16 @@ int gw__keeper_make_folder(char folder[GW__KEEPER_PATH_BYTES], struct gw__why *w
 int gw__keeper_name(const char *address, char name[32]);
 /* Held while one is looked for or started, so that nobody takes a new socket for an old one. Close it to let go. */
 int gw__keeper_lock(const char *folder);
+
+/* --- keeper_list.c --- */
+
+enum { GW__KEEPER_ANSWER_MS = 5000 };
+
+bool gw__keeper_socket(const char *folder, const char *name, struct sockaddr_un *a); /* false: too long */
+int gw__keeper_call(const char *folder, const char *name);			     /* a connection, or -errno */
+/* Calls `fn` for each keeper's socket until it returns something else than 0, which is the answer. */
+int gw__keeper_each(int (*fn)(void *ctx, const char *folder, const char *name), void *ctx);
+int gw__keeper_ask_info(const char *folder, const char *name, struct gw__keeper_info *info);
 
 /* --- keeper_talk.c: a message is a JSON object and up to GW__KEEPER_FDS descriptors --- */
 
@@ -40,6 +56,22 @@ int gw__keeper_message_take(struct gw__keeper_message *m, const char *name);
 /* JSON in a file without a name, and back. -1, NULL: not possible. */
 int gw__keeper_to_file(const json_t *j);
 json_t *gw__keeper_from_file(int fd);
+
+/* --- keeper_watch.c: alone with the monitor --- */
+
+struct gw__keeper_watch { /* a zeroed one watches nothing */
+	struct gw__qmp *q;
+	json_t *known;
+	struct timespec since; /* it began, or asked last */
+	int patience_s;	       /* before it asks */
+	unsigned in_vain;      /* questions that were not answered before somebody came */
+};
+/* `monitor` and `known` stay the caller's. */
+void gw__keeper_watch_begin(struct gw__keeper_watch *w, int monitor, int known, json_int_t first_id);
+void gw__keeper_watch_end(struct gw__keeper_watch *w);
+/* True: the migration has ended and QEMU is as it was before, or QEMU has gone. */
+bool gw__keeper_watch_look(struct gw__keeper_watch *w);
+void gw__keeper_watch_put_back(struct gw__keeper_watch *w);
 
 /* --- keeper_process.c --- */
 

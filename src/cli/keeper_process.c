@@ -2,9 +2,7 @@
 /*
  * The keeper itself: a process of its own session that waits for page servers, one at a time. See keeper.h.
  *
- * Attached to a page server it does not touch the monitor. Left alone it reads it, so that
- * QEMU's events do not pile up, and asks now and then whether the migration has ended. It asks in band, which a held-up QEMU
- * does not answer, and a monitor with eight commands waiting reads no more: so one question at a time, and never many in vain.
+ * Attached to a page server it does not touch the monitor; what it does with it alone is in keeper_watch.c.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -22,17 +20,11 @@
 #include "cli/keeper_parts.h"
 #include "cli/output.h"
 #include "cli/pause.h"
-#include "qmp/qmp.h"
 
 enum {
 	TICK_MS = 1000,
-	FIRST_LOOK_S = 3, /* alone for so long: by then a service manager has started the next page server */
-	LOOK_S = 5,
-	LOOK_MS = 200, /* what an answer may take; somebody could come meanwhile */
-	NOBODY_S = 5,  /* to be attached to for the first time */
-	PUT_BACK_MS = 2000,
-	IN_VAIN_MAX = 3,
-	GREETING_MS = 2000, /* for a client to say what it wants */
+	NOBODY_S = 5,		 /* to be attached to for the first time */
+	GREETING_MS = 2000,	 /* for a client to say what it wants */
 	TURN_COMMANDS = 1 << 20, /* numbers of commands for each turn */
 };
 
@@ -44,10 +36,8 @@ struct keeper {
 	pid_t server_pid, qemu;
 	json_int_t turn;
 	bool may_be_needed; /* QEMU was asked for something */
-	struct gw__qmp *alone;	/* the monitor while no page server is attached */
-	struct timespec since;	/* it is alone, or looked last */
-	int patience_s;		/* before it looks */
-	unsigned in_vain;
+	struct gw__keeper_watch watch; /* while no page server is attached */
+	struct timespec born;
 };
 
 static volatile sig_atomic_t told_to_end;
@@ -117,74 +107,8 @@ static void end(struct keeper *k)
 {
 	remove_socket(k);
 	remove_folder(k);
-	gw__qmp_close(k->alone);
+	gw__keeper_watch_end(&k->watch);
 	_exit(0); /* closes the connection of whoever waits for it */
-}
-
-/* --- alone with the monitor --- */
-
-static void be_alone(struct keeper *k)
-{
-	json_t *known = gw__keeper_from_file(k->known);
-	k->since = gw__cli_now();
-	k->patience_s = FIRST_LOOK_S;
-	k->turn++;
-	int fd = fcntl(k->monitor, F_DUPFD_CLOEXEC, 3);
-	if (fd < 0 || gw__qmp_adopt(fd, json_object_get(known, "past"), k->turn * TURN_COMMANDS, &k->alone, NULL))
-		k->alone = NULL;
-	json_decref(known);
-}
-
-static void put_back(struct keeper *k)
-{
-	json_t *known = gw__keeper_from_file(k->known);
-	struct gw__qmp_settings *before = gw__qmp_settings_from_json(json_object_get(known, "settings"));
-	json_decref(known);
-	if (before) {
-		gw__qmp_set_call_limit(k->alone, PUT_BACK_MS);
-		gw__qmp_settings_restore(k->alone, before, NULL);
-	}
-	gw__qmp_settings_free(before);
-}
-
-/* What has come is of no use to anybody: a page server asks for itself. */
-static void drain(struct keeper *k)
-{
-	json_t *event;
-	int r;
-	while ((r = gw__qmp_event(k->alone, 0, &event, NULL)) == 0)
-		json_decref(event);
-	if (r < 0)
-		end(k); /* QEMU is gone, or this is no monitor any more */
-}
-
-static void look(struct keeper *k)
-{
-	struct gw__qmp_migration m;
-	if (k->in_vain >= IN_VAIN_MAX || gw__qmp_owed(k->alone))
-		return;
-	gw__qmp_set_call_limit(k->alone, LOOK_MS);
-	if (gw__qmp_query_migrate(k->alone, &m, NULL))
-		return;
-	k->in_vain = 0; /* it has answered everything before */
-	if (!m.ended)
-		return;
-	put_back(k);
-	end(k);
-}
-
-static void tick(struct keeper *k)
-{
-	if (k->alone)
-		drain(k);
-	if (gw__cli_seconds_since(&k->since) < k->patience_s)
-		return;
-	if (k->monitor < 0)
-		end(k); /* whoever started it has gone without a word */
-	if (k->alone)
-		look(k);
-	k->since = gw__cli_now();
-	k->patience_s = LOOK_S;
 }
 
 /* --- page servers --- */
@@ -217,11 +141,11 @@ static void on_server_gone(struct keeper *k)
 	k->server_pid = 0;
 	if (k->monitor < 0)
 		end(k);
-	be_alone(k);
+	k->turn++;
+	gw__keeper_watch_begin(&k->watch, k->monitor, k->known, k->turn * TURN_COMMANDS);
 	if (k->may_be_needed)
 		return;
-	if (k->alone)
-		put_back(k);
+	gw__keeper_watch_put_back(&k->watch);
 	end(k);
 }
 
@@ -262,10 +186,7 @@ static int attach(struct keeper *k, int client)
 {
 	int fd[] = {k->monitor, k->known, k->link};
 	bool any = k->monitor >= 0;
-	if (k->alone)
-		k->in_vain += gw__qmp_owed(k->alone);
-	gw__qmp_close(k->alone);
-	k->alone = NULL;
+	gw__keeper_watch_end(&k->watch);
 	k->turn++;
 	json_t *names = any ? json_pack("[s, s, s]", "monitor", "known", "link") : json_array();
 	return gw__keeper_say(client, json_pack("{s:I, s:s, s:o}", "turn", k->turn * TURN_COMMANDS, "folder", k->folder, "fds", names), fd,
@@ -317,6 +238,14 @@ static void on_client(struct keeper *k)
 	gw__keeper_message_fini(&m);
 }
 
+/* Nobody is attached: is there anything left to keep? */
+static bool is_over(struct keeper *k)
+{
+	if (k->monitor < 0) /* whoever started it has gone without a word */
+		return gw__cli_seconds_since(&k->born) >= NOBODY_S;
+	return gw__keeper_watch_look(&k->watch);
+}
+
 static void serve(struct keeper *k)
 {
 	for (;;) {
@@ -324,7 +253,7 @@ static void serve(struct keeper *k)
 		struct pollfd p[] = {
 			{.fd = k->server, .events = POLLIN},
 			{.fd = k->listener, .events = POLLIN},
-			{.fd = alone ? k->monitor : -1, .events = k->alone ? POLLIN | POLLRDHUP : POLLRDHUP},
+			{.fd = alone ? k->monitor : -1, .events = k->watch.q ? POLLIN | POLLRDHUP : POLLRDHUP},
 		};
 		int n = poll(p, 3, alone ? TICK_MS : -1);
 		if (told_to_end)
@@ -337,16 +266,15 @@ static void serve(struct keeper *k)
 			end(k);
 		if (p[1].revents)
 			on_client(k);
-		if (k->server < 0)
-			tick(k);
+		if (k->server < 0 && is_over(k))
+			end(k);
 	}
 }
 
 void gw__keeper_be(int listener, const char *path, const char *address)
 {
-	struct keeper k = {.listener = listener, .server = -1, .monitor = -1, .known = -1, .link = -1, .path = path, .address = address};
-	k.since = gw__cli_now();
-	k.patience_s = NOBODY_S;
+	struct keeper k = {.listener = listener, .server = -1, .monitor = -1, .known = -1, .link = -1, .path = path, .address = address,
+		.born = gw__cli_now()};
 	become_alone(&k);
 	if (lstat(path, &k.socket))
 		_exit(1);
