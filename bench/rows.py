@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lazyworks import Lazily, LazyStart, LoadStart
 from link import Link
+from waitworks import Asked, LazyWait
 from works import Dd, Inspect, LoadImage, QemuSaves, QemuToQemu, ReadFile, Receive, Restore, Save, Send, ZeroScan
 
 TWO = Link(channels=2)
@@ -142,4 +143,13 @@ LAZY = [
                Lazily("mostly-zero"), Restore("stream", "mostly-zero"), ratio_at_most(1.5)),
 ]
 
-GROUPS = [SCAN, RECEIVE, SAVE, INSPECT, RESTORE, CHANNELS, DISK, SEND, ZEROS, LAZY_START, LAZY]
+LAZY_WAIT = [
+    Row("lazy-request", "lazy-wait", "godwit serve: from a request to its page on the socket while the push goes on, median",
+        Asked(), Asked(preempt=True), "p50_us", at_most(50)),
+    Row("lazy-request-p99", "lazy-wait", "the same, 99 of 100; against the same with a preempt channel",
+        Asked(), Asked(preempt=True), "p99_us", at_most(300)),
+    Row("working-set", "lazy-wait", "how long a Linux guest waits for pages over 100 MB/s, with a working set against without",
+        LazyWait(True), LazyWait(False), "ms", ratio_at_most(1 / 3)),
+]
+
+GROUPS = [SCAN, RECEIVE, SAVE, INSPECT, RESTORE, CHANNELS, DISK, SEND, ZEROS, LAZY_START, LAZY, LAZY_WAIT]

@@ -22,6 +22,8 @@ GIB = 1 << 30
 FIGURES = {
     "seconds": ("s", lambda s: s["seconds"]),
     "ms": ("ms", lambda s: s["seconds"] * 1000),
+    "p50_us": ("us", lambda s: s["p50_us"]),
+    "p99_us": ("us", lambda s: s["p99_us"]),
     "cpu_per_gib": ("CPU s/GiB", lambda s: s["cpu"] / (s["bytes"] / GIB)),
     "peak_mib": ("MiB", lambda s: s["peak"] / (1 << 20)),
     "gb_per_s": ("GB/s", lambda s: s.get("rate", s["bytes"] / s["seconds"] if s.get("seconds") else 0) / 1e9),

@@ -44,7 +44,8 @@ static int prepare(struct gw__lazy *l)
 		r = gw__lazy_choose_preempt(l);
 	if (r)
 		return r;
-	const struct gw__qmp_capability caps[] = {{"postcopy-ram", true}, {"postcopy-preempt", l->preempt}};
+	const struct gw__qmp_capability caps[] = {{"postcopy-ram", true}, {"postcopy-preempt", l->preempt},
+		{"postcopy-blocktime", gw__qmp_settings_on(l->before, "postcopy-blocktime")}}; /* counts, and changes nothing */
 	ask_page_sizes(l);
 	gw__lazy_note(l, GW__KEEPER_IDLE);
 	r = gw__qmp_clear_capabilities(l->qmp, l->before, &l->why);
@@ -52,7 +53,7 @@ static int prepare(struct gw__lazy *l)
 		r = gw__lazy_set_tls(l);
 	l->tls = l->wish.tls.creds_dir;
 	l->tls_known = true;
-	return r ? r : gw__qmp_set_capabilities(l->qmp, caps, l->preempt ? 2 : 1, &l->why);
+	return r ? r : gw__qmp_set_capabilities(l->qmp, caps, GW__LEN(caps), &l->why);
 }
 
 /* It may have been started to listen where it is to. */

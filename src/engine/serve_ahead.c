@@ -28,10 +28,10 @@ struct told {
 /* Does the next thing there is to do, if any; the lock is not held. */
 static bool tell_run(const struct gw__serve *s, const struct gw__serve_place *p, struct told *t)
 {
-	const struct gw__working_set *ws = s->o->working_set;
-	if (!ws || t->runs >= ws->runs || t->runs >= p->run + RUNS_MAX)
+	struct gw__ws_pages run;
+	if (t->runs >= p->run + RUNS_MAX || !gw__serve_wanted_run(s, t->runs, &run))
 		return false;
-	gw__image_ahead(s->image, ws->run[t->runs].block, ws->run[t->runs].first, ws->run[t->runs].n);
+	gw__image_ahead(s->image, run.block, run.first, run.n);
 	t->runs++;
 	return true;
 }

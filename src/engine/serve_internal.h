@@ -35,7 +35,7 @@ struct gw__serve_piece {
 struct gw__serve_place {
 	uint64_t page;
 	uint32_t block;
-	uint32_t run;	 /* of the working set */
+	uint32_t run;	 /* gw__serve_wanted_run */
 	uint64_t is_dry; /* a page was not in memory, once */
 };
 
@@ -73,10 +73,10 @@ struct gw__serve {
 	struct {
 		uint32_t block;
 		uint64_t at, end;      /* end 0: it is not */
-		bool wanted;	       /* the working set names it, or whatever was pushed last */
+		bool wanted, named;    /* it is of the working set, or near to it; whatever was pushed last may be meant too */
 	} half;			       /* the larger page that the push is inside of */
 
-	uint32_t next_run;	       /* of the working set, which is pushed before anything else */
+	uint32_t next_run;	       /* gw__serve_wanted_run: is pushed before anything else */
 
 	/* serve_out.c */
 	struct gw__serve_piece piece;
@@ -134,6 +134,13 @@ void gw__serve_pages_fini(struct gw__serve *s);
 void gw__serve_count_unsent(struct gw__serve *s);
 /* A request: the pages of it that are still unsent, at once. */
 int gw__serve_request(struct gw__serve *s, uint32_t block, uint64_t start_off, uint64_t bytes);
+/* Before the guest runs: the beginning of the working set, as much as takes no time; at least one page stays unsent. */
+int gw__serve_send_first(struct gw__serve *s);
+/*
+ * The i-th run of what a guest will probably ask for: the working set as it was recorded, then all of it again with what lies
+ * around, which the push may have brought in time when it was recorded. False behind the last.
+ */
+bool gw__serve_wanted_run(const struct gw__serve *s, uint32_t i, struct gw__ws_pages *run);
 /* The next piece of the background push. */
 int gw__serve_push(struct gw__serve *s);
 

@@ -6,6 +6,13 @@
 #include "base/math.h"
 #include "engine/serve_internal.h"
 
+enum {
+	NS_PER_S = 1000000000,
+	FIRST_NS = NS_PER_S / 50,
+	FIRST_BYTES = 16 << 20,
+	NEAR_PAGES = 16, /* what lies around a page that was asked for */
+};
+
 static uint64_t host_page_of(const struct gw__serve *s, const struct gw__block *b)
 {
 	for (uint32_t i = 0; i < s->o->blocks_n; i++)
@@ -137,15 +144,29 @@ static int push_piece(struct gw__serve *s, uint32_t block, uint64_t first, uint6
 	return push_half(s, n);
 }
 
-/* What a guest asked for when it ran last, in that order. */
-static bool find_wanted(struct gw__serve *s, struct gw__ws_pages *found)
+bool gw__serve_wanted_run(const struct gw__serve *s, uint32_t i, struct gw__ws_pages *run)
 {
 	const struct gw__working_set *ws = s->o->working_set;
-	for (; ws && s->next_run < ws->runs; s->next_run++) {
-		const struct gw__ws_pages *run = &ws->run[s->next_run];
-		uint64_t end = run->first + run->n;
-		found->first = gw__bitmap_next_clear_before(&s->sent[run->block], run->first, end);
-		found->block = run->block;
+	if (!ws || i >= 2 * ws->runs)
+		return false;
+	*run = ws->run[i % ws->runs];
+	if (i >= ws->runs) {
+		uint64_t end = gw__min(run->first + run->n + NEAR_PAGES, s->sent[run->block].bits);
+		run->first -= gw__min(run->first, NEAR_PAGES);
+		run->n = end - run->first;
+	}
+	return true;
+}
+
+static bool is_named(const struct gw__serve *s) { return s->o->working_set && s->next_run < s->o->working_set->runs; }
+
+/* What of the working set and around it goes next. */
+static bool find_wanted(struct gw__serve *s, struct gw__ws_pages *found)
+{
+	for (struct gw__ws_pages run; gw__serve_wanted_run(s, s->next_run, &run); s->next_run++) {
+		uint64_t end = run.first + run.n;
+		found->first = gw__bitmap_next_clear_before(&s->sent[run.block], run.first, end);
+		found->block = run.block;
 		found->n = end - found->first;
 		if (found->n)
 			return true;
@@ -153,7 +174,38 @@ static bool find_wanted(struct gw__serve *s, struct gw__ws_pages *found)
 	return false;
 }
 
-/* The next piece: the page that is half sent, the working set, then everything else. *block and *page: where that is. */
+static void count_pushed(struct gw__serve *s, uint32_t block, uint64_t end, uint64_t n, bool named)
+{
+	gw__serve_ahead_move(s, block, end, !n);
+	s->tally->pushed_pages += n;
+	s->tally->working_set_pages += named ? n : 0;
+}
+
+/*
+ * A guest that finds these pages does not wait for them, and a destination takes them faster than later ones. It begins to run
+ * later by the time that takes, so it is limited; one larger page may be too much.
+ */
+int gw__serve_send_first(struct gw__serve *s)
+{
+	uint64_t until_ns = gw__clock_now_ns(&s->run->clock) + FIRST_NS, bytes = FIRST_BYTES;
+	struct gw__ws_pages found;
+	int r = 0;
+	if (s->o->max_bandwidth)
+		bytes = gw__min(bytes, s->o->max_bandwidth / (NS_PER_S / FIRST_NS));
+	s->piece.may_wait = true;
+	for (uint64_t left = bytes / s->page_bytes, n; !r && find_wanted(s, &found); left -= n) {
+		n = gw__min(gw__min(left, found.n), s->unsent_pages - 1);
+		if (!n || s->host_page_bytes[found.block] > s->page_bytes || gw__clock_now_ns(&s->run->clock) > until_ns)
+			break;
+		r = push_piece(s, found.block, found.first, found.first + n, &n);
+		if (!r)
+			count_pushed(s, found.block, found.first + n, n, is_named(s));
+	}
+	s->main.last_block = -1; /* at the switch it is forgotten */
+	return r ? r : gw__serve_end_part(s);
+}
+
+/* The next piece: the page that is half sent, the working set and what is near it, then everything else. *block and *page: where that is. */
 static int push_next(struct gw__serve *s, uint32_t *block, uint64_t *page, uint64_t *n)
 {
 	struct gw__ws_pages wanted = {0};
@@ -163,6 +215,7 @@ static int push_next(struct gw__serve *s, uint32_t *block, uint64_t *page, uint6
 		return push_half(s, n);
 	}
 	s->half.wanted = find_wanted(s, &wanted);
+	s->half.named = is_named(s);
 	if (!s->half.wanted && !find_unsent(s))
 		return 0;
 	*block = s->half.wanted ? wanted.block : s->at_block;
@@ -178,8 +231,6 @@ int gw__serve_push(struct gw__serve *s)
 	int r = push_next(s, &block, &page, &n);
 	if (r < 0)
 		return r;
-	gw__serve_ahead_move(s, block, page + n, r == GW__SHORT);
-	s->tally->pushed_pages += n;
-	s->tally->working_set_pages += s->half.wanted ? n : 0;
+	count_pushed(s, block, page + n, n, s->half.wanted && s->half.named);
 	return 0;
 }

@@ -77,23 +77,37 @@ static int put_list(struct gw__serve *s)
 }
 
 /*
- * Everything is still to come, so everything is discarded. It is not an optimisation: without a DISCARD a QEMU does not
- * even begin to trap missing pages.
+ * What was not sent is discarded. It is not an optimisation: without a DISCARD a QEMU does not even begin to trap missing
+ * pages.
  */
-static int put_discards(struct gw__serve *s)
+static int put_block_discards(struct gw__serve *s, uint32_t block)
 {
-	uint8_t room[512];
-	struct gw__wr c;
+	const struct gw__block *b = &s->image->blocks.v[block];
+	const struct gw__bitmap *sent = &s->sent[block];
+	struct gw__range range[GW__DISCARD_RANGES_MAX];
+	uint8_t room[GW__NAME_MAX + 16 + sizeof range];
+	uint64_t at = gw__bitmap_next_clear(sent, 0), end;
 	int r = 0;
-	for (uint32_t i = 0; !r && i < s->image->blocks.n; i++) {
-		const struct gw__block *b = &s->image->blocks.v[i];
-		if (b->ignored)
-			continue;
-		c = gw__wr_over(room, sizeof room);
-		gw__discard_encode(&c, b->name, &(struct gw__range){0, b->used_bytes}, 1);
+	while (!r && at < sent->bits) {
+		unsigned n = 0;
+		for (; n < GW__DISCARD_RANGES_MAX && at < sent->bits; at = gw__bitmap_next_clear(sent, end)) {
+			end = gw__bitmap_next_set_before(sent, at, sent->bits);
+			range[n++] = (struct gw__range){at * s->page_bytes, (end - at) * s->page_bytes};
+		}
+		struct gw__wr c = gw__wr_over(room, sizeof room);
+		gw__discard_encode(&c, b->name, range, n);
 		r = gw__serve_write(s, room, gw__wr_used(&c));
 	}
-	c = gw__wr_over(room, sizeof room);
+	return r;
+}
+
+static int put_discards(struct gw__serve *s)
+{
+	uint8_t room[16];
+	struct gw__wr c = gw__wr_over(room, sizeof room);
+	int r = 0;
+	for (uint32_t i = 0; !r && i < s->image->blocks.n; i++)
+		r = put_block_discards(s, i);
 	gw__ping_encode(&c, GW__PING_DISCARDED);
 	return r ? r : gw__serve_write(s, room, gw__wr_used(&c));
 }
@@ -154,6 +168,8 @@ int gw__serve_start(struct gw__serve *s)
 		r = put_list(s);
 	if (!r)
 		r = put_early(s, false, devices);
+	if (!r)
+		r = gw__serve_send_first(s);
 	if (!r)
 		r = put_discards(s);
 	if (!r)

@@ -92,6 +92,31 @@ class Guest:
         self.pages = {n: {} for n in blocks}        # what came: {page: connection it came on}
         self.host_pages = host_pages or {}
         self.links = 0
+        self.begin()
+
+    def begin(self):
+        """A new stream: what came before a package that did not come is lost with it."""
+        self.discarded = {n: set() for n in self.blocks}
+        self.packaged = False
+
+    def discard(self, block, ranges):
+        """(start, length) in bytes. Before a package all is discarded that was not sent, and nothing else."""
+        for start, length in ranges:
+            pages = range(start // PAGE, (start + length) // PAGE)
+            if not pages or start % PAGE or length % PAGE or pages[-1] >= len(self.blocks[block]) // PAGE:
+                raise Wrong(f"DISCARD of {length} bytes at {start} of {block}")
+            if any(p in self.pages[block] or p in self.discarded[block] for p in pages):
+                raise Wrong(f"DISCARD of {pages} of {block}, which came before or was discarded")
+            self.discarded[block].update(pages)
+
+    def check_discards(self):
+        if not any(self.discarded.values()):
+            raise Wrong("a package without a DISCARD")
+        for name, content in self.blocks.items():
+            left = set(range(len(content) // PAGE)) - self.discarded[name] - set(self.pages[name])
+            if left:
+                raise Wrong(f"{len(left)} pages of {name} neither came nor were discarded, {min(left)} first of all")
+        self.packaged = True
 
     def place(self, block, page, content):
         if block not in self.blocks:
@@ -210,7 +235,15 @@ class Link:
     def _command(self):
         number, length = self.number(2), self.number(2)
         payload = self.take(length)
+        if number == DISCARD:
+            ranges = payload[3 + payload[1]:]
+            if payload[0] or payload[2 + payload[1]] or not ranges or len(ranges) % 16:
+                raise Wrong(f"DISCARD {payload.hex()}")
+            self.guest.discard(payload[2:2 + payload[1]].decode(),
+                               [(int.from_bytes(ranges[i:i + 8], "big"), int.from_bytes(ranges[i + 8:i + 16], "big"))
+                                for i in range(0, len(ranges), 16)])
         if number == PACKAGED:
+            self.guest.check_discards()
             return ("package", self.take(int.from_bytes(payload, "big")))
         if number == RECV_BITMAP:
             self.asked.append(payload[1:].decode())
@@ -318,6 +351,10 @@ class Server:
     def link(self, guest):
         sock = self.listener.accept()[0]
         sock.settimeout(PATIENCE_S)
+        if not guest.packaged:
+            guest.pages = {n: {} for n in guest.blocks}
+        if not self.recovers:
+            guest.begin()
         return Link(guest, sock, self.recovers)
 
     def second(self, guest):
