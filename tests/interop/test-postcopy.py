@@ -3,7 +3,8 @@
 """A real QEMU source that switches to post-copy, kept in an image: godwit receive and godwit save --postcopy, over any number of
 deaths of ours and cuts of the link.
 
-test-postcopy.py SOURCE. GODWIT_KILL_ROUNDS: how often receive is killed (20), GODWIT_SEED: when. GODWIT_ONLY: names of tests.
+test-postcopy.py SOURCE [hugepage]: on pages of 2 MiB, which are borrowed from the whole machine. GODWIT_KILL_ROUNDS: how often
+receive is killed (20, or 6), GODWIT_SEED: when. GODWIT_ONLY: names of tests.
 """
 import os
 import random
@@ -17,12 +18,14 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
-from linuxguest import MIB, LinuxGuest, check_continues
+from kinds import HugePages
+from linuxguest import MIB, RAM_BYTES, LinuxGuest, check_continues
 from switched import Receiver, come_back, migrate, status, wait_status
 from victim import Victim
 from vm import Unavailable, skip
 
 ROUNDS = int(os.environ.get("GODWIT_KILL_ROUNDS", "20"))
+HUGE_ROUNDS = int(os.environ.get("GODWIT_KILL_ROUNDS", "6"))
 SEED = int(os.environ.get("GODWIT_SEED", "4"))
 HANGS_AT_THE_END = ("7.2",)     # when the link breaks between its last page and our last word (docs/spec/postcopy.md 1.4)
 missing = []
@@ -41,6 +44,11 @@ def is_kept(vm, receiver, console=None):
 class Source(LinuxGuest):
     def __init__(self, version, *args, **keywords):
         super().__init__(version, backend="memfd", args=args, **keywords)
+
+    def on_huge_pages(self):
+        self.argv = [a.replace("memory-backend-memfd,", "memory-backend-memfd,hugetlb=on,hugetlbsize=2M,") for a in self.argv]
+        assert "hugetlb=on" in " ".join(self.argv)
+        return self
 
     def is_running(self):
         return self.qmp.command("query-status")["running"]
@@ -82,13 +90,14 @@ def stock_qemu_goes_on(source, image, version):
 # --- deaths and cuts ---
 
 class Killer:
-    def __init__(self, version, rnd):
-        self.version, self.rnd = version, rnd
+    def __init__(self, version, rnd, huge=False):
+        self.version, self.rnd, self.huge = version, rnd, huge
         self.kills = self.complete = self.too_late = 0
 
     def run(self, rounds):
         while self.kills < rounds or not self.complete:
-            with Source(self.version) as vm:
+            vm = Source(self.version)
+            with vm.on_huge_pages() if self.huge else vm:
                 vm.booted()
                 while (self.kills < rounds or not self.complete) and self.wear_out(vm, Receiver(vm), rounds):
                     vm.goes_on()
@@ -96,11 +105,12 @@ class Killer:
 
     def wear_out(self, vm, receiver, rounds):
         """One image, over as many deaths as it takes. False: the source is of no use any more."""
-        options = ["--max-bandwidth=60M"]
+        options = ["--max-bandwidth=20M" if self.huge else "--max-bandwidth=60M"]
+        vm.qmp.command("migrate-set-parameters", downtime_limit=1)     # or it may be done before it switches
         while True:
             with receiver.start(*options) as g:
                 if options[-1] != "--resume":
-                    migrate(vm, receiver.uri)
+                    migrate(vm, receiver.uri, bandwidth=30 * MIB)
                     options.append("--resume")
                 else:
                     come_back(vm, receiver.uri)
@@ -148,6 +158,12 @@ class Killer:
 def killed(version):
     print(f"    seed {SEED}", flush=True)
     Killer(version, random.Random(SEED)).run(ROUNDS)
+
+
+def killed_huge(version):
+    """A page of 2 MiB is there when all of its pieces are; of a half one, all are sent again."""
+    with HugePages(RAM_BYTES // (2 * MIB)):
+        Killer(version, random.Random(SEED), huge=True).run(HUGE_ROUNDS)
 
 
 def cut(version):
@@ -396,8 +412,8 @@ def refused(version):
 
 
 def main(argv):
-    version = argv[1]
-    tests = [switched, killed, cut, saved, unplugged, saved_again, mended, abandoned, other_qemu, partial_away, given_back, refused]
+    version, huge = argv[1], argv[2:] == ["hugepage"]
+    tests = [killed_huge] if huge else [switched, killed, cut, saved, unplugged, saved_again, mended, abandoned, other_qemu, partial_away, given_back, refused]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         for test in tests:
