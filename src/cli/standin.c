@@ -102,22 +102,43 @@ void gw__standin_close(struct gw__standin *s)
 	gw__own_socket_remove(&s->own);
 }
 
+/* A source comes to a socket of our own in plain, whatever it used before. */
+static int set_tls(struct gw__standin *s, const char *creds, struct gw__why *why)
+{
+	return gw__qmp_call(s->qmp, "migrate-set-parameters", json_pack("{s:s}", "tls-creds", creds), NULL, why);
+}
+
+static int give_back(struct gw__standin *s, struct gw__why *why)
+{
+	gw_job *job = NULL;
+	int r = gw_job_new(&job);
+	if (!r)
+		r = gw_give_back(job, s->listen, &s->opts);
+	if (r)
+		gw__why_set(why, r, "%s", s->why.code ? s->why.text : job ? gw_job_error(job) : "no memory");
+	gw_job_free(job);
+	return r;
+}
+
 int gw__standin_give_back(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, struct gw__why *why)
 {
 	struct gw_link_opts link = GW_INIT(link);
 	struct gw__standin s = {.qmp = q, .link = &link};
-	gw_job *job = NULL;
+	struct gw__qmp_settings *now = NULL;
 	link.connect_timeout_ms = CONNECT_MS;
 	int r = gw__standin_open(&s);
 	if (!r)
-		r = gw_job_new(&job);
-	if (!r)
-		r = gw_give_back(job, s.listen, &s.opts);
+		r = gw__qmp_settings_save(q, &now, &s.why);
+	const char *creds = r ? NULL : json_string_value(gw__qmp_settings_parameter(now, "tls-creds"));
+	if (creds)
+		r = set_tls(&s, "", &s.why);
 	if (r)
-		gw__why_set(why, r, "%s", s.why.code ? s.why.text : job ? gw_job_error(job) : "no memory");
+		gw__why_set(why, r, "%s", s.why.text);
+	if (!r && (r = give_back(&s, why)) && creds)
+		set_tls(&s, creds, NULL); /* for who goes on with its save */
 	if (!r)
 		r = gw__guard_repair(q, before, was_running, REPAIR_MS, why);
-	gw_job_free(job);
+	gw__qmp_settings_free(now);
 	gw__standin_close(&s);
 	return r;
 }

@@ -13,19 +13,22 @@
 
 static int say_not_tls(struct gw__tls *t)
 {
+	static const struct {
+		const char *begin;
+		size_t n;
+		const char *what;
+	} known[] = {
+		{"QEVM", 4, "a migration stream"},
+		{"\x11\x22\x33\x44", 4, "a multifd channel"},
+		{"\x08\x00", 2, "a command, as a source in recovery"},
+	};
 	const unsigned char *b = t->in + t->in_from;
 	size_t n = t->in_to - t->in_from;
 	const char *name = t->f.chan.name;
-	if (n >= 4 && memcmp(b, "QEVM", 4) == 0)
-		return gw__why_set(&t->failure, -EPROTO,
-			"%s: the peer does not speak TLS: it sent a migration stream at once; set tls-creds "
-			"at the source",
-			name);
-	if (n >= 4 && memcmp(b, "\x11\x22\x33\x44", 4) == 0)
-		return gw__why_set(&t->failure, -EPROTO,
-			"%s: the peer does not speak TLS: it sent a multifd channel at once; set tls-creds "
-			"at the source",
-			name);
+	for (unsigned i = 0; i < sizeof known / sizeof known[0]; i++)
+		if (n >= known[i].n && memcmp(b, known[i].begin, known[i].n) == 0)
+			return gw__why_set(&t->failure, -EPROTO,
+				"%s: the peer does not speak TLS: it sent %s at once; set tls-creds at the source", name, known[i].what);
 	return gw__why_set(&t->failure, -EPROTO,
 		"%s: the peer does not speak TLS: it began with byte %02x, expected 16 (a handshake)", name,
 		b[0]);

@@ -12,6 +12,7 @@
 enum {
 	VAIN_MAX = 5,		/* connections in a row that bring no page */
 	FIRST_WORD_MS = 10000,	/* of a source that has connected */
+	TLS_HANDSHAKE = 0x16,	/* its first byte; of a recovery without TLS it is that of a command */
 };
 
 /* What no other connection makes good. */
@@ -20,25 +21,38 @@ static bool is_ours(int r)
 	return r == -ENOSPC || r == -EDQUOT || r == -EFBIG || r == -EIO || r == -EROFS || r == -ENOMEM || r == -ECANCELED;
 }
 
-static bool says_something(struct gw__receive_again *a, struct gw__chan **chan)
+/*
+ * The source, or why it cannot be spoken with. GW__SHORT: one that ends without a word, like a preempt channel of a life that is over, or who
+ * only looks at a port.
+ */
+static int greet(struct gw__receive_again *a, struct gw__chan **chan)
 {
-	struct gw__why ignored = {0};
-	char byte;
-	if (a->tls)
-		return gw__chan_start_tls(chan, a->tls, NULL, false, &ignored) == 0;
-	return gw__chan_wait_readable(*chan, FIRST_WORD_MS, &ignored) == 1 && recv((*chan)->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+	struct gw__why *why = &a->job->run.why;
+	unsigned char first = 0;
+	int r = gw__chan_wait_readable(*chan, FIRST_WORD_MS, why);
+	if (r < 0)
+		return r;
+	if (!r || recv((*chan)->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) != 1)
+		return GW__SHORT;
+	if (!a->tls && first == TLS_HANDSHAKE)
+		return gw__why_set(why, -EPROTO, "%s: the source speaks TLS and we do not; give --tls-creds here, or switch TLS off there (tls-creds)",
+			(*chan)->name);
+	return a->tls ? gw__chan_start_tls(chan, a->tls, NULL, false, why) : 0;
 }
 
-/* The next connection of a source. One that ends without a word, like a preempt channel of a life that is over, is passed by. */
+/* The next connection of a source. GW__SHORT: there was one, but the two cannot speak; the sentence says why. */
 static int accept_next(struct gw__receive_again *a, struct gw__chan **chan)
 {
 	for (;;) {
 		int r = gw__listener_accept(a->listener, chan, &a->job->run.why);
 		if (r)
 			return r;
-		if (says_something(a, chan))
+		r = greet(a, chan);
+		if (!r)
 			return gw__job_filter(a->job, a->link, 1, chan);
 		gw__chan_close(chan, NULL);
+		if (r != GW__SHORT)
+			return is_ours(r) ? r : GW__SHORT;
 	}
 }
 
@@ -55,26 +69,50 @@ static int connect_again(struct gw__receive_again *a, struct gw__chan **chan)
 	return accept_next(a, chan);
 }
 
+/* A source that checks certificates does so behind the handshake, and says nothing. */
+static void blame_certificate(struct gw__why *why)
+{
+	char story[GW__WHY_BYTES];
+	int code = why->code;
+	memcpy(story, why->text, sizeof story);
+	gw__why_clear(why);
+	gw__why_set(why, code, "%s; the source may not have accepted our certificate: see its log", story);
+}
+
+static int recover(struct gw__receive_again *a, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_tally *tally)
+{
+	uint64_t missing = tally->missing_pages;
+	uint32_t devices = tally->devices;
+	gw__stream_tally_fini(tally);
+	*tally = (struct gw__stream_tally){.missing_pages = missing};
+	a->breaks++;
+	int r = gw__pull_again(&a->job->run, chan, &a->how, sink, tally);
+	if (r < 0 && a->tls && !chan->in_bytes)
+		blame_certificate(&a->job->run.why);
+	if (!tally->devices)
+		tally->devices = devices;
+	return r;
+}
+
 int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink, struct gw__stream_tally *tally)
 {
 	unsigned in_vain = 0;
 	bool again = tally->state == GW__PS_PAUSED && !is_ours(r);
 	while (again && in_vain < VAIN_MAX) {
 		struct gw__chan *chan = NULL;
-		uint64_t missing = tally->missing_pages, devices = tally->devices;
-		if (connect_again(a, &chan)) {
-			gw__chan_close(&chan, NULL);
-			return a->job->run.why.code;
+		uint64_t late_pages = 0;
+		r = connect_again(a, &chan);
+		if (!r) {
+			r = recover(a, chan, sink, tally);
+			late_pages = tally->late_pages;
+		} else if (r == GW__SHORT) {
+			r = a->job->run.why.code;
+		} else {
+			again = false;
 		}
-		gw__stream_tally_fini(tally);
-		*tally = (struct gw__stream_tally){.missing_pages = missing};
-		a->breaks++;
-		r = gw__pull_again(&a->job->run, chan, &a->how, sink, tally);
 		gw__chan_close(&chan, NULL);
-		if (!tally->devices)
-			tally->devices = (uint32_t)devices;
-		again = tally->state == GW__PS_PAUSED && !is_ours(r);
-		in_vain = tally->late_pages ? 0 : in_vain + 1;
+		again = again && tally->state == GW__PS_PAUSED && !is_ours(r);
+		in_vain = late_pages ? 0 : in_vain + 1;
 	}
 	return r;
 }
