@@ -283,7 +283,7 @@ struct gw_serve_opts {
 	 * on which nothing but whole commands, and no RESUME, was written.
 	 */
 	void (*on_socket)(void *ctx, int fd);
-	void (*on_resumed)(void *ctx); /* with `resume`: the destination goes on */
+	void (*on_guest_runs)(void *ctx); /* the destination has the guest's devices and runs it, or goes on with it: a break is a pause now */
 	bool joined;
 };
 

@@ -125,10 +125,10 @@ static int make_ready(struct gw__lazy *l, const struct gw__qmp_migration *m)
 	return 0;
 }
 
-/* It listens for us, or for the next one: what it was told stays. */
+/* It listens for us, or for the next one: what it was told stays. Of one that is stuck nobody else learns anything any more. */
 static bool goes_on_waiting(const struct gw__lazy *l, int r)
 {
-	return r && (l->result.recoverable || l->phase == GW__KEEPER_ASKED);
+	return r && (l->result.recoverable || l->phase == GW__KEEPER_ASKED || l->stuck);
 }
 
 /* A QEMU that did not take the guest keeps no setting of ours; where it is gone or stuck, there is nothing to put back. */
@@ -195,7 +195,7 @@ void gw__lazy_end(struct gw__lazy *l)
 		gw__keeper_leave(&l->keeper);
 	else
 		gw__keeper_dismiss(&l->keeper);
-	if (!l->unfinished || l->result.recoverable)
+	if (!l->unfinished || l->result.recoverable || l->stuck)
 		gw__lazy_remove_socket(l);
 	gw__lazy_drop_link(l);
 	gw__qmp_settings_free(l->before);

@@ -63,6 +63,7 @@ struct gw__lazy {
 	bool tls, tls_known;
 	enum gw_preempt preempt;
 	bool preempt_known;
+	bool loading; /* it has a link, and not yet said that it loaded the guest's devices: until then no page is its last */
 
 	char identity[33]; /* of the image it got its guest from; "" when that was not ours to see */
 	char file[48], written[64]; /* which file that was, and when it was written to last */
@@ -79,6 +80,7 @@ struct gw__lazy {
 	bool memory_only; /* the image has no devices: it can complete a QEMU, not give it a guest */
 	bool refused; /* nothing was done: this QEMU waits for no guest, or another page server has it */
 	bool complete; /* QEMU's incoming migration was complete before we brought the last page */
+	bool stuck;	 /* it lost its page server while it loaded the devices, and hangs */
 	bool unfinished; /* the next page server can go on */
 	struct gw_serve_result result;
 	struct gw__why why;
@@ -107,6 +109,7 @@ int gw__lazy_open(struct gw__lazy *l, const char *address, int timeout_ms);
 int gw__lazy_guard(struct gw__lazy *l, const char *address);
 /* Its copy of what is known is brought up to date; `phase` never goes back. */
 void gw__lazy_note(struct gw__lazy *l, enum gw__keeper_phase phase);
+void gw__lazy_note_loaded(struct gw__lazy *l); /* the same: it has its devices, l->loading no more */
 
 /* lazy_serve.c: the QEMU listens; pages until it has them all, through recoveries too. 0 or a negative errno with l->why. */
 int gw__lazy_serve(struct gw__lazy *l, bool resume);

@@ -48,6 +48,8 @@ static json_t *known_to_json(const struct gw__lazy *l)
 		json_object_set_new(j, "settings", gw__qmp_settings_to_json(l->before));
 	if (l->blocks)
 		json_object_set_new(j, "blocks", blocks_to_json(l));
+	if (l->loading)
+		json_object_set_new(j, "loading", json_true());
 	if (l->tls_known)
 		json_object_set_new(j, "tls", json_boolean(l->tls));
 	if (l->preempt_known)
@@ -73,6 +75,7 @@ static void known_from_json(struct gw__lazy *l, const json_t *j)
 	copy(l->listened, sizeof l->listened, json_object_get(j, "listened"));
 	copy(l->reached, sizeof l->reached, json_object_get(j, "reached"));
 	l->before = gw__qmp_settings_from_json(json_object_get(j, "settings"));
+	l->loading = json_is_true(json_object_get(j, "loading"));
 	l->tls_known = tls;
 	l->tls = json_is_true(tls);
 	l->preempt_known = preempt;
@@ -90,6 +93,12 @@ void gw__lazy_note(struct gw__lazy *l, enum gw__keeper_phase phase)
 	json_t *known = known_to_json(l);
 	gw__keeper_keep(&l->keeper, gw__qmp_fd(l->qmp), l->phase, l->path, known);
 	json_decref(known);
+}
+
+void gw__lazy_note_loaded(struct gw__lazy *l)
+{
+	l->loading = false;
+	gw__lazy_note(l, GW__KEEPER_RUNS);
 }
 
 /* From a keeper: is there still a QEMU at the other end, and where does the next message begin? */

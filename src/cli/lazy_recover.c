@@ -18,6 +18,7 @@ enum {
 	PAUSE_MS = 500,	  /* for QEMU to notice that the link broke, before it is told so */
 	JOIN_MS = 300,	  /* of refusals, before a predecessor's link is taken for one that recovers */
 	LOOK_MS = 700,	  /* of refusals, before it is asked how things are */
+	TOLD_LOOK_MS = 5000, /* the same, of one that took the order to pause */
 	ANSWER_MS = 1000, /* to that */
 	END_MS = 15000,
 };
@@ -83,6 +84,26 @@ static bool join(struct gw__lazy *l, int ms)
 	return true;
 }
 
+/*
+ * A QEMU that has read RUN is paused by the loss of its link, or can be; and unless its page server has heard that it runs, it
+ * has not got its last page. So one that is neither, nor answers, has not come to RUN: it has failed, and hangs in its end.
+ */
+static bool is_stuck(struct gw__lazy *l)
+{
+	return l->loading && gw__qmp_owed(l->qmp) && gw__qmp_call_oob(l->qmp, "migrate-pause", NULL, NULL, NULL) == -EREMOTEIO;
+}
+
+static int say_unready(struct gw__lazy *l, const struct gw__why *refused)
+{
+	l->stuck = is_stuck(l);
+	if (!l->stuck)
+		return gw__why_set(&l->why, -ETIMEDOUT, "QEMU does not become ready to go on with its migration: %s", refused->text);
+	l->result.recoverable = false;
+	return gw__why_set(&l->why, -ETIMEDOUT,
+		"QEMU lost its page server while it loaded the guest's devices, from which there is no way back, and hangs instead of ending: kill it, and "
+		"start it again");
+}
+
 static int ask_until_listening(struct gw__lazy *l)
 {
 	struct timespec start = gw__cli_now();
@@ -97,11 +118,11 @@ static int ask_until_listening(struct gw__lazy *l)
 			return 0;
 		if (ms >= PAUSE_MS && !told)
 			told = gw__qmp_call_oob(l->qmp, "migrate-pause", NULL, NULL, NULL) == 0;
-		r = ms >= LOOK_MS && !told ? look(l) : 0;
+		r = ms >= (told ? TOLD_LOOK_MS : LOOK_MS) ? look(l) : 0;
 		if (r || l->complete)
 			return r;
 		if (ms >= END_MS)
-			return gw__why_set(&l->why, -ETIMEDOUT, "QEMU does not become ready to go on with its migration: %s", why.text);
+			return say_unready(l, &why);
 		gw__cli_sleep_ms(POLL_MS);
 	}
 }
@@ -113,6 +134,8 @@ int gw__lazy_recover(struct gw__lazy *l)
 		r = gw__lazy_address(l, true);
 	if (!r)
 		r = ask_until_listening(l);
+	if (!r && l->loading)
+		gw__lazy_note_loaded(l); /* it was paused */
 	gw__lazy_drop_link(l); /* not joined: QEMU listens for a new one */
 	if (r == -ECONNRESET) /* it has ended, and with it what it had of the guest */
 		l->result.recoverable = false;

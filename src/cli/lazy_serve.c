@@ -17,12 +17,22 @@ static void on_connected(void *ctx)
 	if (l->preempt && l->resumes)
 		gw__lazy_await_accepted(l);
 	gw__lazy_remove_socket(l);
-	if (l->phase != GW__KEEPER_RUNS)
-		gw__lazy_note(l, GW__KEEPER_RUNS);
+	if (l->phase == GW__KEEPER_RUNS)
+		return;
+	l->loading = !l->resumes;
+	gw__lazy_note(l, GW__KEEPER_RUNS);
 }
 
 static void on_socket(void *ctx, int fd) { gw__keeper_hold(&((struct gw__lazy *)ctx)->keeper, fd); }
-static void on_resumed(void *ctx) { gw__keeper_let_go(&((struct gw__lazy *)ctx)->keeper); }
+
+static void on_guest_runs(void *ctx)
+{
+	struct gw__lazy *l = ctx;
+	if (l->resumes)
+		gw__keeper_let_go(&l->keeper);
+	if (l->loading)
+		gw__lazy_note_loaded(l);
+}
 
 static void on_note(void *ctx, const char *sentence)
 {
@@ -55,7 +65,7 @@ static int serve_once(struct gw__lazy *l, bool resume)
 	o.blocks = l->blocks_n;
 	o.on_connected = on_connected;
 	o.on_socket = resume && !tls.creds_dir ? on_socket : NULL; /* a TLS session dies with its process */
-	o.on_resumed = on_resumed;
+	o.on_guest_runs = on_guest_runs;
 	o.joined = l->joined;
 	o.preempt = l->preempt;
 	o.working_set = l->wish.working_set == GW__WORKING_SET_ON ? working_set : NULL;

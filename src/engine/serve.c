@@ -22,6 +22,12 @@ int gw__serve_step(struct gw__serve *s, enum gw__pc_event event)
 	return r;
 }
 
+void gw__serve_say_runs(const struct gw__serve *s)
+{
+	if (s->o->on_guest_runs)
+		s->o->on_guest_runs(s->o->ctx);
+}
+
 int gw__serve_await(struct gw__serve *s, const char *what, bool (*done)(const struct gw__serve *s))
 {
 	int r = 0;
@@ -96,8 +102,8 @@ static int resume(struct gw__serve *s)
 	}
 	if (!r)
 		r = gw__serve_await(s, "RESUME_ACK", ack_came);
-	if (!r && s->o->on_resumed)
-		s->o->on_resumed(s->o->ctx);
+	if (!r)
+		gw__serve_say_runs(s);
 	return r;
 }
 

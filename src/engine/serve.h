@@ -25,7 +25,7 @@ enum gw__preempt {
 struct gw__serve_opts {
 	bool resume;		 /* the destination holds the guest already and waits in postcopy-paused */
 	bool joined;		 /* and in postcopy-recover: the link is that of a predecessor, who wrote whole commands and no RESUME */
-	void (*on_resumed)(void *ctx); /* RESUME_ACK came; NULL: nobody wants to know */
+	void (*on_guest_runs)(void *ctx); /* PONG 0x42 came, or RESUME_ACK; NULL: nobody wants to know */
 	/* Backing page sizes of the destination by block, where it has larger ones than the target page; both may be NULL, 0. */
 	const struct gw__serve_block {
 		const char *name;

@@ -159,6 +159,7 @@ static int on_message(struct gw__serve *s, const struct gw__rp_msg *m)
 		s->opened = s->opened || m->value == GW__PING_OPENED;
 		if (m->value == GW__PING_RUNS && s->tally->state == GW__PC_DEVICE) {
 			s->runs = true;
+			gw__serve_say_runs(s);
 			return gw__serve_step(s, GW__PC_EV_GUEST_RUNS);
 		}
 		return 0; /* the other tokens only mark how far it has read */

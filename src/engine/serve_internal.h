@@ -105,6 +105,7 @@ struct gw__serve {
 
 /* A change of state; an event without a row is an error. */
 int gw__serve_step(struct gw__serve *s, enum gw__pc_event event);
+void gw__serve_say_runs(const struct gw__serve *s); /* on_guest_runs */
 /* Hear until `*done` is what is wanted, within the limit for an answer. */
 int gw__serve_await(struct gw__serve *s, const char *what, bool (*done)(const struct gw__serve *s));
 /* The second connection, if one is wanted and this is its moment. */

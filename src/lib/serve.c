@@ -64,11 +64,11 @@ static void on_connected(void *ctx)
 		s->o->on_connected(GW__OPT(s->o, ctx));
 }
 
-static void on_resumed(void *ctx)
+static void on_guest_runs(void *ctx)
 {
 	struct serving *s = ctx;
-	if (GW__OPT(s->o, on_resumed))
-		s->o->on_resumed(GW__OPT(s->o, ctx));
+	if (GW__OPT(s->o, on_guest_runs))
+		s->o->on_guest_runs(GW__OPT(s->o, ctx));
 }
 
 static int serve(struct serving *s, struct gw__serve_tally *tally)
@@ -77,7 +77,7 @@ static int serve(struct serving *s, struct gw__serve_tally *tally)
 	int wait = GW__OPT(s->o, answer_timeout_ms);
 	struct gw__serve_opts so = {.resume = GW__OPT(s->o, resume),
 		.joined = GW__OPT(s->o, joined),
-		.on_resumed = on_resumed,
+		.on_guest_runs = on_guest_runs,
 		.block = blocks,
 		.blocks_n = blocks ? GW__OPT(s->o, blocks) : 0,
 		.max_bandwidth = GW__OPT(GW__OPT(s->o, link), max_bandwidth),

@@ -21,11 +21,14 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 from kept import Kept, wait_status
 from linuxguest import Restored
+from qmp import QmpTimeout
 from stepped import Stepped
 from vm import Unavailable, skip
 
 SLOW = "--max-bandwidth=5M"
-END = collections.namedtuple("Moment", "pattern slow")(r"active -> postcopy-active \(ending\)", False)
+Moment = collections.namedtuple("Moment", "pattern slow")
+END = Moment(r"active -> postcopy-active \(ending\)", False)
+PACKAGE_SENT = Moment("active -> postcopy-device", False)
 
 
 class Place:
@@ -171,6 +174,30 @@ def ends_when_told(kept, version, place):
         assert not place.sockets()
 
 
+def gave_up(vm, result, place):
+    """Its link ended while it loaded devices, and no QEMU comes back from there: it ends, or hangs for good, and we say which."""
+    if "hangs" not in result.stderr:
+        result.fails(godwit.FAILED, "nothing was sent|no guest runs in this QEMU")
+        wait(lambda: vm.process.poll() is not None, f"it ends, {result}")
+        return
+    result.fails(godwit.FAILED, "while it loaded the guest's devices", "kill it", "no guest runs in this QEMU")
+    assert "failed" in vm.stderr() and place.sockets(), vm.stderr()
+    with contextlib.suppress(QmpTimeout):
+        raise AssertionError(f"it does not hang: {vm.qmp.command('query-status', timeout=2)}")
+
+
+def while_it_loads(kept, version, place):
+    """Killed behind the package, of which QEMU has read nothing yet: it is not taken for a guest that waits."""
+    with kept.destination(version, "-S") as vm:
+        with Stepped("serve", kept.image, f"--qmp={vm.monitor}", "--working-set=off") as g:
+            assert g.kill_at(PACKAGE_SENT), g.text
+            g.process.wait()
+        result = godwit.run("serve", kept.image, f"--qmp={vm.monitor}")
+        if result.status != godwit.DONE:        # it had all it needed for its devices
+            gave_up(vm, result, place)
+    wait(lambda: not place.sockets(), "its keeper ends with it")
+
+
 def before_it_was_needed(kept, version, place):
     """Killed before the QEMU was asked for anything, or before the link stood: nothing is lost, nothing stays."""
     where = set()
@@ -185,9 +212,9 @@ def before_it_was_needed(kept, version, place):
             if vm.process.poll() is not None:    # in the middle of its devices: it gave up, as it must
                 break
         else:
-            with serve(kept, vm.monitor) as g:
-                result = g.wait(60)
-            assert result.status == godwit.DONE or vm.process.poll() is not None, result
+            result = godwit.run("serve", kept.image, f"--qmp={vm.monitor}")
+            if result.status != godwit.DONE:
+                gave_up(vm, result, place)
     wait(lambda: not place.sockets(), "all end")
     wait(lambda: not any(map(os.path.exists, where)), f"{where} go")
 
@@ -288,7 +315,7 @@ def held_by_a_stranger(kept, version, place):
 def main(argv):
     version = argv[1]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
-    tests = [hands_over, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed, planted,
+    tests = [hands_over, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed, while_it_loads, planted,
              of_a_started_qemu, held_by_a_stranger, two_at_once, of_two_moments, of_another_guest]
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-keeper.") as folder:
