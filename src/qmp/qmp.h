@@ -85,8 +85,8 @@ struct gw__qmp_migration {
 	char address[256]; /* destination: the socket it listens on, as a URI; "" if none */
 };
 /*
- * Start a migration. 7.2 calls a migration "failed" a moment before it has cleaned up behind it and refuses a new one in
- * between ("duplicate yank instance"): it is asked again. `why` must not be NULL.
+ * Start a migration. 7.2 calls one "failed" a moment before it has cleaned up behind it, or never does, and a new one in between
+ * leaves it confused for good: so that is waited for, and then -EBUSY. `why` must not be NULL.
  */
 int gw__qmp_migrate(struct gw__qmp *q, const char *uri, struct gw__why *why);
 int gw__qmp_query_migrate(struct gw__qmp *q, struct gw__qmp_migration *m, struct gw__why *why);

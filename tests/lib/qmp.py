@@ -84,7 +84,8 @@ class Qmp:
                 return answer["return"]
 
     def migrate(self, uri):
-        deadline = time.monotonic() + 5     # a "migrate" that meets what 7.2 has not cleaned up yet may leave it confused for good
+        """A "migrate" that meets what 7.2 has not cleaned up yet leaves it confused for good."""
+        deadline = time.monotonic() + self.timeout
         while any(y["type"] == "migration" for y in self.command("query-yank")) and time.monotonic() < deadline:
             time.sleep(0.01)
         return self._behind_the_end("migrate", "duplicate yank instance|migration process in progress", uri=uri)

@@ -51,6 +51,23 @@ static void migration_is_read_and_unknown_is_running(void **state)
 	finish(&s);
 }
 
+#define LEFT_OVER "[{\"type\": \"chardev\", \"id\": \"migration\"}, {\"type\": \"migration\"}]"
+
+static void a_migration_starts_when_the_last_one_is_cleaned_up(void **state)
+{
+	(void)state;
+	struct session s;
+	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "query-yank"}, RETURNS(2, LEFT_OVER), {FAKE_HEAR, "query-migrate"},
+			  RETURNS(3, "{\"status\": \"failed\"}"), {FAKE_HEAR, "query-yank"},
+			  RETURNS(4, "[{\"type\": \"chardev\", \"id\": \"migration\"}]"), {FAKE_HEAR, "\"migrate\""}, RETURNS(5, "{}"),
+			  /* one that runs is not waited for */
+			  {FAKE_HEAR, "query-yank"}, RETURNS(6, LEFT_OVER), {FAKE_HEAR, "query-migrate"}, RETURNS(7, "{\"status\": \"active\"}"),
+			  {FAKE_HEAR, "\"migrate\""}, RETURNS(8, "{}"), REST_IS_SILENCE});
+	assert_int_equal(gw__qmp_migrate(s.q, "fd:x", &s.why), 0);
+	assert_int_equal(gw__qmp_migrate(s.q, "fd:x", &s.why), 0);
+	finish(&s);
+}
+
 static void a_run_state_is_never_guessed(void **state)
 {
 	(void)state;
@@ -206,6 +223,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(migration_is_read_and_unknown_is_running),
+		cmocka_unit_test(a_migration_starts_when_the_last_one_is_cleaned_up),
 		cmocka_unit_test(a_run_state_is_never_guessed),
 		cmocka_unit_test(restore_sends_the_differences_in_a_legal_order),
 		cmocka_unit_test(restore_goes_on_after_a_refusal),
