@@ -4,95 +4,25 @@
 handshake, in the package, in the push, at the end; and in recoveries, in the bitmaps and in RESUME_ACK, again and again. Whenever
 the guest is QEMU's, it gets every byte; and when godwit says that it is not, it is not.
 
-test-lazy-cuts.py SERVE-TOOL 7.2|10.0|11.1
+test-lazy-cuts.py SERVE-TOOL 7.2|10.0|11.1. Of what there is much of some places are chosen by GODWIT_SEED; GODWIT_CUTS=all walks over
+all: behind each page, in the middle of each message, at each byte of a bitmap. GODWIT_ONLY: names of tests.
 """
 import os
-import subprocess
+import signal
 import sys
 import tempfile
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
-import images
-from dataclasses import replace
-from kinds import KINDS, KindVm, migrate
-from kept import status, wait_status
+from cuts import ALL, CRASHES, PAGES, SEED, Lab, end, listen, places, settled, some
+from kept import status
 from qmp import QmpClosed, QmpTimeout
 from vm import Unavailable, skip
 
-KIND = replace(KINDS["plain"], backend="memfd")
 STUCK_S = 5             # a main thread that waits for a page before RUN answers no more (postcopy.md, 3.4)
-CRASHES = ("7.2",)      # of every link that ends before RESUME (postcopy.md, 6.4)
-PIECES = 4              # of one run of pages
 RECOVERY_BYTES = 20000  # how far the recovery may come that is cut again and again
-
-
-class Lab:
-    """An image of a small guest, and what is needed to give it to destinations."""
-
-    def __init__(self, tool, version, folder):
-        self.tool, self.version, self.folder = tool, version, folder
-        self.image, self.n = os.path.join(folder, "image"), 0
-        with KindVm(version, KIND) as vm:
-            vm.ready()
-            self.ram, self.others = vm.main_ram(), vm.other_blocks()
-            with godwit.Run("receive", self.new_uri(), self.image, "--json") as r:
-                uri = r.wait_stdout('"uri":"(unix:[^"]*)"')[1]
-                migrate(vm, KIND, uri)
-                r.wait().ok()
-
-    def new_uri(self):
-        self.n += 1
-        return f"unix:{self.folder}/{self.n}"
-
-    def destination(self):
-        vm = KindVm(self.version, KIND, incoming="defer", args=["-S"])
-        vm.uri = self.new_uri()
-        return vm
-
-    def serve(self, uri, *options, cut=None):
-        """Through a proxy. (serve-tool's words, messages that passed)"""
-        at = self.new_uri()
-        with godwit.Run("proxy", at, uri, "--json", *([f"--cut-after={cut}"] if cut else [])) as p:
-            p.wait_stdout('"listening"')
-            done = subprocess.run([self.tool, self.image, at, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                  timeout=90 * godwit.PATIENCE, check=False)
-            passed = [e for e in p.wait().events if e["event"] == "message" and e["direction"]]
-        values = dict(line.split("=", 1) for line in done.stdout.splitlines())
-        assert done.returncode == 0 or done.stderr, values
-        return {**values, "said": done.stderr}, passed
-
-    def has_everything(self, vm):
-        wait_status(vm, "completed")
-        images.same_bytes("m0", vm.main_ram(), self.ram)
-        others = dict(vm.other_blocks())
-        for name, want in self.others:
-            images.same_bytes(name, others[name], want)
-
-
-def listen(vm):
-    vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
-    vm.qmp.command("migrate-incoming", uri=vm.uri)
-    return vm.uri
-
-
-def places(messages, direction):
-    """Behind each message, and inside of those that are long: runs of pages, bitmaps, the package."""
-    found = set()
-    for m in messages:
-        if m["direction"] != direction or m["message"] == "DEVICE":
-            continue
-        begin, end = m["offset"], m["offset"] + m["bytes"]
-        found.add(end)
-        if m["message"] == "PAGES":
-            found.update(begin + (end - begin) * i // PIECES + 3 for i in range(1, PIECES))
-        if m["message"] == "RECV_BITMAP" and direction == "return":
-            found.update((begin + 2, begin + 6, end - 8 - 4, end - 8, end - 1))
-        if m["message"] == "PACKAGED":
-            found.update((end + 3, end + m["length"] // 2, end + m["length"] - 1))
-    return sorted(found)
+BREAK_BYTES = 200000    # behind devices that were loaded meanwhile
 
 
 def has_guest(vm):
@@ -106,27 +36,20 @@ def has_guest(vm):
         return None
 
 
-def settled(vm):
-    """Until it knows of the break."""
-    deadline = time.monotonic() + 30 * godwit.PATIENCE
-    while (now := status(vm)) not in ("postcopy-paused", "completed"):
-        assert time.monotonic() < deadline, now
-        time.sleep(0.01)
-    return now
-
-
 def first_connection(lab):
+    """The working set's beginning goes out before the guest runs."""
+    ws = f"ws={lab.working_set}"
     with lab.destination() as vm:
-        said, messages = lab.serve(listen(vm))
+        said, messages = lab.serve(listen(vm), ws)
         assert said["state"] == "completed", said
         lab.has_everything(vm)
+    assert int(said["working_set_pages"]) > 10, said
     cuts = [f"{d}:{n}" for d in ("forward", "return") for n in places(messages, d)]
     recovered = lost = 0
     for cut in cuts:
         with lab.destination() as vm:
-            said, _ = lab.serve(listen(vm), cut=cut)
-            it_has = has_guest(vm)
-            if not it_has:
+            said, _ = lab.serve(listen(vm), ws, cut=cut)
+            if not has_guest(vm):
                 assert said["recoverable"] == "1" or said["state"] == "failed", f"{cut}: {said}"
                 lost += 1
                 continue
@@ -134,12 +57,18 @@ def first_connection(lab):
             if settled(vm) == "postcopy-paused":
                 again = lab.new_uri()
                 vm.qmp.command("migrate-recover", uri=again)
-                said, _ = lab.serve(again, "resume")
+                said, _ = lab.serve(again, "resume", ws)
                 assert said["state"] == "completed", f"{cut}: {said}"
                 recovered += 1
             lab.has_everything(vm)
     print(f"  first connection: {len(cuts)} cuts, {recovered} recovered, {lost} before the guest was there", flush=True)
     assert recovered > 5 and lost > 10
+
+
+def begin_broken(lab, vm):
+    said, messages = lab.serve(listen(vm), "rate=1000000", cut=f"forward:{BREAK_BYTES}")
+    assert said["recoverable"] == "1", said
+    return messages
 
 
 def recover(lab, vm, cut=None):
@@ -151,15 +80,19 @@ def recover(lab, vm, cut=None):
     return messages
 
 
+def recovery_places(lab, vm):
+    """(each place inside the beginning of a recovery, where RESUME ends): of this destination, whose recovery is cut for it."""
+    messages = recover(lab, vm, cut=f"forward:{RECOVERY_BYTES}")
+    resume = next(end(m) for m in messages if m["message"] == "POSTCOPY_RESUME")
+    return [(d, n) for d in ("forward", "return") for n in places(messages, d) if n < RECOVERY_BYTES or d == "return"], resume
+
+
 def recoveries(lab):
-    """One destination bears them all."""
+    """One destination bears them all: each cut is one in the recovery from the cut before."""
     with lab.destination() as vm:
-        said, _ = lab.serve(listen(vm), "rate=1000000", cut="forward:200000")
-        assert said["recoverable"] == "1", said
-        messages = recover(lab, vm, cut=f"forward:{RECOVERY_BYTES}")
-        resume = next(m["offset"] + m["bytes"] for m in messages if m["message"] == "POSTCOPY_RESUME")
-        cuts = [f"{d}:{n}" for d in ("forward", "return") for n in places(messages, d)
-                if n < RECOVERY_BYTES and (lab.version not in CRASHES or d == "forward" and n >= resume)]
+        begin_broken(lab, vm)
+        found, resume = recovery_places(lab, vm)
+        cuts = [f"{d}:{n}" for d, n in found if lab.version not in CRASHES or d == "forward" and n >= resume]
         for cut in cuts:
             recover(lab, vm, cut)
         recover(lab, vm)
@@ -167,13 +100,59 @@ def recoveries(lab):
     print(f"  recoveries: {len(cuts)} cuts{', none before RESUME' if lab.version in CRASHES else ''}", flush=True)
 
 
+def each_page(lab):
+    """The link is cut behind each page, in the recovery from the cut behind the one before."""
+    with lab.destination() as vm:
+        _, messages = lab.serve(listen(vm))
+    pages = [m for m in messages if m["message"] in PAGES]
+    with lab.destination() as vm:
+        passed = {(m["block"], m["start"]) for m in begin_broken(lab, vm) if m["message"] in PAGES and end(m) <= BREAK_BYTES}
+        rest = [m for m in pages if (m["block"], m["start"]) not in passed]
+        rest = rest[:-1] if ALL else rest[:10]
+        for m in rest:
+            messages = recover(lab, vm, cut=f"--cut-at=forward:{m['message'].lower()}")
+            assert [p["start"] for p in messages if p["message"] in PAGES] == [m["start"]], messages
+        recover(lab, vm)
+        lab.has_everything(vm)
+    print(f"  pages: {len(rest)} cuts", flush=True)
+
+
+def crashes(lab):
+    """QEMU 7.2 before RESUME: it dies of a segmentation fault, or it lives and is recovered. There is nothing between."""
+    if lab.version not in CRASHES:
+        return
+    with lab.destination() as vm:
+        begin_broken(lab, vm)
+        found, resume = recovery_places(lab, vm)
+    cuts = some([f"{d}:{n}" for d, n in found if d == "return" or n < resume], 3)
+    dead = 0
+    for cut in cuts:
+        with lab.destination() as vm:
+            begin_broken(lab, vm)
+            recover(lab, vm, cut)
+            try:
+                settled(vm)
+            except (QmpClosed, BrokenPipeError):
+                code = vm.process.wait(30 * godwit.PATIENCE)
+                assert code == -signal.SIGSEGV, f"{cut}: {code}: {vm.stderr()}"
+                dead += 1
+                continue
+            recover(lab, vm)
+            lab.has_everything(vm)
+    print(f"  in the handshake of a recovery: {len(cuts)} cuts, of {dead} QEMU {lab.version} died by SIGSEGV in postcopy-recover", flush=True)
+
+
 def main():
     tool, version = sys.argv[1:]
+    wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-cuts.") as folder:
             lab = Lab(tool, version, folder)
-            recoveries(lab)
-            first_connection(lab)
+            lab.learn()
+            print(f"  seed {SEED}{', all' if ALL else ''}", flush=True)
+            for test in (recoveries, crashes, each_page, first_connection):
+                if wanted == [""] or test.__name__ in wanted:
+                    test(lab)
     except Unavailable as e:
         skip(str(e))
 

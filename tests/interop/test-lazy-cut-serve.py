@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The links between godwit serve and a real QEMU are cut again and again while it lives, and it goes on by itself: with one connection and
+with two (--preempt), for a guest that waits and for one that runs.
+
+test-lazy-cut-serve.py SERVE-TOOL 7.2|10.0|11.1. Where: GODWIT_SEED; GODWIT_CUTS=all: ten times as many. GODWIT_ONLY: names of tests.
+"""
+import os
+import random
+import struct
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import godwit
+import images
+import tinyguest
+from cuts import ALL, CRASHES, PAGE, SEED, Lab
+from kept import wait_guest, wait_status
+from proxied import Proxy
+from vm import Unavailable, skip
+
+CUTS = 10
+ROUNDS = 10 if ALL else 1
+AGAIN_MAX = 3
+RATE = "--max-bandwidth=1M"
+
+
+def first(rnd):
+    """Behind devices that were loaded meanwhile."""
+    return f"--cut-after=main:forward:{rnd.randint(200, 400)}000"
+
+
+def in_pages(rnd):
+    return rnd.choice((f"--cut-at=recovery:forward:page:{rnd.randint(1, 30)}", f"--cut-at=recovery:forward:zero:{rnd.randint(1, 100)}"))
+
+
+def in_handshake(rnd):
+    """Of a recovery, before RESUME."""
+    return rnd.choice((f"--cut-at=recovery:forward:recv-bitmap:{rnd.randint(1, 5)}", f"--cut-at=recovery:return:recv-bitmap:{rnd.randint(1, 5)}",
+                       f"--cut-after=recovery:forward:{rnd.randint(4, 109)}", f"--cut-after=recovery:return:{rnd.randint(1, 450)}"))
+
+
+def in_recovery(rnd):
+    return rnd.choice((in_handshake(rnd), "--cut-at=recovery:forward:resume", "--cut-at=recovery:return:resume-ack"))
+
+
+def some_cuts(lab, rnd):
+    """In turn: of the recovery, and of the push that follows, so that each time there is something new."""
+    hard = lab.version in CRASHES
+    cuts = [first(rnd)]
+    for _ in range(CUTS // 2):
+        cuts += ["--cut-at=recovery:return:resume-ack" if hard else in_recovery(rnd), in_pages(rnd)]
+    return cuts[:CUTS]
+
+
+class Served:
+    """godwit serve through a proxy that cuts."""
+
+    def __init__(self, lab, vm, cuts, *options):
+        at = lab.new_uri()
+        self.cuts, self.again = cuts, 0
+        self.proxy = Proxy(vm.uri, "--keep", "--cut-all", *cuts, listen=at)
+        self.args = ("serve", lab.image, f"--qmp={vm.monitor}", f"--listen={vm.uri}", f"--connect={at}", "--working-set=off", "-v", "--json", RATE, *options)
+
+    def __enter__(self):
+        self.proxy.__enter__()
+        self.run = godwit.Run(*self.args)
+        return self
+
+    def __exit__(self, *_):
+        self.run.__exit__()
+        self.proxy.__exit__()
+
+    def done(self, vm):
+        """It came to its end; how often it was cut."""
+        result = self.run.wait(120)
+        while result.status == godwit.RECOVERABLE and self.again < AGAIN_MAX:   # it gives up where five recoveries brought nothing
+            self.again += 1
+            result = godwit.run(*self.args, "--resume", timeout=120)
+        self.proxy.stop()
+        assert result.status == godwit.DONE, f"{self.cuts}: {result}\nQEMU ({vm.process.poll()}): {vm.stderr()}\n{self.proxy}"
+        return len({e["connection"] for e in self.proxy.messages("CUT") if "on purpose" in e["text"]})
+
+
+def runs_right(lab, vm):
+    """What the guest does not write is as it was; what it counts up, it has counted in every page as often."""
+    vm.qmp.command("stop")
+    ram = vm.main_ram()
+    first, counted, end = tinyguest.FIRST, tinyguest.FIRST + tinyguest.PAGES - tinyguest.TOGGLED, tinyguest.FIRST + tinyguest.PAGES
+    images.same_bytes("below", ram[:first * PAGE], lab.ram[:first * PAGE])
+    images.same_bytes("above", ram[end * PAGE:], lab.ram[end * PAGE:])
+    rounds = [(struct.unpack_from("<I", ram, p * PAGE)[0] - struct.unpack_from("<I", lab.ram, p * PAGE)[0]) % (1 << 32)
+              for p in range(first, counted)]
+    assert 0 < rounds[0] == max(rounds) <= min(rounds) + 1 and rounds == sorted(rounds, reverse=True), rounds
+
+
+def paused(lab, rnd):
+    with lab.destination() as vm, Served(lab, vm, some_cuts(lab, rnd)) as s:
+        n = s.done(vm)
+        lab.has_everything(vm)
+    return n
+
+
+def running(lab, rnd, *options, cuts=None):
+    with lab.destination() as vm, Served(lab, vm, cuts or some_cuts(lab, rnd), *options) as s:
+        wait_guest(vm)
+        vm.qmp.cont()
+        n = s.done(vm)
+        wait_status(vm, "completed")
+        runs_right(lab, vm)
+    return n
+
+
+def preempt(lab, rnd):
+    """Either connection breaks, and takes the other one with it. Never just behind RESUME, which some QEMUs do not survive (postcopy.md, 5)."""
+    cuts = [first(rnd)]
+    while len(cuts) < CUTS:
+        cuts += [in_handshake(rnd)] if lab.version not in CRASHES else []
+        cuts += [rnd.choice((f"--cut-after=preempt:forward:{rnd.randint(10, 20)}000", f"--cut-after=recovery:forward:{rnd.randint(150, 250)}000"))]
+    return running(lab, rnd, "--preempt", cuts=cuts)
+
+
+def main():
+    tool, version = sys.argv[1:]
+    wanted = os.environ.get("GODWIT_ONLY", "").split(",")
+    try:
+        with tempfile.TemporaryDirectory(prefix="godwit-cuts.") as folder:
+            lab, rnd = Lab(tool, version, folder), random.Random(SEED)
+            print(f"  seed {SEED}", flush=True)
+            for test in (paused, running, preempt):
+                if wanted == [""] or test.__name__ in wanted:
+                    n = sum(test(lab, rnd) for _ in range(ROUNDS))
+                    print(f"  {test.__name__}: {n} cuts", flush=True)
+                    assert n > ROUNDS * CUTS // 3, n    # some come behind the last page
+    except Unavailable as e:
+        skip(str(e))
+
+
+if __name__ == "__main__":
+    main()
