@@ -23,6 +23,21 @@ enum {
 	KILLED_PATIENCE_MS = 5000,
 };
 
+/* docs/spec/postcopy.md 1.4 */
+int gw__guard_check_hang(struct gw__qmp *q, const char *image, struct gw__why *why)
+{
+	struct gw__qmp_migration m;
+	struct gw__qmp_status run;
+	if (gw__qmp_version(q) >= 1000 || gw__qmp_query_migrate(q, &m, NULL) || gw__qmp_query_status(q, &run, NULL))
+		return 0;
+	bool sent_all = !strcmp(run.name, "finish-migrate") && !m.remaining_bytes;
+	if (!sent_all || (strcmp(m.status, "postcopy-active") && strcmp(m.status, "cancelling")))
+		return 0;
+	return gw__why_set(why, -ENOLINK,
+		"its QEMU has sent all of its guest and hangs (migration status \"%s\"), as one so old does when the link breaks behind its last page, and "
+		"never runs that guest again: end the image with godwit receive --resume --without-source unix:unused %s, and then that QEMU", m.status, image);
+}
+
 static int wait_until_over(struct gw__qmp *q, int patience_ms, struct gw__why *why)
 {
 	for (int waited = 0;; waited += POLL_MS) {
@@ -34,7 +49,7 @@ static int wait_until_over(struct gw__qmp *q, int patience_ms, struct gw__why *w
 			return 0;
 		if (!strcmp(m.status, "postcopy-paused"))
 			return GW__GUARD_PAUSED;
-		if (waited >= patience_ms + CANCEL_MS)
+		if (waited >= patience_ms + CANCEL_MS || (waited >= patience_ms && gw__guard_check_hang(q, "", NULL)))
 			return gw__why_set(why, -ETIMEDOUT, "the migration does not end (status \"%s\")", m.status);
 		if (waited >= patience_ms && waited < patience_ms + POLL_MS)
 			gw__qmp_call(q, "migrate_cancel", NULL, NULL, NULL);
@@ -106,7 +121,12 @@ static int repair_after_death(const char *address, const struct gw__qmp_settings
 	int r = gw__qmp_open(address, CONNECT_MS, &q, &why);
 	if (!r)
 		r = gw__guard_repair(q, before, was_running, KILLED_PATIENCE_MS, &why);
+	struct gw__why hang = {0};
+	if (r == -ETIMEDOUT && is_held(image))
+		gw__guard_check_hang(q, image, &hang);
 	gw__qmp_close(q);
+	if (hang.code)
+		return gw__cli_say(GW__EXIT_RECOVERABLE, "the save was killed; %s", hang.text);
 	if (r == GW__GUARD_PAUSED && !is_held(image)) { /* it was killed before there was anything to go on with */
 		r = gw__qmp_open(address, CONNECT_MS, &q, &why);
 		if (!r)

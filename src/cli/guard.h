@@ -37,6 +37,12 @@ enum { GW__GUARD_PAUSED = 1 };
 int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, int patience_ms,
 	struct gw__why *why);
 
+/*
+ * A QEMU 7.2 that lost the link behind its last page never ends its migration, and never runs its guest again: -ENOLINK, and a sentence that
+ * says how to end the image and that QEMU. 0: it is not like that, or does not say so.
+ */
+int gw__guard_check_hang(struct gw__qmp *q, const char *image, struct gw__why *why);
+
 /* Lets the guest run unless it does, however long QEMU takes to allow it (within reason). */
 int gw__guard_let_run(struct gw__qmp *q, struct gw__why *why);
 

@@ -196,7 +196,8 @@ int gw__cli_save(int argc, char **argv)
 	s.receipt.size = sizeof s.receipt;
 	status = gw__cli_work_begin(&s.work, &s.common);
 	if (status == GW__CLI_GO)
-		status = gw__save_open(&s) ? gw__cli_failed(&s.common, GW__EXIT_FAILED, "%s; nothing was changed", s.why.text)
+		status = gw__save_open(&s) ? gw__cli_failed(&s.common, s.why.code == -ENOLINK ? GW__EXIT_RECOVERABLE : GW__EXIT_FAILED, "%s; nothing was changed",
+						      s.why.text)
 			 : s.abandon	   ? gw__save_abandon(&s)
 					   : run(&s);
 	gw__guard_dismiss(&s.guard);

@@ -71,6 +71,8 @@ int gw__save_check_source(struct gw__save *s)
 		return r;
 	if (!same)
 		return gw__why_set(&s->why, -EINVAL, "the QEMU at %s is not the one whose guest %s.partial is a part of", s->address, s->path);
+	if (strncmp(m.status, "postcopy", strlen("postcopy")) && gw__guard_check_hang(s->qmp, s->path, &s->why))
+		return s->why.code;
 	if (strncmp(m.status, "postcopy", strlen("postcopy")) && !m.ended)
 		return gw__why_set(&s->why, -EBUSY, "this QEMU does not wait for the rest of a save (migration status \"%s\")", *m.status ? m.status : "none");
 	if (m.completed && s->abandon)
@@ -104,7 +106,7 @@ static int await_paused(struct gw__save *s, struct gw__qmp_migration *m, struct 
 			return GW__SHORT;
 		if (waited == PAUSE_MS)
 			gw__qmp_call_oob(s->qmp, "migrate-pause", NULL, NULL, NULL);
-		if (waited > 2 * PAUSE_MS)
+		if (waited > 2 * PAUSE_MS || (waited > PAUSE_MS && gw__guard_check_hang(s->qmp, s->path, NULL)))
 			return gw__why_set(why, -ETIMEDOUT, "QEMU does not notice that the link broke (status \"%s\")", m->status);
 		gw__cli_sleep_ms(POLL_MS);
 	}
@@ -162,6 +164,9 @@ int gw__save_abandon(struct gw__save *s)
 		r = gw__standin_give_back(s->qmp, s->before, s->was_running, &s->why);
 	else if (r == GW__SHORT && (m.failed || m.cancelled)) /* it has its guest already */
 		r = gw__guard_repair(s->qmp, s->before, s->was_running, 0, &s->why);
+	struct gw__why hang = {0};
+	if (r == -ETIMEDOUT && gw__guard_check_hang(s->qmp, s->path, &hang))
+		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s", hang.text);
 	if (r)
 		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s; the guest stands still in its QEMU, and what came of it stays in %s.partial",
 			s->why.code ? s->why.text : "it did not take its guest back", s->path);
