@@ -17,8 +17,9 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
 import linuxguest
+from kept import wait_guest
 from linuxguest import MIB, LinuxGuest, check_continues, check_memory
-from switched import migrate, wait_status
+from switched import migrate, wait_behind_the_switch, wait_status
 from victim import Victim
 from vm import Unavailable, skip
 
@@ -37,8 +38,8 @@ def broken(version, a, b, *capabilities, bandwidth=100 * MIB):
     uri = f"unix:{b.path('in')}"
     b.qmp.command("migrate-incoming", uri=uri)
     migrate(a, uri, bandwidth=bandwidth, postcopy_bandwidth=bandwidth // 10)
-    wait_status(b, "postcopy-active")
-    wait_status(a, "postcopy-active")
+    wait_guest(b)
+    wait_behind_the_switch(a)
     b.qmp.command("stop")
     a.qmp.command("migrate-pause")
     wait_status(a, "postcopy-paused")

@@ -38,6 +38,16 @@ def migrate(vm, uri, *capabilities, bandwidth=1 << 40, postcopy_bandwidth=0, fir
     vm.qmp.command("migrate-start-postcopy")
 
 
+def wait_behind_the_switch(vm):
+    """Until pages go out the post-copy way. A source of 7.2 is "postcopy-active" before it is done with the switch itself, and if the
+    link breaks in between it is not paused but "failed"."""
+    wait_status(vm, "postcopy-active")
+    deadline = time.monotonic() + 30 * godwit.PATIENCE
+    while not (m := vm.qmp.command("query-migrate")).get("ram", {}).get("postcopy-bytes"):
+        assert m["status"] == "postcopy-active" and time.monotonic() < deadline, m
+        time.sleep(0.005)
+
+
 def come_back(vm, uri):
     """What the operator types."""
     wait_status(vm, "postcopy-paused")
