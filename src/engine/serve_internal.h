@@ -89,6 +89,7 @@ struct gw__serve {
 	uint64_t heard_ns;	       /* since then what is being taken may have been there */
 	uint64_t paid_ns, paid_bytes;  /* what was sent is paid for then, at the given rate */
 	uint64_t stuck_since_ns;       /* the peer takes nothing; 0: it does */
+	bool mended;		       /* the second connection was made anew */
 	uint64_t unwritten_since_ns;   /* of the working set; 0: all is written */
 
 	/* serve_hear.c: what the destination said. */
@@ -182,6 +183,7 @@ int gw__serve_join(struct gw__serve *s);
 
 /* 1: there is input; 0: none within `ns`, or it is time to push before; negative errno. `may_push` may be NULL. */
 int gw__serve_wait(struct gw__serve *s, uint64_t ns, bool *may_push);
+int gw__serve_mend_preempt(struct gw__serve *s); /* a second connection that ended before anything went over it is made anew, once */
 /* These pages were requested, and have been written. */
 void gw__serve_answered(struct gw__serve *s, uint32_t block, uint64_t first, uint64_t n);
 

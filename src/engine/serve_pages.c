@@ -97,7 +97,9 @@ int gw__serve_request(struct gw__serve *s, uint32_t block, uint64_t start_off, u
 	uint64_t at = start_off / s->page_bytes, end = at + bytes / s->page_bytes;
 	uint64_t first = gw__bitmap_next_clear_before(sent, at, end);
 	bool in_half = block == s->half.block && at < s->half.end && end > s->half.at;
-	int r = s->half.end && (in_half || out == &s->main) ? finish_half(s) : 0;
+	int r = out == &s->preempt ? gw__serve_mend_preempt(s) : 0;
+	if (!r && s->half.end && (in_half || out == &s->main))
+		r = finish_half(s);
 	for (at = gw__bitmap_next_clear_before(sent, first, end); !r && at < end; at = gw__bitmap_next_clear_before(sent, at, end))
 		r = send_up_to(s, out, block, gw__round_down(at, s->host_page_bytes[block] / s->page_bytes), host_page_end(s, block, at),
 			&s->tally->requested_pages);

@@ -11,7 +11,7 @@
 #include "base/math.h"
 #include "engine/serve_internal.h"
 
-enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000, SAVED_UP_NS = NS_PER_S / 20, RECORD_NS = NS_PER_S / 10 };
+enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000, SAVED_UP_NS = NS_PER_S / 20, RECORD_NS = NS_PER_S / 10, TOGETHER_NS = NS_PER_S / 20 };
 
 /* What was sent takes its time, whoever asked for it; only the push waits for that. A pause is not followed by a burst. */
 static bool is_paid_for(struct gw__serve *s, uint64_t now)
@@ -53,6 +53,27 @@ static uint64_t keep_record(struct gw__serve *s, uint64_t now)
 	return UINT64_MAX;
 }
 
+/*
+ * A second connection that was lost on the way, in a tunnel perhaps, before the destination had it: that one has read RESUME and waits
+ * for it, for ever, and most do not survive its coming after the first one is over. The destination says nothing on it, so what can
+ * be read is its end; had it been accepted, its end would soon be that of the first one too.
+ */
+int gw__serve_mend_preempt(struct gw__serve *s)
+{
+	struct gw__chan *lost = s->preempt.chan;
+	if (s->mended || !lost || !s->resumed || !s->unsent_pages || lost->out_bytes)
+		return 0;
+	int r = gw__chan_wait_readable(lost, 0, &s->run->why);
+	if (r <= 0)
+		return r;
+	r = gw__chan_wait_either(s->main.chan, false, TOGETHER_NS, &s->run->why);
+	if (r)
+		return r < 0 ? r : 0;
+	s->mended = true;
+	gw__chan_close(&s->preempt.chan, NULL);
+	return s->o->open_preempt(s->o->ctx, &s->preempt.chan);
+}
+
 int gw__serve_wait(struct gw__serve *s, uint64_t ns, bool *may_push)
 {
 	uint64_t now = gw__clock_now_ns(&s->run->clock);
@@ -71,6 +92,10 @@ int gw__serve_wait(struct gw__serve *s, uint64_t ns, bool *may_push)
 		*may_push = r == GW__CHAN_ROOM;
 	if (r < 0 || r == GW__CHAN_INPUT)
 		return r < 0 ? r : 1;
+	if (!r)
+		r = gw__serve_mend_preempt(s);
+	if (r < 0)
+		return r;
 	return check_stuck(s, paid && !r, s->looked_ns);
 }
 
