@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """The links between godwit serve and a real QEMU are cut again and again while it lives, and it goes on by itself: with one connection and
-with two (--preempt), for a guest that waits and for one that runs.
+with two (--preempt), for a guest that waits and for one that runs; and a tunnel loses the second one.
 
 test-lazy-cut-serve.py SERVE-TOOL 7.2|10.0|11.1. Where: GODWIT_SEED; GODWIT_CUTS=all: ten times as many. GODWIT_ONLY: names of tests.
 """
