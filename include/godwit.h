@@ -218,6 +218,11 @@ GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct
  * afterwards. Since 0.1
  */
 GW_API int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o);
+/*
+ * The same for the source of PATH.partial, of which everything is known, and takes that away afterwards. Of `o`: link and the callbacks.
+ * -EALREADY: PATH.partial is of no guest that could be given back. Since 0.1
+ */
+GW_API int gw_partial_give_back(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o);
 
 /* --- Give a guest: image to peer -------------------------------------------------------------------------------- */
 

@@ -16,6 +16,7 @@ struct receive {
 	struct gw_receive_opts opts;
 	const char *uri, *image;
 	struct gw_receipt got;
+	bool abandon;
 };
 
 static void on_listening(void *ctx, const char *uri)
@@ -95,7 +96,7 @@ static int paused(struct receive *r)
 	else
 		snprintf(state, sizeof state,
 			"the guest stands still in its source (postcopy-paused) and %ju of its pages are missing here: start godwit receive --resume %s %s, and "
-			"let the source connect to it again (migrate with resume: migrate -r %s)",
+			"let the source connect to it again (migrate with resume: migrate -r %s), or give it its guest back the same way with --abandon",
 			(uintmax_t)r->got.missing_pages, uri, r->image, uri);
 	return gw__cli_work_failed(&r->work, GW__EXIT_RECOVERABLE, state);
 }
@@ -128,6 +129,24 @@ static int untold(struct receive *r)
 	snprintf(state, sizeof state, "it is kept in %s all the same, while the source, as it cannot know, %s", r->image,
 		r->got.postcopy ? "runs it on, or, a QEMU 7.2 that had switched to post-copy, waits for ever" : "runs it on");
 	return gw__cli_work_failed(&r->work, GW__EXIT_IN_DOUBT, state);
+}
+
+static int give_back(struct receive *r)
+{
+	int status = gw__cli_work_begin(&r->work, &r->common);
+	if (status != GW__CLI_GO)
+		return status;
+	int rc = gw_partial_give_back(r->work.job, r->uri, r->image, &r->opts);
+	gw__cli_progress_end(&r->work.progress);
+	if (rc == -ENOENT || rc == -EINVAL || rc == -EALREADY || rc == -EBUSY)
+		status = gw__cli_work_failed(&r->work, GW__EXIT_REFUSED, "nothing was changed");
+	else if (rc)
+		status = gw__cli_work_failed(&r->work, GW__EXIT_RECOVERABLE,
+			"the source was not seen to take its guest back, so what came of it is kept: ask the source with query-migrate");
+	else
+		gw__cli_tell("the source has its guest again (cont, if that does not run), and what had come of it is gone");
+	gw__cli_work_end(&r->work);
+	return rc ? status : GW__EXIT_DONE;
 }
 
 static int run(struct receive *r)
@@ -169,6 +188,7 @@ int gw__cli_receive(int argc, char **argv)
 		GW__CLI_FLAG("direct-io", &r.opts.direct_io, "write memory past the page cache"),
 		GW__CLI_FLAG("resume", &r.opts.resume, "go on with what was left of a guest whose source waits in postcopy-paused"),
 		GW__CLI_FLAG("without-source", &r.opts.without_source, "with --resume: no page is missing, and the source will not run its guest again"),
+		GW__CLI_FLAG("abandon", &r.abandon, "let such a source run its guest on, and drop what was left"),
 		GW__CLI_TEXT("tls-creds", "DIR", &r.tls.creds_dir, "speak TLS, with the credentials in this folder"),
 		GW__CLI_TEXT("tls-authz", "DN", &r.tls.authz, "let only a source with this distinguished name connect"),
 		GW__CLI_COMMON(&r.common),
@@ -193,9 +213,11 @@ int gw__cli_receive(int argc, char **argv)
 		return gw__cli_say(GW__EXIT_USAGE, "--resume goes on as it was begun: leave out --offset, --channels and --direct-io");
 	if (r.opts.without_source && !r.opts.resume)
 		return gw__cli_say(GW__EXIT_USAGE, "--without-source needs --resume");
+	if (r.abandon && (r.opts.resume || r.opts.image_offset || r.opts.channels || r.opts.direct_io))
+		return gw__cli_say(GW__EXIT_USAGE, "--abandon keeps nothing: leave out --resume, --offset, --channels and --direct-io");
 	r.opts.link = &r.link;
 	r.opts.on_paused = on_paused;
 	r.opts.on_listening = on_listening;
 	r.opts.ctx = &r;
-	return run(&r);
+	return r.abandon ? give_back(&r) : run(&r);
 }

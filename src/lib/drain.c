@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* gw_drain and gw_give_back: standing in for the destination of a source that waits in postcopy-paused. */
+/* gw_drain, gw_give_back and gw_partial_give_back: standing in for the destination of a source that waits in postcopy-paused. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,16 +149,12 @@ int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_dra
 	return r;
 }
 
-int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o)
+/* The source hears that we have it all, and then that we cannot use it. */
+static int give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o, const struct gw__blocks *blocks)
 {
 	struct gw__receive_outcome out = {0};
-	struct gw__blocks blocks = {0};
 	struct gw__sink *sink = NULL;
-	int r = gw__job_begin(job, 0);
-	if (!r)
-		r = take_blocks(job, o, &blocks);
-	if (!r)
-		r = gw__sink_sated_new(&blocks, o->page_bytes, &sink, &job->run.why);
+	int r = gw__sink_sated_new(blocks, o->page_bytes, &sink, &job->run.why);
 	if (!r)
 		r = stand_in(job, uri, o, (struct gw__pull_again){GW__PS_KEEP, false}, sink, &out);
 	if (out.tally.state == GW__PS_FAILED) { /* which is what was wanted */
@@ -167,6 +163,48 @@ int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o)
 	}
 	gw__stream_tally_fini(&out.tally);
 	gw__sink_free(&sink);
+	return r;
+}
+
+int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o)
+{
+	struct gw__blocks blocks = {0};
+	int r = gw__job_begin(job, 0);
+	if (!r)
+		r = take_blocks(job, o, &blocks);
+	if (!r)
+		r = give_back(job, uri, o, &blocks);
 	gw__blocks_fini(&blocks);
 	return r;
+}
+
+/* The source of a drain has given its guest to a destination, and one of an image that is whole may have. */
+static int check_ours(gw_job *job, const char *path, struct gw__sink *held, struct gw__sink_known *known)
+{
+	if (held->ops->postcopy->is_committed(held))
+		return gw__why_set(&job->run.why, -EALREADY, "%s.partial is a whole guest; go on with it, it only lacks its name", path);
+	held->ops->postcopy->known(held, known);
+	if (known->package.n)
+		return 0;
+	return gw__why_set(&job->run.why, -EALREADY, "%s.partial is memory that was drained; the guest is in the destination of that source", path);
+}
+
+int gw_partial_give_back(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o)
+{
+	struct gw_drain_opts how = {.size = sizeof how, .link = GW__OPT(o, link), .on_listening = GW__OPT(o, on_listening),
+		.on_paused = GW__OPT(o, on_paused), .ctx = GW__OPT(o, ctx)};
+	struct gw__sink_known known;
+	struct gw__sink *held = NULL;
+	struct gw__view note;
+	bool host_crashed;
+	int r = gw__job_begin(job, 0);
+	if (!r)
+		r = gw__sink_image_resume(path, &held, &note, &host_crashed, &job->run.why);
+	if (!r)
+		r = check_ours(job, path, held, &known);
+	how.page_bytes = r ? 0 : known.page_bytes;
+	if (!r)
+		r = give_back(job, uri, &how, known.blocks);
+	gw__sink_free(&held);
+	return r ? r : gw_partial_drop(job, path);
 }

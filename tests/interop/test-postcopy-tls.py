@@ -120,6 +120,23 @@ def received(version, certs):
         assert vm.counts()
 
 
+def given_back(version, certs):
+    """receive --abandon: it needs no monitor, only the source's coming back."""
+    with Source(version, certs, noise=True) as vm:
+        receiver = Receiver(vm)
+        left_behind(vm, receiver)
+        with receiver.start("--abandon", certs.option()) as g:
+            godwit.run("receive", f"unix:{vm.path('other')}", receiver.image, "--abandon").fails(godwit.REFUSED, "nothing was changed")
+            come_back(vm, receiver.uri)
+            g.wait().ok()
+        assert receiver.left() == [], receiver.left()
+        wait_status(vm, "failed")
+        if version == "7.2":
+            vm.qmp.command("cont")
+        assert vm.counts()
+        godwit.run("receive", receiver.uri, receiver.image, "--abandon").fails(godwit.REFUSED, "nothing was begun")
+
+
 def save(vm, *options):
     return godwit.Run("save", vm.monitor, vm.image, "--postcopy", *options, env={**os.environ, "GODWIT_TRACE": "1"})
 
@@ -163,7 +180,7 @@ def main(argv):
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-tls.") as folder:
             certs = Certs(tool, folder)
-            for test in (received, saved, abandoned):
+            for test in (received, given_back, saved, abandoned):
                 if wanted == [""] or test.__name__ in wanted:
                     print(f"  {version}: {test.__name__}", flush=True)
                     begin = time.monotonic()
