@@ -15,7 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
-from switched import Receiver, come_back, migrate, status, wait_status
+from switched import Receiver, come_back, migrate, status, wait_behind_the_switch, wait_status
 from victim import Victim
 from vm import Unavailable, skip
 
@@ -75,6 +75,7 @@ def left_behind(vm, receiver):
     with receiver.start(vm.certs.option()) as g:
         migrate(vm, receiver.uri, bandwidth=20 << 20, postcopy_bandwidth=SLOW)
         g.wait_stderr("-> postcopy-active")
+        wait_behind_the_switch(vm)
         killed(g)
     wait_status(vm, "postcopy-paused")
 
@@ -102,6 +103,7 @@ def received(version, certs):
         with receiver.start("--resume", certs.option()) as g:     # which has begun to bring the rest
             come_back(vm, receiver.uri)
             g.wait_stderr("-> postcopy-active")
+            wait_status(vm, "postcopy-active")
             killed(g)
         with receiver.start("--resume", certs.option()) as g:
             wait_status(vm, "postcopy-paused")
@@ -145,6 +147,7 @@ def save_left_behind(vm):
     with save(vm, vm.certs.option(), "--max-bandwidth=500K") as g:
         g.wait_stderr("-> postcopy-active")
         vm.is_limited(SLOW)
+        wait_behind_the_switch(vm)
         killed(g)
         g.wait_guard(f"stands still .*--postcopy --resume {vm.monitor} {vm.image}")
     vm.is_limited(0)
