@@ -22,7 +22,7 @@ import images
 from kinds import HugePages
 from linuxguest import MIB, RAM_BYTES, LinuxGuest, check_continues
 from stepped import Stepped
-from switched import Receiver, come_back, migrate, status, wait_status
+from switched import Receiver, come_back, migrate, status, wait_pages_follow, wait_status
 from victim import Victim
 from vm import Unavailable, skip
 
@@ -177,8 +177,9 @@ def cut(version):
         receiver = Receiver(vm)
         g = receiver.start()
         try:
-            migrate(vm, receiver.uri, postcopy_bandwidth=50 * MIB)
-            wait_status(vm, "postcopy-active")
+            migrate(vm, receiver.uri, bandwidth=50 * MIB, postcopy_bandwidth=50 * MIB)
+            g.wait_stderr("-> postcopy-active")
+            wait_pages_follow(vm)
             vm.qmp.command("migrate-pause")
             for n in range(ROUNDS):
                 if g.process.poll() is not None:
@@ -279,6 +280,7 @@ def left_behind(vm, *options):
     with vm.save("--max-bandwidth=500K", *options) as g:
         g.wait_stderr("-> postcopy-active")
         vm.qmp.command("migrate-set-parameters", max_postcopy_bandwidth=50000)
+        wait_pages_follow(vm)
         g.kill()
         g.process.wait()
         g.wait_guard(f"stands still .*--postcopy --resume {vm.monitor} {vm.image}")

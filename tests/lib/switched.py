@@ -48,6 +48,16 @@ def wait_behind_the_switch(vm):
         time.sleep(0.005)
 
 
+def wait_pages_follow(vm):
+    """The same, of a source whose package was taken in full, and which may be done with its pages before it counts them."""
+    def sent():
+        return vm.qmp.command("query-migrate")["ram"]["transferred"]
+    before, deadline = sent(), time.monotonic() + 30 * godwit.PATIENCE
+    while sent() < before + (64 << 10) and status(vm) == "postcopy-active":
+        assert time.monotonic() < deadline, before
+        time.sleep(0.005)
+
+
 def come_back(vm, uri):
     """What the operator types."""
     wait_status(vm, "postcopy-paused")
