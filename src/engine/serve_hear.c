@@ -39,6 +39,7 @@ static int on_request(struct gw__serve *s, const struct gw__rp_msg *m)
 			"%s: %u bytes at offset 0x%llx of block \"%s\" are requested; expected whole pages of %llu inside its %llu bytes", s->main.chan->name,
 			m->length_bytes, (ull)m->start_off, b->name, (ull)s->page_bytes, (ull)b->used_bytes);
 	s->tally->requests++;
+	gw__serve_keep_near(s);
 	return gw__serve_request(s, (uint32_t)s->asked_block, m->start_off, m->length_bytes);
 }
 

@@ -91,6 +91,8 @@ struct gw__serve {
 	uint64_t stuck_since_ns;       /* the peer takes nothing; 0: it does */
 	bool mended;		       /* the second connection was made anew */
 	uint64_t unwritten_since_ns;   /* of the working set; 0: all is written */
+	uint64_t asked_ns;	       /* the last request; 0: there was none */
+	bool far;		       /* nobody has asked for a while: more may be under way */
 
 	/* serve_hear.c: what the destination said. */
 	struct gw__feed ear;
@@ -184,6 +186,8 @@ int gw__serve_join(struct gw__serve *s);
 /* 1: there is input; 0: none within `ns`, or it is time to push before; negative errno. `may_push` may be NULL. */
 int gw__serve_wait(struct gw__serve *s, uint64_t ns, bool *may_push);
 int gw__serve_mend_preempt(struct gw__serve *s); /* a second connection that ended before anything went over it is made anew, once */
+/* There is a request: what it gets is not to stand behind much that is pushed. */
+void gw__serve_keep_near(struct gw__serve *s);
 /* These pages were requested, and have been written. */
 void gw__serve_answered(struct gw__serve *s, uint32_t block, uint64_t first, uint64_t n);
 

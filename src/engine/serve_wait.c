@@ -11,7 +11,14 @@
 #include "base/math.h"
 #include "engine/serve_internal.h"
 
-enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000, SAVED_UP_NS = NS_PER_S / 20, RECORD_NS = NS_PER_S / 10, TOGETHER_NS = NS_PER_S / 20 };
+enum {
+	NS_PER_MS = 1000000,
+	NS_PER_S = 1000000000,
+	SAVED_UP_NS = NS_PER_S / 20,
+	RECORD_NS = NS_PER_S / 10,
+	TOGETHER_NS = NS_PER_S / 20,
+	QUIET_NS = NS_PER_S / 20,
+};
 
 /* What was sent takes its time, whoever asked for it; only the push waits for that. A pause is not followed by a burst. */
 static bool is_paid_for(struct gw__serve *s, uint64_t now)
@@ -74,11 +81,31 @@ int gw__serve_mend_preempt(struct gw__serve *s)
 	return s->o->open_preempt(s->o->ctx, &s->preempt.chan);
 }
 
+/*
+ * With little under way, which a requested page has to stand behind, both ends wake each other up all the time, and a QEMU takes
+ * half as long again to get all of its pages. Where a rate is kept it does not matter.
+ */
+static void choose_depth(struct gw__serve *s, uint64_t now)
+{
+	bool quiet = !s->asked_ns || now - s->asked_ns > QUIET_NS;
+	if (quiet == s->far || s->o->max_bandwidth)
+		return;
+	s->far = quiet;
+	gw__chan_send_ahead(s->main.chan, quiet);
+}
+
+void gw__serve_keep_near(struct gw__serve *s)
+{
+	s->asked_ns = gw__clock_now_ns(&s->run->clock);
+	choose_depth(s, s->asked_ns);
+}
+
 int gw__serve_wait(struct gw__serve *s, uint64_t ns, bool *may_push)
 {
 	uint64_t now = gw__clock_now_ns(&s->run->clock);
 	ns = gw__min(ns, keep_record(s, now));
 	bool paid = may_push && is_paid_for(s, now);
+	choose_depth(s, now);
 	if (may_push && !paid)
 		ns = gw__min(ns, s->paid_ns - now);
 	int r = gw__chan_wait_either(s->main.chan, paid, 0, &s->run->why);

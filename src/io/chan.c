@@ -17,6 +17,7 @@
 enum {
 	CALLS_PER_LOOK = 32, /* a look at cancel_fd costs a system call */
 	AHEAD_BYTES = 1 << 20,
+	NEAR_BYTES = 104 << 10, /* what systems begin with */
 };
 
 void gw__chan_init(struct gw__chan *c, const struct gw__chan_ops *ops, const char *name, int fd,
@@ -123,9 +124,9 @@ int gw__chan_write_all(struct gw__chan *c, const void *from, size_t n, struct gw
 	return gw__chan_write_allv(c, &(struct iovec){.iov_base = (void *)from, .iov_len = n}, 1, why);
 }
 
-void gw__chan_send_ahead(struct gw__chan *c)
+void gw__chan_send_ahead(struct gw__chan *c, bool far)
 {
-	int family = 0, bytes = AHEAD_BYTES;
+	int family = 0, bytes = far ? AHEAD_BYTES : NEAR_BYTES;
 	socklen_t n = sizeof family;
 	if (c->fd >= 0 && getsockopt(c->fd, SOL_SOCKET, SO_DOMAIN, &family, &n) == 0 && family == AF_UNIX)
 		setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);

@@ -99,9 +99,10 @@ int gw__chan_write_all(struct gw__chan *c, const void *from, size_t n, struct gw
 int gw__chan_send_file(struct gw__chan *c, int file_fd, uint64_t off, size_t n, struct gw__why *why);
 /*
  * Let so many bytes be under way to the peer that both ends run on instead of waking each other up: unix sockets only, because
- * TCP finds its own size. For bulk; what is urgent would stand behind it. Where the system does not allow it, nothing changes.
+ * TCP finds its own size. For bulk; what is urgent would stand behind it, so `far` may be taken back. Where the system does not
+ * allow it, nothing changes.
  */
-void gw__chan_send_ahead(struct gw__chan *c);
+void gw__chan_send_ahead(struct gw__chan *c, bool far);
 int gw__chan_end_writes(struct gw__chan *c, struct gw__why *why);
 int gw__chan_close(struct gw__chan **c, struct gw__why *why); /* *c may be NULL; nulls it; 0 or what close told */
 

@@ -42,9 +42,9 @@ static int make_gang(gw_job *job, const struct gw__kept *kept, const struct gw_s
 
 static void send_ahead(struct gw__outgoing *out)
 {
-	gw__chan_send_ahead(out->main);
+	gw__chan_send_ahead(out->main, true);
 	for (uint32_t i = 0; i < out->multifd_n; i++)
-		gw__chan_send_ahead(out->multifd[i]);
+		gw__chan_send_ahead(out->multifd[i], true);
 }
 
 static int filter_all(gw_job *job, struct gw__outgoing *out, const struct gw_link_opts *link)

@@ -377,10 +377,12 @@ static void bulk_may_be_under_way(void **state)
 	make_pipe(ends, FAR_MS);
 	assert_ok(gw__chan_take_fd(socket(AF_INET, SOCK_STREAM, 0), "tcp", &o, &tcp, &why), why);
 	int before = send_buffer(pair[0]), tcp_before = send_buffer(tcp);
-	gw__chan_send_ahead(pair[0]);
-	gw__chan_send_ahead(ends[1]);
-	gw__chan_send_ahead(tcp);
+	gw__chan_send_ahead(pair[0], true);
+	gw__chan_send_ahead(ends[1], true);
+	gw__chan_send_ahead(tcp, true);
 	assert_true(send_buffer(pair[0]) > before);
+	gw__chan_send_ahead(pair[0], false);
+	assert_true(send_buffer(pair[0]) <= before);
 	assert_int_equal(send_buffer(tcp), tcp_before);
 	assert_int_equal(gw__chan_write_all(ends[1], "x", 1, &why), 0);
 	gw__chan_close(&tcp, NULL);
