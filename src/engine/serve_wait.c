@@ -60,6 +60,20 @@ static uint64_t keep_record(struct gw__serve *s, uint64_t now)
 	return UINT64_MAX;
 }
 
+/* 1: it has not ended within the time in which both would. What is said on it meanwhile is kept. */
+static int main_goes_on(struct gw__serve *s)
+{
+	uint64_t now = gw__clock_now_ns(&s->run->clock), until_ns = now + TOGETHER_NS;
+	for (; now < until_ns; now = gw__clock_now_ns(&s->run->clock)) {
+		int r = gw__chan_wait_either(s->main.chan, false, until_ns - now, &s->run->why);
+		if (r > 0)
+			r = gw__feed_fill(&s->ear, &s->run->why);
+		if (r < 0 || s->ear.ended)
+			return r < 0 ? r : 0;
+	}
+	return 1;
+}
+
 /*
  * A second connection that was lost on the way, in a tunnel perhaps, before the destination had it: that one has read RESUME and waits
  * for it, for ever, and most do not survive its coming after the first one is over. The destination says nothing on it, so what can
@@ -73,9 +87,9 @@ int gw__serve_mend_preempt(struct gw__serve *s)
 	int r = gw__chan_wait_readable(lost, 0, &s->run->why);
 	if (r <= 0)
 		return r;
-	r = gw__chan_wait_either(s->main.chan, false, TOGETHER_NS, &s->run->why);
-	if (r)
-		return r < 0 ? r : 0;
+	r = main_goes_on(s);
+	if (r <= 0)
+		return r;
 	s->mended = true;
 	gw__chan_close(&s->preempt.chan, NULL);
 	return s->o->open_preempt(s->o->ctx, &s->preempt.chan);
@@ -83,11 +97,11 @@ int gw__serve_mend_preempt(struct gw__serve *s)
 
 /*
  * With little under way, which a requested page has to stand behind, both ends wake each other up all the time, and a QEMU takes
- * half as long again to get all of its pages. Where a rate is kept it does not matter.
+ * half as long again to get all of its pages. Where a rate is kept it does not matter, nor where requests have their own connection.
  */
 static void choose_depth(struct gw__serve *s, uint64_t now)
 {
-	bool quiet = !s->asked_ns || now - s->asked_ns > QUIET_NS;
+	bool quiet = !s->asked_ns || s->preempt.chan || now - s->asked_ns > QUIET_NS;
 	if (quiet == s->far || s->o->max_bandwidth)
 		return;
 	s->far = quiet;

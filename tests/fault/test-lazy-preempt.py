@@ -9,6 +9,7 @@ import os
 import random
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
@@ -130,6 +131,24 @@ def requests_go_over_it(bench):
         resumes(bench, guest, early=early)
 
 
+def lost_on_the_way(bench):
+    """A second connection that ends before the destination has it is made anew, whatever is asked for meanwhile."""
+    guest = half_done(bench)
+    with bench.server("rate=1", "resume", "preempt") as server:
+        link, second = connect_again(server, guest, False)
+        second.close()
+        link.send(resume_ack() + request(70 * PAGE, PAGE, "rom"))
+        for page in (3, 60, 50):
+            time.sleep(0.005)
+            link.send(request(page * PAGE, PAGE, "rom"))
+        third = server.second(guest)
+        assert [third.next()[1:] for _ in range(4)] == [("rom", p) for p in (70, 3, 60, 50)]
+        link.close()
+        third.close()
+        check_failed(server.wait(), True)
+    resumes(bench, guest)
+
+
 def they_overtake_the_push(bench):
     """While the main connection is full and not read, what is requested comes."""
     guest = bench.guest()
@@ -213,7 +232,7 @@ def half_done(bench, pages=150):
     guest = bench.guest()
     with bench.server("preempt") as server:
         link, second = connect(server, guest)
-        link.send(pong(3) + pong(0x42) + request(200 * PAGE, PAGE, "ram0"))
+        link.send(pong(3) + pong(0x42) + request(98 * PAGE, PAGE, "rom"))
         second.next()
         while guest.count() < pages:
             link.next()
@@ -324,7 +343,7 @@ def main(argv):
     blocks = make_blocks(rnd)
     with tempfile.TemporaryDirectory(prefix="godwit-lazy.") as folder:
         bench = Bench(argv[1], write_image(godwit, folder, blocks), folder, blocks)
-        for test in (the_whole_way, requests_go_over_it, they_overtake_the_push, what_is_there_is_not_sent_again, large_pages, it_is_refused,
+        for test in (the_whole_way, requests_go_over_it, lost_on_the_way, they_overtake_the_push, what_is_there_is_not_sent_again, large_pages, it_is_refused,
                      it_is_lost, it_is_not_read, no_address, cut_connecting):
             print(test.__name__, flush=True)
             test(bench)
