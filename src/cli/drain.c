@@ -83,6 +83,8 @@ static int failed(struct drain *d, int rc)
 	const char *why = d->source.why.code ? d->source.why.text : gw__cli_work_why(&d->work);
 	if (rc == -EALREADY)
 		return refuse(d, why);
+	if (d->got.state && !strcmp(d->got.state, "setup"))
+		return gw__cli_failed(&d->common, GW__EXIT_FAILED, "%s; nothing was changed", why);
 	struct gw__qmp_migration m = {0};
 	bool has_all = gw__qmp_query_migrate(d->source.qmp, &m, &(struct gw__why){0}) || !m.ended;
 	if (has_all && d->got.state && !strcmp(d->got.state, "postcopy-paused"))

@@ -122,7 +122,7 @@ static int repair_after_death(const char *address, const struct gw__qmp_settings
 	if (!r)
 		r = gw__guard_repair(q, before, was_running, KILLED_PATIENCE_MS, &why);
 	struct gw__why hang = {0};
-	if (r == -ETIMEDOUT && is_held(image))
+	if (q && r == -ETIMEDOUT && is_held(image))
 		gw__guard_check_hang(q, image, &hang);
 	gw__qmp_close(q);
 	if (hang.code)

@@ -77,9 +77,10 @@ int gw__save_failed(struct gw__save *s)
 	struct gw__why repair = {0};
 	struct gw__why hang = {0};
 	enum gw__save_rest rest = s->postcopy && s->result < 0 ? gw__save_what_is_left(s) : GW__SAVE_NOTHING_LEFT;
-	if (rest == GW__SAVE_UNKNOWN && gw__guard_check_hang(s->qmp, s->path, &hang))
+	bool is_held = s->receipt.recoverable || s->resume;
+	if (rest == GW__SAVE_UNKNOWN && is_held && gw__guard_check_hang(s->qmp, s->path, &hang))
 		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s; %s", what, hang.text);
-	if (rest != GW__SAVE_NOTHING_LEFT && (s->receipt.recoverable || s->resume))
+	if (rest != GW__SAVE_NOTHING_LEFT && is_held)
 		return stands_still(s, rest, what);
 	int r = rest == GW__SAVE_ALL_LEFT ? gw__standin_give_back(s->qmp, s->before, s->was_running, &repair)
 					  : gw__guard_repair(s->qmp, s->before, s->was_running, REPAIR_PATIENCE_MS, &repair);

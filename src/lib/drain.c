@@ -205,6 +205,8 @@ int gw_partial_give_back(gw_job *job, const char *uri, const char *path, const s
 	how.page_bytes = r ? 0 : known.page_bytes;
 	if (!r)
 		r = give_back(job, uri, &how, known.blocks);
+	if (!r)
+		held->ops->postcopy->forget(held);
 	gw__sink_free(&held);
-	return r ? r : gw_partial_drop(job, path);
+	return r;
 }

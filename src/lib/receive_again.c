@@ -87,7 +87,7 @@ static int recover(struct gw__receive_again *a, struct gw__chan *chan, struct gw
 	*tally = (struct gw__stream_tally){.missing_pages = missing};
 	a->breaks++;
 	int r = gw__pull_again(&a->job->run, chan, &a->how, sink, tally);
-	if (r < 0 && a->tls && !chan->in_bytes)
+	if (r < 0 && a->tls && !chan->in_bytes && !is_ours(r))
 		blame_certificate(&a->job->run.why);
 	if (!tally->devices)
 		tally->devices = devices;

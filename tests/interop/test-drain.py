@@ -79,6 +79,8 @@ def drained(version):
         image = b.path("memory")
         broken(version, a, b)
         stood = a.ram()
+        godwit.run("drain", a.monitor, b.path("nowhere/memory")).fails(godwit.FAILED, "nowhere", "nothing was changed")
+        wait_status(a, "postcopy-paused")
         with drain(a, image, "--json") as g:
             done = g.wait().ok().event("drained")
         assert done["safe_to_stop"] and done["breaks"] == 1, done
