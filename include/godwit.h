@@ -112,7 +112,7 @@ struct gw_receive_opts {
 	uint64_t image_offset;		 /* the image begins there; what an existing file has before it is kept */
 	uint64_t memory_limit;		 /* bytes of device state held in memory. 0: 32 MiB */
 	/*
-	 * Multifd channels to wait for. 0: as many as have come when the main channel begins, which is right for QEMU since 8.x;
+	 * Multifd channels to wait for. 0: as many as have come when the main channel begins, which is right for QEMU since 8.1;
 	 * a mistake with older ones shows as a missing channel.
 	 */
 	uint32_t channels;
@@ -238,6 +238,7 @@ struct gw_send_opts {
 	int level;			 /* zlib 1..9, zstd 1..20; 0: 1 */
 	bool has_uuid;			 /* multifd names the guest by its UUID: the destination's -uuid, if it has one */
 	uint8_t uuid[16];
+	uint64_t memory_limit; /* bytes of device state held in memory. 0: 32 MiB */
 };
 
 /*

@@ -173,6 +173,7 @@ static int load_stream(struct gw__restore *r)
 	link.idle_timeout_ms = r->idle_ms;
 	o.link = &link;
 	o.image_offset = r->offset;
+	o.memory_limit = r->memory_limit;
 	e = gw_send_fd(r->work.job, r->path, pair[0], &o);
 	if (!e)
 		return await_loaded(r, STREAM_END_MS);

@@ -2,7 +2,9 @@
 /* godwit send: be the source of a migration, from an image or a stream file, towards a waiting destination.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli/commands.h"
 #include "cli/work.h"
@@ -20,7 +22,10 @@ struct send {
 /* Only a socket answers; behind a pipe or in a file nobody said that the guest was loaded. */
 static bool answers(const char *uri)
 {
-	return strncmp(uri, "exec:", 5) && strncmp(uri, "file:", 5) && strncmp(uri, "fd:", 3);
+	struct stat st;
+	if (strncmp(uri, "fd:", 3) == 0)
+		return fstat(atoi(uri + 3), &st) == 0 && S_ISSOCK(st.st_mode);
+	return strncmp(uri, "exec:", 5) && strncmp(uri, "file:", 5);
 }
 
 static void report(struct send *s)
@@ -100,6 +105,7 @@ int gw__cli_send(int argc, char **argv)
 		GW__CLI_TEXT("tls-creds", "DIR", &s.tls.creds_dir, "speak TLS, with the credentials in this folder"),
 		GW__CLI_TEXT("tls-hostname", "NAME", &s.tls.hostname,
 			"what the destination's certificate must name (default: the host of a tcp: URI)"),
+		GW__CLI_BYTES("memory-limit", "BYTES", &s.opts.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_COMMON(&s.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE URI [options]",

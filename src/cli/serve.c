@@ -13,6 +13,7 @@ struct serve {
 	struct gw__cli_work work;
 	struct gw__lazy lazy;
 	const char *address;
+	uint64_t memory_limit;
 };
 
 static void report(const struct serve *s)
@@ -51,6 +52,7 @@ static int look_at_image(struct serve *s)
 	struct gw_inspect_opts o = GW_INIT(o);
 	gw_info *info = NULL;
 	o.offset = s->lazy.offset;
+	o.memory_limit = s->memory_limit;
 	if (gw_inspect(s->work.job, s->lazy.path, &o, &info))
 		return gw__cli_work_failed(&s->work, GW__EXIT_FAILED, "QEMU was not asked for anything");
 	int r = gw__lazy_check(s->lazy.path, info, &s->lazy.why);
@@ -91,6 +93,7 @@ int gw__cli_serve(int argc, char **argv)
 		GW__CLI_SECONDS("idle-timeout", &s.lazy.wish.link.idle_timeout_ms,
 			"silence that counts as a broken link (default: 30; none: wait for ever)"),
 		GW__LAZY_OPTIONS(&s.lazy.wish),
+		GW__CLI_BYTES("memory-limit", "BYTES", &s.memory_limit, "device state looked at in memory at most (default: 32M)"),
 		GW__CLI_COMMON(&s.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE --qmp QMP [options]",

@@ -146,6 +146,8 @@ int gw__cli_verify(int argc, char **argv)
 	if (args.n == 2 && offset_given)
 		return gw__cli_say(
 			GW__EXIT_USAGE, "verify: --offset is for one file; convert the other first");
+	if (args.n == 2 && v.opts.memory_limit)
+		return gw__cli_say(GW__EXIT_USAGE, "verify: --memory-limit is for one file");
 	v.a = args.arg[0];
 	v.b = args.n == 2 ? args.arg[1] : NULL;
 	v.opts.every_page = true;

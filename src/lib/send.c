@@ -112,7 +112,7 @@ int gw_send(gw_job *job, const char *path, const char *uri_text, const struct gw
 	struct gw__kept kept = {0};
 	struct link l = {0};
 	struct gw__uri *uri = malloc(sizeof *uri);
-	int r = gw__job_begin(job, 0);
+	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
 	if (!r)
 		r = uri ? gw__uri_parse(uri_text, uri, &job->run.why) : gw__why_set(&job->run.why, -ENOMEM, "no memory");
 	if (!r) /* the image first: connecting to a QEMU and going away again would end its wait */
@@ -136,7 +136,7 @@ int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_send_opts 
 	struct gw__kept kept = {0};
 	struct link l = {0};
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
-	int begun = gw__job_begin(job, 0);
+	int begun = gw__job_begin(job, GW__OPT(o, memory_limit));
 	int r = gw__chan_take_fd(fd, "the destination", &io, &l.out.main, &job->run.why);
 	if (!r)
 		r = begun;
