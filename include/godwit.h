@@ -175,7 +175,7 @@ GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_
 
 /*
  * The words that were given to a call that left PATH.partial behind: allocated, free() it. -ENOENT: there is no such file; -EBUSY: somebody
- * goes on with it. Since 0.1
+ * goes on with it; -EPROTO: it is damaged. Since 0.1
  */
 GW_API int gw_partial_note(gw_job *job, const char *path, void **note, size_t *note_bytes);
 /* Takes PATH.partial and its state away: its guest is not waited for any more. Errors as above. Since 0.1 */
@@ -210,7 +210,7 @@ struct gw_drain_opts {
 /*
  * Keep all memory the source still has in the image `path`, which holds no devices: it cannot be restored, but gw_serve with
  * `resume` brings it to the destination that waits. What an earlier call left as PATH.partial is gone on with. The source never runs its guest
- * again. Since 0.1
+ * again. -EALREADY: PATH.partial holds another guest; -EINVAL: the options do not describe one. Since 0.1
  */
 GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receipt *receipt);
 /*
@@ -494,7 +494,7 @@ struct gw_info_field {
 	uint64_t array_len;  /* elements described by this one entry */
 };
 typedef void gw_field_fn(void *ctx, const struct gw_info_field *f);
-/* The fields of device i, in order. -ENODATA without a VM description, -ERANGE. Since 0.1 */
+/* The fields of device i, in order. -ENODATA without a VM description, -EPROTO: it does not fit the device, -ERANGE. Since 0.1 */
 GW_API int gw_info_fields(const gw_info *info, uint32_t i, gw_field_fn *fn, void *ctx);
 
 /* --- Compare and convert ---------------------------------------------------------------------------------------- */
