@@ -52,6 +52,7 @@ def wait_pages_follow(vm):
     """The same, of a source whose package was taken in full, and which may be done with its pages before it counts them."""
     def sent():
         return vm.qmp.command("query-migrate")["ram"]["transferred"]
+    wait_status(vm, "postcopy-active")      # 11.1 is "postcopy-device" before
     before, deadline = sent(), time.monotonic() + 30 * godwit.PATIENCE
     while sent() < before + (64 << 10) and status(vm) == "postcopy-active":
         assert time.monotonic() < deadline, before
