@@ -15,16 +15,17 @@ enum {
 	NAME_BYTES = 1 + GW__NAME_MAX,
 	/* One piece. It delays the next request by the time its writing takes, so it is small; pages of zeros are nothing but a head. */
 	PIECE_PAGES = 8,
-	PIECE_IOV = 2 * PIECE_PAGES + 1,
+	FAR_PIECE_PAGES = 32, /* while nobody asks */
+	PIECE_IOV = 2 * FAR_PIECE_PAGES + 1,
 };
 
 int gw__serve_out_init(struct gw__serve *s)
 {
 	struct gw__serve_piece *p = &s->piece;
 	p->heads = malloc(NAME_BYTES + GW__SERVE_PIECE_MAX * HEAD_BYTES);
-	p->pages = malloc(PIECE_PAGES * s->page_bytes);
+	p->pages = malloc(FAR_PIECE_PAGES * s->page_bytes);
 	p->iov = calloc(PIECE_IOV, sizeof *p->iov);
-	return p->heads && p->pages && p->iov ? 0 : gw__why_set(&s->run->why, -ENOMEM, "no memory for %d pages", PIECE_PAGES);
+	return p->heads && p->pages && p->iov ? 0 : gw__why_set(&s->run->why, -ENOMEM, "no memory for %d pages", FAR_PIECE_PAGES);
 }
 
 void gw__serve_out_fini(struct gw__serve *s)
@@ -102,9 +103,10 @@ static int fill_piece(struct gw__serve *s, struct gw__serve_out *out, uint32_t b
 	const struct gw__bitmap *present = &s->image->present[block];
 	struct gw__wr heads = gw__wr_over(s->piece.heads, NAME_BYTES + GW__SERVE_PIECE_MAX * HEAD_BYTES);
 	uint64_t at = first, next, pages = 0, limit = gw__min(*end, first + GW__SERVE_PIECE_MAX);
+	uint64_t pages_max = s->far && !s->preempt.chan ? FAR_PIECE_PAGES : PIECE_PAGES;
 	int r = 0;
 	s->piece.iov_n = 0;
-	for (; at < limit && pages < PIECE_PAGES; at = next) {
+	for (; at < limit && pages < pages_max; at = next) {
 		uint8_t *to = s->piece.pages + pages * s->page_bytes;
 		next = gw__bitmap_next_set_before(present, at, limit);
 		if (next > at) {
@@ -112,7 +114,7 @@ static int fill_piece(struct gw__serve *s, struct gw__serve_out *out, uint32_t b
 			add_records(s, out, &heads, block, at, next - at, NULL);
 			continue;
 		}
-		next = gw__bitmap_next_clear_before(present, at, gw__min(limit, at + PIECE_PAGES - pages));
+		next = gw__bitmap_next_clear_before(present, at, gw__min(limit, at + pages_max - pages));
 		r = s->piece.may_wait ? gw__image_read_pages(s->image, block, at, next - at, to, &s->run->why)
 				      : gw__image_read_pages_now(s->image, block, at, next - at, to);
 		if (r)
