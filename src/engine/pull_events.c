@@ -55,7 +55,7 @@ static int on_command(struct gw__pull *p, const struct gw__event *ev)
 	GW__TRACE(&p->run->trace, command, "%s", gw__command_name(cmd->number));
 	p->tally->commands[cmd->number]++;
 	if (cmd->number == GW__CMD_PING && p->feed.chan->two_way)
-		return gw__pull_say(p, GW__RP_PONG, cmd->ping_token, &p->run->why);
+		return gw__pull_pong(p, cmd->ping_token);
 	if (cmd->number == GW__CMD_SWITCHOVER_START)
 		return p->sink->ops->switchover(p->sink, &p->run->why);
 	return 0;

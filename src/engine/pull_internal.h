@@ -45,6 +45,8 @@ struct gw__pull {
 int gw__pull_fill(struct gw__pull *p);
 /* One word to the source on the return path. */
 int gw__pull_say(struct gw__pull *p, uint16_t type, uint32_t value, struct gw__why *why);
+/* The answer to a PING. No failure when the link is gone: what had come before is still to be read, and its end tells. */
+int gw__pull_pong(struct gw__pull *p, uint32_t token);
 
 /* --- pull_postcopy.c --- */
 

@@ -101,7 +101,7 @@ static int take_package(struct gw__pull *p)
 	if (!r)
 		r = gw__pull_step(p, GW__PS_EV_HELD);
 	for (unsigned i = 0; !r && i < package.pings_n; i++)
-		r = gw__pull_say(p, GW__RP_PONG, package.ping[i], &p->run->why);
+		r = gw__pull_pong(p, package.ping[i]);
 	return r;
 }
 

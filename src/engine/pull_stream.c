@@ -31,6 +31,16 @@ int gw__pull_say(struct gw__pull *p, uint16_t type, uint32_t value, struct gw__w
 	return gw__chan_write_all(p->feed.chan, bytes, gw__wr_used(&c), why);
 }
 
+int gw__pull_pong(struct gw__pull *p, uint32_t token)
+{
+	struct gw__why *why = &p->run->why;
+	int r = gw__pull_say(p, GW__RP_PONG, token, why);
+	if (r != -EPIPE && r != -ECONNRESET)
+		return r;
+	gw__why_clear(why);
+	return 0;
+}
+
 int gw__pull_fill(struct gw__pull *p)
 {
 	int r = gw__pull_flush_batch(p);

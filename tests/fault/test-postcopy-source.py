@@ -202,6 +202,17 @@ def finish_later(r, have):
     r.has_it()
 
 
+def gone_unheard(folder):
+    """A source that is gone before its PINGs are answered: all it had said counts, for it waits in postcopy-paused."""
+    r = Receiver(folder)
+    with r.start(NEVER) as g:
+        with Link(r.path) as s:
+            s.send(head(), start(), discard((0, PAGE)), ping(2), package(), ping(4), part(record(4), record(5)))
+        assert g.wait().status == godwit.RECOVERABLE, g.stderr
+    assert r.left() == ["image.partial", "image.partial.state"], r.left()
+    finish_later(r, {BLOCK: {4, 5}, ROM: set()})
+
+
 def end_too_early(folder):
     """The source says that it is done, and is not: it gets its guest back, for it will send nothing more."""
     r = Receiver(folder)
@@ -300,7 +311,7 @@ def cut_anywhere(folder):
 def main():
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     with tempfile.TemporaryDirectory(prefix="godwit-pc.") as folder:
-        for test in (good, odd_but_right, refused_before, refused_after, end_too_early, recovered, cut_anywhere):
+        for test in (good, odd_but_right, refused_before, refused_after, gone_unheard, end_too_early, recovered, cut_anywhere):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {test.__name__}", flush=True)
                 test(folder)
