@@ -160,6 +160,7 @@ struct gw_receipt {
 	const char *state;	 /* how far it came, in the words of query-migrate */
 	uint64_t missing_pages;	 /* when it is recoverable */
 	uint32_t breaks;	 /* how often the link broke */
+	bool may_switch;	 /* the source can switch to post-copy; when the link breaks before, it may just have done so */
 };
 
 /*

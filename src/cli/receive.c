@@ -19,6 +19,11 @@ struct receive {
 	bool abandon;
 };
 
+/* What QEMU makes of a switch that fails differs from release to release. */
+#define ASK_IT                                                                                                             \
+	"ask it with query-migrate. If that says failed, it has its guest (cont, if that does not run); if it says postcopy-paused, the guest " \
+	"stands still there, in that process alone: do not stop it"
+
 static void on_listening(void *ctx, const char *uri)
 {
 	struct receive *r = ctx;
@@ -33,7 +38,8 @@ static int on_paused(void *ctx, const char *uri, const char *why)
 	struct receive *r = ctx;
 	if (r->common.json)
 		gw__cli_json(json_pack("{ss so so}", "event", "paused", "uri", gw__cli_json_text(uri), "message", gw__cli_json_text(why)));
-	gw__cli_say(0, "%s%sthe guest stands still in its source; it is waited for at %s (migrate -r %s)", why, *why ? "; " : "", uri, uri);
+	gw__cli_say(0, "%s%sthe guest stands still in its source, or, if that says failed, runs there; it is waited for at %s (migrate -r %s)", why,
+		*why ? "; " : "", uri, uri);
 	return 0;
 }
 
@@ -77,6 +83,8 @@ static const char *state_after_failure(const struct receive *r, const struct gw_
 {
 	if (!listens(r) || (p->phase == GW_PHASE_WAITING && !p->moved_bytes))
 		return "no image was written";
+	if (p->phase < GW_PHASE_DEVICES && r->got.may_switch)
+		return "no image was written and the source runs its guest on, unless it was just switching to post-copy: " ASK_IT;
 	if (p->phase < GW_PHASE_DEVICES)
 		return "no image was written and the source runs its guest on";
 	return "no image was written; a source without return path may hold its guest paused: continue it "
@@ -86,7 +94,7 @@ static const char *state_after_failure(const struct receive *r, const struct gw_
 /* The guest stands still in its source, and what came of it is here. */
 static int paused(struct receive *r)
 {
-	char state[3 * 4200];
+	char state[5 * 4200];
 	const char *uri = listens(r) ? r->uri : "URI"; /* a descriptor cannot be connected to again */
 	if (!r->got.missing_pages)
 		snprintf(state, sizeof state,
@@ -96,17 +104,16 @@ static int paused(struct receive *r)
 	else
 		snprintf(state, sizeof state,
 			"the guest stands still in its source (postcopy-paused) and %ju of its pages are missing here: start godwit receive --resume %s %s, and "
-			"let the source connect to it again (migrate with resume: migrate -r %s), or give it its guest back the same way with --abandon",
-			(uintmax_t)r->got.missing_pages, uri, r->image, uri);
+			"let the source connect to it again (migrate with resume: migrate -r %s), or give it its guest back the same way with --abandon; if the "
+			"source says failed it runs its guest, and %s.partial is of no more use",
+			(uintmax_t)r->got.missing_pages, uri, r->image, uri, r->image);
 	return gw__cli_work_failed(&r->work, GW__EXIT_RECOVERABLE, state);
 }
 
-/* It had stopped its guest to switch; what QEMU makes of our end then differs from release to release. */
 static int switching(struct receive *r)
 {
 	return gw__cli_work_failed(&r->work, GW__EXIT_IN_DOUBT,
-		"no image was written, and the source had stopped its guest to switch to post-copy: ask it with query-migrate. If that says failed, it has its "
-		"guest (cont, if that does not run); if it says postcopy-paused, the guest stands still there, in that process alone: do not stop it");
+		"no image was written, and the source had stopped its guest to switch to post-copy: " ASK_IT);
 }
 
 static int failed(struct receive *r, int rc)

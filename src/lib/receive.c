@@ -29,6 +29,7 @@ void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job,
 		.state = gw__ps_state_name(t->state),
 		.missing_pages = t->missing_pages,
 		.breaks = o->breaks,
+		.may_switch = t->advised,
 	};
 	gw__struct_out(receipt, receipt ? receipt->size : 0, &ours, sizeof ours);
 }
