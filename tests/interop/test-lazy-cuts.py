@@ -15,7 +15,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
-from cuts import ALL, CRASHES, PAGES, SEED, Lab, end, listen, places, settled, some
+from cuts import ALL, CRASHES, PAGES, SEED, Lab, end, listen, places, recovery_places, settled, some
 from kept import status
 from qmp import QmpClosed, QmpTimeout
 from vm import Unavailable, skip
@@ -80,18 +80,16 @@ def recover(lab, vm, cut=None):
     return messages
 
 
-def recovery_places(lab, vm):
-    """(each place inside the beginning of a recovery, where RESUME ends): of this destination, whose recovery is cut for it."""
-    messages = recover(lab, vm, cut=f"forward:{RECOVERY_BYTES}")
-    resume = next(end(m) for m in messages if m["message"] == "POSTCOPY_RESUME")
-    return [(d, n) for d in ("forward", "return") for n in places(messages, d) if n < RECOVERY_BYTES or d == "return"], resume
+def places_in_recovery(lab, vm):
+    """Of this destination, whose recovery is cut for it."""
+    return recovery_places(recover(lab, vm, cut=f"forward:{RECOVERY_BYTES}"), RECOVERY_BYTES)
 
 
 def recoveries(lab):
     """One destination bears them all: each cut is one in the recovery from the cut before."""
     with lab.destination() as vm:
         begin_broken(lab, vm)
-        found, resume = recovery_places(lab, vm)
+        found, resume = places_in_recovery(lab, vm)
         cuts = [f"{d}:{n}" for d, n in found if lab.version not in CRASHES or d == "forward" and n >= resume]
         for cut in cuts:
             recover(lab, vm, cut)
@@ -123,7 +121,7 @@ def crashes(lab):
         return
     with lab.destination() as vm:
         begin_broken(lab, vm)
-        found, resume = recovery_places(lab, vm)
+        found, resume = places_in_recovery(lab, vm)
     cuts = some([f"{d}:{n}" for d, n in found if d == "return" or n < resume], 3)
     dead = 0
     for cut in cuts:

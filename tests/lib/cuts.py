@@ -62,12 +62,10 @@ class Lab:
     def serve(self, uri, *options, cut=None):
         """Through a proxy; cut: "forward:1234" or "--cut-at=...". (serve-tool's words, messages that passed)"""
         at = self.new_uri()
-        how = [] if not cut else [cut] if cut.startswith("--") else [f"--cut-after={cut}"]
-        with godwit.Run("proxy", at, uri, "--json", "-v", *how) as p:
-            p.wait_stdout('"listening"')
+        with proxy(at, uri, cut) as p:
             done = subprocess.run([self.tool, self.image, at, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                   timeout=90 * godwit.PATIENCE, check=False)
-            passed = [e for e in p.wait().events if e["event"] == "message" and e["direction"]]
+            passed = messages(p)
         values = dict(line.split("=", 1) for line in done.stdout.splitlines())
         assert done.returncode == 0 or done.stderr, values
         return {**values, "said": done.stderr}, passed
@@ -93,6 +91,21 @@ def settled(vm):
         assert time.monotonic() < deadline, now
         time.sleep(0.01)
     return now
+
+
+# --- the link ---
+
+def proxy(at, uri, cut=None):
+    """Waits at `at`; cut: "forward:1234" or "--cut-at=..."."""
+    how = [] if not cut else [cut] if cut.startswith("--") else [f"--cut-after={cut}"]
+    p = godwit.Run("proxy", at, uri, "--json", "-v", *how)
+    p.wait_stdout('"listening"')
+    return p
+
+
+def messages(p):
+    """What passed, once it is over."""
+    return [e for e in p.wait().events if e["event"] == "message" and e["direction"]]
 
 
 # --- places ---
@@ -134,3 +147,9 @@ def places(messages, direction):
         if m["message"] == "PACKAGED":
             found.update((end(m) + 3, end(m) + m["length"] // 2, end(m) + m["length"] - 1))
     return sorted(found)
+
+
+def recovery_places(messages, most):
+    """Those inside the beginning of a recovery of which as much as this may pass, and where RESUME ends."""
+    resume = next(end(m) for m in messages if m["message"] == "POSTCOPY_RESUME")
+    return [(d, n) for d in ("forward", "return") for n in places(messages, d) if n < most or d == "return"], resume
