@@ -39,12 +39,10 @@ void gw__seen_page_bytes(struct gw__seen *s, uint64_t page_bytes)
 
 int gw__seen_blocks(struct gw__seen *s, uint32_t ram_id, const struct gw__blocks *blocks)
 {
-	int r = 0;
 	pthread_mutex_lock(&s->lock);
 	gw__blocks_fini(&s->blocks);
 	s->ram_id = ram_id;
-	for (uint32_t i = 0; !r && i < blocks->n; i++)
-		r = gw__blocks_add(&s->blocks, &blocks->v[i]);
+	int r = gw__blocks_add_all(&s->blocks, blocks);
 	pthread_mutex_unlock(&s->lock);
 	return r;
 }

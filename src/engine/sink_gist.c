@@ -24,10 +24,7 @@ static int keep_config(struct gw__sink *s, const struct gw__config *config, stru
 static int keep_blocks(struct gw__sink *s, uint32_t section_id, const struct gw__blocks *blocks, struct gw__why *why)
 {
 	(void)section_id;
-	for (uint32_t i = 0; i < blocks->n; i++)
-		if (gw__blocks_add(&gist_of(s)->blocks, &blocks->v[i]))
-			return gw__why_set(why, -ENOMEM, "no memory for %u RAM blocks", blocks->n);
-	return 0;
+	return gw__blocks_add_all(&gist_of(s)->blocks, blocks) ? gw__why_set(why, -ENOMEM, "no memory for %u RAM blocks", blocks->n) : 0;
 }
 
 static int see_pages(struct gw__sink *s, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__why *why)

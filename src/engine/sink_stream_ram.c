@@ -12,10 +12,7 @@ enum { PART_BYTES = 64 << 20 }; /* of pages per PART section */
 
 static int copy_blocks(struct gw__sink_stream *s, const struct gw__blocks *blocks, struct gw__why *why)
 {
-	for (uint32_t i = 0; i < blocks->n; i++)
-		if (gw__blocks_add(&s->blocks, &blocks->v[i]))
-			return gw__why_set(why, -ENOMEM, "no memory for %u RAM blocks", blocks->n);
-	return 0;
+	return gw__blocks_add_all(&s->blocks, blocks) ? gw__why_set(why, -ENOMEM, "no memory for %u RAM blocks", blocks->n) : 0;
 }
 
 /* Where START and END of RAM end, all channels are brought in step; the mark goes out after the last SYNC. */

@@ -79,9 +79,8 @@ int gw__partial_reserve(struct gw__partial *p, uint64_t meta_bytes, struct gw__w
 
 int gw__partial_copy_sizes(struct gw__partial *p, const struct gw__blocks *blocks, struct gw__why *why)
 {
-	for (uint32_t i = 0; i < blocks->n; i++)
-		if (gw__blocks_add(&p->blocks, &blocks->v[i]))
-			return gw__why_set(why, -ENOMEM, "no memory for a list of %u blocks", blocks->n);
+	if (gw__blocks_add_all(&p->blocks, blocks))
+		return gw__why_set(why, -ENOMEM, "no memory for a list of %u blocks", blocks->n);
 	p->maps_bytes = gw__partial_maps_bytes(blocks, p->page_bytes);
 	return 0;
 }

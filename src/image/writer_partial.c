@@ -154,10 +154,8 @@ static int take_over(struct gw__image_writer *w, const struct gw__partial_saved 
 	w->start_off = saved->start_off;
 	w->ram_id = saved->ram_id;
 	w->page_bytes = gw__config_page_bytes(&saved->config);
-	for (uint32_t i = 0; i < saved->blocks.n; i++)
-		if (gw__blocks_add(&w->blocks, &saved->blocks.v[i]))
-			return gw__why_set(why, -ENOMEM, "no memory for a list of %u blocks", saved->blocks.n);
-	w->maps = calloc(w->blocks.n, sizeof *w->maps);
+	int r = gw__blocks_add_all(&w->blocks, &saved->blocks);
+	w->maps = r ? NULL : calloc(w->blocks.n, sizeof *w->maps);
 	if (!w->maps)
 		return gw__why_set(why, -ENOMEM, "no memory for a list of %u blocks", saved->blocks.n);
 	use_maps_of(w, false);

@@ -34,6 +34,14 @@ int gw__blocks_add(struct gw__blocks *b, const struct gw__block *block)
 	return 0;
 }
 
+int gw__blocks_add_all(struct gw__blocks *b, const struct gw__blocks *from)
+{
+	int r = 0;
+	for (uint32_t i = 0; !r && i < from->n; i++)
+		r = gw__blocks_add(b, &from->v[i]);
+	return r;
+}
+
 void gw__blocks_fini(struct gw__blocks *b)
 {
 	free(b->v);

@@ -39,6 +39,7 @@ struct gw__blocks {
 };
 
 int gw__blocks_add(struct gw__blocks *b, const struct gw__block *block); /* 0, -ENOMEM, -E2BIG, -EEXIST (name) */
+int gw__blocks_add_all(struct gw__blocks *b, const struct gw__blocks *from); /* the same; on failure some of them are in it */
 void gw__blocks_fini(struct gw__blocks *b);
 int64_t gw__blocks_find(const struct gw__blocks *b, const char *name); /* index, or -1 */
 

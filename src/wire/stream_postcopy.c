@@ -129,7 +129,6 @@ int64_t gw__stream_learn_block(struct gw__stream *s, const char *name)
 
 static int init_headless(struct gw__stream *s, const struct gw__stream_opts *o, const struct gw__stream_guest *g)
 {
-	int r = 0;
 	gw__stream_init(s, o);
 	s->opts.postcopy = true;
 	s->return_path = s->advised = s->switchover = true;
@@ -142,9 +141,7 @@ static int init_headless(struct gw__stream *s, const struct gw__stream_opts *o, 
 	s->ram_id = g->ram_id;
 	if (!s->learns_id)
 		gw__stream_open_section(s, g->ram_id, "ram");
-	for (uint32_t i = 0; !r && i < g->blocks->n; i++)
-		r = gw__blocks_add(&s->blocks, &g->blocks->v[i]);
-	return r;
+	return gw__blocks_add_all(&s->blocks, g->blocks);
 }
 
 int gw__stream_init_recovery(struct gw__stream *s, const struct gw__stream_opts *o, const struct gw__stream_guest *g)
