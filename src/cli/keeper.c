@@ -219,6 +219,12 @@ void gw__keeper_let_go(struct gw__keeper *k)
 		gw__keeper_say(k->fd, json_pack("{s:b}", "link", 0), NULL, 0);
 }
 
+void gw__keeper_let_go_soon(struct gw__keeper *k)
+{
+	if (k->fd >= 0)
+		gw__keeper_say(k->fd, json_pack("{s:b}", "resumed", 1), NULL, 0);
+}
+
 void gw__keeper_dismiss(struct gw__keeper *k)
 {
 	struct gw__keeper_message m;

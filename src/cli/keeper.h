@@ -68,6 +68,8 @@ void gw__keeper_keep(struct gw__keeper *k, int monitor, enum gw__keeper_phase ph
  */
 void gw__keeper_hold(struct gw__keeper *k, int link);
 void gw__keeper_let_go(struct gw__keeper *k); /* the recovery is made, or the link over */
+/* The recovery is made, and has a preempt channel, with which 10.0 and 11.1 need a moment before this link may end. */
+void gw__keeper_let_go_soon(struct gw__keeper *k);
 /* It is not needed any more; returns when it has gone. */
 void gw__keeper_dismiss(struct gw__keeper *k);
 /* It goes on without us. */

@@ -25,6 +25,7 @@ enum {
 	TICK_MS = 1000,
 	NOBODY_S = 5,		 /* to be attached to for the first time */
 	GREETING_MS = 2000,	 /* for a client to say what it wants */
+	RESUMED_MS = 200,	 /* before a link may end (docs/spec/postcopy.md 5) */
 	TURN_COMMANDS = 1 << 20, /* numbers of commands for each turn */
 };
 
@@ -36,6 +37,7 @@ struct keeper {
 	pid_t server_pid, qemu;
 	json_int_t turn;
 	bool may_be_needed; /* QEMU was asked for something */
+	bool resumed;	    /* the link is held for RESUMED_MS more */
 	struct gw__keeper_watch watch; /* while no page server is attached */
 	struct timespec born;
 };
@@ -126,6 +128,13 @@ static void on_keep(struct keeper *k, struct gw__keeper_message *m)
 	snprintf(k->image, sizeof k->image, "%s", image ? image : "");
 }
 
+static void hold(struct keeper *k, int link)
+{
+	forget(&k->link);
+	k->link = link;
+	k->resumed = false;
+}
+
 /* The link must not end without a first word; one more does no harm. What was not even connected needs none. */
 static void speak_for_the_dead(struct keeper *k)
 {
@@ -134,9 +143,20 @@ static void speak_for_the_dead(struct keeper *k)
 		forget(&k->link);
 }
 
+/* Behind RESUME_ACK pages go out, and no word may come into one that was cut short. */
+static void settle_link(struct keeper *k)
+{
+	if (!k->resumed) {
+		speak_for_the_dead(k);
+		return;
+	}
+	gw__cli_sleep_ms(RESUMED_MS);
+	hold(k, -1);
+}
+
 static void on_server_gone(struct keeper *k)
 {
-	speak_for_the_dead(k);
+	settle_link(k);
 	forget(&k->server);
 	k->server_pid = 0;
 	if (k->monitor < 0)
@@ -162,10 +182,10 @@ static bool on_server(struct keeper *k)
 	}
 	if (json_object_get(m.json, "keep"))
 		on_keep(k, &m);
-	if (json_object_get(m.json, "link")) {
-		forget(&k->link);
-		k->link = gw__keeper_message_take(&m, "link");
-	}
+	if (json_object_get(m.json, "link"))
+		hold(k, gw__keeper_message_take(&m, "link"));
+	if (json_object_get(m.json, "resumed"))
+		k->resumed = k->link >= 0;
 	bool bye = json_object_get(m.json, "bye");
 	gw__keeper_message_fini(&m);
 	if (bye)
@@ -255,9 +275,11 @@ static void serve(struct keeper *k)
 			{.fd = k->listener, .events = POLLIN},
 			{.fd = alone ? k->monitor : -1, .events = k->watch.q ? POLLIN | POLLRDHUP : POLLRDHUP},
 		};
-		int n = poll(p, 3, alone ? TICK_MS : -1);
+		int n = poll(p, 3, alone ? TICK_MS : k->resumed ? RESUMED_MS : -1);
 		if (told_to_end)
 			end(k);
+		if (n == 0 && k->resumed)
+			hold(k, -1);
 		if (n < 0)
 			continue;
 		if (p[0].revents)

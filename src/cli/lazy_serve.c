@@ -28,7 +28,9 @@ static void on_socket(void *ctx, int fd) { gw__keeper_hold(&((struct gw__lazy *)
 static void on_guest_runs(void *ctx)
 {
 	struct gw__lazy *l = ctx;
-	if (l->resumes)
+	if (l->resumes && l->preempt == GW_PREEMPT_ON)
+		gw__keeper_let_go_soon(&l->keeper);
+	else if (l->resumes)
 		gw__keeper_let_go(&l->keeper);
 	if (l->loading)
 		gw__lazy_note_loaded(l);

@@ -28,6 +28,8 @@ from vm import Unavailable, skip
 SLOW = "--max-bandwidth=5M"
 Moment = collections.namedtuple("Moment", "pattern slow")
 END = Moment(r"active -> postcopy-active \(ending\)", False)
+PING = bytes.fromhex("080002000400000001")
+HELD_S = 0.2        # behind RESUME_ACK
 PACKAGE_SENT = Moment("active -> postcopy-device", False)
 
 
@@ -312,11 +314,47 @@ def held_by_a_stranger(kept, version, place):
             completes(kept, vm)
 
 
+@contextlib.contextmanager
+def attached(place):
+    """Like a page server."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.connect(os.path.join(place.folder, place.sockets()[0]))
+        s.send(b'{"want": "serve"}')
+        for fd in socket.recv_fds(s, 4096, 4)[1]:
+            os.close(fd)
+        yield s
+
+
+def holds_a_link(kept, version, place):
+    """The link of a recovery that its page server was in the middle of gets a word, and is kept; that of one which was made ends a moment
+    later, and in silence: there may be half a page on it."""
+    with kept.destination(version, "-S") as vm:
+        killed(kept, vm)
+        for made in (True, False):
+            far, near = socket.socketpair()
+            with far:
+                with near, attached(place) as server:
+                    socket.send_fds(server, [b'{"link": true, "fds": ["link"]}'], [near.fileno()])
+                    began = time.monotonic()
+                    if made:
+                        server.send(b'{"resumed": true}')
+                far.settimeout(30 * godwit.PATIENCE)
+                said = far.recv(64)
+                if made:
+                    assert not said and time.monotonic() - began >= HELD_S, (said, time.monotonic() - began)
+                    continue
+                assert said == PING, said
+                far.settimeout(2 * HELD_S)
+                with contextlib.suppress(TimeoutError):
+                    raise AssertionError(f"it is not kept: {far.recv(64)}")
+        completes(kept, vm)
+
+
 def main(argv):
     version = argv[1]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
-    tests = [hands_over, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed, while_it_loads, planted,
-             of_a_started_qemu, held_by_a_stranger, two_at_once, of_two_moments, of_another_guest]
+    tests = [hands_over, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed, while_it_loads,
+             planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, two_at_once, of_two_moments, of_another_guest]
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-keeper.") as folder:
             place = Place(folder)
