@@ -279,7 +279,7 @@ struct gw_serve_opts {
 	enum gw_preempt preempt;
 	/*
 	 * The file of the working set: pages it names go first, those that are requested now are added to it. It is made where there is none;
-	 * one that does not help is told to on_note and is never a failure. NULL: none.
+	 * one that does not help, or is a link, is told to on_note and is never a failure. NULL: none.
 	 */
 	const char *working_set;
 	void (*on_note)(void *ctx, const char *sentence);

@@ -121,6 +121,8 @@ static int load(struct gw__working_set *ws, int fd, const char *path, struct gw_
 		gw__why_set(note, -EINVAL, "%s is not a regular file, and so no working set", path);
 		return 0;
 	}
+	ws->dev = st.st_dev;
+	ws->ino = st.st_ino;
 	size_t n = gw__min((uint64_t)st.st_size, GW__WS_FILE_BYTES_MAX);
 	uint8_t *bytes = malloc(n + 1);
 	int r = bytes ? gw__file_read(fd, path, 0, bytes, n, &why) : -ENOMEM;
@@ -152,14 +154,22 @@ static int init(struct gw__working_set *ws, const char *path, const struct gw__i
 	return 0;
 }
 
+static void say_not_opened(const char *path, int err, struct gw__why *note)
+{
+	if (err == ELOOP)
+		gw__why_set(note, -err, "no working set is used: %s cannot be opened without following a link", path);
+	else
+		gw__why_errno(note, err, "no working set is used: cannot open %s", path);
+}
+
 int gw__working_set_open(const char *path, const struct gw__image *image, bool record, struct gw__working_set **ws, struct gw__why *note)
 {
 	struct gw__working_set *made = calloc(1, sizeof *made);
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW), err = errno;
 	int r = made ? init(made, path, image) : -ENOMEM;
-	if (!r && fd < 0 && errno != ENOENT) {
+	if (!r && fd < 0 && err != ENOENT) {
 		made->state = GW__WS_UNKNOWN;
-		gw__why_errno(note, errno, "no working set is used: cannot open %s", path);
+		say_not_opened(path, err, note);
 	}
 	if (!r && fd >= 0)
 		r = load(made, fd, path, note);

@@ -4,10 +4,15 @@
  * (docs/spec/working-set.md). A hint: nothing that is wrong with the file is an error, it only is not there then, and a
  * sentence says why. Not what is done with the pages.
  *
+ * Nobody named the file, it only lies beside the image, where others may be able to write: so no link is followed to it, and what is
+ * appended to is the file that was read.
+ *
  * Owned by one thread, on an image that lives longer.
  */
 #ifndef GW_IMAGE_WORKING_SET_H
 #define GW_IMAGE_WORKING_SET_H
+
+#include <sys/types.h>
 
 #include "base/bitmap.h"
 #include "image/image.h"
@@ -17,7 +22,7 @@ enum gw__ws_state {
 	GW__WS_NONE,	/* there is no file */
 	GW__WS_THERE,
 	GW__WS_FOREIGN, /* it belongs to another image */
-	GW__WS_UNKNOWN, /* it is none, or cannot be read; it is left alone */
+	GW__WS_UNKNOWN, /* it is none, or a link, or cannot be read; it is left alone */
 };
 
 /* Pages in a row of a block. */
@@ -33,6 +38,8 @@ struct gw__working_set {
 	uint64_t added_s;	    /* when the last chunk was written; 0: there is none */
 	uint64_t end_off;	    /* behind the last chunk that is whole */
 	uint64_t torn_bytes;	    /* behind that */
+	dev_t dev;		    /* of the file that was read */
+	ino_t ino;
 	struct gw__bitmap *known;   /* by block */
 	struct gw__ws_pages *run;   /* in the order to be sent: chunk by chunk, ascending and joined within one */
 	uint32_t runs, room;

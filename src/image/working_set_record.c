@@ -24,12 +24,12 @@ static int open_again(struct gw__working_set *ws)
 {
 	struct gw__why *why = &ws->unrecorded;
 	struct stat st;
-	int fd = open(ws->path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int fd = open(ws->path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW);
 	if (fd < 0)
 		gw__why_errno(why, errno, "cannot write to %s", ws->path);
 	else if (flock(fd, LOCK_EX | LOCK_NB))
 		gw__why_errno(why, errno, "%s cannot be locked: another page server records in it", ws->path);
-	else if (fstat(fd, &st) || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != ws->end_off + ws->torn_bytes)
+	else if (fstat(fd, &st) || st.st_dev != ws->dev || st.st_ino != ws->ino || (uint64_t)st.st_size != ws->end_off + ws->torn_bytes)
 		gw__why_set(why, -ESTALE, "%s has changed since it was read", ws->path);
 	else if (ws->torn_bytes && ftruncate(fd, (off_t)ws->end_off))
 		gw__why_errno(why, errno, "cannot cut off the torn end of %s", ws->path);
@@ -51,12 +51,17 @@ static int put_head(struct gw__working_set *ws, int fd)
 	return r ? r : gw__file_write(fd, ws->path, 0, head, sizeof head, &ws->unrecorded);
 }
 
-/* A new file with its header, under its name; it may replace one of another image. */
+/*
+ * A new file with its header, under its name; it may replace one of another image. What an output file has found is a folder and a name
+ * in it, so a link that comes later is replaced itself.
+ */
 static int make_new(struct gw__working_set *ws)
 {
 	struct gw__outfile f;
 	int fd = -1;
 	int r = gw__outfile_open(ws->path, false, &f, &ws->unrecorded);
+	if (!r && strcmp(f.target.path, ws->path) != 0)
+		r = gw__why_set(&ws->unrecorded, -ELOOP, "%s is a link to %s, which is not followed", ws->path, f.target.path);
 	if (!r)
 		r = put_head(ws, f.fd);
 	if (!r)

@@ -6,6 +6,7 @@
 
 #include "base/math.h"
 #include "image/working_set.h"
+#include "image/working_set_record.h" /* to come between reading and recording */
 
 static kit_path ws_path;
 static struct gw__image *im;
@@ -195,8 +196,85 @@ static void files_that_are_none_are_left_alone(void **state)
 	assert_int_equal(mkfifo(ws_path, 0600), 0); /* and nobody waits for its writer */
 	gw__working_set_close(open_ws(true, "not a regular file"));
 	unlink(ws_path);
+}
+
+/* Of a file that is not ours: what lies there, or nothing, as before. */
+static void expect_file(const char *path, const void *bytes, size_t n)
+{
+	size_t there;
+	if (!bytes) {
+		assert_int_equal(access(path, F_OK), -1);
+		return;
+	}
+	uint8_t *read = kit_read_file(path, &there);
+	assert_int_equal(there, n);
+	assert_memory_equal(read, bytes, n);
+	free(read);
+}
+
+static void a_link_is_not_followed(void **state)
+{
+	kit_path victim;
+	size_t n;
+	record_some();
+	uint8_t *good = kit_read_file(ws_path, &n);
+	kit_join(victim, dir, "victim");
+	const uint8_t *const there[] = {NULL, good, (const uint8_t *)""};
+	for (size_t i = 0; i < GW__LEN(there); i++) {
+		if (there[i])
+			kit_write_file(victim, there[i], there[i] == good ? n : 0, 0600);
+		unlink(ws_path);
+		assert_int_equal(symlink(i ? "victim" : victim, ws_path), 0);
+		struct gw__working_set *ws = open_ws(true, "without following a link");
+		assert_int_equal(ws->state, GW__WS_UNKNOWN);
+		expect_runs(ws, NULL, 0);
+		gw__working_set_add(ws, 0, 100, 1);
+		gw__working_set_close(ws);
+		expect_file(victim, there[i], there[i] == good ? n : 0);
+	}
+	unlink(ws_path);
 	assert_int_equal(symlink("image.ws", ws_path), 0);
-	gw__working_set_close(open_ws(true, "cannot open"));
+	gw__working_set_close(open_ws(true, "without following a link"));
+	free(good);
+}
+
+/* What was read is gone when it is to be recorded: another file of its size lies there, or a link to one. */
+static void record_in_place_of_what_was_read(enum gw__ws_state read, bool link)
+{
+	kit_path victim;
+	size_t n;
+	uint8_t *torn = kit_read_file(ws_path, &n);
+	kit_join(victim, dir, "victim");
+	struct gw__working_set *ws = open_ws(false, read == GW__WS_FOREIGN ? "recorded of another image" : NULL);
+	assert_int_equal(ws->state, read);
+	kit_write_file(victim, torn, n, 0600);
+	unlink(ws_path);
+	assert_int_equal(link ? symlink("victim", ws_path) : rename(victim, ws_path), 0);
+	assert_int_equal(gw__ws_record_begin(ws), 0);
+	assert_int_equal(ws->fd, -1);
+	assert_int_not_equal(ws->unrecorded.code, 0);
+	gw__working_set_add(ws, 0, 100, 1);
+	gw__working_set_close(ws);
+	expect_file(link ? victim : ws_path, torn, n);
+	unlink(ws_path);
+	unlink(victim);
+	free(torn);
+}
+
+static void nothing_is_written_into_what_was_not_read(void **state)
+{
+	size_t n;
+	record_some();
+	uint8_t *bytes = kit_read_file(ws_path, &n);
+	for (int link = 0; link < 2; link++) {
+		kit_write_file(ws_path, bytes, n - 1, 0600); /* its torn end would be cut off */
+		record_in_place_of_what_was_read(GW__WS_THERE, link);
+	}
+	make_image(2, 0);
+	open_image(0);
+	kit_write_file(ws_path, bytes, n, 0600);
+	record_in_place_of_what_was_read(GW__WS_FOREIGN, true);
+	free(bytes);
 }
 
 static void a_newer_version_is_left_alone(void **state)
@@ -329,6 +407,8 @@ int main(void)
 		each(a_torn_end_is_ignored),
 		each(a_damaged_byte_is_noticed),
 		each(files_that_are_none_are_left_alone),
+		each(a_link_is_not_followed),
+		each(nothing_is_written_into_what_was_not_read),
 		each(a_newer_version_is_left_alone),
 		each(another_image_has_another_one),
 		each(a_copy_has_the_same_one),
