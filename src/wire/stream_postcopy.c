@@ -67,13 +67,23 @@ static int enter_package(struct gw__stream *s, const struct gw__command *cmd, st
 	return s->package_left ? 0 : gw__why_set(why, -EPROTO, "the package is empty, expected device state");
 }
 
+/* The switch is one of a guest whose blocks are known and whose RAM has not ended. */
+static int check_switch(const struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
+{
+	if (s->blocks.n && !s->ram_ended)
+		return 0;
+	return gw__why_set(why, -EPROTO, "command %s %s", gw__command_name(cmd->number),
+		s->blocks.n ? "behind the end of the RAM section" : "before the block list");
+}
+
 /* A row as it was found; what the command carries is judged by whom it concerns. */
 static int take_command(struct gw__stream *s, const struct gw__command *cmd, enum gw__stream_postcopy next, struct gw__why *why)
 {
-	int r = 0;
-	if (cmd->number == GW__CMD_POSTCOPY_RAM_DISCARD)
+	bool discard = cmd->number == GW__CMD_POSTCOPY_RAM_DISCARD, package = cmd->number == GW__CMD_PACKAGED;
+	int r = discard || package ? check_switch(s, cmd, why) : 0;
+	if (!r && discard)
 		r = check_discard(s, cmd, why);
-	if (cmd->number == GW__CMD_PACKAGED)
+	if (!r && package)
 		r = enter_package(s, cmd, why);
 	if (!r)
 		s->postcopy = next;
@@ -106,6 +116,8 @@ int gw__stream_check_postcopy_item(const struct gw__stream *s, uint8_t type, str
 {
 	if (s->package_left && type != GW__ITEM_FULL && type != GW__ITEM_COMMAND)
 		return gw__why_set(why, -EPROTO, "section type %02x in the package, expected 04 (device) or 08 (command)", type);
+	if (!s->package_left && s->postcopy == GW__STREAM_DISCARDED && (type == GW__ITEM_END || type == GW__ITEM_FULL))
+		return gw__why_set(why, -EPROTO, "section type %02x behind RAM_DISCARD, expected PACKAGED first", type);
 	if (s->postcopy == GW__STREAM_RECOVERING && !s->learns && type != GW__ITEM_COMMAND)
 		return gw__why_set(why, -EPROTO, "section type %02x before POSTCOPY_RESUME, expected 08 (command)", type);
 	if (!s->package_left && s->postcopy >= GW__STREAM_LISTENING && (type == GW__ITEM_START || type == GW__ITEM_FULL))

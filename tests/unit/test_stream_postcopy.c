@@ -22,10 +22,15 @@ static void put_advised(struct sb *b)
 	sb_eos(b);
 }
 
+static void put_discard_alone(struct sb *b)
+{
+	sb_hex(b, "08 0006 0025 00 02 'm0' 00 0000000000000000 0000000000001000 0000000000002000 0000000000002000");
+}
+
 static void put_discard(struct sb *b)
 {
 	sb_hex(b, "08 000b 0000");
-	sb_hex(b, "08 0006 0025 00 02 'm0' 00 0000000000000000 0000000000001000 0000000000002000 0000000000002000");
+	put_discard_alone(b);
 }
 
 /* PACKAGED and what is in it. */
@@ -247,6 +252,37 @@ static void commands_out_of_place(void **state)
 	REFUSED_WITH(&colo, POSTCOPY, -EOPNOTSUPP, "ENABLE_COLO");
 }
 
+static void put_advised_head(struct sb *b)
+{
+	sb_head(b, "pc");
+	sb_hex(b, "08 0001 0000");
+	sb_hex(b, "08 0003 0010 0000000000001000 0000000000001000");
+}
+
+static void put_advised_and_ended(struct sb *b)
+{
+	put_advised(b);
+	put_ram_end(b);
+}
+
+static void put_discarding(struct sb *b)
+{
+	put_advised(b);
+	put_discard(b);
+}
+
+/* The switch stands between the block list and the end of RAM, and nothing between its discards and its package. */
+static void a_switch_out_of_place(void **state)
+{
+	(void)state;
+	WRONG(put_advised_head, put_discard_alone(&b), "RAM_DISCARD before the block list");
+	WRONG(put_advised_head, put_good_package(&b), "PACKAGED before the block list");
+	WRONG(put_advised_and_ended, put_discard_alone(&b), "RAM_DISCARD behind the end of the RAM section");
+	WRONG(put_advised_and_ended, put_good_package(&b), "PACKAGED behind the end of the RAM section");
+	WRONG(put_discarding, sb_more(&b, 0x03, 1), "type 03 behind RAM_DISCARD", "expected PACKAGED");
+	WRONG(put_discarding, put_devices(&b), "type 04 behind RAM_DISCARD", "expected PACKAGED");
+}
+
 static void bad_discards(void **state)
 {
 	(void)state;
@@ -322,6 +358,7 @@ int main(void)
 		cmocka_unit_test(a_recovery),
 		cmocka_unit_test(the_preempt_channel),
 		cmocka_unit_test(commands_out_of_place),
+		cmocka_unit_test(a_switch_out_of_place),
 		cmocka_unit_test(bad_discards),
 		cmocka_unit_test(bad_packages),
 		cmocka_unit_test(records_without_a_place),
