@@ -128,7 +128,8 @@ struct gw_receive_opts {
 	 * call. NULL: somebody else does it.
 	 */
 	int (*on_paused)(void *ctx, const char *uri, const char *why);
-	bool resume;	  /* go on with PATH.partial, which another process left: the source waits in postcopy-paused */
+	/* Go on with PATH.partial, which another process left: the source waits in postcopy-paused. -EALREADY: it was left by gw_drain. */
+	bool resume;
 	/*
 	 * With `resume`: wait for no source. What lacks no page is ended, else -EAGAIN. The source is not told, so it must not be able to run its guest
 	 * any more: it is gone, or a QEMU 7.2 that lost the link behind its last page.

@@ -51,7 +51,7 @@ int gw__save_read_note(struct gw__save *s)
 	s->identity = json_incref(json_object_get(note, "qemu"));
 	json_decref(note);
 	return s->before && s->identity ? 0 : gw__why_set(&s->why, -EPROTO,
-		"%s.partial was not begun by godwit save; go on with godwit receive --resume", s->path);
+		"%s.partial was not begun by godwit save; go on with godwit receive --resume or, if it was drained, with godwit drain", s->path);
 }
 
 /*

@@ -23,11 +23,7 @@ int gw__pull_alone(struct gw__run *run, struct gw__sink *sink, struct gw__stream
 	struct gw__sink_known known;
 	struct gw__why *why = &run->why;
 	ops->known(sink, &known);
-	tally->missing_pages = 0;
-	for (uint32_t i = 0; i < known.blocks->n; i++) {
-		const struct gw__bitmap *b = ops->received(sink, i);
-		tally->missing_pages += b->bits - gw__bitmap_count(b);
-	}
+	tally->missing_pages = gw__sink_count_missing(sink);
 	if (tally->missing_pages)
 		return GW__SHORT;
 	atomic_store(&run->counters.total_bytes, known.blocks->total_bytes);

@@ -57,7 +57,6 @@ int gw__pull_step(struct gw__pull *p, enum gw__ps_event event);
 int gw__pull_postcopy(struct gw__pull *p, const struct gw__event *ev);
 /* May this page be taken? One that is there already is not taken twice. */
 bool gw__pull_wants(struct gw__pull *p, const struct gw__ram_where *where);
-uint64_t gw__pull_count_missing(const struct gw__pull *p);
 /* The source has sent its last byte: is anything missing? Then the end of RAM and the devices of the package, which come behind it. */
 int gw__pull_end_postcopy(struct gw__pull *p);
 /* Those of a post-copy package, which may be empty; `*n` counts them (pull_alone.c). */

@@ -130,19 +130,9 @@ bool gw__pull_wants(struct gw__pull *p, const struct gw__ram_where *where)
 	return true;
 }
 
-uint64_t gw__pull_count_missing(const struct gw__pull *p)
-{
-	uint64_t missing = 0;
-	for (uint32_t i = 0; i < p->stream.blocks.n; i++) {
-		const struct gw__bitmap *b = gw__pull_postcopy_ops(p)->received(p->sink, i);
-		missing += b->bits - gw__bitmap_count(b);
-	}
-	return missing;
-}
-
 static int check_whole(struct gw__pull *p)
 {
-	uint64_t missing = gw__pull_count_missing(p);
+	uint64_t missing = gw__sink_count_missing(p->sink);
 	if (!missing || p->may_lack_pages)
 		return 0;
 	return gw__why_set(&p->run->why, -EPROTO, "the source says that it has sent everything, but %llu pages never came", (ull)missing);

@@ -98,7 +98,7 @@ static void sum_up(struct gw__pull *p)
 	t->advised = p->stream.advised;
 	t->switchover = p->stream.switchover;
 	t->state = p->state;
-	t->missing_pages = p->state == GW__PS_PAUSED ? gw__pull_count_missing(p) : 0;
+	t->missing_pages = p->state == GW__PS_PAUSED ? gw__sink_count_missing(p->sink) : 0;
 }
 
 static void step_quietly(struct gw__pull *p, enum gw__ps_event event)

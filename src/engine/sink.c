@@ -8,3 +8,15 @@ void gw__sink_free(struct gw__sink **s)
 		(*s)->ops->free(*s);
 	*s = NULL;
 }
+
+uint64_t gw__sink_count_missing(struct gw__sink *s)
+{
+	struct gw__sink_known known;
+	uint64_t missing = 0;
+	s->ops->postcopy->known(s, &known);
+	for (uint32_t i = 0; i < known.blocks->n; i++) {
+		const struct gw__bitmap *b = s->ops->postcopy->received(s, i);
+		missing += b->bits - gw__bitmap_count(b);
+	}
+	return missing;
+}

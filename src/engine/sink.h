@@ -88,5 +88,7 @@ struct gw__sink {
 
 /* NULL is fine; nulls the giver's pointer. */
 void gw__sink_free(struct gw__sink **s);
+/* Pages that did not come yet; for a sink that takes post-copy, once it has its blocks. */
+uint64_t gw__sink_count_missing(struct gw__sink *s);
 
 #endif

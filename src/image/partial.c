@@ -58,8 +58,8 @@ int gw__partial_check_free(const struct gw__target *t, struct gw__why *why)
 	if (fd >= 0)
 		close(fd);
 	return gw__why_set(why, -EALREADY,
-		"%s.partial holds a part of a guest that may stand still in its source: go on with --resume, or, if nobody needs it, take it and "
-		"%s.partial.state away", t->path, t->path);
+		"%s.partial holds a part of a guest that may stand still in its source: go on with what began it (godwit receive or save with --resume, or "
+		"godwit drain), or, if nobody needs it, take it and %s.partial.state away", t->path, t->path);
 }
 
 /* --- making one --- */

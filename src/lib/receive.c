@@ -44,10 +44,27 @@ static int check_combination(gw_job *job, uint64_t there, const struct gw_receiv
 	return gw__job_allow(job, GW__OPERATION_RECEIVE, wanted);
 }
 
-static int open_partial(gw_job *job, const char *path, struct gw__sink **sink, struct gw__receive_outcome *out)
+/*
+ * The source of a drain has given its guest to a destination, and would run it beside that if it were spoken to as we do. What lacks nothing is
+ * ended without a word to anybody.
+ */
+static int check_ours(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink *held)
+{
+	struct gw__sink_known known;
+	if (held->ops->postcopy->is_committed(held))
+		return 0;
+	held->ops->postcopy->known(held, &known);
+	if (known.package.n || (GW__OPT(o, without_source) && !gw__sink_count_missing(held)))
+		return 0;
+	return gw__why_set(&job->run.why, -EALREADY, "%s.partial is memory that was drained; go on with godwit drain", path);
+}
+
+static int open_partial(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink **sink, struct gw__receive_outcome *out)
 {
 	struct gw__view note;
 	int r = gw__sink_image_resume(path, sink, &note, &out->host_crashed, &job->run.why);
+	if (!r)
+		r = check_ours(job, path, o, *sink);
 	if (!r) {
 		out->tally.state = GW__PS_PAUSED;
 		out->postcopy = true;
@@ -74,7 +91,7 @@ static int open_sink(gw_job *job, const char *path, const struct gw_receive_opts
 	struct gw__image_writer *writer = NULL;
 	struct gw__image_writer_opts wo = {.base_off = GW__OPT(o, image_offset), .direct = GW__OPT(o, direct_io)};
 	if (GW__OPT(o, resume))
-		return open_partial(job, path, sink, out);
+		return open_partial(job, path, o, sink, out);
 	int r = check_free(job, path);
 	if (!r)
 		r = gw__image_create(path, &wo, &writer, &job->run.why);

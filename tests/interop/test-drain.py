@@ -101,6 +101,16 @@ def drained(version):
         check_memory(b.ram_path())
 
 
+def not_received(vm, image):
+    """Who receives would end such a source in a way that lets it run its guest, which its destination has."""
+    uri = f"unix:{vm.path('received')}"
+    for option in ("--connect-timeout=1", "--without-source"):
+        godwit.run("receive", uri, image, "--resume", option).fails(godwit.REFUSED, "memory that was drained", "godwit drain")
+    godwit.run("receive", uri, image).fails(godwit.REFUSED, "what began it", "godwit drain")
+    godwit.run("save", vm.monitor, image, "--postcopy", "--resume").fails(godwit.FAILED, "with godwit drain")
+    wait_status(vm, "postcopy-paused")
+
+
 def killed(version):
     """drain dies, again and again: the source keeps everything, and stands."""
     a, b = pair(version)
@@ -118,6 +128,7 @@ def killed(version):
             wait_status(a, "postcopy-paused")
             assert not a.qmp.command("query-status")["running"]
             godwit.run("drain", b.monitor, image).fails(godwit.REFUSED, "of another QEMU", "nothing was changed")
+        not_received(a, image)
         with drain(a, image, "--max-bandwidth=40M") as g:
             g.wait_stderr("postcopy-recover -> postcopy-active")
             a.qmp.command("migrate-pause")      # the link breaks: mended by itself
