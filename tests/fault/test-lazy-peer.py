@@ -146,6 +146,17 @@ def with_large_pages(bench):
     resumes(bench, guest, option)
 
 
+def with_odd_pages(bench):
+    """Who says that pages are of a size that none can have: it is not even tried, whether it divides the block or not."""
+    for size, words in ((3 * PAGE, ["power of two", str(3 * PAGE)]), (5 * PAGE, ["power of two"]), (LARGE + 1, ["power of two"]),
+                        (512 * PAGE, ["whole number"])):
+        for block in bench.blocks:
+            with bench.server(f"{block}={size}") as server:
+                link = server.link(bench.guest())
+                check_failed(server.wait(), False, f'"{block}"', *words)
+                link.close()
+
+
 def devices_need_pages(bench):
     """Loading devices touches memory: pages asked for come before any word that the package was loaded, or both wait for ever."""
     guest, wanted = bench.guest(), [("ram0", 192), ("rom", 3)]
@@ -590,7 +601,7 @@ def main(argv):
     with tempfile.TemporaryDirectory(prefix="godwit-lazy.") as folder:
         bench = Bench(argv[1], write_image(godwit, folder, blocks), folder, blocks)
         for test in (the_whole_way, the_start, requests_come_first, requests_interrupt_the_push, takes_nothing, with_large_pages,
-                     devices_need_pages, no_end_before_it_runs, last_word, lies, errors_reported, harmless, flood, flood_of_all,
+                     with_odd_pages, devices_need_pages, no_end_before_it_runs, last_word, lies, errors_reported, harmless, flood, flood_of_all,
                      false_recoveries, bits_behind_the_end, outstanding_requests, silence):
             print(test.__name__, flush=True)
             test(bench)
