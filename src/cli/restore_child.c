@@ -83,8 +83,10 @@ static int accept_monitor(struct gw__restore *r, int listener)
 	struct pollfd p = {.fd = listener, .events = POLLIN};
 	int ended_at = 0;
 	for (int waited = 0; waited < GREETING_MS; waited += LOOK_MS) {
-		if (poll(&p, 1, LOOK_MS) == 1)
-			return accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		if (poll(&p, 1, LOOK_MS) == 1) {
+			int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+			return fd >= 0 ? fd : gw__why_errno(&r->why, errno, "cannot take the monitor of %s", r->command[0]);
+		}
 		if (gw__restore_child_died(r))
 			return r->why.code;
 		if (gw__cli_stopped())

@@ -76,7 +76,8 @@ static int need(struct gw__serve *s, size_t n)
 {
 	while (gw__feed_left(&s->ear) < n) {
 		if (s->ear.ended)
-			return gw__why_set(&s->run->why, -ECONNRESET, "%s: the destination closed the connection inside a message", s->main.chan->name);
+			return gw__why_set(&s->run->why, -ECONNRESET, "%s: the destination closed the connection%s", s->main.chan->name,
+				gw__feed_left(&s->ear) ? " inside a message" : "");
 		int r = gw__serve_fill(s);
 		if (r)
 			return r;

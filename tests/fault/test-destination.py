@@ -163,6 +163,20 @@ def no_qemu(kept):
     kept.untouched()
 
 
+NO_ROOM = """
+import os, resource, socket, sys, time
+resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (3, 3))
+monitor = socket.socket(socket.AF_UNIX)
+monitor.connect(sys.argv[-1].removeprefix("unix:").split(",")[0])
+time.sleep(1000)
+"""
+
+
+def monitor_not_taken(kept):
+    """The monitor is opened, but godwit may have no descriptor more."""
+    kept.restore(command=[sys.executable, "-c", NO_ROOM]).fails(godwit.FAILED, "cannot take the monitor of .*python.*Too many open files")
+
+
 def stopped_while_waiting(kept):
     """A program that never opens a monitor: godwit can be stopped, and ends it."""
     pid_file = os.path.join(kept.folder, "sleeper")
@@ -324,7 +338,7 @@ def main():
         with Victim(version) as home:       # only for a folder that goes away
             kept = Kept(version, home.dir)
             for step, *args in ((damaged_images, random.Random(seed)), (sent_to_nobody,), (sent_to_a_misfit,), (misfits,), (misfits_by_qmp,), (device_missing,), (not_waiting,),
-                                (no_qemu,), (stopped_while_waiting,), (killed_while_loading,), (outputs_closed,)):
+                                (no_qemu,), (monitor_not_taken,), (stopped_while_waiting,), (killed_while_loading,), (outputs_closed,)):
                 step(kept, *args)
                 print(f"{step.__name__}: {time.monotonic() - start:.1f} s", flush=True)
     except Unavailable as e:

@@ -449,6 +449,21 @@ def outstanding_requests(bench):
     assert first == [("rom", p) for p in missing], first
 
 
+def ends(bench):
+    """The sentence tells an end between messages, the common break, from one inside of a message."""
+    for last, inside in ((b"", False), (pong(5), False), (pong(5)[:-1], True), (request(0, PAGE, "rom")[:3], True)):
+        guest = bench.guest()
+        with bench.server("rate=1") as server:
+            link = server.link(guest)
+            answer(link, until(link, "package"))
+            link.send(last)
+            link.sock.shutdown(socket.SHUT_WR)
+            ended = server.wait()
+            drain(link)
+        check_failed(ended, True, "the destination closed the connection")
+        assert ("inside a message" in ended[2]) == inside, (last, ended)
+
+
 def silence(bench):
     """No word where one is due: the limit ends it, and it can be resumed."""
     guest = half_done(bench)
@@ -602,7 +617,7 @@ def main(argv):
         bench = Bench(argv[1], write_image(godwit, folder, blocks), folder, blocks)
         for test in (the_whole_way, the_start, requests_come_first, requests_interrupt_the_push, takes_nothing, with_large_pages,
                      with_odd_pages, devices_need_pages, no_end_before_it_runs, last_word, lies, errors_reported, harmless, flood, flood_of_all,
-                     false_recoveries, bits_behind_the_end, outstanding_requests, silence):
+                     false_recoveries, bits_behind_the_end, outstanding_requests, ends, silence):
             print(test.__name__, flush=True)
             test(bench)
         for test in (cut_everywhere, cut_recoveries):
