@@ -177,7 +177,7 @@ GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_
 
 /*
  * The words that were given to a call that left PATH.partial behind: allocated, free() it. -ENOENT: there is no such file; -EBUSY: somebody
- * goes on with it; -EPROTO: it is damaged. Since 0.1
+ * goes on with it; -EPERM: it is another user's, or others can write to it; -EPROTO: it is damaged. Since 0.1
  */
 GW_API int gw_partial_note(gw_job *job, const char *path, void **note, size_t *note_bytes);
 /* Takes PATH.partial and its state away: its guest is not waited for any more. Errors as above. Since 0.1 */
@@ -212,7 +212,7 @@ struct gw_drain_opts {
 /*
  * Keep all memory the source still has in the image `path`, which holds no devices: it cannot be restored, but gw_serve with
  * `resume` brings it to the destination that waits. What an earlier call left as PATH.partial is gone on with. The source never runs its guest
- * again. -EALREADY: PATH.partial holds another guest; -EINVAL: the options do not describe one. Since 0.1
+ * again. -EALREADY: PATH.partial holds another guest; -EPERM: it may be somebody else's work; -EINVAL: the options do not describe one. Since 0.1
  */
 GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receipt *receipt);
 /*

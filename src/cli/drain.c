@@ -191,14 +191,14 @@ static int check_identity(struct drain *d)
 		return gw__cli_failed(&d->common, GW__EXIT_FAILED, "%s; nothing was changed", why.text);
 	int r = gw_partial_note(d->work.job, d->path, &note, &n);
 	json_t *begun = r ? NULL : json_loadb(note, n, 0, NULL);
-	bool other = begun && !json_equal(begun, identity) && !json_object_get(begun, "settings"); /* of a save: told of later */
+	bool other = !r && !json_equal(begun, identity);
 	d->note = json_dumps(identity, JSON_COMPACT);
 	d->source.opts.note = d->note;
 	d->source.opts.note_bytes = d->note ? strlen(d->note) : 0;
 	json_decref(begun);
 	json_decref(identity);
 	free(note);
-	return other ? refuse(d, "the drain that was begun beside this image is of another QEMU") : GW__CLI_GO;
+	return other ? refuse(d, "what was begun beside this image is no drain of this QEMU, but of another QEMU, or by godwit receive or save; go on with that") : GW__CLI_GO;
 }
 
 static int connect_and_run(struct drain *d)

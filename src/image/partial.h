@@ -71,11 +71,15 @@ int gw__partial_create(const struct gw__target *t, const struct gw__blocks *bloc
 int gw__partial_hold(struct gw__partial *p, const struct gw__partial_saved *saved, struct gw__why *why);
 
 /*
- * One that was held. -ENOENT: there is none; -EBUSY: somebody else goes on with it; -EPROTO: it is damaged, or nothing yet. `*saved`
+ * One that was held. -ENOENT: there is none; -EPERM: it is not ours alone; -EBUSY: somebody else goes on with it; -EPROTO: it is damaged, or
+ * nothing yet. `*saved`
  * lives as long as it does. After a crash of the host the bitmaps are those of the last checkpoint, `*fell_back` then.
  */
 int gw__partial_open(const struct gw__target *t, struct gw__partial **p, const struct gw__partial_saved **saved, bool *fell_back,
 	struct gw__why *why);
+
+/* Nobody but this user can have written an open file, or can now. 0, or -EPERM with a sentence. */
+int gw__partial_check_ours(int fd, const char *path, struct gw__why *why);
 
 /* The live bitmaps of block i: which pages have content, and which were received. Views; empty for an ignored block. */
 void gw__partial_maps(const struct gw__partial *p, uint32_t i, struct gw__bitmap *present, struct gw__bitmap *received);

@@ -9,9 +9,27 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "image/fileio.h"
 #include "image/partial_parts.h"
+
+/* Whoever else can write to it could say what was received, read what is put into it, and cut a file that we have mapped. */
+int gw__partial_check_ours(int fd, const char *path, struct gw__why *why)
+{
+	struct stat st;
+	if (fstat(fd, &st))
+		return gw__why_errno(why, errno, "cannot look at %s", path);
+	if (!S_ISREG(st.st_mode))
+		return gw__why_set(why, -EPERM, "%s is no regular file, so we have not made it", path);
+	if (st.st_uid != geteuid())
+		return gw__why_set(why, -EPERM, "%s belongs to user %u, and only that user may go on with it (this is user %u); it is not touched", path,
+			(unsigned)st.st_uid, (unsigned)geteuid());
+	if (st.st_mode & (S_IWGRP | S_IWOTH))
+		return gw__why_set(why, -EPERM, "%s may be written by others than its owner (mode %04o), so it is not believed", path,
+			(unsigned)st.st_mode & 07777);
+	return 0;
+}
 
 static int open_file(struct gw__partial *p, struct gw__why *why)
 {
@@ -20,6 +38,9 @@ static int open_file(struct gw__partial *p, struct gw__why *why)
 		return gw__why_set(why, -ENOENT, "there is no %s: nothing was begun that could be gone on with", p->path);
 	if (p->fd < 0)
 		return gw__why_errno(why, errno, "cannot open %s", p->path);
+	int r = gw__partial_check_ours(p->fd, p->path, why);
+	if (r)
+		return r;
 	if (flock(p->fd, LOCK_EX | LOCK_NB))
 		return gw__why_set(why, -EBUSY, "another process is receiving into this image (it holds %s)", p->path);
 	return 0;
@@ -32,7 +53,7 @@ static int load(struct gw__partial *p, struct gw__why *why)
 	struct stat st;
 	if (fstat(p->fd, &st))
 		return gw__why_errno(why, errno, "cannot look at it");
-	if (!S_ISREG(st.st_mode) || st.st_size < GW__PARTIAL_MAPS_OFF)
+	if (st.st_size < GW__PARTIAL_MAPS_OFF)
 		return gw__why_set(why, -EPROTO, "it is not the state of a partial image (%lld bytes)", (long long)st.st_size);
 	int r = gw__file_read(p->fd, p->path, 0, page, sizeof page, why);
 	if (!r)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/math.h"
@@ -127,6 +128,22 @@ int gw__image_checkpoint(struct gw__image_writer *w, struct gw__why *why)
 
 /* --- coming back --- */
 
+static int reopen(struct gw__image_writer *w, struct gw__why *why)
+{
+	int r = gw__outfile_reopen_partial(&w->file, why);
+	return r ? r : gw__partial_check_ours(w->file.fd, w->file.partial, why);
+}
+
+/* It may have the owner and the rights already of what it is going to replace. */
+static int check_finished(struct gw__image_writer *w, struct gw__why *why)
+{
+	struct stat st, old;
+	const struct gw__target *t = &w->file.target;
+	bool has_rights = !fstat(w->file.fd, &st) && S_ISREG(st.st_mode) && t->exists && !fstatat(t->dir_fd, t->name, &old, AT_SYMLINK_NOFOLLOW) &&
+		st.st_uid == old.st_uid;
+	return has_rights ? 0 : gw__partial_check_ours(w->file.fd, w->file.partial, why);
+}
+
 static int check_marker(struct gw__image_writer *w, const struct gw__partial_saved *saved, struct gw__why *why)
 {
 	uint8_t id[GW__PARTIAL_ID_BYTES];
@@ -172,7 +189,8 @@ static int settle_finished(struct gw__image_writer *w, struct gw__why *why)
 		gw__why_clear(why);
 		r = w->file.target.exists ? 0 : gw__why_set(why, -ENOENT, "%s was finished and is not there", w->file.target.path);
 	} else if (!r) {
-		r = gw__writer_cut(w, gw__partial_finished_bytes(w->partial), why);
+		r = check_finished(w, why);
+		r = r ? r : gw__writer_cut(w, gw__partial_finished_bytes(w->partial), why);
 		r = r ? r : gw__outfile_commit(&w->file, false, why);
 	}
 	w->phase = GW__WRITER_DONE;
@@ -196,7 +214,7 @@ int gw__image_resume(const char *path, struct gw__image_writer **writer, const s
 	if (!r && gw__partial_finished_bytes(w->partial)) {
 		r = settle_finished(w, why);
 	} else if (!r) {
-		r = gw__outfile_reopen_partial(&w->file, why);
+		r = reopen(w, why);
 		r = r ? r : check_marker(w, *saved, why);
 	}
 	if (r) {

@@ -48,8 +48,20 @@ static int take_config(gw_job *job, const struct gw_drain_opts *o, struct gw__co
 
 /* --- where it goes --- */
 
+/* What is asked for of a guest is all that it has: with other blocks it would be called whole too early. */
+static bool same_blocks(const struct gw__sink_known *known, const struct gw__blocks *blocks, uint64_t page_bytes)
+{
+	bool same = known->page_bytes == page_bytes && known->blocks->n == blocks->n;
+	for (uint32_t i = 0; same && i < blocks->n; i++) {
+		int64_t k = gw__blocks_find(known->blocks, blocks->v[i].name);
+		same = k >= 0 && known->blocks->v[k].used_bytes == blocks->v[i].used_bytes && known->blocks->v[k].page_bytes == blocks->v[i].page_bytes;
+	}
+	return same;
+}
+
 /* What was begun before is gone on with: it may have come further than this source still could. */
-static int open_begun(gw_job *job, const char *path, struct gw__sink **sink, struct gw__receive_outcome *out)
+static int open_begun(gw_job *job, const char *path, const struct gw_drain_opts *o, const struct gw__blocks *blocks, struct gw__sink **sink,
+	struct gw__receive_outcome *out)
 {
 	struct gw__sink_known known;
 	struct gw__view note;
@@ -57,10 +69,13 @@ static int open_begun(gw_job *job, const char *path, struct gw__sink **sink, str
 	if (r)
 		return r;
 	(*sink)->ops->postcopy->known(*sink, &known);
-	if (!known.package.n)
-		return 0;
-	gw__sink_free(sink);
-	return gw__why_set(&job->run.why, -EALREADY, "%s.partial is a guest that is being received whole, by godwit receive or save; go on with that", path);
+	if (known.package.n)
+		r = gw__why_set(&job->run.why, -EALREADY, "%s.partial is a guest that is being received whole, by godwit receive or save; go on with that", path);
+	else if (!same_blocks(&known, blocks, o->page_bytes))
+		r = gw__why_set(&job->run.why, -EALREADY, "%s.partial is of a guest with other memory than this source has", path);
+	if (r)
+		gw__sink_free(sink);
+	return r;
 }
 
 static int open_new(gw_job *job, const char *path, const struct gw_drain_opts *o, const struct gw__blocks *blocks, struct gw__sink **sink)
@@ -90,7 +105,7 @@ static int open_new(gw_job *job, const char *path, const struct gw_drain_opts *o
 static int open_sink(gw_job *job, const char *path, const struct gw_drain_opts *o, const struct gw__blocks *blocks, struct gw__sink **sink,
 	struct gw__receive_outcome *out)
 {
-	int r = open_begun(job, path, sink, out);
+	int r = open_begun(job, path, o, blocks, sink, out);
 	if (r != -ENOENT)
 		return r;
 	gw__why_clear(&job->run.why);

@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
 import linuxguest
+import pcsource
 from kept import wait_guest
 from linuxguest import MIB, LinuxGuest, check_continues, check_memory
 from switched import migrate, wait_behind_the_switch, wait_status
@@ -127,7 +128,7 @@ def killed(version):
                 g.process.wait()
             wait_status(a, "postcopy-paused")
             assert not a.qmp.command("query-status")["running"]
-            godwit.run("drain", b.monitor, image).fails(godwit.REFUSED, "of another QEMU", "nothing was changed")
+            godwit.run("drain", b.monitor, image).fails(godwit.REFUSED, "no drain of this QEMU", "nothing was changed")
         not_received(a, image)
         with drain(a, image, "--max-bandwidth=40M") as g:
             g.wait_stderr("postcopy-recover -> postcopy-active")
@@ -136,6 +137,18 @@ def killed(version):
         images.same_bytes("m0", images.raw_ram(image, b.path("raw")), stood)
         assert not a.qmp.command("query-status")["running"]
         assert not [n for n in os.listdir(b.dir) if "partial" in n]
+
+
+def left_by_nobody(image):
+    """A part of a guest that bears nobody's name."""
+    uri = image + ".in"
+    with godwit.Run("receive", f"unix:{uri}", image, "--json") as r:
+        r.wait_stdout("listening")
+        with pcsource.Link(uri) as s:
+            s.switch()
+            r.kill()
+            r.wait()
+    os.unlink(uri)
 
 
 def refused(version):
@@ -148,6 +161,10 @@ def refused(version):
             before = vm.state()
             godwit.run("drain", vm.monitor, image).fails(godwit.REFUSED, words)
             assert vm.state() == before
+        left_by_nobody(image)
+        godwit.run("drain", a.monitor, image).fails(godwit.REFUSED, "no drain of this QEMU", "nothing was changed")
+        os.unlink(image + ".partial")
+        os.unlink(image + ".partial.state")
         broken(version, a, b, "release-ram")
         godwit.run("drain", b.monitor, image).fails(godwit.REFUSED, "is the destination", "godwit serve")
         godwit.run("drain", a.monitor, image).fails(godwit.REFUSED, "release-ram")

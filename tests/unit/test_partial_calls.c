@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/* The library's calls on what an earlier call left of a guest: gw_drain, gw_partial_note, gw_partial_drop, without a source that comes. */
+#include "image_kit.h"
+
+#include <godwit.h>
+
+enum { A_MOMENT_MS = 30 };
+
+static gw_job *job;
+static kit_path partial, state, address;
+
+static int setup(void **s)
+{
+	kit_setup(s);
+	kit_join(partial, dir, "image.partial");
+	kit_join(state, dir, "image.partial.state");
+	snprintf(address, sizeof address, "unix:%.400s/address", dir);
+	return gw_job_new(&job);
+}
+
+static int teardown(void **s)
+{
+	gw_job_free(job);
+	return kit_teardown(s);
+}
+#define each(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+static void job_says(const char *part)
+{
+	if (!strstr(gw_job_error(job), part))
+		fail_msg("\"%s\" does not say \"%s\"", gw_job_error(job), part);
+}
+
+static int drain(const struct gw_drain_block *block, uint32_t blocks, uint64_t page_bytes)
+{
+	struct gw_link_opts link = GW_INIT(link);
+	struct gw_drain_opts o = GW_INIT(o);
+	link.connect_timeout_ms = A_MOMENT_MS;
+	o.link = &link;
+	o.machine = "pc";
+	o.page_bytes = page_bytes;
+	o.blocks = blocks;
+	o.block = block;
+	o.note = "words";
+	o.note_bytes = strlen("words");
+	return gw_drain(job, address, image, &o, NULL);
+}
+
+static const struct gw_drain_block usual[] = {{"m0", 1 << 20, 4096}, {"rom", 8192, 4096}};
+
+/* Nobody comes: what was begun stays. */
+static void leave(void)
+{
+	assert_int_equal(drain(usual, 2, 4096), -ETIMEDOUT);
+	assert_int_equal(kit_count_entries(dir), 2);
+}
+
+static void gone_on_with(void **s)
+{
+	(void)s;
+	void *note = NULL;
+	size_t n = 0;
+	leave();
+	assert_int_equal(gw_partial_note(job, image, &note, &n), 0);
+	assert_int_equal(n, strlen("words"));
+	assert_memory_equal(note, "words", n);
+	free(note);
+	leave();
+}
+
+/* A guest with other memory is not called whole because all of this one is there. */
+static void of_another_guest(void **s)
+{
+	(void)s;
+	const struct gw_drain_block larger[] = {{"m0", 2 << 20, 4096}, {"rom", 8192, 4096}}, named[] = {{"m0", 1 << 20, 4096}, {"ram", 8192, 4096}},
+				    more[] = {usual[0], usual[1], {"vga", 4096, 4096}}, huge[] = {{"m0", 1 << 20, 1 << 20}, usual[1]},
+				    moved[] = {usual[1], usual[0]};
+	leave();
+	assert_int_equal(drain(larger, 2, 4096), -EALREADY);
+	job_says("other memory");
+	assert_int_equal(drain(named, 2, 4096), -EALREADY);
+	assert_int_equal(drain(more, 3, 4096), -EALREADY);
+	assert_int_equal(drain(usual, 1, 4096), -EALREADY);
+	assert_int_equal(drain(huge, 2, 4096), -EALREADY);
+	assert_int_equal(drain(usual, 2, 8192), -EALREADY);
+	assert_int_equal(drain(moved, 2, 4096), -ETIMEDOUT); /* it is the same memory */
+	leave();
+}
+
+/* Another user's, or one that others can write to: nobody is given a guest by putting files beside an image. */
+static void of_another_user(void **s)
+{
+	(void)s;
+	void *note = NULL;
+	size_t n;
+	leave();
+	for (int i = 0; i < 2; i++) {
+		const char *path = i ? state : partial;
+		assert_int_equal(chmod(path, 0620), 0);
+		assert_int_equal(drain(usual, 2, 4096), -EPERM);
+		job_says("may be written by others");
+		assert_int_equal(chmod(path, 0602), 0);
+		assert_int_equal(drain(usual, 2, 4096), -EPERM);
+		assert_int_equal(chmod(path, 0640), 0); /* read, as an operator may have let somebody */
+		leave();
+		if (geteuid())
+			continue;
+		assert_int_equal(chown(path, 65534, 65534), 0);
+		assert_int_equal(drain(usual, 2, 4096), -EPERM);
+		job_says("belongs to user 65534");
+		assert_int_equal(chown(path, 0, 0), 0);
+	}
+	assert_int_equal(chmod(state, 0666), 0);
+	assert_int_equal(gw_partial_note(job, image, &note, &n), -EPERM);
+	assert_null(note);
+	assert_int_equal(gw_partial_drop(job, image), -EPERM);
+	assert_int_equal(kit_count_entries(dir), 2);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		each(gone_on_with),
+		each(of_another_guest),
+		each(of_another_user),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
