@@ -108,18 +108,23 @@ static int resume(struct gw__serve *s)
 }
 
 /*
- * Requests first: each look hears all that is there, and only a look that finds nothing pushes the next piece. With every page
- * there, nothing holds up the devices any more.
+ * Requests first: each look hears all that is there, and only a look that finds nothing pushes the next piece; so does one after a
+ * pause for the disk, for what was asked for meanwhile may have taken the room. With every page there, nothing holds up the devices
+ * any more.
  */
 static int push_all(struct gw__serve *s)
 {
+	bool pause = false;
 	int r = 0;
 	s->paid_bytes = gw__serve_out_bytes(s); /* what it took to get here is free */
 	while (r >= 0 && s->unsent_pages) {
-		bool may_push = s->ahead.dry;
-		r = s->ahead.dry ? gw__serve_hear(s, DRY_NS, NULL) : gw__serve_hear(s, GW__SERVE_HEAR_NS, &may_push);
-		if (r >= 0 && may_push && s->unsent_pages)
+		bool may_push = false;
+		r = pause ? gw__serve_hear(s, DRY_NS, NULL) : gw__serve_hear(s, GW__SERVE_HEAR_NS, &may_push);
+		pause = false;
+		if (r >= 0 && may_push && s->unsent_pages) {
 			r = gw__serve_push(s);
+			pause = s->ahead.dry > 0;
+		}
 		gw__run_tick(s->run);
 	}
 	return r < 0 ? r : gw__serve_await(s, "that it loaded the devices (PONG 0x42)", guest_runs);
