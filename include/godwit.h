@@ -153,7 +153,7 @@ struct gw_receipt {
 	bool postcopy;		 /* the source switched */
 	/*
 	 * On failure: the guest stands still in its source and a part of it is in PATH.partial; receive again with `resume`. With no page missing the
-	 * source may not have heard that it failed here, and QEMU since 8.0 runs its guest then.
+	 * source may have heard that it failed here, or found the link closed, and have its guest again: ask it before that is ended here.
 	 */
 	bool recoverable;
 	bool whole_before;	 /* resumed: nothing was missing any more, and no source was waited for */

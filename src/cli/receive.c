@@ -98,8 +98,9 @@ static int paused(struct receive *r)
 	const char *uri = listens(r) ? r->uri : "URI"; /* a descriptor cannot be connected to again */
 	if (!r->got.missing_pages)
 		snprintf(state, sizeof state,
-			"%s.partial lacks nothing, but is not safe on its disk; ask the source with query-migrate: if it runs its guest (failed), take "
-			"%s.partial and %s.partial.state away, if it does not and cannot, end it with godwit receive --resume --without-source %s %s",
+			"%s.partial lacks nothing, but is not safe on its disk; ask the source with query-migrate: if it says failed, it has its guest (cont, if "
+			"that does not run), and %s.partial and %s.partial.state may go; if it does not run its guest and cannot, end it with godwit receive "
+			"--resume --without-source %s %s",
 			r->image, r->image, r->image, uri, r->image);
 	else
 		snprintf(state, sizeof state,

@@ -34,6 +34,7 @@ struct gw__pull {
 	enum gw__ps_role role;
 	enum gw__ps_state state;
 	bool in_package, package_came, early_shut;
+	bool held;	     /* what came survives us, and may be the only copy */
 	bool may_lack_pages; /* memory that is not plugged in is never sent */
 	uint8_t *package;    /* as it comes; whole once the state is past postcopy-device */
 	size_t package_bytes, package_room;

@@ -100,6 +100,7 @@ static int take_package(struct gw__pull *p)
 		r = gw__pull_postcopy_ops(p)->hold(p->sink, (struct gw__view){p->package, p->package_bytes}, &p->run->why);
 	if (!r)
 		r = gw__pull_step(p, GW__PS_EV_HELD);
+	p->held = !r;
 	for (unsigned i = 0; !r && i < package.pings_n; i++)
 		r = gw__pull_pong(p, package.ping[i]);
 	return r;
@@ -140,9 +141,9 @@ static int check_whole(struct gw__pull *p)
 
 int gw__pull_end_postcopy(struct gw__pull *p)
 {
-	int r = gw__pull_step(p, GW__PS_EV_END);
+	int r = check_whole(p); /* else it is an END like any other break: whoever said it, the source may still have the rest */
 	if (!r)
-		r = check_whole(p);
+		r = gw__pull_step(p, GW__PS_EV_END);
 	gw__run_phase(p->run, GW__PHASE_DEVICES);
 	if (!r && p->stream.learns_id)
 		r = gw__pull_postcopy_ops(p)->learn_ram_id(p->sink, p->stream.ram_id, &p->run->why);

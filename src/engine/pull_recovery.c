@@ -97,6 +97,7 @@ int gw__pull_begin_recovery(struct gw__pull *p)
 	gw__pull_postcopy_ops(p)->known(p->sink, &known);
 	const struct gw__stream_guest guest = {
 		.page_bytes = known.page_bytes, .ram_id = known.ram_id, .any_ram_id = known.any_ram_id, .blocks = known.blocks};
+	p->held = true;
 	p->package = malloc(known.package.n + 1);
 	p->asked = calloc(known.blocks->n, sizeof *p->asked);
 	p->tally->block = calloc(known.blocks->n, sizeof *p->tally->block);

@@ -4,6 +4,7 @@
  *
  * The way of a page: socket -> feed buffer -> sink, in batches of consecutive pages (pull_pages.c). One thread, the conductor.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -101,34 +102,44 @@ static void sum_up(struct gw__pull *p)
 	t->missing_pages = p->state == GW__PS_PAUSED ? gw__sink_count_missing(p->sink) : 0;
 }
 
-static void step_quietly(struct gw__pull *p, enum gw__ps_event event)
+/* Of an event that every state here has a row for. */
+static void step_surely(struct gw__pull *p, enum gw__ps_event event)
 {
-	struct gw__why ignored = {0};
-	gw__ps_step(p->role, p->state, event, &p->state, &ignored);
+	struct gw__why why = {0};
+	int r = gw__ps_step(p->role, p->state, event, &p->state, &why);
+	assert(!r);
+	(void)r;
 }
 
 /*
- * Nobody waits for a last word of ours, or it would do harm: a source that hears of an error runs its guest; and a 7.2 that hears of one when it
- * has sent its package cannot even come back any more.
+ * A source that hears of an error has its guest back. It hears none where that would do harm: behind the package it waits instead, and a 7.2
+ * that has heard of one then cannot even come back.
  */
-static bool may_give_back(const struct gw__pull *p)
+static bool may_tell_failure(const struct gw__pull *p)
 {
-	return !p->package_came && p->state != GW__PS_POSTCOPY_ACTIVE && p->state != GW__PS_RECOVER && p->state != GW__PS_PAUSED && p->role == GW__PS_KEEP;
+	if (p->role != GW__PS_KEEP || !p->stream.return_path || !p->feed.chan->two_way)
+		return false;
+	if (p->state == GW__PS_ENDING) /* it waits for a last word, and for nothing else */
+		return true;
+	return !p->package_came && (p->state == GW__PS_SETUP || p->state == GW__PS_ACTIVE || p->state == GW__PS_DISCARDING);
 }
 
+/*
+ * Whatever is said, nothing that is held goes: that a word was written is not that the source heard it, and two files too many do no harm.
+ */
 static int tell_failure(struct gw__pull *p, int result)
 {
 	struct gw__why ignored = {0}; /* the first failure is what matters; the source notices a closed link as well */
-	bool ended = p->state == GW__PS_ENDING, switched = p->package_came || p->asked, told = false;
-	if (p->stream.return_path && p->feed.chan->two_way && (may_give_back(p) || (ended && p->role == GW__PS_KEEP)))
-		told = gw__pull_say(p, GW__RP_SHUT, 1, &ignored) == 0;
-	step_quietly(p, GW__PS_EV_BROKEN);
-	if (ended && (told || !switched)) /* else what is here may be the only copy */
-		step_quietly(p, GW__PS_EV_GIVE_BACK);
-	if (ended && p->feed.chan->two_way) /* a word that waits unread would be lost with a reset */
+	bool ended = p->state == GW__PS_ENDING;
+	bool told = may_tell_failure(p) && gw__pull_say(p, GW__RP_SHUT, 1, &ignored) == 0;
+	step_surely(p, GW__PS_EV_BROKEN);
+	if (!ended)
+		return result;
+	p->tally->given_back = told;
+	if (!p->held)
+		step_surely(p, GW__PS_EV_GIVE_BACK);
+	if (p->feed.chan->two_way) /* a word that waits unread would be lost with a reset */
 		gw__chan_wait_readable(p->feed.chan, LINGER_MS, &ignored);
-	if (ended && p->state == GW__PS_FAILED && p->sink->ops->postcopy)
-		p->sink->ops->postcopy->forget(p->sink);
 	return result;
 }
 
@@ -140,7 +151,7 @@ static int tell_source(struct gw__pull *p, int result)
 {
 	if (result)
 		return tell_failure(p, result);
-	step_quietly(p, GW__PS_EV_SAFE);
+	step_surely(p, GW__PS_EV_SAFE);
 	if (!p->stream.return_path || !p->feed.chan->two_way)
 		return 0;
 	int r = p->early_shut ? 0 : gw__pull_say(p, GW__RP_SHUT, 0, &p->run->why);
@@ -168,7 +179,7 @@ static int settle_gang(struct gw__pull *p, int r)
 static int pull(struct gw__pull *p)
 {
 	int r = settle_gang(p, decode_all(p));
-	if (!r && p->state == GW__PS_ACTIVE)
+	if (!r && p->state != GW__PS_ENDING) /* which post-copy reaches with its last page */
 		r = gw__pull_step(p, GW__PS_EV_END);
 	if (!r) {
 		gw__run_phase(p->run, GW__PHASE_SYNC);

@@ -22,6 +22,7 @@ struct gw__stream_tally {
 	enum gw__ps_state state; /* of a stream that may switch to post-copy */
 	uint64_t late_pages;	 /* that came after the switch, on this connection */
 	uint64_t missing_pages;	 /* after a switch: not here yet */
+	bool given_back;	 /* it failed behind the source's last byte, and SHUT 1 was written: not that it was heard */
 	uint32_t devices, parts, opaque_sections;
 	uint32_t commands[12];	/* by number */
 	bool background, return_path, advised, switchover, described;

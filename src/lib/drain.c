@@ -172,7 +172,7 @@ static int give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o
 	int r = gw__sink_sated_new(blocks, o->page_bytes, &sink, &job->run.why);
 	if (!r)
 		r = stand_in(job, uri, o, (struct gw__pull_again){GW__PS_KEEP, false}, sink, &out);
-	if (out.tally.state == GW__PS_FAILED) { /* which is what was wanted */
+	if (out.tally.given_back) { /* which is what was wanted */
 		gw__why_clear(&job->run.why);
 		r = 0;
 	}

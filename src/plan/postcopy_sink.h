@@ -39,7 +39,7 @@ enum gw__ps_event {
 	GW__PS_EV_BROKEN,    /* I/O error, silence, a message that has no sense, a disk that is full */
 	GW__PS_EV_CONNECTED_AGAIN,
 	GW__PS_EV_RESUME,    /* the source has its answers and goes on */
-	GW__PS_EV_GIVE_BACK, /* SHUT with an error: the source runs its guest on */
+	GW__PS_EV_GIVE_BACK, /* nothing was ever held here: the source, which hears SHUT with an error or nothing, runs its guest on */
 	GW__PS_EVENTS
 };
 

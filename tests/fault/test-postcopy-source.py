@@ -223,16 +223,72 @@ def gone_unheard(folder):
 
 
 def end_too_early(folder):
-    """The source says that it is done, and is not: it gets its guest back, for it will send nothing more."""
+    """The source says that it is done, and is not; so says anybody else who finds the address. The true one can come back all the same."""
+    r = Receiver(folder)
+    with r.start() as g:
+        with Link(r.path) as s:
+            have = s.switch()
+            s.pages(have, limit=100)
+            s.send(end())
+            s.is_closed()
+        g.wait_stderr(r"\d+ pages never came.*waited for")
+        with Link(r.path) as stranger:
+            stranger.recover(have)
+            stranger.send(end())
+            stranger.is_closed()
+        with Link(r.path) as s:
+            s.recover(have)
+            s.pages(have)
+            s.finish()
+            s.__exit__()
+            assert g.wait().ok().event("done")["breaks"] == 2
+    r.has_it()
+
+
+def not_made_safe(folder):
+    """All came, and the image cannot be ended. What was said of that may not have been heard: all that came is kept."""
     r = Receiver(folder)
     with r.start() as g, Link(r.path) as s:
         have = s.switch()
-        s.pages(have, limit=100)
+        s.pages(have)
+        os.mkdir(r.image)               # the image does not get its name
         s.send(end())
         s.expect((SHUT, 1))
         s.__exit__()
-        g.wait().fails(godwit.IN_DOUBT, r"\d+ pages never came")
+        g.wait().fails(godwit.RECOVERABLE, "lacks nothing", "if it says failed, it has its guest", "--resume --without-source")
+    os.rmdir(r.image)
+    assert r.left() == ["image.partial", "image.partial.state"], r.left()
+    godwit.run("receive", f"unix:{r.path}", r.image, "--resume", "--without-source").ok()
+    r.has_it()
+
+
+def not_made_safe_before(folder):
+    """The same before a switch: the source has its guest, and nothing is left."""
+    r = Receiver(folder)
+    with r.start() as g, Link(r.path) as s:
+        s.send(head(), start(), part(*[record(p, b) for b in PAGES for p in range(PAGES[b])]))
+        s.expect((PONG, 1))
+        os.mkdir(r.image)
+        s.send(part(kind=3), DEVICES, b"\0")
+        s.expect((SHUT, 1))
+        s.__exit__()
+        assert g.wait().status not in (godwit.DONE, godwit.RECOVERABLE), g.stderr
+    os.rmdir(r.image)
     assert r.left() == [], r.left()
+
+
+def end_in_the_switch(folder):
+    """The pages it made void never come: that is no whole guest."""
+    pages = part(*[record(p, b) for b in PAGES for p in range(PAGES[b])])
+    for name, tail in (("end", part(kind=3) + DEVICES), ("no end", DEVICES)):
+        r = Receiver(folder)
+        with r.start() as g, Link(r.path) as s:
+            s.send(head(), start(), pages)
+            s.expect((PONG, 1))
+            s.send(discard((0, 100 * PAGE)), tail, b"\0")
+            s.expect((SHUT, 1))
+            assert g.wait().status not in (godwit.DONE, godwit.RECOVERABLE), (name, g.stderr)
+        assert r.left() == [], r.left()
 
 
 # --- the way back ---
@@ -320,7 +376,8 @@ def cut_anywhere(folder):
 def main():
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     with tempfile.TemporaryDirectory(prefix="godwit-pc.") as folder:
-        for test in (good, odd_but_right, refused_before, refused_after, gone_unheard, end_too_early, recovered, cut_anywhere):
+        for test in (good, odd_but_right, refused_before, refused_after, gone_unheard, end_too_early, not_made_safe, not_made_safe_before,
+            end_in_the_switch, recovered, cut_anywhere):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {test.__name__}", flush=True)
                 test(folder)
