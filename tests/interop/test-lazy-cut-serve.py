@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """The links between godwit serve and a real QEMU are cut again and again while it lives, and it goes on by itself: with one connection and
-with two (--preempt), for a guest that waits and for one that runs; and a tunnel loses the second one.
+with two (--preempt), for a guest that waits and for one that runs; and a tunnel loses the second
+one, before QEMU has it or later.
 
 test-lazy-cut-serve.py SERVE-TOOL 7.2|10.0|11.1. Where: GODWIT_SEED; GODWIT_CUTS=all: ten times as many. GODWIT_ONLY: names of tests.
 """
@@ -164,8 +165,9 @@ class Losing:
             with contextlib.suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)
 
-    def cut(self):
-        for s in self.socks:
+    def cut(self, n=None):
+        """The n-th that was passed on, or all."""
+        for s in self.socks if n is None else self.socks[2 * n - 2:2 * n]:
             with contextlib.suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)
 
@@ -176,25 +178,49 @@ class Losing:
             s.close()
 
 
+@contextlib.contextmanager
+def through(lab, vm, lost, *options):
+    """godwit serve, whose connections come through a Losing: (it, the Losing)."""
+    at = lab.new_uri()
+    way = Losing(at.removeprefix("unix:"), vm.uri.removeprefix("unix:"), lost)
+    try:
+        with godwit.Run("serve", lab.image, f"--qmp={vm.monitor}", f"--listen={vm.uri}", f"--connect={at}", "--working-set=off", "-v",
+                        "--preempt", *options) as g:
+            wait_guest(vm)
+            yield g, way
+    finally:
+        way.close()
+
+
 def second_lost(lab, _):
     """In a recovery the second connection does not reach QEMU, which waits for it for ever: it is made anew."""
     if lab.version in CRASHES:
         return 1
-    with lab.destination() as vm:
-        at = lab.new_uri()
-        way = Losing(at.removeprefix("unix:"), vm.uri.removeprefix("unix:"), lost={4})
-        try:
-            with godwit.Run("serve", lab.image, f"--qmp={vm.monitor}", f"--listen={vm.uri}", f"--connect={at}", "--working-set=off", "-v",
-                            "--preempt", "--max-bandwidth=4M", "--answer-timeout=1") as g:
-                wait_guest(vm)
-                way.cut()
-                result = g.wait(60)
-            assert result.status == godwit.DONE, f"{result}\n{vm.stderr()}"
-            assert way.n == 5, way.n
-            lab.has_everything(vm)
-        finally:
-            way.close()
+    with lab.destination() as vm, through(lab, vm, {4}, "--max-bandwidth=4M", "--answer-timeout=1") as (g, way):
+        way.cut()
+        result = g.wait(60)
+        assert result.status == godwit.DONE, f"{result}\n{vm.stderr()}"
+        assert way.n == 5, way.n
+        lab.has_everything(vm)
     return 1
+
+
+def second_ends(lab, _):
+    """It breaks alone. QEMU does not notice before the end of the pages, nor we before something is asked for."""
+    for runs in (False, True):
+        with lab.destination() as vm, through(lab, vm, (), "--max-bandwidth=300K") as (g, way):
+            way.cut(2)
+            if runs:
+                vm.qmp.cont()
+            result = g.wait(60)
+            assert result.status == godwit.DONE, f"{result}\n{vm.stderr()}"
+            assert way.n == 4, way.n
+            if runs:
+                wait_status(vm, "completed")
+                runs_right(lab, vm)
+            else:
+                lab.has_everything(vm)
+    return 2
 
 
 def main():
@@ -204,11 +230,11 @@ def main():
         with tempfile.TemporaryDirectory(prefix="godwit-cuts.") as folder:
             lab, rnd = Lab(tool, version, folder), random.Random(SEED)
             print(f"  seed {SEED}", flush=True)
-            for test in (paused, running, preempt, second_lost):
+            for test in (paused, running, preempt, second_lost, second_ends):
                 if wanted == [""] or test.__name__ in wanted:
                     n = sum(test(lab, rnd) for _ in range(ROUNDS))
                     print(f"  {test.__name__}: {n} cuts", flush=True)
-                    assert test is second_lost or n > ROUNDS * CUTS // 3, n    # some come behind the last page
+                    assert test in (second_lost, second_ends) or n > ROUNDS * CUTS // 3, n    # some come behind the last page
     except Unavailable as e:
         skip(str(e))
 
