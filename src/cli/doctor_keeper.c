@@ -7,13 +7,19 @@
 #include "cli/keeper.h"
 
 struct found {
-	unsigned n, waiting;
+	unsigned n, waiting, silent;
+	pid_t silent_pid;
 	char first[240], waits_for[300];
 };
 
 static void count(void *ctx, const struct gw__keeper_info *info)
 {
 	struct found *f = ctx;
+	if (!info->answers) {
+		f->silent++;
+		f->silent_pid = f->silent_pid ? f->silent_pid : info->pid;
+		return;
+	}
 	if (!f->n++)
 		snprintf(f->first, sizeof f->first, "process %d holds %.90s for %.90s", (int)info->pid, info->address, info->image);
 	if (!info->server && !f->waiting++)
@@ -24,7 +30,10 @@ void gw__check_keepers(struct gw__checkup *c)
 {
 	struct found f = {0};
 	gw__keeper_list(count, &f);
-	if (!f.n)
+	if (f.silent)
+		gw__checkup_is(c, GW__FOUND_LIMITED, "let it go on: kill -CONT", "%u held for page servers, and %u by a process that does not answer (%d)",
+			f.n, f.silent, (int)f.silent_pid);
+	else if (!f.n)
 		gw__checkup_is(c, GW__FOUND_OK, NULL, "no monitor is held for a page server");
 	else if (!f.waiting)
 		gw__checkup_is(c, GW__FOUND_OK, NULL, "%u held for page servers at work: %s", f.n, f.first);

@@ -53,25 +53,21 @@ static int say_busy(const struct gw__keeper_message *m, struct gw__why *why)
 		(int)json_integer_value(json_object_get(m->json, "busy")));
 }
 
-/* A socket nobody answers at is that of a keeper which was killed, or is just ending: -ENOENT. */
+/* A socket nobody listens at is that of a keeper which was killed, or is just ending: -ENOENT. */
 static int attach(struct gw__keeper *k, const char *folder, const char *name, struct gw__keeper_hand *hand, struct gw__why *why)
 {
 	struct gw__keeper_message m = {0};
-	int fd = gw__keeper_call(folder, name);
+	pid_t keeper;
+	int fd = gw__keeper_call(folder, name, "serve", &m, &keeper, why);
 	if (fd < 0)
-		return -ENOENT;
-	int r = gw__keeper_say(fd, json_pack("{s:s}", "want", "serve"), NULL, 0);
-	if (!r)
-		r = gw__keeper_hear(fd, GW__KEEPER_ANSWER_MS, &m);
-	if (!r)
-		r = json_object_get(m.json, "busy") ? say_busy(&m, why) : take_hand(k, &m, hand);
+		return fd;
+	int r = json_object_get(m.json, "busy") ? say_busy(&m, why) : take_hand(k, &m, hand);
 	gw__keeper_message_fini(&m);
-	if (!r) {
+	if (r)
+		close(fd);
+	else
 		k->fd = fd;
-		return 0;
-	}
-	close(fd);
-	return r == -EBUSY ? r : -ENOENT;
+	return r;
 }
 
 int gw__keeper_find(struct gw__keeper *k, const char *address, struct gw__keeper_hand *hand, struct gw__why *why)
@@ -84,11 +80,12 @@ int gw__keeper_find(struct gw__keeper *k, const char *address, struct gw__keeper
 	if (gw__keeper_name(address, name))
 		return -ENOENT;
 	for (unsigned i = 0; r == -ENOENT && gw__keeper_folder(i, folder); i++) {
-		int lock = gw__keeper_check_folder(folder, NULL) ? -1 : gw__keeper_lock(folder);
-		if (lock < 0)
+		if (gw__keeper_check_folder(folder, NULL))
 			continue;
-		r = attach(k, folder, name, hand, why);
-		close(lock);
+		int lock = gw__keeper_lock(folder, why);
+		r = lock < 0 ? lock : attach(k, folder, name, hand, why);
+		if (lock >= 0)
+			close(lock);
 	}
 	k->met = !r;
 	return r;
@@ -98,14 +95,14 @@ struct search {
 	pid_t qemu;
 	struct gw__keeper *k;
 	struct gw__keeper_hand *hand;
-	struct gw__why *why;
+	struct gw__why *why, *silent;
 };
 
 static int match(void *ctx, const char *folder, const char *name)
 {
 	struct search *s = ctx;
 	struct gw__keeper_info info;
-	if (gw__keeper_ask_info(folder, name, &info) || info.qemu != s->qemu)
+	if (gw__keeper_ask_info(folder, name, &info, s->silent) || info.qemu != s->qemu)
 		return 0;
 	int r = attach(s->k, folder, name, s->hand, s->why);
 	return r == -ENOENT ? 0 : r ? r : 1;
@@ -113,10 +110,15 @@ static int match(void *ctx, const char *folder, const char *name)
 
 int gw__keeper_find_pid(struct gw__keeper *k, pid_t qemu, struct gw__keeper_hand *hand, struct gw__why *why)
 {
+	struct gw__why silent = {0};
 	*hand = (struct gw__keeper_hand)GW__KEEPER_HAND_INIT;
-	int r = qemu > 0 ? gw__keeper_each(match, &(struct search){qemu, k, hand, why}) : 0;
+	int r = qemu > 0 ? gw__keeper_each(match, &(struct search){qemu, k, hand, why, &silent}) : 0;
 	k->met = r == 1;
-	return r == 1 ? 0 : r ? r : -ENOENT;
+	if (r)
+		return r == 1 ? 0 : r;
+	if (silent.code)
+		gw__why_set(why, silent.code, "%s", silent.text);
+	return -ENOENT;
 }
 
 /* --- starting --- */
@@ -145,7 +147,7 @@ static int bind_new(const struct sockaddr_un *a, struct gw__why *why)
 {
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	unlink(a->sun_path); /* nobody listens there: attach has tried, under the lock */
-	if (fd >= 0 && !bind(fd, (const struct sockaddr *)a, sizeof *a) && !listen(fd, 8))
+	if (fd >= 0 && !bind(fd, (const struct sockaddr *)a, sizeof *a) && !listen(fd, GW__KEEPER_QUEUE))
 		return fd;
 	int err = errno;
 	if (fd >= 0)
@@ -158,19 +160,23 @@ static int start_locked(struct gw__keeper *k, const char *address, const char *f
 	struct gw__keeper_hand hand = GW__KEEPER_HAND_INIT;
 	struct sockaddr_un a;
 	int r = attach(k, folder, name, &hand, why);
+	k->met = !r;
+	bool holds = hand.monitor >= 0; /* else its page server died before it had one */
 	gw__keeper_hand_fini(&hand);
-	if (!r) { /* left by somebody who was as fast, and has not told it anything */
-		k->met = true;
-		return 0;
+	if (holds) {
+		gw__keeper_leave(k);
+		return gw__why_set(why, -EEXIST, "a page server has come, and left this monitor to a keeper: start the command again");
 	}
-	if (r == -EBUSY || !gw__keeper_socket(folder, name, &a))
+	if (r != -ENOENT || !gw__keeper_socket(folder, name, &a))
 		return r;
 	int listener = bind_new(&a, why);
 	if (listener < 0)
 		return listener;
 	r = start_process(listener, a.sun_path, address, why);
 	close(listener);
-	return r ? r : attach(k, folder, name, &hand, why);
+	if (!r)
+		r = attach(k, folder, name, &hand, why);
+	return r == -ETIMEDOUT ? -EAGAIN : r; /* it has nothing yet, and ends by itself */
 }
 
 int gw__keeper_start(struct gw__keeper *k, const char *address, struct gw__why *why)
@@ -181,9 +187,9 @@ int gw__keeper_start(struct gw__keeper *k, const char *address, struct gw__why *
 		r = gw__keeper_name(address, name);
 	if (r)
 		return r;
-	int lock = gw__keeper_lock(folder);
+	int lock = gw__keeper_lock(folder, why);
 	if (lock < 0)
-		return gw__why_errno(why, errno, "cannot lock %s", folder);
+		return lock;
 	r = start_locked(k, address, folder, name, why);
 	flock(lock, LOCK_UN); /* the keeper was forked with a copy of it */
 	close(lock);

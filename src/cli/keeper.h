@@ -47,12 +47,18 @@ void gw__keeper_hand_fini(struct gw__keeper_hand *h);
 
 /*
  * The keeper of the monitor at `address` (a path, unix:, tcp:, or pid:N of a QEMU), if there is one: 0; -ENOENT without a
- * sentence: there is none; -EBUSY: another page server is attached to it.
+ * sentence: there is none; -EBUSY: another page server is attached to it; -ETIMEDOUT: it is there, and does not answer.
  */
 int gw__keeper_find(struct gw__keeper *k, const char *address, struct gw__keeper_hand *hand, struct gw__why *why);
-/* The keeper of a monitor of the QEMU that has this process id, whichever socket it is. Answers as above. */
+/*
+ * The keeper of a monitor of the QEMU that has this process id, whichever socket it is. Answers as above; but of one that is silent
+ * nobody knows whose it is: -ENOENT with a sentence.
+ */
 int gw__keeper_find_pid(struct gw__keeper *k, pid_t qemu, struct gw__keeper_hand *hand, struct gw__why *why);
-/* One of our own. -EBUSY: somebody was faster. Otherwise there can be none, for the reason in `why`. */
+/*
+ * One of our own. -EBUSY: somebody was faster; -EEXIST: and has gone already, it can be found now; -ETIMEDOUT: there is one that does not
+ * answer. Otherwise there can be none, for the reason in `why`.
+ */
 int gw__keeper_start(struct gw__keeper *k, const char *address, struct gw__why *why);
 
 enum gw__keeper_phase {
@@ -79,11 +85,12 @@ void gw__keeper_leave(struct gw__keeper *k);
 pid_t gw__keeper_peer(int fd);
 
 struct gw__keeper_info {
+	bool answers;		 /* else only `pid` is known, or 0 */
 	pid_t pid, server, qemu; /* server: the page server that is attached; 0: none */
 	char address[256], image[256];
 };
-/* The keeper of the monitor at `address`: 0, or -ENOENT. Nothing changes. */
-int gw__keeper_ask(const char *address, struct gw__keeper_info *info);
+/* The keeper of the monitor at `address`: 0, -ENOENT, or -ETIMEDOUT with a sentence. Nothing changes. */
+int gw__keeper_ask(const char *address, struct gw__keeper_info *info, struct gw__why *why);
 typedef void gw__keeper_fn(void *ctx, const struct gw__keeper_info *info);
 /* All keepers of this user. */
 void gw__keeper_list(gw__keeper_fn *fn, void *ctx);

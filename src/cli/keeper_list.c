@@ -8,9 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "cli/keeper_parts.h"
+
+enum { CALLS_MAX = 3 };
 
 bool gw__keeper_socket(const char *folder, const char *name, struct sockaddr_un *a)
 {
@@ -18,18 +21,70 @@ bool gw__keeper_socket(const char *folder, const char *name, struct sockaddr_un 
 	return (size_t)snprintf(a->sun_path, sizeof a->sun_path, "%s/%s", folder, name) < sizeof a->sun_path;
 }
 
-int gw__keeper_call(const char *folder, const char *name)
+/* A listener whose queue is full makes connect() and sendmsg() wait, and then fail with EAGAIN. */
+static int call(const struct sockaddr_un *a)
 {
-	struct sockaddr_un a;
+	const struct timeval limit = {.tv_sec = GW__KEEPER_ANSWER_MS / 1000};
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	if (!gw__keeper_socket(folder, name, &a) || connect(fd, (struct sockaddr *)&a, sizeof a)) {
-		int err = errno;
-		close(fd);
-		return -err;
-	}
-	return fd;
+	int r;
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+	do
+		r = connect(fd, (const struct sockaddr *)a, sizeof *a);
+	while (r && errno == EINTR);
+	if (!r)
+		return fd;
+	int err = errno;
+	close(fd);
+	return err == EAGAIN ? -ETIMEDOUT : -err;
+}
+
+static int say_silent(const struct sockaddr_un *a, pid_t keeper, struct gw__why *why)
+{
+	if (!keeper)
+		return gw__why_set(why, -ETIMEDOUT,
+			"the process that keeps a QEMU's monitor does not answer at %s (fuser tells which it is): it is stopped, or the machine is too "
+			"busy; let it go on with kill -CONT, or try later", a->sun_path);
+	return gw__why_set(why, -ETIMEDOUT,
+		"process %d, which keeps a QEMU's monitor, does not answer: it is stopped, or the machine is too busy; let it go on with kill "
+		"-CONT %d, or try later", (int)keeper, (int)keeper);
+}
+
+static int say_failed(const struct sockaddr_un *a, int r, pid_t keeper, struct gw__why *why)
+{
+	if (r == -ENOENT || r == -ECONNREFUSED)
+		return -ENOENT;
+	if (r == -ETIMEDOUT || r == -EAGAIN)
+		return say_silent(a, keeper, why);
+	return gw__why_errno(why, -r, "cannot talk with the process that keeps a QEMU's monitor at %s", a->sun_path);
+}
+
+static int ask_once(const struct sockaddr_un *a, const char *want, struct gw__keeper_message *m, int *fd, pid_t *keeper)
+{
+	*fd = call(a);
+	if (*fd < 0)
+		return *fd;
+	*keeper = gw__keeper_peer(*fd);
+	int r = gw__keeper_say(*fd, json_pack("{s:s}", "want", want), NULL, 0);
+	if (!r)
+		r = gw__keeper_hear(*fd, GW__KEEPER_ANSWER_MS, m);
+	if (r)
+		close(*fd);
+	return r == -EPIPE ? -ECONNRESET : r;
+}
+
+/* One that hangs up is ending, and next time nobody listens; or it has waited too long for our word, and does not the next time. */
+int gw__keeper_call(const char *folder, const char *name, const char *want, struct gw__keeper_message *m, pid_t *keeper, struct gw__why *why)
+{
+	struct sockaddr_un a;
+	int fd = -1, r = -ECONNRESET;
+	*keeper = 0;
+	if (!gw__keeper_socket(folder, name, &a))
+		return -ENOENT;
+	for (unsigned i = 0; r == -ECONNRESET && i < CALLS_MAX; i++)
+		r = ask_once(&a, want, m, &fd, keeper);
+	return r ? say_failed(&a, r, *keeper, why) : fd;
 }
 
 int gw__keeper_each(int (*fn)(void *ctx, const char *folder, const char *name), void *ctx)
@@ -47,19 +102,16 @@ int gw__keeper_each(int (*fn)(void *ctx, const char *folder, const char *name), 
 	return r;
 }
 
-int gw__keeper_ask_info(const char *folder, const char *name, struct gw__keeper_info *info)
+int gw__keeper_ask_info(const char *folder, const char *name, struct gw__keeper_info *info, struct gw__why *why)
 {
 	struct gw__keeper_message m = {0};
-	int fd = gw__keeper_call(folder, name);
+	*info = (struct gw__keeper_info){0};
+	int fd = gw__keeper_call(folder, name, "info", &m, &info->pid, why);
 	if (fd < 0)
 		return fd;
-	int r = gw__keeper_say(fd, json_pack("{s:s}", "want", "info"), NULL, 0);
-	if (!r)
-		r = gw__keeper_hear(fd, GW__KEEPER_ANSWER_MS, &m);
 	close(fd);
-	if (r)
-		return r;
-	*info = (struct gw__keeper_info){.pid = (pid_t)json_integer_value(json_object_get(m.json, "pid")),
+	*info = (struct gw__keeper_info){.answers = true,
+		.pid = (pid_t)json_integer_value(json_object_get(m.json, "pid")),
 		.server = (pid_t)json_integer_value(json_object_get(m.json, "server")),
 		.qemu = (pid_t)json_integer_value(json_object_get(m.json, "qemu"))};
 	const char *address = json_string_value(json_object_get(m.json, "address"));
@@ -79,7 +131,8 @@ static int show(void *ctx, const char *folder, const char *name)
 {
 	struct listing *l = ctx;
 	struct gw__keeper_info info;
-	if (!gw__keeper_ask_info(folder, name, &info))
+	int r = gw__keeper_ask_info(folder, name, &info, NULL);
+	if (!r || r == -ETIMEDOUT)
 		l->fn(l->ctx, &info);
 	return 0;
 }
@@ -92,16 +145,19 @@ void gw__keeper_list(gw__keeper_fn *fn, void *ctx)
 struct question {
 	char name[32];
 	struct gw__keeper_info *info;
+	struct gw__why *why;
 };
 
 static int show_named(void *ctx, const char *folder, const char *name)
 {
 	struct question *q = ctx;
-	return !strcmp(name, q->name) && !gw__keeper_ask_info(folder, name, q->info);
+	int r = strcmp(name, q->name) ? -ENOENT : gw__keeper_ask_info(folder, name, q->info, q->why);
+	return r == -ENOENT ? 0 : r ? r : 1;
 }
 
-int gw__keeper_ask(const char *address, struct gw__keeper_info *info)
+int gw__keeper_ask(const char *address, struct gw__keeper_info *info, struct gw__why *why)
 {
-	struct question q = {.info = info};
-	return !gw__keeper_name(address, q.name) && gw__keeper_each(show_named, &q) == 1 ? 0 : -ENOENT;
+	struct question q = {.info = info, .why = why};
+	int r = gw__keeper_name(address, q.name) ? 0 : gw__keeper_each(show_named, &q);
+	return r == 1 ? 0 : r ? r : -ENOENT;
 }

@@ -24,18 +24,26 @@ int gw__keeper_check_folder(const char *folder, struct gw__why *why);
 int gw__keeper_make_folder(char folder[GW__KEEPER_PATH_BYTES], struct gw__why *why);
 /* The name of the keeper for a monitor; an address that does not lead to a socket has none (-errno, no sentence). */
 int gw__keeper_name(const char *address, char name[32]);
-/* Held while one is looked for or started, so that nobody takes a new socket for an old one. Close it to let go. */
-int gw__keeper_lock(const char *folder);
+/*
+ * Held while one is looked for or started, so that nobody takes a new socket for an old one. Close it to let go. -ETIMEDOUT with a
+ * sentence: somebody has it too long.
+ */
+int gw__keeper_lock(const char *folder, struct gw__why *why);
 
 /* --- keeper_list.c --- */
 
-enum { GW__KEEPER_ANSWER_MS = 5000 };
+enum { GW__KEEPER_ANSWER_MS = 5000, GW__KEEPER_QUEUE = 8 };
 
+struct gw__keeper_message;
 bool gw__keeper_socket(const char *folder, const char *name, struct sockaddr_un *a); /* false: too long */
-int gw__keeper_call(const char *folder, const char *name);			     /* a connection, or -errno */
+/*
+ * A connection to it, and its answer to what we `want`; `keeper` is its process, 0 where that is not known. -ENOENT without a sentence:
+ * there is none; -ETIMEDOUT or another errno with one: somebody is there, and must not be taken for none.
+ */
+int gw__keeper_call(const char *folder, const char *name, const char *want, struct gw__keeper_message *m, pid_t *keeper, struct gw__why *why);
 /* Calls `fn` for each keeper's socket until it returns something else than 0, which is the answer. */
 int gw__keeper_each(int (*fn)(void *ctx, const char *folder, const char *name), void *ctx);
-int gw__keeper_ask_info(const char *folder, const char *name, struct gw__keeper_info *info);
+int gw__keeper_ask_info(const char *folder, const char *name, struct gw__keeper_info *info, struct gw__why *why);
 
 /* --- keeper_talk.c: a message is a JSON object and up to GW__KEEPER_FDS descriptors --- */
 

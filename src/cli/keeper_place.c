@@ -16,6 +16,12 @@
 #include <unistd.h>
 
 #include "cli/keeper_parts.h"
+#include "cli/pause.h"
+
+enum {
+	LOCK_S = 20, /* longer than who has it waits for a keeper */
+	LOCK_POLL_MS = 10,
+};
 
 bool gw__keeper_folder(unsigned i, char folder[GW__KEEPER_PATH_BYTES])
 {
@@ -80,10 +86,18 @@ int gw__keeper_name(const char *address, char name[32])
 	return 0;
 }
 
-int gw__keeper_lock(const char *folder)
+int gw__keeper_lock(const char *folder, struct gw__why *why)
 {
+	struct timespec start = gw__cli_now();
 	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	while (fd >= 0 && flock(fd, LOCK_EX) && errno == EINTR)
-		;
+	if (fd < 0)
+		return errno == ENOENT ? -ENOENT : gw__why_errno(why, errno, "cannot open %s", folder);
+	while (flock(fd, LOCK_EX | LOCK_NB)) {
+		if (gw__cli_seconds_since(&start) > LOCK_S) {
+			close(fd);
+			return gw__why_set(why, -ETIMEDOUT, "another process has %s locked for more than %d s: lslocks tells which", folder, LOCK_S);
+		}
+		gw__cli_sleep_ms(LOCK_POLL_MS);
+	}
 	return fd;
 }

@@ -99,8 +99,8 @@ static void remove_socket(struct keeper *k)
 	forget(&k->listener);
 	snprintf(folder, sizeof folder, "%s", k->path);
 	*strrchr(folder, '/') = 0;
-	int lock = gw__keeper_lock(folder);
-	if (!lstat(k->path, &now) && now.st_ino == k->socket.st_ino && now.st_dev == k->socket.st_dev)
+	int lock = gw__keeper_lock(folder, NULL);
+	if (lock >= 0 && !lstat(k->path, &now) && now.st_ino == k->socket.st_ino && now.st_dev == k->socket.st_dev)
 		unlink(k->path);
 	forget(&lock);
 }
@@ -298,7 +298,7 @@ void gw__keeper_be(int listener, const char *path, const char *address)
 	struct keeper k = {.listener = listener, .server = -1, .monitor = -1, .known = -1, .link = -1, .path = path, .address = address,
 		.born = gw__cli_now()};
 	become_alone(&k);
-	if (lstat(path, &k.socket))
+	if (lstat(path, &k.socket) || listen(listener, GW__KEEPER_QUEUE)) /* again: from now on it is us who is asked there (SO_PEERCRED) */
 		_exit(1);
 	make_folder(&k);
 	serve(&k);

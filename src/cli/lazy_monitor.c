@@ -126,15 +126,14 @@ static void say_none(struct gw__why *why)
 	gw__why_clear(why);
 }
 
-/* -EBUSY, or 0 whether there is one or not. */
+/* -EBUSY, -EEXIST and -ETIMEDOUT of another's; or 0, whether there is one or not. */
 static int start_keeper(struct gw__lazy *l, const char *address)
 {
 	struct gw__why why = {0};
 	int r = gw__keeper_start(&l->keeper, address, &why);
-	if (r == -EBUSY) {
-		l->refused = true;
+	l->refused = r == -EBUSY;
+	if (r == -EBUSY || r == -EEXIST || r == -ETIMEDOUT)
 		return gw__why_set(&l->why, r, "%s", why.text);
-	}
 	if (r)
 		say_none(&why);
 	return 0;
@@ -166,6 +165,8 @@ int gw__lazy_open(struct gw__lazy *l, const char *address, int timeout_ms)
 	int r = take_over(l, address, 0);
 	if (r != -ENOENT)
 		return r;
+	if (l->why.code) /* one does not answer, and may be it */
+		return l->why.code;
 	if (!strncmp(address, "pid:", 4))
 		return gw__why_set(&l->why, -ESRCH, "no page server has left a monitor of a QEMU with process number %s", address + 4);
 	r = gw__qmp_dial(address, timeout_ms, &fd, &l->why);
@@ -176,6 +177,9 @@ int gw__lazy_open(struct gw__lazy *l, const char *address, int timeout_ms)
 		close(fd);
 		return r;
 	}
+	if (l->why.code) /* one does not answer, and is rather another QEMU's: this one's would be found by the address */
+		gw__cli_detail("%s", l->why.text);
+	gw__why_clear(&l->why);
 	r = start_keeper(l, address);
 	if (r) {
 		close(fd);

@@ -85,8 +85,11 @@ static int failed_behind(struct gw__restore *r)
 static int open_monitor(struct gw__restore *r)
 {
 	struct gw__keeper_info info;
-	if (gw__keeper_ask(r->address, &info))
+	int e = gw__keeper_ask(r->address, &info, &r->why);
+	if (e == -ENOENT)
 		return gw__qmp_open(r->address, CONNECT_MS, &r->qmp, &r->why);
+	if (e)
+		return e;
 	return gw__why_set(&r->why, -EBUSY, "process %d holds the monitor %s: a guest of %s is in this QEMU, godwit serve goes on with it", info.pid,
 		r->address, info.image);
 }

@@ -70,7 +70,7 @@ static int run(struct serve *s)
 	int r = gw__lazy_open(&s->lazy, s->address, CONNECT_MS);
 	if (r == -ETIMEDOUT) /* QEMU's main loop can be held up by a guest that waits for a page; then no new monitor is served */
 		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
-			"%s; nothing was sent. A guest in it that waits for a page can hold QEMU up: start the command again", s->lazy.why.text);
+			"%s; nothing was sent. A guest that waits for a page can hold its QEMU up: start the command again", s->lazy.why.text);
 	if (r)
 		return gw__cli_failed(&s->common, s->lazy.refused ? GW__EXIT_REFUSED : GW__EXIT_FAILED, "%s; nothing was sent", s->lazy.why.text);
 	r = gw__lazy_run(&s->lazy);

@@ -6,6 +6,7 @@ test-keeper.py QEMU: a version.
 """
 import collections
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -315,6 +316,58 @@ def held_by_a_stranger(kept, version, place):
 
 
 @contextlib.contextmanager
+def stopped(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def stopped_for_a_while(kept, version, place):
+    """A keeper that does not answer is reported, in limited time, and not replaced: it alone has the monitor. Also when nobody gets
+    into its queue any more."""
+    with kept.destination(version, "-S", "-qmp", "unix:{dir}/second,server=on,wait=off") as vm:
+        killed(kept, vm)
+        pid, door = place.info()[0], place.sockets()
+        for full in (False, True):
+            with stopped(pid), contextlib.ExitStack() as queue:
+                while full:
+                    s = queue.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+                    s.setblocking(False)
+                    try:
+                        s.connect(os.path.join(place.folder, door[0]))
+                    except BlockingIOError:
+                        break
+                who = "fuser" if full else f"process {pid}.*kill -CONT {pid}"
+                runs = [queue.enter_context(godwit.Run("serve", kept.image, f"--qmp={address}")) for address in (vm.monitor, f"pid:{vm.pid}")]
+                runs.append(queue.enter_context(godwit.Run("restore", kept.image, f"--qmp={vm.monitor}")))
+                for run, status in zip(runs, (godwit.IN_DOUBT, godwit.IN_DOUBT, godwit.FAILED), strict=True):
+                    r = run.wait(60).fails(status, "does not answer", who)
+                    assert r.seconds < 40 * godwit.PATIENCE, r
+                row = [e for e in godwit.run("doctor", "--json").ok().events if e["name"] == "keepers"][0]
+                assert row["finding"] == "limited" and "does not answer" in row["text"], row
+                assert place.sockets() == door, "its door was taken away"
+        assert place.info() == (pid, True), "it is another one"
+        assert "was kept" in completes(kept, vm).stderr
+
+
+def locked(kept, version, place):
+    """One who stands still in the middle of looking for a keeper holds up the others, but not for ever."""
+    if version != "11.1":       # it takes its time, and no QEMU has a part in it
+        return
+    with kept.destination(version, "-S") as vm:
+        killed(kept, vm)
+        fd = os.open(place.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            godwit.run("serve", kept.image, f"--qmp={vm.monitor}", timeout=90).fails(godwit.IN_DOUBT, "locked", "lslocks")
+        finally:
+            os.close(fd)
+        completes(kept, vm)
+
+
+@contextlib.contextmanager
 def attached(place):
     """Like a page server."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
@@ -354,7 +407,8 @@ def main(argv):
     version = argv[1]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     tests = [hands_over, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed, while_it_loads,
-             planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, two_at_once, of_two_moments, of_another_guest]
+             planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, stopped_for_a_while, locked, two_at_once, of_two_moments,
+             of_another_guest]
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-keeper.") as folder:
             place = Place(folder)
