@@ -157,7 +157,7 @@ struct gw_receipt {
 	 */
 	bool recoverable;
 	bool whole_before;	 /* resumed: nothing was missing any more, and no source was waited for */
-	bool host_crashed;	 /* resumed: the host was started anew, so what came after the last checkpoint comes again */
+	bool host_crashed;	 /* resumed: the host was once started anew, so what had come after a checkpoint came again */
 	const char *state;	 /* how far it came, in the words of query-migrate */
 	uint64_t missing_pages;	 /* when it is recoverable */
 	uint32_t breaks;	 /* how often the link broke */

@@ -46,13 +46,13 @@ static int on_paused(void *ctx, const char *uri, const char *why)
 static void report(struct receive *r, const struct gw_receipt *got, double seconds)
 {
 	if (r->common.json)
-		gw__cli_json(json_pack("{ss so so so so so so si si sb sb sb si so sf}", "event", "done", "image",
+		gw__cli_json(json_pack("{ss so so so so so so si si sb sb sb si sb so sf}", "event", "done", "image",
 			gw__cli_json_text(r->image), "stream_bytes", gw__cli_json_size(got->stream_bytes),
 			"ram_bytes", gw__cli_json_size(got->ram_bytes), "pages",
 			gw__cli_json_size(got->pages), "zero_pages", gw__cli_json_size(got->zero_pages),
 			"xbzrle_pages", gw__cli_json_size(got->xbzrle_pages), "devices", (int)got->devices,
 			"rounds", (int)got->rounds, "told_source", got->told_source, "background",
-			got->background, "postcopy", got->postcopy, "breaks", (int)got->breaks, "trailing_bytes",
+			got->background, "postcopy", got->postcopy, "breaks", (int)got->breaks, "host_crashed", got->host_crashed, "trailing_bytes",
 			gw__cli_json_size(got->trailing_bytes), "seconds", seconds));
 	if (got->trailing_bytes)
 		gw__cli_say(0, "%ju bytes followed behind the end of the stream and were ignored",

@@ -72,11 +72,14 @@ int gw__partial_hold(struct gw__partial *p, const struct gw__partial_saved *save
 
 /*
  * One that was held. -ENOENT: there is none; -EPERM: it is not ours alone; -EBUSY: somebody else goes on with it; -EPROTO: it is damaged, or
- * nothing yet. `*saved`
- * lives as long as it does. After a crash of the host the bitmaps are those of the last checkpoint, `*fell_back` then.
+ * nothing yet. `*saved` lives as long as it does. After a crash of the host the bitmaps are made those of the last checkpoint; `*fell_back`, if
+ * that was ever done: what came behind that checkpoint may be gone in its source as well.
  */
 int gw__partial_open(const struct gw__target *t, struct gw__partial **p, const struct gw__partial_saved **saved, bool *fell_back,
 	struct gw__why *why);
+
+/* The same without its bitmaps, and nothing in it is changed. */
+int gw__partial_look(const struct gw__target *t, struct gw__partial **p, const struct gw__partial_saved **saved, struct gw__why *why);
 
 /* Nobody but this user can have written an open file, or can now. 0, or -EPERM with a sentence. */
 int gw__partial_check_ours(int fd, const char *path, struct gw__why *why);

@@ -14,7 +14,7 @@
 #include "image/fileio.h"
 #include "image/partial_parts.h"
 
-enum { BOOT_ID_BYTES = 36, SLOT_SUMMED = 32 };
+enum { BOOT_ID_BYTES = 36, LIVE_HEAD_BYTES = BOOT_ID_BYTES + 4, SLOT_SUMMED = 32 };
 
 static const char SLOT_MAGIC[8] = {'G', 'W', 'C', 'H', 'E', 'C', 'K', '1'};
 
@@ -29,20 +29,28 @@ static bool read_boot_id(char id[BOOT_ID_BYTES])
 	return n == BOOT_ID_BYTES;
 }
 
+static int put_live_head(struct gw__partial *p, const char id[BOOT_ID_BYTES], struct gw__why *why)
+{
+	uint8_t head[LIVE_HEAD_BYTES];
+	memcpy(head, id, BOOT_ID_BYTES);
+	gw__be_put(head + BOOT_ID_BYTES, p->fell_back, 4);
+	return gw__file_write(p->fd, p->path, GW__PARTIAL_LIVE_HEAD_OFF, head, sizeof head, why);
+}
+
 /* Without a boot id nobody can tell that it is still the same boot, and checkpoints alone count. */
 int gw__partial_trust_live(struct gw__partial *p, struct gw__why *why)
 {
 	char id[BOOT_ID_BYTES];
 	memset(id, 0, sizeof id);
 	read_boot_id(id);
-	return gw__file_write(p->fd, p->path, GW__PARTIAL_LIVE_HEAD_OFF, id, sizeof id, why);
+	return put_live_head(p, id, why);
 }
 
 void gw__partial_distrust(struct gw__partial *p)
 {
 	static const char nobody[BOOT_ID_BYTES];
 	p->distrusted = true;
-	gw__file_write(p->fd, p->path, GW__PARTIAL_LIVE_HEAD_OFF, nobody, sizeof nobody, NULL);
+	put_live_head(p, nobody, NULL);
 }
 
 int gw__partial_sync(struct gw__partial *p, struct gw__why *why)
@@ -131,13 +139,16 @@ static int find_checkpoint(struct gw__partial *p, bool restore, struct gw__why *
 	return r;
 }
 
-/* After a crash of the host the live bitmaps may speak of pages that never reached the disk. */
+/* After a crash of the host the live bitmaps may speak of pages that never reached the disk. It is kept that it was so, for whoever ends it. */
 int gw__partial_settle_maps(struct gw__partial *p, bool *fell_back, struct gw__why *why)
 {
-	char then[BOOT_ID_BYTES], now[BOOT_ID_BYTES];
-	int r = gw__file_read(p->fd, p->path, GW__PARTIAL_LIVE_HEAD_OFF, then, sizeof then, why);
+	uint8_t head[LIVE_HEAD_BYTES];
+	char now[BOOT_ID_BYTES];
+	int r = gw__file_read(p->fd, p->path, GW__PARTIAL_LIVE_HEAD_OFF, head, sizeof head, why);
 	if (r)
 		return r;
-	*fell_back = !read_boot_id(now) || memcmp(then, now, sizeof now);
-	return find_checkpoint(p, *fell_back, why);
+	bool crashed = !p->finished_bytes && (!read_boot_id(now) || memcmp(head, now, sizeof now)); /* what is finished was synced */
+	p->fell_back = crashed || gw__be_get(head + BOOT_ID_BYTES, 4);
+	*fell_back = p->fell_back;
+	return find_checkpoint(p, crashed, why);
 }

@@ -13,7 +13,7 @@ typedef unsigned long long ull;
 
 static const char MAGIC[8] = {'G', 'W', 'P', 'A', 'R', 'T', 'L', '1'};
 
-enum { VERSION = 1, SUMMED = 48, META_FIXED = 16 + 4 * 8 + 4 };
+enum { VERSION = 2, SUMMED = 48, META_FIXED = 16 + 4 * 8 + 4 };
 
 void gw__partial_sum(const void *bytes, size_t n, uint8_t sum[16])
 {

@@ -82,13 +82,10 @@ static int load_maps(struct gw__partial *p, bool *fell_back, struct gw__why *why
 	int r = gw__partial_copy_sizes(p, &p->saved.blocks, why);
 	if (!r)
 		r = gw__partial_reserve(p, 0, why);
-	if (!r)
-		r = gw__partial_load_finish(p, why);
 	return r ? r : gw__partial_settle_maps(p, fell_back, why);
 }
 
-int gw__partial_open(const struct gw__target *t, struct gw__partial **partial, const struct gw__partial_saved **saved, bool *fell_back,
-	struct gw__why *why)
+int gw__partial_look(const struct gw__target *t, struct gw__partial **partial, const struct gw__partial_saved **saved, struct gw__why *why)
 {
 	*partial = NULL;
 	struct gw__partial *p = gw__partial_new(t, why);
@@ -99,7 +96,7 @@ int gw__partial_open(const struct gw__target *t, struct gw__partial **partial, c
 	if (!r && load(p, why))
 		r = gw__why_where(why, "%s cannot be used", p->path);
 	if (!r)
-		r = load_maps(p, fell_back, why);
+		r = gw__partial_load_finish(p, why);
 	if (r) {
 		gw__partial_close(p);
 		return r;
@@ -107,4 +104,17 @@ int gw__partial_open(const struct gw__target *t, struct gw__partial **partial, c
 	*saved = &p->saved;
 	*partial = p;
 	return 0;
+}
+
+int gw__partial_open(const struct gw__target *t, struct gw__partial **partial, const struct gw__partial_saved **saved, bool *fell_back,
+	struct gw__why *why)
+{
+	int r = gw__partial_look(t, partial, saved, why);
+	if (!r)
+		r = load_maps(*partial, fell_back, why);
+	if (r) {
+		gw__partial_close(*partial);
+		*partial = NULL;
+	}
+	return r;
 }

@@ -13,6 +13,7 @@ struct gw__partial {
 	int fd, dir_fd; /* of its folder; borrowed from the target */
 	char name[NAME_MAX + 1], path[PATH_MAX + sizeof GW__PARTIAL_STATE];
 	bool held;
+	bool fell_back;	 /* at any time, to a checkpoint */
 	bool distrusted; /* a sync failed: see gw__partial_distrust */
 	uint64_t finished_bytes; /* 0: it is not */
 	uint64_t page_bytes, maps_bytes;
@@ -40,7 +41,7 @@ int gw__partial_load_finish(struct gw__partial *p, struct gw__why *why);
 int gw__partial_trust_live(struct gw__partial *p, struct gw__why *why);
 /* One that fails is the last: see gw__partial_distrust. */
 int gw__partial_sync(struct gw__partial *p, struct gw__why *why);
-/* Which bitmaps hold, behind a death: the live ones as they are, or made those of the last checkpoint, *fell_back then. */
+/* Which bitmaps hold, behind a death: the live ones as they are, or made those of the last checkpoint, *fell_back if that was ever done. */
 int gw__partial_settle_maps(struct gw__partial *p, bool *fell_back, struct gw__why *why);
 
 #endif

@@ -88,8 +88,8 @@ int gw__image_hold(struct gw__image_writer *w, const struct gw__config *config, 
 /* What was put so far survives the host, too. */
 int gw__image_checkpoint(struct gw__image_writer *w, struct gw__why *why);
 /*
- * A writer that stands where one before it stopped; `*saved` lives as long as it does. `*fell_back`: the host was started anew, pages
- * since the last checkpoint are forgotten. Errors as of gw__partial_open. Committed already: nothing more may be put.
+ * A writer that stands where one before it stopped; `*saved` lives as long as it does. `*fell_back`: the host was started anew at
+ * some time, pages since the checkpoint before that are forgotten. Errors as of gw__partial_open. Committed already: nothing more may be put.
  */
 int gw__image_resume(const char *path, struct gw__image_writer **w, const struct gw__partial_saved **saved, bool *fell_back,
 	struct gw__why *why);

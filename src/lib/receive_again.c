@@ -121,12 +121,11 @@ int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink,
 
 static int open_partial(gw_job *job, const char *path, struct gw__target *t, struct gw__partial **p, const struct gw__partial_saved **saved)
 {
-	bool fell_back;
 	int r = gw__job_begin(job, 0);
 	if (r)
 		return r;
 	r = gw__target_find(path, t, &job->run.why);
-	return r ? r : gw__partial_open(t, p, saved, &fell_back, &job->run.why);
+	return r ? r : gw__partial_look(t, p, saved, &job->run.why);
 }
 
 int gw_partial_note(gw_job *job, const char *path, void **note, size_t *note_bytes)

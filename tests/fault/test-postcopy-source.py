@@ -56,7 +56,7 @@ def good(folder):
         s.finish()
         s.__exit__()
         done = g.wait().ok().event("done")
-    assert done["postcopy"] and done["told_source"] and done["devices"] == 2, done
+    assert done["postcopy"] and done["told_source"] and done["devices"] == 2 and not done["host_crashed"], done
     r.has_it()
 
 
@@ -222,6 +222,30 @@ def gone_unheard(folder):
     finish_later(r, {BLOCK: {4, 5}, ROM: set()})
 
 
+def crashed(folder):
+    """The host, as another boot id says; the first who goes on gets nowhere, and the one who ends the image still says so."""
+    r = Receiver(folder)
+    with r.start() as g:
+        with Link(r.path) as s:
+            s.switch()
+            g.kill()
+            g.wait()
+    with open(r.image + ".partial.state", "r+b") as f:
+        f.seek(4096)
+        f.write(b"0" * 36)
+    with r.start(NEVER, "--resume") as g:
+        assert g.wait().status == godwit.RECOVERABLE, g.stderr
+    have = {BLOCK: set(), ROM: set()}
+    with r.start("--resume") as g, Link(r.path) as s:
+        s.recover(have)
+        s.pages(have)
+        s.finish()
+        s.__exit__()
+        result = g.wait().ok()
+    assert result.event("done")["host_crashed"] is True and "release-ram" in result.stderr, result
+    r.has_it()
+
+
 def end_too_early(folder):
     """The source says that it is done, and is not; so says anybody else who finds the address. The true one can come back all the same."""
     r = Receiver(folder)
@@ -376,7 +400,7 @@ def cut_anywhere(folder):
 def main():
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     with tempfile.TemporaryDirectory(prefix="godwit-pc.") as folder:
-        for test in (good, odd_but_right, refused_before, refused_after, gone_unheard, end_too_early, not_made_safe, not_made_safe_before,
+        for test in (good, odd_but_right, refused_before, refused_after, gone_unheard, crashed, end_too_early, not_made_safe, not_made_safe_before,
             end_in_the_switch, recovered, cut_anywhere):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {test.__name__}", flush=True)

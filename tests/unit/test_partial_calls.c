@@ -31,22 +31,25 @@ static void job_says(const char *part)
 		fail_msg("\"%s\" does not say \"%s\"", gw_job_error(job), part);
 }
 
+static const struct gw_drain_block usual[] = {{"m0", 1 << 20, 4096}, {"rom", 8192, 4096}};
+
+static void options(struct gw_drain_opts *o, struct gw_link_opts *link)
+{
+	*link = (struct gw_link_opts){.size = sizeof *link, .connect_timeout_ms = A_MOMENT_MS};
+	*o = (struct gw_drain_opts){.size = sizeof *o, .link = link, .machine = "pc", .page_bytes = 4096, .blocks = 2, .block = usual,
+		.note = "words", .note_bytes = strlen("words")};
+}
+
 static int drain(const struct gw_drain_block *block, uint32_t blocks, uint64_t page_bytes)
 {
-	struct gw_link_opts link = GW_INIT(link);
-	struct gw_drain_opts o = GW_INIT(o);
-	link.connect_timeout_ms = A_MOMENT_MS;
-	o.link = &link;
-	o.machine = "pc";
+	struct gw_link_opts link;
+	struct gw_drain_opts o;
+	options(&o, &link);
 	o.page_bytes = page_bytes;
 	o.blocks = blocks;
 	o.block = block;
-	o.note = "words";
-	o.note_bytes = strlen("words");
 	return gw_drain(job, address, image, &o, NULL);
 }
-
-static const struct gw_drain_block usual[] = {{"m0", 1 << 20, 4096}, {"rom", 8192, 4096}};
 
 /* Nobody comes: what was begun stays. */
 static void leave(void)
@@ -66,6 +69,37 @@ static void gone_on_with(void **s)
 	assert_memory_equal(note, "words", n);
 	free(note);
 	leave();
+}
+
+/* Who only reads the note does not use up that the host crashed. */
+static void looked_at(void **s)
+{
+	(void)s;
+	static const char boot[] = "01234567-89ab-cdef-0123-456789abcdef";
+	uint8_t *before, *after;
+	size_t n, m;
+	void *note = NULL;
+	struct gw_receipt got = GW_INIT(got);
+	leave();
+	int fd = open(state, O_WRONLY);
+	assert_true(fd >= 0 && pwrite(fd, boot, 36, 4096) == 36);
+	close(fd);
+	before = kit_read_file(state, &n);
+	assert_int_equal(gw_partial_note(job, image, &note, &m), 0);
+	free(note);
+	after = kit_read_file(state, &m);
+	assert_int_equal(n, m);
+	assert_memory_equal(before, after, n);
+	free(before);
+	free(after);
+	for (int i = 0; i < 2; i++) { /* each of those who go on is told */
+		struct gw_drain_opts o;
+		struct gw_link_opts link;
+		options(&o, &link);
+		got.host_crashed = false;
+		assert_int_equal(gw_drain(job, address, image, &o, &got), -ETIMEDOUT);
+		assert_true(got.host_crashed);
+	}
 }
 
 /* A guest with other memory is not called whole because all of this one is there. */
@@ -121,6 +155,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		each(gone_on_with),
+		each(looked_at),
 		each(of_another_guest),
 		each(of_another_user),
 	};
