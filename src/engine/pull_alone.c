@@ -3,7 +3,7 @@
 #include "engine/pull_internal.h"
 #include "wire/package.h"
 
-int gw__pull_put_devices(struct gw__sink *sink, struct gw__view raw, uint32_t *n, struct gw__why *why)
+int gw__pull_put_devices(struct gw__sink *sink, struct gw__view raw, struct gw__why *why)
 {
 	struct gw__package package;
 	struct gw__section section;
@@ -12,7 +12,7 @@ int gw__pull_put_devices(struct gw__sink *sink, struct gw__view raw, uint32_t *n
 	if (!raw.n)
 		return 0;
 	int r = gw__package_decode(raw.p, raw.n, &package, why);
-	for (; !r && gw__package_next(&package, &section, &at, &bytes); ++*n)
+	while (!r && gw__package_next(&package, &section, &at, &bytes))
 		r = sink->ops->device(sink, &section, 0, (struct gw__view){at, bytes}, why);
 	return r;
 }
@@ -32,7 +32,7 @@ int gw__pull_alone(struct gw__run *run, struct gw__sink *sink, struct gw__stream
 	if (!r)
 		r = sink->ops->ram_end(sink, why);
 	if (!r)
-		r = gw__pull_put_devices(sink, known.package, &tally->devices, why);
+		r = gw__pull_put_devices(sink, known.package, why);
 	if (!r)
 		r = sink->ops->end(sink, (struct gw__view){0}, why);
 	gw__run_phase(run, GW__PHASE_SYNC);
@@ -40,6 +40,8 @@ int gw__pull_alone(struct gw__run *run, struct gw__sink *sink, struct gw__stream
 		r = sink->ops->commit(sink, why);
 	if (r)
 		return r;
+	ops->known(sink, &known);
+	tally->devices = known.devices_n;
 	ops->forget(sink);
 	tally->state = GW__PS_COMPLETED;
 	gw__run_phase(run, GW__PHASE_DONE);

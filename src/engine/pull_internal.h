@@ -60,8 +60,8 @@ int gw__pull_postcopy(struct gw__pull *p, const struct gw__event *ev);
 bool gw__pull_wants(struct gw__pull *p, const struct gw__ram_where *where);
 /* The source has sent its last byte: is anything missing? Then the end of RAM and the devices of the package, which come behind it. */
 int gw__pull_end_postcopy(struct gw__pull *p);
-/* Those of a post-copy package, which may be empty; `*n` counts them (pull_alone.c). */
-int gw__pull_put_devices(struct gw__sink *sink, struct gw__view package, uint32_t *n, struct gw__why *why);
+/* Those of a post-copy package, which may be empty (pull_alone.c). */
+int gw__pull_put_devices(struct gw__sink *sink, struct gw__view package, struct gw__why *why);
 /* Now and then, between two sections. */
 int gw__pull_checkpoint(struct gw__pull *p);
 

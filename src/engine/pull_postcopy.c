@@ -149,8 +149,7 @@ int gw__pull_end_postcopy(struct gw__pull *p)
 		r = gw__pull_postcopy_ops(p)->learn_ram_id(p->sink, p->stream.ram_id, &p->run->why);
 	if (!r)
 		r = p->sink->ops->ram_end(p->sink, &p->run->why);
-	uint32_t n = 0; /* the decoder has counted them */
-	return r ? r : gw__pull_put_devices(p->sink, (struct gw__view){p->package, p->package_bytes}, &n, &p->run->why);
+	return r ? r : gw__pull_put_devices(p->sink, (struct gw__view){p->package, p->package_bytes}, &p->run->why);
 }
 
 int gw__pull_checkpoint(struct gw__pull *p)

@@ -88,11 +88,21 @@ static int decode_all(struct gw__pull *p)
 	return 0;
 }
 
+/* On the connection of a recovery come none: an earlier one brought them. */
+static uint32_t count_devices(const struct gw__pull *p)
+{
+	struct gw__sink_known known;
+	if (!p->held)
+		return p->stream.devices_n;
+	gw__pull_postcopy_ops(p)->known(p->sink, &known);
+	return known.devices_n;
+}
+
 static void sum_up(struct gw__pull *p)
 {
 	struct gw__stream_tally *t = p->tally;
 	t->stream_bytes = p->stream.off;
-	t->devices = p->stream.devices_n;
+	t->devices = count_devices(p);
 	t->parts = p->stream.parts;
 	t->background = p->stream.background;
 	t->return_path = p->stream.return_path;

@@ -30,6 +30,7 @@ struct gw__sink_known {
 	uint64_t page_bytes;
 	uint32_t ram_id;
 	bool any_ram_id; /* it was never told */
+	uint32_t devices_n;	 /* given so far, those of an earlier process too */
 	struct gw__view early;	 /* device sections before the end of RAM */
 	struct gw__view package; /* of post-copy; empty: the guest's memory alone is kept */
 };

@@ -62,6 +62,7 @@ static void known(struct gw__sink *s, struct gw__sink_known *k)
 		.page_bytes = o->page_bytes,
 		.ram_id = o->ram_id,
 		.any_ram_id = o->any_ram_id,
+		.devices_n = o->plain.n,
 		.early = {o->early, o->early_bytes},
 		.package = {o->package, o->package_bytes}};
 }

@@ -65,11 +65,12 @@ static int open_partial(gw_job *job, const char *path, const struct gw_receive_o
 	int r = gw__sink_image_resume(path, sink, &note, &out->host_crashed, &job->run.why);
 	if (!r)
 		r = check_ours(job, path, o, *sink);
-	if (!r) {
-		out->tally.state = GW__PS_PAUSED;
-		out->postcopy = true;
-	}
-	return r;
+	if (r)
+		return r;
+	out->tally.state = GW__PS_PAUSED;
+	out->tally.missing_pages = gw__sink_count_missing(*sink);
+	out->postcopy = true;
+	return 0;
 }
 
 static int check_free(gw_job *job, const char *path)

@@ -82,15 +82,12 @@ static void blame_certificate(struct gw__why *why)
 static int recover(struct gw__receive_again *a, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_tally *tally)
 {
 	uint64_t missing = tally->missing_pages;
-	uint32_t devices = tally->devices;
 	gw__stream_tally_fini(tally);
 	*tally = (struct gw__stream_tally){.missing_pages = missing};
 	a->breaks++;
 	int r = gw__pull_again(&a->job->run, chan, &a->how, sink, tally);
 	if (r < 0 && a->tls && !chan->in_bytes && !is_ours(r))
 		blame_certificate(&a->job->run.why);
-	if (!tally->devices)
-		tally->devices = devices;
 	return r;
 }
 

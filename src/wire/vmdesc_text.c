@@ -114,7 +114,10 @@ int gw__vmdesc_plain_add(struct gw__vmdesc_plain *p, const char *idstr, uint32_t
 		p->devices = json_array();
 	json_t *device = json_pack("{s:s, s:I, s:I, s:[o]}", "name", idstr, "instance_id", (json_int_t)instance, "size",
 		(json_int_t)body_bytes, "fields", field("data", "buffer", body_bytes));
-	return json_array_append_new(p->devices, device) ? -ENOMEM : 0;
+	if (json_array_append_new(p->devices, device))
+		return -ENOMEM;
+	p->n++;
+	return 0;
 }
 
 int gw__vmdesc_plain_text(const struct gw__vmdesc_plain *p, const struct gw__config *config, char **out, size_t *out_n)
@@ -130,5 +133,5 @@ int gw__vmdesc_plain_text(const struct gw__vmdesc_plain *p, const struct gw__con
 void gw__vmdesc_plain_fini(struct gw__vmdesc_plain *p)
 {
 	json_decref(p->devices);
-	p->devices = NULL;
+	*p = (struct gw__vmdesc_plain){0};
 }

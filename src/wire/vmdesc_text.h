@@ -20,6 +20,7 @@ int gw__vmdesc_reconfigure(const uint8_t *text, size_t n, const struct gw__confi
 /* A description that knows devices only as opaque bytes. Begin with a zeroed one. */
 struct gw__vmdesc_plain {
 	void *devices; /* a JSON array */
+	uint32_t n;
 };
 int gw__vmdesc_plain_add(struct gw__vmdesc_plain *p, const char *idstr, uint32_t instance, size_t body_bytes); /* 0, -ENOMEM */
 int gw__vmdesc_plain_text(const struct gw__vmdesc_plain *p, const struct gw__config *config, char **out, size_t *out_n);

@@ -5,6 +5,7 @@ at every place of the way back. No QEMU.
 """
 import os
 import re
+import signal
 import sys
 import tempfile
 
@@ -207,7 +208,7 @@ def finish_later(r, have):
         s.pages(have)
         s.finish()
         s.__exit__()
-        g.wait().ok()
+        assert g.wait().ok().event("done")["devices"] == 2
     r.has_it()
 
 
@@ -317,6 +318,33 @@ def end_in_the_switch(folder):
 
 # --- the way back ---
 
+def nobody_came(folder):
+    """Whoever goes on and meets no source says what is missing as he found it."""
+    r = Receiver(folder)
+    with r.start(NEVER) as g, Link(r.path) as s:
+        have = s.switch()
+        s.__exit__()
+        assert g.wait().status == godwit.RECOVERABLE
+    missing = sum(PAGES.values()) - sum(len(h) for h in have.values())
+
+    def lacks(result, why):
+        assert result.status == godwit.RECOVERABLE and re.search(f"{why}.*{missing} (of its )?pages are missing", result.sentences[-1]), result
+
+    with r.start("--resume", NEVER) as g:
+        lacks(g.wait(), "nobody connected")
+    with r.start("--resume") as g:
+        g.process.send_signal(signal.SIGINT)
+        lacks(g.wait(), "SIGINT")
+    with r.start("--resume") as g:
+        for _ in range(5):
+            with Link(r.path) as s:
+                s.send(b"\xff")
+        lacks(g.wait(), "")
+    lacks(godwit.run("receive", f"unix:{r.dir}/no/folder", r.image, "--resume"), "no/folder")
+    lacks(godwit.run("receive", f"unix:{r.path}", r.image, "--resume", "--without-source"), "")
+    finish_later(r, have)
+
+
 RECOVERIES = {
     "a block nobody has": (question("nope"), "nope"),
     "a name of nothing": (command(RECV_BITMAP, b"\0"), "RECV_BITMAP"),
@@ -401,7 +429,7 @@ def main():
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     with tempfile.TemporaryDirectory(prefix="godwit-pc.") as folder:
         for test in (good, odd_but_right, refused_before, refused_after, gone_unheard, crashed, end_too_early, not_made_safe, not_made_safe_before,
-            end_in_the_switch, recovered, cut_anywhere):
+            end_in_the_switch, nobody_came, recovered, cut_anywhere):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {test.__name__}", flush=True)
                 test(folder)
