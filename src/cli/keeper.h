@@ -81,6 +81,9 @@ void gw__keeper_dismiss(struct gw__keeper *k);
 /* It goes on without us. */
 void gw__keeper_leave(struct gw__keeper *k);
 
+/* A folder of this user, and not where a link leads: a descriptor, or -1. Others can have put something at a path in /tmp. */
+int gw__keeper_open_folder(const char *path);
+
 /* The process at the other end of a unix socket; 0: not known. */
 pid_t gw__keeper_peer(int fd);
 

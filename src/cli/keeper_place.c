@@ -38,6 +38,17 @@ bool gw__keeper_folder(unsigned i, char folder[GW__KEEPER_PATH_BYTES])
 	return true;
 }
 
+int gw__keeper_open_folder(const char *path)
+{
+	struct stat st;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || (!fstat(fd, &st) && st.st_uid == geteuid()))
+		return fd;
+	close(fd);
+	errno = EPERM;
+	return -1;
+}
+
 int gw__keeper_check_folder(const char *folder, struct gw__why *why)
 {
 	struct stat st;
@@ -89,7 +100,7 @@ int gw__keeper_name(const char *address, char name[32])
 int gw__keeper_lock(const char *folder, struct gw__why *why)
 {
 	struct timespec start = gw__cli_now();
-	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = gw__keeper_open_folder(folder);
 	if (fd < 0)
 		return errno == ENOENT ? -ENOENT : gw__why_errno(why, errno, "cannot open %s", folder);
 	while (flock(fd, LOCK_EX | LOCK_NB)) {

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -34,6 +35,7 @@ struct keeper {
 	const char *path, *address;
 	struct stat socket; /* the file at `path`, as long as it is ours */
 	char folder[32], image[256];
+	int folder_fd; /* of `folder`, whatever is at its path by now; -1: there is none */
 	pid_t server_pid, qemu;
 	json_int_t turn;
 	bool may_be_needed; /* QEMU was asked for something */
@@ -73,22 +75,29 @@ static void become_alone(struct keeper *k)
 		return;
 }
 
+/* What cleans /tmp leaves a folder alone that somebody has locked (systemd-tmpfiles). */
 static void make_folder(struct keeper *k)
 {
 	snprintf(k->folder, sizeof k->folder, "/tmp/godwit-XXXXXX");
-	if (!mkdtemp(k->folder))
+	k->folder_fd = mkdtemp(k->folder) ? gw__keeper_open_folder(k->folder) : -1;
+	if (k->folder_fd < 0)
 		k->folder[0] = 0;
+	else
+		flock(k->folder_fd, LOCK_SH | LOCK_NB);
 }
 
 static void remove_folder(struct keeper *k)
 {
-	DIR *dir = k->folder[0] ? opendir(k->folder) : NULL;
-	for (struct dirent *e; dir && (e = readdir(dir));)
-		unlinkat(dirfd(dir), e->d_name, 0); /* "." and ".." refuse */
-	if (dir)
-		closedir(dir);
-	if (k->folder[0])
+	struct stat ours, now;
+	DIR *dir = k->folder_fd >= 0 ? fdopendir(k->folder_fd) : NULL;
+	if (!dir)
+		return;
+	for (struct dirent *e; (e = readdir(dir));)
+		if (unlinkat(dirfd(dir), e->d_name, 0)) /* "." and ".." refuse */
+			unlinkat(dirfd(dir), e->d_name, AT_REMOVEDIR);
+	if (!fstat(dirfd(dir), &ours) && !lstat(k->folder, &now) && now.st_ino == ours.st_ino && now.st_dev == ours.st_dev)
 		rmdir(k->folder);
+	closedir(dir);
 }
 
 /* The path may be another's by now: whoever found nobody listening has bound it anew. */

@@ -6,6 +6,7 @@
  * address with a port of its choosing is only good for the first time: afterwards that port is asked for.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,22 +15,31 @@
 
 #include "cli/lazy.h"
 
+static int new_folder(struct gw__lazy *l)
+{
+	snprintf(l->folder, sizeof l->folder, "/tmp/godwit-XXXXXX");
+	l->folder_is_ours = mkdtemp(l->folder);
+	int fd = l->folder_is_ours ? gw__keeper_open_folder(l->folder) : -1;
+	if (fd >= 0)
+		return fd;
+	int err = errno;
+	l->folder[0] = 0;
+	return gw__why_errno(&l->why, err, "cannot make a folder in /tmp for a socket");
+}
+
+/* The keeper's; but /tmp may have been cleaned since, and something else be there by now. */
 static int make_folder(struct gw__lazy *l)
 {
-	if (l->folder[0])
-		return 0;
-	snprintf(l->folder, sizeof l->folder, "%s", l->keeper.folder);
-	if (!l->folder[0]) {
-		snprintf(l->folder, sizeof l->folder, "/tmp/godwit-XXXXXX");
-		l->folder_is_ours = mkdtemp(l->folder);
-		if (!l->folder_is_ours) {
-			int err = errno;
-			l->folder[0] = 0;
-			return gw__why_errno(&l->why, err, "cannot make a folder in /tmp for a socket");
-		}
-	}
+	if (!l->folder[0])
+		snprintf(l->folder, sizeof l->folder, "%s", l->keeper.folder);
+	int fd = l->folder[0] ? gw__keeper_open_folder(l->folder) : -1;
+	if (fd < 0)
+		fd = new_folder(l);
+	if (fd < 0)
+		return fd;
 	if (l->foreign_qemu)
-		chmod(l->folder, 01733); /* QEMU makes the socket; nobody can list what is there */
+		fchmod(fd, 01733); /* QEMU makes the socket; nobody can list what is there */
+	close(fd);
 	return 0;
 }
 
@@ -135,13 +145,22 @@ int gw__lazy_take_address(struct gw__lazy *l, const char *uri)
 	return check_name(l);
 }
 
+static void unlink_in(const char *folder, const char *name)
+{
+	int fd = gw__keeper_open_folder(folder);
+	if (fd < 0)
+		return;
+	unlinkat(fd, name, 0);
+	close(fd);
+}
+
 /* What was asked for by the user is his. */
 void gw__lazy_remove_socket(struct gw__lazy *l)
 {
 	if (!l->folder[0])
 		return;
 	if (!strncmp(l->uri, "unix:", 5) && !strncmp(l->uri + 5, l->folder, strlen(l->folder)))
-		unlink(l->uri + 5);
+		unlink_in(l->folder, strrchr(l->uri, '/') + 1);
 	if (!l->folder_is_ours)
 		return;
 	rmdir(l->folder);

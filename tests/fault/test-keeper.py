@@ -315,6 +315,39 @@ def held_by_a_stranger(kept, version, place):
             completes(kept, vm)
 
 
+def cleaned_away(kept, version, place):
+    """/tmp was cleaned while a keeper lived, and somebody put a link where its folder was: what is behind it is not touched."""
+    other = os.path.join(place.runtime, "other")
+    precious = os.path.join(other, "precious")
+    os.mkdir(other, 0o755)
+    with open(precious, "w", encoding="ascii"), kept.destination(version, "-S") as vm:
+        killed(kept, vm)
+        pid, where = place.info()[0], place.where()
+        for kind in (fcntl.LOCK_EX, fcntl.LOCK_SH):
+            assert is_locked(where, kind) == (kind == fcntl.LOCK_EX), "it is not locked against what cleans /tmp"
+        os.rmdir(where)
+        os.symlink(other, where)
+        try:
+            completes(kept, vm)
+            place.wait_gone(pid)
+            assert os.path.exists(precious) and os.path.islink(where), "it was removed"
+            assert stat.S_IMODE(os.stat(other).st_mode) == 0o755, oct(os.stat(other).st_mode)
+        finally:
+            os.unlink(where)
+    subprocess.run(["rm", "-r", other], check=True)
+
+
+def is_locked(folder, kind):
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 @contextlib.contextmanager
 def stopped(pid):
     os.kill(pid, signal.SIGSTOP)
@@ -407,7 +440,7 @@ def main(argv):
     version = argv[1]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     tests = [hands_over, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed, while_it_loads,
-             planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, stopped_for_a_while, locked, two_at_once, of_two_moments,
+             planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, cleaned_away, stopped_for_a_while, locked, two_at_once, of_two_moments,
              of_another_guest]
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-keeper.") as folder:
