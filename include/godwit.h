@@ -180,7 +180,10 @@ GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_
  * goes on with it; -EPERM: it is another user's, or others can write to it; -EPROTO: it is damaged. Since 0.1
  */
 GW_API int gw_partial_note(gw_job *job, const char *path, void **note, size_t *note_bytes);
-/* Takes PATH.partial and its state away: its guest is not waited for any more. Errors as above. Since 0.1 */
+/*
+ * Takes PATH.partial and its state away, whatever they hold: its guest is not waited for any more. Errors as above. -EALREADY: it is PATH
+ * already, a whole guest, and stays. Since 0.1
+ */
 GW_API int gw_partial_drop(gw_job *job, const char *path);
 
 /*
@@ -222,8 +225,10 @@ GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct
 GW_API int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o);
 /*
  * The same for the source of PATH.partial, of which everything is known, and takes that away afterwards. Of `o`: link and the callbacks.
- * -EALREADY: PATH.partial is of no guest that could be given back. Since 0.1
+ * -EALREADY: PATH.partial is of no guest that could be given back. GW_LEFT_OVER: the source has its guest, but something of these files is still
+ * there; gw_job_error() says why. Since 0.1
  */
+enum { GW_LEFT_OVER = 2 };
 GW_API int gw_partial_give_back(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o);
 
 /* --- Give a guest: image to peer -------------------------------------------------------------------------------- */

@@ -148,6 +148,8 @@ static int give_back(struct receive *r)
 	gw__cli_progress_end(&r->work.progress);
 	if (rc == -ENOENT || rc == -EINVAL || rc == -EALREADY || rc == -EBUSY)
 		status = gw__cli_work_failed(&r->work, GW__EXIT_REFUSED, "nothing was changed");
+	else if (rc == GW_LEFT_OVER)
+		status = gw__cli_work_failed(&r->work, GW__EXIT_FAILED, "the source has its guest again (cont, if that does not run)");
 	else if (rc)
 		status = gw__cli_work_failed(&r->work, GW__EXIT_RECOVERABLE,
 			"the source was not seen to take its guest back, so what came of it is kept: ask the source with query-migrate");

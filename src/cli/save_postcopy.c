@@ -147,12 +147,17 @@ void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration
 
 /* --- when it failed --- */
 
-static void drop_partial(struct gw__save *s)
+/* Of no use any more: its guest runs where it came from. */
+static int drop_partial(struct gw__save *s, struct gw__why *why)
 {
 	gw_job *job = NULL;
-	if (gw_job_new(&job) == 0)
-		gw_partial_drop(job, s->path);
+	int r = gw_job_new(&job);
+	if (!r)
+		r = gw_partial_drop(job, s->path);
+	if (r)
+		gw__why_set(why, r, "%s", job ? gw_job_error(job) : "no memory");
 	gw_job_free(job);
+	return r;
 }
 
 /* The guest rather than its image: it runs on in its QEMU, and what came is thrown away. */
@@ -170,8 +175,12 @@ int gw__save_abandon(struct gw__save *s)
 	if (r)
 		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s; the guest stands still in its QEMU, and what came of it stays in %s.partial",
 			s->why.code ? s->why.text : "it did not take its guest back", s->path);
-	drop_partial(s);
-	gw__cli_tell("the guest %s in its QEMU as before the save, and what had come of it is gone", s->was_running ? "runs on" : "is stopped");
+	const char *run = s->was_running ? "runs on" : "is stopped";
+	r = drop_partial(s, &s->why);
+	if (r) /* -EALREADY: there are two of it */
+		return gw__cli_failed(&s->common, r == -EALREADY ? GW__EXIT_IN_DOUBT : GW__EXIT_FAILED, "the guest %s in its QEMU as before the save, but %s", run,
+			s->why.text);
+	gw__cli_tell("the guest %s in its QEMU as before the save, and what had come of it is gone", run);
 	return GW__EXIT_DONE;
 }
 
@@ -183,8 +192,8 @@ enum gw__save_rest gw__save_what_is_left(struct gw__save *s)
 	if (r == GW__SHORT && s->resume && !m.failed && !m.cancelled)
 		return GW__SAVE_UNKNOWN; /* somebody else has its guest, or we do not know who */
 	if (r == GW__SHORT) { /* it had sent everything, and has its guest again: what came is of no use */
-		if (s->receipt.recoverable)
-			drop_partial(s);
+		if (s->receipt.recoverable && drop_partial(s, &why))
+			gw__cli_say(0, "%s", why.text);
 		return GW__SAVE_NOTHING_LEFT;
 	}
 	if (r)

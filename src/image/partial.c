@@ -88,14 +88,13 @@ int gw__partial_copy_sizes(struct gw__partial *p, const struct gw__blocks *block
 struct gw__partial *gw__partial_new(const struct gw__target *t, struct gw__why *why)
 {
 	struct gw__partial *p = calloc(1, sizeof *p);
-	char image[NAME_MAX + 1];
 	if (!p) {
 		gw__why_set(why, -ENOMEM, "no memory for the state of a partial image");
 		return NULL;
 	}
 	p->fd = -1;
 	p->dir_fd = t->dir_fd;
-	if (gw__partial_names(t, image, p->name, why)) {
+	if (gw__partial_names(t, p->image, p->name, why)) {
 		free(p);
 		return NULL;
 	}
@@ -217,6 +216,21 @@ int gw__partial_load_finish(struct gw__partial *p, struct gw__why *why)
 }
 
 uint64_t gw__partial_finished_bytes(const struct gw__partial *p) { return p->finished_bytes; }
+
+/* This file first: without the image it would say that the image was finished and has its name. */
+int gw__partial_drop(struct gw__partial *p, struct gw__why *why)
+{
+	int path_n = (int)(strlen(p->path) - strlen(STATE));
+	bool is_there = faccessat(p->dir_fd, p->image, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	if (p->finished_bytes && !is_there)
+		return gw__why_set(why, -EALREADY, "%.*s is a whole guest already and has its name; it is kept, and only %s is left over", path_n, p->path,
+			p->path);
+	if (unlinkat(p->dir_fd, p->name, 0))
+		return gw__why_errno(why, errno, "cannot take %s away", p->path);
+	if (is_there && unlinkat(p->dir_fd, p->image, 0))
+		return gw__why_errno(why, errno, "cannot take %.*s.partial away", path_n, p->path);
+	return 0;
+}
 
 void gw__partial_remove(struct gw__partial *p)
 {

@@ -99,7 +99,12 @@ int gw__partial_finish(struct gw__partial *p, uint64_t image_bytes, struct gw__w
 /* What gw__partial_finish was told before it was opened, 0: nothing. */
 uint64_t gw__partial_finished_bytes(const struct gw__partial *p);
 
-/* Takes the file away; the object remains to be closed. */
+/*
+ * Takes the image and this file away, whatever it holds; the object remains to be closed. -EALREADY: the image is finished and has its name,
+ * nothing is changed.
+ */
+int gw__partial_drop(struct gw__partial *p, struct gw__why *why);
+/* Takes this file away; the object remains to be closed. */
 void gw__partial_remove(struct gw__partial *p);
 void gw__partial_close(struct gw__partial *p); /* NULL is fine; one that was never held goes away */
 

@@ -11,7 +11,8 @@
 
 struct gw__partial {
 	int fd, dir_fd; /* of its folder; borrowed from the target */
-	char name[NAME_MAX + 1], path[PATH_MAX + sizeof GW__PARTIAL_STATE];
+	char name[NAME_MAX + 1], image[NAME_MAX + 1]; /* of the two files */
+	char path[PATH_MAX + sizeof GW__PARTIAL_STATE];
 	bool held;
 	bool fell_back;	 /* at any time, to a checkpoint */
 	bool distrusted; /* a sync failed: see gw__partial_distrust */

@@ -194,12 +194,11 @@ int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o)
 }
 
 /* The source of a drain has given its guest to a destination, and one of an image that is whole may have. */
-static int check_ours(gw_job *job, const char *path, struct gw__sink *held, struct gw__sink_known *known)
+static int check_ours(gw_job *job, const char *path, const struct gw__begun *begun)
 {
-	if (held->ops->postcopy->is_committed(held))
-		return gw__why_set(&job->run.why, -EALREADY, "%s.partial is a whole guest; go on with it, it only lacks its name", path);
-	held->ops->postcopy->known(held, known);
-	if (known->package.n)
+	if (gw__partial_finished_bytes(begun->partial))
+		return gw__why_set(&job->run.why, -EALREADY, "%s is a whole guest that lacks its name at most; it is not given back, end it with --resume", path);
+	if (begun->saved->package.n)
 		return 0;
 	return gw__why_set(&job->run.why, -EALREADY, "%s.partial is memory that was drained; the guest is in the destination of that source", path);
 }
@@ -208,20 +207,16 @@ int gw_partial_give_back(gw_job *job, const char *uri, const char *path, const s
 {
 	struct gw_drain_opts how = {.size = sizeof how, .link = GW__OPT(o, link), .on_listening = GW__OPT(o, on_listening),
 		.on_paused = GW__OPT(o, on_paused), .ctx = GW__OPT(o, ctx)};
-	struct gw__sink_known known;
-	struct gw__sink *held = NULL;
-	struct gw__view note;
-	bool host_crashed;
-	int r = gw__job_begin(job, 0);
+	struct gw__begun begun = {0};
+	int r = gw__begun_open(job, path, &begun);
 	if (!r)
-		r = gw__sink_image_resume(path, &held, &note, &host_crashed, &job->run.why);
-	if (!r)
-		r = check_ours(job, path, held, &known);
-	how.page_bytes = r ? 0 : known.page_bytes;
-	if (!r)
-		r = give_back(job, uri, &how, known.blocks);
-	if (!r)
-		held->ops->postcopy->forget(held);
-	gw__sink_free(&held);
+		r = check_ours(job, path, &begun);
+	if (!r) {
+		how.page_bytes = gw__config_page_bytes(&begun.saved->config);
+		r = give_back(job, uri, &how, &begun.saved->blocks);
+	}
+	if (!r && gw__partial_drop(begun.partial, &job->run.why))
+		r = GW_LEFT_OVER;
+	gw__begun_close(&begun);
 	return r;
 }

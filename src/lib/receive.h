@@ -5,6 +5,7 @@
 
 #include "engine/sinks.h"
 #include "engine/source.h"
+#include "image/partial.h"
 #include "io/tls.h"
 #include "lib/combine.h"
 
@@ -26,6 +27,15 @@ bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outcome *ou
 
 /* It lacks nothing, and is ended without a source. GW__SHORT: something is missing. */
 int gw__receive_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_outcome *out);
+
+/* What an earlier call left: locked, to be looked at or taken away; its pages stay as they are. Zeroed before. */
+struct gw__begun {
+	struct gw__target *target;
+	struct gw__partial *partial;
+	const struct gw__partial_saved *saved;
+};
+int gw__begun_open(gw_job *job, const char *path, struct gw__begun *b); /* needs a close in any case */
+void gw__begun_close(struct gw__begun *b);
 
 /* One recovery after the other. */
 struct gw__receive_again {

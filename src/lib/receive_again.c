@@ -5,8 +5,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "image/partial.h"
-#include "image/writer.h"
 #include "lib/receive.h"
 
 enum {
@@ -116,50 +114,51 @@ int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink,
 
 /* --- what is left --- */
 
-static int open_partial(gw_job *job, const char *path, struct gw__target *t, struct gw__partial **p, const struct gw__partial_saved **saved)
+int gw__begun_open(gw_job *job, const char *path, struct gw__begun *b)
 {
 	int r = gw__job_begin(job, 0);
 	if (r)
 		return r;
-	r = gw__target_find(path, t, &job->run.why);
-	return r ? r : gw__partial_look(t, p, saved, &job->run.why);
+	b->target = calloc(1, sizeof *b->target);
+	if (!b->target)
+		return gw__why_set(&job->run.why, -ENOMEM, "no memory");
+	r = gw__target_find(path, b->target, &job->run.why);
+	return r ? r : gw__partial_look(b->target, &b->partial, &b->saved, &job->run.why);
+}
+
+void gw__begun_close(struct gw__begun *b)
+{
+	gw__partial_close(b->partial);
+	if (b->target)
+		gw__target_fini(b->target);
+	free(b->target);
 }
 
 int gw_partial_note(gw_job *job, const char *path, void **note, size_t *note_bytes)
 {
-	struct gw__target *t = calloc(1, sizeof *t);
-	struct gw__partial *p = NULL;
-	const struct gw__partial_saved *saved = NULL;
+	struct gw__begun begun = {0};
 	*note = NULL;
 	*note_bytes = 0;
-	if (!t)
-		return -ENOMEM;
-	t->dir_fd = -1;
-	int r = open_partial(job, path, t, &p, &saved);
+	int r = gw__begun_open(job, path, &begun);
 	if (!r) {
-		*note = malloc(saved->note.n + 1);
-		*note_bytes = *note ? saved->note.n : 0;
-		if (*note && saved->note.n)
-			memcpy(*note, saved->note.p, saved->note.n);
+		const struct gw__view *words = &begun.saved->note;
+		*note = malloc(words->n + 1);
+		*note_bytes = *note ? words->n : 0;
+		if (*note && words->n)
+			memcpy(*note, words->p, words->n);
 		if (!*note)
-			r = gw__why_set(&job->run.why, -ENOMEM, "no memory for a note of %zu bytes", saved->note.n);
+			r = gw__why_set(&job->run.why, -ENOMEM, "no memory for a note of %zu bytes", words->n);
 	}
-	gw__partial_close(p);
-	gw__target_fini(t);
-	free(t);
+	gw__begun_close(&begun);
 	return r;
 }
 
 int gw_partial_drop(gw_job *job, const char *path)
 {
-	struct gw__image_writer *writer = NULL;
-	const struct gw__partial_saved *saved;
-	bool fell_back;
-	int r = gw__job_begin(job, 0);
+	struct gw__begun begun = {0};
+	int r = gw__begun_open(job, path, &begun);
 	if (!r)
-		r = gw__image_resume(path, &writer, &saved, &fell_back, &job->run.why);
-	if (!r)
-		gw__image_forget_partial(writer);
-	gw__image_writer_close(writer);
+		r = gw__partial_drop(begun.partial, &job->run.why);
+	gw__begun_close(&begun);
 	return r;
 }

@@ -151,6 +151,61 @@ static void of_another_user(void **s)
 	assert_int_equal(kit_count_entries(dir), 2);
 }
 
+/* Killed between the finish mark and the name: what is dropped does not take the place of what was there before. */
+static void finished(bool named)
+{
+	static const uint8_t mark[24] = "GWFINISHED1\0\0\0\0\0\0\0\0\0\1"; /* and a length */
+	leave();
+	kit_write_file(image, "the old one", 11, 0600);
+	int fd = open(state, O_WRONLY);
+	assert_true(fd >= 0 && pwrite(fd, mark, sizeof mark, 8192) == sizeof mark);
+	close(fd);
+	if (named)
+		assert_int_equal(rename(partial, image), 0);
+}
+
+static void is_the_old_one(void)
+{
+	size_t n;
+	uint8_t *bytes = kit_read_file(image, &n);
+	assert_int_equal(n, 11);
+	assert_memory_equal(bytes, "the old one", n);
+	free(bytes);
+}
+
+static void dropped(void **s)
+{
+	(void)s;
+	leave();
+	assert_int_equal(gw_partial_drop(job, image), 0);
+	assert_int_equal(kit_count_entries(dir), 0);
+	assert_int_equal(gw_partial_drop(job, image), -ENOENT);
+	finished(false);
+	assert_int_equal(gw_partial_give_back(job, address, image, NULL), -EALREADY);
+	job_says("whole guest");
+	is_the_old_one();
+	assert_int_equal(kit_count_entries(dir), 3);
+	assert_int_equal(gw_partial_drop(job, image), 0);
+	is_the_old_one();
+	assert_int_equal(kit_count_entries(dir), 1);
+	unlink(image);
+	finished(true);
+	assert_int_equal(gw_partial_drop(job, image), -EALREADY);
+	job_says("whole guest already");
+	assert_int_equal(kit_count_entries(dir), 2);
+}
+
+/* What could not be taken away is not called gone. */
+static void not_dropped(void **s)
+{
+	(void)s;
+	leave();
+	assert_int_equal(unlink(partial), 0);
+	assert_int_equal(mkdir(partial, 0700), 0);
+	assert_int_equal(gw_partial_drop(job, image), -EISDIR);
+	job_says("image.partial away");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -158,6 +213,8 @@ int main(void)
 		each(looked_at),
 		each(of_another_guest),
 		each(of_another_user),
+		each(dropped),
+		each(not_dropped),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
