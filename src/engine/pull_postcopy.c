@@ -63,9 +63,10 @@ static int begin_package(struct gw__pull *p)
 	p->package_came = true;
 	if (!r && p->state == GW__PS_ACTIVE)
 		r = begin_switch(p);
-	if (!r && p->stream.package_left > p->run->tail_max_bytes)
+	size_t most = p->run->tail_max_bytes - p->stream.early_bytes;
+	if (!r && p->stream.package_left > most)
 		r = gw__why_set(&p->run->why, -E2BIG, "a package with %zu bytes of device state, at most %zu are taken; raise the limit if this guest really has so much",
-			p->stream.package_left, p->run->tail_max_bytes);
+			p->stream.package_left, most);
 	p->in_package = !r;
 	return r;
 }

@@ -17,7 +17,7 @@ struct gw__image_sink {
 	bool ram_ended;
 	bool any_ram_id;
 	uint64_t page_bytes;
-	uint8_t *early; /* device sections before the end of RAM */
+	uint8_t *early; /* device sections before the end of RAM, and an EOF mark behind their bytes */
 	size_t early_bytes;
 	uint8_t *package;
 	size_t package_bytes;

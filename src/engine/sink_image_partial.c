@@ -14,12 +14,13 @@ static struct gw__image_sink *own(struct gw__sink *s) { return (struct gw__image
 
 int gw__sink_image_keep_early(struct gw__image_sink *s, struct gw__view raw, struct gw__why *why)
 {
-	uint8_t *early = realloc(s->early, s->early_bytes + raw.n);
+	uint8_t *early = realloc(s->early, s->early_bytes + raw.n + 1);
 	if (!early)
 		return gw__why_set(why, -ENOMEM, "no memory for %zu bytes of device state", raw.n);
 	memcpy(early + s->early_bytes, raw.p, raw.n);
 	s->early = early;
 	s->early_bytes += raw.n;
+	s->early[s->early_bytes] = GW__ITEM_EOF;
 	return 0;
 }
 
@@ -97,14 +98,8 @@ static int describe_early(struct gw__image_sink *o, struct gw__why *why)
 	for (size_t at = 0; at < o->early_bytes;) {
 		struct gw__section section;
 		size_t body_at, body_bytes;
-		static const uint8_t end[1]; /* what stands behind the last one, so that its footer is believed */
-		uint8_t *room = malloc(o->early_bytes - at + sizeof end);
-		if (!room)
-			return gw__why_set(why, -ENOMEM, "no memory for %zu bytes of device state", o->early_bytes);
-		memcpy(room, o->early + at, o->early_bytes - at);
-		memcpy(room + o->early_bytes - at, end, sizeof end);
-		int r = gw__tail_split(NULL, 0, room, o->early_bytes - at + sizeof end, true, &section, &body_at, &body_bytes, NULL, why);
-		free(room);
+		size_t left = o->early_bytes + 1 - at; /* with the end mark, so that the footer of the last one is believed */
+		int r = gw__tail_split(NULL, 0, o->early + at, left, true, &section, &body_at, &body_bytes, NULL, why);
 		if (r || gw__vmdesc_plain_add(&o->plain, section.idstr, section.instance, body_bytes))
 			return r ? gw__why_where(why, "the early devices of the partial image") : gw__why_set(why, -ENOMEM, "no memory for a list of devices");
 		at += body_at + body_bytes + GW__FOOTER_BYTES;

@@ -55,7 +55,7 @@ struct gw__event {
 
 struct gw__stream_opts {
 	uint64_t base_off;	    /* absolute file offset of the first byte; sentences and mapped-ram offsets count from 0 of the file */
-	size_t tail_max_bytes;	    /* device state and description, the only unbounded part: -E2BIG beyond */
+	size_t tail_max_bytes;	    /* device state, early devices included, and description, the only unbounded part: -E2BIG beyond */
 	bool postcopy;		    /* the source may go over to post-copy; else that is -EOPNOTSUPP */
 };
 
@@ -131,6 +131,7 @@ struct gw__stream {
 	uint32_t open_n;
 	struct gw__section *early;   /* FULL sections before the tail */
 	uint32_t early_n, early_room;
+	size_t early_bytes;	     /* of all of them; at most tail_max_bytes */
 	size_t search_from;	     /* progress of a footer search in the bytes at hand */
 	struct gw__tail tail;
 	struct gw__tail_end end;

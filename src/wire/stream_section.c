@@ -152,9 +152,15 @@ static bool tail_begins(const struct gw__stream *s)
 	return s->parts > 0 && s->open_n == 1 && !s->switchover;
 }
 
-/* Kept to be compared with the description, which lists early devices first. */
-static int note_early(struct gw__stream *s, const struct gw__section *section, struct gw__why *why)
+/*
+ * Kept to be compared with the description, which lists early devices first. Whoever has to repeat them keeps all their bytes, so it is
+ * their sum that has a limit.
+ */
+static int note_early(struct gw__stream *s, const struct gw__section *section, size_t bytes, struct gw__why *why)
 {
+	if (bytes > s->opts.tail_max_bytes - s->early_bytes)
+		return gw__stream_too_much(s, why);
+	s->early_bytes += bytes;
 	if (s->early_n == GW__EARLY_MAX)
 		return gw__why_set(why, -E2BIG, "more than %d devices stand before the end of the RAM section", GW__EARLY_MAX);
 	if (s->early_n == s->early_room) {
@@ -178,7 +184,7 @@ int gw__stream_step_full(struct gw__stream *s, struct gw__stream_in *in)
 	if (!r)
 		r = take_opaque(s, in, GW__EVENT_DEVICE);
 	if (r || !s->package_left)
-		return r ? r : note_early(s, &in->ev->section, in->why);
+		return r ? r : note_early(s, &in->ev->section, gw__rd_used(&in->c), in->why);
 	s->devices_n++; /* no description follows, which would name it */
 	return 0;
 }

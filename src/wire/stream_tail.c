@@ -10,7 +10,7 @@
 int gw__stream_too_much(const struct gw__stream *s, struct gw__why *why)
 {
 	return gw__why_set(why, -E2BIG,
-		"more than %zu bytes of device state without an end; raise the limit if this guest really has so much",
+		"more than %zu bytes of device state; raise the limit if this guest really has so much",
 		s->opts.tail_max_bytes);
 }
 
@@ -23,7 +23,7 @@ int gw__stream_step_tail(struct gw__stream *s, struct gw__stream_in *in)
 	s->desc = s->end.desc;
 	s->tail_left = s->end.end;
 	s->state = GW__STREAM_TAIL_ITEM;
-	return s->end.end > s->opts.tail_max_bytes ? gw__stream_too_much(s, in->why) : 0;
+	return s->end.end > s->opts.tail_max_bytes - s->early_bytes ? gw__stream_too_much(s, in->why) : 0;
 }
 
 /* Splits in the very bytes in which the end was found, so that it finds the same. */

@@ -38,7 +38,7 @@ class Receiver:
     def left(self):
         return sorted(n for n in os.listdir(self.dir) if not re.fullmatch(r"s\d+", n))
 
-    def has_it(self):
+    def has_it(self, early=()):
         """The whole guest, as an ordinary image."""
         assert self.left() == ["image"], self.left()
         godwit.run("verify", self.image).ok()
@@ -46,7 +46,7 @@ class Receiver:
             images.same_bytes(block, images.raw_ram(self.image, self.image + ".raw", block), ram(block))
         os.unlink(self.image + ".raw")
         s = refstream.decode_file(self.image)
-        assert [d[0] for d in s.devices] == ["device7", "device8"] and not s.commands, (s.devices, s.commands)
+        assert [d[0] for d in s.devices] == [*early, "device7", "device8"] and not s.commands, (s.devices, s.commands)
 
 
 def good(folder):
@@ -98,6 +98,8 @@ BEFORE = {
     "bitmap in pre-copy": (head() + start() + question(BLOCK), "RECV_BITMAP"),
     "advised twice": (head() + command(ADVISE, be(PAGE, PAGE, size=8)), "second time"),
     "colo": (head() + start() + command(8), "COLO"),
+    "early devices too large together": (
+        head() + start() + device(7, bytes(LIMIT // 2)) + device(8, bytes(LIMIT // 2)) + part(), f"more than {LIMIT} bytes of device state"),
     "package before the list": (head() + package(), "PACKAGED before the block list"),
     "discard behind the end of RAM": (head() + start() + part(kind=3) + discard((0, PAGE)), "RAM_DISCARD behind the end"),
     "package behind the end of RAM": (head() + start() + part(kind=3) + package(), "PACKAGED behind the end"),
@@ -134,6 +136,9 @@ def refused_before(folder):
         broken_off(folder, name, data, words, told=True)
     for name, (data, words) in PACKAGES.items():
         broken_off(folder, "package " + name, head() + start() + discard((0, PAGE)) + data, words, told=name in NOT_COME)
+    early = device(9, bytes(LIMIT // 2))
+    broken_off(folder, "package beside early devices", head() + start() + early + part() + package(blob(device(7, bytes(LIMIT // 2)))),
+               f"at most {LIMIT - len(early)} are taken", told=False)
 
 
 def broken_off(folder, name, data, words, told):
@@ -180,7 +185,7 @@ AFTER = {
     "noise": (b"\xff" * 64, "type ff"),
     "end inside a page": (part(record(200))[:2000], "cut short|closed|ends"),
 }
-NEVER = "--connect-timeout=0.1"
+NEVER = "--connect-timeout=0.5"
 
 
 def refused_after(folder):
@@ -201,15 +206,26 @@ def refused_after(folder):
             raise AssertionError(f"{name}: {e}") from None
 
 
-def finish_later(r, have):
+def finish_later(r, have, early=()):
     """Another process goes on with what there is."""
     with r.start("--resume") as g, Link(r.path) as s:
         s.recover(have)
         s.pages(have)
         s.finish()
         s.__exit__()
-        assert g.wait().ok().event("done")["devices"] == 2
-    r.has_it()
+        assert g.wait().ok().event("done")["devices"] == 2 + len(early)
+    r.has_it(early)
+
+
+def early_devices(folder):
+    """Devices before the end of RAM, and another process goes on."""
+    r = Receiver(folder)
+    with r.start(NEVER) as g:
+        with Link(r.path) as s:
+            s.send(head(), start(), device(9), device(5, b"\x7e" + be(5) * 2), part(record(1)), package())
+            s.expect((PONG, 1), (PONG, 3), (PONG, 0x42))
+        assert g.wait().status == godwit.RECOVERABLE, g.stderr
+    finish_later(r, {BLOCK: {1}, ROM: set()}, early=["device9", "device5"])
 
 
 def gone_unheard(folder):
@@ -428,7 +444,7 @@ def cut_anywhere(folder):
 def main():
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     with tempfile.TemporaryDirectory(prefix="godwit-pc.") as folder:
-        for test in (good, odd_but_right, refused_before, refused_after, gone_unheard, crashed, end_too_early, not_made_safe, not_made_safe_before,
+        for test in (good, odd_but_right, refused_before, refused_after, early_devices, gone_unheard, crashed, end_too_early, not_made_safe, not_made_safe_before,
             end_in_the_switch, nobody_came, recovered, cut_anywhere):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {test.__name__}", flush=True)

@@ -587,7 +587,29 @@ static void device_state_is_bounded(void **state)
 			REFUSED_WITH(&b, opts, -E2BIG, at.text, "10000 bytes");
 		else
 			REFUSED_WITH(&b, opts, -EPROTO, "at stream offset ", "001");
+
+		/* two early devices of exactly the limit together, and one byte more */
+		put_start(&b);
+		sb_eos(&b);
+		sb_device_as(&b, 9, "early", 0, 1, zeros, LIMIT / 2 - 24, NULL);
+		at = place_of(&b);
+		sb_device_as(&b, 9, "early", 1, 1, zeros, LIMIT / 2 - 24 + (size_t)over, NULL);
+		sb_more(&b, 0x02, 1);
+		sb_be64(&b, 0x001);
+		if (over)
+			REFUSED_WITH(&b, opts, -E2BIG, at.text, "10000 bytes");
+		else
+			REFUSED_WITH(&b, opts, -EPROTO, "at stream offset ", "001");
 	}
+	/* what came early leaves less for the rest */
+	put_start(&b);
+	sb_eos(&b);
+	sb_device_as(&b, 9, "early", 0, 1, zeros, LIMIT / 2, NULL);
+	put_ram_end(&b);
+	at = place_of(&b);
+	sb_device(&b, 3, "timer", 0, 2, zeros, LIMIT / 2);
+	sb_eof(&b);
+	REFUSED_WITH(&b, opts, -E2BIG, at.text, "10000 bytes");
 	/* a device without end, from a source that goes on and on */
 	sb_named(&tail, 0x04, 3, "timer", 0, 2);
 	sb_fill(&tail, 0x11, 2 * LIMIT);
