@@ -79,7 +79,7 @@ int gw__partial_checkpoint(struct gw__partial *p, struct gw__why *why)
 	uint8_t page[GW__PARTIAL_PAGE], sum[16];
 	unsigned slot = (p->seq + 1) % 2;
 	if (p->distrusted)
-		return gw__why_set(why, -EIO, "an earlier attempt to make %s safe on its disk failed", p->path);
+		return gw__why_set(why, -EIO, "an earlier write of what %s speaks of failed, or making it safe on its disk", p->path);
 	gw__partial_sum(p->live, p->maps_bytes, sum);
 	encode_slot(p->seq + 1, sum, page);
 	int r = gw__file_write(p->fd, p->path, gw__partial_slot_off(p->maps_bytes, slot), p->live, p->maps_bytes, why);

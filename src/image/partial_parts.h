@@ -15,7 +15,7 @@ struct gw__partial {
 	char path[PATH_MAX + sizeof GW__PARTIAL_STATE];
 	bool held;
 	bool fell_back;	 /* at any time, to a checkpoint */
-	bool distrusted; /* a sync failed: see gw__partial_distrust */
+	bool distrusted; /* a write or sync failed: see gw__partial_distrust */
 	uint64_t finished_bytes; /* 0: it is not */
 	uint64_t page_bytes, maps_bytes;
 	uint64_t seq; /* of the last checkpoint; 0: none */

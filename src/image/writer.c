@@ -25,8 +25,11 @@ enum {
 int gw__writer_fail(struct gw__image_writer *w, int r)
 {
 	int none = 0;
-	if (r < 0)
-		__atomic_compare_exchange_n(&w->failed, &none, r, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	if (r >= 0)
+		return r;
+	__atomic_compare_exchange_n(&w->failed, &none, r, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	if (w->partial)
+		gw__partial_distrust(w->partial);
 	return r;
 }
 

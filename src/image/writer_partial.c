@@ -83,9 +83,7 @@ int gw__writer_sync(struct gw__image_writer *w, struct gw__why *why)
 {
 	if (fdatasync(w->file.fd) == 0)
 		return 0;
-	int r = gw__why_errno(why, errno, "cannot make %s safe on its disk", w->file.target.path);
-	gw__partial_distrust(w->partial);
-	return r;
+	return gw__why_errno(why, errno, "cannot make %s safe on its disk", w->file.target.path);
 }
 
 /* The image and its state know each other by a number that stands where the finished image will have ended long before. */

@@ -59,7 +59,10 @@ struct gw__image_writer {
 	struct gw__image_writer_stats stats;
 };
 
-/* Remembers the first failure, so that a commit cannot overlook it. Returns r. */
+/*
+ * Remembers the first failure, so that a commit cannot overlook it, and whoever goes on with a partial image does not either: which of the
+ * pages put before it reached the disk is not known. Returns r.
+ */
 int gw__writer_fail(struct gw__image_writer *w, int r);
 
 /* Content that is, or will be before the next flush, in the file: counts, and takes part in the bitmaps. */
@@ -88,7 +91,7 @@ int gw__writer_put_list(struct gw__image_writer *w, struct gw__why *why);
 int gw__writer_settle_ignored(struct gw__image_writer *w, struct gw__why *why);
 int gw__writer_keep_between(struct gw__image_writer *w, const void *bytes, size_t n, struct gw__why *why);
 
-/* What was put of a partial image is on the disk, or its bitmaps are not believed any more (writer_partial.c). */
+/* What was put of a partial image is on the disk. A failure is the caller's to remember (writer_partial.c). */
 int gw__writer_sync(struct gw__image_writer *w, struct gw__why *why);
 /* The file ends there. */
 int gw__writer_cut(struct gw__image_writer *w, uint64_t bytes, struct gw__why *why);

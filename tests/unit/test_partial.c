@@ -25,8 +25,23 @@ int fdatasync(int fd)
 	return -1;
 }
 
+static bool pages_fail, write_back_fails;
+
+ssize_t pwritev64(int fd, const struct iovec *v, int n, off_t off)
+{
+	errno = EIO;
+	return pages_fail ? -1 : syscall(SYS_pwritev, fd, v, n, off, 0);
+}
+
+int sync_file_range(int fd, off_t off, off_t n, unsigned flags)
+{
+	errno = EIO;
+	return write_back_fails ? -1 : (int)syscall(SYS_sync_file_range, fd, off, n, flags);
+}
+
 static int setup(void **s)
 {
+	pages_fail = write_back_fails = false;
 	kit_setup(s);
 	kit_join(partial, dir, "image.partial");
 	kit_join(state, dir, "image.partial.state");
@@ -470,6 +485,36 @@ static void a_sync_that_fails(void **s)
 	}
 }
 
+/* The kernel may tell a write of what became of others: nothing behind the last checkpoint is believed. */
+static void a_write_that_fails(void **s)
+{
+	(void)s;
+	static uint8_t page[KIT_PAGE] = "page";
+	const struct iovec iov = {page, sizeof page};
+	bool fell_back = false;
+	for (int back = 0; back < 2; back++) { /* of a page, or the write-back that one starts now and then */
+		struct gw__image_writer *w = begin(100);
+		struct gw__why why = {0};
+		int r = 0;
+		pages_fail = !back;
+		write_back_fails = back;
+		for (unsigned i = 0; !r && i < 5000; i++)
+			r = gw__image_put_pages(w, 0, 100 * KIT_PAGE, &iov, 1, &why);
+		assert_int_equal(r, -EIO);
+		gw__why_clear(&why);
+		pages_fail = write_back_fails = false;
+		assert_int_equal(gw__image_checkpoint(w, &why), -EIO);
+		assert_says(why, "earlier");
+		gw__image_writer_close(w);
+		w = resume(&fell_back);
+		assert_true(fell_back);
+		assert_int_equal(count(w, 0), CHECKPOINTED);
+		finish(w);
+		check_image();
+		unlink(image);
+	}
+}
+
 static void direct_io_ends(void **s)
 {
 	(void)s;
@@ -534,6 +579,7 @@ int main(void)
 		each(finished),
 		each(killed_while_it_is_synced),
 		each(a_sync_that_fails),
+		each(a_write_that_fails),
 		each(direct_io_ends),
 		each(names_that_are_too_long),
 	};
