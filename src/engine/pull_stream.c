@@ -14,6 +14,7 @@ enum {
 	QUIET_MS = 5000,  /* docs/spec/stream.md 9: after a possible end without a description */
 	FEED_SLACK = 64 << 10, /* so that the decoder, which knows what it reads, meets the limit first */
 	LINGER_MS = 5000, /* after SHUT, for the source to close first */
+	RESET_MS = 1000,  /* for a kernel far away to say that nobody is there */
 };
 
 void gw__stream_tally_fini(struct gw__stream_tally *t)
@@ -153,6 +154,29 @@ static int tell_failure(struct gw__pull *p, int result)
 	return result;
 }
 
+/* Nothing more can come. Whoever waits for our word does not end his side before; it may have been the link that ended it. */
+static bool has_gone(struct gw__pull *p)
+{
+	struct gw__why ignored = {0};
+	uint8_t byte;
+	return p->feed.ended ||
+	       (gw__chan_wait_readable(p->feed.chan, 0, &ignored) == 1 && gw__chan_peek(p->feed.chan, &byte, sizeof byte, &ignored) <= 0);
+}
+
+/* Until the source closes. Not 0: our last word was not taken, which the kernel may say only after it was written. */
+static int linger(struct gw__pull *p, bool gone)
+{
+	struct gw__chan *chan = p->feed.chan;
+	struct gw__why ignored = {0};
+	uint8_t byte;
+	int r = gw__chan_wait_readable(chan, LINGER_MS, &ignored);
+	if (r == 1)
+		r = (int)gw__chan_read(chan, &byte, sizeof byte, &ignored);
+	if (p->early_shut || (r != -ECONNRESET && !(gone && gw__chan_is_reset(chan, RESET_MS))))
+		return 0;
+	return gw__why_set(&p->run->why, -ECONNRESET, "%s: the connection was closed without our last word being taken", chan->name);
+}
+
 /*
  * Tell the source how it went. Success is told only when the data is safe; then the source closes first, because
  * closing with its last words unread would reset the connection.
@@ -164,17 +188,16 @@ static int tell_source(struct gw__pull *p, int result)
 	step_surely(p, GW__PS_EV_SAFE);
 	if (!p->stream.return_path || !p->feed.chan->two_way)
 		return 0;
+	bool gone = !p->early_shut && has_gone(p);
 	int r = p->early_shut ? 0 : gw__pull_say(p, GW__RP_SHUT, 0, &p->run->why);
 	if (p->sink->ops->postcopy)
 		p->sink->ops->postcopy->forget(p->sink);
-	if (r) {
-		gw__why_where(&p->run->why, "the source could not be told that its guest is kept");
-		return GW__UNTOLD;
-	}
-	struct gw__why ignored = {0};
-	if (gw__chan_wait_readable(p->feed.chan, LINGER_MS, &ignored) == 1)
-		gw__feed_fill(&p->feed, &ignored);
-	return 0;
+	if (!r)
+		r = linger(p, gone);
+	if (!r)
+		return 0;
+	gw__why_where(&p->run->why, "the source could not be told that its guest is kept");
+	return GW__UNTOLD;
 }
 
 /* What a worker saw first explains what the conductor saw after it. */

@@ -130,6 +130,8 @@ void gw__chan_queue_little(struct gw__chan *c, int bytes);
 int gw__chan_twin(const struct gw__chan *c, struct gw__chan **twin, struct gw__why *why);
 /* What waits to be read on a socket, without taking it: bytes > 0, 0 at the end, or negative errno. Waits as reading does. */
 ssize_t gw__chan_peek(struct gw__chan *c, void *to, size_t n, struct gw__why *why);
+/* What was written last was not taken: nobody is there any more. Waits at most `ms` to hear of it; an end of what can be read says nothing. */
+bool gw__chan_is_reset(struct gw__chan *c, int ms);
 /* The link breaks, from any thread: what was written arrives, then both ends find it closed. `fd` is a socket of a channel. */
 void gw__sock_break(int fd);
 

@@ -37,6 +37,15 @@ ssize_t gw__chan_peek(struct gw__chan *c, void *to, size_t n, struct gw__why *wh
 	}
 }
 
+bool gw__chan_is_reset(struct gw__chan *c, int ms)
+{
+	int failed = 0;
+	socklen_t bytes = sizeof failed;
+	if (c->fd < 0 || gw__io_wait(c->fd, 0, c->cancel_fd, gw__io_deadline(ms)) != 1)
+		return false;
+	return getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &failed, &bytes) == 0 && failed;
+}
+
 /* A reset would overtake what is still in the kernel's queue (docs/spec/channels.md 3.3). */
 static void drain(int fd)
 {
