@@ -215,7 +215,8 @@ struct gw_drain_opts {
 /*
  * Keep all memory the source still has in the image `path`, which holds no devices: it cannot be restored, but gw_serve with
  * `resume` brings it to the destination that waits. What an earlier call left as PATH.partial is gone on with. The source never runs its guest
- * again. -EALREADY: PATH.partial holds another guest; -EPERM: it may be somebody else's work; -EINVAL: the options do not describe one. Since 0.1
+ * again. -EALREADY: PATH.partial holds another guest; -EPERM: it may be somebody else's work; -EINVAL: the options do not describe one. GW_UNTOLD: the image is there, and a
+ * source that was to hear so only now, without `early_answer`, stands still for good. Since 0.1
  */
 GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receipt *receipt);
 /*

@@ -46,6 +46,15 @@ class Stepped(godwit.Run):
         self.kill()
         return True
 
+    def reach(self, pattern, timeout=60):
+        """Up to this line of its trace: it comes no further than to the second line behind it, until it is waited for."""
+        deadline = time.monotonic() + timeout * godwit.PATIENCE
+        while not re.search(pattern, self.text):
+            assert select.select([self.pipe], [], [], max(0, deadline - time.monotonic()))[0], f"{pattern} did not come: {self.text}"
+            said = os.read(self.pipe, 65536).decode("utf-8", "replace")
+            assert said, f"ended before {pattern}: {self.text}"
+            self.text += said
+
     def wait(self, timeout=60):
         """Also reads what it says meanwhile."""
         deadline = time.monotonic() + timeout * godwit.PATIENCE
