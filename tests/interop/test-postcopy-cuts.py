@@ -8,7 +8,6 @@ test-postcopy-cuts.py 7.2|10.0|11.1. Some places are chosen by GODWIT_SEED; GODW
 each byte of a bitmap. GODWIT_ONLY: names of tests.
 """
 import os
-import re
 import signal
 import sys
 import tempfile
