@@ -89,10 +89,27 @@ static int link_unnamed(const struct gw__outfile *f, const char *name)
 	return 0;
 }
 
+/*
+ * Another name for what has one, and nothing is replaced. NFS, 9p and FUSE cannot promise that of a rename, and of a link only where they
+ * have links; where nothing can promise it, a look has to do.
+ */
+static int change_name(const struct gw__outfile *f, const char *name)
+{
+	int dir = f->target.dir_fd;
+	if (renameat2(dir, f->partial, dir, name, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP)
+		return -errno;
+	if (linkat(dir, f->partial, dir, name, 0) == 0)
+		return unlinkat(dir, f->partial, 0) ? -errno : 0;
+	if (errno == EEXIST || faccessat(dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return -EEXIST;
+	return errno == ENOENT && renameat(dir, f->partial, dir, name) == 0 ? 0 : -errno;
+}
+
 int gw__outfile_name_partial(struct gw__outfile *f, const char *name, struct gw__why *why)
 {
-	int r = f->partial[0] ? (renameat2(f->target.dir_fd, f->partial, f->target.dir_fd, name, RENAME_NOREPLACE) ? -errno : 0)
-			      : link_unnamed(f, name);
+	int r = f->partial[0] ? change_name(f, name) : link_unnamed(f, name);
 	if (r == -EEXIST)
 		return gw__why_set(why, r, "%s.partial is there already; move it away if nobody needs it", f->target.path);
 	if (r)

@@ -39,8 +39,24 @@ int sync_file_range(int fd, off_t off, off_t n, unsigned flags)
 	return write_back_fails ? -1 : (int)syscall(SYS_sync_file_range, fd, off, n, flags);
 }
 
+/* What renames without replacing, and what links, says; 0: the kernel decides. */
+static int rename_error, link_error;
+
+int renameat2(int from, const char *a, int to, const char *b, unsigned flags)
+{
+	errno = rename_error;
+	return rename_error ? -1 : (int)syscall(SYS_renameat2, from, a, to, b, flags);
+}
+
+int linkat(int from, const char *a, int to, const char *b, int flags)
+{
+	errno = link_error;
+	return link_error ? -1 : (int)syscall(SYS_linkat, from, a, to, b, flags);
+}
+
 static int setup(void **s)
 {
+	rename_error = link_error = 0;
 	pages_fail = write_back_fails = false;
 	kit_setup(s);
 	kit_join(partial, dir, "image.partial");
@@ -367,6 +383,49 @@ static void nobody_is_overwritten(void **s)
 	gw__image_writer_close(resume(&fell_back)); /* unharmed */
 }
 
+/* Begun where files have a name from the beginning. */
+static int begin_visible(struct gw__image_writer **w, bool taken)
+{
+	struct gw__blocks blocks = kit_small_pc();
+	struct gw__why why = {0};
+	*w = kit_begin(image, &(struct gw__image_writer_opts){.visible = true}, &blocks, false);
+	gw__blocks_fini(&blocks);
+	assert_ok(gw__image_prepare_partial(*w, &why), why);
+	if (taken)
+		close(open(partial, O_CREAT | O_EXCL, 0600));
+	int r = gw__image_begin_partial(*w, &why);
+	if (r)
+		assert_says(why, "is there already");
+	return r;
+}
+
+/* NFS, 9p and FUSE: no files without a name, and no rename that does not replace. */
+static void where_names_cannot_be_changed_safely(void **s)
+{
+	(void)s;
+	static const struct {
+		int rename_error, link_error;
+	} places[] = {{0, 0}, {EINVAL, 0}, {ENOSYS, 0}, {EOPNOTSUPP, 0}, {EINVAL, EPERM}, {EINVAL, EOPNOTSUPP}};
+	for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+		struct gw__image_writer *w;
+		bool fell_back;
+		rename_error = places[i].rename_error;
+		link_error = places[i].link_error;
+		assert_int_equal(begin_visible(&w, true), -EEXIST);
+		gw__image_writer_close(w);
+		assert_int_equal(kit_count_entries(dir), 1); /* what had the name */
+		unlink(partial);
+		assert_int_equal(begin_visible(&w, false), 0);
+		assert_int_equal(kit_count_entries(dir), 2);
+		hold(w);
+		gw__image_writer_close(w);
+		w = resume(&fell_back);
+		finish(w);
+		check_image();
+		unlink(image);
+	}
+}
+
 /* What was begun and not held is nobody's: it goes away with its writer, and with the next one if that was killed. */
 static void before_it_is_held(void **s)
 {
@@ -575,6 +634,7 @@ int main(void)
 		each(foreign),
 		each(one_at_a_time),
 		each(nobody_is_overwritten),
+		each(where_names_cannot_be_changed_safely),
 		each(before_it_is_held),
 		each(finished),
 		each(killed_while_it_is_synced),
