@@ -29,8 +29,7 @@ static int on_config(struct gw__explain *x, const struct gw__event *ev)
 	(void)ev;
 	if (c->mapped_ram)
 		return gw__why_set(&x->why, -EPROTO, "the stream is one for files (mapped-ram)");
-	gw__seen_note(x->o.seen, GW__SIGHT_BEGUN);
-	gw__seen_page_bytes(x->o.seen, x->stream.page_bytes);
+	gw__seen_begin(x->o.seen, x->stream.page_bytes);
 	struct gw__message *m = gw__explain_make(x, "CONFIGURATION", "machine %s, pages of %llu bytes", c->machine, (ull)x->stream.page_bytes);
 	for (uint32_t i = 0; i < c->caps_n; i++)
 		gw__explain_more(m, ", %s", c->caps[i]);
@@ -49,7 +48,7 @@ static int on_blocks(struct gw__explain *x, const struct gw__event *ev)
 {
 	const struct gw__blocks *b = &x->stream.blocks;
 	(void)ev;
-	int r = gw__seen_blocks(x->o.seen, x->stream.ram_id, b);
+	int r = gw__seen_blocks(x->o.seen, x->stream.page_bytes, x->stream.ram_id, b);
 	if (r)
 		return gw__why_set(&x->why, r, "no memory for the list of blocks");
 	struct gw__message *m = gw__explain_make(x, "BLOCKS", "%u, together %s:", b->n, GW__EXPLAIN_SIZE(b->total_bytes));

@@ -2,6 +2,8 @@
 /* What was seen of a migration; see seen.h. */
 #include "engine/seen.h"
 
+#include <assert.h>
+
 void gw__seen_init(struct gw__seen *s)
 {
 	*s = (struct gw__seen){0};
@@ -16,31 +18,30 @@ void gw__seen_fini(struct gw__seen *s)
 
 static uint32_t bit(enum gw__sight sight) { return UINT32_C(1) << sight; }
 
-void gw__seen_note(struct gw__seen *s, enum gw__sight sight)
+void gw__seen_begin(struct gw__seen *s, uint64_t page_bytes)
 {
 	pthread_mutex_lock(&s->lock);
-	if (sight == GW__SIGHT_BEGUN) {
-		s->sights = 0;
-		s->page_bytes = 0;
-		gw__blocks_fini(&s->blocks);
-	}
+	s->sights = bit(GW__SIGHT_BEGUN);
+	s->page_bytes = page_bytes;
+	gw__blocks_fini(&s->blocks);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void gw__seen_note(struct gw__seen *s, enum gw__sight sight)
+{
+	assert(sight != GW__SIGHT_BEGUN);
+	pthread_mutex_lock(&s->lock);
 	if (sight == GW__SIGHT_RECOVERY) /* what ended the one before is not the end of this one */
 		s->sights &= ~(bit(GW__SIGHT_SHUT_ERROR) | bit(GW__SIGHT_WHOLE));
 	s->sights |= bit(sight);
 	pthread_mutex_unlock(&s->lock);
 }
 
-void gw__seen_page_bytes(struct gw__seen *s, uint64_t page_bytes)
-{
-	pthread_mutex_lock(&s->lock);
-	s->page_bytes = page_bytes;
-	pthread_mutex_unlock(&s->lock);
-}
-
-int gw__seen_blocks(struct gw__seen *s, uint32_t ram_id, const struct gw__blocks *blocks)
+int gw__seen_blocks(struct gw__seen *s, uint64_t page_bytes, uint32_t ram_id, const struct gw__blocks *blocks)
 {
 	pthread_mutex_lock(&s->lock);
 	gw__blocks_fini(&s->blocks);
+	s->page_bytes = page_bytes; /* a second main channel may have said another in between */
 	s->ram_id = ram_id;
 	int r = gw__blocks_add_all(&s->blocks, blocks);
 	pthread_mutex_unlock(&s->lock);

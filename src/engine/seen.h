@@ -15,7 +15,7 @@
 /* What can be seen to happen. */
 enum gw__sight {
 	GW__SIGHT_OPAQUE,      /* a channel nobody can look into */
-	GW__SIGHT_BEGUN,       /* a main channel's head: a new migration, everything before is forgotten */
+	GW__SIGHT_BEGUN,       /* a main channel's head; gw__seen_begin notes it */
 	GW__SIGHT_RETURN_PATH,
 	GW__SIGHT_WHOLE,       /* the stream came to its end */
 	GW__SIGHT_RUN,	       /* post-copy: the package went through, the guest is the destination's */
@@ -41,7 +41,7 @@ enum gw__whereabouts {
 struct gw__seen {
 	pthread_mutex_t lock;
 	uint32_t sights; /* bit i: enum gw__sight */
-	uint64_t page_bytes; /* 0: not known */
+	uint64_t page_bytes; /* 0: not known; never where blocks are */
 	uint32_t ram_id;
 	struct gw__blocks blocks; /* empty: not known */
 };
@@ -49,9 +49,11 @@ struct gw__seen {
 void gw__seen_init(struct gw__seen *s);
 void gw__seen_fini(struct gw__seen *s);
 
+/* A main channel's head: a new migration, and everything before is forgotten. */
+void gw__seen_begin(struct gw__seen *s, uint64_t page_bytes);
 void gw__seen_note(struct gw__seen *s, enum gw__sight sight);
-void gw__seen_page_bytes(struct gw__seen *s, uint64_t page_bytes);
-int gw__seen_blocks(struct gw__seen *s, uint32_t ram_id, const struct gw__blocks *blocks); /* copied; 0 or -ENOMEM */
+/* Its blocks, with the size of the pages they are counted in. Copied; 0 or -ENOMEM. */
+int gw__seen_blocks(struct gw__seen *s, uint64_t page_bytes, uint32_t ram_id, const struct gw__blocks *blocks);
 
 uint64_t gw__seen_ask_page_bytes(struct gw__seen *s); /* 0: not known */
 /* How many target pages a block has; 0: not known. */

@@ -203,6 +203,28 @@ static void a_postcopy_stream(void **state)
 	sb_fini(&b);
 }
 
+/* The head of one comes between the head of another and its blocks; somebody asks all the time. */
+static void two_main_channels(void **state)
+{
+	(void)state;
+	struct gw__seen seen;
+	struct gw__blocks blocks = {0};
+	struct gw__block m0 = {.name = "m0", .used_bytes = 0x4000};
+	gw__seen_init(&seen);
+	assert_int_equal(gw__blocks_add(&blocks, &m0), 0);
+	assert_int_equal(gw__seen_ask_pages(&seen, "m0"), 0);
+	assert_int_equal(gw__seen_blocks(&seen, 4096, 1, &blocks), 0); /* behind what it has not seen */
+	assert_int_equal(gw__seen_ask_pages(&seen, "m0"), 4);
+	gw__seen_begin(&seen, 4096);
+	assert_int_equal(gw__seen_ask_pages(&seen, "m0"), 0);
+	gw__seen_begin(&seen, 1024);
+	assert_int_equal(gw__seen_blocks(&seen, 4096, 1, &blocks), 0);
+	assert_int_equal(gw__seen_ask_pages(&seen, "m0"), 4);
+	assert_int_equal(gw__seen_where(&seen), GW__WHERE_SOURCE);
+	gw__seen_fini(&seen);
+	gw__blocks_fini(&blocks);
+}
+
 static void every_page(void **state)
 {
 	(void)state;
@@ -313,7 +335,10 @@ static void where_the_guest_is(void **state)
 		struct gw__seen seen;
 		gw__seen_init(&seen);
 		for (unsigned k = 0; rows[i].sights[k] != GW__SIGHTS; k++)
-			gw__seen_note(&seen, rows[i].sights[k]);
+			if (rows[i].sights[k] == GW__SIGHT_BEGUN)
+				gw__seen_begin(&seen, 4096);
+			else
+				gw__seen_note(&seen, rows[i].sights[k]);
 		if (gw__seen_where(&seen) != rows[i].where)
 			fail_msg("row %u: %d, expected %d", i, gw__seen_where(&seen), rows[i].where);
 		gw__seen_fini(&seen);
@@ -539,6 +564,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_postcopy_stream),
+		cmocka_unit_test(two_main_channels),
 		cmocka_unit_test(every_page),
 		cmocka_unit_test(a_plain_stream),
 		cmocka_unit_test(cut_short),
