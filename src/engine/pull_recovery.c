@@ -84,9 +84,9 @@ static int drop_pieces(struct gw__pull *p, uint32_t block)
 	uint64_t n = p->stream.blocks.v[block].page_bytes / p->stream.page_bytes;
 	int r = 0;
 	for (uint64_t at = 0; !r && n > 1 && at < b->bits; at += n) {
-		bool any = gw__bitmap_next_set(b, at) < at + n, whole = gw__bitmap_next_clear(b, at) >= at + n;
-		if (any && !whole)
-			r = gw__pull_postcopy_ops(p)->discard(p->sink, block, at * p->stream.page_bytes, n, &p->run->why);
+		uint64_t end = gw__min(at + n, b->bits);
+		if (gw__bitmap_next_set_before(b, at, end) < end && gw__bitmap_next_clear_before(b, at, end) < end)
+			r = gw__pull_postcopy_ops(p)->discard(p->sink, block, at * p->stream.page_bytes, end - at, &p->run->why);
 	}
 	return r;
 }
