@@ -76,7 +76,6 @@ struct gw__lazy {
 	int link;	 /* on which a predecessor was recovering; -1: none */
 	bool joined;
 	bool resumes; /* the link that stands, or is being made */
-	unsigned attempts;
 	bool memory_only; /* the image has no devices: it can complete a QEMU, not give it a guest */
 	bool refused; /* nothing was done: this QEMU waits for no guest, or another page server has it */
 	bool complete; /* QEMU's incoming migration was complete before we brought the last page */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,6 +28,22 @@ static int new_folder(struct gw__lazy *l)
 	return gw__why_errno(&l->why, err, "cannot make a folder in /tmp for a socket");
 }
 
+/* What made the monitor's socket may have become another user since (-runas): its credentials there are those of that time. */
+static bool runs_as_we_do(pid_t qemu)
+{
+	char path[64], line[128];
+	unsigned uid[4], same = 0;
+	snprintf(path, sizeof path, "/proc/%d/status", (int)qemu);
+	FILE *f = qemu > 0 ? fopen(path, "re") : NULL;
+	while (f && fgets(line, sizeof line, f))
+		if (sscanf(line, "Uid: %u %u %u %u", &uid[0], &uid[1], &uid[2], &uid[3]) == 4)
+			for (unsigned i = 0; i < GW__LEN(uid); i++)
+				same += uid[i] == geteuid();
+	if (f)
+		fclose(f);
+	return same == GW__LEN(uid);
+}
+
 /* The keeper's; but /tmp may have been cleaned since, and something else be there by now. */
 static int make_folder(struct gw__lazy *l)
 {
@@ -37,17 +54,20 @@ static int make_folder(struct gw__lazy *l)
 		fd = new_folder(l);
 	if (fd < 0)
 		return fd;
-	if (l->foreign_qemu)
+	if (l->foreign_qemu && !runs_as_we_do(gw__keeper_peer(gw__qmp_fd(l->qmp))))
 		fchmod(fd, 01733); /* QEMU makes the socket; nobody can list what is there */
 	close(fd);
 	return 0;
 }
 
-/* Never one that was used before: QEMU may have left a socket there. */
+/* Never one that was used before: QEMU may have left a socket there. Nor one that anybody can foresee, and put something at. */
 static int private_address(struct gw__lazy *l)
 {
+	uint64_t name;
+	if (getrandom(&name, sizeof name, 0) != sizeof name)
+		return gw__why_set(&l->why, -EIO, "this system gives no random name for a socket");
 	int r = make_folder(l);
-	snprintf(l->listen, sizeof l->listen, "unix:%s/%jx.%u", l->folder, (intmax_t)l->keeper.turn >> 20, ++l->attempts);
+	snprintf(l->listen, sizeof l->listen, "unix:%s/%016jx", l->folder, (uintmax_t)name);
 	snprintf(l->uri, sizeof l->uri, "%s", l->listen);
 	return r;
 }

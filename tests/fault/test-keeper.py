@@ -20,6 +20,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
+import privately
 from kept import Kept, wait_status
 from linuxguest import Restored
 from qmp import QmpTimeout
@@ -315,6 +316,38 @@ def held_by_a_stranger(kept, version, place):
             completes(kept, vm)
 
 
+def names_taken(kept, version, place):
+    """Where QEMU is to listen nobody foresees, and only who must gets in."""
+    with kept.destination(version, "-S") as vm:
+        killed(kept, vm)
+        where = place.where()
+        assert stat.S_IMODE(os.stat(where).st_mode) == 0o700, oct(os.stat(where).st_mode)
+        for turn in range(16):
+            for attempt in range(1, 10):
+                os.mkdir(os.path.join(where, f"{turn:x}.{attempt}"))
+        completes(kept, vm)
+        assert not os.path.exists(where), "it is left"
+
+
+def of_another_user(kept, version, place):
+    """A QEMU of a lesser user listens in our folder all the same; which nobody can list."""
+    traps = ["--inh-caps=+sys_ptrace", "--ambient-caps=+sys_ptrace"]     # who has it may trap pages
+    vm = kept.destination(version, "-S")
+    nobody = privately.as_nobody(vm.argv[0], "--version")
+    if not nobody or subprocess.run([*nobody, *traps, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        print("    not run: no QEMU can be another user's here")
+        os.rmdir(vm.dir)
+        return
+    vm.argv = [*nobody, *traps, *vm.argv]
+    os.chmod(vm.dir, 0o777)
+    with vm:
+        killed(kept, vm)
+        where = place.where()
+        assert stat.S_IMODE(os.stat(where).st_mode) == 0o1733, oct(os.stat(where).st_mode)
+        completes(kept, vm)
+        assert not os.path.exists(where), "it is left"
+
+
 def cleaned_away(kept, version, place):
     """/tmp was cleaned while a keeper lived, and somebody put a link where its folder was: what is behind it is not touched."""
     other = os.path.join(place.runtime, "other")
@@ -440,7 +473,7 @@ def main(argv):
     version = argv[1]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     tests = [hands_over, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed, while_it_loads,
-             planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, cleaned_away, stopped_for_a_while, locked, two_at_once, of_two_moments,
+             planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, names_taken, of_another_user, cleaned_away, stopped_for_a_while, locked, two_at_once, of_two_moments,
              of_another_guest]
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-keeper.") as folder:
