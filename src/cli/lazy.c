@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/pause.h"
 
@@ -21,6 +22,8 @@ static int query(struct gw__lazy *l, struct gw__qmp_migration *m, int limit_ms)
 	gw__qmp_set_call_limit(l->qmp, limit_ms);
 	int r = gw__qmp_query_migrate(l->qmp, m, &l->why);
 	gw__qmp_set_call_limit(l->qmp, GW__QMP_CALL_MS);
+	if (r == -ECONNRESET)
+		gw__lazy_note_gone(l);
 	return r;
 }
 
@@ -125,12 +128,6 @@ static int make_ready(struct gw__lazy *l, const struct gw__qmp_migration *m)
 	return 0;
 }
 
-/* It listens for us, or for the next one: what it was told stays. Of one that is stuck nobody else learns anything any more. */
-static bool goes_on_waiting(const struct gw__lazy *l, int r)
-{
-	return r && (l->result.recoverable || l->phase == GW__KEEPER_ASKED || l->stuck);
-}
-
 /* A QEMU that did not take the guest keeps no setting of ours; where it is gone or stuck, there is nothing to put back. */
 static int put_back(struct gw__lazy *l, int r)
 {
@@ -139,65 +136,78 @@ static int put_back(struct gw__lazy *l, int r)
 	return r ? (gw__qmp_settings_restore(l->qmp, l->before, NULL), r) : gw__qmp_settings_restore(l->qmp, l->before, &l->why);
 }
 
-/* Does its guest run already? In doubt, yes: then it is recovered out of band. */
-static int look(struct gw__lazy *l, struct gw__qmp_migration *m, bool *resume)
+/* Does its guest run already? */
+static int look(struct gw__lazy *l, struct gw__qmp_migration *m)
 {
 	*m = (struct gw__qmp_migration){0};
-	*resume = l->phase == GW__KEEPER_RUNS;
-	int r = *resume ? 0 : query(l, m, GW__LAZY_HELD_UP_MS);
-	if (r && r != -ETIMEDOUT)
-		return r;
+	l->guest = l->phase == GW__KEEPER_RUNS ? GW__GUEST_WAITS : GW__GUEST_UNKNOWN;
+	int r = l->guest == GW__GUEST_WAITS ? 0 : query(l, m, GW__LAZY_HELD_UP_MS);
+	if (r == -ETIMEDOUT)
+		gw__why_clear(&l->why);
+	if (r || l->guest == GW__GUEST_WAITS)
+		return r == -ETIMEDOUT ? 0 : r;
+	l->guest = !strncmp(m->status, "postcopy", 8) ? GW__GUEST_WAITS : GW__GUEST_ELSEWHERE;
 	if (m->completed && m->total_bytes) { /* only a source counts what it sends */
 		l->refused = true;
 		return gw__why_set(&l->why, -EINVAL, "this QEMU gave its own guest away (migration completed) and waits for no page; nothing was done");
 	}
-	l->complete = m->completed; /* somebody else brought the last page */
-	*resume |= r || !strncmp(m->status, "postcopy", 8);
-	gw__why_clear(&l->why);
+	if (m->completed)
+		l->guest = GW__GUEST_WHOLE; /* somebody else brought the last page */
 	return 0;
+}
+
+static int give_guest(struct gw__lazy *l, const struct gw__qmp_migration *m)
+{
+	if (l->wish.resume_only) {
+		l->refused = true;
+		return gw__why_set(&l->why, -EINVAL, "no guest in this QEMU waits for pages (status \"%s\"), so there is nothing to --resume",
+			m->status[0] ? m->status : "none");
+	}
+	int r = gw__lazy_check_image(l, false);
+	return r ? r : make_ready(l, m);
+}
+
+/* In doubt its guest runs: then it is recovered, out of band. */
+static int go_on(struct gw__lazy *l)
+{
+	ask_page_sizes(l);
+	gw__lazy_ask_preempt(l);
+	int r = gw__lazy_check_tls(l);
+	return r ? r : gw__lazy_recover(l);
+}
+
+static int run(struct gw__lazy *l)
+{
+	struct gw__qmp_migration m;
+	int r = look(l, &m);
+	if (r || l->guest == GW__GUEST_WHOLE)
+		return r;
+	bool resume = l->guest != GW__GUEST_ELSEWHERE;
+	r = resume ? go_on(l) : give_guest(l, &m);
+	if (r || l->guest == GW__GUEST_WHOLE)
+		return r;
+	r = gw__lazy_serve(l, resume);
+	return r ? r : await_completed(l);
 }
 
 int gw__lazy_run(struct gw__lazy *l)
 {
-	struct gw__qmp_migration m;
-	bool resume;
-	int r = look(l, &m, &resume);
-	if (r)
-		return r;
-	l->result.recoverable = resume;
-	if (l->wish.resume_only && !resume && !l->complete) {
-		l->refused = true;
-		return gw__why_set(&l->why, -EINVAL, "no guest in this QEMU waits for pages (status \"%s\"), so there is nothing to --resume",
-			m.status[0] ? m.status : "none");
-	}
-	if (resume && !l->complete) {
-		ask_page_sizes(l);
-		gw__lazy_ask_preempt(l);
-		r = gw__lazy_check_tls(l);
-		if (!r)
-			r = gw__lazy_recover(l);
-	} else if (!l->complete) {
-		r = gw__lazy_check_image(l, false);
-		r = r ? r : make_ready(l, &m);
-	}
-	if (!r && !l->complete)
-		r = gw__lazy_serve(l, resume);
-	if (!r && !l->complete)
-		r = await_completed(l);
-	l->unfinished = goes_on_waiting(l, r);
-	return l->unfinished ? r : put_back(l, r);
+	int r = run(l);
+	return gw__lazy_needs_successor(l) ? r : put_back(l, r);
 }
 
-/* What waits for a successor needs a keeper until one comes. */
+/* What waits for a successor needs a keeper until one comes; QEMU may listen for him where it was told to. */
 void gw__lazy_end(struct gw__lazy *l)
 {
-	if (l->unfinished)
+	bool needed = gw__lazy_needs_successor(l);
+	if (needed)
 		gw__keeper_leave(&l->keeper);
 	else
 		gw__keeper_dismiss(&l->keeper);
-	if (!l->unfinished || l->result.recoverable || l->stuck)
+	if (!needed || l->guest == GW__GUEST_WAITS || l->guest == GW__GUEST_STUCK)
 		gw__lazy_remove_socket(l);
-	gw__lazy_drop_link(l);
+	if (l->link >= 0)
+		close(l->link); /* the keeper's copy stays */
 	gw__qmp_settings_free(l->before);
 	free(l->blocks);
 }

@@ -39,6 +39,16 @@ enum { GW__WORKING_SET_ON, GW__WORKING_SET_OFF };
 /* GW__CLI_GO, or GW__EXIT_USAGE after a sentence. */
 int gw__lazy_check_wish(struct gw__lazy_wish *w);
 
+/* Where the guest is, as far as we know. Exit status, sentence and what becomes of the keeper follow from it. */
+enum gw__lazy_guest {
+	GW__GUEST_ELSEWHERE, /* not in this QEMU: it was not given, or it was lost with it */
+	GW__GUEST_UNKNOWN,   /* this QEMU may have it */
+	GW__GUEST_WAITS,     /* in this QEMU, which lacks pages */
+	GW__GUEST_WHOLE,     /* in this QEMU, with every page */
+	GW__GUEST_ENDED,     /* it was in this QEMU, which was shut down */
+	GW__GUEST_STUCK,     /* QEMU lost its page server while it loaded the devices, and hangs */
+};
+
 enum { GW__LAZY_HELD_UP_MS = 3000 }; /* for an answer in band of a QEMU that may be held up */
 
 struct gw__lazy {
@@ -78,9 +88,7 @@ struct gw__lazy {
 	bool resumes; /* the link that stands, or is being made */
 	bool memory_only; /* the image has no devices: it can complete a QEMU, not give it a guest */
 	bool refused; /* nothing was done: this QEMU waits for no guest, or another page server has it */
-	bool complete; /* QEMU's incoming migration was complete before we brought the last page */
-	bool stuck;	 /* it lost its page server while it loaded the devices, and hangs */
-	bool unfinished; /* the next page server can go on */
+	enum gw__lazy_guest guest;
 	struct gw_serve_result result;
 	struct gw__why why;
 };
@@ -93,8 +101,8 @@ struct gw__lazy {
 int gw__lazy_check(const char *path, const gw_info *info, struct gw__why *why);
 
 /*
- * Until QEMU has every page. 0, or a negative errno with l->why; then l->result.recoverable says that the guest runs and waits.
- * A QEMU that waits for a guest is given one, one in postcopy-paused is resumed.
+ * Until QEMU has every page. 0, or a negative errno with l->why; l->guest says where the guest is. It may have every page all the same:
+ * then something behind that failed. A QEMU that waits for a guest is given one, one in postcopy-paused is resumed.
  */
 int gw__lazy_run(struct gw__lazy *l);
 void gw__lazy_end(struct gw__lazy *l);
@@ -113,11 +121,14 @@ void gw__lazy_note_loaded(struct gw__lazy *l); /* the same: it has its devices, 
 /* lazy_serve.c: the QEMU listens; pages until it has them all, through recoveries too. 0 or a negative errno with l->why. */
 int gw__lazy_serve(struct gw__lazy *l, bool resume);
 
-/* lazy_recover.c: a QEMU whose guest may run listens at l->listen, or has got everything (l->complete). */
+/* lazy_recover.c: a QEMU whose guest may run listens at l->listen, or has got everything (l->guest). */
 int gw__lazy_recover(struct gw__lazy *l);
 /* lazy_image.c: the image is still the one this QEMU has pages of (`resume`), or is from now on: 0, or -ESTALE. */
 int gw__lazy_check_image(struct gw__lazy *l, bool resume);
-void gw__lazy_drop_link(struct gw__lazy *l);
+
+/* lazy_guest.c: the monitor is over, and so may QEMU be. */
+void gw__lazy_note_gone(struct gw__lazy *l);
+bool gw__lazy_needs_successor(const struct gw__lazy *l);
 
 /* lazy_link.c: l->listen and l->uri, for the first time or again; what is wished, or new ones in a private folder. */
 int gw__lazy_address(struct gw__lazy *l, bool again);

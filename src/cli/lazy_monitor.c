@@ -156,6 +156,8 @@ static int take_over(struct gw__lazy *l, const char *address, pid_t qemu)
 	gw__keeper_hand_fini(&hand);
 	if (r == -ECONNRESET || r == -EPROTO)
 		gw__keeper_dismiss(&l->keeper);
+	else if (r)
+		l->guest = GW__GUEST_UNKNOWN; /* the keeper has the only monitor that it may still hear */
 	return r;
 }
 

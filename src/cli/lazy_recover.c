@@ -25,7 +25,7 @@ enum {
 
 int gw__lazy_say_ended(struct gw__lazy *l, const struct gw__qmp_migration *m)
 {
-	l->result.recoverable = false;
+	l->guest = GW__GUEST_ELSEWHERE;
 	return gw__why_set(&l->why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m->status,
 		m->error[0] ? m->error : "it does not say why");
 }
@@ -42,7 +42,8 @@ static int look(struct gw__lazy *l)
 		return 0;
 	if (r)
 		return gw__why_set(&l->why, r, "%s", why.text);
-	l->complete = m.completed;
+	if (m.completed)
+		l->guest = GW__GUEST_WHOLE;
 	return m.ended && !m.completed ? gw__lazy_say_ended(l, &m) : 0;
 }
 
@@ -55,7 +56,8 @@ static bool is_early(const struct gw__why *why)
 	return strstr(why->text, "postcopy is paused") || strstr(why->text, "Address already in use");
 }
 
-void gw__lazy_drop_link(struct gw__lazy *l)
+/* QEMU does not need this link any more. */
+static void drop_link(struct gw__lazy *l)
 {
 	if (l->link < 0)
 		return;
@@ -73,10 +75,10 @@ static bool join(struct gw__lazy *l, int ms)
 	if (l->link < 0)
 		return false;
 	if (gw__qmp_call_oob(l->qmp, "migrate-pause", NULL, NULL, NULL) == 0) {
-		gw__lazy_drop_link(l);
+		drop_link(l);
 		return false;
 	}
-	if (ms < JOIN_MS)
+	if (ms < JOIN_MS || l->preempt != GW_PREEMPT_OFF) /* nobody knows whether it has its second connection */
 		return false;
 	snprintf(l->uri, sizeof l->uri, "fd:%d", l->link);
 	l->joined = true;
@@ -95,10 +97,9 @@ static bool is_stuck(struct gw__lazy *l)
 
 static int say_unready(struct gw__lazy *l, const struct gw__why *refused)
 {
-	l->stuck = is_stuck(l);
-	if (!l->stuck)
+	if (!is_stuck(l))
 		return gw__why_set(&l->why, -ETIMEDOUT, "QEMU does not become ready to go on with its migration: %s", refused->text);
-	l->result.recoverable = false;
+	l->guest = GW__GUEST_STUCK;
 	return gw__why_set(&l->why, -ETIMEDOUT,
 		"QEMU lost its page server while it loaded the guest's devices, from which there is no way back, and hangs instead of ending: kill it, and "
 		"start it again");
@@ -119,7 +120,7 @@ static int ask_until_listening(struct gw__lazy *l)
 		if (ms >= PAUSE_MS && !told)
 			told = gw__qmp_call_oob(l->qmp, "migrate-pause", NULL, NULL, NULL) == 0;
 		r = ms >= (told ? TOLD_LOOK_MS : LOOK_MS) ? look(l) : 0;
-		if (r || l->complete)
+		if (r || l->guest == GW__GUEST_WHOLE)
 			return r;
 		if (ms >= END_MS)
 			return say_unready(l, &why);
@@ -134,10 +135,13 @@ int gw__lazy_recover(struct gw__lazy *l)
 		r = gw__lazy_address(l, true);
 	if (!r)
 		r = ask_until_listening(l);
-	if (!r && l->loading)
+	if (r == -ECONNRESET)
+		gw__lazy_note_gone(l);
+	if (r || l->guest == GW__GUEST_WHOLE)
+		return r;
+	l->guest = GW__GUEST_WAITS;
+	if (l->loading)
 		gw__lazy_note_loaded(l); /* it was paused */
-	gw__lazy_drop_link(l); /* not joined: QEMU listens for a new one */
-	if (r == -ECONNRESET) /* it has ended, and with it what it had of the guest */
-		l->result.recoverable = false;
-	return r;
+	drop_link(l); /* not joined: QEMU listens for a new one */
+	return 0;
 }

@@ -80,6 +80,7 @@ static int serve_once(struct gw__lazy *l, bool resume)
 	l->joined = false;
 	if (r && resume)
 		gw__keeper_let_go(&l->keeper);
+	l->guest = !r ? GW__GUEST_WHOLE : l->result.recoverable ? GW__GUEST_WAITS : GW__GUEST_ELSEWHERE;
 	if (r)
 		gw__why_set(&l->why, r, "%s", gw_job_error(l->work->job));
 	return r;
@@ -89,14 +90,14 @@ int gw__lazy_serve(struct gw__lazy *l, bool resume)
 {
 	unsigned in_vain = 0;
 	int r = serve_once(l, resume);
-	while (r && l->result.recoverable && !gw__cli_stopped()) {
+	while (r && l->guest == GW__GUEST_WAITS && !gw__cli_stopped()) {
 		in_vain = l->result.pushed_pages + l->result.requested_pages ? 0 : in_vain + 1;
 		if (in_vain == ATTEMPTS_MAX)
 			return r;
 		gw__cli_detail("%s; the guest waits, a new connection is made", l->why.text);
 		gw__why_clear(&l->why);
 		r = gw__lazy_recover(l);
-		if (r || l->complete)
+		if (r || l->guest == GW__GUEST_WHOLE)
 			return r;
 		r = serve_once(l, true);
 	}

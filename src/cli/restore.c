@@ -82,6 +82,30 @@ static int failed_behind(struct gw__restore *r)
 		r->path, r->address ? r->address : r->post_copy.name);
 }
 
+/* What was started for this guest alone, and did not get it, ends. */
+static int failed_lazily(struct gw__restore *r, const struct timespec *start)
+{
+	switch (r->post_copy.guest) {
+	case GW__GUEST_WHOLE:
+		gw__cli_say(0, "%s; the guest has every page", r->why.text);
+		report(r, start);
+		return hand_over(r);
+	case GW__GUEST_ENDED:
+		gw__cli_tell("QEMU was shut down before it had every page, and with it the guest; %s is as it was, and older than the guest's disks", r->path);
+		return hand_over(r);
+	case GW__GUEST_WAITS:
+		return failed_behind(r);
+	case GW__GUEST_UNKNOWN:
+		if (r->command)
+			break;
+		return gw__cli_failed(&r->common, GW__EXIT_IN_DOUBT, "%s; whether the guest is in this QEMU is not known: godwit serve %s --qmp %s finds out",
+			r->why.text, r->path, r->address);
+	default:
+		break;
+	}
+	return failed(r, GW__EXIT_FAILED);
+}
+
 static int open_monitor(struct gw__restore *r)
 {
 	struct gw__keeper_info info;
@@ -113,7 +137,7 @@ static int run(struct gw__restore *r)
 	e = r->lazy ? load_lazily(r) : gw__restore_load(r);
 	gw__cli_progress_end(&r->work.progress);
 	if (e)
-		return r->lazy && r->post_copy.result.recoverable ? failed_behind(r) : failed(r, GW__EXIT_FAILED);
+		return r->lazy ? failed_lazily(r, &start) : failed(r, GW__EXIT_FAILED);
 	report(r, &start);
 	return hand_over(r);
 }

@@ -26,24 +26,48 @@ static void report(const struct serve *s)
 			(json_int_t)r->already_there, "working_set_pages", (json_int_t)r->working_set_pages, "preempt",
 			s->lazy.preempt != GW_PREEMPT_OFF, "latency_us", "p50", (json_int_t)r->latency_p50_us, "p99",
 			(json_int_t)r->latency_p99_us, "max", (json_int_t)r->latency_max_us));
-	else if (s->lazy.complete)
+	else if (!r->requested_pages && !r->pushed_pages)
 		gw__cli_tell("QEMU had every page of its guest already, and took nothing of %s", s->lazy.path);
 	else
 		gw__cli_tell("QEMU has every page of %s (%ju requested, %ju pushed) and needs it no more", s->lazy.path,
 			(uintmax_t)r->requested_pages, (uintmax_t)r->pushed_pages);
 }
 
+/* Nothing is left to do for a page server; what a user of the guest's disks must know is that the image is older than they are. */
+static int ended(const struct serve *s)
+{
+	if (s->common.json)
+		gw__cli_json(json_pack("{s:s, s:o}", "event", "ended", "image", gw__cli_json_text(s->lazy.path)));
+	else
+		gw__cli_tell("QEMU was shut down before it had every page, and with it the guest; %s is as it was, and older than the guest's disks",
+			s->lazy.path);
+	return GW__EXIT_DONE;
+}
+
 static int failed(struct serve *s)
 {
-	if (s->lazy.refused && s->lazy.result.recoverable)
-		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s; the guest in QEMU waits on", s->lazy.why.text);
-	if (s->lazy.refused)
-		return gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s", s->lazy.why.text);
-	if (!s->lazy.result.recoverable)
-		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; no guest runs in this QEMU, %s is untouched", s->lazy.why.text, s->lazy.path);
-	return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
-		"%s; the guest runs in QEMU until it touches a page it lacks, and waits then: start godwit serve %s --qmp %s again", s->lazy.why.text,
-		s->lazy.path, s->address);
+	const struct gw__lazy *l = &s->lazy;
+	switch (l->guest) {
+	case GW__GUEST_WHOLE:
+		gw__cli_say(0, "%s; the guest has every page", l->why.text);
+		report(s);
+		return GW__EXIT_DONE;
+	case GW__GUEST_ENDED:
+		return ended(s);
+	case GW__GUEST_WAITS:
+		if (l->refused)
+			return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s; the guest in QEMU waits on", l->why.text);
+		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
+			"%s; the guest runs in QEMU until it touches a page it lacks, and waits then: start godwit serve %s --qmp %s again", l->why.text,
+			l->path, s->address);
+	case GW__GUEST_UNKNOWN:
+		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; whether the guest is in this QEMU is not known: start godwit serve %s --qmp %s again",
+			l->why.text, l->path, s->address);
+	default:
+		if (l->refused)
+			return gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s", l->why.text);
+		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; no guest runs in this QEMU, %s is untouched", l->why.text, l->path);
+	}
 }
 
 /* Before QEMU is touched: an image that cannot be read starts nothing. */
@@ -68,7 +92,7 @@ static int run(struct serve *s)
 	s->lazy.work = &s->work;
 	s->lazy.foreign_qemu = true;
 	int r = gw__lazy_open(&s->lazy, s->address, CONNECT_MS);
-	if (r == -ETIMEDOUT) /* QEMU's main loop can be held up by a guest that waits for a page; then no new monitor is served */
+	if (r == -ETIMEDOUT || (r && s->lazy.guest == GW__GUEST_UNKNOWN)) /* QEMU's main loop can be held up by a guest that waits for a page; then no new monitor is served */
 		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
 			"%s; nothing was sent. A guest that waits for a page can hold its QEMU up: start the command again", s->lazy.why.text);
 	if (r)

@@ -59,7 +59,7 @@ static bool guest_runs(const struct gw__serve *s) { return s->tally->state != GW
 
 /*
  * QEMU 7.2 does not survive a link that ends before it has read RESUME, and none minds one that comes before its bitmaps are
- * taken. So all is said in one breath, unless there is a preempt channel to be made in between.
+ * taken. So all is said in one breath, unless there is a preempt channel to be made in between, which is not so with 7.2.
  */
 static int ask_bitmaps(struct gw__serve *s)
 {
@@ -72,13 +72,13 @@ static int ask_bitmaps(struct gw__serve *s)
 	for (uint32_t i = 0; i < s->image->blocks.n; i++)
 		if (!s->image->blocks.v[i].ignored)
 			gw__ask_bitmap_encode(&c, s->image->blocks.v[i].name);
-	s->resume_sent = s->o->preempt == GW__PREEMPT_OFF;
+	s->resume_sent = s->o->preempt != GW__PREEMPT_ON;
 	if (s->resume_sent)
 		gw__command_encode(&c, GW__CMD_POSTCOPY_RESUME, NULL, 0);
-	int r = gw__serve_write(s, room, gw__wr_used(&c));
-	free(room);
+	int r = gw__serve_connect_preempt(s, GW__PREEMPT_EARLY); /* before that it reads nothing */
 	if (!r)
-		r = gw__serve_connect_preempt(s, GW__PREEMPT_EARLY);
+		r = gw__serve_write(s, room, gw__wr_used(&c));
+	free(room);
 	if (!r)
 		r = gw__serve_await(s, "its received bitmaps", bitmaps_came);
 	return r ? r : gw__serve_connect_preempt(s, GW__PREEMPT_ON);

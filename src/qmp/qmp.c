@@ -196,6 +196,14 @@ static char *encode(const char *verb, const char *command, json_t *arguments, js
 	return text;
 }
 
+/* What a QEMU that has ended said before: the events of its end are among it. */
+static void hear_last_words(struct gw__qmp *q)
+{
+	json_t *late;
+	while (!q->broken && step(q, 0, gw__qmp_deadline_ns(0), &late, NULL) == 0)
+		json_decref(late);
+}
+
 static int send_command(struct gw__qmp *q, const char *verb, const char *command, json_t *arguments, int fd,
 	uint64_t deadline_ns, struct gw__why *why)
 {
@@ -206,6 +214,8 @@ static int send_command(struct gw__qmp *q, const char *verb, const char *command
 	text[n] = '\n'; /* in place of the NUL: the length says where it ends */
 	int err = gw__qmp_line_send(&q->line, text, n + 1, fd, deadline_ns);
 	free(text);
+	if (err == -EPIPE || err == -ECONNRESET)
+		hear_last_words(q);
 	return err ? say_broken(q, err, why) : 0;
 }
 

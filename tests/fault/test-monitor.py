@@ -9,50 +9,16 @@ import os
 import random
 import socket
 import sys
-import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
+from relay import Fake, Relay
 from victim import MIB, Victim
 from vm import Unavailable, skip
 
 GREETING = b'{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 10}, "package": ""}, "capabilities": []}}\r\n'
-
-
-class Fake:
-    """Something that listens like a monitor and answers each connection with `talk(socket)`."""
-
-    def __init__(self, path, talk):
-        self.path, self.talk = path, talk
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(path)
-        self.listener.listen(4)
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        while True:
-            try:
-                s = self.listener.accept()[0]
-            except OSError:
-                return
-            threading.Thread(target=self.answer, args=(s,), daemon=True).start()
-
-    def answer(self, s):
-        with s:
-            try:
-                self.talk(s)
-            except OSError:
-                pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        os.unlink(self.path)
 
 
 def says(*chunks, then_wait=False):
@@ -150,51 +116,6 @@ def not_qmp(vm, rng):
             assert r.seconds < 40 * godwit.PATIENCE, f"{name}: {r}"
             assert "nothing was changed" in r.stderr, f"{name}: {r}"
     vm.image_untouched()
-
-
-class Relay:
-    """Between godwit and a real monitor: passes lines and descriptors on, but breaks off when it sees a command first."""
-
-    def __init__(self, path, real, at):
-        self.real, self.at = real, at
-        self.fake = Fake(path, self.talk)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.fake.__exit__()
-
-    def talk(self, client):
-        with socket.socket(socket.AF_UNIX) as server:
-            server.connect(self.real)
-            threading.Thread(target=self.pass_back, args=(server, client), daemon=True).start()
-            try:
-                self.pass_on(client, server)
-            finally:
-                server.shutdown(socket.SHUT_RDWR)   # also for the other thread
-
-    def pass_on(self, client, server):
-        while True:
-            data, fds, _, _ = socket.recv_fds(client, 65536, 4)
-            if self.at and self.at in data:
-                self.at = None      # once
-                data = b""
-            if not data:
-                client.shutdown(socket.SHUT_RDWR)
-                return
-            socket.send_fds(server, [data], fds)
-            for fd in fds:
-                os.close(fd)
-
-    @staticmethod
-    def pass_back(server, client):
-        try:
-            while data := server.recv(65536):
-                client.sendall(data)
-            client.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
 
 def lost(vm):
