@@ -67,7 +67,7 @@ static void *tell(void *ctx)
 		pthread_mutex_unlock(&a->lock);
 		bool any = tell_run(s, &seen, &t) || tell_pages(s, &seen, &t);
 		pthread_mutex_lock(&a->lock);
-		while (!any && !a->stop && !memcmp(&seen, &a->place, sizeof seen))
+		while (!any && !a->stop && seen.changes == a->place.changes)
 			pthread_cond_wait(&a->moved, &a->lock);
 	}
 	pthread_mutex_unlock(&a->lock);
@@ -133,6 +133,7 @@ void gw__serve_ahead_move(struct gw__serve *s, uint32_t block, uint64_t page, bo
 	a->place.page = page;
 	a->place.run = s->next_run;
 	a->place.is_dry |= is_dry && !s->half.wanted;
+	a->place.changes++;
 	pthread_cond_signal(&a->moved);
 	pthread_mutex_unlock(&a->lock);
 }

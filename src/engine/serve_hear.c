@@ -160,7 +160,6 @@ static int on_message(struct gw__serve *s, const struct gw__rp_msg *m)
 	case GW__RP_PONG:
 		s->opened = s->opened || m->value == GW__PING_OPENED;
 		if (m->value == GW__PING_RUNS && s->tally->state == GW__PC_DEVICE) {
-			s->runs = true;
 			gw__serve_say_runs(s);
 			return gw__serve_step(s, GW__PC_EV_GUEST_RUNS);
 		}

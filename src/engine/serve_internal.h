@@ -35,8 +35,9 @@ struct gw__serve_piece {
 struct gw__serve_place {
 	uint64_t page;
 	uint32_t block;
-	uint32_t run;	 /* gw__serve_wanted_run */
-	uint64_t is_dry; /* a page was not in memory, once */
+	uint32_t run;	  /* gw__serve_wanted_run */
+	bool is_dry;	  /* a page was not in memory, once */
+	uint64_t changes; /* counted, so that the thread sees one it was not woken for */
 };
 
 /* Reading ahead of the push. */
@@ -100,7 +101,7 @@ struct gw__serve {
 	uint64_t due_since_ns;
 	int64_t asked_block;   /* of the previous request */
 	bool resume_sent;      /* before, a RESUME_ACK has no sense */
-	bool opened, runs, resumed; /* PONG 1, PONG 0x42, RESUME_ACK 1 came */
+	bool opened, resumed; /* PONG 1, RESUME_ACK 1 came */
 	bool shut;
 	uint32_t shut_status;
 	int64_t bitmap_due;    /* block whose bitmap comes next, in the order they were asked for; -1: all are there */
