@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "cli/keeper_parts.h"
-#include "cli/output.h"
 
 pid_t gw__keeper_peer(int fd)
 {
@@ -208,7 +207,7 @@ void gw__keeper_keep(struct gw__keeper *k, int monitor, enum gw__keeper_phase ph
 		return;
 	gw__keeper_say(k->fd,
 		json_pack("{s:s, s:i, s:o, s:[s, s]}", "keep", names[phase], "qemu", (int)gw__keeper_peer(monitor), "image",
-			gw__cli_json_text(image), "fds", "monitor", "known"),
+			gw__keeper_text(image), "fds", "monitor", "known"),
 		fd, 2);
 	close(fd[1]);
 }

@@ -61,6 +61,8 @@ int gw__keeper_hear(int socket, int ms, struct gw__keeper_message *m);
 void gw__keeper_message_fini(struct gw__keeper_message *m);
 /* A descriptor of the message by its name in the list "fds"; it is the caller's then. -1: not there. */
 int gw__keeper_message_take(struct gw__keeper_message *m, const char *name);
+/* As much of it as a gw__keeper_info has room for, in whole characters, so that no text makes a message too long, or none at all. */
+json_t *gw__keeper_text(const char *text);
 /* JSON in a file without a name, and back. -1, NULL: not possible. */
 int gw__keeper_to_file(const json_t *j);
 json_t *gw__keeper_from_file(int fd);

@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #include "cli/keeper_parts.h"
-#include "cli/output.h"
 #include "cli/pause.h"
 
 enum {
@@ -205,8 +204,8 @@ static bool on_server(struct keeper *k)
 static int say_info(const struct keeper *k, int client)
 {
 	return gw__keeper_say(client,
-		json_pack("{s:i, s:i, s:i, s:o, s:s, s:s}", "pid", (int)getpid(), "server", (int)k->server_pid, "qemu", (int)k->qemu, "address",
-			gw__cli_json_text(k->address), "image", k->image, "folder", k->folder),
+		json_pack("{s:i, s:i, s:i, s:o, s:o, s:s}", "pid", (int)getpid(), "server", (int)k->server_pid, "qemu", (int)k->qemu, "address",
+			gw__keeper_text(k->address), "image", gw__keeper_text(k->image), "folder", k->folder),
 		NULL, 0);
 }
 

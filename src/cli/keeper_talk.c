@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cli/keeper_parts.h"
+#include "cli/output.h"
 
 enum { FILE_MAX_BYTES = 16 << 20 };
 
@@ -95,6 +96,20 @@ int gw__keeper_message_take(struct gw__keeper_message *m, const char *name)
 			return fd;
 		}
 	return -1;
+}
+
+json_t *gw__keeper_text(const char *text)
+{
+	json_t *whole = gw__cli_json_text(text);
+	const char *s = json_string_value(whole);
+	size_t n = sizeof ((struct gw__keeper_info *)0)->image - 1;
+	if (!s || strlen(s) <= n)
+		return whole;
+	while (((unsigned char)s[n] & 0xc0) == 0x80) /* the first byte left out begins a character */
+		n--;
+	json_t *cut = json_stringn(s, n);
+	json_decref(whole);
+	return cut;
 }
 
 int gw__keeper_to_file(const json_t *j)

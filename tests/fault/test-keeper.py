@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from types import SimpleNamespace
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
@@ -125,6 +126,23 @@ def hands_over(kept, version, place):
         assert vm.state()["parameters"] == state["parameters"] and vm.state()["capabilities"] == state["capabilities"]
         vm.qmp.command("cont")
         kept.goes_on_in(vm)
+
+
+def of_a_long_name(kept, version, place):
+    """The image's path is longer than any message: the keeper goes on, and says whose it is, as far as whole characters go."""
+    folder = os.path.join(os.path.dirname(kept.image), "names")
+    room = 255 - len(folder) - 1        # it ends in the middle of a character
+    link = os.path.join(folder, "x" * (room % 2 + 1) + "\u00e9" * 120, *["\x01" * 200] * 16)
+    os.makedirs(os.path.dirname(link))
+    os.link(kept.image, link)
+    with kept.destination(version, "-S") as vm:
+        killed(SimpleNamespace(image=link), vm)
+        said = place.ask({"want": "info"})["image"]
+        assert len(said.encode()) == 254 and link.startswith(said), said
+        rows = [e for e in godwit.run("doctor", "--json").ok().events if e["name"] == "keepers"]
+        assert "page server that is gone" in rows[0]["text"], rows
+        godwit.run("restore", kept.image, f"--qmp={vm.monitor}").fails(godwit.FAILED, "holds the monitor")
+        completes(kept, vm, f"pid:{vm.pid}")
 
 
 def one_at_a_time(kept, version, place):
@@ -472,9 +490,9 @@ def holds_a_link(kept, version, place):
 def main(argv):
     version = argv[1]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
-    tests = [hands_over, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed, while_it_loads,
-             planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, names_taken, of_another_user, cleaned_away, stopped_for_a_while, locked, two_at_once, of_two_moments,
-             of_another_guest]
+    tests = [hands_over, of_a_long_name, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed,
+             while_it_loads, planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, names_taken, of_another_user, cleaned_away,
+             stopped_for_a_while, locked, two_at_once, of_two_moments, of_another_guest]
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-keeper.") as folder:
             place = Place(folder)
