@@ -20,7 +20,7 @@
 
 typedef unsigned long long ull;
 
-enum { MARKER_GAP_BYTES = 1 << 20, DESCRIBED_TIMES = 16 };
+enum { MARKER_GAP_BYTES = 1 << 20, DESCRIBED_TIMES = 16, USUAL_DEVICE_BYTES = 4 << 20 };
 
 /* Direct I/O keeps pages back until a buffer is full, and a bit must never be ahead of its page. */
 static int end_direct(struct gw__image_writer *w, struct gw__why *why)
@@ -49,6 +49,30 @@ static void use_maps_of(struct gw__image_writer *w, bool copy)
 	}
 }
 
+/* Behind the end of the finished image, whatever the description will say of so many bytes of device state. */
+static uint64_t marker_off_for(const struct gw__image_writer *w, uint64_t device_bytes)
+{
+	return w->cursor + DESCRIBED_TIMES * device_bytes + MARKER_GAP_BYTES;
+}
+
+/* The image and its state know each other by a number that stands where the finished image will have ended long before. */
+static int put_marker(struct gw__image_writer *w, uint64_t off, struct gw__why *why)
+{
+	struct gw__marker *m = &w->marker;
+	if (getrandom(m->id, sizeof m->id, 0) != sizeof m->id)
+		return gw__why_errno(why, errno, "no random number for %s", w->file.target.path);
+	int r = gw__file_write(w->file.fd, w->file.target.path, off, m->id, sizeof m->id, why);
+	if (!r && fdatasync(w->file.fd))
+		r = gw__why_errno(why, errno, "cannot make %s safe on its disk", w->file.target.path);
+	m->at_off = r ? 0 : off;
+	m->cursor_then = r ? 0 : w->cursor;
+	return r;
+}
+
+/*
+ * What the image has before its pages is made safe as long as there are none: at the switch the guest stands still, and pages that a crash takes
+ * are asked for again.
+ */
 int gw__image_prepare_partial(struct gw__image_writer *w, struct gw__why *why)
 {
 	char image[NAME_MAX + 1], state[NAME_MAX + 1];
@@ -58,6 +82,8 @@ int gw__image_prepare_partial(struct gw__image_writer *w, struct gw__why *why)
 		r = gw__why_set(why, -EEXIST, "%s.partial is there already; move it away if nobody needs it", w->file.target.path);
 	if (!r)
 		r = gw__partial_create(&w->file.target, &w->blocks, w->page_bytes, &w->prepared, why);
+	if (!r)
+		r = put_marker(w, marker_off_for(w, USUAL_DEVICE_BYTES), why);
 	return gw__writer_fail(w, r);
 }
 
@@ -86,14 +112,14 @@ int gw__writer_sync(struct gw__image_writer *w, struct gw__why *why)
 	return gw__why_errno(why, errno, "cannot make %s safe on its disk", w->file.target.path);
 }
 
-/* The image and its state know each other by a number that stands where the finished image will have ended long before. */
-static int put_marker(struct gw__image_writer *w, struct gw__partial_saved *saved, struct gw__why *why)
+/* All but the pages is on the disk already, as a rule. */
+static int settle_marker(struct gw__image_writer *w, struct gw__partial_saved *saved, struct gw__why *why)
 {
-	if (getrandom(saved->id, sizeof saved->id, 0) != sizeof saved->id)
-		return gw__why_errno(why, errno, "no random number for %s", w->file.target.path);
-	saved->marker_off = w->cursor + DESCRIBED_TIMES * (saved->package.n + saved->early.n) + MARKER_GAP_BYTES;
-	int r = gw__file_write(w->file.fd, w->file.target.path, saved->marker_off, saved->id, sizeof saved->id, why);
-	return r ? r : gw__writer_sync(w, why);
+	uint64_t least_off = marker_off_for(w, saved->package.n + saved->early.n);
+	int r = w->marker.cursor_then == w->cursor && w->marker.at_off >= least_off ? 0 : put_marker(w, least_off, why);
+	saved->marker_off = w->marker.at_off;
+	memcpy(saved->id, w->marker.id, sizeof saved->id);
+	return r;
 }
 
 int gw__image_hold(struct gw__image_writer *w, const struct gw__config *config, struct gw__view early, struct gw__view package,
@@ -109,7 +135,7 @@ int gw__image_hold(struct gw__image_writer *w, const struct gw__config *config, 
 		.package = package,
 		.note = note};
 	assert(w->phase == GW__WRITER_RAM && w->partial);
-	int r = put_marker(w, &saved, why);
+	int r = settle_marker(w, &saved, why);
 	if (!r)
 		r = gw__partial_hold(w->partial, &saved, why);
 	w->file.lasting = !r;

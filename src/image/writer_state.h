@@ -43,6 +43,10 @@ struct gw__image_writer {
 	size_t between_bytes;
 	struct gw__stage stage;
 	struct gw__partial *prepared; /* of a guest that may get one; given to `partial` at the switch */
+	struct gw__marker {	      /* what ties the image to its state: in the file, and synced with all up to `cursor_then` */
+		uint8_t id[GW__PARTIAL_ID_BYTES];
+		uint64_t at_off, cursor_then; /* 0: there is none yet */
+	} marker;
 	struct gw__partial *partial; /* NULL unless another process may have to go on; then `maps` lie in it */
 
 	/* Fixed by put_blocks, read by all who put pages. */

@@ -105,11 +105,11 @@ static int open_new(gw_job *job, const char *path, const struct gw_drain_opts *o
 static int open_sink(gw_job *job, const char *path, const struct gw_drain_opts *o, const struct gw__blocks *blocks, struct gw__sink **sink,
 	struct gw__receive_outcome *out)
 {
-	int r = open_begun(job, path, o, blocks, sink, out);
-	if (r != -ENOENT)
-		return r;
+	int r = gw__receive_check_free(job, path);
+	if (r != -EALREADY)
+		return r ? r : open_new(job, path, o, blocks, sink);
 	gw__why_clear(&job->run.why);
-	return open_new(job, path, o, blocks, sink);
+	return open_begun(job, path, o, blocks, sink, out);
 }
 
 /* --- the source --- */

@@ -73,7 +73,7 @@ static int open_partial(gw_job *job, const char *path, const struct gw_receive_o
 	return 0;
 }
 
-static int check_free(gw_job *job, const char *path)
+int gw__receive_check_free(gw_job *job, const char *path)
 {
 	struct gw__target *t = malloc(sizeof *t);
 	if (!t)
@@ -93,7 +93,7 @@ static int open_sink(gw_job *job, const char *path, const struct gw_receive_opts
 	struct gw__image_writer_opts wo = {.base_off = GW__OPT(o, image_offset), .direct = GW__OPT(o, direct_io)};
 	if (GW__OPT(o, resume))
 		return open_partial(job, path, o, sink, out);
-	int r = check_free(job, path);
+	int r = gw__receive_check_free(job, path);
 	if (!r)
 		r = gw__image_create(path, &wo, &writer, &job->run.why);
 	if (!r)

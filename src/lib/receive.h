@@ -22,6 +22,8 @@ struct gw__receive_outcome {
 	uint32_t breaks;
 };
 void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job, struct gw_receipt *receipt);
+/* -EALREADY: something was begun there. What was begun and never held goes away. */
+int gw__receive_check_free(gw_job *job, const char *path);
 /* It was finished by a process that died before it could tell; nobody waits for a word. */
 bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outcome *out);
 

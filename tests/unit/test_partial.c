@@ -15,10 +15,15 @@ enum { LIVE_HEAD = 4096, SLOTS = 12288, MAPS = 20480, PAGES = 131, CHECKPOINTED 
 
 static kit_path partial, state;
 static int syncs_left = -1; /* before one fails; -1: none does */
+static ino_t synced[64];
+static unsigned synced_n;
 
 /* In place of libc's. */
 int fdatasync(int fd)
 {
+	struct stat st;
+	if (fstat(fd, &st) == 0)
+		synced[synced_n++ % 64] = st.st_ino;
 	if (syncs_left < 0 || syncs_left-- > 0)
 		return (int)syscall(SYS_fdatasync, fd);
 	errno = EIO;
@@ -574,6 +579,55 @@ static void a_write_that_fails(void **s)
 	}
 }
 
+static bool image_was_synced(void)
+{
+	struct stat st;
+	bool was = false;
+	assert_int_equal(stat(partial, &st), 0);
+	for (unsigned i = 0; i < synced_n && i < 64; i++)
+		was = was || synced[i] == st.st_ino;
+	return was;
+}
+
+/*
+ * Between the first discard and the hold the guest stands still and cannot be gone on with: no page is brought to the disk then, whatever came
+ * before. What is not synced at the switch has to have been before the pages came: the image's head, and the marker where it is to be.
+ */
+static void the_switch_waits_for_no_page(void **s)
+{
+	(void)s;
+	enum { USUAL, LARGE_PACKAGE, MORE_BEFORE, WAYS };
+	static uint8_t large[5 << 20];
+	for (int way = 0; way < WAYS; way++) {
+		struct gw__blocks blocks = kit_small_pc();
+		struct gw__image_writer *w = kit_begin(image, &(struct gw__image_writer_opts){0}, &blocks, false);
+		struct gw__why why = {0};
+		struct gw__config config;
+		const struct gw__partial_saved *saved;
+		bool fell_back;
+		gw__blocks_fini(&blocks);
+		synced_n = 0;
+		assert_ok(gw__image_prepare_partial(w, &why), why);
+		assert_int_equal(synced_n, 1);
+		if (way == MORE_BEFORE)
+			assert_ok(gw__image_put_raw(w, large, 100, &why), why);
+		for (unsigned i = 0; i < 10; i++)
+			kit_put_page(w, 0, i, 0);
+		synced_n = 0;
+		assert_ok(gw__image_begin_partial(w, &why), why);
+		kit_config(&config, false);
+		assert_ok(gw__image_hold(w, &config, view(""), (struct gw__view){large, way == LARGE_PACKAGE ? sizeof large : 1}, view(""), &why), why);
+		assert_int_equal(image_was_synced(), way != USUAL);
+		gw__image_writer_close(w);
+		assert_ok(gw__image_resume(image, &w, &saved, &fell_back, &why), why);
+		assert_true(saved->marker_off >= saved->cursor + 16 * (way == LARGE_PACKAGE ? sizeof large : 1));
+		assert_int_equal(count(w, 0), 10);
+		gw__image_forget_partial(w);
+		gw__image_writer_close(w);
+		assert_int_equal(kit_count_entries(dir), 0);
+	}
+}
+
 static void direct_io_ends(void **s)
 {
 	(void)s;
@@ -640,6 +694,7 @@ int main(void)
 		each(killed_while_it_is_synced),
 		each(a_sync_that_fails),
 		each(a_write_that_fails),
+		each(the_switch_waits_for_no_page),
 		each(direct_io_ends),
 		each(names_that_are_too_long),
 	};

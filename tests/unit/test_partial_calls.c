@@ -71,6 +71,22 @@ static void gone_on_with(void **s)
 	leave();
 }
 
+/* Killed before there was anything to go on with. */
+static void never_held(void **s)
+{
+	(void)s;
+	uint8_t *zeros = calloc(1, 40000);
+	assert_non_null(zeros);
+	for (size_t n = 0; n <= 40000; n += 40000) {
+		kit_write_file(state, zeros, n, 0600);
+		if (n)
+			kit_write_file(partial, zeros, n, 0600);
+		leave();
+		assert_int_equal(gw_partial_drop(job, image), 0);
+	}
+	free(zeros);
+}
+
 /* Who only reads the note does not use up that the host crashed. */
 static void looked_at(void **s)
 {
@@ -210,6 +226,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		each(gone_on_with),
+		each(never_held),
 		each(looked_at),
 		each(of_another_guest),
 		each(of_another_user),
