@@ -57,8 +57,7 @@ static void know(struct gw__seen *seen)
 	struct gw__blocks blocks = {0};
 	struct gw__block m0 = {.name = "m0", .used_bytes = 0x8000}, rom = {.name = "pc.rom", .used_bytes = 0x1000};
 	HOLDS(gw__blocks_add(&blocks, &m0) == 0 && gw__blocks_add(&blocks, &rom) == 0);
-	gw__seen_page_bytes(seen, 4096);
-	HOLDS(gw__seen_blocks(seen, 1, &blocks) == 0);
+	HOLDS(gw__seen_blocks(seen, 4096, 1, &blocks) == 0);
 	gw__blocks_fini(&blocks);
 }
 
