@@ -162,6 +162,7 @@ struct gw_receipt {
 	uint64_t missing_pages;	 /* when it is recoverable */
 	uint32_t breaks;	 /* how often the link broke */
 	bool may_switch;	 /* the source can switch to post-copy; when the link breaks before, it may just have done so */
+	bool in_place;		 /* the image has its name and is whole; on failure all the same: its folder could not be made safe on its disk */
 };
 
 /*

@@ -91,12 +91,26 @@ static const char *state_after_failure(const struct receive *r, const struct gw_
 	       "there (cont)";
 }
 
+/* Whole and under its name, and only its folder is not safe: the source was told of a failure. */
+static int in_place(struct receive *r)
+{
+	char state[4200];
+	snprintf(state, sizeof state, "it is whole, but if this host crashes now what was there before may be back%s", !listens(r) ? "" :
+		"; the source runs its guest on or, without a return path, may hold it paused: continue it there (cont)");
+	return gw__cli_work_failed(&r->work, GW__EXIT_IN_DOUBT, state);
+}
+
 /* The guest stands still in its source, and what came of it is here. */
 static int paused(struct receive *r)
 {
 	char state[5 * 4200];
 	const char *uri = listens(r) ? r->uri : "URI"; /* a descriptor cannot be connected to again */
-	if (!r->got.missing_pages)
+	if (r->got.in_place)
+		snprintf(state, sizeof state,
+			"it is whole; ask the source with query-migrate: if it says failed, it has its guest (cont, if that does not run), and %s.partial.state may go; "
+			"if it does not run its guest and cannot, end it with godwit receive --resume --without-source %s %s",
+			r->image, uri, r->image);
+	else if (!r->got.missing_pages)
 		snprintf(state, sizeof state,
 			"%s.partial lacks nothing, but is not safe on its disk; ask the source with query-migrate: if it says failed, it has its guest (cont, if "
 			"that does not run), and %s.partial and %s.partial.state may go; if it does not run its guest and cannot, end it with godwit receive "
@@ -121,6 +135,8 @@ static int failed(struct receive *r, int rc)
 {
 	if (r->got.recoverable)
 		return paused(r);
+	if (r->got.in_place)
+		return in_place(r);
 	if (r->got.postcopy && !r->opts.resume)
 		return switching(r);
 	if (rc == -EALREADY)

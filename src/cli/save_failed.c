@@ -86,7 +86,7 @@ int gw__save_failed(struct gw__save *s)
 					  : gw__guard_repair(s->qmp, s->before, s->was_running, REPAIR_PATIENCE_MS, &repair);
 	if (is_lost(r) && !(r = repair_anew(s, &repair)))
 		snprintf(what, sizeof what, "the connection to the monitor at %s broke in the middle", s->address);
-	if (s->result >= 0)
+	if (s->result >= 0 || s->receipt.in_place)
 		return failed_but_kept(s, what, r, repair.text);
 	if (is_lost(r))
 		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; QEMU itself has gone away, and nothing was written to %s", what, s->path);

@@ -51,7 +51,7 @@ struct gw__sink_postcopy_ops {
 	const struct gw__bitmap *(*received)(struct gw__sink *s, uint32_t block);
 	int (*learn_ram_id)(struct gw__sink *s, uint32_t id, struct gw__why *why); /* before ram_end, where it was not known */
 	int (*checkpoint)(struct gw__sink *s, struct gw__why *why); /* what came survives the host as well */
-	bool (*is_committed)(struct gw__sink *s); /* in an earlier life; nothing more may be given to it */
+	bool (*is_committed)(struct gw__sink *s); /* it has its name; if in an earlier life, nothing more may be given to it */
 	void (*forget)(struct gw__sink *s);	  /* nobody will have to go on: what was kept for it goes */
 };
 

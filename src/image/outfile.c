@@ -207,6 +207,7 @@ static int take_the_name(struct gw__outfile *f, struct gw__why *why)
 	int r = 0;
 	if (!f->partial[0]) {
 		r = link_unnamed(f, t->name);
+		f->in_place = r == 0;
 		if (r == 0)
 			return 0; /* the name was free: nothing to replace, and no moment with two names */
 		r = r == -EEXIST ? name_beside(f) : r;
@@ -216,7 +217,15 @@ static int take_the_name(struct gw__outfile *f, struct gw__why *why)
 	if (renameat(t->dir_fd, f->partial, t->dir_fd, t->name))
 		return gw__why_errno(why, errno, "cannot rename the finished image to %s", t->path);
 	f->partial[0] = 0;
+	f->in_place = true;
 	return 0;
+}
+
+int gw__outfile_sync_folder(const struct gw__outfile *f, struct gw__why *why)
+{
+	if (fsync(f->target.dir_fd) == 0 || errno == EINVAL) /* a file system without the notion */
+		return 0;
+	return gw__why_errno(why, errno, "%s is in place, but its folder cannot be made safe on its disk", f->target.path);
 }
 
 int gw__outfile_commit(struct gw__outfile *f, bool unsynced, struct gw__why *why)
@@ -225,12 +234,7 @@ int gw__outfile_commit(struct gw__outfile *f, bool unsynced, struct gw__why *why
 	if (!unsynced && fsync(f->fd))
 		return gw__why_errno(why, errno, "cannot make %s safe on its disk", f->target.path);
 	int r = take_the_name(f, why);
-	if (r || unsynced)
-		return r;
-	if (fsync(f->target.dir_fd) && errno != EINVAL) /* a file system without the notion */
-		return gw__why_errno(why, errno,
-			"%s is in place, but its folder cannot be made safe on its disk", f->target.path);
-	return 0;
+	return r || unsynced ? r : gw__outfile_sync_folder(f, why);
 }
 
 void gw__outfile_drop_file(struct gw__outfile *f)

@@ -18,6 +18,7 @@ struct gw__outfile {
 	int fd;                     /* read and write; -1: none */
 	char partial[NAME_MAX + 1]; /* its name in the folder for now; "" while it has none */
 	bool lasting;		    /* it stays under that name when we go */
+	bool in_place;		    /* it has the target's name, also when its folder could not be synced behind that */
 };
 
 /*
@@ -45,9 +46,12 @@ int gw__outfile_keep_head(struct gw__outfile *f, uint64_t n, struct gw__why *why
 
 /*
  * Syncs it, gives it its name and syncs the folder. The file that was there is gone when this returns 0, not
- * before. `unsynced` leaves out both syncs, for a file that need not survive a crash of the machine.
+ * before; a failure with `in_place` is that of the last sync. `unsynced` leaves out both syncs, for a file that need not survive a crash of the machine.
  */
 int gw__outfile_commit(struct gw__outfile *f, bool unsynced, struct gw__why *why);
+
+/* The last step alone, for a file that is in place. */
+int gw__outfile_sync_folder(const struct gw__outfile *f, struct gw__why *why);
 
 /* Closes it, and takes away what has no right to stay. After a commit it only closes. Also twice. */
 void gw__outfile_drop(struct gw__outfile *f);

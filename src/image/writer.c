@@ -191,6 +191,7 @@ int gw__image_commit(struct gw__image_writer *w, struct gw__why *why)
 	if (r)
 		return gw__writer_fail(w, r);
 	r = gw__outfile_commit(&w->file, w->opts.unsynced, why);
-	w->phase = GW__WRITER_DONE;
+	if (w->file.in_place)
+		w->phase = GW__WRITER_DONE;
 	return gw__writer_fail(w, r);
 }

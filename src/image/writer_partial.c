@@ -211,7 +211,8 @@ static int settle_finished(struct gw__image_writer *w, struct gw__why *why)
 	int r = gw__outfile_reopen_partial(&w->file, why);
 	if (r == -ENOENT) {
 		gw__why_clear(why);
-		r = w->file.target.exists ? 0 : gw__why_set(why, -ENOENT, "%s was finished and is not there", w->file.target.path);
+		r = w->file.target.exists ? gw__outfile_sync_folder(&w->file, why)
+					  : gw__why_set(why, -ENOENT, "%s was finished and is not there", w->file.target.path);
 	} else if (!r) {
 		r = check_finished(w, why);
 		r = r ? r : gw__writer_cut(w, gw__partial_finished_bytes(w->partial), why);

@@ -30,6 +30,7 @@ void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job,
 		.missing_pages = t->missing_pages,
 		.breaks = o->breaks,
 		.may_switch = t->advised,
+		.in_place = o->in_place,
 	};
 	gw__struct_out(receipt, receipt ? receipt->size : 0, &ours, sizeof ours);
 }
@@ -220,6 +221,7 @@ static int resume_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_o
 
 static void finish(gw_job *job, struct gw__receive_outcome *out, struct gw__sink **sink, struct gw__receive_link *l, struct gw_receipt *receipt)
 {
+	out->in_place = *sink && (*sink)->ops->postcopy->is_committed(*sink);
 	gw__receive_receipt(out, job, receipt);
 	gw__stream_tally_fini(&out->tally);
 	gw__sink_free(sink);

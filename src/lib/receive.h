@@ -18,7 +18,7 @@ struct gw__receive_link {
 /* What a call knows beside the last connection. */
 struct gw__receive_outcome {
 	struct gw__stream_tally tally;
-	bool told, whole_before, host_crashed, postcopy;
+	bool told, whole_before, host_crashed, postcopy, in_place;
 	uint32_t breaks;
 };
 void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job, struct gw_receipt *receipt);

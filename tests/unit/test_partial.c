@@ -30,7 +30,14 @@ int fdatasync(int fd)
 	return -1;
 }
 
-static bool pages_fail, write_back_fails;
+static bool pages_fail, write_back_fails, folders_fail;
+
+int fsync(int fd)
+{
+	struct stat st;
+	errno = EIO;
+	return folders_fail && !fstat(fd, &st) && S_ISDIR(st.st_mode) ? -1 : (int)syscall(SYS_fsync, fd);
+}
 
 ssize_t pwritev64(int fd, const struct iovec *v, int n, off_t off)
 {
@@ -62,7 +69,7 @@ int linkat(int from, const char *a, int to, const char *b, int flags)
 static int setup(void **s)
 {
 	rename_error = link_error = 0;
-	pages_fail = write_back_fails = false;
+	pages_fail = write_back_fails = folders_fail = false;
 	kit_setup(s);
 	kit_join(partial, dir, "image.partial");
 	kit_join(state, dir, "image.partial.state");
@@ -628,6 +635,29 @@ static void the_switch_waits_for_no_page(void **s)
 	}
 }
 
+/* Under its name, and nobody knows whether the name is on the disk: whoever comes next makes it so. */
+static void a_folder_that_cannot_be_synced(void **s)
+{
+	(void)s;
+	struct gw__image_writer *w = begin(100);
+	struct gw__why why = {0};
+	bool fell_back;
+	put_the_rest(w);
+	put_the_end(w);
+	folders_fail = true;
+	assert_int_equal(gw__image_commit(w, &why), -EIO);
+	assert_says(why, "is in place");
+	assert_true(gw__image_is_committed(w));
+	gw__image_writer_close(w);
+	refused(-EIO, "is in place");
+	folders_fail = false;
+	w = resume(&fell_back);
+	assert_true(gw__image_is_committed(w));
+	gw__image_forget_partial(w);
+	gw__image_writer_close(w);
+	check_image();
+}
+
 static void direct_io_ends(void **s)
 {
 	(void)s;
@@ -695,6 +725,7 @@ int main(void)
 		each(a_sync_that_fails),
 		each(a_write_that_fails),
 		each(the_switch_waits_for_no_page),
+		each(a_folder_that_cannot_be_synced),
 		each(direct_io_ends),
 		each(names_that_are_too_long),
 	};
