@@ -9,8 +9,6 @@
 
 #include "cli/pause.h"
 
-#define OUR_ADDRESS "unix:/tmp/godwit-"
-
 enum {
 	POLL_MS = 10,
 	END_MS = 30000,	    /* from its last word to "completed" */
@@ -112,7 +110,7 @@ static int make_ready(struct gw__lazy *l, const struct gw__qmp_migration *m)
 		return gw__why_set(&l->why, -EOPNOTSUPP, "%s holds memory without devices (godwit drain): it can complete a QEMU in postcopy-paused, and this one "
 			"has no guest yet", l->path);
 	}
-	if (!strncmp(m->address, OUR_ADDRESS, sizeof OUR_ADDRESS - 1) && strlen(m->address) < sizeof l->uri)
+	if (gw__lazy_is_private(m->address))
 		r = gw__lazy_take_address(l, m->address);
 	else if (l->phase == GW__KEEPER_ASKED && m->address[0])
 		r = gw__lazy_address(l, true);

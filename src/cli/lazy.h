@@ -81,6 +81,8 @@ struct gw__lazy {
 	/* What it makes. */
 	char folder[32]; /* of the sockets QEMU listens at; "" without */
 	bool folder_is_ours; /* else the keeper's */
+	bool taken; /* l->uri is a predecessor's: somebody else may listen there by now */
+	int socket; /* to that */
 	char listen[256]; /* where QEMU listens now */
 	char uri[256];	  /* how we get there; fd:N of a link that is joined */
 	int link;	 /* on which a predecessor was recovering; -1: none */
@@ -134,7 +136,10 @@ bool gw__lazy_needs_successor(const struct gw__lazy *l);
 int gw__lazy_address(struct gw__lazy *l, bool again);
 int gw__lazy_listening(struct gw__lazy *l); /* QEMU listens there for the first time */
 bool gw__lazy_is_wished(const struct gw__lazy *l, const char *address); /* at which QEMU listens already */
-int gw__lazy_take_address(struct gw__lazy *l, const char *uri); /* a predecessor's */
+bool gw__lazy_is_private(const char *address); /* one in such a folder */
+int gw__lazy_take_address(struct gw__lazy *l, const char *uri); /* a predecessor's private one */
+/* Connected to that: is it QEMU who is there? False, with a sentence. */
+bool gw__lazy_is_qemu(struct gw__lazy *l, int fd);
 void gw__lazy_remove_socket(struct gw__lazy *l); /* nobody needs to find it any more */
 /* QEMU's tls-creds, from l->before, become what our own ask for. */
 int gw__lazy_set_tls(struct gw__lazy *l);

@@ -155,6 +155,36 @@ int gw__lazy_listening(struct gw__lazy *l)
 	return 0;
 }
 
+/* QEMU says it, whom nobody has to believe: what is taken for ours is removed in the end. */
+bool gw__lazy_is_private(const char *address)
+{
+	static const char start[] = "unix:/tmp/godwit-", letters[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+	if (strncmp(address, start, strlen(start)) || strspn(address + strlen(start), letters) != 6)
+		return false;
+	const char *name = address + strlen(start) + 6;
+	size_t n = strlen(name);
+	return n > 1 && n <= 33 && name[0] == '/' && strspn(name + 1, "0123456789abcdef.") == n - 1;
+}
+
+static int say_not_qemu(struct gw__lazy *l, const char *who)
+{
+	l->refused = true;
+	return gw__why_set(&l->why, -EPERM, "%s at %s, where this QEMU listens for its page server: it cannot be reached any more, start it again", who,
+		l->listen);
+}
+
+/* Its folder may have been cleaned away, and another user's be in its place. */
+bool gw__lazy_is_qemu(struct gw__lazy *l, int fd)
+{
+	char who[64];
+	pid_t qemu = gw__keeper_peer(gw__qmp_fd(l->qmp)), there = gw__keeper_peer(fd);
+	if (!qemu || qemu == there) /* 0: a monitor over tcp, whose folder was looked at */
+		return true;
+	snprintf(who, sizeof who, "process %d and not QEMU (%d) is", (int)there, (int)qemu);
+	say_not_qemu(l, who);
+	return false;
+}
+
 int gw__lazy_take_address(struct gw__lazy *l, const char *uri)
 {
 	const char *path = uri + strlen("unix:"), *name = strrchr(uri, '/');
@@ -162,6 +192,12 @@ int gw__lazy_take_address(struct gw__lazy *l, const char *uri)
 	snprintf(l->listen, sizeof l->listen, "%s", uri);
 	snprintf(l->folder, sizeof l->folder, "%.*s", (int)(name - path), path);
 	l->folder_is_ours = strcmp(l->folder, l->keeper.folder);
+	l->taken = true;
+	int fd = gw__keeper_open_folder(l->folder);
+	if (fd < 0 && !gw__keeper_peer(gw__qmp_fd(l->qmp)))
+		return say_not_qemu(l, "there is no folder of this user");
+	if (fd >= 0)
+		close(fd);
 	return check_name(l);
 }
 

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include "cli/lazy.h"
 
@@ -19,6 +20,10 @@ enum {
 static void on_connected(void *ctx)
 {
 	struct gw__lazy *l = ctx;
+	if (l->taken && !gw__lazy_is_qemu(l, l->socket)) {
+		shutdown(l->socket, SHUT_RDWR);
+		return;
+	}
 	if (l->preempt && l->resumes)
 		gw__lazy_await_accepted(l);
 	gw__lazy_remove_socket(l);
@@ -29,6 +34,8 @@ static void on_connected(void *ctx)
 }
 
 static void on_socket(void *ctx, int fd) { gw__keeper_hold(&((struct gw__lazy *)ctx)->keeper, fd); }
+
+static void on_taken_socket(void *ctx, int fd) { ((struct gw__lazy *)ctx)->socket = fd; }
 
 static void on_guest_runs(void *ctx)
 {
@@ -72,7 +79,10 @@ static int serve_once(struct gw__lazy *l, bool resume)
 	o.block = blocks;
 	o.blocks = l->blocks_n;
 	o.on_connected = on_connected;
-	o.on_socket = resume && !tls.creds_dir ? on_socket : NULL; /* a TLS session dies with its process */
+	if (l->taken)
+		o.on_socket = on_taken_socket;
+	else
+		o.on_socket = resume && !tls.creds_dir ? on_socket : NULL; /* a TLS session dies with its process */
 	o.on_guest_runs = on_guest_runs;
 	o.joined = l->joined;
 	o.preempt = l->preempt;
@@ -84,7 +94,7 @@ static int serve_once(struct gw__lazy *l, bool resume)
 	int r = gw_serve(l->work->job, l->path, l->uri, &o, &l->result);
 	free(blocks);
 	free(working_set);
-	l->joined = false;
+	l->joined = l->taken = false;
 	if (r && resume)
 		gw__keeper_let_go(&l->keeper);
 	l->guest = !r ? GW__GUEST_WHOLE : l->result.recoverable ? GW__GUEST_WAITS : GW__GUEST_ELSEWHERE;

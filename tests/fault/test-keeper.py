@@ -9,9 +9,12 @@ import contextlib
 import fcntl
 import json
 import os
+import random
+import shutil
 import signal
 import socket
 import stat
+import string
 import subprocess
 import sys
 import tempfile
@@ -366,6 +369,30 @@ def of_another_user(kept, version, place):
         assert not os.path.exists(where), "it is left"
 
 
+def not_qemu(kept, version, place):
+    """Who listens in QEMU's place, where a page server had told it to, is given nothing."""
+    where = "/tmp/godwit-" + "".join(random.choices(string.ascii_letters, k=6))
+    address, aside = os.path.join(where, "0123456789abcdef"), os.path.join(where, "aside")
+    os.mkdir(where, 0o700)
+    try:
+        with kept.destination(version, "-S") as vm:
+            vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
+            vm.qmp.command("migrate-incoming", uri=f"unix:{address}")
+            os.rename(address, aside)
+            with socket.socket(socket.AF_UNIX) as s:
+                s.bind(address)
+                s.listen()
+                r = serve(kept, vm.monitor).wait()
+                r.fails(godwit.REFUSED, f"process {os.getpid()} and not QEMU", "start it again")
+                s.settimeout(30 * godwit.PATIENCE)
+                with s.accept()[0] as link:
+                    assert not link.recv(64), "it was given something"
+            os.rename(aside, address)
+            completes(kept, vm)
+    finally:
+        shutil.rmtree(where, ignore_errors=True)
+
+
 def cleaned_away(kept, version, place):
     """/tmp was cleaned while a keeper lived, and somebody put a link where its folder was: what is behind it is not touched."""
     other = os.path.join(place.runtime, "other")
@@ -491,8 +518,8 @@ def main(argv):
     version = argv[1]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     tests = [hands_over, of_a_long_name, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed,
-             while_it_loads, planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, names_taken, of_another_user, cleaned_away,
-             stopped_for_a_while, locked, two_at_once, of_two_moments, of_another_guest]
+             while_it_loads, planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, names_taken, of_another_user, not_qemu,
+             cleaned_away, stopped_for_a_while, locked, two_at_once, of_two_moments, of_another_guest]
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-keeper.") as folder:
             place = Place(folder)
