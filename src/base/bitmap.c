@@ -31,21 +31,12 @@ void gw__bitmap_fini(struct gw__bitmap *b)
 	b->bits = 0;
 }
 
-/* The bits of `word` that lie in [first, end). */
-static inline uint64_t range_mask(uint64_t word, uint64_t first, uint64_t end)
-{
-	uint64_t lo = word * 64 < first ? first % 64 : 0;
-	uint64_t hi = word * 64 + 64 > end ? end % 64 : 64;
-	uint64_t below_hi = hi == 64 ? ~UINT64_C(0) : (UINT64_C(1) << hi) - 1;
-	return below_hi & ~UINT64_C(0) << lo;
-}
-
 void gw__bitmap_set_range(struct gw__bitmap *b, uint64_t first, uint64_t n)
 {
 	if (n == 0)
 		return;
 	for (uint64_t w = first / 64; w <= (first + n - 1) / 64; w++)
-		b->words[w] |= range_mask(w, first, first + n);
+		b->words[w] |= gw__bitmap_mask(w, first, first + n);
 }
 
 void gw__bitmap_clear_range(struct gw__bitmap *b, uint64_t first, uint64_t n)
@@ -53,7 +44,7 @@ void gw__bitmap_clear_range(struct gw__bitmap *b, uint64_t first, uint64_t n)
 	if (n == 0)
 		return;
 	for (uint64_t w = first / 64; w <= (first + n - 1) / 64; w++) {
-		uint64_t mask = range_mask(w, first, first + n);
+		uint64_t mask = gw__bitmap_mask(w, first, first + n);
 		if (b->words[w] & mask) /* do not touch a word that costs nothing yet */
 			b->words[w] &= ~mask;
 	}

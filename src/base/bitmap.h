@@ -26,6 +26,15 @@ static inline bool gw__bitmap_test(const struct gw__bitmap *b, uint64_t i) { ret
 static inline void gw__bitmap_set(struct gw__bitmap *b, uint64_t i) { b->words[i / 64] |= UINT64_C(1) << (i % 64); }
 static inline void gw__bitmap_clear(struct gw__bitmap *b, uint64_t i) { b->words[i / 64] &= ~(UINT64_C(1) << (i % 64)); }
 
+/* Of word number `word` the bits that lie in [first, end), which are some. */
+static inline uint64_t gw__bitmap_mask(uint64_t word, uint64_t first, uint64_t end)
+{
+	uint64_t lo = word * 64 < first ? first % 64 : 0;
+	uint64_t hi = word * 64 + 64 > end ? end % 64 : 64;
+	uint64_t below_hi = hi == 64 ? ~UINT64_C(0) : (UINT64_C(1) << hi) - 1;
+	return below_hi & ~UINT64_C(0) << lo;
+}
+
 void gw__bitmap_set_range(struct gw__bitmap *b, uint64_t first, uint64_t n);
 void gw__bitmap_clear_range(struct gw__bitmap *b, uint64_t first, uint64_t n);
 void gw__bitmap_invert(struct gw__bitmap *b); /* over exactly `bits` bits */

@@ -21,20 +21,12 @@
 /* Start write-back each time this much was put, so that the final fsync finds little left to do. */
 #define WRITE_BACK_BYTES (UINT64_C(16) << 20)
 
-/* The bits of word w that lie in [first, end). */
-static uint64_t mask_in(uint64_t w, uint64_t first, uint64_t end)
-{
-	uint64_t lo = w * 64 < first ? first - w * 64 : 0;
-	uint64_t hi = end - w * 64 < 64 ? end - w * 64 : 64;
-	return (hi == 64 ? ~UINT64_C(0) : (UINT64_C(1) << hi) - 1) & ~UINT64_C(0) << lo;
-}
-
 /* Sets the bits [first, first + n), n > 0; returns how many of them were clear. */
 static uint64_t set_bits(struct gw__bitmap *b, uint64_t first, uint64_t n)
 {
 	uint64_t changed = 0;
 	for (uint64_t w = first / 64; w <= (first + n - 1) / 64; w++) {
-		uint64_t mask = mask_in(w, first, first + n);
+		uint64_t mask = gw__bitmap_mask(w, first, first + n);
 		uint64_t old = __atomic_load_n(&b->words[w], __ATOMIC_RELAXED);
 		if (mask & ~old)
 			old = __atomic_fetch_or(&b->words[w], mask, __ATOMIC_RELEASE);
@@ -48,7 +40,7 @@ static uint64_t clear_bits(struct gw__bitmap *b, uint64_t first, uint64_t n)
 {
 	uint64_t changed = 0;
 	for (uint64_t w = first / 64; w <= (first + n - 1) / 64; w++) {
-		uint64_t mask = mask_in(w, first, first + n);
+		uint64_t mask = gw__bitmap_mask(w, first, first + n);
 		uint64_t old = __atomic_load_n(&b->words[w], __ATOMIC_RELAXED);
 		if (mask & old)
 			old = __atomic_fetch_and(&b->words[w], ~mask, __ATOMIC_RELEASE);
