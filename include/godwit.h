@@ -272,7 +272,7 @@ struct gw_serve_opts {
 	uint64_t image_offset;
 	bool resume;		/* the destination runs the guest already and waits in postcopy-paused */
 	int answer_timeout_ms;	/* where a word of the destination is due. 0: 60 s; -1: no limit */
-	/* Backing page sizes of the destination's RAM blocks that are larger than the guest's page. */
+	/* Backing page sizes of the destination's RAM blocks that are larger than the guest's page, powers of two. */
 	uint32_t blocks;
 	const struct gw_serve_block {
 		const char *name;
