@@ -300,11 +300,6 @@ struct gw_serve_opts {
 	void (*on_socket)(void *ctx, int fd);
 	void (*on_guest_runs)(void *ctx); /* the destination has the guest's devices and runs it, or goes on with it: a break is a pause now */
 	bool joined;
-	/*
-	 * What the destination never got reads as zeros once it has read the end, so pages of zeros are sent only when they are asked
-	 * for. QEMU 7.2 to 10.0 bear that; 11.1 may hang for good. Has no effect with GW_PREEMPT_ON, with which 10.0 may hang too.
-	 */
-	bool leave_out_zeros;
 };
 
 struct gw_serve_result {
@@ -316,7 +311,6 @@ struct gw_serve_result {
 	/* How long requests waited for their pages: from when they could be read until the pages were written. 0: there were none. */
 	uint64_t latency_p50_us, latency_p99_us, latency_max_us;
 	uint64_t working_set_pages; /* of the pushed ones: those that the working set named */
-	uint64_t left_out_pages; /* of zeros, never sent */
 };
 
 /*

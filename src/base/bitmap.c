@@ -67,14 +67,6 @@ uint64_t gw__bitmap_count(const struct gw__bitmap *b)
 	return sum;
 }
 
-uint64_t gw__bitmap_count_without(const struct gw__bitmap *b, const struct gw__bitmap *other)
-{
-	uint64_t sum = 0;
-	for (uint64_t w = 0; w < word_count(b->bits); w++)
-		sum += (uint64_t)__builtin_popcountll(b->words[w] & ~other->words[w]);
-	return sum;
-}
-
 /* First bit in [from, end) that differs from `flip`'s bits, or `end`: flip 0 looks for ones, ~0 for zeros. */
 static uint64_t next_bit(const struct gw__bitmap *b, uint64_t from, uint64_t end, uint64_t flip)
 {

@@ -39,7 +39,6 @@ void gw__bitmap_set_range(struct gw__bitmap *b, uint64_t first, uint64_t n);
 void gw__bitmap_clear_range(struct gw__bitmap *b, uint64_t first, uint64_t n);
 void gw__bitmap_invert(struct gw__bitmap *b); /* over exactly `bits` bits */
 uint64_t gw__bitmap_count(const struct gw__bitmap *b);
-uint64_t gw__bitmap_count_without(const struct gw__bitmap *b, const struct gw__bitmap *other); /* that are not in the other, of the same size */
 
 /* First set (clear) bit at or after `from`; `bits` if there is none. */
 uint64_t gw__bitmap_next_set(const struct gw__bitmap *b, uint64_t from);

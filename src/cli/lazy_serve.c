@@ -9,12 +9,7 @@
 
 #include "cli/lazy.h"
 
-enum {
-	ATTEMPTS_MAX = 5, /* recoveries in a row that bring no page */
-	/* These were seen to bear an end with pages of zeros missing, 11.1 to hang (docs/spec/postcopy.md 4.4). */
-	FIRST_WITHOUT_ZEROS = 702,
-	LAST_WITHOUT_ZEROS = 1000,
-};
+enum { ATTEMPTS_MAX = 5 }; /* recoveries in a row that bring no page */
 
 /* The address is found no more; and from now on QEMU may get a guest that needs its pages. */
 static void on_connected(void *ctx)
@@ -61,7 +56,6 @@ static int serve_once(struct gw__lazy *l, bool resume)
 	struct gw_serve_opts o = GW_INIT(o);
 	struct gw_serve_block *blocks = calloc(l->blocks_n + 1, sizeof *blocks);
 	char *working_set = gw__cli_working_set(l->path);
-	int version = gw__qmp_version(l->qmp);
 	if (!blocks || !working_set) {
 		free(blocks);
 		free(working_set);
@@ -86,7 +80,6 @@ static int serve_once(struct gw__lazy *l, bool resume)
 	o.on_guest_runs = on_guest_runs;
 	o.joined = l->joined;
 	o.preempt = l->preempt;
-	o.leave_out_zeros = version >= FIRST_WITHOUT_ZEROS && version <= LAST_WITHOUT_ZEROS;
 	o.working_set = l->wish.working_set == GW__WORKING_SET_ON ? working_set : NULL;
 	o.on_note = on_note;
 	o.ctx = l;

@@ -19,22 +19,18 @@ struct serve {
 static void report(const struct serve *s)
 {
 	const struct gw_serve_result *r = &s->lazy.result;
-	char left_out[64] = "";
-	if (r->left_out_pages)
-		snprintf(left_out, sizeof left_out, ", %ju of zeros left out", (uintmax_t)r->left_out_pages);
 	if (s->common.json)
-		gw__cli_json(json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:{s:I, s:I, s:I}}", "event", "served", "image",
+		gw__cli_json(json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:{s:I, s:I, s:I}}", "event", "served", "image",
 			gw__cli_json_text(s->lazy.path), "requests", (json_int_t)r->requests, "requested_pages", (json_int_t)r->requested_pages,
 			"pushed_pages", (json_int_t)r->pushed_pages, "zero_pages", (json_int_t)r->zero_pages, "already_there",
-			(json_int_t)r->already_there, "left_out_pages", (json_int_t)r->left_out_pages, "working_set_pages",
-			(json_int_t)r->working_set_pages, "preempt",
+			(json_int_t)r->already_there, "working_set_pages", (json_int_t)r->working_set_pages, "preempt",
 			s->lazy.preempt != GW_PREEMPT_OFF, "latency_us", "p50", (json_int_t)r->latency_p50_us, "p99",
 			(json_int_t)r->latency_p99_us, "max", (json_int_t)r->latency_max_us));
 	else if (!r->requested_pages && !r->pushed_pages)
 		gw__cli_tell("QEMU had every page of its guest already, and took nothing of %s", s->lazy.path);
 	else
-		gw__cli_tell("QEMU has every page of %s (%ju requested, %ju pushed%s) and needs it no more", s->lazy.path,
-			(uintmax_t)r->requested_pages, (uintmax_t)r->pushed_pages, left_out);
+		gw__cli_tell("QEMU has every page of %s (%ju requested, %ju pushed) and needs it no more", s->lazy.path,
+			(uintmax_t)r->requested_pages, (uintmax_t)r->pushed_pages);
 }
 
 /* Nothing is left to do for a page server; what a user of the guest's disks must know is that the image is older than they are. */

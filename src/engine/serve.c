@@ -117,11 +117,11 @@ static int push_all(struct gw__serve *s)
 	bool pause = false;
 	int r = 0;
 	s->paid_bytes = gw__serve_out_bytes(s); /* what it took to get here is free */
-	while (r >= 0 && s->owed_pages) {
+	while (r >= 0 && s->unsent_pages) {
 		bool may_push = false;
 		r = pause ? gw__serve_hear(s, DRY_NS, NULL) : gw__serve_hear(s, GW__SERVE_HEAR_NS, &may_push);
 		pause = false;
-		if (r >= 0 && may_push && s->owed_pages) {
+		if (r >= 0 && may_push && s->unsent_pages) {
 			r = gw__serve_push(s);
 			pause = s->ahead.dry > 0;
 		}
@@ -156,7 +156,6 @@ static int finish(struct gw__serve *s)
 	gw__run_phase(s->run, GW__PHASE_SYNC);
 	if (!r)
 		r = gw__serve_await(s, "its last word", shut_came);
-	s->tally->left_out_pages = r ? 0 : s->unsent_pages;
 	return r ? r : gw__serve_step(s, GW__PC_EV_SHUT_OK);
 }
 

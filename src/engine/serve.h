@@ -34,7 +34,6 @@ struct gw__serve_opts {
 	uint32_t blocks_n;
 	uint64_t max_bandwidth; /* bytes/s the background push keeps to, with what is requested counted in; 0: no limit */
 	struct gw__working_set *working_set; /* what goes first, and where requests are recorded; NULL: nothing, nowhere */
-	bool leave_out_zeros; /* the destination survives an END with pages of zeros missing (docs/spec/postcopy.md 4.4) */
 	enum gw__preempt preempt;
 	int (*open_preempt)(void *ctx, struct gw__chan **chan); /* the second connection, owned by the page server from then on */
 	void (*on_connected)(void *ctx);			/* all connections stand; may be NULL */
@@ -48,7 +47,6 @@ struct gw__serve_tally {
 	uint64_t requested_pages, pushed_pages, zero_pages; /* target pages sent */
 	uint64_t working_set_pages; /* pushed because they are in it; counted in pushed_pages too */
 	uint64_t already_there;	 /* pages that a resumed destination had */
-	uint64_t left_out_pages; /* of zeros, when it was complete without them */
 	struct gw__histogram latency; /* ns from a request that can be read to its pages being written, of those that sent any */
 };
 

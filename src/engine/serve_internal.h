@@ -29,7 +29,6 @@ struct gw__serve_piece {
 	struct iovec *iov;
 	int iov_n;
 	bool may_wait; /* for the disk */
-	uint64_t zero_pages; /* in it */
 };
 
 /* Where the push stands. */
@@ -70,7 +69,6 @@ struct gw__serve {
 	struct gw__bitmap *sent;       /* by block; empty for ignored ones */
 	uint64_t *host_page_bytes;     /* by block */
 	uint64_t unsent_pages;
-	uint64_t owed_pages;	       /* of them those without which there is no END: all, or all but zeros */
 	uint32_t at_block;	       /* the background push */
 	uint64_t at_page;
 	struct {
@@ -139,7 +137,6 @@ uint64_t gw__serve_out_bytes(const struct gw__serve *s); /* over all connections
 int gw__serve_pages_init(struct gw__serve *s);
 void gw__serve_pages_fini(struct gw__serve *s);
 void gw__serve_count_unsent(struct gw__serve *s);
-void gw__serve_count_sent(struct gw__serve *s, uint32_t block, uint64_t n); /* the piece that was written, of so many pages */
 /* A request: the pages of it that are still unsent, at once. */
 int gw__serve_request(struct gw__serve *s, uint32_t block, uint64_t start_off, uint64_t bytes);
 /* Before the guest runs: the beginning of the working set, as much as takes no time; at least one page stays unsent. */

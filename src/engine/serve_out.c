@@ -106,12 +106,11 @@ static int fill_piece(struct gw__serve *s, struct gw__serve_out *out, uint32_t b
 	uint64_t pages_max = s->far && !s->preempt.chan ? FAR_PIECE_PAGES : PIECE_PAGES;
 	int r = 0;
 	s->piece.iov_n = 0;
-	s->piece.zero_pages = 0;
 	for (; at < limit && pages < pages_max; at = next) {
 		uint8_t *to = s->piece.pages + pages * s->page_bytes;
 		next = gw__bitmap_next_set_before(present, at, limit);
 		if (next > at) {
-			s->piece.zero_pages += next - at;
+			s->tally->zero_pages += next - at;
 			add_records(s, out, &heads, block, at, next - at, NULL);
 			continue;
 		}
@@ -139,7 +138,8 @@ int gw__serve_out_pages(struct gw__serve *s, struct gw__serve_out *out, uint32_t
 	*n = end - first;
 	out->part_bytes += *n * s->page_bytes;
 	gw__bitmap_set_range(&s->sent[block], first, *n);
-	gw__serve_count_sent(s, block, *n);
+	s->unsent_pages -= *n;
+	atomic_fetch_add_explicit(&s->run->counters.pages, *n, memory_order_relaxed);
 	atomic_store_explicit(&s->run->counters.moved_bytes, gw__serve_out_bytes(s), memory_order_relaxed);
 	return 0;
 }

@@ -11,8 +11,6 @@ enum {
 	FIRST_NS = NS_PER_S / 50,
 	FIRST_BYTES = 16 << 20,
 	NEAR_PAGES = 16, /* what lies around a page that was asked for */
-	GAP_PAGES = 4,   /* of zeros, sent rather than to begin another piece behind them */
-	STRETCH_PAGES = 64,
 };
 
 static uint64_t host_page_of(const struct gw__serve *s, const struct gw__block *b)
@@ -36,6 +34,7 @@ static int init_block(struct gw__serve *s, uint32_t i)
 	s->page_summary |= s->host_page_bytes[i];
 	if (!b->ignored && gw__bitmap_init(&s->sent[i], b->used_bytes / s->page_bytes))
 		return gw__why_set(&s->run->why, -ENOMEM, "no memory for a bitmap of block \"%s\"", b->name);
+	s->unsent_pages += s->sent[i].bits;
 	return 0;
 }
 
@@ -49,8 +48,6 @@ int gw__serve_pages_init(struct gw__serve *s)
 	int r = 0;
 	for (uint32_t i = 0; !r && i < n; i++)
 		r = init_block(s, i);
-	if (!r)
-		gw__serve_count_unsent(s);
 	return r;
 }
 
@@ -62,40 +59,11 @@ void gw__serve_pages_fini(struct gw__serve *s)
 	free(s->host_page_bytes);
 }
 
-/* A larger page is sent whole, and there are few. */
-static bool owes_zeros(const struct gw__serve *s, uint32_t block)
-{
-	return !s->o->leave_out_zeros || s->host_page_bytes[block] > s->page_bytes;
-}
-
-/* The first page at or behind `at` that is to be pushed. */
-static uint64_t next_owed(const struct gw__serve *s, uint32_t block, uint64_t at)
-{
-	const struct gw__bitmap *sent = &s->sent[block], *present = &s->image->present[block];
-	at = gw__bitmap_next_clear(sent, at);
-	while (!owes_zeros(s, block) && at < sent->bits && !gw__bitmap_test(present, at))
-		at = gw__bitmap_next_clear(sent, gw__bitmap_next_set(present, at));
-	return at;
-}
-
 void gw__serve_count_unsent(struct gw__serve *s)
 {
-	s->unsent_pages = s->owed_pages = 0;
-	for (uint32_t i = 0; i < s->image->blocks.n; i++) {
-		uint64_t unsent = s->sent[i].bits - gw__bitmap_count(&s->sent[i]);
-		s->unsent_pages += unsent;
-		s->owed_pages += owes_zeros(s, i) ? unsent : gw__bitmap_count_without(&s->image->present[i], &s->sent[i]);
-	}
-	atomic_store(&s->run->counters.zero_pages, s->unsent_pages - s->owed_pages); /* those are there already */
-}
-
-void gw__serve_count_sent(struct gw__serve *s, uint32_t block, uint64_t n)
-{
-	uint64_t owed = owes_zeros(s, block) ? n : n - s->piece.zero_pages;
-	s->tally->zero_pages += s->piece.zero_pages;
-	s->unsent_pages -= n;
-	s->owed_pages -= owed;
-	atomic_fetch_add_explicit(&s->run->counters.pages, owed, memory_order_relaxed);
+	s->unsent_pages = 0;
+	for (uint32_t i = 0; i < s->image->blocks.n; i++)
+		s->unsent_pages += s->sent[i].bits - gw__bitmap_count(&s->sent[i]);
 }
 
 /* The host page that a page lies in is sent whole and in order: the destination places it when its last target page came. */
@@ -132,8 +100,6 @@ int gw__serve_request(struct gw__serve *s, uint32_t block, uint64_t start_off, u
 	uint64_t at = start_off / s->page_bytes, end = at + bytes / s->page_bytes;
 	uint64_t first = gw__bitmap_next_clear_before(sent, at, end);
 	bool in_half = block == s->half.block && at < s->half.end && end > s->half.at;
-	if (s->tally->state == GW__PC_ENDING)
-		return 0; /* zeros that were left out: who waits for them goes on when the destination has read END */
 	int r = out == &s->preempt ? gw__serve_mend_preempt(s) : 0;
 	if (!r && s->half.end && (in_half || out == &s->main))
 		r = finish_half(s);
@@ -147,10 +113,10 @@ int gw__serve_request(struct gw__serve *s, uint32_t block, uint64_t start_off, u
 	return r;
 }
 
-static bool find_owed(struct gw__serve *s)
+static bool find_unsent(struct gw__serve *s)
 {
 	for (uint32_t tried = 0; tried <= s->image->blocks.n; tried++) {
-		s->at_page = next_owed(s, s->at_block, s->at_page);
+		s->at_page = gw__bitmap_next_clear(&s->sent[s->at_block], s->at_page);
 		if (s->at_page < s->sent[s->at_block].bits)
 			return true;
 		s->at_block = (s->at_block + 1) % s->image->blocks.n;
@@ -244,18 +210,6 @@ int gw__serve_send_first(struct gw__serve *s)
 	return r ? r : gw__serve_end_part(s);
 }
 
-/* How far the push may go at once. Where zeros are left out: pages with content and small gaps between them. */
-static uint64_t end_of_stretch(const struct gw__serve *s, uint32_t block, uint64_t first)
-{
-	const struct gw__bitmap *present = &s->image->present[block];
-	if (owes_zeros(s, block))
-		return first + GW__SERVE_PIECE_MAX;
-	uint64_t limit = gw__min(first + STRETCH_PAGES, present->bits), end = first, next = first;
-	for (; next < limit && next - end <= GAP_PAGES; next = gw__bitmap_next_set_before(present, end, limit))
-		end = gw__bitmap_next_clear_before(present, next, limit);
-	return end;
-}
-
 /* The next piece: the page that is half sent, the working set and what is near it, then everything else. *block and *page: where that is. */
 static int push_next(struct gw__serve *s, uint32_t *block, uint64_t *page, uint64_t *n)
 {
@@ -267,11 +221,11 @@ static int push_next(struct gw__serve *s, uint32_t *block, uint64_t *page, uint6
 	}
 	s->half.wanted = find_wanted(s, &wanted);
 	s->half.named = is_named(s);
-	if (!s->half.wanted && !find_owed(s))
+	if (!s->half.wanted && !find_unsent(s))
 		return 0;
 	*block = s->half.wanted ? wanted.block : s->at_block;
 	*page = s->half.wanted ? wanted.first : s->at_page;
-	return push_piece(s, *block, *page, s->half.wanted ? *page + wanted.n : end_of_stretch(s, *block, *page), n);
+	return push_piece(s, *block, *page, *page + (s->half.wanted ? wanted.n : GW__SERVE_PIECE_MAX), n);
 }
 
 int gw__serve_push(struct gw__serve *s)

@@ -82,7 +82,7 @@ static int main_goes_on(struct gw__serve *s)
 int gw__serve_mend_preempt(struct gw__serve *s)
 {
 	struct gw__chan *lost = s->preempt.chan;
-	if (s->mended || !lost || !s->resumed || s->tally->state == GW__PC_ENDING || lost->out_bytes)
+	if (s->mended || !lost || !s->resumed || !s->unsent_pages || lost->out_bytes)
 		return 0;
 	int r = gw__chan_wait_readable(lost, 0, &s->run->why);
 	if (r <= 0)

@@ -41,32 +41,6 @@ def the_whole_way(bench):
     assert values["requests"] == "0" and int(values["pushed_pages"]) == 356, values
 
 
-def zeros_left_out(bench):
-    """Pages of zeros come when they are asked for, and in small gaps; asked for behind END they need no answer."""
-    guest = bench.guest(no_zeros=True)
-    late, asked = guest.zeros("rom")[:2]
-    with bench.server("no-zeros", "rate=2000000") as server:
-        link = server.link(guest)
-        answer(link, until(link, "package"))
-        link.send(request(asked * PAGE, PAGE, "rom"))
-        until(link, "eof")
-        assert guest.whole() and asked in guest.pages["rom"]
-        link.send(request(late * PAGE, PAGE) + shut())
-        status, values, said, _ = server.wait()
-        link.close()
-    assert status == 0 and values["requested_pages"] == "1", (values, said)
-    assert sum(int(values[k]) for k in ("pushed_pages", "requested_pages", "left_out_pages")) == guest.total(), values
-    values = resumes(bench, guest, "no-zeros")
-    assert values["pushed_pages"] == values["requested_pages"] == "0", values
-
-
-def zeros_of_large_pages(bench):
-    """A destination may not do without part of a larger page."""
-    guest = bench.guest(host_pages={"ram0": LARGE}, no_zeros=True)
-    completes(bench, guest, "no-zeros", f"ram0={LARGE}")
-    assert len(guest.pages["ram0"]) == 256 and len(guest.pages["rom"]) < 100
-
-
 def the_start(bench):
     """The pieces of the start, in their order."""
     guest = bench.guest()
@@ -642,8 +616,8 @@ def main(argv):
     with tempfile.TemporaryDirectory(prefix="godwit-lazy.") as folder:
         bench = Bench(argv[1], write_image(godwit, folder, blocks), folder, blocks)
         for test in (the_whole_way, the_start, requests_come_first, requests_interrupt_the_push, takes_nothing, with_large_pages,
-                     with_odd_pages, zeros_left_out, zeros_of_large_pages, devices_need_pages, no_end_before_it_runs, last_word, lies,
-                     errors_reported, harmless, flood, flood_of_all, false_recoveries, bits_behind_the_end, outstanding_requests, ends, silence):
+                     with_odd_pages, devices_need_pages, no_end_before_it_runs, last_word, lies, errors_reported, harmless, flood, flood_of_all,
+                     false_recoveries, bits_behind_the_end, outstanding_requests, ends, silence):
             print(test.__name__, flush=True)
             test(bench)
         for test in (cut_everywhere, cut_recoveries):

@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
 import tinyguest
-from cuts import ALL, CRASHES, NO_ZEROS, PAGE, SEED, Lab
+from cuts import ALL, CRASHES, PAGE, SEED, Lab
 from kept import wait_guest, wait_status
 from proxied import Proxy
 from vm import Unavailable, skip
@@ -36,9 +36,8 @@ def first(rnd):
     return f"--cut-after=main:forward:{rnd.randint(200, 400)}000"
 
 
-def in_pages(lab, rnd):
-    places = [f"--cut-at=recovery:forward:page:{rnd.randint(1, 30)}", f"--cut-at=recovery:forward:zero:{rnd.randint(1, 100)}"]
-    return rnd.choice(places[:1] if lab.version in NO_ZEROS else places)
+def in_pages(rnd):
+    return rnd.choice((f"--cut-at=recovery:forward:page:{rnd.randint(1, 30)}", f"--cut-at=recovery:forward:zero:{rnd.randint(1, 100)}"))
 
 
 def in_handshake(rnd):
@@ -56,7 +55,7 @@ def some_cuts(lab, rnd):
     hard = lab.version in CRASHES
     cuts = [first(rnd)]
     for _ in range(CUTS // 2):
-        cuts += ["--cut-at=recovery:return:resume-ack" if hard else in_recovery(rnd), in_pages(lab, rnd)]
+        cuts += ["--cut-at=recovery:return:resume-ack" if hard else in_recovery(rnd), in_pages(rnd)]
     return cuts[:CUTS]
 
 

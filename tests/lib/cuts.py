@@ -18,7 +18,6 @@ ALL = os.environ.get("GODWIT_CUTS") == "all"
 SEED = int(os.environ.get("GODWIT_SEED", "4"))
 FEW = 20 if ALL else 3  # of pages, where not each is walked behind
 CRASHES = ("7.2",)      # of every link that ends before RESUME (postcopy.md, 6.4)
-NO_ZEROS = ("7.2", "10.0")     # are sent none that nobody asks for (postcopy.md, 4.4)
 PAGES = ("PAGE", "ZERO")
 
 

@@ -85,13 +85,12 @@ def write_image(godwit, folder, blocks):
 # --- the destination ---
 
 class Guest:
-    """The memory of the destination. host_pages: {block: bytes} where they are larger. no_zeros: whole without pages of zeros."""
+    """The memory of the destination. host_pages: {block: bytes} where they are larger."""
 
-    def __init__(self, blocks, host_pages=None, no_zeros=False):
+    def __init__(self, blocks, host_pages=None):
         self.blocks = blocks                        # what is right
         self.pages = {n: {} for n in blocks}        # what came: {page: connection it came on}
         self.host_pages = host_pages or {}
-        self.no_zeros = no_zeros
         self.links = 0
         self.begin()
 
@@ -134,12 +133,8 @@ class Guest:
     def total(self):
         return sum(len(b) // PAGE for b in self.blocks.values())
 
-    def zeros(self, block):
-        return [p for p in range(len(self.blocks[block]) // PAGE) if not any(self.blocks[block][p * PAGE:(p + 1) * PAGE])]
-
     def whole(self):
-        missing = sum(p not in self.pages[n] for n in self.blocks for p in self.zeros(n)) if self.no_zeros else 0
-        return self.count() + missing == self.total()
+        return self.count() == self.total()
 
     def forget_halves(self):
         """A page larger than PAGE counts when it is complete; pieces of one are lost with the connection."""
@@ -475,7 +470,6 @@ def resumes(bench, guest, *options):
     before = guest.count()
     values = completes(bench, guest, "resume", *options)
     assert int(values["already_there"]) == before, (values, before)
-    return values
 
 
 def check_failed(ended, recoverable, *words):

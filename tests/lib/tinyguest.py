@@ -34,37 +34,10 @@ LOOP = bytes.fromhex(
     "ebb1")             #         jmp round
 
 
-# Every second page from 1 MiB to 32 MiB is touched by the CPU, the one behind it by a device (fw_cfg, which writes its signature there,
-# with QEMU's lock held), in 32-bit mode; then all over again. At 0x8000 it counts the rounds, at 0x8008 what the CPU found not to be 0.
-TOUCH_FIRST, TOUCH_END, SIGNATURE = 0x100000, 0x2000000, b"QEMU"
-TOUCH = bytes.fromhex(
-    "fa"                        # cli
-    "2e660f01169a00"            # lgdt cs:[0x9a]
-    "b001" "0f01f0"             # mov al,1; lmsw ax
-    "66ea15000f000800"          # jmp dword 8:0xf0015
-    "b010" "0fb6c0" "8ed8"      # mov al,0x10; movzx eax,al; mov ds,ax
-    "bb00001000"                # round: mov ebx,0x100000
-    "837b0800" "7406"           # page:  cmp dword [ebx+8],0; je good
-    "ff0508800000"              #        inc dword [0x8008]
-    "8d4301" "8903"             # good:  lea eax,[ebx+1]; mov [ebx],eax
-    "8d8300100000" "0fc8"       #        lea eax,[ebx+0x1000]; bswap eax
-    "a30c900000"                #        mov [0x900c],eax           where to
-    "c7050490000000000004"      #        mov dword [0x9004],4 << 24 so many bytes
-    "c705009000000000000a"      #        mov dword [0x9000],10 << 24 select item 0, read
-    "ba14050000" "31c0" "ef"    #        mov edx,0x514; xor eax,eax; out dx,eax
-    "b218" "b800009000" "ef"    #        mov dl,0x18; mov eax,0x900000; out dx,eax
-    "833d0090000000" "75f7"     # wait:  cmp dword [0x9000],0; jne wait
-    "81c300200000"              #        add ebx,0x2000
-    "81fb00000002" "72a7"       #        cmp ebx,0x2000000; jb page
-    "ff0500800000" "eb9a"       #        inc dword [0x8000]; jmp round
-    "0000000000000000" "ffff0000009bcf00" "ffff00000093cf00"    # GDT
-    "170082000f00")             # its limit and address
-
-
-def bios(loop=LOOP):
+def bios():
     """A 64 KiB BIOS that is only this loop: no firmware runs, no firmware pages blow up a capture."""
     image = bytearray(65536)
-    image[0:len(loop)] = loop
+    image[0:len(LOOP)] = LOOP
     image[0x100:0x120] = b"Godwit's tiny guest, not a BIOS\0"
     image[0xFFF0:0xFFF5] = bytes.fromhex("ea000000f0")     # reset vector: jmp 0xf000:0
     return bytes(image)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * gw_serve as a command, for destinations made by hand, which have no monitor:
- *   serve-tool IMAGE URI [resume] [no-zeros] [preempt|early] [answer-ms=N] [idle-ms=N] [rate=BYTES/S] [ws=FILE] [BLOCK=PAGE_BYTES]...
+ *   serve-tool IMAGE URI [resume] [preempt|early] [answer-ms=N] [idle-ms=N] [rate=BYTES/S] [ws=FILE] [BLOCK=PAGE_BYTES]...
  * The result goes to stdout as key=value lines, the sentence of a failure to stderr. Status 0 or 1. Not the godwit command.
  */
 #include <godwit.h>
@@ -16,13 +16,12 @@ static int take_option(char *text, struct gw_serve_opts *o, struct gw_link_opts 
 	char *value = strchr(text, '=');
 	static const struct {
 		const char *word;
-		bool resume, leave_out_zeros;
+		bool resume;
 		enum gw_preempt preempt;
-	} words[] = {{"resume", true, false, 0}, {"no-zeros", false, true, 0}, {"preempt", false, false, GW_PREEMPT_ON}, {"early", false, false, GW_PREEMPT_EARLY}};
+	} words[] = {{"resume", true, 0}, {"preempt", false, GW_PREEMPT_ON}, {"early", false, GW_PREEMPT_EARLY}};
 	for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++)
 		if (!strcmp(text, words[i].word)) {
 			o->resume |= words[i].resume;
-			o->leave_out_zeros |= words[i].leave_out_zeros;
 			o->preempt |= words[i].preempt;
 			return 0;
 		}
@@ -56,9 +55,8 @@ static int serve(const char *image, const char *uri, const struct gw_serve_opts 
 	printf("recoverable=%d\nstate=%s\nrequests=%ju\nrequested_pages=%ju\npushed_pages=%ju\nzero_pages=%ju\nalready_there=%ju\n",
 		res.recoverable, res.state, (uintmax_t)res.requests, (uintmax_t)res.requested_pages, (uintmax_t)res.pushed_pages,
 		(uintmax_t)res.zero_pages, (uintmax_t)res.already_there);
-	printf("latency_p50_us=%ju\nlatency_p99_us=%ju\nlatency_max_us=%ju\nworking_set_pages=%ju\nleft_out_pages=%ju\n",
-		(uintmax_t)res.latency_p50_us, (uintmax_t)res.latency_p99_us, (uintmax_t)res.latency_max_us, (uintmax_t)res.working_set_pages,
-		(uintmax_t)res.left_out_pages);
+	printf("latency_p50_us=%ju\nlatency_p99_us=%ju\nlatency_max_us=%ju\nworking_set_pages=%ju\n", (uintmax_t)res.latency_p50_us,
+		(uintmax_t)res.latency_p99_us, (uintmax_t)res.latency_max_us, (uintmax_t)res.working_set_pages);
 	gw_job_free(job);
 	return r;
 }
@@ -80,7 +78,7 @@ int main(int argc, char **argv)
 		if (take_option(argv[i], &o, &link, blocks))
 			argc = 0;
 	if (argc < 3) {
-		fprintf(stderr, "usage: serve-tool IMAGE URI [resume] [no-zeros] [preempt|early] [answer-ms=N] [idle-ms=N] [rate=N] [ws=FILE] [BLOCK=PAGE_BYTES]...\n");
+		fprintf(stderr, "usage: serve-tool IMAGE URI [resume] [preempt|early] [answer-ms=N] [idle-ms=N] [rate=N] [ws=FILE] [BLOCK=PAGE_BYTES]...\n");
 		return 2;
 	}
 	return serve(argv[1], argv[2], &o) ? 1 : 0;

@@ -47,10 +47,6 @@ static void ranges_agree_with_single_bits(void **state)
 {
 	(void)state;
 	enum { BITS = 200 };
-	struct gw__bitmap odd;
-	assert_int_equal(gw__bitmap_init(&odd, BITS), 0);
-	for (uint64_t i = 1; i < BITS; i += 2)
-		gw__bitmap_set(&odd, i);
 	for (uint64_t first = 0; first < BITS; first += 7)
 		for (uint64_t n = 0; first + n <= BITS; n += 3) {
 			struct gw__bitmap b;
@@ -59,7 +55,6 @@ static void ranges_agree_with_single_bits(void **state)
 			for (uint64_t i = 0; i < BITS; i++)
 				assert_int_equal(gw__bitmap_test(&b, i), i >= first && i < first + n);
 			assert_int_equal(gw__bitmap_next_set(&b, 0), n ? first : BITS);
-			assert_int_equal(gw__bitmap_count_without(&b, &odd), (first + n + 1) / 2 - (first + 1) / 2);
 			gw__bitmap_invert(&b);
 			gw__bitmap_set_range(&b, 0, BITS);
 			gw__bitmap_clear_range(&b, first, n);
@@ -67,7 +62,6 @@ static void ranges_agree_with_single_bits(void **state)
 			assert_int_equal(gw__bitmap_next_clear(&b, 0), n ? first : BITS);
 			gw__bitmap_fini(&b);
 		}
-	gw__bitmap_fini(&odd);
 }
 
 /* Every range around words, against the unbounded answer. */
