@@ -127,8 +127,13 @@ static int paused(struct receive *r)
 
 static int switching(struct receive *r)
 {
-	return gw__cli_work_failed(&r->work, GW__EXIT_IN_DOUBT,
-		"no image was written, and the source had stopped its guest to switch to post-copy: " ASK_IT);
+	char state[4 * 4200];
+	const char *uri = listens(r) ? r->uri : "URI";
+	snprintf(state, sizeof state,
+		"no image was written, and the source had stopped its guest to switch to post-copy: " ASK_IT
+		", but start godwit receive --abandon %s %s, before anything else is received there, and let it connect to that (migrate -r %s), "
+		"and it has its guest again", uri, r->image, uri);
+	return gw__cli_work_failed(&r->work, GW__EXIT_IN_DOUBT, state);
 }
 
 static int failed(struct receive *r, int rc)

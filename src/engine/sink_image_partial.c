@@ -28,7 +28,10 @@ static int begin(struct gw__sink *s, struct gw__why *why)
 {
 	if (own(s)->config.ignore_shared)
 		return gw__why_set(why, -EOPNOTSUPP, "post-copy next to x-ignore-shared, which no QEMU does");
-	return gw__image_begin_partial(own(s)->writer, why);
+	int r = gw__image_begin_partial(own(s)->writer, why);
+	if (!r && !own(s)->note.n && !own(s)->config.memory_only) /* who has words for his successor has a monitor, and the list from there */
+		gw__image_keep_list(own(s)->writer, &own(s)->config);
+	return r;
 }
 
 static int prepare(struct gw__sink *s, struct gw__why *why)

@@ -30,14 +30,17 @@ int gw__partial_names(const struct gw__target *t, char image[NAME_MAX + 1], char
 	return 0;
 }
 
-/* Begun, and given up before the source depended on it. */
+/* Begun, and given up before it was more than what its source has. */
 static bool was_never_held(int fd)
 {
 	uint8_t page[GW__PARTIAL_PAGE], zeros[GW__PARTIAL_PAGE] = {0};
+	struct gw__partial_head h;
 	if (flock(fd, LOCK_EX | LOCK_NB))
 		return false;
 	ssize_t n = pread(fd, page, sizeof page, 0);
-	return n == 0 || (n == sizeof page && !memcmp(page, zeros, sizeof page));
+	if (n == 0 || (n == sizeof page && !memcmp(page, zeros, sizeof page)))
+		return true;
+	return n == sizeof page && !gw__partial_head_decode(page, UINT64_MAX, &h, NULL) && h.only_list;
 }
 
 int gw__partial_check_free(const struct gw__target *t, struct gw__why *why)
@@ -145,16 +148,29 @@ static int put_meta(struct gw__partial *p, const struct gw__partial_saved *saved
 		return gw__why_set(why, -ENOMEM, "no memory for %llu bytes of device state", (unsigned long long)h->meta_bytes);
 	}
 	gw__partial_sum(meta, h->meta_bytes, h->meta_sum);
-	int r = gw__file_write(p->fd, p->path, gw__partial_meta_off(p->maps_bytes), meta, h->meta_bytes, why);
+	int r = gw__file_write(p->fd, p->path, gw__partial_meta_place(h), meta, h->meta_bytes, why);
 	free(meta);
 	return r;
 }
+
+/* For a killed process; a crash of the host may take it. The guest stands still, so nobody waits for the disk. */
+void gw__partial_keep_list(struct gw__partial *p, const struct gw__partial_saved *saved)
+{
+	uint8_t page[GW__PARTIAL_PAGE];
+	struct gw__partial_head h = {.only_list = true};
+	if (put_meta(p, saved, &h, NULL))
+		return;
+	gw__partial_head_encode(&h, page);
+	p->only_list = gw__file_write(p->fd, p->path, 0, page, sizeof page, NULL) == 0;
+}
+
+bool gw__partial_is_only_list(const struct gw__partial *p) { return p->only_list; }
 
 /* The head comes last: without it there is nothing. */
 int gw__partial_hold(struct gw__partial *p, const struct gw__partial_saved *saved, struct gw__why *why)
 {
 	uint8_t page[GW__PARTIAL_PAGE];
-	struct gw__partial_head h;
+	struct gw__partial_head h = {.only_list = false};
 	int r = put_meta(p, saved, &h, why);
 	if (!r)
 		r = gw__partial_trust_live(p, why);
@@ -163,6 +179,7 @@ int gw__partial_hold(struct gw__partial *p, const struct gw__partial_saved *save
 	if (r)
 		return r;
 	gw__partial_head_encode(&h, page);
+	p->only_list = false; /* what fails from here on is neither */
 	if (ftruncate(p->fd, (off_t)gw__partial_file_bytes(h.maps_bytes, h.meta_bytes)))
 		return gw__why_errno(why, errno, "cannot set the length of %s", p->path);
 	r = gw__file_write(p->fd, p->path, 0, page, sizeof page, why);
@@ -243,7 +260,7 @@ void gw__partial_close(struct gw__partial *p)
 		return;
 	if (p->live)
 		munmap(p->live, p->maps_bytes);
-	if (p->fd >= 0 && !p->held)
+	if (p->fd >= 0 && !p->held && !p->only_list)
 		gw__partial_remove(p);
 	if (p->fd >= 0)
 		close(p->fd);

@@ -41,6 +41,7 @@ void gw__partial_saved_fini(struct gw__partial_saved *saved);
 
 /* The head page. */
 struct gw__partial_head {
+	bool only_list; /* the switch had begun, and nothing was held: who the source is, to give it its guest back */
 	uint64_t maps_bytes; /* of one set of bitmaps */
 	uint64_t meta_bytes;
 	uint8_t meta_sum[16];
@@ -67,6 +68,11 @@ int gw__partial_check_free(const struct gw__target *t, struct gw__why *why);
  */
 int gw__partial_create(const struct gw__target *t, const struct gw__blocks *blocks, uint64_t page_bytes, struct gw__partial **p,
 	struct gw__why *why);
+/*
+ * The source has begun to switch, and may stand in postcopy-paused if this fails: what it takes to give it its guest back stays from here
+ * on, even if it never comes to holding. No more than it can: what fails here fails silently. `saved` without package.
+ */
+void gw__partial_keep_list(struct gw__partial *p, const struct gw__partial_saved *saved);
 /* Everything is known: from here on it can be opened after any death. */
 int gw__partial_hold(struct gw__partial *p, const struct gw__partial_saved *saved, struct gw__why *why);
 
@@ -78,7 +84,7 @@ int gw__partial_hold(struct gw__partial *p, const struct gw__partial_saved *save
 int gw__partial_open(const struct gw__target *t, struct gw__partial **p, const struct gw__partial_saved **saved, bool *fell_back,
 	struct gw__why *why);
 
-/* The same without its bitmaps, and nothing in it is changed. */
+/* The same without its bitmaps, and nothing in it is changed; also of one that was never held and only kept its list. */
 int gw__partial_look(const struct gw__target *t, struct gw__partial **p, const struct gw__partial_saved **saved, struct gw__why *why);
 
 /* Nobody but this user can have written an open file, or can now. 0, or -EPERM with a sentence. */
@@ -96,6 +102,7 @@ void gw__partial_distrust(struct gw__partial *p);
 int gw__partial_checkpoint(struct gw__partial *p, struct gw__why *why);
 /* The image is whole and synced, and is about to lose its marker and all behind `image_bytes`, and to get its name. */
 int gw__partial_finish(struct gw__partial *p, uint64_t image_bytes, struct gw__why *why);
+bool gw__partial_is_only_list(const struct gw__partial *p);
 /* What gw__partial_finish was told before it was opened, 0: nothing. */
 uint64_t gw__partial_finished_bytes(const struct gw__partial *p);
 

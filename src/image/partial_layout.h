@@ -11,6 +11,7 @@ enum {
 	GW__PARTIAL_FINISH_OFF = 2 * GW__PARTIAL_PAGE,
 	GW__PARTIAL_SLOT_HEAD_OFF = 3 * GW__PARTIAL_PAGE, /* two of them */
 	GW__PARTIAL_MAPS_OFF = 5 * GW__PARTIAL_PAGE,	  /* the live ones, then those of the two slots */
+	GW__PARTIAL_LIST_GAP = 1 << 20, /* a list alone stands so far behind where what is held will be, as this takes its place by and by */
 };
 
 /* Content and received, of each block that is in the image. */
@@ -28,6 +29,11 @@ static inline uint64_t gw__partial_slot_off(uint64_t maps_bytes, unsigned slot)
 }
 
 static inline uint64_t gw__partial_meta_off(uint64_t maps_bytes) { return GW__PARTIAL_MAPS_OFF + 3 * maps_bytes; }
+
+static inline uint64_t gw__partial_meta_place(const struct gw__partial_head *h)
+{
+	return gw__partial_meta_off(h->maps_bytes) + (h->only_list ? GW__PARTIAL_LIST_GAP : 0);
+}
 
 static inline uint64_t gw__partial_file_bytes(uint64_t maps_bytes, uint64_t meta_bytes)
 {

@@ -28,7 +28,7 @@ void gw__partial_head_encode(const struct gw__partial_head *h, uint8_t page[GW__
 	struct gw__wr c = gw__wr_over(page, GW__PARTIAL_PAGE);
 	gw__wr_bytes(&c, MAGIC, sizeof MAGIC);
 	gw__wr_be32(&c, VERSION);
-	gw__wr_be32(&c, 0);
+	gw__wr_be32(&c, h->only_list);
 	gw__wr_be64(&c, h->maps_bytes);
 	gw__wr_be64(&c, h->meta_bytes);
 	gw__wr_bytes(&c, h->meta_sum, sizeof h->meta_sum);
@@ -41,7 +41,7 @@ int gw__partial_head_decode(const uint8_t page[GW__PARTIAL_PAGE], uint64_t file_
 	uint8_t magic[8], sum[16];
 	gw__rd_bytes(&c, magic, sizeof magic);
 	uint32_t version = gw__rd_be32(&c);
-	gw__rd_be32(&c);
+	h->only_list = gw__rd_be32(&c);
 	h->maps_bytes = gw__rd_be64(&c);
 	h->meta_bytes = gw__rd_be64(&c);
 	gw__rd_bytes(&c, h->meta_sum, sizeof h->meta_sum);
@@ -52,7 +52,7 @@ int gw__partial_head_decode(const uint8_t page[GW__PARTIAL_PAGE], uint64_t file_
 		return gw__why_set(why, -EPROTO, "its head is damaged (the checksum is wrong)");
 	if (version != VERSION)
 		return gw__why_set(why, -EPROTO, "it has version %u, expected %d", version, VERSION);
-	if (h->maps_bytes > INT64_MAX / 8 || h->meta_bytes > GW__PARTIAL_META_MAX || gw__partial_file_bytes(h->maps_bytes, h->meta_bytes) > file_bytes)
+	if (h->maps_bytes > INT64_MAX / 8 || h->meta_bytes > GW__PARTIAL_META_MAX || gw__partial_meta_place(h) + h->meta_bytes > file_bytes)
 		return gw__why_set(why, -EPROTO, "it has %llu bytes, expected three times %llu of bitmaps and %llu behind them", (ull)file_bytes,
 			(ull)h->maps_bytes, (ull)h->meta_bytes);
 	return 0;

@@ -60,10 +60,11 @@ static int load(struct gw__partial *p, struct gw__why *why)
 		r = gw__partial_head_decode(page, (uint64_t)st.st_size, &h, why);
 	if (r)
 		return r;
+	p->only_list = h.only_list;
 	p->meta = malloc(h.meta_bytes + 1);
 	if (!p->meta)
 		return gw__why_set(why, -ENOMEM, "no memory for %llu bytes of device state", (unsigned long long)h.meta_bytes);
-	r = gw__file_read(p->fd, p->path, gw__partial_meta_off(h.maps_bytes), p->meta, h.meta_bytes, why);
+	r = gw__file_read(p->fd, p->path, gw__partial_meta_place(&h), p->meta, h.meta_bytes, why);
 	if (r)
 		return r;
 	gw__partial_sum(p->meta, h.meta_bytes, sum);
@@ -110,6 +111,9 @@ int gw__partial_open(const struct gw__target *t, struct gw__partial **partial, c
 	struct gw__why *why)
 {
 	int r = gw__partial_look(t, partial, saved, why);
+	if (!r && (*partial)->only_list)
+		r = gw__why_set(why, -EPROTO, "%s was begun when its source began to switch to post-copy, and nothing came behind it: there is nothing to go on "
+			"with, but if that source is in postcopy-paused, godwit receive --abandon gives it its guest back", (*partial)->path);
 	if (!r)
 		r = load_maps(*partial, fell_back, why);
 	if (r) {

@@ -14,6 +14,7 @@ struct gw__partial {
 	char name[NAME_MAX + 1], image[NAME_MAX + 1]; /* of the two files */
 	char path[PATH_MAX + sizeof GW__PARTIAL_STATE];
 	bool held;
+	bool only_list; /* opened, or kept and not held yet */
 	bool fell_back;	 /* at any time, to a checkpoint */
 	bool distrusted; /* a write or sync failed: see gw__partial_distrust */
 	uint64_t finished_bytes; /* 0: it is not */

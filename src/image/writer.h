@@ -79,6 +79,8 @@ int gw__image_prepare_partial(struct gw__image_writer *w, struct gw__why *why);
  * still go away with the writer.
  */
 int gw__image_begin_partial(struct gw__image_writer *w, struct gw__why *why);
+/* Behind it: the state file stays, as the list that it takes to give the source its guest back, even if it never comes to the next call. */
+void gw__image_keep_list(struct gw__image_writer *w, const struct gw__config *config);
 /*
  * All that is needed to finish without the source's first words: both files now stay, whatever happens to us. `config` as it stands in the
  * image; early devices and package as they came; `note` is the caller's.

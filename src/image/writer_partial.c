@@ -105,6 +105,18 @@ int gw__image_begin_partial(struct gw__image_writer *w, struct gw__why *why)
 	return gw__writer_fail(w, r);
 }
 
+void gw__image_keep_list(struct gw__image_writer *w, const struct gw__config *config)
+{
+	assert(w->phase == GW__WRITER_RAM && w->partial);
+	gw__partial_keep_list(w->partial, &(struct gw__partial_saved){.marker_off = w->cursor,
+		.base_off = w->opts.base_off,
+		.start_off = w->start_off,
+		.cursor = w->cursor,
+		.ram_id = w->ram_id,
+		.config = *config,
+		.blocks = w->blocks /* a view */});
+}
+
 int gw__writer_sync(struct gw__image_writer *w, struct gw__why *why)
 {
 	if (fdatasync(w->file.fd) == 0)

@@ -198,7 +198,7 @@ static int check_ours(gw_job *job, const char *path, const struct gw__begun *beg
 {
 	if (gw__partial_finished_bytes(begun->partial))
 		return gw__why_set(&job->run.why, -EALREADY, "%s is a whole guest that lacks its name at most; it is not given back, end it with --resume", path);
-	if (begun->saved->package.n)
+	if (begun->saved->package.n || gw__partial_is_only_list(begun->partial))
 		return 0;
 	return gw__why_set(&job->run.why, -EALREADY, "%s.partial is memory that was drained; the guest is in the destination of that source", path);
 }

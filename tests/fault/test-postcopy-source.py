@@ -50,7 +50,10 @@ class Receiver:
 
 
 def good(folder):
-    r = Receiver(folder)
+    good_in(Receiver(folder))
+
+
+def good_in(r):
     with r.start() as g, Link(r.path) as s:
         have = s.switch()
         s.pages(have)
@@ -154,8 +157,9 @@ def broken_off(folder, name, data, words, told):
             pass
     try:
         # Behind the first discard nobody here can know whose guest it is: the source does.
-        result.fails(godwit.IN_DOUBT if name.startswith("package ") and name not in BEFORE else godwit.FAILED, words, "source runs|no image")
-        assert r.left() == [], r.left()
+        switched = name.startswith("package ") and name not in BEFORE
+        result.fails(godwit.IN_DOUBT if switched else godwit.FAILED, words, "source runs|no image")
+        assert r.left() == (["image.partial.state"] if switched else []), r.left()      # for --abandon
         assert heard[-1:] == ([(SHUT, 1)] if told else heard[-1:]) and (told or (SHUT, 1) not in heard), heard
     except AssertionError as e:
         raise AssertionError(f"{name}: {e}") from None
@@ -329,7 +333,38 @@ def end_in_the_switch(folder):
             s.send(discard((0, 100 * PAGE)), tail, b"\0")
             s.expect((SHUT, 1))
             assert g.wait().status not in (godwit.DONE, godwit.RECOVERABLE), (name, g.stderr)
+        assert r.left() == ["image.partial.state"], r.left()
+
+
+def left_in_the_switch(folder):
+    """A receiver that is killed or fails between the first discard and the package: nothing came that could be gone on with, but a source that
+    waits in postcopy-paused gets its guest back. Who only receives there again is not kept from it."""
+    for killed in (True, False):
+        r = Receiver(folder)
+        with r.start() as g, Link(r.path) as s:
+            s.send(head(), start(), part(record(3)), discard((0, PAGE)), ping(2))
+            s.expect((PONG, 1), (PONG, 2))
+            if killed:
+                g.kill()
+                g.wait()
+            else:
+                s.send(package(blob(device(7, bytes(LIMIT)))))
+                g.wait().fails(godwit.IN_DOUBT, f"--abandon unix:{r.path} {r.image}")
+        assert r.left() == ["image.partial"] * killed + ["image.partial.state"], r.left()
+        godwit.run("receive", f"unix:{r.path}", r.image, "--resume").fails(godwit.FAILED, "nothing to go on with", "--abandon")
+        with r.start("--abandon") as g, Link(r.path) as s:
+            s.recover({b: set(range(PAGES[b])) for b in PAGES})
+            s.send(end())
+            s.expect((SHUT, 1))
+            s.__exit__()
+            g.wait().ok()
         assert r.left() == [], r.left()
+        with r.start() as g, Link(r.path) as s:
+            s.send(head(), start(), discard((0, PAGE)), ping(2))
+            s.expect((PONG, 1), (PONG, 2))
+            g.kill()
+            g.wait()
+        good_in(r)
 
 
 # --- the way back ---
@@ -445,7 +480,7 @@ def main():
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     with tempfile.TemporaryDirectory(prefix="godwit-pc.") as folder:
         for test in (good, odd_but_right, refused_before, refused_after, early_devices, gone_unheard, crashed, end_too_early, not_made_safe, not_made_safe_before,
-            end_in_the_switch, nobody_came, recovered, cut_anywhere):
+            end_in_the_switch, left_in_the_switch, nobody_came, recovered, cut_anywhere):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {test.__name__}", flush=True)
                 test(folder)
