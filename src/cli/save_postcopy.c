@@ -189,7 +189,8 @@ enum gw__save_rest gw__save_what_is_left(struct gw__save *s)
 	struct gw__qmp_migration m;
 	struct gw__why why = {0};
 	int r = await_paused(s, &m, &why);
-	if (r == GW__SHORT && s->resume && !m.failed && !m.cancelled)
+	bool is_held = s->receipt.recoverable || s->resume;
+	if (r == GW__SHORT && is_held && !m.failed && !m.cancelled)
 		return GW__SAVE_UNKNOWN; /* somebody else has its guest, or we do not know who */
 	if (r == GW__SHORT) { /* it had sent everything, and has its guest again: what came is of no use */
 		if (s->receipt.recoverable && drop_partial(s, &why))
@@ -198,5 +199,5 @@ enum gw__save_rest gw__save_what_is_left(struct gw__save *s)
 	}
 	if (r)
 		return GW__SAVE_UNKNOWN;
-	return s->receipt.recoverable || s->resume ? GW__SAVE_PART_LEFT : GW__SAVE_ALL_LEFT;
+	return is_held ? GW__SAVE_PART_LEFT : GW__SAVE_ALL_LEFT;
 }

@@ -395,6 +395,26 @@ def given_back(version):
         vm.can_be_saved()
 
 
+def not_made_safe(version):
+    """All came and the image cannot be ended: QEMU is asked, has its guest again, and only then goes what came of it."""
+    with Busy(version) as vm:
+        old = vm.path("old")
+        with Stepped("save", vm.monitor, vm.image, "--postcopy", "--max-bandwidth=500K") as g:
+            g.reach(r"-> postcopy-active \(ending\)")
+            os.rename(vm.image, old)
+            os.mkdir(vm.image)
+            vm.process.send_signal(signal.SIGSTOP)      # so that it is not asked too early
+            g.reach("SHUT 1")
+            os.rmdir(vm.image)
+            os.rename(old, vm.image)
+            images.is_tidy(vm.folder, "image", "image.partial", "image.partial.state")
+            vm.process.send_signal(signal.SIGCONT)
+            r = g.wait()
+        assert r.status == godwit.FAILED and "the guest runs on" in r.sentences[-1], r
+        vm.unharmed()
+        vm.can_be_saved()
+
+
 def refused(version):
     """What can be foreseen is refused before the switch, and the guest runs on; behind it nobody is told that it does."""
     with Busy(version) as vm:
@@ -441,7 +461,7 @@ def refused(version):
 
 def main(argv):
     version, huge = argv[1], argv[2:] == ["hugepage"]
-    tests = [killed_huge] if huge else [switched, killed, cut, saved, unplugged, saved_again, hangs, mended, abandoned, other_qemu, partial_away, given_back, refused]
+    tests = [killed_huge] if huge else [switched, killed, cut, saved, unplugged, saved_again, hangs, mended, abandoned, other_qemu, partial_away, given_back, not_made_safe, refused]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         for test in tests:
