@@ -346,7 +346,39 @@ def working_sets():
     yield "short", head()[:63]
 
 
+# docs/spec/stream.md, postcopy.md 3, 6: what a source says to fuzz_receive, over one connection or two
+
+
+def receives():
+    by_name = {name: data for name, _, data in streams()}
+    for name in ("plain", "early", "advised", "background", "ignore-shared", "opaque", "no-description", "xbzrle", "postcopy"):
+        yield name, 0, by_name[name], b""
+    head = MAGIC + config() + command(1) + command(2, be(4, 1)) + command(3, be(8, P) * 2)
+    listed = start(1, 1, "ram", 4) + blocks(GUEST) + EOS + footer(1)
+    some = more(2, 1) + word(0, 8, "m0") + PAGE_OF + EOS + footer(1)
+    ram_end = more(3, 1) + EOS + footer(1)
+    discard = command(6, b"\0" + str8("m0") + b"\0" + be(8, 0) + be(8, P))
+    inside = command(4) + b"".join(start(4, i, n, 1) + body + footer(i) for i, n, body, _ in DEVICES) + command(2, be(4, 3)) + command(5)
+    package = command(7, be(4, len(inside))) + inside
+    switched = head + listed + some + discard + package
+    rest = more(2, 1) + word(0, 8, "m0") + PAGE_OF + word(P, 2) + b"\0" + word(0, 2, "pc.rom") + b"\0" + EOS + footer(1) + ram_end + b"\0"
+    asked = command(10, str8("m0")) + command(10, str8("pc.rom")) + command(9)
+    early = start(4, 9, "vmem", 1) + b"early" + footer(9)
+    yield "switched", 0, switched + rest, b""
+    yield "without-discard", 0, head + listed + package + rest, b""
+    yield "two-connections", 0, switched, asked + rest
+    yield "two-processes", 1, head + listed + early + some + discard + package + some, asked + rest
+    yield "two-processes-in-vain", 1, switched, asked[:9]
+    yield "mute", 2, switched + rest, b""
+    yield "package-first", 0, head + package, b""
+    yield "discard-behind-the-end", 0, head + listed + ram_end + discard, b""
+    yield "package-behind-the-end", 0, head + listed + ram_end + package, b""
+    yield "end-in-the-switch", 0, head + listed + some + discard + ram_end + end(DEVICES), b""
+
+
 def main():
+    for name, flags, one, two in receives():
+        put("receive", name, bytes([flags]) + be(2, len(one)) + one + two)
     for name, data in working_sets():
         put("working_set", name, data)
     for name, data in serves():
