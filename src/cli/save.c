@@ -88,9 +88,6 @@ static void report(const struct gw__save *s)
 	const struct gw_receipt *r = &s->receipt;
 	double pause_ms = s->resumed_us > s->stopped_us && s->stopped_us ? (double)(s->resumed_us - s->stopped_us) / 1000 : 0;
 	const char *now = s->was_running && !s->stop ? "runs on" : "is stopped";
-	if (r->host_crashed && gw__qmp_settings_on(s->before, "release-ram"))
-		gw__cli_say(0, "the host was started anew, or a disk failed, since the last checkpoint, and what had come behind it was asked for again; but this "
-			"QEMU had given it away (release-ram) and sent zeros: do not use %s", s->path);
 	if (s->common.json) {
 		gw__cli_json(json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:f}", "event", "saved", "image",
 			gw__cli_json_text(s->path), "ram_bytes", gw__cli_json_size(r->ram_bytes), "stream_bytes",

@@ -7,14 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/pause.h"
 #include "cli/save.h"
 #include "cli/standin.h"
-
-enum {
-	POLL_MS = 10,
-	PAUSE_MS = 5000,  /* for QEMU to notice that the link broke, before it is told so */
-};
 
 /* --- words to whoever goes on --- */
 
@@ -93,38 +87,6 @@ int gw__save_on_paused(void *ctx, const char *uri, const char *why)
 	return 0;
 }
 
-/* 0: it is paused; GW__SHORT: it has ended, in *m; or what went wrong. */
-static int await_paused(struct gw__save *s, struct gw__qmp_migration *m, struct gw__why *why)
-{
-	for (int waited = 0;; waited += POLL_MS) {
-		int r = gw__qmp_query_migrate(s->qmp, m, why);
-		if (r)
-			return r;
-		if (!strcmp(m->status, "postcopy-paused"))
-			return 0;
-		if (m->ended || !m->status[0] || !strcmp(m->status, "none"))
-			return GW__SHORT;
-		if (waited == PAUSE_MS)
-			gw__qmp_call_oob(s->qmp, "migrate-pause", NULL, NULL, NULL);
-		if (waited > 2 * PAUSE_MS || (waited > PAUSE_MS && gw__guard_check_hang(s->qmp, s->path, NULL)))
-			return gw__why_set(why, -ETIMEDOUT, "QEMU does not notice that the link broke (status \"%s\")", m->status);
-		gw__cli_sleep_ms(POLL_MS);
-	}
-}
-
-static void come_back(struct gw__save *s)
-{
-	struct gw__qmp_migration m;
-	int r = await_paused(s, &m, &s->why);
-	if (r == GW__SHORT)
-		r = gw__why_set(&s->why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
-			m.error[0] ? m.error : "it does not say why");
-	if (!r)
-		r = gw__qmp_call(s->qmp, "migrate", json_pack("{s:s, s:b}", "uri", s->listening, "resume", 1), NULL, &s->why);
-	if (r)
-		gw_job_cancel(s->work.job);
-}
-
 /* Zeros count as sent, what virtio-mem has not plugged does not; QEMU's total has both. */
 static bool has_passed(struct gw__save *s, const struct gw__qmp_migration *m)
 {
@@ -137,8 +99,8 @@ static bool has_passed(struct gw__save *s, const struct gw__qmp_migration *m)
 
 void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration *m)
 {
-	if (atomic_exchange(&s->paused, false))
-		come_back(s);
+	if (atomic_exchange(&s->paused, false) && gw__standin_come_back(s->qmp, s->path, s->listening, &s->why))
+		gw_job_cancel(s->work.job);
 	if (s->switched || s->resume || strcmp(m->status, "active") || !has_passed(s, m))
 		return;
 	gw__cli_detail("after a pass over its memory the guest is stopped, and the rest follows");
@@ -164,7 +126,7 @@ static int drop_partial(struct gw__save *s, struct gw__why *why)
 int gw__save_abandon(struct gw__save *s)
 {
 	struct gw__qmp_migration m;
-	int r = await_paused(s, &m, &s->why);
+	int r = gw__standin_await_paused(s->qmp, s->path, &m, &s->why);
 	if (!r)
 		r = gw__standin_give_back(s->qmp, s->before, s->was_running, &s->why);
 	else if (r == GW__SHORT && (m.failed || m.cancelled)) /* it has its guest already */
@@ -188,7 +150,7 @@ enum gw__save_rest gw__save_what_is_left(struct gw__save *s)
 {
 	struct gw__qmp_migration m;
 	struct gw__why why = {0};
-	int r = await_paused(s, &m, &why);
+	int r = gw__standin_await_paused(s->qmp, s->path, &m, &why);
 	bool is_held = s->receipt.recoverable || s->resume;
 	if (r == GW__SHORT && is_held && !m.failed && !m.cancelled)
 		return GW__SAVE_UNKNOWN; /* somebody else has its guest, or we do not know who */

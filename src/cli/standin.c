@@ -12,7 +12,7 @@
 
 enum {
 	POLL_MS = 10,
-	PAUSED_MS = 10000, /* for a source to notice that the link broke */
+	PAUSE_MS = 5000, /* for a source to notice that the link broke, before it is told so */
 	CONNECT_MS = 30000,
 	REPAIR_MS = 5000,
 };
@@ -24,28 +24,39 @@ static void on_listening(void *ctx, const char *uri)
 	gw__own_socket_listens(&s->own);
 }
 
-static int await_paused(struct gw__standin *s)
+int gw__standin_await_paused(struct gw__qmp *q, const char *image, struct gw__qmp_migration *m, struct gw__why *why)
 {
 	for (int waited = 0;; waited += POLL_MS) {
-		struct gw__qmp_migration m;
-		int r = gw__qmp_query_migrate(s->qmp, &m, &s->why);
-		if (r || !strcmp(m.status, "postcopy-paused"))
+		int r = gw__qmp_query_migrate(q, m, why);
+		if (r)
 			return r;
-		if (m.ended)
-			return gw__why_set(&s->why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
-				m.error[0] ? m.error : "it does not say why");
-		if (waited >= PAUSED_MS)
-			return gw__why_set(&s->why, -ETIMEDOUT, "QEMU does not become postcopy-paused (status \"%s\")", m.status);
+		if (!strcmp(m->status, "postcopy-paused"))
+			return 0;
+		if (m->ended || !m->status[0] || !strcmp(m->status, "none"))
+			return GW__SHORT;
+		if (image && waited == PAUSE_MS)
+			gw__qmp_call_oob(q, "migrate-pause", NULL, NULL, NULL);
+		bool hangs = image && waited > PAUSE_MS && gw__guard_check_hang(q, image, NULL);
+		if (hangs || waited > 2 * PAUSE_MS)
+			return gw__why_set(why, -ETIMEDOUT, "QEMU does not notice that the link broke (status \"%s\")", m->status);
 		gw__cli_sleep_ms(POLL_MS);
 	}
+}
+
+int gw__standin_come_back(struct gw__qmp *q, const char *image, const char *uri, struct gw__why *why)
+{
+	struct gw__qmp_migration m;
+	int r = gw__standin_await_paused(q, image, &m, why);
+	if (r == GW__SHORT)
+		return gw__why_set(why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status, m.error[0] ? m.error : "it does not say why");
+	return r ? r : gw__qmp_call(q, "migrate", json_pack("{s:s, s:b}", "uri", uri, "resume", 1), NULL, why);
 }
 
 static int on_paused(void *ctx, const char *uri, const char *why)
 {
 	struct gw__standin *s = ctx;
 	(void)uri, (void)why;
-	int r = await_paused(s);
-	return r ? r : gw__qmp_call(s->qmp, "migrate", json_pack("{s:s, s:b}", "uri", s->listening, "resume", 1), NULL, &s->why);
+	return gw__standin_come_back(s->qmp, NULL, s->listening, &s->why);
 }
 
 static int ask_blocks(struct gw__standin *s)

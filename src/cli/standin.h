@@ -30,6 +30,14 @@ int gw__standin_open(struct gw__standin *s);
 void gw__standin_close(struct gw__standin *s); /* also on a zeroed one, also twice */
 
 /*
+ * Until a source has noticed that its link broke. 0: it is paused; GW__SHORT: it has ended, in *m; or what went wrong. `image`: of a save, by
+ * which alone it was connected, so that it may be told to pause; NULL: it is only waited for.
+ */
+int gw__standin_await_paused(struct gw__qmp *q, const char *image, struct gw__qmp_migration *m, struct gw__why *why);
+/* The same, and it connects to `uri`. 0, or what went wrong. */
+int gw__standin_come_back(struct gw__qmp *q, const char *image, const char *uri, struct gw__why *why);
+
+/*
  * A source whose destination was ours alone runs its guest on (or stands as before), its settings are put back. 0, or why not.
  */
 int gw__standin_give_back(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, struct gw__why *why);

@@ -56,17 +56,3 @@ int gw__pc_step(enum gw__pc_state state, enum gw__pc_event event, enum gw__pc_st
 		}
 	return gw__why_set(why, -EPROTO, "%s has no place in state %s", gw__pc_event_name(event), gw__pc_state_name(state));
 }
-
-enum gw__pc_runner gw__pc_who_runs(enum gw__pc_state state)
-{
-	switch (state) {
-	case GW__PC_SETUP:
-	case GW__PC_ACTIVE:
-	case GW__PC_FAILED:
-		return GW__RUNS_SOURCE;
-	case GW__PC_DEVICE:
-		return GW__RUNS_UNKNOWN;
-	default:
-		return GW__RUNS_DESTINATION;
-	}
-}

@@ -37,11 +37,8 @@ enum gw__pc_event {
 	GW__PC_EVENTS
 };
 
-enum gw__pc_runner { GW__RUNS_SOURCE, GW__RUNS_DESTINATION, GW__RUNS_UNKNOWN, GW__RUNS_NOBODY };
-
 /* 0 and the new state, or -EPROTO with a sentence that names both. */
 int gw__pc_step(enum gw__pc_state state, enum gw__pc_event event, enum gw__pc_state *next, struct gw__why *why);
-enum gw__pc_runner gw__pc_who_runs(enum gw__pc_state state);
 const char *gw__pc_state_name(enum gw__pc_state state);
 const char *gw__pc_event_name(enum gw__pc_event event);
 

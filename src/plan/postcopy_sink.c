@@ -28,8 +28,6 @@ static const struct {
 	{GW__PS_POSTCOPY_ACTIVE, GW__PS_EV_BROKEN, GW__PS_PAUSED, BOTH},
 	{GW__PS_ENDING, GW__PS_EV_SAFE, GW__PS_COMPLETED, BOTH},
 	{GW__PS_ENDING, GW__PS_EV_BROKEN, GW__PS_IN_DOUBT, BOTH},
-	{GW__PS_IN_DOUBT, GW__PS_EV_SAFE, GW__PS_COMPLETED, BOTH},
-	{GW__PS_IN_DOUBT, GW__PS_EV_BROKEN, GW__PS_IN_DOUBT, BOTH},
 	{GW__PS_IN_DOUBT, GW__PS_EV_GIVE_BACK, GW__PS_FAILED, KEEP},
 	{GW__PS_PAUSED, GW__PS_EV_CONNECTED_AGAIN, GW__PS_RECOVER, BOTH},
 	{GW__PS_PAUSED, GW__PS_EV_BROKEN, GW__PS_PAUSED, BOTH},
@@ -59,22 +57,4 @@ int gw__ps_step(enum gw__ps_role role, enum gw__ps_state state, enum gw__ps_even
 			return 0;
 		}
 	return gw__why_set(why, -EPROTO, "%s has no place in state %s", gw__ps_event_name(event), gw__ps_state_name(state));
-}
-
-enum gw__pc_runner gw__ps_who_runs(enum gw__ps_role role, enum gw__ps_state state)
-{
-	if (role == GW__PS_DRAIN)
-		return GW__RUNS_DESTINATION;
-	switch (state) {
-	case GW__PS_SETUP:
-	case GW__PS_ACTIVE:
-	case GW__PS_DISCARDING:
-	case GW__PS_FAILED:
-		return GW__RUNS_SOURCE;
-	case GW__PS_DEVICE:
-	case GW__PS_IN_DOUBT:
-		return GW__RUNS_UNKNOWN; /* releases of QEMU differ in what they make of silence here */
-	default:
-		return GW__RUNS_NOBODY;
-	}
 }

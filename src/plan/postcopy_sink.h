@@ -10,7 +10,7 @@
 #ifndef GW_PLAN_POSTCOPY_SINK_H
 #define GW_PLAN_POSTCOPY_SINK_H
 
-#include "plan/postcopy.h"
+#include "base/error.h"
 
 enum gw__ps_role { GW__PS_KEEP, GW__PS_DRAIN };
 
@@ -23,7 +23,7 @@ enum gw__ps_state {
 	GW__PS_ENDING,		/* the source sent all it had; the image is made safe */
 	GW__PS_PAUSED,		/* the link broke; the source holds the rest */
 	GW__PS_RECOVER,		/* connected again; bitmaps are being told */
-	GW__PS_IN_DOUBT,	/* the source waits for a last word, and there is no good image */
+	GW__PS_IN_DOUBT,	/* the source waits for a last word, and there is no good image; our end, unless nothing was held */
 	GW__PS_COMPLETED,
 	GW__PS_FAILED, /* the guest is its source's */
 	GW__PS_STATES
@@ -45,8 +45,6 @@ enum gw__ps_event {
 
 /* 0 and the new state, or -EPROTO with a sentence that names both. */
 int gw__ps_step(enum gw__ps_role role, enum gw__ps_state state, enum gw__ps_event event, enum gw__ps_state *next, struct gw__why *why);
-/* RUNS_SOURCE: the guest is its source's, running or not; NOBODY: it stands still there; DESTINATION: somebody else has it. */
-enum gw__pc_runner gw__ps_who_runs(enum gw__ps_role role, enum gw__ps_state state);
 const char *gw__ps_state_name(enum gw__ps_state state);
 const char *gw__ps_event_name(enum gw__ps_event event);
 
