@@ -87,7 +87,7 @@ int gw__partial_open(const struct gw__target *t, struct gw__partial **p, const s
 /* The same without its bitmaps, and nothing in it is changed; also of one that was never held and only kept its list. */
 int gw__partial_look(const struct gw__target *t, struct gw__partial **p, const struct gw__partial_saved **saved, struct gw__why *why);
 
-/* Nobody but this user can have written an open file, or can now. 0, or -EPERM with a sentence. */
+/* Nobody but this user can have written an open file, or can now; `path` is its own. 0, or -EPERM with a sentence. */
 int gw__partial_check_ours(int fd, const char *path, struct gw__why *why);
 
 /* The live bitmaps of block i: which pages have content, and which were received. Views; empty for an ignored block. */

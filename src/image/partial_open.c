@@ -12,20 +12,36 @@
 #include <unistd.h>
 
 #include "image/fileio.h"
+#include "image/outfile.h"
 #include "image/partial_parts.h"
+
+/* A new file beside it: what a file of ours looks like there. Not every file system keeps owners and modes, and NFS gives those of root to nobody. */
+static bool look_at_new(const char *path, struct stat *st)
+{
+	struct gw__outfile *f = calloc(1, sizeof *f);
+	if (!f)
+		return false;
+	bool ok = !gw__outfile_open(path, false, f, NULL) && !fstat(f->fd, st);
+	gw__outfile_drop(f);
+	free(f);
+	return ok;
+}
 
 /* Whoever else can write to it could say what was received, read what is put into it, and cut a file that we have mapped. */
 int gw__partial_check_ours(int fd, const char *path, struct gw__why *why)
 {
-	struct stat st;
+	enum { OTHERS_WRITE = S_IWGRP | S_IWOTH };
+	struct stat st, ours = {.st_uid = geteuid()};
 	if (fstat(fd, &st))
 		return gw__why_errno(why, errno, "cannot look at %s", path);
 	if (!S_ISREG(st.st_mode))
 		return gw__why_set(why, -EPERM, "%s is no regular file, so we have not made it", path);
-	if (st.st_uid != geteuid())
+	if ((st.st_uid != ours.st_uid || st.st_mode & OTHERS_WRITE) && !look_at_new(path, &ours))
+		ours = (struct stat){.st_uid = geteuid()};
+	if (st.st_uid != ours.st_uid)
 		return gw__why_set(why, -EPERM, "%s belongs to user %u, and only that user may go on with it (this is user %u); it is not touched", path,
-			(unsigned)st.st_uid, (unsigned)geteuid());
-	if (st.st_mode & (S_IWGRP | S_IWOTH))
+			(unsigned)st.st_uid, (unsigned)ours.st_uid);
+	if (st.st_mode & OTHERS_WRITE & ~ours.st_mode)
 		return gw__why_set(why, -EPERM, "%s may be written by others than its owner (mode %04o), so it is not believed", path,
 			(unsigned)st.st_mode & 07777);
 	return 0;

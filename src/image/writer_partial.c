@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -164,10 +165,17 @@ int gw__image_checkpoint(struct gw__image_writer *w, struct gw__why *why)
 
 /* --- coming back --- */
 
+static int check_ours(const struct gw__image_writer *w, struct gw__why *why)
+{
+	char path[sizeof w->file.target.path + sizeof ".partial"];
+	snprintf(path, sizeof path, "%s.partial", w->file.target.path);
+	return gw__partial_check_ours(w->file.fd, path, why);
+}
+
 static int reopen(struct gw__image_writer *w, struct gw__why *why)
 {
 	int r = gw__outfile_reopen_partial(&w->file, why);
-	return r ? r : gw__partial_check_ours(w->file.fd, w->file.partial, why);
+	return r ? r : check_ours(w, why);
 }
 
 /* It may have the owner and the rights already of what it is going to replace. */
@@ -177,7 +185,7 @@ static int check_finished(struct gw__image_writer *w, struct gw__why *why)
 	const struct gw__target *t = &w->file.target;
 	bool has_rights = !fstat(w->file.fd, &st) && S_ISREG(st.st_mode) && t->exists && !fstatat(t->dir_fd, t->name, &old, AT_SYMLINK_NOFOLLOW) &&
 		st.st_uid == old.st_uid;
-	return has_rights ? 0 : gw__partial_check_ours(w->file.fd, w->file.partial, why);
+	return has_rights ? 0 : check_ours(w, why);
 }
 
 static int check_marker(struct gw__image_writer *w, const struct gw__partial_saved *saved, struct gw__why *why)
