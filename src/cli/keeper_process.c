@@ -30,7 +30,7 @@ enum {
 };
 
 struct keeper {
-	int listener, server, monitor, known, link; /* -1: none */
+	int listener, client, server, monitor, known, link; /* -1: none; client: who is not answered yet */
 	const char *path, *address;
 	struct stat socket; /* the file at `path`, as long as it is ours */
 	char folder[32], image[256];
@@ -105,6 +105,7 @@ static void remove_socket(struct keeper *k)
 	char folder[GW__KEEPER_PATH_BYTES];
 	struct stat now;
 	forget(&k->listener);
+	forget(&k->client); /* it may wait for our answer under the lock */
 	snprintf(folder, sizeof folder, "%s", k->path);
 	*strrchr(folder, '/') = 0;
 	int lock = gw__keeper_lock(folder, NULL);
@@ -249,16 +250,18 @@ static bool is_ours(int client)
 static void on_client(struct keeper *k)
 {
 	struct gw__keeper_message m;
-	int client = accept4(k->listener, NULL, NULL, SOCK_CLOEXEC);
-	if (client < 0)
+	k->client = accept4(k->listener, NULL, NULL, SOCK_CLOEXEC);
+	if (k->client < 0)
 		return;
-	if (!is_ours(client) || gw__keeper_hear(client, GREETING_MS, &m)) {
-		close(client);
+	if (!is_ours(k->client) || gw__keeper_hear(k->client, GREETING_MS, &m)) {
+		forget(&k->client);
 		return;
 	}
 	while (k->server >= 0 && on_server(k)) /* behind its last words may lie its end */
 		;
 	const char *want = json_string_value(json_object_get(m.json, "want"));
+	int client = k->client;
+	k->client = -1;
 	if (want)
 		answer(k, client, want);
 	else
@@ -303,7 +306,7 @@ static void serve(struct keeper *k)
 
 void gw__keeper_be(int listener, const char *path, const char *address)
 {
-	struct keeper k = {.listener = listener, .server = -1, .monitor = -1, .known = -1, .link = -1, .path = path, .address = address,
+	struct keeper k = {.listener = listener, .client = -1, .server = -1, .monitor = -1, .known = -1, .link = -1, .path = path, .address = address,
 		.born = gw__cli_now()};
 	become_alone(&k);
 	if (lstat(path, &k.socket) || listen(listener, GW__KEEPER_QUEUE)) /* again: from now on it is us who is asked there (SO_PEERCRED) */

@@ -514,11 +514,28 @@ def holds_a_link(kept, version, place):
         completes(kept, vm)
 
 
+def goodbye(kept, version, place):
+    """Its page server leaves while another one, who has the folder locked, waits for an answer: neither waits for the other."""
+    with kept.destination(version, "-S") as vm:
+        killed(kept, vm)
+        lock = os.open(place.folder, os.O_RDONLY)
+        with attached(place) as server, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            other.connect(os.path.join(place.folder, place.sockets()[0]))
+            server.send(b'{"bye": true}')
+            other.send(b'{"want": "serve"}')
+            other.settimeout(2 * godwit.PATIENCE)
+            with contextlib.suppress(ConnectionResetError):
+                assert not other.recv(4096)
+        os.close(lock)
+        wait(lambda: not place.sockets(), "it ends")
+
+
 def main(argv):
     version = argv[1]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     tests = [hands_over, of_a_long_name, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed,
-             while_it_loads, planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, names_taken, of_another_user, not_qemu,
+             while_it_loads, planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, goodbye, names_taken, of_another_user, not_qemu,
              cleaned_away, stopped_for_a_while, locked, two_at_once, of_two_moments, of_another_guest]
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-keeper.") as folder:
