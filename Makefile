@@ -24,10 +24,14 @@ bench: all
 	scripts/setup test
 	bench/run $(BENCH)
 
+format:
+	scripts/setup test
+	scripts/check-format --fix
+
 install: all
 	meson install -C $(BUILD)
 
 clean:
 	rm -rf build build-*
 
-.PHONY: all demo check bench install clean
+.PHONY: all demo check bench format install clean

@@ -24,18 +24,15 @@ static void run(char **command)
 	_exit(127);
 }
 
-static double seconds(struct timeval t)
-{
-	return (double)t.tv_sec + (double)t.tv_usec / 1e6;
-}
+static double seconds(struct timeval t) { return (double)t.tv_sec + (double)t.tv_usec / 1e6; }
 
 static int write_account(const char *path, const struct rusage *u)
 {
 	FILE *f = fopen(path, "w");
 	if (!f)
 		return -1;
-	fprintf(f, "{\"user\": %.6f, \"system\": %.6f, \"peak_bytes\": %ld}\n", seconds(u->ru_utime),
-		seconds(u->ru_stime), u->ru_maxrss * 1024);
+	fprintf(f, "{\"user\": %.6f, \"system\": %.6f, \"peak_bytes\": %ld}\n", seconds(u->ru_utime), seconds(u->ru_stime),
+		u->ru_maxrss * 1024);
 	return fclose(f);
 }
 

@@ -157,8 +157,7 @@ int main(int argc, char **argv)
 		read[i] = best_read(readers, readers_n, bytes, n);
 		scan[i] = rate_of(scan_pages, bytes, n);
 	}
-	printf("{\"variant\": \"%s\", \"scan\": %.0f, \"read\": %.0f}\n", variant, median(scan, rounds),
-		median(read, rounds));
+	printf("{\"variant\": \"%s\", \"scan\": %.0f, \"read\": %.0f}\n", variant, median(scan, rounds), median(read, rounds));
 	free(bytes);
 	return 0;
 }

@@ -19,12 +19,12 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 /* What must be true of any input. */
-#define HOLDS(cond)                                                                                          \
-	do {                                                                                                 \
-		if (!(cond)) {                                                                               \
-			fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #cond);            \
-			abort();                                                                             \
-		}                                                                                            \
+#define HOLDS(cond)                                                                                                                        \
+	do {                                                                                                                               \
+		if (!(cond)) {                                                                                                             \
+			fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #cond);                                          \
+			abort();                                                                                                           \
+		}                                                                                                                          \
 	} while (0)
 
 /* The rule of every decoder: 0, GW__SHORT, or a negative errno with a sentence. */

@@ -10,13 +10,11 @@
 enum { AROUND_BYTES = 2 + 8 + 8 };
 
 /* What the sizes promise: nothing overlaps, nothing overflows. */
-static void check_regions(const struct gw__mapped_header *h, uint64_t header_off, const struct gw__block *b,
-	uint64_t page_bytes)
+static void check_regions(const struct gw__mapped_header *h, uint64_t header_off, const struct gw__block *b, uint64_t page_bytes)
 {
 	uint64_t bitmap_end, end;
 	HOLDS(h->bitmap_off >= header_off + GW__MAPPED_HEADER_BYTES);
-	HOLDS(!gw__add_overflows(
-		h->bitmap_off, gw__bitmap_wire_bytes(b->used_bytes / page_bytes), &bitmap_end));
+	HOLDS(!gw__add_overflows(h->bitmap_off, gw__bitmap_wire_bytes(b->used_bytes / page_bytes), &bitmap_end));
 	HOLDS(bitmap_end <= h->pages_off);
 	HOLDS(gw__is_aligned(h->pages_off, page_bytes));
 	HOLDS(!gw__add_overflows(h->pages_off, b->used_bytes, &end) && end <= INT64_MAX);
@@ -60,8 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	struct gw__wr w = gw__wr_over(again, sizeof again);
 	gw__mapped_header_encode(&w, &h);
 	fuzz_same_bytes(&w, from, GW__MAPPED_HEADER_BYTES);
-	int r = gw__mapped_header_check(
-		&h, header_off, &block, page_bytes, ignore_shared, &ignored, &odd, &why);
+	int r = gw__mapped_header_check(&h, header_off, &block, page_bytes, ignore_shared, &ignored, &odd, &why);
 	fuzz_result_is_sound(r, &why);
 	HOLDS(r <= 0);
 	HOLDS(r || !ignored || ignore_shared);

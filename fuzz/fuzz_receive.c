@@ -61,7 +61,9 @@ static void open_link(struct link *l, const uint8_t *bytes, size_t n, bool mute)
 {
 	static const struct gw__chan_ops ops = {.readv = read_bytes, .writev = write_bytes, .has_input = has_input};
 	*l = (struct link){.chan = {.ops = &ops, .name = "a source", .fd = -1, .two_way = true, .idle_ms = -1, .cancel_fd = -1},
-		.bytes = bytes, .n = n, .mute = mute};
+		.bytes = bytes,
+		.n = n,
+		.mute = mute};
 }
 
 /* --- a place for the image --- */

@@ -16,23 +16,12 @@
 
 #include "wire/ram.h"
 
-enum {
-	PAGE = 4096,
-	RAM_PAGES = 16,
-	ROM_PAGES = 5,
-	LARGE_PAGES = 4,
-	ANSWER_MS = 5,
-	INPUT_MAX = 64 << 10,
-	HEAD_MAX = 64
-};
+enum { PAGE = 4096, RAM_PAGES = 16, ROM_PAGES = 5, LARGE_PAGES = 4, ANSWER_MS = 5, INPUT_MAX = 64 << 10, HEAD_MAX = 64 };
 enum { RESUMES = 1, LARGE = 2, PARTS = 3 };
 
 static char image[64];
 
-static void remove_image(void)
-{
-	unlink(image);
-}
+static void remove_image(void) { unlink(image); }
 
 static void put_pages(struct gw__wr *w, const char *block, unsigned pages)
 {

@@ -165,8 +165,7 @@ static struct notes feed(const uint8_t *data, size_t n, uint64_t seed, size_t ta
 	static struct feed f;
 	f = (struct feed){.bytes = data + HEAD_BYTES, .n = n - HEAD_BYTES, .seed = seed};
 	f.base_off = data[0] & FLAG_OFFSET ? 4096 : 0;
-	const struct gw__stream_opts o = {
-		.base_off = f.base_off, .tail_max_bytes = tail_max_bytes, .postcopy = data[0] & FLAG_POSTCOPY};
+	const struct gw__stream_opts o = {.base_off = f.base_off, .tail_max_bytes = tail_max_bytes, .postcopy = data[0] & FLAG_POSTCOPY};
 	if (data[0] & FLAG_RECOVERY)
 		gw__stream_init_recovery(&f.s, &o, NULL);
 	else if (data[0] & FLAG_PREEMPT)

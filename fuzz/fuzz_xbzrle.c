@@ -7,8 +7,7 @@
 
 static void decode_then_encode(size_t page_bytes, uint8_t fill, const uint8_t *delta, size_t n)
 {
-	uint8_t *old = malloc(page_bytes), *new = malloc(page_bytes), *again = malloc(page_bytes),
-		*made = malloc(page_bytes);
+	uint8_t *old = malloc(page_bytes), *new = malloc(page_bytes), *again = malloc(page_bytes), *made = malloc(page_bytes);
 	struct gw__why why = {0};
 	memset(old, fill, page_bytes);
 	memset(new, fill, page_bytes);

@@ -25,7 +25,10 @@ extern "C" {
 #endif
 
 #define GW_API __attribute__((visibility("default")))
-#define GW_INIT(o) {.size = sizeof(o)}
+#define GW_INIT(o)                                                                                                                         \
+	{                                                                                                                                  \
+		.size = sizeof(o)                                                                                                          \
+	}
 
 GW_API const char *gw_version(void); /* "0.1.0". Since 0.1 */
 
@@ -34,7 +37,7 @@ GW_API const char *gw_version(void); /* "0.1.0". Since 0.1 */
 /* One piece of work at a time, with its error, progress and cancellation. May be used for one call after another. */
 typedef struct gw_job gw_job;
 
-GW_API int gw_job_new(gw_job **job); /* -ENOMEM, -EMFILE. Since 0.1 */
+GW_API int gw_job_new(gw_job **job);  /* -ENOMEM, -EMFILE. Since 0.1 */
 GW_API void gw_job_free(gw_job *job); /* NULL is fine; not while a call runs. Since 0.1 */
 
 /* Why the last call failed: one sentence, what, where, expected, got. "" when it did not. Valid until the next call. */
@@ -53,7 +56,7 @@ enum gw_phase {
 	GW_PHASE_WAITING, /* for a peer */
 	GW_PHASE_RAM,
 	GW_PHASE_DEVICES, /* the guest is stopped, if it was running */
-	GW_PHASE_SYNC,	  /* making it safe: writing to the disk, or waiting for the destination */
+	GW_PHASE_SYNC,    /* making it safe: writing to the disk, or waiting for the destination */
 	GW_PHASE_DONE,
 };
 
@@ -92,16 +95,17 @@ struct gw_tls_opts {
 	const char *authz;    /* waiting: the distinguished name a client must have. NULL: any that the CA has signed */
 	const char *priority; /* GnuTLS priority string. NULL: NORMAL */
 	const char *psk_name; /* connecting with keys.psk. NULL: "qemu" */
-	bool no_verify;	      /* accept any certificate, or none from a client */
+	bool no_verify;       /* accept any certificate, or none from a client */
 };
 
 struct gw_link_opts {
 	size_t size;
-	int idle_timeout_ms;	/* silence that counts as a broken link. 0: 30 s; -1: none */
-	int connect_timeout_ms; /* to connect, or for a peer to connect. 0: 10 s to connect, no limit to wait; -1: none */
-	uint64_t max_bandwidth; /* bytes/s over all channels together, 0: no limit */
+	int idle_timeout_ms;           /* silence that counts as a broken link. 0: 30 s; -1: none */
+	int connect_timeout_ms;        /* to connect, or for a peer to connect. 0: 10 s to connect, no limit to wait; -1: none */
+	uint64_t max_bandwidth;        /* bytes/s over all channels together, 0: no limit */
 	const struct gw_tls_opts *tls; /* NULL: plain. All channels of a migration, sockets only */
-	const uint32_t *peer_uid; /* who may connect to a unix socket of ours: this user and root; others are turned away. NULL: everybody */
+	const uint32_t
+		*peer_uid; /* who may connect to a unix socket of ours: this user and root; others are turned away. NULL: everybody */
 };
 
 /* --- Keep a guest: peer to image -------------------------------------------------------------------------------- */
@@ -109,14 +113,14 @@ struct gw_link_opts {
 struct gw_receive_opts {
 	size_t size;
 	const struct gw_link_opts *link; /* NULL: defaults */
-	uint64_t image_offset;		 /* the image begins there; what an existing file has before it is kept */
-	uint64_t memory_limit;		 /* bytes of device state held in memory. 0: 32 MiB */
+	uint64_t image_offset;           /* the image begins there; what an existing file has before it is kept */
+	uint64_t memory_limit;           /* bytes of device state held in memory. 0: 32 MiB */
 	/*
 	 * Multifd channels to wait for. 0: as many as have come when the main channel begins, which is right for QEMU since 8.1;
 	 * a mistake with older ones shows as a missing channel.
 	 */
 	uint32_t channels;
-	bool direct_io; /* write memory past the page cache (O_DIRECT) */
+	bool direct_io;                                   /* write memory past the page cache (O_DIRECT) */
 	void (*on_listening)(void *ctx, const char *uri); /* the address peers can connect to, with its real port */
 	/* The target was checked and the source may start. Once, from the calling thread; a negative errno ends the call. */
 	int (*on_ready)(void *ctx);
@@ -145,24 +149,24 @@ struct gw_receipt {
 	uint64_t stream_bytes, ram_bytes;
 	uint64_t pages, zero_pages, xbzrle_pages; /* records, not distinct pages */
 	uint32_t devices, rounds;
-	bool told_source;     /* the source heard that its guest is safe (it had opened a return path) */
-	bool background;      /* the source took a background snapshot */
+	bool told_source;        /* the source heard that its guest is safe (it had opened a return path) */
+	bool background;         /* the source took a background snapshot */
 	uint64_t trailing_bytes; /* found behind the end of the stream, ignored */
-	uint32_t channels;	 /* multifd */
-	uint64_t multifd_bytes;	 /* over them; not in stream_bytes */
-	bool postcopy;		 /* the source switched */
+	uint32_t channels;       /* multifd */
+	uint64_t multifd_bytes;  /* over them; not in stream_bytes */
+	bool postcopy;           /* the source switched */
 	/*
 	 * On failure: the guest stands still in its source and a part of it is in PATH.partial; receive again with `resume`. With no page missing the
 	 * source may have heard that it failed here, or found the link closed, and have its guest again: ask it before that is ended here.
 	 */
 	bool recoverable;
-	bool whole_before;	 /* resumed: nothing was missing any more, and no source was waited for */
-	bool host_crashed;	 /* resumed: the host was once started anew, so what had come after a checkpoint came again */
-	const char *state;	 /* how far it came, in the words of query-migrate */
-	uint64_t missing_pages;	 /* when it is recoverable */
-	uint32_t breaks;	 /* how often the link broke */
-	bool may_switch;	 /* the source can switch to post-copy; when the link breaks before, it may just have done so */
-	bool in_place;		 /* the image has its name and is whole; on failure all the same: its folder could not be made safe on its disk */
+	bool whole_before;      /* resumed: nothing was missing any more, and no source was waited for */
+	bool host_crashed;      /* resumed: the host was once started anew, so what had come after a checkpoint came again */
+	const char *state;      /* how far it came, in the words of query-migrate */
+	uint64_t missing_pages; /* when it is recoverable */
+	uint32_t breaks;        /* how often the link broke */
+	bool may_switch;        /* the source can switch to post-copy; when the link breaks before, it may just have done so */
+	bool in_place; /* the image has its name and is whole; on failure all the same: its folder could not be made safe on its disk */
 };
 
 /*
@@ -200,7 +204,7 @@ struct gw_drain_opts {
 	const struct gw_drain_block {
 		const char *name;
 		uint64_t used_bytes, page_bytes; /* of the memory behind it */
-	} *block;
+	} * block;
 	/*
 	 * Answer before the pages come, so that the source never runs its guest again, whatever becomes of us: right for QEMU 10.0 and later. Older
 	 * ones do not take it; they stay stopped by themselves.
@@ -242,11 +246,11 @@ struct gw_send_opts {
 	size_t size;
 	const struct gw_link_opts *link;
 	uint64_t image_offset;
-	int answer_timeout_ms; /* for the destination to say that it loaded the guest. 0: 60 s; -1: no limit */
-	uint32_t channels;     /* multifd channels, as the destination expects them; only an image can be sent so. 0: none */
+	int answer_timeout_ms;           /* for the destination to say that it loaded the guest. 0: 60 s; -1: no limit */
+	uint32_t channels;               /* multifd channels, as the destination expects them; only an image can be sent so. 0: none */
 	enum gw_compression compression; /* with channels; as the destination expects it */
-	int level;			 /* zlib 1..9, zstd 1..20; 0: 1 */
-	bool has_uuid;			 /* multifd names the guest by its UUID: the destination's -uuid, if it has one */
+	int level;                       /* zlib 1..9, zstd 1..20; 0: 1 */
+	bool has_uuid;                   /* multifd names the guest by its UUID: the destination's -uuid, if it has one */
 	uint8_t uuid[16];
 	uint64_t memory_limit; /* bytes of device state held in memory. 0: 32 MiB */
 };
@@ -271,14 +275,14 @@ struct gw_serve_opts {
 	size_t size;
 	const struct gw_link_opts *link;
 	uint64_t image_offset;
-	bool resume;		/* the destination runs the guest already and waits in postcopy-paused */
-	int answer_timeout_ms;	/* where a word of the destination is due. 0: 60 s; -1: no limit */
+	bool resume;           /* the destination runs the guest already and waits in postcopy-paused */
+	int answer_timeout_ms; /* where a word of the destination is due. 0: 60 s; -1: no limit */
 	/* Backing page sizes of the destination's RAM blocks that are larger than the guest's page, powers of two. */
 	uint32_t blocks;
 	const struct gw_serve_block {
 		const char *name;
 		uint64_t page_bytes;
-	} *block;
+	} * block;
 	void (*on_connected)(void *ctx); /* all connections stand; their address is not needed any more */
 	void *ctx;
 	/*
@@ -299,13 +303,14 @@ struct gw_serve_opts {
 	 * on which nothing but whole commands, and no RESUME, was written.
 	 */
 	void (*on_socket)(void *ctx, int fd);
-	void (*on_guest_runs)(void *ctx); /* the destination has the guest's devices and runs it, or goes on with it: a break is a pause now */
+	void (*on_guest_runs)(
+		void *ctx); /* the destination has the guest's devices and runs it, or goes on with it: a break is a pause now */
 	bool joined;
 };
 
 struct gw_serve_result {
 	size_t size;
-	bool recoverable; /* on failure: the destination runs the guest and waits; serve again with `resume` */
+	bool recoverable;  /* on failure: the destination runs the guest and waits; serve again with `resume` */
 	const char *state; /* how far it came, in the words of query-migrate */
 	uint64_t requests, requested_pages, pushed_pages, zero_pages;
 	uint64_t already_there; /* pages a resumed destination had */
@@ -332,7 +337,7 @@ enum gw_proxy_direction {
 enum gw_proxy_fault_kind {
 	GW_PROXY_CUT_AFTER, /* break the link after `amount` bytes */
 	GW_PROXY_CUT_AT,    /* break it behind the `amount`th message of that name */
-	GW_PROXY_RATE,	    /* at most `amount` bytes per second */
+	GW_PROXY_RATE,      /* at most `amount` bytes per second */
 };
 
 /*
@@ -371,7 +376,7 @@ struct gw_proxy_message {
 struct gw_proxy_channel {
 	size_t size;
 	uint32_t connection;
-	const char *channel; /* NULL: it never said what it is */
+	const char *channel;            /* NULL: it never said what it is */
 	uint64_t bytes[2], messages[2]; /* messages: without pages */
 	uint64_t pages, zero_pages, xbzrle_pages, packets;
 	bool cut;
@@ -380,11 +385,11 @@ struct gw_proxy_channel {
 struct gw_proxy_opts {
 	size_t size;
 	const struct gw_link_opts *link; /* timeouts of connecting; NULL: defaults */
-	bool keep;	 /* go on listening when all connections ended, for a recovery, until cancelled */
-	bool every_page; /* say each page; else runs of them */
-	bool cut_all;	 /* a cut breaks all connections there are, as when the network goes */
-	uint64_t memory_limit; /* bytes of device state looked at, per main channel. 0: 32 MiB */
-	uint32_t faults;       /* at most 64 */
+	bool keep;                       /* go on listening when all connections ended, for a recovery, until cancelled */
+	bool every_page;                 /* say each page; else runs of them */
+	bool cut_all;                    /* a cut breaks all connections there are, as when the network goes */
+	uint64_t memory_limit;           /* bytes of device state looked at, per main channel. 0: 32 MiB */
+	uint32_t faults;                 /* at most 64 */
 	const struct gw_proxy_fault *fault;
 	const char *tap_dir; /* record each direction in a file of this folder, NUMBER-CHANNEL-forward or -return. NULL: none */
 	void (*on_listening)(void *ctx, const char *uri);
@@ -408,7 +413,7 @@ struct gw_proxy_result {
 	size_t size;
 	uint32_t connections, cuts;
 	uint64_t bytes[2];
-	uint64_t missed; /* messages on_message was too slow for */
+	uint64_t missed;               /* messages on_message was too slow for */
 	enum gw_proxy_outcome outcome; /* of the last migration */
 };
 
@@ -417,7 +422,8 @@ struct gw_proxy_result {
  * waits (sockets only). What one side says is passed to the other byte for byte and at once; then it is explained. 0 when all
  * connections ended; -ECANCELED; another error when nothing could be passed on. `result` is filled in any case. Since 0.1
  */
-GW_API int gw_proxy(gw_job *job, const char *listen_uri, const char *connect_uri, const struct gw_proxy_opts *o, struct gw_proxy_result *result);
+GW_API int gw_proxy(gw_job *job, const char *listen_uri, const char *connect_uri, const struct gw_proxy_opts *o,
+	struct gw_proxy_result *result);
 
 /* --- Look at a guest that is kept ------------------------------------------------------------------------------- */
 
@@ -429,7 +435,7 @@ struct gw_inspect_opts {
 	size_t size;
 	uint64_t offset; /* where the image or stream begins in the file */
 	uint64_t memory_limit;
-	bool every_page; /* read all pages of an image too, to see that they can be read; a stream always is read whole */
+	bool every_page;         /* read all pages of an image too, to see that they can be read; a stream always is read whole */
 	const char *working_set; /* look at this file too, where it is an image's; NULL: none. Never a reason to fail */
 };
 
@@ -457,7 +463,7 @@ struct gw_info_summary {
 	uint32_t warnings;
 	/* Where the bytes are. For an image page_bytes_stored counts present pages. */
 	uint64_t page_bytes_stored, zero_pages, xbzrle_bytes, device_bytes, description_bytes, framing_bytes;
-	bool memory_only; /* the guest's memory without its devices (gw_drain): good to complete a QEMU that has them */
+	bool memory_only;  /* the guest's memory without its devices (gw_drain): good to complete a QEMU that has them */
 	char identity[33]; /* of an image: the same for its copies, another for any other guest; a stream has "" */
 };
 GW_API void gw_info_summary(const gw_info *info, struct gw_info_summary *s);
@@ -468,9 +474,9 @@ struct gw_info_block {
 	size_t size;
 	const char *name;
 	uint64_t used_bytes, backing_page_bytes, address; /* 0: not said */
-	bool ignored; /* shared memory that is not in the file */
-	uint64_t pages, zero_pages, xbzrle_pages; /* image: distinct pages; stream: records */
-	uint64_t bitmap_off, pages_off;		  /* image: absolute */
+	bool ignored;                                     /* shared memory that is not in the file */
+	uint64_t pages, zero_pages, xbzrle_pages;         /* image: distinct pages; stream: records */
+	uint64_t bitmap_off, pages_off;                   /* image: absolute */
 	uint64_t working_set_pages;
 };
 GW_API int gw_info_block(const gw_info *info, uint32_t i, struct gw_info_block *b); /* -ERANGE */
@@ -490,7 +496,7 @@ struct gw_info_device {
 	const char *name;
 	uint32_t instance, version;
 	uint64_t off, bytes; /* of the body in the file (stream: in the stream) */
-	bool early;	     /* sent before memory */
+	bool early;          /* sent before memory */
 	const uint8_t *body; /* its bytes */
 };
 GW_API int gw_info_device(const gw_info *info, uint32_t i, struct gw_info_device *d); /* -ERANGE */
@@ -499,7 +505,7 @@ struct gw_info_field {
 	size_t size;
 	const char *path, *type;
 	unsigned depth;
-	bool is_struct;	     /* its parts follow */
+	bool is_struct;      /* its parts follow */
 	uint64_t off, bytes; /* within the device's body */
 	uint64_t array_len;  /* elements described by this one entry */
 };
@@ -520,8 +526,8 @@ GW_API int gw_compare(gw_job *job, const char *a, const char *b, gw_difference_f
 
 struct gw_convert_opts {
 	size_t size;
-	enum gw_format to;   /* AUTO: stream to image, image to image */
-	const char *block;   /* RAW: which RAM block; NULL: the largest */
+	enum gw_format to; /* AUTO: stream to image, image to image */
+	const char *block; /* RAW: which RAM block; NULL: the largest */
 	uint64_t from_offset, to_offset;
 	uint64_t memory_limit;
 };
@@ -534,21 +540,21 @@ GW_API int gw_convert(gw_job *job, const char *from, const char *to, const struc
 struct gw_destination {
 	size_t size;
 	const char *machine;
-	bool reads_images;   /* knows the capability mapped-ram */
-	bool same_host;	     /* can open our files */
+	bool reads_images; /* knows the capability mapped-ram */
+	bool same_host;    /* can open our files */
 	uint32_t blocks;
 	const struct gw_destination_block {
 		const char *name;
 		uint64_t used_bytes, max_bytes;
 		bool unshared; /* certainly not shared memory: a block that an image leaves out would be empty */
-	} *block;
+	} * block;
 	bool reads_gaps; /* reads images that leave out shared blocks (QEMU 11.1 does, 10.0 does not) */
 };
 
 enum gw_way {
 	GW_WAY_REFUSED, /* see why */
-	GW_WAY_DIRECT,	/* the destination reads the image itself */
-	GW_WAY_STREAM,	/* we send it */
+	GW_WAY_DIRECT,  /* the destination reads the image itself */
+	GW_WAY_STREAM,  /* we send it */
 };
 
 struct gw_restore_plan {
@@ -560,12 +566,12 @@ struct gw_restore_plan {
 GW_API void gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct gw_restore_plan *plan);
 
 enum gw_operation {
-	GW_OPERATION_SAVE,	     /* a running QEMU sends, we keep */
-	GW_OPERATION_RECEIVE,	     /* gw_receive */
-	GW_OPERATION_SEND,	     /* gw_send */
+	GW_OPERATION_SAVE,           /* a running QEMU sends, we keep */
+	GW_OPERATION_RECEIVE,        /* gw_receive */
+	GW_OPERATION_SEND,           /* gw_send */
 	GW_OPERATION_RESTORE_DIRECT, /* a QEMU reads an image itself */
 	GW_OPERATION_RESTORE_STREAM, /* we send it over a socket that the QEMU was handed */
-	GW_OPERATION_CONVERT,	     /* gw_convert */
+	GW_OPERATION_CONVERT,        /* gw_convert */
 	GW_OPERATION_QEMU_SOURCE,    /* a QEMU on its own, where there is none of us */
 	GW_OPERATION_QEMU_DESTINATION,
 };
@@ -577,8 +583,8 @@ GW_API const char *gw_plan_ability(uint32_t i);
 struct gw_rule {
 	size_t size;
 	uint64_t with, any, unless; /* bit i: gw_plan_ability(i) */
-	uint32_t operations;	    /* bit i: enum gw_operation */
-	unsigned first, last;	    /* QEMU releases for which it holds, 100 * major + minor; 0: open */
+	uint32_t operations;        /* bit i: enum gw_operation */
+	unsigned first, last;       /* QEMU releases for which it holds, 100 * major + minor; 0: open */
 	/*
 	 * What a QEMU does that is not kept from it: refuse "capabilities", refuse to "start", fail "late", "never" notice (and the
 	 * result is of no use), or "crash". "godwit": it is we who cannot.

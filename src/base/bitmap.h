@@ -20,7 +20,7 @@ struct gw__bitmap {
 };
 
 int gw__bitmap_init(struct gw__bitmap *b, uint64_t bits); /* 0 or -ENOMEM; all bits clear */
-void gw__bitmap_fini(struct gw__bitmap *b);		  /* also on a zeroed one, also twice */
+void gw__bitmap_fini(struct gw__bitmap *b);               /* also on a zeroed one, also twice */
 
 static inline bool gw__bitmap_test(const struct gw__bitmap *b, uint64_t i) { return b->words[i / 64] >> (i % 64) & 1; }
 static inline void gw__bitmap_set(struct gw__bitmap *b, uint64_t i) { b->words[i / 64] |= UINT64_C(1) << (i % 64); }

@@ -20,11 +20,11 @@ struct gw__trace {
 	void *ctx;
 };
 
-#define GW__TRACE(t, name, ...)                                                                                     \
-	do {                                                                                                        \
-		GW__PROBE(name);                                                                                    \
-		if (__builtin_expect((t) && (t)->line, 0))                                                          \
-			(t)->line((t)->ctx, #name, __VA_ARGS__);                                                    \
+#define GW__TRACE(t, name, ...)                                                                                                            \
+	do {                                                                                                                               \
+		GW__PROBE(name);                                                                                                           \
+		if (__builtin_expect((t) && (t)->line, 0))                                                                                 \
+			(t)->line((t)->ctx, #name, __VA_ARGS__);                                                                           \
 	} while (0)
 
 #endif

@@ -7,8 +7,7 @@
 static const enum gw_format formats[] = {GW_FORMAT_IMAGE, GW_FORMAT_STREAM, GW_FORMAT_RAW};
 static const char *const format_names[] = {"image", "stream", "raw"};
 
-static int run(const struct gw__cli_common *common, const char *from, const char *to, unsigned form,
-	const struct gw_convert_opts *opts)
+static int run(const struct gw__cli_common *common, const char *from, const char *to, unsigned form, const struct gw_convert_opts *opts)
 {
 	struct gw__cli_work work;
 	int status = gw__cli_work_begin(&work, common);
@@ -19,9 +18,8 @@ static int run(const struct gw__cli_common *common, const char *from, const char
 	} else {
 		gw__cli_progress_end(&work.progress);
 		if (common->json)
-			gw__cli_json(
-				json_pack("{ss so so ss}", "event", "done", "from", gw__cli_json_text(from),
-					"to", gw__cli_json_text(to), "format", format_names[form]));
+			gw__cli_json(json_pack("{ss so so ss}", "event", "done", "from", gw__cli_json_text(from), "to",
+				gw__cli_json_text(to), "format", format_names[form]));
 		gw__cli_detail("%s was written, whole", to);
 		status = GW__EXIT_DONE;
 	}
@@ -38,14 +36,10 @@ int gw__cli_convert(int argc, char **argv)
 		GW__CLI_CHOICE("to", "image|stream|raw", &form,
 			"the form to make: a mapped-ram image (the default), a stream, or the bytes of one "
 			"RAM block"),
-		GW__CLI_TEXT("block", "NAME", &opts.block,
-			"with --to=raw: which RAM block (default: the largest)"),
-		GW__CLI_BYTES("from-offset", "BYTES", &opts.from_offset,
-			"where the image or stream begins in FROM"),
-		GW__CLI_BYTES("to-offset", "BYTES", &opts.to_offset,
-			"where the result begins in TO; what TO has before it is kept"),
-		GW__CLI_BYTES("memory-limit", "BYTES", &opts.memory_limit,
-			"device state held in memory at most (default: 32M)"),
+		GW__CLI_TEXT("block", "NAME", &opts.block, "with --to=raw: which RAM block (default: the largest)"),
+		GW__CLI_BYTES("from-offset", "BYTES", &opts.from_offset, "where the image or stream begins in FROM"),
+		GW__CLI_BYTES("to-offset", "BYTES", &opts.to_offset, "where the result begins in TO; what TO has before it is kept"),
+		GW__CLI_BYTES("memory-limit", "BYTES", &opts.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_COMMON(&common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("FROM TO [options]",
@@ -58,8 +52,7 @@ int gw__cli_convert(int argc, char **argv)
 	if (status != GW__CLI_GO)
 		return status;
 	if (opts.block && formats[form] != GW_FORMAT_RAW)
-		return gw__cli_say(GW__EXIT_USAGE,
-			"convert: --block needs --to=raw; the other forms have all RAM blocks");
+		return gw__cli_say(GW__EXIT_USAGE, "convert: --block needs --to=raw; the other forms have all RAM blocks");
 	static const char *const abilities[] = {NULL, "to-stream", "to-raw"};
 	struct gw__cli_wish wish = {0};
 	gw__cli_wish_add(&wish, abilities[form]);

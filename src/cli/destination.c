@@ -19,8 +19,8 @@ int gw__cli_destination_waits(struct gw__qmp *q, struct gw__why *why)
 	if (e)
 		return e;
 	if (strcmp(s.name, "inmigrate"))
-		return gw__why_set(why, -EBUSY,
-			"this QEMU does not wait for a guest (its state is \"%s\"); start it with -incoming defer", s.name);
+		return gw__why_set(why, -EBUSY, "this QEMU does not wait for a guest (its state is \"%s\"); start it with -incoming defer",
+			s.name);
 	if ((m.status[0] && strcmp(m.status, "none")) || m.address[0]) /* 7.2 listens without a status */
 		return gw__why_set(why, -EBUSY,
 			"this QEMU already listens for a migration elsewhere; start it with -incoming defer, or use godwit send");
@@ -38,8 +38,7 @@ static int ask_blocks(struct gw__qmp *q, struct gw__cli_destination *to, struct 
 		return gw__why_set(why, -ENOMEM, "no memory for %u RAM blocks", n);
 	for (unsigned i = 0; i < n; i++) {
 		const struct gw__qmp_block *b = &to->asked[i];
-		to->block[i] = (struct gw_destination_block){
-			.name = b->name, .used_bytes = b->used_bytes, .max_bytes = b->total_bytes};
+		to->block[i] = (struct gw_destination_block){.name = b->name, .used_bytes = b->used_bytes, .max_bytes = b->total_bytes};
 	}
 	to->d.block = to->block;
 	to->d.blocks = n;
@@ -61,7 +60,8 @@ static int ask_sharing(struct gw__qmp *q, struct gw__cli_destination *to, struct
 	int e = gw__qmp_call(q, "query-memdev", NULL, &said, why);
 	if (e)
 		return e;
-	json_array_foreach(said, i, dev) {
+	json_array_foreach(said, i, dev)
+	{
 		const char *id = json_string_value(json_object_get(dev, "id"));
 		for (uint32_t b = 0; b < to->d.blocks; b++)
 			if (is_of(&to->block[b], id))
@@ -71,8 +71,7 @@ static int ask_sharing(struct gw__qmp *q, struct gw__cli_destination *to, struct
 	return 0;
 }
 
-int gw__cli_destination_ask(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__cli_destination *to,
-	struct gw__why *why)
+int gw__cli_destination_ask(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__cli_destination *to, struct gw__why *why)
 {
 	struct gw__qmp_machine machine;
 	*to = (struct gw__cli_destination){.d = {.size = sizeof to->d}};

@@ -23,8 +23,7 @@ int gw__cli_destination_waits(struct gw__qmp *q, struct gw__why *why);
  * Asks for machine and RAM blocks; `now` are its settings. A monitor that can pass descriptors is taken for one on this
  * host. End with gw__cli_destination_fini in any case.
  */
-int gw__cli_destination_ask(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__cli_destination *to,
-	struct gw__why *why);
+int gw__cli_destination_ask(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__cli_destination *to, struct gw__why *why);
 void gw__cli_destination_fini(struct gw__cli_destination *d); /* a zeroed one is fine */
 
 #endif

@@ -42,9 +42,8 @@ void gw__checkup_is(struct gw__checkup *c, enum gw__finding finding, const char 
 static void show(const char *name, const char *use, const struct gw__checkup *c, bool json)
 {
 	if (json) {
-		gw__cli_json(json_pack("{ss ss ss ss so so}", "event", "check", "name", name, "use", use,
-			"finding", findings[c->finding], "text", gw__cli_json_text(c->what), "advice",
-			gw__cli_json_text(*c->advice ? c->advice : NULL)));
+		gw__cli_json(json_pack("{ss ss ss ss so so}", "event", "check", "name", name, "use", use, "finding", findings[c->finding],
+			"text", gw__cli_json_text(c->what), "advice", gw__cli_json_text(*c->advice ? c->advice : NULL)));
 		return;
 	}
 	gw__cli_print("%-13s %-8s %s\n", name, findings[c->finding], c->what);

@@ -16,13 +16,11 @@ struct gw__checkup {
 };
 
 /* What was found and the advice (may be NULL). */
-void gw__checkup_is(struct gw__checkup *c, enum gw__finding finding, const char *advice, const char *fmt, ...)
-	GW__PRINTF(4, 5);
+void gw__checkup_is(struct gw__checkup *c, enum gw__finding finding, const char *advice, const char *fmt, ...) GW__PRINTF(4, 5);
 
 typedef void gw__checkup_fn(struct gw__checkup *c);
 
-gw__checkup_fn gw__check_kernel, gw__check_userfaultfd, gw__check_kvm, gw__check_io_uring,
-	gw__check_pagemap_scan;
+gw__checkup_fn gw__check_kernel, gw__check_userfaultfd, gw__check_kvm, gw__check_io_uring, gw__check_pagemap_scan;
 gw__checkup_fn gw__check_memlock, gw__check_hugepages;
 gw__checkup_fn gw__check_tmpfile, gw__check_direct_io, gw__check_holes;
 gw__checkup_fn gw__check_qemu, gw__check_keepers;

@@ -44,8 +44,7 @@ void gw__check_tmpfile(struct gw__checkup *c)
 	int err = errno;
 	bool plain = err == EOPNOTSUPP || err == EISDIR;
 	gw__checkup_is(c, plain ? GW__FOUND_LIMITED : GW__FOUND_MISSING,
-		plain ? "ext4, xfs, btrfs or tmpfs; here a killed save may leave a file behind"
-		      : "another folder: godwit doctor DIR",
+		plain ? "ext4, xfs, btrfs or tmpfs; here a killed save may leave a file behind" : "another folder: godwit doctor DIR",
 		"%s: %s", c->dir, strerror(err));
 }
 
@@ -55,8 +54,8 @@ void gw__check_direct_io(struct gw__checkup *c)
 	int fd = unnamed_file(c->dir, O_DIRECT);
 	void *block = NULL;
 	if (fd < 0) {
-		gw__checkup_is(c, GW__FOUND_MISSING, "a disk file system; tmpfs has it from Linux 6.6 on",
-			"%s: %s", c->dir, strerror(errno));
+		gw__checkup_is(c, GW__FOUND_MISSING, "a disk file system; tmpfs has it from Linux 6.6 on", "%s: %s", c->dir,
+			strerror(errno));
 		return;
 	}
 	if (posix_memalign(&block, BLOCK_BYTES, BLOCK_BYTES)) {
@@ -80,11 +79,9 @@ void gw__check_holes(struct gw__checkup *c)
 	int fd = unnamed_file(c->dir, 0);
 	struct stat s;
 	if (fd < 0 || pwrite(fd, "x", 1, HOLE_BYTES) != 1 || fstat(fd, &s)) {
-		gw__checkup_is(c, GW__FOUND_MISSING, "another folder: godwit doctor DIR", "%s: %s", c->dir,
-			strerror(errno));
+		gw__checkup_is(c, GW__FOUND_MISSING, "another folder: godwit doctor DIR", "%s: %s", c->dir, strerror(errno));
 	} else if ((uint64_t)s.st_blocks * 512 >= HOLE_BYTES) {
-		gw__checkup_is(c, GW__FOUND_LIMITED,
-			"a file system with sparse files; here an image takes the guest's full size",
+		gw__checkup_is(c, GW__FOUND_LIMITED, "a file system with sparse files; here an image takes the guest's full size",
 			"%s fills holes", c->dir);
 	} else {
 		gw__checkup_is(c, GW__FOUND_OK, NULL, "files in %s may have holes", c->dir);

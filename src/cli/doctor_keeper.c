@@ -31,12 +31,13 @@ void gw__check_keepers(struct gw__checkup *c)
 	struct found f = {0};
 	gw__keeper_list(count, &f);
 	if (f.silent)
-		gw__checkup_is(c, GW__FOUND_LIMITED, "let it go on: kill -CONT", "%u held for page servers, and %u by a process that does not answer (%d)",
-			f.n, f.silent, (int)f.silent_pid);
+		gw__checkup_is(c, GW__FOUND_LIMITED, "let it go on: kill -CONT",
+			"%u held for page servers, and %u by a process that does not answer (%d)", f.n, f.silent, (int)f.silent_pid);
 	else if (!f.n)
 		gw__checkup_is(c, GW__FOUND_OK, NULL, "no monitor is held for a page server");
 	else if (!f.waiting)
 		gw__checkup_is(c, GW__FOUND_OK, NULL, "%u held for page servers at work: %s", f.n, f.first);
 	else
-		gw__checkup_is(c, GW__FOUND_LIMITED, f.waits_for, "%u held, %u of them for a page server that is gone: %s", f.n, f.waiting, f.first);
+		gw__checkup_is(c, GW__FOUND_LIMITED, f.waits_for, "%u held, %u of them for a page server that is gone: %s", f.n, f.waiting,
+			f.first);
 }

@@ -45,8 +45,8 @@ void gw__check_kernel(struct gw__checkup *c)
 		return;
 	}
 	if (major < 5 || (major == 5 && minor < 7)) {
-		gw__checkup_is(c, GW__FOUND_LIMITED, "a kernel from 5.7 on (Debian 12 has 6.1)",
-			"%s %s on %s", u.sysname, u.release, u.machine);
+		gw__checkup_is(c, GW__FOUND_LIMITED, "a kernel from 5.7 on (Debian 12 has 6.1)", "%s %s on %s", u.sysname, u.release,
+			u.machine);
 		return;
 	}
 	gw__checkup_is(c, GW__FOUND_OK, NULL, "%s %s on %s", u.sysname, u.release, u.machine);
@@ -74,16 +74,13 @@ static void say_features(struct gw__checkup *c, int fd, const char *how)
 {
 	struct uffdio_api api = {.api = UFFD_API};
 	if (ioctl(fd, UFFDIO_API, &api)) {
-		gw__checkup_is(
-			c, GW__FOUND_MISSING, NULL, "it opens but refuses its API: %s", strerror(errno));
+		gw__checkup_is(c, GW__FOUND_MISSING, NULL, "it opens but refuses its API: %s", strerror(errno));
 		return;
 	}
-	bool shared = api.features & UFFD_FEATURE_MISSING_SHMEM,
-	     huge = api.features & UFFD_FEATURE_MISSING_HUGETLBFS;
+	bool shared = api.features & UFFD_FEATURE_MISSING_SHMEM, huge = api.features & UFFD_FEATURE_MISSING_HUGETLBFS;
 	bool protect = api.features & UFFD_FEATURE_PAGEFAULT_FLAG_WP;
-	gw__checkup_is(c, protect ? GW__FOUND_OK : GW__FOUND_LIMITED,
-		protect ? NULL : "a kernel built with write protection", "%s; missing pages%s%s%s", how,
-		shared ? ", shared memory" : "", huge ? ", huge pages" : "",
+	gw__checkup_is(c, protect ? GW__FOUND_OK : GW__FOUND_LIMITED, protect ? NULL : "a kernel built with write protection",
+		"%s; missing pages%s%s%s", how, shared ? ", shared memory" : "", huge ? ", huge pages" : "",
 		protect ? ", write protection" : "; no write protection");
 }
 
@@ -99,10 +96,8 @@ void gw__check_userfaultfd(struct gw__checkup *c)
 	int err = errno;
 	fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
 	if (fd >= 0) {
-		gw__checkup_is(c, GW__FOUND_LIMITED,
-			"sysctl vm.unprivileged_userfaultfd=1, or access to /dev/userfaultfd",
-			"only for faults in user mode, which excludes KVM guests (otherwise: %s)",
-			strerror(err));
+		gw__checkup_is(c, GW__FOUND_LIMITED, "sysctl vm.unprivileged_userfaultfd=1, or access to /dev/userfaultfd",
+			"only for faults in user mode, which excludes KVM guests (otherwise: %s)", strerror(err));
 		close(fd);
 		return;
 	}
@@ -130,8 +125,7 @@ void gw__check_kvm(struct gw__checkup *c)
 	int err = errno;
 	close(fd);
 	if (vm < 0) {
-		gw__checkup_is(
-			c, GW__FOUND_MISSING, NULL, "/dev/kvm opens but makes no VM: %s", strerror(err));
+		gw__checkup_is(c, GW__FOUND_MISSING, NULL, "/dev/kvm opens but makes no VM: %s", strerror(err));
 		return;
 	}
 	close(vm);
@@ -194,8 +188,7 @@ void gw__check_memlock(struct gw__checkup *c)
 		return;
 	}
 	bool enough = r.rlim_cur >= 64u << 20;
-	gw__checkup_is(c, enough ? GW__FOUND_OK : GW__FOUND_LIMITED, enough ? NULL : advice, "%s",
-		GW__SIZE(r.rlim_cur));
+	gw__checkup_is(c, enough ? GW__FOUND_OK : GW__FOUND_LIMITED, enough ? NULL : advice, "%s", GW__SIZE(r.rlim_cur));
 }
 
 /* The number behind `key` in /proc/meminfo, -1 if there is none. */
@@ -214,18 +207,15 @@ static long meminfo(const char *key)
 
 void gw__check_hugepages(struct gw__checkup *c)
 {
-	long total = meminfo("HugePages_Total:"), unused = meminfo("HugePages_Free:"),
-	     kib = meminfo("Hugepagesize:");
+	long total = meminfo("HugePages_Total:"), unused = meminfo("HugePages_Free:"), kib = meminfo("Hugepagesize:");
 	if (total < 0 || kib <= 0) {
-		gw__checkup_is(
-			c, GW__FOUND_MISSING, "a kernel with CONFIG_HUGETLBFS", "this kernel has none");
+		gw__checkup_is(c, GW__FOUND_MISSING, "a kernel with CONFIG_HUGETLBFS", "this kernel has none");
 		return;
 	}
 	if (total == 0) {
-		gw__checkup_is(c, GW__FOUND_LIMITED, "sysctl vm.nr_hugepages=N, if guests shall use them",
-			"of %s, but none are reserved", GW__SIZE((uint64_t)kib << 10));
+		gw__checkup_is(c, GW__FOUND_LIMITED, "sysctl vm.nr_hugepages=N, if guests shall use them", "of %s, but none are reserved",
+			GW__SIZE((uint64_t)kib << 10));
 		return;
 	}
-	gw__checkup_is(
-		c, GW__FOUND_OK, NULL, "%ld of %s, %ld free", total, GW__SIZE((uint64_t)kib << 10), unused);
+	gw__checkup_is(c, GW__FOUND_OK, NULL, "%ld of %s, %ld free", total, GW__SIZE((uint64_t)kib << 10), unused);
 }

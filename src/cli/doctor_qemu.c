@@ -91,15 +91,13 @@ void gw__check_qemu(struct gw__checkup *c)
 	unsigned major = 0, minor = 0;
 	ask_version(c->qemu, line, sizeof line);
 	if (line[0] == '!') {
-		gw__checkup_is(c, GW__FOUND_MISSING,
-			"install QEMU (Debian: qemu-system-x86), or name it: --qemu=PROGRAM", "%s: %s",
+		gw__checkup_is(c, GW__FOUND_MISSING, "install QEMU (Debian: qemu-system-x86), or name it: --qemu=PROGRAM", "%s: %s",
 			c->qemu, line + 1);
 		return;
 	}
 	const char *at = strstr(line, marker);
 	if (!at || sscanf(at + strlen(marker), "%u.%u", &major, &minor) != 2) {
-		gw__checkup_is(c, GW__FOUND_MISSING, "name a QEMU: --qemu=PROGRAM",
-			"%s does not say its version", c->qemu);
+		gw__checkup_is(c, GW__FOUND_MISSING, "name a QEMU: --qemu=PROGRAM", "%s does not say its version", c->qemu);
 		return;
 	}
 	if (major < 9) {

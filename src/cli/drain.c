@@ -25,10 +25,7 @@ struct drain {
 
 /* --- may it be done? --- */
 
-static int refuse(struct drain *d, const char *why)
-{
-	return gw__cli_failed(&d->common, GW__EXIT_REFUSED, "%s; nothing was changed", why);
-}
+static int refuse(struct drain *d, const char *why) { return gw__cli_failed(&d->common, GW__EXIT_REFUSED, "%s; nothing was changed", why); }
 
 /* Only a source that stands in postcopy-paused has memory that is nowhere else, and keeps it. */
 static int check_state(struct drain *d, const struct gw__qmp_status *run, const struct gw__qmp_migration *m)
@@ -38,12 +35,17 @@ static int check_state(struct drain *d, const struct gw__qmp_status *run, const 
 	if (!strcmp(m->status, "postcopy-paused") && source)
 		return GW__CLI_GO;
 	if (!strcmp(m->status, "postcopy-paused"))
-		snprintf(why, sizeof why, "this QEMU is the destination of its migration, it has the guest (state \"%s\"); godwit serve brings pages to it", run->name);
+		snprintf(why, sizeof why,
+			"this QEMU is the destination of its migration, it has the guest (state \"%s\"); godwit serve brings pages to it",
+			run->name);
 	else if (!strncmp(m->status, "postcopy", strlen("postcopy")))
-		snprintf(why, sizeof why, "this QEMU still sends to its destination (status \"%s\"); if that cannot be reached, give it the monitor command "
-			"migrate-pause first", m->status);
+		snprintf(why, sizeof why,
+			"this QEMU still sends to its destination (status \"%s\"); if that cannot be reached, give it the monitor command "
+			"migrate-pause first",
+			m->status);
 	else
-		snprintf(why, sizeof why, "this QEMU is no source in postcopy-paused (status \"%s\", state \"%s\"), there is nothing to take over",
+		snprintf(why, sizeof why,
+			"this QEMU is no source in postcopy-paused (status \"%s\", state \"%s\"), there is nothing to take over",
 			*m->status ? m->status : "none", run->name);
 	return refuse(d, why);
 }
@@ -69,9 +71,11 @@ static int check_source(struct drain *d)
 	gw__qmp_settings_free(settings);
 	int status = check_state(d, &run, &m);
 	if (status == GW__CLI_GO && releases)
-		return refuse(d, "this QEMU was told to release memory that it has sent (release-ram), so it has not got it any more; its destination alone can go on");
+		return refuse(d,
+			"this QEMU was told to release memory that it has sent (release-ram), so it has not got it any more; its destination alone can go on");
 	if (status == GW__CLI_GO && unplugged)
-		return refuse(d, "this QEMU has a virtio-mem device that is not plugged in full: it sends no page of the rest, so that it could not be known "
+		return refuse(d,
+			"this QEMU has a virtio-mem device that is not plugged in full: it sends no page of the rest, so that it could not be known "
 			"whether all have come");
 	return status;
 }
@@ -89,7 +93,8 @@ static int failed(struct drain *d, int rc)
 	bool has_all = gw__qmp_query_migrate(d->source.qmp, &m, &(struct gw__why){0}) || !m.ended;
 	if (has_all && d->got.state && !strcmp(d->got.state, "postcopy-paused"))
 		return gw__cli_failed(&d->common, GW__EXIT_RECOVERABLE,
-			"%s; the source still has all its memory: do not stop it, and start godwit drain %s %s again", why, d->address, d->path);
+			"%s; the source still has all its memory: do not stop it, and start godwit drain %s %s again", why, d->address,
+			d->path);
 	return gw__cli_failed(&d->common, GW__EXIT_IN_DOUBT,
 		"%s; the source has sent everything and will not send it again, but %s is not safe: do not stop the source, its process still has the memory",
 		why, d->path);
@@ -102,7 +107,8 @@ static int verified(struct drain *d, struct gw_info_summary *sum)
 	gw_info *info = NULL;
 	o.every_page = true;
 	if (gw_inspect(d->work.job, d->path, &o, &info))
-		return gw__cli_work_failed(&d->work, GW__EXIT_IN_DOUBT, "the image cannot be read back: do not stop the source, its process still has the memory");
+		return gw__cli_work_failed(&d->work, GW__EXIT_IN_DOUBT,
+			"the image cannot be read back: do not stop the source, its process still has the memory");
 	gw_info_summary(info, sum);
 	gw_info_free(info);
 	return GW__CLI_GO;
@@ -124,7 +130,8 @@ static int await_completed(struct drain *d, bool untold)
 	struct gw__why why = {0};
 	for (int waited = 0; waited < END_MS; waited += POLL_MS) {
 		if (gw__qmp_query_migrate(d->source.qmp, &m, &why))
-			return gw__cli_failed(&d->common, GW__EXIT_IN_DOUBT, "%s; do not stop the source, it does not say that it is done", why.text);
+			return gw__cli_failed(&d->common, GW__EXIT_IN_DOUBT, "%s; do not stop the source, it does not say that it is done",
+				why.text);
 		if (m.completed || (untold && hangs_at_the_end(&m, waited)))
 			return GW__CLI_GO;
 		gw__cli_sleep_ms(POLL_MS);
@@ -142,7 +149,8 @@ static void report(struct drain *d, const struct gw_info_summary *sum)
 			gw__cli_json_size(sum->zero_pages), "breaks", (int)d->got.breaks, "safe_to_stop", 1));
 		return;
 	}
-	gw__cli_tell("%s of the source's memory are in %s, synced and read back: it is safe to stop the source", GW__SIZE(sum->ram_bytes), d->path);
+	gw__cli_tell("%s of the source's memory are in %s, synced and read back: it is safe to stop the source", GW__SIZE(sum->ram_bytes),
+		d->path);
 	gw__cli_tell("its destination gets what it lacks with godwit serve %s --qmp QMP, QMP being the destination's monitor", d->path);
 }
 
@@ -207,7 +215,9 @@ static int check_identity(struct drain *d)
 	json_decref(begun);
 	json_decref(identity);
 	free(note);
-	return other ? refuse(d, "what was begun beside this image is no drain of this QEMU, but of another QEMU, or by godwit receive or save; go on with that") : GW__CLI_GO;
+	return other ? refuse(d,
+			       "what was begun beside this image is no drain of this QEMU, but of another QEMU, or by godwit receive or save; go on with that")
+		     : GW__CLI_GO;
 }
 
 static int connect_and_run(struct drain *d)
@@ -224,12 +234,18 @@ static int connect_and_run(struct drain *d)
 
 int gw__cli_drain(int argc, char **argv)
 {
-	struct drain d = {.common = GW__CLI_COMMON_INIT, .link = {.size = sizeof d.link}, .tls = {.size = sizeof d.tls}, .got = {.size = sizeof d.got}};
+	struct drain d = {.common = GW__CLI_COMMON_INIT,
+		.link = {.size = sizeof d.link},
+		.tls = {.size = sizeof d.tls},
+		.got = {.size = sizeof d.got}};
 	const struct gw__cli_option options[] = {
-		GW__CLI_TEXT("listen", "URI", &d.source.listen, "let the source connect to this address (default: a unix socket of our own)"),
+		GW__CLI_TEXT("listen", "URI", &d.source.listen,
+			"let the source connect to this address (default: a unix socket of our own)"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &d.link.max_bandwidth, "read at most so many bytes per second"),
-		GW__CLI_SECONDS("idle-timeout", &d.link.idle_timeout_ms, "silence that counts as a broken link (default: 30; none: wait for ever)"),
-		GW__CLI_TEXT("tls-creds", "DIR", &d.tls.creds_dir, "speak TLS, with the credentials in this folder, if the source's parameter tls-creds is set"),
+		GW__CLI_SECONDS("idle-timeout", &d.link.idle_timeout_ms,
+			"silence that counts as a broken link (default: 30; none: wait for ever)"),
+		GW__CLI_TEXT("tls-creds", "DIR", &d.tls.creds_dir,
+			"speak TLS, with the credentials in this folder, if the source's parameter tls-creds is set"),
 		GW__CLI_COMMON(&d.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("QMP IMAGE [options]",

@@ -35,7 +35,8 @@ int gw__guard_check_hang(struct gw__qmp *q, const char *image, struct gw__why *w
 		return 0;
 	return gw__why_set(why, -ENOLINK,
 		"its QEMU has sent all of its guest and hangs (migration status \"%s\"), as one so old does when the link breaks behind its last page, and "
-		"never runs that guest again: end the image with godwit receive --resume --without-source unix:unused %s, and then that QEMU", m.status, image);
+		"never runs that guest again: end the image with godwit receive --resume --without-source unix:unused %s, and then that QEMU",
+		m.status, image);
 }
 
 static int wait_until_over(struct gw__qmp *q, int patience_ms, struct gw__why *why)
@@ -80,8 +81,7 @@ int gw__guard_let_run(struct gw__qmp *q, struct gw__why *why)
 	}
 }
 
-int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, int patience_ms,
-	struct gw__why *why)
+int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, int patience_ms, struct gw__why *why)
 {
 	int r = wait_until_over(q, patience_ms, why);
 	if (r == GW__GUARD_PAUSED)
@@ -136,7 +136,8 @@ static int repair_after_death(const char *address, const struct gw__qmp_settings
 	if (r == GW__GUARD_PAUSED)
 		return gw__cli_say(GW__EXIT_RECOVERABLE,
 			"the save was killed after its QEMU had switched to post-copy: the guest stands still there (postcopy-paused) until godwit save "
-			"--postcopy --resume %s %s has fetched the rest of its memory", address, image ? image : "IMAGE");
+			"--postcopy --resume %s %s has fetched the rest of its memory",
+			address, image ? image : "IMAGE");
 	if (r)
 		return gw__cli_say(GW__EXIT_IN_DOUBT, "the save was killed, and its QEMU could not be put back in order: %s", why.text);
 	return gw__cli_say(GW__EXIT_FAILED, "the save was killed before it had finished; its QEMU is as it was before");

@@ -16,7 +16,7 @@
 
 struct gw__guard {
 	pid_t pid; /* 0: none */
-	int fd;	   /* our end of the socket pair */
+	int fd;    /* our end of the socket pair */
 };
 
 /*
@@ -34,8 +34,7 @@ void gw__guard_dismiss(struct gw__guard *g);
  * GW__GUARD_PAUSED: the QEMU is in postcopy-paused, from where nothing puts it back; it was left as it is.
  */
 enum { GW__GUARD_PAUSED = 1 };
-int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, int patience_ms,
-	struct gw__why *why);
+int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, int patience_ms, struct gw__why *why);
 
 /*
  * A QEMU 7.2 that lost the link behind its last page never ends its migration, and never runs its guest again: -ENOLINK, and a sentence that

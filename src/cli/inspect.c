@@ -35,12 +35,10 @@ static int show(struct gw__inspect *in, const struct gw__cli_common *common)
 	in->summary = (struct gw_info_summary)GW_INIT(in->summary);
 	gw_info_summary(in->info, &in->summary);
 	if (in->device && !has_device(in))
-		return gw__cli_failed(common, GW__EXIT_FAILED,
-			"%s has no device \"%s\"; godwit inspect --devices lists those there are", in->file,
-			in->device);
+		return gw__cli_failed(common, GW__EXIT_FAILED, "%s has no device \"%s\"; godwit inspect --devices lists those there are",
+			in->file, in->device);
 	if (in->device && !in->summary.described)
-		gw__cli_say(
-			0, "%s has no VM description, so the fields of its devices are not known", in->file);
+		gw__cli_say(0, "%s has no VM description, so the fields of its devices are not known", in->file);
 	if (common->json)
 		gw__inspect_json(in);
 	else
@@ -48,8 +46,7 @@ static int show(struct gw__inspect *in, const struct gw__cli_common *common)
 	return GW__EXIT_DONE;
 }
 
-static int run(
-	struct gw__inspect *in, const struct gw__cli_common *common, const struct gw_inspect_opts *opts)
+static int run(struct gw__inspect *in, const struct gw__cli_common *common, const struct gw_inspect_opts *opts)
 {
 	struct gw__cli_work work;
 	gw_info *info = NULL;
@@ -77,11 +74,9 @@ int gw__cli_inspect(int argc, char **argv)
 	const struct gw__cli_option options[] = {
 		GW__CLI_FLAG("blocks", &in.blocks, "show the RAM blocks only"),
 		GW__CLI_FLAG("devices", &in.devices, "show the devices only"),
-		GW__CLI_TEXT("device", "NAME[/INSTANCE]", &in.device,
-			"show the fields of this device and their values"),
+		GW__CLI_TEXT("device", "NAME[/INSTANCE]", &in.device, "show the fields of this device and their values"),
 		GW__CLI_BYTES("offset", "BYTES", &opts.offset, "where the image or stream begins in FILE"),
-		GW__CLI_BYTES("memory-limit", "BYTES", &opts.memory_limit,
-			"device state held in memory at most (default: 32M)"),
+		GW__CLI_BYTES("memory-limit", "BYTES", &opts.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_QUIET(&common),
 		GW__CLI_PROGRESS(&common),
 		GW__CLI_JSON(&common),

@@ -121,8 +121,7 @@ static void print_field(void *ctx, const struct gw_info_field *f)
 		snprintf(type, sizeof type, "%.50s x %ju", f->type, (uintmax_t)f->array_len);
 	else
 		snprintf(type, sizeof type, "%.70s", f->type);
-	gw__cli_print("  %-*s %-14s %8ju %7ju", t->path_columns, f->path, type, (uintmax_t)f->off,
-		(uintmax_t)f->bytes);
+	gw__cli_print("  %-*s %-14s %8ju %7ju", t->path_columns, f->path, type, (uintmax_t)f->off, (uintmax_t)f->bytes);
 	if (!f->is_struct)
 		print_value(f, t->device);
 	gw__cli_print("\n");
@@ -179,9 +178,8 @@ json_t *gw__inspect_field_json(const struct gw_info_field *f, const struct gw_in
 {
 	uint64_t n = bytes_there(f, d);
 	unsigned each = number_bytes(f);
-	json_t *o = json_pack("{so so so so si}", "path", gw__cli_json_text(f->path), "type",
-		gw__cli_json_text(f->type), "offset", gw__cli_json_size(f->off), "bytes",
-		gw__cli_json_size(f->bytes), "depth", (int)f->depth);
+	json_t *o = json_pack("{so so so so si}", "path", gw__cli_json_text(f->path), "type", gw__cli_json_text(f->type), "offset",
+		gw__cli_json_size(f->off), "bytes", gw__cli_json_size(f->bytes), "depth", (int)f->depth);
 	if (f->array_len > 1)
 		json_object_set_new(o, "elements", gw__cli_json_size(f->array_len));
 	if (f->is_struct) {

@@ -23,8 +23,8 @@ static void row(const char *label, const char *fmt, ...)
 
 static void show_uuid(const uint8_t *u)
 {
-	row("UUID", "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2],
-		u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+	row("UUID", "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7],
+		u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
 }
 
 static void show_capabilities(const gw_info *info)
@@ -44,9 +44,8 @@ static void show_capabilities(const gw_info *info)
 static void show_history(const struct gw_info_summary *s)
 {
 	char text[200];
-	snprintf(text, sizeof text, "%u %s over memory%s%s%s%s", s->rounds,
-		s->rounds == 1 ? "pass" : "passes", s->background ? ", background snapshot" : "",
-		s->return_path ? ", return path opened" : "",
+	snprintf(text, sizeof text, "%u %s over memory%s%s%s%s", s->rounds, s->rounds == 1 ? "pass" : "passes",
+		s->background ? ", background snapshot" : "", s->return_path ? ", return path opened" : "",
 		s->postcopy_advised ? ", post-copy advised" : "", s->switchover ? ", switchover marked" : "");
 	row("sent with", "%s", text);
 }
@@ -87,14 +86,13 @@ static void show_working_set(const struct gw__inspect *in)
 static void show_guest(const struct gw__inspect *in)
 {
 	const struct gw_info_summary *s = &in->summary;
-	gw__cli_print(
-		"%s: %s, whole\n\n", in->file, s->format == GW_FORMAT_IMAGE ? "mapped-ram image" : "stream");
+	gw__cli_print("%s: %s, whole\n\n", in->file, s->format == GW_FORMAT_IMAGE ? "mapped-ram image" : "stream");
 	row("machine", "%s", s->machine);
 	row("run state", "%s", s->run_state ? s->run_state : "not said");
 	if (s->has_uuid)
 		show_uuid(s->uuid);
-	row("memory", "%s in %u %s, pages of %s", GW__SIZE(s->ram_bytes), s->blocks,
-		s->blocks == 1 ? "block" : "blocks", GW__SIZE(s->page_bytes));
+	row("memory", "%s in %u %s, pages of %s", GW__SIZE(s->ram_bytes), s->blocks, s->blocks == 1 ? "block" : "blocks",
+		GW__SIZE(s->page_bytes));
 	if (s->memory_only)
 		row("devices", "left out: this is memory that was drained from a source, to complete its destination with godwit serve");
 	else
@@ -110,15 +108,13 @@ static void show_guest(const struct gw__inspect *in)
 static void show_share(const char *what, uint64_t bytes, uint64_t total)
 {
 	if (bytes)
-		gw__cli_print("  %-20s %11s %6.1f %%\n", what, GW__SIZE(bytes),
-			total ? 100.0 * (double)bytes / (double)total : 0);
+		gw__cli_print("  %-20s %11s %6.1f %%\n", what, GW__SIZE(bytes), total ? 100.0 * (double)bytes / (double)total : 0);
 }
 
 static void show_bytes(const struct gw_info_summary *s)
 {
 	uint64_t total = s->end_off - s->begin_off;
-	uint64_t known = s->page_bytes_stored + s->xbzrle_bytes + s->device_bytes + s->description_bytes +
-			 s->framing_bytes;
+	uint64_t known = s->page_bytes_stored + s->xbzrle_bytes + s->device_bytes + s->description_bytes + s->framing_bytes;
 	gw__cli_print("\nwhere the bytes are\n");
 	show_share("pages", s->page_bytes_stored, total);
 	show_share("page deltas", s->xbzrle_bytes, total);
@@ -126,11 +122,9 @@ static void show_bytes(const struct gw_info_summary *s)
 	show_share("description", s->description_bytes, total);
 	show_share("framing", s->framing_bytes, total);
 	if (total > known)
-		show_share(
-			s->format == GW_FORMAT_IMAGE ? "holes and headers" : "other", total - known, total);
+		show_share(s->format == GW_FORMAT_IMAGE ? "holes and headers" : "other", total - known, total);
 	show_share("all", total, total);
-	gw__cli_print("  %ju zero pages (%s) are %s\n", (uintmax_t)s->zero_pages,
-		GW__SIZE(s->zero_pages * s->page_bytes),
+	gw__cli_print("  %ju zero pages (%s) are %s\n", (uintmax_t)s->zero_pages, GW__SIZE(s->zero_pages * s->page_bytes),
 		s->format == GW_FORMAT_IMAGE ? "left out" : "only named");
 }
 
@@ -144,13 +138,11 @@ static void show_block(const struct gw_info_block *b, bool image, uint64_t page_
 	if (b->working_set_pages)
 		snprintf(wanted, sizeof wanted, " %ju in the working set", (uintmax_t)b->working_set_pages);
 	snprintf(note, sizeof note, "%s%s%s%s", b->ignored ? " shared, not in the file" : "", huge, address, wanted);
-	gw__cli_print("  %-*s %10s %9ju %9ju", NAME_COLUMNS, b->name, GW__SIZE(b->used_bytes),
-		(uintmax_t)b->pages, (uintmax_t)b->zero_pages);
+	gw__cli_print("  %-*s %10s %9ju %9ju", NAME_COLUMNS, b->name, GW__SIZE(b->used_bytes), (uintmax_t)b->pages,
+		(uintmax_t)b->zero_pages);
 	if (image) {
-		double filled =
-			b->used_bytes ? 100.0 * (double)(b->pages * page_bytes) / (double)b->used_bytes : 0;
-		gw__cli_print(" %5.1f %% %#12jx %#12jx%s\n", filled, (uintmax_t)b->bitmap_off,
-			(uintmax_t)b->pages_off, note);
+		double filled = b->used_bytes ? 100.0 * (double)(b->pages * page_bytes) / (double)b->used_bytes : 0;
+		gw__cli_print(" %5.1f %% %#12jx %#12jx%s\n", filled, (uintmax_t)b->bitmap_off, (uintmax_t)b->pages_off, note);
 	} else {
 		gw__cli_print(" %9ju%s\n", (uintmax_t)b->xbzrle_pages, note);
 	}
@@ -160,8 +152,7 @@ static void show_blocks(const struct gw__inspect *in)
 {
 	bool image = in->summary.format == GW_FORMAT_IMAGE;
 	struct gw_info_block b = GW_INIT(b);
-	gw__cli_print("%-*s %10s %9s %9s", NAME_COLUMNS + 2, "RAM blocks", "size", image ? "pages" : "sent",
-		"zero");
+	gw__cli_print("%-*s %10s %9s %9s", NAME_COLUMNS + 2, "RAM blocks", "size", image ? "pages" : "sent", "zero");
 	gw__cli_print(image ? "  filled       bitmap        pages\n" : "    deltas\n");
 	for (uint32_t i = 0; gw_info_block(in->info, i, &b) == 0; i++)
 		show_block(&b, image, in->summary.page_bytes);
@@ -170,11 +161,10 @@ static void show_blocks(const struct gw__inspect *in)
 static void show_devices(const struct gw__inspect *in)
 {
 	struct gw_info_device d = GW_INIT(d);
-	gw__cli_print("%-*s %10s %8s %9s %12s\n", NAME_COLUMNS + 10, "devices", "instance", "version",
-		"bytes", "offset");
+	gw__cli_print("%-*s %10s %8s %9s %12s\n", NAME_COLUMNS + 10, "devices", "instance", "version", "bytes", "offset");
 	for (uint32_t i = 0; gw_info_device(in->info, i, &d) == 0; i++)
-		gw__cli_print("  %-*s %10u %8u %9ju %#12jx%s\n", NAME_COLUMNS + 8, d.name, d.instance,
-			d.version, (uintmax_t)d.bytes, (uintmax_t)d.off, d.early ? " before memory" : "");
+		gw__cli_print("  %-*s %10u %8u %9ju %#12jx%s\n", NAME_COLUMNS + 8, d.name, d.instance, d.version, (uintmax_t)d.bytes,
+			(uintmax_t)d.off, d.early ? " before memory" : "");
 }
 
 static void show_warnings(const struct gw__inspect *in)
@@ -191,8 +181,8 @@ static void show_wanted_devices(const struct gw__inspect *in)
 	for (uint32_t i = 0; gw_info_device(in->info, i, &d) == 0; i++) {
 		if (!gw__inspect_wants(in, &d))
 			continue;
-		gw__cli_print("%s%s instance %u: version %u, %ju bytes at %#jx\n", first ? "" : "\n", d.name,
-			d.instance, d.version, (uintmax_t)d.bytes, (uintmax_t)d.off);
+		gw__cli_print("%s%s instance %u: version %u, %ju bytes at %#jx\n", first ? "" : "\n", d.name, d.instance, d.version,
+			(uintmax_t)d.bytes, (uintmax_t)d.off);
 		gw__inspect_fields(in, i, &d);
 		first = false;
 	}

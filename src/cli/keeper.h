@@ -24,14 +24,14 @@
 #include "base/error.h"
 
 struct gw__keeper {
-	int fd;		 /* our connection to it; -1: none */
+	int fd;          /* our connection to it; -1: none */
 	json_int_t turn; /* how many have had the monitor: their commands are numbered apart */
 	char folder[32]; /* where QEMU may listen for us; removed by the keeper at its end */
-	bool met;	 /* it was there before us */
+	bool met;        /* it was there before us */
 };
-#define GW__KEEPER_INIT                                                                                                \
-	{                                                                                                              \
-		.fd = -1                                                                                               \
+#define GW__KEEPER_INIT                                                                                                                    \
+	{                                                                                                                                  \
+		.fd = -1                                                                                                                   \
 	}
 
 /* What it had; the descriptors are the receiver's. */
@@ -39,9 +39,9 @@ struct gw__keeper_hand {
 	int monitor, link; /* -1: none */
 	json_t *known;
 };
-#define GW__KEEPER_HAND_INIT                                                                                           \
-	{                                                                                                              \
-		.monitor = -1, .link = -1                                                                              \
+#define GW__KEEPER_HAND_INIT                                                                                                               \
+	{                                                                                                                                  \
+		.monitor = -1, .link = -1                                                                                                  \
 	}
 void gw__keeper_hand_fini(struct gw__keeper_hand *h);
 
@@ -88,7 +88,7 @@ int gw__keeper_open_folder(const char *path);
 pid_t gw__keeper_peer(int fd);
 
 struct gw__keeper_info {
-	bool answers;		 /* else only `pid` is known, or 0 */
+	bool answers;            /* else only `pid` is known, or 0 */
 	pid_t pid, server, qemu; /* server: the page server that is attached; 0: none */
 	char address[256], image[256];
 };

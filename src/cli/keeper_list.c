@@ -45,10 +45,12 @@ static int say_silent(const struct sockaddr_un *a, pid_t keeper, struct gw__why 
 	if (!keeper)
 		return gw__why_set(why, -ETIMEDOUT,
 			"the process that keeps a QEMU's monitor does not answer at %s (fuser tells which it is): it is stopped, or the machine is too "
-			"busy; let it go on with kill -CONT, or try later", a->sun_path);
+			"busy; let it go on with kill -CONT, or try later",
+			a->sun_path);
 	return gw__why_set(why, -ETIMEDOUT,
 		"process %d, which keeps a QEMU's monitor, does not answer: it is stopped, or the machine is too busy; let it go on with kill "
-		"-CONT %d, or try later", (int)keeper, (int)keeper);
+		"-CONT %d, or try later",
+		(int)keeper, (int)keeper);
 }
 
 static int say_failed(const struct sockaddr_un *a, int r, pid_t keeper, struct gw__why *why)
@@ -75,7 +77,8 @@ static int ask_once(const struct sockaddr_un *a, const char *want, struct gw__ke
 }
 
 /* One that hangs up is ending, and next time nobody listens; or it has waited too long for our word, and does not the next time. */
-int gw__keeper_call(const char *folder, const char *name, const char *want, struct gw__keeper_message *m, pid_t *keeper, struct gw__why *why)
+int gw__keeper_call(const char *folder, const char *name, const char *want, struct gw__keeper_message *m, pid_t *keeper,
+	struct gw__why *why)
 {
 	struct sockaddr_un a;
 	int fd = -1, r = -ECONNRESET;
@@ -137,10 +140,7 @@ static int show(void *ctx, const char *folder, const char *name)
 	return 0;
 }
 
-void gw__keeper_list(gw__keeper_fn *fn, void *ctx)
-{
-	gw__keeper_each(show, &(struct listing){fn, ctx});
-}
+void gw__keeper_list(gw__keeper_fn *fn, void *ctx) { gw__keeper_each(show, &(struct listing){fn, ctx}); }
 
 struct question {
 	char name[32];

@@ -40,7 +40,8 @@ bool gw__keeper_socket(const char *folder, const char *name, struct sockaddr_un 
  * A connection to it, and its answer to what we `want`; `keeper` is its process, 0 where that is not known. -ENOENT without a sentence:
  * there is none; -ETIMEDOUT or another errno with one: somebody is there, and must not be taken for none.
  */
-int gw__keeper_call(const char *folder, const char *name, const char *want, struct gw__keeper_message *m, pid_t *keeper, struct gw__why *why);
+int gw__keeper_call(const char *folder, const char *name, const char *want, struct gw__keeper_message *m, pid_t *keeper,
+	struct gw__why *why);
 /* Calls `fn` for each keeper's socket until it returns something else than 0, which is the answer. */
 int gw__keeper_each(int (*fn)(void *ctx, const char *folder, const char *name), void *ctx);
 int gw__keeper_ask_info(const char *folder, const char *name, struct gw__keeper_info *info, struct gw__why *why);
@@ -73,7 +74,7 @@ struct gw__keeper_watch { /* a zeroed one watches nothing */
 	struct gw__qmp *q;
 	json_t *known;
 	struct timespec since; /* it began, or asked last */
-	int patience_s;	       /* before it asks */
+	int patience_s;        /* before it asks */
 	unsigned in_vain;      /* questions that were not answered before somebody came */
 };
 /* `monitor` and `known` stay the caller's. */

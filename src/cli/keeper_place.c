@@ -106,7 +106,8 @@ int gw__keeper_lock(const char *folder, struct gw__why *why)
 	while (flock(fd, LOCK_EX | LOCK_NB)) {
 		if (gw__cli_seconds_since(&start) > LOCK_S) {
 			close(fd);
-			return gw__why_set(why, -ETIMEDOUT, "another process has %s locked for more than %d s: lslocks tells which", folder, LOCK_S);
+			return gw__why_set(why, -ETIMEDOUT, "another process has %s locked for more than %d s: lslocks tells which", folder,
+				LOCK_S);
 		}
 		gw__cli_sleep_ms(LOCK_POLL_MS);
 	}

@@ -23,9 +23,9 @@
 
 enum {
 	TICK_MS = 1000,
-	NOBODY_S = 5,		 /* to be attached to for the first time */
-	GREETING_MS = 2000,	 /* for a client to say what it wants */
-	RESUMED_MS = 200,	 /* before a link may end (docs/spec/postcopy.md 5) */
+	NOBODY_S = 5,            /* to be attached to for the first time */
+	GREETING_MS = 2000,      /* for a client to say what it wants */
+	RESUMED_MS = 200,        /* before a link may end (docs/spec/postcopy.md 5) */
 	TURN_COMMANDS = 1 << 20, /* numbers of commands for each turn */
 };
 
@@ -37,8 +37,8 @@ struct keeper {
 	int folder_fd; /* of `folder`, whatever is at its path by now; -1: there is none */
 	pid_t server_pid, qemu;
 	json_int_t turn;
-	bool may_be_needed; /* QEMU was asked for something */
-	bool resumed;	    /* the link is held for RESUMED_MS more */
+	bool may_be_needed;            /* QEMU was asked for something */
+	bool resumed;                  /* the link is held for RESUMED_MS more */
 	struct gw__keeper_watch watch; /* while no page server is attached */
 	struct timespec born;
 };
@@ -205,8 +205,8 @@ static bool on_server(struct keeper *k)
 static int say_info(const struct keeper *k, int client)
 {
 	return gw__keeper_say(client,
-		json_pack("{s:i, s:i, s:i, s:o, s:o, s:s}", "pid", (int)getpid(), "server", (int)k->server_pid, "qemu", (int)k->qemu, "address",
-			gw__keeper_text(k->address), "image", gw__keeper_text(k->image), "folder", k->folder),
+		json_pack("{s:i, s:i, s:i, s:o, s:o, s:s}", "pid", (int)getpid(), "server", (int)k->server_pid, "qemu", (int)k->qemu,
+			"address", gw__keeper_text(k->address), "image", gw__keeper_text(k->image), "folder", k->folder),
 		NULL, 0);
 }
 
@@ -219,7 +219,9 @@ static int attach(struct keeper *k, int client)
 	k->turn++;
 	json_t *names = any ? json_pack("[s, s, s]", "monitor", "known", "link") : json_array();
 	return gw__keeper_say(client, json_pack("{s:I, s:s, s:o}", "turn", k->turn * TURN_COMMANDS, "folder", k->folder, "fds", names), fd,
-		!any ? 0 : k->link < 0 ? 2 : 3);
+		!any          ? 0
+		: k->link < 0 ? 2
+			      : 3);
 }
 
 static void answer(struct keeper *k, int client, const char *want)
@@ -306,7 +308,14 @@ static void serve(struct keeper *k)
 
 void gw__keeper_be(int listener, const char *path, const char *address)
 {
-	struct keeper k = {.listener = listener, .client = -1, .server = -1, .monitor = -1, .known = -1, .link = -1, .path = path, .address = address,
+	struct keeper k = {.listener = listener,
+		.client = -1,
+		.server = -1,
+		.monitor = -1,
+		.known = -1,
+		.link = -1,
+		.path = path,
+		.address = address,
 		.born = gw__cli_now()};
 	become_alone(&k);
 	if (lstat(path, &k.socket) || listen(listener, GW__KEEPER_QUEUE)) /* again: from now on it is us who is asked there (SO_PEERCRED) */

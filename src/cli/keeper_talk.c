@@ -89,12 +89,13 @@ int gw__keeper_message_take(struct gw__keeper_message *m, const char *name)
 {
 	size_t i;
 	json_t *word;
-	json_array_foreach(json_object_get(m->json, "fds"), i, word)
-		if (i < m->fds && json_is_string(word) && !strcmp(json_string_value(word), name)) {
-			int fd = m->fd[i];
-			m->fd[i] = -1;
-			return fd;
-		}
+	json_array_foreach(json_object_get(m->json, "fds"), i,
+		word) if (i < m->fds && json_is_string(word) && !strcmp(json_string_value(word), name))
+	{
+		int fd = m->fd[i];
+		m->fd[i] = -1;
+		return fd;
+	}
 	return -1;
 }
 
@@ -102,7 +103,7 @@ json_t *gw__keeper_text(const char *text)
 {
 	json_t *whole = gw__cli_json_text(text);
 	const char *s = json_string_value(whole);
-	size_t n = sizeof ((struct gw__keeper_info *)0)->image - 1;
+	size_t n = sizeof((struct gw__keeper_info *)0)->image - 1;
 	if (!s || strlen(s) <= n)
 		return whole;
 	while (((unsigned char)s[n] & 0xc0) == 0x80) /* the first byte left out begins a character */

@@ -11,7 +11,7 @@
 
 enum {
 	POLL_MS = 10,
-	END_MS = 30000,	    /* from its last word to "completed" */
+	END_MS = 30000, /* from its last word to "completed" */
 };
 
 /* In band: a QEMU that does not answer in time may be held up by a page, and is better recovered without knowing. */
@@ -107,8 +107,10 @@ static int make_ready(struct gw__lazy *l, const struct gw__qmp_migration *m)
 		return r;
 	if (l->memory_only) {
 		l->refused = true;
-		return gw__why_set(&l->why, -EOPNOTSUPP, "%s holds memory without devices (godwit drain): it can complete a QEMU in postcopy-paused, and this one "
-			"has no guest yet", l->path);
+		return gw__why_set(&l->why, -EOPNOTSUPP,
+			"%s holds memory without devices (godwit drain): it can complete a QEMU in postcopy-paused, and this one "
+			"has no guest yet",
+			l->path);
 	}
 	if (gw__lazy_is_private(m->address))
 		r = gw__lazy_take_address(l, m->address);
@@ -147,7 +149,8 @@ static int look(struct gw__lazy *l, struct gw__qmp_migration *m)
 	l->guest = !strncmp(m->status, "postcopy", 8) ? GW__GUEST_WAITS : GW__GUEST_ELSEWHERE;
 	if (m->completed && m->total_bytes) { /* only a source counts what it sends */
 		l->refused = true;
-		return gw__why_set(&l->why, -EINVAL, "this QEMU gave its own guest away (migration completed) and waits for no page; nothing was done");
+		return gw__why_set(&l->why, -EINVAL,
+			"this QEMU gave its own guest away (migration completed) and waits for no page; nothing was done");
 	}
 	if (m->completed)
 		l->guest = GW__GUEST_WHOLE; /* somebody else brought the last page */
@@ -158,7 +161,8 @@ static int give_guest(struct gw__lazy *l, const struct gw__qmp_migration *m)
 {
 	if (l->wish.resume_only) {
 		l->refused = true;
-		return gw__why_set(&l->why, -EINVAL, "no guest in this QEMU waits for pages (status \"%s\"), so there is nothing to --resume",
+		return gw__why_set(&l->why, -EINVAL,
+			"no guest in this QEMU waits for pages (status \"%s\"), so there is nothing to --resume",
 			m->status[0] ? m->status : "none");
 	}
 	int r = gw__lazy_check_image(l, false);

@@ -22,19 +22,17 @@ struct gw__lazy_wish {
 	unsigned working_set; /* GW__WORKING_SET_* */
 };
 enum { GW__WORKING_SET_ON, GW__WORKING_SET_OFF };
-#define GW__LAZY_OPTIONS(w)                                                                                            \
-	GW__CLI_TEXT("listen", "URI", &(w)->listen,                                                                    \
-		"where QEMU is to listen for us: tcp:HOST:PORT, unix:PATH (default: a private unix socket)"),          \
-		GW__CLI_TEXT("connect", "URI", &(w)->connect, "how to get there from here, where that is another address"), \
-		GW__CLI_SECONDS("connect-timeout", &(w)->link.connect_timeout_ms,                                      \
-			"how long to try to reach QEMU there (default: 10)"),                                          \
-		GW__CLI_SECONDS("answer-timeout", &(w)->answer_ms,                                                     \
-			"how long QEMU may take to answer where it has to (default: 60)"),                             \
-		GW__CLI_FLAG("preempt", &(w)->preempt, "what the guest waits for goes over a connection of its own"),  \
-		GW__CLI_CHOICE("working-set", "on|off", &(w)->working_set,                                             \
-			"push first what was asked for the last time, and keep in IMAGE.ws what is asked for now (default: on)"), \
-		GW__CLI_TEXT("tls-creds", "DIR", &(w)->tls.creds_dir, "speak TLS, with the credentials in this folder"), \
-		GW__CLI_TEXT("tls-hostname", "NAME", &(w)->tls.hostname,                                               \
+#define GW__LAZY_OPTIONS(w)                                                                                                                \
+	GW__CLI_TEXT("listen", "URI", &(w)->listen,                                                                                        \
+		"where QEMU is to listen for us: tcp:HOST:PORT, unix:PATH (default: a private unix socket)"),                              \
+		GW__CLI_TEXT("connect", "URI", &(w)->connect, "how to get there from here, where that is another address"),                \
+		GW__CLI_SECONDS("connect-timeout", &(w)->link.connect_timeout_ms, "how long to try to reach QEMU there (default: 10)"),    \
+		GW__CLI_SECONDS("answer-timeout", &(w)->answer_ms, "how long QEMU may take to answer where it has to (default: 60)"),      \
+		GW__CLI_FLAG("preempt", &(w)->preempt, "what the guest waits for goes over a connection of its own"),                      \
+		GW__CLI_CHOICE("working-set", "on|off", &(w)->working_set,                                                                 \
+			"push first what was asked for the last time, and keep in IMAGE.ws what is asked for now (default: on)"),          \
+		GW__CLI_TEXT("tls-creds", "DIR", &(w)->tls.creds_dir, "speak TLS, with the credentials in this folder"),                   \
+		GW__CLI_TEXT("tls-hostname", "NAME", &(w)->tls.hostname,                                                                   \
 			"what QEMU's certificate must name (default: the host of a tcp: URI)")
 /* GW__CLI_GO, or GW__EXIT_USAGE after a sentence. */
 int gw__lazy_check_wish(struct gw__lazy_wish *w);
@@ -65,38 +63,38 @@ struct gw__lazy {
 	char name[32]; /* pid:N of a QEMU whose monitor has no address, for the next page server; "" */
 	enum gw__keeper_phase phase;
 	struct gw__qmp_settings *before; /* NULL when nobody knows how they were */
-	struct gw__qmp_block *blocks;	 /* NULL: not asked, or not answered */
+	struct gw__qmp_block *blocks;    /* NULL: not asked, or not answered */
 	unsigned blocks_n;
-	bool blocks_asked; /* by us, so that their sizes are known too */
-	char listened[256];   /* where it listened at the user's wish, with its real port; "" */
-	char reached[256];    /* and how we got there, if by another address; "" */
+	bool blocks_asked;  /* by us, so that their sizes are known too */
+	char listened[256]; /* where it listened at the user's wish, with its real port; "" */
+	char reached[256];  /* and how we got there, if by another address; "" */
 	bool tls, tls_known;
 	enum gw_preempt preempt;
 	bool preempt_known;
 	bool loading; /* it has a link, and not yet said that it loaded the guest's devices: until then no page is its last */
 
-	char identity[33]; /* of the image it got its guest from; "" when that was not ours to see */
+	char identity[33];          /* of the image it got its guest from; "" when that was not ours to see */
 	char file[48], written[64]; /* which file that was, and when it was written to last */
 
 	/* What it makes. */
-	char folder[32]; /* of the sockets QEMU listens at; "" without */
+	char folder[32];     /* of the sockets QEMU listens at; "" without */
 	bool folder_is_ours; /* else the keeper's */
-	bool taken; /* l->uri is a predecessor's: somebody else may listen there by now */
-	int socket; /* to that */
-	char listen[256]; /* where QEMU listens now */
-	char uri[256];	  /* how we get there; fd:N of a link that is joined */
-	int link;	 /* on which a predecessor was recovering; -1: none */
+	bool taken;          /* l->uri is a predecessor's: somebody else may listen there by now */
+	int socket;          /* to that */
+	char listen[256];    /* where QEMU listens now */
+	char uri[256];       /* how we get there; fd:N of a link that is joined */
+	int link;            /* on which a predecessor was recovering; -1: none */
 	bool joined;
-	bool resumes; /* the link that stands, or is being made */
+	bool resumes;     /* the link that stands, or is being made */
 	bool memory_only; /* the image has no devices: it can complete a QEMU, not give it a guest */
-	bool refused; /* nothing was done: this QEMU waits for no guest, or another page server has it */
+	bool refused;     /* nothing was done: this QEMU waits for no guest, or another page server has it */
 	enum gw__lazy_guest guest;
 	struct gw_serve_result result;
 	struct gw__why why;
 };
-#define GW__LAZY_INIT                                                                                                  \
-	{                                                                                                              \
-		.keeper = GW__KEEPER_INIT, .link = -1                                                                  \
+#define GW__LAZY_INIT                                                                                                                      \
+	{                                                                                                                                  \
+		.keeper = GW__KEEPER_INIT, .link = -1                                                                                      \
 	}
 
 /* Whether a guest can run before its memory is there: 0, or -EOPNOTSUPP with the reason. */
@@ -134,10 +132,10 @@ bool gw__lazy_needs_successor(const struct gw__lazy *l);
 
 /* lazy_link.c: l->listen and l->uri, for the first time or again; what is wished, or new ones in a private folder. */
 int gw__lazy_address(struct gw__lazy *l, bool again);
-int gw__lazy_listening(struct gw__lazy *l); /* QEMU listens there for the first time */
+int gw__lazy_listening(struct gw__lazy *l);                             /* QEMU listens there for the first time */
 bool gw__lazy_is_wished(const struct gw__lazy *l, const char *address); /* at which QEMU listens already */
-bool gw__lazy_is_private(const char *address); /* one in such a folder */
-int gw__lazy_take_address(struct gw__lazy *l, const char *uri); /* a predecessor's private one */
+bool gw__lazy_is_private(const char *address);                          /* one in such a folder */
+int gw__lazy_take_address(struct gw__lazy *l, const char *uri);         /* a predecessor's private one */
 /* Connected to that: is it QEMU who is there? False, with a sentence. */
 bool gw__lazy_is_qemu(struct gw__lazy *l, int fd);
 void gw__lazy_remove_socket(struct gw__lazy *l); /* nobody needs to find it any more */

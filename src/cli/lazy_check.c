@@ -30,7 +30,8 @@ int gw__lazy_check(const char *path, const gw_info *info, struct gw__why *why)
 	const char *cap;
 	gw_info_summary(info, &sum);
 	if (sum.format != GW_FORMAT_IMAGE)
-		return gw__why_set(why, -EOPNOTSUPP, "%s is a stream, in which no page can be looked up; godwit convert makes an image of it", path);
+		return gw__why_set(why, -EOPNOTSUPP,
+			"%s is a stream, in which no page can be looked up; godwit convert makes an image of it", path);
 	for (uint32_t i = 0; (cap = gw_info_capability(info, i)); i++)
 		if (!strcmp(cap, "x-ignore-shared"))
 			return gw__why_set(why, -EOPNOTSUPP,

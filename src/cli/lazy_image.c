@@ -15,8 +15,8 @@
 
 static int say_other(struct gw__lazy *l)
 {
-	return gw__why_set(&l->why, -ESTALE, "%s is not the image any more that this QEMU has pages of, and the two must not be mixed: bring that one back",
-		l->path);
+	return gw__why_set(&l->why, -ESTALE,
+		"%s is not the image any more that this QEMU has pages of, and the two must not be mixed: bring that one back", l->path);
 }
 
 /* A copy is another file, and as good. */
@@ -54,9 +54,11 @@ static int check_blocks(struct gw__lazy *l, const gw_info *info)
 		if (b.ignored || (q && q->used_bytes == b.used_bytes))
 			continue;
 		if (!q)
-			return gw__why_set(&l->why, -ESTALE, "%s is the image of another guest: this QEMU has no RAM block \"%s\"", l->path, b.name);
-		return gw__why_set(&l->why, -ESTALE, "%s is the image of another guest: its RAM block \"%s\" has %" PRIu64 " bytes, QEMU's has %" PRIu64,
-			l->path, b.name, b.used_bytes, q->used_bytes);
+			return gw__why_set(&l->why, -ESTALE, "%s is the image of another guest: this QEMU has no RAM block \"%s\"", l->path,
+				b.name);
+		return gw__why_set(&l->why, -ESTALE,
+			"%s is the image of another guest: its RAM block \"%s\" has %" PRIu64 " bytes, QEMU's has %" PRIu64, l->path,
+			b.name, b.used_bytes, q->used_bytes);
 	}
 	return 0;
 }

@@ -112,7 +112,8 @@ static int choose(struct gw__lazy *l, bool again)
 	if (!wish[0])
 		return private_address(l);
 	if (again && lets_qemu_choose(wish))
-		return gw__why_set(&l->why, -EINVAL, "a QEMU that may be held up cannot say which port it chose; give one: --listen tcp:HOST:PORT");
+		return gw__why_set(&l->why, -EINVAL,
+			"a QEMU that may be held up cannot say which port it chose; give one: --listen tcp:HOST:PORT");
 	if (strlen(wish) >= sizeof l->listen || (l->wish.connect && strlen(l->wish.connect) >= sizeof l->uri))
 		return gw__why_set(&l->why, -ENAMETOOLONG, "the address %.40s... is too long", wish);
 	if (wish != l->listen)
@@ -169,8 +170,8 @@ bool gw__lazy_is_private(const char *address)
 static int say_not_qemu(struct gw__lazy *l, const char *who)
 {
 	l->refused = true;
-	return gw__why_set(&l->why, -EPERM, "%s at %s, where this QEMU listens for its page server: it cannot be reached any more, start it again", who,
-		l->listen);
+	return gw__why_set(&l->why, -EPERM,
+		"%s at %s, where this QEMU listens for its page server: it cannot be reached any more, start it again", who, l->listen);
 }
 
 /* Its folder may have been cleaned away, and another user's be in its place. */
@@ -256,8 +257,10 @@ static int find_credentials(struct gw__lazy *l, char name[256])
 	if (r || n == 1)
 		return r;
 	if (n)
-		return gw__why_set(&l->why, -EINVAL, "this QEMU has %u credentials for a server; tell it which: migrate-set-parameters tls-creds", n);
-	return gw__why_set(&l->why, -EINVAL, "this QEMU has no credentials for a server; start it with -object tls-creds-x509,id=tls0,dir=DIR,endpoint=server");
+		return gw__why_set(&l->why, -EINVAL,
+			"this QEMU has %u credentials for a server; tell it which: migrate-set-parameters tls-creds", n);
+	return gw__why_set(&l->why, -EINVAL,
+		"this QEMU has no credentials for a server; start it with -object tls-creds-x509,id=tls0,dir=DIR,endpoint=server");
 }
 
 int gw__lazy_set_tls(struct gw__lazy *l)
@@ -292,5 +295,6 @@ int gw__lazy_check_tls(struct gw__lazy *l)
 		return 0;
 	l->refused = true;
 	return gw__why_set(&l->why, -EINVAL,
-		l->tls ? "this QEMU speaks TLS with its page server: give --tls-creds" : "this QEMU does not speak TLS with its page server: leave --tls-creds out");
+		l->tls ? "this QEMU speaks TLS with its page server: give --tls-creds"
+		       : "this QEMU does not speak TLS with its page server: leave --tls-creds out");
 }

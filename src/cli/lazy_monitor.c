@@ -14,7 +14,8 @@ static json_t *blocks_to_json(const struct gw__lazy *l)
 {
 	json_t *list = json_array();
 	for (unsigned i = 0; i < l->blocks_n; i++)
-		json_array_append_new(list, json_pack("{s:s, s:I}", "name", l->blocks[i].name, "page", (json_int_t)l->blocks[i].page_bytes));
+		json_array_append_new(list,
+			json_pack("{s:s, s:I}", "name", l->blocks[i].name, "page", (json_int_t)l->blocks[i].page_bytes));
 	return list;
 }
 
@@ -122,7 +123,8 @@ static int adopt(struct gw__lazy *l, struct gw__keeper_hand *hand)
 
 static void say_none(struct gw__why *why)
 {
-	gw__cli_detail("nothing keeps the monitor open if this process dies: %s", why->text[0] ? why->text : "no process can be started for it");
+	gw__cli_detail("nothing keeps the monitor open if this process dies: %s",
+		why->text[0] ? why->text : "no process can be started for it");
 	gw__why_clear(why);
 }
 

@@ -8,10 +8,7 @@ enum { LATE_RELEASE = 800 }; /* 7.2 reads nothing before the second connection i
 
 #define CAPABILITY "postcopy-preempt"
 
-static enum gw_preempt how(const struct gw__lazy *l)
-{
-	return gw__qmp_version(l->qmp) < LATE_RELEASE ? GW_PREEMPT_EARLY : GW_PREEMPT_ON;
-}
+static enum gw_preempt how(const struct gw__lazy *l) { return gw__qmp_version(l->qmp) < LATE_RELEASE ? GW_PREEMPT_EARLY : GW_PREEMPT_ON; }
 
 int gw__lazy_choose_preempt(struct gw__lazy *l)
 {

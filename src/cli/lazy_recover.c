@@ -15,11 +15,11 @@
 
 enum {
 	POLL_MS = 10,
-	PAUSE_MS = 500,	  /* for QEMU to notice that the link broke, before it is told so */
-	JOIN_MS = 300,	  /* of refusals, before a predecessor's link is taken for one that recovers */
-	LOOK_MS = 700,	  /* of refusals, before it is asked how things are */
+	PAUSE_MS = 500,      /* for QEMU to notice that the link broke, before it is told so */
+	JOIN_MS = 300,       /* of refusals, before a predecessor's link is taken for one that recovers */
+	LOOK_MS = 700,       /* of refusals, before it is asked how things are */
 	TOLD_LOOK_MS = 5000, /* the same, of one that took the order to pause */
-	ANSWER_MS = 1000, /* to that */
+	ANSWER_MS = 1000,    /* to that */
 	END_MS = 15000,
 };
 
@@ -142,6 +142,6 @@ int gw__lazy_recover(struct gw__lazy *l)
 	l->guest = GW__GUEST_WAITS;
 	if (l->loading)
 		gw__lazy_note_loaded(l); /* it was paused */
-	drop_link(l); /* not joined: QEMU listens for a new one */
+	drop_link(l);                    /* not joined: QEMU listens for a new one */
 	return 0;
 }

@@ -62,8 +62,7 @@ static int run(int argc, char **argv)
 		bool whole = gw__cli_output_whole();
 		return status == GW__EXIT_DONE && commands[i].prints && !whole ? GW__EXIT_FAILED : status;
 	}
-	return gw__cli_say(
-		GW__EXIT_USAGE, "there is no command \"%s\"; godwit help lists those there are", argv[0]);
+	return gw__cli_say(GW__EXIT_USAGE, "there is no command \"%s\"; godwit help lists those there are", argv[0]);
 }
 
 static int help(int argc, char **argv)
@@ -116,7 +115,6 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "help"))
 		return help(argc - 1, argv + 1);
 	if (argv[1][0] == '-')
-		return gw__cli_say(
-			GW__EXIT_USAGE, "options come behind the command: godwit COMMAND %s ...", argv[1]);
+		return gw__cli_say(GW__EXIT_USAGE, "options come behind the command: godwit COMMAND %s ...", argv[1]);
 	return run(argc - 1, argv + 1);
 }

@@ -35,10 +35,8 @@ static void help_row(char letter, const char *name, const char *arg, const char 
 	char left[80], short_form[8] = "    ";
 	if (letter)
 		snprintf(short_form, sizeof short_form, "-%c, ", letter);
-	int at =
-		snprintf(left, sizeof left, "  %s--%s%s%s", short_form, name, arg ? "=" : "", arg ? arg : "");
-	gw__cli_print(at < HELP_COLUMN ? "%s%*s" : "%s\n%*s", left,
-		at < HELP_COLUMN ? HELP_COLUMN - at : HELP_COLUMN, "");
+	int at = snprintf(left, sizeof left, "  %s--%s%s%s", short_form, name, arg ? "=" : "", arg ? arg : "");
+	gw__cli_print(at < HELP_COLUMN ? "%s%*s" : "%s\n%*s", left, at < HELP_COLUMN ? HELP_COLUMN - at : HELP_COLUMN, "");
 	print_words(help, HELP_COLUMN);
 }
 
@@ -54,8 +52,7 @@ static void print_help(const struct gw__cli_usage *u, const char *name)
 
 static int misuse(const char *name, const struct gw__cli_usage *u)
 {
-	return gw__cli_say(
-		GW__EXIT_USAGE, "usage: godwit %s %s (godwit %s --help says more)", name, u->synopsis, name);
+	return gw__cli_say(GW__EXIT_USAGE, "usage: godwit %s %s (godwit %s --help says more)", name, u->synopsis, name);
 }
 
 static int check_arguments(const struct gw__cli_usage *u, const char *name, const struct gw__cli_args *args)
@@ -77,8 +74,7 @@ static unsigned to_getopt(const struct gw__cli_usage *u, struct option *lo, char
 	*letters++ = ':'; /* a missing argument is told apart */
 	for (; n < u->options_n && n < OPTIONS_MAX; n++) {
 		const struct gw__cli_option *o = &u->option[n];
-		lo[n] = (struct option){
-			o->name, o->arg ? required_argument : no_argument, NULL, LONG_BASE + (int)n};
+		lo[n] = (struct option){o->name, o->arg ? required_argument : no_argument, NULL, LONG_BASE + (int)n};
 		if (!o->letter)
 			continue;
 		*letters++ = o->letter;
@@ -104,8 +100,8 @@ static const struct gw__cli_option *find(const struct gw__cli_usage *u, int c)
 static int bad_option(const struct gw__cli_usage *u, const char *name, int c, const char *word)
 {
 	char letter[3] = {'-', (char)optopt, 0};
-	gw__cli_say(0, c == ':' ? "%s: %s needs an argument" : "%s: unknown, ambiguous or misused option %s",
-		name, optopt && optopt < LONG_BASE ? letter : word);
+	gw__cli_say(0, c == ':' ? "%s: %s needs an argument" : "%s: unknown, ambiguous or misused option %s", name,
+		optopt && optopt < LONG_BASE ? letter : word);
 	return misuse(name, u);
 }
 

@@ -37,7 +37,7 @@ struct gw__cli_option {
 	const char *help;
 	enum gw__cli_type type;
 	unsigned most; /* of a COUNT; 0: any number */
-	bool *given; /* set when the option is used; may be NULL */
+	bool *given;   /* set when the option is used; may be NULL */
 	union {
 		bool *flag;
 		const char **text;
@@ -50,40 +50,39 @@ struct gw__cli_option {
 	} to;
 };
 
-#define GW__CLI_FLAG(n, p, h)                                                                                \
-	{                                                                                                    \
-		.name = n, .help = h, .type = GW__CLI_TYPE_FLAG, .to.flag = p                                \
+#define GW__CLI_FLAG(n, p, h)                                                                                                              \
+	{                                                                                                                                  \
+		.name = n, .help = h, .type = GW__CLI_TYPE_FLAG, .to.flag = p                                                              \
 	}
-#define GW__CLI_TEXT(n, a, p, h)                                                                             \
-	{                                                                                                    \
-		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_TEXT, .to.text = p                      \
+#define GW__CLI_TEXT(n, a, p, h)                                                                                                           \
+	{                                                                                                                                  \
+		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_TEXT, .to.text = p                                                    \
 	}
-#define GW__CLI_BYTES(n, a, p, h)                                                                            \
-	{                                                                                                    \
-		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_SIZE, .to.size = p                      \
+#define GW__CLI_BYTES(n, a, p, h)                                                                                                          \
+	{                                                                                                                                  \
+		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_SIZE, .to.size = p                                                    \
 	}
-#define GW__CLI_SECONDS(n, p, h)                                                                             \
-	{                                                                                                    \
-		.name = n, .arg = "SECONDS", .help = h, .type = GW__CLI_TYPE_SECONDS, .to.ms = p             \
+#define GW__CLI_SECONDS(n, p, h)                                                                                                           \
+	{                                                                                                                                  \
+		.name = n, .arg = "SECONDS", .help = h, .type = GW__CLI_TYPE_SECONDS, .to.ms = p                                           \
 	}
-#define GW__CLI_COUNT(n, a, p, h)                                                                            \
-	{                                                                                                    \
-		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_COUNT, .to.count = p                    \
+#define GW__CLI_COUNT(n, a, p, h)                                                                                                          \
+	{                                                                                                                                  \
+		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_COUNT, .to.count = p                                                  \
 	}
 /* What a QEMU can be told, and what a channel's number has room for. */
-#define GW__CLI_CHANNELS(p, h)                                                                               \
-	{                                                                                                    \
-		.name = "channels", .arg = "N", .help = h, .type = GW__CLI_TYPE_COUNT, .most = 255,          \
-		.to.count = p                                                                                \
+#define GW__CLI_CHANNELS(p, h)                                                                                                             \
+	{                                                                                                                                  \
+		.name = "channels", .arg = "N", .help = h, .type = GW__CLI_TYPE_COUNT, .most = 255, .to.count = p                          \
 	}
-#define GW__CLI_CHOICE(n, a, p, h)                                                                           \
-	{                                                                                                    \
-		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_CHOICE, .to.choice = p                  \
+#define GW__CLI_CHOICE(n, a, p, h)                                                                                                         \
+	{                                                                                                                                  \
+		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_CHOICE, .to.choice = p                                                \
 	}
 
-#define GW__CLI_LIST(n, a, p, h)                                                                             \
-	{                                                                                                    \
-		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_LIST, .to.list = p                      \
+#define GW__CLI_LIST(n, a, p, h)                                                                                                           \
+	{                                                                                                                                  \
+		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_LIST, .to.list = p                                                    \
 	}
 
 /* What every command understands. */
@@ -93,26 +92,23 @@ struct gw__cli_common {
 	bool quiet;
 	int progress_fd; /* -1: none */
 };
-#define GW__CLI_COMMON_INIT                                                                                  \
-	{                                                                                                    \
-		.progress_fd = -1                                                                            \
+#define GW__CLI_COMMON_INIT                                                                                                                \
+	{                                                                                                                                  \
+		.progress_fd = -1                                                                                                          \
 	}
 #define GW__CLI_JSON(c) GW__CLI_FLAG("json", &(c)->json, "print one JSON object per line on standard output")
-#define GW__CLI_VERBOSE(c)                                                                                   \
-	{                                                                                                    \
-		.name = "verbose", .letter = 'v', .help = "say what is decided and done",                    \
-		.to.flag = &(c)->verbose                                                                     \
+#define GW__CLI_VERBOSE(c)                                                                                                                 \
+	{                                                                                                                                  \
+		.name = "verbose", .letter = 'v', .help = "say what is decided and done", .to.flag = &(c)->verbose                         \
 	}
-#define GW__CLI_QUIET(c)                                                                                     \
-	{                                                                                                    \
-		.name = "quiet", .letter = 'q',                                                              \
-		.help = "show no progress bar, and say only what goes wrong", .to.flag = &(c)->quiet         \
+#define GW__CLI_QUIET(c)                                                                                                                   \
+	{                                                                                                                                  \
+		.name = "quiet", .letter = 'q', .help = "show no progress bar, and say only what goes wrong", .to.flag = &(c)->quiet       \
 	}
-#define GW__CLI_PROGRESS(c)                                                                                  \
-	{                                                                                                    \
-		.name = "progress", .arg = "FD",                                                             \
-		.help = "write progress as lines of key=value words to descriptor FD",                       \
-		.type = GW__CLI_TYPE_FD, .to.fd = &(c)->progress_fd                                          \
+#define GW__CLI_PROGRESS(c)                                                                                                                \
+	{                                                                                                                                  \
+		.name = "progress", .arg = "FD", .help = "write progress as lines of key=value words to descriptor FD",                    \
+		.type = GW__CLI_TYPE_FD, .to.fd = &(c)->progress_fd                                                                        \
 	}
 
 /* For commands that move a guest. */
@@ -126,10 +122,9 @@ struct gw__cli_usage {
 	int min, max;       /* plain arguments; max -1: any number */
 	bool takes_command; /* whatever stands behind "--" is a command line and not checked */
 };
-#define GW__CLI_USAGE(syn, sum, opt, lo, hi)                                                                 \
-	{                                                                                                    \
-		.synopsis = syn, .summary = sum, .option = opt, .options_n = GW__LEN(opt), .min = lo,        \
-		.max = hi                                                                                    \
+#define GW__CLI_USAGE(syn, sum, opt, lo, hi)                                                                                               \
+	{                                                                                                                                  \
+		.synopsis = syn, .summary = sum, .option = opt, .options_n = GW__LEN(opt), .min = lo, .max = hi                            \
 	}
 
 struct gw__cli_args {

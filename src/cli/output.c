@@ -24,10 +24,7 @@ static unsigned utf8_bytes(const unsigned char *s)
 {
 	if (s[0] < 0x80)
 		return 1;
-	unsigned n = s[0] >= 0xf0 && s[0] <= 0xf4  ? 4
-		     : s[0] >= 0xe0 && s[0] < 0xf0 ? 3
-		     : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
-						   : 0;
+	unsigned n = s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : 0;
 	for (unsigned i = 1; i < n; i++)
 		if ((s[i] & 0xc0) != 0x80)
 			return 0;
@@ -36,10 +33,7 @@ static unsigned utf8_bytes(const unsigned char *s)
 	return overlong || beyond ? 0 : n;
 }
 
-static bool is_control(const unsigned char *s)
-{
-	return (s[0] < 0x20 && s[0] != '\n') || s[0] == 0x7f || (s[0] == 0xc2 && s[1] < 0xa0);
-}
+static bool is_control(const unsigned char *s) { return (s[0] < 0x20 && s[0] != '\n') || s[0] == 0x7f || (s[0] == 0xc2 && s[1] < 0xa0); }
 
 size_t gw__cli_filter(char *to, size_t to_bytes, const char *from)
 {
@@ -180,8 +174,7 @@ json_t *gw__cli_json_text(const char *text)
 {
 	if (!text)
 		return json_null();
-	json_t *as_is = json_string(
-		text); /* NULL if it is not UTF-8; control characters are escaped by JSON itself */
+	json_t *as_is = json_string(text); /* NULL if it is not UTF-8; control characters are escaped by JSON itself */
 	if (as_is)
 		return as_is;
 	size_t room = 4 * strlen(text) + 1;
@@ -194,10 +187,7 @@ json_t *gw__cli_json_text(const char *text)
 	return filtered;
 }
 
-json_t *gw__cli_json_size(uint64_t v)
-{
-	return json_integer((json_int_t)gw__min(v, INT64_MAX));
-}
+json_t *gw__cli_json_size(uint64_t v) { return json_integer((json_int_t)gw__min(v, INT64_MAX)); }
 
 bool gw__cli_output_whole(void)
 {

@@ -20,6 +20,6 @@ struct gw__own_socket {
 /* 0, or a negative errno with a sentence. */
 int gw__own_socket_make(struct gw__own_socket *s, struct gw__qmp *q, struct gw__why *why);
 void gw__own_socket_listens(const struct gw__own_socket *s); /* it is there now: QEMU may reach it. Without one nothing */
-void gw__own_socket_remove(struct gw__own_socket *s);	     /* also on a zeroed one, also twice */
+void gw__own_socket_remove(struct gw__own_socket *s);        /* also on a zeroed one, also twice */
 
 #endif

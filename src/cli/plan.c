@@ -22,14 +22,13 @@ struct plan {
 	bool remote, old_qemu;
 };
 
-static const char *const ways[] = {
-	[GW_WAY_REFUSED] = "refused", [GW_WAY_DIRECT] = "direct", [GW_WAY_STREAM] = "stream"};
+static const char *const ways[] = {[GW_WAY_REFUSED] = "refused", [GW_WAY_DIRECT] = "direct", [GW_WAY_STREAM] = "stream"};
 
 static int report(const struct plan *p, const struct gw_restore_plan *r)
 {
 	if (p->common.json)
-		gw__cli_json(json_pack("{ss so ss so}", "event", "plan", "image", gw__cli_json_text(p->image),
-			"way", ways[r->way], "why", gw__cli_json_text(r->why)));
+		gw__cli_json(json_pack("{ss so ss so}", "event", "plan", "image", gw__cli_json_text(p->image), "way", ways[r->way], "why",
+			gw__cli_json_text(r->why)));
 	else
 		gw__cli_print("%s: %s\n", ways[r->way], r->why);
 	return r->way == GW_WAY_REFUSED ? GW__EXIT_REFUSED : GW__EXIT_DONE;
@@ -144,11 +143,9 @@ int gw__cli_plan(int argc, char **argv)
 {
 	struct plan p = {.common = GW__CLI_COMMON_INIT, .opts = {.size = sizeof p.opts}};
 	const struct gw__cli_option options[] = {
-		GW__CLI_TEXT("machine", "TYPE", &p.machine,
-			"without QMP: the destination's machine type, such as pc-q35-10.0"),
+		GW__CLI_TEXT("machine", "TYPE", &p.machine, "without QMP: the destination's machine type, such as pc-q35-10.0"),
 		GW__CLI_BYTES("ram", "BYTES", &p.ram_bytes, "without QMP: the size of its main memory"),
-		GW__CLI_FLAG("old-qemu", &p.old_qemu,
-			"without QMP: it is older than QEMU 9.0 and reads no images"),
+		GW__CLI_FLAG("old-qemu", &p.old_qemu, "without QMP: it is older than QEMU 9.0 and reads no images"),
 		GW__CLI_FLAG("remote", &p.remote, "the destination cannot open our files"),
 		GW__CLI_FLAG("table", &p.table, "print which abilities go together and which do not, and why"),
 		GW__CLI_TEXT("for", "OPERATION", &p.operation, "ask the table: in this operation"),

@@ -82,31 +82,25 @@ void gw__cli_progress_line(struct gw__cli_progress *p, const char *fmt, ...)
 	put_line(p, line);
 }
 
-static void show_line(struct gw__cli_progress *p, const struct gw_progress *now, uint64_t rate_bytes,
-	const struct gw__cli_extra *x)
+static void show_line(struct gw__cli_progress *p, const struct gw_progress *now, uint64_t rate_bytes, const struct gw__cli_extra *x)
 {
 	char more[96] = "";
 	if (x->known)
-		snprintf(more, sizeof more, " remaining=%ju dirty=%ju", (uintmax_t)x->remaining_bytes,
-			(uintmax_t)x->dirty_bytes_per_s);
-	gw__cli_progress_line(p,
-		"progress phase=%s bytes=%ju total=%ju pages=%ju zero=%ju rate=%ju rounds=%u%s",
-		gw__cli_phase_name(now->phase), (uintmax_t)now->moved_bytes, (uintmax_t)now->ram_bytes,
-		(uintmax_t)now->pages, (uintmax_t)now->zero_pages, (uintmax_t)rate_bytes, now->rounds, more);
+		snprintf(more, sizeof more, " remaining=%ju dirty=%ju", (uintmax_t)x->remaining_bytes, (uintmax_t)x->dirty_bytes_per_s);
+	gw__cli_progress_line(p, "progress phase=%s bytes=%ju total=%ju pages=%ju zero=%ju rate=%ju rounds=%u%s",
+		gw__cli_phase_name(now->phase), (uintmax_t)now->moved_bytes, (uintmax_t)now->ram_bytes, (uintmax_t)now->pages,
+		(uintmax_t)now->zero_pages, (uintmax_t)rate_bytes, now->rounds, more);
 }
 
-static void show_json(struct gw__cli_progress *p, const struct gw_progress *now, uint64_t rate_bytes,
-	const struct gw__cli_extra *x)
+static void show_json(struct gw__cli_progress *p, const struct gw_progress *now, uint64_t rate_bytes, const struct gw__cli_extra *x)
 {
 	uint64_t at = now_ns();
 	if ((int)now->phase == p->last_phase && at < p->next_json_ns)
 		return;
 	p->next_json_ns = at + NS_PER_S;
-	json_t *o = json_pack("{ss ss so so so so so si}", "event", "progress", "phase",
-		gw__cli_phase_name(now->phase), "bytes", gw__cli_json_size(now->moved_bytes), "total",
-		gw__cli_json_size(now->ram_bytes), "pages", gw__cli_json_size(now->pages), "zero_pages",
-		gw__cli_json_size(now->zero_pages), "rate", gw__cli_json_size(rate_bytes), "rounds",
-		(int)now->rounds);
+	json_t *o = json_pack("{ss ss so so so so so si}", "event", "progress", "phase", gw__cli_phase_name(now->phase), "bytes",
+		gw__cli_json_size(now->moved_bytes), "total", gw__cli_json_size(now->ram_bytes), "pages", gw__cli_json_size(now->pages),
+		"zero_pages", gw__cli_json_size(now->zero_pages), "rate", gw__cli_json_size(rate_bytes), "rounds", (int)now->rounds);
 	if (x->known) {
 		json_object_set_new(o, "remaining", gw__cli_json_size(x->remaining_bytes));
 		json_object_set_new(o, "dirty_rate", gw__cli_json_size(x->dirty_bytes_per_s));
@@ -115,8 +109,8 @@ static void show_json(struct gw__cli_progress *p, const struct gw_progress *now,
 }
 
 /* Time to the end, when it can be known: from the monitor's figures, or in the first pass over memory. */
-static void estimate(char *to, size_t to_bytes, const struct gw_progress *now, double done,
-	uint64_t elapsed_ns, uint64_t rate_bytes, const struct gw__cli_extra *x)
+static void estimate(char *to, size_t to_bytes, const struct gw_progress *now, double done, uint64_t elapsed_ns, uint64_t rate_bytes,
+	const struct gw__cli_extra *x)
 {
 	double left_s = -1;
 	if (x->known && rate_bytes > x->dirty_bytes_per_s)
@@ -138,8 +132,7 @@ static unsigned terminal_columns(void)
 	return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 20 ? w.ws_col : 80;
 }
 
-static void show_bar(struct gw__cli_progress *p, const struct gw_progress *now, uint64_t rate_bytes,
-	const struct gw__cli_extra *x)
+static void show_bar(struct gw__cli_progress *p, const struct gw_progress *now, uint64_t rate_bytes, const struct gw__cli_extra *x)
 {
 	char line[LINE_MAX_BYTES], bar[BAR_COLUMNS + 1], left[32] = "", dirty[64] = "", round[32] = "";
 	if (now->phase == GW_PHASE_WAITING || now->phase == GW_PHASE_DONE || !now->ram_bytes) {
@@ -157,9 +150,8 @@ static void show_bar(struct gw__cli_progress *p, const struct gw_progress *now, 
 		snprintf(dirty, sizeof dirty, ", guest writes %s/s", GW__SIZE(x->dirty_bytes_per_s));
 	if (now->rounds)
 		snprintf(round, sizeof round, ", round %u", now->rounds + 1);
-	snprintf(line, sizeof line, "%-7s [%s] %3d%%  %s moved, %s/s%s%s%s%s%s",
-		gw__cli_phase_name(now->phase), bar, (int)(done * 100), GW__SIZE(now->moved_bytes),
-		GW__SIZE(rate_bytes), left, round, dirty, *x->text ? ", " : "", x->text);
+	snprintf(line, sizeof line, "%-7s [%s] %3d%%  %s moved, %s/s%s%s%s%s%s", gw__cli_phase_name(now->phase), bar, (int)(done * 100),
+		GW__SIZE(now->moved_bytes), GW__SIZE(rate_bytes), left, round, dirty, *x->text ? ", " : "", x->text);
 	unsigned columns = terminal_columns() - 1;
 	line[columns < sizeof line ? columns : sizeof line - 1] = 0;
 	gw__cli_bar(line);

@@ -50,7 +50,8 @@ static const struct {
 	enum gw__exit status;
 } outcomes[] = {
 	[GW_PROXY_NO_MIGRATION] = {"none", "no migration was seen", GW__EXIT_FAILED},
-	[GW_PROXY_AT_SOURCE] = {"source", "the migration broke off before the guest had left: it is the source's as before", GW__EXIT_FAILED},
+	[GW_PROXY_AT_SOURCE] = {"source", "the migration broke off before the guest had left: it is the source's as before",
+		GW__EXIT_FAILED},
 	[GW_PROXY_ARRIVED] = {"arrived", "the guest arrived, and the source was told so", GW__EXIT_DONE},
 	[GW_PROXY_UNCONFIRMED] = {"unconfirmed",
 		"everything went through; without a return path (return-path at the source) nobody could say that the guest arrived",
@@ -68,8 +69,9 @@ static void report(const struct proxy *p, const struct gw_proxy_result *r)
 	gw__cli_proxy_show_table(&p->table);
 	if (p->common.json)
 		gw__cli_json(json_pack("{ss ss so si si so so so}", "event", "ended", "outcome", outcomes[r->outcome].name, "text",
-			gw__cli_json_text(outcomes[r->outcome].text), "connections", (int)r->connections, "cuts", (int)r->cuts, "forward_bytes",
-			gw__cli_json_size(r->bytes[0]), "return_bytes", gw__cli_json_size(r->bytes[1]), "missed", gw__cli_json_size(r->missed)));
+			gw__cli_json_text(outcomes[r->outcome].text), "connections", (int)r->connections, "cuts", (int)r->cuts,
+			"forward_bytes", gw__cli_json_size(r->bytes[0]), "return_bytes", gw__cli_json_size(r->bytes[1]), "missed",
+			gw__cli_json_size(r->missed)));
 }
 
 /* Being stopped is how --keep ends, so it says nothing about the guest. */
@@ -118,15 +120,20 @@ int gw__cli_proxy(int argc, char **argv)
 	struct proxy p = {.common = GW__CLI_COMMON_INIT, .link = {.size = sizeof p.link}, .opts = {.size = sizeof p.opts}};
 	const struct gw__cli_option options[] = {
 		GW__CLI_FLAG("keep", &p.opts.keep, "go on when all connections ended, for a recovery, until interrupted"),
-		GW__CLI_LIST("cut-after", "[CHANNEL:][DIRECTION:]BYTES", &p.cut_after, "break the connection after so many bytes; may be repeated"),
-		GW__CLI_LIST("cut-at", "[CHANNEL:][DIRECTION:]MESSAGE[:N]", &p.cut_at, "break it behind the Nth message of that name; may be repeated"),
+		GW__CLI_LIST("cut-after", "[CHANNEL:][DIRECTION:]BYTES", &p.cut_after,
+			"break the connection after so many bytes; may be repeated"),
+		GW__CLI_LIST("cut-at", "[CHANNEL:][DIRECTION:]MESSAGE[:N]", &p.cut_at,
+			"break it behind the Nth message of that name; may be repeated"),
 		GW__CLI_FLAG("cut-all", &p.opts.cut_all, "a cut breaks all connections there are, as when the network goes"),
 		GW__CLI_LIST("rate", "[CHANNEL:][DIRECTION:]BYTES", &p.rate, "pass at most so many bytes per second; may be repeated"),
 		GW__CLI_TEXT("tap", "DIR", &p.opts.tap_dir, "record what passes: a file for each direction of each connection"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &p.opts.memory_limit, "device state looked at in memory at most (default: 32M)"),
 		GW__CLI_SECONDS("connect-timeout", &p.link.connect_timeout_ms,
 			"how long to try to connect (default: 10), and to wait for a source (default: none)"),
-		{.name = "verbose", .letter = 'v', .help = "explain each page and mark, not only runs of pages", .to.flag = &p.opts.every_page},
+		{.name = "verbose",
+			.letter = 'v',
+			.help = "explain each page and mark, not only runs of pages",
+			.to.flag = &p.opts.every_page},
 		{.name = "quiet", .letter = 'q', .help = "explain nothing, and say only what goes wrong", .to.flag = &p.common.quiet},
 		GW__CLI_JSON(&p.common),
 	};

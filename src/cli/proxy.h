@@ -24,7 +24,7 @@ struct gw__cli_proxy_table {
 	struct row {
 		struct gw_proxy_channel c;
 		char name[16];
-	} *rows;
+	} * rows;
 	unsigned n, room;
 };
 void gw__cli_proxy_line(const struct gw_proxy_message *m);

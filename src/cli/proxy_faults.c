@@ -33,10 +33,7 @@ static bool to_direction(const char *word, enum gw_proxy_direction *d)
 	return *d != GW_PROXY_NEITHER;
 }
 
-static bool is_number(const char *word)
-{
-	return *word && strspn(word, "0123456789") == strlen(word);
-}
+static bool is_number(const char *word) { return *word && strspn(word, "0123456789") == strlen(word); }
 
 /* What stands in front of the last `behind` words: a channel, a direction, both or nothing. */
 static bool take_place(struct gw_proxy_fault *f, char *word[], unsigned n)

@@ -39,10 +39,10 @@ void gw__cli_proxy_json(const struct gw_proxy_message *m)
 void gw__cli_proxy_channel_json(const struct gw_proxy_channel *c)
 {
 	gw__cli_json(json_pack("{ss si so so so so so so so so so sb}", "event", "channel", "connection", (int)c->connection, "channel",
-		gw__cli_json_text(c->channel), "forward_bytes", gw__cli_json_size(c->bytes[0]), "return_bytes", gw__cli_json_size(c->bytes[1]),
-		"forward_messages", gw__cli_json_size(c->messages[0]), "return_messages", gw__cli_json_size(c->messages[1]), "pages",
-		gw__cli_json_size(c->pages), "zero_pages", gw__cli_json_size(c->zero_pages), "xbzrle_pages", gw__cli_json_size(c->xbzrle_pages),
-		"packets", gw__cli_json_size(c->packets), "cut", c->cut));
+		gw__cli_json_text(c->channel), "forward_bytes", gw__cli_json_size(c->bytes[0]), "return_bytes",
+		gw__cli_json_size(c->bytes[1]), "forward_messages", gw__cli_json_size(c->messages[0]), "return_messages",
+		gw__cli_json_size(c->messages[1]), "pages", gw__cli_json_size(c->pages), "zero_pages", gw__cli_json_size(c->zero_pages),
+		"xbzrle_pages", gw__cli_json_size(c->xbzrle_pages), "packets", gw__cli_json_size(c->packets), "cut", c->cut));
 }
 
 void gw__cli_proxy_remember(struct gw__cli_proxy_table *t, const struct gw_proxy_channel *c)
@@ -78,9 +78,10 @@ void gw__cli_proxy_show_table(const struct gw__cli_proxy_table *t)
 		"packets", "bytes <-", "messages");
 	for (unsigned i = 0; i < t->n; i++) {
 		const struct gw_proxy_channel *c = &t->rows[i].c;
-		gw__cli_print(" %2u %-9s %14ju %9ju %9ju %9ju %9ju %9ju %14ju %9ju%s\n", c->connection, t->rows[i].name, (uintmax_t)c->bytes[0],
-			(uintmax_t)c->messages[0], (uintmax_t)c->pages, (uintmax_t)c->zero_pages, (uintmax_t)c->xbzrle_pages,
-			(uintmax_t)c->packets, (uintmax_t)c->bytes[1], (uintmax_t)c->messages[1], c->cut ? "  cut" : "");
+		gw__cli_print(" %2u %-9s %14ju %9ju %9ju %9ju %9ju %9ju %14ju %9ju%s\n", c->connection, t->rows[i].name,
+			(uintmax_t)c->bytes[0], (uintmax_t)c->messages[0], (uintmax_t)c->pages, (uintmax_t)c->zero_pages,
+			(uintmax_t)c->xbzrle_pages, (uintmax_t)c->packets, (uintmax_t)c->bytes[1], (uintmax_t)c->messages[1],
+			c->cut ? "  cut" : "");
 	}
 }
 

@@ -20,7 +20,7 @@ struct receive {
 };
 
 /* What QEMU makes of a switch that fails differs from release to release. */
-#define ASK_IT                                                                                                             \
+#define ASK_IT                                                                                                                                  \
 	"ask it with query-migrate. If that says failed, it has its guest (cont, if that does not run); if it says postcopy-paused, the guest " \
 	"stands still there, in that process alone: do not stop it"
 
@@ -38,8 +38,9 @@ static int on_paused(void *ctx, const char *uri, const char *why)
 	struct receive *r = ctx;
 	if (r->common.json)
 		gw__cli_json(json_pack("{ss so so}", "event", "paused", "uri", gw__cli_json_text(uri), "message", gw__cli_json_text(why)));
-	gw__cli_say(0, "%s%sthe guest stands still in its source, or, if that says failed, runs there; it is waited for at %s (migrate -r %s)", why,
-		*why ? "; " : "", uri, uri);
+	gw__cli_say(0,
+		"%s%sthe guest stands still in its source, or, if that says failed, runs there; it is waited for at %s (migrate -r %s)",
+		why, *why ? "; " : "", uri, uri);
 	return 0;
 }
 
@@ -47,27 +48,25 @@ static void report(struct receive *r, const struct gw_receipt *got, double secon
 {
 	if (r->common.json)
 		gw__cli_json(json_pack("{ss so so so so so so si si sb sb sb si sb so sf}", "event", "done", "image",
-			gw__cli_json_text(r->image), "stream_bytes", gw__cli_json_size(got->stream_bytes),
-			"ram_bytes", gw__cli_json_size(got->ram_bytes), "pages",
-			gw__cli_json_size(got->pages), "zero_pages", gw__cli_json_size(got->zero_pages),
-			"xbzrle_pages", gw__cli_json_size(got->xbzrle_pages), "devices", (int)got->devices,
-			"rounds", (int)got->rounds, "told_source", got->told_source, "background",
-			got->background, "postcopy", got->postcopy, "breaks", (int)got->breaks, "host_crashed", got->host_crashed, "trailing_bytes",
+			gw__cli_json_text(r->image), "stream_bytes", gw__cli_json_size(got->stream_bytes), "ram_bytes",
+			gw__cli_json_size(got->ram_bytes), "pages", gw__cli_json_size(got->pages), "zero_pages",
+			gw__cli_json_size(got->zero_pages), "xbzrle_pages", gw__cli_json_size(got->xbzrle_pages), "devices",
+			(int)got->devices, "rounds", (int)got->rounds, "told_source", got->told_source, "background", got->background,
+			"postcopy", got->postcopy, "breaks", (int)got->breaks, "host_crashed", got->host_crashed, "trailing_bytes",
 			gw__cli_json_size(got->trailing_bytes), "seconds", seconds));
 	if (got->trailing_bytes)
-		gw__cli_say(0, "%ju bytes followed behind the end of the stream and were ignored",
-			(uintmax_t)got->trailing_bytes);
+		gw__cli_say(0, "%ju bytes followed behind the end of the stream and were ignored", (uintmax_t)got->trailing_bytes);
 	if (got->host_crashed)
-		gw__cli_say(0, "the host was started anew, or a disk failed, since the last checkpoint: what had come behind it was asked for again. "
+		gw__cli_say(0,
+			"the host was started anew, or a disk failed, since the last checkpoint: what had come behind it was asked for again. "
 			"If the source has the capability release-ram it had given that memory away and sent zeros: do not use the image then");
 	if (got->whole_before) {
 		gw__cli_tell("nothing was missing any more: the guest is kept in %s%s", r->image,
 			r->opts.without_source ? "; its source was not told, and must not run it" : "");
 		return;
 	}
-	gw__cli_tell("kept in %s: %s of RAM and %u devices, received as %s in %.1f s%s", r->image,
-		GW__SIZE(got->ram_bytes), got->devices, GW__SIZE(got->stream_bytes), seconds,
-		got->told_source ? "; the source knows" : "");
+	gw__cli_tell("kept in %s: %s of RAM and %u devices, received as %s in %.1f s%s", r->image, GW__SIZE(got->ram_bytes), got->devices,
+		GW__SIZE(got->stream_bytes), seconds, got->told_source ? "; the source knows" : "");
 }
 
 static bool listens(const struct receive *r)
@@ -95,8 +94,9 @@ static const char *state_after_failure(const struct receive *r, const struct gw_
 static int in_place(struct receive *r)
 {
 	char state[4200];
-	snprintf(state, sizeof state, "it is whole, but if this host crashes now what was there before may be back%s", !listens(r) ? "" :
-		"; the source runs its guest on or, without a return path, may hold it paused: continue it there (cont)");
+	snprintf(state, sizeof state, "it is whole, but if this host crashes now what was there before may be back%s",
+		!listens(r) ? ""
+			    : "; the source runs its guest on or, without a return path, may hold it paused: continue it there (cont)");
 	return gw__cli_work_failed(&r->work, GW__EXIT_IN_DOUBT, state);
 }
 
@@ -132,7 +132,8 @@ static int switching(struct receive *r)
 	snprintf(state, sizeof state,
 		"no image was written, and the source had stopped its guest to switch to post-copy: " ASK_IT
 		", but start godwit receive --abandon %s %s, before anything else is received there, and let it connect to that (migrate -r %s), "
-		"and it has its guest again", uri, r->image, uri);
+		"and it has its guest again",
+		uri, r->image, uri);
 	return gw__cli_work_failed(&r->work, GW__EXIT_IN_DOUBT, state);
 }
 
@@ -208,17 +209,14 @@ int gw__cli_receive(int argc, char **argv)
 			"where the image begins in IMAGE; what an existing file has before it is kept"),
 		GW__CLI_SECONDS("idle-timeout", &r.link.idle_timeout_ms,
 			"silence that counts as a broken link (default: 30; none: wait for ever)"),
-		GW__CLI_SECONDS("connect-timeout", &r.link.connect_timeout_ms,
-			"how long to wait for a source (default: none)"),
-		GW__CLI_BYTES("max-bandwidth", "BYTES", &r.link.max_bandwidth,
-			"read at most so many bytes per second"),
-		GW__CLI_BYTES("memory-limit", "BYTES", &r.opts.memory_limit,
-			"device state held in memory at most (default: 32M)"),
-		GW__CLI_CHANNELS(&r.opts.channels,
-			"multifd channels to wait for (default: as many as come, right for QEMU since 8.1)"),
+		GW__CLI_SECONDS("connect-timeout", &r.link.connect_timeout_ms, "how long to wait for a source (default: none)"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES", &r.link.max_bandwidth, "read at most so many bytes per second"),
+		GW__CLI_BYTES("memory-limit", "BYTES", &r.opts.memory_limit, "device state held in memory at most (default: 32M)"),
+		GW__CLI_CHANNELS(&r.opts.channels, "multifd channels to wait for (default: as many as come, right for QEMU since 8.1)"),
 		GW__CLI_FLAG("direct-io", &r.opts.direct_io, "write memory past the page cache"),
 		GW__CLI_FLAG("resume", &r.opts.resume, "go on with what was left of a guest whose source waits in postcopy-paused"),
-		GW__CLI_FLAG("without-source", &r.opts.without_source, "with --resume: no page is missing, and the source will not run its guest again"),
+		GW__CLI_FLAG("without-source", &r.opts.without_source,
+			"with --resume: no page is missing, and the source will not run its guest again"),
 		GW__CLI_FLAG("abandon", &r.abandon, "let such a source run its guest on, and drop what was left"),
 		GW__CLI_TEXT("tls-creds", "DIR", &r.tls.creds_dir, "speak TLS, with the credentials in this folder"),
 		GW__CLI_TEXT("tls-authz", "DN", &r.tls.authz, "let only a source with this distinguished name connect"),

@@ -40,10 +40,11 @@ static void report(struct gw__restore *r, const struct timespec *start)
 	const char *way = r->lazy ? "lazy" : r->plan.way == GW_WAY_DIRECT ? "direct" : "stream";
 	gw__qmp_query_status(r->qmp, &s, NULL);
 	if (r->common.json)
-		gw__cli_json(json_pack("{s:s, s:o, s:s, s:s, s:b, s:f}", "event", "restored", "image", gw__cli_json_text(r->path), "way", way,
-			"state", s.name, "running", s.running, "seconds", gw__cli_seconds_since(start)));
+		gw__cli_json(json_pack("{s:s, s:o, s:s, s:s, s:b, s:f}", "event", "restored", "image", gw__cli_json_text(r->path), "way",
+			way, "state", s.name, "running", s.running, "seconds", gw__cli_seconds_since(start)));
 	else
-		gw__cli_tell("restored %s of memory in %.2f s; the guest is %s", GW__SIZE(r->summary.ram_bytes), gw__cli_seconds_since(start), s.name);
+		gw__cli_tell("restored %s of memory in %.2f s; the guest is %s", GW__SIZE(r->summary.ram_bytes),
+			gw__cli_seconds_since(start), s.name);
 }
 
 static int hand_over(struct gw__restore *r)
@@ -78,8 +79,8 @@ static int load_lazily(struct gw__restore *r)
 static int failed_behind(struct gw__restore *r)
 {
 	return gw__cli_failed(&r->common, GW__EXIT_RECOVERABLE,
-		"%s; the guest runs in its QEMU until it touches a page it lacks, and waits then: godwit serve %s --qmp %s brings the rest", r->why.text,
-		r->path, r->address ? r->address : r->post_copy.name);
+		"%s; the guest runs in its QEMU until it touches a page it lacks, and waits then: godwit serve %s --qmp %s brings the rest",
+		r->why.text, r->path, r->address ? r->address : r->post_copy.name);
 }
 
 /* What was started for this guest alone, and did not get it, ends. */
@@ -91,15 +92,18 @@ static int failed_lazily(struct gw__restore *r, const struct timespec *start)
 		report(r, start);
 		return hand_over(r);
 	case GW__GUEST_ENDED:
-		gw__cli_tell("QEMU was shut down before it had every page, and with it the guest; %s is as it was, and older than the guest's disks", r->path);
+		gw__cli_tell(
+			"QEMU was shut down before it had every page, and with it the guest; %s is as it was, and older than the guest's disks",
+			r->path);
 		return hand_over(r);
 	case GW__GUEST_WAITS:
 		return failed_behind(r);
 	case GW__GUEST_UNKNOWN:
 		if (r->command)
 			break;
-		return gw__cli_failed(&r->common, GW__EXIT_IN_DOUBT, "%s; whether the guest is in this QEMU is not known: godwit serve %s --qmp %s finds out",
-			r->why.text, r->path, r->address);
+		return gw__cli_failed(&r->common, GW__EXIT_IN_DOUBT,
+			"%s; whether the guest is in this QEMU is not known: godwit serve %s --qmp %s finds out", r->why.text, r->path,
+			r->address);
 	default:
 		break;
 	}
@@ -114,8 +118,8 @@ static int open_monitor(struct gw__restore *r)
 		return gw__qmp_open(r->address, CONNECT_MS, &r->qmp, &r->why);
 	if (e)
 		return e;
-	return gw__why_set(&r->why, -EBUSY, "process %d holds the monitor %s: a guest of %s is in this QEMU, godwit serve goes on with it", info.pid,
-		r->address, info.image);
+	return gw__why_set(&r->why, -EBUSY, "process %d holds the monitor %s: a guest of %s is in this QEMU, godwit serve goes on with it",
+		info.pid, r->address, info.image);
 }
 
 static int run(struct gw__restore *r)
@@ -157,8 +161,8 @@ static int inspect(struct gw__restore *r)
 
 static int check_not_lazy(const struct gw__lazy_wish *w)
 {
-	if (!w->listen && !w->connect && !w->link.connect_timeout_ms && !w->answer_ms && !w->tls.creds_dir && !w->tls.hostname && !w->preempt &&
-		!w->working_set)
+	if (!w->listen && !w->connect && !w->link.connect_timeout_ms && !w->answer_ms && !w->tls.creds_dir && !w->tls.hostname &&
+		!w->preempt && !w->working_set)
 		return GW__CLI_GO;
 	return gw__cli_say(GW__EXIT_USAGE,
 		"--listen, --connect, --connect-timeout, --answer-timeout, --preempt, --working-set, --tls-creds and --tls-hostname are of use with --lazy only");
@@ -173,7 +177,8 @@ int gw__cli_restore(int argc, char **argv)
 			"let QEMU read the image itself (direct), send it (stream), or whichever is possible and faster (default)"),
 		GW__CLI_CHANNELS(&r.channels, "let QEMU read the image with N multifd threads (default: none)"),
 		GW__CLI_BYTES("offset", "N", &r.offset, "where in the file the image begins"),
-		GW__CLI_SECONDS("idle-timeout", &r.idle_ms, "silence of QEMU that counts as a failure while it is sent the image (default 30)"),
+		GW__CLI_SECONDS("idle-timeout", &r.idle_ms,
+			"silence of QEMU that counts as a failure while it is sent the image (default 30)"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &r.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.max_bandwidth, "send no faster than this"),
 		GW__CLI_FLAG("lazy", &r.lazy, "let the guest run at once and bring its memory behind (post-copy)"),

@@ -15,7 +15,7 @@
 struct gw__restore {
 	/* What is asked for. */
 	const char *path, *address; /* address: a waiting QEMU's monitor, or NULL */
-	char **command;		    /* or how to start one */
+	char **command;             /* or how to start one */
 	uint64_t offset, max_bandwidth, memory_limit;
 	struct gw__lazy_wish wish; /* with `lazy` */
 	int idle_ms;

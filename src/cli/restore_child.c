@@ -18,7 +18,7 @@ enum {
 	GREETING_MS = 30000,
 	LOOK_MS = 200,
 	ENDED_WELL_MS = 2000, /* a QEMU that makes itself a daemon has opened its monitor by then */
-	END_MS = 5000, /* for a QEMU that is told to end */
+	END_MS = 5000,        /* for a QEMU that is told to end */
 };
 
 static int count(char **v)
@@ -96,7 +96,8 @@ static int accept_monitor(struct gw__restore *r, int listener)
 		if (ended_at && waited - ended_at > ENDED_WELL_MS)
 			return gw__why_set(&r->why, -ECHILD, "%s ended without opening its monitor; is it a QEMU?", r->command[0]);
 	}
-	return gw__why_set(&r->why, -ETIMEDOUT, "%s did not open its monitor within %d s; is it a QEMU?", r->command[0], GREETING_MS / 1000);
+	return gw__why_set(&r->why, -ETIMEDOUT, "%s did not open its monitor within %d s; is it a QEMU?", r->command[0],
+		GREETING_MS / 1000);
 }
 
 static int start_and_accept(struct gw__restore *r, int listener, const char *monitor)
@@ -146,9 +147,11 @@ bool gw__restore_child_died(struct gw__restore *r)
 		return true;
 	gw__why_clear(&r->why);
 	if (WIFSIGNALED(status))
-		gw__why_set(&r->why, -ECHILD, "%s was ended by signal %d (%s)", r->command[0], WTERMSIG(status), strsignal(WTERMSIG(status)));
+		gw__why_set(&r->why, -ECHILD, "%s was ended by signal %d (%s)", r->command[0], WTERMSIG(status),
+			strsignal(WTERMSIG(status)));
 	else
-		gw__why_set(&r->why, -ECHILD, "%s ended with status %d; its own messages above say why", r->command[0], WEXITSTATUS(status));
+		gw__why_set(&r->why, -ECHILD, "%s ended with status %d; its own messages above say why", r->command[0],
+			WEXITSTATUS(status));
 	return true;
 }
 

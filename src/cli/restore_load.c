@@ -118,7 +118,8 @@ static int await_loaded(struct gw__restore *r, int limit_ms)
 		if (m.completed)
 			return 0;
 		if (m.ended)
-			return gw__why_set(&r->why, -EREMOTEIO, "QEMU could not load the guest: %s", m.error[0] ? m.error : "it does not say why");
+			return gw__why_set(&r->why, -EREMOTEIO, "QEMU could not load the guest: %s",
+				m.error[0] ? m.error : "it does not say why");
 		if (gw__cli_stopped())
 			return gw__why_set(&r->why, -ECANCELED, "%s", gw__cli_work_why(&r->work));
 		gw__cli_sleep_ms(POLL_MS);

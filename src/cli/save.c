@@ -91,12 +91,12 @@ static void report(const struct gw__save *s)
 	if (s->common.json) {
 		gw__cli_json(json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:f}", "event", "saved", "image",
 			gw__cli_json_text(s->path), "ram_bytes", gw__cli_json_size(r->ram_bytes), "stream_bytes",
-			gw__cli_json_size(r->stream_bytes), "pages", (json_int_t)r->pages, "zero_pages", (json_int_t)r->zero_pages, "rounds",
-			(json_int_t)r->rounds, "running", s->was_running && !s->stop, "paused_ms", pause_ms));
+			gw__cli_json_size(r->stream_bytes), "pages", (json_int_t)r->pages, "zero_pages", (json_int_t)r->zero_pages,
+			"rounds", (json_int_t)r->rounds, "running", s->was_running && !s->stop, "paused_ms", pause_ms));
 		return;
 	}
-	gw__cli_tell("saved %s of memory into %s (%s received); the guest %s", GW__SIZE(r->ram_bytes), s->path,
-		GW__SIZE(r->stream_bytes), now);
+	gw__cli_tell("saved %s of memory into %s (%s received); the guest %s", GW__SIZE(r->ram_bytes), s->path, GW__SIZE(r->stream_bytes),
+		now);
 	if (pause_ms > 0)
 		gw__cli_tell("the guest stood still for %.0f ms", pause_ms);
 }
@@ -146,9 +146,11 @@ int gw__cli_save(int argc, char **argv)
 	unsigned at = 1;
 	const struct gw__cli_option options[] = {
 		GW__CLI_FLAG("stop", &s.stop, "leave the guest stopped afterwards"),
-		GW__CLI_FLAG("postcopy", &s.postcopy, "stop the guest after one pass over its memory, so that the save ends however much it writes"),
+		GW__CLI_FLAG("postcopy", &s.postcopy,
+			"stop the guest after one pass over its memory, so that the save ends however much it writes"),
 		GW__CLI_FLAG("resume", &s.resume, "with --postcopy: go on with what was left of a save whose QEMU is in postcopy-paused"),
-		GW__CLI_FLAG("abandon", &s.abandon, "with --postcopy: let the guest of such a save run on in its QEMU, and drop what was left"),
+		GW__CLI_FLAG("abandon", &s.abandon,
+			"with --postcopy: let the guest of such a save run on in its QEMU, and drop what was left"),
 		GW__CLI_CHOICE("at", "start|end", &at,
 			"which moment of the guest to keep: the end of the save (default), or its start, by a background snapshot"),
 		GW__CLI_BYTES("offset", "N", &s.offset, "begin the image at this offset and keep what the file has before it"),
@@ -193,9 +195,9 @@ int gw__cli_save(int argc, char **argv)
 	s.receipt.size = sizeof s.receipt;
 	status = gw__cli_work_begin(&s.work, &s.common);
 	if (status == GW__CLI_GO)
-		status = gw__save_open(&s) ? gw__cli_failed(&s.common, s.why.code == -ENOLINK ? GW__EXIT_RECOVERABLE : GW__EXIT_FAILED, "%s; nothing was changed",
-						      s.why.text)
-			 : s.abandon	   ? gw__save_abandon(&s)
+		status = gw__save_open(&s) ? gw__cli_failed(&s.common, s.why.code == -ENOLINK ? GW__EXIT_RECOVERABLE : GW__EXIT_FAILED,
+						     "%s; nothing was changed", s.why.text)
+			 : s.abandon       ? gw__save_abandon(&s)
 					   : run(&s);
 	gw__guard_dismiss(&s.guard);
 	gw__save_close(&s);

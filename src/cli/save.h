@@ -20,9 +20,9 @@
 struct gw__save {
 	/* What is asked for. */
 	const char *address, *path, *listen; /* listen: a URI when the monitor cannot pass descriptors, else NULL */
-	bool stop;			     /* leave the guest stopped */
-	bool at_start;			     /* background snapshot */
-	bool postcopy, resume, abandon;	     /* the last two: another process left a part of it */
+	bool stop;                           /* leave the guest stopped */
+	bool at_start;                       /* background snapshot */
+	bool postcopy, resume, abandon;      /* the last two: another process left a part of it */
 	uint64_t offset, max_bandwidth, memory_limit;
 	int idle_ms;
 	unsigned channels, compression, level; /* multifd; compression as enum gw_compression */
@@ -37,18 +37,18 @@ struct gw__save {
 	bool was_running;
 	bool switched;
 	struct gw__guard guard;
-	struct gw__why why; /* of the monitor */
+	struct gw__why why;              /* of the monitor */
 	uint64_t stopped_us, resumed_us; /* by QEMU's own clock; 0: not seen */
 
 	/* The worker's result. */
 	struct gw__cli_work work;
 	pthread_t thread;
-	int source_fd, our_fd; /* the pair; -1 when not used */
+	int source_fd, our_fd;     /* the pair; -1 when not used */
 	struct gw__own_socket own; /* that QEMU connects to, where it is not handed one */
 	char listening[4096];
 	_Atomic bool started, done;
 	_Atomic bool paused; /* it waits for the source to come back */
-	char *note;	     /* for who goes on in our place */
+	char *note;          /* for who goes on in our place */
 	int result;
 	struct gw_receipt receipt;
 	/* From the monitor to the progress line. */
@@ -71,7 +71,7 @@ int gw__save_failed(struct gw__save *s);
 /* save_postcopy.c */
 int gw__save_make_note(struct gw__save *s);
 int gw__save_read_note(struct gw__save *s);
-int gw__save_check_source(struct gw__save *s); /* before anything else is said to a QEMU that is to go on */
+int gw__save_check_source(struct gw__save *s);                       /* before anything else is said to a QEMU that is to go on */
 int gw__save_on_paused(void *ctx, const char *uri, const char *why); /* worker */
 void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration *m);
 /* How it stands after a failure, where the guest may stand still in QEMU with or without a part of it here. */

@@ -17,7 +17,8 @@ static int failed_but_kept(struct gw__save *s, const char *what, int repaired, c
 {
 	const char *run = s->was_running ? "runs on" : "is stopped as before";
 	if (!repaired)
-		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; the guest is kept in %s all the same, and %s", what, s->path, run);
+		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; the guest is kept in %s all the same, and %s", what, s->path,
+			run);
 	return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
 		"%s; the guest is kept in %s all the same, but the QEMU could not be put back in order: %s", what, s->path, unrepaired);
 }
@@ -55,18 +56,21 @@ static int stands_still(struct gw__save *s, enum gw__save_rest rest, const char 
 	if (rest == GW__SAVE_PART_LEFT && !s->receipt.recoverable)
 		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
 			"%s; the guest stands still in its QEMU as before (postcopy-paused): once that is put right, go on with godwit save --postcopy --resume "
-			"%s %s, or have it run on without an image with --abandon", what, s->address, s->path);
+			"%s %s, or have it run on without an image with --abandon",
+			what, s->address, s->path);
 	if (rest == GW__SAVE_PART_LEFT)
 		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
 			"%s; the guest stands still in its QEMU (postcopy-paused), and %ju of its pages are missing in %s.partial: go on with godwit save "
-			"--postcopy --resume %s %s, or have it run on without an image with --abandon", what, (uintmax_t)s->receipt.missing_pages, s->path, s->address, s->path);
+			"--postcopy --resume %s %s, or have it run on without an image with --abandon",
+			what, (uintmax_t)s->receipt.missing_pages, s->path, s->address, s->path);
 	if (s->resume)
 		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
 			"%s; its QEMU does not say that it waits for this save, so nothing was done to it; look at its query-migrate and query-status, and at %s.partial",
 			what, s->path);
 	return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
 		"%s; the guest was being handed over, and stands still in its QEMU, which does not say what it waits for; look at its query-migrate, and at "
-		"%s.partial", what, s->path);
+		"%s.partial",
+		what, s->path);
 }
 
 int gw__save_failed(struct gw__save *s)
@@ -89,13 +93,14 @@ int gw__save_failed(struct gw__save *s)
 	if (s->result >= 0 || s->receipt.in_place)
 		return failed_but_kept(s, what, r, repair.text);
 	if (is_lost(r))
-		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; QEMU itself has gone away, and nothing was written to %s", what, s->path);
+		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; QEMU itself has gone away, and nothing was written to %s", what,
+			s->path);
 	if (r)
-		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; and the QEMU could not be put back in order: %s", what, repair.text);
+		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; and the QEMU could not be put back in order: %s", what,
+			repair.text);
 	/* docs/spec/channels.md 5.3: seen with 7.2, and not with 10.0 */
 	bool spoilt = s->at_start && gw__qmp_version(s->qmp) < 1000;
 	return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s%s; %s is as it was before, and the guest %s%s", what,
-		qemus_reason(s, reason, sizeof reason), s->path,
-		s->was_running ? "runs on" : "is stopped as before",
+		qemus_reason(s, reason, sizeof reason), s->path, s->was_running ? "runs on" : "is stopped as before",
 		spoilt ? ", but a QEMU as old as this may refuse to migrate after a background snapshot that failed" : "");
 }

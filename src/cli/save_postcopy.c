@@ -18,7 +18,8 @@ int gw__save_make_note(struct gw__save *s)
 	int r = gw__qmp_query_identity(s->qmp, &identity, &s->why);
 	if (r)
 		return r;
-	json_t *note = json_pack("{s:o, s:b, s:o}", "settings", gw__qmp_settings_to_json(s->before), "running", s->was_running, "qemu", identity);
+	json_t *note =
+		json_pack("{s:o, s:b, s:o}", "settings", gw__qmp_settings_to_json(s->before), "running", s->was_running, "qemu", identity);
 	s->note = note ? json_dumps(note, JSON_COMPACT) : NULL;
 	json_decref(note);
 	return s->note ? 0 : gw__why_set(&s->why, -ENOMEM, "no memory for QEMU's migration settings");
@@ -44,8 +45,11 @@ int gw__save_read_note(struct gw__save *s)
 	s->before = gw__qmp_settings_from_json(json_object_get(note, "settings"));
 	s->identity = json_incref(json_object_get(note, "qemu"));
 	json_decref(note);
-	return s->before && s->identity ? 0 : gw__why_set(&s->why, -EPROTO,
-		"%s.partial was not begun by godwit save; go on with godwit receive --resume or, if it was drained, with godwit drain", s->path);
+	return s->before && s->identity
+		       ? 0
+		       : gw__why_set(&s->why, -EPROTO,
+				 "%s.partial was not begun by godwit save; go on with godwit receive --resume or, if it was drained, with godwit drain",
+				 s->path);
 }
 
 /*
@@ -64,14 +68,17 @@ int gw__save_check_source(struct gw__save *s)
 	if (r)
 		return r;
 	if (!same)
-		return gw__why_set(&s->why, -EINVAL, "the QEMU at %s is not the one whose guest %s.partial is a part of", s->address, s->path);
+		return gw__why_set(&s->why, -EINVAL, "the QEMU at %s is not the one whose guest %s.partial is a part of", s->address,
+			s->path);
 	if (strncmp(m.status, "postcopy", strlen("postcopy")) && gw__guard_check_hang(s->qmp, s->path, &s->why))
 		return s->why.code;
 	if (strncmp(m.status, "postcopy", strlen("postcopy")) && !m.ended)
-		return gw__why_set(&s->why, -EBUSY, "this QEMU does not wait for the rest of a save (migration status \"%s\")", *m.status ? m.status : "none");
+		return gw__why_set(&s->why, -EBUSY, "this QEMU does not wait for the rest of a save (migration status \"%s\")",
+			*m.status ? m.status : "none");
 	if (m.completed && s->abandon)
 		return gw__why_set(&s->why, -EBUSY,
-			"this QEMU has sent its guest away whole (migration status \"completed\"); godwit save --postcopy --resume tells whether %s has it", s->path);
+			"this QEMU has sent its guest away whole (migration status \"completed\"); godwit save --postcopy --resume tells whether %s has it",
+			s->path);
 	return 0;
 }
 
@@ -135,13 +142,14 @@ int gw__save_abandon(struct gw__save *s)
 	if (r == -ETIMEDOUT && gw__guard_check_hang(s->qmp, s->path, &hang))
 		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s", hang.text);
 	if (r)
-		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s; the guest stands still in its QEMU, and what came of it stays in %s.partial",
+		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
+			"%s; the guest stands still in its QEMU, and what came of it stays in %s.partial",
 			s->why.code ? s->why.text : "it did not take its guest back", s->path);
 	const char *run = s->was_running ? "runs on" : "is stopped";
 	r = drop_partial(s, &s->why);
 	if (r) /* -EALREADY: there are two of it */
-		return gw__cli_failed(&s->common, r == -EALREADY ? GW__EXIT_IN_DOUBT : GW__EXIT_FAILED, "the guest %s in its QEMU as before the save, but %s", run,
-			s->why.text);
+		return gw__cli_failed(&s->common, r == -EALREADY ? GW__EXIT_IN_DOUBT : GW__EXIT_FAILED,
+			"the guest %s in its QEMU as before the save, but %s", run, s->why.text);
 	gw__cli_tell("the guest %s in its QEMU as before the save, and what had come of it is gone", run);
 	return GW__EXIT_DONE;
 }
@@ -154,7 +162,7 @@ enum gw__save_rest gw__save_what_is_left(struct gw__save *s)
 	bool is_held = s->receipt.recoverable || s->resume;
 	if (r == GW__SHORT && is_held && !m.failed && !m.cancelled)
 		return GW__SAVE_UNKNOWN; /* somebody else has its guest, or we do not know who */
-	if (r == GW__SHORT) { /* it had sent everything, and has its guest again: what came is of no use */
+	if (r == GW__SHORT) {            /* it had sent everything, and has its guest again: what came is of no use */
 		if (s->receipt.recoverable && drop_partial(s, &why))
 			gw__cli_say(0, "%s", why.text);
 		return GW__SAVE_NOTHING_LEFT;

@@ -11,8 +11,8 @@
 enum {
 	CONNECT_MS = 10000,
 	FOLLOW_MS = 200,
-	END_MS = 30000,	  /* from our SHUT to "completed" */
-	MAX_PASSES = 40,  /* a guest that still dirties faster than we receive is stopped for the rest */
+	END_MS = 30000,  /* from our SHUT to "completed" */
+	MAX_PASSES = 40, /* a guest that still dirties faster than we receive is stopped for the rest */
 };
 #define UNLIMITED_BYTES_PER_S (INT64_C(1) << 42)
 static const char FD_NAME[] = "godwit-save";
@@ -34,8 +34,8 @@ static int look_at_state(struct gw__save *s)
 			"this QEMU has given its guest away in an earlier migration (state postmigrate); if it is still the one to run, let it "
 			"run with the monitor command cont first");
 	if (m.status[0] && !m.ended && strcmp(m.status, "none"))
-		return gw__why_set(&s->why, -EBUSY, "this QEMU is busy with another migration (status \"%s\"); wait for its end or cancel it",
-			m.status);
+		return gw__why_set(&s->why, -EBUSY,
+			"this QEMU is busy with another migration (status \"%s\"); wait for its end or cancel it", m.status);
 	return 0;
 }
 
@@ -44,8 +44,10 @@ static int check_unplugged(struct gw__save *s)
 {
 	uint64_t unplugged = 0;
 	int r = s->postcopy && gw__qmp_version(s->qmp) < 800 ? gw__qmp_query_unplugged(s->qmp, &unplugged, &s->why) : 0;
-	return r || !unplugged ? r : gw__why_set(&s->why, -EOPNOTSUPP,
-		"this QEMU has a virtio-mem device that is not plugged in full, and is too old to be saved by post-copy with it; leave out --postcopy");
+	return r || !unplugged
+		       ? r
+		       : gw__why_set(&s->why, -EOPNOTSUPP,
+				 "this QEMU has a virtio-mem device that is not plugged in full, and is too old to be saved by post-copy with it; leave out --postcopy");
 }
 
 int gw__save_open(struct gw__save *s)
@@ -81,8 +83,8 @@ static void add_multifd(const struct gw__save *s, json_t *p)
 
 static int set_parameters(struct gw__save *s)
 {
-	json_t *p = json_pack("{s:I}", "max-bandwidth",
-		(json_int_t)(s->max_bandwidth ? s->max_bandwidth : (uint64_t)UNLIMITED_BYTES_PER_S));
+	json_t *p =
+		json_pack("{s:I}", "max-bandwidth", (json_int_t)(s->max_bandwidth ? s->max_bandwidth : (uint64_t)UNLIMITED_BYTES_PER_S));
 	if (gw__qmp_settings_parameter(s->before, "tls-creds") && !s->tls.creds_dir)
 		json_object_set_new(p, "tls-creds", json_string(""));
 	if (s->channels)

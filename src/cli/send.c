@@ -33,16 +33,13 @@ static void report(struct send *s)
 	struct gw_progress p = GW_INIT(p);
 	gw_job_progress(s->work.job, &p);
 	if (s->common.json)
-		gw__cli_json(json_pack("{ss so so so so sb}", "event", "done", "image",
-			gw__cli_json_text(s->image), "uri", gw__cli_json_text(s->uri), "ram_bytes",
-			gw__cli_json_size(p.ram_bytes), "bytes", gw__cli_json_size(p.moved_bytes),
+		gw__cli_json(json_pack("{ss so so so so sb}", "event", "done", "image", gw__cli_json_text(s->image), "uri",
+			gw__cli_json_text(s->uri), "ram_bytes", gw__cli_json_size(p.ram_bytes), "bytes", gw__cli_json_size(p.moved_bytes),
 			"confirmed", answers(s->uri)));
 	if (answers(s->uri))
-		gw__cli_tell("the destination has loaded the guest of %s (%s of RAM)", s->image,
-			GW__SIZE(p.ram_bytes));
+		gw__cli_tell("the destination has loaded the guest of %s (%s of RAM)", s->image, GW__SIZE(p.ram_bytes));
 	else
-		gw__cli_tell("the guest of %s (%s of RAM) was written to %s", s->image, GW__SIZE(p.ram_bytes),
-			s->uri);
+		gw__cli_tell("the guest of %s (%s of RAM) was written to %s", s->image, GW__SIZE(p.ram_bytes), s->uri);
 }
 
 static int failed(struct send *s, int rc)
@@ -50,13 +47,11 @@ static int failed(struct send *s, int rc)
 	struct gw_progress p = GW_INIT(p);
 	gw_job_progress(s->work.job, &p);
 	if (p.phase == GW_PHASE_WAITING && !p.moved_bytes)
-		return gw__cli_work_failed(&s->work, gw__cli_status_before(rc),
-			"nothing was sent, the image is untouched");
+		return gw__cli_work_failed(&s->work, gw__cli_status_before(rc), "nothing was sent, the image is untouched");
 	if (!answers(s->uri))
 		return gw__cli_work_failed(&s->work, GW__EXIT_FAILED, "the image is untouched");
 	if (rc == -EREMOTEIO || p.phase < GW_PHASE_SYNC)
-		return gw__cli_work_failed(&s->work, GW__EXIT_FAILED,
-			"the destination does not have the guest, the image is untouched");
+		return gw__cli_work_failed(&s->work, GW__EXIT_FAILED, "the destination does not have the guest, the image is untouched");
 	return gw__cli_work_failed(&s->work, GW__EXIT_IN_DOUBT,
 		"everything was sent, but whether the destination has loaded the guest is not known; look at "
 		"it before "
@@ -86,18 +81,14 @@ int gw__cli_send(int argc, char **argv)
 		.opts = {.size = sizeof s.opts}};
 	const char *uuid = NULL;
 	const struct gw__cli_option options[] = {
-		GW__CLI_BYTES(
-			"offset", "BYTES", &s.opts.image_offset, "where the image or stream begins in IMAGE"),
+		GW__CLI_BYTES("offset", "BYTES", &s.opts.image_offset, "where the image or stream begins in IMAGE"),
 		GW__CLI_SECONDS("idle-timeout", &s.link.idle_timeout_ms,
 			"silence that counts as a broken link (default: 30; none: wait for ever)"),
-		GW__CLI_SECONDS("connect-timeout", &s.link.connect_timeout_ms,
-			"how long to try to reach the destination (default: 10)"),
+		GW__CLI_SECONDS("connect-timeout", &s.link.connect_timeout_ms, "how long to try to reach the destination (default: 10)"),
 		GW__CLI_SECONDS("answer-timeout", &s.opts.answer_timeout_ms,
 			"how long the destination may take to say that it loaded the guest (default: 60)"),
-		GW__CLI_BYTES("max-bandwidth", "BYTES", &s.link.max_bandwidth,
-			"send at most so many bytes per second"),
-		GW__CLI_CHANNELS(&s.opts.channels,
-			"send memory over N multifd channels, as the destination expects them (default: none)"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES", &s.link.max_bandwidth, "send at most so many bytes per second"),
+		GW__CLI_CHANNELS(&s.opts.channels, "send memory over N multifd channels, as the destination expects them (default: none)"),
 		GW__CLI_CHOICE("compress", "none|zlib|zstd", &s.compression,
 			"compress what goes over the multifd channels, as the destination expects it"),
 		GW__CLI_COUNT("level", "N", &s.level, "how hard to compress: zlib 1..9, zstd 1..20 (default: 1)"),

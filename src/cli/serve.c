@@ -21,11 +21,11 @@ static void report(const struct serve *s)
 	const struct gw_serve_result *r = &s->lazy.result;
 	if (s->common.json)
 		gw__cli_json(json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:{s:I, s:I, s:I}}", "event", "served", "image",
-			gw__cli_json_text(s->lazy.path), "requests", (json_int_t)r->requests, "requested_pages", (json_int_t)r->requested_pages,
-			"pushed_pages", (json_int_t)r->pushed_pages, "zero_pages", (json_int_t)r->zero_pages, "already_there",
-			(json_int_t)r->already_there, "working_set_pages", (json_int_t)r->working_set_pages, "preempt",
-			s->lazy.preempt != GW_PREEMPT_OFF, "latency_us", "p50", (json_int_t)r->latency_p50_us, "p99",
-			(json_int_t)r->latency_p99_us, "max", (json_int_t)r->latency_max_us));
+			gw__cli_json_text(s->lazy.path), "requests", (json_int_t)r->requests, "requested_pages",
+			(json_int_t)r->requested_pages, "pushed_pages", (json_int_t)r->pushed_pages, "zero_pages",
+			(json_int_t)r->zero_pages, "already_there", (json_int_t)r->already_there, "working_set_pages",
+			(json_int_t)r->working_set_pages, "preempt", s->lazy.preempt != GW_PREEMPT_OFF, "latency_us", "p50",
+			(json_int_t)r->latency_p50_us, "p99", (json_int_t)r->latency_p99_us, "max", (json_int_t)r->latency_max_us));
 	else if (!r->requested_pages && !r->pushed_pages)
 		gw__cli_tell("QEMU had every page of its guest already, and took nothing of %s", s->lazy.path);
 	else
@@ -39,7 +39,8 @@ static int ended(const struct serve *s)
 	if (s->common.json)
 		gw__cli_json(json_pack("{s:s, s:o}", "event", "ended", "image", gw__cli_json_text(s->lazy.path)));
 	else
-		gw__cli_tell("QEMU was shut down before it had every page, and with it the guest; %s is as it was, and older than the guest's disks",
+		gw__cli_tell(
+			"QEMU was shut down before it had every page, and with it the guest; %s is as it was, and older than the guest's disks",
 			s->lazy.path);
 	return GW__EXIT_DONE;
 }
@@ -58,11 +59,12 @@ static int failed(struct serve *s)
 		if (l->refused)
 			return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s; the guest in QEMU waits on", l->why.text);
 		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
-			"%s; the guest runs in QEMU until it touches a page it lacks, and waits then: start godwit serve %s --qmp %s again", l->why.text,
-			l->path, s->address);
-	case GW__GUEST_UNKNOWN:
-		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; whether the guest is in this QEMU is not known: start godwit serve %s --qmp %s again",
+			"%s; the guest runs in QEMU until it touches a page it lacks, and waits then: start godwit serve %s --qmp %s again",
 			l->why.text, l->path, s->address);
+	case GW__GUEST_UNKNOWN:
+		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
+			"%s; whether the guest is in this QEMU is not known: start godwit serve %s --qmp %s again", l->why.text, l->path,
+			s->address);
 	default:
 		if (l->refused)
 			return gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s", l->why.text);
@@ -92,11 +94,15 @@ static int run(struct serve *s)
 	s->lazy.work = &s->work;
 	s->lazy.foreign_qemu = true;
 	int r = gw__lazy_open(&s->lazy, s->address, CONNECT_MS);
-	if (r == -ETIMEDOUT || (r && s->lazy.guest == GW__GUEST_UNKNOWN)) /* QEMU's main loop can be held up by a guest that waits for a page; then no new monitor is served */
+	if (r == -ETIMEDOUT ||
+		(r && s->lazy.guest ==
+				GW__GUEST_UNKNOWN)) /* QEMU's main loop can be held up by a guest that waits for a page; then no new monitor is served */
 		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
-			"%s; nothing was sent. A guest that waits for a page can hold its QEMU up: start the command again", s->lazy.why.text);
+			"%s; nothing was sent. A guest that waits for a page can hold its QEMU up: start the command again",
+			s->lazy.why.text);
 	if (r)
-		return gw__cli_failed(&s->common, s->lazy.refused ? GW__EXIT_REFUSED : GW__EXIT_FAILED, "%s; nothing was sent", s->lazy.why.text);
+		return gw__cli_failed(&s->common, s->lazy.refused ? GW__EXIT_REFUSED : GW__EXIT_FAILED, "%s; nothing was sent",
+			s->lazy.why.text);
 	r = gw__lazy_run(&s->lazy);
 	gw__cli_progress_end(&s->work.progress);
 	if (r)
@@ -109,7 +115,8 @@ int gw__cli_serve(int argc, char **argv)
 {
 	struct serve s = {.common = GW__CLI_COMMON_INIT, .lazy = GW__LAZY_INIT};
 	const struct gw__cli_option options[] = {
-		GW__CLI_TEXT("qmp", "QMP", &s.address, "the monitor of the QEMU: one that waits (-incoming defer), or one whose pages stopped coming"),
+		GW__CLI_TEXT("qmp", "QMP", &s.address,
+			"the monitor of the QEMU: one that waits (-incoming defer), or one whose pages stopped coming"),
 		GW__CLI_BYTES("offset", "N", &s.lazy.offset, "where in the file the image begins"),
 		GW__CLI_FLAG("resume", &s.lazy.wish.resume_only, "only go on with a guest that waits for its pages"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.lazy.wish.link.max_bandwidth, "push no faster than this"),

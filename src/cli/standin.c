@@ -48,7 +48,8 @@ int gw__standin_come_back(struct gw__qmp *q, const char *image, const char *uri,
 	struct gw__qmp_migration m;
 	int r = gw__standin_await_paused(q, image, &m, why);
 	if (r == GW__SHORT)
-		return gw__why_set(why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status, m.error[0] ? m.error : "it does not say why");
+		return gw__why_set(why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
+			m.error[0] ? m.error : "it does not say why");
 	return r ? r : gw__qmp_call(q, "migrate", json_pack("{s:s, s:b}", "uri", uri, "resume", 1), NULL, why);
 }
 

@@ -12,8 +12,8 @@
 #include "qmp/qmp.h"
 
 struct gw__standin {
-	struct gw__qmp *qmp; /* borrowed */
-	const char *listen;  /* URI; NULL: a socket of our own */
+	struct gw__qmp *qmp;       /* borrowed */
+	const char *listen;        /* URI; NULL: a socket of our own */
 	struct gw_link_opts *link; /* borrowed; only the source may come to a socket of our own */
 	struct gw_drain_opts opts;
 

@@ -25,19 +25,14 @@ static void on_stop(int number)
 static void catch_signals(void)
 {
 	for (unsigned i = 0; i < GW__LEN(stop_signals); i++) {
-		struct sigaction now,
-			a = {.sa_handler = on_stop}; /* no SA_RESTART: whoever waits shall look */
+		struct sigaction now, a = {.sa_handler = on_stop}; /* no SA_RESTART: whoever waits shall look */
 		sigemptyset(&a.sa_mask);
-		if (sigaction(stop_signals[i], NULL, &now) == 0 &&
-			now.sa_handler != SIG_IGN) /* nohup's wish */
+		if (sigaction(stop_signals[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN) /* nohup's wish */
 			sigaction(stop_signals[i], &a, NULL);
 	}
 }
 
-static void trace(void *ctx, const char *name, const char *text)
-{
-	gw__cli_say(0, "trace %s: %s", name, text);
-}
+static void trace(void *ctx, const char *name, const char *text) { gw__cli_say(0, "trace %s: %s", name, text); }
 
 int gw__cli_work_begin(struct gw__cli_work *w, const struct gw__cli_common *c)
 {
@@ -67,10 +62,7 @@ void gw__cli_work_end(struct gw__cli_work *w)
 	w->job = NULL;
 }
 
-int gw__cli_status_before(int rc)
-{
-	return rc == -EOPNOTSUPP ? GW__EXIT_REFUSED : rc == -EINVAL ? GW__EXIT_USAGE : GW__EXIT_FAILED;
-}
+int gw__cli_status_before(int rc) { return rc == -EOPNOTSUPP ? GW__EXIT_REFUSED : rc == -EINVAL ? GW__EXIT_USAGE : GW__EXIT_FAILED; }
 
 char *gw__cli_working_set(const char *image)
 {
@@ -81,10 +73,7 @@ char *gw__cli_working_set(const char *image)
 	return path;
 }
 
-int gw__cli_stopped(void)
-{
-	return stop_signal;
-}
+int gw__cli_stopped(void) { return stop_signal; }
 
 int gw__cli_failed(const struct gw__cli_common *c, int status, const char *fmt, ...)
 {
@@ -94,8 +83,7 @@ int gw__cli_failed(const struct gw__cli_common *c, int status, const char *fmt, 
 	vsnprintf(text, sizeof text, fmt, args);
 	va_end(args);
 	if (c->json)
-		gw__cli_json(json_pack("{ss si so}", "event", "failed", "status", status, "message",
-			gw__cli_json_text(text)));
+		gw__cli_json(json_pack("{ss si so}", "event", "failed", "status", status, "message", gw__cli_json_text(text)));
 	return gw__cli_say(status, "%s", text);
 }
 
@@ -112,6 +100,5 @@ const char *gw__cli_work_why(const struct gw__cli_work *w)
 
 int gw__cli_work_failed(struct gw__cli_work *w, int status, const char *state)
 {
-	return gw__cli_failed(
-		w->common, status, "%s%s%s", gw__cli_work_why(w), state ? "; " : "", state ? state : "");
+	return gw__cli_failed(w->common, status, "%s%s%s", gw__cli_work_why(w), state ? "; " : "", state ? state : "");
 }

@@ -50,8 +50,9 @@ int gw__answer_await(struct gw__run *run, struct gw__chan *chan, int ms, struct 
 			return gw__why_set(why, -EPROTO, "%s: the destination sent %s, which has no place in a pre-copy", chan->name,
 				gw__rp_name(m.type));
 		if (m.value)
-			return gw__why_set(why, -EREMOTEIO, "%s: the destination could not load the guest (it reports error %u); its log tells why",
-				chan->name, m.value);
+			return gw__why_set(why, -EREMOTEIO,
+				"%s: the destination could not load the guest (it reports error %u); its log tells why", chan->name,
+				m.value);
 		return 0;
 	}
 }

@@ -13,8 +13,7 @@ void gw__outgoing_close(struct gw__outgoing *out)
 	out->multifd_n = 0;
 }
 
-static int open_one(struct gw__run *run, const struct gw__uri *uri, const struct gw__dial_opts *o, bool clean_end,
-	struct gw__chan **chan)
+static int open_one(struct gw__run *run, const struct gw__uri *uri, const struct gw__dial_opts *o, bool clean_end, struct gw__chan **chan)
 {
 	int r = gw__io_open_out(uri, &o->io, chan, &run->why);
 	if (r || !o->tls)

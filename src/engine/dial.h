@@ -18,8 +18,8 @@ void gw__outgoing_close(struct gw__outgoing *out);
 
 struct gw__dial_opts {
 	struct gw__io_opts io;
-	uint32_t channels;		 /* multifd; 0: none */
-	uint8_t uuid[16];		 /* of the guest, as the destination has it (-uuid) */
+	uint32_t channels;               /* multifd; 0: none */
+	uint8_t uuid[16];                /* of the guest, as the destination has it (-uuid) */
 	const struct gw__tls_creds *tls; /* NULL: plain */
 };
 

@@ -87,7 +87,7 @@ static int step_silent(struct gw__explain *x, const uint8_t *bytes, size_t n, bo
 
 static int step(struct gw__explain *x, const uint8_t *bytes, size_t n, bool last, size_t *used)
 {
-	static int (*const by_kind[])(struct gw__explain *x, const uint8_t *bytes, size_t n, bool last, size_t *used) = {
+	static int (*const by_kind[])(struct gw__explain * x, const uint8_t *bytes, size_t n, bool last, size_t *used) = {
 		[GW__EXPLAIN_SILENT] = step_silent,
 		[GW__EXPLAIN_MAIN] = gw__explain_stream,
 		[GW__EXPLAIN_RECOVERY] = gw__explain_stream,

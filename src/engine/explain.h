@@ -11,8 +11,8 @@
 #include "engine/seen.h"
 
 enum gw__explain_kind {
-	GW__EXPLAIN_OPAQUE,	 /* TLS, or nothing that is known */
-	GW__EXPLAIN_SILENT,	 /* a direction in which nobody speaks */
+	GW__EXPLAIN_OPAQUE, /* TLS, or nothing that is known */
+	GW__EXPLAIN_SILENT, /* a direction in which nobody speaks */
 	GW__EXPLAIN_MAIN,
 	GW__EXPLAIN_RECOVERY,
 	GW__EXPLAIN_PREEMPT,
@@ -32,7 +32,7 @@ enum { GW__MESSAGE_FIELDS_MAX = 8, GW__MESSAGE_TEXT_BYTES = 512 };
 struct gw__message {
 	uint64_t off, bytes; /* in this direction of this channel */
 	const char *name;    /* "PING", "PAGES"; never freed */
-	bool detail;	     /* a page or a mark of its own, which a sum or a frame also stands for */
+	bool detail;         /* a page or a mark of its own, which a sum or a frame also stands for */
 	bool sum;
 	char text[GW__MESSAGE_TEXT_BYTES]; /* in words */
 	unsigned fields_n;
@@ -79,7 +79,7 @@ void gw__explain_confirm(struct gw__explain *x);
 /* Nothing has come for a while: a run of pages is said as it is. */
 void gw__explain_pause(struct gw__explain *x);
 bool gw__explain_is_waiting(const struct gw__explain *x); /* there is such a run */
-uint64_t gw__explain_off(const struct gw__explain *x);	  /* bytes used so far */
+uint64_t gw__explain_off(const struct gw__explain *x);    /* bytes used so far */
 void gw__explain_tally(const struct gw__explain *x, struct gw__explain_tally *t);
 
 #endif

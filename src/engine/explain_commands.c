@@ -23,7 +23,8 @@ static void on_ping(struct gw__explain *x, const struct gw__command *cmd, struct
 static void on_advise(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m)
 {
 	(void)x;
-	gw__explain_more(m, cmd->length ? "post-copy may follow; sizes of pages 0x%llx, of the guest's 0x%llx" : "post-copy may follow, but not of RAM",
+	gw__explain_more(m,
+		cmd->length ? "post-copy may follow; sizes of pages 0x%llx, of the guest's 0x%llx" : "post-copy may follow, but not of RAM",
 		(ull)cmd->page_summary, (ull)cmd->target_page_bytes);
 	gw__explain_number(m, "page_sizes", cmd->page_summary);
 	gw__explain_number(m, "page_bytes", cmd->target_page_bytes);
@@ -89,7 +90,7 @@ static void on_switchover(struct gw__explain *x, const struct gw__command *cmd, 
 
 void gw__explain_command(struct gw__explain *x, const struct gw__command *cmd)
 {
-	static void (*const by_number[])(struct gw__explain *x, const struct gw__command *cmd, struct gw__message *m) = {
+	static void (*const by_number[])(struct gw__explain * x, const struct gw__command *cmd, struct gw__message *m) = {
 		[GW__CMD_OPEN_RETURN_PATH] = on_return_path,
 		[GW__CMD_PING] = on_ping,
 		[GW__CMD_POSTCOPY_ADVISE] = on_advise,

@@ -12,16 +12,16 @@ struct gw__explain_run {
 	uint64_t pages, zero_pages, xbzrle_pages; /* none: no run */
 	uint32_t block;
 	uint64_t start_off, end_off; /* in the block */
-	uint64_t at, end;	     /* in the channel */
+	uint64_t at, end;            /* in the channel */
 };
 
 struct gw__explain {
 	struct gw__explain_opts o;
-	uint64_t off;	   /* bytes used */
+	uint64_t off;      /* bytes used */
 	uint64_t said_off; /* the next message begins here */
-	uint64_t skip;	   /* bytes of payload to pass by */
-	bool stopped;	   /* `say` wants nothing more now */
-	bool opaque;	   /* said to be unreadable */
+	uint64_t skip;     /* bytes of payload to pass by */
+	bool stopped;      /* `say` wants nothing more now */
+	bool opaque;       /* said to be unreadable */
 	bool ended;
 	struct gw__why why;
 	struct gw__message message; /* being made */
@@ -35,7 +35,7 @@ struct gw__explain {
 
 	/* explain_retpath.c */
 	char asked_block[GW__NAME_MAX + 1]; /* of the previous request */
-	struct gw__rp_msg bitmap;	    /* whose bitmap is being read */
+	struct gw__rp_msg bitmap;           /* whose bitmap is being read */
 	enum { GW__BITMAP_NONE, GW__BITMAP_SIZE, GW__BITMAP_BITS, GW__BITMAP_MARK } bitmap_state;
 	uint64_t bitmap_left, bitmap_pages, bitmap_at, bitmap_ones;
 

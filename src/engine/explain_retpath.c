@@ -13,7 +13,8 @@ static void on_value(struct gw__explain *x, const struct gw__rp_msg *m)
 	switch (m->type) {
 	case GW__RP_SHUT:
 		gw__explain_sight(x, m->value ? GW__SIGHT_SHUT_ERROR : GW__SIGHT_SHUT);
-		out = gw__explain_make(x, "SHUT", m->value ? "status %u: the destination failed" : "status %u: the destination has everything", m->value);
+		out = gw__explain_make(x, "SHUT",
+			m->value ? "status %u: the destination failed" : "status %u: the destination has everything", m->value);
 		gw__explain_number(out, "status", m->value);
 		return;
 	case GW__RP_PONG:
@@ -24,7 +25,8 @@ static void on_value(struct gw__explain *x, const struct gw__rp_msg *m)
 		return;
 	case GW__RP_RESUME_ACK:
 		gw__explain_sight(x, GW__SIGHT_RESUMED);
-		out = gw__explain_make(x, "RESUME_ACK", m->value == 1 ? "value %u: the pages are awaited" : "value %u, expected 1", m->value);
+		out = gw__explain_make(x, "RESUME_ACK", m->value == 1 ? "value %u: the pages are awaited" : "value %u, expected 1",
+			m->value);
 		gw__explain_number(out, "value", m->value);
 		return;
 	default:
@@ -37,8 +39,8 @@ static void on_request(struct gw__explain *x, const struct gw__rp_msg *m)
 	if (m->type == GW__RP_REQ_PAGES_ID)
 		memcpy(x->asked_block, m->block, sizeof x->asked_block);
 	const char *block = *x->asked_block ? x->asked_block : "(no block was named before)";
-	struct gw__message *out =
-		gw__explain_make(x, gw__rp_name(m->type), "%s at 0x%llx of %s", GW__EXPLAIN_SIZE(m->length_bytes), (ull)m->start_off, block);
+	struct gw__message *out = gw__explain_make(x, gw__rp_name(m->type), "%s at 0x%llx of %s", GW__EXPLAIN_SIZE(m->length_bytes),
+		(ull)m->start_off, block);
 	gw__explain_text(out, "block", block);
 	gw__explain_number(out, "start", m->start_off);
 	gw__explain_number(out, "length", m->length_bytes);

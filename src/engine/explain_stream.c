@@ -30,7 +30,8 @@ static int on_config(struct gw__explain *x, const struct gw__event *ev)
 	if (c->mapped_ram)
 		return gw__why_set(&x->why, -EPROTO, "the stream is one for files (mapped-ram)");
 	gw__seen_begin(x->o.seen, x->stream.page_bytes);
-	struct gw__message *m = gw__explain_make(x, "CONFIGURATION", "machine %s, pages of %llu bytes", c->machine, (ull)x->stream.page_bytes);
+	struct gw__message *m =
+		gw__explain_make(x, "CONFIGURATION", "machine %s, pages of %llu bytes", c->machine, (ull)x->stream.page_bytes);
 	for (uint32_t i = 0; i < c->caps_n; i++)
 		gw__explain_more(m, ", %s", c->caps[i]);
 	gw__explain_text(m, "machine", c->machine);
@@ -64,7 +65,8 @@ static int on_blocks(struct gw__explain *x, const struct gw__event *ev)
 
 static const char *section_name(uint8_t type)
 {
-	static const char *const names[] = {[GW__ITEM_START] = "START", [GW__ITEM_PART] = "PART", [GW__ITEM_END] = "END", [GW__ITEM_FULL] = "FULL"};
+	static const char *const names[] =
+		{[GW__ITEM_START] = "START", [GW__ITEM_PART] = "PART", [GW__ITEM_END] = "END", [GW__ITEM_FULL] = "FULL"};
 	return names[type];
 }
 
@@ -79,8 +81,10 @@ static int on_section(struct gw__explain *x, const struct gw__event *ev)
 static int on_section_end(struct gw__explain *x, const struct gw__event *ev)
 {
 	const struct gw__explain_tally *now = &x->tally, *before = &x->section;
-	uint64_t pages = now->pages - before->pages, zero = now->zero_pages - before->zero_pages, xbzrle = now->xbzrle_pages - before->xbzrle_pages;
-	struct gw__message *m = gw__explain_make(x, "FOOTER", "of section %u: %llu pages, %llu zero pages", ev->section.id, (ull)pages, (ull)zero);
+	uint64_t pages = now->pages - before->pages, zero = now->zero_pages - before->zero_pages,
+		 xbzrle = now->xbzrle_pages - before->xbzrle_pages;
+	struct gw__message *m =
+		gw__explain_make(x, "FOOTER", "of section %u: %llu pages, %llu zero pages", ev->section.id, (ull)pages, (ull)zero);
 	if (xbzrle)
 		gw__explain_more(m, ", %llu changed (XBZRLE)", (ull)xbzrle);
 	gw__explain_number(m, "section", ev->section.id);

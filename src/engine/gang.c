@@ -152,7 +152,8 @@ static int wait_for_all(struct gw__gang *g)
 static int say_missing(struct gw__gang *g, int r, uint32_t id, uint32_t missing)
 {
 	if (r == -ECONNRESET)
-		return gw__why_set(&g->run->why, r, "sync %u: multifd channel %u was closed by the source before its SYNC", g->syncs + 1, id);
+		return gw__why_set(&g->run->why, r, "sync %u: multifd channel %u was closed by the source before its SYNC", g->syncs + 1,
+			id);
 	return gw__why_set(&g->run->why, r,
 		"sync %u: the mark is on the main channel, but multifd channel %u sent no SYNC for %d ms (%u of %u channels did not); a "
 		"channel is stuck, or the source counts rounds in another way",

@@ -10,7 +10,7 @@
 
 /* Where a worker stands; guarded by the gang's lock. */
 enum gw__gang_where {
-	GW__GANG_IDLE,	  /* nothing came since its last SYNC */
+	GW__GANG_IDLE,    /* nothing came since its last SYNC */
 	GW__GANG_FILLING, /* pages came */
 	GW__GANG_AT_SYNC, /* it waits for the others */
 };
@@ -22,7 +22,7 @@ struct gw__gang_worker {
 	uint32_t id;
 	struct gw__chan *chan;
 	struct gw__lane *lane;
-	uint8_t *head;	 /* a packet's header */
+	uint8_t *head;   /* a packet's header */
 	uint8_t *packed; /* a compressed payload, and what came out of it before it is put in order */
 	struct gw__unpacker *unpacker;
 	bool has_method;
@@ -36,18 +36,18 @@ struct gw__gang_worker {
 };
 
 struct gw__gang {
-	struct gw__run *run;	/* the conductor's */
+	struct gw__run *run; /* the conductor's */
 	struct gw__sink *sink;
-	struct gw__chan *main;	/* to be broken when a worker fails */
+	struct gw__chan *main; /* to be broken when a worker fails */
 
-	pthread_mutex_t lock;	/* guards all below, up to the workers */
+	pthread_mutex_t lock; /* guards all below, up to the workers */
 	pthread_cond_t changed;
 	const struct gw__blocks *blocks; /* NULL until the list came; constant after */
 	uint64_t page_bytes;
 	uint32_t arrived, syncs; /* workers at their SYNC; syncs completed */
 	bool stopping;
-	bool ended; /* RAM is complete: no page may come */
-	struct gw__why why;	/* the first failure of a worker */
+	bool ended;         /* RAM is complete: no page may come */
+	struct gw__why why; /* the first failure of a worker */
 
 	uint32_t n; /* workers that run; set before they matter to others */
 	struct gw__gang_worker worker[];

@@ -12,7 +12,7 @@
 
 struct gw__gang_send_opts {
 	uint32_t method; /* 0, GW__MULTIFD_ZLIB, GW__MULTIFD_ZSTD */
-	int level;	 /* of compression; 0: default of the method */
+	int level;       /* of compression; 0: default of the method */
 	bool name_zeros; /* in the packets; false: somebody else tells of zero pages */
 };
 

@@ -39,7 +39,8 @@ static int read_header(struct gw__gang_worker *w, struct gw__why *why)
 		if (got < 0)
 			return (int)got;
 		if (got == 0)
-			return done ? gw__why_set(why, -EPROTO, "the channel ends inside a packet header (%zu of %zu bytes)", done, n) : GW__SHORT;
+			return done ? gw__why_set(why, -EPROTO, "the channel ends inside a packet header (%zu of %zu bytes)", done, n)
+				    : GW__SHORT;
 		done += (size_t)got;
 		struct gw__rd c = gw__rd_over(w->head, done);
 		r = gw__multifd_packet_decode(&c, w->gang->page_bytes, &w->packet, why);
@@ -69,7 +70,8 @@ static int put_packet(struct gw__gang_worker *w, struct gw__why *why)
 	const struct gw__multifd_packet *p = &w->packet;
 	uint32_t block = 0;
 	if (!p->normal && !p->zero)
-		return p->payload_bytes ? gw__why_set(why, -EPROTO, "a packet without pages announces %u bytes of them", p->payload_bytes) : 0;
+		return p->payload_bytes ? gw__why_set(why, -EPROTO, "a packet without pages announces %u bytes of them", p->payload_bytes)
+					: 0;
 	int r = find_block(w, &block, why);
 	if (!r && !gw__gang_fill(w))
 		r = gw__why_set(why, -EPROTO, "pages behind the end of RAM");

@@ -123,7 +123,8 @@ static int check_ids(struct gather *g)
 {
 	for (uint32_t i = 0; i < g->in->multifd_n; i++)
 		if (!g->in->multifd[i])
-			return gw__why_set(&g->run->why, -EPROTO, "%u multifd channels came, but none has the id %u; say --channels N", g->in->multifd_n, i);
+			return gw__why_set(&g->run->why, -EPROTO, "%u multifd channels came, but none has the id %u; say --channels N",
+				g->in->multifd_n, i);
 	return 0;
 }
 

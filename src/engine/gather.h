@@ -36,9 +36,9 @@ struct gw__gather_opts {
 	 * does only after all are connected.
 	 */
 	uint32_t channels;
-	int idle_ms;   /* silence limit of the gathered channels */
-	int hello_ms;  /* a connection must say what it is within this */
-	int gather_ms; /* all must be there so long after the first */
+	int idle_ms;                     /* silence limit of the gathered channels */
+	int hello_ms;                    /* a connection must say what it is within this */
+	int gather_ms;                   /* all must be there so long after the first */
 	const struct gw__tls_creds *tls; /* NULL: plain */
 };
 #define GW__GATHER_DEFAULTS ((struct gw__gather_opts){.idle_ms = 30000, .hello_ms = 5000, .gather_ms = 15000})

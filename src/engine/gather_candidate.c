@@ -20,7 +20,8 @@ static enum gw__candidate_kind strange(struct gw__candidate *c, uint32_t magic)
 {
 	if (magic >> 16 == 0x1603)
 		gw__why_set(&c->why, -EPROTO,
-			"%s: the source speaks TLS and we do not; give --tls-creds here, or switch TLS off there (tls-creds)", c->chan->name);
+			"%s: the source speaks TLS and we do not; give --tls-creds here, or switch TLS off there (tls-creds)",
+			c->chan->name);
 	else
 		gw__why_set(&c->why, -EPROTO,
 			"%s: not a migration: the connection begins with %08x, expected 5145564d (main channel) or 11223344 (multifd)",
@@ -68,8 +69,8 @@ static void *identify_thread(void *ctx)
 	return NULL;
 }
 
-int gw__candidate_start(
-	struct gw__chan **chan, const struct gw__tls_creds *tls, int hello_ms, struct gw__candidate **candidate, struct gw__why *why)
+int gw__candidate_start(struct gw__chan **chan, const struct gw__tls_creds *tls, int hello_ms, struct gw__candidate **candidate,
+	struct gw__why *why)
 {
 	struct gw__candidate *c = calloc(1, sizeof *c);
 	if (!c) {

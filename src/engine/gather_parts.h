@@ -29,8 +29,8 @@ struct gw__candidate {
 };
 
 /* Takes the channel, also on failure. The credentials are borrowed; NULL: plain. */
-int gw__candidate_start(
-	struct gw__chan **chan, const struct gw__tls_creds *tls, int hello_ms, struct gw__candidate **candidate, struct gw__why *why);
+int gw__candidate_start(struct gw__chan **chan, const struct gw__tls_creds *tls, int hello_ms, struct gw__candidate **candidate,
+	struct gw__why *why);
 /* The thread stops waiting. */
 void gw__candidate_hush(struct gw__candidate *c);
 void gw__candidate_free(struct gw__candidate *c); /* joins the thread */

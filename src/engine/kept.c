@@ -45,10 +45,7 @@ static int open_file(struct gw__run *run, const char *path, uint64_t base_off, s
 	return gw__chan_take_fd(fd, path, &o, &kept->stream, &run->why);
 }
 
-static bool is_uri(const char *where)
-{
-	return !strncmp(where, "file:", 5) || !strncmp(where, "exec:", 5) || !strncmp(where, "fd:", 3);
-}
+static bool is_uri(const char *where) { return !strncmp(where, "file:", 5) || !strncmp(where, "exec:", 5) || !strncmp(where, "fd:", 3); }
 
 static void tell_odd(struct gw__run *run, const struct gw__image *image)
 {
@@ -125,7 +122,8 @@ int gw__kept_as_image(struct gw__run *run, struct gw__kept *kept)
 	char dir[4000];
 	snprintf(dir, sizeof dir, "%s/godwit-XXXXXX", tmp && *tmp ? tmp : "/var/tmp");
 	if (!mkdtemp(dir))
-		return gw__why_errno(&run->why, errno, "cannot make a temporary folder %s (set TMPDIR to a place with room for the guest)", dir);
+		return gw__why_errno(&run->why, errno, "cannot make a temporary folder %s (set TMPDIR to a place with room for the guest)",
+			dir);
 	struct gw__image *image = NULL;
 	int r = unpack(run, kept, dir, &image);
 	rmdir(dir);

@@ -86,7 +86,7 @@ static int pair(struct gw__proxy *p, struct gw__chan **source)
 	struct gw__chan *destination = NULL;
 	struct gw__link *l;
 	unsigned cuts_before = count_cuts(p);
-	char text[2 * sizeof (*source)->name + 16];
+	char text[2 * sizeof(*source)->name + 16];
 	if (p->links_n == GW__LINKS_MAX) {
 		say(p, p->connections, "REFUSED", "a connection, because there are too many");
 		gw__chan_close(source, NULL);
@@ -122,10 +122,7 @@ static int pair_or_say(struct gw__proxy *p, struct gw__chan **source)
 	return 0;
 }
 
-static bool is_over(const struct gw__proxy *p)
-{
-	return !p->o->keep && p->spoken && p->links_n == 0;
-}
+static bool is_over(const struct gw__proxy *p) { return !p->o->keep && p->spoken && p->links_n == 0; }
 
 static int conduct(struct gw__proxy *p, struct gw__listener *l)
 {
@@ -187,7 +184,8 @@ static int make_tap_dir(const char *dir, struct gw__why *why)
 	if (!S_ISDIR(st.st_mode))
 		return gw__why_set(why, -ENOTDIR, "%.200s: not a folder, and what passes is recorded in files of one", dir);
 	if (st.st_uid != geteuid() || st.st_mode & 022)
-		return gw__why_set(why, -EPERM, "%.200s: others may write in this folder; record guest memory in one of your own (mode 700)", dir);
+		return gw__why_set(why, -EPERM,
+			"%.200s: others may write in this folder; record guest memory in one of your own (mode 700)", dir);
 	return 0;
 }
 
@@ -197,7 +195,8 @@ static int check(const struct gw__proxy_opts *o, struct gw__why *why)
 	if (wrong)
 		return gw__why_set(why, -EINVAL, "%.200s: a migration goes both ways; expected tcp:, unix:, vsock: or fd:", wrong->text);
 	if (o->keep && o->listen->kind == GW__URI_FD)
-		return gw__why_set(why, -EINVAL, "%.200s: a descriptor is one connection, so there is nothing to go on listening at", o->listen->text);
+		return gw__why_set(why, -EINVAL, "%.200s: a descriptor is one connection, so there is nothing to go on listening at",
+			o->listen->text);
 	int r = o->tap_dir ? make_tap_dir(o->tap_dir, why) : 0;
 	if (r)
 		return r;

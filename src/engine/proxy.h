@@ -22,7 +22,7 @@ enum gw__proxy_direction {
 enum gw__fault_kind {
 	GW__FAULT_CUT_AFTER, /* `amount` bytes */
 	GW__FAULT_CUT_AT,    /* the end of the `amount`th `message` */
-	GW__FAULT_RATE,	     /* at most `amount` bytes per second */
+	GW__FAULT_RATE,      /* at most `amount` bytes per second */
 };
 
 /*
@@ -41,7 +41,7 @@ enum { GW__FAULTS_MAX = 64, GW__PROXY_NAME_BYTES = 16 };
 
 /* What is said, in the order of each direction. Lent during the call. */
 struct gw__proxy_said {
-	uint64_t time_ns; /* since the proxy began */
+	uint64_t time_ns;    /* since the proxy began */
 	uint32_t connection; /* from 1 */
 	const char *channel; /* "": not known yet */
 	enum gw__proxy_direction direction;
@@ -63,11 +63,11 @@ struct gw__proxy_sum {
 struct gw__proxy_opts {
 	const struct gw__uri *listen, *connect;
 	struct gw__io_opts io; /* towards the destination; the idle limit does not hold for what is passed on */
-	int listen_ms;	       /* how long to wait for the first connection; -1: no limit */
-	bool keep;	       /* go on when all connections ended, until cancelled */
+	int listen_ms;         /* how long to wait for the first connection; -1: no limit */
+	bool keep;             /* go on when all connections ended, until cancelled */
 	bool every_page;
-	bool cut_all;	       /* a cut breaks every connection there is */
-	const char *tap_dir;   /* NULL: record nothing */
+	bool cut_all;        /* a cut breaks every connection there is */
+	const char *tap_dir; /* NULL: record nothing */
 	size_t tail_max_bytes;
 	const struct gw__fault *fault;
 	unsigned faults_n;

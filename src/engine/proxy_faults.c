@@ -30,7 +30,8 @@ int gw__faults_find(const struct gw__faults *f, enum gw__fault_kind kind, const 
 	return -1;
 }
 
-int gw__faults_slow(const struct gw__faults *f, const char *channel, enum gw__proxy_direction d, struct gw__chan **from, struct gw__why *why)
+int gw__faults_slow(const struct gw__faults *f, const char *channel, enum gw__proxy_direction d, struct gw__chan **from,
+	struct gw__why *why)
 {
 	int r = 0;
 	for (unsigned i = 0; !r && i < f->n; i++)
@@ -55,12 +56,13 @@ static int check(const struct gw__fault *f, struct gw__why *why)
 {
 	if (f->channel && !is_channel(f->channel))
 		return gw__why_set(why, -EINVAL,
-			"there is no channel \"%.40s\"; expected main, recovery, preempt, multifd, multifd0 to multifd254, tls or unknown", f->channel);
+			"there is no channel \"%.40s\"; expected main, recovery, preempt, multifd, multifd0 to multifd254, tls or unknown",
+			f->channel);
 	if (f->kind == GW__FAULT_CUT_AT && (!f->message || !gw__message_exists(f->message)))
 		return gw__why_set(why, -EINVAL, "there is no message \"%.40s\"; godwit-proxy(1) lists them", f->message ? f->message : "");
 	if (f->kind != GW__FAULT_CUT_AFTER && !f->amount)
-		return gw__why_set(why, -EINVAL, f->kind == GW__FAULT_RATE ? "a rate of 0 bytes per second lets nothing through"
-									   : "messages are counted from 1");
+		return gw__why_set(why, -EINVAL,
+			f->kind == GW__FAULT_RATE ? "a rate of 0 bytes per second lets nothing through" : "messages are counted from 1");
 	return 0;
 }
 

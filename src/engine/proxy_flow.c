@@ -15,7 +15,7 @@ typedef unsigned long long ull;
 
 enum {
 	MOMENT_MS = 200, /* of silence, after which a run of pages is said as it is */
-	HOLD_MS = 2000,	 /* of silence, after which what waits for the end of its message is passed on */
+	HOLD_MS = 2000,  /* of silence, after which what waits for the end of its message is passed on */
 };
 
 static struct gw__proxy *proxy(const struct gw__flow *f) { return f->link->proxy; }
@@ -23,10 +23,7 @@ static bool is_forward(const struct gw__flow *f) { return f->direction == GW__PR
 static const char *speaker(const struct gw__flow *f) { return is_forward(f) ? "source" : "destination"; }
 static const char *listener(const struct gw__flow *f) { return is_forward(f) ? "destination" : "source"; }
 
-static void say(struct gw__flow *f, const char *name, const char *text)
-{
-	gw__link_say(f->link, f->direction, f->out_off, name, text);
-}
+static void say(struct gw__flow *f, const char *name, const char *text) { gw__link_say(f->link, f->direction, f->out_off, name, text); }
 
 /* --- looking --- */
 
@@ -115,8 +112,8 @@ static int cut_here(struct gw__flow *f, int fault)
 	struct gw__proxy *p = proxy(f);
 	atomic_store(&p->faults.spent[fault], true);
 	atomic_fetch_add(&p->cuts, 1);
-	snprintf(text, sizeof text, "on purpose, after %llu bytes%s%s", (ull)f->out_off, p->o->cut_all ? ", with all other connections" : "",
-		f->cut_off < f->out_off ? "; the message had ended before" : "");
+	snprintf(text, sizeof text, "on purpose, after %llu bytes%s%s", (ull)f->out_off,
+		p->o->cut_all ? ", with all other connections" : "", f->cut_off < f->out_off ? "; the message had ended before" : "");
 	say(f, "CUT", text);
 	if (p->o->cut_all)
 		gw__proxy_cut_all(p);

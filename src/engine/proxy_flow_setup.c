@@ -44,7 +44,8 @@ static int open_tap(struct gw__flow *f)
 	uri->kind = GW__URI_FILE;
 	int n = snprintf(uri->target, sizeof uri->target, "%s/%u-%s-%s", o->tap_dir, f->link->number, f->link->name,
 		f->direction == GW__PROXY_FORWARD ? "forward" : "return");
-	int r = n < 0 || (size_t)n >= sizeof uri->target ? gw__why_set(&f->why, -ENAMETOOLONG, "the folder of the taps has too long a name") : 0;
+	int r = n < 0 || (size_t)n >= sizeof uri->target ? gw__why_set(&f->why, -ENAMETOOLONG, "the folder of the taps has too long a name")
+							 : 0;
 	memcpy(uri->text, uri->target, sizeof uri->text);
 	if (!r)
 		r = gw__io_open_out(uri, &o->io, &file, &f->why);

@@ -29,7 +29,8 @@ struct gw__faults {
 /* The first of this kind, not spent, that fits; -1: none. */
 int gw__faults_find(const struct gw__faults *f, enum gw__fault_kind kind, const char *channel, enum gw__proxy_direction d);
 /* Slow a channel that is read from, by all rates that fit. */
-int gw__faults_slow(const struct gw__faults *f, const char *channel, enum gw__proxy_direction d, struct gw__chan **from, struct gw__why *why);
+int gw__faults_slow(const struct gw__faults *f, const char *channel, enum gw__proxy_direction d, struct gw__chan **from,
+	struct gw__why *why);
 int gw__faults_check(const struct gw__fault *v, unsigned n, struct gw__why *why); /* 0 or -EINVAL */
 
 /* --- the whole --- */
@@ -38,7 +39,7 @@ struct gw__link;
 
 enum {
 	GW__LINKS_MAX = 300,
-	GW__MAINS_MAX = 4,	   /* whose device state is held in memory */
+	GW__MAINS_MAX = 4,         /* whose device state is held in memory */
 	GW__LINK_FIRST_BYTES = 25, /* up to the number in the hello of a multifd channel */
 };
 
@@ -51,7 +52,7 @@ struct gw__proxy {
 	_Atomic uint32_t cuts, mains;
 	_Atomic bool spoken; /* a source has said something */
 	uint64_t start_ns;
-	pthread_mutex_t lock; /* of the next three */
+	pthread_mutex_t lock;                 /* of the next three */
 	struct gw__link *link[GW__LINKS_MAX]; /* the conductor alone changes these two */
 	unsigned links_n;
 	unsigned cuts_of_all;
@@ -69,11 +70,11 @@ struct gw__flow {
 	struct gw__feed feed;
 	struct gw__explain *explain;
 	uint64_t in_off, out_off; /* bytes that came, that were passed on */
-	uint64_t came_ns;	  /* when the last of them came; what is said of them carries this time */
-	int cut_after, cut_at;	  /* faults; -1: none */
-	uint64_t cut_off;	  /* where to cut; UINT64_MAX: not known */
-	uint64_t met;		  /* messages of that name so far */
-	bool cuts; /* it is this one that breaks the link */
+	uint64_t came_ns;         /* when the last of them came; what is said of them carries this time */
+	int cut_after, cut_at;    /* faults; -1: none */
+	uint64_t cut_off;         /* where to cut; UINT64_MAX: not known */
+	uint64_t met;             /* messages of that name so far */
+	bool cuts;                /* it is this one that breaks the link */
 	bool takes_no_more;
 	struct gw__why why;
 	struct gw__explain_tally tally;
@@ -101,13 +102,13 @@ int gw__flow_set_up(struct gw__flow *f);
 struct gw__link {
 	struct gw__proxy *proxy;
 	uint32_t number;
-	int grip[2]; /* of both sockets, to break them from any thread */
+	int grip[2];      /* of both sockets, to break them from any thread */
 	_Atomic bool cut; /* on purpose: nothing more is passed on, and what looks like an end is none */
 	pthread_mutex_t lock;
 	bool named; /* behind the lock; what is named does not change any more */
 	enum gw__explain_kind kind;
 	char name[GW__PROXY_NAME_BYTES];
-	bool admitted; /* the forward thread's: counts as a main channel */
+	bool admitted;           /* the forward thread's: counts as a main channel */
 	struct gw__flow flow[2]; /* forward, return */
 	_Atomic unsigned ended;
 };

@@ -13,10 +13,7 @@ enum { HELLO_ID_OFF = 24 };
 
 /* --- the name --- */
 
-static void set_name(struct gw__link *l, const char *name)
-{
-	snprintf(l->name, sizeof l->name, "%s", name);
-}
+static void set_name(struct gw__link *l, const char *name) { snprintf(l->name, sizeof l->name, "%s", name); }
 
 static void name_multifd(struct gw__link *l, const uint8_t *first, size_t n)
 {
@@ -52,7 +49,8 @@ static void tell_name(struct gw__link *l)
 {
 	if (!strcmp(l->name, "tls")) {
 		gw__seen_note(&l->proxy->seen, GW__SIGHT_OPAQUE);
-		gw__link_say(l, GW__PROXY_NEITHER, 0, "UNINTERPRETED", "TLS: what the two say to each other is passed on and cannot be read");
+		gw__link_say(l, GW__PROXY_NEITHER, 0, "UNINTERPRETED",
+			"TLS: what the two say to each other is passed on and cannot be read");
 	}
 	if (!strcmp(l->name, "unknown"))
 		gw__link_say(l, GW__PROXY_NEITHER, 0, "UNINTERPRETED", "not a channel of a migration: passed on as it is");

@@ -44,7 +44,8 @@ static int on_config(struct gw__pull *p, const struct gw__event *ev)
 {
 	(void)ev;
 	if (p->stream.config.mapped_ram)
-		return gw__why_set(&p->run->why, -EOPNOTSUPP, "this is a mapped-ram image, which has to be read as a file, not as a stream");
+		return gw__why_set(&p->run->why, -EOPNOTSUPP,
+			"this is a mapped-ram image, which has to be read as a file, not as a stream");
 	int r = gw__pull_step(p, GW__PS_EV_STREAM_BEGUN);
 	return r ? r : p->sink->ops->config(p->sink, &p->stream.config, &p->run->why);
 }
@@ -169,7 +170,7 @@ static void warn(struct gw__run *run, const struct gw__event *ev)
 
 int gw__pull_handle(struct gw__pull *p, const struct gw__event *ev)
 {
-	static int (*const by_kind[])(struct gw__pull *p, const struct gw__event *ev) = {
+	static int (*const by_kind[])(struct gw__pull * p, const struct gw__event *ev) = {
 		[GW__EVENT_CONFIG] = on_config,
 		[GW__EVENT_COMMAND] = on_command,
 		[GW__EVENT_BLOCKS] = on_blocks,

@@ -52,7 +52,8 @@ static int put_device(struct pull *p, const struct gw__image_device *d)
 	struct gw__why *why = &p->run->why;
 	uint8_t *raw = malloc(d->bytes);
 	if (!raw)
-		return gw__why_set(why, -ENOMEM, "no memory for %llu bytes of device \"%s\"", (unsigned long long)d->bytes, d->section.idstr);
+		return gw__why_set(why, -ENOMEM, "no memory for %llu bytes of device \"%s\"", (unsigned long long)d->bytes,
+			d->section.idstr);
 	int r = gw__image_read_at(p->image, d->off, raw, d->bytes, why);
 	if (!r)
 		r = p->sink->ops->device(p->sink, &d->section, d->off, (struct gw__view){raw, d->bytes}, why);

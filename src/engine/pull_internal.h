@@ -18,15 +18,15 @@ struct gw__pull {
 	struct gw__sink *sink;
 	struct gw__stream_tally *tally;
 	struct iovec batch[GW__BATCH_PAGES];
-	int batch_n;	  /* pages with content */
+	int batch_n;      /* pages with content */
 	uint64_t zeros_n; /* or of zeros: one of the two is 0 */
 	uint32_t batch_block;
 	uint64_t batch_off;
 	struct gw__incoming *in; /* NULL: one channel and nothing else; borrowed */
-	struct gw__gang *gang; /* NULL without multifd */
-	bool live;	       /* channels that came with this one would be here */
-	bool sync_per_section; /* how the source marks syncs; known at the end of START */
-	bool ram_ended;	       /* told to the sink */
+	struct gw__gang *gang;   /* NULL without multifd */
+	bool live;               /* channels that came with this one would be here */
+	bool sync_per_section;   /* how the source marks syncs; known at the end of START */
+	bool ram_ended;          /* told to the sink */
 	bool done;
 	uint8_t *scratch; /* a page, for deltas */
 
@@ -34,11 +34,11 @@ struct gw__pull {
 	enum gw__ps_role role;
 	enum gw__ps_state state;
 	bool in_package, package_came, early_shut;
-	bool held;	     /* what came survives us, and may be the only copy */
+	bool held;           /* what came survives us, and may be the only copy */
 	bool may_lack_pages; /* memory that is not plugged in is never sent */
 	uint8_t *package;    /* as it comes; whole once the state is past postcopy-device */
 	size_t package_bytes, package_room;
-	bool *asked;	     /* by block, while recovering */
+	bool *asked; /* by block, while recovering */
 	uint64_t checkpoint_ns, checkpoint_pages;
 };
 

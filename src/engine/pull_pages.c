@@ -10,10 +10,7 @@
 
 typedef unsigned long long ull;
 
-static void count(_Atomic uint64_t *counter, uint64_t by)
-{
-	atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
-}
+static void count(_Atomic uint64_t *counter, uint64_t by) { atomic_fetch_add_explicit(counter, by, memory_order_relaxed); }
 
 static int flush_zeros(struct gw__pull *p)
 {
@@ -42,8 +39,8 @@ static int take_payload(struct gw__pull *p, const uint8_t **payload)
 {
 	while (gw__feed_left(&p->feed) < p->stream.page_bytes) {
 		if (p->feed.ended)
-			return gw__why_set(&p->run->why, -EPROTO,
-				"at stream offset %llu: the stream ends inside a page; it was cut short", (ull)p->stream.off);
+			return gw__why_set(&p->run->why, -EPROTO, "at stream offset %llu: the stream ends inside a page; it was cut short",
+				(ull)p->stream.off);
 		int r = gw__pull_fill(p);
 		if (r)
 			return r;
@@ -106,8 +103,9 @@ int gw__pull_xbzrle(struct gw__pull *p, const struct gw__event *ev)
 	if (!r)
 		r = p->sink->ops->peek(p->sink, ev->where.block, ev->where.off, p->scratch, why);
 	if (r == GW__SHORT)
-		return gw__why_set(why, -EPROTO, "at stream offset %llu: an XBZRLE delta for page %llx of block \"%s\", which was never sent",
-			(ull)ev->off, (ull)ev->where.off, name);
+		return gw__why_set(why, -EPROTO,
+			"at stream offset %llu: an XBZRLE delta for page %llx of block \"%s\", which was never sent", (ull)ev->off,
+			(ull)ev->where.off, name);
 	if (!r)
 		r = gw__xbzrle_decode(ev->delta.p, ev->delta.n, p->scratch, p->stream.page_bytes, why);
 	if (r)

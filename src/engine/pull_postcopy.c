@@ -30,9 +30,11 @@ int gw__pull_step(struct gw__pull *p, enum gw__ps_event event)
 static int begin_switch(struct gw__pull *p)
 {
 	if (p->gang)
-		return gw__why_set(&p->run->why, -EOPNOTSUPP, "the source switches to post-copy next to multifd channels, which is not taken; leave one of them out");
+		return gw__why_set(&p->run->why, -EOPNOTSUPP,
+			"the source switches to post-copy next to multifd channels, which is not taken; leave one of them out");
 	if (!p->stream.return_path || !p->feed.chan->two_way)
-		return gw__why_set(&p->run->why, -EOPNOTSUPP, "the source switches to post-copy, for which it has to be answered; let it connect to a socket");
+		return gw__why_set(&p->run->why, -EOPNOTSUPP,
+			"the source switches to post-copy, for which it has to be answered; let it connect to a socket");
 	int r = gw__pull_postcopy_ops(p)->begin(p->sink, &p->run->why);
 	return r ? r : gw__pull_step(p, GW__PS_EV_DISCARD);
 }
@@ -52,7 +54,8 @@ static int on_discard(struct gw__pull *p, const struct gw__command *cmd)
 	int64_t block = gw__blocks_find(&p->stream.blocks, name); /* the decoder has judged it, and the ranges */
 	for (unsigned i = 0; !r && i < n; i++) {
 		struct gw__range range = gw__range_at(ranges, i);
-		r = gw__pull_postcopy_ops(p)->discard(p->sink, (uint32_t)block, range.start_off, range.bytes / p->stream.page_bytes, &p->run->why);
+		r = gw__pull_postcopy_ops(p)->discard(p->sink, (uint32_t)block, range.start_off, range.bytes / p->stream.page_bytes,
+			&p->run->why);
 	}
 	return r;
 }
@@ -65,7 +68,8 @@ static int begin_package(struct gw__pull *p)
 		r = begin_switch(p);
 	size_t most = p->run->tail_max_bytes - p->stream.early_bytes;
 	if (!r && p->stream.package_left > most)
-		r = gw__why_set(&p->run->why, -E2BIG, "a package with %zu bytes of device state, at most %zu are taken; raise the limit if this guest really has so much",
+		r = gw__why_set(&p->run->why, -E2BIG,
+			"a package with %zu bytes of device state, at most %zu are taken; raise the limit if this guest really has so much",
 			p->stream.package_left, most);
 	p->in_package = !r;
 	return r;

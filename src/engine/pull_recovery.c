@@ -42,7 +42,8 @@ int gw__pull_answer_bitmap(struct gw__pull *p, const struct gw__command *cmd)
 		return r;
 	int64_t block = gw__blocks_find(&p->stream.blocks, name);
 	if (block < 0 || p->stream.blocks.v[block].ignored)
-		return gw__why_set(&p->run->why, -EPROTO, "the source asks what came of block \"%s\", which this guest does not have", name);
+		return gw__why_set(&p->run->why, -EPROTO, "the source asks what came of block \"%s\", which this guest does not have",
+			name);
 	p->asked[block] = true;
 	return say_bitmap(p, (uint32_t)block);
 }
@@ -68,7 +69,8 @@ int gw__pull_resume(struct gw__pull *p)
 	for (uint32_t i = 0; i < p->stream.blocks.n; i++) {
 		const struct gw__bitmap *b = gw__pull_postcopy_ops(p)->received(p->sink, i);
 		if (!p->asked[i] && gw__bitmap_next_clear(b, 0) < b->bits)
-			return gw__why_set(&p->run->why, -EPROTO, "the source goes on without asking what came of block \"%s\"", p->stream.blocks.v[i].name);
+			return gw__why_set(&p->run->why, -EPROTO, "the source goes on without asking what came of block \"%s\"",
+				p->stream.blocks.v[i].name);
 	}
 	int r = say_resumed(p);
 	if (!r)
@@ -95,8 +97,10 @@ int gw__pull_begin_recovery(struct gw__pull *p)
 {
 	struct gw__sink_known known;
 	gw__pull_postcopy_ops(p)->known(p->sink, &known);
-	const struct gw__stream_guest guest = {
-		.page_bytes = known.page_bytes, .ram_id = known.ram_id, .any_ram_id = known.any_ram_id, .blocks = known.blocks};
+	const struct gw__stream_guest guest = {.page_bytes = known.page_bytes,
+		.ram_id = known.ram_id,
+		.any_ram_id = known.any_ram_id,
+		.blocks = known.blocks};
 	p->held = true;
 	p->package = malloc(known.package.n + 1);
 	p->asked = calloc(known.blocks->n, sizeof *p->asked);
@@ -104,7 +108,8 @@ int gw__pull_begin_recovery(struct gw__pull *p)
 	p->tally->blocks_n = known.blocks->n;
 	gw__stream_fini(&p->stream);
 	if (!p->package || !p->asked || !p->tally->block ||
-		gw__stream_init_recovery(&p->stream, &(struct gw__stream_opts){.tail_max_bytes = p->run->tail_max_bytes, .postcopy = true}, &guest))
+		gw__stream_init_recovery(&p->stream, &(struct gw__stream_opts){.tail_max_bytes = p->run->tail_max_bytes, .postcopy = true},
+			&guest))
 		return gw__why_set(&p->run->why, -ENOMEM, "no memory for %u RAM blocks", known.blocks->n);
 	if (known.package.n)
 		memcpy(p->package, known.package.p, known.package.n);

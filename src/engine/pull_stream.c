@@ -11,10 +11,10 @@
 #include "engine/pull_internal.h"
 
 enum {
-	QUIET_MS = 5000,  /* docs/spec/stream.md 9: after a possible end without a description */
+	QUIET_MS = 5000,       /* docs/spec/stream.md 9: after a possible end without a description */
 	FEED_SLACK = 64 << 10, /* so that the decoder, which knows what it reads, meets the limit first */
-	LINGER_MS = 5000, /* after SHUT, for the source to close first */
-	RESET_MS = 1000,  /* for a kernel far away to say that nobody is there */
+	LINGER_MS = 5000,      /* after SHUT, for the source to close first */
+	RESET_MS = 1000,       /* for a kernel far away to say that nobody is there */
 };
 
 void gw__stream_tally_fini(struct gw__stream_tally *t)

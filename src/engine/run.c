@@ -18,7 +18,10 @@ static uint64_t monotonic_ns(void *ctx)
 
 void gw__run_init(struct gw__run *run)
 {
-	*run = (struct gw__run){.clock = {.now_ns = monotonic_ns}, .tail_max_bytes = GW__TAIL_MAX_BYTES, .tick_ns = 100000000, .cancel_fd = -1};
+	*run = (struct gw__run){.clock = {.now_ns = monotonic_ns},
+		.tail_max_bytes = GW__TAIL_MAX_BYTES,
+		.tick_ns = 100000000,
+		.cancel_fd = -1};
 }
 
 void gw__run_warn(struct gw__run *run, const char *fmt, ...)

@@ -15,11 +15,11 @@
 
 /* Counters for progress. Written by the conductor, read by anybody. */
 struct gw__counters {
-	_Atomic uint64_t total_bytes;	/* guest RAM, all blocks; 0 until known */
-	_Atomic uint64_t moved_bytes;	/* of the stream or image so far */
+	_Atomic uint64_t total_bytes; /* guest RAM, all blocks; 0 until known */
+	_Atomic uint64_t moved_bytes; /* of the stream or image so far */
 	_Atomic uint64_t pages, zero_pages;
-	_Atomic uint32_t rounds;	/* iterations the source finished */
-	_Atomic uint32_t phase;		/* enum gw__phase */
+	_Atomic uint32_t rounds; /* iterations the source finished */
+	_Atomic uint32_t phase;  /* enum gw__phase */
 };
 
 enum gw__phase { GW__PHASE_WAITING, GW__PHASE_RAM, GW__PHASE_DEVICES, GW__PHASE_SYNC, GW__PHASE_DONE };
@@ -36,9 +36,9 @@ struct gw__run {
 	struct gw__counters counters;
 	struct gw__trace trace;
 	struct gw__clock clock;
-	int cancel_fd;			     /* readable when the job is cancelled; -1: never. Borrowed. */
-	size_t tail_max_bytes;		     /* device state and description held in memory */
-	void (*tick)(void *ctx);	     /* progress, from the conductor, at most every tick_ns; may be NULL */
+	int cancel_fd;           /* readable when the job is cancelled; -1: never. Borrowed. */
+	size_t tail_max_bytes;   /* device state and description held in memory */
+	void (*tick)(void *ctx); /* progress, from the conductor, at most every tick_ns; may be NULL */
 	void *tick_ctx;
 	uint64_t tick_ns, next_tick_ns;
 };
@@ -47,7 +47,7 @@ enum { GW__TAIL_MAX_BYTES = 32 << 20 };
 
 void gw__run_init(struct gw__run *run);
 void gw__run_warn(struct gw__run *run, const char *fmt, ...) GW__PRINTF(2, 3);
-void gw__run_tick(struct gw__run *run);			/* calls tick when it is time */
+void gw__run_tick(struct gw__run *run);                        /* calls tick when it is time */
 void gw__run_phase(struct gw__run *run, enum gw__phase phase); /* and ticks at once */
 
 #endif

@@ -14,33 +14,33 @@
 
 /* What can be seen to happen. */
 enum gw__sight {
-	GW__SIGHT_OPAQUE,      /* a channel nobody can look into */
-	GW__SIGHT_BEGUN,       /* a main channel's head; gw__seen_begin notes it */
+	GW__SIGHT_OPAQUE, /* a channel nobody can look into */
+	GW__SIGHT_BEGUN,  /* a main channel's head; gw__seen_begin notes it */
 	GW__SIGHT_RETURN_PATH,
-	GW__SIGHT_WHOLE,       /* the stream came to its end */
-	GW__SIGHT_RUN,	       /* post-copy: the package went through, the guest is the destination's */
-	GW__SIGHT_PING_RUNS,   /* the source wants to be told that it runs */
-	GW__SIGHT_PONG_RUNS,   /* and was */
-	GW__SIGHT_SHUT,	       /* SHUT 0: the destination has everything */
+	GW__SIGHT_WHOLE,     /* the stream came to its end */
+	GW__SIGHT_RUN,       /* post-copy: the package went through, the guest is the destination's */
+	GW__SIGHT_PING_RUNS, /* the source wants to be told that it runs */
+	GW__SIGHT_PONG_RUNS, /* and was */
+	GW__SIGHT_SHUT,      /* SHUT 0: the destination has everything */
 	GW__SIGHT_SHUT_ERROR,
-	GW__SIGHT_RECOVERY,    /* a main channel of a recovery */
-	GW__SIGHT_RESUMED,     /* RESUME_ACK */
+	GW__SIGHT_RECOVERY, /* a main channel of a recovery */
+	GW__SIGHT_RESUMED,  /* RESUME_ACK */
 	GW__SIGHTS
 };
 
 /* Where the guest is, as far as somebody who looked on can tell. */
 enum gw__whereabouts {
-	GW__WHERE_NO_MIGRATION,	 /* nothing of one was seen */
-	GW__WHERE_SOURCE,	 /* it did not leave */
-	GW__WHERE_DESTINATION,	 /* it arrived, and the source was told */
-	GW__WHERE_UNCONFIRMED,	 /* everything went through, but there is no return path to say that it arrived */
-	GW__WHERE_PAUSED,	 /* it runs at the destination, which lacks pages: recovery is possible */
+	GW__WHERE_NO_MIGRATION, /* nothing of one was seen */
+	GW__WHERE_SOURCE,       /* it did not leave */
+	GW__WHERE_DESTINATION,  /* it arrived, and the source was told */
+	GW__WHERE_UNCONFIRMED,  /* everything went through, but there is no return path to say that it arrived */
+	GW__WHERE_PAUSED,       /* it runs at the destination, which lacks pages: recovery is possible */
 	GW__WHERE_UNKNOWN,
 };
 
 struct gw__seen {
 	pthread_mutex_t lock;
-	uint32_t sights; /* bit i: enum gw__sight */
+	uint32_t sights;     /* bit i: enum gw__sight */
 	uint64_t page_bytes; /* 0: not known; never where blocks are */
 	uint32_t ram_id;
 	struct gw__blocks blocks; /* empty: not known */

@@ -10,7 +10,7 @@
 enum {
 	QUEUE_BYTES = 256 << 10, /* what the kernel may hold in front of a request's page */
 	ASK_BYTES_MAX = 5 + 1 + GW__NAME_MAX,
-	DRY_NS = 200000,	 /* for requests, while the disk brings the next page of the push */
+	DRY_NS = 200000, /* for requests, while the disk brings the next page of the push */
 };
 
 int gw__serve_step(struct gw__serve *s, enum gw__pc_event event)

@@ -23,30 +23,30 @@ enum gw__preempt {
 };
 
 struct gw__serve_opts {
-	bool resume;		 /* the destination holds the guest already and waits in postcopy-paused */
-	bool joined;		 /* and in postcopy-recover: the link is that of a predecessor, who wrote whole commands and no RESUME */
+	bool resume; /* the destination holds the guest already and waits in postcopy-paused */
+	bool joined; /* and in postcopy-recover: the link is that of a predecessor, who wrote whole commands and no RESUME */
 	void (*on_guest_runs)(void *ctx); /* PONG 0x42 came, or RESUME_ACK; NULL: nobody wants to know */
 	/* Backing page sizes of the destination by block, where it has larger ones than the target page; both may be NULL, 0. */
 	const struct gw__serve_block {
 		const char *name;
 		uint64_t page_bytes;
-	} *block;
+	} * block;
 	uint32_t blocks_n;
-	uint64_t max_bandwidth; /* bytes/s the background push keeps to, with what is requested counted in; 0: no limit */
+	uint64_t max_bandwidth;              /* bytes/s the background push keeps to, with what is requested counted in; 0: no limit */
 	struct gw__working_set *working_set; /* what goes first, and where requests are recorded; NULL: nothing, nowhere */
 	enum gw__preempt preempt;
 	int (*open_preempt)(void *ctx, struct gw__chan **chan); /* the second connection, owned by the page server from then on */
-	void (*on_connected)(void *ctx);			/* all connections stand; may be NULL */
+	void (*on_connected)(void *ctx);                        /* all connections stand; may be NULL */
 	void *ctx;
 	int answer_ms; /* how long a word of the destination may take where one is due: bitmaps, RESUME_ACK, SHUT; -1: for ever */
 };
 
 struct gw__serve_tally {
-	enum gw__pc_state state; /* how far it came */
-	uint64_t requests;	 /* messages */
+	enum gw__pc_state state;                            /* how far it came */
+	uint64_t requests;                                  /* messages */
 	uint64_t requested_pages, pushed_pages, zero_pages; /* target pages sent */
-	uint64_t working_set_pages; /* pushed because they are in it; counted in pushed_pages too */
-	uint64_t already_there;	 /* pages that a resumed destination had */
+	uint64_t working_set_pages;                         /* pushed because they are in it; counted in pushed_pages too */
+	uint64_t already_there;                             /* pages that a resumed destination had */
 	struct gw__histogram latency; /* ns from a request that can be read to its pages being written, of those that sent any */
 };
 

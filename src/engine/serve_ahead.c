@@ -14,8 +14,8 @@ enum {
 	WINDOW_MIN_BYTES = 256 << 10,
 	WINDOW_MAX_BYTES = 8 << 20, /* a page that is requested waits at the disk behind no more than that */
 	STEP_BYTES = 1 << 20,
-	RUNS_MAX = 256,     /* of the working set */
-	DRY_MAX = 250,	    /* looks at a page that is not in memory */
+	RUNS_MAX = 256, /* of the working set */
+	DRY_MAX = 250,  /* looks at a page that is not in memory */
 	WAIT_PIECES = 256,
 };
 

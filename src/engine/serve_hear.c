@@ -17,10 +17,7 @@ static int out_of_place(struct gw__serve *s, const struct gw__rp_msg *m)
 		gw__rp_name(m->type), gw__pc_state_name(s->tally->state));
 }
 
-static bool after_listen(const struct gw__serve *s)
-{
-	return s->tally->state >= GW__PC_DEVICE && s->tally->state <= GW__PC_ENDING;
-}
+static bool after_listen(const struct gw__serve *s) { return s->tally->state >= GW__PC_DEVICE && s->tally->state <= GW__PC_ENDING; }
 
 static int on_request(struct gw__serve *s, const struct gw__rp_msg *m)
 {
@@ -30,14 +27,15 @@ static int on_request(struct gw__serve *s, const struct gw__rp_msg *m)
 	if (!after_listen(s))
 		return out_of_place(s, m);
 	if (s->asked_block < 0)
-		return gw__why_set(why, -EPROTO, "%s: a page is requested of block \"%s\", which the guest does not have", s->main.chan->name,
-			m->type == GW__RP_REQ_PAGES_ID ? m->block : "(none named yet)");
+		return gw__why_set(why, -EPROTO, "%s: a page is requested of block \"%s\", which the guest does not have",
+			s->main.chan->name, m->type == GW__RP_REQ_PAGES_ID ? m->block : "(none named yet)");
 	const struct gw__block *b = &s->image->blocks.v[s->asked_block];
-	if (b->ignored || !m->length_bytes || !gw__is_aligned(m->start_off, s->page_bytes) || !gw__is_aligned(m->length_bytes, s->page_bytes) ||
-		m->length_bytes > b->used_bytes || m->start_off > b->used_bytes - m->length_bytes)
+	if (b->ignored || !m->length_bytes || !gw__is_aligned(m->start_off, s->page_bytes) ||
+		!gw__is_aligned(m->length_bytes, s->page_bytes) || m->length_bytes > b->used_bytes ||
+		m->start_off > b->used_bytes - m->length_bytes)
 		return gw__why_set(why, -EPROTO,
-			"%s: %u bytes at offset 0x%llx of block \"%s\" are requested; expected whole pages of %llu inside its %llu bytes", s->main.chan->name,
-			m->length_bytes, (ull)m->start_off, b->name, (ull)s->page_bytes, (ull)b->used_bytes);
+			"%s: %u bytes at offset 0x%llx of block \"%s\" are requested; expected whole pages of %llu inside its %llu bytes",
+			s->main.chan->name, m->length_bytes, (ull)m->start_off, b->name, (ull)s->page_bytes, (ull)b->used_bytes);
 	s->tally->requests++;
 	gw__serve_keep_near(s);
 	return gw__serve_request(s, (uint32_t)s->asked_block, m->start_off, m->length_bytes);
@@ -101,9 +99,9 @@ static int check_whole_pages(struct gw__serve *s, uint32_t block)
 	for (uint64_t at = gw__bitmap_next_set(b, 0); n > 1 && at < b->bits; at = gw__bitmap_next_set(b, end)) {
 		end = gw__bitmap_next_clear(b, at);
 		if (at % n || end % n)
-			return gw__why_set(&s->run->why, -EPROTO, "%s: the received bitmap of block \"%s\" splits a page of %llu bytes at offset 0x%llx",
-				s->main.chan->name, s->image->blocks.v[block].name, (ull)s->host_page_bytes[block],
-				(ull)((at % n ? at : end) * s->page_bytes));
+			return gw__why_set(&s->run->why, -EPROTO,
+				"%s: the received bitmap of block \"%s\" splits a page of %llu bytes at offset 0x%llx", s->main.chan->name,
+				s->image->blocks.v[block].name, (ull)s->host_page_bytes[block], (ull)((at % n ? at : end) * s->page_bytes));
 	}
 	return 0;
 }
@@ -148,8 +146,8 @@ static int on_bitmap(struct gw__serve *s, const struct gw__rp_msg *m)
 	if (s->tally->state != GW__PC_RECOVER)
 		return out_of_place(s, m);
 	if (block < 0 || block != s->bitmap_due)
-		return gw__why_set(&s->run->why, -EPROTO, "%s: the received bitmap of block \"%s\" came, which was not asked for now", s->main.chan->name,
-			m->block);
+		return gw__why_set(&s->run->why, -EPROTO, "%s: the received bitmap of block \"%s\" came, which was not asked for now",
+			s->main.chan->name, m->block);
 	return take_bitmap(s, (uint32_t)block);
 }
 
@@ -178,7 +176,8 @@ static int on_message(struct gw__serve *s, const struct gw__rp_msg *m)
 		s->shut = true;
 		s->shut_status = m->value;
 		if (m->value)
-			return gw__why_set(&s->run->why, -EREMOTEIO, "%s: the destination reports error %u; its log tells why", s->main.chan->name, m->value);
+			return gw__why_set(&s->run->why, -EREMOTEIO, "%s: the destination reports error %u; its log tells why",
+				s->main.chan->name, m->value);
 		return s->tally->state == GW__PC_ENDING ? 0 : out_of_place(s, m);
 	default: /* SWITCHOVER_ACK: nobody waits for it here */
 		return 0;

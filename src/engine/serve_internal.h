@@ -19,7 +19,7 @@ enum {
 struct gw__serve_out {
 	struct gw__chan *chan;
 	int64_t last_block; /* for CONTINUE */
-	bool in_part;	    /* of the RAM section */
+	bool in_part;       /* of the RAM section */
 	uint64_t part_bytes;
 };
 
@@ -35,8 +35,8 @@ struct gw__serve_piece {
 struct gw__serve_place {
 	uint64_t page;
 	uint32_t block;
-	uint32_t run;	  /* gw__serve_wanted_run */
-	bool is_dry;	  /* a page was not in memory, once */
+	uint32_t run;     /* gw__serve_wanted_run */
+	bool is_dry;      /* a page was not in memory, once */
 	uint64_t changes; /* counted, so that the thread sees one it was not woken for */
 };
 
@@ -45,8 +45,8 @@ struct gw__serve_ahead {
 	/* The conductor's. */
 	pthread_t thread;
 	bool runs, failed;
-	unsigned dry;	/* how often in a row the next page was not in memory */
-	unsigned wait;	/* so many pieces are read with a wait, because that took too long */
+	unsigned dry;  /* how often in a row the next page was not in memory */
+	unsigned wait; /* so many pieces are read with a wait, because that took too long */
 	unsigned steps;
 
 	pthread_mutex_t lock;
@@ -62,22 +62,22 @@ struct gw__serve {
 	struct gw__serve_out main, preempt; /* the latter without a channel: there is only one */
 	const struct gw__serve_opts *o;
 	struct gw__serve_tally *tally;
-	uint64_t page_bytes;	/* target page */
-	uint64_t page_summary;	/* of POSTCOPY_ADVISE */
+	uint64_t page_bytes;   /* target page */
+	uint64_t page_summary; /* of POSTCOPY_ADVISE */
 
 	/* serve_pages.c: what was sent, or was there before. Each page is sent once. */
-	struct gw__bitmap *sent;       /* by block; empty for ignored ones */
-	uint64_t *host_page_bytes;     /* by block */
+	struct gw__bitmap *sent;   /* by block; empty for ignored ones */
+	uint64_t *host_page_bytes; /* by block */
 	uint64_t unsent_pages;
-	uint32_t at_block;	       /* the background push */
+	uint32_t at_block; /* the background push */
 	uint64_t at_page;
 	struct {
 		uint32_t block;
-		uint64_t at, end;      /* end 0: it is not */
-		bool wanted, named;    /* it is of the working set, or near to it; whatever was pushed last may be meant too */
-	} half;			       /* the larger page that the push is inside of */
+		uint64_t at, end;   /* end 0: it is not */
+		bool wanted, named; /* it is of the working set, or near to it; whatever was pushed last may be meant too */
+	} half;                     /* the larger page that the push is inside of */
 
-	uint32_t next_run;	       /* gw__serve_wanted_run: is pushed before anything else */
+	uint32_t next_run; /* gw__serve_wanted_run: is pushed before anything else */
 
 	/* serve_out.c */
 	struct gw__serve_piece piece;
@@ -86,25 +86,25 @@ struct gw__serve {
 	struct gw__serve_ahead ahead;
 
 	/* serve_wait.c: when to push, and how long requests wait. */
-	uint64_t looked_ns;	       /* before this moment nothing had come that is not taken */
-	uint64_t heard_ns;	       /* since then what is being taken may have been there */
-	uint64_t paid_ns, paid_bytes;  /* what was sent is paid for then, at the given rate */
-	uint64_t stuck_since_ns;       /* the peer takes nothing; 0: it does */
-	bool mended;		       /* the second connection was made anew */
-	uint64_t unwritten_since_ns;   /* of the working set; 0: all is written */
-	uint64_t asked_ns;	       /* the last request; 0: there was none */
-	bool far;		       /* nobody has asked for a while: more may be under way */
+	uint64_t looked_ns;           /* before this moment nothing had come that is not taken */
+	uint64_t heard_ns;            /* since then what is being taken may have been there */
+	uint64_t paid_ns, paid_bytes; /* what was sent is paid for then, at the given rate */
+	uint64_t stuck_since_ns;      /* the peer takes nothing; 0: it does */
+	bool mended;                  /* the second connection was made anew */
+	uint64_t unwritten_since_ns;  /* of the working set; 0: all is written */
+	uint64_t asked_ns;            /* the last request; 0: there was none */
+	bool far;                     /* nobody has asked for a while: more may be under way */
 
 	/* serve_hear.c: what the destination said. */
 	struct gw__feed ear;
-	const char *due;       /* what has to come within the limit for an answer; NULL: nothing */
+	const char *due; /* what has to come within the limit for an answer; NULL: nothing */
 	uint64_t due_since_ns;
-	int64_t asked_block;   /* of the previous request */
-	bool resume_sent;      /* before, a RESUME_ACK has no sense */
+	int64_t asked_block;  /* of the previous request */
+	bool resume_sent;     /* before, a RESUME_ACK has no sense */
 	bool opened, resumed; /* PONG 1, RESUME_ACK 1 came */
 	bool shut;
 	uint32_t shut_status;
-	int64_t bitmap_due;    /* block whose bitmap comes next, in the order they were asked for; -1: all are there */
+	int64_t bitmap_due; /* block whose bitmap comes next, in the order they were asked for; -1: all are there */
 };
 
 /* A change of state; an event without a row is an error. */
@@ -166,7 +166,7 @@ int64_t gw__serve_next_block(const struct gw__serve *s, uint32_t from);
 /* `what` is due from now on. */
 void gw__serve_due(struct gw__serve *s, const char *what);
 int gw__serve_due_ms(const struct gw__serve *s); /* what is left of its limit; -1: no limit */
-int gw__serve_overdue(struct gw__serve *s);	 /* -ETIMEDOUT, with the sentence */
+int gw__serve_overdue(struct gw__serve *s);      /* -ETIMEDOUT, with the sentence */
 
 /*
  * Take in what has come, waiting at most `ns` for the first byte: 0, or GW__SHORT when nothing came. With `may_push` the wait also

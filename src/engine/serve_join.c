@@ -31,8 +31,9 @@ int gw__serve_join(struct gw__serve *s)
 	int r = gw__serve_write(s, ping, gw__wr_used(&c));
 	gw__serve_due(s, "the answer to a PING");
 	while (!r && !find(&s->ear, pong))
-		r = s->ear.ended ? gw__why_set(&s->run->why, -ECONNRESET, "%s: the destination has closed the connection", s->main.chan->name)
-				 : gw__serve_fill(s);
+		r = s->ear.ended
+			    ? gw__why_set(&s->run->why, -ECONNRESET, "%s: the destination has closed the connection", s->main.chan->name)
+			    : gw__serve_fill(s);
 	gw__serve_due(s, NULL);
 	return r;
 }

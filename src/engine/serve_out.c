@@ -41,10 +41,7 @@ uint64_t gw__serve_out_bytes(const struct gw__serve *s)
 	return s->main.chan->out_bytes + (s->preempt.chan ? s->preempt.chan->out_bytes : 0);
 }
 
-int gw__serve_write(struct gw__serve *s, const void *bytes, size_t n)
-{
-	return gw__chan_write_all(s->main.chan, bytes, n, &s->run->why);
-}
+int gw__serve_write(struct gw__serve *s, const void *bytes, size_t n) { return gw__chan_write_all(s->main.chan, bytes, n, &s->run->why); }
 
 int gw__serve_end_part(struct gw__serve *s)
 {
@@ -81,8 +78,8 @@ static void add_bytes(struct gw__serve_piece *p, void *bytes, size_t n)
 		p->iov[p->iov_n++] = (struct iovec){bytes, n};
 }
 
-static void add_records(struct gw__serve *s, struct gw__serve_out *out, struct gw__wr *heads, uint32_t block, uint64_t first,
-	uint64_t n, uint8_t *pages)
+static void add_records(struct gw__serve *s, struct gw__serve_out *out, struct gw__wr *heads, uint32_t block, uint64_t first, uint64_t n,
+	uint8_t *pages)
 {
 	for (uint64_t i = 0; i < n; i++) {
 		uint8_t *head = heads->p;

@@ -26,11 +26,13 @@ static int init_block(struct gw__serve *s, uint32_t i)
 	const struct gw__block *b = &s->image->blocks.v[i];
 	s->host_page_bytes[i] = host_page_of(s, b);
 	if (!gw__is_power_of_2(s->host_page_bytes[i]))
-		return gw__why_set(&s->run->why, -EINVAL, "the destination's pages of block \"%s\" are said to have %llu bytes, which is not a power of two",
-			b->name, (unsigned long long)s->host_page_bytes[i]);
+		return gw__why_set(&s->run->why, -EINVAL,
+			"the destination's pages of block \"%s\" are said to have %llu bytes, which is not a power of two", b->name,
+			(unsigned long long)s->host_page_bytes[i]);
 	if (!gw__is_aligned(b->used_bytes, s->host_page_bytes[i]))
-		return gw__why_set(&s->run->why, -EINVAL, "block \"%s\" of %llu bytes is not a whole number of the destination's pages of %llu",
-			b->name, (unsigned long long)b->used_bytes, (unsigned long long)s->host_page_bytes[i]);
+		return gw__why_set(&s->run->why, -EINVAL,
+			"block \"%s\" of %llu bytes is not a whole number of the destination's pages of %llu", b->name,
+			(unsigned long long)b->used_bytes, (unsigned long long)s->host_page_bytes[i]);
 	s->page_summary |= s->host_page_bytes[i];
 	if (!b->ignored && gw__bitmap_init(&s->sent[i], b->used_bytes / s->page_bytes))
 		return gw__why_set(&s->run->why, -ENOMEM, "no memory for a bitmap of block \"%s\"", b->name);

@@ -8,8 +8,8 @@
 #include "wire/postcopy.h"
 
 enum {
-	HEAD_ROOM = 8192,    /* magic, configuration, three commands */
-	PACKAGE_SLACK = 64,  /* LISTEN, PINGs, RUN */
+	HEAD_ROOM = 8192,   /* magic, configuration, three commands */
+	PACKAGE_SLACK = 64, /* LISTEN, PINGs, RUN */
 };
 
 static int put_head(struct gw__serve *s)
@@ -57,8 +57,9 @@ static int put_early(struct gw__serve *s, bool before_ram, uint8_t *room)
 
 static int put_list(struct gw__serve *s)
 {
-	struct gw__blocks_rule rule = {
-		.page_bytes = s->page_bytes, .page_summary = s->page_summary, .address = s->image->config.ignore_shared};
+	struct gw__blocks_rule rule = {.page_bytes = s->page_bytes,
+		.page_summary = s->page_summary,
+		.address = s->image->config.ignore_shared};
 	uint8_t room[1024];
 	struct gw__wr c = gw__wr_over(room, sizeof room);
 	gw__section_encode(&c,

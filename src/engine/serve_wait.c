@@ -42,8 +42,8 @@ static int check_stuck(struct gw__serve *s, bool is_stuck, uint64_t now)
 	else if (!s->stuck_since_ns)
 		s->stuck_since_ns = now;
 	else if (c->idle_ms >= 0 && now - s->stuck_since_ns > (uint64_t)c->idle_ms * NS_PER_MS)
-		return gw__why_set(&s->run->why, -ETIMEDOUT, "%s: the peer took nothing for %d ms; is it alive and the network up?", c->name,
-			c->idle_ms);
+		return gw__why_set(&s->run->why, -ETIMEDOUT, "%s: the peer took nothing for %d ms; is it alive and the network up?",
+			c->name, c->idle_ms);
 	return 0;
 }
 

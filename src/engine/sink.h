@@ -29,9 +29,9 @@ struct gw__sink_known {
 	const struct gw__blocks *blocks;
 	uint64_t page_bytes;
 	uint32_t ram_id;
-	bool any_ram_id; /* it was never told */
-	uint32_t devices_n;	 /* given so far, those of an earlier process too */
-	struct gw__view early;	 /* device sections before the end of RAM */
+	bool any_ram_id;         /* it was never told */
+	uint32_t devices_n;      /* given so far, those of an earlier process too */
+	struct gw__view early;   /* device sections before the end of RAM */
 	struct gw__view package; /* of post-copy; empty: the guest's memory alone is kept */
 };
 
@@ -50,9 +50,9 @@ struct gw__sink_postcopy_ops {
 	void (*known)(struct gw__sink *s, struct gw__sink_known *known);
 	const struct gw__bitmap *(*received)(struct gw__sink *s, uint32_t block);
 	int (*learn_ram_id)(struct gw__sink *s, uint32_t id, struct gw__why *why); /* before ram_end, where it was not known */
-	int (*checkpoint)(struct gw__sink *s, struct gw__why *why); /* what came survives the host as well */
+	int (*checkpoint)(struct gw__sink *s, struct gw__why *why);                /* what came survives the host as well */
 	bool (*is_committed)(struct gw__sink *s); /* it has its name; if in an earlier life, nothing more may be given to it */
-	void (*forget)(struct gw__sink *s);	  /* nobody will have to go on: what was kept for it goes */
+	void (*forget)(struct gw__sink *s);       /* nobody will have to go on: what was kept for it goes */
 };
 
 struct gw__sink_ops {
@@ -64,9 +64,8 @@ struct gw__sink_ops {
 	/* What is there now, as the base of an XBZRLE delta: 0, or GW__SHORT when the page never came. */
 	int (*peek)(struct gw__sink *s, uint32_t block, uint64_t off, void *page, struct gw__why *why);
 	/* A whole FULL section, header and footer included; it stood at `off` of where it comes from. */
-	int (*device)(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw,
-		struct gw__why *why);
-	int (*round)(struct gw__sink *s, struct gw__why *why);	    /* the source finished an iteration */
+	int (*device)(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__why *why);
+	int (*round)(struct gw__sink *s, struct gw__why *why);      /* the source finished an iteration */
 	int (*switchover)(struct gw__sink *s, struct gw__why *why); /* it said that its guest is stopped */
 	int (*ram_end)(struct gw__sink *s, struct gw__why *why);
 	int (*end)(struct gw__sink *s, struct gw__view description, struct gw__why *why); /* n == 0: there is none */

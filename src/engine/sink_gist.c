@@ -60,8 +60,7 @@ static int grow(void **p, size_t need, size_t unit, size_t *room)
 	return 0;
 }
 
-static int keep_device(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw,
-	struct gw__why *why)
+static int keep_device(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__why *why)
 {
 	struct gw__gist *g = gist_of(s);
 	struct gist_sink *own = (struct gist_sink *)s;

@@ -40,8 +40,7 @@ static int peek(struct gw__sink *s, uint32_t block, uint64_t off, void *page, st
 	return gw__image_peek_page(writer_of(s), block, off, page, why);
 }
 
-static int put_device(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw,
-	struct gw__why *why)
+static int put_device(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__why *why)
 {
 	struct gw__image_sink *own = (struct gw__image_sink *)s;
 	(void)off;
@@ -107,10 +106,7 @@ static int commit(struct gw__sink *s, struct gw__why *why)
 	return gw__image_is_committed(writer_of(s)) ? 0 : gw__image_commit(writer_of(s), why);
 }
 
-static int open_lane(struct gw__sink *s, struct gw__lane **lane, struct gw__why *why)
-{
-	return gw__lane_new(writer_of(s), lane, why);
-}
+static int open_lane(struct gw__sink *s, struct gw__lane **lane, struct gw__why *why) { return gw__lane_new(writer_of(s), lane, why); }
 
 static void free_sink(struct gw__sink *s)
 {

@@ -29,7 +29,8 @@ static int begin(struct gw__sink *s, struct gw__why *why)
 	if (own(s)->config.ignore_shared)
 		return gw__why_set(why, -EOPNOTSUPP, "post-copy next to x-ignore-shared, which no QEMU does");
 	int r = gw__image_begin_partial(own(s)->writer, why);
-	if (!r && !own(s)->note.n && !own(s)->config.memory_only) /* who has words for his successor has a monitor, and the list from there */
+	if (!r && !own(s)->note.n &&
+		!own(s)->config.memory_only) /* who has words for his successor has a monitor, and the list from there */
 		gw__image_keep_list(own(s)->writer, &own(s)->config);
 	return r;
 }
@@ -104,7 +105,8 @@ static int describe_early(struct gw__image_sink *o, struct gw__why *why)
 		size_t left = o->early_bytes + 1 - at; /* with the end mark, so that the footer of the last one is believed */
 		int r = gw__tail_split(NULL, 0, o->early + at, left, true, &section, &body_at, &body_bytes, NULL, why);
 		if (r || gw__vmdesc_plain_add(&o->plain, section.idstr, section.instance, body_bytes))
-			return r ? gw__why_where(why, "the early devices of the partial image") : gw__why_set(why, -ENOMEM, "no memory for a list of devices");
+			return r ? gw__why_where(why, "the early devices of the partial image")
+				 : gw__why_set(why, -ENOMEM, "no memory for a list of devices");
 		at += body_at + body_bytes + GW__FOOTER_BYTES;
 	}
 	return 0;

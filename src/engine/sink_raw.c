@@ -35,7 +35,8 @@ static int find_block(struct gw__sink *sink, uint32_t section_id, const struct g
 	if (s->block < 0)
 		return gw__why_set(why, -ENOENT, "there is no RAM block \"%s\"; there are: %s", s->name, names);
 	if (blocks->v[s->block].ignored)
-		return gw__why_set(why, -ENODATA, "RAM block \"%s\" is shared memory that was left out of this image (x-ignore-shared)", s->name);
+		return gw__why_set(why, -ENODATA, "RAM block \"%s\" is shared memory that was left out of this image (x-ignore-shared)",
+			s->name);
 	if (ftruncate(s->fd, (off_t)blocks->v[s->block].used_bytes))
 		return gw__why_errno(why, errno, "cannot make the file %llu bytes long",
 			(unsigned long long)blocks->v[s->block].used_bytes);
@@ -81,8 +82,7 @@ static int note_nothing(struct gw__sink *sink, struct gw__why *why)
 	return 0;
 }
 
-static int see_device(struct gw__sink *sink, const struct gw__section *section, uint64_t off, struct gw__view raw,
-	struct gw__why *why)
+static int see_device(struct gw__sink *sink, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__why *why)
 {
 	(void)sink, (void)section, (void)off, (void)raw, (void)why;
 	return 0;

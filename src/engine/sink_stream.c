@@ -60,8 +60,7 @@ static int peek(struct gw__sink *sink, uint32_t block, uint64_t off, void *page,
 	return gw__why_set(why, -EOPNOTSUPP, "a stream with XBZRLE deltas cannot be passed on as a stream; convert it to an image first");
 }
 
-static int put_device(struct gw__sink *sink, const struct gw__section *section, uint64_t off, struct gw__view raw,
-	struct gw__why *why)
+static int put_device(struct gw__sink *sink, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__why *why)
 {
 	struct gw__sink_stream *s = (struct gw__sink_stream *)sink;
 	(void)section, (void)off;
@@ -111,16 +110,16 @@ static void free_sink(struct gw__sink *sink)
 	free(s);
 }
 
-#define STREAM_OPS                                                                                                             \
-	.config = put_config, .blocks = gw__sink_stream_put_blocks, .pages = gw__sink_stream_put_pages,                        \
-	.zeros = gw__sink_stream_put_zeros, .peek = peek, .device = put_device, .round = note_nothing,                         \
-	.switchover = note_nothing, .ram_end = gw__sink_stream_put_ram_end, .end = put_end, .commit = commit, .free = free_sink
+#define STREAM_OPS                                                                                                                         \
+	.config = put_config, .blocks = gw__sink_stream_put_blocks, .pages = gw__sink_stream_put_pages,                                    \
+	.zeros = gw__sink_stream_put_zeros, .peek = peek, .device = put_device, .round = note_nothing, .switchover = note_nothing,         \
+	.ram_end = gw__sink_stream_put_ram_end, .end = put_end, .commit = commit, .free = free_sink
 
 static const struct gw__sink_ops one_channel = {STREAM_OPS};
 static const struct gw__sink_ops many_channels = {STREAM_OPS, .ram_of_image = gw__sink_stream_take_ram};
 
-int gw__sink_stream_new(struct gw__run *run, struct gw__chan *chan, const struct gw__sink_stream_opts *o,
-	struct gw__sink **sink, struct gw__why *why)
+int gw__sink_stream_new(struct gw__run *run, struct gw__chan *chan, const struct gw__sink_stream_opts *o, struct gw__sink **sink,
+	struct gw__why *why)
 {
 	struct gw__sink_stream *s = calloc(1, sizeof *s);
 	if (!s)

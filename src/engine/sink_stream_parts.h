@@ -40,8 +40,7 @@ int gw__sink_stream_put(struct gw__sink_stream *s, const void *bytes, size_t n, 
 /* --- sink_stream_ram.c: as in struct gw__sink_ops --- */
 
 int gw__sink_stream_put_blocks(struct gw__sink *sink, uint32_t section_id, const struct gw__blocks *blocks, struct gw__why *why);
-int gw__sink_stream_put_pages(
-	struct gw__sink *sink, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__why *why);
+int gw__sink_stream_put_pages(struct gw__sink *sink, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__why *why);
 int gw__sink_stream_put_zeros(struct gw__sink *sink, uint32_t block, uint64_t off, uint64_t pages, struct gw__why *why);
 int gw__sink_stream_take_ram(struct gw__sink *sink, const struct gw__image *image, struct gw__why *why);
 int gw__sink_stream_put_ram_end(struct gw__sink *sink, struct gw__why *why);

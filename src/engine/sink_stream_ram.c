@@ -43,8 +43,7 @@ int gw__sink_stream_put_blocks(struct gw__sink *sink, uint32_t section_id, const
 	s->ram_id = section_id;
 	struct gw__blocks_rule rule = {.page_bytes = s->page_bytes, .address = s->config.ignore_shared};
 	struct gw__wr c = gw__wr_over(s->records, sizeof s->records);
-	gw__section_encode(&c,
-		&(struct gw__section){.type = GW__ITEM_START, .id = section_id, .idstr = "ram", .version = GW__RAM_VERSION});
+	gw__section_encode(&c, &(struct gw__section){.type = GW__ITEM_START, .id = section_id, .idstr = "ram", .version = GW__RAM_VERSION});
 	gw__wr_be64(&c, blocks->total_bytes | GW__RAM_MEM_SIZE);
 	for (uint32_t i = 0; !r && i < blocks->n; i++) {
 		gw__block_encode(&c, &rule, &blocks->v[i]);

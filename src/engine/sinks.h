@@ -29,12 +29,12 @@ int gw__sink_sated_new(const struct gw__blocks *blocks, uint64_t page_bytes, str
  */
 struct gw__sink_stream_opts {
 	bool ask_back;
-	int answer_ms; /* how long commit waits for SHUT; -1: for ever */
+	int answer_ms;              /* how long commit waits for SHUT; -1: for ever */
 	struct gw__gang_send *gang; /* multifd: only an image can be sent so. NULL: pages go over the channel. Borrowed */
-	bool zeros_in_packets;	    /* the gang names zero pages itself */
+	bool zeros_in_packets;      /* the gang names zero pages itself */
 };
-int gw__sink_stream_new(struct gw__run *run, struct gw__chan *chan, const struct gw__sink_stream_opts *o,
-	struct gw__sink **sink, struct gw__why *why);
+int gw__sink_stream_new(struct gw__run *run, struct gw__chan *chan, const struct gw__sink_stream_opts *o, struct gw__sink **sink,
+	struct gw__why *why);
 
 /* Looks at everything and keeps only the description of the guest: for inspect and verify. */
 struct gw__gist {
@@ -42,10 +42,10 @@ struct gw__gist {
 	struct gw__blocks blocks;
 	struct {
 		struct gw__section section;
-		uint64_t off;	  /* of the raw section in its source */
+		uint64_t off;     /* of the raw section in its source */
 		size_t at, bytes; /* of the raw section in `raw` */
 		bool early;
-	} *device;
+	} * device;
 	uint32_t devices_n, devices_room;
 	uint8_t *raw;
 	size_t raw_bytes, raw_room;

@@ -15,22 +15,22 @@
 
 /* What a stream was made of; complete when gw__pull_stream returned 0, true as far as it got otherwise. */
 struct gw__stream_tally {
-	uint64_t stream_bytes;	/* magic to the last byte of the description */
+	uint64_t stream_bytes;                                                      /* magic to the last byte of the description */
 	uint64_t page_payload_bytes, xbzrle_bytes, device_bytes, description_bytes; /* the rest is framing */
 	uint64_t pages, zero_pages, xbzrle_pages, flushes;
 	uint64_t trailing_bytes; /* behind the end, as far as they had been read */
 	enum gw__ps_state state; /* of a stream that may switch to post-copy */
-	uint64_t late_pages;	 /* that came after the switch, on this connection */
-	uint64_t missing_pages;	 /* after a switch: not here yet */
-	bool given_back;	 /* it failed behind the source's last byte, and SHUT 1 was written: not that it was heard */
+	uint64_t late_pages;     /* that came after the switch, on this connection */
+	uint64_t missing_pages;  /* after a switch: not here yet */
+	bool given_back;         /* it failed behind the source's last byte, and SHUT 1 was written: not that it was heard */
 	uint32_t devices, parts, opaque_sections;
-	uint32_t commands[12];	/* by number */
+	uint32_t commands[12]; /* by number */
 	bool background, return_path, advised, switchover, described;
 	struct gw__gang_tally multifd; /* all 0 without */
 	/* Per block; `blocks_n` entries, owned by the tally. */
 	struct gw__block_tally {
 		uint64_t pages, zero_pages, xbzrle_pages;
-	} *block;
+	} * block;
 	uint32_t blocks_n;
 };
 void gw__stream_tally_fini(struct gw__stream_tally *t);

@@ -16,12 +16,9 @@ int gw__file_read(int fd, const char *path, uint64_t off, void *to, size_t n, st
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
-			return gw__why_errno(
-				why, errno, "cannot read %zu bytes at offset %llu of %s", n, (ull)off, path);
+			return gw__why_errno(why, errno, "cannot read %zu bytes at offset %llu of %s", n, (ull)off, path);
 		if (got == 0)
-			return gw__why_set(why, -ENODATA,
-				"%s ends at offset %llu, where %zu more bytes were expected", path, (ull)off,
-				n);
+			return gw__why_set(why, -ENODATA, "%s ends at offset %llu, where %zu more bytes were expected", path, (ull)off, n);
 		p += got;
 		off += (uint64_t)got;
 		n -= (size_t)got;
@@ -42,10 +39,8 @@ int gw__file_write_failed(int fd, const char *path, uint64_t off, uint64_t n, in
 {
 	struct statvfs fs;
 	if (fstatvfs(fd, &fs))
-		return gw__why_errno(
-			why, err, "cannot write %llu bytes at offset %llu of %s", (ull)n, (ull)off, path);
-	return gw__why_errno(why, err,
-		"cannot write %llu bytes at offset %llu of %s (%llu bytes free in its file system)", (ull)n,
+		return gw__why_errno(why, err, "cannot write %llu bytes at offset %llu of %s", (ull)n, (ull)off, path);
+	return gw__why_errno(why, err, "cannot write %llu bytes at offset %llu of %s (%llu bytes free in its file system)", (ull)n,
 		(ull)off, path, (ull)fs.f_bavail * fs.f_frsize);
 }
 
@@ -79,8 +74,7 @@ static uint64_t sum_bytes(const struct iovec *iov, int n)
 int gw__file_writev(int fd, const char *path, uint64_t off, struct iovec *iov, int n, struct gw__why *why)
 {
 	for (;;) {
-		int skip =
-			advance(iov, n, 0); /* entries of no length: a write of nothing returns 0 for ever */
+		int skip = advance(iov, n, 0); /* entries of no length: a write of nothing returns 0 for ever */
 		iov += skip;
 		n -= skip;
 		if (n == 0)
@@ -89,8 +83,7 @@ int gw__file_writev(int fd, const char *path, uint64_t off, struct iovec *iov, i
 		if (put < 0 && errno == EINTR)
 			continue;
 		if (put <= 0)
-			return gw__file_write_failed(
-				fd, path, off, sum_bytes(iov, n), put ? errno : EIO, why);
+			return gw__file_write_failed(fd, path, off, sum_bytes(iov, n), put ? errno : EIO, why);
 		off += (uint64_t)put;
 		skip = advance(iov, n, (size_t)put);
 		iov += skip;

@@ -48,16 +48,14 @@ int gw__image_probe(int fd, uint64_t base_off, struct gw__why *why)
 	if (!r)
 		r = gw__config_decode(&c, &config, why);
 	if (r == GW__SHORT)
-		return gw__why_set(
-			why, -EPROTO, "the file ends inside the head of a migration stream (%zu bytes)", n);
+		return gw__why_set(why, -EPROTO, "the file ends inside the head of a migration stream (%zu bytes)", n);
 	return r ? r : config.mapped_ram;
 }
 
 int gw__image_open(const char *path, uint64_t base_off, struct gw__image **image, struct gw__why *why)
 {
 	*image = NULL;
-	int fd = open(
-		path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not make us wait for its writer */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not make us wait for its writer */
 	if (fd < 0)
 		return gw__why_errno(why, errno, "cannot open %s", path);
 	return gw__image_open_fd(fd, path, base_off, image, why);
@@ -69,18 +67,15 @@ static int check_file(struct gw__image *image, struct gw__why *why)
 	if (fstat(image->fd, &st))
 		return gw__why_errno(why, errno, "cannot look at %s", image->path);
 	if (!S_ISREG(st.st_mode))
-		return gw__why_set(why, -EINVAL,
-			"%s is not a regular file, so it cannot hold a mapped-ram image", image->path);
+		return gw__why_set(why, -EINVAL, "%s is not a regular file, so it cannot hold a mapped-ram image", image->path);
 	image->file_bytes = (uint64_t)st.st_size;
 	if (image->base_off >= image->file_bytes)
-		return gw__why_set(why, -EPROTO, "%s has %llu bytes, so no image can begin at offset %llu",
-			image->path, (unsigned long long)image->file_bytes,
-			(unsigned long long)image->base_off);
+		return gw__why_set(why, -EPROTO, "%s has %llu bytes, so no image can begin at offset %llu", image->path,
+			(unsigned long long)image->file_bytes, (unsigned long long)image->base_off);
 	return 0;
 }
 
-int gw__image_open_fd(
-	int fd, const char *path, uint64_t base_off, struct gw__image **image, struct gw__why *why)
+int gw__image_open_fd(int fd, const char *path, uint64_t base_off, struct gw__image **image, struct gw__why *why)
 {
 	*image = NULL;
 	struct gw__image *im = calloc(1, sizeof *im);
@@ -126,8 +121,7 @@ static uint64_t page_off(const struct gw__image *image, uint32_t block, uint64_t
 	return image->blocks.v[block].pages_off + (page << image->config.page_bits);
 }
 
-int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, void *to,
-	struct gw__why *why)
+int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, void *to, struct gw__why *why)
 {
 	assert(block < image->blocks.n && !image->blocks.v[block].ignored);
 	const struct gw__bitmap *present = &image->present[block];
@@ -136,13 +130,11 @@ int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t
 	uint8_t *p = to;
 	for (uint64_t i = first; i < end;) {
 		bool there = gw__bitmap_test(present, i);
-		uint64_t next = there ? gw__bitmap_next_clear_before(present, i, end)
-				      : gw__bitmap_next_set_before(present, i, end);
+		uint64_t next = there ? gw__bitmap_next_clear_before(present, i, end) : gw__bitmap_next_set_before(present, i, end);
 		size_t bytes = (next - i) * page_bytes;
 		if (!there)
 			memset(p, 0, bytes);
-		int r = there ? gw__image_read_at(image, page_off(image, block, i), p, bytes, why)
-			      : 0;
+		int r = there ? gw__image_read_at(image, page_off(image, block, i), p, bytes, why) : 0;
 		if (r)
 			return gw__why_where(why, "block \"%s\"", image->blocks.v[block].name);
 		p += bytes;

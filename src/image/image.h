@@ -65,16 +65,14 @@ int gw__image_probe(int fd, uint64_t base_off, struct gw__why *why);
  * takes the descriptor in either case; `path` is for sentences.
  */
 int gw__image_open(const char *path, uint64_t base_off, struct gw__image **image, struct gw__why *why);
-int gw__image_open_fd(
-	int fd, const char *path, uint64_t base_off, struct gw__image **image, struct gw__why *why);
+int gw__image_open_fd(int fd, const char *path, uint64_t base_off, struct gw__image **image, struct gw__why *why);
 void gw__image_close(struct gw__image *image); /* NULL is fine */
 
 /*
  * `n` pages from page `first` of a block that is not ignored, into memory. Pages without their bit are zeros,
  * whatever the file holds. -ENODATA when the file became shorter since it was opened.
  */
-int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, void *to,
-	struct gw__why *why);
+int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, void *to, struct gw__why *why);
 /* The same for pages that all have their bit; GW__SHORT if it would have to wait for the disk. */
 int gw__image_read_pages_now(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, void *to);
 /* These pages will be read soon. Costs about a microsecond for each that is not in memory. */

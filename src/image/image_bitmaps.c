@@ -25,14 +25,12 @@ static uint64_t next_data(int fd, uint64_t at, uint64_t end)
 	return gw__min((uint64_t)data, end);
 }
 
-static int load_one(
-	struct gw__image *image, const struct gw__block *b, struct gw__bitmap *present, struct gw__why *why)
+static int load_one(struct gw__image *image, const struct gw__block *b, struct gw__bitmap *present, struct gw__why *why)
 {
 	uint8_t buf[CHUNK];
 	uint64_t n = gw__bitmap_wire_bytes(present->bits);
 	for (uint64_t at = 0; at < n;) {
-		at = gw__round_down(
-			next_data(image->fd, b->bitmap_off + at, b->bitmap_off + n) - b->bitmap_off, 8);
+		at = gw__round_down(next_data(image->fd, b->bitmap_off + at, b->bitmap_off + n) - b->bitmap_off, 8);
 		size_t step = gw__min(sizeof buf, n - at);
 		int r = gw__image_read_at(image, b->bitmap_off + at, buf, step, why);
 		if (r)
@@ -59,8 +57,7 @@ int gw__image_load_bitmaps(struct gw__image *image, struct gw__why *why)
 		if (b->ignored)
 			continue;
 		if (gw__bitmap_init(&image->present[i], b->used_bytes / page_bytes))
-			return gw__why_set(why, -ENOMEM,
-				"no memory for the bitmap of block \"%s\" with %llu bytes", b->name,
+			return gw__why_set(why, -ENOMEM, "no memory for the bitmap of block \"%s\" with %llu bytes", b->name,
 				(ull)b->used_bytes);
 		int r = load_one(image, b, &image->present[i], why);
 		if (r)

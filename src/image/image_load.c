@@ -31,22 +31,18 @@ static int grow(struct gw__image_load *l)
 {
 	const size_t most = (size_t)GW__IMAGE_TAIL_MAX + FIRST_ROOM;
 	if (l->room == most)
-		return gw__why_set(l->why, -E2BIG, "%s: what stands at offset %llu is longer than %d bytes",
-			l->image->path, (ull)l->off, GW__IMAGE_TAIL_MAX);
+		return gw__why_set(l->why, -E2BIG, "%s: what stands at offset %llu is longer than %d bytes", l->image->path, (ull)l->off,
+			GW__IMAGE_TAIL_MAX);
 	size_t room = l->room ? gw__min(l->room * 2, most) : FIRST_ROOM;
 	uint8_t *buf = realloc(l->buf, room);
 	if (!buf)
-		return gw__why_set(l->why, -ENOMEM, "%s: no memory for %zu bytes from offset %llu",
-			l->image->path, room, (ull)l->off);
+		return gw__why_set(l->why, -ENOMEM, "%s: no memory for %zu bytes from offset %llu", l->image->path, room, (ull)l->off);
 	l->buf = buf;
 	l->room = room;
 	return 0;
 }
 
-static uint64_t bytes_not_read(const struct gw__image_load *l)
-{
-	return l->image->file_bytes - (l->off + (l->n - l->at));
-}
+static uint64_t bytes_not_read(const struct gw__image_load *l) { return l->image->file_bytes - (l->off + (l->n - l->at)); }
 
 /* Reads on behind what is there. */
 static int fill(struct gw__image_load *l)
@@ -94,9 +90,7 @@ static const char *hint(const struct gw__image_load *l, bool file_ended)
 {
 	const struct gw__stream *s = &l->stream;
 	if (!file_ended)
-		return only_zeros(l)
-			       ? "; only zeros follow: the save was interrupted, or the file was damaged"
-			       : "";
+		return only_zeros(l) ? "; only zeros follow: the save was interrupted, or the file was damaged" : "";
 	if (s->ram_started && !s->ram_ended)
 		return "; RAM has no end: the save was interrupted, or the file was cut";
 	if (s->ram_ended && has_description(&s->tail, l->n - l->at))

@@ -23,12 +23,10 @@ static int check_regions(struct gw__image_load *l, uint64_t header_end, uint64_t
 			"file was cut",
 			l->image->path, b->name, (ull)seek_off, (ull)l->image->file_bytes);
 	if (b->bitmap_off != header_end)
-		gw__image_note_odd(l->image,
-			"block \"%s\": its bitmap is at offset %llu, expected right behind its header (%llu)",
-			b->name, (ull)b->bitmap_off, (ull)header_end);
+		gw__image_note_odd(l->image, "block \"%s\": its bitmap is at offset %llu, expected right behind its header (%llu)", b->name,
+			(ull)b->bitmap_off, (ull)header_end);
 	if (!gw__is_aligned(b->pages_off, GW__MAPPED_ALIGN))
-		gw__image_note_odd(l->image,
-			"block \"%s\": its pages begin at offset %llu, expected a multiple of 1 MiB", b->name,
+		gw__image_note_odd(l->image, "block \"%s\": its pages begin at offset %llu, expected a multiple of 1 MiB", b->name,
 			(ull)b->pages_off);
 	return 0;
 }
@@ -49,14 +47,12 @@ static int note_device(struct gw__image_load *l, const struct gw__event *ev)
 {
 	struct gw__image *image = l->image;
 	if (image->devices_n == GW__IMAGE_DEVICES_MAX)
-		return gw__why_set(l->why, -E2BIG, "%s: more than %d device sections", image->path,
-			GW__IMAGE_DEVICES_MAX);
+		return gw__why_set(l->why, -E2BIG, "%s: more than %d device sections", image->path, GW__IMAGE_DEVICES_MAX);
 	if (image->devices_n == l->devices_room) {
 		uint32_t room = l->devices_room ? l->devices_room * 2 : 64;
 		struct gw__image_device *v = realloc(image->devices, room * sizeof *v);
 		if (!v)
-			return gw__why_set(
-				l->why, -ENOMEM, "%s: no memory for %u devices", image->path, room);
+			return gw__why_set(l->why, -ENOMEM, "%s: no memory for %u devices", image->path, room);
 		image->devices = v;
 		l->devices_room = room;
 	}
@@ -94,9 +90,8 @@ static int note_end(struct gw__image_load *l)
 			image->path, (ull)s->off);
 	uint64_t page_bytes = gw__vmdesc_page_bytes(s->desc);
 	if (page_bytes && page_bytes != s->page_bytes)
-		gw__image_note_odd(image,
-			"the VM description names a page size of %llu, the blocks one of %llu",
-			(ull)page_bytes, (ull)s->page_bytes);
+		gw__image_note_odd(image, "the VM description names a page size of %llu, the blocks one of %llu", (ull)page_bytes,
+			(ull)s->page_bytes);
 	image->ram_id = s->ram_id;
 	image->switchover = s->switchover;
 	image->parts = s->parts;

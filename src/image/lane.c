@@ -25,9 +25,8 @@ static int map_buffers(struct gw__lane *lane, unsigned n)
 	size_t bytes = (size_t)n * GW__LANE_BUFFER_BYTES;
 	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory == MAP_FAILED)
-		return gw__why_set(&lane->failed, -ENOMEM,
-			"no memory for %u buffers of %d bytes to write %s from", n, GW__LANE_BUFFER_BYTES,
-			lane->w->file.target.path);
+		return gw__why_set(&lane->failed, -ENOMEM, "no memory for %u buffers of %d bytes to write %s from", n,
+			GW__LANE_BUFFER_BYTES, lane->w->file.target.path);
 	lane->memory = memory;
 	lane->memory_bytes = bytes;
 	/* After a fork old kernels would go on writing from the child's copy. */
@@ -53,8 +52,7 @@ int gw__lane_new(struct gw__image_writer *w, struct gw__lane **lane, struct gw__
 	assert(w->phase == GW__WRITER_RAM);
 	*lane = NULL;
 	if (w->page_bytes > GW__LANE_BUFFER_BYTES)
-		return gw__why_set(why, -E2BIG,
-			"%s: guest pages of %llu bytes, expected at most %d with several channels",
+		return gw__why_set(why, -E2BIG, "%s: guest pages of %llu bytes, expected at most %d with several channels",
 			w->file.target.path, (unsigned long long)w->page_bytes, GW__LANE_BUFFER_BYTES);
 	struct gw__lane *l = calloc(1, sizeof *l);
 	if (!l)
@@ -79,10 +77,7 @@ void gw__lane_free(struct gw__lane *lane)
 	free(lane);
 }
 
-const char *gw__lane_how(const struct gw__lane *lane)
-{
-	return lane->how;
-}
+const char *gw__lane_how(const struct gw__lane *lane) { return lane->how; }
 
 int gw__lane_take(struct gw__lane *lane, void **buffer, struct gw__why *why)
 {
@@ -122,8 +117,7 @@ static int write_cached(struct gw__lane *lane, const uint8_t *from, uint64_t byt
 	return gw__writer_write_cached(lane->w, to, &iov, 1, &lane->failed);
 }
 
-int gw__lane_write(struct gw__lane *lane, const uint8_t *from, uint64_t bytes, uint32_t block, uint64_t off,
-	struct gw__why *why)
+int gw__lane_write(struct gw__lane *lane, const uint8_t *from, uint64_t bytes, uint32_t block, uint64_t off, struct gw__why *why)
 {
 	const struct gw__image_writer *w = lane->w;
 	uint64_t to = w->blocks.v[block].pages_off + off, direct = direct_part(w, block, off, bytes);
@@ -135,13 +129,11 @@ int gw__lane_write(struct gw__lane *lane, const uint8_t *from, uint64_t bytes, u
 }
 
 /* How many pages from the first on are all zeros, or all have content and stand together in the block. */
-static uint32_t run_of_alike(
-	const uint8_t *page, const uint64_t *off, uint32_t n, uint64_t page_bytes, bool *zero)
+static uint32_t run_of_alike(const uint8_t *page, const uint64_t *off, uint32_t n, uint64_t page_bytes, bool *zero)
 {
 	uint32_t i = 1;
 	*zero = gw__is_zero(page, page_bytes);
-	while (i < n && off[i] == off[i - 1] + page_bytes &&
-		gw__is_zero(page + i * page_bytes, page_bytes) == *zero)
+	while (i < n && off[i] == off[i - 1] + page_bytes && gw__is_zero(page + i * page_bytes, page_bytes) == *zero)
 		i++;
 	return i;
 }

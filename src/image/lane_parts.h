@@ -22,8 +22,7 @@ struct gw__lane {
  * The steps of a put, also for the writer's own staging (writer_direct.c): any number of runs of pages in the
  * buffer taken last, then the buffer goes back. A write marks no page as present.
  */
-int gw__lane_write(struct gw__lane *lane, const uint8_t *from, uint64_t bytes, uint32_t block, uint64_t off,
-	struct gw__why *why);
+int gw__lane_write(struct gw__lane *lane, const uint8_t *from, uint64_t bytes, uint32_t block, uint64_t off, struct gw__why *why);
 int gw__lane_give(struct gw__lane *lane, struct gw__why *why);
 
 /*

@@ -64,14 +64,12 @@ static void register_buffers(struct gw__uring *u)
 	struct gw__lane *lane = u->lane;
 	struct iovec iov[GW__LANE_BUFFERS];
 	for (unsigned i = 0; i < GW__LANE_BUFFERS; i++)
-		iov[i] = (struct iovec){
-			lane->memory + (size_t)i * GW__LANE_BUFFER_BYTES, GW__LANE_BUFFER_BYTES};
+		iov[i] = (struct iovec){lane->memory + (size_t)i * GW__LANE_BUFFER_BYTES, GW__LANE_BUFFER_BYTES};
 	int r = io_uring_register_buffers(&u->ring, iov, GW__LANE_BUFFERS);
 	u->registered = r == 0;
-	int at = snprintf(lane->how, sizeof lane->how, "io_uring, %d x %d KiB", GW__LANE_BUFFERS,
-		GW__LANE_BUFFER_BYTES >> 10);
-	snprintf(lane->how + at, sizeof lane->how - (size_t)at, r ? " not registered (%s%s)" : " registered",
-		strerror(-r), r == -ENOMEM ? ", RLIMIT_MEMLOCK" : "");
+	int at = snprintf(lane->how, sizeof lane->how, "io_uring, %d x %d KiB", GW__LANE_BUFFERS, GW__LANE_BUFFER_BYTES >> 10);
+	snprintf(lane->how + at, sizeof lane->how - (size_t)at, r ? " not registered (%s%s)" : " registered", strerror(-r),
+		r == -ENOMEM ? ", RLIMIT_MEMLOCK" : "");
 }
 
 int gw__uring_new(struct gw__lane *lane, struct gw__uring **uring)
@@ -79,8 +77,7 @@ int gw__uring_new(struct gw__lane *lane, struct gw__uring **uring)
 	struct gw__uring *u = calloc(1, sizeof *u);
 	*uring = NULL;
 	if (!u)
-		return gw__why_set(
-			&lane->failed, -ENOMEM, "no memory for a lane into %s", lane->w->file.target.path);
+		return gw__why_set(&lane->failed, -ENOMEM, "no memory for a lane into %s", lane->w->file.target.path);
 	u->lane = lane;
 	int r = io_uring_queue_init(WRITES_MAX, &u->ring, 0);
 	if (r)
@@ -102,8 +99,7 @@ static void finish_write(struct gw__lane *lane, const struct under_way *d, int r
 	if (res < 0 && res != -EAGAIN && res != -EINTR)
 		gw__writer_direct_failed(lane->w, d->to, d->bytes, -res, &lane->failed);
 	else if (done < d->bytes)
-		gw__writer_write_direct(
-			lane->w, d->to + done, d->from + done, d->bytes - done, &lane->failed);
+		gw__writer_write_direct(lane->w, d->to + done, d->from + done, d->bytes - done, &lane->failed);
 }
 
 static void take_answers(struct gw__uring *u)
@@ -137,9 +133,7 @@ static int wait_for_one(struct gw__uring *u)
 static int broken(struct gw__uring *u, int r)
 {
 	struct gw__lane *lane = u->lane;
-	return gw__writer_fail(
-		lane->w, gw__why_errno(&lane->failed, -r, "io_uring takes no more writes to %s",
-				 lane->w->file.target.path));
+	return gw__writer_fail(lane->w, gw__why_errno(&lane->failed, -r, "io_uring takes no more writes to %s", lane->w->file.target.path));
 }
 
 static int start_queued(struct gw__uring *u)
@@ -175,8 +169,7 @@ static int make_progress(struct gw__uring *u)
 static bool is_clear(const struct gw__uring *u, uint64_t to, uint64_t bytes)
 {
 	for (unsigned i = 0; i < WRITES_MAX; i++)
-		if (u->writes[i].bytes && to < u->writes[i].to + u->writes[i].bytes &&
-			u->writes[i].to < to + bytes)
+		if (u->writes[i].bytes && to < u->writes[i].to + u->writes[i].bytes && u->writes[i].to < to + bytes)
 			return false;
 	return true;
 }

@@ -19,10 +19,7 @@ enum { NAME_TRIES = 100, NAME_EXTRA = sizeof "..01234567.partial" - 1, COPY_ROOM
 
 typedef char fd_path[32];
 
-static void proc_path(int fd, fd_path path)
-{
-	snprintf(path, sizeof(fd_path), "/proc/self/fd/%d", fd);
-}
+static void proc_path(int fd, fd_path path) { snprintf(path, sizeof(fd_path), "/proc/self/fd/%d", fd); }
 
 static void make_partial_name(struct gw__outfile *f, char name[NAME_MAX + 1])
 {
@@ -54,8 +51,7 @@ static int open_partial(struct gw__outfile *f, struct gw__why *why)
 	for (int i = 0; i < NAME_TRIES; i++) {
 		char name[NAME_MAX + 1];
 		make_partial_name(f, name);
-		f->fd = openat(
-			f->target.dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+		f->fd = openat(f->target.dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 		if (f->fd >= 0) {
 			memcpy(f->partial, name, sizeof name);
 			return 0;
@@ -148,8 +144,7 @@ int gw__outfile_open_direct(const struct gw__outfile *f, int *fd, struct gw__why
 	if (*fd >= 0)
 		return 0;
 	if (errno == EINVAL)
-		return gw__why_set(why, -EINVAL, "the file system of %s has no direct I/O; leave --direct-io out",
-			f->target.path);
+		return gw__why_set(why, -EINVAL, "the file system of %s has no direct I/O; leave --direct-io out", f->target.path);
 	return gw__why_errno(why, errno, "cannot open %s for direct I/O; leave --direct-io out", f->target.path);
 }
 
@@ -179,8 +174,7 @@ int gw__outfile_keep_head(struct gw__outfile *f, uint64_t n, struct gw__why *why
 		return 0;
 	int from = openat(t->dir_fd, t->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (from < 0)
-		return gw__why_errno(why, errno,
-			"cannot read the first %llu bytes of %s, which are to be kept", (unsigned long long)n,
+		return gw__why_errno(why, errno, "cannot read the first %llu bytes of %s, which are to be kept", (unsigned long long)n,
 			t->path);
 	int r = copy_head(f, from, n, why);
 	close(from);

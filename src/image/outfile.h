@@ -17,8 +17,8 @@ struct gw__outfile {
 	struct gw__target target;
 	int fd;                     /* read and write; -1: none */
 	char partial[NAME_MAX + 1]; /* its name in the folder for now; "" while it has none */
-	bool lasting;		    /* it stays under that name when we go */
-	bool in_place;		    /* it has the target's name, also when its folder could not be synced behind that */
+	bool lasting;               /* it stays under that name when we go */
+	bool in_place;              /* it has the target's name, also when its folder could not be synced behind that */
 };
 
 /*

@@ -62,7 +62,8 @@ int gw__partial_check_free(const struct gw__target *t, struct gw__why *why)
 		close(fd);
 	return gw__why_set(why, -EALREADY,
 		"%s.partial holds a part of a guest that may stand still in its source: go on with what began it (godwit receive or save with --resume, or "
-		"godwit drain), or, if nobody needs it, take it and %s.partial.state away", t->path, t->path);
+		"godwit drain), or, if nobody needs it, take it and %s.partial.state away",
+		t->path, t->path);
 }
 
 /* --- making one --- */
@@ -240,8 +241,8 @@ int gw__partial_drop(struct gw__partial *p, struct gw__why *why)
 	int path_n = (int)(strlen(p->path) - strlen(STATE));
 	bool is_there = faccessat(p->dir_fd, p->image, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 	if (p->finished_bytes && !is_there)
-		return gw__why_set(why, -EALREADY, "%.*s is a whole guest already and has its name; it is kept, and only %s is left over", path_n, p->path,
-			p->path);
+		return gw__why_set(why, -EALREADY, "%.*s is a whole guest already and has its name; it is kept, and only %s is left over",
+			path_n, p->path, p->path);
 	if (unlinkat(p->dir_fd, p->name, 0))
 		return gw__why_errno(why, errno, "cannot take %s away", p->path);
 	if (is_there && unlinkat(p->dir_fd, p->image, 0))
@@ -249,10 +250,7 @@ int gw__partial_drop(struct gw__partial *p, struct gw__why *why)
 	return 0;
 }
 
-void gw__partial_remove(struct gw__partial *p)
-{
-	unlinkat(p->dir_fd, p->name, 0);
-}
+void gw__partial_remove(struct gw__partial *p) { unlinkat(p->dir_fd, p->name, 0); }
 
 void gw__partial_close(struct gw__partial *p)
 {

@@ -41,7 +41,7 @@ void gw__partial_saved_fini(struct gw__partial_saved *saved);
 
 /* The head page. */
 struct gw__partial_head {
-	bool only_list; /* the switch had begun, and nothing was held: who the source is, to give it its guest back */
+	bool only_list;      /* the switch had begun, and nothing was held: who the source is, to give it its guest back */
 	uint64_t maps_bytes; /* of one set of bitmaps */
 	uint64_t meta_bytes;
 	uint8_t meta_sum[16];

@@ -10,8 +10,9 @@ enum {
 	GW__PARTIAL_LIVE_HEAD_OFF = 1 * GW__PARTIAL_PAGE,
 	GW__PARTIAL_FINISH_OFF = 2 * GW__PARTIAL_PAGE,
 	GW__PARTIAL_SLOT_HEAD_OFF = 3 * GW__PARTIAL_PAGE, /* two of them */
-	GW__PARTIAL_MAPS_OFF = 5 * GW__PARTIAL_PAGE,	  /* the live ones, then those of the two slots */
-	GW__PARTIAL_LIST_GAP = 1 << 20, /* a list alone stands so far behind where what is held will be, as this takes its place by and by */
+	GW__PARTIAL_MAPS_OFF = 5 * GW__PARTIAL_PAGE,      /* the live ones, then those of the two slots */
+	GW__PARTIAL_LIST_GAP =
+		1 << 20, /* a list alone stands so far behind where what is held will be, as this takes its place by and by */
 };
 
 /* Content and received, of each block that is in the image. */
@@ -23,10 +24,7 @@ static inline uint64_t gw__partial_maps_bytes(const struct gw__blocks *blocks, u
 	return gw__round_up(n, GW__PARTIAL_PAGE);
 }
 
-static inline uint64_t gw__partial_slot_off(uint64_t maps_bytes, unsigned slot)
-{
-	return GW__PARTIAL_MAPS_OFF + (1 + slot) * maps_bytes;
-}
+static inline uint64_t gw__partial_slot_off(uint64_t maps_bytes, unsigned slot) { return GW__PARTIAL_MAPS_OFF + (1 + slot) * maps_bytes; }
 
 static inline uint64_t gw__partial_meta_off(uint64_t maps_bytes) { return GW__PARTIAL_MAPS_OFF + 3 * maps_bytes; }
 

@@ -46,15 +46,16 @@ int gw__partial_head_decode(const uint8_t page[GW__PARTIAL_PAGE], uint64_t file_
 	h->meta_bytes = gw__rd_be64(&c);
 	gw__rd_bytes(&c, h->meta_sum, sizeof h->meta_sum);
 	if (memcmp(magic, MAGIC, sizeof MAGIC))
-		return gw__why_set(why, -EPROTO, "it is not the state of a partial image, or was interrupted before there was anything to keep");
+		return gw__why_set(why, -EPROTO,
+			"it is not the state of a partial image, or was interrupted before there was anything to keep");
 	gw__partial_sum(page, SUMMED, sum);
 	if (memcmp(sum, page + SUMMED, sizeof sum))
 		return gw__why_set(why, -EPROTO, "its head is damaged (the checksum is wrong)");
 	if (version != VERSION)
 		return gw__why_set(why, -EPROTO, "it has version %u, expected %d", version, VERSION);
 	if (h->maps_bytes > INT64_MAX / 8 || h->meta_bytes > GW__PARTIAL_META_MAX || gw__partial_meta_place(h) + h->meta_bytes > file_bytes)
-		return gw__why_set(why, -EPROTO, "it has %llu bytes, expected three times %llu of bitmaps and %llu behind them", (ull)file_bytes,
-			(ull)h->maps_bytes, (ull)h->meta_bytes);
+		return gw__why_set(why, -EPROTO, "it has %llu bytes, expected three times %llu of bitmaps and %llu behind them",
+			(ull)file_bytes, (ull)h->maps_bytes, (ull)h->meta_bytes);
 	return 0;
 }
 
@@ -150,7 +151,8 @@ static int take_block(struct gw__rd *c, struct gw__partial_saved *s, uint64_t pa
 		b.used_bytes % gw__max(b.page_bytes, page_bytes))
 		return gw__why_set(why, -EPROTO, "block %u of %llu bytes is not possible", s->blocks.n, (ull)b.used_bytes);
 	uint64_t maps = gw__bitmap_wire_bytes(b.used_bytes / page_bytes);
-	bool placed = b.bitmap_off >= *at_off && b.bitmap_off <= INT64_MAX / 4 && b.pages_off >= b.bitmap_off + maps && b.pages_off <= INT64_MAX / 4;
+	bool placed = b.bitmap_off >= *at_off && b.bitmap_off <= INT64_MAX / 4 && b.pages_off >= b.bitmap_off + maps &&
+		      b.pages_off <= INT64_MAX / 4;
 	if (!b.ignored && !placed)
 		return gw__why_set(why, -EPROTO, "block \"%s\" cannot have its pages at offset %llu", b.name, (ull)b.pages_off);
 	if (!b.ignored)
@@ -167,8 +169,8 @@ static int take_blocks(struct gw__rd *c, struct gw__partial_saved *s, uint64_t *
 	for (uint32_t i = 0; !r && i < n; i++)
 		r = take_block(c, s, page_bytes, &at_off, why);
 	if (!r && (!s->blocks.n || at_off > s->cursor))
-		r = gw__why_set(why, -EPROTO, "%u blocks that reach to offset %llu, where the image goes on at %llu", s->blocks.n, (ull)at_off,
-			(ull)s->cursor);
+		r = gw__why_set(why, -EPROTO, "%u blocks that reach to offset %llu, where the image goes on at %llu", s->blocks.n,
+			(ull)at_off, (ull)s->cursor);
 	*maps_bytes = r ? 0 : gw__partial_maps_bytes(&s->blocks, page_bytes);
 	return r || *maps_bytes ? r : gw__why_set(why, -EPROTO, "none of its %u blocks is kept", s->blocks.n);
 }
@@ -184,8 +186,10 @@ int gw__partial_meta_decode(const uint8_t *meta, size_t n, struct gw__partial_sa
 	s->start_off = gw__rd_be64(&c);
 	s->ram_id = gw__rd_be32(&c);
 	struct gw__view config = take_piece(&c);
-	if (c.cut || s->base_off > INT64_MAX / 4 || s->start_off < s->base_off || s->start_off > s->cursor || s->cursor > INT64_MAX / 2 || s->marker_off < s->cursor || s->marker_off > INT64_MAX / 2)
-		return gw__why_set(why, -EPROTO, "the image is said to begin at offset %llu and to go on at %llu", (ull)s->base_off, (ull)s->cursor);
+	if (c.cut || s->base_off > INT64_MAX / 4 || s->start_off < s->base_off || s->start_off > s->cursor || s->cursor > INT64_MAX / 2 ||
+		s->marker_off < s->cursor || s->marker_off > INT64_MAX / 2)
+		return gw__why_set(why, -EPROTO, "the image is said to begin at offset %llu and to go on at %llu", (ull)s->base_off,
+			(ull)s->cursor);
 	int r = take_config(config, &s->config, why);
 	if (!r)
 		r = take_blocks(&c, s, maps_bytes, why);

@@ -39,7 +39,8 @@ int gw__partial_check_ours(int fd, const char *path, struct gw__why *why)
 	if ((st.st_uid != ours.st_uid || st.st_mode & OTHERS_WRITE) && !look_at_new(path, &ours))
 		ours = (struct stat){.st_uid = geteuid()};
 	if (st.st_uid != ours.st_uid)
-		return gw__why_set(why, -EPERM, "%s belongs to user %u, and only that user may go on with it (this is user %u); it is not touched", path,
+		return gw__why_set(why, -EPERM,
+			"%s belongs to user %u, and only that user may go on with it (this is user %u); it is not touched", path,
 			(unsigned)st.st_uid, (unsigned)ours.st_uid);
 	if (st.st_mode & OTHERS_WRITE & ~ours.st_mode)
 		return gw__why_set(why, -EPERM, "%s may be written by others than its owner (mode %04o), so it is not believed", path,
@@ -128,8 +129,10 @@ int gw__partial_open(const struct gw__target *t, struct gw__partial **partial, c
 {
 	int r = gw__partial_look(t, partial, saved, why);
 	if (!r && (*partial)->only_list)
-		r = gw__why_set(why, -EPROTO, "%s was begun when its source began to switch to post-copy, and nothing came behind it: there is nothing to go on "
-			"with, but if that source is in postcopy-paused, godwit receive --abandon gives it its guest back", (*partial)->path);
+		r = gw__why_set(why, -EPROTO,
+			"%s was begun when its source began to switch to post-copy, and nothing came behind it: there is nothing to go on "
+			"with, but if that source is in postcopy-paused, godwit receive --abandon gives it its guest back",
+			(*partial)->path);
 	if (!r)
 		r = load_maps(*partial, fell_back, why);
 	if (r) {

@@ -10,13 +10,13 @@
 #define GW__PARTIAL_STATE ".partial.state"
 
 struct gw__partial {
-	int fd, dir_fd; /* of its folder; borrowed from the target */
+	int fd, dir_fd;                               /* of its folder; borrowed from the target */
 	char name[NAME_MAX + 1], image[NAME_MAX + 1]; /* of the two files */
 	char path[PATH_MAX + sizeof GW__PARTIAL_STATE];
 	bool held;
-	bool only_list; /* opened, or kept and not held yet */
-	bool fell_back;	 /* at any time, to a checkpoint */
-	bool distrusted; /* a write or sync failed: see gw__partial_distrust */
+	bool only_list;          /* opened, or kept and not held yet */
+	bool fell_back;          /* at any time, to a checkpoint */
+	bool distrusted;         /* a write or sync failed: see gw__partial_distrust */
 	uint64_t finished_bytes; /* 0: it is not */
 	uint64_t page_bytes, maps_bytes;
 	uint64_t seq; /* of the last checkpoint; 0: none */

@@ -82,13 +82,11 @@ static int check_kind(const struct gw__target *t, const struct stat *st, struct 
 {
 	size_t n = strlen(t->path);
 	if (S_ISDIR(st->st_mode) || n == 0 || t->path[n - 1] == '/')
-		return gw__why_set(
-			why, -EISDIR, "%s is a folder, expected the name of a file", n ? t->path : "\"\"");
+		return gw__why_set(why, -EISDIR, "%s is a folder, expected the name of a file", n ? t->path : "\"\"");
 	if (st->st_mode == 0 || S_ISREG(st->st_mode))
 		return 0;
-	return gw__why_set(why, -EINVAL,
-		"%s is %s; an image replaces its target when it is whole, which needs a regular file",
-		t->path, kind_of(st->st_mode));
+	return gw__why_set(why, -EINVAL, "%s is %s; an image replaces its target when it is whole, which needs a regular file", t->path,
+		kind_of(st->st_mode));
 }
 
 static int open_folder(struct gw__target *t, struct gw__why *why)
@@ -102,13 +100,11 @@ static int open_folder(struct gw__target *t, struct gw__why *why)
 	memcpy(t->name, name, strlen(name) + 1);
 	t->dir_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (t->dir_fd < 0 && errno == ENOENT)
-		return gw__why_set(why, -ENOENT, "the folder %s does not exist, so %s cannot be created",
-			folder, t->path);
+		return gw__why_set(why, -ENOENT, "the folder %s does not exist, so %s cannot be created", folder, t->path);
 	if (t->dir_fd < 0)
 		return gw__why_errno(why, errno, "cannot open the folder %s", folder);
 	if (faccessat(t->dir_fd, ".", W_OK | X_OK, AT_EACCESS))
-		return gw__why_errno(why, errno, "the folder %s is not writable, so %s cannot be created",
-			folder, t->path);
+		return gw__why_errno(why, errno, "the folder %s is not writable, so %s cannot be created", folder, t->path);
 	return 0;
 }
 
@@ -121,8 +117,7 @@ static int check_sticky(const struct gw__target *t, const struct stat *st, struc
 		return 0;
 	if (me == 0 || me == st->st_uid || me == dir.st_uid)
 		return 0;
-	return gw__why_set(why, -EPERM,
-		"%s belongs to user %u and its folder is sticky, so user %u cannot replace it", t->path,
+	return gw__why_set(why, -EPERM, "%s belongs to user %u and its folder is sticky, so user %u cannot replace it", t->path,
 		(unsigned)st->st_uid, (unsigned)me);
 }
 
@@ -132,8 +127,7 @@ int gw__target_find(const char *path, struct gw__target *t, struct gw__why *why)
 	memset(t, 0, sizeof *t);
 	t->dir_fd = -1;
 	if (strlen(path) >= sizeof t->path)
-		return gw__why_errno(
-			why, ENAMETOOLONG, "cannot create an image at a path of %zu bytes", strlen(path));
+		return gw__why_errno(why, ENAMETOOLONG, "cannot create an image at a path of %zu bytes", strlen(path));
 	memcpy(t->path, path, strlen(path) + 1);
 	int r = follow_links(t, &st, why);
 	if (!r)

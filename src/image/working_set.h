@@ -19,7 +19,7 @@
 #include "wire/working_set.h"
 
 enum gw__ws_state {
-	GW__WS_NONE,	/* there is no file */
+	GW__WS_NONE, /* there is no file */
 	GW__WS_THERE,
 	GW__WS_FOREIGN, /* it belongs to another image */
 	GW__WS_UNKNOWN, /* it is none, or a link, or cannot be read; it is left alone */
@@ -35,19 +35,19 @@ struct gw__working_set {
 	const struct gw__image *image;
 	enum gw__ws_state state;
 	struct gw__ws_head head;
-	uint64_t added_s;	    /* when the last chunk was written; 0: there is none */
-	uint64_t end_off;	    /* behind the last chunk that is whole */
-	uint64_t torn_bytes;	    /* behind that */
-	dev_t dev;		    /* of the file that was read */
+	uint64_t added_s;    /* when the last chunk was written; 0: there is none */
+	uint64_t end_off;    /* behind the last chunk that is whole */
+	uint64_t torn_bytes; /* behind that */
+	dev_t dev;           /* of the file that was read */
 	ino_t ino;
-	struct gw__bitmap *known;   /* by block */
-	struct gw__ws_pages *run;   /* in the order to be sent: chunk by chunk, ascending and joined within one */
+	struct gw__bitmap *known; /* by block */
+	struct gw__ws_pages *run; /* in the order to be sent: chunk by chunk, ascending and joined within one */
 	uint32_t runs, room;
 
 	/* Recording. */
-	int fd;			 /* -1: not, for the reason in `unrecorded` unless nobody wanted it */
+	int fd; /* -1: not, for the reason in `unrecorded` unless nobody wanted it */
 	char *path;
-	bool is_new;		 /* nothing was recorded yet in a file that we made */
+	bool is_new; /* nothing was recorded yet in a file that we made */
 	struct gw__why unrecorded;
 	struct gw__ws_run *fresh; /* not written yet */
 	uint32_t fresh_n;

@@ -102,7 +102,8 @@ void gw__working_set_add(struct gw__working_set *ws, uint32_t block, uint64_t fi
 {
 	const struct gw__bitmap *known = &ws->known[block];
 	uint64_t end = gw__min(first + n, UINT64_C(1) << 32), next;
-	for (uint64_t at = gw__bitmap_next_clear_before(known, first, end); ws->fd >= 0 && at < end; at = gw__bitmap_next_clear_before(known, next, end)) {
+	for (uint64_t at = gw__bitmap_next_clear_before(known, first, end); ws->fd >= 0 && at < end;
+		at = gw__bitmap_next_clear_before(known, next, end)) {
 		next = gw__bitmap_next_set_before(known, at, gw__min(end, at + UINT16_MAX));
 		add_fresh(ws, block, at, next - at);
 	}

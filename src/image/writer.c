@@ -47,13 +47,11 @@ int gw__writer_put_record(struct gw__image_writer *w, const struct gw__wr *c, st
 	return put_here(w, c->start, gw__wr_used(c), why);
 }
 
-int gw__image_create(const char *path, const struct gw__image_writer_opts *o,
-	struct gw__image_writer **writer, struct gw__why *why)
+int gw__image_create(const char *path, const struct gw__image_writer_opts *o, struct gw__image_writer **writer, struct gw__why *why)
 {
 	*writer = NULL;
 	if (o->base_off > INT64_MAX / 2)
-		return gw__why_set(
-			why, -EINVAL, "%s: an image cannot begin at offset %llu", path, (ull)o->base_off);
+		return gw__why_set(why, -EINVAL, "%s: an image cannot begin at offset %llu", path, (ull)o->base_off);
 	struct gw__image_writer *w = calloc(1, sizeof *w);
 	if (!w)
 		return gw__why_set(why, -ENOMEM, "no memory for the writer of %s", path);
@@ -125,8 +123,7 @@ int gw__image_put_raw(struct gw__image_writer *w, const void *bytes, size_t n, s
 }
 
 /* Only the pieces with a bit in them: the hole in between says the same. */
-static int put_bitmap(struct gw__image_writer *w, const struct gw__block *b, const struct gw__bitmap *present,
-	struct gw__why *why)
+static int put_bitmap(struct gw__image_writer *w, const struct gw__block *b, const struct gw__bitmap *present, struct gw__why *why)
 {
 	uint8_t buf[BITMAP_ROOM];
 	uint64_t bytes = gw__bitmap_wire_bytes(present->bits), bit = gw__bitmap_next_set(present, 0);

@@ -36,8 +36,7 @@ struct gw__image_writer_opts {
  * over owner, group, permissions and access list of the one it replaces. `direct` is refused here where the
  * file system has no direct I/O, or in put_config where it wants larger units than the guest's pages.
  */
-int gw__image_create(const char *path, const struct gw__image_writer_opts *o, struct gw__image_writer **w,
-	struct gw__why *why);
+int gw__image_create(const char *path, const struct gw__image_writer_opts *o, struct gw__image_writer **w, struct gw__why *why);
 /* Drops what was written; nothing appears. NULL is fine; after commit it only frees. */
 void gw__image_writer_close(struct gw__image_writer *w);
 
@@ -53,19 +52,16 @@ int gw__image_put_raw(struct gw__image_writer *w, const void *bytes, size_t n, s
  *    are not looked at. `ignored` blocks (legal with x-ignore-shared) get no place. -EFBIG when the file cannot
  *    be that long.
  */
-int gw__image_put_blocks(struct gw__image_writer *w, uint32_t section_id, const struct gw__blocks *blocks,
-	struct gw__why *why);
+int gw__image_put_blocks(struct gw__image_writer *w, uint32_t section_id, const struct gw__blocks *blocks, struct gw__why *why);
 /*
  * 4. Pages in any order, any number of times; offsets were checked by the caller against the block list.
  *    `n` consecutive pages, one iovec each. Pages of zeros are found and treated like put_zeros.
  */
-int gw__image_put_pages(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages,
-	int n, struct gw__why *why);
+int gw__image_put_pages(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__why *why);
 /* A page that had content keeps it in the file, under a cleared bit: as with QEMU, no space is given back. */
 void gw__image_put_zeros(struct gw__image_writer *w, uint32_t block, uint64_t off, uint64_t pages);
 /* What the image holds of a page now: 0, GW__SHORT if neither content nor zeros were ever put. */
-int gw__image_peek_page(
-	struct gw__image_writer *w, uint32_t block, uint64_t off, void *page, struct gw__why *why);
+int gw__image_peek_page(struct gw__image_writer *w, uint32_t block, uint64_t off, void *page, struct gw__why *why);
 /*
  * Between 3 and 5, for a source that switches to post-copy. What was put of these pages is void: neither content nor zeros came. */
 void gw__image_discard(struct gw__image_writer *w, uint32_t block, uint64_t off, uint64_t pages);

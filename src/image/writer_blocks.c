@@ -17,16 +17,14 @@ enum { RECORD_ROOM = 512 }; /* one entry of the list: at most 300 bytes */
 
 static void encode_start(const struct gw__image_writer *w, struct gw__wr *wr)
 {
-	const struct gw__section start = {
-		.type = GW__ITEM_START, .id = w->ram_id, .idstr = "ram", .version = GW__RAM_VERSION};
+	const struct gw__section start = {.type = GW__ITEM_START, .id = w->ram_id, .idstr = "ram", .version = GW__RAM_VERSION};
 	gw__section_encode(wr, &start);
 	gw__wr_be64(wr, w->blocks.total_bytes | GW__RAM_MEM_SIZE);
 }
 
 static void encode_entry(const struct gw__image_writer *w, const struct gw__block *b, struct gw__wr *wr)
 {
-	const struct gw__blocks_rule rule = {
-		.page_bytes = w->page_bytes, .address = w->ignore_shared, .mapped_ram = true};
+	const struct gw__blocks_rule rule = {.page_bytes = w->page_bytes, .address = w->ignore_shared, .mapped_ram = true};
 	const struct gw__mapped_header h = {.version = GW__MAPPED_VERSION,
 		.page_bytes = w->page_bytes,
 		.bitmap_off = b->bitmap_off, /* both 0 for an ignored block */
@@ -51,8 +49,7 @@ static int place_blocks(struct gw__image_writer *w, uint64_t *end_off, struct gw
 		if (b->ignored)
 			continue;
 		if (gw__mapped_place(at, b->used_bytes, w->page_bytes, &h))
-			return gw__why_set(why, -EFBIG,
-				"block \"%s\" with %llu bytes does not fit into any file from offset %llu on",
+			return gw__why_set(why, -EFBIG, "block \"%s\" with %llu bytes does not fit into any file from offset %llu on",
 				b->name, (ull)b->used_bytes, (ull)at);
 		b->bitmap_off = h.bitmap_off;
 		b->pages_off = h.pages_off;
@@ -67,14 +64,11 @@ static int place_blocks(struct gw__image_writer *w, uint64_t *end_off, struct gw
 static int reserve_size(struct gw__image_writer *w, uint64_t end_off, struct gw__why *why)
 {
 	struct rlimit limit;
-	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-		end_off >= limit.rlim_cur)
-		return gw__why_set(why, -EFBIG,
-			"%s will be longer than %llu bytes, but this process may only write files of %llu",
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && end_off >= limit.rlim_cur)
+		return gw__why_set(why, -EFBIG, "%s will be longer than %llu bytes, but this process may only write files of %llu",
 			w->file.target.path, (ull)end_off, (ull)limit.rlim_cur);
 	if (ftruncate(w->file.fd, (off_t)end_off))
-		return gw__why_errno(why, errno, "%s cannot become a file of %llu bytes", w->file.target.path,
-			(ull)end_off);
+		return gw__why_errno(why, errno, "%s cannot become a file of %llu bytes", w->file.target.path, (ull)end_off);
 	return 0;
 }
 
@@ -98,12 +92,9 @@ static int make_maps(struct gw__image_writer *w, struct gw__why *why)
 	for (uint32_t i = 0; ok && i < w->blocks.n; i++) {
 		uint64_t pages = w->blocks.v[i].used_bytes / w->page_bytes;
 		if (!w->blocks.v[i].ignored)
-			ok = !gw__bitmap_init(&w->maps[i].present, pages) &&
-			     !gw__bitmap_init(&w->maps[i].seen, pages);
+			ok = !gw__bitmap_init(&w->maps[i].present, pages) && !gw__bitmap_init(&w->maps[i].seen, pages);
 	}
-	return ok ? 0
-		  : gw__why_set(why, -ENOMEM, "no memory for the bitmaps of %llu bytes of RAM",
-			    (ull)w->blocks.total_bytes);
+	return ok ? 0 : gw__why_set(why, -ENOMEM, "no memory for the bitmaps of %llu bytes of RAM", (ull)w->blocks.total_bytes);
 }
 
 int gw__writer_put_list(struct gw__image_writer *w, struct gw__why *why)
@@ -129,8 +120,7 @@ int gw__writer_put_list(struct gw__image_writer *w, struct gw__why *why)
 	return gw__writer_put_record(w, &wr, why);
 }
 
-int gw__image_put_blocks(
-	struct gw__image_writer *w, uint32_t section_id, const struct gw__blocks *blocks, struct gw__why *why)
+int gw__image_put_blocks(struct gw__image_writer *w, uint32_t section_id, const struct gw__blocks *blocks, struct gw__why *why)
 {
 	assert(w->phase == GW__WRITER_EARLY);
 	uint64_t end_off = 0;

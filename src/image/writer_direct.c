@@ -38,10 +38,8 @@ static uint64_t direct_unit(int fd)
 {
 #ifdef STATX_DIOALIGN
 	struct statx st;
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) == 0 && st.stx_mask & STATX_DIOALIGN &&
-		st.stx_dio_offset_align)
-		return st.stx_dio_offset_align > st.stx_dio_mem_align ? st.stx_dio_offset_align
-								      : st.stx_dio_mem_align;
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) == 0 && st.stx_mask & STATX_DIOALIGN && st.stx_dio_offset_align)
+		return st.stx_dio_offset_align > st.stx_dio_mem_align ? st.stx_dio_offset_align : st.stx_dio_mem_align;
 #endif
 	(void)fd;
 	return DIRECT_UNIT_BYTES;
@@ -64,8 +62,7 @@ int gw__writer_check_direct(struct gw__image_writer *w, struct gw__why *why)
 	return 0;
 }
 
-int gw__writer_direct_failed(
-	struct gw__image_writer *w, uint64_t to, uint64_t bytes, int err, struct gw__why *why)
+int gw__writer_direct_failed(struct gw__image_writer *w, uint64_t to, uint64_t bytes, int err, struct gw__why *why)
 {
 	gw__writer_fail(w, -err);
 	if (err != EINVAL)
@@ -76,8 +73,7 @@ int gw__writer_direct_failed(
 		(ull)bytes, (ull)to, w->file.target.path, strerror(err));
 }
 
-int gw__writer_write_direct(
-	struct gw__image_writer *w, uint64_t to, const uint8_t *from, uint64_t bytes, struct gw__why *why)
+int gw__writer_write_direct(struct gw__image_writer *w, uint64_t to, const uint8_t *from, uint64_t bytes, struct gw__why *why)
 {
 	while (bytes) {
 		ssize_t put = pwrite(w->direct_fd, from, bytes, (off_t)to);
@@ -121,8 +117,7 @@ static int begin_buffer(struct gw__image_writer *w, struct gw__why *why)
 	return r;
 }
 
-static int stage_page(
-	struct gw__image_writer *w, uint32_t block, uint64_t off, const void *page, struct gw__why *why)
+static int stage_page(struct gw__image_writer *w, uint32_t block, uint64_t off, const void *page, struct gw__why *why)
 {
 	struct gw__stage *s = &w->stage;
 	int r = 0;
@@ -153,8 +148,7 @@ static void note_range(struct gw__image_writer *w, uint32_t block, uint64_t off,
 		s->end_off = at + bytes;
 }
 
-int gw__writer_stage(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages,
-	int n, struct gw__why *why)
+int gw__writer_stage(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__why *why)
 {
 	int r = 0;
 	note_range(w, block, off, (uint64_t)n * w->page_bytes);

@@ -31,10 +31,7 @@ static uint64_t entry_bytes(const struct gw__block *b)
 	return 1 + strlen(b->name) + 8 + 8 + GW__MAPPED_HEADER_BYTES; /* name, length, address, header */
 }
 
-static uint64_t start_bytes(void)
-{
-	return 1 + 4 + 1 + strlen("ram") + 4 + 4 + 8; /* section header with its name, then the total */
-}
+static uint64_t start_bytes(void) { return 1 + 4 + 1 + strlen("ram") + 4 + 4 + 8; /* section header with its name, then the total */ }
 
 int gw__writer_settle_ignored(struct gw__image_writer *w, struct gw__why *why)
 {

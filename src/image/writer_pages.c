@@ -49,18 +49,11 @@ static uint64_t clear_bits(struct gw__bitmap *b, uint64_t first, uint64_t n)
 	return changed;
 }
 
-static bool has_bit(const struct gw__bitmap *b, uint64_t i)
-{
-	return __atomic_load_n(&b->words[i / 64], __ATOMIC_ACQUIRE) >> (i % 64) & 1;
-}
+static bool has_bit(const struct gw__bitmap *b, uint64_t i) { return __atomic_load_n(&b->words[i / 64], __ATOMIC_ACQUIRE) >> (i % 64) & 1; }
 
-static void count(uint64_t *sum, uint64_t by)
-{
-	__atomic_fetch_add(sum, by, __ATOMIC_RELAXED);
-}
+static void count(uint64_t *sum, uint64_t by) { __atomic_fetch_add(sum, by, __ATOMIC_RELAXED); }
 
-static struct gw__page_maps *maps_of(
-	const struct gw__image_writer *w, uint32_t block, uint64_t off, uint64_t pages)
+static struct gw__page_maps *maps_of(const struct gw__image_writer *w, uint32_t block, uint64_t off, uint64_t pages)
 {
 	assert(w->phase == GW__WRITER_RAM && block < w->blocks.n && !w->blocks.v[block].ignored);
 	assert(off % w->page_bytes == 0);
@@ -143,8 +136,7 @@ int gw__writer_write_cached(struct gw__image_writer *w, uint64_t to, struct iove
 	return gw__writer_fail(w, r);
 }
 
-static int put_content(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages,
-	int n, struct gw__why *why)
+static int put_content(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__why *why)
 {
 	while (n) {
 		struct iovec iov[IOV_MAX];
@@ -161,8 +153,7 @@ static int put_content(struct gw__image_writer *w, uint32_t block, uint64_t off,
 	return 0;
 }
 
-static int put_staged(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages, int n,
-	struct gw__why *why)
+static int put_staged(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__why *why)
 {
 	int r = gw__writer_stage(w, block, off, pages, n, why);
 	if (!r)
@@ -180,8 +171,7 @@ static int run_of_alike(const struct iovec *pages, int n, uint64_t page_bytes, b
 	return i;
 }
 
-int gw__image_put_pages(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages,
-	int n, struct gw__why *why)
+int gw__image_put_pages(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__why *why)
 {
 	for (int i = 0; i < n; i++)
 		assert(pages[i].iov_len == w->page_bytes);
@@ -203,8 +193,7 @@ int gw__image_put_pages(struct gw__image_writer *w, uint32_t block, uint64_t off
 	return 0;
 }
 
-int gw__image_peek_page(
-	struct gw__image_writer *w, uint32_t block, uint64_t off, void *page, struct gw__why *why)
+int gw__image_peek_page(struct gw__image_writer *w, uint32_t block, uint64_t off, void *page, struct gw__why *why)
 {
 	const struct gw__page_maps *m = maps_of(w, block, off, 1);
 	uint64_t i = off / w->page_bytes, at = w->blocks.v[block].pages_off + off;

@@ -110,12 +110,12 @@ void gw__image_keep_list(struct gw__image_writer *w, const struct gw__config *co
 {
 	assert(w->phase == GW__WRITER_RAM && w->partial);
 	gw__partial_keep_list(w->partial, &(struct gw__partial_saved){.marker_off = w->cursor,
-		.base_off = w->opts.base_off,
-		.start_off = w->start_off,
-		.cursor = w->cursor,
-		.ram_id = w->ram_id,
-		.config = *config,
-		.blocks = w->blocks /* a view */});
+						  .base_off = w->opts.base_off,
+						  .start_off = w->start_off,
+						  .cursor = w->cursor,
+						  .ram_id = w->ram_id,
+						  .config = *config,
+						  .blocks = w->blocks /* a view */});
 }
 
 int gw__writer_sync(struct gw__image_writer *w, struct gw__why *why)
@@ -183,8 +183,8 @@ static int check_finished(struct gw__image_writer *w, struct gw__why *why)
 {
 	struct stat st, old;
 	const struct gw__target *t = &w->file.target;
-	bool has_rights = !fstat(w->file.fd, &st) && S_ISREG(st.st_mode) && t->exists && !fstatat(t->dir_fd, t->name, &old, AT_SYMLINK_NOFOLLOW) &&
-		st.st_uid == old.st_uid;
+	bool has_rights = !fstat(w->file.fd, &st) && S_ISREG(st.st_mode) && t->exists &&
+			  !fstatat(t->dir_fd, t->name, &old, AT_SYMLINK_NOFOLLOW) && st.st_uid == old.st_uid;
 	return has_rights ? 0 : check_ours(w, why);
 }
 

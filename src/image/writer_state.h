@@ -43,7 +43,7 @@ struct gw__image_writer {
 	size_t between_bytes;
 	struct gw__stage stage;
 	struct gw__partial *prepared; /* of a guest that may get one; given to `partial` at the switch */
-	struct gw__marker {	      /* what ties the image to its state: in the file, and synced with all up to `cursor_then` */
+	struct gw__marker {           /* what ties the image to its state: in the file, and synced with all up to `cursor_then` */
 		uint8_t id[GW__PARTIAL_ID_BYTES];
 		uint64_t at_off, cursor_then; /* 0: there is none yet */
 	} marker;
@@ -72,19 +72,15 @@ int gw__writer_fail(struct gw__image_writer *w, int r);
 /* Content that is, or will be before the next flush, in the file: counts, and takes part in the bitmaps. */
 void gw__writer_mark_present(struct gw__image_writer *w, uint32_t block, uint64_t off, uint64_t pages);
 /* Writes through the page cache; `iov` is used up. A failure is remembered. */
-int gw__writer_write_cached(
-	struct gw__image_writer *w, uint64_t to, struct iovec *iov, int n, struct gw__why *why);
+int gw__writer_write_cached(struct gw__image_writer *w, uint64_t to, struct iovec *iov, int n, struct gw__why *why);
 
 /* Direct I/O (writer_direct.c); a failed write is remembered. How much of a block's pages, from the first on, goes past the page cache: */
 uint64_t gw__writer_direct_bytes(const struct gw__image_writer *w, uint32_t block);
 int gw__writer_check_direct(struct gw__image_writer *w, struct gw__why *why);
-int gw__writer_write_direct(
-	struct gw__image_writer *w, uint64_t to, const uint8_t *from, uint64_t bytes, struct gw__why *why);
-int gw__writer_direct_failed(
-	struct gw__image_writer *w, uint64_t to, uint64_t bytes, int err, struct gw__why *why);
+int gw__writer_write_direct(struct gw__image_writer *w, uint64_t to, const uint8_t *from, uint64_t bytes, struct gw__why *why);
+int gw__writer_direct_failed(struct gw__image_writer *w, uint64_t to, uint64_t bytes, int err, struct gw__why *why);
 /* The main channel's pages: copied to a stage, and in the file at the latest when it is settled. */
-int gw__writer_stage(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages, int n,
-	struct gw__why *why);
+int gw__writer_stage(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__why *why);
 int gw__writer_settle_stage(struct gw__image_writer *w, struct gw__why *why);
 int gw__writer_settle_page(struct gw__image_writer *w, uint64_t at, struct gw__why *why); /* if it is staged */
 

@@ -41,21 +41,14 @@ static bool is_zero_portable(const void *bytes, size_t n)
 
 #if defined(__x86_64__)
 
-static inline __m128i load_128(const uint8_t *p)
-{
-	return _mm_loadu_si128((const __m128i *)p);
-}
+static inline __m128i load_128(const uint8_t *p) { return _mm_loadu_si128((const __m128i *)p); }
 
 static inline __m128i or_64_bytes_sse2(const uint8_t *p)
 {
-	return _mm_or_si128(_mm_or_si128(load_128(p), load_128(p + 16)),
-		_mm_or_si128(load_128(p + 32), load_128(p + 48)));
+	return _mm_or_si128(_mm_or_si128(load_128(p), load_128(p + 16)), _mm_or_si128(load_128(p + 32), load_128(p + 48)));
 }
 
-static inline bool none_128(__m128i v)
-{
-	return _mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_setzero_si128())) == 0xffff;
-}
+static inline bool none_128(__m128i v) { return _mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_setzero_si128())) == 0xffff; }
 
 static bool is_zero_sse2(const void *bytes, size_t n)
 {
@@ -70,14 +63,10 @@ static bool is_zero_sse2(const void *bytes, size_t n)
 
 static inline AVX2 __m256i or_64_bytes_avx2(const uint8_t *p)
 {
-	return _mm256_or_si256(
-		_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 32)));
+	return _mm256_or_si256(_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 32)));
 }
 
-static inline AVX2 bool none_256(__m256i v)
-{
-	return _mm256_testz_si256(v, v);
-}
+static inline AVX2 bool none_256(__m256i v) { return _mm256_testz_si256(v, v); }
 
 static AVX2 bool is_zero_avx2(const void *bytes, size_t n)
 {
@@ -100,14 +89,8 @@ static AVX2 bool is_zero_avx2(const void *bytes, size_t n)
 
 #define AVX512 __attribute__((target("avx512f")))
 
-static inline AVX512 __m512i load_512(const uint8_t *p)
-{
-	return _mm512_loadu_si512((const void *)p);
-}
-static inline AVX512 bool none_512(__m512i v)
-{
-	return _mm512_test_epi64_mask(v, v) == 0;
-}
+static inline AVX512 __m512i load_512(const uint8_t *p) { return _mm512_loadu_si512((const void *)p); }
+static inline AVX512 bool none_512(__m512i v) { return _mm512_test_epi64_mask(v, v) == 0; }
 
 static AVX512 bool is_zero_avx512(const void *bytes, size_t n)
 {
@@ -128,21 +111,12 @@ static AVX512 bool is_zero_avx512(const void *bytes, size_t n)
 	return true;
 }
 
-static bool has_avx512(void)
-{
-	return __builtin_cpu_supports("avx512f");
-}
-static bool has_avx2(void)
-{
-	return __builtin_cpu_supports("avx2");
-}
+static bool has_avx512(void) { return __builtin_cpu_supports("avx512f"); }
+static bool has_avx2(void) { return __builtin_cpu_supports("avx2"); }
 
 #endif
 
-static bool always(void)
-{
-	return true;
-}
+static bool always(void) { return true; }
 
 static const struct {
 	const char *name;

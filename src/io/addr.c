@@ -46,8 +46,7 @@ static int find_tcp(const struct gw__uri *uri, bool to_listen, struct gw__addrs 
 {
 	int code;
 	if (!*uri->target && !to_listen)
-		return gw__why_set(
-			why, -EINVAL, "%.200s: no host to connect to; expected tcp:HOST:PORT", uri->text);
+		return gw__why_set(why, -EINVAL, "%.200s: no host to connect to; expected tcp:HOST:PORT", uri->text);
 	if (!*uri->target) {
 		code = look_up(uri, AF_INET6, AI_PASSIVE, addrs);
 		if (code == 0 || code == EAI_FAMILY || code == EAI_ADDRFAMILY)
@@ -56,12 +55,10 @@ static int find_tcp(const struct gw__uri *uri, bool to_listen, struct gw__addrs 
 		code = look_up(uri, AF_UNSPEC, to_listen ? AI_PASSIVE : 0, addrs);
 	}
 	if (code == EAI_SERVICE)
-		return gw__why_set(why, -EINVAL,
-			"%.200s: no service has the name \"%s\" here; give the number of the port", uri->text,
+		return gw__why_set(why, -EINVAL, "%.200s: no service has the name \"%s\" here; give the number of the port", uri->text,
 			uri->port);
 	if (code)
-		return gw__why_set(why, resolver_errno(code),
-			"%.200s: cannot find this host: %s; is its name spelled right?", uri->text,
+		return gw__why_set(why, resolver_errno(code), "%.200s: cannot find this host: %s; is its name spelled right?", uri->text,
 			gai_strerror(code));
 	return 0;
 }
@@ -95,12 +92,10 @@ void gw__addr_text(const struct gw__addr *addr, char *to, size_t bytes)
 		snprintf(to, bytes, "unix:");
 	else if (addr->any.sa_family == AF_VSOCK)
 		snprintf(to, bytes, "vsock:%u:%u", vm->svm_cid, vm->svm_port);
-	else if (getnameinfo(&addr->any, addr->bytes, host, sizeof host, port, sizeof port,
-			 NI_NUMERICHOST | NI_NUMERICSERV))
+	else if (getnameinfo(&addr->any, addr->bytes, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV))
 		snprintf(to, bytes, "tcp:?");
 	else
-		snprintf(
-			to, bytes, addr->any.sa_family == AF_INET6 ? "tcp:[%s]:%s" : "tcp:%s:%s", host, port);
+		snprintf(to, bytes, addr->any.sa_family == AF_INET6 ? "tcp:[%s]:%s" : "tcp:%s:%s", host, port);
 }
 
 uint16_t gw__addr_port(const struct gw__addr *addr)

@@ -20,17 +20,13 @@ enum {
 	NEAR_BYTES = 104 << 10, /* what systems begin with */
 };
 
-void gw__chan_init(struct gw__chan *c, const struct gw__chan_ops *ops, const char *name, int fd,
-	const struct gw__io_opts *o)
+void gw__chan_init(struct gw__chan *c, const struct gw__chan_ops *ops, const char *name, int fd, const struct gw__io_opts *o)
 {
 	*c = (struct gw__chan){.ops = ops, .fd = fd, .idle_ms = o->idle_ms, .cancel_fd = o->cancel_fd};
 	snprintf(c->name, sizeof c->name, "%s", name);
 }
 
-static int say_cancelled(const struct gw__chan *c, struct gw__why *why)
-{
-	return gw__why_set(why, -ECANCELED, "%s: cancelled", c->name);
-}
+static int say_cancelled(const struct gw__chan *c, struct gw__why *why) { return gw__why_set(why, -ECANCELED, "%s: cancelled", c->name); }
 
 int gw__chan_wait(struct gw__chan *c, short events, uint64_t deadline, struct gw__why *why)
 {
@@ -42,11 +38,9 @@ int gw__chan_wait(struct gw__chan *c, short events, uint64_t deadline, struct gw
 	if (r < 0)
 		return gw__why_errno(why, -r, "%s: waiting for the peer", c->name);
 	if (events == POLLIN)
-		return gw__why_set(why, -ETIMEDOUT,
-			"%s: nothing came for %d ms; is the peer alive and the network up?", c->name,
+		return gw__why_set(why, -ETIMEDOUT, "%s: nothing came for %d ms; is the peer alive and the network up?", c->name,
 			c->idle_ms);
-	return gw__why_set(why, -ETIMEDOUT,
-		"%s: the peer took nothing for %d ms; is it alive and the network up?", c->name, c->idle_ms);
+	return gw__why_set(why, -ETIMEDOUT, "%s: the peer took nothing for %d ms; is it alive and the network up?", c->name, c->idle_ms);
 }
 
 /* A fast peer must not keep a cancelled job alive. */
@@ -132,10 +126,7 @@ void gw__chan_send_ahead(struct gw__chan *c, bool far)
 		setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
 }
 
-int gw__chan_end_writes(struct gw__chan *c, struct gw__why *why)
-{
-	return c->ops->end_writes(c, why);
-}
+int gw__chan_end_writes(struct gw__chan *c, struct gw__why *why) { return c->ops->end_writes(c, why); }
 
 int gw__chan_close(struct gw__chan **c, struct gw__why *why)
 {
@@ -173,7 +164,4 @@ int gw__chan_wait_either(struct gw__chan *c, bool room_too, uint64_t ns, struct 
 	return p[0].revents & POLLOUT ? GW__CHAN_ROOM : 0;
 }
 
-void gw__chan_queue_little(struct gw__chan *c, int bytes)
-{
-	setsockopt(c->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
-}
+void gw__chan_queue_little(struct gw__chan *c, int bytes) { setsockopt(c->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes); }

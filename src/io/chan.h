@@ -40,11 +40,11 @@ struct gw__chan_ops {
 
 struct gw__chan {
 	const struct gw__chan_ops *ops;
-	char name[160];	    /* for sentences: "tcp:[::1]:4444", "file:/a/b" */
-	int fd;		    /* readable/writable descriptor for poll and for zero-copy paths, or -1 */
-	bool two_way;	    /* a return path is possible */
-	int idle_ms;	    /* limit of a single wait; -1: for ever */
-	int cancel_fd;	    /* becomes readable when the job is cancelled; -1: never. Borrowed. */
+	char name[160];     /* for sentences: "tcp:[::1]:4444", "file:/a/b" */
+	int fd;             /* readable/writable descriptor for poll and for zero-copy paths, or -1 */
+	bool two_way;       /* a return path is possible */
+	int idle_ms;        /* limit of a single wait; -1: for ever */
+	int cancel_fd;      /* becomes readable when the job is cancelled; -1: never. Borrowed. */
 	unsigned gather_us; /* a read that has to wait lets small pieces gather for so long before it wants to be woken up */
 	uint64_t in_bytes, out_bytes;
 	unsigned calls; /* since cancel_fd was looked at */
@@ -52,8 +52,8 @@ struct gw__chan {
 
 /* Options of opening. A zeroed one is not useful: start from GW__IO_DEFAULTS. */
 struct gw__io_opts {
-	int idle_ms;	   /* silence limit while reading or writing */
-	int connect_ms;	   /* limit of connecting, and of waiting for a peer to connect; -1: for ever */
+	int idle_ms;    /* silence limit while reading or writing */
+	int connect_ms; /* limit of connecting, and of waiting for a peer to connect; -1: for ever */
 	int cancel_fd;
 	const uint32_t *peer_uid; /* who may connect to a unix listener: this user and root. NULL: everybody */
 	/* Shown each socket before it is connected; NULL: nobody. A copy of it keeps the connection from looking closed. */
@@ -144,8 +144,7 @@ struct gw__pace {
 	struct gw__clock clock;
 	int (*wait_ns)(void *ctx, uint64_t ns, int cancel_fd); /* ctx is that of the clock */
 };
-int gw__chan_limit_rate_paced(struct gw__chan **inner, uint64_t bytes_per_s, const struct gw__pace *pace,
-	struct gw__why *why);
+int gw__chan_limit_rate_paced(struct gw__chan **inner, uint64_t bytes_per_s, const struct gw__pace *pace, struct gw__why *why);
 /* Behaves as a broken link (reads: end; writes: -EPIPE) after so many bytes in that direction; UINT64_MAX: never. */
 int gw__chan_cut_after(struct gw__chan **inner, uint64_t read_bytes, uint64_t write_bytes, struct gw__why *why);
 /* Copies everything read and written to two channels (either may be NULL), which it takes over. */

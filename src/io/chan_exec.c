@@ -21,10 +21,7 @@ struct exec_chan {
 	bool complete; /* all output was read, or end_writes: what the command says of itself counts */
 };
 
-static struct exec_chan *exec_chan(struct gw__chan *c)
-{
-	return (struct exec_chan *)c;
-}
+static struct exec_chan *exec_chan(struct gw__chan *c) { return (struct exec_chan *)c; }
 
 /* The end of the output of a command that failed is not the end of the stream. */
 static ssize_t read_output(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
@@ -34,8 +31,7 @@ static ssize_t read_output(struct gw__chan *c, const struct iovec *iov, int n, s
 	if (got != 0 || gw__iov_bytes(iov, n) == 0)
 		return got;
 	e->complete = true;
-	return gw__proc_await_end(&e->proc, GRACE_MS, c->cancel_fd) ? gw__proc_judge(&e->proc, c->name, why)
-								    : 0;
+	return gw__proc_await_end(&e->proc, GRACE_MS, c->cancel_fd) ? gw__proc_judge(&e->proc, c->name, why) : 0;
 }
 
 /* When a command does not read on, its end says more than EPIPE. */
@@ -48,9 +44,7 @@ static ssize_t write_input(struct gw__chan *c, const struct iovec *iov, int n, s
 		return put;
 	if (put == -EPIPE && gw__proc_await_end(&e->proc, GRACE_MS, c->cancel_fd)) {
 		int r = gw__proc_judge(&e->proc, c->name, why);
-		return r ? r
-			 : gw__why_set(why, -EPIPE, "%s: the command ended before it had read everything",
-				   c->name);
+		return r ? r : gw__why_set(why, -EPIPE, "%s: the command ended before it had read everything", c->name);
 	}
 	return gw__why_set(why, (int)put, "%s", pipe_why.text);
 }
@@ -71,10 +65,7 @@ static int end_input(struct gw__chan *c, struct gw__why *why)
 	return gw__fd_end_writes(c, why);
 }
 
-static int nothing_to_end(struct gw__chan *c, struct gw__why *why)
-{
-	return 0;
-}
+static int nothing_to_end(struct gw__chan *c, struct gw__why *why) { return 0; }
 
 /* Its stream went through to the end: what does the command make of it? */
 static int finish(struct exec_chan *e, struct gw__why *why)
@@ -86,8 +77,7 @@ static int finish(struct exec_chan *e, struct gw__why *why)
 	gw__proc_kill(&e->proc);
 	if (gw__io_cancelled(c->cancel_fd))
 		return gw__why_set(why, -ECANCELED, "%s: cancelled; the command was killed", c->name);
-	return gw__why_set(why, -ETIMEDOUT,
-		"%s: the command did not end within %d ms after its stream; it was killed", c->name,
+	return gw__why_set(why, -ETIMEDOUT, "%s: the command did not end within %d ms after its stream; it was killed", c->name,
 		c->idle_ms);
 }
 
@@ -97,8 +87,7 @@ static int give_up(struct exec_chan *e, struct gw__why *why)
 	gw__fd_fini(&e->f);
 	if (ended)
 		return 0;
-	return gw__why_set(
-		why, -ETIMEDOUT, "%s: the command does not end although it was killed", e->f.chan.name);
+	return gw__why_set(why, -ETIMEDOUT, "%s: the command does not end although it was killed", e->f.chan.name);
 }
 
 static int release(struct exec_chan *e, int r)
@@ -129,12 +118,10 @@ static int close_writer(struct gw__chan *c, struct gw__why *why)
 
 static const struct gw__chan_ops in_ops = {
 	.readv = read_output, .writev = refuse_write, .end_writes = nothing_to_end, .close = close_reader};
-static const struct gw__chan_ops out_ops = {
-	.readv = refuse_read, .writev = write_input, .end_writes = end_input, .close = close_writer};
+static const struct gw__chan_ops out_ops = {.readv = refuse_read, .writev = write_input, .end_writes = end_input, .close = close_writer};
 
 /* The pipe and the command at its far end; our end becomes the channel's. */
-static int start(struct exec_chan *e, const struct gw__uri *uri, bool out, const struct gw__io_opts *o,
-	struct gw__why *why)
+static int start(struct exec_chan *e, const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__why *why)
 {
 	int ends[2];
 	if (pipe2(ends, O_CLOEXEC) < 0)
@@ -150,8 +137,7 @@ static int start(struct exec_chan *e, const struct gw__uri *uri, bool out, const
 	return gw__why_errno(why, -r, "%.200s: cannot start /bin/sh", uri->text);
 }
 
-int gw__exec_open(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c,
-	struct gw__why *why)
+int gw__exec_open(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why)
 {
 	struct exec_chan *e = calloc(1, sizeof *e);
 	if (!e)

@@ -21,10 +21,7 @@
 
 #include "io/wait.h"
 
-static struct gw__fd_chan *fd_chan(struct gw__chan *c)
-{
-	return (struct gw__fd_chan *)c;
-}
+static struct gw__fd_chan *fd_chan(struct gw__chan *c) { return (struct gw__fd_chan *)c; }
 
 static ssize_t try_read(struct gw__fd_chan *f, const struct iovec *iov, int n)
 {
@@ -77,8 +74,7 @@ static ssize_t try_write(struct gw__fd_chan *f, const struct iovec *iov, int n)
 static int say_write_failed(const struct gw__chan *c, struct gw__why *why)
 {
 	if (errno == EPIPE || errno == ECONNRESET)
-		return gw__why_set(why, -errno,
-			"%s: the peer closed the connection while it was being written to (%s)", c->name,
+		return gw__why_set(why, -errno, "%s: the peer closed the connection while it was being written to (%s)", c->name,
 			strerror(errno));
 	return gw__why_errno(why, errno, "%s: writing", c->name);
 }
@@ -93,10 +89,7 @@ static int wait_more(struct gw__chan *c, short events, uint64_t *deadline, struc
 	return gw__chan_wait(c, events, *deadline, why);
 }
 
-static bool is_transient(void)
-{
-	return errno == EINTR || errno == EAGAIN;
-}
+static bool is_transient(void) { return errno == EINTR || errno == EAGAIN; }
 
 ssize_t gw__fd_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
 {
@@ -213,16 +206,14 @@ static int check_socket(int fd, const char *name, struct gw__why *why)
 	bytes = sizeof listens;
 	getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &bytes);
 	if (type != SOCK_STREAM)
-		return gw__why_set(why, -EPROTOTYPE,
-			"%s is not a stream socket; pass a connected stream socket or a pipe", name);
+		return gw__why_set(why, -EPROTOTYPE, "%s is not a stream socket; pass a connected stream socket or a pipe", name);
 	if (listens)
-		return gw__why_set(
-			why, -EINVAL, "%s is a listening socket; pass one that is connected", name);
+		return gw__why_set(why, -EINVAL, "%s is a listening socket; pass one that is connected", name);
 	return 0;
 }
 
-int gw__fd_chan_init(struct gw__fd_chan *f, const struct gw__chan_ops *ops, int fd, const char *name,
-	const struct gw__io_opts *o, struct gw__why *why)
+int gw__fd_chan_init(struct gw__fd_chan *f, const struct gw__chan_ops *ops, int fd, const char *name, const struct gw__io_opts *o,
+	struct gw__why *why)
 {
 	struct stat st;
 	int r, flags = fcntl(fd, F_GETFL);
@@ -245,8 +236,7 @@ int gw__fd_chan_init(struct gw__fd_chan *f, const struct gw__chan_ops *ops, int 
 	return r;
 }
 
-int gw__chan_take_fd(
-	int fd, const char *name, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why)
+int gw__chan_take_fd(int fd, const char *name, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why)
 {
 	struct gw__fd_chan *f = calloc(1, sizeof *f);
 	if (!f) {

@@ -30,10 +30,7 @@ static ssize_t write_file(struct gw__chan *c, const struct iovec *iov, int n, st
 	return put < 0 ? gw__why_errno(why, errno, "%s: writing", c->name) : put;
 }
 
-static int sync_file(struct gw__chan *c, struct gw__why *why)
-{
-	return gw__fd_sync(c->fd, c->name, why);
-}
+static int sync_file(struct gw__chan *c, struct gw__why *why) { return gw__fd_sync(c->fd, c->name, why); }
 
 static int close_file(struct gw__chan *c, struct gw__why *why)
 {
@@ -54,15 +51,10 @@ static ssize_t refuse_write(struct gw__chan *c, const struct iovec *iov, int n, 
 	return gw__why_set(why, -EBADF, "%s: open for reading only", c->name);
 }
 
-static int nothing_to_end(struct gw__chan *c, struct gw__why *why)
-{
-	return 0;
-}
+static int nothing_to_end(struct gw__chan *c, struct gw__why *why) { return 0; }
 
-static const struct gw__chan_ops out_ops = {
-	.readv = refuse_read, .writev = write_file, .end_writes = sync_file, .close = close_file};
-static const struct gw__chan_ops in_ops = {
-	.readv = read_file, .writev = refuse_write, .end_writes = nothing_to_end, .close = close_file};
+static const struct gw__chan_ops out_ops = {.readv = refuse_read, .writev = write_file, .end_writes = sync_file, .close = close_file};
+static const struct gw__chan_ops in_ops = {.readv = read_file, .writev = refuse_write, .end_writes = nothing_to_end, .close = close_file};
 
 /* A FIFO would wait for ever and a folder fails later with a riddle. Devices are fine: disks, /dev/null. */
 static int check_type(const struct stat *st, const struct gw__uri *uri, struct gw__why *why)
@@ -71,8 +63,7 @@ static int check_type(const struct stat *st, const struct gw__uri *uri, struct g
 		return 0;
 	if (S_ISDIR(st->st_mode))
 		return gw__why_set(why, -EISDIR, "%.200s: a folder; expected a file", uri->text);
-	return gw__why_set(
-		why, -EINVAL, "%.200s: not a file; for a FIFO open it and use fd:N, or use exec:", uri->text);
+	return gw__why_set(why, -EINVAL, "%.200s: not a file; for a FIFO open it and use fd:N, or use exec:", uri->text);
 }
 
 /* Bytes before the offset are somebody's header and stay; what is behind it is of an earlier stream and goes.
@@ -89,8 +80,8 @@ static int prepare(int fd, const struct gw__uri *uri, bool out, struct gw__why *
 		return gw__why_errno(why, errno, "%.200s: cannot cut it to its first %llu bytes", uri->text,
 			(unsigned long long)uri->offset);
 	if (!out && S_ISREG(st.st_mode) && (uint64_t)st.st_size < uri->offset)
-		return gw__why_set(why, -EINVAL, "%.200s: the file ends after %lld bytes, before the offset",
-			uri->text, (long long)st.st_size);
+		return gw__why_set(why, -EINVAL, "%.200s: the file ends after %lld bytes, before the offset", uri->text,
+			(long long)st.st_size);
 	if (uri->offset && lseek(fd, (off_t)uri->offset, SEEK_SET) < 0)
 		return gw__why_errno(why, errno, "%.200s: cannot go to the offset", uri->text);
 	return 0;
@@ -102,11 +93,9 @@ static int open_fd(const struct gw__uri *uri, bool out, struct gw__why *why)
 	int flags = O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (out ? O_WRONLY | O_CREAT : O_RDONLY);
 	int fd = open(uri->target, flags, 0600);
 	if (fd < 0 && errno == ENXIO)
-		return gw__why_set(why, -ENXIO,
-			"%.200s: not a file; for a FIFO open it and use fd:N, or use exec:", uri->text);
+		return gw__why_set(why, -ENXIO, "%.200s: not a file; for a FIFO open it and use fd:N, or use exec:", uri->text);
 	if (fd < 0)
-		return gw__why_errno(
-			why, errno, out ? "%.200s: cannot create it" : "%.200s: cannot open it", uri->text);
+		return gw__why_errno(why, errno, out ? "%.200s: cannot create it" : "%.200s: cannot open it", uri->text);
 	int r = prepare(fd, uri, out, why);
 	if (r) {
 		close(fd);
@@ -115,8 +104,7 @@ static int open_fd(const struct gw__uri *uri, bool out, struct gw__why *why)
 	return fd;
 }
 
-int gw__file_open(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c,
-	struct gw__why *why)
+int gw__file_open(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why)
 {
 	struct gw__chan *made = calloc(1, sizeof *made);
 	if (!made)

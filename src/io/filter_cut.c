@@ -15,10 +15,7 @@ struct cut {
 	uint64_t read_left, write_left; /* UINT64_MAX: no limit */
 };
 
-static struct cut *cut(struct gw__chan *c)
-{
-	return (struct cut *)c;
-}
+static struct cut *cut(struct gw__chan *c) { return (struct cut *)c; }
 
 static void use_up(uint64_t *left, ssize_t bytes)
 {
@@ -41,18 +38,14 @@ static ssize_t write_before_cut(struct gw__chan *c, const struct iovec *iov, int
 {
 	struct iovec part[PARTS_MAX];
 	if (cut(c)->write_left == 0)
-		return gw__why_set(why, -EPIPE, "%s: cut on purpose after %llu bytes", c->name,
-			(unsigned long long)c->out_bytes);
+		return gw__why_set(why, -EPIPE, "%s: cut on purpose after %llu bytes", c->name, (unsigned long long)c->out_bytes);
 	n = gw__iov_clip(iov, n, cut(c)->write_left, part, PARTS_MAX);
 	ssize_t put = gw__chan_writev(gw__filter_inner(c), part, n, why);
 	use_up(&cut(c)->write_left, put);
 	return put;
 }
 
-static bool has_input(struct gw__chan *c)
-{
-	return cut(c)->read_left == 0 || gw__filter_has_input(c);
-}
+static bool has_input(struct gw__chan *c) { return cut(c)->read_left == 0 || gw__filter_has_input(c); }
 
 static const struct gw__chan_ops cut_ops = {
 	.readv = read_before_cut,
@@ -62,8 +55,7 @@ static const struct gw__chan_ops cut_ops = {
 	.close = gw__filter_close,
 };
 
-int gw__chan_cut_after(
-	struct gw__chan **inner, uint64_t read_bytes, uint64_t write_bytes, struct gw__why *why)
+int gw__chan_cut_after(struct gw__chan **inner, uint64_t read_bytes, uint64_t write_bytes, struct gw__why *why)
 {
 	struct cut *x = calloc(1, sizeof *x);
 	if (!x)

@@ -12,13 +12,7 @@
 #include "base/math.h"
 #include "io/wait.h"
 
-enum {
-	NS_PER_S = 1000000000,
-	SLICES_PER_S = 20,
-	SLICE_MIN_BYTES = 1024,
-	SLICE_MAX_BYTES = 1 << 30,
-	PARTS_MAX = 64
-};
+enum { NS_PER_S = 1000000000, SLICES_PER_S = 20, SLICE_MIN_BYTES = 1024, SLICE_MAX_BYTES = 1 << 30, PARTS_MAX = 64 };
 
 struct rate {
 	struct gw__filter f;
@@ -27,10 +21,7 @@ struct rate {
 	uint64_t paid_in_ns, paid_out_ns; /* when what was transferred is paid for */
 };
 
-static struct rate *rate(struct gw__chan *c)
-{
-	return (struct rate *)c;
-}
+static struct rate *rate(struct gw__chan *c) { return (struct rate *)c; }
 
 static int await_turn(struct rate *t, uint64_t paid_ns, struct gw__why *why)
 {
@@ -40,8 +31,7 @@ static int await_turn(struct rate *t, uint64_t paid_ns, struct gw__why *why)
 			return 0;
 		int r = t->pace.wait_ns(t->pace.clock.ctx, paid_ns - now, t->f.chan.cancel_fd);
 		if (r)
-			return gw__why_set(
-				why, r, "%s: cancelled while keeping to the rate limit", t->f.chan.name);
+			return gw__why_set(why, r, "%s: cancelled while keeping to the rate limit", t->f.chan.name);
 	}
 }
 
@@ -103,8 +93,7 @@ static int real_wait_ns(void *ctx, uint64_t ns, int cancel_fd)
 	return gw__io_pause(cancel_fd, gw__io_now_ns() + ns);
 }
 
-int gw__chan_limit_rate_paced(
-	struct gw__chan **inner, uint64_t bytes_per_s, const struct gw__pace *pace, struct gw__why *why)
+int gw__chan_limit_rate_paced(struct gw__chan **inner, uint64_t bytes_per_s, const struct gw__pace *pace, struct gw__why *why)
 {
 	if (bytes_per_s == 0)
 		return 0;

@@ -17,10 +17,7 @@ struct tap {
 	char copy[COPY_BYTES];
 };
 
-static struct tap *tap(struct gw__chan *c)
-{
-	return (struct tap *)c;
-}
+static struct tap *tap(struct gw__chan *c) { return (struct tap *)c; }
 
 static int say_not_recorded(struct gw__chan *c, int code, struct gw__why *why)
 {
@@ -90,8 +87,7 @@ static const struct gw__chan_ops tap_ops = {
 	.close = close_tap,
 };
 
-int gw__chan_tap(
-	struct gw__chan **inner, struct gw__chan **reads, struct gw__chan **writes, struct gw__why *why)
+int gw__chan_tap(struct gw__chan **inner, struct gw__chan **reads, struct gw__chan **writes, struct gw__why *why)
 {
 	struct tap *t = calloc(1, sizeof *t);
 	if (!t)

@@ -53,16 +53,11 @@ static int listen_at(const struct gw__addr *addr)
 static int say_failed(const struct gw__uri *uri, int err, struct gw__why *why)
 {
 	if (err == EADDRINUSE)
-		return gw__why_set(why, -err,
-			"%.200s: another program listens there; stop it or choose another port (0: any)",
-			uri->text);
+		return gw__why_set(why, -err, "%.200s: another program listens there; stop it or choose another port (0: any)", uri->text);
 	if (err == EADDRNOTAVAIL)
-		return gw__why_set(why, -err, "%.200s: no network interface of this machine has this address",
-			uri->text);
+		return gw__why_set(why, -err, "%.200s: no network interface of this machine has this address", uri->text);
 	if (err == EAFNOSUPPORT && uri->kind == GW__URI_VSOCK)
-		return gw__why_set(why, -err,
-			"%.200s: this machine has no vsock; load the module vsock or vsock_loopback",
-			uri->text);
+		return gw__why_set(why, -err, "%.200s: this machine has no vsock; load the module vsock or vsock_loopback", uri->text);
 	return gw__why_errno(why, err, "cannot listen at %.200s", uri->text);
 }
 
@@ -81,8 +76,7 @@ static bool is_skippable(int err, const struct gw__listener *l, const struct gw_
 	return err == EADDRINUSE && l->n > 0 && (!*uri->target || !strcmp(uri->port, "0"));
 }
 
-static int listen_on_all(
-	struct gw__listener *l, const struct gw__uri *uri, struct gw__addrs *addrs, struct gw__why *why)
+static int listen_on_all(struct gw__listener *l, const struct gw__uri *uri, struct gw__addrs *addrs, struct gw__why *why)
 {
 	int failure = EADDRNOTAVAIL;
 	uint16_t port = 0;
@@ -111,13 +105,11 @@ static int name_listener(struct gw__listener *l, const struct gw__uri *uri, stru
 	struct gw__addr addr;
 	int r = address_of(l->fds[0].fd, &addr);
 	if (r)
-		return gw__why_errno(
-			why, -r, "%.200s: cannot find out the address of the listener", uri->text);
+		return gw__why_errno(why, -r, "%.200s: cannot find out the address of the listener", uri->text);
 	if (uri->kind == GW__URI_UNIX)
 		snprintf(l->uri, sizeof l->uri, "%s", uri->text);
 	else if (uri->kind == GW__URI_TCP && *uri->target)
-		snprintf(l->uri, sizeof l->uri,
-			strchr(uri->target, ':') ? "tcp:[%.255s]:%u" : "tcp:%.255s:%u", uri->target,
+		snprintf(l->uri, sizeof l->uri, strchr(uri->target, ':') ? "tcp:[%.255s]:%u" : "tcp:%.255s:%u", uri->target,
 			gw__addr_port(&addr));
 	else
 		gw__addr_text(&addr, l->uri, sizeof l->uri);
@@ -150,12 +142,10 @@ static int listen_there(struct gw__listener *l, const struct gw__uri *uri, struc
 	return name_listener(l, uri, why);
 }
 
-int gw__io_listen(
-	const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__listener **l, struct gw__why *why)
+int gw__io_listen(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__listener **l, struct gw__why *why)
 {
 	if (!gw__uri_listens(uri))
-		return gw__why_set(why, -EINVAL,
-			"%.200s: nobody can connect to this; expected tcp:, unix: or vsock:", uri->text);
+		return gw__why_set(why, -EINVAL, "%.200s: nobody can connect to this; expected tcp:, unix: or vsock:", uri->text);
 	struct gw__listener *made = calloc(1, sizeof *made);
 	if (!made)
 		return gw__why_set(why, -ENOMEM, "%.200s: no memory for a listener", uri->text);
@@ -169,10 +159,7 @@ int gw__io_listen(
 	return 0;
 }
 
-const char *gw__listener_uri(const struct gw__listener *l)
-{
-	return l->uri;
-}
+const char *gw__listener_uri(const struct gw__listener *l) { return l->uri; }
 
 /* Who reaches our socket could say that it is the source. */
 static bool is_welcome(const struct gw__listener *l, int fd, const struct gw__addr *peer)
@@ -204,8 +191,7 @@ static int accept_at(int fd, struct gw__addr *peer)
 	}
 }
 
-static int take_peer(
-	struct gw__listener *l, int fd, const struct gw__addr *peer, struct gw__chan **c, struct gw__why *why)
+static int take_peer(struct gw__listener *l, int fd, const struct gw__addr *peer, struct gw__chan **c, struct gw__why *why)
 {
 	char name[GW__URI_TEXT_MAX];
 	snprintf(name, sizeof name, "%s", l->uri);
@@ -223,8 +209,7 @@ static int accept_until(struct gw__listener *l, uint64_t deadline, struct gw__ch
 		if (r == 0)
 			return GW__SHORT;
 		if (r == -ECANCELED)
-			return gw__why_set(
-				why, r, "%.200s: cancelled while waiting for a connection", l->uri);
+			return gw__why_set(why, r, "%.200s: cancelled while waiting for a connection", l->uri);
 		for (int i = 0; r > 0 && i < l->n; i++) {
 			struct gw__addr peer;
 			int fd = l->fds[i].revents ? accept_at(l->fds[i].fd, &peer) : -EAGAIN;
@@ -244,8 +229,7 @@ int gw__listener_accept(struct gw__listener *l, struct gw__chan **c, struct gw__
 	int r = accept_until(l, gw__io_deadline(l->opts.connect_ms), c, why);
 	if (r != GW__SHORT)
 		return r;
-	return gw__why_set(why, -ETIMEDOUT,
-		"nobody connected to %.200s for %d ms; start the source, or check its address", l->uri,
+	return gw__why_set(why, -ETIMEDOUT, "nobody connected to %.200s for %d ms; start the source, or check its address", l->uri,
 		l->opts.connect_ms);
 }
 

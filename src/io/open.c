@@ -6,23 +6,19 @@
 #include <fcntl.h>
 
 /* A descriptor from whoever started us; better refused now than after half a stream. */
-static int open_given(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c,
-	struct gw__why *why)
+static int open_given(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why)
 {
 	int flags = fcntl(uri->fd, F_GETFL);
 	if (flags < 0)
-		return gw__why_set(why, -EBADF,
-			"%s: no such descriptor is open; pass one when starting the program (%d%sFILE)",
-			uri->text, uri->fd, out ? ">" : "<");
+		return gw__why_set(why, -EBADF, "%s: no such descriptor is open; pass one when starting the program (%d%sFILE)", uri->text,
+			uri->fd, out ? ">" : "<");
 	int mode = flags & O_ACCMODE;
 	if (mode != O_RDWR && mode != (out ? O_WRONLY : O_RDONLY))
-		return gw__why_set(why, -EBADF, "%s: the descriptor is not open for %s", uri->text,
-			out ? "writing" : "reading");
+		return gw__why_set(why, -EBADF, "%s: the descriptor is not open for %s", uri->text, out ? "writing" : "reading");
 	return gw__chan_take_fd(uri->fd, uri->text, o, c, why);
 }
 
-int gw__io_open_out(
-	const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why)
+int gw__io_open_out(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why)
 {
 	switch (uri->kind) {
 	case GW__URI_FILE:
@@ -36,8 +32,7 @@ int gw__io_open_out(
 	}
 }
 
-int gw__io_open_in(
-	const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why)
+int gw__io_open_in(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why)
 {
 	switch (uri->kind) {
 	case GW__URI_FILE:
@@ -47,8 +42,7 @@ int gw__io_open_in(
 	case GW__URI_FD:
 		return open_given(uri, false, o, c, why);
 	default:
-		return gw__why_set(why, -EOPNOTSUPP,
-			"%.200s: cannot be opened for reading; listen there and wait for the source",
+		return gw__why_set(why, -EOPNOTSUPP, "%.200s: cannot be opened for reading; listen there and wait for the source",
 			uri->text);
 	}
 }

@@ -10,8 +10,7 @@
 
 /* --- chan.c --- */
 
-void gw__chan_init(struct gw__chan *c, const struct gw__chan_ops *ops, const char *name, int fd,
-	const struct gw__io_opts *o);
+void gw__chan_init(struct gw__chan *c, const struct gw__chan_ops *ops, const char *name, int fd, const struct gw__io_opts *o);
 /* One write, counted, maybe short. */
 ssize_t gw__chan_writev(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
 /* POLLIN or POLLOUT before `deadline`: 0, -ETIMEDOUT, -ECANCELED, each with its sentence. */
@@ -34,8 +33,8 @@ struct gw__fd_chan {
 };
 
 /* Takes `fd` over, also on failure. */
-int gw__fd_chan_init(struct gw__fd_chan *f, const struct gw__chan_ops *ops, int fd, const char *name,
-	const struct gw__io_opts *o, struct gw__why *why);
+int gw__fd_chan_init(struct gw__fd_chan *f, const struct gw__chan_ops *ops, int fd, const char *name, const struct gw__io_opts *o,
+	struct gw__why *why);
 ssize_t gw__fd_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
 ssize_t gw__fd_writev(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
 int gw__fd_end_writes(struct gw__chan *c, struct gw__why *why);
@@ -45,12 +44,9 @@ int gw__fd_sync(int fd, const char *name, struct gw__why *why);
 
 /* --- one function per kind of URI --- */
 
-int gw__file_open(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c,
-	struct gw__why *why);
-int gw__exec_open(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c,
-	struct gw__why *why);
-int gw__connect(
-	const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);
+int gw__file_open(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);
+int gw__exec_open(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);
+int gw__connect(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);
 
 /* --- addr.c: addresses of tcp, unix and vsock --- */
 

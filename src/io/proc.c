@@ -29,8 +29,7 @@ static int set_attributes(posix_spawnattr_t *attr)
 	posix_spawnattr_setpgroup(attr, 0);
 	posix_spawnattr_setsigmask(attr, &none);
 	posix_spawnattr_setsigdefault(attr, &all);
-	return posix_spawnattr_setflags(
-		attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	return posix_spawnattr_setflags(attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 }
 
 /* `fd` goes first: it may itself be number 0 or 1. */
@@ -38,8 +37,7 @@ static int set_files(posix_spawn_file_actions_t *files, int fd, bool fd_is_stdin
 {
 	int err = posix_spawn_file_actions_adddup2(files, fd, fd_is_stdin ? 0 : 1);
 	if (err == 0)
-		err = posix_spawn_file_actions_addopen(
-			files, fd_is_stdin ? 1 : 0, "/dev/null", fd_is_stdin ? O_WRONLY : O_RDONLY, 0);
+		err = posix_spawn_file_actions_addopen(files, fd_is_stdin ? 1 : 0, "/dev/null", fd_is_stdin ? O_WRONLY : O_RDONLY, 0);
 	if (err == 0)
 		err = posix_spawn_file_actions_addclosefrom_np(files, 3);
 	return err;
@@ -111,17 +109,13 @@ bool gw__proc_kill(struct gw__proc *p)
 int gw__proc_judge(const struct gw__proc *p, const char *name, struct gw__why *why)
 {
 	if (p->lost)
-		return gw__why_set(why, -ECHILD,
-			"%s: its exit status is lost, because this program ignores SIGCHLD", name);
+		return gw__why_set(why, -ECHILD, "%s: its exit status is lost, because this program ignores SIGCHLD", name);
 	if (p->code != CLD_EXITED)
-		return gw__why_set(why, -EIO, "%s: the command was ended by signal %d (%s)", name, p->status,
-			strsignal(p->status));
+		return gw__why_set(why, -EIO, "%s: the command was ended by signal %d (%s)", name, p->status, strsignal(p->status));
 	if (p->status == 127)
-		return gw__why_set(why, -EIO,
-			"%s: the command ended with status 127; is it installed and spelled right?", name);
+		return gw__why_set(why, -EIO, "%s: the command ended with status 127; is it installed and spelled right?", name);
 	if (p->status)
-		return gw__why_set(why, -EIO,
-			"%s: the command ended with status %d; its own messages say why", name, p->status);
+		return gw__why_set(why, -EIO, "%s: the command ended with status %d; its own messages say why", name, p->status);
 	return 0;
 }
 

@@ -13,8 +13,9 @@ enum { PIECE_BYTES = 64 << 10 };
 
 static int file_too_short(struct gw__chan *c, uint64_t off, size_t n, struct gw__why *why)
 {
-	return gw__why_set(why, -ENODATA, "%s: the file it is sent from ends at or before offset %llu, %zu bytes too early; did somebody cut it?",
-		c->name, (ull)off, n);
+	return gw__why_set(why, -ENODATA,
+		"%s: the file it is sent from ends at or before offset %llu, %zu bytes too early; did somebody cut it?", c->name, (ull)off,
+		n);
 }
 
 static ssize_t send_piece(struct gw__chan *c, int file_fd, uint64_t off, size_t n, struct gw__why *why)

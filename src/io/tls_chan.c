@@ -13,18 +13,14 @@ enum {
 	SOON_BYTES = 8 << 20 /* more than the buffers between two peers hold */
 };
 
-static struct gw__tls *tls(struct gw__chan *c)
-{
-	return (struct gw__tls *)c;
-}
+static struct gw__tls *tls(struct gw__chan *c) { return (struct gw__tls *)c; }
 
 /* In TLS 1.3, a connection lost early is all that a client may hear when its certificate is not liked. */
 static void suspect_credentials(const struct gw__tls *t, struct gw__why *why)
 {
 	struct gw__why said = *why;
 	bool is_early = t->f.chan.in_bytes == 0 && t->kept_to == 0 && t->f.chan.out_bytes < SOON_BYTES;
-	if ((said.code != -EPIPE && said.code != -ECONNRESET) || !is_early ||
-		t->creds->role != GW__TLS_CLIENT)
+	if ((said.code != -EPIPE && said.code != -ECONNRESET) || !is_early || t->creds->role != GW__TLS_CLIENT)
 		return;
 	gw__why_clear(why);
 	gw__why_set(why, said.code, "%s; the peer may not have accepted who we are: see its log", said.text);
@@ -47,21 +43,16 @@ static int say_read_failed(struct gw__tls *t, int r)
 	if (r == GNUTLS_E_FATAL_ALERT_RECEIVED)
 		return gw__tls_say_alert(t);
 	if (r == GNUTLS_E_REHANDSHAKE)
-		return gw__why_set(&t->failure, -EPROTO,
-			"%s: the peer wants to negotiate TLS anew; expected data", name);
+		return gw__why_set(&t->failure, -EPROTO, "%s: the peer wants to negotiate TLS anew; expected data", name);
 	if (r == GNUTLS_E_DECRYPTION_FAILED)
-		return gw__why_set(
-			&t->failure, -EBADMSG, "%s: a TLS record was damaged or forged on its way", name);
+		return gw__why_set(&t->failure, -EBADMSG, "%s: a TLS record was damaged or forged on its way", name);
 	return gw__why_set(&t->failure, -EPROTO, "%s: TLS: %s", name, gw__tls_reason(r).text);
 }
 
 /* --- reading -------------------------------------------------------------------------------------------- */
 
 /* A record, or a rest of one. It may hold no data: then the next read waits for one that does. */
-static bool has_record(const struct gw__tls *t)
-{
-	return gnutls_record_check_pending(t->session) > 0 || gw__tls_has_record(t);
-}
+static bool has_record(const struct gw__tls *t) { return gnutls_record_check_pending(t->session) > 0 || gw__tls_has_record(t); }
 
 static ssize_t read_kept(struct gw__tls *t, void *to, size_t n)
 {
@@ -106,8 +97,7 @@ static ssize_t tls_readv(struct gw__chan *c, const struct iovec *iov, int n, str
 		return fail(t, false, why);
 	for (int i = 0; i < n; i++)
 		for (size_t done = 0; done < iov[i].iov_len;) {
-			ssize_t got =
-				read_some(t, (char *)iov[i].iov_base + done, iov[i].iov_len - done, sum == 0);
+			ssize_t got = read_some(t, (char *)iov[i].iov_base + done, iov[i].iov_len - done, sum == 0);
 			if (got <= 0 && sum)
 				return (ssize_t)sum; /* the next call says it */
 			if (got <= 0)
@@ -121,8 +111,7 @@ static ssize_t tls_readv(struct gw__chan *c, const struct iovec *iov, int n, str
 static bool tls_has_input(struct gw__chan *c)
 {
 	struct gw__tls *t = tls(c);
-	return t->failure.code || t->at_end || t->inner_ended || t->kept_from < t->kept_to || has_record(t) ||
-	       gw__filter_has_input(c);
+	return t->failure.code || t->at_end || t->inner_ended || t->kept_from < t->kept_to || has_record(t) || gw__filter_has_input(c);
 }
 
 /* --- writing -------------------------------------------------------------------------------------------- */
@@ -138,9 +127,7 @@ static void explain_lost(struct gw__tls *t)
 	while (got < 0 && !gnutls_error_is_fatal((int)got) && !t->failure.code) {
 		if (has_record(t))
 			got = gnutls_record_recv(t->session, t->plain, sizeof t->plain);
-		else if (t->inner_ended ||
-			 gw__chan_wait_readable(gw__filter_inner(&t->f.chan), 0, &ignored) != 1 ||
-			 gw__tls_fill(t))
+		else if (t->inner_ended || gw__chan_wait_readable(gw__filter_inner(&t->f.chan), 0, &ignored) != 1 || gw__tls_fill(t))
 			break;
 	}
 	t->kept_to = got > 0 ? (size_t)got : 0;
@@ -159,8 +146,7 @@ static int send_record(struct gw__tls *t, const unsigned char *from, size_t n)
 		if (put > 0)
 			done += (size_t)put;
 		else if (t->failure.code || gnutls_error_is_fatal((int)put))
-			return gw__why_set(&t->failure, -EPROTO, "%s: TLS, sending: %s", t->f.chan.name,
-				gw__tls_reason((int)put).text);
+			return gw__why_set(&t->failure, -EPROTO, "%s: TLS, sending: %s", t->f.chan.name, gw__tls_reason((int)put).text);
 	}
 	return 0;
 }
@@ -219,8 +205,7 @@ static int tls_end_writes(struct gw__chan *c, struct gw__why *why)
 		t->clean_end_sent = true;
 		int r = gnutls_bye(t->session, GNUTLS_SHUT_WR);
 		if (r < 0)
-			gw__why_set(&t->failure, -EPROTO, "%s: TLS, ending the stream: %s", c->name,
-				gw__tls_reason(r).text);
+			gw__why_set(&t->failure, -EPROTO, "%s: TLS, ending the stream: %s", c->name, gw__tls_reason(r).text);
 		if (r < 0 || gw__tls_flush(t))
 			return fail_to_write(t, true, why);
 	}

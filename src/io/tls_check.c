@@ -13,18 +13,15 @@ static int check_dates(gnutls_x509_crt_t crt, const char *path, struct gw__why *
 {
 	char day[32] = "an unknown day";
 	struct tm tm;
-	time_t now = time(NULL), from = gnutls_x509_crt_get_activation_time(crt),
-	       to = gnutls_x509_crt_get_expiration_time(crt);
+	time_t now = time(NULL), from = gnutls_x509_crt_get_activation_time(crt), to = gnutls_x509_crt_get_expiration_time(crt);
 	bool is_over = now > to;
 	if (!is_over && now >= from)
 		return 0;
 	if (gmtime_r(is_over ? &to : &from, &tm))
 		strftime(day, sizeof day, "%Y-%m-%d %H:%M:%S UTC", &tm);
 	if (is_over)
-		return gw__why_set(
-			why, -EKEYEXPIRED, "%s: the certificate expired on %s; have it renewed", path, day);
-	return gw__why_set(why, -EKEYREJECTED,
-		"%s: the certificate is not valid before %s; is the clock right?", path, day);
+		return gw__why_set(why, -EKEYEXPIRED, "%s: the certificate expired on %s; have it renewed", path, day);
+	return gw__why_set(why, -EKEYREJECTED, "%s: the certificate is not valid before %s; is the clock right?", path, day);
 }
 
 static int check_is_ca(gnutls_x509_crt_t crt, bool must, const char *path, struct gw__why *why)
@@ -32,31 +29,26 @@ static int check_is_ca(gnutls_x509_crt_t crt, bool must, const char *path, struc
 	unsigned is_ca = 0;
 	int r = gnutls_x509_crt_get_basic_constraints(crt, NULL, &is_ca, NULL);
 	if (r < 0 && r != GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
-		return gw__why_set(why, -EKEYREJECTED, "%s: its basic constraints cannot be read: %s", path,
-			gw__tls_reason(r).text);
+		return gw__why_set(why, -EKEYREJECTED, "%s: its basic constraints cannot be read: %s", path, gw__tls_reason(r).text);
 	if (must && !is_ca)
-		return gw__why_set(why, -EKEYREJECTED,
-			"%s: the certificate is not one of a CA (its basic constraints do not say so)", path);
+		return gw__why_set(why, -EKEYREJECTED, "%s: the certificate is not one of a CA (its basic constraints do not say so)",
+			path);
 	if (!must && is_ca)
-		return gw__why_set(why, -EKEYREJECTED,
-			"%s: the certificate is one of a CA; a host needs one of its own, signed by the CA",
+		return gw__why_set(why, -EKEYREJECTED, "%s: the certificate is one of a CA; a host needs one of its own, signed by the CA",
 			path);
 	return 0;
 }
 
-static int check_usage(
-	gnutls_x509_crt_t crt, unsigned need, const char *called, const char *path, struct gw__why *why)
+static int check_usage(gnutls_x509_crt_t crt, unsigned need, const char *called, const char *path, struct gw__why *why)
 {
 	unsigned usage = 0;
 	int r = gnutls_x509_crt_get_key_usage(crt, &usage, NULL);
 	if (r == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
 		return 0;
 	if (r < 0)
-		return gw__why_set(why, -EKEYREJECTED, "%s: its key usage cannot be read: %s", path,
-			gw__tls_reason(r).text);
+		return gw__why_set(why, -EKEYREJECTED, "%s: its key usage cannot be read: %s", path, gw__tls_reason(r).text);
 	if (!(usage & need))
-		return gw__why_set(why, -EKEYREJECTED, "%s: the certificate's key usage does not allow %s",
-			path, called);
+		return gw__why_set(why, -EKEYREJECTED, "%s: the certificate's key usage does not allow %s", path, called);
 	return 0;
 }
 
@@ -72,8 +64,7 @@ static int check_purpose(gnutls_x509_crt_t crt, enum gw__tls_role role, const ch
 		return 0;
 	if (gnutls_x509_crt_check_key_purpose(crt, oid, 0))
 		return 0;
-	return gw__why_set(why, -EKEYREJECTED,
-		"%s: the certificate's purpose (extended key usage) does not allow a TLS %s", path,
+	return gw__why_set(why, -EKEYREJECTED, "%s: the certificate's purpose (extended key usage) does not allow a TLS %s", path,
 		role == GW__TLS_SERVER ? "server" : "client");
 }
 

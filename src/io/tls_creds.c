@@ -16,8 +16,7 @@ static int find_kind(struct gw__tls_creds *c, struct gw__why *why)
 	gw__tls_path(ca, c->dir, "ca-cert.pem");
 	gw__tls_path(psk, c->dir, "keys.psk");
 	if (!self[0])
-		return gw__why_set(
-			why, -ENAMETOOLONG, "the name of the folder of TLS credentials is too long");
+		return gw__why_set(why, -ENAMETOOLONG, "the name of the folder of TLS credentials is too long");
 	if (access(self, X_OK) < 0)
 		return gw__why_errno(why, errno, "%s: cannot be used as a folder of TLS credentials", c->dir);
 	bool has_ca = access(ca, F_OK) == 0, has_psk = access(psk, F_OK) == 0;
@@ -45,14 +44,11 @@ static int check_options(const struct gw__tls_creds *c, const struct gw__tls_opt
 {
 	bool is_server = c->role == GW__TLS_SERVER;
 	if (o->authz && !is_server)
-		return refuse(c, "a distinguished name to authorise has no use",
-			"only a server authorises clients", why);
+		return refuse(c, "a distinguished name to authorise has no use", "only a server authorises clients", why);
 	if (o->authz && c->is_psk)
-		return refuse(c, "no distinguished name can be authorised",
-			"a peer with a shared key has none", why);
+		return refuse(c, "no distinguished name can be authorised", "a peer with a shared key has none", why);
 	if (o->authz && o->no_verify)
-		return refuse(
-			c, "no distinguished name can be authorised", "clients are not to be verified", why);
+		return refuse(c, "no distinguished name can be authorised", "clients are not to be verified", why);
 	if (o->no_verify && c->is_psk)
 		return refuse(c, "verifying cannot be left out", "a shared key is nothing but that", why);
 	if (o->username && is_server)
@@ -90,16 +86,13 @@ static int set_priority(struct gw__tls_creds *c, const char *given, struct gw__w
 {
 	char text[1024];
 	const char *at = "";
-	const char *base = c->is_psk ? NORMAL_PSK : "NORMAL",
-		   *also = c->is_psk ? ":+ECDHE-PSK:+DHE-PSK:+PSK" : "";
+	const char *base = c->is_psk ? NORMAL_PSK : "NORMAL", *also = c->is_psk ? ":+ECDHE-PSK:+DHE-PSK:+PSK" : "";
 	int n = snprintf(text, sizeof text, "%s%s", given ? given : base, also);
 	if (n < 0 || n >= (int)sizeof text)
-		return gw__why_set(
-			why, -EINVAL, "the TLS priority string is longer than %zu bytes", sizeof text);
+		return gw__why_set(why, -EINVAL, "the TLS priority string is longer than %zu bytes", sizeof text);
 	int r = gnutls_priority_init(&c->priority, text, &at);
 	if (r < 0)
-		return gw__why_set(why, -EINVAL,
-			"TLS priority string \"%s\": not understood from \"%s\" on (%s)", text, at,
+		return gw__why_set(why, -EINVAL, "TLS priority string \"%s\": not understood from \"%s\" on (%s)", text, at,
 			gw__tls_reason(r).text);
 	return 0;
 }
@@ -115,8 +108,7 @@ static int load(struct gw__tls_creds *c, const struct gw__tls_opts *o, struct gw
 	return c->is_psk ? gw__tls_load_psk(c, why) : gw__tls_load_x509(c, why);
 }
 
-int gw__tls_creds_load(enum gw__tls_role role, const struct gw__tls_opts *o, struct gw__tls_creds **creds,
-	struct gw__why *why)
+int gw__tls_creds_load(enum gw__tls_role role, const struct gw__tls_opts *o, struct gw__tls_creds **creds, struct gw__why *why)
 {
 	struct gw__tls_creds *c = calloc(1, sizeof *c);
 	if (!c)

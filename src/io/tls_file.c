@@ -46,9 +46,7 @@ static int read_to_end(int fd, const char *path, gnutls_datum_t *bytes, struct g
 		if (bytes->size == room) {
 			room += room ? room : STEP;
 			if (room > FILE_MAX)
-				return gw__why_set(why, -EFBIG,
-					"%s: more than %d MiB; is this the right file?", path,
-					FILE_MAX >> 20);
+				return gw__why_set(why, -EFBIG, "%s: more than %d MiB; is this the right file?", path, FILE_MAX >> 20);
 			if (grow(bytes, room))
 				return gw__why_set(why, -ENOMEM, "%s: no memory to read it", path);
 		}

@@ -29,16 +29,14 @@ static int say_not_tls(struct gw__tls *t)
 		if (n >= known[i].n && memcmp(b, known[i].begin, known[i].n) == 0)
 			return gw__why_set(&t->failure, -EPROTO,
 				"%s: the peer does not speak TLS: it sent %s at once; set tls-creds at the source", name, known[i].what);
-	return gw__why_set(&t->failure, -EPROTO,
-		"%s: the peer does not speak TLS: it began with byte %02x, expected 16 (a handshake)", name,
-		b[0]);
+	return gw__why_set(&t->failure, -EPROTO, "%s: the peer does not speak TLS: it began with byte %02x, expected 16 (a handshake)",
+		name, b[0]);
 }
 
 static int say_no_certificate(struct gw__tls *t)
 {
 	if (t->creds->role == GW__TLS_CLIENT)
-		return gw__why_set(
-			&t->failure, -EACCES, "%s: the server showed no certificate", t->f.chan.name);
+		return gw__why_set(&t->failure, -EACCES, "%s: the server showed no certificate", t->f.chan.name);
 	return gw__why_set(&t->failure, -EACCES,
 		"%s: the client showed no certificate; it has none (client-cert.pem), or of no CA in our "
 		"ca-cert.pem",
@@ -50,8 +48,7 @@ static int say_no_certificate(struct gw__tls *t)
 static int say_user(struct gw__tls *t, int r)
 {
 	if (!t->is_known_user)
-		return gw__why_set(&t->failure, -EACCES,
-			"%s: the client calls itself \"%s\", and %s/keys.psk has no such name",
+		return gw__why_set(&t->failure, -EACCES, "%s: the client calls itself \"%s\", and %s/keys.psk has no such name",
 			t->f.chan.name, t->user, t->creds->dir);
 	return gw__why_set(&t->failure, -EACCES,
 		"%s: the client calls itself \"%s\", but seems to have another key than %s/keys.psk (TLS: "
@@ -64,8 +61,8 @@ static int say_lost(struct gw__tls *t, const char *kind)
 {
 	struct gw__why said = t->failure;
 	gw__why_clear(&t->failure);
-	return gw__why_set(&t->failure, said.code,
-		"%s, in the TLS handshake; does the peer use TLS, and with %s as we do?", said.text, kind);
+	return gw__why_set(&t->failure, said.code, "%s, in the TLS handshake; does the peer use TLS, and with %s as we do?", said.text,
+		kind);
 }
 
 static int say_failed(struct gw__tls *t, int r)
@@ -95,8 +92,8 @@ static int say_failed(struct gw__tls *t, int r)
 			"%s: the peer closed the connection in the TLS handshake; does it use TLS, and with "
 			"%s as we do?",
 			name, kind);
-	return gw__why_set(&t->failure, -EPROTO, "%s: no TLS with this peer: %s; does it use %s as we do?",
-		name, gw__tls_reason(r).text, kind);
+	return gw__why_set(&t->failure, -EPROTO, "%s: no TLS with this peer: %s; does it use %s as we do?", name, gw__tls_reason(r).text,
+		kind);
 }
 
 /* As far as it can be said without waiting; the connection is lost anyway. */
@@ -176,12 +173,10 @@ static int shake_hands(struct gw__tls *t)
 
 /* --- the whole ------------------------------------------------------------------------------------------ */
 
-static int check_use(
-	const struct gw__chan *inner, const struct gw__tls_creds *c, const char *host, struct gw__why *why)
+static int check_use(const struct gw__chan *inner, const struct gw__tls_creds *c, const char *host, struct gw__why *why)
 {
 	if (!inner->two_way)
-		return gw__why_set(why, -EINVAL,
-			"%s: TLS needs a connection in both directions, such as tcp: or unix:", inner->name);
+		return gw__why_set(why, -EINVAL, "%s: TLS needs a connection in both directions, such as tcp: or unix:", inner->name);
 	if (c->role == GW__TLS_CLIENT && !c->is_psk && !c->no_verify && (!host || !*host))
 		return gw__why_set(why, -EINVAL,
 			"%s: no host name to check the server's certificate against; say which one it has "
@@ -190,8 +185,7 @@ static int check_use(
 	return 0;
 }
 
-int gw__chan_start_tls(struct gw__chan **inner, const struct gw__tls_creds *creds, const char *host,
-	bool clean_end, struct gw__why *why)
+int gw__chan_start_tls(struct gw__chan **inner, const struct gw__tls_creds *creds, const char *host, bool clean_end, struct gw__why *why)
 {
 	host = creds->hostname && creds->hostname[0] ? creds->hostname : host;
 	int r = check_use(*inner, creds, host, why);
@@ -207,8 +201,7 @@ int gw__chan_start_tls(struct gw__chan **inner, const struct gw__tls_creds *cred
 	t->clean_end = clean_end;
 	r = set_up(t, host);
 	if (r < 0)
-		r = gw__why_set(&t->failure, -ENOMEM, "%s: TLS cannot be set up: %s", given->name,
-			gw__tls_reason(r).text);
+		r = gw__why_set(&t->failure, -ENOMEM, "%s: TLS cannot be set up: %s", given->name, gw__tls_reason(r).text);
 	r = r ? r : shake_hands(t);
 	t->host = NULL;
 	given->idle_ms = idle_ms;

@@ -59,8 +59,7 @@ struct gw__tls {
 	const struct gw__tls_creds *creds;
 	const char *host; /* what the certificate must name; only while shaking hands */
 	gnutls_session_t session;
-	gnutls_alert_description_t
-		alert; /* what the peer is told about `failure`; close_notify: nothing special */
+	gnutls_alert_description_t alert; /* what the peer is told about `failure`; close_notify: nothing special */
 	bool clean_end, clean_end_sent, not_tls, inner_ended, at_end;
 	bool heard, is_up; /* a first byte of the peer; all of its handshake */
 	uint64_t deadline; /* of the handshake */

@@ -13,8 +13,7 @@
 
 static int say_line(const char *path, int line, const char *what, struct gw__why *why)
 {
-	return gw__why_set(
-		why, -EINVAL, "%s: line %d %s; a line is NAME:KEY, the key in hexadecimal", path, line, what);
+	return gw__why_set(why, -EINVAL, "%s: line %d %s; a line is NAME:KEY, the key in hexadecimal", path, line, what);
 }
 
 /* `text` is NUL-terminated. */
@@ -33,8 +32,7 @@ static int decode_hex(const char *text, gnutls_datum_t *secret)
 	return secret->data ? 0 : -ENOMEM;
 }
 
-static int add_key(struct gw__tls_creds *c, const char *name, const char *hex, const char *path, int line,
-	struct gw__why *why)
+static int add_key(struct gw__tls_creds *c, const char *name, const char *hex, const char *path, int line, struct gw__why *why)
 {
 	struct gw__tls_key *more = reallocarray(c->keys, c->keys_n + 1, sizeof *more);
 	if (!more)
@@ -79,8 +77,7 @@ static int parse(struct gw__tls_creds *c, char *text, const char *path, struct g
 		text = end ? end + 1 : NULL;
 	}
 	if (c->keys_n == 0)
-		return gw__why_set(
-			why, -EINVAL, "%s: holds no keys; a line is NAME:KEY, the key in hexadecimal", path);
+		return gw__why_set(why, -EINVAL, "%s: holds no keys; a line is NAME:KEY, the key in hexadecimal", path);
 	return 0;
 }
 

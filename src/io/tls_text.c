@@ -15,10 +15,7 @@ static struct gw__tls_reason without_dot(const char *text)
 	return reason;
 }
 
-struct gw__tls_reason gw__tls_reason(int r)
-{
-	return without_dot(gnutls_strerror(r));
-}
+struct gw__tls_reason gw__tls_reason(int r) { return without_dot(gnutls_strerror(r)); }
 
 struct gw__tls_reason gw__tls_status(unsigned status)
 {
@@ -51,10 +48,9 @@ int gw__tls_say_alert(struct gw__tls *t)
 	const char *called = gnutls_alert_get_name(alert), *name = t->f.chan.name;
 	for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
 		if (refusals[i].alert == alert)
-			return gw__why_set(&t->failure, -EACCES, "%s: the peer refused us: %s (TLS alert %d)",
-				name, refusals[i].meaning, alert);
-	return gw__why_set(&t->failure, -EPROTO, "%s: the peer ended TLS: %s (alert %d)%s", name,
-		called ? called : "unknown alert", alert,
+			return gw__why_set(&t->failure, -EACCES, "%s: the peer refused us: %s (TLS alert %d)", name, refusals[i].meaning,
+				alert);
+	return gw__why_set(&t->failure, -EPROTO, "%s: the peer ended TLS: %s (alert %d)%s", name, called ? called : "unknown alert", alert,
 		t->is_up ? ""
 			 : "; do both sides use the same kind of credentials, and with shared keys the same "
 			   "key?");

@@ -14,10 +14,7 @@ static int refuse(struct gw__tls *t, gnutls_alert_description_t alert)
 	return GNUTLS_E_CERTIFICATE_ERROR;
 }
 
-static const char *peer_is(const struct gw__tls *t)
-{
-	return t->creds->role == GW__TLS_CLIENT ? "server" : "client";
-}
+static const char *peer_is(const struct gw__tls *t) { return t->creds->role == GW__TLS_CLIENT ? "server" : "client"; }
 
 /* The first that applies, most telling first. */
 static const struct {
@@ -31,8 +28,7 @@ static const struct {
 	{GNUTLS_CERT_SIGNATURE_FAILURE, GNUTLS_A_BAD_CERTIFICATE, "carries a signature that is not true"},
 	{GNUTLS_CERT_EXPIRED, GNUTLS_A_CERTIFICATE_EXPIRED, "has expired, or a CA it hangs on has"},
 	{GNUTLS_CERT_NOT_ACTIVATED, GNUTLS_A_CERTIFICATE_EXPIRED, "is not valid yet; are both clocks right?"},
-	{GNUTLS_CERT_INSECURE_ALGORITHM, GNUTLS_A_BAD_CERTIFICATE,
-		"uses an algorithm that is not secure any more"},
+	{GNUTLS_CERT_INSECURE_ALGORITHM, GNUTLS_A_BAD_CERTIFICATE, "uses an algorithm that is not secure any more"},
 };
 
 static int say_fault(struct gw__tls *t, unsigned status)
@@ -40,8 +36,7 @@ static int say_fault(struct gw__tls *t, unsigned status)
 	const char *name = t->f.chan.name;
 	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
 		if (status & faults[i].status) {
-			gw__why_set(&t->failure, -EACCES, "%s: the certificate of the %s %s", name,
-				peer_is(t), faults[i].text);
+			gw__why_set(&t->failure, -EACCES, "%s: the certificate of the %s %s", name, peer_is(t), faults[i].text);
 			return refuse(t, faults[i].alert);
 		}
 	if (status & GNUTLS_CERT_UNEXPECTED_OWNER) {
@@ -51,8 +46,8 @@ static int say_fault(struct gw__tls *t, unsigned status)
 			name, t->host);
 		return refuse(t, GNUTLS_A_BAD_CERTIFICATE);
 	}
-	gw__why_set(&t->failure, -EACCES, "%s: the certificate of the %s does not stand the test: %s", name,
-		peer_is(t), gw__tls_status(status).text);
+	gw__why_set(&t->failure, -EACCES, "%s: the certificate of the %s does not stand the test: %s", name, peer_is(t),
+		gw__tls_status(status).text);
 	return refuse(t, GNUTLS_A_BAD_CERTIFICATE);
 }
 
@@ -72,8 +67,8 @@ static int check_name(struct gw__tls *t, const gnutls_datum_t *raw)
 		return r;
 	bool is_it = dn.size == strlen(t->creds->authz) && memcmp(dn.data, t->creds->authz, dn.size) == 0;
 	if (!is_it)
-		gw__why_set(&t->failure, -EACCES, "%s: the client is \"%.*s\"; only \"%s\" is authorised",
-			t->f.chan.name, (int)dn.size, (char *)dn.data, t->creds->authz);
+		gw__why_set(&t->failure, -EACCES, "%s: the client is \"%.*s\"; only \"%s\" is authorised", t->f.chan.name, (int)dn.size,
+			(char *)dn.data, t->creds->authz);
 	gnutls_free(dn.data);
 	return is_it ? 0 : refuse(t, GNUTLS_A_ACCESS_DENIED);
 }

@@ -44,8 +44,7 @@ int gw__tls_fill(struct gw__tls *t)
 {
 	/* A peer that never lets us wait is measured too. */
 	if (!t->is_up && gw__io_is_over(t->deadline))
-		return gw__why_set(
-			&t->failure, -ETIMEDOUT, "%s: the handshake takes too long", t->f.chan.name);
+		return gw__why_set(&t->failure, -ETIMEDOUT, "%s: the handshake takes too long", t->f.chan.name);
 	make_room(t);
 	ssize_t got = gw__chan_read(inner_of(t), t->in + t->in_to, sizeof t->in - t->in_to, &t->failure);
 	if (got < 0)
@@ -104,10 +103,7 @@ static ssize_t pull(gnutls_transport_ptr_t ptr, void *to, size_t n)
 }
 
 /* GnuTLS has limits of its own for some waits; ours are those of the channel. */
-static int pull_timeout(gnutls_transport_ptr_t ptr, unsigned ms)
-{
-	return 1;
-}
+static int pull_timeout(gnutls_transport_ptr_t ptr, unsigned ms) { return 1; }
 
 /* --- writing -------------------------------------------------------------------------------------------- */
 
@@ -133,8 +129,7 @@ static ssize_t push(gnutls_transport_ptr_t ptr, const giovec_t *iov, int n)
 	size_t sum = 0;
 	for (int i = 0; i < n; i++)
 		for (size_t done = 0; done < iov[i].iov_len;) {
-			size_t room = sizeof t->out - t->out_n, left = iov[i].iov_len - done,
-			       part = left < room ? left : room;
+			size_t room = sizeof t->out - t->out_n, left = iov[i].iov_len - done, part = left < room ? left : room;
 			memcpy(t->out + t->out_n, (const char *)iov[i].iov_base + done, part);
 			t->out_n += part;
 			done += part;

@@ -40,8 +40,7 @@ static int say_unreadable(const char *path, const char *what, int r, struct gw__
 {
 	if (r == GNUTLS_E_MEMORY_ERROR)
 		return gw__why_set(why, -ENOMEM, "%s: no memory for it", path);
-	return gw__why_set(
-		why, -EINVAL, "%s: holds no %s in PEM form (%s)", path, what, gw__tls_reason(r).text);
+	return gw__why_set(why, -EINVAL, "%s: holds no %s in PEM form (%s)", path, what, gw__tls_reason(r).text);
 }
 
 static int say_missing(const char *path, struct gw__why *why)
@@ -83,8 +82,7 @@ static int check_crl(const struct folder *d, gnutls_x509_crl_t crl, const char *
 	unsigned status = 0, old = GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED;
 	int r = gnutls_x509_crl_verify(crl, d->cas, (int)d->cas_n, 0, &status);
 	if (r < 0 || (status && (status & ~(old | GNUTLS_CERT_INVALID) || !(status & old))))
-		return gw__why_set(why, -EKEYREJECTED, "%s: the revocation list was not signed by a CA of %s",
-			path, d->ca_path);
+		return gw__why_set(why, -EKEYREJECTED, "%s: the revocation list was not signed by a CA of %s", path, d->ca_path);
 	return 0;
 }
 
@@ -112,27 +110,20 @@ static int load_crls(struct folder *d, gnutls_certificate_credentials_t creds, s
 /* --- identities ----------------------------------------------------------------------------------------- */
 
 /* Our peers have the same CA, so what is wrong here is wrong there. */
-static int check_chain(
-	const struct folder *d, gnutls_x509_crt_t *crts, unsigned n, const char *path, struct gw__why *why)
+static int check_chain(const struct folder *d, gnutls_x509_crt_t *crts, unsigned n, const char *path, struct gw__why *why)
 {
 	unsigned status = 0;
-	int r = gnutls_x509_crt_list_verify(
-		crts, (int)n, d->cas, (int)d->cas_n, d->crls, (int)d->crls_n, 0, &status);
+	int r = gnutls_x509_crt_list_verify(crts, (int)n, d->cas, (int)d->cas_n, d->crls, (int)d->crls_n, 0, &status);
 	if (r < 0)
-		return gw__why_set(why, -EKEYREJECTED, "%s: cannot be checked against %s: %s", path,
-			d->ca_path, gw__tls_reason(r).text);
+		return gw__why_set(why, -EKEYREJECTED, "%s: cannot be checked against %s: %s", path, d->ca_path, gw__tls_reason(r).text);
 	if (status & GNUTLS_CERT_REVOKED)
-		return gw__why_set(
-			why, -EKEYREVOKED, "%s: the certificate is revoked by %s/ca-crl.pem", path, d->dir);
+		return gw__why_set(why, -EKEYREVOKED, "%s: the certificate is revoked by %s/ca-crl.pem", path, d->dir);
 	if (status & GNUTLS_CERT_SIGNER_NOT_FOUND)
-		return gw__why_set(why, -EKEYREJECTED, "%s: the certificate was not signed by a CA of %s",
-			path, d->ca_path);
+		return gw__why_set(why, -EKEYREJECTED, "%s: the certificate was not signed by a CA of %s", path, d->ca_path);
 	if (status & GNUTLS_CERT_EXPIRED)
-		return gw__why_set(
-			why, -EKEYEXPIRED, "%s: a CA that the certificate hangs on has expired", path);
+		return gw__why_set(why, -EKEYEXPIRED, "%s: a CA that the certificate hangs on has expired", path);
 	if (status)
-		return gw__why_set(why, -EKEYREJECTED,
-			"%s: the certificate does not stand the test against %s: %s", path, d->ca_path,
+		return gw__why_set(why, -EKEYREJECTED, "%s: the certificate does not stand the test against %s: %s", path, d->ca_path,
 			gw__tls_status(status).text);
 	return 0;
 }
@@ -140,11 +131,9 @@ static int check_chain(
 static int say_bad_key(const char *cert, const char *key, int r, struct gw__why *why)
 {
 	if (r == GNUTLS_E_CERTIFICATE_KEY_MISMATCH)
-		return gw__why_set(
-			why, -EKEYREJECTED, "%s is not the key of the certificate in %s", key, cert);
+		return gw__why_set(why, -EKEYREJECTED, "%s is not the key of the certificate in %s", key, cert);
 	if (r == GNUTLS_E_DECRYPTION_FAILED)
-		return gw__why_set(why, -EINVAL,
-			"%s: the key is encrypted; store it without a passphrase, readable for its user only",
+		return gw__why_set(why, -EINVAL, "%s: the key is encrypted; store it without a passphrase, readable for its user only",
 			key);
 	return say_unreadable(key, "private key", r, why);
 }
@@ -166,8 +155,8 @@ static int read_key(const char *path, gnutls_x509_privkey_t *key, struct gw__why
 	return r < 0 ? say_bad_key("", path, r, why) : 0;
 }
 
-static int use_identity(gnutls_certificate_credentials_t creds, gnutls_x509_crt_t *crts, unsigned n,
-	const char *cert, const char *key, struct gw__why *why)
+static int use_identity(gnutls_certificate_credentials_t creds, gnutls_x509_crt_t *crts, unsigned n, const char *cert, const char *key,
+	struct gw__why *why)
 {
 	gnutls_x509_privkey_t private;
 	int r = read_key(key, &private, why);

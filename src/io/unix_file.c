@@ -37,21 +37,16 @@ int gw__unix_clear(const struct gw__uri *uri, struct gw__why *why)
 		return gw__why_errno(why, errno, "%s: cannot listen there", uri->text);
 	}
 	if (!S_ISSOCK(st.st_mode))
-		return gw__why_set(why, -EEXIST,
-			"%s: a file is there which is not a socket; choose another path or remove it",
-			uri->text);
+		return gw__why_set(why, -EEXIST, "%s: a file is there which is not a socket; choose another path or remove it", uri->text);
 	int r = gw__addrs_find(uri, true, &addrs, why);
 	if (r)
 		return r;
 	r = probe(&addrs.list[0]);
 	if (r == -EADDRINUSE)
-		return gw__why_set(why, r,
-			"%s: another program listens there; stop it or choose another path", uri->text);
+		return gw__why_set(why, r, "%s: another program listens there; stop it or choose another path", uri->text);
 	if (r)
-		return gw__why_errno(
-			why, -r, "%s: cannot find out whether somebody listens there", uri->text);
+		return gw__why_errno(why, -r, "%s: cannot find out whether somebody listens there", uri->text);
 	if (unlink(uri->target) < 0 && errno != ENOENT)
-		return gw__why_errno(why, errno,
-			"%s: cannot remove the socket file that an earlier listener left", uri->text);
+		return gw__why_errno(why, errno, "%s: cannot remove the socket file that an earlier listener left", uri->text);
 	return 0;
 }

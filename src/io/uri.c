@@ -16,10 +16,7 @@
 
 enum { UNIX_PATH_MAX_BYTES = sizeof(((struct sockaddr_un *)0)->sun_path) - 1 };
 
-static bool is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 /* A decimal number and nothing else. Returns false if there is none or it is larger than `max`. */
 static bool read_decimal(const char *s, uint64_t max, uint64_t *value)
@@ -28,8 +25,7 @@ static bool read_decimal(const char *s, uint64_t max, uint64_t *value)
 	if (!*s)
 		return false;
 	for (; *s; s++) {
-		if (!is_digit(*s) || gw__mul_overflows(v, 10, &v) ||
-			gw__add_overflows(v, (uint64_t)(*s - '0'), &v))
+		if (!is_digit(*s) || gw__mul_overflows(v, 10, &v) || gw__add_overflows(v, (uint64_t)(*s - '0'), &v))
 			return false;
 		if (v > max)
 			return false;
@@ -59,10 +55,8 @@ static int parse_port(const char *port, struct gw__uri *uri, struct gw__why *why
 			"%.200s: more than one colon; an IPv6 address stands in brackets, as in "
 			"tcp:[::1]:4444",
 			uri->text);
-	if (!is_service_name(port) ||
-		(strspn(port, "0123456789") == strlen(port) && !read_decimal(port, 65535, &number)))
-		return gw__why_set(why, -EINVAL,
-			"%.200s: bad port \"%.64s\"; expected 0 to 65535 or the name of a service", uri->text,
+	if (!is_service_name(port) || (strspn(port, "0123456789") == strlen(port) && !read_decimal(port, 65535, &number)))
+		return gw__why_set(why, -EINVAL, "%.200s: bad port \"%.64s\"; expected 0 to 65535 or the name of a service", uri->text,
 			port);
 	strcpy(uri->port, port);
 	return 0;
@@ -75,19 +69,16 @@ static int parse_tcp(const char *rest, struct gw__uri *uri, struct gw__why *why)
 		host = rest + 1;
 		end = strchr(host, ']');
 		if (!end || end[1] != ':')
-			return gw__why_set(why, -EINVAL,
-				"%.200s: bad IPv6 address; expected tcp:[ADDRESS]:PORT, as in tcp:[::1]:4444",
+			return gw__why_set(why, -EINVAL, "%.200s: bad IPv6 address; expected tcp:[ADDRESS]:PORT, as in tcp:[::1]:4444",
 				uri->text);
 	}
 	if (!end)
-		return gw__why_set(why, -EINVAL,
-			"%.200s: no port; expected tcp:HOST:PORT, as in tcp:127.0.0.1:4444", uri->text);
+		return gw__why_set(why, -EINVAL, "%.200s: no port; expected tcp:HOST:PORT, as in tcp:127.0.0.1:4444", uri->text);
 	size_t n = (size_t)(end - host);
 	memcpy(uri->target, host, n);
 	uri->target[n] = 0;
 	if (strcspn(uri->target, " \t\r\n/,") != n || n > 255)
-		return gw__why_set(why, -EINVAL, "%.200s: bad host \"%.64s\"; expected a name or an address",
-			uri->text, uri->target);
+		return gw__why_set(why, -EINVAL, "%.200s: bad host \"%.64s\"; expected a name or an address", uri->text, uri->target);
 	return parse_port(end + (*rest == '[' ? 2 : 1), uri, why);
 }
 
@@ -113,8 +104,7 @@ static int parse_vsock(const char *rest, struct gw__uri *uri, struct gw__why *wh
 	if (colon && (size_t)(colon - rest) < sizeof first)
 		memcpy(first, rest, (size_t)(colon - rest));
 	if (!colon || !read_decimal(first, UINT32_MAX, &cid) || !read_decimal(colon + 1, UINT32_MAX, &port))
-		return gw__why_set(why, -EINVAL,
-			"%.200s: expected vsock:CID:PORT, two numbers up to 4294967295", uri->text);
+		return gw__why_set(why, -EINVAL, "%.200s: expected vsock:CID:PORT, two numbers up to 4294967295", uri->text);
 	uri->cid = (uint32_t)cid;
 	uri->vsock_port = (uint32_t)port;
 	return 0;
@@ -135,8 +125,7 @@ static int parse_fd(const char *rest, struct gw__uri *uri, struct gw__why *why)
 static int parse_exec(const char *rest, struct gw__uri *uri, struct gw__why *why)
 {
 	if (!*rest)
-		return gw__why_set(
-			why, -EINVAL, "exec: names no command; expected exec:COMMAND, which /bin/sh runs");
+		return gw__why_set(why, -EINVAL, "exec: names no command; expected exec:COMMAND, which /bin/sh runs");
 	strcpy(uri->target, rest);
 	return 0;
 }
@@ -175,8 +164,7 @@ static bool read_size(const char *s, uint64_t *value)
 	size_t digits = strspn(s, "0123456789"), decimals = 0;
 	uint64_t whole = 0;
 	for (size_t i = 0; i < digits; i++)
-		if (gw__mul_overflows(whole, 10, &whole) ||
-			gw__add_overflows(whole, (uint64_t)(s[i] - '0'), &whole))
+		if (gw__mul_overflows(whole, 10, &whole) || gw__add_overflows(whole, (uint64_t)(s[i] - '0'), &whole))
 			return false;
 	s += digits;
 	if (*s == '.') {
@@ -188,8 +176,7 @@ static bool read_size(const char *s, uint64_t *value)
 	uint64_t unit = suffix_bytes(s);
 	if (digits + decimals == 0 || unit == 0 || (unit == 1 && fraction != 0))
 		return false;
-	return !gw__mul_overflows(whole, unit, &whole) &&
-	       !gw__add_overflows(whole, (uint64_t)(fraction * (double)unit + 0.5), value);
+	return !gw__mul_overflows(whole, unit, &whole) && !gw__add_overflows(whole, (uint64_t)(fraction * (double)unit + 0.5), value);
 }
 
 static int parse_file(const char *rest, struct gw__uri *uri, struct gw__why *why)
@@ -198,8 +185,7 @@ static int parse_file(const char *rest, struct gw__uri *uri, struct gw__why *why
 	const char *end = strstr(rest, mark); /* the first one wins, also inside a path */
 	size_t n = end ? (size_t)(end - rest) : strlen(rest);
 	if (n == 0)
-		return gw__why_set(
-			why, -EINVAL, "%s: no path; expected file:PATH or file:PATH,offset=BYTES", uri->text);
+		return gw__why_set(why, -EINVAL, "%s: no path; expected file:PATH or file:PATH,offset=BYTES", uri->text);
 	memcpy(uri->target, rest, n);
 	uri->target[n] = 0;
 	if (!end)
@@ -228,8 +214,7 @@ static const struct scheme {
 
 static int refuse(const char *text, struct gw__why *why)
 {
-	static const char forms[] =
-		"tcp:HOST:PORT, unix:PATH, vsock:CID:PORT, fd:N, exec:COMMAND or file:PATH[,offset=N]";
+	static const char forms[] = "tcp:HOST:PORT, unix:PATH, vsock:CID:PORT, fd:N, exec:COMMAND or file:PATH[,offset=N]";
 	const char *colon = strchr(text, ':');
 	if (!colon || memchr(text, '/', (size_t)(colon - text)))
 		return gw__why_set(why, -EINVAL, "\"%.200s\" is not a URI; expected %s", text, forms);
@@ -242,8 +227,7 @@ int gw__uri_parse(const char *text, struct gw__uri *uri, struct gw__why *why)
 	memset(uri, 0, sizeof *uri);
 	uri->fd = -1;
 	if (n >= sizeof uri->text)
-		return gw__why_set(why, -EINVAL, "URI of %zu bytes (\"%.40s...\"); at most %zu are taken", n,
-			text, sizeof uri->text - 1);
+		return gw__why_set(why, -EINVAL, "URI of %zu bytes (\"%.40s...\"); at most %zu are taken", n, text, sizeof uri->text - 1);
 	memcpy(uri->text, text, n + 1);
 	for (const struct scheme *s = schemes; s < schemes + GW__LEN(schemes); s++) {
 		size_t prefix = strlen(s->prefix);

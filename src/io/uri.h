@@ -15,7 +15,7 @@ struct gw__uri {
 	enum gw__uri_kind kind;
 	char text[GW__URI_TEXT_MAX];   /* as given, for sentences */
 	char target[GW__URI_TEXT_MAX]; /* tcp: host, "" for any; unix, file: path; exec: command */
-	char port[32];		       /* tcp: as given (a number or a service) */
+	char port[32];                 /* tcp: as given (a number or a service) */
 	uint32_t cid, vsock_port;
 	int fd;
 	uint64_t offset; /* file: bytes before the stream; suffixes K M G T, 0x and fractions as QEMU takes them */

@@ -14,15 +14,9 @@ uint64_t gw__io_now_ns(void)
 	return (uint64_t)t.tv_sec * 1000 * NS_PER_MS + (uint64_t)t.tv_nsec;
 }
 
-uint64_t gw__io_deadline(int ms)
-{
-	return ms < 0 ? UINT64_MAX : gw__io_now_ns() + (uint64_t)ms * NS_PER_MS;
-}
+uint64_t gw__io_deadline(int ms) { return ms < 0 ? UINT64_MAX : gw__io_now_ns() + (uint64_t)ms * NS_PER_MS; }
 
-bool gw__io_is_over(uint64_t deadline)
-{
-	return deadline != UINT64_MAX && gw__io_now_ns() >= deadline;
-}
+bool gw__io_is_over(uint64_t deadline) { return deadline != UINT64_MAX && gw__io_now_ns() >= deadline; }
 
 /* What is left, for ppoll; NULL for ever. */
 static struct timespec *time_left(uint64_t deadline, struct timespec *left)
@@ -30,8 +24,7 @@ static struct timespec *time_left(uint64_t deadline, struct timespec *left)
 	if (deadline == UINT64_MAX)
 		return NULL;
 	uint64_t now = gw__io_now_ns(), ns = deadline > now ? deadline - now : 0;
-	*left = (struct timespec){
-		.tv_sec = (time_t)(ns / (1000 * NS_PER_MS)), .tv_nsec = (long)(ns % (1000 * NS_PER_MS))};
+	*left = (struct timespec){.tv_sec = (time_t)(ns / (1000 * NS_PER_MS)), .tv_nsec = (long)(ns % (1000 * NS_PER_MS))};
 	return left;
 }
 
@@ -64,7 +57,4 @@ int gw__io_pause(int cancel_fd, uint64_t deadline)
 	return gw__io_poll(p, 0, cancel_fd, deadline);
 }
 
-bool gw__io_cancelled(int cancel_fd)
-{
-	return cancel_fd >= 0 && gw__io_pause(cancel_fd, 0) == -ECANCELED;
-}
+bool gw__io_cancelled(int cancel_fd) { return cancel_fd >= 0 && gw__io_pause(cancel_fd, 0) == -ECANCELED; }

@@ -6,10 +6,12 @@
 #include <errno.h>
 
 static_assert((int)GW_OPERATION_SAVE == (int)GW__OPERATION_SAVE && (int)GW_OPERATION_RECEIVE == (int)GW__OPERATION_RECEIVE &&
-		(int)GW_OPERATION_SEND == (int)GW__OPERATION_SEND && (int)GW_OPERATION_RESTORE_DIRECT == (int)GW__OPERATION_RESTORE_DIRECT &&
-		(int)GW_OPERATION_RESTORE_STREAM == (int)GW__OPERATION_RESTORE_STREAM &&
-		(int)GW_OPERATION_CONVERT == (int)GW__OPERATION_CONVERT && (int)GW_OPERATION_QEMU_SOURCE == (int)GW__OPERATION_QEMU_SOURCE &&
-		(int)GW_OPERATION_QEMU_DESTINATION == (int)GW__OPERATION_QEMU_DESTINATION,
+		      (int)GW_OPERATION_SEND == (int)GW__OPERATION_SEND &&
+		      (int)GW_OPERATION_RESTORE_DIRECT == (int)GW__OPERATION_RESTORE_DIRECT &&
+		      (int)GW_OPERATION_RESTORE_STREAM == (int)GW__OPERATION_RESTORE_STREAM &&
+		      (int)GW_OPERATION_CONVERT == (int)GW__OPERATION_CONVERT &&
+		      (int)GW_OPERATION_QEMU_SOURCE == (int)GW__OPERATION_QEMU_SOURCE &&
+		      (int)GW_OPERATION_QEMU_DESTINATION == (int)GW__OPERATION_QEMU_DESTINATION,
 	"the public operations are the planner's");
 
 uint64_t gw__ability_of_uri(const struct gw__uri *uri)
@@ -25,10 +27,7 @@ uint64_t gw__ability_of_uri(const struct gw__uri *uri)
 	return GW__ABILITY_BIT(of[uri->kind]);
 }
 
-uint64_t gw__ability_of_link(const struct gw_link_opts *link)
-{
-	return GW__OPT(link, tls) ? GW__ABILITY_BIT(GW__ABILITY_TLS) : 0;
-}
+uint64_t gw__ability_of_link(const struct gw_link_opts *link) { return GW__OPT(link, tls) ? GW__ABILITY_BIT(GW__ABILITY_TLS) : 0; }
 
 int gw__job_check_devices(gw_job *job, const struct gw__image *image)
 {
@@ -36,7 +35,8 @@ int gw__job_check_devices(gw_job *job, const struct gw__image *image)
 		return 0;
 	return gw__why_set(&job->run.why, -EOPNOTSUPP,
 		"%s holds the memory of a guest without its devices (godwit drain): it can only complete a QEMU that has the guest already and waits in "
-		"postcopy-paused, with godwit serve", image->path);
+		"postcopy-paused, with godwit serve",
+		image->path);
 }
 
 int gw__job_allow(gw_job *job, enum gw__operation op, uint64_t wanted)

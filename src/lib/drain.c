@@ -17,11 +17,12 @@ static int take_blocks(gw_job *job, const struct gw_drain_opts *o, struct gw__bl
 	struct gw__why *why = &job->run.why;
 	for (uint32_t i = 0; i < GW__OPT(o, blocks); i++) {
 		const struct gw_drain_block *given = &o->block[i];
-		struct gw__block b = {.used_bytes = given->used_bytes, .page_bytes = given->page_bytes > o->page_bytes ? given->page_bytes : 0};
+		struct gw__block b = {.used_bytes = given->used_bytes,
+			.page_bytes = given->page_bytes > o->page_bytes ? given->page_bytes : 0};
 		if (!gw__name_ok(given->name, strlen(given->name)) || !b.used_bytes || b.used_bytes > INT64_MAX / 4 ||
 			b.used_bytes % gw__max(o->page_bytes, b.page_bytes) || (b.page_bytes && !gw__is_power_of_2(b.page_bytes)))
-			return gw__why_set(why, -EINVAL, "a RAM block of %llu bytes in pages of %llu is not possible", (unsigned long long)given->used_bytes,
-				(unsigned long long)given->page_bytes);
+			return gw__why_set(why, -EINVAL, "a RAM block of %llu bytes in pages of %llu is not possible",
+				(unsigned long long)given->used_bytes, (unsigned long long)given->page_bytes);
 		memcpy(b.name, given->name, strlen(given->name) + 1);
 		int r = gw__blocks_add(blocks, &b);
 		if (r)
@@ -54,7 +55,8 @@ static bool same_blocks(const struct gw__sink_known *known, const struct gw__blo
 	bool same = known->page_bytes == page_bytes && known->blocks->n == blocks->n;
 	for (uint32_t i = 0; same && i < blocks->n; i++) {
 		int64_t k = gw__blocks_find(known->blocks, blocks->v[i].name);
-		same = k >= 0 && known->blocks->v[k].used_bytes == blocks->v[i].used_bytes && known->blocks->v[k].page_bytes == blocks->v[i].page_bytes;
+		same = k >= 0 && known->blocks->v[k].used_bytes == blocks->v[i].used_bytes &&
+		       known->blocks->v[k].page_bytes == blocks->v[i].page_bytes;
 	}
 	return same;
 }
@@ -70,7 +72,8 @@ static int open_begun(gw_job *job, const char *path, const struct gw_drain_opts 
 		return r;
 	(*sink)->ops->postcopy->known(*sink, &known);
 	if (known.package.n)
-		r = gw__why_set(&job->run.why, -EALREADY, "%s.partial is a guest that is being received whole, by godwit receive or save; go on with that", path);
+		r = gw__why_set(&job->run.why, -EALREADY,
+			"%s.partial is a guest that is being received whole, by godwit receive or save; go on with that", path);
 	else if (!same_blocks(&known, blocks, o->page_bytes))
 		r = gw__why_set(&job->run.why, -EALREADY, "%s.partial is of a guest with other memory than this source has", path);
 	if (r)
@@ -117,7 +120,11 @@ static int open_sink(gw_job *job, const char *path, const struct gw_drain_opts *
 static int stand_in(gw_job *job, const char *uri_text, const struct gw_drain_opts *o, struct gw__pull_again how, struct gw__sink *sink,
 	struct gw__receive_outcome *out)
 {
-	struct gw__receive_again again = {.job = job, .link = GW__OPT(o, link), .how = how, .on_paused = GW__OPT(o, on_paused), .ctx = GW__OPT(o, ctx)};
+	struct gw__receive_again again = {.job = job,
+		.link = GW__OPT(o, link),
+		.how = how,
+		.on_paused = GW__OPT(o, on_paused),
+		.ctx = GW__OPT(o, ctx)};
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	struct gw__tls_creds *tls = NULL;
 	struct gw__uri *uri = malloc(sizeof *uri);
@@ -197,16 +204,21 @@ int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o)
 static int check_ours(gw_job *job, const char *path, const struct gw__begun *begun)
 {
 	if (gw__partial_finished_bytes(begun->partial))
-		return gw__why_set(&job->run.why, -EALREADY, "%s is a whole guest that lacks its name at most; it is not given back, end it with --resume", path);
+		return gw__why_set(&job->run.why, -EALREADY,
+			"%s is a whole guest that lacks its name at most; it is not given back, end it with --resume", path);
 	if (begun->saved->package.n || gw__partial_is_only_list(begun->partial))
 		return 0;
-	return gw__why_set(&job->run.why, -EALREADY, "%s.partial is memory that was drained; the guest is in the destination of that source", path);
+	return gw__why_set(&job->run.why, -EALREADY,
+		"%s.partial is memory that was drained; the guest is in the destination of that source", path);
 }
 
 int gw_partial_give_back(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o)
 {
-	struct gw_drain_opts how = {.size = sizeof how, .link = GW__OPT(o, link), .on_listening = GW__OPT(o, on_listening),
-		.on_paused = GW__OPT(o, on_paused), .ctx = GW__OPT(o, ctx)};
+	struct gw_drain_opts how = {.size = sizeof how,
+		.link = GW__OPT(o, link),
+		.on_listening = GW__OPT(o, on_listening),
+		.on_paused = GW__OPT(o, on_paused),
+		.ctx = GW__OPT(o, ctx)};
 	struct gw__begun begun = {0};
 	int r = gw__begun_open(job, path, &begun);
 	if (!r)

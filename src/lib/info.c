@@ -25,10 +25,7 @@ void gw_info_summary(const gw_info *info, struct gw_info_summary *s)
 	gw__struct_out(s, s->size, &ours, sizeof ours);
 }
 
-const char *gw_info_capability(const gw_info *info, uint32_t i)
-{
-	return i < info->gist.config.caps_n ? info->gist.config.caps[i] : NULL;
-}
+const char *gw_info_capability(const gw_info *info, uint32_t i) { return i < info->gist.config.caps_n ? info->gist.config.caps[i] : NULL; }
 
 const char *gw_info_warning(const gw_info *info, uint32_t i) { return i < info->warnings_n ? info->warning[i] : NULL; }
 

@@ -123,7 +123,10 @@ static int sum_working_set(gw_job *job, struct gw_info *info, const struct gw__i
 	if (!info->working_set.pages || gw__working_set_open(path, image, false, &ws, &info->working_set.unused))
 		return gw__why_set(&job->run.why, -ENOMEM, "no memory for the working set");
 	info->working_set.there = ws->state != GW__WS_NONE;
-	*sum = (struct gw_info_working_set){.runs = ws->runs, .begun = ws->head.begun_s, .added = ws->added_s, .torn_bytes = ws->torn_bytes};
+	*sum = (struct gw_info_working_set){.runs = ws->runs,
+		.begun = ws->head.begun_s,
+		.added = ws->added_s,
+		.torn_bytes = ws->torn_bytes};
 	for (uint32_t i = 0; i < image->blocks.n; i++) {
 		info->working_set.pages[i] = gw__bitmap_count(&ws->known[i]);
 		sum->pages += info->working_set.pages[i];

@@ -39,10 +39,7 @@ void gw_job_free(gw_job *job)
 
 const char *gw_job_error(const gw_job *job) { return job->run.why.text; }
 
-const char *gw_job_warning(const gw_job *job, uint32_t i)
-{
-	return i < job->run.warnings.n ? job->run.warnings.text[i] : NULL;
-}
+const char *gw_job_warning(const gw_job *job, uint32_t i) { return i < job->run.warnings.n ? job->run.warnings.text[i] : NULL; }
 
 void gw_job_cancel(gw_job *job)
 {

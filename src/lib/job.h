@@ -26,8 +26,8 @@ int gw__job_begin(gw_job *job, size_t memory_limit);
  * A field of an option struct that may be NULL or older than this library: what lies beyond the size it was made with
  * is the default.
  */
-#define GW__OPT(o, field)                                                                                            \
-	((o) && (o)->size >= offsetof(__typeof__(*(o)), field) + sizeof (o)->field ? (o)->field : (__typeof__((o)->field)){0})
+#define GW__OPT(o, field)                                                                                                                  \
+	((o) && (o)->size >= offsetof(__typeof__(*(o)), field) + sizeof(o)->field ? (o)->field : (__typeof__((o)->field)){0})
 
 struct gw__io_opts gw__job_io_opts(const gw_job *job, const struct gw_link_opts *link);
 /* Put the filters a link asks for on a channel; `share` of how many channels have the bandwidth together. */

@@ -13,8 +13,9 @@ static struct gw__plan_block *blocks_of_info(const gw_info *info)
 	const struct gw__blocks *blocks = &info->gist.blocks;
 	struct gw__plan_block *v = calloc(blocks->n, sizeof *v);
 	for (uint32_t i = 0; v && i < blocks->n; i++)
-		v[i] = (struct gw__plan_block){
-			.name = blocks->v[i].name, .used_bytes = blocks->v[i].used_bytes, .ignored = blocks->v[i].ignored};
+		v[i] = (struct gw__plan_block){.name = blocks->v[i].name,
+			.used_bytes = blocks->v[i].used_bytes,
+			.ignored = blocks->v[i].ignored};
 	return v;
 }
 
@@ -54,8 +55,8 @@ void gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct
 			.blocks_n = d->blocks,
 			.block = theirs,
 		};
-		static const enum gw_way public[] = {
-			[GW__WAY_REFUSED] = GW_WAY_REFUSED, [GW__WAY_DIRECT] = GW_WAY_DIRECT, [GW__WAY_STREAM] = GW_WAY_STREAM};
+		static const enum gw_way public[] =
+			{[GW__WAY_REFUSED] = GW_WAY_REFUSED, [GW__WAY_DIRECT] = GW_WAY_DIRECT, [GW__WAY_STREAM] = GW_WAY_STREAM};
 		out.way = public[gw__plan_restore(&g, &there, out.why, sizeof out.why)];
 	}
 	free(ours);

@@ -60,7 +60,8 @@ static int check_ours(gw_job *job, const char *path, const struct gw_receive_opt
 	return gw__why_set(&job->run.why, -EALREADY, "%s.partial is memory that was drained; go on with godwit drain", path);
 }
 
-static int open_partial(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink **sink, struct gw__receive_outcome *out)
+static int open_partial(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink **sink,
+	struct gw__receive_outcome *out)
 {
 	struct gw__view note;
 	int r = gw__sink_image_resume(path, sink, &note, &out->host_crashed, &job->run.why);
@@ -88,7 +89,8 @@ int gw__receive_check_free(gw_job *job, const char *path)
 }
 
 /* The target is checked before the peer is waited for: nobody wants to learn after an hour that a folder is read-only. */
-static int open_sink(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink **sink, struct gw__receive_outcome *out)
+static int open_sink(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink **sink,
+	struct gw__receive_outcome *out)
 {
 	struct gw__image_writer *writer = NULL;
 	struct gw__image_writer_opts wo = {.base_off = GW__OPT(o, image_offset), .direct = GW__OPT(o, direct_io)};
@@ -119,10 +121,15 @@ static bool has_switched(const struct gw__stream_tally *t)
 }
 
 /* The first connection, and all that follow when it breaks after the switch. */
-static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sink, const struct gw_receive_opts *o, struct gw__receive_outcome *out)
+static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sink, const struct gw_receive_opts *o,
+	struct gw__receive_outcome *out)
 {
-	struct gw__receive_again again = {.job = job, .listener = l->in.listener, .tls = l->tls, .link = GW__OPT(o, link),
-		.on_paused = GW__OPT(o, on_paused), .ctx = GW__OPT(o, ctx)};
+	struct gw__receive_again again = {.job = job,
+		.listener = l->in.listener,
+		.tls = l->tls,
+		.link = GW__OPT(o, link),
+		.on_paused = GW__OPT(o, on_paused),
+		.ctx = GW__OPT(o, ctx)};
 	int r = GW__OPT(o, resume) ? 0 : filter_all(job, &l->in, GW__OPT(o, link));
 	bool can_answer = GW__OPT(o, resume) || l->in.main->two_way;
 	if (!r && !GW__OPT(o, resume))
@@ -216,10 +223,12 @@ static int resume_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_o
 	int r = gw__receive_alone(job, sink, out);
 	if (r != GW__SHORT)
 		return r;
-	return gw__why_set(&job->run.why, -EAGAIN, "%llu pages are missing, which nobody but the source has", (unsigned long long)out->tally.missing_pages);
+	return gw__why_set(&job->run.why, -EAGAIN, "%llu pages are missing, which nobody but the source has",
+		(unsigned long long)out->tally.missing_pages);
 }
 
-static void finish(gw_job *job, struct gw__receive_outcome *out, struct gw__sink **sink, struct gw__receive_link *l, struct gw_receipt *receipt)
+static void finish(gw_job *job, struct gw__receive_outcome *out, struct gw__sink **sink, struct gw__receive_link *l,
+	struct gw_receipt *receipt)
 {
 	out->in_place = *sink && (*sink)->ops->postcopy->is_committed(*sink);
 	gw__receive_receipt(out, job, receipt);

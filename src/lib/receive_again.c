@@ -8,9 +8,9 @@
 #include "lib/receive.h"
 
 enum {
-	VAIN_MAX = 5,		/* connections in a row that bring no page */
-	FIRST_WORD_MS = 10000,	/* of a source that has connected */
-	TLS_HANDSHAKE = 0x16,	/* its first byte; of a recovery without TLS it is that of a command */
+	VAIN_MAX = 5,          /* connections in a row that bring no page */
+	FIRST_WORD_MS = 10000, /* of a source that has connected */
+	TLS_HANDSHAKE = 0x16,  /* its first byte; of a recovery without TLS it is that of a command */
 };
 
 /* What no other connection makes good. */
@@ -33,7 +33,8 @@ static int greet(struct gw__receive_again *a, struct gw__chan **chan)
 	if (!r || recv((*chan)->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) != 1)
 		return GW__SHORT;
 	if (!a->tls && first == TLS_HANDSHAKE)
-		return gw__why_set(why, -EPROTO, "%s: the source speaks TLS and we do not; give --tls-creds here, or switch TLS off there (tls-creds)",
+		return gw__why_set(why, -EPROTO,
+			"%s: the source speaks TLS and we do not; give --tls-creds here, or switch TLS off there (tls-creds)",
 			(*chan)->name);
 	return a->tls ? gw__chan_start_tls(chan, a->tls, NULL, false, why) : 0;
 }

@@ -28,8 +28,8 @@ static void close_link(struct link *l)
 
 static int make_gang(gw_job *job, const struct gw__kept *kept, const struct gw_send_opts *o, struct link *l)
 {
-	static const uint32_t methods[] = {
-		[GW_COMPRESS_NONE] = 0, [GW_COMPRESS_ZLIB] = GW__MULTIFD_ZLIB, [GW_COMPRESS_ZSTD] = GW__MULTIFD_ZSTD};
+	static const uint32_t methods[] =
+		{[GW_COMPRESS_NONE] = 0, [GW_COMPRESS_ZLIB] = GW__MULTIFD_ZLIB, [GW_COMPRESS_ZSTD] = GW__MULTIFD_ZSTD};
 	if (!l->out.multifd_n)
 		return 0;
 	struct gw__gang_send_opts go = {
@@ -72,7 +72,8 @@ static int send_over(gw_job *job, struct gw__kept *kept, struct link *l, const s
 		r = gw__kept_pull(&job->run, kept, sink, NULL);
 	gw__sink_free(&sink);
 	for (uint32_t i = 0; !r && i < l->out.multifd_n; i++)
-		gw__chan_end_writes(l->out.multifd[i], NULL); /* with TLS a goodbye, which QEMU expects there; the guest has arrived anyway */
+		gw__chan_end_writes(l->out.multifd[i],
+			NULL); /* with TLS a goodbye, which QEMU expects there; the guest has arrived anyway */
 	int closed = gw__chan_close(&l->out.main, &job->run.why);
 	return r ? r : closed;
 }
@@ -91,7 +92,8 @@ static int check_combination(gw_job *job, const struct gw__kept *kept, uint64_t 
 	wanted |= channels ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0;
 	wanted |= GW__OPT(o, image_offset) ? GW__ABILITY_BIT(GW__ABILITY_OFFSET) : 0;
 	if (channels > GW__MULTIFD_CHANNELS_MAX)
-		return gw__why_set(&job->run.why, -EINVAL, "%u multifd channels, at most %d are possible", channels, GW__MULTIFD_CHANNELS_MAX);
+		return gw__why_set(&job->run.why, -EINVAL, "%u multifd channels, at most %d are possible", channels,
+			GW__MULTIFD_CHANNELS_MAX);
 	return gw__job_allow(job, GW__OPERATION_SEND, wanted);
 }
 

@@ -103,7 +103,8 @@ static int check(const struct serving *s)
 	if (GW__OPT(s->o, joined) && !GW__OPT(s->o, resume))
 		return gw__why_set(why, -EINVAL, "only a recovery can be joined");
 	if (preempt && !gw__uri_listens(&s->uri))
-		return gw__why_set(why, -EINVAL, "%s: a preempt channel needs an address to connect to a second time: tcp, unix or vsock", s->uri.text);
+		return gw__why_set(why, -EINVAL, "%s: a preempt channel needs an address to connect to a second time: tcp, unix or vsock",
+			s->uri.text);
 	return 0;
 }
 
@@ -133,7 +134,8 @@ static int connect_main(struct serving *s)
 		r = gw__dial(&s->job->run, &s->uri, &s->dial, &s->out);
 	s->dial.io.on_socket = NULL; /* the main channel's alone */
 	if (!r && !s->out.main->two_way)
-		r = gw__why_set(&s->job->run.why, -EINVAL, "%s: post-copy needs a socket, the destination has to ask for pages", s->uri.text);
+		r = gw__why_set(&s->job->run.why, -EINVAL, "%s: post-copy needs a socket, the destination has to ask for pages",
+			s->uri.text);
 	return r;
 }
 

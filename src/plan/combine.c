@@ -5,20 +5,21 @@
 #include <stddef.h>
 #include <string.h>
 
-#define LEN(v) (sizeof(v) / sizeof(v)[0])
-#define A(name) GW__ABILITY_BIT(GW__ABILITY_##name)
+#define LEN(v)   (sizeof(v) / sizeof(v)[0])
+#define A(name)  GW__ABILITY_BIT(GW__ABILITY_##name)
 #define OP(name) (1U << GW__OPERATION_##name)
 
 enum { RELEASE_7_2 = 702, RELEASE_10_0 = 1000, RELEASE_11_1 = 1101 };
 
 #define QEMU_ALONE (OP(QEMU_SOURCE) | OP(QEMU_DESTINATION))
-#define WE_MOVE (OP(SAVE) | OP(RECEIVE) | OP(SEND) | OP(RESTORE_DIRECT) | OP(RESTORE_STREAM))
-#define ANY_QEMU (QEMU_ALONE | WE_MOVE) /* there is one at an end, and both ends need the capability */
+#define WE_MOVE    (OP(SAVE) | OP(RECEIVE) | OP(SEND) | OP(RESTORE_DIRECT) | OP(RESTORE_STREAM))
+#define ANY_QEMU   (QEMU_ALONE | WE_MOVE) /* there is one at an end, and both ends need the capability */
 
-#define SOCKETS (A(TCP) | A(UNIX) | A(VSOCK))
+#define SOCKETS     (A(TCP) | A(UNIX) | A(VSOCK))
 #define ONE_CHANNEL (A(FD) | A(FILE) | A(EXEC))
-#define COMPRESSED (A(ZLIB) | A(ZSTD))
+#define COMPRESSED  (A(ZLIB) | A(ZSTD))
 
+/* clang-format off */
 /* Refusals that name what to do come before those that only say no. */
 static const struct gw__rule rules[] = {
 	/* --- what we cannot, whoever is at the other end --- */
@@ -117,6 +118,7 @@ static const struct gw__rule rules[] = {
 	{.with = A(MAPPED_RAM) | A(MULTIFD) | A(DIRECT_IO) | A(FDSET), .operations = OP(QEMU_SOURCE), .found = GW__FOUND_CRASH,
 		.why = "QEMU wants a second descriptor in the set, open for direct I/O, and ends with a crash where it is missing"},
 };
+/* clang-format on */
 
 static const char *const operations[GW__OPERATIONS] = {
 	[GW__OPERATION_SAVE] = "save",

@@ -10,13 +10,13 @@
 #include <stdint.h>
 
 enum gw__operation {
-	GW__OPERATION_SAVE,	      /* a QEMU that we drive sends, we keep */
-	GW__OPERATION_RECEIVE,	      /* somebody sends, we keep */
-	GW__OPERATION_SEND,	      /* a kept guest to somebody who waits */
+	GW__OPERATION_SAVE,           /* a QEMU that we drive sends, we keep */
+	GW__OPERATION_RECEIVE,        /* somebody sends, we keep */
+	GW__OPERATION_SEND,           /* a kept guest to somebody who waits */
 	GW__OPERATION_RESTORE_DIRECT, /* a QEMU that we drive reads the image */
 	GW__OPERATION_RESTORE_STREAM, /* we send it to a QEMU that we drive */
 	GW__OPERATION_CONVERT,
-	GW__OPERATION_QEMU_SOURCE,    /* what a QEMU does on its own */
+	GW__OPERATION_QEMU_SOURCE, /* what a QEMU does on its own */
 	GW__OPERATION_QEMU_DESTINATION,
 	GW__OPERATIONS,
 };
@@ -71,19 +71,19 @@ enum gw__ability {
 
 /* How a QEMU that is not kept from it shows that it does not go. */
 enum gw__found {
-	GW__FOUND_GODWIT,	/* it is we who cannot */
+	GW__FOUND_GODWIT,       /* it is we who cannot */
 	GW__FOUND_CAPABILITIES, /* migrate-set-capabilities is refused */
-	GW__FOUND_START,	/* migrate or migrate-incoming is refused */
-	GW__FOUND_LATE,		/* the migration starts and fails */
-	GW__FOUND_NEVER,	/* it completes, and the result is of no use */
-	GW__FOUND_CRASH,	/* QEMU ends */
+	GW__FOUND_START,        /* migrate or migrate-incoming is refused */
+	GW__FOUND_LATE,         /* the migration starts and fails */
+	GW__FOUND_NEVER,        /* it completes, and the result is of no use */
+	GW__FOUND_CRASH,        /* QEMU ends */
 	GW__FOUNDS,
 };
 
 /* All of `with` together, and one of `any` (0: none needed), are refused where none of `unless` is there. */
 struct gw__rule {
 	uint64_t with, any, unless;
-	uint32_t operations; /* bits of enum gw__operation */
+	uint32_t operations;  /* bits of enum gw__operation */
 	uint16_t first, last; /* QEMU releases, 100 * major + minor; 0: open */
 	enum gw__found found;
 	const char *why; /* a sentence */
@@ -96,7 +96,7 @@ struct gw__rule {
 const struct gw__rule *gw__combine_check(enum gw__operation op, uint64_t wanted, unsigned qemu);
 
 const struct gw__rule *gw__combine_rule(unsigned i); /* NULL past the end */
-const char *gw__combine_operation(unsigned op);	     /* "restore-direct"; NULL past the end, as below */
+const char *gw__combine_operation(unsigned op);      /* "restore-direct"; NULL past the end, as below */
 const char *gw__combine_ability(unsigned ability);   /* "mapped-ram" */
 const char *gw__combine_found(unsigned found);
 int gw__combine_find(const char *ability); /* its number; -1: there is no such ability */

@@ -35,8 +35,8 @@ static const struct {
 
 const char *gw__pc_state_name(enum gw__pc_state state)
 {
-	static const char *const names[GW__PC_STATES] = {"setup", "active", "postcopy-device", "postcopy-active", "postcopy-active (ending)",
-		"postcopy-paused", "postcopy-recover", "completed", "failed"};
+	static const char *const names[GW__PC_STATES] = {"setup", "active", "postcopy-device", "postcopy-active",
+		"postcopy-active (ending)", "postcopy-paused", "postcopy-recover", "completed", "failed"};
 	return state < GW__PC_STATES ? names[state] : "?";
 }
 

@@ -12,13 +12,13 @@
 #include "base/error.h"
 
 enum gw__pc_state {
-	GW__PC_SETUP,		/* nothing sent; the source owns the guest */
-	GW__PC_ACTIVE,		/* header, list and discards are sent */
-	GW__PC_DEVICE,		/* package sent; the destination may run at any moment */
+	GW__PC_SETUP,           /* nothing sent; the source owns the guest */
+	GW__PC_ACTIVE,          /* header, list and discards are sent */
+	GW__PC_DEVICE,          /* package sent; the destination may run at any moment */
 	GW__PC_POSTCOPY_ACTIVE, /* its guest is its own; pages follow */
-	GW__PC_ENDING,		/* every page and the end are sent; its last word is awaited */
-	GW__PC_PAUSED,		/* the link broke; the destination holds the guest */
-	GW__PC_RECOVER,		/* connected again; bitmaps are asked for */
+	GW__PC_ENDING,          /* every page and the end are sent; its last word is awaited */
+	GW__PC_PAUSED,          /* the link broke; the destination holds the guest */
+	GW__PC_RECOVER,         /* connected again; bitmaps are asked for */
 	GW__PC_COMPLETED,
 	GW__PC_FAILED, /* before the package: the guest is where it was */
 	GW__PC_STATES

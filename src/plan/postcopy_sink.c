@@ -44,8 +44,8 @@ const char *gw__ps_state_name(enum gw__ps_state state)
 
 const char *gw__ps_event_name(enum gw__ps_event event)
 {
-	static const char *const names[GW__PS_EVENTS] = {"the stream began", "a discard", "the package", "state made safe", "the end of RAM",
-		"the image made safe", "the link broke", "a new connection", "POSTCOPY_RESUME", "the guest given back"};
+	static const char *const names[GW__PS_EVENTS] = {"the stream began", "a discard", "the package", "state made safe",
+		"the end of RAM", "the image made safe", "the link broke", "a new connection", "POSTCOPY_RESUME", "the guest given back"};
 	return event < GW__PS_EVENTS ? names[event] : "?";
 }
 

@@ -15,15 +15,15 @@
 enum gw__ps_role { GW__PS_KEEP, GW__PS_DRAIN };
 
 enum gw__ps_state {
-	GW__PS_SETUP,		/* nothing came */
-	GW__PS_ACTIVE,		/* pre-copy */
-	GW__PS_DISCARDING,	/* the source has stopped its guest and makes pages void; breaking off gives it back */
-	GW__PS_DEVICE,		/* the package came and is not safe yet */
+	GW__PS_SETUP,           /* nothing came */
+	GW__PS_ACTIVE,          /* pre-copy */
+	GW__PS_DISCARDING,      /* the source has stopped its guest and makes pages void; breaking off gives it back */
+	GW__PS_DEVICE,          /* the package came and is not safe yet */
 	GW__PS_POSTCOPY_ACTIVE, /* device state and received bitmap survive us; pages follow */
-	GW__PS_ENDING,		/* the source sent all it had; the image is made safe */
-	GW__PS_PAUSED,		/* the link broke; the source holds the rest */
-	GW__PS_RECOVER,		/* connected again; bitmaps are being told */
-	GW__PS_IN_DOUBT,	/* the source waits for a last word, and there is no good image; our end, unless nothing was held */
+	GW__PS_ENDING,          /* the source sent all it had; the image is made safe */
+	GW__PS_PAUSED,          /* the link broke; the source holds the rest */
+	GW__PS_RECOVER,         /* connected again; bitmaps are being told */
+	GW__PS_IN_DOUBT,        /* the source waits for a last word, and there is no good image; our end, unless nothing was held */
 	GW__PS_COMPLETED,
 	GW__PS_FAILED, /* the guest is its source's */
 	GW__PS_STATES
@@ -33,10 +33,10 @@ enum gw__ps_event {
 	GW__PS_EV_STREAM_BEGUN,
 	GW__PS_EV_DISCARD,
 	GW__PS_EV_PACKAGE,
-	GW__PS_EV_HELD,	     /* what has to survive us is on the disk */
-	GW__PS_EV_END,  /* of RAM: the source has nothing more to send */
-	GW__PS_EV_SAFE,	     /* synced and named */
-	GW__PS_EV_BROKEN,    /* I/O error, silence, a message that has no sense, a disk that is full */
+	GW__PS_EV_HELD,   /* what has to survive us is on the disk */
+	GW__PS_EV_END,    /* of RAM: the source has nothing more to send */
+	GW__PS_EV_SAFE,   /* synced and named */
+	GW__PS_EV_BROKEN, /* I/O error, silence, a message that has no sense, a disk that is full */
 	GW__PS_EV_CONNECTED_AGAIN,
 	GW__PS_EV_RESUME,    /* the source has its answers and goes on */
 	GW__PS_EV_GIVE_BACK, /* nothing was ever held here: the source, which hears SHUT with an error or nothing, runs its guest on */

@@ -110,7 +110,8 @@ enum gw__way gw__plan_restore(const struct gw__plan_guest *g, const struct gw__p
 		return GW__WAY_STREAM;
 	}
 	if (!d->reads_images) {
-		snprintf(why, why_bytes, "this QEMU does not know mapped-ram images (it is older than 9.0), so the image is sent to it as a stream");
+		snprintf(why, why_bytes,
+			"this QEMU does not know mapped-ram images (it is older than 9.0), so the image is sent to it as a stream");
 		return GW__WAY_STREAM;
 	}
 	if (!d->reads_gaps && has_gaps(g)) {

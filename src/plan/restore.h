@@ -14,16 +14,16 @@
 struct gw__plan_block {
 	const char *name;
 	uint64_t used_bytes, max_bytes; /* max: how far a resizeable block may grow; 0: not known */
-	bool ignored;			/* kept without content (x-ignore-shared) */
-	bool unshared;			/* the destination's is certainly not shared memory */
+	bool ignored;                   /* kept without content (x-ignore-shared) */
+	bool unshared;                  /* the destination's is certainly not shared memory */
 };
 
 struct gw__plan_guest { /* what is kept */
 	const char *machine;
-	bool image;	      /* a mapped-ram image, not a stream file */
+	bool image; /* a mapped-ram image, not a stream file */
 	bool ignore_shared;
-	bool memory_only;     /* without devices */
-	bool xbzrle;	      /* a stream with deltas, which cannot be passed on as it is */
+	bool memory_only; /* without devices */
+	bool xbzrle;      /* a stream with deltas, which cannot be passed on as it is */
 	uint64_t page_bytes;
 	uint32_t blocks_n;
 	const struct gw__plan_block *block;
@@ -33,7 +33,7 @@ struct gw__plan_destination {
 	const char *machine; /* NULL: not known, not compared */
 	bool reads_images;   /* knows the capability mapped-ram */
 	bool reads_gaps;     /* also images that leave out ignored blocks */
-	bool same_host;	     /* can open our files */
+	bool same_host;      /* can open our files */
 	uint32_t blocks_n;   /* 0: not known */
 	const struct gw__plan_block *block;
 };

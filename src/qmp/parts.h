@@ -18,7 +18,7 @@ struct gw__qmp_line {
 };
 
 uint64_t gw__qmp_deadline_ns(int timeout_ms);
-int gw__qmp_left_ms(uint64_t deadline_ns); /* as poll wants it: 0 when it has passed, -1 for ever */
+int gw__qmp_left_ms(uint64_t deadline_ns);                    /* as poll wants it: 0 when it has passed, -1 for ever */
 int gw__qmp_wait(int fd, short events, uint64_t deadline_ns); /* 0, GW__SHORT, -errno */
 
 /*
@@ -46,8 +46,7 @@ double gw__qmp_get_real(const json_t *object, const char *key);
 enum {
 	GW__QMP_QUEUE_EVENTS = 256,
 	GW__QMP_QUEUE_BYTES = 4 << 20,
-	GW__QMP_UNANSWERED_MAX =
-		4, /* QEMU reads no further after 8 commands, out-of-band ones included: stay below */
+	GW__QMP_UNANSWERED_MAX = 4, /* QEMU reads no further after 8 commands, out-of-band ones included: stay below */
 };
 
 struct gw__qmp_queued {
@@ -66,7 +65,7 @@ struct gw__qmp {
 	bool midway; /* adopted: the first line may be the rest of one */
 	int call_ms;
 	json_int_t last_id, first_id; /* below first_id: of whom it was adopted from */
-	unsigned unanswered; /* calls that timed out and whose reply has not come since */
+	unsigned unanswered;          /* calls that timed out and whose reply has not come since */
 	struct gw__qmp_queued queue[GW__QMP_QUEUE_EVENTS];
 	unsigned first, count;
 	size_t queue_bytes;

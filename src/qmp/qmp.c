@@ -14,15 +14,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-void gw__qmp_set_call_limit(struct gw__qmp *q, int timeout_ms)
-{
-	q->call_ms = timeout_ms;
-}
+void gw__qmp_set_call_limit(struct gw__qmp *q, int timeout_ms) { q->call_ms = timeout_ms; }
 
 int gw__qmp_say_odd(const struct gw__qmp *q, const char *command, const char *what, struct gw__why *why)
 {
-	return gw__why_set(why, -EPROTO, "QEMU at %s answered `%s` with something unexpected: %s", q->address,
-		command, what);
+	return gw__why_set(why, -EPROTO, "QEMU at %s answered `%s` with something unexpected: %s", q->address, command, what);
 }
 
 /* The connection is of no use any more: its bytes no longer tell where a message begins. */
@@ -32,11 +28,10 @@ static int say_broken(struct gw__qmp *q, int err, struct gw__why *why)
 	switch (err) {
 	case -ECONNRESET:
 	case -EPIPE:
-		return gw__why_set(why, -ECONNRESET,
-			"QEMU at %s closed its QMP connection: it has quit or crashed", q->address);
+		return gw__why_set(why, -ECONNRESET, "QEMU at %s closed its QMP connection: it has quit or crashed", q->address);
 	case -EMSGSIZE:
-		return gw__why_set(why, -EPROTO, "%s sent a line of more than %d MiB: that is not QMP",
-			q->address, GW__QMP_LINE_MAX_BYTES >> 20);
+		return gw__why_set(why, -EPROTO, "%s sent a line of more than %d MiB: that is not QMP", q->address,
+			GW__QMP_LINE_MAX_BYTES >> 20);
 	case -ETIMEDOUT:
 		return gw__why_set(why, err, "QEMU at %s does not read its commands", q->address);
 	}
@@ -48,8 +43,7 @@ static int say_not_json(struct gw__qmp *q, const char *line, struct gw__why *why
 	char text[64];
 	gw__qmp_text(text, sizeof text, line);
 	q->broken = true;
-	return gw__why_set(
-		why, -EPROTO, "%s sent a line that is not a QMP message: \"%s\"", q->address, text);
+	return gw__why_set(why, -EPROTO, "%s sent a line that is not a QMP message: \"%s\"", q->address, text);
 }
 
 void gw__qmp_drop_oldest(struct gw__qmp *q)
@@ -117,8 +111,7 @@ static int step(struct gw__qmp *q, json_int_t want, uint64_t deadline_ns, json_t
 }
 
 /* The limit is asked after every message: a flood of events must not outlive it. */
-static int await_reply(
-	struct gw__qmp *q, json_int_t want, uint64_t deadline_ns, json_t **reply, struct gw__why *why)
+static int await_reply(struct gw__qmp *q, json_int_t want, uint64_t deadline_ns, json_t **reply, struct gw__why *why)
 {
 	do {
 		int err = step(q, want, deadline_ns, reply, why);
@@ -136,8 +129,7 @@ static int say_unasked(struct gw__qmp *q, json_t *reply, struct gw__why *why)
 }
 
 /* Takes the reply over. */
-static int judge_reply(
-	struct gw__qmp *q, const char *command, json_t *reply, json_t **result, struct gw__why *why)
+static int judge_reply(struct gw__qmp *q, const char *command, json_t *reply, json_t **result, struct gw__why *why)
 {
 	json_t *id = json_object_get(reply, "id");
 	json_t *value = json_object_get(reply, "return");
@@ -165,8 +157,7 @@ static int judge_reply(
 static int say_late(struct gw__qmp *q, const char *command, struct gw__why *why)
 {
 	q->unanswered++;
-	return gw__why_set(why, -ETIMEDOUT, "QEMU at %s did not answer `%s` within %d ms", q->address,
-		command, q->call_ms);
+	return gw__why_set(why, -ETIMEDOUT, "QEMU at %s did not answer `%s` within %d ms", q->address, command, q->call_ms);
 }
 
 /* Before one more command may be sent: wait until QEMU has caught up with those it has not answered. */
@@ -180,8 +171,7 @@ static int catch_up(struct gw__qmp *q, const char *command, uint64_t deadline_ns
 		if (reply)
 			return say_unasked(q, reply, why);
 		if (q->unanswered >= GW__QMP_UNANSWERED_MAX && gw__qmp_left_ms(deadline_ns) == 0)
-			return gw__why_set(why, -ETIMEDOUT,
-				"QEMU at %s still owes the answers to %u commands: `%s` was not sent",
+			return gw__why_set(why, -ETIMEDOUT, "QEMU at %s still owes the answers to %u commands: `%s` was not sent",
 				q->address, q->unanswered, command);
 	}
 	return 0;
@@ -204,8 +194,8 @@ static void hear_last_words(struct gw__qmp *q)
 		json_decref(late);
 }
 
-static int send_command(struct gw__qmp *q, const char *verb, const char *command, json_t *arguments, int fd,
-	uint64_t deadline_ns, struct gw__why *why)
+static int send_command(struct gw__qmp *q, const char *verb, const char *command, json_t *arguments, int fd, uint64_t deadline_ns,
+	struct gw__why *why)
 {
 	char *text = encode(verb, command, arguments, ++q->last_id);
 	if (!text)
@@ -220,14 +210,12 @@ static int send_command(struct gw__qmp *q, const char *verb, const char *command
 }
 
 /* Takes `arguments` over. */
-static int execute(struct gw__qmp *q, bool oob, const char *command, json_t *arguments, int fd,
-	json_t **result, struct gw__why *why)
+static int execute(struct gw__qmp *q, bool oob, const char *command, json_t *arguments, int fd, json_t **result, struct gw__why *why)
 {
 	uint64_t deadline_ns = gw__qmp_deadline_ns(q->call_ms);
 	int err = 0;
 	if (q->broken)
-		err = gw__why_set(
-			why, -ECONNRESET, "the QMP connection to %s failed before `%s`", q->address, command);
+		err = gw__why_set(why, -ECONNRESET, "the QMP connection to %s failed before `%s`", q->address, command);
 	else if (!oob)
 		err = catch_up(q, command, deadline_ns, why);
 	if (err) {
@@ -244,26 +232,22 @@ static int execute(struct gw__qmp *q, bool oob, const char *command, json_t *arg
 	return err ? err : judge_reply(q, command, reply, result, why);
 }
 
-int gw__qmp_call(
-	struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__why *why)
+int gw__qmp_call(struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__why *why)
 {
 	return execute(q, false, command, arguments, -1, result, why);
 }
 
-int gw__qmp_call_oob(
-	struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__why *why)
+int gw__qmp_call_oob(struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__why *why)
 {
 	return execute(q, q->oob, command, arguments, -1, result, why);
 }
 
-int gw__qmp_call_fd(struct gw__qmp *q, const char *command, json_t *arguments, int fd, json_t **result,
-	struct gw__why *why)
+int gw__qmp_call_fd(struct gw__qmp *q, const char *command, json_t *arguments, int fd, json_t **result, struct gw__why *why)
 {
 	if (q->unix_socket)
 		return execute(q, false, command, arguments, fd, result, why);
 	json_decref(arguments);
-	return gw__why_set(why, -EOPNOTSUPP,
-		"`%s` passes a descriptor, which takes a QMP connection over a unix socket; %s is not",
+	return gw__why_set(why, -EOPNOTSUPP, "`%s` passes a descriptor, which takes a QMP connection over a unix socket; %s is not",
 		command, q->address);
 }
 
@@ -272,8 +256,7 @@ int gw__qmp_event(struct gw__qmp *q, int timeout_ms, json_t **event, struct gw__
 	uint64_t deadline_ns = gw__qmp_deadline_ns(timeout_ms);
 	while (!q->count) {
 		if (q->broken)
-			return gw__why_set(
-				why, -ECONNRESET, "the QMP connection to %s has failed", q->address);
+			return gw__why_set(why, -ECONNRESET, "the QMP connection to %s has failed", q->address);
 		json_t *reply;
 		int err = step(q, 0, deadline_ns, &reply, why);
 		if (err)

@@ -44,7 +44,7 @@ json_t *gw__qmp_past(const struct gw__qmp *q); /* owned by the caller */
 int gw__qmp_adopt(int fd, const json_t *past, json_int_t first_id, struct gw__qmp **q, struct gw__why *why);
 void gw__qmp_set_call_limit(struct gw__qmp *q, int timeout_ms);
 bool gw__qmp_can_pass_fds(const struct gw__qmp *q); /* a unix socket */
-unsigned gw__qmp_owed(const struct gw__qmp *q); /* replies that were given up and have not come since */
+unsigned gw__qmp_owed(const struct gw__qmp *q);     /* replies that were given up and have not come since */
 /* For poll. Lines may already be buffered: poll only after gw__qmp_event(q, 0, ...) found nothing. */
 int gw__qmp_fd(const struct gw__qmp *q);
 
@@ -58,17 +58,14 @@ const char *gw__qmp_version_text(const struct gw__qmp *q);
  * -ETIMEDOUT: no answer yet, the connection stays usable and a late reply is dropped; -ECONNRESET when QEMU
  * went away; -EPROTO: not QMP, or not the reply to this. After the last two every call fails.
  */
-int gw__qmp_call(
-	struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__why *why);
+int gw__qmp_call(struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__why *why);
 /* The same, passing a descriptor with the command (getfd, add-fd). The descriptor stays ours. */
-int gw__qmp_call_fd(struct gw__qmp *q, const char *command, json_t *arguments, int fd, json_t **result,
-	struct gw__why *why);
+int gw__qmp_call_fd(struct gw__qmp *q, const char *command, json_t *arguments, int fd, json_t **result, struct gw__why *why);
 /*
  * The same, out of band: QEMU answers even while its main loop is stuck, e.g. on a page of a dead page
  * server. Only for migrate-pause, migrate-recover, yank and query-yank. In band where QEMU did not offer it.
  */
-int gw__qmp_call_oob(
-	struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__why *why);
+int gw__qmp_call_oob(struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__why *why);
 /* The next event: 0 and *event (owned), or GW__SHORT when none came within `timeout_ms` (0: do not wait). */
 int gw__qmp_event(struct gw__qmp *q, int timeout_ms, json_t **event, struct gw__why *why);
 
@@ -78,7 +75,7 @@ struct gw__qmp_migration {
 	char error[512]; /* error-desc, or "" */
 	bool ended, completed, failed, cancelled;
 	uint64_t total_bytes, remaining_bytes, transferred_bytes, dirty_pages_rate, page_bytes;
-	uint64_t passes; /* how often dirty pages were looked for; 11.1 does it several times in a pass over memory */
+	uint64_t passes;     /* how often dirty pages were looked for; 11.1 does it several times in a pass over memory */
 	uint64_t sent_pages; /* each time one was sent counts, zeros too */
 	uint64_t downtime_ms, total_ms;
 	double mbps;
@@ -105,7 +102,7 @@ int gw__qmp_query_status(struct gw__qmp *q, struct gw__qmp_status *s, struct gw_
 struct gw__qmp_settings; /* a snapshot */
 int gw__qmp_settings_save(struct gw__qmp *q, struct gw__qmp_settings **s, struct gw__why *why);
 int gw__qmp_settings_restore(struct gw__qmp *q, const struct gw__qmp_settings *s, struct gw__why *why);
-void gw__qmp_settings_free(struct gw__qmp_settings *s);                              /* NULL is fine */
+void gw__qmp_settings_free(struct gw__qmp_settings *s); /* NULL is fine */
 /* A snapshot as a value, for another process. from_json: NULL for what is none, or without memory. */
 json_t *gw__qmp_settings_to_json(const struct gw__qmp_settings *s);
 struct gw__qmp_settings *gw__qmp_settings_from_json(const json_t *j);
@@ -119,8 +116,7 @@ struct gw__qmp_capability {
 	bool on;
 };
 /* One command for all. A capability this QEMU does not know is -EOPNOTSUPP only if asked to be on. */
-int gw__qmp_set_capabilities(
-	struct gw__qmp *q, const struct gw__qmp_capability *caps, unsigned n, struct gw__why *why);
+int gw__qmp_set_capabilities(struct gw__qmp *q, const struct gw__qmp_capability *caps, unsigned n, struct gw__why *why);
 /* Switch off every capability that is on in `now`, so that a left-over setting cannot surprise us. */
 int gw__qmp_clear_capabilities(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__why *why);
 

@@ -38,9 +38,7 @@ static int say_unix_failure(const char *path, int err, struct gw__why *why)
 {
 	switch (err) {
 	case ENOENT:
-		return gw__why_set(why, -err,
-			"there is no QMP socket %s: QEMU makes one with -qmp unix:%s,server=on,wait=off",
-			path, path);
+		return gw__why_set(why, -err, "there is no QMP socket %s: QEMU makes one with -qmp unix:%s,server=on,wait=off", path, path);
 	case ECONNREFUSED:
 		if (!is_socket(path))
 			return gw__why_set(why, -ENOTSOCK, "%s is not a socket", path);
@@ -97,8 +95,8 @@ static int connect_unix(const char *path, int timeout_ms, uint64_t deadline_ns, 
 	if (n == 0)
 		return gw__why_set(why, -EINVAL, "the path of the QMP socket is empty");
 	if (n >= sizeof to.sun_path)
-		return gw__why_set(why, -ENAMETOOLONG, "the path of a socket may have %zu bytes, %s has %zu",
-			sizeof to.sun_path - 1, path, n);
+		return gw__why_set(why, -ENAMETOOLONG, "the path of a socket may have %zu bytes, %s has %zu", sizeof to.sun_path - 1, path,
+			n);
 	memcpy(to.sun_path, path, n);
 	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (s < 0)
@@ -166,8 +164,7 @@ static int connect_tcp(const char *at, uint64_t deadline_ns, int *fd, struct gw_
 	err = try_each(list, deadline_ns, fd);
 	freeaddrinfo(list);
 	if (err == -ECONNREFUSED)
-		return gw__why_set(why, err,
-			"nobody listens at tcp:%s: QEMU does with -qmp tcp:%s,server=on,wait=off", at, at);
+		return gw__why_set(why, err, "nobody listens at tcp:%s: QEMU does with -qmp tcp:%s,server=on,wait=off", at, at);
 	return err ? gw__why_errno(why, -err, "cannot connect to QMP at tcp:%s", at) : 0;
 }
 

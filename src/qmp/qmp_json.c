@@ -10,14 +10,8 @@
 
 static const char largest[] = "9223372036854775807"; /* INT64_MAX */
 
-static bool is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-static bool is_fraction(char c)
-{
-	return c == '.' || c == 'e' || c == 'E';
-}
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_fraction(char c) { return c == '.' || c == 'e' || c == 'E'; }
 
 /* The digits p..end: when they exceed INT64_MAX, write that instead, and blanks in what is left of the room.
  */
@@ -100,7 +94,4 @@ uint64_t gw__qmp_get_u64(const json_t *object, const char *key)
 	return d > 0 && d < 9e18 ? (uint64_t)d : 0;
 }
 
-double gw__qmp_get_real(const json_t *object, const char *key)
-{
-	return json_number_value(json_object_get(object, key));
-}
+double gw__qmp_get_real(const json_t *object, const char *key) { return json_number_value(json_object_get(object, key)); }

@@ -25,10 +25,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-uint64_t gw__qmp_deadline_ns(int timeout_ms)
-{
-	return timeout_ms < 0 ? UINT64_MAX : now_ns() + (uint64_t)timeout_ms * 1000000u;
-}
+uint64_t gw__qmp_deadline_ns(int timeout_ms) { return timeout_ms < 0 ? UINT64_MAX : now_ns() + (uint64_t)timeout_ms * 1000000u; }
 
 int gw__qmp_left_ms(uint64_t deadline_ns)
 {
@@ -120,10 +117,7 @@ int gw__qmp_line_next(struct gw__qmp_line *l, uint64_t deadline_ns, char **line,
 	}
 }
 
-size_t gw__qmp_line_partial(const struct gw__qmp_line *l)
-{
-	return l->end - l->start;
-}
+size_t gw__qmp_line_partial(const struct gw__qmp_line *l) { return l->end - l->start; }
 
 static ssize_t send_some(int socket, const char *bytes, size_t n, int fd)
 {

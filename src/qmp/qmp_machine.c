@@ -21,8 +21,7 @@ static int query_type(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__w
 {
 	static const char suffix[] = "-machine";
 	json_t *said = NULL;
-	int err = gw__qmp_call(
-		q, "qom-get", json_pack("{s:s, s:s}", "path", "/machine", "property", "type"), &said, why);
+	int err = gw__qmp_call(q, "qom-get", json_pack("{s:s, s:s}", "path", "/machine", "property", "type"), &said, why);
 	if (err)
 		return err;
 	const char *type = json_string_value(said);
@@ -59,7 +58,8 @@ int gw__qmp_query_unplugged(struct gw__qmp *q, uint64_t *bytes, struct gw__why *
 	size_t i;
 	*bytes = 0;
 	int err = gw__qmp_call(q, "query-memory-devices", NULL, &said, why);
-	json_array_foreach(said, i, device) {
+	json_array_foreach(said, i, device)
+	{
 		const char *type = json_string_value(json_object_get(device, "type"));
 		const json_t *data = json_object_get(device, "data");
 		uint64_t now = gw__qmp_get_u64(data, "size"), max = gw__qmp_get_u64(data, "max-size");
@@ -198,8 +198,7 @@ int gw__qmp_query_blocks(struct gw__qmp *q, struct gw__qmp_block **blocks, unsig
 {
 	static const char command[] = "info ramblock";
 	json_t *said = NULL;
-	int err = gw__qmp_call(
-		q, "human-monitor-command", json_pack("{s:s}", "command-line", command), &said, why);
+	int err = gw__qmp_call(q, "human-monitor-command", json_pack("{s:s}", "command-line", command), &said, why);
 	if (err)
 		return err;
 	const char *text = json_string_value(said);

@@ -98,9 +98,10 @@ static int await_cleaned_up(struct gw__qmp *q, struct gw__why *why)
 		if (err || !last.ended) /* `migrate` will say that there is one */
 			return err;
 		if (waited >= CLEANED_MS)
-			return gw__why_set(why, -EBUSY, "QEMU %s at %s still holds on to its last migration, which %s%s%s; wait and try again, "
-				"but a 7.2 may be stuck in it for good and migrates nothing any more until it is started anew", q->version_text, q->address,
-				last.status, last.error[0] ? ": " : "", last.error);
+			return gw__why_set(why, -EBUSY,
+				"QEMU %s at %s still holds on to its last migration, which %s%s%s; wait and try again, "
+				"but a 7.2 may be stuck in it for good and migrates nothing any more until it is started anew",
+				q->version_text, q->address, last.status, last.error[0] ? ": " : "", last.error);
 		usleep(CLEANED_POLL_MS * 1000);
 	}
 	return 0;

@@ -14,30 +14,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-int gw__qmp_fd(const struct gw__qmp *q)
-{
-	return q->line.fd;
-}
-int gw__qmp_version(const struct gw__qmp *q)
-{
-	return q->version;
-}
-const char *gw__qmp_version_text(const struct gw__qmp *q)
-{
-	return q->version_text;
-}
-bool gw__qmp_can_pass_fds(const struct gw__qmp *q)
-{
-	return q->unix_socket;
-}
+int gw__qmp_fd(const struct gw__qmp *q) { return q->line.fd; }
+int gw__qmp_version(const struct gw__qmp *q) { return q->version; }
+const char *gw__qmp_version_text(const struct gw__qmp *q) { return q->version_text; }
+bool gw__qmp_can_pass_fds(const struct gw__qmp *q) { return q->unix_socket; }
 
 static int say_not_qmp(const struct gw__qmp *q, const char *said, struct gw__why *why)
 {
 	char text[64];
 	gw__qmp_text(text, sizeof text, said);
 	if (strncmp(text, "QEMU ", 5) == 0 && strstr(text, " monitor "))
-		return gw__why_set(why, -EPROTO,
-			"%s is QEMU's monitor for humans (-monitor), not QMP (-qmp): it greets with \"%s\"",
+		return gw__why_set(why, -EPROTO, "%s is QEMU's monitor for humans (-monitor), not QMP (-qmp): it greets with \"%s\"",
 			q->address, text);
 	return gw__why_set(why, -EPROTO, "%s is not a QMP socket: it greets with \"%s\"", q->address, text);
 }
@@ -48,17 +35,15 @@ static int say_no_greeting(const struct gw__qmp *q, int err, int timeout_ms, str
 	if (err == GW__SHORT && partial == 0)
 		return gw__qmp_say_busy(q->address, timeout_ms, why);
 	if (err == GW__SHORT)
-		return gw__why_set(why, -EPROTO,
-			"%s is not a QMP socket: %zu bytes without a line end within %d ms", q->address,
-			partial, timeout_ms);
+		return gw__why_set(why, -EPROTO, "%s is not a QMP socket: %zu bytes without a line end within %d ms", q->address, partial,
+			timeout_ms);
 	if (err == -ECONNRESET)
 		return gw__why_set(why, err,
 			"%s closed the connection instead of greeting: QEMU is ending, or this "
 			"is not a QMP socket",
 			q->address);
 	if (err == -EMSGSIZE)
-		return gw__why_set(
-			why, -EPROTO, "%s is not a QMP socket: its greeting has no end", q->address);
+		return gw__why_set(why, -EPROTO, "%s is not a QMP socket: its greeting has no end", q->address);
 	return gw__why_errno(why, -err, "reading the QMP greeting of %s", q->address);
 }
 
@@ -70,15 +55,13 @@ static bool read_greeting(struct gw__qmp *q, const json_t *greeting)
 	const json_t *numbers = json_object_get(version, "qemu");
 	const json_t *major = json_object_get(numbers, "major");
 	uint64_t minor = gw__qmp_get_u64(numbers, "minor");
-	if (!json_is_integer(major) || json_integer_value(major) < 0 || json_integer_value(major) > 9999 ||
-		minor > 99)
+	if (!json_is_integer(major) || json_integer_value(major) < 0 || json_integer_value(major) > 9999 || minor > 99)
 		return false;
 	q->version = (int)json_integer_value(major) * 100 + (int)minor;
 	char package[96];
 	gw__qmp_get_text(package, sizeof package, version, "package");
-	snprintf(q->version_text, sizeof q->version_text, "%d.%d.%d%s%s%s", q->version / 100,
-		q->version % 100, (int)(gw__qmp_get_u64(numbers, "micro") % 1000000), package[0] ? " (" : "",
-		package, package[0] ? ")" : "");
+	snprintf(q->version_text, sizeof q->version_text, "%d.%d.%d%s%s%s", q->version / 100, q->version % 100,
+		(int)(gw__qmp_get_u64(numbers, "micro") % 1000000), package[0] ? " (" : "", package, package[0] ? ")" : "");
 	size_t i;
 	const json_t *capability;
 	json_array_foreach(json_object_get(hello, "capabilities"), i, capability)
@@ -89,10 +72,7 @@ static bool read_greeting(struct gw__qmp *q, const json_t *greeting)
 	return true;
 }
 
-unsigned gw__qmp_owed(const struct gw__qmp *q)
-{
-	return q->unanswered;
-}
+unsigned gw__qmp_owed(const struct gw__qmp *q) { return q->unanswered; }
 
 static int negotiate(struct gw__qmp *q, uint64_t deadline_ns, int timeout_ms, struct gw__why *why)
 {
@@ -107,8 +87,7 @@ static int negotiate(struct gw__qmp *q, uint64_t deadline_ns, int timeout_ms, st
 	if (!ok)
 		return say_not_qmp(q, line, why);
 	q->call_ms = gw__qmp_left_ms(deadline_ns);
-	err = gw__qmp_call(
-		q, "qmp_capabilities", q->oob ? json_pack("{s:[s]}", "enable", "oob") : NULL, NULL, why);
+	err = gw__qmp_call(q, "qmp_capabilities", q->oob ? json_pack("{s:[s]}", "enable", "oob") : NULL, NULL, why);
 	q->call_ms = GW__QMP_CALL_MS;
 	return err;
 }
@@ -120,8 +99,7 @@ static int make(int fd, const char *address, struct gw__qmp **q, struct gw__why 
 	socklen_t n = sizeof domain, m = sizeof type;
 	struct gw__qmp *made = NULL;
 	int err = 0;
-	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) != 0 ||
-		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &m) != 0)
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) != 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &m) != 0)
 		err = gw__why_errno(why, errno, "%s is not a socket", address);
 	else if (type != SOCK_STREAM)
 		err = gw__why_set(why, -EPROTOTYPE, "%s is not a stream socket", address);
@@ -140,8 +118,7 @@ static int make(int fd, const char *address, struct gw__qmp **q, struct gw__why 
 }
 
 /* Takes `fd` over. */
-static int start(int fd, const char *address, uint64_t deadline_ns, int timeout_ms, struct gw__qmp **q,
-	struct gw__why *why)
+static int start(int fd, const char *address, uint64_t deadline_ns, int timeout_ms, struct gw__qmp **q, struct gw__why *why)
 {
 	struct gw__qmp *made = NULL;
 	int err = make(fd, address, &made, why);
@@ -197,7 +174,7 @@ int gw__qmp_adopt(int fd, const json_t *past, json_int_t first_id, struct gw__qm
 	if (err)
 		return err;
 	(*q)->version = (int)version;
-	gw__qmp_get_text((*q)->version_text, sizeof (*q)->version_text, past, "text");
+	gw__qmp_get_text((*q)->version_text, sizeof(*q)->version_text, past, "text");
 	(*q)->oob = json_is_true(json_object_get(past, "oob"));
 	(*q)->midway = true;
 	(*q)->first_id = first_id;

@@ -61,10 +61,7 @@ static int query_capabilities(struct gw__qmp *q, json_t **known, struct gw__why 
 	return 0;
 }
 
-static bool is_scalar(const json_t *v)
-{
-	return v && !json_is_array(v) && !json_is_object(v);
-}
+static bool is_scalar(const json_t *v) { return v && !json_is_array(v) && !json_is_object(v); }
 
 static int query_parameters(struct gw__qmp *q, json_t **parameters, struct gw__why *why)
 {
@@ -131,10 +128,7 @@ struct gw__qmp_settings *gw__qmp_settings_from_json(const json_t *j)
 	return s;
 }
 
-bool gw__qmp_settings_has(const struct gw__qmp_settings *s, const char *capability)
-{
-	return json_object_get(s->capabilities, capability);
-}
+bool gw__qmp_settings_has(const struct gw__qmp_settings *s, const char *capability) { return json_object_get(s->capabilities, capability); }
 
 bool gw__qmp_settings_on(const struct gw__qmp_settings *s, const char *capability)
 {
@@ -160,12 +154,10 @@ static int send_changes(struct gw__qmp *q, json_t *list, struct gw__why *why)
 		json_decref(list);
 		return 0;
 	}
-	return gw__qmp_call(
-		q, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list), NULL, why);
+	return gw__qmp_call(q, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list), NULL, why);
 }
 
-int gw__qmp_set_capabilities(
-	struct gw__qmp *q, const struct gw__qmp_capability *caps, unsigned n, struct gw__why *why)
+int gw__qmp_set_capabilities(struct gw__qmp *q, const struct gw__qmp_capability *caps, unsigned n, struct gw__why *why)
 {
 	json_t *known = NULL;
 	int err = query_capabilities(q, &known, why);
@@ -176,8 +168,8 @@ int gw__qmp_set_capabilities(
 		if (json_object_get(known, caps[i].name))
 			add_change(list, caps[i].name, caps[i].on);
 		else if (caps[i].on)
-			err = gw__why_set(why, -EOPNOTSUPP, "QEMU %s at %s has no migration capability `%s`",
-				q->version_text, q->address, caps[i].name);
+			err = gw__why_set(why, -EOPNOTSUPP, "QEMU %s at %s has no migration capability `%s`", q->version_text, q->address,
+				caps[i].name);
 	}
 	json_decref(known);
 	if (!err)
@@ -200,23 +192,21 @@ int gw__qmp_clear_capabilities(struct gw__qmp *q, const struct gw__qmp_settings 
 }
 
 /* Set to `on` every capability that is `on` in `then` and not in `now`. */
-static int send_differing(struct gw__qmp *q, const struct gw__qmp_settings *now,
-	const struct gw__qmp_settings *then, bool on, struct gw__why *why)
+static int send_differing(struct gw__qmp *q, const struct gw__qmp_settings *now, const struct gw__qmp_settings *then, bool on,
+	struct gw__why *why)
 {
 	json_t *list = json_array();
 	const char *name;
 	json_t *state;
 	json_object_foreach(then->capabilities, name, state)
 	{
-		if (json_is_true(state) == on && gw__qmp_settings_has(now, name) &&
-			gw__qmp_settings_on(now, name) != on)
+		if (json_is_true(state) == on && gw__qmp_settings_has(now, name) && gw__qmp_settings_on(now, name) != on)
 			add_change(list, name, on);
 	}
 	return send_changes(q, list, why);
 }
 
-static int send_parameters(struct gw__qmp *q, const struct gw__qmp_settings *now,
-	const struct gw__qmp_settings *then, struct gw__why *why)
+static int send_parameters(struct gw__qmp *q, const struct gw__qmp_settings *now, const struct gw__qmp_settings *then, struct gw__why *why)
 {
 	json_t *changes = json_object();
 	const char *name;

@@ -13,8 +13,8 @@ int gw__header_decode(struct gw__rd *c, struct gw__why *why)
 	if (c->cut)
 		return GW__SHORT;
 	if (magic != GW__STREAM_MAGIC)
-		return gw__why_set(why, -EPROTO,
-			"not a migration stream: it begins with %08x, expected the magic 5145564d (\"QEVM\")", magic);
+		return gw__why_set(why, -EPROTO, "not a migration stream: it begins with %08x, expected the magic 5145564d (\"QEVM\")",
+			magic);
 	if (version == 2)
 		return gw__why_set(why, -EPROTO, "this stream has the obsolete format version 2, which no QEMU reads any more");
 	if (version != GW__STREAM_VERSION)
@@ -77,8 +77,8 @@ static int decode_page_bits(struct gw__rd *c, struct gw__config *config, struct 
 	if (config->has_page_bits)
 		return gw__why_set(why, -EPROTO, "configuration: target-page-bits stands there twice");
 	if (bits < GW__PAGE_BITS_MIN || bits > GW__PAGE_BITS_MAX)
-		return gw__why_set(why, -EPROTO, "configuration: target-page-bits is %u, expected %d..%d", bits,
-			GW__PAGE_BITS_MIN, GW__PAGE_BITS_MAX);
+		return gw__why_set(why, -EPROTO, "configuration: target-page-bits is %u, expected %d..%d", bits, GW__PAGE_BITS_MIN,
+			GW__PAGE_BITS_MAX);
 	config->has_page_bits = true;
 	config->page_bits = bits;
 	return 0;
@@ -148,8 +148,7 @@ static int decode_subsection(struct gw__rd *c, struct gw__config *config, struct
 			return gw__why_set(why, -EPROTO, "subsection %s has version %u, expected 1", name, version);
 		return known[i].decode(c, config, why);
 	}
-	return gw__why_set(why, -EPROTO,
-		"configuration: unknown subsection \"%s\" (known: target-page-bits, capabilities, uuid)", name);
+	return gw__why_set(why, -EPROTO, "configuration: unknown subsection \"%s\" (known: target-page-bits, capabilities, uuid)", name);
 }
 
 int gw__config_decode(struct gw__rd *c, struct gw__config *config, struct gw__why *why)
@@ -171,8 +170,8 @@ int gw__config_decode(struct gw__rd *c, struct gw__config *config, struct gw__wh
 		return GW__SHORT;
 	for (uint32_t i = 0; i < n; i++)
 		if (machine[i] <= 0x20 || machine[i] >= 0x7f)
-			return gw__why_set(why, -EPROTO, "configuration: byte %u of the machine name is %02x, expected a printable character",
-				i, machine[i]);
+			return gw__why_set(why, -EPROTO,
+				"configuration: byte %u of the machine name is %02x, expected a printable character", i, machine[i]);
 	memcpy(config->machine, machine, n);
 
 	for (;;) {

@@ -34,15 +34,9 @@ void gw__section_encode(struct gw__wr *c, const struct gw__section *s)
 	gw__wr_be32(c, s->version);
 }
 
-static size_t header_bytes(const struct gw__section *s)
-{
-	return 1 + 4 + (carries_name(s->type) ? 1 + strlen(s->idstr) + 4 + 4 : 0);
-}
+static size_t header_bytes(const struct gw__section *s) { return 1 + 4 + (carries_name(s->type) ? 1 + strlen(s->idstr) + 4 + 4 : 0); }
 
-size_t gw__section_body_bytes(const struct gw__section *s, size_t raw_bytes)
-{
-	return raw_bytes - header_bytes(s) - GW__FOOTER_BYTES;
-}
+size_t gw__section_body_bytes(const struct gw__section *s, size_t raw_bytes) { return raw_bytes - header_bytes(s) - GW__FOOTER_BYTES; }
 
 int gw__footer_decode(struct gw__rd *c, uint32_t id, struct gw__why *why)
 {

@@ -45,8 +45,8 @@ enum gw__command_number {
 struct gw__command {
 	uint16_t number, length;
 	const uint8_t *payload; /* lent by the cursor */
-	uint32_t ping_token;	/* PING */
-	uint64_t page_summary;	/* POSTCOPY_ADVISE; 0 when its length is 0 */
+	uint32_t ping_token;    /* PING */
+	uint64_t page_summary;  /* POSTCOPY_ADVISE; 0 when its length is 0 */
 	uint64_t target_page_bytes;
 };
 

@@ -26,10 +26,7 @@ void gw__mapped_header_encode(struct gw__wr *c, const struct gw__mapped_header *
 	gw__wr_be64(c, h->pages_off);
 }
 
-static uint64_t bitmap_bytes(uint64_t used_bytes, uint64_t page_bytes)
-{
-	return gw__bitmap_wire_bytes(used_bytes / page_bytes);
-}
+static uint64_t bitmap_bytes(uint64_t used_bytes, uint64_t page_bytes) { return gw__bitmap_wire_bytes(used_bytes / page_bytes); }
 
 int gw__mapped_place(uint64_t header_end_off, uint64_t used_bytes, uint64_t page_bytes, struct gw__mapped_header *h)
 {
@@ -45,16 +42,15 @@ int gw__mapped_place(uint64_t header_end_off, uint64_t used_bytes, uint64_t page
 	return 0;
 }
 
-static int check_regions(const struct gw__mapped_header *h, uint64_t header_off, const struct gw__block *block,
-	uint64_t page_bytes, struct gw__why *why)
+static int check_regions(const struct gw__mapped_header *h, uint64_t header_off, const struct gw__block *block, uint64_t page_bytes,
+	struct gw__why *why)
 {
 	uint64_t bitmap_end, end;
 	if (h->bitmap_off < header_off + GW__MAPPED_HEADER_BYTES)
 		return gw__why_set(why, -EPROTO,
-			"block \"%s\": its bitmap is said to be at offset %llu, inside or before its header, which ends at %llu", block->name,
-			(ull)h->bitmap_off, (ull)(header_off + GW__MAPPED_HEADER_BYTES));
-	if (gw__add_overflows(h->bitmap_off, bitmap_bytes(block->used_bytes, page_bytes), &bitmap_end) ||
-		h->pages_off < bitmap_end)
+			"block \"%s\": its bitmap is said to be at offset %llu, inside or before its header, which ends at %llu",
+			block->name, (ull)h->bitmap_off, (ull)(header_off + GW__MAPPED_HEADER_BYTES));
+	if (gw__add_overflows(h->bitmap_off, bitmap_bytes(block->used_bytes, page_bytes), &bitmap_end) || h->pages_off < bitmap_end)
 		return gw__why_set(why, -EPROTO,
 			"block \"%s\": its pages are said to begin at offset %llu, before the end of its bitmap (offset %llu, %llu bytes)",
 			block->name, (ull)h->pages_off, (ull)h->bitmap_off, (ull)bitmap_bytes(block->used_bytes, page_bytes));
@@ -67,8 +63,8 @@ static int check_regions(const struct gw__mapped_header *h, uint64_t header_off,
 	return 0;
 }
 
-int gw__mapped_header_check(const struct gw__mapped_header *h, uint64_t header_off, const struct gw__block *block,
-	uint64_t page_bytes, bool ignore_shared, bool *ignored, const char **odd, struct gw__why *why)
+int gw__mapped_header_check(const struct gw__mapped_header *h, uint64_t header_off, const struct gw__block *block, uint64_t page_bytes,
+	bool ignore_shared, bool *ignored, const char **odd, struct gw__why *why)
 {
 	*ignored = false;
 	if (h->version != GW__MAPPED_VERSION)
@@ -79,7 +75,8 @@ int gw__mapped_header_check(const struct gw__mapped_header *h, uint64_t header_o
 	if (h->bitmap_off == 0 && h->pages_off == 0) {
 		if (!ignore_shared)
 			return gw__why_set(why, -EPROTO,
-				"block \"%s\" is marked as not in the file (offsets 0), which needs the capability x-ignore-shared", block->name);
+				"block \"%s\" is marked as not in the file (offsets 0), which needs the capability x-ignore-shared",
+				block->name);
 		*ignored = true;
 		return 0;
 	}

@@ -29,7 +29,7 @@ int gw__mapped_place(uint64_t header_end_off, uint64_t used_bytes, uint64_t page
  * alignment, and the 0/0 form, legal only with x-ignore-shared (sets `*ignored`). `header_off` is where the header
  * begins. 0, or -EPROTO. `*odd` (may be NULL) is set to a sentence for what is legal but no writer does.
  */
-int gw__mapped_header_check(const struct gw__mapped_header *h, uint64_t header_off, const struct gw__block *block,
-	uint64_t page_bytes, bool ignore_shared, bool *ignored, const char **odd, struct gw__why *why);
+int gw__mapped_header_check(const struct gw__mapped_header *h, uint64_t header_off, const struct gw__block *block, uint64_t page_bytes,
+	bool ignore_shared, bool *ignored, const char **odd, struct gw__why *why);
 
 #endif

@@ -15,14 +15,11 @@ static const uint32_t MAIN_MAGIC = 0x5145564d; /* "QEVM": how the main channel b
 static int check_magic(uint32_t magic, uint32_t version, const char *what, struct gw__why *why)
 {
 	if (magic == MAIN_MAGIC)
-		return gw__why_set(why, -EPROTO, "%s: magic %08x is that of a main channel, expected %08x",
-			what, magic, GW__MULTIFD_MAGIC);
+		return gw__why_set(why, -EPROTO, "%s: magic %08x is that of a main channel, expected %08x", what, magic, GW__MULTIFD_MAGIC);
 	if (magic != GW__MULTIFD_MAGIC)
-		return gw__why_set(
-			why, -EPROTO, "%s: magic is %08x, expected %08x", what, magic, GW__MULTIFD_MAGIC);
+		return gw__why_set(why, -EPROTO, "%s: magic is %08x, expected %08x", what, magic, GW__MULTIFD_MAGIC);
 	if (version != GW__MULTIFD_VERSION)
-		return gw__why_set(
-			why, -EPROTO, "%s: version is %u, expected %d", what, version, GW__MULTIFD_VERSION);
+		return gw__why_set(why, -EPROTO, "%s: version is %u, expected %d", what, version, GW__MULTIFD_VERSION);
 	return 0;
 }
 
@@ -83,8 +80,7 @@ static int check_flags(uint32_t flags, struct gw__why *why)
 	const uint32_t known = GW__MULTIFD_SYNC | GW__MULTIFD_METHOD_MASK | GW__MULTIFD_DEVICE_STATE;
 	const uint32_t method = flags & GW__MULTIFD_METHOD_MASK;
 	if (flags & ~known)
-		return gw__why_set(why, -EPROTO, "multifd packet: flags are %08x, expected none beside %02x",
-			flags, known);
+		return gw__why_set(why, -EPROTO, "multifd packet: flags are %08x, expected none beside %02x", flags, known);
 	if (!gw__multifd_method_name(flags))
 		return gw__why_set(why, -EPROTO,
 			"multifd packet: flags %02x name the compression method %02x, expected one of 00, "
@@ -115,8 +111,7 @@ static int refuse_device_state(struct gw__rd *c, uint32_t flags, struct gw__why 
 	if (c->cut)
 		return GW__SHORT;
 	if (idstr[sizeof idstr - 1])
-		return gw__why_set(why, -EPROTO,
-			"multifd packet of device state: idstr does not end within its 256 bytes");
+		return gw__why_set(why, -EPROTO, "multifd packet of device state: idstr does not end within its 256 bytes");
 	if (!gw__name_ok(idstr, strlen(idstr)))
 		return gw__why_set(why, -EPROTO,
 			"multifd packet of device state: idstr has %zu unusable bytes, expected 1..255 "
@@ -135,8 +130,7 @@ static int refuse_device_state(struct gw__rd *c, uint32_t flags, struct gw__why 
 
 /* --- a packet: its kind, then the rest ------------------------------------------------------------------- */
 
-int gw__multifd_packet_decode(
-	struct gw__rd *c, uint64_t page_bytes, struct gw__multifd_packet *p, struct gw__why *why)
+int gw__multifd_packet_decode(struct gw__rd *c, uint64_t page_bytes, struct gw__multifd_packet *p, struct gw__why *why)
 {
 	uint32_t magic = gw__rd_be32(c);
 	uint32_t version = gw__rd_be32(c);

@@ -53,10 +53,7 @@ struct gw__multifd_packet {
 	uint64_t off[GW__MULTIFD_PAGES_MAX]; /* in the block; beyond normal + zero not set */
 };
 
-static inline uint32_t gw__multifd_pages(uint64_t page_bytes)
-{
-	return (uint32_t)(GW__MULTIFD_PACKET_BYTES / page_bytes);
-}
+static inline uint32_t gw__multifd_pages(uint64_t page_bytes) { return (uint32_t)(GW__MULTIFD_PACKET_BYTES / page_bytes); }
 static inline size_t gw__multifd_head_bytes(uint64_t page_bytes)
 {
 	return GW__MULTIFD_RAM_HEAD_BYTES + 8 * (size_t)gw__multifd_pages(page_bytes);
@@ -72,8 +69,7 @@ const char *gw__multifd_method_name(uint32_t flags);
  * 512 KiB. 0, GW__SHORT, -EPROTO; -EOPNOTSUPP for device state (not used by anything we can keep) and methods
  * we do not have.
  */
-int gw__multifd_packet_decode(
-	struct gw__rd *c, uint64_t page_bytes, struct gw__multifd_packet *p, struct gw__why *why);
+int gw__multifd_packet_decode(struct gw__rd *c, uint64_t page_bytes, struct gw__multifd_packet *p, struct gw__why *why);
 /* `off` beyond normal + zero is written as 0. Always gw__multifd_head_bytes long. */
 void gw__multifd_packet_encode(struct gw__wr *c, uint64_t page_bytes, const struct gw__multifd_packet *p);
 

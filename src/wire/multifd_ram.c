@@ -22,12 +22,10 @@ static int check_counts(const struct gw__multifd_packet *p, uint64_t page_bytes,
 {
 	const uint32_t n = gw__multifd_pages(page_bytes);
 	if (p->pages_alloc > n)
-		return gw__why_set(why, -EPROTO,
-			"multifd packet %llu: pages_alloc is %u, expected at most %u (pages of %llu bytes)",
+		return gw__why_set(why, -EPROTO, "multifd packet %llu: pages_alloc is %u, expected at most %u (pages of %llu bytes)",
 			(ull)p->number, p->pages_alloc, n, (ull)page_bytes);
 	if (p->normal > p->pages_alloc)
-		return gw__why_set(why, -EPROTO,
-			"multifd packet %llu: normal_pages is %u, expected at most the %u of pages_alloc",
+		return gw__why_set(why, -EPROTO, "multifd packet %llu: normal_pages is %u, expected at most the %u of pages_alloc",
 			(ull)p->number, p->normal, p->pages_alloc);
 	if (p->zero > p->pages_alloc - p->normal)
 		return gw__why_set(why, -EPROTO,
@@ -42,8 +40,7 @@ static int check_payload(struct gw__multifd_packet *p, uint64_t page_bytes, stru
 {
 	const uint64_t plain_bytes = p->normal * page_bytes;
 	if (p->payload_bytes > GW__MULTIFD_PAYLOAD_MAX)
-		return gw__why_set(why, -EPROTO,
-			"multifd packet %llu: next_packet_size is %u, expected at most %d", (ull)p->number,
+		return gw__why_set(why, -EPROTO, "multifd packet %llu: next_packet_size is %u, expected at most %d", (ull)p->number,
 			p->payload_bytes, GW__MULTIFD_PAYLOAD_MAX);
 	if (p->normal == 0) {
 		p->payload_bytes = 0;
@@ -59,17 +56,15 @@ static int check_payload(struct gw__multifd_packet *p, uint64_t page_bytes, stru
 	}
 	if (p->payload_bytes == plain_bytes)
 		return 0;
-	return gw__why_set(why, -EPROTO,
-		"multifd packet %llu: next_packet_size is %u, expected %llu (%u normal pages of %llu bytes)",
+	return gw__why_set(why, -EPROTO, "multifd packet %llu: next_packet_size is %u, expected %llu (%u normal pages of %llu bytes)",
 		(ull)p->number, p->payload_bytes, (ull)plain_bytes, p->normal, (ull)page_bytes);
 }
 
 static int check_name(const struct gw__multifd_packet *p, struct gw__why *why)
 {
 	if (p->block[sizeof p->block - 1])
-		return gw__why_set(why, -EPROTO,
-			"multifd packet %llu: the block name does not end within its %zu bytes",
-			(ull)p->number, sizeof p->block);
+		return gw__why_set(why, -EPROTO, "multifd packet %llu: the block name does not end within its %zu bytes", (ull)p->number,
+			sizeof p->block);
 	size_t n = strlen(p->block);
 	if (!gw__name_ok(p->block, n))
 		return gw__why_set(why, -EPROTO,
@@ -86,13 +81,11 @@ static int check_offsets(const struct gw__multifd_packet *p, uint64_t page_bytes
 			return gw__why_set(why, -EPROTO,
 				"multifd packet %llu: offset %llx of %s page %u in block \"%s\", expected a "
 				"multiple of the page size %llu",
-				(ull)p->number, (ull)p->off[i], i < p->normal ? "normal" : "zero", i,
-				p->block, (ull)page_bytes);
+				(ull)p->number, (ull)p->off[i], i < p->normal ? "normal" : "zero", i, p->block, (ull)page_bytes);
 	return 0;
 }
 
-int gw__multifd_decode_ram(
-	struct gw__rd *c, uint64_t page_bytes, struct gw__multifd_packet *p, struct gw__why *why)
+int gw__multifd_decode_ram(struct gw__rd *c, uint64_t page_bytes, struct gw__multifd_packet *p, struct gw__why *why)
 {
 	assert(page_size_ok(page_bytes));
 	p->pages_alloc = gw__rd_be32(c);

@@ -25,8 +25,7 @@ struct gw__packer {
 
 static int refuse_method(uint32_t method, struct gw__why *why)
 {
-	return gw__why_set(why, -EOPNOTSUPP,
-		"multifd compression method %02x is not supported, expected 02 (zlib) or 04 (zstd)", method);
+	return gw__why_set(why, -EOPNOTSUPP, "multifd compression method %02x is not supported, expected 02 (zlib) or 04 (zstd)", method);
 }
 
 /* --- unpacking ------------------------------------------------------------------------------------------ */
@@ -45,8 +44,7 @@ int gw__unpacker_new(uint32_t method, struct gw__unpacker **u, struct gw__why *w
 	}
 	if (!made || !made->state) {
 		free(made);
-		return gw__why_set(
-			why, -ENOMEM, "no memory to unpack %s", method == GW__MULTIFD_ZLIB ? "zlib" : "zstd");
+		return gw__why_set(why, -ENOMEM, "no memory to unpack %s", method == GW__MULTIFD_ZLIB ? "zlib" : "zstd");
 	}
 	*u = made;
 	return 0;
@@ -63,23 +61,19 @@ static int check_sizes(const struct gw__unpacker *u, size_t in_n, size_t out_n, 
 {
 	const char *name = u->method->name;
 	if (in_n > GW__MULTIFD_PAYLOAD_MAX)
-		return gw__why_set(why, -EPROTO, "%s: a payload of %zu bytes, expected at most %d", name,
-			in_n, GW__MULTIFD_PAYLOAD_MAX);
+		return gw__why_set(why, -EPROTO, "%s: a payload of %zu bytes, expected at most %d", name, in_n, GW__MULTIFD_PAYLOAD_MAX);
 	if (out_n == 0)
-		return gw__why_set(
-			why, -EPROTO, "%s: a payload of %zu bytes for no pages, expected 0", name, in_n);
+		return gw__why_set(why, -EPROTO, "%s: a payload of %zu bytes for no pages, expected 0", name, in_n);
 	if (in_n == 0)
 		return gw__why_set(why, -EPROTO, "%s: an empty payload for %zu bytes of pages", name, out_n);
 	return 0;
 }
 
-int gw__unpack(
-	struct gw__unpacker *u, const void *in, size_t in_n, void *out, size_t out_n, struct gw__why *why)
+int gw__unpack(struct gw__unpacker *u, const void *in, size_t in_n, void *out, size_t out_n, struct gw__why *why)
 {
 	assert(out_n <= GW__MULTIFD_PACKET_BYTES);
 	if (u->over)
-		return gw__why_set(why, -EPROTO, "%s: a payload of %zu bytes after one that was refused",
-			u->method->name, in_n);
+		return gw__why_set(why, -EPROTO, "%s: a payload of %zu bytes after one that was refused", u->method->name, in_n);
 	if (in_n == 0 && out_n == 0)
 		return 0;
 	int err = check_sizes(u, in_n, out_n, why);
@@ -91,16 +85,13 @@ int gw__unpack(
 
 int gw__unpack_too_little(const char *method, size_t in_n, size_t got, size_t expected, struct gw__why *why)
 {
-	return gw__why_set(why, -EPROTO,
-		"%s: a payload of %zu bytes gives %zu bytes, expected the %zu of its pages", method, in_n,
-		got, expected);
+	return gw__why_set(why, -EPROTO, "%s: a payload of %zu bytes gives %zu bytes, expected the %zu of its pages", method, in_n, got,
+		expected);
 }
 
 int gw__unpack_too_much(const char *method, size_t in_n, size_t expected, struct gw__why *why)
 {
-	return gw__why_set(why, -EPROTO,
-		"%s: a payload of %zu bytes gives more than the %zu bytes of its pages", method, in_n,
-		expected);
+	return gw__why_set(why, -EPROTO, "%s: a payload of %zu bytes gives more than the %zu bytes of its pages", method, in_n, expected);
 }
 
 int gw__unpack_finished(const char *method, size_t in_n, struct gw__why *why)
@@ -122,8 +113,7 @@ int gw__packer_new(uint32_t method, int level, struct gw__packer **p, struct gw_
 		return refuse_method(method, why);
 	const struct gw__pack_method *with = method == GW__MULTIFD_ZLIB ? &gw__pack_zlib : &gw__pack_zstd;
 	if (level < 0 || level > with->level_max)
-		return gw__why_set(why, -EINVAL, "compression level of %s is %d, expected 0 to %d",
-			with->name, level, with->level_max);
+		return gw__why_set(why, -EINVAL, "compression level of %s is %d, expected 0 to %d", with->name, level, with->level_max);
 	struct gw__packer *made = calloc(1, sizeof *made);
 	if (made) {
 		made->method = with;
@@ -144,27 +134,21 @@ void gw__packer_free(struct gw__packer *p)
 	free(p);
 }
 
-size_t gw__pack_bound(const struct gw__packer *p, size_t n)
-{
-	return p->method->bound(p->state, n);
-}
+size_t gw__pack_bound(const struct gw__packer *p, size_t n) { return p->method->bound(p->state, n); }
 
-int gw__pack(
-	struct gw__packer *p, const void *in, size_t n, bool last, struct gw__wr *out, struct gw__why *why)
+int gw__pack(struct gw__packer *p, const void *in, size_t n, bool last, struct gw__wr *out, struct gw__why *why)
 {
 	assert(n <= GW__MULTIFD_PACKET_BYTES);
 	if (p->over)
 		return gw__why_set(why, -EINVAL, "%s: more pages after a failure", p->method->name);
 	if (n == 0 && !last)
 		return 0;
-	int err = out->full ? gw__pack_no_room(p->method->name, 0, why)
-			    : p->method->pack(p->state, in, n, last, out, why);
+	int err = out->full ? gw__pack_no_room(p->method->name, 0, why) : p->method->pack(p->state, in, n, last, out, why);
 	p->over = err != 0;
 	return err;
 }
 
 int gw__pack_no_room(const char *method, size_t room, struct gw__why *why)
 {
-	return gw__why_set(why, -ENOSPC,
-		"%s: %zu bytes of room are not enough for what the pages are packed to", method, room);
+	return gw__why_set(why, -ENOSPC, "%s: %zu bytes of room are not enough for what the pages are packed to", method, room);
 }

@@ -30,12 +30,10 @@ void gw__unpacker_free(struct gw__unpacker *u);
  * bomb costs nothing. 0 out of 0 leaves the stream alone. After an error the channel is over: every further
  * call fails.
  */
-int gw__unpack(
-	struct gw__unpacker *u, const void *in, size_t in_n, void *out, size_t out_n, struct gw__why *why);
+int gw__unpack(struct gw__unpacker *u, const void *in, size_t in_n, void *out, size_t out_n, struct gw__why *why);
 
 struct gw__packer;
-int gw__packer_new(
-	uint32_t method, int level, struct gw__packer **p, struct gw__why *why); /* -EINVAL: level */
+int gw__packer_new(uint32_t method, int level, struct gw__packer **p, struct gw__why *why); /* -EINVAL: level */
 void gw__packer_free(struct gw__packer *p);
 /* Room needed for the worst case of n bytes, in however many calls, the last with `last`. */
 size_t gw__pack_bound(const struct gw__packer *p, size_t n);
@@ -43,7 +41,6 @@ size_t gw__pack_bound(const struct gw__packer *p, size_t n);
  * Append n bytes of pages (which must not change meanwhile); `last` flushes so that the receiver can have all
  * of it. -ENOSPC when `out` has less room than gw__pack_bound; then, too, the channel is over.
  */
-int gw__pack(
-	struct gw__packer *p, const void *in, size_t n, bool last, struct gw__wr *out, struct gw__why *why);
+int gw__pack(struct gw__packer *p, const void *in, size_t n, bool last, struct gw__wr *out, struct gw__why *why);
 
 #endif

@@ -13,8 +13,7 @@ struct gw__unpack_method {
 	const char *name;
 	void *(*make)(void);
 	void (*drop)(void *state);
-	int (*unpack)(
-		void *state, const uint8_t *in, size_t in_n, uint8_t *out, size_t out_n, struct gw__why *why);
+	int (*unpack)(void *state, const uint8_t *in, size_t in_n, uint8_t *out, size_t out_n, struct gw__why *why);
 };
 
 struct gw__pack_method {
@@ -23,8 +22,7 @@ struct gw__pack_method {
 	void *(*make)(int level);
 	void (*drop)(void *state);
 	size_t (*bound)(void *state, size_t n);
-	int (*pack)(
-		void *state, const uint8_t *in, size_t n, bool last, struct gw__wr *out, struct gw__why *why);
+	int (*pack)(void *state, const uint8_t *in, size_t n, bool last, struct gw__wr *out, struct gw__why *why);
 };
 
 extern const struct gw__unpack_method gw__unpack_zlib, gw__unpack_zstd;

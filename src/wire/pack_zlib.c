@@ -39,9 +39,8 @@ static int explain(const z_stream *z, int r, size_t in_n, struct gw__why *why)
 		return gw__why_set(why, -ENOMEM, "%s: no memory for the window", NAME);
 	if (r == Z_NEED_DICT)
 		return gw__why_set(why, -EPROTO, "%s: the stream asks for a dictionary, expected none", NAME);
-	return gw__why_set(why, -EPROTO,
-		"%s: a payload of %zu bytes does not continue the channel's stream: %s at byte %zu", NAME,
-		in_n, z->msg ? z->msg : "error", in_n - z->avail_in);
+	return gw__why_set(why, -EPROTO, "%s: a payload of %zu bytes does not continue the channel's stream: %s at byte %zu", NAME, in_n,
+		z->msg ? z->msg : "error", in_n - z->avail_in);
 }
 
 /* As much as fits into `n` bytes; what is left of them is z->avail_out. */
@@ -58,8 +57,7 @@ static int inflate_into(z_stream *z, uint8_t *out, size_t n, size_t in_n, struct
  * When the pages are full, the flush behind them is still unread; and only one more byte of room shows
  * whether the payload would have given more.
  */
-static int unpack(
-	void *state, const uint8_t *in, size_t in_n, uint8_t *out, size_t out_n, struct gw__why *why)
+static int unpack(void *state, const uint8_t *in, size_t in_n, uint8_t *out, size_t out_n, struct gw__why *why)
 {
 	z_stream *z = state;
 	uint8_t beyond;
@@ -106,10 +104,7 @@ static void drop_deflate(void *state)
  * deflateBound is for one call that finishes. Calls in between cost nothing; the flush is an empty stored
  * block, 5 bytes, and zlib wants to see room behind it.
  */
-static size_t bound(void *state, size_t n)
-{
-	return deflateBound(state, (uLong)n) + n / 1024 + 64;
-}
+static size_t bound(void *state, size_t n) { return deflateBound(state, (uLong)n) + n / 1024 + 64; }
 
 static int pack(void *state, const uint8_t *in, size_t n, bool last, struct gw__wr *out, struct gw__why *why)
 {
@@ -126,8 +121,7 @@ static int pack(void *state, const uint8_t *in, size_t n, bool last, struct gw__
 	if (z->avail_out == 0)
 		return gw__pack_no_room(NAME, room, why);
 	if ((r != Z_OK && r != Z_BUF_ERROR) || z->avail_in)
-		return gw__why_set(
-			why, -EINVAL, "%s: packing %zu bytes failed: %s", NAME, n, z->msg ? z->msg : "error");
+		return gw__why_set(why, -EINVAL, "%s: packing %zu bytes failed: %s", NAME, n, z->msg ? z->msg : "error");
 	out->p += offered - z->avail_out;
 	return 0;
 }

@@ -37,8 +37,7 @@ static void *make_unpacker(void)
 	if (!u)
 		return NULL;
 	u->ctx = ZSTD_createDCtx();
-	if (u->ctx &&
-		!ZSTD_isError(ZSTD_DCtx_setParameter(u->ctx, ZSTD_d_windowLogMax, GW__ZSTD_WINDOW_LOG_MAX)))
+	if (u->ctx && !ZSTD_isError(ZSTD_DCtx_setParameter(u->ctx, ZSTD_d_windowLogMax, GW__ZSTD_WINDOW_LOG_MAX)))
 		return u;
 	drop_unpacker(u);
 	return NULL;
@@ -49,12 +48,11 @@ static void *make_unpacker(void)
 static int check_magic(const uint8_t *in, size_t in_n, struct gw__why *why)
 {
 	if (in_n < MAGIC_BYTES)
-		return gw__why_set(why, -EPROTO,
-			"%s: the first payload has %zu bytes, expected at least a frame header", NAME, in_n);
+		return gw__why_set(why, -EPROTO, "%s: the first payload has %zu bytes, expected at least a frame header", NAME, in_n);
 	if (memcmp(in, MAGIC, MAGIC_BYTES) == 0)
 		return 0;
-	return gw__why_set(why, -EPROTO, "%s: the first payload begins with %08x, expected a frame, 28b52ffd",
-		NAME, (unsigned)gw__be_get(in, MAGIC_BYTES));
+	return gw__why_set(why, -EPROTO, "%s: the first payload begins with %08x, expected a frame, 28b52ffd", NAME,
+		(unsigned)gw__be_get(in, MAGIC_BYTES));
 }
 
 static int explain(size_t r, const ZSTD_inBuffer *in, struct gw__why *why)
@@ -67,8 +65,7 @@ static int explain(size_t r, const ZSTD_inBuffer *in, struct gw__why *why)
 			"%s: the stream needs a window of more than %u bytes; set multifd-zstd-level to at "
 			"most %d",
 			NAME, 1u << GW__ZSTD_WINDOW_LOG_MAX, GW__ZSTD_LEVEL_MAX);
-	return gw__why_set(why, -EPROTO,
-		"%s: a payload of %zu bytes does not continue the channel's stream: %s at byte %zu", NAME,
+	return gw__why_set(why, -EPROTO, "%s: a payload of %zu bytes does not continue the channel's stream: %s at byte %zu", NAME,
 		in->size, text, in->pos);
 }
 
@@ -89,8 +86,7 @@ static int decompress_into(ZSTD_DCtx *ctx, ZSTD_inBuffer *in, ZSTD_outBuffer *ou
 
 /* As in pack_zlib.c: one more byte of room makes it read the flush, and shows what would have been too much.
  */
-static int unpack(
-	void *state, const uint8_t *in, size_t in_n, uint8_t *out, size_t out_n, struct gw__why *why)
+static int unpack(void *state, const uint8_t *in, size_t in_n, uint8_t *out, size_t out_n, struct gw__why *why)
 {
 	struct unpacker *u = state;
 	uint8_t beyond;
@@ -131,10 +127,7 @@ static void *make_packer(int level)
 	return NULL;
 }
 
-static void drop_packer(void *state)
-{
-	ZSTD_freeCCtx(state);
-}
+static void drop_packer(void *state) { ZSTD_freeCCtx(state); }
 
 /* Blocks that do not shrink cost 3 bytes each and are at least 64 KiB apart, but for the last; a frame header
  * is 18. */
@@ -152,8 +145,7 @@ static int pack(void *state, const uint8_t *in, size_t n, bool last, struct gw__
 	do {
 		held = ZSTD_compressStream2(state, &to, &from, last ? ZSTD_e_flush : ZSTD_e_continue);
 		if (ZSTD_isError(held))
-			return gw__why_set(why, -EINVAL, "%s: packing %zu bytes failed: %s", NAME, n,
-				ZSTD_getErrorName(held));
+			return gw__why_set(why, -EINVAL, "%s: packing %zu bytes failed: %s", NAME, n, ZSTD_getErrorName(held));
 		if (to.pos == to.size && (from.pos < n || (last && held)))
 			return gw__pack_no_room(NAME, to.size, why);
 	} while (from.pos < n || (last && held));

@@ -19,7 +19,7 @@ enum { GW__PACKAGE_PINGS_MAX = 8 };
 struct gw__package {
 	const uint8_t *blob;
 	size_t bytes;
-	size_t at, devices_end;	  /* the devices not yet taken lie between */
+	size_t at, devices_end;               /* the devices not yet taken lie between */
 	uint32_t ping[GW__PACKAGE_PINGS_MAX]; /* tokens, in order */
 	unsigned pings_n;
 };

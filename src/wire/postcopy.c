@@ -54,8 +54,9 @@ int gw__discard_split(const uint8_t *payload, size_t bytes, char block[GW__NAME_
 	if (c.cut || gw__rd_left(&c) == 0 || gw__rd_left(&c) % RANGE_BYTES)
 		return gw__why_set(why, -EPROTO, "RAM_DISCARD of %zu bytes, expected a name and whole ranges of 16 bytes", bytes);
 	if (version != DISCARD_VERSION || nil != 0 || !gw__name_ok(block, name_n))
-		return gw__why_set(why, -EPROTO, "RAM_DISCARD with version %u, a name of %u bytes ended by %02x; expected version 0, a name, 00",
-			version, name_n, nil);
+		return gw__why_set(why, -EPROTO,
+			"RAM_DISCARD with version %u, a name of %u bytes ended by %02x; expected version 0, a name, 00", version, name_n,
+			nil);
 	*n = (unsigned)(gw__rd_left(&c) / RANGE_BYTES);
 	*ranges = c.p;
 	return 0;
@@ -67,8 +68,8 @@ struct gw__range gw__range_at(const uint8_t *ranges, unsigned i)
 	return (struct gw__range){gw__be_get(p, 8), gw__be_get(p + 8, 8)};
 }
 
-int gw__discard_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__range *v, unsigned room,
-	unsigned *n, struct gw__why *why)
+int gw__discard_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__range *v, unsigned room, unsigned *n,
+	struct gw__why *why)
 {
 	const uint8_t *ranges;
 	int r = gw__discard_split(payload, bytes, block, &ranges, n, why);
@@ -101,7 +102,8 @@ int gw__ask_bitmap_decode(const uint8_t *payload, size_t bytes, char block[GW__N
 	struct gw__rd c = gw__rd_over(payload, bytes);
 	uint8_t n = gw__rd_str8(&c, block);
 	if (c.cut || gw__rd_left(&c) || !gw__name_ok(block, n))
-		return gw__why_set(why, -EPROTO, "RECV_BITMAP of %zu bytes with a name of %u, expected a block's name and nothing else", bytes, n);
+		return gw__why_set(why, -EPROTO, "RECV_BITMAP of %zu bytes with a name of %u, expected a block's name and nothing else",
+			bytes, n);
 	return 0;
 }
 
@@ -110,14 +112,14 @@ int gw__recv_bitmap_check_size(uint64_t size_bytes, const char *block, uint64_t 
 	uint64_t want = gw__bitmap_wire_bytes(pages);
 	if (size_bytes == want)
 		return 0;
-	return gw__why_set(why, -EPROTO, "the received bitmap of block \"%s\" is said to have %llu bytes, expected %llu for %llu pages", block,
-		(ull)size_bytes, (ull)want, (ull)pages);
+	return gw__why_set(why, -EPROTO, "the received bitmap of block \"%s\" is said to have %llu bytes, expected %llu for %llu pages",
+		block, (ull)size_bytes, (ull)want, (ull)pages);
 }
 
 int gw__recv_bitmap_check_end(uint64_t mark, const char *block, struct gw__why *why)
 {
 	if (mark == GW__RECV_BITMAP_END)
 		return 0;
-	return gw__why_set(why, -EPROTO, "behind the received bitmap of block \"%s\" stands %016llx, expected the end mark 0123456789abcdef",
-		block, (ull)mark);
+	return gw__why_set(why, -EPROTO,
+		"behind the received bitmap of block \"%s\" stands %016llx, expected the end mark 0123456789abcdef", block, (ull)mark);
 }

@@ -11,13 +11,13 @@
 enum gw__ping_token {
 	GW__PING_OPENED = 1,
 	GW__PING_DISCARDED = 2,
-	GW__PING_LOADED = 3,   /* in the package, behind the device state */
-	GW__PING_SENT = 4,     /* behind the package */
-	GW__PING_RUNS = 0x42,  /* in the package: its PONG is the destination's word that the guest is its own */
+	GW__PING_LOADED = 3,  /* in the package, behind the device state */
+	GW__PING_SENT = 4,    /* behind the package */
+	GW__PING_RUNS = 0x42, /* in the package: its PONG is the destination's word that the guest is its own */
 };
 
 enum {
-	GW__DISCARD_RANGES_MAX = 12,  /* in one command, as QEMU does it */
+	GW__DISCARD_RANGES_MAX = 12,    /* in one command, as QEMU does it */
 	GW__RECV_BITMAP_HEAD_BYTES = 8, /* be64 size, behind the message */
 	GW__RECV_BITMAP_END_BYTES = 8,
 };
@@ -39,8 +39,8 @@ int gw__discard_split(const uint8_t *payload, size_t bytes, char block[GW__NAME_
 	struct gw__why *why);
 struct gw__range gw__range_at(const uint8_t *ranges, unsigned i);
 /* The same with the ranges in `v`, at most `room` (-E2BIG). The block's own limits are for who knows it. */
-int gw__discard_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__range *v, unsigned room,
-	unsigned *n, struct gw__why *why);
+int gw__discard_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__range *v, unsigned room, unsigned *n,
+	struct gw__why *why);
 
 /* The payload of a RECV_BITMAP command. 0 or -EPROTO. */
 int gw__ask_bitmap_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__why *why);

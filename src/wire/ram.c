@@ -79,8 +79,8 @@ int gw__ram_word_decode(uint64_t word, uint64_t page_bytes, struct gw__ram_word 
 	default:
 		break;
 	}
-	return gw__why_set(why, -EPROTO, "RAM record %016llx has the flags %03x, expected exactly one known kind",
-		(unsigned long long)word, flags);
+	return gw__why_set(why, -EPROTO, "RAM record %016llx has the flags %03x, expected exactly one known kind", (unsigned long long)word,
+		flags);
 }
 
 /*
@@ -111,8 +111,9 @@ static int page_size_follows(const struct gw__rd *c, const struct gw__blocks_rul
 static int check_used(const struct gw__block *block, const struct gw__blocks_rule *rule, uint64_t left, struct gw__why *why)
 {
 	if (block->used_bytes == 0 || !gw__is_aligned(block->used_bytes, rule->page_bytes))
-		return gw__why_set(why, -EPROTO, "block \"%s\" has a length of %llu bytes, expected a multiple of the page size %llu above 0",
-			block->name, (unsigned long long)block->used_bytes, (unsigned long long)rule->page_bytes);
+		return gw__why_set(why, -EPROTO,
+			"block \"%s\" has a length of %llu bytes, expected a multiple of the page size %llu above 0", block->name,
+			(unsigned long long)block->used_bytes, (unsigned long long)rule->page_bytes);
 	if (block->used_bytes > left)
 		return gw__why_set(why, -EPROTO,
 			"block \"%s\" has a length of %llu bytes, but only %llu bytes of the total are left for it", block->name,

@@ -24,11 +24,11 @@ enum {
 struct gw__block {
 	char name[GW__NAME_MAX + 1];
 	uint64_t used_bytes;
-	uint64_t page_bytes;	  /* backing page size, when the list carries it, else 0 */
-	uint64_t address;	  /* guest-physical, with x-ignore-shared */
-	uint64_t bitmap_off;	  /* mapped-ram: absolute file offsets */
+	uint64_t page_bytes; /* backing page size, when the list carries it, else 0 */
+	uint64_t address;    /* guest-physical, with x-ignore-shared */
+	uint64_t bitmap_off; /* mapped-ram: absolute file offsets */
 	uint64_t pages_off;
-	bool ignored;		  /* mapped-ram 0/0 header: shared, not in the file */
+	bool ignored; /* mapped-ram 0/0 header: shared, not in the file */
 };
 
 /* Owned by its decoder or builder; `v` grows as blocks really arrive, never by a count. */
@@ -38,14 +38,14 @@ struct gw__blocks {
 	uint64_t total_bytes; /* sum of used_bytes */
 };
 
-int gw__blocks_add(struct gw__blocks *b, const struct gw__block *block); /* 0, -ENOMEM, -E2BIG, -EEXIST (name) */
+int gw__blocks_add(struct gw__blocks *b, const struct gw__block *block);     /* 0, -ENOMEM, -E2BIG, -EEXIST (name) */
 int gw__blocks_add_all(struct gw__blocks *b, const struct gw__blocks *from); /* the same; on failure some of them are in it */
 void gw__blocks_fini(struct gw__blocks *b);
 int64_t gw__blocks_find(const struct gw__blocks *b, const char *name); /* index, or -1 */
 
 struct gw__ram_word {
 	uint64_t value; /* page-aligned: offset or total */
-	uint32_t kind;	/* exactly one of the flags above */
+	uint32_t kind;  /* exactly one of the flags above */
 	bool same_block;
 };
 
@@ -60,8 +60,8 @@ struct gw__ram_where {
 
 /* One entry of the block list, and whether it carries its page size, which nothing announces (stream.md 7.2). */
 struct gw__blocks_rule {
-	uint64_t page_bytes;	 /* target page */
-	uint64_t page_summary;	 /* of POSTCOPY_ADVISE, 0 without */
+	uint64_t page_bytes;   /* target page */
+	uint64_t page_summary; /* of POSTCOPY_ADVISE, 0 without */
 	bool address, mapped_ram;
 };
 int gw__block_decode(struct gw__rd *c, const struct gw__blocks_rule *rule, uint64_t left_bytes, struct gw__block *block,

@@ -29,10 +29,7 @@ static const struct row {
 	[GW__RP_SWITCHOVER_ACK] = {"SWITCHOVER_ACK", SHAPE_EMPTY, 0, 0},
 };
 
-static const struct row *find_row(uint16_t type)
-{
-	return type < GW__LEN(rows) && rows[type].name ? &rows[type] : NULL;
-}
+static const struct row *find_row(uint16_t type) { return type < GW__LEN(rows) && rows[type].name ? &rows[type] : NULL; }
 
 const char *gw__rp_name(uint16_t type)
 {
@@ -45,24 +42,20 @@ static int check_length(const struct row *row, uint16_t length, struct gw__why *
 	if (length >= row->min && length <= row->max)
 		return 0;
 	if (row->min == row->max)
-		return gw__why_set(why, -EPROTO, "return path: %s: expected a length of %u bytes, got %u",
-			row->name, row->min, length);
-	return gw__why_set(why, -EPROTO, "return path: %s: expected a length of %u to %u bytes, got %u",
-		row->name, row->min, row->max, length);
+		return gw__why_set(why, -EPROTO, "return path: %s: expected a length of %u bytes, got %u", row->name, row->min, length);
+	return gw__why_set(why, -EPROTO, "return path: %s: expected a length of %u to %u bytes, got %u", row->name, row->min, row->max,
+		length);
 }
 
 /* The str8 that must be all that is left of the message. */
-static int take_name(
-	struct gw__rd *c, const struct row *row, char block[GW__NAME_MAX + 1], struct gw__why *why)
+static int take_name(struct gw__rd *c, const struct row *row, char block[GW__NAME_MAX + 1], struct gw__why *why)
 {
 	size_t left = gw__rd_left(c) - 1;
 	uint8_t n = gw__rd_str8(c, block);
 	if (n != left)
-		return gw__why_set(why, -EPROTO,
-			"return path: %s: a block name of %u bytes in a space of %zu", row->name, n, left);
+		return gw__why_set(why, -EPROTO, "return path: %s: a block name of %u bytes in a space of %zu", row->name, n, left);
 	if (!gw__name_ok(block, n))
-		return gw__why_set(why, -EPROTO,
-			"return path: %s: the block name has a control character in it", row->name);
+		return gw__why_set(why, -EPROTO, "return path: %s: the block name has a control character in it", row->name);
 	return 0;
 }
 
@@ -74,8 +67,7 @@ int gw__rp_decode(struct gw__rd *c, struct gw__rp_msg *m, struct gw__why *why)
 		return GW__SHORT;
 	const struct row *row = find_row(m->type);
 	if (!row)
-		return gw__why_set(
-			why, -EPROTO, "return path: expected a message type of 1 to 7, got %u", m->type);
+		return gw__why_set(why, -EPROTO, "return path: expected a message type of 1 to 7, got %u", m->type);
 	int err = check_length(row, length, why);
 	if (err)
 		return err;

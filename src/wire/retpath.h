@@ -19,8 +19,8 @@ enum { GW__RP_MAX_BYTES = 4 + 512 };
 
 struct gw__rp_msg {
 	uint16_t type;
-	uint32_t value;		      /* SHUT: status; PONG: token; RESUME_ACK: 1 */
-	uint64_t start_off;	      /* REQ_PAGES*: bytes from the start of the block */
+	uint32_t value;     /* SHUT: status; PONG: token; RESUME_ACK: 1 */
+	uint64_t start_off; /* REQ_PAGES*: bytes from the start of the block */
 	uint32_t length_bytes;
 	char block[GW__NAME_MAX + 1]; /* REQ_PAGES_ID, RECV_BITMAP */
 };

@@ -37,8 +37,9 @@ static int step_head(struct gw__stream *s, struct gw__stream_in *in)
 	if (r)
 		return r;
 	s->page_bytes = gw__config_page_bytes(&s->config);
-	s->rule = (struct gw__blocks_rule){
-		.page_bytes = s->page_bytes, .address = s->config.ignore_shared, .mapped_ram = s->config.mapped_ram};
+	s->rule = (struct gw__blocks_rule){.page_bytes = s->page_bytes,
+		.address = s->config.ignore_shared,
+		.mapped_ram = s->config.mapped_ram};
 	s->state = GW__STREAM_ITEM;
 	in->ev->kind = GW__EVENT_CONFIG;
 	return 0;
@@ -88,7 +89,7 @@ int gw__stream_step_command(struct gw__stream *s, struct gw__stream_in *in)
 
 static int step_item(struct gw__stream *s, struct gw__stream_in *in)
 {
-	static int (*const by_type[])(struct gw__stream *s, struct gw__stream_in *in) = {
+	static int (*const by_type[])(struct gw__stream * s, struct gw__stream_in * in) = {
 		[GW__ITEM_EOF] = gw__stream_step_eof,
 		[GW__ITEM_START] = gw__stream_step_start,
 		[GW__ITEM_PART] = gw__stream_step_part_or_end,
@@ -179,8 +180,10 @@ int gw__stream_next(struct gw__stream *s, const uint8_t *bytes, size_t n, bool l
 	for (;;) {
 		size_t left = n - *used, package = s->package_left;
 		bool whole = package && left >= package; /* what is in the package ends with it */
-		struct gw__stream_in in = {
-			.c = gw__rd_over(bytes + *used, whole ? package : left), .last = last || whole, .ev = ev, .why = &s->broken};
+		struct gw__stream_in in = {.c = gw__rd_over(bytes + *used, whole ? package : left),
+			.last = last || whole,
+			.ev = ev,
+			.why = &s->broken};
 		int r = by_state[s->state](s, &in);
 		size_t step = gw__rd_used(&in.c);
 		if (r == GW__SHORT && whole)
@@ -208,7 +211,7 @@ int gw__stream_next(struct gw__stream *s, const uint8_t *bytes, size_t n, bool l
 
 const char *gw__event_name(enum gw__event_kind kind)
 {
-	static const char *const names[] = {"none", "config", "command", "blocks", "section", "section-end", "page", "zero",
-		"xbzrle", "flush", "eos", "seek", "device", "opaque", "eof", "description", "end"};
+	static const char *const names[] = {"none", "config", "command", "blocks", "section", "section-end", "page", "zero", "xbzrle",
+		"flush", "eos", "seek", "device", "opaque", "eof", "description", "end"};
 	return (size_t)kind < sizeof names / sizeof names[0] ? names[kind] : "?";
 }

@@ -24,22 +24,22 @@
 
 enum gw__event_kind {
 	GW__EVENT_NONE,
-	GW__EVENT_CONFIG,	/* header and configuration: stream->config */
-	GW__EVENT_COMMAND,	/* event.command, already checked; raw bytes in event.raw */
-	GW__EVENT_BLOCKS,	/* the list is complete: stream->blocks */
-	GW__EVENT_SECTION,	/* a START, PART or END of the RAM section begins: event.section */
-	GW__EVENT_SECTION_END,	/* its footer was right */
-	GW__EVENT_PAGE,		/* event.where; the payload follows and is the caller's */
-	GW__EVENT_ZERO,		/* event.where */
-	GW__EVENT_XBZRLE,	/* event.where; event.delta, lent */
-	GW__EVENT_FLUSH,	/* MULTIFD_FLUSH */
-	GW__EVENT_EOS,		/* a RAM body ends here; its footer may come much later */
-	GW__EVENT_SEEK,		/* mapped-ram: go on at absolute offset event.seek_off */
-	GW__EVENT_DEVICE,	/* a FULL section, whole: event.section, body in event.body, all of it in event.raw */
-	GW__EVENT_OPAQUE,	/* a section of an iterable we do not know (dirty-bitmap...), whole, like DEVICE */
-	GW__EVENT_EOF,		/* the byte 00 */
-	GW__EVENT_DESC,		/* the description's text in event.body; stream->desc is parsed */
-	GW__EVENT_END,		/* complete; nothing more is used */
+	GW__EVENT_CONFIG,      /* header and configuration: stream->config */
+	GW__EVENT_COMMAND,     /* event.command, already checked; raw bytes in event.raw */
+	GW__EVENT_BLOCKS,      /* the list is complete: stream->blocks */
+	GW__EVENT_SECTION,     /* a START, PART or END of the RAM section begins: event.section */
+	GW__EVENT_SECTION_END, /* its footer was right */
+	GW__EVENT_PAGE,        /* event.where; the payload follows and is the caller's */
+	GW__EVENT_ZERO,        /* event.where */
+	GW__EVENT_XBZRLE,      /* event.where; event.delta, lent */
+	GW__EVENT_FLUSH,       /* MULTIFD_FLUSH */
+	GW__EVENT_EOS,         /* a RAM body ends here; its footer may come much later */
+	GW__EVENT_SEEK,        /* mapped-ram: go on at absolute offset event.seek_off */
+	GW__EVENT_DEVICE,      /* a FULL section, whole: event.section, body in event.body, all of it in event.raw */
+	GW__EVENT_OPAQUE,      /* a section of an iterable we do not know (dirty-bitmap...), whole, like DEVICE */
+	GW__EVENT_EOF,         /* the byte 00 */
+	GW__EVENT_DESC,        /* the description's text in event.body; stream->desc is parsed */
+	GW__EVENT_END,         /* complete; nothing more is used */
 };
 
 struct gw__event {
@@ -54,9 +54,9 @@ struct gw__event {
 };
 
 struct gw__stream_opts {
-	uint64_t base_off;	    /* absolute file offset of the first byte; sentences and mapped-ram offsets count from 0 of the file */
-	size_t tail_max_bytes;	    /* device state, early devices included, and description, the only unbounded part: -E2BIG beyond */
-	bool postcopy;		    /* the source may go over to post-copy; else that is -EOPNOTSUPP */
+	uint64_t base_off;     /* absolute file offset of the first byte; sentences and mapped-ram offsets count from 0 of the file */
+	size_t tail_max_bytes; /* device state, early devices included, and description, the only unbounded part: -E2BIG beyond */
+	bool postcopy;         /* the source may go over to post-copy; else that is -EOPNOTSUPP */
 };
 
 /* How far post-copy is (docs/spec/postcopy.md 2). */
@@ -64,17 +64,17 @@ enum gw__stream_postcopy {
 	GW__STREAM_PRECOPY,
 	GW__STREAM_ADVISED,
 	GW__STREAM_DISCARDED,
-	GW__STREAM_LISTENING,	/* LISTEN came: only whole pages from here on */
+	GW__STREAM_LISTENING, /* LISTEN came: only whole pages from here on */
 	GW__STREAM_RUNNING,
-	GW__STREAM_RECOVERING,	/* a main channel made anew, before its RESUME */
+	GW__STREAM_RECOVERING, /* a main channel made anew, before its RESUME */
 	GW__STREAM_POSTCOPY_STATES
 };
 
 /* What a channel that begins without a head has to know from the first main channel of its migration. */
 struct gw__stream_guest {
 	uint64_t page_bytes;
-	uint32_t ram_id;		/* of the RAM section */
-	bool any_ram_id;		/* it is not known: the first section tells */
+	uint32_t ram_id;                 /* of the RAM section */
+	bool any_ram_id;                 /* it is not known: the first section tells */
 	const struct gw__blocks *blocks; /* copied */
 };
 
@@ -84,30 +84,30 @@ enum {
 };
 
 enum gw__stream_state {
-	GW__STREAM_HEAD,	/* magic, version, configuration */
-	GW__STREAM_ITEM,	/* between items */
-	GW__STREAM_RECORD,	/* inside the RAM section's body */
-	GW__STREAM_LIST,	/* inside a block list */
-	GW__STREAM_FOOTER,	/* a RAM body ended */
-	GW__STREAM_TAIL,	/* behind RAM: looking for the end */
-	GW__STREAM_TAIL_ITEM,	/* the end is known: handing out what lies before it */
+	GW__STREAM_HEAD,      /* magic, version, configuration */
+	GW__STREAM_ITEM,      /* between items */
+	GW__STREAM_RECORD,    /* inside the RAM section's body */
+	GW__STREAM_LIST,      /* inside a block list */
+	GW__STREAM_FOOTER,    /* a RAM body ended */
+	GW__STREAM_TAIL,      /* behind RAM: looking for the end */
+	GW__STREAM_TAIL_ITEM, /* the end is known: handing out what lies before it */
 	GW__STREAM_DONE,
-	GW__STREAM_BROKEN,	/* an error was returned; it stays */
+	GW__STREAM_BROKEN, /* an error was returned; it stays */
 };
 
 struct gw__stream {
 	/* For the caller to read. */
 	struct gw__config config;
 	struct gw__blocks blocks;
-	struct gw__vmdesc *desc;   /* after EVENT_DESC */
-	uint64_t off;		   /* of the next byte, from the start of the file */
+	struct gw__vmdesc *desc; /* after EVENT_DESC */
+	uint64_t off;            /* of the next byte, from the start of the file */
 	uint64_t page_bytes;
-	bool return_path;	   /* OPEN_RETURN_PATH came */
-	bool advised, switchover;  /* POSTCOPY_ADVISE, SWITCHOVER_START came */
+	bool return_path;         /* OPEN_RETURN_PATH came */
+	bool advised, switchover; /* POSTCOPY_ADVISE, SWITCHOVER_START came */
 	enum gw__stream_postcopy postcopy;
-	size_t package_left;	   /* bytes of the package still to come: items in it are events like all others */
+	size_t package_left; /* bytes of the package still to come: items in it are events like all others */
 	bool ram_started, ram_ended;
-	bool background;	   /* ended in the background-snapshot shape: RAM never ENDed */
+	bool background; /* ended in the background-snapshot shape: RAM never ENDed */
 	uint32_t ram_id;
 	uint32_t parts, devices_n; /* RAM PARTs; FULL sections so far */
 
@@ -118,24 +118,24 @@ struct gw__stream {
 	struct gw__block list_block; /* decoded, waiting for its mapped-ram seek */
 	uint64_t list_total, list_left;
 	uint32_t list_at;
-	bool list_again;	     /* a repeated list must equal the first */
-	bool bare;		     /* the preempt channel: page records without sections */
-	bool learns;		     /* nothing is known of the guest: blocks are taken as they are named */
-	bool learns_id;		     /* the id of the RAM section is taken as it comes */
-	int64_t last_block;	     /* for CONTINUE; -1: none yet */
+	bool list_again;    /* a repeated list must equal the first */
+	bool bare;          /* the preempt channel: page records without sections */
+	bool learns;        /* nothing is known of the guest: blocks are taken as they are named */
+	bool learns_id;     /* the id of the RAM section is taken as it comes */
+	int64_t last_block; /* for CONTINUE; -1: none yet */
 	uint8_t section_type;
 	struct {
 		uint32_t id;
 		char idstr[GW__NAME_MAX + 1];
 	} open[GW__OPEN_SECTIONS_MAX];
 	uint32_t open_n;
-	struct gw__section *early;   /* FULL sections before the tail */
+	struct gw__section *early; /* FULL sections before the tail */
 	uint32_t early_n, early_room;
-	size_t early_bytes;	     /* of all of them; at most tail_max_bytes */
-	size_t search_from;	     /* progress of a footer search in the bytes at hand */
+	size_t early_bytes; /* of all of them; at most tail_max_bytes */
+	size_t search_from; /* progress of a footer search in the bytes at hand */
 	struct gw__tail tail;
 	struct gw__tail_end end;
-	size_t tail_left;	     /* bytes before the end not yet handed out */
+	size_t tail_left; /* bytes before the end not yet handed out */
 	struct gw__why broken;
 };
 

@@ -17,7 +17,8 @@ enum {
 
 const char *gw__stream_postcopy_name(enum gw__stream_postcopy p)
 {
-	static const char *const names[GW__STREAM_POSTCOPY_STATES] = {"pre-copy", "advised", "discarding", "listening", "running", "recovering"};
+	static const char *const names[GW__STREAM_POSTCOPY_STATES] = {"pre-copy", "advised", "discarding", "listening", "running",
+		"recovering"};
 	return p < GW__STREAM_POSTCOPY_STATES ? names[p] : "?";
 }
 
@@ -121,7 +122,8 @@ int gw__stream_check_postcopy_item(const struct gw__stream *s, uint8_t type, str
 	if (s->postcopy == GW__STREAM_RECOVERING && !s->learns && type != GW__ITEM_COMMAND)
 		return gw__why_set(why, -EPROTO, "section type %02x before POSTCOPY_RESUME, expected 08 (command)", type);
 	if (!s->package_left && s->postcopy >= GW__STREAM_LISTENING && (type == GW__ITEM_START || type == GW__ITEM_FULL))
-		return gw__why_set(why, -EPROTO, "section type %02x behind the package; expected 02 or 03 (pages), 08 (command) or 00 (end)", type);
+		return gw__why_set(why, -EPROTO,
+			"section type %02x behind the package; expected 02 or 03 (pages), 08 (command) or 00 (end)", type);
 	return 0;
 }
 

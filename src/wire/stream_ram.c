@@ -40,8 +40,7 @@ static int resolve_block(struct gw__stream *s, struct gw__stream_in *in, const s
 {
 	*block = s->last_block;
 	if (w->same_block)
-		return *block >= 0 ? 0
-				   : gw__why_set(in->why, -EPROTO, "a page record says \"same block\", but none was named before");
+		return *block >= 0 ? 0 : gw__why_set(in->why, -EPROTO, "a page record says \"same block\", but none was named before");
 	char name[GW__NAME_MAX + 1];
 	uint8_t n = gw__rd_str8(&in->c, name);
 	if (in->c.cut)
@@ -147,8 +146,8 @@ static int take_mapped_header(struct gw__stream *s, struct gw__stream_in *in, st
 	uint64_t header_off = s->off + gw__rd_used(&in->c);
 	if (gw__mapped_header_decode(&in->c, &h))
 		return GW__SHORT;
-	int r = gw__mapped_header_check(
-		&h, header_off, block, s->page_bytes, s->config.ignore_shared, &block->ignored, &in->ev->odd, in->why);
+	int r = gw__mapped_header_check(&h, header_off, block, s->page_bytes, s->config.ignore_shared, &block->ignored, &in->ev->odd,
+		in->why);
 	if (r)
 		return r;
 	block->bitmap_off = h.bitmap_off;

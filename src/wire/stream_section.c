@@ -66,8 +66,8 @@ static int take_opaque(struct gw__stream *s, struct gw__stream_in *in, enum gw__
 	size_t len;
 	int r = gw__body_find_end(body, gw__rd_left(&in->c), in->last, ev->section.id, may_go_on, &o, &s->search_from, &len);
 	if (r < 0)
-		return gw__why_set(in->why, r, "the stream ends inside section %u (\"%s\"), whose footer did not come",
-			ev->section.id, ev->section.idstr);
+		return gw__why_set(in->why, r, "the stream ends inside section %u (\"%s\"), whose footer did not come", ev->section.id,
+			ev->section.idstr);
 	if (r)
 		return r;
 	gw__rd_take(&in->c, len);

@@ -9,15 +9,13 @@
 
 int gw__stream_too_much(const struct gw__stream *s, struct gw__why *why)
 {
-	return gw__why_set(why, -E2BIG,
-		"more than %zu bytes of device state; raise the limit if this guest really has so much",
+	return gw__why_set(why, -E2BIG, "more than %zu bytes of device state; raise the limit if this guest really has so much",
 		s->opts.tail_max_bytes);
 }
 
 int gw__stream_step_tail(struct gw__stream *s, struct gw__stream_in *in)
 {
-	int r = gw__tail_look(
-		&s->tail, in->c.p, gw__rd_left(&in->c), in->last, s->early, s->early_n, &s->end, in->why);
+	int r = gw__tail_look(&s->tail, in->c.p, gw__rd_left(&in->c), in->last, s->early, s->early_n, &s->end, in->why);
 	if (r)
 		return r;
 	s->desc = s->end.desc;

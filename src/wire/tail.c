@@ -31,8 +31,7 @@ static int device_bytes(const struct gw__vmdesc *desc, size_t i, const uint8_t *
 }
 
 /* Splits everything before the EOF byte at `eof_at`: 0 when the devices end exactly there and none is missing. */
-static int split_all(const struct gw__vmdesc *desc, size_t early_n, const uint8_t *tail, size_t eof_at, size_t n,
-	struct gw__why *why)
+static int split_all(const struct gw__vmdesc *desc, size_t early_n, const uint8_t *tail, size_t eof_at, size_t n, struct gw__why *why)
 {
 	size_t at = 0, i = early_n;
 	while (at < eof_at) {
@@ -89,8 +88,7 @@ static int try_candidate(struct look *l, const struct gw__tail_candidate *c, str
 		gw__vmdesc_free(desc);
 		return r;
 	}
-	*end = (struct gw__tail_end){
-		.eof_at = c->eof_at, .text_at = text_at, .text_len = c->text_len, .end = ends(c), .desc = desc};
+	*end = (struct gw__tail_end){.eof_at = c->eof_at, .text_at = text_at, .text_len = c->text_len, .end = ends(c), .desc = desc};
 	return 0;
 }
 
@@ -166,7 +164,8 @@ static int look_without(const uint8_t *tail, size_t n, struct gw__tail_end *end,
 	if (miss->code)
 		return gw__why_set(why, -EPROTO, "the device state does not fit the VM description: %s", miss->text);
 	return gw__why_set(why, -EPROTO,
-		"the stream ends inside the device state (%zu bytes of it arrived): no end mark and no VM description; it was cut short", n);
+		"the stream ends inside the device state (%zu bytes of it arrived): no end mark and no VM description; it was cut short",
+		n);
 }
 
 /* An end at the last byte. 0 with `*end`, GW__SHORT when there is none, or -ENOMEM. */

@@ -19,8 +19,8 @@ typedef bool gw__section_open_fn(void *ctx, uint32_t id);
  * `*from` remembers how far a search got (start with 0). `last`: no more bytes will come. 0 and *len, GW__SHORT,
  * or -EPROTO when `last` and there is no such place.
  */
-int gw__body_find_end(const uint8_t *body, size_t n, bool last, uint32_t id, gw__section_open_fn *is_open, void *ctx,
-	size_t *from, size_t *len);
+int gw__body_find_end(const uint8_t *body, size_t n, bool last, uint32_t id, gw__section_open_fn *is_open, void *ctx, size_t *from,
+	size_t *len);
 
 enum { GW__TAIL_CANDIDATES = 16 };
 
@@ -41,10 +41,10 @@ struct gw__tail {
 
 /* What the tail turned out to be. */
 struct gw__tail_end {
-	size_t eof_at;	 /* offset of the byte 00; sections lie before it */
+	size_t eof_at;            /* offset of the byte 00; sections lie before it */
 	size_t text_at, text_len; /* of the description; text_len 0: none */
-	size_t end;	 /* first byte behind the stream */
-	struct gw__vmdesc *desc; /* given to the caller, NULL without description */
+	size_t end;               /* first byte behind the stream */
+	struct gw__vmdesc *desc;  /* given to the caller, NULL without description */
 };
 
 /*
@@ -60,8 +60,8 @@ int gw__tail_look(struct gw__tail *t, const uint8_t *tail, size_t n, bool last, 
  * there is one, else by its footer. `*searched` (may be NULL): a description was there, but its sizes do not lead to the
  * footer. 0, GW__SHORT, or -EPROTO. `last` as in gw__body_find_end.
  */
-int gw__tail_split(const struct gw__vmdesc *desc, size_t i, const uint8_t *bytes, size_t n, bool last,
-	struct gw__section *section, size_t *body_at, size_t *body_len, bool *searched, struct gw__why *why);
+int gw__tail_split(const struct gw__vmdesc *desc, size_t i, const uint8_t *bytes, size_t n, bool last, struct gw__section *section,
+	size_t *body_at, size_t *body_len, bool *searched, struct gw__why *why);
 
 /*
  * Could the stream be over here although no description came (a source that suppresses it)? Only footers and the

@@ -39,8 +39,8 @@ static int plausible_item(const uint8_t *p, size_t n, bool last, gw__section_ope
 	}
 }
 
-int gw__body_find_end(const uint8_t *body, size_t n, bool last, uint32_t id, gw__section_open_fn *is_open, void *ctx,
-	size_t *from, size_t *len)
+int gw__body_find_end(const uint8_t *body, size_t n, bool last, uint32_t id, gw__section_open_fn *is_open, void *ctx, size_t *from,
+	size_t *len)
 {
 	for (;;) {
 		const uint8_t *hit = *from < n ? memchr(body + *from, GW__ITEM_FOOTER, n - *from) : NULL;
@@ -104,8 +104,7 @@ static bool next_follows(const struct gw__vmdesc *desc, size_t i, const uint8_t 
 }
 
 /* The body's length by its footer. With a description only a footer counts that the next described thing stands behind. */
-static int search(const struct gw__vmdesc *desc, size_t i, const struct gw__section *s, const struct gw__rd *c, bool last,
-	size_t *len)
+static int search(const struct gw__vmdesc *desc, size_t i, const struct gw__section *s, const struct gw__rd *c, bool last, size_t *len)
 {
 	size_t left = gw__rd_left(c);
 	for (size_t from = 0;; from = *len + 1) {
@@ -116,8 +115,8 @@ static int search(const struct gw__vmdesc *desc, size_t i, const struct gw__sect
 	}
 }
 
-int gw__tail_split(const struct gw__vmdesc *desc, size_t i, const uint8_t *bytes, size_t n, bool last,
-	struct gw__section *section, size_t *body_at, size_t *body_len, bool *searched, struct gw__why *why)
+int gw__tail_split(const struct gw__vmdesc *desc, size_t i, const uint8_t *bytes, size_t n, bool last, struct gw__section *section,
+	size_t *body_at, size_t *body_len, bool *searched, struct gw__why *why)
 {
 	struct gw__rd c = gw__rd_over(bytes, n);
 	int r = gw__section_decode(&c, section, why);

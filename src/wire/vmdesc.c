@@ -55,8 +55,7 @@ static int parse_legacy(struct gw__vmdesc_build *b, const json_t *j, uint32_t at
 	const struct gw__vmdesc_part *f = o->fields_n == 1 ? &b->d->fields[o->field] : NULL;
 	if (f && f->array_len == 1 && f->bytes == bytes)
 		return 0;
-	return gw__why_set(b->why, -EPROTO,
-		"a device without \"vmsd_name\" must have one field of its \"size\", %llu bytes",
+	return gw__why_set(b->why, -EPROTO, "a device without \"vmsd_name\" must have one field of its \"size\", %llu bytes",
 		(unsigned long long)bytes);
 }
 
@@ -86,8 +85,7 @@ static int parse_page_size(struct gw__vmdesc_build *b, const json_t *j)
 {
 	if (!json_object_get(j, "page_size"))
 		return 0;
-	int r = gw__vmdesc_take_number(
-		b, j, "page_size", UINT64_C(1) << GW__PAGE_BITS_MAX, &b->d->page_bytes);
+	int r = gw__vmdesc_take_number(b, j, "page_size", UINT64_C(1) << GW__PAGE_BITS_MAX, &b->d->page_bytes);
 	if (r)
 		return r;
 	if (gw__is_power_of_2(b->d->page_bytes) && b->d->page_bytes >= UINT64_C(1) << GW__PAGE_BITS_MIN)
@@ -110,8 +108,8 @@ static int load(const uint8_t *text, size_t n, size_t from, json_t **j, struct g
 	json_error_t e;
 	*j = NULL;
 	if (tree_bytes(text, n) > TREE_MAX_BYTES)
-		return gw__why_set(why, -E2BIG, "the %zu bytes at %zu would take more than %llu bytes as a tree", n,
-			from, (unsigned long long)TREE_MAX_BYTES);
+		return gw__why_set(why, -E2BIG, "the %zu bytes at %zu would take more than %llu bytes as a tree", n, from,
+			(unsigned long long)TREE_MAX_BYTES);
 	*j = json_loadb((const char *)text, n, JSON_DECODE_ANY, &e);
 	if (*j)
 		return 0;
@@ -123,8 +121,7 @@ static int load(const uint8_t *text, size_t n, size_t from, json_t **j, struct g
 }
 
 /* The text without its devices, which come one by one: what is left must be right in itself. */
-static int load_rest(const uint8_t *text, size_t n, const struct gw__vmdesc_pieces *devices, json_t **j,
-	struct gw__why *why)
+static int load_rest(const uint8_t *text, size_t n, const struct gw__vmdesc_pieces *devices, json_t **j, struct gw__why *why)
 {
 	size_t before = devices->from, behind = n - devices->to;
 	uint8_t *rest = malloc(before + behind);
@@ -211,9 +208,7 @@ int gw__vmdesc_parse(const uint8_t *text, size_t n, struct gw__vmdesc **d, struc
 {
 	struct gw__why here = {0}; /* the caller's may hold an earlier sentence, which must not be prefixed */
 	struct gw__vmdesc_build b = {.why = &here, .text_room = n + 1};
-	int r = n > GW__VMDESC_MAX_BYTES ? gw__why_set(&here, -E2BIG, "it has %zu bytes, expected at most %u", n,
-						   GW__VMDESC_MAX_BYTES)
-					 : 0;
+	int r = n > GW__VMDESC_MAX_BYTES ? gw__why_set(&here, -E2BIG, "it has %zu bytes, expected at most %u", n, GW__VMDESC_MAX_BYTES) : 0;
 	if (!r && !(b.d = calloc(1, sizeof *b.d)))
 		r = gw__vmdesc_no_memory(&b);
 	if (!r)
@@ -237,15 +232,9 @@ void gw__vmdesc_free(struct gw__vmdesc *d)
 	free(d);
 }
 
-uint64_t gw__vmdesc_page_bytes(const struct gw__vmdesc *d)
-{
-	return d->page_bytes;
-}
+uint64_t gw__vmdesc_page_bytes(const struct gw__vmdesc *d) { return d->page_bytes; }
 
-size_t gw__vmdesc_count(const struct gw__vmdesc *d)
-{
-	return d->devices_n;
-}
+size_t gw__vmdesc_count(const struct gw__vmdesc *d) { return d->devices_n; }
 
 struct gw__vmdesc_device gw__vmdesc_device(const struct gw__vmdesc *d, size_t i)
 {

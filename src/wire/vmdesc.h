@@ -28,8 +28,8 @@ struct gw__vmdesc_device {
  */
 struct gw__vmdesc_field {
 	const char *path, *type;
-	unsigned depth;	 /* nesting, 0 for the device's own fields */
-	bool is_struct;	 /* its parts follow as further fields */
+	unsigned depth;      /* nesting, 0 for the device's own fields */
+	bool is_struct;      /* its parts follow as further fields */
 	uint64_t off, bytes; /* within the body; of all elements */
 	uint64_t array_len;  /* elements in `bytes`: 1 unless a compressed array */
 };
@@ -52,7 +52,7 @@ struct gw__vmdesc_device gw__vmdesc_device(const struct gw__vmdesc *d, size_t i)
  * size are left out. A description that repeats so much that showing it would take more than time in proportion to the
  * body and the description gives -EPROTO half way.
  */
-int gw__vmdesc_walk(const struct gw__vmdesc *d, size_t i, const uint8_t *body, size_t n, size_t *len,
-	gw__vmdesc_field_fn *fn, void *ctx, struct gw__why *why);
+int gw__vmdesc_walk(const struct gw__vmdesc *d, size_t i, const uint8_t *body, size_t n, size_t *len, gw__vmdesc_field_fn *fn, void *ctx,
+	struct gw__why *why);
 
 #endif

@@ -19,12 +19,10 @@ struct gw__vmdesc_build {
 };
 
 /* A member of `o` that must be there. 0, or -EPROTO. A list's elements are objects, all of them. */
-int gw__vmdesc_take_number(
-	struct gw__vmdesc_build *b, const json_t *o, const char *key, uint64_t max, uint64_t *v);
+int gw__vmdesc_take_number(struct gw__vmdesc_build *b, const json_t *o, const char *key, uint64_t max, uint64_t *v);
 int gw__vmdesc_take_u32(struct gw__vmdesc_build *b, const json_t *o, const char *key, uint32_t *v);
 int gw__vmdesc_take_name(struct gw__vmdesc_build *b, const json_t *o, const char *key, uint32_t *at);
-int gw__vmdesc_take_list(
-	struct gw__vmdesc_build *b, const json_t *o, const char *key, const json_t **list, uint32_t *n);
+int gw__vmdesc_take_list(struct gw__vmdesc_build *b, const json_t *o, const char *key, const json_t **list, uint32_t *n);
 
 /* 0, -EPROTO or -ENOMEM. `at` is the index of an object made by add_objects. */
 int gw__vmdesc_add_objects(struct gw__vmdesc_build *b, size_t n, uint32_t *first);

@@ -14,7 +14,7 @@
 struct gw__vmdesc_pieces {
 	const uint8_t *text;
 	size_t from, to; /* what stands between the brackets of "devices", a member of the outermost object */
-	size_t at;	 /* of the next piece */
+	size_t at;       /* of the next piece */
 };
 
 /* False: there are no such brackets. Borrows the text. */

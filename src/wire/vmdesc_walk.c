@@ -31,10 +31,7 @@ struct walk {
 	char path[PATH_ROOM];
 };
 
-static const char *text_at(const struct walk *w, uint32_t at)
-{
-	return w->d->text + at;
-}
+static const char *text_at(const struct walk *w, uint32_t at) { return w->d->text + at; }
 
 static bool out_of_steps(struct walk *w)
 {
@@ -45,8 +42,7 @@ static bool out_of_steps(struct walk *w)
 }
 
 /* All elements of a field that begins at `off`. 0, or GW__SHORT when they do not end before `end`. */
-static int field_bytes(
-	const struct walk *w, const struct gw__vmdesc_part *f, uint64_t off, uint64_t end, uint64_t *bytes)
+static int field_bytes(const struct walk *w, const struct gw__vmdesc_part *f, uint64_t off, uint64_t end, uint64_t *bytes)
 {
 	uint64_t at = off;
 	if (!f->is_str8) {
@@ -63,8 +59,7 @@ static int field_bytes(
 }
 
 /* 05, name, version: as the description says, or the bytes are something else. */
-static int subsection_header(
-	struct walk *w, const struct gw__vmdesc_object *o, uint64_t off, uint64_t end, uint64_t *next)
+static int subsection_header(struct walk *w, const struct gw__vmdesc_object *o, uint64_t off, uint64_t end, uint64_t *next)
 {
 	struct gw__rd c = gw__rd_over(w->body + off, end - off);
 	char name[GW__NAME_MAX + 1];
@@ -73,38 +68,33 @@ static int subsection_header(
 	if (c.cut)
 		return GW__SHORT;
 	if (type != GW__ITEM_SUBSECTION)
-		return gw__why_set(w->why, -EPROTO,
-			"byte %llu: expected subsection \"%s\" (05), got byte %02x", (unsigned long long)off,
+		return gw__why_set(w->why, -EPROTO, "byte %llu: expected subsection \"%s\" (05), got byte %02x", (unsigned long long)off,
 			want, type);
 	uint8_t n = gw__rd_str8(&c, name);
 	if (c.cut)
 		return GW__SHORT;
 	if (n != strlen(want) || memcmp(name, want, n))
-		return gw__why_set(w->why, -EPROTO, "byte %llu: expected subsection \"%s\", got \"%s\"",
-			(unsigned long long)off, want, gw__name_ok(name, n) ? name : "?");
+		return gw__why_set(w->why, -EPROTO, "byte %llu: expected subsection \"%s\", got \"%s\"", (unsigned long long)off, want,
+			gw__name_ok(name, n) ? name : "?");
 	uint32_t version = gw__rd_be32(&c);
 	if (c.cut)
 		return GW__SHORT;
 	if (version != o->version)
-		return gw__why_set(w->why, -EPROTO,
-			"byte %llu: subsection \"%s\" has version %u, expected %u", (unsigned long long)off,
+		return gw__why_set(w->why, -EPROTO, "byte %llu: subsection \"%s\" has version %u, expected %u", (unsigned long long)off,
 			want, version, o->version);
 	*next = off + gw__rd_used(&c);
 	return 0;
 }
 
-static int measure(
-	struct walk *w, const struct gw__vmdesc_object *o, uint64_t off, uint64_t end, uint64_t *next);
+static int measure(struct walk *w, const struct gw__vmdesc_object *o, uint64_t off, uint64_t end, uint64_t *next);
 
-static int measure_subsection(
-	struct walk *w, const struct gw__vmdesc_object *sub, uint64_t off, uint64_t end, uint64_t *next)
+static int measure_subsection(struct walk *w, const struct gw__vmdesc_object *sub, uint64_t off, uint64_t end, uint64_t *next)
 {
 	int r = subsection_header(w, sub, off, end, &off);
 	return r ? r : measure(w, sub, off, end, next);
 }
 
-static int measure(
-	struct walk *w, const struct gw__vmdesc_object *o, uint64_t off, uint64_t end, uint64_t *next)
+static int measure(struct walk *w, const struct gw__vmdesc_object *o, uint64_t off, uint64_t end, uint64_t *next)
 {
 	uint64_t bytes;
 	for (uint32_t i = 0; i < o->fields_n; i++) {
@@ -203,8 +193,7 @@ static int show_subsection(struct walk *w, const struct gw__vmdesc_object *sub, 
 			.bytes = end - p->off,
 			.array_len = 1});
 	p->off = end;
-	return show(
-		w, sub, (struct place){.path_n = path_n, .depth = p->depth + 1, .off = fields, .end = end});
+	return show(w, sub, (struct place){.path_n = path_n, .depth = p->depth + 1, .off = fields, .end = end});
 }
 
 /* 0, or -EPROTO when out of steps. */
@@ -238,8 +227,8 @@ static int show_all(struct walk *w, const struct gw__vmdesc_object *o, uint64_t 
 	return show(w, o, (struct place){.end = len});
 }
 
-int gw__vmdesc_walk(const struct gw__vmdesc *d, size_t i, const uint8_t *body, size_t n, size_t *len,
-	gw__vmdesc_field_fn *fn, void *ctx, struct gw__why *why)
+int gw__vmdesc_walk(const struct gw__vmdesc *d, size_t i, const uint8_t *body, size_t n, size_t *len, gw__vmdesc_field_fn *fn, void *ctx,
+	struct gw__why *why)
 {
 	assert(i < d->devices_n);
 	struct gw__why here = {0}; /* the caller's may hold an earlier sentence, which must not be prefixed */
@@ -255,7 +244,6 @@ int gw__vmdesc_walk(const struct gw__vmdesc *d, size_t i, const uint8_t *body, s
 	*len = end;
 	if (!fn || show_all(&w, o, end) == 0)
 		return 0;
-	return gw__why_set(why, -EPROTO,
-		"the description of device \"%s\" repeats too much for its %llu bytes", name,
+	return gw__why_set(why, -EPROTO, "the description of device \"%s\" repeats too much for its %llu bytes", name,
 		(unsigned long long)end);
 }

@@ -75,7 +75,8 @@ int gw__ws_chunk_decode(struct gw__rd *c, uint64_t seed, uint64_t *when_s, struc
 	if (in.cut)
 		return GW__SHORT;
 	if (mark != MARK || *n < 1 || *n > GW__WS_ENTRIES_MAX)
-		return gw__why_set(why, -EPROTO, "a chunk with mark %08x and %u entries; expected %08x and 1 to %d", mark, *n, MARK, GW__WS_ENTRIES_MAX);
+		return gw__why_set(why, -EPROTO, "a chunk with mark %08x and %u entries; expected %08x and 1 to %d", mark, *n, MARK,
+			GW__WS_ENTRIES_MAX);
 	if (gw__rd_left(&in) < *n * ENTRY_BYTES + SUM_BYTES)
 		return GW__SHORT;
 	bool empty = false;

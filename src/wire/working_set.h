@@ -17,8 +17,8 @@ enum {
 struct gw__ws_head {
 	uint32_t page_bytes;
 	uint8_t identity[GW__WS_IDENTITY_BYTES]; /* of the image */
-	uint64_t begun_s;			 /* since 1970 */
-	uint64_t seed;				 /* of its chunks; decoded, or set by encode */
+	uint64_t begun_s;                        /* since 1970 */
+	uint64_t seed;                           /* of its chunks; decoded, or set by encode */
 };
 
 struct gw__ws_run {

@@ -59,8 +59,7 @@ int gw__xbzrle_decode(const uint8_t *delta, size_t n, uint8_t *page, size_t page
 	size_t at = 0, run_at = 0, len;
 
 	if (n > page_bytes)
-		return gw__why_set(why, -EPROTO, "xbzrle delta of %zu bytes is longer than its page of %zu",
-			n, page_bytes);
+		return gw__why_set(why, -EPROTO, "xbzrle delta of %zu bytes is longer than its page of %zu", n, page_bytes);
 	while (gw__rd_left(&c)) {
 		run_at = gw__rd_used(&c);
 		wrong = take_unchanged(&c, page_bytes - at, &len);
@@ -76,8 +75,7 @@ int gw__xbzrle_decode(const uint8_t *delta, size_t n, uint8_t *page, size_t page
 	}
 	if (!wrong)
 		return 0;
-	return gw__why_set(why, -EPROTO, "xbzrle delta, byte %zu of %zu, page offset %zu of %zu: %s", run_at,
-		n, at, page_bytes, wrong);
+	return gw__why_set(why, -EPROTO, "xbzrle delta, byte %zu of %zu, page offset %zu of %zu: %s", run_at, n, at, page_bytes, wrong);
 }
 
 static uint64_t word_at(const uint8_t *p)
@@ -88,10 +86,7 @@ static uint64_t word_at(const uint8_t *p)
 }
 
 /* Whether one of the eight bytes is 0: only there does subtracting 1 turn the top bit on that was off. */
-static bool has_zero_byte(uint64_t w)
-{
-	return (w - UINT64_C(0x0101010101010101)) & ~w & UINT64_C(0x8080808080808080);
-}
+static bool has_zero_byte(uint64_t w) { return (w - UINT64_C(0x0101010101010101)) & ~w & UINT64_C(0x8080808080808080); }
 
 static size_t equal_run(const uint8_t *a, const uint8_t *b, size_t n)
 {
@@ -123,8 +118,7 @@ static void put_length(struct gw__wr *c, size_t len)
 	gw__wr_u8(c, (uint8_t)(len >> 7));
 }
 
-int gw__xbzrle_encode(
-	const uint8_t *old_page, const uint8_t *new_page, size_t page_bytes, uint8_t *delta, size_t room)
+int gw__xbzrle_encode(const uint8_t *old_page, const uint8_t *new_page, size_t page_bytes, uint8_t *delta, size_t room)
 {
 	size_t most = page_bytes < UINT16_MAX ? page_bytes : UINT16_MAX;
 	struct gw__wr c = gw__wr_over(delta, room < most ? room : most);

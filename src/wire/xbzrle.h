@@ -18,7 +18,6 @@ int gw__xbzrle_decode(const uint8_t *delta, size_t n, uint8_t *page, size_t page
  * The delta from `old_page` to `new_page`. Bytes written (0: they are equal), or -1 when it cannot be said in `room`
  * bytes, in a page's length, or in runs of GW__XBZRLE_RUN_MAX (send the page whole instead).
  */
-int gw__xbzrle_encode(
-	const uint8_t *old_page, const uint8_t *new_page, size_t page_bytes, uint8_t *delta, size_t room);
+int gw__xbzrle_encode(const uint8_t *old_page, const uint8_t *new_page, size_t page_bytes, uint8_t *delta, size_t room);
 
 #endif

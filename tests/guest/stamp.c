@@ -102,9 +102,8 @@ static uint64_t expected_generation(const struct stamp *s, uint64_t index)
 static void complain(struct stamp *s, uint64_t index, int word, uint64_t want, uint64_t got)
 {
 	if (s->bad++ < COMPLAINTS_PER_PASS)
-		printf("stamp BAD page %" PRIu64 " seed %" PRIu64 " word %d expected %016" PRIx64
-		       " got %016" PRIx64 "\n",
-			index, s->seed, word, want, got);
+		printf("stamp BAD page %" PRIu64 " seed %" PRIu64 " word %d expected %016" PRIx64 " got %016" PRIx64 "\n", index, s->seed,
+			word, want, got);
 }
 
 /* Compare with what must be there now; the first wrong word is reported. */
@@ -139,8 +138,7 @@ static void check_some(struct stamp *s)
 	if (s->checked < s->pages)
 		return;
 	if (!s->bad)
-		printf("stamp ok gen %" PRIu64 " pages %" PRIu64 " seed %" PRIu64 "\n",
-			1 + s->written / s->pages, s->pages, s->seed);
+		printf("stamp ok gen %" PRIu64 " pages %" PRIu64 " seed %" PRIu64 "\n", 1 + s->written / s->pages, s->pages, s->seed);
 	s->checked = s->bad = 0;
 }
 
@@ -159,8 +157,7 @@ static int prepare(struct stamp *s)
 	for (uint64_t i = 0; i < s->pages; i++)
 		if (i * s->stride % s->pages == 1 % s->pages)
 			s->unstride = i;
-	s->ram = mmap(
-		NULL, s->pages * PAGE_WORDS * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	s->ram = mmap(NULL, s->pages * PAGE_WORDS * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (s->ram == MAP_FAILED)
 		return -1;
 	/* A page moved by the kernel would leave a stale copy that the outside checker could not tell apart.

@@ -45,11 +45,11 @@ static inline void bench_stop(struct bench *b)
 	gw_test_vm_stop(&b->vm);
 }
 
-#define assert_ok(b, call)                                                                                   \
-	do {                                                                                                 \
-		int failure_ = (call);                                                                       \
-		assert_string_equal((b)->why.text, "");                                                      \
-		assert_int_equal(failure_, 0);                                                               \
+#define assert_ok(b, call)                                                                                                                 \
+	do {                                                                                                                               \
+		int failure_ = (call);                                                                                                     \
+		assert_string_equal((b)->why.text, "");                                                                                    \
+		assert_int_equal(failure_, 0);                                                                                             \
 	} while (0)
 
 static inline void assert_says(struct gw__why *why, int err, int want, const char *words)

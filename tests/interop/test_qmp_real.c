@@ -50,11 +50,9 @@ static void it_tells_what_it_is(void **state)
 static void a_waiting_destination_can_be_compared(void **state)
 {
 	(void)state;
-	static const char *const args[] = {"-machine", "q35,memory-backend=own", "-m",
-		"32,slots=2,maxmem=256M", "-object",
-		"memory-backend-file,id=own,size=32M,mem-path={dir}/ram,share=on", "-object",
-		"memory-backend-ram,id=more,size=64M", "-device", "pc-dimm,memdev=more", "-incoming", "defer",
-		NULL};
+	static const char *const args[] = {"-machine", "q35,memory-backend=own", "-m", "32,slots=2,maxmem=256M", "-object",
+		"memory-backend-file,id=own,size=32M,mem-path={dir}/ram,share=on", "-object", "memory-backend-ram,id=more,size=64M",
+		"-device", "pc-dimm,memdev=more", "-incoming", "defer", NULL};
 	struct bench b;
 	struct gw__qmp_machine m;
 	struct gw__qmp_status st;
@@ -81,8 +79,7 @@ static void a_waiting_destination_can_be_compared(void **state)
 	free(blocks);
 	assert_ok(&b, gw__qmp_query_migrate(b.q, &mig, &b.why));
 	assert_string_equal(mig.status, "");
-	assert_ok(&b, gw__qmp_call(b.q, "migrate-incoming", json_pack("{s:s}", "uri", "tcp:127.0.0.1:0"),
-			      NULL, &b.why));
+	assert_ok(&b, gw__qmp_call(b.q, "migrate-incoming", json_pack("{s:s}", "uri", "tcp:127.0.0.1:0"), NULL, &b.why));
 	assert_ok(&b, gw__qmp_query_migrate(b.q, &mig, &b.why));
 	assert_memory_equal(mig.address, "tcp:127.0.0.1:", 14);
 	assert_true(atoi(mig.address + 14) > 0);
@@ -98,8 +95,7 @@ static void a_second_client_hears_who_is_in_the_way(void **state)
 	bench_start(&b, small);
 	/* The first of these waits in the listener's queue, later ones find it full. */
 	for (int i = 0; i < 4; i++)
-		assert_says(&b.why, gw__qmp_open(b.vm.qmp, SHORT_MS, &second, &b.why), -ETIMEDOUT,
-			"QEMU serves one QMP client at a time");
+		assert_says(&b.why, gw__qmp_open(b.vm.qmp, SHORT_MS, &second, &b.why), -ETIMEDOUT, "QEMU serves one QMP client at a time");
 	assert_ok(&b, gw__qmp_open(b.vm.qmp2, PATIENCE_MS, &second, &b.why));
 	gw__qmp_close(second);
 	gw__qmp_close(b.q);
@@ -110,9 +106,8 @@ static void a_second_client_hears_who_is_in_the_way(void **state)
 static void other_sockets_of_qemu(void **state)
 {
 	(void)state;
-	static const char *const args[] = {"-S", "-m", "16", "-monitor", "unix:{dir}/hmp,server=on,wait=off",
-		"-chardev", "socket,id=t,host=127.0.0.1,port=0,server=on,wait=off", "-mon",
-		"chardev=t,mode=control", NULL};
+	static const char *const args[] = {"-S", "-m", "16", "-monitor", "unix:{dir}/hmp,server=on,wait=off", "-chardev",
+		"socket,id=t,host=127.0.0.1,port=0,server=on,wait=off", "-mon", "chardev=t,mode=control", NULL};
 	struct bench b;
 	struct gw__qmp *other = NULL;
 	char path[100], address[100] = "";
@@ -133,9 +128,8 @@ static void other_sockets_of_qemu(void **state)
 	assert_ok(&b, gw__qmp_open(address, PATIENCE_MS, &other, &b.why));
 	assert_int_equal(gw__qmp_version(other), version_number);
 	assert_false(gw__qmp_can_pass_fds(other));
-	assert_says(&b.why,
-		gw__qmp_call_fd(other, "getfd", json_pack("{s:s}", "fdname", "x"), 0, NULL, &b.why),
-		-EOPNOTSUPP, "takes a QMP connection over a unix socket");
+	assert_says(&b.why, gw__qmp_call_fd(other, "getfd", json_pack("{s:s}", "fdname", "x"), 0, NULL, &b.why), -EOPNOTSUPP,
+		"takes a QMP connection over a unix socket");
 	gw__qmp_close(other);
 	bench_stop(&b);
 }
@@ -145,10 +139,9 @@ static void refusals_and_endings(void **state)
 	(void)state;
 	struct bench b;
 	bench_start(&b, small);
-	assert_says(&b.why, gw__qmp_call(b.q, "migrate", json_pack("{s:s}", "uri", "foo:bar"), NULL, &b.why),
-		-EREMOTEIO, "/qmp refused `migrate`: ");
-	assert_says(
-		&b.why, gw__qmp_call(b.q, "no-such", NULL, NULL, &b.why), -EREMOTEIO, "has not been found");
+	assert_says(&b.why, gw__qmp_call(b.q, "migrate", json_pack("{s:s}", "uri", "foo:bar"), NULL, &b.why), -EREMOTEIO,
+		"/qmp refused `migrate`: ");
+	assert_says(&b.why, gw__qmp_call(b.q, "no-such", NULL, NULL, &b.why), -EREMOTEIO, "has not been found");
 	assert_ok(&b, gw__qmp_call(b.q, "quit", NULL, NULL, &b.why));
 	int err;
 	do {
@@ -211,8 +204,7 @@ static void set_capability(struct bench *b, const char *name, bool on)
 }
 
 /* Whatever another one had set, and whatever we set meanwhile: afterwards all is as it was. */
-static void assert_round_trip(
-	struct bench *b, void (*before)(struct bench *), void (*meanwhile)(struct bench *))
+static void assert_round_trip(struct bench *b, void (*before)(struct bench *), void (*meanwhile)(struct bench *))
 {
 	struct gw__qmp_settings *mine = NULL, *now = NULL;
 	before(b);
@@ -233,16 +225,12 @@ static void assert_round_trip(
 	assert_false(gw__qmp_settings_on(now, "xbzrle") || gw__qmp_settings_on(now, "multifd"));
 	gw__qmp_settings_free(now);
 	gw__qmp_settings_free(mine);
-	json_t *all[] = {was.capabilities, was.parameters, changed.capabilities, changed.parameters,
-		is.capabilities, is.parameters};
+	json_t *all[] = {was.capabilities, was.parameters, changed.capabilities, changed.parameters, is.capabilities, is.parameters};
 	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
 		json_decref(all[i]);
 }
 
-static void nothing_special(struct bench *b)
-{
-	(void)b;
-}
+static void nothing_special(struct bench *b) { (void)b; }
 
 static void xbzrle_and_unlimited(struct bench *b)
 {
@@ -253,25 +241,18 @@ static void xbzrle_and_unlimited(struct bench *b)
 /* xbzrle and multifd exclude each other. */
 static void multifd_with_zstd(struct bench *b)
 {
-	const struct gw__qmp_capability caps[] = {
-		{"xbzrle", false}, {"multifd", true}, {"mapped-ram", false}, {"events", true}};
+	const struct gw__qmp_capability caps[] = {{"xbzrle", false}, {"multifd", true}, {"mapped-ram", false}, {"events", true}};
 	assert_ok(b, gw__qmp_set_capabilities(b->q, caps, 4, &b->why));
-	set_parameters(b,
-		json_pack("{s:s, s:i, s:i, s:i, s:i}", "multifd-compression", "zstd", "multifd-channels", 7,
-			"multifd-zstd-level", 3, "downtime-limit", 777, "max-postcopy-bandwidth", 12345));
-	set_parameters(b,
-		json_pack("{s:s, s:s, s:s}", "tls-creds", "some", "tls-hostname", "host", "tls-authz", "az"));
+	set_parameters(b, json_pack("{s:s, s:i, s:i, s:i, s:i}", "multifd-compression", "zstd", "multifd-channels", 7, "multifd-zstd-level",
+				  3, "downtime-limit", 777, "max-postcopy-bandwidth", 12345));
+	set_parameters(b, json_pack("{s:s, s:s, s:s}", "tls-creds", "some", "tls-hostname", "host", "tls-authz", "az"));
 }
 
-static void tls(struct bench *b)
-{
-	set_parameters(b, json_pack("{s:s}", "tls-creds", "some"));
-}
+static void tls(struct bench *b) { set_parameters(b, json_pack("{s:s}", "tls-creds", "some")); }
 
 static void plain_mapped_ram(struct bench *b)
 {
-	set_parameters(b, json_pack("{s:s, s:b, s:s}", "tls-creds", "", "direct-io", 1, "zero-page-detection",
-				  "legacy"));
+	set_parameters(b, json_pack("{s:s, s:b, s:s}", "tls-creds", "", "direct-io", 1, "zero-page-detection", "legacy"));
 	set_capability(b, "mapped-ram", true);
 }
 
@@ -283,10 +264,8 @@ static void mapped_ram_under_tls(struct bench *b)
 	tls(b);
 	set_parameters(b, json_pack("{s:i}", "multifd-channels", 9));
 	set_capability(b, "mapped-ram", true);
-	assert_says(&b->why,
-		gw__qmp_call(
-			b->q, "migrate-set-parameters", json_pack("{s:s}", "tls-creds", ""), NULL, &b->why),
-		-EREMOTEIO, "Mapped-ram");
+	assert_says(&b->why, gw__qmp_call(b->q, "migrate-set-parameters", json_pack("{s:s}", "tls-creds", ""), NULL, &b->why), -EREMOTEIO,
+		"Mapped-ram");
 }
 
 static void settings_are_put_back(void **state)
@@ -309,10 +288,8 @@ static void settings_are_put_back(void **state)
 		assert_round_trip(&b, nothing_special, mapped_ram_under_tls);
 		assert_round_trip(&b, plain_mapped_ram, multifd_with_zstd);
 	} else {
-		assert_says(&b.why,
-			gw__qmp_set_capabilities(
-				b.q, &(struct gw__qmp_capability){"mapped-ram", true}, 1, &b.why),
-			-EOPNOTSUPP, "has no migration capability `mapped-ram`");
+		assert_says(&b.why, gw__qmp_set_capabilities(b.q, &(struct gw__qmp_capability){"mapped-ram", true}, 1, &b.why), -EOPNOTSUPP,
+			"has no migration capability `mapped-ram`");
 	}
 	bench_stop(&b);
 }

@@ -66,8 +66,7 @@ static void a_descriptor_takes_a_whole_stream(void **state)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	struct drain d = {.from = pair[0], .to = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
 	assert_int_equal(pthread_create(&d.thread, NULL, run_drain, &d), 0);
-	assert_ok(&b,
-		gw__qmp_call_fd(b.q, "getfd", json_pack("{s:s}", "fdname", "out"), pair[1], NULL, &b.why));
+	assert_ok(&b, gw__qmp_call_fd(b.q, "getfd", json_pack("{s:s}", "fdname", "out"), pair[1], NULL, &b.why));
 	assert_int_equal(close(pair[1]), 0); /* it stayed ours */
 	assert_ok(&b, gw__qmp_call(b.q, "migrate", json_pack("{s:s}", "uri", "fd:out"), NULL, &b.why));
 	wait_until_ended(&b, &m);
@@ -119,8 +118,7 @@ static void a_stuck_qemu_answers_out_of_band(void **state)
 	struct bench b;
 	struct gw__qmp_migration m;
 	bench_start(&b, (const char *const[]){"-m", "16", "-incoming", "defer", NULL});
-	assert_ok(
-		&b, gw__qmp_set_capabilities(b.q, &(struct gw__qmp_capability){"multifd", true}, 1, &b.why));
+	assert_ok(&b, gw__qmp_set_capabilities(b.q, &(struct gw__qmp_capability){"multifd", true}, 1, &b.why));
 	json_t *where = json_pack("{s:s}", "uri", "tcp:127.0.0.1:0");
 	if (version_number >= 1000) /* 7.2 does not know it */
 		json_object_set_new(where, "exit-on-error", json_false());

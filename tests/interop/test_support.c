@@ -11,8 +11,8 @@ static void a_guest_is_heard_and_gone(void **state)
 {
 	(void)state;
 	const char *args[] = {"-machine", "pc,memory-backend=m0", "-m", "128", "-object",
-		"memory-backend-file,id=m0,size=128M,mem-path={dir}/ram,share=on", "-kernel", kernel,
-		"-initrd", initrd, "-append", "console=ttyS0 quiet stamp=1", NULL};
+		"memory-backend-file,id=m0,size=128M,mem-path={dir}/ram,share=on", "-kernel", kernel, "-initrd", initrd, "-append",
+		"console=ttyS0 quiet stamp=1", NULL};
 	struct gw_test_vm vm;
 	char first[200], second[200], dir[sizeof vm.dir];
 	assert_int_equal(gw_test_vm_start(&vm, qemu, args), 0);

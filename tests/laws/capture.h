@@ -18,12 +18,12 @@
 
 static const char *current; /* the capture, for the failure line */
 
-#define CHECK(cond)                                                                                          \
-	do {                                                                                                 \
-		if (!(cond)) {                                                                               \
-			fprintf(stderr, "%s:%d: %s: broken: %s\n", __FILE__, __LINE__, current, #cond);      \
-			exit(1);                                                                             \
-		}                                                                                            \
+#define CHECK(cond)                                                                                                                        \
+	do {                                                                                                                               \
+		if (!(cond)) {                                                                                                             \
+			fprintf(stderr, "%s:%d: %s: broken: %s\n", __FILE__, __LINE__, current, #cond);                                    \
+			exit(1);                                                                                                           \
+		}                                                                                                                          \
 	} while (0)
 
 static inline uint64_t capture_number(const json_t *j, const char *key)
@@ -33,10 +33,7 @@ static inline uint64_t capture_number(const json_t *j, const char *key)
 }
 
 /* NULL for null. */
-static inline const char *capture_text(const json_t *j, const char *key)
-{
-	return json_string_value(json_object_get(j, key));
-}
+static inline const char *capture_text(const json_t *j, const char *key) { return json_string_value(json_object_get(j, key)); }
 
 static inline void *capture_file(const char *path, size_t *n)
 {

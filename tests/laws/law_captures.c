@@ -43,8 +43,7 @@ struct guest {
 
 static struct feed feed_of(const struct capture *c)
 {
-	return (struct feed){
-		.bytes = c->bytes, .n = c->n, .opts = {.base_off = c->start, .tail_max_bytes = TAIL_MAX}};
+	return (struct feed){.bytes = c->bytes, .n = c->n, .opts = {.base_off = c->start, .tail_max_bytes = TAIL_MAX}};
 }
 
 /* The pages of a mapped-ram block: those with a bit; nothing else in the region counts. */
@@ -77,8 +76,7 @@ static void take_blocks(struct guest *g, const struct gw__stream *s)
 	}
 }
 
-static void take_record(
-	struct guest *g, const struct gw__stream *s, const struct gw__event *ev, const uint8_t *payload)
+static void take_record(struct guest *g, const struct gw__stream *s, const struct gw__event *ev, const uint8_t *payload)
 {
 	uint8_t *page = g->ram[ev->where.block] + ev->where.off;
 	struct gw__why why = {0};
@@ -173,15 +171,13 @@ static void check_config(const struct capture *c, const struct gw__stream *s, co
 	CHECK(s->config.has_uuid == (uuid != NULL));
 	char text[64] = "";
 	for (int i = 0; i < 16; i++)
-		snprintf(text + strlen(text), 8, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
-			s->config.uuid[i]);
+		snprintf(text + strlen(text), 8, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", s->config.uuid[i]);
 	CHECK(!uuid || !strcmp(text, uuid));
 }
 
 static void check_ram(const struct capture *c, const struct gw__stream *s, const struct guest *g)
 {
-	const json_t *blocks = json_object_get(c->json, "blocks"),
-		     *main_block = json_object_get(c->json, "main_block"), *b;
+	const json_t *blocks = json_object_get(c->json, "blocks"), *main_block = json_object_get(c->json, "main_block"), *b;
 	bool main_sent = json_is_true(json_object_get(main_block, "in_stream"));
 	size_t k;
 	CHECK(json_array_size(blocks) == s->blocks.n);
@@ -201,8 +197,7 @@ static void check_ram(const struct capture *c, const struct gw__stream *s, const
 			continue;
 		sha256(g->ram[i], s->blocks.v[i].used_bytes, sum);
 		if (want && strcmp(sum, want)) {
-			fprintf(stderr, "%s: block \"%s\" has the sum %s, expected %s\n", current, name, sum,
-				want);
+			fprintf(stderr, "%s: block \"%s\" has the sum %s, expected %s\n", current, name, sum, want);
 			exit(1);
 		}
 	}
@@ -271,8 +266,7 @@ static size_t any_piece(void *ctx)
 	return 1 + law_below(l, law_below(l, 8) ? 20 : 200000);
 }
 
-static void how_it_is_fed_makes_no_difference(
-	const struct capture *c, struct law *l, const struct feed_end *whole)
+static void how_it_is_fed_makes_no_difference(const struct capture *c, struct law *l, const struct feed_end *whole)
 {
 	struct feed f = feed_of(c);
 	struct feed_end end;

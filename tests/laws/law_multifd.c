@@ -12,10 +12,7 @@
 
 enum { PACKETS_MAX = 6, HEAD_MAX = GW__MULTIFD_RAM_HEAD_BYTES + 8 * GW__MULTIFD_PAGES_MAX };
 
-static uint64_t make_page_bytes(struct law *l)
-{
-	return law_below(l, 2) ? 4096 : UINT64_C(256) << law_below(l, 12);
-}
+static uint64_t make_page_bytes(struct law *l) { return law_below(l, 2) ? 4096 : UINT64_C(256) << law_below(l, 12); }
 
 static void make_name(struct law *l, char name[256])
 {
@@ -43,16 +40,14 @@ static void make_packet(struct law *l, uint64_t page_bytes, struct gw__multifd_p
 	for (uint32_t i = 0; i < p->normal + p->zero; i++)
 		p->off[i] = law_u64(l) & ~(page_bytes - 1);
 	if (p->normal)
-		p->payload_bytes = p->flags & GW__MULTIFD_METHOD_MASK
-					   ? 1 + (uint32_t)law_below(l, GW__MULTIFD_PAYLOAD_MAX)
-					   : (uint32_t)(p->normal * page_bytes);
+		p->payload_bytes = p->flags & GW__MULTIFD_METHOD_MASK ? 1 + (uint32_t)law_below(l, GW__MULTIFD_PAYLOAD_MAX)
+								      : (uint32_t)(p->normal * page_bytes);
 }
 
 static bool same(const struct gw__multifd_packet *a, const struct gw__multifd_packet *b)
 {
-	return a->flags == b->flags && a->pages_alloc == b->pages_alloc && a->normal == b->normal &&
-	       a->zero == b->zero && a->payload_bytes == b->payload_bytes && a->number == b->number &&
-	       !strcmp(a->block, b->block) &&
+	return a->flags == b->flags && a->pages_alloc == b->pages_alloc && a->normal == b->normal && a->zero == b->zero &&
+	       a->payload_bytes == b->payload_bytes && a->number == b->number && !strcmp(a->block, b->block) &&
 	       !memcmp(a->off, b->off, (a->normal + a->zero) * sizeof a->off[0]);
 }
 
@@ -65,8 +60,7 @@ static size_t encode(struct law *l, uint64_t page_bytes, const struct gw__multif
 }
 
 /* From memory that ends where the bytes do. */
-static int decode(const uint8_t *bytes, size_t n, uint64_t page_bytes, struct gw__multifd_packet *p,
-	struct gw__why *why)
+static int decode(const uint8_t *bytes, size_t n, uint64_t page_bytes, struct gw__multifd_packet *p, struct gw__why *why)
 {
 	uint8_t *copy = malloc(n ? n : 1);
 	if (!copy)
@@ -170,8 +164,7 @@ int main(void)
 {
 	law_run("hellos are the same again", 1000, hellos_are_the_same_again);
 	law_run("a byte at a time gives the same packets", 100, a_byte_at_a_time_gives_the_same_packets);
-	law_run("what is accepted says the same when written", 20000,
-		what_is_accepted_says_the_same_when_written);
+	law_run("what is accepted says the same when written", 20000, what_is_accepted_says_the_same_when_written);
 	law_run("an error does not depend on what follows", 2000, an_error_does_not_depend_on_what_follows);
 	return 0;
 }

@@ -113,8 +113,7 @@ static void unpack_channel(const struct capture *cap, struct channel *ch)
 		}
 		int r = gw__unpack(u, p->payload, p->head.payload_bytes, p->pages, n, &why);
 		if (r)
-			fprintf(stderr, "%s: packet %llu: %s\n", current, (unsigned long long)p->head.number,
-				why.text);
+			fprintf(stderr, "%s: packet %llu: %s\n", current, (unsigned long long)p->head.number, why.text);
 		CHECK(r == 0);
 	}
 	gw__unpacker_free(u);
@@ -222,8 +221,7 @@ static void take(void *ctx, const struct gw__stream *s, const struct gw__event *
 static void nothing_is_left(const struct channel *ch)
 {
 	for (size_t i = ch->next; i < ch->packets_n; i++)
-		CHECK(ch->v[i].head.normal + ch->v[i].head.zero == 0 &&
-			!(ch->v[i].head.flags & GW__MULTIFD_SYNC));
+		CHECK(ch->v[i].head.normal + ch->v[i].head.zero == 0 && !(ch->v[i].head.flags & GW__MULTIFD_SYNC));
 }
 
 /* Whether every block has the sum that was taken from the guest. */
@@ -250,12 +248,8 @@ static bool is_the_guest(struct capture *cap, enum order order)
 {
 	static struct guest g;
 	struct feed_end end;
-	struct feed f = {.bytes = cap->bytes,
-		.n = cap->n,
-		.opts = {.tail_max_bytes = TAIL_MAX},
-		.quiet = true,
-		.on_event = take,
-		.ctx = &g};
+	struct feed f =
+		{.bytes = cap->bytes, .n = cap->n, .opts = {.tail_max_bytes = TAIL_MAX}, .quiet = true, .on_event = take, .ctx = &g};
 	g = (struct guest){.cap = cap, .order = order};
 	for (size_t i = 0; i < CHANNELS; i++)
 		cap->channel[i].next = 0;
@@ -278,8 +272,7 @@ static bool is_the_guest(struct capture *cap, enum order order)
 
 static void load(struct capture *cap, const char *folder)
 {
-	const json_t *params = json_object_get(cap->json, "parameters"),
-		     *channels = json_object_get(cap->json, "channels");
+	const json_t *params = json_object_get(cap->json, "parameters"), *channels = json_object_get(cap->json, "channels");
 	const char *method = capture_text(params, "multifd-compression");
 	CHECK(json_array_size(channels) == CHANNELS);
 	cap->bytes = capture_bytes(folder, cap->json, 0, &cap->n);
@@ -334,8 +327,7 @@ int main(int argc, char **argv)
 		return 2;
 	snprintf(pattern, sizeof pattern, "%s/*.channel0.zst", argv[1]);
 	if (glob(pattern, 0, NULL, &found)) {
-		fprintf(stderr, "law_multifd_captures: skipped, there is no capture of channels in %s\n",
-			argv[1]);
+		fprintf(stderr, "law_multifd_captures: skipped, there is no capture of channels in %s\n", argv[1]);
 		return 77;
 	}
 	size_t order_matters = 0;

@@ -101,8 +101,7 @@ static void damage(struct law *l, uint8_t *payload, size_t *n)
 	if (law_below(l, 4) == 0)
 		*n -= law_below(l, *n);
 	for (uint64_t hits = law_below(l, 4); hits > 0; hits--)
-		payload[law_below(l, law_below(l, 2) && *n > 40 ? 40 : *n)] ^=
-			(uint8_t)(1u << law_below(l, 8));
+		payload[law_below(l, law_below(l, 2) && *n > 40 ? 40 : *n)] ^= (uint8_t)(1u << law_below(l, 8));
 }
 
 static void damaged_payloads_give_an_error_or_pages(struct law *l)
@@ -111,8 +110,7 @@ static void damaged_payloads_give_an_error_or_pages(struct law *l)
 	bool over = false;
 	open_channel(l, &ch);
 	for (uint64_t i = 1 + law_below(l, PAYLOADS_MAX); i > 0; i--) {
-		const size_t n = PAGE * (1 + law_below(l, 16)),
-			     want = law_below(l, 4) ? n : PAGE * (1 + law_below(l, 16));
+		const size_t n = PAGE * (1 + law_below(l, 16)), want = law_below(l, 4) ? n : PAGE * (1 + law_below(l, 16));
 		uint8_t *pages = malloc(n), *got = malloc(want); /* guarded by the sanitizer */
 		size_t packed;
 		struct gw__why why = {0};

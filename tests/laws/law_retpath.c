@@ -37,8 +37,8 @@ static struct gw__rp_msg make_message(struct law *l)
 
 static bool same(const struct gw__rp_msg *a, const struct gw__rp_msg *b)
 {
-	return a->type == b->type && a->value == b->value && a->start_off == b->start_off &&
-	       a->length_bytes == b->length_bytes && strcmp(a->block, b->block) == 0;
+	return a->type == b->type && a->value == b->value && a->start_off == b->start_off && a->length_bytes == b->length_bytes &&
+	       strcmp(a->block, b->block) == 0;
 }
 
 static void a_byte_at_a_time_gives_the_same_messages(struct law *l)
@@ -75,8 +75,7 @@ static void what_is_accepted_is_written_as_the_same_bytes(struct law *l)
 	gw__rp_encode(&w, &m);
 	size_t n = gw__wr_used(&w);
 	for (uint64_t hits = 1 + law_below(l, 3); hits > 0; hits--)
-		bytes[law_below(l, law_below(l, 2) ? n : 4)] =
-			(uint8_t)law_below(l, law_below(l, 2) ? 256 : 20);
+		bytes[law_below(l, law_below(l, 2) ? n : 4)] = (uint8_t)law_below(l, law_below(l, 2) ? 256 : 20);
 
 	struct gw__rd c = gw__rd_over(bytes, n);
 	struct gw__why why = {0};
@@ -94,7 +93,6 @@ static void what_is_accepted_is_written_as_the_same_bytes(struct law *l)
 int main(void)
 {
 	law_run("a byte at a time gives the same messages", 3000, a_byte_at_a_time_gives_the_same_messages);
-	law_run("what is accepted is written as the same bytes", 50000,
-		what_is_accepted_is_written_as_the_same_bytes);
+	law_run("what is accepted is written as the same bytes", 50000, what_is_accepted_is_written_as_the_same_bytes);
 	return 0;
 }

@@ -36,14 +36,8 @@ static void *count(void *p)
 	return p;
 }
 
-void *__wrap_malloc(size_t n)
-{
-	return count(__real_malloc(n));
-}
-void *__wrap_calloc(size_t n, size_t each)
-{
-	return count(__real_calloc(n, each));
-}
+void *__wrap_malloc(size_t n) { return count(__real_malloc(n)); }
+void *__wrap_calloc(size_t n, size_t each) { return count(__real_calloc(n, each)); }
 
 void *__wrap_realloc(void *p, size_t n)
 {
@@ -77,10 +71,7 @@ static struct feed feed_of(const struct sb *b)
 	return (struct feed){.bytes = b->p, .n = b->n, .opts = {.tail_max_bytes = TAIL_MAX}, .guard = true};
 }
 
-static unsigned any_kind(struct law *l)
-{
-	return law_below(l, 4) ? 0 : MAKE_MAPPED;
-}
+static unsigned any_kind(struct law *l) { return law_below(l, 4) ? 0 : MAKE_MAPPED; }
 
 static void how_it_is_fed_makes_no_difference(struct law *l)
 {
@@ -141,15 +132,12 @@ static void write_list(struct gw__wr *w, const struct gw__stream *s)
 		gw__block_encode(w, &s->rule, &s->blocks.v[i]);
 }
 
-static void write_record(
-	struct gw__wr *w, const struct gw__stream *s, const struct gw__event *ev, const uint8_t *page)
+static void write_record(struct gw__wr *w, const struct gw__stream *s, const struct gw__event *ev, const uint8_t *page)
 {
-	static const uint32_t kinds[] = {[GW__EVENT_PAGE] = GW__RAM_PAGE,
-		[GW__EVENT_ZERO] = GW__RAM_ZERO,
-		[GW__EVENT_XBZRLE] = GW__RAM_XBZRLE};
+	static const uint32_t kinds[] =
+		{[GW__EVENT_PAGE] = GW__RAM_PAGE, [GW__EVENT_ZERO] = GW__RAM_ZERO, [GW__EVENT_XBZRLE] = GW__RAM_XBZRLE};
 	bool same_block = ev->raw.p[7] & GW__RAM_CONTINUE; /* the one thing the events do not tell */
-	gw__ram_record_encode(
-		w, kinds[ev->kind], ev->where.off, same_block ? NULL : s->blocks.v[ev->where.block].name);
+	gw__ram_record_encode(w, kinds[ev->kind], ev->where.off, same_block ? NULL : s->blocks.v[ev->where.block].name);
 	if (ev->kind == GW__EVENT_PAGE)
 		gw__wr_bytes(w, page, s->page_bytes);
 	if (ev->kind == GW__EVENT_ZERO)
@@ -168,8 +156,7 @@ static void write_section(struct gw__wr *w, const struct gw__event *ev)
 	gw__footer_encode(w, ev->section.id);
 }
 
-static void write_again(
-	void *ctx, const struct gw__stream *s, const struct gw__event *ev, const uint8_t *page)
+static void write_again(void *ctx, const struct gw__stream *s, const struct gw__event *ev, const uint8_t *page)
 {
 	struct gw__wr *w = &((struct again *)ctx)->w;
 	switch (ev->kind) {
@@ -297,8 +284,7 @@ int main(void)
 	json_set_alloc_funcs(__wrap_malloc, __wrap_free);
 	law_run("how it is fed makes no difference", 300, how_it_is_fed_makes_no_difference);
 	law_run("every cut is noticed", 20, every_cut_is_noticed);
-	law_run("what is decoded is written as the same bytes", 300,
-		what_is_decoded_is_written_as_the_same_bytes);
+	law_run("what is decoded is written as the same bytes", 300, what_is_decoded_is_written_as_the_same_bytes);
 	law_run("any changed byte is survived", 8, any_changed_byte_is_survived);
 	law_run("many changed bytes are survived", 200, many_changed_bytes_are_survived);
 	return 0;

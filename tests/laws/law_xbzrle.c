@@ -9,13 +9,9 @@
 
 enum { PAGE_MAX = 65536, GUARD = 64 };
 
-static uint8_t old_page[PAGE_MAX], new_page[PAGE_MAX], delta[PAGE_MAX], mine[PAGE_MAX + GUARD],
-	theirs[PAGE_MAX];
+static uint8_t old_page[PAGE_MAX], new_page[PAGE_MAX], delta[PAGE_MAX], mine[PAGE_MAX + GUARD], theirs[PAGE_MAX];
 
-static size_t some_page_bytes(struct law *l)
-{
-	return (size_t)256 << law_below(l, 9);
-}
+static size_t some_page_bytes(struct law *l) { return (size_t)256 << law_below(l, 9); }
 
 static void change_runs(struct law *l, size_t n)
 {

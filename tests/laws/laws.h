@@ -29,10 +29,7 @@ static inline uint64_t law_u64(struct law *l)
 	return z ^ z >> 31;
 }
 
-static inline uint64_t law_below(struct law *l, uint64_t n)
-{
-	return law_u64(l) % n;
-}
+static inline uint64_t law_below(struct law *l, uint64_t n) { return law_u64(l) % n; }
 
 static inline void law_bytes(struct law *l, uint8_t *p, size_t n)
 {
@@ -40,14 +37,13 @@ static inline void law_bytes(struct law *l, uint8_t *p, size_t n)
 		p[i] = (uint8_t)law_u64(l);
 }
 
-#define LAW(l, cond)                                                                                         \
-	do {                                                                                                 \
-		if (!(cond)) {                                                                               \
-			fprintf(stderr, "%s:%d: broken: %s\n  repeat with GW_SEED=%llu GW_ROUND=%llu\n",     \
-				__FILE__, __LINE__, #cond, (unsigned long long)(l)->seed,                    \
-				(unsigned long long)(l)->round);                                             \
-			exit(1);                                                                             \
-		}                                                                                            \
+#define LAW(l, cond)                                                                                                                       \
+	do {                                                                                                                               \
+		if (!(cond)) {                                                                                                             \
+			fprintf(stderr, "%s:%d: broken: %s\n  repeat with GW_SEED=%llu GW_ROUND=%llu\n", __FILE__, __LINE__, #cond,        \
+				(unsigned long long)(l)->seed, (unsigned long long)(l)->round);                                            \
+			exit(1);                                                                                                           \
+		}                                                                                                                          \
 	} while (0)
 
 static inline uint64_t law_env(const char *name, uint64_t otherwise)
@@ -65,8 +61,7 @@ static inline void law_run(const char *name, uint64_t rounds, void (*fn)(struct 
 		l.state = l.seed << 32 ^ l.round;
 		fn(&l);
 	}
-	printf("%s: %llu rounds of seed %llu\n", name, (unsigned long long)(end - first),
-		(unsigned long long)l.seed);
+	printf("%s: %llu rounds of seed %llu\n", name, (unsigned long long)(end - first), (unsigned long long)l.seed);
 }
 
 #endif

@@ -19,16 +19,12 @@ struct maker {
 	uint32_t open_id; /* of an iterable that is not RAM; 0: none */
 };
 
-static bool chance(struct maker *k, unsigned in)
-{
-	return law_below(k->l, in) == 0;
-}
+static bool chance(struct maker *k, unsigned in) { return law_below(k->l, in) == 0; }
 
 /* Bytes that may look like footers, ends and descriptions, unless calm ones are wanted. */
 static size_t make_body(struct maker *k, uint32_t id, uint8_t *body)
 {
-	static const char *const traps[] = {
-		"7e", "00 06", "00 06 00000002 '{}'", "08 000b", "04 00000001 01 'x'", "'{'"};
+	static const char *const traps[] = {"7e", "00 06", "00 06 00000002 '{}'", "08 000b", "04 00000001 01 'x'", "'{'"};
 	struct sb b = {0};
 	size_t n = law_below(k->l, BODY_MAX);
 	while (b.n < n) {
@@ -90,10 +86,7 @@ static void put_head(struct maker *k)
 	uint32_t bits = MAKE_PAGE_BITS_MAX;
 	sb_head(k->b, machines[law_below(k->l, 4)]);
 	if (k->what & MAKE_SMALL || chance(k, 2)) {
-		bits = (uint32_t)(10 +
-				  law_below(k->l, k->what & MAKE_SMALL
-							  ? 1
-							  : 3)); /* fewer would leave no room for the flags */
+		bits = (uint32_t)(10 + law_below(k->l, k->what & MAKE_SMALL ? 1 : 3)); /* fewer would leave no room for the flags */
 		sb_page_bits(k->b, bits);
 	}
 	k->page_bytes = UINT64_C(1) << bits;
@@ -124,8 +117,7 @@ static void choose_blocks(struct maker *k)
 	for (uint32_t i = 0; i < k->blocks_n; i++) {
 		snprintf(k->name[i], sizeof k->name[i], "%u%s", i, chance(k, 2) ? "/rom@etc" : ":m");
 		bool large = k->large && !(k->what & MAKE_MAPPED) && chance(k, 2);
-		k->used[i] = large ? 0x200000
-				   : k->page_bytes * (1 + law_below(k->l, k->what & MAKE_SMALL ? 2 : 8));
+		k->used[i] = large ? 0x200000 : k->page_bytes * (1 + law_below(k->l, k->what & MAKE_SMALL ? 2 : 8));
 	}
 }
 

@@ -56,13 +56,11 @@ static void set_ip(gnutls_x509_crt_t crt, const char *text)
 {
 	unsigned char v6[16] = {[15] = 1}, v4[4];
 	if (strcmp(text, "::1") == 0) {
-		CHECK(gnutls_x509_crt_set_subject_alt_name(
-			crt, GNUTLS_SAN_IPADDRESS, v6, sizeof v6, GNUTLS_FSAN_APPEND));
+		CHECK(gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_IPADDRESS, v6, sizeof v6, GNUTLS_FSAN_APPEND));
 		return;
 	}
 	sscanf(text, "%hhu.%hhu.%hhu.%hhu", &v4[0], &v4[1], &v4[2], &v4[3]);
-	CHECK(gnutls_x509_crt_set_subject_alt_name(
-		crt, GNUTLS_SAN_IPADDRESS, v4, sizeof v4, GNUTLS_FSAN_APPEND));
+	CHECK(gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_IPADDRESS, v4, sizeof v4, GNUTLS_FSAN_APPEND));
 }
 
 static void fill(gnutls_x509_crt_t crt, const struct recipe *r)
@@ -84,8 +82,8 @@ static void fill(gnutls_x509_crt_t crt, const struct recipe *r)
 	if (r->purpose)
 		CHECK(gnutls_x509_crt_set_key_purpose_oid(crt, r->purpose, !r->purpose_is_advice));
 	for (int i = 0; r->dns && r->dns[i]; i++)
-		CHECK(gnutls_x509_crt_set_subject_alt_name(
-			crt, GNUTLS_SAN_DNSNAME, r->dns[i], (unsigned)strlen(r->dns[i]), GNUTLS_FSAN_APPEND));
+		CHECK(gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, r->dns[i], (unsigned)strlen(r->dns[i]),
+			GNUTLS_FSAN_APPEND));
 	for (int i = 0; r->ip && r->ip[i]; i++)
 		set_ip(crt, r->ip[i]);
 }
@@ -116,9 +114,7 @@ static const char *const hosts[] = {CERTS_HOST, "localhost", NULL}, *const ips[]
 
 static struct recipe ca_recipe(void)
 {
-	return (struct recipe){.dn = "CN=Godwit test CA",
-		.is_ca = 1,
-		.usage = GNUTLS_KEY_KEY_CERT_SIGN | GNUTLS_KEY_CRL_SIGN};
+	return (struct recipe){.dn = "CN=Godwit test CA", .is_ca = 1, .usage = GNUTLS_KEY_KEY_CERT_SIGN | GNUTLS_KEY_CRL_SIGN};
 }
 
 static struct recipe server_recipe(void)
@@ -149,8 +145,7 @@ static void make_folder(const struct set *s, const char *folder)
 	mkdir(path, 0700);
 }
 
-static void write_text(const struct set *s, const char *folder, const char *name, const char *mode,
-	const void *text, size_t bytes)
+static void write_text(const struct set *s, const char *folder, const char *name, const char *mode, const void *text, size_t bytes)
 {
 	char path[PATH_ROOM];
 	make_folder(s, folder);
@@ -162,8 +157,7 @@ static void write_text(const struct set *s, const char *folder, const char *name
 	}
 }
 
-static void put_crt(
-	const struct set *s, const char *folder, const char *name, const char *mode, const struct cert *c)
+static void put_crt(const struct set *s, const char *folder, const char *name, const char *mode, const struct cert *c)
 {
 	char pem[TEXT_MAX];
 	size_t bytes = sizeof pem;
@@ -183,14 +177,12 @@ static void put_locked_key(const struct set *s, const char *folder, const char *
 {
 	char pem[TEXT_MAX];
 	size_t bytes = sizeof pem;
-	CHECK(gnutls_x509_privkey_export_pkcs8(
-		c->key, GNUTLS_X509_FMT_PEM, "secret", GNUTLS_PKCS_PBES2_AES_256, pem, &bytes));
+	CHECK(gnutls_x509_privkey_export_pkcs8(c->key, GNUTLS_X509_FMT_PEM, "secret", GNUTLS_PKCS_PBES2_AES_256, pem, &bytes));
 	write_text(s, folder, name, "w", pem, bytes);
 }
 
 /* name "server": server-cert.pem and server-key.pem; with a number: server-cert-0.pem */
-static void put(
-	const struct set *s, const char *folder, const char *name, const char *number, const struct cert *c)
+static void put(const struct set *s, const char *folder, const char *name, const char *number, const struct cert *c)
 {
 	char file[64];
 	snprintf(file, sizeof file, "%s-cert%s.pem", name, number);
@@ -204,8 +196,7 @@ static void put_psk(const struct set *s, const char *folder, const char *text)
 	write_text(s, folder, "keys.psk", "w", text, strlen(text));
 }
 
-static void put_crl(const struct set *s, const char *folder, const struct cert *by,
-	const struct cert *revoked, int to_days)
+static void put_crl(const struct set *s, const char *folder, const struct cert *by, const struct cert *revoked, int to_days)
 {
 	gnutls_x509_crl_t crl;
 	char pem[TEXT_MAX];
@@ -240,8 +231,7 @@ static void take_away(const struct set *s, const char *folder, const char *name)
 }
 
 /* good, but server or client made anew. */
-static void put_changed(const struct set *s, const char *folder, const char *name, const struct recipe *r,
-	const struct cert *by)
+static void put_changed(const struct set *s, const char *folder, const char *name, const struct recipe *r, const struct cert *by)
 {
 	struct cert c = make(r, by);
 	put_good(s, folder);
@@ -301,8 +291,7 @@ static void make_usable(const struct set *s)
 
 static void make_numbered(const struct set *s)
 {
-	static const char *const old[] = {
-		"server-cert.pem", "server-key.pem", "client-cert.pem", "client-key.pem"};
+	static const char *const old[] = {"server-cert.pem", "server-key.pem", "client-cert.pem", "client-key.pem"};
 	struct recipe server = server_recipe();
 	server.kind = GNUTLS_PK_RSA;
 	struct cert rsa = make(&server, &s->ca);
@@ -358,8 +347,7 @@ static void make_bad_cas(const struct set *s)
 	put_under(s, "expired-issuer", &ca);
 	put_crt(s, "expired-issuer", "ca-cert.pem", "a", &s->ca);
 	ca = ca_recipe(); /* of the same name, and not the one that signed */
-	put_changed(s, "namesake", "server", &(struct recipe){.dn = "CN=server", .dns = hosts, .is_ca = -1},
-		&s->ca);
+	put_changed(s, "namesake", "server", &(struct recipe){.dn = "CN=server", .dns = hosts, .is_ca = -1}, &s->ca);
 	struct cert namesake = make(&ca, NULL);
 	put_crt(s, "namesake", "ca-cert.pem", "w", &namesake);
 	drop(&namesake);
@@ -431,8 +419,7 @@ static void make_psk(const struct set *s)
 	put_good(s, "psk-folder");
 	take_away(s, "psk-folder", "ca-cert.pem");
 	make_folder(s, "psk-folder/keys.psk");
-	put_psk(s, "psk-twice",
-		"qemu:00112233445566778899aabbccddeeff\nqemu:ffeeddccbbaa99887766554433221100\n");
+	put_psk(s, "psk-twice", "qemu:00112233445566778899aabbccddeeff\nqemu:ffeeddccbbaa99887766554433221100\n");
 }
 
 void certs_make(const char *dir)
@@ -456,12 +443,6 @@ void certs_make(const char *dir)
 	drop(&s.client);
 }
 
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
-{
-	return remove(path);
-}
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at) { return remove(path); }
 
-void certs_remove(const char *dir)
-{
-	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
+void certs_remove(const char *dir) { nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS); }

@@ -31,9 +31,8 @@
 #ifndef GW_TESTS_CERTS_H
 #define GW_TESTS_CERTS_H
 
-#define CERTS_HOST "vm.example"
-#define CERTS_CLIENT                                                                                         \
-	"C=DE,O=Godwit\\, Ltd,OU=Tests,CN=godwit client" /* as QEMU prints it: in the order of encoding */
+#define CERTS_HOST   "vm.example"
+#define CERTS_CLIENT "C=DE,O=Godwit\\, Ltd,OU=Tests,CN=godwit client" /* as QEMU prints it: in the order of encoding */
 
 /* Into `dir`, which exists. What fails ends the program with a line on stderr. */
 void certs_make(const char *dir);

@@ -153,8 +153,7 @@ int main(int argc, char **argv)
 	struct job j = {0};
 	bool dumps = argc == 5 && !strcmp(argv[1], "dump");
 	if (!dumps && !(argc == 6 && !strcmp(argv[1], "rewrite"))) {
-		fprintf(stderr, "usage: %s dump IMAGE OFFSET BLOCK | rewrite IMAGE OFFSET COPY COPY_OFFSET\n",
-			argv[0]);
+		fprintf(stderr, "usage: %s dump IMAGE OFFSET BLOCK | rewrite IMAGE OFFSET COPY COPY_OFFSET\n", argv[0]);
 		return 2;
 	}
 	int r = open_image(&j, argv[2], argv[3]);

@@ -61,10 +61,7 @@ static int serve(const char *image, const char *uri, const struct gw_serve_opts 
 	return r;
 }
 
-static void note(void *ctx, const char *sentence)
-{
-	fprintf(stderr, "%s\n", sentence);
-}
+static void note(void *ctx, const char *sentence) { fprintf(stderr, "%s\n", sentence); }
 
 int main(int argc, char **argv)
 {
@@ -78,7 +75,8 @@ int main(int argc, char **argv)
 		if (take_option(argv[i], &o, &link, blocks))
 			argc = 0;
 	if (argc < 3) {
-		fprintf(stderr, "usage: serve-tool IMAGE URI [resume] [preempt|early] [answer-ms=N] [idle-ms=N] [rate=N] [ws=FILE] [BLOCK=PAGE_BYTES]...\n");
+		fprintf(stderr,
+			"usage: serve-tool IMAGE URI [resume] [preempt|early] [answer-ms=N] [idle-ms=N] [rate=N] [ws=FILE] [BLOCK=PAGE_BYTES]...\n");
 		return 2;
 	}
 	return serve(argv[1], argv[2], &o) ? 1 : 0;

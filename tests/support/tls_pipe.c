@@ -41,10 +41,7 @@ static int say(const struct gw__why *why)
 
 /* --- one channel ---------------------------------------------------------------------------------------- */
 
-static int start_tls(struct job *j)
-{
-	return j->creds ? gw__chan_start_tls(&j->chan, j->creds, j->host, j->clean_end, &j->why) : 0;
-}
+static int start_tls(struct job *j) { return j->creds ? gw__chan_start_tls(&j->chan, j->creds, j->host, j->clean_end, &j->why) : 0; }
 
 static int copy_in(struct job *j, int fd, char *block)
 {
@@ -146,9 +143,8 @@ static int give(const struct gw__uri *uri, const struct gw__io_opts *o, struct j
 
 static int usage(void)
 {
-	fprintf(stderr,
-		"usage: tls-pipe take|give URI DIR|- FILE [host= authz= user= priority= many= no-verify "
-		"clean-end keep-open]\n");
+	fprintf(stderr, "usage: tls-pipe take|give URI DIR|- FILE [host= authz= user= priority= many= no-verify "
+			"clean-end keep-open]\n");
 	return 2;
 }
 
@@ -200,8 +196,7 @@ int main(int argc, char **argv)
 	model.is_out = strcmp(argv[1], "give") == 0;
 	if (gw__uri_parse(argv[2], &uri, &why))
 		return say(&why);
-	if (strcmp(tls.dir, "-") &&
-		gw__tls_creds_load(model.is_out ? GW__TLS_CLIENT : GW__TLS_SERVER, &tls, &creds, &why))
+	if (strcmp(tls.dir, "-") && gw__tls_creds_load(model.is_out ? GW__TLS_CLIENT : GW__TLS_SERVER, &tls, &creds, &why))
 		return say(&why);
 	model.creds = creds;
 	for (int i = 0; i < (many ? many : 1); i++) {

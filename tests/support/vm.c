@@ -25,10 +25,7 @@ static long now_ms(void)
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-static void tick(void)
-{
-	nanosleep(&(struct timespec){.tv_nsec = TICK_MS * 1000000L}, NULL);
-}
+static void tick(void) { nanosleep(&(struct timespec){.tv_nsec = TICK_MS * 1000000L}, NULL); }
 
 /* ---- where QEMU and the guest come from ---- */
 
@@ -67,10 +64,7 @@ int gw_test_qemu_path(const char *version, char *path, size_t room)
 	return ask_script(command, (char *[]){path}, 1, room);
 }
 
-int gw_test_guest_paths(char *kernel, char *initrd, size_t room)
-{
-	return ask_script("get-guest", (char *[]){kernel, initrd}, 2, room);
-}
+int gw_test_guest_paths(char *kernel, char *initrd, size_t room) { return ask_script("get-guest", (char *[]){kernel, initrd}, 2, room); }
 
 /* ---- starting ---- */
 
@@ -86,8 +80,7 @@ static int make_folder(struct gw_test_vm *vm)
 	const struct {
 		char *path;
 		const char *name;
-	} files[] = {{vm->qmp, "qmp"}, {vm->qmp2, "qmp2"}, {vm->serial, "serial"}, {vm->ram, "ram"},
-		{vm->log, "log"}};
+	} files[] = {{vm->qmp, "qmp"}, {vm->qmp2, "qmp2"}, {vm->serial, "serial"}, {vm->ram, "ram"}, {vm->log, "log"}};
 	for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
 		snprintf(files[i].path, sizeof vm->qmp, "%s/%s", vm->dir, files[i].name);
 	return 0;
@@ -114,9 +107,9 @@ static char *with_folder(const char *arg, const char *dir)
 /* In the child: never returns. */
 static void become_qemu(const struct gw_test_vm *vm, const char *qemu, const char *const *args, pid_t parent)
 {
-	const char *argv[ARGS_MAX] = {qemu, "-nodefaults", "-no-user-config", "-display", "none", "-accel",
-		"tcg", "-qmp", format("unix:%s,server=on,wait=off", vm->qmp), "-qmp",
-		format("unix:%s,server=on,wait=off", vm->qmp2), "-serial", format("file:%s", vm->serial)};
+	const char *argv[ARGS_MAX] = {qemu, "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg", "-qmp",
+		format("unix:%s,server=on,wait=off", vm->qmp), "-qmp", format("unix:%s,server=on,wait=off", vm->qmp2), "-serial",
+		format("file:%s", vm->serial)};
 	int n = 0;
 	while (argv[n])
 		n++;
@@ -209,8 +202,7 @@ int gw_test_vm_wait_serial(struct gw_test_vm *vm, const char *text, int timeout_
 			return 0;
 		if (!ended && now_ms() < end)
 			continue;
-		fprintf(stderr, "\"%s\" did not come from the serial port%s\n", text,
-			ended ? ": QEMU has ended" : "");
+		fprintf(stderr, "\"%s\" did not come from the serial port%s\n", text, ended ? ": QEMU has ended" : "");
 		show_log(vm);
 		return -1;
 	}
@@ -234,10 +226,7 @@ void gw_test_vm_kill(struct gw_test_vm *vm)
 	vm->pid = 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *where)
-{
-	return remove(path);
-}
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *where) { return remove(path); }
 
 void gw_test_vm_stop(struct gw_test_vm *vm)
 {

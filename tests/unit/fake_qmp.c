@@ -31,10 +31,7 @@ static ssize_t hear_byte(struct fake_qmp *f, char *c)
 		char room[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control;
-	struct msghdr msg = {.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof control.room};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.room};
 	ssize_t n = recvmsg(f->fd, &msg, 0);
 	struct cmsghdr *h = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
 	if (h && h->cmsg_type == SCM_RIGHTS) {
@@ -118,10 +115,7 @@ void fake_start(struct fake_qmp *f, const struct fake_step *steps)
 	assert_int_equal(pthread_create(&f->thread, NULL, run, f), 0);
 }
 
-void fake_join(struct fake_qmp *f)
-{
-	pthread_join(f->thread, NULL);
-}
+void fake_join(struct fake_qmp *f) { pthread_join(f->thread, NULL); }
 
 void begin(struct session *s, const struct fake_step *steps)
 {

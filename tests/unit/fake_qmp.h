@@ -13,9 +13,9 @@
 
 #include "qmp/qmp.h"
 
-#define GREETING                                                                                             \
-	"{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 13, \"minor\": 0, \"major\": 10}, \"package\": "     \
-	"\"Debian 1:10\"}, "                                                                                 \
+#define GREETING                                                                                                                           \
+	"{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 13, \"minor\": 0, \"major\": 10}, \"package\": "                                   \
+	"\"Debian 1:10\"}, "                                                                                                               \
 	"\"capabilities\": [\"oob\"]}}\r\n"
 
 enum fake_kind {
@@ -54,14 +54,11 @@ struct session {
 
 enum { PATIENCE_MS = 20000, SHORT_MS = 40 };
 
-#define HELLO                                                                                                \
-	{FAKE_SAY, GREETING}, {FAKE_HEAR, "\"enable\":[\"oob\"]"},                                           \
-	{                                                                                                    \
-		FAKE_SAY, "{\"return\": {}, \"id\": 1}\r\n"                                                  \
-	}
-#define REST_IS_SILENCE                                                                                      \
-	{                                                                                                    \
-		FAKE_SILENT, NULL                                                                            \
+#define HELLO                                                                                                                              \
+	{FAKE_SAY, GREETING}, {FAKE_HEAR, "\"enable\":[\"oob\"]"}, { FAKE_SAY, "{\"return\": {}, \"id\": 1}\r\n" }
+#define REST_IS_SILENCE                                                                                                                    \
+	{                                                                                                                                  \
+		FAKE_SILENT, NULL                                                                                                          \
 	}
 
 void begin(struct session *s, const struct fake_step *steps);

@@ -57,8 +57,7 @@ static inline int open_bytes(const uint8_t *bytes, size_t n, struct gw__image **
 	return gw__image_open(image, 0, im, why);
 }
 
-static inline void expect_refused(
-	const char *what, const uint8_t *bytes, size_t n, const char *says, const char *says_too)
+static inline void expect_refused(const char *what, const uint8_t *bytes, size_t n, const char *says, const char *says_too)
 {
 	struct gw__image *im;
 	struct gw__why why = {0};

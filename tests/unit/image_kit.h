@@ -22,18 +22,18 @@
 enum { KIT_PAGE = 4096, KIT_RAM_ID = 3, KIT_TAIL_ROOM = 4096 };
 #define KIT_MIB (UINT64_C(1) << 20)
 
-#define assert_says(why, part)                                                                               \
-	do {                                                                                                 \
-		if (!strstr((why).text, part))                                                               \
-			fail_msg("\"%s\" does not say \"%s\"", (why).text, part);                            \
+#define assert_says(why, part)                                                                                                             \
+	do {                                                                                                                               \
+		if (!strstr((why).text, part))                                                                                             \
+			fail_msg("\"%s\" does not say \"%s\"", (why).text, part);                                                          \
 	} while (0)
 
 /* 0, or the sentence. */
-#define assert_ok(call, why)                                                                                 \
-	do {                                                                                                 \
-		int kit_r = (call);                                                                          \
-		if (kit_r)                                                                                   \
-			fail_msg("%s: %d: %s", #call, kit_r, (why).text);                                    \
+#define assert_ok(call, why)                                                                                                               \
+	do {                                                                                                                               \
+		int kit_r = (call);                                                                                                        \
+		if (kit_r)                                                                                                                 \
+			fail_msg("%s: %d: %s", #call, kit_r, (why).text);                                                                  \
 	} while (0)
 
 typedef char kit_path[512];
@@ -56,10 +56,7 @@ static inline int kit_remove_entry(const char *path, const struct stat *st, int 
 	return remove(path);
 }
 
-static inline void kit_remove_dir(const char *dir)
-{
-	nftw(dir, kit_remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
+static inline void kit_remove_dir(const char *dir) { nftw(dir, kit_remove_entry, 16, FTW_DEPTH | FTW_PHYS); }
 
 /* Entries of a folder; `.` and `..` do not count. */
 static inline unsigned kit_count_entries(const char *dir)
@@ -142,9 +139,7 @@ static inline void kit_config(struct gw__config *c, bool ignore_shared)
 
 static inline void kit_add_block(struct gw__blocks *blocks, const char *name, uint64_t bytes, bool ignored)
 {
-	struct gw__block b = {.used_bytes = bytes,
-		.address = UINT64_C(0x100000000) + blocks->total_bytes,
-		.ignored = ignored};
+	struct gw__block b = {.used_bytes = bytes, .address = UINT64_C(0x100000000) + blocks->total_bytes, .ignored = ignored};
 	strcpy(b.name, name);
 	assert_int_equal(gw__blocks_add(blocks, &b), 0);
 }
@@ -171,8 +166,7 @@ static inline void kit_fill(uint8_t page[KIT_PAGE], uint32_t block, uint64_t ind
 	page[0] |= 1;
 }
 
-static inline void kit_put_page(
-	struct gw__image_writer *w, uint32_t block, uint64_t index, uint32_t generation)
+static inline void kit_put_page(struct gw__image_writer *w, uint32_t block, uint64_t index, uint32_t generation)
 {
 	uint8_t page[KIT_PAGE];
 	struct gw__why why = {0};
@@ -181,8 +175,7 @@ static inline void kit_put_page(
 	assert_ok(gw__image_put_pages(w, block, index * KIT_PAGE, &iov, 1, &why), why);
 }
 
-static inline void kit_put_device(
-	struct gw__wr *wr, uint32_t id, const char *idstr, uint32_t instance, uint64_t value)
+static inline void kit_put_device(struct gw__wr *wr, uint32_t id, const char *idstr, uint32_t instance, uint64_t value)
 {
 	struct gw__section s = {.type = GW__ITEM_FULL, .id = id, .instance = instance, .version = 2};
 	strcpy(s.idstr, idstr);
@@ -191,17 +184,16 @@ static inline void kit_put_device(
 	gw__footer_encode(wr, id);
 }
 
-static const char kit_description[] =
-	"{\"configuration\": {\"vmsd_name\": \"configuration\", \"version\": 1, \"fields\": ["
-	"{\"name\": \"len\", \"type\": \"uint32\", \"size\": 4}, {\"name\": \"name\", \"type\": \"buffer\", "
-	"\"size\": 14}]},"
-	"\"page_size\": 4096, \"devices\": ["
-	"{\"name\": \"timer\", \"instance_id\": 0, \"vmsd_name\": \"timer\", \"version\": 2, \"fields\": ["
-	"{\"name\": \"ticks\", \"type\": \"int64\", \"size\": 8}]},"
-	"{\"name\": \"apic\", \"instance_id\": 0, \"vmsd_name\": \"apic\", \"version\": 2, \"fields\": ["
-	"{\"name\": \"base\", \"type\": \"uint64\", \"size\": 8}]},"
-	"{\"name\": \"apic\", \"instance_id\": 1, \"vmsd_name\": \"apic\", \"version\": 2, \"fields\": ["
-	"{\"name\": \"base\", \"type\": \"uint64\", \"size\": 8}]}]}";
+static const char kit_description[] = "{\"configuration\": {\"vmsd_name\": \"configuration\", \"version\": 1, \"fields\": ["
+				      "{\"name\": \"len\", \"type\": \"uint32\", \"size\": 4}, {\"name\": \"name\", \"type\": \"buffer\", "
+				      "\"size\": 14}]},"
+				      "\"page_size\": 4096, \"devices\": ["
+				      "{\"name\": \"timer\", \"instance_id\": 0, \"vmsd_name\": \"timer\", \"version\": 2, \"fields\": ["
+				      "{\"name\": \"ticks\", \"type\": \"int64\", \"size\": 8}]},"
+				      "{\"name\": \"apic\", \"instance_id\": 0, \"vmsd_name\": \"apic\", \"version\": 2, \"fields\": ["
+				      "{\"name\": \"base\", \"type\": \"uint64\", \"size\": 8}]},"
+				      "{\"name\": \"apic\", \"instance_id\": 1, \"vmsd_name\": \"apic\", \"version\": 2, \"fields\": ["
+				      "{\"name\": \"base\", \"type\": \"uint64\", \"size\": 8}]}]}";
 
 static inline void kit_put_devices(struct gw__wr *wr)
 {
@@ -233,8 +225,7 @@ static inline void kit_put_tail(struct gw__image_writer *w)
 /* An empty PART of RAM, or SWITCHOVER_START. */
 static inline void kit_put_part(struct gw__image_writer *w)
 {
-	static const uint8_t part[] = {
-		2, 0, 0, 0, KIT_RAM_ID, 0, 0, 0, 0, 0, 0, 0, 0x10, 0x7e, 0, 0, 0, KIT_RAM_ID};
+	static const uint8_t part[] = {2, 0, 0, 0, KIT_RAM_ID, 0, 0, 0, 0, 0, 0, 0, 0x10, 0x7e, 0, 0, 0, KIT_RAM_ID};
 	struct gw__why why = {0};
 	assert_ok(gw__image_put_raw(w, part, sizeof part, &why), why);
 }
@@ -247,8 +238,8 @@ static inline void kit_put_switchover(struct gw__image_writer *w)
 }
 
 /* Up to the place where pages may come. */
-static inline struct gw__image_writer *kit_begin(const char *path, const struct gw__image_writer_opts *o,
-	const struct gw__blocks *blocks, bool ignore_shared)
+static inline struct gw__image_writer *kit_begin(const char *path, const struct gw__image_writer_opts *o, const struct gw__blocks *blocks,
+	bool ignore_shared)
 {
 	struct gw__image_writer *w;
 	struct gw__why why = {0};

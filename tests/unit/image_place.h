@@ -8,10 +8,7 @@
 
 static const char kit_old_content[] = "what was there before";
 
-static inline void kit_put_old_file(void)
-{
-	kit_write_file(image, kit_old_content, sizeof kit_old_content, 0640);
-}
+static inline void kit_put_old_file(void) { kit_write_file(image, kit_old_content, sizeof kit_old_content, 0640); }
 
 static inline void kit_check_old_file(void)
 {

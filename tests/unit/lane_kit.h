@@ -93,17 +93,11 @@ struct way {
 static const struct way ways[] = {
 	{.how = "pwrite, through the page cache"},
 	{.direct = true, .how = "io_uring, 8 x 512 KiB"},
-	{.direct = true,
-		.buffers = -ENOMEM,
-		.how = "not registered (Cannot allocate memory, RLIMIT_MEMLOCK)"},
-	{.direct = true,
-		.setup = -EPERM,
-		.how = "direct pwrite: io_uring is forbidden (Operation not permitted)"},
+	{.direct = true, .buffers = -ENOMEM, .how = "not registered (Cannot allocate memory, RLIMIT_MEMLOCK)"},
+	{.direct = true, .setup = -EPERM, .how = "direct pwrite: io_uring is forbidden (Operation not permitted)"},
 	{.direct = true, .setup = -ENOSYS, .how = "direct pwrite: the kernel has no io_uring"},
 	{.direct = true, .setup = -ENOMEM, .how = "direct pwrite: no memory may be locked for io_uring"},
-	{.direct = true,
-		.files = -EMFILE,
-		.how = "direct pwrite: io_uring cannot be set up (Too many open files)"},
+	{.direct = true, .files = -EMFILE, .how = "direct pwrite: io_uring cannot be set up (Too many open files)"},
 };
 
 static inline void go_by(const struct way *way)
@@ -137,8 +131,8 @@ static inline bool can_go_by(const struct way *way)
 }
 
 /* Pages of block 0 by their index; generation 0 is zeros. */
-static inline int put_pages_of(struct gw__lane *lane, uint32_t block, const uint64_t *index,
-	const unsigned *generation, uint32_t n, struct gw__why *why)
+static inline int put_pages_of(struct gw__lane *lane, uint32_t block, const uint64_t *index, const unsigned *generation, uint32_t n,
+	struct gw__why *why)
 {
 	uint64_t off[GW__LANE_BUFFER_BYTES / KIT_PAGE];
 	void *buffer;

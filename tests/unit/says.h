@@ -10,8 +10,7 @@
 
 #include "base/error.h"
 
-static inline void check_says(
-	const struct gw__why *why, int code, const char *const *needles, const char *file, int line)
+static inline void check_says(const struct gw__why *why, int code, const char *const *needles, const char *file, int line)
 {
 	if (why->code != code) {
 		print_error("%s:%d: code %d, expected %d: \"%s\"\n", file, line, why->code, code, why->text);
@@ -24,7 +23,6 @@ static inline void check_says(
 		}
 }
 
-#define assert_says(why, code, ...)                                                                          \
-	check_says(why, code, (const char *const[]){__VA_ARGS__, NULL}, __FILE__, __LINE__)
+#define assert_says(why, code, ...) check_says(why, code, (const char *const[]){__VA_ARGS__, NULL}, __FILE__, __LINE__)
 
 #endif

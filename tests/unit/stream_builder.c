@@ -63,18 +63,9 @@ void sb_be(struct sb *b, uint64_t v, unsigned bytes)
 		p[i] = (uint8_t)v;
 }
 
-void sb_u8(struct sb *b, uint8_t v)
-{
-	sb_be(b, v, 1);
-}
-void sb_be32(struct sb *b, uint32_t v)
-{
-	sb_be(b, v, 4);
-}
-void sb_be64(struct sb *b, uint64_t v)
-{
-	sb_be(b, v, 8);
-}
+void sb_u8(struct sb *b, uint8_t v) { sb_be(b, v, 1); }
+void sb_be32(struct sb *b, uint32_t v) { sb_be(b, v, 4); }
+void sb_be64(struct sb *b, uint64_t v) { sb_be(b, v, 8); }
 
 void sb_str8(struct sb *b, const char *name)
 {
@@ -86,8 +77,7 @@ static unsigned digit(char c)
 {
 	if (!isxdigit((unsigned char)c))
 		abort();
-	return isdigit((unsigned char)c) ? (unsigned)(c - '0')
-					 : (unsigned)(tolower((unsigned char)c) - 'a' + 10);
+	return isdigit((unsigned char)c) ? (unsigned)(c - '0') : (unsigned)(tolower((unsigned char)c) - 'a' + 10);
 }
 
 void sb_hex(struct sb *b, const char *text)
@@ -144,10 +134,7 @@ void sb_named(struct sb *b, uint8_t type, uint32_t id, const char *idstr, uint32
 	sb_be32(b, version);
 }
 
-void sb_start_ram(struct sb *b)
-{
-	sb_named(b, 0x01, 1, "ram", 0, 4);
-}
+void sb_start_ram(struct sb *b) { sb_named(b, 0x01, 1, "ram", 0, 4); }
 
 void sb_more(struct sb *b, uint8_t type, uint32_t id)
 {
@@ -175,10 +162,7 @@ void sb_command(struct sb *b, uint16_t number, const void *args, uint16_t n)
 	sb_bytes(b, args, n);
 }
 
-void sb_switchover(struct sb *b)
-{
-	sb_command(b, 11, NULL, 0);
-}
+void sb_switchover(struct sb *b) { sb_command(b, 11, NULL, 0); }
 
 void sb_block(struct sb *b, const char *name, uint64_t used_bytes)
 {
@@ -220,13 +204,13 @@ static void describe(struct sb *b, const char *idstr, uint32_t instance, const c
 {
 	size_t room = strlen(idstr) + strlen(object) + 64;
 	b->devices = must(realloc(b->devices, b->devices_bytes + room));
-	int n = snprintf(b->devices + b->devices_bytes, room, "%s{\"name\": \"%s\", \"instance_id\": %u, %s}",
-		b->devices_bytes ? ", " : "", idstr, instance, object);
+	int n = snprintf(b->devices + b->devices_bytes, room, "%s{\"name\": \"%s\", \"instance_id\": %u, %s}", b->devices_bytes ? ", " : "",
+		idstr, instance, object);
 	b->devices_bytes += (size_t)n;
 }
 
-void sb_device_as(struct sb *b, uint32_t id, const char *idstr, uint32_t instance, uint32_t version,
-	const void *body, size_t n, const char *object_or_null)
+void sb_device_as(struct sb *b, uint32_t id, const char *idstr, uint32_t instance, uint32_t version, const void *body, size_t n,
+	const char *object_or_null)
 {
 	sb_named(b, 0x04, id, idstr, instance, version);
 	sb_bytes(b, body, n);
@@ -235,8 +219,7 @@ void sb_device_as(struct sb *b, uint32_t id, const char *idstr, uint32_t instanc
 		describe(b, idstr, instance, object_or_null);
 }
 
-void sb_device(struct sb *b, uint32_t id, const char *idstr, uint32_t instance, uint32_t version,
-	const void *body, size_t n)
+void sb_device(struct sb *b, uint32_t id, const char *idstr, uint32_t instance, uint32_t version, const void *body, size_t n)
 {
 	char object[256];
 	snprintf(object, sizeof object,
@@ -246,10 +229,7 @@ void sb_device(struct sb *b, uint32_t id, const char *idstr, uint32_t instance, 
 	sb_device_as(b, id, idstr, instance, version, body, n, object);
 }
 
-void sb_eof(struct sb *b)
-{
-	sb_u8(b, 0x00);
-}
+void sb_eof(struct sb *b) { sb_u8(b, 0x00); }
 
 void sb_desc_text(struct sb *b, const char *json)
 {
@@ -260,9 +240,8 @@ void sb_desc_text(struct sb *b, const char *json)
 
 void sb_desc(struct sb *b, uint32_t page_bytes)
 {
-	static const char form[] =
-		"{\"configuration\": {\"vmsd_name\": \"configuration\", \"version\": 1, \"fields\": []}, "
-		"\"page_size\": %u, \"devices\": [%s]}";
+	static const char form[] = "{\"configuration\": {\"vmsd_name\": \"configuration\", \"version\": 1, \"fields\": []}, "
+				   "\"page_size\": %u, \"devices\": [%s]}";
 	size_t room = sizeof form + b->devices_bytes + 16;
 	char *text = must(malloc(room));
 	snprintf(text, room, form, page_bytes, b->devices_bytes ? b->devices : "");

@@ -38,8 +38,7 @@ void sb_subsection(struct sb *b, const char *name, uint32_t version);
 void sb_page_bits(struct sb *b, uint32_t bits);
 void sb_caps(struct sb *b, const char *one, const char *two_or_null);
 
-void sb_named(
-	struct sb *b, uint8_t type, uint32_t id, const char *idstr, uint32_t instance, uint32_t version);
+void sb_named(struct sb *b, uint8_t type, uint32_t id, const char *idstr, uint32_t instance, uint32_t version);
 void sb_start_ram(struct sb *b);                       /* section 1, version 4 */
 void sb_more(struct sb *b, uint8_t type, uint32_t id); /* PART or END */
 void sb_footer(struct sb *b, uint32_t id);
@@ -54,12 +53,11 @@ void sb_xbzrle(struct sb *b, uint64_t off, const char *name_or_null, const void 
 void sb_mapped_header(struct sb *b, uint64_t page_bytes, uint64_t bitmap_off, uint64_t pages_off);
 
 /* A FULL section with footer, entered in the description as one field of n bytes. */
-void sb_device(struct sb *b, uint32_t id, const char *idstr, uint32_t instance, uint32_t version,
-	const void *body, size_t n);
+void sb_device(struct sb *b, uint32_t id, const char *idstr, uint32_t instance, uint32_t version, const void *body, size_t n);
 /* The same section, but described as the caller says ("OBJECT" of stream.md 8.1 without its braces), or not
  * at all. */
-void sb_device_as(struct sb *b, uint32_t id, const char *idstr, uint32_t instance, uint32_t version,
-	const void *body, size_t n, const char *object_or_null);
+void sb_device_as(struct sb *b, uint32_t id, const char *idstr, uint32_t instance, uint32_t version, const void *body, size_t n,
+	const char *object_or_null);
 
 void sb_eof(struct sb *b);
 void sb_desc(struct sb *b, uint32_t page_bytes);

@@ -60,14 +60,12 @@ static inline void read_as(struct feed whole, struct feed_end *end)
 	feed_end_fini(&other);
 }
 
-static inline void read_with(
-	const struct sb *b, struct gw__stream_opts opts, bool open_end, struct feed_end *end)
+static inline void read_with(const struct sb *b, struct gw__stream_opts opts, bool open_end, struct feed_end *end)
 {
 	read_as((struct feed){.bytes = b->p, .n = b->n, .opts = opts, .open_end = open_end}, end);
 }
 
-static inline struct feed_end accept_with(
-	struct sb *b, struct gw__stream_opts opts, const char *file, int line)
+static inline struct feed_end accept_with(struct sb *b, struct gw__stream_opts opts, const char *file, int line)
 {
 	struct feed_end end;
 	read_with(b, opts, false, &end);
@@ -92,8 +90,7 @@ static inline void check_order(const struct feed_end *end, const char *want, con
 		const char *kind = strchr(p, ' ') + 1;
 		if (*p == ' ')
 			continue;
-		n += (size_t)snprintf(
-			got + n, sizeof got - n, "%s%.*s", n ? " " : "", (int)strcspn(kind, " \n"), kind);
+		n += (size_t)snprintf(got + n, sizeof got - n, "%s%.*s", n ? " " : "", (int)strcspn(kind, " \n"), kind);
 	}
 	if (strcmp(got, want)) {
 		print_error("%s:%d: events\n  %s\nexpected\n  %s\n", file, line, got, want);
@@ -103,22 +100,22 @@ static inline void check_order(const struct feed_end *end, const char *want, con
 #define assert_order(end, want) check_order(end, want, __FILE__, __LINE__)
 
 /* A line of the log that begins like this. */
-#define assert_logged(end, start)                                                                            \
-	do {                                                                                                 \
-		const char *at_ = strstr((end)->log, "\n" start);                                            \
-		if (!at_ && strncmp((end)->log, start, strlen(start)))                                       \
-			fail_msg("no line \"%s\" in\n%s", start, (end)->log);                                \
+#define assert_logged(end, start)                                                                                                          \
+	do {                                                                                                                               \
+		const char *at_ = strstr((end)->log, "\n" start);                                                                          \
+		if (!at_ && strncmp((end)->log, start, strlen(start)))                                                                     \
+			fail_msg("no line \"%s\" in\n%s", start, (end)->log);                                                              \
 	} while (0)
 
 /* `b` is used up, so that the next case can be written into it. */
-#define REFUSED_WITH(b, opts, errno_, ...)                                                                   \
-	do {                                                                                                 \
-		struct feed_end end_;                                                                        \
-		read_with(b, opts, false, &end_);                                                            \
-		assert_int_equal(end_.count[GW__EVENT_END], 0);                                              \
-		assert_says(&end_.why, errno_, __VA_ARGS__);                                                 \
-		feed_end_fini(&end_);                                                                        \
-		sb_fini(b);                                                                                  \
+#define REFUSED_WITH(b, opts, errno_, ...)                                                                                                 \
+	do {                                                                                                                               \
+		struct feed_end end_;                                                                                                      \
+		read_with(b, opts, false, &end_);                                                                                          \
+		assert_int_equal(end_.count[GW__EVENT_END], 0);                                                                            \
+		assert_says(&end_.why, errno_, __VA_ARGS__);                                                                               \
+		feed_end_fini(&end_);                                                                                                      \
+		sb_fini(b);                                                                                                                \
 	} while (0)
 #define REFUSED(b, ...) REFUSED_WITH(b, NO_LIMIT, -EPROTO, __VA_ARGS__)
 

@@ -9,12 +9,12 @@
 
 typedef unsigned long long ull;
 
-#define PROMISE(cond)                                                                                        \
-	do {                                                                                                 \
-		if (!(cond)) {                                                                               \
-			fprintf(stderr, "%s:%d: broken promise: %s\n", __FILE__, __LINE__, #cond);           \
-			abort();                                                                             \
-		}                                                                                            \
+#define PROMISE(cond)                                                                                                                      \
+	do {                                                                                                                               \
+		if (!(cond)) {                                                                                                             \
+			fprintf(stderr, "%s:%d: broken promise: %s\n", __FILE__, __LINE__, #cond);                                         \
+			abort();                                                                                                           \
+		}                                                                                                                          \
 	} while (0)
 
 static void say(struct feed_end *end, const char *fmt, ...) GW__PRINTF(2, 3);
@@ -46,14 +46,12 @@ static void say_blocks(struct feed_end *end, const struct gw__stream *s)
 {
 	for (uint32_t i = 0; i < s->blocks.n; i++) {
 		const struct gw__block *b = &s->blocks.v[i];
-		say(end, "  \"%s\" %llu page %llu address %llx bitmap %llu pages %llu%s\n", b->name,
-			(ull)b->used_bytes, (ull)b->page_bytes, (ull)b->address, (ull)b->bitmap_off,
-			(ull)b->pages_off, b->ignored ? " ignored" : "");
+		say(end, "  \"%s\" %llu page %llu address %llx bitmap %llu pages %llu%s\n", b->name, (ull)b->used_bytes, (ull)b->page_bytes,
+			(ull)b->address, (ull)b->bitmap_off, (ull)b->pages_off, b->ignored ? " ignored" : "");
 	}
 }
 
-static void say_event(
-	struct feed_end *end, const struct gw__stream *s, const struct gw__event *ev, const uint8_t *page)
+static void say_event(struct feed_end *end, const struct gw__stream *s, const struct gw__event *ev, const uint8_t *page)
 {
 	say(end, "%llu %s", (ull)ev->off, gw__event_name(ev->kind));
 	switch (ev->kind) {
@@ -61,8 +59,7 @@ static void say_event(
 		say(end, " %s bits %u caps %u", s->config.machine, s->config.page_bits, s->config.caps_n);
 		break;
 	case GW__EVENT_COMMAND:
-		say(end, " %u length %u raw %llx", ev->command.number, ev->command.length,
-			digest(ev->raw.p, ev->raw.n));
+		say(end, " %u length %u raw %llx", ev->command.number, ev->command.length, digest(ev->raw.p, ev->raw.n));
 		break;
 	case GW__EVENT_SECTION:
 	case GW__EVENT_SECTION_END:
@@ -82,8 +79,8 @@ static void say_event(
 		break;
 	case GW__EVENT_DEVICE:
 	case GW__EVENT_OPAQUE:
-		say(end, " %u %u %s instance %u version %u", ev->section.type, ev->section.id,
-			ev->section.idstr, ev->section.instance, ev->section.version);
+		say(end, " %u %u %s instance %u version %u", ev->section.type, ev->section.id, ev->section.idstr, ev->section.instance,
+			ev->section.version);
 		break;
 	default:
 		break;
@@ -101,12 +98,10 @@ static bool lies_in(struct gw__view v, const uint8_t *p, size_t n)
 	return v.n == 0 || ((uintptr_t)v.p >= (uintptr_t)p && v.n <= n && (size_t)(v.p - p) <= n - v.n);
 }
 
-static void check_event(
-	const struct gw__stream *s, const struct gw__event *ev, const uint8_t *window, size_t n, size_t used)
+static void check_event(const struct gw__stream *s, const struct gw__event *ev, const uint8_t *window, size_t n, size_t used)
 {
 	PROMISE(used <= n);
-	PROMISE(lies_in(ev->raw, window, used) && lies_in(ev->body, window, used) &&
-		lies_in(ev->delta, window, used));
+	PROMISE(lies_in(ev->raw, window, used) && lies_in(ev->body, window, used) && lies_in(ev->delta, window, used));
 	switch (ev->kind) {
 	case GW__EVENT_PAGE:
 	case GW__EVENT_ZERO:
@@ -173,11 +168,8 @@ static int step(struct walk *w)
 		if (ev.kind == GW__EVENT_PAGE)
 			r = page ? (w->at += s->page_bytes, 1) : -EPIPE;
 		if (ev.kind == GW__EVENT_SEEK)
-			r = ev.seek_off - f->opts.base_off <= f->n
-				    ? (w->at = ev.seek_off - f->opts.base_off, 1)
-				    : -EPIPE;
-		if (r ==
-			-EPIPE) /* the reader's own discovery: the decoder cannot know how long the file is */
+			r = ev.seek_off - f->opts.base_off <= f->n ? (w->at = ev.seek_off - f->opts.base_off, 1) : -EPIPE;
+		if (r == -EPIPE) /* the reader's own discovery: the decoder cannot know how long the file is */
 			gw__why_set(&w->end->why, r, "the bytes end inside a page");
 		if (ev.kind == GW__EVENT_END)
 			r = 2;
@@ -206,8 +198,7 @@ void feed_run(const struct feed *f, struct feed_end *end)
 		}
 		if (r == 1)
 			continue;
-		PROMISE(w.shown < f->n ||
-			f->open_end); /* asked for more although it was told there is none */
+		PROMISE(w.shown < f->n || f->open_end); /* asked for more although it was told there is none */
 		if (w.shown == f->n) {
 			end->code = GW__SHORT;
 			break;

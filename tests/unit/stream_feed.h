@@ -25,8 +25,7 @@ struct feed {
 
 	/* May be NULL. `page` is the payload behind EVENT_PAGE, else NULL. Views are valid during the call.
 	 */
-	void (*on_event)(
-		void *ctx, const struct gw__stream *s, const struct gw__event *ev, const uint8_t *page);
+	void (*on_event)(void *ctx, const struct gw__stream *s, const struct gw__event *ev, const uint8_t *page);
 	void *ctx;
 };
 

@@ -178,10 +178,7 @@ static void readiness_can_be_asked(void **state)
 
 static volatile sig_atomic_t signals_n;
 
-static void count_signal(int n)
-{
-	signals_n++;
-}
+static void count_signal(int n) { signals_n++; }
 
 /* Every 2 ms a signal without SA_RESTART hits the only thread there is. */
 static void a_wait_is_undisturbed_by_signals(void **state)
@@ -267,8 +264,7 @@ static void another_thread_can_cancel_a_wait(void **state)
 			int fd = eventfd(0, EFD_CLOEXEC);
 			ends[0]->cancel_fd = ends[1]->cancel_fd = fd;
 			pthread_create(&thread, NULL, cancel, &fd);
-			int r = writing ? gw__chan_write_all(ends[1], bytes, BIG_BYTES, &why)
-					: (int)gw__chan_read(ends[0], &byte, 1, &why);
+			int r = writing ? gw__chan_write_all(ends[1], bytes, BIG_BYTES, &why) : (int)gw__chan_read(ends[0], &byte, 1, &why);
 			assert_int_equal(r, -ECANCELED);
 			assert_says(why, "cancelled");
 			pthread_join(thread, NULL);

@@ -49,8 +49,7 @@ static void a_file_is_written_as_qemu_writes_it(void **state)
 	assert_file(path_of(f, "new"), "stream", 6, 0600);
 	put_file(path_of(f, "old"), "header and what was there before", 0644);
 	write_file(f, "old", ",offset=6", ":new");
-	assert_file(
-		path_of(f, "old"), "header:new", 10, 0644); /* N bytes kept, the rest gone, the mode kept */
+	assert_file(path_of(f, "old"), "header:new", 10, 0644); /* N bytes kept, the rest gone, the mode kept */
 	write_file(f, "gap", ",offset=0x4", "s");
 	assert_file(path_of(f, "gap"), "\0\0\0\0s", 5, 0600);
 	write_file(f, "old", "", "x");
@@ -76,8 +75,7 @@ static void a_file_is_read_from_its_offset(void **state)
 	assert_int_equal(gw__chan_close(&c, &why), 0);
 }
 
-static void assert_file_refused(
-	struct folder *f, const char *name, const char *rest, bool out, const char *part)
+static void assert_file_refused(struct folder *f, const char *name, const char *rest, bool out, const char *part)
 {
 	struct gw__chan *c;
 	struct gw__why why = {0};
@@ -103,8 +101,7 @@ static void what_is_no_file_is_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-			a_file_is_written_as_qemu_writes_it, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(a_file_is_written_as_qemu_writes_it, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(a_file_is_read_from_its_offset, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(what_is_no_file_is_refused, make_folder, remove_folder),
 	};

@@ -42,8 +42,7 @@ void freeaddrinfo(struct addrinfo *found) {}
 static void add_address(const void *addr, socklen_t bytes)
 {
 	memcpy(&host.room[host.n], addr, bytes);
-	host.found[host.n] =
-		(struct addrinfo){.ai_addr = (struct sockaddr *)&host.room[host.n], .ai_addrlen = bytes};
+	host.found[host.n] = (struct addrinfo){.ai_addr = (struct sockaddr *)&host.room[host.n], .ai_addrlen = bytes};
 	host.n++;
 }
 
@@ -54,10 +53,7 @@ static void add_ipv4(int port)
 	add_address(&a, sizeof a);
 }
 
-static void forget_host(void)
-{
-	memset(&host, 0, sizeof host);
-}
+static void forget_host(void) { memset(&host, 0, sizeof host); }
 
 /* --- peers ------------------------------------------------------------------------------------------ */
 
@@ -205,8 +201,7 @@ int main(void)
 		cmocka_unit_test(every_address_of_a_host_is_tried),
 		cmocka_unit_test(an_address_that_swallows_packets_leaves_time_for_the_next),
 		cmocka_unit_test(what_the_resolver_says_is_a_sentence),
-		cmocka_unit_test_setup_teardown(
-			a_full_unix_listener_is_waited_for_within_the_limit, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(a_full_unix_listener_is_waited_for_within_the_limit, make_folder, remove_folder),
 	};
 	return cmocka_run_group_tests_name("connect", tests, NULL, NULL);
 }

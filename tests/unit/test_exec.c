@@ -169,9 +169,8 @@ static void no_descriptor_of_ours_leaks_into_a_command(void **state)
 	struct gw__why why = {0};
 	int stray = fcntl(2, F_DUPFD, 57); /* without FD_CLOEXEC, as a careless library has it */
 	assert_true(stray >= 57);
-	struct gw__chan *c = open_command(
-		"n=0; while [ $n -lt 80 ]; do [ -e /proc/$$/fd/$n ] && echo $n; n=$((n+1)); done;"
-		" readlink /proc/$$/fd/0",
+	struct gw__chan *c = open_command("n=0; while [ $n -lt 80 ]; do [ -e /proc/$$/fd/$n ] && echo $n; n=$((n+1)); done;"
+					  " readlink /proc/$$/fd/0",
 		false, FAR_MS);
 	assert_ok(read_output(c, got, sizeof got, &why), why);
 	assert_string_equal(got, "0\n1\n2\n/dev/null\n");
@@ -216,8 +215,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(data_goes_through_a_command, make_folder, remove_folder),
 		cmocka_unit_test(a_bad_status_is_reported_at_the_end),
 		cmocka_unit_test(a_command_that_does_not_read_on_is_named),
-		cmocka_unit_test_setup_teardown(
-			a_channel_given_up_takes_its_command_with_it, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(a_channel_given_up_takes_its_command_with_it, make_folder, remove_folder),
 		cmocka_unit_test(a_command_that_only_just_ends_is_not_an_error),
 		cmocka_unit_test(a_command_that_does_not_end_is_killed_in_time),
 		cmocka_unit_test(no_descriptor_of_ours_leaks_into_a_command),

@@ -36,12 +36,13 @@ static bool hear(void *ctx, const struct gw__message *m)
 		h->next_off += m->bytes;
 	}
 	if (h->every_page ? !m->sum : !m->detail) {
-		h->log_n += (size_t)snprintf(h->log + h->log_n, sizeof h->log - h->log_n, "%llu+%llu %s %s", (ull)m->off, (ull)m->bytes, m->name, m->text);
+		h->log_n += (size_t)snprintf(h->log + h->log_n, sizeof h->log - h->log_n, "%llu+%llu %s %s", (ull)m->off, (ull)m->bytes,
+			m->name, m->text);
 		for (unsigned i = 0; i < m->fields_n; i++)
-			h->log_n += m->field[i].text
-					    ? (size_t)snprintf(h->log + h->log_n, sizeof h->log - h->log_n, " {%s %s}", m->field[i].name, m->field[i].text)
-					    : (size_t)snprintf(h->log + h->log_n, sizeof h->log - h->log_n, " {%s %llu}", m->field[i].name,
-						      (ull)m->field[i].number);
+			h->log_n += m->field[i].text ? (size_t)snprintf(h->log + h->log_n, sizeof h->log - h->log_n, " {%s %s}",
+							       m->field[i].name, m->field[i].text)
+						     : (size_t)snprintf(h->log + h->log_n, sizeof h->log - h->log_n, " {%s %llu}",
+							       m->field[i].name, (ull)m->field[i].number);
 		h->log_n += (size_t)snprintf(h->log + h->log_n, sizeof h->log - h->log_n, "\n");
 		assert_true(h->log_n < sizeof h->log - 2048);
 	}
@@ -55,8 +56,7 @@ static bool hear(void *ctx, const struct gw__message *m)
 static void listen_to(struct heard *h, enum gw__explain_kind kind, const uint8_t *p, size_t n, size_t piece, bool last)
 {
 	struct gw__explain *x;
-	struct gw__explain_opts o = {
-		.kind = kind, .seen = &h->seen, .tail_max_bytes = 1 << 20, .every_page = true, .say = hear, .ctx = h};
+	struct gw__explain_opts o = {.kind = kind, .seen = &h->seen, .tail_max_bytes = 1 << 20, .every_page = true, .say = hear, .ctx = h};
 	assert_int_equal(gw__explain_new(&o, &x), 0);
 	size_t at = 0;
 	for (size_t shown = 0; shown < n;) {
@@ -179,12 +179,14 @@ static void a_postcopy_stream(void **state)
 	assert_said(&h, "41+21 POSTCOPY_ADVISE ");
 	assert_said(&h, "62+17 START section 1, ram {section 1}\n");
 	assert_said(&h, "79+31 BLOCKS 2, together 24 KiB: m0 16 KiB, rom 8 KiB {blocks 2} {length 24576}\n");
-	assert_said(&h, " PAGES m0 0x0-0x2fff: 2 pages, 1 zero page {block m0} {start 0} {length 12288} {pages 2} {zero_pages 1} {xbzrle_pages 0}\n");
+	assert_said(&h,
+		" PAGES m0 0x0-0x2fff: 2 pages, 1 zero page {block m0} {start 0} {length 12288} {pages 2} {zero_pages 1} {xbzrle_pages 0}\n");
 	assert_said(&h, " PAGES m0 0x0-0xfff: 1 changed (XBZRLE) {block m0}");
 	assert_said(&h, " PAGES rom 0x0-0xfff: 1 page {block rom}");
 	assert_said(&h, "+5 FOOTER of section 1: 3 pages, 1 zero pages, 1 changed (XBZRLE) ");
 	char where[160];
-	snprintf(where, sizeof where, "%zu+26 POSTCOPY_RAM_DISCARD m0: 8 KiB in 1 range must come again {block m0} {ranges 1} {length 8192}\n", package);
+	snprintf(where, sizeof where,
+		"%zu+26 POSTCOPY_RAM_DISCARD m0: 8 KiB in 1 range must come again {block m0} {ranges 1} {length 8192}\n", package);
 	assert_said(&h, where);
 	snprintf(where, sizeof where, "%zu+9 PACKAGED 60 bytes ", package + 26);
 	assert_said(&h, where);
@@ -282,7 +284,8 @@ static void cut_short(void **state)
 	static const struct {
 		size_t cut;
 		const char *said;
-	} rows[] = {{5, "INCOMPLETE at stream offset 0"}, {30, "27+3 INCOMPLETE at stream offset 27"}, {100, "INCOMPLETE at stream offset "}};
+	} rows[] = {{5, "INCOMPLETE at stream offset 0"}, {30, "27+3 INCOMPLETE at stream offset 27"},
+		{100, "INCOMPLETE at stream offset "}};
 	struct sb b = {0};
 	put_head(&b);
 	put_pages(&b);
@@ -314,10 +317,8 @@ static void where_the_guest_is(void **state)
 		enum gw__sight sights[6];
 		enum gw__whereabouts where;
 	} rows[] = {
-		{{GW__SIGHTS}, GW__WHERE_NO_MIGRATION},
-		{{GW__SIGHT_OPAQUE, GW__SIGHTS}, GW__WHERE_UNKNOWN},
-		{{GW__SIGHT_BEGUN, GW__SIGHTS}, GW__WHERE_SOURCE},
-		{{GW__SIGHT_BEGUN, GW__SIGHT_WHOLE, GW__SIGHTS}, GW__WHERE_UNCONFIRMED},
+		{{GW__SIGHTS}, GW__WHERE_NO_MIGRATION}, {{GW__SIGHT_OPAQUE, GW__SIGHTS}, GW__WHERE_UNKNOWN},
+		{{GW__SIGHT_BEGUN, GW__SIGHTS}, GW__WHERE_SOURCE}, {{GW__SIGHT_BEGUN, GW__SIGHT_WHOLE, GW__SIGHTS}, GW__WHERE_UNCONFIRMED},
 		{{GW__SIGHT_BEGUN, GW__SIGHT_RETURN_PATH, GW__SIGHT_WHOLE, GW__SIGHTS}, GW__WHERE_UNKNOWN},
 		{{GW__SIGHT_BEGUN, GW__SIGHT_RETURN_PATH, GW__SIGHT_WHOLE, GW__SIGHT_SHUT_ERROR, GW__SIGHTS}, GW__WHERE_SOURCE},
 		{{GW__SIGHT_BEGUN, GW__SIGHT_RETURN_PATH, GW__SIGHT_WHOLE, GW__SIGHT_SHUT, GW__SIGHTS}, GW__WHERE_DESTINATION},
@@ -508,7 +509,8 @@ static void multifd(void **state)
 		assert_int_equal(h.next_off, b.n);
 		assert_said(&h, "0+64 HELLO channel 3, guest 00010203-0405-0607-0809-0a0b0c0d0e0f {id 3}\n");
 		assert_said(&h, "64+1344 SYNC number 7 ");
-		assert_said(&h, "1408+9536 PACKET number 7, m0: 2 pages, 1 zero page, 8192 bytes {number 7} {flags 0} {pages 2} {zero_pages 1} {length 8192}");
+		assert_said(&h,
+			"1408+9536 PACKET number 7, m0: 2 pages, 1 zero page, 8192 bytes {number 7} {flags 0} {pages 2} {zero_pages 1} {length 8192}");
 		assert_said(&h, "10944+1444 PACKET number 7, m0: 1 page, 0 zero pages, 100 bytes (zstd) ");
 		assert_int_equal(h.tally.packets, 3);
 		assert_int_equal(h.tally.pages, 3);

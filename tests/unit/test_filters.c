@@ -61,14 +61,12 @@ static void reads_end_at_the_exact_byte(void **state)
 		struct iovec iov[] = {{got, 3}, {got + 3, 20}};
 		size_t sum = 0;
 		for (ssize_t n = 1; n > 0; sum += (size_t)n) {
-			n = sum ? gw__chan_read(pair[0], got + sum, 4, &why)
-				: gw__chan_readv(pair[0], iov, 2, &why);
+			n = sum ? gw__chan_read(pair[0], got + sum, 4, &why) : gw__chan_readv(pair[0], iov, 2, &why);
 			assert_true(n >= 0);
 		}
 		assert_int_equal(sum, at);
 		assert_memory_equal(got, "0123456789ab", at);
-		assert_int_equal(
-			gw__chan_wait_readable(pair[0], FAR_MS, &why), 1); /* its end is there to be read */
+		assert_int_equal(gw__chan_wait_readable(pair[0], FAR_MS, &why), 1); /* its end is there to be read */
 		close_pair(pair);
 	}
 }
@@ -117,10 +115,7 @@ struct feed {
 	unsigned seed;
 };
 
-static unsigned char pattern(unsigned seed, size_t i)
-{
-	return (unsigned char)((i * 31 + seed) ^ i >> 8);
-}
+static unsigned char pattern(unsigned seed, size_t i) { return (unsigned char)((i * 31 + seed) ^ i >> 8); }
 
 static void *feed_pattern(void *arg)
 {
@@ -166,8 +161,7 @@ static void a_tap_records_both_directions_whole(void **state)
 	pthread_t thread;
 	void *r;
 	make_pair(pair);
-	struct gw__chan *reads = open_record(*state, "reads", true),
-			*writes = open_record(*state, "writes", true);
+	struct gw__chan *reads = open_record(*state, "reads", true), *writes = open_record(*state, "writes", true);
 	assert_int_equal(gw__chan_tap(&pair[0], &reads, &writes, &why), 0);
 	assert_null(reads);
 	assert_null(writes);
@@ -213,10 +207,7 @@ struct own_time {
 	int wait_result;
 };
 
-static uint64_t own_now(void *ctx)
-{
-	return ((struct own_time *)ctx)->now_ns;
-}
+static uint64_t own_now(void *ctx) { return ((struct own_time *)ctx)->now_ns; }
 
 static int own_wait(void *ctx, uint64_t ns, int cancel_fd)
 {
@@ -226,10 +217,7 @@ static int own_wait(void *ctx, uint64_t ns, int cancel_fd)
 	return t->wait_result;
 }
 
-static struct gw__pace pace_of(struct own_time *t)
-{
-	return (struct gw__pace){{own_now, t}, own_wait};
-}
+static struct gw__pace pace_of(struct own_time *t) { return (struct gw__pace){{own_now, t}, own_wait}; }
 
 static uint64_t ns_for(uint64_t bytes_per_s, uint64_t bytes, size_t step, bool reading)
 {
@@ -257,8 +245,7 @@ static void assert_rate(uint64_t bytes_per_s, size_t step, bool reading)
 	double most = (double)bytes * ns_per_byte + (double)(400 + bytes / slice);
 	double least = (double)(bytes - gw__min(step, slice)) * ns_per_byte;
 	if (ns < least - 1 || ns > most)
-		fail_msg("%llu bytes/s, step %zu: %.0f ns, expected %.0f to %.0f",
-			(unsigned long long)bytes_per_s, step, ns, least, most);
+		fail_msg("%llu bytes/s, step %zu: %.0f ns, expected %.0f to %.0f", (unsigned long long)bytes_per_s, step, ns, least, most);
 }
 
 static void the_rate_holds_to_the_byte(void **state)
@@ -280,8 +267,7 @@ static void a_pause_is_not_followed_by_a_burst(void **state)
 	struct gw__why why = {0};
 	char buffer[5000] = {0};
 	make_pair(pair);
-	assert_int_equal(gw__chan_limit_rate_paced(&pair[0], 100000, &pace, &why),
-		0); /* 5000 bytes in a slice of 50 ms */
+	assert_int_equal(gw__chan_limit_rate_paced(&pair[0], 100000, &pace, &why), 0); /* 5000 bytes in a slice of 50 ms */
 	t.now_ns += UINT64_C(3600000000000);
 	uint64_t start = t.now_ns;
 	for (int i = 0; i < 20; i++) {
@@ -331,10 +317,8 @@ int main(void)
 		cmocka_unit_test(reads_end_at_the_exact_byte),
 		cmocka_unit_test(a_read_that_is_cut_need_not_wait_for_its_end),
 		cmocka_unit_test(a_cut_that_never_comes_changes_nothing),
-		cmocka_unit_test_setup_teardown(
-			a_tap_records_both_directions_whole, make_folder, remove_folder),
-		cmocka_unit_test_setup_teardown(
-			a_tap_that_fails_fails_the_channel, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(a_tap_records_both_directions_whole, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(a_tap_that_fails_fails_the_channel, make_folder, remove_folder),
 		cmocka_unit_test(the_rate_holds_to_the_byte),
 		cmocka_unit_test(a_pause_is_not_followed_by_a_burst),
 		cmocka_unit_test(no_limit_means_no_filter_and_cancel_ends_the_wait),

@@ -39,14 +39,14 @@ static struct gw__config accept(struct sb *b)
 	return config;
 }
 
-#define REFUSED(b, ...)                                                                                      \
-	do {                                                                                                 \
-		struct gw__config config_;                                                                   \
-		struct gw__why why_;                                                                         \
-		sb_u8(b, 0x01);                                                                              \
-		assert_int_equal(decode(b, &config_, &why_), -EPROTO);                                       \
-		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                    \
-		sb_fini(b);                                                                                  \
+#define REFUSED(b, ...)                                                                                                                    \
+	do {                                                                                                                               \
+		struct gw__config config_;                                                                                                 \
+		struct gw__why why_;                                                                                                       \
+		sb_u8(b, 0x01);                                                                                                            \
+		assert_int_equal(decode(b, &config_, &why_), -EPROTO);                                                                     \
+		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                                                  \
+		sb_fini(b);                                                                                                                \
 	} while (0)
 
 static void the_plain_capture(void **state)
@@ -83,8 +83,7 @@ static void the_capture_with_a_uuid(void **state)
 	sb_head(&b, "pc-i440fx-10.0");
 	sb_hex(&b, "05 12 'configuration/uuid' 00000001 123456789abcdef01122334455667788");
 	struct gw__config config = accept(&b);
-	static const uint8_t uuid[16] = {0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 0x11, 0x22, 0x33,
-		0x44, 0x55, 0x66, 0x77, 0x88};
+	static const uint8_t uuid[16] = {0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88};
 	assert_true(config.has_uuid);
 	assert_memory_equal(config.uuid, uuid, 16);
 }
@@ -207,8 +206,7 @@ static void other_subsections_are_refused(void **state)
 	sb_fill(&b, 's', 255);
 	sb_be32(&b, 1);
 	REFUSED(&b, "unknown", "sssss");
-	static const char *const names[] = {
-		"configuration/target-page-bits", "configuration/capabilities", "configuration/uuid"};
+	static const char *const names[] = {"configuration/target-page-bits", "configuration/capabilities", "configuration/uuid"};
 	for (int i = 0; i < 3; i++)
 		for (uint32_t version = 0; version <= 2; version += 2) {
 			char got[16];

@@ -59,8 +59,7 @@ static void fill_until(const char *folder, int code)
 		r = gw__image_put_raw(w, device, sizeof device, &why);
 	}
 	want(r == code, "the disk is full", &why);
-	want(strstr(why.text, path) && strstr(why.text, "offset") && strstr(why.text, "bytes free"),
-		"says where", &why);
+	want(strstr(why.text, path) && strstr(why.text, "offset") && strstr(why.text, "bytes free"), "says where", &why);
 	fprintf(stderr, "child: %s\n", why.text);
 	gw__image_put_ram_end(w, &later);
 	want(gw__image_commit(w, &later) < 0, "commit refuses", &later);
@@ -72,10 +71,7 @@ static void fill_until(const char *folder, int code)
 	closedir(d);
 }
 
-static void fill_a_small_tmpfs(void)
-{
-	fill_until(dir, -ENOSPC);
-}
+static void fill_a_small_tmpfs(void) { fill_until(dir, -ENOSPC); }
 
 static void fill_up_to_the_limit(void)
 {
@@ -87,8 +83,7 @@ static void fill_up_to_the_limit(void)
 
 static void refuse_above_the_limit(void)
 {
-	const struct rlimit limit = {
-		64 * KIT_MIB, 64 * KIT_MIB}; /* SIGXFSZ not ignored: it must not even be tried */
+	const struct rlimit limit = {64 * KIT_MIB, 64 * KIT_MIB}; /* SIGXFSZ not ignored: it must not even be tried */
 	struct gw__blocks blocks = {0};
 	struct gw__image_writer *w;
 	struct gw__why why = {0};
@@ -113,8 +108,7 @@ static void a_file_size_limit_is_seen_before_the_first_page(void **state)
 
 static void mount_and_fill(void)
 {
-	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-		mount("tmpfs", dir, "tmpfs", 0, "size=2m"))
+	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) || mount("tmpfs", dir, "tmpfs", 0, "size=2m"))
 		_exit(77);
 	fill_a_small_tmpfs();
 }

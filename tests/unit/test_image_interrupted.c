@@ -20,8 +20,7 @@ static void a_background_snapshot_is_named(void **state)
 {
 	(void)state;
 	uint8_t *bytes = without(SWITCHOVER, DEVICES);
-	expect_refused("background-snapshot", bytes, good_n - (DEVICES - SWITCHOVER), "background-snapshot",
-		"holds no memory");
+	expect_refused("background-snapshot", bytes, good_n - (DEVICES - SWITCHOVER), "background-snapshot", "holds no memory");
 	free(bytes);
 }
 
@@ -35,8 +34,8 @@ static void an_interrupted_save_is_named(void **state)
 	expect_refused("in the description", good, good_n - 1, "no VM description", "interrupted");
 	expect_refused("before END of RAM", good, END, "RAM has no end", "interrupted");
 	expect_refused("after the block list", good, PART, "RAM has no end", "interrupted");
-	expect_refused("in the pages of the last block", good, LAST_END - 1,
-		"\"/rom@etc/acpi/rsdp\" reach to offset 4198400", "file ends at 4198399");
+	expect_refused("in the pages of the last block", good, LAST_END - 1, "\"/rom@etc/acpi/rsdp\" reach to offset 4198400",
+		"file ends at 4198399");
 	expect_refused("in the block list", good, PAGES_END + 10, "the list of RAM blocks", "interrupted");
 	expect_refused("after the configuration", good, 0x4b, "before the guest was complete", "interrupted");
 	/* Killed, but the file had its length already: a hole goes on where END of RAM should be. */
@@ -44,8 +43,8 @@ static void an_interrupted_save_is_named(void **state)
 	assert_non_null(bytes);
 	memcpy(bytes, good, SWITCHOVER);
 	memset(bytes + BITMAP, 0, BITMAP_END - BITMAP);
-	expect_refused("a hole behind the last PART", bytes, good_n,
-		"while the RAM section is open; it is not a complete guest", "only zeros follow");
+	expect_refused("a hole behind the last PART", bytes, good_n, "while the RAM section is open; it is not a complete guest",
+		"only zeros follow");
 	free(bytes);
 }
 
@@ -67,8 +66,7 @@ static void an_image_without_description_is_refused(void **state)
 	assert_ok(gw__image_commit(w, &why), why);
 	gw__image_writer_close(w);
 	assert_int_equal(gw__image_open(image, 0, &im, &why), -EPROTO);
-	assert_says(why,
-		"without a VM description: the save was interrupted (or the machine has suppress-vmdesc=on");
+	assert_says(why, "without a VM description: the save was interrupted (or the machine has suppress-vmdesc=on");
 	gw__blocks_fini(&blocks);
 }
 
@@ -110,8 +108,8 @@ static void cut_everywhere(uint64_t base_off)
 		if (at == 0)
 			break;
 	}
-	print_message("cut at %llu bytes of headers and tail, %llu places of pages\n",
-		(unsigned long long)bytes, (unsigned long long)pages);
+	print_message("cut at %llu bytes of headers and tail, %llu places of pages\n", (unsigned long long)bytes,
+		(unsigned long long)pages);
 	assert_true(bytes > 1000 && pages > 900);
 	gw__image_close(im);
 	gw__blocks_fini(&blocks);

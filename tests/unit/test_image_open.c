@@ -132,8 +132,7 @@ static void a_huge_guest_of_holes_is_opened_cheaply(void **state)
 	getrusage(RUSAGE_SELF, &after);
 	if (after.ru_maxrss - before.ru_maxrss > 32 * 1024)
 		fail_msg("%ld kB for a bitmap of holes", after.ru_maxrss - before.ru_maxrss);
-	assert_int_equal(
-		gw__bitmap_next_set(&im->present[0], (UINT64_C(1) << 30) - 64), (UINT64_C(1) << 30) - 1);
+	assert_int_equal(gw__bitmap_next_set(&im->present[0], (UINT64_C(1) << 30) - 64), (UINT64_C(1) << 30) - 1);
 	gw__image_close(im);
 	gw__blocks_fini(&blocks);
 }

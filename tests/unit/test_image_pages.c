@@ -42,8 +42,7 @@ static void check_against(struct gw__image_writer *w, const struct model *m)
 }
 
 /* A run of pages in one call: some in one piece of memory, some not, some zeros when the generation is 0. */
-static void put_run(
-	struct gw__image_writer *w, struct model *m, uint64_t first, int n, const int *generations)
+static void put_run(struct gw__image_writer *w, struct model *m, uint64_t first, int n, const int *generations)
 {
 	uint8_t *memory = calloc(2 * (size_t)n, KIT_PAGE);
 	struct iovec iov[131];

@@ -38,8 +38,7 @@ static void check_pages(const struct gw__image *im, uint32_t b, uint64_t step)
 	free(got);
 }
 
-static void check_device(
-	const struct gw__image *im, uint32_t i, const char *idstr, uint32_t instance, uint64_t value)
+static void check_device(const struct gw__image *im, uint32_t i, const char *idstr, uint32_t instance, uint64_t value)
 {
 	const struct gw__image_device *d = &im->devices[i];
 	struct gw__why why = {0};
@@ -92,8 +91,7 @@ static void an_image_comes_back_from_any_offset(void **state)
 			assert_string_equal(im->blocks.v[b].name, blocks.v[b].name);
 			assert_int_equal(im->blocks.v[b].used_bytes, blocks.v[b].used_bytes);
 			assert_true(im->blocks.v[b].bitmap_off > offsets[i]);
-			assert_int_equal(gw__bitmap_count(&im->present[b]),
-				(blocks.v[b].used_bytes / KIT_PAGE + 2) / 3);
+			assert_int_equal(gw__bitmap_count(&im->present[b]), (blocks.v[b].used_bytes / KIT_PAGE + 2) / 3);
 			check_pages(im, b, 1);
 			check_pages(im, b, 7);
 			check_pages(im, b, 131);
@@ -182,8 +180,7 @@ static void content_under_a_cleared_bit_is_never_read(void **state)
 	uint8_t stale[KIT_PAGE], want[KIT_PAGE];
 	struct gw__why why = {0};
 	kit_fill(want, 0, 1, 0);
-	assert_ok(
-		gw__image_read_at(im, im->blocks.v[0].pages_off + KIT_PAGE, stale, sizeof stale, &why), why);
+	assert_ok(gw__image_read_at(im, im->blocks.v[0].pages_off + KIT_PAGE, stale, sizeof stale, &why), why);
 	assert_memory_equal(stale, want, sizeof stale); /* it is there */
 	check_pages(im, 0, 131);                        /* and is not seen */
 	gw__image_close(im);

@@ -33,14 +33,12 @@ static void the_access_list_is_kept(void **state)
 {
 	(void)state;
 	/* user::rw- user:65534:r-- group::--- mask::r-- other::---, little-endian */
-	static const uint8_t list[] = {2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 254, 255, 0, 0,
-		4, 0, 0, 0, 255, 255, 255, 255, 16, 0, 4, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255,
-		255};
+	static const uint8_t list[] = {2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 254, 255, 0, 0, 4, 0, 0, 0, 255, 255, 255,
+		255, 16, 0, 4, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255};
 	uint8_t got[128];
 	kit_put_old_file();
 	if (setxattr(image, "system.posix_acl_access", list, sizeof list, 0)) {
-		print_message(
-			"the_access_list_is_kept: skipped, no access lists here: %s\n", strerror(errno));
+		print_message("the_access_list_is_kept: skipped, no access lists here: %s\n", strerror(errno));
 		skip();
 	}
 	kit_write_up_to(image, 6, false);
@@ -81,8 +79,7 @@ static void a_group_that_cannot_be_kept_gets_no_rights(void **state)
 {
 	(void)state;
 	if (geteuid() != 0) {
-		print_message(
-			"a_group_that_cannot_be_kept_gets_no_rights: skipped, needs root to set it up\n");
+		print_message("a_group_that_cannot_be_kept_gets_no_rights: skipped, needs root to set it up\n");
 		skip();
 	}
 	kit_put_old_file();
@@ -109,22 +106,10 @@ static void as_ordinary_user(void (*fn)(void))
 		become(0);
 }
 
-static void refused_in_read_only_folder(void)
-{
-	kit_expect_refused(image, -EACCES, "is not writable");
-}
-static void refused_for_read_only_file(void)
-{
-	kit_expect_refused(image, -EACCES, "exists and may not be written");
-}
-static void refused_in_closed_folder(void)
-{
-	kit_expect_refused(image, -EACCES, "cannot look at");
-}
-static void refused_in_sticky_folder(void)
-{
-	kit_expect_refused(image, -EPERM, "its folder is sticky");
-}
+static void refused_in_read_only_folder(void) { kit_expect_refused(image, -EACCES, "is not writable"); }
+static void refused_for_read_only_file(void) { kit_expect_refused(image, -EACCES, "exists and may not be written"); }
+static void refused_in_closed_folder(void) { kit_expect_refused(image, -EACCES, "cannot look at"); }
+static void refused_in_sticky_folder(void) { kit_expect_refused(image, -EPERM, "its folder is sticky"); }
 
 static void what_may_not_be_written_is_refused(void **state)
 {

@@ -23,13 +23,10 @@ static bool turn(const char *name)
 	return true;
 }
 
-#define WRAP(type, name, failure, params, args)                                                              \
-	type __real_##name params;                                                                           \
-	type __wrap_##name params;                                                                           \
-	type __wrap_##name params                                                                            \
-	{                                                                                                    \
-		return turn(#name) ? (failure) : __real_##name args;                                         \
-	}
+#define WRAP(type, name, failure, params, args)                                                                                            \
+	type __real_##name params;                                                                                                         \
+	type __wrap_##name params;                                                                                                         \
+	type __wrap_##name params { return turn(#name) ? (failure) : __real_##name args; }
 
 WRAP(void *, calloc, NULL, (size_t n, size_t size), (n, size))
 WRAP(void *, realloc, NULL, (void *p, size_t size), (p, size))
@@ -57,18 +54,15 @@ WRAP(int, renameat, -1, (int from, const char *a, int to, const char *b), (from,
 WRAP(int, fchmod, -1, (int fd, mode_t mode), (fd, mode))
 WRAP(int, fchown, -1, (int fd, uid_t uid, gid_t gid), (fd, uid, gid))
 WRAP(ssize_t, pwrite64, -1, (int fd, const void *from, size_t n, off_t off), (fd, from, n, off))
-WRAP(void *, mmap64, MAP_FAILED, (void *at, size_t n, int prot, int flags, int fd, off_t off),
-	(at, n, prot, flags, fd, off))
+WRAP(void *, mmap64, MAP_FAILED, (void *at, size_t n, int prot, int flags, int fd, off_t off), (at, n, prot, flags, fd, off))
 WRAP(int, io_uring_queue_init, -EPERM, (unsigned n, struct io_uring *ring, unsigned flags), (n, ring, flags))
-WRAP(int, io_uring_register_buffers, -ENOMEM, (struct io_uring *ring, const struct iovec *v, unsigned n),
-	(ring, v, n))
-WRAP(int, io_uring_register_files, -EMFILE, (struct io_uring *ring, const int *fds, unsigned n),
-	(ring, fds, n))
-WRAP(int, io_uring_submit, -EIO, (struct io_uring *ring), (ring))
+WRAP(int, io_uring_register_buffers, -ENOMEM, (struct io_uring * ring, const struct iovec *v, unsigned n), (ring, v, n))
+WRAP(int, io_uring_register_files, -EMFILE, (struct io_uring * ring, const int *fds, unsigned n), (ring, fds, n))
+WRAP(int, io_uring_submit, -EIO, (struct io_uring * ring), (ring))
 WRAP(ssize_t, getrandom, -1, (void *to, size_t n, unsigned flags), (to, n, flags))
 
 enum {
-	PAGES = 4200,	   /* above 16 MiB, so that write-back starts once */
+	PAGES = 4200,       /* above 16 MiB, so that write-back starts once */
 	DIRECT_PAGES = 300, /* three buffers, and some behind the last whole unit */
 };
 

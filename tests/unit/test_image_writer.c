@@ -36,10 +36,9 @@ static void the_annotated_header_of_the_spec(void **state)
 	static const uint8_t want[] = {
 		0x51, 0x45, 0x56, 0x4d, 0, 0, 0, 3, /* QEVM, version 3 */
 		7, 0, 0, 0, 14,                     /* configuration */
-		'p', 'c', '-', 'i', '4', '4', '0', 'f', 'x', '-', '1', '0', '.', '0', 5, 26, 'c', 'o', 'n',
-		'f', 'i', 'g', 'u', 'r', 'a', 't', 'i', 'o', 'n', '/', 'c', 'a', 'p', 'a', 'b', 'i', 'l', 'i',
-		't', 'i', 'e', 's', 0, 0, 0, 1, 0, 0, 0, 1, 10, 'm', 'a', 'p', 'p', 'e', 'd', '-', 'r', 'a',
-		'm', 1, 0, 0, 0, KIT_RAM_ID, 3, 'r', 'a', 'm', 0, 0, 0, 0, 0, 0, 0, 4, /* START */
+		'p', 'c', '-', 'i', '4', '4', '0', 'f', 'x', '-', '1', '0', '.', '0', 5, 26, 'c', 'o', 'n', 'f', 'i', 'g', 'u', 'r', 'a',
+		't', 'i', 'o', 'n', '/', 'c', 'a', 'p', 'a', 'b', 'i', 'l', 'i', 't', 'i', 'e', 's', 0, 0, 0, 1, 0, 0, 0, 1, 10, 'm', 'a',
+		'p', 'p', 'e', 'd', '-', 'r', 'a', 'm', 1, 0, 0, 0, KIT_RAM_ID, 3, 'r', 'a', 'm', 0, 0, 0, 0, 0, 0, 0, 4, /* START */
 		0, 0, 0, 0, 1, 0, 0, 4,          /* total 16 MiB, MEM_SIZE */
 		6, 'p', 'c', '.', 'r', 'a', 'm', /* at 0x63 */
 		0, 0, 0, 0, 1, 0, 0, 0,          /* used_length */
@@ -173,8 +172,7 @@ static void what_was_in_front_stays(void **state)
 	struct gw__blocks blocks = kit_small_pc();
 	static uint8_t old[70000];
 	memset(old, 0xab, sizeof old);
-	for (size_t base = 0; base <= 140000;
-		base += 35000) { /* none, within, exactly, beyond the old file */
+	for (size_t base = 0; base <= 140000; base += 35000) { /* none, within, exactly, beyond the old file */
 		const struct gw__image_writer_opts o = {.base_off = base};
 		kit_write_file(image, old, sizeof old, 0600);
 		kit_finish(kit_begin(image, &o, &blocks, false));
@@ -191,8 +189,7 @@ static void what_was_in_front_stays(void **state)
 static void a_guest_too_large_for_any_file_is_refused_at_once(void **state)
 {
 	(void)state;
-	static const uint64_t sizes[] = {
-		UINT64_C(1) << 62, (UINT64_C(1) << 63) - KIT_PAGE, UINT64_C(0) - KIT_PAGE};
+	static const uint64_t sizes[] = {UINT64_C(1) << 62, (UINT64_C(1) << 63) - KIT_PAGE, UINT64_C(0) - KIT_PAGE};
 	struct gw__config config;
 	kit_config(&config, false);
 	for (size_t i = 0; i < GW__LEN(sizes); i++) {

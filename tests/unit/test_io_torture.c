@@ -33,25 +33,20 @@ static bool is_due(const char *name)
 
 #define FAIL_WITH(err, name) (is_due(name) && (errno = (err)))
 
-#define WRAP(err, type, failure, name, params, args)                                                         \
-	type __real_##name params;                                                                           \
-	type __wrap_##name params;                                                                           \
-	type __wrap_##name params                                                                            \
-	{                                                                                                    \
-		return FAIL_WITH(err, #name) ? (failure) : __real_##name args;                               \
-	}
+#define WRAP(err, type, failure, name, params, args)                                                                                       \
+	type __real_##name params;                                                                                                         \
+	type __wrap_##name params;                                                                                                         \
+	type __wrap_##name params { return FAIL_WITH(err, #name) ? (failure) : __real_##name args; }
 
 WRAP(ENOMEM, void *, NULL, calloc, (size_t n, size_t size), (n, size))
 WRAP(EMFILE, int, -1, socket, (int family, int type, int protocol), (family, type, protocol))
-WRAP(EMFILE, int, -1, socketpair, (int family, int type, int protocol, int *fds),
-	(family, type, protocol, fds))
+WRAP(EMFILE, int, -1, socketpair, (int family, int type, int protocol, int *fds), (family, type, protocol, fds))
 WRAP(EMFILE, int, -1, pipe2, (int *fds, int flags), (fds, flags))
 WRAP(EIO, int, -1, fstat64, (int fd, struct stat *st), (fd, st))
 WRAP(EIO, int, -1, lstat64, (const char *path, struct stat *st), (path, st))
 WRAP(EIO, int, -1, stat64, (const char *path, struct stat *st), (path, st))
 WRAP(EIO, int, -1, getsockopt, (int fd, int level, int name, void *v, socklen_t *n), (fd, level, name, v, n))
-WRAP(EIO, int, -1, setsockopt, (int fd, int level, int name, const void *v, socklen_t n),
-	(fd, level, name, v, n))
+WRAP(EIO, int, -1, setsockopt, (int fd, int level, int name, const void *v, socklen_t n), (fd, level, name, v, n))
 WRAP(EIO, int, -1, getsockname, (int fd, struct sockaddr *a, socklen_t *n), (fd, a, n))
 WRAP(EACCES, int, -1, bind, (int fd, const struct sockaddr *a, socklen_t n), (fd, a, n))
 WRAP(EIO, int, -1, listen, (int fd, int n), (fd, n))
@@ -65,18 +60,15 @@ WRAP(ENOSPC, ssize_t, -1, writev, (int fd, const struct iovec *iov, int n), (fd,
 WRAP(EIO, int, -1, fsync, (int fd), (fd))
 WRAP(EIO, int, -1, ftruncate64, (int fd, off_t bytes), (fd, bytes))
 WRAP(EIO, off_t, -1, lseek64, (int fd, off_t off, int whence), (fd, off, whence))
-WRAP(EIO, int, -1, ppoll, (struct pollfd * p, nfds_t n, const struct timespec *t, const sigset_t *s),
-	(p, n, t, s))
+WRAP(EIO, int, -1, ppoll, (struct pollfd * p, nfds_t n, const struct timespec *t, const sigset_t *s), (p, n, t, s))
 WRAP(EAGAIN, int, EAGAIN, posix_spawn,
-	(pid_t * pid, const char *path, const posix_spawn_file_actions_t *f, const posix_spawnattr_t *a,
-		char *const *argv, char *const *env),
+	(pid_t * pid, const char *path, const posix_spawn_file_actions_t *f, const posix_spawnattr_t *a, char *const *argv,
+		char *const *env),
 	(pid, path, f, a, argv, env))
 WRAP(ENOMEM, int, ENOMEM, posix_spawn_file_actions_init, (posix_spawn_file_actions_t * f), (f))
 WRAP(ENOMEM, int, ENOMEM, posix_spawnattr_init, (posix_spawnattr_t * a), (a))
-WRAP(ENOMEM, int, ENOMEM, posix_spawn_file_actions_adddup2, (posix_spawn_file_actions_t * f, int a, int b),
-	(f, a, b))
-WRAP(ENOMEM, int, EAI_MEMORY, getaddrinfo,
-	(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found),
+WRAP(ENOMEM, int, ENOMEM, posix_spawn_file_actions_adddup2, (posix_spawn_file_actions_t * f, int a, int b), (f, a, b))
+WRAP(ENOMEM, int, EAI_MEMORY, getaddrinfo, (const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found),
 	(node, service, hints, found))
 
 int __real_fcntl64(int fd, int cmd, ...);
@@ -106,10 +98,7 @@ int __wrap_open64(const char *path, int flags, ...)
 
 static const struct gw__io_opts far_away = {.idle_ms = FAR_MS, .connect_ms = FAR_MS, .cancel_fd = -1};
 
-static int first(int a, int b)
-{
-	return a ? a : b;
-}
+static int first(int a, int b) { return a ? a : b; }
 
 static int close_all(struct gw__chan *chans[2], int r, struct gw__why *why)
 {
@@ -230,8 +219,7 @@ static int count_fds(void)
 	return n;
 }
 
-static void fail_every_call_of(
-	const char *name, int (*use)(struct folder *, struct gw__why *), struct folder *f)
+static void fail_every_call_of(const char *name, int (*use)(struct folder *, struct gw__why *), struct folder *f)
 {
 	int fds = count_fds();
 	long at = 0;
@@ -244,13 +232,11 @@ static void fail_every_call_of(
 		torture.fail_at = -1;
 		unlink(path_of(f, "s"));
 		if (r > 0 || (r < 0 && (!*why.text || why.code >= 0)))
-			fail_msg("%s: call %ld (%s): returned %d, said \"%s\"", name, at, torture.failed, r,
-				why.text);
+			fail_msg("%s: call %ld (%s): returned %d, said \"%s\"", name, at, torture.failed, r, why.text);
 		if (!torture.failed && r)
 			fail_msg("%s: nothing failed, but: %s", name, why.text);
 		if (count_fds() != fds)
-			fail_msg("%s: call %ld (%s): %d descriptors before, %d now", name, at, torture.failed,
-				fds, count_fds());
+			fail_msg("%s: call %ld (%s): %d descriptors before, %d now", name, at, torture.failed, fds, count_fds());
 		if (waitpid(-1, NULL, WNOHANG) != -1)
 			fail_msg("%s: call %ld (%s): a child is left", name, at, torture.failed);
 		if (!torture.failed)

@@ -8,14 +8,14 @@
 #include "stream_builder.h"
 #include "wire/item.h"
 
-#define REFUSED_SECTION(b, ...)                                                                              \
-	do {                                                                                                 \
-		struct gw__why why_ = {0};                                                                   \
-		struct gw__section s_;                                                                       \
-		struct gw__rd c_ = gw__rd_over((b)->p, (b)->n);                                              \
-		assert_int_equal(gw__section_decode(&c_, &s_, &why_), -EPROTO);                              \
-		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                    \
-		sb_fini(b);                                                                                  \
+#define REFUSED_SECTION(b, ...)                                                                                                            \
+	do {                                                                                                                               \
+		struct gw__why why_ = {0};                                                                                                 \
+		struct gw__section s_;                                                                                                     \
+		struct gw__rd c_ = gw__rd_over((b)->p, (b)->n);                                                                            \
+		assert_int_equal(gw__section_decode(&c_, &s_, &why_), -EPROTO);                                                            \
+		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                                                  \
+		sb_fini(b);                                                                                                                \
 	} while (0)
 
 static struct gw__section section_both_ways(const char *hex)
@@ -167,9 +167,9 @@ static void captured_commands(void **state)
 static const struct {
 	const char *name;
 	int length;
-} COMMANDS[] = {{"?", 0}, {"OPEN_RETURN_PATH", 0}, {"PING", 4}, {"POSTCOPY_ADVISE", 16},
-	{"POSTCOPY_LISTEN", 0}, {"POSTCOPY_RUN", 0}, {"POSTCOPY_RAM_DISCARD", -1}, {"PACKAGED", 4},
-	{"ENABLE_COLO", 0}, {"POSTCOPY_RESUME", 0}, {"RECV_BITMAP", -1}, {"SWITCHOVER_START", 0}};
+} COMMANDS[] = {{"?", 0}, {"OPEN_RETURN_PATH", 0}, {"PING", 4}, {"POSTCOPY_ADVISE", 16}, {"POSTCOPY_LISTEN", 0}, {"POSTCOPY_RUN", 0},
+	{"POSTCOPY_RAM_DISCARD", -1}, {"PACKAGED", 4}, {"ENABLE_COLO", 0}, {"POSTCOPY_RESUME", 0}, {"RECV_BITMAP", -1},
+	{"SWITCHOVER_START", 0}};
 
 static void every_command_has_its_length(void **state)
 {

@@ -33,8 +33,7 @@ static struct gw__blocks some_blocks(void)
 static uint32_t make_packet(uint64_t pages, uint64_t *index, unsigned *generation)
 {
 	uint32_t n = 0;
-	uint64_t at = any_below(pages), stride = any_below(3) ? 1 : 1 + any_below(9),
-		 most = 1 + any_below(PACKET);
+	uint64_t at = any_below(pages), stride = any_below(3) ? 1 : 1 + any_below(9), most = 1 + any_below(PACKET);
 	bool ascending = any_below(4) > 0;
 	for (; n < most; n++) {
 		if (at >= pages)
@@ -46,8 +45,7 @@ static uint32_t make_packet(uint64_t pages, uint64_t *index, unsigned *generatio
 	return n;
 }
 
-static void put_in_order(struct gw__image_writer *w, uint32_t block, const uint64_t *index,
-	const unsigned *generation, uint32_t n)
+static void put_in_order(struct gw__image_writer *w, uint32_t block, const uint64_t *index, const unsigned *generation, uint32_t n)
 {
 	static uint8_t page[KIT_PAGE + 8];
 	struct gw__why why = {0};
@@ -61,8 +59,8 @@ static void put_in_order(struct gw__image_writer *w, uint32_t block, const uint6
 }
 
 /* One step: a packet into one of the lanes, which are flushed before another one may have its pages. */
-static void step(struct gw__image_writer *reference, struct gw__image_writer *w, struct gw__lane **lanes,
-	unsigned *last, const struct gw__blocks *blocks)
+static void step(struct gw__image_writer *reference, struct gw__image_writer *w, struct gw__lane **lanes, unsigned *last,
+	const struct gw__blocks *blocks)
 {
 	uint64_t index[PACKET];
 	unsigned generation[PACKET], lane = (unsigned)any_below(LANES + 1);
@@ -96,8 +94,7 @@ static void assert_same_files(const char *a, const char *b, const char *how)
 	assert_int_equal(a_n, b_n);
 	for (size_t i = 0; i < a_n; i++)
 		if (a_bytes[i] != b_bytes[i])
-			fail_msg("%s, seed %llu: the images differ at offset %zu", how,
-				(unsigned long long)seed, i);
+			fail_msg("%s, seed %llu: the images differ at offset %zu", how, (unsigned long long)seed, i);
 	free(a_bytes);
 	free(b_bytes);
 }
@@ -108,8 +105,7 @@ static void compare_with_plain(const struct way *way, uint64_t base_off)
 	struct gw__blocks blocks = some_blocks();
 	kit_path expected;
 	kit_join(expected, dir, "expected");
-	const struct gw__image_writer_opts plain = {.base_off = base_off},
-					   o = {.base_off = base_off, .direct = way->direct};
+	const struct gw__image_writer_opts plain = {.base_off = base_off}, o = {.base_off = base_off, .direct = way->direct};
 	struct gw__image_writer *reference = kit_begin(expected, &plain, &blocks, false);
 	struct gw__image_writer *w = kit_begin(image, &o, &blocks, false);
 	struct gw__lane *lanes[LANES];

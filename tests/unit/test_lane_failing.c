@@ -44,8 +44,7 @@ static int put_until_it_fails(struct gw__lane *lane, struct gw__why *why)
 }
 
 /* It failed with `code`: every call says so from now on, and no image comes of it. */
-static void check_failed(
-	struct gw__image_writer *w, struct gw__lane *lane, int code, const struct gw__why *first)
+static void check_failed(struct gw__image_writer *w, struct gw__lane *lane, int code, const struct gw__why *first)
 {
 	struct gw__why why = {0};
 	void *buffer;
@@ -217,9 +216,7 @@ static int write_and_read_back(const char *how)
 
 static int write_under_seccomp(void)
 {
-	return forbid_io_uring() ? CANNOT
-				 : write_and_read_back(
-					   "direct pwrite: io_uring is forbidden (Operation not permitted)");
+	return forbid_io_uring() ? CANNOT : write_and_read_back("direct pwrite: io_uring is forbidden (Operation not permitted)");
 }
 
 static void a_filter_that_forbids_io_uring(void **state)
@@ -233,8 +230,7 @@ static void a_filter_that_forbids_io_uring(void **state)
 
 static int own_mount(const char *kind, const char *options)
 {
-	return unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	       mount(kind, dir, kind, 0, options);
+	return unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) || mount(kind, dir, kind, 0, options);
 }
 
 static int fill_a_small_disk(void)
@@ -245,14 +241,11 @@ static int fill_a_small_disk(void)
 	if (own_mount("tmpfs", "size=2m"))
 		return CANNOT;
 	if (gw__image_create(image, &(struct gw__image_writer_opts){.direct = true}, &w, &why))
-		return strstr(why.text, "has no direct I/O; leave --direct-io out")
-			       ? 0
-			       : complain("an old tmpfs", &why);
+		return strstr(why.text, "has no direct I/O; leave --direct-io out") ? 0 : complain("an old tmpfs", &why);
 	gw__image_writer_close(w);
 	w = begin(&lane);
 	int r = put_until_it_fails(lane, &why);
-	if (r != -ENOSPC || !strstr(why.text, image) || !strstr(why.text, "offset") ||
-		!strstr(why.text, "(0 bytes free"))
+	if (r != -ENOSPC || !strstr(why.text, image) || !strstr(why.text, "offset") || !strstr(why.text, "(0 bytes free"))
 		return complain("a full disk", &why);
 	fprintf(stderr, "child: %s: %s\n", gw__lane_how(lane), why.text);
 	check_failed(w, lane, -ENOSPC, &why);
@@ -310,8 +303,7 @@ static void pages_too_small_for_the_disk_or_too_large_for_a_buffer(void **state)
 		kit_config(&config, false);
 		config.page_bits = cases[i].bits;
 		config.has_page_bits = true;
-		assert_ok(gw__image_create(image, &(struct gw__image_writer_opts){.direct = true}, &w, &why),
-			why);
+		assert_ok(gw__image_create(image, &(struct gw__image_writer_opts){.direct = true}, &w, &why), why);
 		assert_int_equal(gw__image_put_config(w, &config, &why), cases[i].code);
 		assert_says(why, cases[i].says);
 		gw__image_writer_close(w);

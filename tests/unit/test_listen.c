@@ -48,10 +48,7 @@ static void assert_talks(struct gw__listener *l, const char *text)
 	assert_int_equal(gw__chan_close(&there, &why), 0);
 }
 
-static const char *port_of(const struct gw__listener *l)
-{
-	return strrchr(gw__listener_uri(l), ':') + 1;
-}
+static const char *port_of(const struct gw__listener *l) { return strrchr(gw__listener_uri(l), ':') + 1; }
 
 /* --- tcp -------------------------------------------------------------------------------------------- */
 
@@ -106,8 +103,7 @@ static void ipv6_works_on_loopback(void **state)
 		struct gw__why why = {0};
 		assert_ok(try_listen(hosts[i], FAR_MS, &l, &why), why);
 		if (i < 3) /* localhost may be IPv4 only */
-			assert_int_equal(
-				strncmp(gw__listener_uri(l), i ? "tcp:[::]:" : "tcp:[::1]:", i ? 9 : 10), 0);
+			assert_int_equal(strncmp(gw__listener_uri(l), i ? "tcp:[::]:" : "tcp:[::1]:", i ? 9 : 10), 0);
 		snprintf(text, sizeof text, "tcp:%s:%s", i < 3 ? "[::1]" : "localhost", port_of(l));
 		assert_talks(l, text);
 		gw__listener_close(l);
@@ -123,8 +119,7 @@ static void a_busy_tcp_port_is_refused(void **state)
 	assert_says(why, "another program listens there");
 	gw__listener_close(l);
 	gw__why_clear(&why);
-	assert_int_equal(
-		try_listen("tcp:192.0.2.1:0", FAR_MS, &second, &why), -EADDRNOTAVAIL); /* documentation net */
+	assert_int_equal(try_listen("tcp:192.0.2.1:0", FAR_MS, &second, &why), -EADDRNOTAVAIL); /* documentation net */
 	assert_says(why, "no network interface");
 }
 
@@ -292,12 +287,9 @@ int main(void)
 		cmocka_unit_test(ipv6_works_on_loopback),
 		cmocka_unit_test(a_busy_tcp_port_is_refused),
 		cmocka_unit_test(accepting_has_a_limit_and_can_be_cancelled),
-		cmocka_unit_test_setup_teardown(
-			a_unix_listener_removes_its_file_only, make_folder, remove_folder),
-		cmocka_unit_test_setup_teardown(
-			a_left_over_socket_file_is_replaced, make_folder, remove_folder),
-		cmocka_unit_test_setup_teardown(
-			a_busy_socket_is_refused_and_not_disturbed, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(a_unix_listener_removes_its_file_only, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(a_left_over_socket_file_is_replaced, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(a_busy_socket_is_refused_and_not_disturbed, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(a_file_in_the_way_is_not_removed, make_folder, remove_folder),
 		cmocka_unit_test(vsock_works_on_loopback),
 		cmocka_unit_test(what_cannot_listen_or_be_read_says_so),

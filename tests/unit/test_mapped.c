@@ -95,8 +95,7 @@ static void places_that_do_not_exist(void **state)
 enum { AT = 0x72, USED = 16 * MIB };
 static const struct gw__mapped_header GOOD = {1, 4096, AT + 28, MIB};
 
-static int check(
-	struct gw__mapped_header h, bool ignore_shared, bool *ignored, const char **odd, struct gw__why *why)
+static int check(struct gw__mapped_header h, bool ignore_shared, bool *ignored, const char **odd, struct gw__why *why)
 {
 	const struct gw__block block = {.name = "pc.ram", .used_bytes = USED};
 	*why = (struct gw__why){0};
@@ -104,14 +103,14 @@ static int check(
 	return gw__mapped_header_check(&h, AT, &block, 4096, ignore_shared, ignored, odd, why);
 }
 
-#define REFUSED(h, ...)                                                                                      \
-	do {                                                                                                 \
-		bool ignored_;                                                                               \
-		const char *odd_;                                                                            \
-		struct gw__why why_;                                                                         \
-		assert_int_equal(check(h, false, &ignored_, &odd_, &why_), -EPROTO);                         \
-		assert_says(&why_, -EPROTO, "\"pc.ram\"", __VA_ARGS__);                                      \
-		assert_int_equal(check(h, true, &ignored_, &odd_, &why_), -EPROTO);                          \
+#define REFUSED(h, ...)                                                                                                                    \
+	do {                                                                                                                               \
+		bool ignored_;                                                                                                             \
+		const char *odd_;                                                                                                          \
+		struct gw__why why_;                                                                                                       \
+		assert_int_equal(check(h, false, &ignored_, &odd_, &why_), -EPROTO);                                                       \
+		assert_says(&why_, -EPROTO, "\"pc.ram\"", __VA_ARGS__);                                                                    \
+		assert_int_equal(check(h, true, &ignored_, &odd_, &why_), -EPROTO);                                                        \
 	} while (0)
 
 static void version_1_and_the_page_size_of_the_stream(void **state)

@@ -168,13 +168,13 @@ static void written_the_same(const uint8_t bytes[HEAD])
 	assert_memory_equal(again, bytes, HEAD);
 }
 
-#define REFUSED(f, code, ...)                                                                                \
-	do {                                                                                                 \
-		uint8_t bytes_[HEAD];                                                                        \
-		struct gw__why why_;                                                                         \
-		make_packet(bytes_, f);                                                                      \
-		assert_int_equal(packet(bytes_, HEAD, &why_), code);                                         \
-		assert_says(&why_, code, __VA_ARGS__);                                                       \
+#define REFUSED(f, code, ...)                                                                                                              \
+	do {                                                                                                                               \
+		uint8_t bytes_[HEAD];                                                                                                      \
+		struct gw__why why_;                                                                                                       \
+		make_packet(bytes_, f);                                                                                                    \
+		assert_int_equal(packet(bytes_, HEAD, &why_), code);                                                                       \
+		assert_says(&why_, code, __VA_ARGS__);                                                                                     \
 	} while (0)
 
 /* Two pages with content, one without. */
@@ -247,8 +247,7 @@ static void compressed_payload_may_be_larger_than_its_pages(void **state)
 	(void)state;
 	uint8_t bytes[HEAD];
 	for (uint32_t method = GW__MULTIFD_ZLIB; method <= GW__MULTIFD_ZSTD; method *= 2)
-		for (uint32_t size = 1; size <= GW__MULTIFD_PAYLOAD_MAX;
-			size += GW__MULTIFD_PAYLOAD_MAX - 1) {
+		for (uint32_t size = 1; size <= GW__MULTIFD_PAYLOAD_MAX; size += GW__MULTIFD_PAYLOAD_MAX - 1) {
 			struct fields f = three_pages();
 			f.flags = method;
 			f.size = size;
@@ -320,8 +319,7 @@ static void the_length_follows_the_page_size(void **state)
 	static const struct {
 		uint64_t page;
 		size_t head;
-	} rows[] = {{256, 320 + 8 * 2048}, {1024, 320 + 8 * 512}, {4096, 1344}, {65536, 320 + 8 * 8},
-		{524288, 328}};
+	} rows[] = {{256, 320 + 8 * 2048}, {1024, 320 + 8 * 512}, {4096, 1344}, {65536, 320 + 8 * 8}, {524288, 328}};
 	static uint8_t bytes[320 + 8 * 2048];
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		struct gw__wr w = gw__wr_over(bytes, sizeof bytes);

@@ -127,20 +127,17 @@ static void unpacks_to(struct gw__unpacker *u, size_t in_n, const uint8_t *want,
 	assert_memory_equal(got, want, n);
 }
 
-#define REFUSED(u, in_n, out_n, ...)                                                                         \
-	do {                                                                                                 \
-		struct gw__why why_;                                                                         \
-		const size_t in_n_ = in_n;                                                                   \
-		assert_int_equal(unpack(u, in_n_, out_n, &why_), -EPROTO);                                   \
-		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                    \
-		assert_int_equal(unpack(u, in_n_, out_n, &why_), -EPROTO); /* and it stays so */             \
-		assert_says(&why_, -EPROTO, "after one that was refused");                                   \
+#define REFUSED(u, in_n, out_n, ...)                                                                                                       \
+	do {                                                                                                                               \
+		struct gw__why why_;                                                                                                       \
+		const size_t in_n_ = in_n;                                                                                                 \
+		assert_int_equal(unpack(u, in_n_, out_n, &why_), -EPROTO);                                                                 \
+		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                                                  \
+		assert_int_equal(unpack(u, in_n_, out_n, &why_), -EPROTO); /* and it stays so */                                           \
+		assert_says(&why_, -EPROTO, "after one that was refused");                                                                 \
 	} while (0)
 
-static const char *name_of(uint32_t method)
-{
-	return gw__multifd_method_name(method);
-}
+static const char *name_of(uint32_t method) { return gw__multifd_method_name(method); }
 
 /* --- what we make --------------------------------------------------------------------------------------- */
 
@@ -448,8 +445,7 @@ static void a_stream_begun_anew_is_refused(void **state)
 			sender_init(&s, METHODS[m], level);
 			sender_init(&fresh, METHODS[m], level);
 			struct gw__unpacker *u = after_payloads(&s, 1 + level / 4);
-			REFUSED(u, send_page_run(&fresh, text, N), N, name_of(METHODS[m]),
-				"does not continue");
+			REFUSED(u, send_page_run(&fresh, text, N), N, name_of(METHODS[m]), "does not continue");
 			sender_end(&s);
 			sender_end(&fresh);
 			gw__unpacker_free(u);
@@ -495,8 +491,7 @@ static void less_than_the_pages_is_refused(void **state)
 			struct sender s;
 			sender_init(&s, METHODS[m], 1);
 			struct gw__unpacker *u = after_payloads(&s, before);
-			REFUSED(u, send_page_run(&s, text, N - 1), N, "gives 65535 bytes",
-				"expected the 65536");
+			REFUSED(u, send_page_run(&s, text, N - 1), N, "gives 65535 bytes", "expected the 65536");
 			sender_end(&s);
 			gw__unpacker_free(u);
 		}
@@ -510,8 +505,7 @@ static void a_payload_cut_short_is_refused(void **state)
 			struct sender s;
 			sender_init(&s, METHODS[m], 1);
 			struct gw__unpacker *u = unpacker(METHODS[m]);
-			REFUSED(u, send_page_run(&s, noise, N) - cut, N, name_of(METHODS[m]),
-				"expected the 65536");
+			REFUSED(u, send_page_run(&s, noise, N) - cut, N, name_of(METHODS[m]), "expected the 65536");
 			sender_end(&s);
 			gw__unpacker_free(u);
 		}
@@ -527,8 +521,7 @@ static void more_than_the_pages_is_refused(void **state)
 			struct sender s;
 			sender_init(&s, METHODS[m], 1);
 			struct gw__unpacker *u = after_payloads(&s, i & 1);
-			REFUSED(u, send_page_run(&s, inputs[i / 4], N + beyond[i % 4]), N,
-				name_of(METHODS[m]), "more than the 65536");
+			REFUSED(u, send_page_run(&s, inputs[i / 4], N + beyond[i % 4]), N, name_of(METHODS[m]), "more than the 65536");
 			sender_end(&s);
 			gw__unpacker_free(u);
 		}
@@ -576,8 +569,7 @@ static void garbage_is_refused(void **state)
 			sender_init(&s, METHODS[m], 1);
 			struct gw__unpacker *u = after_payloads(&s, before);
 			memset(payload, 0xee, 1000);
-			REFUSED(u, 1000, N, name_of(METHODS[m]),
-				before || m == 0 ? "does not continue" : "eeeeeeee");
+			REFUSED(u, 1000, N, name_of(METHODS[m]), before || m == 0 ? "does not continue" : "eeeeeeee");
 			sender_end(&s);
 			gw__unpacker_free(u);
 		}

@@ -623,7 +623,9 @@ static void the_switch_waits_for_no_page(void **s)
 		synced_n = 0;
 		assert_ok(gw__image_begin_partial(w, &why), why);
 		kit_config(&config, false);
-		assert_ok(gw__image_hold(w, &config, view(""), (struct gw__view){large, way == LARGE_PACKAGE ? sizeof large : 1}, view(""), &why), why);
+		assert_ok(gw__image_hold(w, &config, view(""), (struct gw__view){large, way == LARGE_PACKAGE ? sizeof large : 1}, view(""),
+				  &why),
+			why);
 		assert_int_equal(image_was_synced(), way != USUAL);
 		gw__image_writer_close(w);
 		assert_ok(gw__image_resume(image, &w, &saved, &fell_back, &why), why);

@@ -42,8 +42,14 @@ static const struct gw_drain_block usual[] = {{"m0", 1 << 20, 4096}, {"rom", 819
 static void options(struct gw_drain_opts *o, struct gw_link_opts *link)
 {
 	*link = (struct gw_link_opts){.size = sizeof *link, .connect_timeout_ms = A_MOMENT_MS};
-	*o = (struct gw_drain_opts){.size = sizeof *o, .link = link, .machine = "pc", .page_bytes = 4096, .blocks = 2, .block = usual,
-		.note = "words", .note_bytes = strlen("words")};
+	*o = (struct gw_drain_opts){.size = sizeof *o,
+		.link = link,
+		.machine = "pc",
+		.page_bytes = 4096,
+		.blocks = 2,
+		.block = usual,
+		.note = "words",
+		.note_bytes = strlen("words")};
 }
 
 static int drain(const struct gw_drain_block *block, uint32_t blocks, uint64_t page_bytes)
@@ -128,7 +134,8 @@ static void looked_at(void **s)
 static void of_another_guest(void **s)
 {
 	(void)s;
-	const struct gw_drain_block larger[] = {{"m0", 2 << 20, 4096}, {"rom", 8192, 4096}}, named[] = {{"m0", 1 << 20, 4096}, {"ram", 8192, 4096}},
+	const struct gw_drain_block larger[] = {{"m0", 2 << 20, 4096}, {"rom", 8192, 4096}},
+				    named[] = {{"m0", 1 << 20, 4096}, {"ram", 8192, 4096}},
 				    more[] = {usual[0], usual[1], {"vga", 4096, 4096}}, huge[] = {{"m0", 1 << 20, 1 << 20}, usual[1]},
 				    moved[] = {usual[1], usual[0]};
 	leave();

@@ -12,16 +12,16 @@ static const struct gw__plan_block kept_gap[] = {{.name = "m0", .used_bytes = 16
 
 static const struct gw__plan_block same[] = {{.name = "pc.rom", .used_bytes = 2 * MIB}, {.name = "m0", .used_bytes = 16 * MIB}};
 static const struct gw__plan_block larger[] = {{.name = "m0", .used_bytes = 32 * MIB}, {.name = "pc.rom", .used_bytes = 2 * MIB}};
-static const struct gw__plan_block grows[] = {
-	{.name = "m0", .used_bytes = 16 * MIB}, {.name = "pc.rom", .used_bytes = 1 * MIB, .max_bytes = 2 * MIB}};
-static const struct gw__plan_block grows_less[] = {
-	{.name = "m0", .used_bytes = 16 * MIB}, {.name = "pc.rom", .used_bytes = MIB / 2, .max_bytes = MIB}};
+static const struct gw__plan_block grows[] = {{.name = "m0", .used_bytes = 16 * MIB},
+	{.name = "pc.rom", .used_bytes = 1 * MIB, .max_bytes = 2 * MIB}};
+static const struct gw__plan_block grows_less[] = {{.name = "m0", .used_bytes = 16 * MIB},
+	{.name = "pc.rom", .used_bytes = MIB / 2, .max_bytes = MIB}};
 static const struct gw__plan_block renamed[] = {{.name = "pc.ram", .used_bytes = 16 * MIB}, {.name = "pc.rom", .used_bytes = 2 * MIB}};
 static const struct gw__plan_block unshared[] = {{.name = "m0", .used_bytes = 16 * MIB, .unshared = true}};
 
-#define IMAGE .machine = "pc-10.0", .image = true, .blocks_n = 2, .block = kept
-#define GAP .machine = "pc-10.0", .image = true, .ignore_shared = true, .blocks_n = 1, .block = kept_gap
-#define LOCAL .reads_images = true, .reads_gaps = true, .same_host = true
+#define IMAGE     .machine = "pc-10.0", .image = true, .blocks_n = 2, .block = kept
+#define GAP       .machine = "pc-10.0", .image = true, .ignore_shared = true, .blocks_n = 1, .block = kept_gap
+#define LOCAL     .reads_images = true, .reads_gaps = true, .same_host = true
 #define BLOCKS(b) .blocks_n = GW__LEN(b), .block = b
 
 static const struct {
@@ -46,8 +46,8 @@ static const struct {
 	{"shared memory was left out", {GAP}, {LOCAL, BLOCKS(same)}, GW__WAY_DIRECT, {"shortest"}},
 	{"and it cannot read that", {GAP}, {.reads_images = true, .same_host = true, BLOCKS(same)}, GW__WAY_STREAM, {"shared memory"}},
 	{"and its own is not shared", {GAP}, {LOCAL, BLOCKS(unshared)}, GW__WAY_REFUSED, {"m0", "empty", "share=on"}},
-	{"unshared memory that is in the image", {.machine = "pc", .image = true, .blocks_n = 1, .block = kept},
-		{LOCAL, BLOCKS(unshared)}, GW__WAY_DIRECT, {"shortest"}},
+	{"unshared memory that is in the image", {.machine = "pc", .image = true, .blocks_n = 1, .block = kept}, {LOCAL, BLOCKS(unshared)},
+		GW__WAY_DIRECT, {"shortest"}},
 };
 
 static void every_answer(void **state)

@@ -123,7 +123,8 @@ static void a_standing_guest_is_not_lost(void **state)
 		for (unsigned e = 0; e < GW__PS_EVENTS; e++) {
 			enum gw__ps_state to = step(s, e);
 			if (to == GW__PS_FAILED && !is_the_sources(s))
-				assert_true((s == GW__PS_DEVICE && e == GW__PS_EV_BROKEN) || (s == GW__PS_IN_DOUBT && e == GW__PS_EV_GIVE_BACK));
+				assert_true((s == GW__PS_DEVICE && e == GW__PS_EV_BROKEN) ||
+					    (s == GW__PS_IN_DOUBT && e == GW__PS_EV_GIVE_BACK));
 		}
 }
 

@@ -10,8 +10,8 @@
 #include "wire/postcopy.h"
 
 #define BYTES(...) (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__})
-#define MEM0 0x04, 0x6d, 0x65, 0x6d, 0x30
-#define BE64_16(v) 0, 0, 0, 0, 0, 0, (v) >> 8 & 0xff, (v) & 0xff
+#define MEM0       0x04, 0x6d, 0x65, 0x6d, 0x30
+#define BE64_16(v) 0, 0, 0, 0, 0, 0, (v) >> 8 & 0xff, (v)&0xff
 
 static uint8_t out[512];
 
@@ -80,8 +80,8 @@ static void the_commands_of_a_recovery(void **state)
 	gw__ask_bitmap_encode(&c, "mem0");
 	gw__ask_bitmap_encode(&c, "/rom@etc/acpi/tables");
 	gw__command_encode(&c, GW__CMD_POSTCOPY_RESUME, NULL, 0);
-	check(&c, BYTES(8, 0, 0x0a, 0, 5, MEM0, 8, 0, 0x0a, 0, 0x15, 0x14, '/', 'r', 'o', 'm', '@', 'e', 't', 'c', '/', 'a', 'c', 'p', 'i', '/',
-		't', 'a', 'b', 'l', 'e', 's', 8, 0, 9, 0, 0));
+	check(&c, BYTES(8, 0, 0x0a, 0, 5, MEM0, 8, 0, 0x0a, 0, 0x15, 0x14, '/', 'r', 'o', 'm', '@', 'e', 't', 'c', '/', 'a', 'c', 'p', 'i',
+			  '/', 't', 'a', 'b', 'l', 'e', 's', 8, 0, 9, 0, 0));
 }
 
 static void a_name_of_any_length_can_be_asked_for(void **state)
@@ -113,8 +113,8 @@ static void a_captured_discard(void **state)
 		ranges[i] = (struct gw__range){0x10000 + i * UINT64_C(0x3000), 0x1000 * (i + 1)};
 	struct gw__wr c = fresh();
 	gw__discard_encode(&c, "mem0", ranges, GW__DISCARD_RANGES_MAX);
-	static const uint8_t captured[] = {
-		8, 0, 6, 0, 0xc7, 0, MEM0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 1, 0x30, 0, 0, 0, 0, 0, 0, 0, 0x20, 0};
+	static const uint8_t captured[] = {8, 0, 6, 0, 0xc7, 0, MEM0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0,
+		1, 0x30, 0, 0, 0, 0, 0, 0, 0, 0x20, 0};
 	assert_int_equal(gw__wr_used(&c), 5 + 0xc7);
 	assert_memory_equal(out, captured, sizeof captured);
 	assert_int_equal(gw__discard_decode(out + 5, 0xc7, block, back, GW__DISCARD_RANGES_MAX, &n, &why), 0);
@@ -185,7 +185,8 @@ static void the_end_mark_of_a_received_bitmap(void **state)
 {
 	(void)state;
 	struct gw__why why = {0};
-	assert_int_equal(gw__recv_bitmap_check_end(gw__be_get((const uint8_t[]){1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef}, 8), "mem0", &why), 0);
+	assert_int_equal(
+		gw__recv_bitmap_check_end(gw__be_get((const uint8_t[]){1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef}, 8), "mem0", &why), 0);
 	assert_int_equal(gw__recv_bitmap_check_end(UINT64_C(0x0123456789abcdee), "mem0", &why), -EPROTO);
 	assert_says(&why, -EPROTO, "mem0", "0123456789abcdee", "0123456789abcdef");
 	why = (struct gw__why){0};

@@ -56,7 +56,8 @@ static void on_said(void *ctx, const struct gw__proxy_said *said)
 	pthread_mutex_lock(&r->lock);
 	if (r->log_n < sizeof r->log - 4096 || (strcmp(said->name, "PING") && r->log_n < sizeof r->log - 1024))
 		r->log_n += (size_t)snprintf(r->log + r->log_n, sizeof r->log - r->log_n, "%u %s %d %llu+%llu %s %s\n", said->connection,
-			said->channel, said->direction, (unsigned long long)said->off, (unsigned long long)said->bytes, said->name, said->text);
+			said->channel, said->direction, (unsigned long long)said->off, (unsigned long long)said->bytes, said->name,
+			said->text);
 	pthread_mutex_unlock(&r->lock);
 }
 
@@ -201,10 +202,7 @@ static void connect_both(struct rig *r, int *source, int *destination)
 	assert_true(*destination >= 0);
 }
 
-static void put(int fd, const void *p, size_t n)
-{
-	assert_int_equal(send(fd, p, n, MSG_NOSIGNAL), (ssize_t)n);
-}
+static void put(int fd, const void *p, size_t n) { assert_int_equal(send(fd, p, n, MSG_NOSIGNAL), (ssize_t)n); }
 
 /* Exactly these bytes come next. */
 static void expect(int fd, const void *p, size_t n)
@@ -375,7 +373,7 @@ static void who_says_nothing_is_no_migration(void **state)
 	expect_end(destination);
 	close(destination);
 	connect_both(r, &source, &destination); /* it still waits */
-	put(destination, "hello", 5); /* and a destination may speak first */
+	put(destination, "hello", 5);           /* and a destination may speak first */
 	expect(source, "hello", 5);
 	put(source, "Q", 1);
 	expect(destination, "Q", 1);
@@ -437,7 +435,8 @@ static void a_cut_falls_on_the_byte(void **state)
 	for (unsigned at = 0; at < 40; at += 3) {
 		struct rig *r = rig_new();
 		int source, destination;
-		r->fault[0] = (struct gw__fault){.kind = GW__FAULT_CUT_AFTER, .channel = "main", .direction = GW__PROXY_FORWARD, .amount = at};
+		r->fault[0] =
+			(struct gw__fault){.kind = GW__FAULT_CUT_AFTER, .channel = "main", .direction = GW__PROXY_FORWARD, .amount = at};
 		r->o.faults_n = 1;
 		start(r);
 		connect_both(r, &source, &destination);

@@ -88,7 +88,7 @@ static void a_large_page_counts_as_a_whole(void **state)
 	struct gw__blocks blocks = one_block(5 * LARGE);
 	guest = &blocks;
 	assert_int_equal(gw__bitmap_init(&received, 5 * PIECES), 0);
-	gw__bitmap_set_range(&received, PIECES, PIECES);		/* whole, between nothing and a part */
+	gw__bitmap_set_range(&received, PIECES, PIECES); /* whole, between nothing and a part */
 	gw__bitmap_set_range(&received, 2 * PIECES + 5, PIECES - 5);
 	gw__bitmap_set_range(&received, 4 * PIECES, PIECES);
 	connect_once(&sink, &tally);
@@ -102,6 +102,7 @@ static void a_large_page_counts_as_a_whole(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(a_huge_guest_is_looked_through_once), cmocka_unit_test(a_large_page_counts_as_a_whole)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(a_huge_guest_is_looked_through_once),
+		cmocka_unit_test(a_large_page_counts_as_a_whole)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,20 +48,16 @@ static void the_greeting_tells_the_version(void **state)
 static void what_is_not_qmp_is_named(void **state)
 {
 	(void)state;
-	assert_greeting_fails((const struct fake_step[]){{FAKE_SAY, "SSH-2.0-OpenSSH\r\n"}, REST_IS_SILENCE},
-		PATIENCE_MS, -EPROTO, "is not a QMP socket: it greets with \"SSH-2.0-OpenSSH\"");
-	assert_greeting_fails(
-		(const struct fake_step[]){
-			{FAKE_SAY, "QEMU 10.0.13 monitor - type 'help' for more information\r\n(qemu) "},
-			REST_IS_SILENCE},
+	assert_greeting_fails((const struct fake_step[]){{FAKE_SAY, "SSH-2.0-OpenSSH\r\n"}, REST_IS_SILENCE}, PATIENCE_MS, -EPROTO,
+		"is not a QMP socket: it greets with \"SSH-2.0-OpenSSH\"");
+	assert_greeting_fails((const struct fake_step[]){{FAKE_SAY, "QEMU 10.0.13 monitor - type 'help' for more information\r\n(qemu) "},
+				      REST_IS_SILENCE},
 		PATIENCE_MS, -EPROTO, "monitor for humans");
-	assert_greeting_fails(
-		(const struct fake_step[]){{FAKE_SAY, "{\"QMP\": {\"version\": [1]}}\n"}, REST_IS_SILENCE},
-		PATIENCE_MS, -EPROTO, "is not a QMP socket");
-	assert_greeting_fails((const struct fake_step[]){{FAKE_SAY, "\x1b[31mno\a\n"}, REST_IS_SILENCE},
-		PATIENCE_MS, -EPROTO, "\"?[31mno?\"");
-	assert_greeting_fails((const struct fake_step[]){{FAKE_CLOSE, NULL}}, PATIENCE_MS, -ECONNRESET,
-		"instead of greeting");
+	assert_greeting_fails((const struct fake_step[]){{FAKE_SAY, "{\"QMP\": {\"version\": [1]}}\n"}, REST_IS_SILENCE}, PATIENCE_MS,
+		-EPROTO, "is not a QMP socket");
+	assert_greeting_fails((const struct fake_step[]){{FAKE_SAY, "\x1b[31mno\a\n"}, REST_IS_SILENCE}, PATIENCE_MS, -EPROTO,
+		"\"?[31mno?\"");
+	assert_greeting_fails((const struct fake_step[]){{FAKE_CLOSE, NULL}}, PATIENCE_MS, -ECONNRESET, "instead of greeting");
 }
 
 static void a_silent_socket_is_probably_taken(void **state)
@@ -71,10 +67,10 @@ static void a_silent_socket_is_probably_taken(void **state)
 		"within 40 ms: QEMU serves one QMP client at a time, another one probably holds this socket; "
 		"close it or give "
 		"QEMU a second -qmp socket");
-	assert_greeting_fails((const struct fake_step[]){{FAKE_SAY, "login: "}, REST_IS_SILENCE}, SHORT_MS,
-		-EPROTO, "7 bytes without a line end");
-	assert_greeting_fails((const struct fake_step[]){{FAKE_SAY, GREETING}, REST_IS_SILENCE}, SHORT_MS,
-		-ETIMEDOUT, "did not answer `qmp_capabilities`");
+	assert_greeting_fails((const struct fake_step[]){{FAKE_SAY, "login: "}, REST_IS_SILENCE}, SHORT_MS, -EPROTO,
+		"7 bytes without a line end");
+	assert_greeting_fails((const struct fake_step[]){{FAKE_SAY, GREETING}, REST_IS_SILENCE}, SHORT_MS, -ETIMEDOUT,
+		"did not answer `qmp_capabilities`");
 }
 
 static void a_line_without_end_is_cut_off(void **state)
@@ -122,8 +118,8 @@ static void the_oldest_events_are_dropped(void **state)
 	for (int i = 0; i < SENT; i++)
 		n += (size_t)snprintf(many + n, sizeof many - n, "{\"event\": \"E\", \"data\": %d}\n", i);
 	struct session s;
-	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "a"}, {FAKE_SAY, many},
-			  {FAKE_SAY, "{\"return\": {}, \"id\": 2}\n"}, REST_IS_SILENCE});
+	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "a"}, {FAKE_SAY, many}, {FAKE_SAY, "{\"return\": {}, \"id\": 2}\n"},
+			  REST_IS_SILENCE});
 	assert_int_equal(gw__qmp_call(s.q, "a", NULL, NULL, &s.why), 0);
 	json_t *event;
 	for (int i = SENT - KEPT; i < SENT; i++) {
@@ -152,8 +148,8 @@ static void a_refusal_carries_qemus_words(void **state)
 	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "migrate"},
 			  {FAKE_SAY, "{\"id\": 2, \"error\": {\"class\": \"GenericError\", \"desc\": "
 				     "\"no\\nway\\u0007\"}}\n"},
-			  {FAKE_HEAR, "b"}, {FAKE_SAY, "{\"error\": {\"desc\": \"JSON parse error\"}}\n"},
-			  {FAKE_HEAR, "c"}, {FAKE_SAY, "{\"id\": 4, \"error\": 7}\n"}, REST_IS_SILENCE});
+			  {FAKE_HEAR, "b"}, {FAKE_SAY, "{\"error\": {\"desc\": \"JSON parse error\"}}\n"}, {FAKE_HEAR, "c"},
+			  {FAKE_SAY, "{\"id\": 4, \"error\": 7}\n"}, REST_IS_SILENCE});
 	a_call_fails(&s, "migrate", -EREMOTEIO, "refused `migrate`: no way?");
 	a_call_fails(&s, "b", -EREMOTEIO, "JSON parse error");
 	a_call_fails(&s, "c", -EREMOTEIO, "it gave no reason");
@@ -181,8 +177,7 @@ static void replies_that_are_none_end_the_connection(void **state)
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		struct session s;
-		begin(&s, (const struct fake_step[]){
-				  HELLO, {FAKE_HEAR, "a"}, {FAKE_SAY, cases[i].say}, {FAKE_CLOSE, NULL}});
+		begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "a"}, {FAKE_SAY, cases[i].say}, {FAKE_CLOSE, NULL}});
 		a_call_fails(&s, "a", cases[i].err, cases[i].words);
 		a_call_fails(&s, "b", -ECONNRESET, "failed before `b`");
 		finish(&s);
@@ -206,8 +201,7 @@ static void a_late_reply_is_dropped(void **state)
 	(void)state;
 	struct session s;
 	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "slow"}, {FAKE_HEAR, "quick"},
-			  {FAKE_SAY, "{\"return\": \"old\", \"id\": 2}\n{\"return\": \"new\", \"id\": 3}\n"},
-			  REST_IS_SILENCE});
+			  {FAKE_SAY, "{\"return\": \"old\", \"id\": 2}\n{\"return\": \"new\", \"id\": 3}\n"}, REST_IS_SILENCE});
 	gw__qmp_set_call_limit(s.q, SHORT_MS);
 	a_call_fails(&s, "slow", -ETIMEDOUT, "did not answer `slow`");
 	gw__qmp_set_call_limit(s.q, PATIENCE_MS);
@@ -223,11 +217,10 @@ static void a_stuck_qemu_is_not_buried_in_commands(void **state)
 {
 	(void)state;
 	struct session s;
-	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "a"}, {FAKE_HEAR, "b"}, {FAKE_HEAR, "c"},
-			  {FAKE_HEAR, "d"}, {FAKE_HEAR, "{\"exec-oob\":\"yank\",\"id\":6}"},
-			  {FAKE_SAY, "{\"return\": {}, \"id\": 6}\n"},
-			  {FAKE_SAY, "{\"return\": {}, \"id\": 2}\n"}, {FAKE_HEAR, "f"},
-			  {FAKE_SAY, "{\"return\": {}, \"id\": 7}\n"}, REST_IS_SILENCE});
+	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "a"}, {FAKE_HEAR, "b"}, {FAKE_HEAR, "c"}, {FAKE_HEAR, "d"},
+			  {FAKE_HEAR, "{\"exec-oob\":\"yank\",\"id\":6}"}, {FAKE_SAY, "{\"return\": {}, \"id\": 6}\n"},
+			  {FAKE_SAY, "{\"return\": {}, \"id\": 2}\n"}, {FAKE_HEAR, "f"}, {FAKE_SAY, "{\"return\": {}, \"id\": 7}\n"},
+			  REST_IS_SILENCE});
 	gw__qmp_set_call_limit(s.q, SHORT_MS);
 	a_call_fails(&s, "a", -ETIMEDOUT, "did not answer");
 	a_call_fails(&s, "b", -ETIMEDOUT, "did not answer");
@@ -245,8 +238,7 @@ static void an_answer_to_nothing_is_an_error(void **state)
 {
 	(void)state;
 	struct session s;
-	begin(&s, (const struct fake_step[]){
-			  HELLO, {FAKE_SAY, "{\"return\": {}, \"id\": 1}\n"}, REST_IS_SILENCE});
+	begin(&s, (const struct fake_step[]){HELLO, {FAKE_SAY, "{\"return\": {}, \"id\": 1}\n"}, REST_IS_SILENCE});
 	json_t *event;
 	assert_int_equal(gw__qmp_event(s.q, PATIENCE_MS, &event, &s.why), -EPROTO);
 	finish(&s);
@@ -256,11 +248,9 @@ static void a_descriptor_travels_once(void **state)
 {
 	(void)state;
 	struct session s;
-	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "\"fdname\":\"x\""},
-			  {FAKE_SAY, "{\"return\": {}, \"id\": 2}\n"}, {FAKE_HEAR, "a"},
-			  {FAKE_SAY, "{\"return\": {}, \"id\": 3}\n"}, REST_IS_SILENCE});
-	assert_int_equal(
-		gw__qmp_call_fd(s.q, "getfd", json_pack("{s:s}", "fdname", "x"), 1, NULL, &s.why), 0);
+	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "\"fdname\":\"x\""}, {FAKE_SAY, "{\"return\": {}, \"id\": 2}\n"},
+			  {FAKE_HEAR, "a"}, {FAKE_SAY, "{\"return\": {}, \"id\": 3}\n"}, REST_IS_SILENCE});
+	assert_int_equal(gw__qmp_call_fd(s.q, "getfd", json_pack("{s:s}", "fdname", "x"), 1, NULL, &s.why), 0);
 	assert_int_equal(gw__qmp_call(s.q, "a", NULL, NULL, &s.why), 0);
 	finish(&s);
 	assert_int_equal(s.fake.fds, 1);

@@ -11,8 +11,8 @@
 enum { FIRST_ID = 5000 };
 
 /* What the first one leaves unanswered, so that nothing comes before he has gone. */
-#define LEFT                                                                                                           \
-	HELLO, {FAKE_HEAR, "unanswered"}
+#define LEFT                                                                                                                               \
+	HELLO, { FAKE_HEAR, "unanswered" }
 
 /* Behind its negotiation, adopted from one who has read `eaten` bytes more than whole messages. */
 static void adopt(struct session *s, const struct fake_step *steps, size_t eaten)
@@ -50,7 +50,8 @@ static void the_rest_of_a_line_is_skipped(void **state)
 	struct session s;
 	adopt(&s,
 		(const struct fake_step[]){LEFT, {FAKE_SAY, "{\"return\": {\"a\": {\"b\": 1}}, \"id\": 7}\r\n"},
-			{FAKE_HEAR, "\"exec-oob\":\"query-yank\",\"id\":5000}"}, {FAKE_SAY, "{\"return\": [], \"id\": 5000}\r\n"}, REST_IS_SILENCE},
+			{FAKE_HEAR, "\"exec-oob\":\"query-yank\",\"id\":5000}"}, {FAKE_SAY, "{\"return\": [], \"id\": 5000}\r\n"},
+			REST_IS_SILENCE},
 		17);
 	assert_int_equal(gw__qmp_call_oob(s.q, "query-yank", NULL, NULL, &s.why), 0);
 	finish(&s);
@@ -64,8 +65,10 @@ static void late_replies_to_a_predecessor_are_dropped(void **state)
 	adopt(&s,
 		(const struct fake_step[]){LEFT,
 			{FAKE_SAY, "{\"return\": {\"status\": \"setup\"}, \"id\": 2}\r\n{\"error\": {\"desc\": \"no\"}, \"id\": 4999}\r\n"},
-			{FAKE_HEAR, "\"id\":5000"}, {FAKE_SAY, "{\"return\": 3, \"id\": 3}\r\n{\"return\": {\"ours\": true}, \"id\": 5000}\r\n"},
-			{FAKE_HEAR, "\"id\":5001"}, {FAKE_SAY, "{\"return\": 4, \"id\": 4}\r\n{\"return\": {}, \"id\": 5001}\r\n"}, REST_IS_SILENCE},
+			{FAKE_HEAR, "\"id\":5000"},
+			{FAKE_SAY, "{\"return\": 3, \"id\": 3}\r\n{\"return\": {\"ours\": true}, \"id\": 5000}\r\n"},
+			{FAKE_HEAR, "\"id\":5001"}, {FAKE_SAY, "{\"return\": 4, \"id\": 4}\r\n{\"return\": {}, \"id\": 5001}\r\n"},
+			REST_IS_SILENCE},
 		0);
 	assert_int_equal(gw__qmp_call(s.q, "query-name", NULL, &result, &s.why), 0);
 	assert_true(json_is_true(json_object_get(result, "ours")));
@@ -80,8 +83,7 @@ static void only_the_first_line_may_be_a_rest(void **state)
 {
 	(void)state;
 	struct session s;
-	adopt(&s,
-		(const struct fake_step[]){LEFT, {FAKE_SAY, "est\"}\r\nrubbish\r\n"}, {FAKE_HEAR, "query-name"}, REST_IS_SILENCE}, 0);
+	adopt(&s, (const struct fake_step[]){LEFT, {FAKE_SAY, "est\"}\r\nrubbish\r\n"}, {FAKE_HEAR, "query-name"}, REST_IS_SILENCE}, 0);
 	assert_int_equal(gw__qmp_call(s.q, "query-name", NULL, NULL, &s.why), -EPROTO);
 	assert_non_null(strstr(s.why.text, "\"rubbish\""));
 	finish(&s);
@@ -90,7 +92,8 @@ static void only_the_first_line_may_be_a_rest(void **state)
 static void nonsense_is_not_adopted(void **state)
 {
 	(void)state;
-	static const char *const pasts[] = {"{}", "[]", "{\"address\": \"x\"}", "{\"address\": 1, \"version\": 1000}", "{\"address\": \"x\", \"version\": -1}"};
+	static const char *const pasts[] = {"{}", "[]", "{\"address\": \"x\"}", "{\"address\": 1, \"version\": 1000}",
+		"{\"address\": \"x\", \"version\": -1}"};
 	for (size_t i = 0; i < sizeof pasts / sizeof *pasts; i++) {
 		struct gw__qmp *q = NULL;
 		struct gw__why why = {0};

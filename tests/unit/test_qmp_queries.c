@@ -6,9 +6,9 @@
 
 #include "fake_qmp.h"
 
-#define RETURNS(id, json)                                                                                    \
-	{                                                                                                    \
-		FAKE_SAY, "{\"return\": " json ", \"id\": " #id "}\n"                                        \
+#define RETURNS(id, json)                                                                                                                  \
+	{                                                                                                                                  \
+		FAKE_SAY, "{\"return\": " json ", \"id\": " #id "}\n"                                                                      \
 	}
 
 static void migration_is_read_and_unknown_is_running(void **state)
@@ -16,8 +16,7 @@ static void migration_is_read_and_unknown_is_running(void **state)
 	(void)state;
 	struct session s;
 	struct gw__qmp_migration m;
-	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "query-migrate"}, RETURNS(2, "{}"),
-			  {FAKE_HEAR, "query-migrate"},
+	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "query-migrate"}, RETURNS(2, "{}"), {FAKE_HEAR, "query-migrate"},
 			  RETURNS(3, "{\"status\": \"moonwalking\", \"total-time\": 12, \"ram\": {\"total\": "
 				     "4096, \"remaining\": -1, "
 				     "\"transferred\": 18446744073709551615, \"mbps\": 1.5, "
@@ -27,8 +26,7 @@ static void migration_is_read_and_unknown_is_running(void **state)
 			  RETURNS(4, "{\"status\": \"setup\", \"socket-address\": [{\"type\": \"inet\", "
 				     "\"host\": \"::1\", "
 				     "\"port\": \"4444\"}]}"),
-			  {FAKE_HEAR, "query-migrate"},
-			  RETURNS(5, "{\"status\": \"failed\", \"error-desc\": \"lost\\u001b\"}"),
+			  {FAKE_HEAR, "query-migrate"}, RETURNS(5, "{\"status\": \"failed\", \"error-desc\": \"lost\\u001b\"}"),
 			  {FAKE_HEAR, "query-migrate"}, RETURNS(6, "[]"), REST_IS_SILENCE});
 	assert_int_equal(gw__qmp_query_migrate(s.q, &m, &s.why), 0);
 	assert_string_equal(m.status, "");
@@ -61,8 +59,8 @@ static void a_migration_starts_when_the_last_one_is_cleaned_up(void **state)
 			  RETURNS(3, "{\"status\": \"failed\"}"), {FAKE_HEAR, "query-yank"},
 			  RETURNS(4, "[{\"type\": \"chardev\", \"id\": \"migration\"}]"), {FAKE_HEAR, "\"migrate\""}, RETURNS(5, "{}"),
 			  /* one that runs is not waited for */
-			  {FAKE_HEAR, "query-yank"}, RETURNS(6, LEFT_OVER), {FAKE_HEAR, "query-migrate"}, RETURNS(7, "{\"status\": \"active\"}"),
-			  {FAKE_HEAR, "\"migrate\""}, RETURNS(8, "{}"), REST_IS_SILENCE});
+			  {FAKE_HEAR, "query-yank"}, RETURNS(6, LEFT_OVER), {FAKE_HEAR, "query-migrate"},
+			  RETURNS(7, "{\"status\": \"active\"}"), {FAKE_HEAR, "\"migrate\""}, RETURNS(8, "{}"), REST_IS_SILENCE});
 	assert_int_equal(gw__qmp_migrate(s.q, "fd:x", &s.why), 0);
 	assert_int_equal(gw__qmp_migrate(s.q, "fd:x", &s.why), 0);
 	finish(&s);
@@ -73,11 +71,9 @@ static void a_run_state_is_never_guessed(void **state)
 	(void)state;
 	struct session s;
 	struct gw__qmp_status st;
-	begin(&s,
-		(const struct fake_step[]){HELLO, {FAKE_HEAR, "query-status"},
-			RETURNS(2, "{\"status\": \"running\", \"running\": true}"),
-			{FAKE_HEAR, "query-status"}, RETURNS(3, "{\"status\": \"running\", \"running\": 1}"),
-			{FAKE_HEAR, "query-status"}, RETURNS(4, "7"), REST_IS_SILENCE});
+	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "query-status"}, RETURNS(2, "{\"status\": \"running\", \"running\": true}"),
+			  {FAKE_HEAR, "query-status"}, RETURNS(3, "{\"status\": \"running\", \"running\": 1}"), {FAKE_HEAR, "query-status"},
+			  RETURNS(4, "7"), REST_IS_SILENCE});
 	assert_int_equal(gw__qmp_query_status(s.q, &st, &s.why), 0);
 	assert_true(st.running);
 	assert_int_equal(gw__qmp_query_status(s.q, &st, &s.why), -EPROTO);
@@ -85,28 +81,23 @@ static void a_run_state_is_never_guessed(void **state)
 	finish(&s);
 }
 
-#define CAPS(id, a, b, c)                                                                                    \
-	{FAKE_HEAR, "query-migrate-capabilities"},                                                           \
-		RETURNS(id, "[{\"capability\": \"xbzrle\", \"state\": " a                                    \
-			    "}, {\"capability\": \"multifd\", \"state\": " b                                 \
+#define CAPS(id, a, b, c)                                                                                                                  \
+	{FAKE_HEAR, "query-migrate-capabilities"},                                                                                         \
+		RETURNS(id, "[{\"capability\": \"xbzrle\", \"state\": " a "}, {\"capability\": \"multifd\", \"state\": " b                 \
 			    "}, {\"capability\": \"events\", \"state\": " c "}, 9, {\"capability\": 3}]")
-#define PARAMS(id, bw)                                                                                       \
-	{FAKE_HEAR, "query-migrate-parameters"},                                                             \
-		RETURNS(id, "{\"max-bandwidth\": " bw                                                        \
-			    ", \"tls-creds\": \"\", \"mode\": \"normal\", \"direct-io\": [1]}")
+#define PARAMS(id, bw)                                                                                                                     \
+	{FAKE_HEAR, "query-migrate-parameters"},                                                                                           \
+		RETURNS(id, "{\"max-bandwidth\": " bw ", \"tls-creds\": \"\", \"mode\": \"normal\", \"direct-io\": [1]}")
 
 static void restore_sends_the_differences_in_a_legal_order(void **state)
 {
 	(void)state;
 	struct session s;
-	begin(&s, (const struct fake_step[]){HELLO, CAPS(2, "true", "false", "true"), PARAMS(3, "5"),
-			  CAPS(4, "false", "true", "true"), PARAMS(5, "7"),
-			  {FAKE_HEAR, "{\"capabilities\":[{\"capability\":\"multifd\",\"state\":false}]}"},
-			  RETURNS(6, "{}"), {FAKE_HEAR, "\"arguments\":{\"max-bandwidth\":5}"},
-			  RETURNS(7, "{}"),
-			  {FAKE_HEAR, "{\"capabilities\":[{\"capability\":\"xbzrle\",\"state\":true}]}"},
-			  RETURNS(8, "{}"), CAPS(9, "true", "false", "true"), PARAMS(10, "5"),
-			  REST_IS_SILENCE});
+	begin(&s, (const struct fake_step[]){HELLO, CAPS(2, "true", "false", "true"), PARAMS(3, "5"), CAPS(4, "false", "true", "true"),
+			  PARAMS(5, "7"), {FAKE_HEAR, "{\"capabilities\":[{\"capability\":\"multifd\",\"state\":false}]}"},
+			  RETURNS(6, "{}"), {FAKE_HEAR, "\"arguments\":{\"max-bandwidth\":5}"}, RETURNS(7, "{}"),
+			  {FAKE_HEAR, "{\"capabilities\":[{\"capability\":\"xbzrle\",\"state\":true}]}"}, RETURNS(8, "{}"),
+			  CAPS(9, "true", "false", "true"), PARAMS(10, "5"), REST_IS_SILENCE});
 	struct gw__qmp_settings *snapshot = NULL;
 	assert_int_equal(gw__qmp_settings_save(s.q, &snapshot, &s.why), 0);
 	assert_true(gw__qmp_settings_has(snapshot, "multifd"));
@@ -126,11 +117,10 @@ static void restore_goes_on_after_a_refusal(void **state)
 {
 	(void)state;
 	struct session s;
-	begin(&s, (const struct fake_step[]){HELLO, CAPS(2, "true", "false", "true"),
-			  PARAMS(3, "18446744073709551615"), CAPS(4, "false", "false", "true"),
-			  PARAMS(5, "7"), {FAKE_HEAR, "\"max-bandwidth\":9223372036854775807"},
-			  {FAKE_SAY, "{\"error\": {\"desc\": \"not now\"}, \"id\": 6}\n"},
-			  {FAKE_HEAR, "\"xbzrle\""}, RETURNS(7, "{}"), REST_IS_SILENCE});
+	begin(&s, (const struct fake_step[]){HELLO, CAPS(2, "true", "false", "true"), PARAMS(3, "18446744073709551615"),
+			  CAPS(4, "false", "false", "true"), PARAMS(5, "7"), {FAKE_HEAR, "\"max-bandwidth\":9223372036854775807"},
+			  {FAKE_SAY, "{\"error\": {\"desc\": \"not now\"}, \"id\": 6}\n"}, {FAKE_HEAR, "\"xbzrle\""}, RETURNS(7, "{}"),
+			  REST_IS_SILENCE});
 	struct gw__qmp_settings *snapshot = NULL;
 	assert_int_equal(gw__qmp_settings_save(s.q, &snapshot, &s.why), 0);
 	assert_int_equal(gw__qmp_settings_restore(s.q, snapshot, &s.why), -EREMOTEIO);
@@ -146,9 +136,8 @@ static void only_what_is_asked_to_be_on_must_be_known(void **state)
 	const struct gw__qmp_capability off[] = {{"mapped-ram", false}, {"multifd", true}};
 	const struct gw__qmp_capability on[] = {{"mapped-ram", true}, {"multifd", true}};
 	begin(&s, (const struct fake_step[]){HELLO, CAPS(2, "true", "false", "true"),
-			  {FAKE_HEAR, "{\"capabilities\":[{\"capability\":\"multifd\",\"state\":true}]}"},
-			  RETURNS(3, "{}"), CAPS(4, "true", "true", "true"), CAPS(5, "true", "true", "false"),
-			  PARAMS(6, "1"),
+			  {FAKE_HEAR, "{\"capabilities\":[{\"capability\":\"multifd\",\"state\":true}]}"}, RETURNS(3, "{}"),
+			  CAPS(4, "true", "true", "true"), CAPS(5, "true", "true", "false"), PARAMS(6, "1"),
 			  {FAKE_HEAR, "[{\"capability\":\"xbzrle\",\"state\":false},{\"capability\":"
 				      "\"multifd\",\"state\":false}]"},
 			  RETURNS(7, "{}"), REST_IS_SILENCE});
@@ -168,9 +157,8 @@ static void a_machine_is_named_without_its_suffix(void **state)
 	(void)state;
 	struct session s;
 	struct gw__qmp_machine m;
-	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "qom-get"},
-			  RETURNS(2, "\"pc-q35-10.0-machine\""), {FAKE_HEAR, "query-memory"},
-			  RETURNS(3, "{\"base-memory\": 1024, \"plugged-memory\": 2048}"),
+	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "qom-get"}, RETURNS(2, "\"pc-q35-10.0-machine\""),
+			  {FAKE_HEAR, "query-memory"}, RETURNS(3, "{\"base-memory\": 1024, \"plugged-memory\": 2048}"),
 			  {FAKE_HEAR, "qom-get"}, RETURNS(4, "{}"), REST_IS_SILENCE});
 	assert_int_equal(gw__qmp_query_machine(s.q, &m, &s.why), 0);
 	assert_string_equal(m.machine, "pc-q35-10.0");
@@ -180,8 +168,7 @@ static void a_machine_is_named_without_its_suffix(void **state)
 	finish(&s);
 }
 
-#define HEAD                                                                                                 \
-	"              Block Name    PSize              Offset               Used              Total\\r\\n"
+#define HEAD "              Block Name    PSize              Offset               Used              Total\\r\\n"
 
 static void a_block_table_is_read_strictly(void **state)
 {
@@ -194,17 +181,12 @@ static void a_block_table_is_read_strictly(void **state)
 				     "0x00007f6a62e00000  rw\\r\\n"
 				     "                           4 KiB  0x08000000 0x4000 0x4000 0x00007f6a62000000  rw\\r\\n"
 				     "/rom@etc/acpi/tables    2 MiB  0x00 0x20000 0x200000\\r\\n\""),
-			  {FAKE_HEAR, "ramblock"},
-			  RETURNS(3, "\"" HEAD "  pc.ram    4 KiB  0x0 0x2000 0x1000\\r\\n\""),
-			  {FAKE_HEAR, "ramblock"},
-			  RETURNS(4, "\"" HEAD "  pc.ram    4 KiB  0x0 0x2000 0xg000\\r\\n\""),
-			  {FAKE_HEAR, "ramblock"},
-			  RETURNS(5, "\"" HEAD "  pc.ram    4 Pages  0x0 0x2000 0x2000\\r\\n\""),
-			  {FAKE_HEAR, "ramblock"},
-			  RETURNS(6, "\"" HEAD "     4 KiB  0x0 0x2000 0x2000\\r\\n\""),
-			  {FAKE_HEAR, "ramblock"}, RETURNS(7, "\"" HEAD "\""), {FAKE_HEAR, "ramblock"},
-			  RETURNS(8, "\"unknown command: 'info ramblock'\\r\\n\""), {FAKE_HEAR, "ramblock"},
-			  RETURNS(9, "5"), REST_IS_SILENCE});
+			  {FAKE_HEAR, "ramblock"}, RETURNS(3, "\"" HEAD "  pc.ram    4 KiB  0x0 0x2000 0x1000\\r\\n\""),
+			  {FAKE_HEAR, "ramblock"}, RETURNS(4, "\"" HEAD "  pc.ram    4 KiB  0x0 0x2000 0xg000\\r\\n\""),
+			  {FAKE_HEAR, "ramblock"}, RETURNS(5, "\"" HEAD "  pc.ram    4 Pages  0x0 0x2000 0x2000\\r\\n\""),
+			  {FAKE_HEAR, "ramblock"}, RETURNS(6, "\"" HEAD "     4 KiB  0x0 0x2000 0x2000\\r\\n\""), {FAKE_HEAR, "ramblock"},
+			  RETURNS(7, "\"" HEAD "\""), {FAKE_HEAR, "ramblock"}, RETURNS(8, "\"unknown command: 'info ramblock'\\r\\n\""),
+			  {FAKE_HEAR, "ramblock"}, RETURNS(9, "5"), REST_IS_SILENCE});
 	assert_int_equal(gw__qmp_query_blocks(s.q, &b, &n, &s.why), 0);
 	assert_int_equal(n, 2);
 	assert_string_equal(b[0].name, "pc.ram");

@@ -105,15 +105,13 @@ static const struct gw__blocks_rule PLAIN = {.page_bytes = 4096};
 static const struct gw__blocks_rule ADVISED = {.page_bytes = 4096, .page_summary = 0x201000};
 static const struct gw__blocks_rule ADVISED_SMALL = {.page_bytes = 4096, .page_summary = 0x1000};
 static const struct gw__blocks_rule SHARED = {.page_bytes = 4096, .address = true};
-static const struct gw__blocks_rule ADVISED_SHARED = {
-	.page_bytes = 4096, .page_summary = 0x40201000, .address = true};
+static const struct gw__blocks_rule ADVISED_SHARED = {.page_bytes = 4096, .page_summary = 0x40201000, .address = true};
 
 /*
  * Decodes `entry` with `behind` after it, wants exactly `entry` used, the same for all that is too short
  * SHORT, and the same bytes when it is written again.
  */
-static struct gw__block entry_both_ways(
-	const struct gw__blocks_rule *rule, uint64_t left, const char *entry, const char *behind)
+static struct gw__block entry_both_ways(const struct gw__blocks_rule *rule, uint64_t left, const char *entry, const char *behind)
 {
 	struct sb b = {0};
 	sb_hex(&b, entry);
@@ -140,16 +138,16 @@ static struct gw__block entry_both_ways(
 	return block;
 }
 
-#define REFUSED(rule, left, entry, ...)                                                                      \
-	do {                                                                                                 \
-		struct sb b_ = {0};                                                                          \
-		sb_hex(&b_, entry);                                                                          \
-		struct gw__rd c_ = gw__rd_over(b_.p, b_.n);                                                  \
-		struct gw__block block_;                                                                     \
-		struct gw__why why_ = {0};                                                                   \
-		assert_int_equal(gw__block_decode(&c_, rule, left, &block_, &why_), -EPROTO);                \
-		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                    \
-		sb_fini(&b_);                                                                                \
+#define REFUSED(rule, left, entry, ...)                                                                                                    \
+	do {                                                                                                                               \
+		struct sb b_ = {0};                                                                                                        \
+		sb_hex(&b_, entry);                                                                                                        \
+		struct gw__rd c_ = gw__rd_over(b_.p, b_.n);                                                                                \
+		struct gw__block block_;                                                                                                   \
+		struct gw__why why_ = {0};                                                                                                 \
+		assert_int_equal(gw__block_decode(&c_, rule, left, &block_, &why_), -EPROTO);                                              \
+		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                                                  \
+		sb_fini(&b_);                                                                                                              \
 	} while (0)
 
 static void captured_entries(void **state)
@@ -159,8 +157,7 @@ static void captured_entries(void **state)
 	assert_string_equal(b.name, "m0");
 	assert_int_equal(b.used_bytes, 0x8000000);
 	assert_int_equal(b.page_bytes, 0);
-	b = entry_both_ways(&PLAIN, 0x82000, "14 2f726f6d406574632f616370692f7461626c6573 0000000000020000",
-		"07 70632e62696f73");
+	b = entry_both_ways(&PLAIN, 0x82000, "14 2f726f6d406574632f616370692f7461626c6573 0000000000020000", "07 70632e62696f73");
 	assert_string_equal(b.name, "/rom@etc/acpi/tables");
 	assert_int_equal(b.used_bytes, 0x20000);
 }
@@ -180,8 +177,7 @@ static void lengths_of_blocks(void **state)
 static void a_page_size_between_blocks(void **state)
 {
 	(void)state;
-	struct gw__block b =
-		entry_both_ways(&ADVISED, 0x8000000, "02 'm0' 0000000004000000 0000000000200000", "14");
+	struct gw__block b = entry_both_ways(&ADVISED, 0x8000000, "02 'm0' 0000000004000000 0000000000200000", "14");
 	assert_int_equal(b.page_bytes, TWO_MIB);
 	b = entry_both_ways(&ADVISED, 0x8000000, "02 'm0' 0000000004000000", "14");
 	assert_int_equal(b.page_bytes, 0);
@@ -191,11 +187,9 @@ static void a_page_size_behind_the_last_block(void **state)
 {
 	(void)state;
 	/* what follows is a record word: EOS, the repeated flush, or a page far up */
-	static const char *const words[] = {
-		"0000000000000010", "0000000000000200", "0000000000200008", "0000000000200002"};
+	static const char *const words[] = {"0000000000000010", "0000000000000200", "0000000000200008", "0000000000200002"};
 	for (size_t i = 0; i < 4; i++) {
-		struct gw__block b = entry_both_ways(
-			&ADVISED, 0x4000000, "02 'm0' 0000000004000000 0000000000200000", words[i]);
+		struct gw__block b = entry_both_ways(&ADVISED, 0x4000000, "02 'm0' 0000000004000000 0000000000200000", words[i]);
 		assert_int_equal(b.page_bytes, TWO_MIB);
 		b = entry_both_ways(&ADVISED, 0x4000000, "02 'm0' 0000000004000000", words[i]);
 		assert_int_equal(b.page_bytes, 0);
@@ -210,8 +204,7 @@ static void without_large_pages_nothing_is_looked_for(void **state)
 	(void)state;
 	entry_both_ways(&PLAIN, 0x4000000, "02 'm0' 0000000004000000", "");
 	entry_both_ways(&ADVISED_SMALL, 0x4000000, "02 'm0' 0000000004000000", "");
-	struct gw__block b =
-		entry_both_ways(&ADVISED_SMALL, 0x4000000, "02 'm0' 0000000004000000", "0000000000200000");
+	struct gw__block b = entry_both_ways(&ADVISED_SMALL, 0x4000000, "02 'm0' 0000000004000000", "0000000000200000");
 	assert_int_equal(b.page_bytes, 0);
 }
 
@@ -223,7 +216,7 @@ static void page_sizes_are_checked(void **state)
 		const char *entry, *got;
 	} bad[] = {
 		{"02 'm0' 0000000040000000 0000000000300000 14", "3145728"}, /* no power of two */
-		{"02 'm0' 0000000040000000 0000000000001000 14", "4096"}, /* not larger than a target page */
+		{"02 'm0' 0000000040000000 0000000000001000 14", "4096"},    /* not larger than a target page */
 		{"02 'm0' 0000000040000000 0000000000000800 14", "2048"},
 		{"02 'm0' 0000000040000000 0000000000400000 14", "4194304"}, /* not announced */
 		{"02 'm0' 0000000040000000 0000000000000000 14", "of 0 bytes"},
@@ -231,17 +224,14 @@ static void page_sizes_are_checked(void **state)
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		REFUSED(&many, 0x80000000, bad[i].entry, "\"m0\"", "page size", bad[i].got, "40301000");
 	/* behind the last block a page size is what has no flag bits; it is judged the same way */
-	REFUSED(&many, 0x40000000, "02 'm0' 0000000040000000 0000000000400000 0000000000000010", "\"m0\"",
-		"4194304");
-	REFUSED(&many, 0x40000000, "02 'm0' 0000000040000000 0000000000001000 0000000000000010", "\"m0\"",
-		"4096");
+	REFUSED(&many, 0x40000000, "02 'm0' 0000000040000000 0000000000400000 0000000000000010", "\"m0\"", "4194304");
+	REFUSED(&many, 0x40000000, "02 'm0' 0000000040000000 0000000000001000 0000000000000010", "\"m0\"", "4096");
 }
 
 static void addresses_of_x_ignore_shared(void **state)
 {
 	(void)state;
-	struct gw__block b =
-		entry_both_ways(&SHARED, 0x8000, "02 'm0' 0000000000004000 00000000fffc0000", "02");
+	struct gw__block b = entry_both_ways(&SHARED, 0x8000, "02 'm0' 0000000000004000 00000000fffc0000", "02");
 	assert_int_equal(b.address, 0xfffc0000);
 	b = entry_both_ways(&SHARED, 0x4000, "02 'm0' 0000000000004000 0000000000200000", "");
 	assert_int_equal(b.address, 0x200000);
@@ -255,18 +245,16 @@ static void addresses_beside_page_sizes(void **state)
 	static const struct {
 		const char *text;
 		uint64_t value;
-	} addresses[] = {{"0000000000000000", 0}, {"00000000fffc0000", 0xfffc0000},
-		{"0000000000200000", 0x200000}, {"0000000040000000", 0x40000000},
-		{"0000000100000000", UINT64_C(0x100000000)}};
+	} addresses[] = {{"0000000000000000", 0}, {"00000000fffc0000", 0xfffc0000}, {"0000000000200000", 0x200000},
+		{"0000000040000000", 0x40000000}, {"0000000100000000", UINT64_C(0x100000000)}};
 	for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++)
 		for (int last = 0; last < 2; last++)
 			for (int sized = 0; sized < 2; sized++) {
 				char entry[128];
-				snprintf(entry, sizeof entry, "02 'm0' 0000000004000000 %s %s",
-					sized ? "0000000000200000" : "", addresses[i].text);
-				struct gw__block b =
-					entry_both_ways(&ADVISED_SHARED, last ? 0x4000000 : 0x8000000, entry,
-						last ? "0000000000000010" : "02 'm1'");
+				snprintf(entry, sizeof entry, "02 'm0' 0000000004000000 %s %s", sized ? "0000000000200000" : "",
+					addresses[i].text);
+				struct gw__block b = entry_both_ways(&ADVISED_SHARED, last ? 0x4000000 : 0x8000000, entry,
+					last ? "0000000000000010" : "02 'm1'");
 				assert_int_equal(b.page_bytes, sized ? TWO_MIB : 0);
 				assert_int_equal(b.address, addresses[i].value);
 			}
@@ -276,8 +264,7 @@ static void addresses_beside_page_sizes(void **state)
 static void no_page_size_in_mapped_ram(void **state)
 {
 	(void)state;
-	struct gw__blocks_rule rule = {
-		.page_bytes = 4096, .page_summary = UINT64_C(0x100201000), .mapped_ram = true};
+	struct gw__blocks_rule rule = {.page_bytes = 4096, .page_summary = UINT64_C(0x100201000), .mapped_ram = true};
 	struct gw__block b = entry_both_ways(&rule, 0x4000000, "02 'm0' 0000000004000000",
 		"00000001 0000000000001000 000000000000008e 0000000000100000");
 	assert_int_equal(b.page_bytes, 0);

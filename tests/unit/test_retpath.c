@@ -38,14 +38,14 @@ static struct gw__rp_msg message(const uint8_t *bytes, size_t n)
 
 #define MESSAGE(...) message((const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
 
-#define REFUSED(sentence, ...)                                                                               \
-	do {                                                                                                 \
-		const uint8_t bytes_[] = {__VA_ARGS__};                                                      \
-		struct gw__rp_msg m_;                                                                        \
-		struct gw__why why_;                                                                         \
-		assert_int_equal(decode(bytes_, sizeof bytes_, &m_, &why_), -EPROTO);                        \
-		assert_int_equal(why_.code, -EPROTO);                                                        \
-		assert_non_null(strstr(why_.text, sentence));                                                \
+#define REFUSED(sentence, ...)                                                                                                             \
+	do {                                                                                                                               \
+		const uint8_t bytes_[] = {__VA_ARGS__};                                                                                    \
+		struct gw__rp_msg m_;                                                                                                      \
+		struct gw__why why_;                                                                                                       \
+		assert_int_equal(decode(bytes_, sizeof bytes_, &m_, &why_), -EPROTO);                                                      \
+		assert_int_equal(why_.code, -EPROTO);                                                                                      \
+		assert_non_null(strstr(why_.text, sentence));                                                                              \
 	} while (0)
 
 static void numbers_travel_in_shut_pong_and_resume_ack(void **state)
@@ -65,8 +65,7 @@ static void numbers_travel_in_shut_pong_and_resume_ack(void **state)
 static void a_page_request_names_its_block(void **state)
 {
 	(void)state;
-	struct gw__rp_msg m =
-		MESSAGE(0, 3, 0, 0x11, 0, 0, 0, 0, 0, 0x0c, 0, 0, 0, 0, 0x10, 0, 4, 'm', 'e', 'm', '0');
+	struct gw__rp_msg m = MESSAGE(0, 3, 0, 0x11, 0, 0, 0, 0, 0, 0x0c, 0, 0, 0, 0, 0x10, 0, 4, 'm', 'e', 'm', '0');
 	assert_int_equal(m.type, GW__RP_REQ_PAGES_ID);
 	assert_int_equal(m.start_off, 0xc0000);
 	assert_int_equal(m.length_bytes, 0x1000);
@@ -167,18 +166,15 @@ static void a_name_fills_its_message_exactly(void **state)
 	(void)state;
 	REFUSED("a block name of 3 bytes in a space of 4", 0, 5, 0, 5, 3, 'm', 'e', 'm', '0');
 	REFUSED("a block name of 5 bytes in a space of 4", 0, 5, 0, 5, 5, 'm', 'e', 'm', '0');
-	REFUSED("a block name of 1 bytes in a space of 2", 0, 3, 0, 15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0,
-		1, 'm', '0');
-	REFUSED("a block name of 255 bytes in a space of 1", 0, 3, 0, 14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
-		0, 255, 'm');
+	REFUSED("a block name of 1 bytes in a space of 2", 0, 3, 0, 15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 1, 'm', '0');
+	REFUSED("a block name of 255 bytes in a space of 1", 0, 3, 0, 14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 255, 'm');
 }
 
 static void an_empty_name_is_refused(void **state)
 {
 	(void)state;
 	REFUSED("expected a length of 2 to 256 bytes, got 1", 0, 5, 0, 1, 0);
-	REFUSED("expected a length of 14 to 268 bytes, got 13", 0, 3, 0, 13, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-		0x10, 0, 0);
+	REFUSED("expected a length of 14 to 268 bytes, got 13", 0, 3, 0, 13, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0);
 }
 
 static void a_name_with_a_control_character_is_refused(void **state)

@@ -3,8 +3,8 @@
  * source may send. */
 #include "stream_check.h"
 
-#define ORDER_PLAIN                                                                                          \
-	"config section blocks eos section-end section page zero eos section-end command section eos section-end "       \
+#define ORDER_PLAIN                                                                                                                        \
+	"config section blocks eos section-end section page zero eos section-end command section eos section-end "                         \
 	"device device device eof description end"
 
 static void the_plain_capture(void **state)
@@ -33,9 +33,8 @@ static void the_plain_capture(void **state)
 	sb_device(&b, 0x28, "globalstate", 0, 1, globalstate, sizeof globalstate);
 	sb_end(&b);
 	struct feed_end end = accepted(&b);
-	assert_order(&end,
-		"config section blocks eos section-end section page eos section-end command section eos section-end "
-		"device device eof description end");
+	assert_order(&end, "config section blocks eos section-end section page eos section-end command section eos section-end "
+			   "device device eof description end");
 	assert_logged(&end, "0 config pc-i440fx-10.0 bits 12 caps 0\n");
 	assert_logged(&end, "27 section 1 1 ram\n");
 	assert_logged(&end, "  \"m0\" 134217728 page 0 address 0 bitmap 0 pages 0\n");
@@ -71,9 +70,8 @@ static void the_capture_with_post_copy_advised(void **state)
 	put_ram_end(&b);
 	put_rest(&b);
 	struct feed_end end = accepted(&b);
-	assert_order(&end,
-		"config command command command section blocks eos section-end command section eos section-end "
-		"device device device eof description end");
+	assert_order(&end, "config command command command section blocks eos section-end command section eos section-end "
+			   "device device device eof description end");
 	assert_logged(&end, "  \"m0\" 67108864 page 2097152 address 0 ");
 	assert_logged(&end, "  \"/rom@etc/acpi/tables\" 131072 page 0 address 0 ");
 	assert_true(end.stream.return_path && end.stream.advised);
@@ -144,10 +142,9 @@ static void continue_reaches_across_sections(void **state)
 	sb_eos(&b);
 	put_rest(&b);
 	struct feed_end end = accepted(&b);
-	assert_order(&end,
-		"config section blocks eos section-end section page zero eos section-end section zero zero "
-		"eos section-end "
-		"command section xbzrle page eos section-end device device device eof description end");
+	assert_order(&end, "config section blocks eos section-end section page zero eos section-end section zero zero "
+			   "eos section-end "
+			   "command section xbzrle page eos section-end device device device eof description end");
 	assert_non_null(strstr(end.log, " zero 1+0\n"));
 	assert_non_null(strstr(end.log, " zero 0+2000\n"));
 	assert_non_null(strstr(end.log, " xbzrle 0+3000 3 "));
@@ -350,9 +347,8 @@ static void a_background_snapshot(void **state)
 	sb_eos(&b);
 	put_rest(&b);
 	struct feed_end end = accepted(&b);
-	assert_order(&end,
-		"config section blocks eos section-end section page zero eos section-end device device device eof "
-		"description end");
+	assert_order(&end, "config section blocks eos section-end section page zero eos section-end device device device eof "
+			   "description end");
 	assert_true(end.stream.background);
 	assert_false(end.stream.ram_ended);
 	feed_end_fini(&end);
@@ -456,9 +452,8 @@ static void a_suppressed_description(void **state)
 	assert_int_equal(end.count[GW__EVENT_DEVICE], 0);
 	feed_end_fini(&end);
 	end = accepted(&b);
-	assert_order(&end,
-		"config section blocks eos section-end section page zero eos section-end command section eos section-end "
-		"device device device eof end");
+	assert_order(&end, "config section blocks eos section-end section page zero eos section-end command section eos section-end "
+			   "device device device eof end");
 	assert_null(end.stream.desc);
 	feed_end_fini(&end);
 }
@@ -595,9 +590,8 @@ static void the_mapped_capture(void **state)
 	put_ram_end(&b);
 	put_rest(&b);
 	struct feed_end end = accepted(&b);
-	assert_order(&end,
-		"config section seek blocks eos section-end section eos section-end command section eos section-end "
-		"device device device eof description end");
+	assert_order(&end, "config section seek blocks eos section-end section eos section-end command section eos section-end "
+			   "device device device eof description end");
 	assert_logged(&end, "99 seek 17825792\n");
 	assert_logged(&end, "17825792 blocks\n");
 	assert_logged(&end, "  \"pc.ram\" 16777216 page 0 address 0 bitmap 142 pages 1048576\n");
@@ -624,13 +618,10 @@ static void mapped_blocks_that_are_not_in_the_file(void **state)
 	sb_eos(&b);
 	put_ram_end(&b);
 	put_rest(&b);
-	struct feed_end end = accept_with(&b,
-		(struct gw__stream_opts){.base_off = BASE, .tail_max_bytes = 1 << 20}, __FILE__, __LINE__);
+	struct feed_end end = accept_with(&b, (struct gw__stream_opts){.base_off = BASE, .tail_max_bytes = 1 << 20}, __FILE__, __LINE__);
 	char want[128];
-	snprintf(want, sizeof want, "  \"rom\" 4096 page 0 address fffff000 bitmap %zu pages %d\n", bitmap_at,
-		2 * MIB);
-	assert_non_null(
-		strstr(end.log, "  \"shared\" 16384 page 0 address 100000000 bitmap 0 pages 0 ignored\n"));
+	snprintf(want, sizeof want, "  \"rom\" 4096 page 0 address fffff000 bitmap %zu pages %d\n", bitmap_at, 2 * MIB);
+	assert_non_null(strstr(end.log, "  \"shared\" 16384 page 0 address 100000000 bitmap 0 pages 0 ignored\n"));
 	assert_non_null(strstr(end.log, want));
 	assert_int_equal(end.count[GW__EVENT_SEEK], 1);
 	assert_logged(&end, "1048867 config"); /* offsets are those of the file */

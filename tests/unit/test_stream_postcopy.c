@@ -219,20 +219,17 @@ static void the_preempt_channel(void **state)
 	gw__blocks_fini(&k.blocks);
 }
 
-#define WRONG(put_before, put, ...)                                                                                             \
-	do {                                                                                                                    \
-		struct sb b = {0};                                                                                              \
-		put_before(&b);                                                                                                 \
-		struct place at = place_of(&b);                                                                                 \
-		put;                                                                                                            \
-		sb_fill(&b, 0, 600);                                                                                            \
-		REFUSED_WITH(&b, POSTCOPY, -EPROTO, at.text, __VA_ARGS__);                                                      \
+#define WRONG(put_before, put, ...)                                                                                                        \
+	do {                                                                                                                               \
+		struct sb b = {0};                                                                                                         \
+		put_before(&b);                                                                                                            \
+		struct place at = place_of(&b);                                                                                            \
+		put;                                                                                                                       \
+		sb_fill(&b, 0, 600);                                                                                                       \
+		REFUSED_WITH(&b, POSTCOPY, -EPROTO, at.text, __VA_ARGS__);                                                                 \
 	} while (0)
 
-static void put_head_only(struct sb *b)
-{
-	sb_head(b, "pc");
-}
+static void put_head_only(struct sb *b) { sb_head(b, "pc"); }
 
 static void commands_out_of_place(void **state)
 {
@@ -289,24 +286,25 @@ static void bad_discards(void **state)
 	WRONG(put_advised, sb_hex(&b, "08 0006 0015 00 02 'm9' 00 0000000000000000 0000000000001000"), "m9", "not in the block list");
 	WRONG(put_advised, sb_hex(&b, "08 0006 0015 00 02 'm0' 00 0000000000000000 0000000000000000"), "0 bytes", "whole pages");
 	WRONG(put_advised, sb_hex(&b, "08 0006 0015 00 02 'm0' 00 0000000000000800 0000000000001000"), "whole pages");
-	WRONG(put_advised, sb_hex(&b, "08 0006 0015 00 02 'm0' 00 0000000000003000 0000000000002000"), "whole pages of 4096 inside its 16384");
+	WRONG(put_advised, sb_hex(&b, "08 0006 0015 00 02 'm0' 00 0000000000003000 0000000000002000"),
+		"whole pages of 4096 inside its 16384");
 	WRONG(put_advised, sb_hex(&b, "08 0006 0015 00 02 'm0' 00 fffffffffffff000 0000000000001000"), "whole pages");
 	WRONG(put_advised, sb_hex(&b, "08 0006 0014 00 02 'm0' 00 0000000000003000 00000000000010"), "RAM_DISCARD");
 }
 
-#define WRONG_PACKAGE(at_byte, put, ...)                                                                                        \
-	do {                                                                                                                    \
-		struct sb inside = {0}, b = {0};                                                                                \
-		put;                                                                                                            \
-		put_advised(&b);                                                                                                \
-		put_discard(&b);                                                                                                \
-		size_t head = b.n + 9;                                                                                          \
-		put_package(&b, &inside);                                                                                       \
-		char where[64];                                                                                                 \
-		snprintf(where, sizeof where, "at stream offset %zu: ", head + (at_byte));                                      \
-		put_pages_and_end(&b);                                                                                          \
-		sb_fini(&inside);                                                                                               \
-		REFUSED_WITH(&b, POSTCOPY, -EPROTO, where, __VA_ARGS__);                                                        \
+#define WRONG_PACKAGE(at_byte, put, ...)                                                                                                   \
+	do {                                                                                                                               \
+		struct sb inside = {0}, b = {0};                                                                                           \
+		put;                                                                                                                       \
+		put_advised(&b);                                                                                                           \
+		put_discard(&b);                                                                                                           \
+		size_t head = b.n + 9;                                                                                                     \
+		put_package(&b, &inside);                                                                                                  \
+		char where[64];                                                                                                            \
+		snprintf(where, sizeof where, "at stream offset %zu: ", head + (at_byte));                                                 \
+		put_pages_and_end(&b);                                                                                                     \
+		sb_fini(&inside);                                                                                                          \
+		REFUSED_WITH(&b, POSTCOPY, -EPROTO, where, __VA_ARGS__);                                                                   \
 	} while (0)
 
 static void bad_packages(void **state)

@@ -6,14 +6,14 @@
 #include "stream_check.h"
 
 /* What is wrong with page records, tried inside a PART behind pages of both blocks. */
-#define BAD_RECORD(put, ...)                                                                                 \
-	do {                                                                                                 \
-		struct sb b = {0};                                                                           \
-		put_part(&b);                                                                                \
-		struct place at = place_of(&b);                                                              \
-		put;                                                                                         \
-		sb_eos(&b);                                                                                  \
-		REFUSED(&b, at.text, __VA_ARGS__);                                                           \
+#define BAD_RECORD(put, ...)                                                                                                               \
+	do {                                                                                                                               \
+		struct sb b = {0};                                                                                                         \
+		put_part(&b);                                                                                                              \
+		struct place at = place_of(&b);                                                                                            \
+		put;                                                                                                                       \
+		sb_eos(&b);                                                                                                                \
+		REFUSED(&b, at.text, __VA_ARGS__);                                                                                         \
 	} while (0)
 
 static void heads(void **state)
@@ -175,8 +175,7 @@ static void commands(void **state)
 		{"08 000b 0001 00", {"SWITCHOVER_START", "expected 0"}, -EPROTO, false},
 		{"08 0001 0004 00000001", {"OPEN_RETURN_PATH", "4 bytes"}, -EPROTO, false},
 		{"08 0002 0004 00000001", {"PING", "return path"}, -EPROTO, false},
-		{"08 0003 0010 0000000000001000 0000000000004000", {"POSTCOPY_ADVISE", "16384"}, -EPROTO,
-			false},
+		{"08 0003 0010 0000000000001000 0000000000004000", {"POSTCOPY_ADVISE", "16384"}, -EPROTO, false},
 		{"08 0003 0000", {"POSTCOPY_ADVISE", "second"}, -EPROTO, true},
 		{"08 0004 0000", {"POSTCOPY_LISTEN", "post-copy"}, -EOPNOTSUPP, false},
 		{"08 0005 0000", {"POSTCOPY_RUN", "post-copy"}, -EOPNOTSUPP, false},
@@ -201,15 +200,15 @@ static void commands(void **state)
 	}
 }
 
-#define BAD_LIST(put, ...)                                                                                   \
-	do {                                                                                                 \
-		struct sb b = {0};                                                                           \
-		sb_head(&b, "pc");                                                                           \
-		sb_start_ram(&b);                                                                            \
-		put;                                                                                         \
-		sb_eos(&b);                                                                                  \
-		sb_fill(&b, 0, 64);                                                                          \
-		REFUSED(&b, "at stream offset ", __VA_ARGS__);                                               \
+#define BAD_LIST(put, ...)                                                                                                                 \
+	do {                                                                                                                               \
+		struct sb b = {0};                                                                                                         \
+		sb_head(&b, "pc");                                                                                                         \
+		sb_start_ram(&b);                                                                                                          \
+		put;                                                                                                                       \
+		sb_eos(&b);                                                                                                                \
+		sb_fill(&b, 0, 64);                                                                                                        \
+		REFUSED(&b, "at stream offset ", __VA_ARGS__);                                                                             \
 	} while (0)
 
 static void block_lists(void **state)
@@ -219,12 +218,10 @@ static void block_lists(void **state)
 	BAD_LIST((sb_be64(&b, 0x4004), sb_block(&b, "m0", 0)), "\"m0\"", "0 bytes", "4096");
 	BAD_LIST((sb_be64(&b, 0x4004), sb_block(&b, "m0", 0x1800)), "\"m0\"", "6144 bytes", "4096");
 	BAD_LIST((sb_be64(&b, 0x4004), sb_block(&b, "m0", 0x5000)), "\"m0\"", "20480 bytes", "16384");
-	BAD_LIST((sb_be64(&b, 0x4004), sb_block(&b, "m0", 0x3000), sb_block(&b, "m1", 0x2000)), "\"m1\"",
-		"8192 bytes", "4096");
-	BAD_LIST((sb_be64(&b, 0x4004), sb_block(&b, "m0", 0x3000), sb_block(&b, "m1", UINT64_MAX - 0xfff)),
-		"\"m1\"", "18446744073709547520");
-	BAD_LIST((sb_be64(&b, 0x4004), sb_block(&b, "m0", 0x2000), sb_block(&b, "m0", 0x2000)), "\"m0\"",
-		"twice");
+	BAD_LIST((sb_be64(&b, 0x4004), sb_block(&b, "m0", 0x3000), sb_block(&b, "m1", 0x2000)), "\"m1\"", "8192 bytes", "4096");
+	BAD_LIST((sb_be64(&b, 0x4004), sb_block(&b, "m0", 0x3000), sb_block(&b, "m1", UINT64_MAX - 0xfff)), "\"m1\"",
+		"18446744073709547520");
+	BAD_LIST((sb_be64(&b, 0x4004), sb_block(&b, "m0", 0x2000), sb_block(&b, "m0", 0x2000)), "\"m0\"", "twice");
 	BAD_LIST((sb_be64(&b, 0x4004), sb_block(&b, "", 0x2000)), "1..255");
 	BAD_LIST((sb_be64(&b, 0x4024)), "024"); /* CONTINUE of a list */
 	BAD_LIST((void)0, "at stream offset 32: ", "no block list");
@@ -347,10 +344,8 @@ static void unknown_blocks(void **state)
 	BAD_RECORD(sb_zero(&b, 0, "m1"), "\"m1\"", "not in the block list");
 	BAD_RECORD(sb_zero(&b, 0, "m"), "\"m\"", "not in the block list");
 	BAD_RECORD(sb_zero(&b, 0, ""), "not in the block list");
-	BAD_RECORD((sb_be64(&b, 0x002), sb_hex(&b, "03 'm0' 00 00")),
-		"not in the block list"); /* "m0\0" is not "m0" */
-	BAD_RECORD((sb_record(&b, 0x008, "nowhere"), sb_fill(&b, 0, 4096)), "\"nowhere\"",
-		"not in the block list");
+	BAD_RECORD((sb_be64(&b, 0x002), sb_hex(&b, "03 'm0' 00 00")), "not in the block list"); /* "m0\0" is not "m0" */
+	BAD_RECORD((sb_record(&b, 0x008, "nowhere"), sb_fill(&b, 0, 4096)), "\"nowhere\"", "not in the block list");
 }
 
 static void a_page_before_any_block_was_named(void **state)
@@ -378,8 +373,7 @@ static void fills_and_deltas(void **state)
 	BAD_RECORD((sb_be64(&b, 0x022), sb_u8(&b, 1)), "ZERO", "01", "expected 00");
 	BAD_RECORD((sb_be64(&b, 0x060), sb_hex(&b, "02 0003 000178")), "XBZRLE", "type 2", "expected 1");
 	BAD_RECORD((sb_be64(&b, 0x060), sb_hex(&b, "00 0003 000178")), "XBZRLE", "type 0", "expected 1");
-	BAD_RECORD((sb_be64(&b, 0x060), sb_hex(&b, "01 1001"), sb_fill(&b, 0, 4097)), "XBZRLE", "4097 bytes",
-		"4096");
+	BAD_RECORD((sb_be64(&b, 0x060), sb_hex(&b, "01 1001"), sb_fill(&b, 0, 4097)), "XBZRLE", "4097 bytes", "4096");
 	BAD_RECORD((sb_be64(&b, 0x060), sb_hex(&b, "01 ffff")), "XBZRLE", "65535 bytes", "4096");
 }
 
@@ -506,8 +500,7 @@ static void early_devices_are_compared_as_well(void **state)
 {
 	(void)state;
 	struct sb b = {0};
-	static const char *const listed[] = {
-		"\"name\": \"other\", \"instance_id\": 0", "\"name\": \"early\", \"instance_id\": 1"};
+	static const char *const listed[] = {"\"name\": \"other\", \"instance_id\": 0", "\"name\": \"early\", \"instance_id\": 1"};
 	for (int i = 0; i < 2; i++) {
 		put_start(&b);
 		sb_eos(&b);
@@ -523,8 +516,7 @@ static void early_devices_are_compared_as_well(void **state)
 			"[{\"name\": \"x\", \"type\": \"y\", \"size\": 1}]}]}",
 			listed[i]);
 		sb_desc_text(&b, json);
-		REFUSED(&b, "device 0", "\"early\" instance 0",
-			i ? "\"early\" instance 1" : "\"other\" instance 0");
+		REFUSED(&b, "device 0", "\"early\" instance 0", i ? "\"early\" instance 1" : "\"other\" instance 0");
 	}
 }
 
@@ -671,23 +663,21 @@ static void put_mapped_well(struct sb *b)
 	sb_pad_to(b, 8192, 0);
 }
 
-#define BAD_HEADER(header, ...)                                                                              \
-	do {                                                                                                 \
-		struct sb b = {0};                                                                           \
-		put_mapped(&b, false);                                                                       \
-		header;                                                                                      \
-		sb_pad_to(&b, 8192, 0);                                                                      \
-		sb_eos(&b);                                                                                  \
-		REFUSED(&b, "at stream offset ", "\"rom\"", __VA_ARGS__);                                    \
+#define BAD_HEADER(header, ...)                                                                                                            \
+	do {                                                                                                                               \
+		struct sb b = {0};                                                                                                         \
+		put_mapped(&b, false);                                                                                                     \
+		header;                                                                                                                    \
+		sb_pad_to(&b, 8192, 0);                                                                                                    \
+		sb_eos(&b);                                                                                                                \
+		REFUSED(&b, "at stream offset ", "\"rom\"", __VA_ARGS__);                                                                  \
 	} while (0)
 
 static void mapped_headers(void **state)
 {
 	(void)state;
-	BAD_HEADER((sb_be32(&b, 2), sb_be64(&b, 4096), sb_be64(&b, b.n + 16), sb_be64(&b, 4096)), "version 2",
-		"expected 1");
-	BAD_HEADER((sb_be32(&b, 0), sb_be64(&b, 4096), sb_be64(&b, b.n + 16), sb_be64(&b, 4096)), "version 0",
-		"expected 1");
+	BAD_HEADER((sb_be32(&b, 2), sb_be64(&b, 4096), sb_be64(&b, b.n + 16), sb_be64(&b, 4096)), "version 2", "expected 1");
+	BAD_HEADER((sb_be32(&b, 0), sb_be64(&b, 4096), sb_be64(&b, b.n + 16), sb_be64(&b, 4096)), "version 0", "expected 1");
 	BAD_HEADER(sb_mapped_header(&b, 8192, b.n + 28, 8192), "page size of 8192", "expected 4096");
 	BAD_HEADER(sb_mapped_header(&b, 0, b.n + 28, 8192), "page size of 0", "expected 4096");
 	BAD_HEADER(sb_mapped_header(&b, 4096, b.n + 27, 4096), "bitmap");

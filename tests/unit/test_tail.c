@@ -21,8 +21,7 @@ static int find_end(const struct sb *b, bool last, size_t *len)
 	size_t from = 0, grown_len = 0;
 	int grown = GW__SHORT;
 	for (size_t n = 0; n <= b->n && grown == GW__SHORT; n++)
-		grown = gw__body_find_end(
-			b->p, n, last && n == b->n, ID, seven_is_open, NULL, &from, &grown_len);
+		grown = gw__body_find_end(b->p, n, last && n == b->n, ID, seven_is_open, NULL, &from, &grown_len);
 	from = 0;
 	*len = 0;
 	int whole = gw__body_find_end(b->p, b->n, last, ID, seven_is_open, NULL, &from, len);
@@ -112,8 +111,7 @@ static struct gw__vmdesc *description(const struct sb *b)
 
 static bool searched; /* of the last split */
 
-static int split(const struct gw__vmdesc *desc, size_t i, const struct sb *b, struct gw__section *s,
-	size_t *len, struct gw__why *why)
+static int split(const struct gw__vmdesc *desc, size_t i, const struct sb *b, struct gw__section *s, size_t *len, struct gw__why *why)
 {
 	size_t body_at = 0;
 	*why = (struct gw__why){0};
@@ -147,8 +145,8 @@ static void a_walk_passes_over_look_alikes(void **state)
 	sb_fini(&b);
 }
 
-#define ARRAY_TRAP                                                                                           \
-	"\"vmsd_name\": \"a\", \"version\": 1, \"fields\": "                                                 \
+#define ARRAY_TRAP                                                                                                                         \
+	"\"vmsd_name\": \"a\", \"version\": 1, \"fields\": "                                                                               \
 	"[{\"name\": \"list\", \"array_len\": 2, \"type\": \"strange\", \"size\": 3}]"
 
 /*
@@ -197,13 +195,13 @@ static void a_last_device_with_a_wrong_walk_ends_at_the_end(void **state)
 	sb_fini(&body);
 }
 
-#define SPLIT_REFUSED(desc, i, b, ...)                                                                       \
-	do {                                                                                                 \
-		struct gw__section s_;                                                                       \
-		struct gw__why why_;                                                                         \
-		size_t len_;                                                                                 \
-		assert_int_equal(split(desc, i, b, &s_, &len_, &why_), -EPROTO);                             \
-		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                    \
+#define SPLIT_REFUSED(desc, i, b, ...)                                                                                                     \
+	do {                                                                                                                               \
+		struct gw__section s_;                                                                                                     \
+		struct gw__why why_;                                                                                                       \
+		size_t len_;                                                                                                               \
+		assert_int_equal(split(desc, i, b, &s_, &len_, &why_), -EPROTO);                                                           \
+		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                                                  \
 	} while (0)
 
 static void devices_are_those_of_the_description(void **state)
@@ -236,8 +234,7 @@ static void legacy_devices_have_no_version_to_compare(void **state)
 {
 	(void)state;
 	struct sb b = {0};
-	sb_device_as(&b, ID, "old", 0, 77, "abc", 3,
-		"\"size\": 3, \"fields\": [{\"name\": \"data\", \"size\": 3, \"type\": \"buffer\"}]");
+	sb_device_as(&b, ID, "old", 0, 77, "abc", 3, "\"size\": 3, \"fields\": [{\"name\": \"data\", \"size\": 3, \"type\": \"buffer\"}]");
 	sb_hex(&b, "00 06");
 	struct gw__vmdesc *desc = description(&b);
 	struct gw__section s;
@@ -470,15 +467,15 @@ static void what_is_cut_short_is_refused(void **state)
 	sb_fini(&b);
 }
 
-#define LOOK_REFUSED(b, ...)                                                                                 \
-	do {                                                                                                 \
-		struct gw__tail_end end_;                                                                    \
-		struct gw__why why_;                                                                         \
-		assert_int_equal(look_along(b, true, &end_, &why_), 0);                                      \
-		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                    \
-		assert_int_equal(look_once(b, true, &end_, &why_), -EPROTO);                                 \
-		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                    \
-		sb_fini(b);                                                                                  \
+#define LOOK_REFUSED(b, ...)                                                                                                               \
+	do {                                                                                                                               \
+		struct gw__tail_end end_;                                                                                                  \
+		struct gw__why why_;                                                                                                       \
+		assert_int_equal(look_along(b, true, &end_, &why_), 0);                                                                    \
+		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                                                  \
+		assert_int_equal(look_once(b, true, &end_, &why_), -EPROTO);                                                               \
+		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                                                  \
+		sb_fini(b);                                                                                                                \
 	} while (0)
 
 static void every_device_of_the_description_is_there(void **state)
@@ -494,8 +491,8 @@ static void every_device_of_the_description_is_there(void **state)
 	sb_device(&missing, 5, "lost", 0, 1, "x", 1);
 	sb_eof(&b);
 	char json[2048];
-	snprintf(json, sizeof json, "{\"page_size\": 4096, \"devices\": [%.*s, %.*s]}", (int)b.devices_bytes,
-		b.devices, (int)missing.devices_bytes, missing.devices);
+	snprintf(json, sizeof json, "{\"page_size\": 4096, \"devices\": [%.*s, %.*s]}", (int)b.devices_bytes, b.devices,
+		(int)missing.devices_bytes, missing.devices);
 	sb_desc_text(&b, json);
 	LOOK_REFUSED(&b, "3 devices are in the stream", "lists 4");
 	sb_fini(&missing);
@@ -535,8 +532,7 @@ static void early_devices_are_those_of_the_description_too(void **state)
 	} rows[] = {
 		{{.idstr = "virtio-mem-early", .version = 1}, NULL},
 		{{.idstr = "virtio-mem-late", .version = 1}, "\"virtio-mem-late\" instance 0"},
-		{{.idstr = "virtio-mem-early", .version = 1, .instance = 1},
-			"\"virtio-mem-early\" instance 1"},
+		{{.idstr = "virtio-mem-early", .version = 1, .instance = 1}, "\"virtio-mem-early\" instance 1"},
 		{{.idstr = "virtio-mem-early", .version = 2}, "version 2"},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

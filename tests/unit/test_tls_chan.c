@@ -22,10 +22,7 @@ struct writer {
 	int r;
 };
 
-static unsigned char byte_at(size_t i)
-{
-	return (unsigned char)(i * 2654435761u >> 13);
-}
+static unsigned char byte_at(size_t i) { return (unsigned char)(i * 2654435761u >> 13); }
 
 static void *write_pattern(void *arg)
 {
@@ -59,10 +56,8 @@ static void all_that_is_written_is_read(void **state)
 		struct end server = {0}, client = {0};
 		pthread_t thread;
 		connect_good(&server, &client, folders[i / 7], FAR_MS);
-		struct gw__chan *from = i % 2 ? server.chan : client.chan,
-				*to = i % 2 ? client.chan : server.chan;
-		struct writer w = {
-			.c = from, .piece = pieces[i % 7], .bytes = pieces[i % 7] == 1 ? 1000 : BIG_BYTES};
+		struct gw__chan *from = i % 2 ? server.chan : client.chan, *to = i % 2 ? client.chan : server.chan;
+		struct writer w = {.c = from, .piece = pieces[i % 7], .bytes = pieces[i % 7] == 1 ? 1000 : BIG_BYTES};
 		pthread_create(&thread, NULL, write_pattern, &w);
 		read_all(to, got, w.bytes);
 		pthread_join(thread, NULL);
@@ -170,8 +165,7 @@ static void another_thread_can_cancel_a_wait(void **state)
 		int fd = eventfd(0, EFD_CLOEXEC);
 		client.chan->cancel_fd = fd;
 		pthread_create(&thread, NULL, cancel, &fd);
-		int r = writing ? gw__chan_write_all(client.chan, bytes, BIG_BYTES, &why)
-				: (int)gw__chan_read(client.chan, &byte, 1, &why);
+		int r = writing ? gw__chan_write_all(client.chan, bytes, BIG_BYTES, &why) : (int)gw__chan_read(client.chan, &byte, 1, &why);
 		assert_int_equal(r, -ECANCELED);
 		assert_says(why, "cancelled");
 		pthread_join(thread, NULL);
@@ -347,8 +341,7 @@ static void damage_is_an_error_and_stays_one(void **state)
 		size_t n = encrypted(&r, "first", wire, sizeof wire);
 		assert_int_equal(send(r.fd[1], wire, n, 0), n);
 		n = encrypted(&r, "other", wire, sizeof wire);
-		wire[at] ^=
-			at == 3 ? 0x80 : 1; /* at 3: a length no record has; at 4: one byte less or more */
+		wire[at] ^= at == 3 ? 0x80 : 1; /* at 3: a length no record has; at 4: one byte less or more */
 		assert_int_equal(send(r.fd[1], wire, n, 0), n);
 		shutdown(r.fd[1], SHUT_WR);
 		read_all(r.server.chan, got, 5);
@@ -433,8 +426,7 @@ static void a_link_that_breaks_below_is_seen_above(void **state)
 		if (server.r)
 			assert_says(server.why, "closed the connection in the TLS handshake");
 		else
-			assert_int_equal(
-				gw__chan_read(server.chan, bytes, 6000, NULL), 0); /* one record, not whole */
+			assert_int_equal(gw__chan_read(server.chan, bytes, 6000, NULL), 0); /* one record, not whole */
 		free(bytes);
 		close_end(&server);
 		gw__tls_creds_free(client.creds);

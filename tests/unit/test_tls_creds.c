@@ -69,10 +69,8 @@ static void each_mistake_has_the_name_of_its_file(void **state)
 	} rows[] = {
 		{SERVER, "expired-ca", -EKEYEXPIRED, {"/expired-ca/ca-cert.pem: ", "expired on 20"}},
 		{CLIENT, "expired-ca", -EKEYEXPIRED, {"/expired-ca/ca-cert.pem: ", "expired on 20"}},
-		{SERVER, "expired-issuer", -EKEYEXPIRED,
-			{"/server-cert.pem: ", "a CA that the certificate hangs on"}},
-		{SERVER, "namesake", -EKEYREJECTED,
-			{"/server-cert.pem: ", "signature in the certificate is invalid"}},
+		{SERVER, "expired-issuer", -EKEYEXPIRED, {"/server-cert.pem: ", "a CA that the certificate hangs on"}},
+		{SERVER, "namesake", -EKEYREJECTED, {"/server-cert.pem: ", "signature in the certificate is invalid"}},
 		{SERVER, "ca-only", -ENOENT, {"/server-cert.pem: ", "no such file, and TLS needs it"}},
 		{SERVER, "expired-server", -EKEYEXPIRED, {"/server-cert.pem: ", "expired on 20"}},
 		{CLIENT, "expired-client", -EKEYEXPIRED, {"/client-cert.pem: ", "expired on 20"}},
@@ -81,13 +79,10 @@ static void each_mistake_has_the_name_of_its_file(void **state)
 		{CLIENT, "ca-no-sign", -EKEYREJECTED, {"/ca-cert.pem: ", "signing certificates"}},
 		{SERVER, "server-is-ca", -EKEYREJECTED, {"/server-cert.pem: ", "is one of a CA"}},
 		{SERVER, "server-usage", -EKEYREJECTED, {"/server-cert.pem: ", "digital signatures"}},
-		{SERVER, "server-purpose", -EKEYREJECTED,
-			{"/server-cert.pem: ", "does not allow a TLS server"}},
-		{CLIENT, "client-purpose", -EKEYREJECTED,
-			{"/client-cert.pem: ", "does not allow a TLS client"}},
+		{SERVER, "server-purpose", -EKEYREJECTED, {"/server-cert.pem: ", "does not allow a TLS server"}},
+		{CLIENT, "client-purpose", -EKEYREJECTED, {"/client-cert.pem: ", "does not allow a TLS client"}},
 		{SERVER, "foreign-server", -EKEYREJECTED, {"/server-cert.pem: ", "not signed by a CA of"}},
-		{SERVER, "foreign-key", -EKEYREJECTED,
-			{"/server-key.pem is not the key of", "/server-cert.pem"}},
+		{SERVER, "foreign-key", -EKEYREJECTED, {"/server-key.pem is not the key of", "/server-cert.pem"}},
 		{SERVER, "revoked-server", -EKEYREVOKED, {"/server-cert.pem: ", "revoked by"}},
 		{CLIENT, "revoked-client", -EKEYREVOKED, {"/client-cert.pem: ", "/ca-crl.pem"}},
 		{SERVER, "foreign-crl", -EKEYREJECTED, {"/ca-crl.pem: ", "not signed by a CA of"}},
@@ -136,16 +131,10 @@ static void options_without_use_are_refused(void **state)
 		{CLIENT, {.dir = "good", .username = "qemu"}, -EINVAL, "no keys.psk"},
 		{CLIENT, {.dir = "psk", .username = "bob"}, -ENOKEY, "no key for the name \"bob\""},
 		{CLIENT, {.dir = "psk", .username = ""}, -ENOKEY, "no key for the name \"\""},
-		{SERVER, {.dir = "good", .priority = "NORMAL:+NONSENSE"}, -EINVAL,
-			"not understood from \"+NONSENSE\""},
+		{SERVER, {.dir = "good", .priority = "NORMAL:+NONSENSE"}, -EINVAL, "not understood from \"+NONSENSE\""},
 		{SERVER, {.dir = "good", .priority = ""}, -EINVAL, "priority string"},
 		{CLIENT, {.dir = "psk", .username = "alice"}, 0, ""},
-		{CLIENT,
-			{.dir = "good",
-				.priority = "SECURE192:-VERS-TLS1.2",
-				.hostname = "h",
-				.no_verify = true},
-			0, ""},
+		{CLIENT, {.dir = "good", .priority = "SECURE192:-VERS-TLS1.2", .hostname = "h", .no_verify = true}, 0, ""},
 		{SERVER, {.dir = "good", .authz = "CN=x", .hostname = "h"}, 0, ""},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -159,9 +148,7 @@ static void options_without_use_are_refused(void **state)
 	struct gw__why why;
 	memset(priority, 'N', 4999);
 	priority[4999] = 0;
-	assert_int_equal(
-		load(SERVER, (struct gw__tls_opts){.dir = certs_of("good"), .priority = priority}, &why),
-		-EINVAL);
+	assert_int_equal(load(SERVER, (struct gw__tls_opts){.dir = certs_of("good"), .priority = priority}, &why), -EINVAL);
 	assert_says(why, "longer than");
 	free(priority);
 }

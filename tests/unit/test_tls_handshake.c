@@ -27,12 +27,10 @@ struct meeting {
 	bool late;
 };
 
-static void check_side(
-	const struct meeting *m, const char *who, const struct side *want, int r, const struct gw__why *why)
+static void check_side(const struct meeting *m, const char *who, const struct side *want, int r, const struct gw__why *why)
 {
 	if (r != want->r || (r && !strstr(why->text, want->says)))
-		fail_msg("%s: %s: %d, expected %d \"%s\", says \"%s\"", m->called, who, r, want->r,
-			want->r ? want->says : "", why->text);
+		fail_msg("%s: %s: %d, expected %d \"%s\", says \"%s\"", m->called, who, r, want->r, want->r ? want->says : "", why->text);
 }
 
 static void meet(const struct meeting *m)
@@ -154,8 +152,7 @@ static void a_client_that_checks_needs_a_name(void **state)
 		int fd;
 		struct end client = {.folder = "good", .opts = {.dir = certs_of("good")}};
 		struct gw__chan *c = chan_and_fd(&fd, FAR_MS);
-		assert_ok(gw__tls_creds_load(GW__TLS_CLIENT, &client.opts, &client.creds, &client.why),
-			client.why);
+		assert_ok(gw__tls_creds_load(GW__TLS_CLIENT, &client.opts, &client.creds, &client.why), client.why);
 		assert_int_equal(gw__chan_start_tls(&c, client.creds, none[i], false, &client.why), -EINVAL);
 		assert_says(client.why, "no host name to check the server's certificate against");
 		assert_int_equal(gw__chan_write_all(c, "x", 1, NULL), 0); /* nothing has happened to it */
@@ -201,8 +198,7 @@ static void *play(void *arg)
 	char byte;
 	uint64_t one = 1;
 	if (s->cancel)
-		return (void *)(long)(read(s->fd, &byte, 1) == 1 &&
-				      write(*s->cancel, &one, sizeof one) == sizeof one);
+		return (void *)(long)(read(s->fd, &byte, 1) == 1 && write(*s->cancel, &one, sizeof one) == sizeof one);
 	for (size_t i = 0; i < s->n; i += s->every_ms ? 1 : s->n) {
 		if (send(s->fd, s->sends + i, s->every_ms ? 1 : s->n, MSG_NOSIGNAL) < 0)
 			return NULL; /* it had enough */
@@ -245,8 +241,7 @@ static void a_peer_without_tls_is_told_at_once(void **state)
 		size_t n;
 		const char *says;
 	} rows[] = {
-		{GW__TLS_SERVER, "QEVM\0\0\0\3", 8,
-			"it sent a migration stream at once; set tls-creds at the source"},
+		{GW__TLS_SERVER, "QEVM\0\0\0\3", 8, "it sent a migration stream at once; set tls-creds at the source"},
 		{GW__TLS_SERVER, "\x11\x22\x33\x44\0\0\0\1", 8, "it sent a multifd channel at once"},
 		{GW__TLS_SERVER, "Q", 1, "it began with byte 51, expected 16"},
 		{GW__TLS_SERVER, "GET / HTTP/1.1\r\n\r\n", 18, "does not speak TLS: it began with byte 47"},

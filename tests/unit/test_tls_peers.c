@@ -108,8 +108,7 @@ static void new_keys_in_the_stream_are_no_matter(void **state)
 		assert_int_equal(gnutls_record_send(m.peer.session, "enough", 6), 6);
 		assert_int_equal(gnutls_session_key_update(m.peer.session, 0), 0);
 		assert_int_equal(gw__chan_read(m.ours, got, sizeof got, NULL), 6);
-		assert_int_equal(
-			gw__chan_write_all(m.ours, "ours", 4, NULL), 0); /* with new keys too, as asked */
+		assert_int_equal(gw__chan_write_all(m.ours, "ours", 4, NULL), 0); /* with new keys too, as asked */
 		ssize_t n;
 		do
 			n = gnutls_record_recv(m.peer.session, got, sizeof got);
@@ -229,9 +228,7 @@ static void what_the_peer_said_before_it_left_can_be_read(void **state)
 		assert_int_equal(gnutls_record_send(m.peer.session, "first", 5), 5);
 		assert_int_equal(gnutls_record_send(m.peer.session, "last", 4), 4);
 		if (alert)
-			assert_int_equal(
-				gnutls_alert_send(m.peer.session, GNUTLS_AL_FATAL, GNUTLS_A_INTERNAL_ERROR),
-				0);
+			assert_int_equal(gnutls_alert_send(m.peer.session, GNUTLS_AL_FATAL, GNUTLS_A_INTERNAL_ERROR), 0);
 		drop_peer(&m);
 		assert_int_equal(gw__chan_write_all(m.ours, bytes, BIG_BYTES, &why), -EPIPE);
 		assert_null(strstr(why.text, "accepted"));

@@ -28,13 +28,10 @@ static bool is_due(const char *name)
 	return true;
 }
 
-#define WRAP(failure, type, name, params, args)                                                              \
-	type __real_##name params;                                                                           \
-	type __wrap_##name params;                                                                           \
-	type __wrap_##name params                                                                            \
-	{                                                                                                    \
-		return is_due(#name) ? (failure) : __real_##name args;                                       \
-	}
+#define WRAP(failure, type, name, params, args)                                                                                            \
+	type __real_##name params;                                                                                                         \
+	type __wrap_##name params;                                                                                                         \
+	type __wrap_##name params { return is_due(#name) ? (failure) : __real_##name args; }
 
 #define FAILS(err, result) (errno = (err), (result))
 #define NO_MEMORY          GNUTLS_E_MEMORY_ERROR
@@ -48,79 +45,60 @@ WRAP(FAILS(EIO, -1), ssize_t, read, (int fd, void *to, size_t n), (fd, to, n))
 WRAP(FAILS(EIO, -1), ssize_t, recvmsg, (int fd, struct msghdr *m, int flags), (fd, m, flags))
 WRAP(FAILS(EIO, -1), ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags), (fd, m, flags))
 WRAP(FAILS(EIO, -1), int, shutdown, (int fd, int how), (fd, how))
-WRAP(FAILS(EIO, -1), int, ppoll, (struct pollfd * p, nfds_t n, const struct timespec *t, const sigset_t *s),
-	(p, n, t, s))
+WRAP(FAILS(EIO, -1), int, ppoll, (struct pollfd * p, nfds_t n, const struct timespec *t, const sigset_t *s), (p, n, t, s))
 
-WRAP(NO_MEMORY, int, gnutls_priority_init, (gnutls_priority_t * p, const char *text, const char **at),
-	(p, text, at))
+WRAP(NO_MEMORY, int, gnutls_priority_init, (gnutls_priority_t * p, const char *text, const char **at), (p, text, at))
 WRAP(NO_MEMORY, int, gnutls_certificate_allocate_credentials, (gnutls_certificate_credentials_t * c), (c))
 WRAP(NO_MEMORY, int, gnutls_x509_crt_list_import2,
-	(gnutls_x509_crt_t * *crts, unsigned *n, const gnutls_datum_t *data, gnutls_x509_crt_fmt_t format,
-		unsigned flags),
+	(gnutls_x509_crt_t * *crts, unsigned *n, const gnutls_datum_t *data, gnutls_x509_crt_fmt_t format, unsigned flags),
 	(crts, n, data, format, flags))
 WRAP(NO_MEMORY, int, gnutls_x509_crl_list_import2,
-	(gnutls_x509_crl_t * *crls, unsigned *n, const gnutls_datum_t *data, gnutls_x509_crt_fmt_t format,
-		unsigned flags),
+	(gnutls_x509_crl_t * *crls, unsigned *n, const gnutls_datum_t *data, gnutls_x509_crt_fmt_t format, unsigned flags),
 	(crls, n, data, format, flags))
 WRAP(NO_MEMORY, int, gnutls_x509_crl_verify,
-	(gnutls_x509_crl_t crl, const gnutls_x509_crt_t *cas, unsigned n, unsigned flags, unsigned *status),
-	(crl, cas, n, flags, status))
+	(gnutls_x509_crl_t crl, const gnutls_x509_crt_t *cas, unsigned n, unsigned flags, unsigned *status), (crl, cas, n, flags, status))
 WRAP(NO_MEMORY, int, gnutls_x509_crt_list_verify,
-	(const gnutls_x509_crt_t *crts, unsigned n, const gnutls_x509_crt_t *cas, unsigned cas_n,
-		const gnutls_x509_crl_t *crls, unsigned crls_n, unsigned flags, unsigned *status),
+	(const gnutls_x509_crt_t *crts, unsigned n, const gnutls_x509_crt_t *cas, unsigned cas_n, const gnutls_x509_crl_t *crls,
+		unsigned crls_n, unsigned flags, unsigned *status),
 	(crts, n, cas, cas_n, crls, crls_n, flags, status))
-WRAP(NO_MEMORY, int, gnutls_x509_crt_get_basic_constraints,
-	(gnutls_x509_crt_t crt, unsigned *critical, unsigned *ca, int *depth), (crt, critical, ca, depth))
-WRAP(NO_MEMORY, int, gnutls_x509_crt_get_key_usage,
-	(gnutls_x509_crt_t crt, unsigned *usage, unsigned *critical), (crt, usage, critical))
-WRAP(NO_MEMORY, int, gnutls_certificate_set_x509_trust,
-	(gnutls_certificate_credentials_t c, gnutls_x509_crt_t *cas, int n), (c, cas, n))
-WRAP(NO_MEMORY, int, gnutls_certificate_set_x509_crl,
-	(gnutls_certificate_credentials_t c, gnutls_x509_crl_t *crls, int n), (c, crls, n))
+WRAP(NO_MEMORY, int, gnutls_x509_crt_get_basic_constraints, (gnutls_x509_crt_t crt, unsigned *critical, unsigned *ca, int *depth),
+	(crt, critical, ca, depth))
+WRAP(NO_MEMORY, int, gnutls_x509_crt_get_key_usage, (gnutls_x509_crt_t crt, unsigned *usage, unsigned *critical), (crt, usage, critical))
+WRAP(NO_MEMORY, int, gnutls_certificate_set_x509_trust, (gnutls_certificate_credentials_t c, gnutls_x509_crt_t *cas, int n), (c, cas, n))
+WRAP(NO_MEMORY, int, gnutls_certificate_set_x509_crl, (gnutls_certificate_credentials_t c, gnutls_x509_crl_t *crls, int n), (c, crls, n))
 WRAP(NO_MEMORY, int, gnutls_x509_privkey_init, (gnutls_x509_privkey_t * key), (key))
 WRAP(NO_MEMORY, int, gnutls_x509_privkey_import2,
-	(gnutls_x509_privkey_t key, const gnutls_datum_t *data, gnutls_x509_crt_fmt_t format,
-		const char *password, unsigned flags),
+	(gnutls_x509_privkey_t key, const gnutls_datum_t *data, gnutls_x509_crt_fmt_t format, const char *password, unsigned flags),
 	(key, data, format, password, flags))
 WRAP(NO_MEMORY, int, gnutls_certificate_set_x509_key,
-	(gnutls_certificate_credentials_t c, gnutls_x509_crt_t *crts, int n, gnutls_x509_privkey_t key),
-	(c, crts, n, key))
+	(gnutls_certificate_credentials_t c, gnutls_x509_crt_t *crts, int n, gnutls_x509_privkey_t key), (c, crts, n, key))
 WRAP(NO_MEMORY, int, gnutls_hex_decode2, (const gnutls_datum_t *hex, gnutls_datum_t *raw), (hex, raw))
 WRAP(NO_MEMORY, int, gnutls_psk_allocate_client_credentials, (gnutls_psk_client_credentials_t * c), (c))
 WRAP(NO_MEMORY, int, gnutls_psk_allocate_server_credentials, (gnutls_psk_server_credentials_t * c), (c))
 WRAP(NO_MEMORY, int, gnutls_psk_set_client_credentials,
-	(gnutls_psk_client_credentials_t c, const char *name, const gnutls_datum_t *key,
-		gnutls_psk_key_flags flags),
-	(c, name, key, flags))
-WRAP(NO_MEMORY, int, gnutls_psk_set_server_known_dh_params,
-	(gnutls_psk_server_credentials_t c, gnutls_sec_param_t how), (c, how))
+	(gnutls_psk_client_credentials_t c, const char *name, const gnutls_datum_t *key, gnutls_psk_key_flags flags), (c, name, key, flags))
+WRAP(NO_MEMORY, int, gnutls_psk_set_server_known_dh_params, (gnutls_psk_server_credentials_t c, gnutls_sec_param_t how), (c, how))
 
 WRAP(NO_MEMORY, int, gnutls_init, (gnutls_session_t * s, unsigned flags), (s, flags))
 WRAP(NO_MEMORY, int, gnutls_priority_set, (gnutls_session_t s, gnutls_priority_t p), (s, p))
-WRAP(NO_MEMORY, int, gnutls_credentials_set, (gnutls_session_t s, gnutls_credentials_type_t kind, void *c),
-	(s, kind, c))
-WRAP(NO_MEMORY, int, gnutls_server_name_set,
-	(gnutls_session_t s, gnutls_server_name_type_t kind, const void *name, size_t n), (s, kind, name, n))
+WRAP(NO_MEMORY, int, gnutls_credentials_set, (gnutls_session_t s, gnutls_credentials_type_t kind, void *c), (s, kind, c))
+WRAP(NO_MEMORY, int, gnutls_server_name_set, (gnutls_session_t s, gnutls_server_name_type_t kind, const void *name, size_t n),
+	(s, kind, name, n))
 WRAP(NO_MEMORY, int, gnutls_handshake, (gnutls_session_t s), (s))
 WRAP(NULL, const gnutls_datum_t *, gnutls_certificate_get_peers, (gnutls_session_t s, unsigned *n), (s, n))
-WRAP(NO_MEMORY, int, gnutls_certificate_verify_peers,
-	(gnutls_session_t s, gnutls_typed_vdata_st *data, unsigned n, unsigned *status), (s, data, n, status))
+WRAP(NO_MEMORY, int, gnutls_certificate_verify_peers, (gnutls_session_t s, gnutls_typed_vdata_st *data, unsigned n, unsigned *status),
+	(s, data, n, status))
 WRAP(NO_MEMORY, int, gnutls_x509_crt_init, (gnutls_x509_crt_t * crt), (crt))
-WRAP(NO_MEMORY, int, gnutls_x509_crt_import,
-	(gnutls_x509_crt_t crt, const gnutls_datum_t *data, gnutls_x509_crt_fmt_t format),
+WRAP(NO_MEMORY, int, gnutls_x509_crt_import, (gnutls_x509_crt_t crt, const gnutls_datum_t *data, gnutls_x509_crt_fmt_t format),
 	(crt, data, format))
-WRAP(NO_MEMORY, int, gnutls_x509_crt_get_dn3, (gnutls_x509_crt_t crt, gnutls_datum_t *dn, unsigned flags),
-	(crt, dn, flags))
+WRAP(NO_MEMORY, int, gnutls_x509_crt_get_dn3, (gnutls_x509_crt_t crt, gnutls_datum_t *dn, unsigned flags), (crt, dn, flags))
 WRAP(NO_MEMORY, ssize_t, gnutls_record_send, (gnutls_session_t s, const void *from, size_t n), (s, from, n))
 WRAP(NO_MEMORY, ssize_t, gnutls_record_recv, (gnutls_session_t s, void *to, size_t n), (s, to, n))
 WRAP(NO_MEMORY, int, gnutls_bye, (gnutls_session_t s, gnutls_close_request_t how), (s, how))
 
 int __real_open64(const char *path, int flags, ...);
 int __wrap_open64(const char *path, int flags, ...);
-int __wrap_open64(const char *path, int flags, ...)
-{
-	return is_due("open") ? FAILS(EACCES, -1) : __real_open64(path, flags, 0);
-}
+int __wrap_open64(const char *path, int flags, ...) { return is_due("open") ? FAILS(EACCES, -1) : __real_open64(path, flags, 0); }
 
 /* --- what is done --------------------------------------------------------------------------------------- */
 
@@ -185,9 +163,7 @@ static int use_chan(const struct use *u, struct gw__why *why)
 	ours.dir = theirs.dir;
 	torture.is_armed = false;
 	assert_ok(gw__tls_creds_load(u->role, &ours, &creds, why), *why);
-	assert_ok(gw__tls_creds_load(u->role == GW__TLS_CLIENT ? GW__TLS_SERVER : GW__TLS_CLIENT, &theirs,
-			  &other.creds, why),
-		*why);
+	assert_ok(gw__tls_creds_load(u->role == GW__TLS_CLIENT ? GW__TLS_SERVER : GW__TLS_CLIENT, &theirs, &other.creds, why), *why);
 	assert_ok(gw__chan_pair(pair, &io, why), *why);
 	other.chan = pair[1];
 	assert_int_equal(pthread_create(&thread, NULL, echo, &other), 0);
@@ -224,13 +200,11 @@ static void fail_every_call_of(const struct use *u, int (*use)(const struct use 
 		int r = use(u, &why);
 		torture.is_armed = false;
 		if (r > 0 || (r < 0 && (!*why.text || why.code >= 0)))
-			fail_msg("%s: call %ld (%s): returned %d, said \"%s\"", u->name, at, torture.failed,
-				r, why.text);
+			fail_msg("%s: call %ld (%s): returned %d, said \"%s\"", u->name, at, torture.failed, r, why.text);
 		if (!torture.failed && r)
 			fail_msg("%s: nothing failed, but: %s", u->name, why.text);
 		if (count_fds() != fds)
-			fail_msg("%s: call %ld (%s): %d descriptors before, %d now", u->name, at,
-				torture.failed, fds, count_fds());
+			fail_msg("%s: call %ld (%s): %d descriptors before, %d now", u->name, at, torture.failed, fds, count_fds());
 		if (!torture.failed) {
 			assert_true(at > 5);
 			return;

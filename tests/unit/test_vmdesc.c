@@ -42,15 +42,9 @@ static void *count(void *p)
 	return p;
 }
 
-static void *count_malloc(size_t n)
-{
-	return count(__real_malloc(n));
-}
+static void *count_malloc(size_t n) { return count(__real_malloc(n)); }
 
-void *__wrap_malloc(size_t n)
-{
-	return may_allocate() ? count(__real_malloc(n)) : NULL;
-}
+void *__wrap_malloc(size_t n) { return may_allocate() ? count(__real_malloc(n)) : NULL; }
 
 void *__wrap_calloc(size_t n, size_t each)
 {
@@ -72,10 +66,7 @@ void __wrap_free(void *p)
 	__real_free(p);
 }
 
-static void accepted(const char *text)
-{
-	gw__vmdesc_free(parsed(text));
-}
+static void accepted(const char *text) { gw__vmdesc_free(parsed(text)); }
 
 static void refused(const char *text, const char *sentence)
 {
@@ -89,15 +80,14 @@ static void refused(const char *text, const char *sentence)
 		fail_msg("expected \"%s\" in \"%s\"", sentence, why.text);
 }
 
-static const char SPEC_FORM[] =
-	"{'configuration': {'vmsd_name': 'configuration', 'version': 1, 'fields': []}, 'page_size': 4096, "
-	"'devices': ["
-	"{'name': 'timer', 'instance_id': 0, 'vmsd_name': 'timer', 'version': 2, 'fields': [" BYTES(
-		"a", "8") "]}, "
-			  "{'name': 'apic', 'instance_id': 4294967295, 'vmsd_name': 'apic', 'version': "
-			  "4294967295, 'fields': []}, "
-			  "{'name': 'slirp', 'instance_id': 0, 'size': 9, 'fields': [{'name': 'data', "
-			  "'size': 9, 'type': 'buffer'}]}]}";
+static const char SPEC_FORM[] = "{'configuration': {'vmsd_name': 'configuration', 'version': 1, 'fields': []}, 'page_size': 4096, "
+				"'devices': ["
+				"{'name': 'timer', 'instance_id': 0, 'vmsd_name': 'timer', 'version': 2, 'fields': [" BYTES("a",
+					"8") "]}, "
+					     "{'name': 'apic', 'instance_id': 4294967295, 'vmsd_name': 'apic', 'version': "
+					     "4294967295, 'fields': []}, "
+					     "{'name': 'slirp', 'instance_id': 0, 'size': 9, 'fields': [{'name': 'data', "
+					     "'size': 9, 'type': 'buffer'}]}]}";
 
 #define DEVICE_X "{'name':'x','instance_id':0,'vmsd_name':'x','version':1,'fields':[]}"
 
@@ -164,13 +154,10 @@ static void any_part_of_a_description_is_refused(void **state)
 static void every_member_is_needed(void **state)
 {
 	(void)state;
-	refused("{'devices':[{'instance_id':0,'vmsd_name':'a','version':1,'fields':[]}]}",
-		"device 0: \"name\"");
-	refused("{'devices':[{'name':'a','vmsd_name':'a','version':1,'fields':[]}]}",
-		"\"a\": \"instance_id\"");
+	refused("{'devices':[{'instance_id':0,'vmsd_name':'a','version':1,'fields':[]}]}", "device 0: \"name\"");
+	refused("{'devices':[{'name':'a','vmsd_name':'a','version':1,'fields':[]}]}", "\"a\": \"instance_id\"");
 	refused("{'devices':[{'name':'a','instance_id':0,'vmsd_name':'a','fields':[]}]}", "\"version\"");
-	refused("{'devices':[{'name':'a','instance_id':0,'vmsd_name':'a','version':1}]}",
-		"\"fields\" is missing");
+	refused("{'devices':[{'name':'a','instance_id':0,'vmsd_name':'a','version':1}]}", "\"fields\" is missing");
 	refused(FIELDS("{'type':'uint8','size':1}"), "field 0: \"name\"");
 	refused(FIELDS(BYTES("a", "1") ",{'name':'x','size':1}"), "field 1: \"type\"");
 	refused(FIELDS("{'name':'x','type':'uint8'}"), "field 0: \"size\"");
@@ -179,16 +166,14 @@ static void every_member_is_needed(void **state)
 	refused(FIELDS("{'name':'x','type':'tmp','size':1,'fields':[]}"), "field 0: \"vmsd_name\"");
 	refused(FIELDS("[]"), "\"fields\" has an element 0 that is not an object");
 	refused(DEVICE("'fields':[],'subsections':7"), "\"subsections\" is missing or not an array");
-	refused(DEVICE("'fields':[],'subsections':[{'vmsd_name':'s','version':1}]"),
-		"subsection 0: \"fields\"");
+	refused(DEVICE("'fields':[],'subsections':[{'vmsd_name':'s','version':1}]"), "subsection 0: \"fields\"");
 }
 
 static void a_failure_deep_inside_says_where(void **state)
 {
 	(void)state;
-	refused(FIELDS(BYTES("a",
-			"1") ",{'name':'x','type':'struct','size':1,'struct':{'vmsd_name':'i','version':1,"
-			     "'fields':[],'subsections':[{'vmsd_name':'s','version':1,'fields':[{}]}]}}"),
+	refused(FIELDS(BYTES("a", "1") ",{'name':'x','type':'struct','size':1,'struct':{'vmsd_name':'i','version':1,"
+				       "'fields':[],'subsections':[{'vmsd_name':'s','version':1,'fields':[{}]}]}}"),
 		"VM description: device 0: \"dev\": field 1: subsection 0: field 0: \"name\" is missing");
 }
 
@@ -222,22 +207,17 @@ static void numbers_are_integers_in_range(void **state)
 	number("array_len", "-1", false);
 	number("array_len", "2.5", false);
 	refused(FIELDS(BYTES("x", "9223372036854775808")), "not JSON");
-	refused("{'devices':[{'name':'a','instance_id':4294967296,'vmsd_name':'a','version':1,'fields':[]}]}",
-		"\"instance_id\"");
-	refused("{'devices':[{'name':'a','instance_id':-1,'vmsd_name':'a','version':1,'fields':[]}]}",
-		"\"instance_id\"");
-	refused("{'devices':[{'name':'a','instance_id':0,'vmsd_name':'a','version':4294967296,'fields':[]}]}",
-		"\"version\"");
+	refused("{'devices':[{'name':'a','instance_id':4294967296,'vmsd_name':'a','version':1,'fields':[]}]}", "\"instance_id\"");
+	refused("{'devices':[{'name':'a','instance_id':-1,'vmsd_name':'a','version':1,'fields':[]}]}", "\"instance_id\"");
+	refused("{'devices':[{'name':'a','instance_id':0,'vmsd_name':'a','version':4294967296,'fields':[]}]}", "\"version\"");
 }
 
 static void a_product_that_does_not_fit_is_refused(void **state)
 {
 	(void)state;
 	accepted(FIELDS("{'name':'x','type':'uint8','size':4294967296,'array_len':4294967295}"));
-	refused(FIELDS("{'name':'x','type':'uint8','size':4294967296,'array_len':4294967296}"),
-		"4294967296 elements");
-	refused(FIELDS("{'name':'x','type':'uint8','size':3,'array_len':9223372036854775807}"),
-		"elements of 3 bytes");
+	refused(FIELDS("{'name':'x','type':'uint8','size':4294967296,'array_len':4294967296}"), "4294967296 elements");
+	refused(FIELDS("{'name':'x','type':'uint8','size':3,'array_len':9223372036854775807}"), "elements of 3 bytes");
 }
 
 static void names_are_judged(void **state)
@@ -255,17 +235,14 @@ static void names_are_judged(void **state)
 	refused(FIELDS(BYTES("a\\nb", "1")), "field 0: \"name\"");
 	refused(FIELDS(BYTES("\\u001b[2J", "1")), "field 0: \"name\"");
 	refused(FIELDS("{'name':'x','type':'\\u007f','size':1}"), "field 0: \"type\"");
-	refused("{'devices':[{'name':'a\\tb','instance_id':0,'vmsd_name':'a','version':1,'fields':[]}]}",
-		"device 0: \"name\"");
-	refused(DEVICE("'fields':[],'subsections':[{'vmsd_name':'','version':1,'fields':[]}]"),
-		"subsection 0: \"vmsd");
+	refused("{'devices':[{'name':'a\\tb','instance_id':0,'vmsd_name':'a','version':1,'fields':[]}]}", "device 0: \"name\"");
+	refused(DEVICE("'fields':[],'subsections':[{'vmsd_name':'','version':1,'fields':[]}]"), "subsection 0: \"vmsd");
 }
 
 static void a_legacy_device_is_one_field_of_its_size(void **state)
 {
 	(void)state;
-#define LEGACY(size, fields)                                                                                 \
-	"{'devices':[{'name':'a','instance_id':0,'size':" size ",'fields':[" fields "]}]}"
+#define LEGACY(size, fields) "{'devices':[{'name':'a','instance_id':0,'size':" size ",'fields':[" fields "]}]}"
 	accepted(LEGACY("5", BYTES("data", "5")));
 	refused(LEGACY("5", BYTES("data", "4")), "one field of its \"size\", 5 bytes");
 	refused(LEGACY("5", BYTES("data", "4") "," BYTES("data", "1")), "one field");
@@ -285,8 +262,7 @@ static void duplicate_keys_are_legal(void **state)
 
 static void make_nest(char *text, unsigned levels)
 {
-	static const char level[] =
-		"{'name':'x','type':'struct','size':0,'struct':{'vmsd_name':'s','version':1,'fields':[";
+	static const char level[] = "{'name':'x','type':'struct','size':0,'struct':{'vmsd_name':'s','version':1,'fields':[";
 	strcpy(text, "{'devices':[{'name':'dev','instance_id':0,'vmsd_name':'d','version':7,'fields':[");
 	for (unsigned i = 0; i < levels; i++)
 		strcat(text, level);
@@ -423,8 +399,7 @@ static void a_hostile_text_cannot_take_much_memory(void **state)
 			int r = gw__vmdesc_parse(text, len, &d, NULL);
 			assert_true(r == 0 || r == -EPROTO || r == -E2BIG);
 			if (memory.peak - before > ((size_t)40 << 20) + 3 * len)
-				fail_msg("%zu bytes of %s took %zu bytes", len, shapes[i].unit,
-					memory.peak - before);
+				fail_msg("%zu bytes of %s took %zu bytes", len, shapes[i].unit, memory.peak - before);
 			if (r == 0)
 				assert_true(memory.now - before < 3 * len);
 			gw__vmdesc_free(d);

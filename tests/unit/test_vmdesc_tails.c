@@ -58,8 +58,7 @@ static void close_tail(struct tail *t)
 }
 
 /* The next section's header and body length; false behind the last one. Its footer is checked. */
-static bool next_section(
-	const struct tail *t, size_t i, size_t *at, struct gw__section *s, const uint8_t **body, size_t *len)
+static bool next_section(const struct tail *t, size_t i, size_t *at, struct gw__section *s, const uint8_t **body, size_t *len)
 {
 	if (*at == t->eof_at)
 		return false;
@@ -99,8 +98,7 @@ static void asks_for_more(const struct tail *t)
 	const uint8_t *body;
 	for (size_t i = 0; next_section(t, i, &at, &s, &body, &len); i++)
 		for (size_t n = 0; n < len; n += 1 + len / 1000)
-			assert_int_equal(
-				gw__vmdesc_walk(t->d, i, body, n, &got, NULL, NULL, NULL), GW__SHORT);
+			assert_int_equal(gw__vmdesc_walk(t->d, i, body, n, &got, NULL, NULL, NULL), GW__SHORT);
 }
 
 /* Fields as shown, seen as a tiling: each leaf and each subsection header begins where the one before it
@@ -115,8 +113,7 @@ static void lay(void *ctx, const struct gw__vmdesc_field *f)
 {
 	struct tiling *t = ctx;
 	if (f->off != t->at)
-		fail_msg("%s: %s begins at %llu, not at %llu", t->where, f->path, (unsigned long long)f->off,
-			(unsigned long long)t->at);
+		fail_msg("%s: %s begins at %llu, not at %llu", t->where, f->path, (unsigned long long)f->off, (unsigned long long)t->at);
 	if (!strcmp(f->type, "subsection"))
 		t->at += 2u + t->body[f->off + 1] + 4u;
 	if (f->is_struct)

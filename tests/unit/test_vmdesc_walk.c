@@ -90,9 +90,7 @@ static void unknown_types_are_bytes(void **state)
 {
 	(void)state;
 	is_long(FIELDS("{'name':'a','type':'of a release to come','size':5}"), 5);
-	is_long(FIELDS("{'name':'a','type':'gtree','vmsd_name':'e','version':1,'fields':[" BYTES(
-			"b", "99") "],'size':7}"),
-		7);
+	is_long(FIELDS("{'name':'a','type':'gtree','vmsd_name':'e','version':1,'fields':[" BYTES("b", "99") "],'size':7}"), 7);
 }
 
 static void capabilities_say_their_own_length(void **state)
@@ -110,16 +108,11 @@ static void a_struct_is_as_long_as_it_says(void **state)
 {
 	(void)state;
 	memset(body, 0xff, sizeof body);
-	is_long(FIELDS("{'name':'a','type':'struct','struct':{'vmsd_name':'s','version':1,'fields':[" BYTES(
-			"b", "1") "],'subsections':[{'vmsd_name':'s/sub','version':1,'fields':[" BYTES("c",
-			"4") "]}]},'size':16}"),
+	is_long(FIELDS("{'name':'a','type':'struct','struct':{'vmsd_name':'s','version':1,'fields':[" BYTES("b",
+			"1") "],'subsections':[{'vmsd_name':'s/sub','version':1,'fields':[" BYTES("c", "4") "]}]},'size':16}"),
 		16);
-	is_long(FIELDS("{'name':'a','type':'vstruct','vmsd_name':'s','version':1,'fields':[" BYTES(
-			"b", "90") "],'size':2}"),
-		2);
-	is_long(FIELDS("{'name':'a','type':'tmp','vmsd_name':'s','version':1,'fields':[" BYTES(
-			"b", "90") "],'size':2}"),
-		2);
+	is_long(FIELDS("{'name':'a','type':'vstruct','vmsd_name':'s','version':1,'fields':[" BYTES("b", "90") "],'size':2}"), 2);
+	is_long(FIELDS("{'name':'a','type':'tmp','vmsd_name':'s','version':1,'fields':[" BYTES("b", "90") "],'size':2}"), 2);
 }
 
 #define SUB(name, version, members) "{'vmsd_name':'" name "','version':" version "," members "}"
@@ -129,8 +122,8 @@ static void subsections_of_the_device_follow_its_fields(void **state)
 	(void)state;
 	size_t at = put_subsection(2, "d/one", 3) + 4;
 	at = put_subsection(at, "d/two", 1);
-	is_long(DEVICE("'fields':[" BYTES("a", "2") "],'subsections':[" SUB("d/one", "3",
-			"'fields':[" BYTES("b", "4") "]") "," SUB("d/two", "1", "'fields':[]") "]"),
+	is_long(DEVICE("'fields':[" BYTES("a", "2") "],'subsections':[" SUB("d/one", "3", "'fields':[" BYTES("b", "4") "]") "," SUB("d/two",
+			"1", "'fields':[]") "]"),
 		at);
 }
 
@@ -141,17 +134,15 @@ static void subsections_have_subsections(void **state)
 	at = put_subsection(at, "d/one/in", 2) + 3;
 	at = put_subsection(at, "d/two", 1) + 1;
 	is_long(DEVICE("'fields':[],'subsections':[" SUB("d/one", "1",
-			"'fields':[" BYTES("b", "1") "],'subsections':[" SUB(
-				"d/one/in", "2", "'fields':[" BYTES("c", "3") "]") "]") "," SUB("d/two", "1",
-			"'fields':[" BYTES("b", "1") "]") "]"),
+			"'fields':[" BYTES("b", "1") "],'subsections':[" SUB("d/one/in", "2",
+				"'fields':[" BYTES("c", "3") "]") "]") "," SUB("d/two", "1", "'fields':[" BYTES("b", "1") "]") "]"),
 		at);
 }
 
 static void a_subsection_must_be_the_described_one(void **state)
 {
 	(void)state;
-	static const char text[] =
-		DEVICE("'fields':[" BYTES("a", "2") "],'subsections':[" SUB("d/one", "3", "'fields':[]") "]");
+	static const char text[] = DEVICE("'fields':[" BYTES("a", "2") "],'subsections':[" SUB("d/one", "3", "'fields':[]") "]");
 	size_t n = put_subsection(2, "d/one", 3);
 	is_long(text, n);
 	body[2] = 0x7e;
@@ -172,8 +163,7 @@ static void a_subsection_must_be_the_described_one(void **state)
 static void an_earlier_sentence_is_left_alone(void **state)
 {
 	(void)state;
-	struct gw__vmdesc *d =
-		parsed(DEVICE("'fields':[],'subsections':[" SUB("d/one", "3", "'fields':[]") "]"));
+	struct gw__vmdesc *d = parsed(DEVICE("'fields':[],'subsections':[" SUB("d/one", "3", "'fields':[]") "]"));
 	struct gw__why why = {0};
 	size_t len;
 	gw__why_set(&why, -EIO, "earlier");
@@ -195,9 +185,8 @@ static void a_legacy_device_is_opaque(void **state)
 static void sizes_beyond_everything_ask_for_more(void **state)
 {
 	(void)state;
-	struct gw__vmdesc *d =
-		parsed(FIELDS("{'name':'a','array_len':4294967295,'type':'uint8','size':4294967296},"
-			      "{'name':'b','array_len':4294967295,'type':'uint8','size':4294967296}"));
+	struct gw__vmdesc *d = parsed(FIELDS("{'name':'a','array_len':4294967295,'type':'uint8','size':4294967296},"
+					     "{'name':'b','array_len':4294967295,'type':'uint8','size':4294967296}"));
 	struct gw__why why;
 	size_t len;
 	assert_int_equal(walk(d, sizeof body, &len, &why), GW__SHORT);
@@ -214,8 +203,8 @@ static void note(void *ctx, const struct gw__vmdesc_field *f)
 	calls++;
 	if (shown_n + strlen(f->path) + 100 > sizeof shown)
 		return;
-	shown_n += (size_t)sprintf(shown + shown_n, "%s %s%s %u %llu+%llu", f->path, f->type,
-		f->is_struct ? "{}" : "", f->depth, (unsigned long long)f->off, (unsigned long long)f->bytes);
+	shown_n += (size_t)sprintf(shown + shown_n, "%s %s%s %u %llu+%llu", f->path, f->type, f->is_struct ? "{}" : "", f->depth,
+		(unsigned long long)f->off, (unsigned long long)f->bytes);
 	if (f->array_len != 1)
 		shown_n += (size_t)sprintf(shown + shown_n, " x%llu", (unsigned long long)f->array_len);
 	shown_n += (size_t)sprintf(shown + shown_n, "\n");
@@ -244,8 +233,7 @@ static void shows(const char *text, size_t n, const char *want)
 static void fields_are_shown_with_path_and_place(void **state)
 {
 	(void)state;
-	shows(FIELDS(BYTES("a", "2") ",{'name':'b','array_len':3,'type':'uint32','size':4}," BYTES("e", "0")),
-		14,
+	shows(FIELDS(BYTES("a", "2") ",{'name':'b','array_len':3,'type':'uint32','size':4}," BYTES("e", "0")), 14,
 		"a uint8 0 0+2\n"
 		"b uint32 0 2+12 x3\n"
 		"e uint8 0 14+0\n");
@@ -259,8 +247,7 @@ static void parts_of_structs_are_shown(void **state)
 	(void)state;
 	shows(FIELDS(BYTES("a", "2") ",{'name':'s','type':'struct','struct':{'vmsd_name':'n','version':1,'"
 				     "fields':[" BYTES("b", "1") ",{'name':'v','type':'vstruct','vmsd_name':'"
-								 "n','version':1,'fields':[" BYTES(
-									 "c", "3") "],'size':3}]},'size':4}"),
+								 "n','version':1,'fields':[" BYTES("c", "3") "],'size':3}]},'size':4}"),
 		6,
 		"a uint8 0 0+2\n"
 		"s struct{} 0 2+4\n"
@@ -287,17 +274,12 @@ static void arrays_of_structs_are_shown_by_element(void **state)
 static void elements_are_numbered_alike_for_all_releases(void **state)
 {
 	(void)state;
-	static const char want[] =
-		"x uint8 0 0+1\na[0] uint8 0 1+2\na[1] uint8 0 3+2\na[2] uint8 0 5+2\ny uint8 0 7+1\n";
+	static const char want[] = "x uint8 0 0+1\na[0] uint8 0 1+2\na[1] uint8 0 3+2\na[2] uint8 0 5+2\ny uint8 0 7+1\n";
 #define ELEMENT(index) "{'name':'a'" index ",'type':'uint8','size':2}"
-	shows(FIELDS(BYTES("x", "1") "," ELEMENT(",'index':0") "," ELEMENT(",'index':1") "," ELEMENT(
-		      ",'index':2") "," BYTES("y", "1")),
-		8, want);
-	shows(FIELDS(BYTES("x", "1") "," ELEMENT(",'index':0") "," ELEMENT(",'index':1") "," ELEMENT(
-		      "") "," BYTES("y", "1")),
-		8, want);
-	shows(FIELDS(BYTES("x", "1") "," ELEMENT("") "," ELEMENT("") "," ELEMENT("") "," BYTES("y", "1")), 8,
+	shows(FIELDS(BYTES("x", "1") "," ELEMENT(",'index':0") "," ELEMENT(",'index':1") "," ELEMENT(",'index':2") "," BYTES("y", "1")), 8,
 		want);
+	shows(FIELDS(BYTES("x", "1") "," ELEMENT(",'index':0") "," ELEMENT(",'index':1") "," ELEMENT("") "," BYTES("y", "1")), 8, want);
+	shows(FIELDS(BYTES("x", "1") "," ELEMENT("") "," ELEMENT("") "," ELEMENT("") "," BYTES("y", "1")), 8, want);
 }
 
 /* 10.0 splits an array of pointers into segments of NULL and other elements. */
@@ -331,9 +313,8 @@ static void subsections_are_shown(void **state)
 		"d/two.b uint8 1 %zu+1\n",
 		in + 3 - 2, one, one + 1, in + 3 - (one + 1), in, in + 3, two + 1 - (in + 3), two);
 	shows(DEVICE("'fields':[" BYTES("a", "2") "],'subsections':[" SUB("d/one", "1",
-		      "'fields':[" BYTES("b", "1") "],'subsections':[" SUB(
-			      "i", "1", "'fields':[" BYTES("c", "3") "]") "]") "," SUB("d/two", "1",
-		      "'fields':[" BYTES("b", "1") "]") "]"),
+		      "'fields':[" BYTES("b", "1") "],'subsections':[" SUB("i", "1", "'fields':[" BYTES("c", "3") "]") "]") "," SUB("d/two",
+		      "1", "'fields':[" BYTES("b", "1") "]") "]"),
 		two + 1, want);
 }
 
@@ -343,8 +324,8 @@ static void parts_that_do_not_fit_are_left_out(void **state)
 {
 	(void)state;
 	memset(body, 0xff, sizeof body);
-	shows(FIELDS("{'name':'s','type':'struct','struct':{'vmsd_name':'n','version':1,'fields':[" BYTES(
-		      "b", "1") "," BYTES("c", "9") "," BYTES("e", "1") "]},'size':3}," BYTES("z", "1")),
+	shows(FIELDS("{'name':'s','type':'struct','struct':{'vmsd_name':'n','version':1,'fields':[" BYTES("b", "1") "," BYTES("c",
+		      "9") "," BYTES("e", "1") "]},'size':3}," BYTES("z", "1")),
 		4,
 		"s struct{} 0 0+3\n"
 		"s.b uint8 1 0+1\n"
@@ -361,9 +342,8 @@ static void a_struct_never_reads_past_its_end(void **state)
 {
 	(void)state;
 	size_t n = put_subsection(0, "m", 1);
-	static const char text[] =
-		FIELDS("{'name':'s','type':'struct','struct':{'vmsd_name':'n','version':1,'fields':[],'"
-		       "subsections':[" SUB("m", "1", "'fields':[]") "]},'size':6}," BYTES("z", "1"));
+	static const char text[] = FIELDS("{'name':'s','type':'struct','struct':{'vmsd_name':'n','version':1,'fields':[],'"
+					  "subsections':[" SUB("m", "1", "'fields':[]") "]},'size':6}," BYTES("z", "1"));
 	shows(text, n, "s struct{} 0 0+6\nz uint8 0 6+1\n");
 	memset(body, 3, 16);
 	shows(FIELDS("{'name':'s','type':'struct','struct':{'vmsd_name':'n','version':1,'fields':["
@@ -394,8 +374,7 @@ static void endless_arrays_of_nothing_end_at_once(void **state)
 		     "{'name':'a'," EMPTY "]},'size':0}"),
 		0, "s[0] struct{} 0 0+0 x1152921504606846976\ns[0].a uint8 1 0+0 x1152921504606846976\n");
 	memset(body, 0, sizeof body);
-	struct gw__vmdesc *d =
-		parsed(FIELDS("{'name':'c','array_len':1152921504606846976,'type':'capability','size':0}"));
+	struct gw__vmdesc *d = parsed(FIELDS("{'name':'c','array_len':1152921504606846976,'type':'capability','size':0}"));
 	struct gw__why why;
 	size_t len;
 	assert_int_equal(walk(d, sizeof body, &len, &why), GW__SHORT);

@@ -19,14 +19,14 @@ static int decode(const uint8_t *delta, size_t n, struct gw__why *why)
 	return gw__xbzrle_decode(delta, n, page, sizeof page, why);
 }
 
-#define REFUSED(at, sentence, ...)                                                                           \
-	do {                                                                                                 \
-		const uint8_t delta_[] = {__VA_ARGS__};                                                      \
-		struct gw__why why_;                                                                         \
-		assert_int_equal(decode(delta_, sizeof delta_, &why_), -EPROTO);                             \
-		assert_int_equal(why_.code, -EPROTO);                                                        \
-		assert_non_null(strstr(why_.text, "byte " #at " of "));                                      \
-		assert_non_null(strstr(why_.text, sentence));                                                \
+#define REFUSED(at, sentence, ...)                                                                                                         \
+	do {                                                                                                                               \
+		const uint8_t delta_[] = {__VA_ARGS__};                                                                                    \
+		struct gw__why why_;                                                                                                       \
+		assert_int_equal(decode(delta_, sizeof delta_, &why_), -EPROTO);                                                           \
+		assert_int_equal(why_.code, -EPROTO);                                                                                      \
+		assert_non_null(strstr(why_.text, "byte " #at " of "));                                                                    \
+		assert_non_null(strstr(why_.text, sentence));                                                                              \
 	} while (0)
 
 static void the_example_of_the_spec_is_read(void **state)
