@@ -143,7 +143,8 @@ static int repair_after_death(const char *address, const struct gw__qmp_settings
 	return gw__cli_say(GW__EXIT_FAILED, "the save was killed before it had finished; its QEMU is as it was before");
 }
 
-static void watch(int fd, const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image)
+static void watch(int fd, const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image,
+	struct gw__own_socket *own)
 {
 	char word = 0;
 	ssize_t n;
@@ -152,6 +153,7 @@ static void watch(int fd, const char *address, const struct gw__qmp_settings *be
 	while (n < 0 && errno == EINTR);
 	if (n == 1)
 		_exit(0);
+	gw__own_socket_remove(own);
 	_exit(repair_after_death(address, before, was_running, image));
 }
 
@@ -183,7 +185,7 @@ static int await_post(struct gw__guard *g, struct gw__why *why)
 }
 
 int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image,
-	struct gw__why *why)
+	struct gw__own_socket *own, struct gw__why *why)
 {
 	int pair[2];
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
@@ -197,7 +199,7 @@ int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__q
 	}
 	if (pid == 0) {
 		take_post(pair[0]);
-		watch(pair[0], address, before, was_running, image);
+		watch(pair[0], address, before, was_running, image, own);
 	}
 	close(pair[0]);
 	*g = (struct gw__guard){pid, pair[1]};

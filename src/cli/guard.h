@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "cli/own_socket.h"
 #include "qmp/qmp.h"
 
 struct gw__guard {
@@ -21,10 +22,10 @@ struct gw__guard {
 
 /*
  * `address` as for gw__qmp_open. The snapshot is what will be put back. `image`: of a save that may switch to post-copy; a QEMU that stands
- * still then is left so, with a sentence that says how to go on. NULL: it will not.
+ * still then is left so, with a sentence that says how to go on. NULL: it will not. `own`: what it takes away, if we cannot.
  */
 int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image,
-	struct gw__why *why);
+	struct gw__own_socket *own, struct gw__why *why);
 /* All is well: the guard goes away. Also on a zeroed one, also twice. */
 void gw__guard_dismiss(struct gw__guard *g);
 

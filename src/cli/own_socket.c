@@ -91,7 +91,9 @@ void gw__own_socket_listens(const struct gw__own_socket *s)
 
 void gw__own_socket_remove(struct gw__own_socket *s)
 {
-	if (s->folder[0])
-		rmdir(s->folder);
+	if (!s->folder[0])
+		return;
+	unlink(s->uri + strlen("unix:")); /* of a listener that was killed */
+	rmdir(s->folder);
 	s->folder[0] = 0;
 }

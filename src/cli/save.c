@@ -103,11 +103,11 @@ static void report(const struct gw__save *s)
 
 static int run(struct gw__save *s)
 {
-	int r = gw__guard_start(&s->guard, s->address, s->before, s->was_running, s->postcopy ? s->path : NULL, &s->why);
-	if (!r && s->postcopy && !s->resume)
-		r = gw__save_make_note(s);
+	int r = s->postcopy && !s->resume ? gw__save_make_note(s) : 0;
 	if (!r)
 		r = make_link(s);
+	if (!r)
+		r = gw__guard_start(&s->guard, s->address, s->before, s->was_running, s->postcopy ? s->path : NULL, &s->own, &s->why);
 	if (r)
 		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; nothing was changed", s->why.text);
 	gw__cli_progress_hook(&s->work.progress, add_extra, s);

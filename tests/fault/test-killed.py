@@ -57,15 +57,27 @@ def killed_at_random_moments(vm, seed):
     assert finished < MOMENTS / 2, f"seed {seed}: {finished} of {MOMENTS} were too late"
 
 
+def folder_of_socket(pid):
+    """Where this process listens for its QEMU."""
+    with open("/proc/net/unix", encoding="utf-8") as f:
+        path_of = {row.split()[6]: row.split()[7] for row in f if "/tmp/godwit-" in row and row.endswith("/migration\n")}
+    links = [os.readlink(fd.path) for fd in os.scandir(f"/proc/{pid}/fd")]
+    found = {os.path.dirname(path_of[name[8:-1]]) for name in links if name.startswith("socket:[") and name[8:-1] in path_of}
+    return found.pop() if found else None
+
+
 def killed_while_sending(vm, *options):
-    """In the middle of memory, for certain."""
+    """In the middle of memory, for certain. The socket that QEMU came to goes, too."""
     with save(vm, *options) as r:
         vm.wait_moving(4 * MIB)
+        folder = folder_of_socket(r.process.pid)
         r.kill()
         r.wait()
         vm.unharmed()
         guard_said = r.wait_guard(r"the save was killed before it had finished")
     assert guard_said
+    assert not folder or not os.path.exists(folder), folder
+    return folder
 
 
 def stopped_by_signals(vm):
@@ -141,6 +153,7 @@ def main():
             killed_at_random_moments(vm, seed)
             killed_while_sending(vm)
             killed_while_sending(vm, "--stop")
+            assert killed_while_sending(vm, "--channels=2"), "channels need a socket with a name"
             stopped_by_signals(vm)
             stopped_at_once(vm)
             ignored_hangup(vm)
