@@ -27,7 +27,7 @@ import godwit
 import privately
 from kept import Kept, wait_status
 from linuxguest import Restored
-from qmp import QmpTimeout
+from qmp import QmpClosed, QmpTimeout
 from stepped import Stepped
 from vm import Unavailable, skip
 
@@ -203,7 +203,8 @@ def gave_up(vm, result, place):
     """Its link ended while it loaded devices, and no QEMU comes back from there: it ends, or hangs for good, and we say which."""
     if "hangs" not in result.stderr:
         result.fails(godwit.FAILED, "nothing was sent|no guest runs in this QEMU")
-        wait(lambda: vm.process.poll() is not None, f"it ends, {result}")
+        with contextlib.suppress(QmpTimeout, QmpClosed, BrokenPipeError):     # it ends, or hangs behind what it said
+            wait(lambda: not vm.qmp.command("query-status", timeout=5 * godwit.PATIENCE), f"it ends, {result}")
         return
     result.fails(godwit.FAILED, "while it loaded the guest's devices", "kill it", "no guest runs in this QEMU")
     assert "failed" in vm.stderr() and place.sockets(), vm.stderr()
