@@ -6,6 +6,7 @@
 #ifndef GW_CLI_KEEPER_PARTS_H
 #define GW_CLI_KEEPER_PARTS_H
 
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 
@@ -29,6 +30,11 @@ int gw__keeper_name(const char *address, char name[32]);
  * sentence: somebody has it too long.
  */
 int gw__keeper_lock(const char *folder, struct gw__why *why);
+
+/* A folder for sockets of QEMU's; its name, and a descriptor that stays its own whatever comes to be at that path. -1: there is none. */
+int gw__keeper_make_private(char folder[32]);
+void gw__keeper_remove_private(const char *folder, int fd); /* with all that is in it */
+bool gw__keeper_is_at(const char *path, const struct stat *ours);
 
 /* --- keeper_list.c --- */
 

@@ -5,6 +5,7 @@
  * Whoever could put a socket of his own there would be given, or give us, a QEMU's monitor; so a folder is only used if it is
  * no link, is ours and is closed to everybody else. In /tmp others may have been first: then it is not used.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -112,4 +113,36 @@ int gw__keeper_lock(const char *folder, struct gw__why *why)
 		gw__cli_sleep_ms(LOCK_POLL_MS);
 	}
 	return fd;
+}
+
+bool gw__keeper_is_at(const char *path, const struct stat *ours)
+{
+	struct stat now;
+	return !lstat(path, &now) && now.st_ino == ours->st_ino && now.st_dev == ours->st_dev;
+}
+
+/* What cleans /tmp leaves a folder alone that somebody has locked (systemd-tmpfiles). */
+int gw__keeper_make_private(char folder[32])
+{
+	snprintf(folder, 32, "/tmp/godwit-XXXXXX");
+	int fd = mkdtemp(folder) ? gw__keeper_open_folder(folder) : -1;
+	if (fd < 0)
+		folder[0] = 0;
+	else
+		flock(fd, LOCK_SH | LOCK_NB);
+	return fd;
+}
+
+void gw__keeper_remove_private(const char *folder, int fd)
+{
+	struct stat ours;
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!dir)
+		return;
+	for (struct dirent *e; (e = readdir(dir));)
+		if (unlinkat(fd, e->d_name, 0)) /* "." and ".." refuse */
+			unlinkat(fd, e->d_name, AT_REMOVEDIR);
+	if (!fstat(fd, &ours) && gw__keeper_is_at(folder, &ours))
+		rmdir(folder);
+	closedir(dir);
 }

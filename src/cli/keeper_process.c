@@ -4,7 +4,6 @@
  *
  * Attached to a page server it does not touch the monitor; what it does with it alone is in keeper_watch.c.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -12,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -74,42 +72,16 @@ static void become_alone(struct keeper *k)
 		return;
 }
 
-/* What cleans /tmp leaves a folder alone that somebody has locked (systemd-tmpfiles). */
-static void make_folder(struct keeper *k)
-{
-	snprintf(k->folder, sizeof k->folder, "/tmp/godwit-XXXXXX");
-	k->folder_fd = mkdtemp(k->folder) ? gw__keeper_open_folder(k->folder) : -1;
-	if (k->folder_fd < 0)
-		k->folder[0] = 0;
-	else
-		flock(k->folder_fd, LOCK_SH | LOCK_NB);
-}
-
-static void remove_folder(struct keeper *k)
-{
-	struct stat ours, now;
-	DIR *dir = k->folder_fd >= 0 ? fdopendir(k->folder_fd) : NULL;
-	if (!dir)
-		return;
-	for (struct dirent *e; (e = readdir(dir));)
-		if (unlinkat(dirfd(dir), e->d_name, 0)) /* "." and ".." refuse */
-			unlinkat(dirfd(dir), e->d_name, AT_REMOVEDIR);
-	if (!fstat(dirfd(dir), &ours) && !lstat(k->folder, &now) && now.st_ino == ours.st_ino && now.st_dev == ours.st_dev)
-		rmdir(k->folder);
-	closedir(dir);
-}
-
 /* The path may be another's by now: whoever found nobody listening has bound it anew. */
 static void remove_socket(struct keeper *k)
 {
 	char folder[GW__KEEPER_PATH_BYTES];
-	struct stat now;
 	forget(&k->listener);
 	forget(&k->client); /* it may wait for our answer under the lock */
 	snprintf(folder, sizeof folder, "%s", k->path);
 	*strrchr(folder, '/') = 0;
 	int lock = gw__keeper_lock(folder, NULL);
-	if (lock >= 0 && !lstat(k->path, &now) && now.st_ino == k->socket.st_ino && now.st_dev == k->socket.st_dev)
+	if (lock >= 0 && gw__keeper_is_at(k->path, &k->socket))
 		unlink(k->path);
 	forget(&lock);
 }
@@ -117,7 +89,7 @@ static void remove_socket(struct keeper *k)
 static void end(struct keeper *k)
 {
 	remove_socket(k);
-	remove_folder(k);
+	gw__keeper_remove_private(k->folder, k->folder_fd);
 	gw__keeper_watch_end(&k->watch);
 	_exit(0); /* closes the connection of whoever waits for it */
 }
@@ -320,6 +292,6 @@ void gw__keeper_be(int listener, const char *path, const char *address)
 	become_alone(&k);
 	if (lstat(path, &k.socket) || listen(listener, GW__KEEPER_QUEUE)) /* again: from now on it is us who is asked there (SO_PEERCRED) */
 		_exit(1);
-	make_folder(&k);
+	k.folder_fd = gw__keeper_make_private(k.folder);
 	serve(&k);
 }

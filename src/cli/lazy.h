@@ -139,7 +139,8 @@ int gw__lazy_take_address(struct gw__lazy *l, const char *uri);         /* a pre
 /* Connected to that: is it QEMU who is there? False, with a sentence. */
 bool gw__lazy_is_qemu(struct gw__lazy *l, int fd);
 void gw__lazy_remove_socket(struct gw__lazy *l); /* nobody needs to find it any more */
-/* QEMU's tls-creds, from l->before, become what our own ask for. */
+
+/* lazy_tls.c: QEMU's tls-creds, from l->before, become what our own ask for. */
 int gw__lazy_set_tls(struct gw__lazy *l);
 /* A QEMU that listens already has the same idea of TLS as we, or nobody can tell: 0, or -EINVAL. */
 int gw__lazy_check_tls(struct gw__lazy *l);

@@ -49,6 +49,14 @@ int gw__pull_say(struct gw__pull *p, uint16_t type, uint32_t value, struct gw__w
 /* The answer to a PING. No failure when the link is gone: what had come before is still to be read, and its end tells. */
 int gw__pull_pong(struct gw__pull *p, uint32_t token);
 
+/* --- pull_end.c --- */
+
+/*
+ * Tell the source how it went: `result`, or GW__UNTOLD. Success is told only when the data is safe; then the source closes first, because
+ * closing with its last words unread would reset the connection.
+ */
+int gw__pull_tell_source(struct gw__pull *p, int result);
+
 /* --- pull_postcopy.c --- */
 
 static inline const struct gw__sink_postcopy_ops *gw__pull_postcopy_ops(const struct gw__pull *p) { return p->sink->ops->postcopy; }

@@ -4,7 +4,6 @@
  *
  * The way of a page: socket -> feed buffer -> sink, in batches of consecutive pages (pull_pages.c). One thread, the conductor.
  */
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -13,8 +12,6 @@
 enum {
 	QUIET_MS = 5000,       /* docs/spec/stream.md 9: after a possible end without a description */
 	FEED_SLACK = 64 << 10, /* so that the decoder, which knows what it reads, meets the limit first */
-	LINGER_MS = 5000,      /* after SHUT, for the source to close first */
-	RESET_MS = 1000,       /* for a kernel far away to say that nobody is there */
 };
 
 void gw__stream_tally_fini(struct gw__stream_tally *t)
@@ -113,93 +110,6 @@ static void sum_up(struct gw__pull *p)
 	t->missing_pages = p->state == GW__PS_PAUSED ? gw__sink_count_missing(p->sink) : 0;
 }
 
-/* Of an event that every state here has a row for. */
-static void step_surely(struct gw__pull *p, enum gw__ps_event event)
-{
-	struct gw__why why = {0};
-	int r = gw__ps_step(p->role, p->state, event, &p->state, &why);
-	assert(!r);
-	(void)r;
-}
-
-/*
- * A source that hears of an error has its guest back. It hears none where that would do harm: behind the package it waits instead, and a 7.2
- * that has heard of one then cannot even come back.
- */
-static bool may_tell_failure(const struct gw__pull *p)
-{
-	if (p->role != GW__PS_KEEP || !p->stream.return_path || !p->feed.chan->two_way)
-		return false;
-	if (p->state == GW__PS_ENDING) /* it waits for a last word, and for nothing else */
-		return true;
-	return !p->package_came && (p->state == GW__PS_SETUP || p->state == GW__PS_ACTIVE || p->state == GW__PS_DISCARDING);
-}
-
-/*
- * Whatever is said, nothing that is held goes: that a word was written is not that the source heard it, and two files too many do no harm.
- */
-static int tell_failure(struct gw__pull *p, int result)
-{
-	struct gw__why ignored = {0}; /* the first failure is what matters; the source notices a closed link as well */
-	bool ended = p->state == GW__PS_ENDING;
-	bool told = may_tell_failure(p) && gw__pull_say(p, GW__RP_SHUT, 1, &ignored) == 0;
-	step_surely(p, GW__PS_EV_BROKEN);
-	if (!ended)
-		return result;
-	p->tally->given_back = told;
-	if (!p->held)
-		step_surely(p, GW__PS_EV_GIVE_BACK);
-	if (p->feed.chan->two_way) /* a word that waits unread would be lost with a reset */
-		gw__chan_wait_readable(p->feed.chan, LINGER_MS, &ignored);
-	return result;
-}
-
-/* Nothing more can come. Whoever waits for our word does not end his side before; it may have been the link that ended it. */
-static bool has_gone(struct gw__pull *p)
-{
-	struct gw__why ignored = {0};
-	uint8_t byte;
-	return p->feed.ended ||
-	       (gw__chan_wait_readable(p->feed.chan, 0, &ignored) == 1 && gw__chan_peek(p->feed.chan, &byte, sizeof byte, &ignored) <= 0);
-}
-
-/* Until the source closes. Not 0: our last word was not taken, which the kernel may say only after it was written. */
-static int linger(struct gw__pull *p, bool gone)
-{
-	struct gw__chan *chan = p->feed.chan;
-	struct gw__why ignored = {0};
-	uint8_t byte;
-	int r = gw__chan_wait_readable(chan, LINGER_MS, &ignored);
-	if (r == 1)
-		r = (int)gw__chan_read(chan, &byte, sizeof byte, &ignored);
-	if (p->early_shut || (r != -ECONNRESET && !(gone && gw__chan_is_reset(chan, RESET_MS))))
-		return 0;
-	return gw__why_set(&p->run->why, -ECONNRESET, "%s: the connection was closed without our last word being taken", chan->name);
-}
-
-/*
- * Tell the source how it went. Success is told only when the data is safe; then the source closes first, because
- * closing with its last words unread would reset the connection.
- */
-static int tell_source(struct gw__pull *p, int result)
-{
-	if (result)
-		return tell_failure(p, result);
-	step_surely(p, GW__PS_EV_SAFE);
-	if (!p->stream.return_path || !p->feed.chan->two_way)
-		return 0;
-	bool gone = !p->early_shut && has_gone(p);
-	int r = p->early_shut ? 0 : gw__pull_say(p, GW__RP_SHUT, 0, &p->run->why);
-	if (p->sink->ops->postcopy)
-		p->sink->ops->postcopy->forget(p->sink);
-	if (!r)
-		r = linger(p, gone);
-	if (!r)
-		return 0;
-	gw__why_where(&p->run->why, "the source could not be told that its guest is kept");
-	return GW__UNTOLD;
-}
-
 /* What a worker saw first explains what the conductor saw after it. */
 static int settle_gang(struct gw__pull *p, int r)
 {
@@ -218,7 +128,7 @@ static int pull(struct gw__pull *p)
 		gw__run_phase(p->run, GW__PHASE_SYNC);
 		r = p->sink->ops->commit(p->sink, &p->run->why);
 	}
-	r = tell_source(p, r);
+	r = gw__pull_tell_source(p, r);
 	if (r >= 0)
 		gw__run_phase(p->run, GW__PHASE_DONE);
 	sum_up(p);

@@ -91,7 +91,9 @@ int gw__writer_put_list(struct gw__image_writer *w, struct gw__why *why);
 int gw__writer_settle_ignored(struct gw__image_writer *w, struct gw__why *why);
 int gw__writer_keep_between(struct gw__image_writer *w, const void *bytes, size_t n, struct gw__why *why);
 
-/* What was put of a partial image is on the disk. A failure is the caller's to remember (writer_partial.c). */
+/* The bitmaps are those of the state file from now on; `copy`: with what they had (writer_partial.c). */
+void gw__writer_use_partial_maps(struct gw__image_writer *w, bool copy);
+/* What was put of a partial image is on the disk. A failure is the caller's to remember. */
 int gw__writer_sync(struct gw__image_writer *w, struct gw__why *why);
 /* The file ends there. */
 int gw__writer_cut(struct gw__image_writer *w, uint64_t bytes, struct gw__why *why);
