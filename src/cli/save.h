@@ -79,5 +79,7 @@ enum gw__save_rest { GW__SAVE_NOTHING_LEFT, GW__SAVE_PART_LEFT, GW__SAVE_ALL_LEF
 /* In place of a save: the exit status. */
 int gw__save_abandon(struct gw__save *s);
 enum gw__save_rest gw__save_what_is_left(struct gw__save *s);
+/* QEMU runs its guest on: what was kept in case it would not is of no more use. Only what this save has made. */
+void gw__save_drop_list(struct gw__save *s);
 
 #endif

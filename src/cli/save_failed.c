@@ -98,6 +98,7 @@ int gw__save_failed(struct gw__save *s)
 	if (r)
 		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; and the QEMU could not be put back in order: %s", what,
 			repair.text);
+	gw__save_drop_list(s);
 	/* docs/spec/channels.md 5.3: seen with 7.2, and not with 10.0 */
 	bool spoilt = s->at_start && gw__qmp_version(s->qmp) < 1000;
 	return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s%s; %s is as it was before, and the guest %s%s", what,

@@ -129,6 +129,15 @@ static int drop_partial(struct gw__save *s, struct gw__why *why)
 	return r;
 }
 
+void gw__save_drop_list(struct gw__save *s)
+{
+	struct gw__why why = {0};
+	bool is_ours = s->receipt.postcopy && !s->receipt.recoverable && !s->resume;
+	int r = is_ours ? drop_partial(s, &why) : 0;
+	if (r && r != -ENOENT)
+		gw__cli_say(0, "%s", why.text);
+}
+
 /* The guest rather than its image: it runs on in its QEMU, and what came is thrown away. */
 int gw__save_abandon(struct gw__save *s)
 {

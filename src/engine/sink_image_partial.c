@@ -28,16 +28,15 @@ static int begin(struct gw__sink *s, struct gw__why *why)
 {
 	if (own(s)->config.ignore_shared)
 		return gw__why_set(why, -EOPNOTSUPP, "post-copy next to x-ignore-shared, which no QEMU does");
-	int r = gw__image_begin_partial(own(s)->writer, why);
-	if (!r && !own(s)->note.n &&
-		!own(s)->config.memory_only) /* who has words for his successor has a monitor, and the list from there */
-		gw__image_keep_list(own(s)->writer, &own(s)->config);
-	return r;
+	return gw__image_begin_partial(own(s)->writer, why);
 }
 
 static int prepare(struct gw__sink *s, struct gw__why *why)
 {
-	return own(s)->config.ignore_shared ? 0 : gw__image_prepare_partial(own(s)->writer, why);
+	if (own(s)->config.ignore_shared)
+		return 0;
+	int r = gw__image_prepare_partial(own(s)->writer, why);
+	return r ? r : gw__image_put_list(own(s)->writer, &own(s)->config, own(s)->note, why);
 }
 
 static int discard(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__why *why)

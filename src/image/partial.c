@@ -10,13 +10,14 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "image/fileio.h"
 #include "image/partial_parts.h"
 
-enum { MARK_BYTES = 16, FINISH_BYTES = MARK_BYTES + 8, USUAL_META_BYTES = 1 << 20 };
+enum { MARK_BYTES = 16, FINISH_BYTES = MARK_BYTES + 8, USUAL_META_BYTES = 1 << 20, CREATE_TRIES = 100 };
 
 static const char PARTIAL[] = ".partial", STATE[] = GW__PARTIAL_STATE;
 static const char FINISHED[MARK_BYTES] = {'G', 'W', 'F', 'I', 'N', 'I', 'S', 'H', 'E', 'D', '1'};
@@ -30,12 +31,19 @@ int gw__partial_names(const struct gw__target *t, char image[NAME_MAX + 1], char
 	return 0;
 }
 
-/* Begun, and given up before it was more than what its source has. */
-static bool was_never_held(int fd)
+bool gw__partial_has_name(int dir_fd, const char *name, int fd)
+{
+	struct stat st, named;
+	return !fstat(fd, &st) && !fstatat(dir_fd, name, &named, AT_SYMLINK_NOFOLLOW) && st.st_dev == named.st_dev &&
+	       st.st_ino == named.st_ino;
+}
+
+/* Begun, and given up before it was more than what its source has. Who has just made it may not have locked it yet, and looks again then. */
+static bool was_never_held(int dir_fd, const char *name, int fd)
 {
 	uint8_t page[GW__PARTIAL_PAGE], zeros[GW__PARTIAL_PAGE] = {0};
 	struct gw__partial_head h;
-	if (flock(fd, LOCK_EX | LOCK_NB))
+	if (flock(fd, LOCK_EX | LOCK_NB) || !gw__partial_has_name(dir_fd, name, fd))
 		return false;
 	ssize_t n = pread(fd, page, sizeof page, 0);
 	if (n == 0 || (n == sizeof page && !memcmp(page, zeros, sizeof page)))
@@ -52,7 +60,7 @@ int gw__partial_check_free(const struct gw__target *t, struct gw__why *why)
 	int fd = openat(t->dir_fd, state, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0 && errno == ENOENT)
 		return 0;
-	if (fd >= 0 && was_never_held(fd)) {
+	if (fd >= 0 && was_never_held(t->dir_fd, state, fd)) {
 		unlinkat(t->dir_fd, image, 0);
 		unlinkat(t->dir_fd, state, 0);
 		close(fd);
@@ -106,14 +114,30 @@ struct gw__partial *gw__partial_new(const struct gw__target *t, struct gw__why *
 	return p;
 }
 
-static int create_file(struct gw__partial *p, struct gw__why *why)
+static int create_once(struct gw__partial *p, struct gw__why *why)
 {
 	p->fd = openat(p->dir_fd, p->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (p->fd < 0 && errno == EEXIST)
 		return gw__why_set(why, -EEXIST, "%s is there already: somebody's guest may depend on it", p->path);
 	if (p->fd < 0)
 		return gw__why_errno(why, errno, "cannot create %s", p->path);
-	return flock(p->fd, LOCK_EX | LOCK_NB) ? gw__why_errno(why, errno, "cannot lock %s", p->path) : 0;
+	while (flock(p->fd, LOCK_EX)) /* whoever has it, for a moment, found it empty */
+		if (errno != EINTR)
+			return gw__why_errno(why, errno, "cannot lock %s", p->path);
+	return 0;
+}
+
+/* Between the two, somebody else who receives here may take it for one that was given up, and take it away. */
+static int create_file(struct gw__partial *p, struct gw__why *why)
+{
+	for (int i = 0; i < CREATE_TRIES; i++) {
+		int r = create_once(p, why);
+		if (r || gw__partial_has_name(p->dir_fd, p->name, p->fd))
+			return r;
+		close(p->fd);
+		p->fd = -1;
+	}
+	return gw__why_set(why, -EBUSY, "%s is taken away as often as it is made; does another process receive into this image?", p->path);
 }
 
 int gw__partial_create(const struct gw__target *t, const struct gw__blocks *blocks, uint64_t page_bytes, struct gw__partial **partial,
@@ -128,7 +152,7 @@ int gw__partial_create(const struct gw__target *t, const struct gw__blocks *bloc
 	if (!r)
 		r = create_file(p, why);
 	if (!r)
-		r = gw__partial_reserve(p, USUAL_META_BYTES, why);
+		r = gw__partial_reserve(p, GW__PARTIAL_LIST_ROOM + USUAL_META_BYTES, why);
 	if (r) {
 		gw__partial_close(p);
 		return r;
@@ -141,9 +165,15 @@ int gw__partial_create(const struct gw__target *t, const struct gw__blocks *bloc
 
 static int put_meta(struct gw__partial *p, const struct gw__partial_saved *saved, struct gw__partial_head *h, struct gw__why *why)
 {
+	h->version = GW__PARTIAL_VERSION;
 	h->maps_bytes = p->maps_bytes;
 	h->meta_bytes = gw__partial_meta_bytes(saved);
 	uint8_t *meta = h->meta_bytes > GW__PARTIAL_META_MAX ? NULL : calloc(1, h->meta_bytes);
+	if (h->only_list && h->meta_bytes > GW__PARTIAL_LIST_ROOM) {
+		free(meta);
+		return gw__why_set(why, -E2BIG, "the list of this guest's RAM takes %llu bytes, at most %d are possible",
+			(unsigned long long)h->meta_bytes, GW__PARTIAL_LIST_ROOM);
+	}
 	if (!meta || !gw__partial_meta_encode(saved, meta, h->meta_bytes)) {
 		free(meta);
 		return gw__why_set(why, -ENOMEM, "no memory for %llu bytes of device state", (unsigned long long)h->meta_bytes);
@@ -154,41 +184,43 @@ static int put_meta(struct gw__partial *p, const struct gw__partial_saved *saved
 	return r;
 }
 
-/* For a killed process; a crash of the host may take it. The guest stands still, so nobody waits for the disk. */
-void gw__partial_keep_list(struct gw__partial *p, const struct gw__partial_saved *saved)
+/* What the head will speak of, and the names of both files, are safe before the head is. */
+static int put_head(struct gw__partial *p, const struct gw__partial_head *h, struct gw__why *why)
 {
 	uint8_t page[GW__PARTIAL_PAGE];
-	struct gw__partial_head h = {.only_list = true};
-	if (put_meta(p, saved, &h, NULL))
-		return;
-	gw__partial_head_encode(&h, page);
-	p->only_list = gw__file_write(p->fd, p->path, 0, page, sizeof page, NULL) == 0;
+	gw__partial_head_encode(h, page);
+	int r = gw__partial_sync(p, why);
+	if (!r && fsync(p->dir_fd) && errno != EINVAL)
+		r = gw__why_errno(why, errno, "cannot make the folder of %s safe on its disk", p->path);
+	if (!r)
+		r = gw__file_write(p->fd, p->path, 0, page, sizeof page, why);
+	return r ? r : gw__partial_sync(p, why);
 }
+
+int gw__partial_put_list(struct gw__partial *p, const struct gw__partial_saved *saved, struct gw__why *why)
+{
+	struct gw__partial_head h = {.only_list = true};
+	int r = put_meta(p, saved, &h, why);
+	if (!r)
+		r = put_head(p, &h, why);
+	p->only_list = !r;
+	return r;
+}
+
+void gw__partial_begin_switch(struct gw__partial *p) { p->switching = true; }
 
 bool gw__partial_is_only_list(const struct gw__partial *p) { return p->only_list; }
 
-/* The head comes last: without it there is nothing. */
 int gw__partial_hold(struct gw__partial *p, const struct gw__partial_saved *saved, struct gw__why *why)
 {
-	uint8_t page[GW__PARTIAL_PAGE];
 	struct gw__partial_head h = {.only_list = false};
 	int r = put_meta(p, saved, &h, why);
 	if (!r)
 		r = gw__partial_trust_live(p, why);
 	if (!r)
-		r = gw__partial_sync(p, why);
-	if (r)
-		return r;
-	gw__partial_head_encode(&h, page);
-	p->only_list = false; /* what fails from here on is neither */
-	if (ftruncate(p->fd, (off_t)gw__partial_file_bytes(h.maps_bytes, h.meta_bytes)))
-		return gw__why_errno(why, errno, "cannot set the length of %s", p->path);
-	r = gw__file_write(p->fd, p->path, 0, page, sizeof page, why);
-	if (!r)
-		r = gw__partial_sync(p, why);
-	if (!r && fsync(p->dir_fd) && errno != EINVAL)
-		r = gw__why_errno(why, errno, "cannot make the folder of %s safe on its disk", p->path);
+		r = put_head(p, &h, why);
 	p->held = !r;
+	p->only_list = p->only_list && r;
 	return r;
 }
 
@@ -258,7 +290,7 @@ void gw__partial_close(struct gw__partial *p)
 		return;
 	if (p->live)
 		munmap(p->live, p->maps_bytes);
-	if (p->fd >= 0 && !p->held && !p->only_list)
+	if (p->fd >= 0 && !p->held && !(p->only_list && p->switching) && gw__partial_has_name(p->dir_fd, p->name, p->fd))
 		gw__partial_remove(p);
 	if (p->fd >= 0)
 		close(p->fd);

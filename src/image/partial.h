@@ -23,6 +23,8 @@ enum {
 	GW__PARTIAL_PAGE = 4096,
 	GW__PARTIAL_ID_BYTES = 16,
 	GW__PARTIAL_META_MAX = 1 << 30,
+	GW__PARTIAL_VERSION = 3,
+	GW__PARTIAL_VERSION_BEFORE = 2, /* is still read */
 };
 
 /* Everything but the bitmaps. `blocks` is owned; the pieces point into what was decoded, or are borrowed when it is written. */
@@ -41,7 +43,8 @@ void gw__partial_saved_fini(struct gw__partial_saved *saved);
 
 /* The head page. */
 struct gw__partial_head {
-	bool only_list;      /* the switch had begun, and nothing was held: who the source is, to give it its guest back */
+	uint32_t version;    /* decoded; what is encoded has the newest */
+	bool only_list;      /* nothing was held: who the source is, to give it its guest back */
 	uint64_t maps_bytes; /* of one set of bitmaps */
 	uint64_t meta_bytes;
 	uint8_t meta_sum[16];
@@ -63,17 +66,22 @@ int gw__partial_names(const struct gw__target *t, char image[NAME_MAX + 1], char
 int gw__partial_check_free(const struct gw__target *t, struct gw__why *why);
 
 /*
- * A new one with room for the bitmaps of these blocks, all clear. It is nothing yet: somebody who opens it is told so, until
- * gw__partial_hold. The target is borrowed and outlives it. -EEXIST when there is one.
+ * A new one, locked, with room for the bitmaps of these blocks, all clear. It is nothing yet: somebody who opens it is told so, until
+ * gw__partial_put_list or gw__partial_hold. The target is borrowed and outlives it. -EEXIST when there is one.
  */
 int gw__partial_create(const struct gw__target *t, const struct gw__blocks *blocks, uint64_t page_bytes, struct gw__partial **p,
 	struct gw__why *why);
 /*
- * The source has begun to switch, and may stand in postcopy-paused if this fails: what it takes to give it its guest back stays from here
- * on, even if it never comes to holding. No more than it can: what fails here fails silently. `saved` without package.
+ * What it takes to give the source its guest back is on the disk before that begins to switch: behind its first word of it, no failure and no
+ * death of ours may leave less. `saved` without package. Closed before gw__partial_begin_switch, the file goes away all the same.
  */
-void gw__partial_keep_list(struct gw__partial *p, const struct gw__partial_saved *saved);
-/* Everything is known: from here on it can be opened after any death. */
+int gw__partial_put_list(struct gw__partial *p, const struct gw__partial_saved *saved, struct gw__why *why);
+/* The source has begun to switch, and may stand in postcopy-paused from now on: a list stays, whatever fails. */
+void gw__partial_begin_switch(struct gw__partial *p);
+/*
+ * Everything is known: from here on it can be opened after any death. The list stays valid until the head, which is written last, says that
+ * more is there; after a failure one of the two is.
+ */
 int gw__partial_hold(struct gw__partial *p, const struct gw__partial_saved *saved, struct gw__why *why);
 
 /*
@@ -102,6 +110,7 @@ void gw__partial_distrust(struct gw__partial *p);
 int gw__partial_checkpoint(struct gw__partial *p, struct gw__why *why);
 /* The image is whole and synced, and is about to lose its marker and all behind `image_bytes`, and to get its name. */
 int gw__partial_finish(struct gw__partial *p, uint64_t image_bytes, struct gw__why *why);
+/* The list is there, and as far as we know no more. */
 bool gw__partial_is_only_list(const struct gw__partial *p);
 /* What gw__partial_finish was told before it was opened, 0: nothing. */
 uint64_t gw__partial_finished_bytes(const struct gw__partial *p);
@@ -113,6 +122,6 @@ uint64_t gw__partial_finished_bytes(const struct gw__partial *p);
 int gw__partial_drop(struct gw__partial *p, struct gw__why *why);
 /* Takes this file away; the object remains to be closed. */
 void gw__partial_remove(struct gw__partial *p);
-void gw__partial_close(struct gw__partial *p); /* NULL is fine; one that was never held goes away */
+void gw__partial_close(struct gw__partial *p); /* NULL is fine; one of which no source depends on goes away */
 
 #endif

@@ -11,8 +11,8 @@ enum {
 	GW__PARTIAL_FINISH_OFF = 2 * GW__PARTIAL_PAGE,
 	GW__PARTIAL_SLOT_HEAD_OFF = 3 * GW__PARTIAL_PAGE, /* two of them */
 	GW__PARTIAL_MAPS_OFF = 5 * GW__PARTIAL_PAGE,      /* the live ones, then those of the two slots */
-	GW__PARTIAL_LIST_GAP =
-		1 << 20, /* a list alone stands so far behind where what is held will be, as this takes its place by and by */
+	GW__PARTIAL_LIST_ROOM = 2 << 20,   /* behind the maps, for the list alone; what is held follows, and never touches it */
+	GW__PARTIAL_V2_LIST_GAP = 1 << 20, /* version 2: what is held came first, and was written over the list */
 };
 
 /* Content and received, of each block that is in the image. */
@@ -30,7 +30,10 @@ static inline uint64_t gw__partial_meta_off(uint64_t maps_bytes) { return GW__PA
 
 static inline uint64_t gw__partial_meta_place(const struct gw__partial_head *h)
 {
-	return gw__partial_meta_off(h->maps_bytes) + (h->only_list ? GW__PARTIAL_LIST_GAP : 0);
+	uint64_t off = gw__partial_meta_off(h->maps_bytes);
+	if (h->version < GW__PARTIAL_VERSION)
+		return off + (h->only_list ? GW__PARTIAL_V2_LIST_GAP : 0);
+	return off + (h->only_list ? 0 : GW__PARTIAL_LIST_ROOM);
 }
 
 static inline uint64_t gw__partial_file_bytes(uint64_t maps_bytes, uint64_t meta_bytes)

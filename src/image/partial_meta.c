@@ -13,7 +13,7 @@ typedef unsigned long long ull;
 
 static const char MAGIC[8] = {'G', 'W', 'P', 'A', 'R', 'T', 'L', '1'};
 
-enum { VERSION = 2, SUMMED = 48, META_FIXED = 16 + 4 * 8 + 4 };
+enum { SUMMED = 48, META_FIXED = 16 + 4 * 8 + 4 };
 
 void gw__partial_sum(const void *bytes, size_t n, uint8_t sum[16])
 {
@@ -27,7 +27,7 @@ void gw__partial_head_encode(const struct gw__partial_head *h, uint8_t page[GW__
 	memset(page, 0, GW__PARTIAL_PAGE);
 	struct gw__wr c = gw__wr_over(page, GW__PARTIAL_PAGE);
 	gw__wr_bytes(&c, MAGIC, sizeof MAGIC);
-	gw__wr_be32(&c, VERSION);
+	gw__wr_be32(&c, GW__PARTIAL_VERSION);
 	gw__wr_be32(&c, h->only_list);
 	gw__wr_be64(&c, h->maps_bytes);
 	gw__wr_be64(&c, h->meta_bytes);
@@ -40,7 +40,7 @@ int gw__partial_head_decode(const uint8_t page[GW__PARTIAL_PAGE], uint64_t file_
 	struct gw__rd c = gw__rd_over(page, GW__PARTIAL_PAGE);
 	uint8_t magic[8], sum[16];
 	gw__rd_bytes(&c, magic, sizeof magic);
-	uint32_t version = gw__rd_be32(&c);
+	h->version = gw__rd_be32(&c);
 	h->only_list = gw__rd_be32(&c);
 	h->maps_bytes = gw__rd_be64(&c);
 	h->meta_bytes = gw__rd_be64(&c);
@@ -51,8 +51,8 @@ int gw__partial_head_decode(const uint8_t page[GW__PARTIAL_PAGE], uint64_t file_
 	gw__partial_sum(page, SUMMED, sum);
 	if (memcmp(sum, page + SUMMED, sizeof sum))
 		return gw__why_set(why, -EPROTO, "its head is damaged (the checksum is wrong)");
-	if (version != VERSION)
-		return gw__why_set(why, -EPROTO, "it has version %u, expected %d", version, VERSION);
+	if (h->version != GW__PARTIAL_VERSION && h->version != GW__PARTIAL_VERSION_BEFORE)
+		return gw__why_set(why, -EPROTO, "it has version %u, expected %d", h->version, GW__PARTIAL_VERSION);
 	if (h->maps_bytes > INT64_MAX / 8 || h->meta_bytes > GW__PARTIAL_META_MAX || gw__partial_meta_place(h) + h->meta_bytes > file_bytes)
 		return gw__why_set(why, -EPROTO, "it has %llu bytes, expected three times %llu of bitmaps and %llu behind them",
 			(ull)file_bytes, (ull)h->maps_bytes, (ull)h->meta_bytes);

@@ -60,6 +60,9 @@ static int open_file(struct gw__partial *p, struct gw__why *why)
 		return r;
 	if (flock(p->fd, LOCK_EX | LOCK_NB))
 		return gw__why_set(why, -EBUSY, "another process is receiving into this image (it holds %s)", p->path);
+	if (!gw__partial_has_name(p->dir_fd, p->name, p->fd))
+		return gw__why_set(why, -ENOENT,
+			"%s was taken away by another process just now: nothing is left that could be gone on with", p->path);
 	return 0;
 }
 
@@ -130,8 +133,8 @@ int gw__partial_open(const struct gw__target *t, struct gw__partial **partial, c
 	int r = gw__partial_look(t, partial, saved, why);
 	if (!r && (*partial)->only_list)
 		r = gw__why_set(why, -EPROTO,
-			"%s was begun when its source began to switch to post-copy, and nothing came behind it: there is nothing to go on "
-			"with, but if that source is in postcopy-paused, godwit receive --abandon gives it its guest back",
+			"%s was begun for a source that may switch to post-copy, and its device state was not kept: there is nothing to go on with. If "
+			"that source is in postcopy-paused, give it its guest back with --abandon (godwit receive, or save where that began)",
 			(*partial)->path);
 	if (!r)
 		r = load_maps(*partial, fell_back, why);

@@ -14,7 +14,8 @@ struct gw__partial {
 	char name[NAME_MAX + 1], image[NAME_MAX + 1]; /* of the two files */
 	char path[PATH_MAX + sizeof GW__PARTIAL_STATE];
 	bool held;
-	bool only_list;          /* opened, or kept and not held yet */
+	bool only_list;          /* the list is there, and nothing was held yet */
+	bool switching;          /* the source has begun: the list is not taken away */
 	bool fell_back;          /* at any time, to a checkpoint */
 	bool distrusted;         /* a write or sync failed: see gw__partial_distrust */
 	uint64_t finished_bytes; /* 0: it is not */
@@ -27,6 +28,9 @@ struct gw__partial {
 };
 
 /* --- partial.c --- */
+
+/* Is the open file still the one that has this name? */
+bool gw__partial_has_name(int dir_fd, const char *name, int fd);
 
 /* Without a file yet. NULL: *why says it. */
 struct gw__partial *gw__partial_new(const struct gw__target *t, struct gw__why *why);

@@ -70,16 +70,16 @@ void gw__image_discard(struct gw__image_writer *w, uint32_t block, uint64_t off,
  * -EEXIST: something has one of the names.
  */
 int gw__image_prepare_partial(struct gw__image_writer *w, struct gw__why *why);
+/* Right behind it: who the source is, safe on the disk. `note` is the caller's. */
+int gw__image_put_list(struct gw__image_writer *w, const struct gw__config *config, struct gw__view note, struct gw__why *why);
 /*
- * From here on the file is called IMAGE.partial, and its bitmaps live in IMAGE.partial.state (partial.h). Direct I/O ends. Both
- * still go away with the writer.
+ * The source begins to switch: from here on the file is called IMAGE.partial, and its bitmaps live in IMAGE.partial.state (partial.h). Direct
+ * I/O ends. The image still goes away with the writer; the state too, unless it has a list, which stays even if this fails.
  */
 int gw__image_begin_partial(struct gw__image_writer *w, struct gw__why *why);
-/* Behind it: the state file stays, as the list that it takes to give the source its guest back, even if it never comes to the next call. */
-void gw__image_keep_list(struct gw__image_writer *w, const struct gw__config *config);
 /*
- * All that is needed to finish without the source's first words: both files now stay, whatever happens to us. `config` as it stands in the
- * image; early devices and package as they came; `note` is the caller's.
+ * All that is needed to finish without the source's first words: both files now stay, whatever happens to us, and with a list also if this
+ * fails. `config` as it stands in the image; early devices and package as they came; `note` is the caller's.
  */
 int gw__image_hold(struct gw__image_writer *w, const struct gw__config *config, struct gw__view early, struct gw__view package,
 	struct gw__view note, struct gw__why *why);

@@ -92,6 +92,8 @@ int gw__image_begin_partial(struct gw__image_writer *w, struct gw__why *why)
 	char image[NAME_MAX + 1], state[NAME_MAX + 1];
 	int r = w->prepared ? 0 : gw__image_prepare_partial(w, why);
 	if (!r)
+		gw__partial_begin_switch(w->prepared);
+	if (!r)
 		r = end_direct(w, why);
 	if (!r)
 		r = gw__partial_names(&w->file.target, image, state, why);
@@ -105,16 +107,18 @@ int gw__image_begin_partial(struct gw__image_writer *w, struct gw__why *why)
 	return gw__writer_fail(w, r);
 }
 
-void gw__image_keep_list(struct gw__image_writer *w, const struct gw__config *config)
+int gw__image_put_list(struct gw__image_writer *w, const struct gw__config *config, struct gw__view note, struct gw__why *why)
 {
-	assert(w->phase == GW__WRITER_RAM && w->partial);
-	gw__partial_keep_list(w->partial, &(struct gw__partial_saved){.marker_off = w->cursor,
-						  .base_off = w->opts.base_off,
-						  .start_off = w->start_off,
-						  .cursor = w->cursor,
-						  .ram_id = w->ram_id,
-						  .config = *config,
-						  .blocks = w->blocks /* a view */});
+	struct gw__partial_saved saved = {.marker_off = w->cursor,
+		.base_off = w->opts.base_off,
+		.start_off = w->start_off,
+		.cursor = w->cursor,
+		.ram_id = w->ram_id,
+		.config = *config,
+		.blocks = w->blocks, /* a view */
+		.note = note};
+	assert(w->phase == GW__WRITER_RAM && w->prepared);
+	return gw__writer_fail(w, gw__partial_put_list(w->prepared, &saved, why));
 }
 
 int gw__writer_sync(struct gw__image_writer *w, struct gw__why *why)
@@ -150,7 +154,7 @@ int gw__image_hold(struct gw__image_writer *w, const struct gw__config *config, 
 	int r = settle_marker(w, &saved, why);
 	if (!r)
 		r = gw__partial_hold(w->partial, &saved, why);
-	w->file.lasting = !r;
+	w->file.lasting = !r || gw__partial_is_only_list(w->partial); /* what is on the disk may say more than we know */
 	return gw__writer_fail(w, r);
 }
 

@@ -5,11 +5,16 @@
  */
 #include "image_kit.h"
 
+#include <sys/file.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "base/bytes.h"
 #include "image/image.h"
 #include "image/partial.h"
+#include "image/partial_layout.h"
+
+static int check_free(struct gw__why *why);
 
 enum { LIVE_HEAD = 4096, SLOTS = 12288, MAPS = 20480, PAGES = 131, CHECKPOINTED = 40 };
 
@@ -64,6 +69,19 @@ int linkat(int from, const char *a, int to, const char *b, int flags)
 {
 	errno = link_error;
 	return link_error ? -1 : (int)syscall(SYS_linkat, from, a, to, b, flags);
+}
+
+/* Another receiver looks, once, between making a file and locking it. */
+static bool somebody_looks;
+
+int flock(int fd, int how)
+{
+	struct gw__why why = {0};
+	if (somebody_looks) {
+		somebody_looks = false;
+		assert_ok(check_free(&why), why);
+	}
+	return (int)syscall(SYS_flock, fd, how);
 }
 
 static int setup(void **s)
@@ -294,9 +312,10 @@ static void a_torn_checkpoint(void **s)
 static void torn_and_damaged(void **s)
 {
 	(void)s;
-	size_t n, meta_at = MAPS + 3 * 4096;
+	size_t n, meta_at = MAPS + 3 * 4096 + (2 << 20);
 	leave(20);
 	uint8_t *whole = kit_read_file(state, &n);
+	n = meta_at + gw__be_get(whole + 24, 8); /* room that was reserved follows */
 	static const char noise[] = "noise";
 	const struct {
 		uint64_t cut, poke;
@@ -393,6 +412,51 @@ static void nobody_is_overwritten(void **s)
 	gw__image_writer_close(w);
 	bool fell_back;
 	gw__image_writer_close(resume(&fell_back)); /* unharmed */
+}
+
+/* The other one takes the new state for one that was given up: it is made again. */
+static void looked_at_before_it_is_locked(void **s)
+{
+	(void)s;
+	struct gw__why why = {0};
+	somebody_looks = true;
+	leave(10);
+	somebody_looks = false; /* it was so in the process that was left */
+	assert_int_equal(kit_count_entries(dir), 2);
+	assert_int_equal(check_free(&why), -EALREADY);
+	bool fell_back;
+	finish(resume(&fell_back));
+	check_image();
+}
+
+/* Who waits for the lock of a state that is taken away meanwhile has nothing to go on with. */
+static void taken_away_before_it_is_locked(void **s)
+{
+	(void)s;
+	uint8_t none = 0;
+	kit_write_file(state, &none, 0, 0600);
+	somebody_looks = true;
+	refused(-ENOENT, "taken away");
+}
+
+/* What is held stood where the list is now. */
+static void of_the_version_before(void **s)
+{
+	(void)s;
+	size_t n, meta_at = MAPS + 3 * 4096;
+	leave(100);
+	uint8_t *whole = kit_read_file(state, &n);
+	gw__be_put(whole + 8, 2, 4);
+	gw__partial_sum(whole, 48, whole + 48);
+	uint64_t meta_bytes = gw__be_get(whole + 24, 8);
+	memmove(whole + meta_at, whole + meta_at + (2 << 20), meta_bytes);
+	kit_write_file(state, whole, meta_at + meta_bytes, 0600);
+	free(whole);
+	bool fell_back;
+	struct gw__image_writer *w = resume(&fell_back);
+	assert_int_equal(count(w, 0), 100);
+	finish(w);
+	check_image();
 }
 
 /* Begun where files have a name from the beginning. */
@@ -720,6 +784,9 @@ int main(void)
 		each(foreign),
 		each(one_at_a_time),
 		each(nobody_is_overwritten),
+		each(looked_at_before_it_is_locked),
+		each(taken_away_before_it_is_locked),
+		each(of_the_version_before),
 		each(where_names_cannot_be_changed_safely),
 		each(before_it_is_held),
 		each(finished),
