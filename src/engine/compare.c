@@ -73,6 +73,9 @@ static int compare_pages(struct compare *c, uint32_t ia, uint32_t ib)
 		differing += count;
 		i += n;
 		gw__run_tick(c->run);
+		r = gw__run_check_cancel(c->run);
+		if (r)
+			return r;
 	}
 	if (differing)
 		differ(c, "RAM block \"%s\": %llu of %llu pages differ, the first at offset 0x%llx", c->a->blocks.v[ia].name,

@@ -50,6 +50,21 @@ static int make_room(struct gw__feed *f, struct gw__why *why)
 	return 0;
 }
 
+void gw__feed_trim(struct gw__feed *f)
+{
+	size_t n = f->end - f->at;
+	if (f->room == FIRST_ROOM || n > FIRST_ROOM / 2)
+		return;
+	memmove(f->bytes, f->bytes + f->at, n);
+	f->at = 0;
+	f->end = n;
+	uint8_t *bytes = realloc(f->bytes, FIRST_ROOM);
+	if (!bytes)
+		return;
+	f->bytes = bytes;
+	f->room = FIRST_ROOM;
+}
+
 int gw__feed_fill(struct gw__feed *f, struct gw__why *why)
 {
 	int r = make_room(f, why);

@@ -30,6 +30,8 @@ static inline void gw__feed_use(struct gw__feed *f, size_t n) { f->at += n; }
  * Blocks at most the channel's idle limit.
  */
 int gw__feed_fill(struct gw__feed *f, struct gw__why *why);
+/* Gives back what it had grown by, when little is left in it; what is left may move. */
+void gw__feed_trim(struct gw__feed *f);
 /* Put bytes in front that somebody read from the channel before; only while the feed is new. */
 void gw__feed_prime(struct gw__feed *f, const void *bytes, size_t n);
 

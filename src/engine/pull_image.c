@@ -43,6 +43,8 @@ static int put_block(struct pull *p, uint32_t block)
 		}
 		i = next;
 		gw__run_tick(p->run);
+		if (!r)
+			r = gw__run_check_cancel(p->run);
 	}
 	return r;
 }

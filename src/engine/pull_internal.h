@@ -36,7 +36,7 @@ struct gw__pull {
 	bool in_package, package_came, early_shut;
 	bool held;           /* what came survives us, and may be the only copy */
 	bool may_lack_pages; /* memory that is not plugged in is never sent */
-	uint8_t *package;    /* as it comes; whole once the state is past postcopy-device */
+	uint8_t *package;    /* as it comes; the sink's once it is whole */
 	size_t package_bytes, package_room;
 	bool *asked; /* by block, while recovering */
 	uint64_t checkpoint_ns, checkpoint_pages;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/math.h"
 #include "engine/pull_internal.h"
 #include "wire/package.h"
 #include "wire/postcopy.h"
@@ -78,7 +79,7 @@ static int begin_package(struct gw__pull *p)
 static int append(struct gw__pull *p, struct gw__view raw)
 {
 	if (p->package_bytes + raw.n > p->package_room) {
-		size_t room = (p->package_bytes + raw.n) * 2;
+		size_t bytes = p->package_bytes + raw.n, room = gw__min(bytes * 2, bytes + p->stream.package_left);
 		uint8_t *package = realloc(p->package, room);
 		if (!package)
 			return gw__why_set(&p->run->why, -ENOMEM, "no memory for %zu bytes of device state", room);
@@ -102,7 +103,9 @@ static int take_package(struct gw__pull *p)
 	if (!r)
 		r = gw__pull_step(p, GW__PS_EV_PACKAGE);
 	if (!r)
-		r = gw__pull_postcopy_ops(p)->hold(p->sink, (struct gw__view){p->package, p->package_bytes}, &p->run->why);
+		gw__feed_trim(&p->feed);
+	if (!r)
+		r = gw__pull_postcopy_ops(p)->hold(p->sink, &p->package, p->package_bytes, &p->run->why);
 	if (!r)
 		r = gw__pull_step(p, GW__PS_EV_HELD);
 	p->held = !r;
@@ -154,7 +157,11 @@ int gw__pull_end_postcopy(struct gw__pull *p)
 		r = gw__pull_postcopy_ops(p)->learn_ram_id(p->sink, p->stream.ram_id, &p->run->why);
 	if (!r)
 		r = p->sink->ops->ram_end(p->sink, &p->run->why);
-	return r ? r : gw__pull_put_devices(p->sink, (struct gw__view){p->package, p->package_bytes}, &p->run->why);
+	if (r)
+		return r;
+	struct gw__sink_known known;
+	gw__pull_postcopy_ops(p)->known(p->sink, &known);
+	return gw__pull_put_devices(p->sink, known.package, &p->run->why);
 }
 
 int gw__pull_checkpoint(struct gw__pull *p)

@@ -44,6 +44,9 @@ int gw__pull_answer_bitmap(struct gw__pull *p, const struct gw__command *cmd)
 	if (block < 0 || p->stream.blocks.v[block].ignored)
 		return gw__why_set(&p->run->why, -EPROTO, "the source asks what came of block \"%s\", which this guest does not have",
 			name);
+	if (p->asked[block]) /* the answer is as long as the guest is large */
+		return gw__why_set(&p->run->why, -EPROTO, "the source asks a second time on this connection what came of block \"%s\"",
+			name);
 	p->asked[block] = true;
 	return say_bitmap(p, (uint32_t)block);
 }
@@ -102,18 +105,14 @@ int gw__pull_begin_recovery(struct gw__pull *p)
 		.any_ram_id = known.any_ram_id,
 		.blocks = known.blocks};
 	p->held = true;
-	p->package = malloc(known.package.n + 1);
 	p->asked = calloc(known.blocks->n, sizeof *p->asked);
 	p->tally->block = calloc(known.blocks->n, sizeof *p->tally->block);
 	p->tally->blocks_n = known.blocks->n;
 	gw__stream_fini(&p->stream);
-	if (!p->package || !p->asked || !p->tally->block ||
+	if (!p->asked || !p->tally->block ||
 		gw__stream_init_recovery(&p->stream, &(struct gw__stream_opts){.tail_max_bytes = p->run->tail_max_bytes, .postcopy = true},
 			&guest))
 		return gw__why_set(&p->run->why, -ENOMEM, "no memory for %u RAM blocks", known.blocks->n);
-	if (known.package.n)
-		memcpy(p->package, known.package.p, known.package.n);
-	p->package_bytes = p->package_room = known.package.n;
 	p->may_lack_pages = known.early.n && memmem(known.early.p, known.early.n, "virtio-mem", strlen("virtio-mem"));
 	atomic_store(&p->run->counters.total_bytes, known.blocks->total_bytes);
 	int r = 0;

@@ -80,6 +80,8 @@ static int decode_all(struct gw__pull *p)
 			return r;
 		gw__feed_use(&p->feed, used);
 		r = r ? gw__pull_handle(p, &ev) : more(p, &last);
+		if (r >= 0)
+			r = gw__run_check_cancel(p->run);
 		if (r < 0)
 			return r;
 	}

@@ -2,11 +2,15 @@
 /* Progress and defaults of a job; see run.h. */
 #include "engine/run.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
 
 #include "base/math.h"
+#include "io/wait.h"
+
+enum { STEPS_PER_LOOK = 32 }; /* a look costs a system call */
 
 static uint64_t monotonic_ns(void *ctx)
 {
@@ -33,6 +37,14 @@ void gw__run_warn(struct gw__run *run, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(w->text[w->n++], sizeof w->text[0], fmt, ap);
 	va_end(ap);
+}
+
+int gw__run_check_cancel(struct gw__run *run)
+{
+	if (++run->steps < STEPS_PER_LOOK)
+		return 0;
+	run->steps = 0;
+	return gw__io_cancelled(run->cancel_fd) ? gw__why_set(&run->why, -ECANCELED, "cancelled") : 0;
 }
 
 void gw__run_tick(struct gw__run *run)

@@ -41,12 +41,18 @@ struct gw__run {
 	void (*tick)(void *ctx); /* progress, from the conductor, at most every tick_ns; may be NULL */
 	void *tick_ctx;
 	uint64_t tick_ns, next_tick_ns;
+	unsigned steps; /* since cancel_fd was looked at */
 };
 
 enum { GW__TAIL_MAX_BYTES = 32 << 20 };
 
 void gw__run_init(struct gw__run *run);
 void gw__run_warn(struct gw__run *run, const char *fmt, ...) GW__PRINTF(2, 3);
+/*
+ * For loops that work for long on bytes that came already, where no channel looks: 0, or -ECANCELED with a sentence. Looks every few
+ * calls.
+ */
+int gw__run_check_cancel(struct gw__run *run);
 void gw__run_tick(struct gw__run *run);                        /* calls tick when it is time */
 void gw__run_phase(struct gw__run *run, enum gw__phase phase); /* and ticks at once */
 

@@ -45,8 +45,11 @@ struct gw__sink_postcopy_ops {
 	int (*begin)(struct gw__sink *s, struct gw__why *why);
 	/* What came of these pages is void. */
 	int (*discard)(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__why *why);
-	/* The package is here: it and all that came survive us from now on. */
-	int (*hold)(struct gw__sink *s, struct gw__view package, struct gw__why *why);
+	/*
+	 * The package is here: it and all that came survive us from now on. *package is malloc'ed, and the sink's afterwards (known); it may be
+	 * large, and there are no two of it.
+	 */
+	int (*hold)(struct gw__sink *s, uint8_t **package, size_t bytes, struct gw__why *why);
 	void (*known)(struct gw__sink *s, struct gw__sink_known *known);
 	const struct gw__bitmap *(*received)(struct gw__sink *s, uint32_t block);
 	int (*learn_ram_id)(struct gw__sink *s, uint32_t id, struct gw__why *why); /* before ram_end, where it was not known */

@@ -46,17 +46,15 @@ static int discard(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pa
 	return 0;
 }
 
-static int hold(struct gw__sink *s, struct gw__view package, struct gw__why *why)
+static int hold(struct gw__sink *s, uint8_t **package, size_t bytes, struct gw__why *why)
 {
 	struct gw__image_sink *o = own(s);
-	o->package = malloc(package.n + 1);
-	if (!o->package)
-		return gw__why_set(why, -ENOMEM, "no memory for %zu bytes of device state", package.n);
-	if (package.n)
-		memcpy(o->package, package.p, package.n);
-	o->package_bytes = package.n;
-	o->any_ram_id = !package.n; /* who drains never heard it */
-	return gw__image_hold(o->writer, &o->config, (struct gw__view){o->early, o->early_bytes}, package, o->note, why);
+	o->package = *package;
+	o->package_bytes = bytes;
+	*package = NULL;
+	o->any_ram_id = !bytes; /* who drains never heard it */
+	return gw__image_hold(o->writer, &o->config, (struct gw__view){o->early, o->early_bytes}, (struct gw__view){o->package, bytes},
+		o->note, why);
 }
 
 static void known(struct gw__sink *s, struct gw__sink_known *k)

@@ -99,8 +99,9 @@ static int open_new(gw_job *job, const char *path, const struct gw_drain_opts *o
 		r = (*sink)->ops->blocks(*sink, RAM_SECTION_ID, blocks, why);
 	if (!r)
 		r = (*sink)->ops->postcopy->begin(*sink, why);
+	uint8_t *no_package = NULL;
 	if (!r)
-		r = (*sink)->ops->postcopy->hold(*sink, (struct gw__view){0}, why);
+		r = (*sink)->ops->postcopy->hold(*sink, &no_package, 0, why);
 	gw__image_writer_close(writer);
 	return r;
 }

@@ -7,28 +7,58 @@
 
 #include "base/math.h"
 
+/* Where in by_name this name stands, or would stand. */
+static uint32_t find_place(const struct gw__blocks *b, const char *name, bool *found)
+{
+	uint32_t low = 0, high = b->n;
+	*found = false;
+	while (low < high && !*found) {
+		uint32_t middle = low + (high - low) / 2;
+		int order = strcmp(b->v[b->by_name[middle]].name, name);
+		*found = order == 0;
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return high;
+}
+
 int64_t gw__blocks_find(const struct gw__blocks *b, const char *name)
 {
-	for (uint32_t i = 0; i < b->n; i++)
-		if (!strcmp(b->v[i].name, name))
-			return i;
-	return -1;
+	bool found;
+	uint32_t place = find_place(b, name, &found);
+	return found ? b->by_name[place] : -1;
+}
+
+static int grow(struct gw__blocks *b)
+{
+	uint32_t room = b->room ? b->room * 2 : 16;
+	struct gw__block *v = realloc(b->v, room * sizeof *v);
+	if (!v)
+		return -ENOMEM;
+	b->v = v;
+	uint16_t *by_name = realloc(b->by_name, room * sizeof *by_name);
+	if (!by_name)
+		return -ENOMEM;
+	b->by_name = by_name;
+	b->room = room;
+	return 0;
 }
 
 int gw__blocks_add(struct gw__blocks *b, const struct gw__block *block)
 {
+	bool found;
 	if (b->n == GW__BLOCKS_MAX)
 		return -E2BIG;
-	if (gw__blocks_find(b, block->name) >= 0)
+	uint32_t place = find_place(b, block->name, &found);
+	if (found)
 		return -EEXIST;
-	if (b->n == b->room) {
-		uint32_t room = b->room ? b->room * 2 : 16;
-		struct gw__block *v = realloc(b->v, room * sizeof *v);
-		if (!v)
-			return -ENOMEM;
-		b->v = v;
-		b->room = room;
-	}
+	int r = b->n == b->room ? grow(b) : 0;
+	if (r)
+		return r;
+	memmove(b->by_name + place + 1, b->by_name + place, (b->n - place) * sizeof *b->by_name);
+	b->by_name[place] = (uint16_t)b->n;
 	b->v[b->n++] = *block;
 	b->total_bytes += block->used_bytes;
 	return 0;
@@ -45,6 +75,7 @@ int gw__blocks_add_all(struct gw__blocks *b, const struct gw__blocks *from)
 void gw__blocks_fini(struct gw__blocks *b)
 {
 	free(b->v);
+	free(b->by_name);
 	memset(b, 0, sizeof *b);
 }
 

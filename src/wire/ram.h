@@ -31,9 +31,10 @@ struct gw__block {
 	bool ignored; /* mapped-ram 0/0 header: shared, not in the file */
 };
 
-/* Owned by its decoder or builder; `v` grows as blocks really arrive, never by a count. */
+/* Owned by its decoder or builder; `v` grows as blocks really arrive, never by a count. Look blocks up with gw__blocks_find. */
 struct gw__blocks {
 	struct gw__block *v;
+	uint16_t *by_name; /* indices into v, sorted by name: no choice of names makes a lookup slow */
 	uint32_t n, room;
 	uint64_t total_bytes; /* sum of used_bytes */
 };

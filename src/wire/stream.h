@@ -105,7 +105,8 @@ struct gw__stream {
 	bool return_path;         /* OPEN_RETURN_PATH came */
 	bool advised, switchover; /* POSTCOPY_ADVISE, SWITCHOVER_START came */
 	enum gw__stream_postcopy postcopy;
-	size_t package_left; /* bytes of the package still to come: items in it are events like all others */
+	uint64_t discarded_bytes; /* by all RAM_DISCARDs together */
+	size_t package_left;      /* bytes of the package still to come: items in it are events like all others */
 	bool ram_started, ram_ended;
 	bool background; /* ended in the background-snapshot shape: RAM never ENDed */
 	uint32_t ram_id;

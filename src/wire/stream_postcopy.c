@@ -12,6 +12,7 @@ typedef unsigned long long ull;
 
 enum {
 	PAGE_BYTES_UNKNOWN = 4096,
+	DISCARD_TIMES = 4, /* a source discards each page at most once; one range costs work for all of its pages */
 };
 #define BLOCK_BYTES_UNKNOWN (UINT64_C(1) << 50)
 
@@ -39,7 +40,17 @@ static const struct {
 	{GW__CMD_POSTCOPY_RESUME, false, GW__STREAM_RECOVERING, GW__STREAM_RUNNING},
 };
 
-static int check_discard(const struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
+/* 16 bytes name any number of pages, so it is the pages that are counted. */
+static int count_discarded(struct gw__stream *s, uint64_t bytes, struct gw__why *why)
+{
+	s->discarded_bytes += bytes;
+	if (s->discarded_bytes / DISCARD_TIMES <= s->blocks.total_bytes)
+		return 0;
+	return gw__why_set(why, -EPROTO, "RAM_DISCARDs of %llu bytes in all, expected at most the %llu bytes of the guest",
+		(ull)s->discarded_bytes, (ull)s->blocks.total_bytes);
+}
+
+static int check_discard(struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
 {
 	char name[GW__NAME_MAX + 1];
 	const uint8_t *ranges;
@@ -58,6 +69,9 @@ static int check_discard(const struct gw__stream *s, const struct gw__command *c
 			return gw__why_set(why, -EPROTO,
 				"RAM_DISCARD of %llu bytes at offset %llx of block \"%s\"; expected whole pages of %llu inside its %llu bytes",
 				(ull)v.bytes, (ull)v.start_off, name, (ull)page_bytes, (ull)used);
+		r = count_discarded(s, v.bytes, why);
+		if (r)
+			return r;
 	}
 	return 0;
 }

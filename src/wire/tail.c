@@ -73,7 +73,7 @@ struct look {
  * 0 with `*end`, or why this is not the end. Text never holds a byte 00, and each candidate begins with one: of those
  * that overlap only the last goes on to the parser, so that all of them together cost no more than the tail is long.
  */
-static int try_candidate(struct look *l, const struct gw__tail_candidate *c, struct gw__tail_end *end)
+static int try_candidate(struct look *l, unsigned *tries, const struct gw__tail_candidate *c, struct gw__tail_end *end)
 {
 	struct gw__vmdesc *desc = NULL;
 	size_t text_at = c->eof_at + DESC_HEAD_BYTES;
@@ -82,6 +82,9 @@ static int try_candidate(struct look *l, const struct gw__tail_candidate *c, str
 	int r = gw__vmdesc_parse(l->tail + text_at, c->text_len, &desc, &l->miss);
 	if (!r)
 		r = check_early(desc, l->early, l->early_n, &l->miss);
+	if (!r && (*tries)++ >= GW__TAIL_TRIES) /* each costs as much as the tail is long */
+		r = gw__why_set(&l->miss, -EPROTO, "the device state holds more than %d texts that look like a VM description",
+			GW__TAIL_TRIES);
 	if (!r)
 		r = split_all(desc, l->early_n, l->tail, c->eof_at, text_at, &l->miss);
 	if (r) {
@@ -98,7 +101,7 @@ static int try_passed(struct gw__tail *t, struct look *l, const struct gw__tail_
 	struct gw__tail_end end;
 	if (t->fits && ends(c) >= ends(&t->fit))
 		return 0;
-	int r = try_candidate(l, c, &end);
+	int r = try_candidate(l, &t->passed_tries, c, &end);
 	if (r)
 		return r == -ENOMEM ? r : 0;
 	gw__vmdesc_free(end.desc);
@@ -172,7 +175,7 @@ static int look_without(const uint8_t *tail, size_t n, struct gw__tail_end *end,
 static int look_at_last(struct gw__tail *t, struct look *l, struct gw__tail_end *end)
 {
 	for (unsigned k = 0; k < t->n; k++) {
-		int r = ends(&t->candidate[k]) == l->n ? try_candidate(l, &t->candidate[k], end) : -EPROTO;
+		int r = ends(&t->candidate[k]) == l->n ? try_candidate(l, &t->last_tries, &t->candidate[k], end) : -EPROTO;
 		if (r == 0 || r == -ENOMEM)
 			return r;
 	}
@@ -187,7 +190,7 @@ static int look_before(struct gw__tail *t, struct look *l, struct gw__tail_end *
 		if (r)
 			return r;
 	}
-	return t->fits ? try_candidate(l, &t->fit, end) : GW__SHORT;
+	return t->fits ? try_candidate(l, &t->last_tries, &t->fit, end) : GW__SHORT;
 }
 
 int gw__tail_look(struct gw__tail *t, const uint8_t *tail, size_t n, bool last, const struct gw__section *early, size_t early_n,

@@ -22,7 +22,10 @@ typedef bool gw__section_open_fn(void *ctx, uint32_t id);
 int gw__body_find_end(const uint8_t *body, size_t n, bool last, uint32_t id, gw__section_open_fn *is_open, void *ctx, size_t *from,
 	size_t *len);
 
-enum { GW__TAIL_CANDIDATES = 16 };
+enum {
+	GW__TAIL_CANDIDATES = 16,
+	GW__TAIL_TRIES = 256, /* descriptions compared with all devices before them; a guest has one */
+};
 
 /* Where a description may begin. */
 struct gw__tail_candidate {
@@ -34,6 +37,7 @@ struct gw__tail_candidate {
 struct gw__tail {
 	size_t seen; /* bytes searched */
 	unsigned n;
+	unsigned passed_tries, last_tries; /* those that end before the last byte, which a guest can write, and those at it */
 	struct gw__tail_candidate candidate[GW__TAIL_CANDIDATES]; /* the latest, in order */
 	bool fits;
 	struct gw__tail_candidate fit; /* of all that fit and were passed by, the one that ends first */

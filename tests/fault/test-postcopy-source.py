@@ -5,6 +5,7 @@ at every place of the way back. No QEMU.
 """
 import os
 import re
+import resource
 import signal
 import sys
 import tempfile
@@ -476,11 +477,91 @@ def cut_anywhere(folder):
     finish_later(r, have)
 
 
+MIB = 1 << 20
+LARGE = 1 << 40       # bytes of a guest that is only announced
+NAMES = 4096
+
+
+def large_start(blocks):
+    total = sum(n for _, n in blocks)
+    return b"\1" + be(1) + str8("ram") + be(0, 4) + be(total | 4, size=8) + b"".join(str8(n) + be(used, size=8) for n, used in blocks) + \
+        be(0x10, size=8) + b"\x7e" + be(1)
+
+
+def used_by(run):
+    """Seconds of processor time so far, and the most memory in MiB."""
+    with open(f"/proc/{run.process.pid}/stat") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    with open(f"/proc/{run.process.pid}/status") as f:
+        peak = int(re.search(r"VmHWM:\s+(\d+)", f.read())[1])
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), peak / 1024
+
+
+def cost_of(result_of):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = result_of()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return result, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def many_discards(folder):
+    """40 KB that name a large guest again and again: refused before they cost what a guest of that size costs a few times."""
+    r = Receiver(folder)
+    with r.start() as g, Link(r.path) as s:
+        s.send(head() + large_start([(BLOCK, LARGE)]) + discard((0, LARGE)) * 1400)
+        result, seconds = cost_of(g.wait)
+    result.fails(godwit.IN_DOUBT, "RAM_DISCARDs of", "in all")
+    assert seconds < 5, f"{seconds:.1f} s of processor time for 40 KB"
+
+
+def many_names(folder):
+    """A page costs the same whether a guest has ten blocks or 4,096, the last of which is named."""
+    cost = []
+    for n in (10, NAMES):
+        r = Receiver(folder)
+        names = [f"b{i}" for i in range(n)]
+        with r.start() as g, Link(r.path) as s:
+            s.send(head() + large_start([(name, PAGE) for name in names]))
+            s.send(part(*[zero(0, names[n - 2 + i % 2]) for i in range(100000)]) * 2)
+            s.sock.shutdown(1)
+            result, seconds = cost_of(g.wait)
+        result.fails(godwit.FAILED, "ends")
+        cost.append(seconds)
+    assert cost[1] < 3 * cost[0] + 0.5, f"{cost} s of processor time"
+
+
+def large_package(folder):
+    """Of a package there is one copy here, and one on its way to the disk."""
+    r = Receiver(folder)
+    size = 31 * MIB
+    with r.start(f"--memory-limit={32 * MIB}") as g, Link(r.path) as s:
+        s.send(head(), start(), part(record(0)), discard((PAGE, PAGE)))
+        s.send(package(blob(devices=device(7, b"\5" * size))))
+        s.expect((PONG, 1), (PONG, 3), (PONG, 0x42))
+        _, peak = used_by(g)
+        assert peak < 2.5 * size / MIB, f"{peak:.0f} MiB for a package of {size // MIB}"
+
+
+def asks_twice(folder):
+    """A question of ten bytes is answered with a bitmap as long as the guest is large: once on each connection."""
+    r = Receiver(folder)
+    with r.start(NEVER) as g, Link(r.path) as s:
+        have = s.switch()
+        s.__exit__()
+        g.wait()
+    with r.start("--resume", NEVER) as g, Link(r.path) as s:
+        s.send(question(BLOCK) * 2)
+        result = g.wait()
+        assert result.status == godwit.RECOVERABLE and "a second time" in result.stderr, result
+    finish_later(r, have)
+
+
 def main():
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     with tempfile.TemporaryDirectory(prefix="godwit-pc.") as folder:
         for test in (good, odd_but_right, refused_before, refused_after, early_devices, gone_unheard, crashed, end_too_early, not_made_safe, not_made_safe_before,
-            end_in_the_switch, left_in_the_switch, nobody_came, recovered, cut_anywhere):
+            end_in_the_switch, left_in_the_switch, nobody_came, recovered, cut_anywhere,
+            many_discards, many_names, large_package, asks_twice):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {test.__name__}", flush=True)
                 test(folder)

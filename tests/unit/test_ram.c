@@ -293,6 +293,28 @@ static void lists_keep_names_apart(void **state)
 	assert_int_equal(gw__blocks_find(&list, "m0"), -1);
 }
 
+/* Every name is found where it was put, whatever the order of the names; comparing all of them for each page was work without a bound. */
+static void names_in_any_order(void **state)
+{
+	(void)state;
+	struct gw__blocks list = {0};
+	struct gw__block block = {.used_bytes = 4096};
+	for (uint32_t i = 0; i < GW__BLOCKS_MAX; i++) {
+		snprintf(block.name, sizeof block.name, "%x", i * 2654435761u);
+		assert_int_equal(gw__blocks_add(&list, &block), 0);
+		assert_int_equal(gw__blocks_find(&list, block.name), i);
+	}
+	for (uint32_t i = 0; i < GW__BLOCKS_MAX; i++) {
+		snprintf(block.name, sizeof block.name, "%x", i * 2654435761u);
+		assert_int_equal(gw__blocks_find(&list, block.name), i);
+		strcat(block.name, "!");
+		assert_int_equal(gw__blocks_find(&list, block.name), -1);
+		if (i)
+			assert_true(strcmp(list.v[list.by_name[i - 1]].name, list.v[list.by_name[i]].name) < 0);
+	}
+	gw__blocks_fini(&list);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -310,6 +332,7 @@ int main(void)
 		cmocka_unit_test(addresses_beside_page_sizes),
 		cmocka_unit_test(no_page_size_in_mapped_ram),
 		cmocka_unit_test(lists_keep_names_apart),
+		cmocka_unit_test(names_in_any_order),
 	};
 	return cmocka_run_group_tests_name("ram", tests, NULL, NULL);
 }

@@ -292,6 +292,24 @@ static void bad_discards(void **state)
 	WRONG(put_advised, sb_hex(&b, "08 0006 0014 00 02 'm0' 00 0000000000003000 00000000000010"), "RAM_DISCARD");
 }
 
+/* Of 40 KB that named a large guest again and again came minutes of work. A page may be named twice, but not without end. */
+static void discards_beyond_the_guest(void **state)
+{
+	(void)state;
+	struct sb b = {0};
+	put_advised(&b);
+	for (unsigned i = 0; i < 4; i++)
+		sb_hex(&b, "08 0006 0025 00 02 'm0' 00 0000000000000000 0000000000004000 0000000000002000 0000000000002000");
+	put_good_package(&b);
+	put_pages_and_end(&b);
+	accepted_as(&b, (struct feed){.opts = POSTCOPY});
+	struct sb over = {0};
+	put_advised(&over);
+	for (unsigned i = 0; i < 7; i++)
+		sb_hex(&over, "08 0006 0015 00 02 'm0' 00 0000000000000000 0000000000004000");
+	REFUSED_WITH(&over, POSTCOPY, -EPROTO, "RAM_DISCARDs of 114688 bytes", "24576 bytes of the guest");
+}
+
 #define WRONG_PACKAGE(at_byte, put, ...)                                                                                                   \
 	do {                                                                                                                               \
 		struct sb inside = {0}, b = {0};                                                                                           \
@@ -358,6 +376,7 @@ int main(void)
 		cmocka_unit_test(commands_out_of_place),
 		cmocka_unit_test(a_switch_out_of_place),
 		cmocka_unit_test(bad_discards),
+		cmocka_unit_test(discards_beyond_the_guest),
 		cmocka_unit_test(bad_packages),
 		cmocka_unit_test(records_without_a_place),
 	};

@@ -3,6 +3,7 @@
 #include "says.h"
 
 #include <errno.h>
+#include <time.h>
 
 #include "stream_builder.h"
 #include "wire/tail.h"
@@ -397,6 +398,37 @@ static void overlapping_candidates_cost_little(void **state)
 }
 
 /*
+ * Ten thousand texts that describe the first device, with sizes that do not lead to its footer, so that all bytes behind are searched: only
+ * some of them are. The true end is found all the same.
+ */
+static void small_candidates_cost_little(void **state)
+{
+	(void)state;
+	struct sb body = {0}, fake = {0}, b = {0};
+	struct gw__tail_end end;
+	struct gw__why why;
+	sb_device(&fake, 3, "timer", 0, 2, "x", 1);
+	struct sb text = {.devices = fake.devices, .devices_bytes = fake.devices_bytes};
+	sb_end(&text);
+	for (unsigned i = 0; i < 10000; i++) {
+		sb_bytes(&body, text.p, text.n);
+		sb_fill(&body, 0x7e, 200);
+	}
+	sb_device(&b, 3, "timer", 0, 2, body.p, body.n);
+	put_devices(&b);
+	sb_end(&b);
+	clock_t begin = clock();
+	assert_int_equal(look_once(&b, false, &end, &why), 0);
+	assert_true(clock() - begin < 5 * CLOCKS_PER_SEC);
+	assert_int_equal(end.end, b.n);
+	gw__vmdesc_free(end.desc);
+	free(text.p);
+	sb_fini(&fake);
+	sb_fini(&body);
+	sb_fini(&b);
+}
+
+/*
  * A guest that controls bytes of a device can write a whole end of the stream into them. Who sees the file to
  * its end is not taken in: the end that ends where the bytes end is the better one.
  */
@@ -566,6 +598,7 @@ int main(void)
 		cmocka_unit_test(candidates_inside_bodies),
 		cmocka_unit_test(candidates_behind_the_end),
 		cmocka_unit_test(overlapping_candidates_cost_little),
+		cmocka_unit_test(small_candidates_cost_little),
 		cmocka_unit_test(of_two_ends_that_fit_the_exact_one_is_taken),
 		cmocka_unit_test(without_a_description_the_last_byte_must_be_the_end_mark),
 		cmocka_unit_test(what_is_cut_short_is_refused),
