@@ -231,7 +231,8 @@ GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct
 GW_API int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o);
 /*
  * The same for the source of PATH.partial, of which everything is known, and takes that away afterwards; also if gw_receive failed in the middle of
- * the switch and left PATH.partial.state alone, as it does without a note. Of `o`: link and the callbacks.
+ * the switch and left PATH.partial.state alone. Of `o`: link and the callbacks. The source has to ask for every block by name and to send some pages
+ * again, if any came: -ESTALE: others came, and nothing was taken away.
  * -EALREADY: PATH.partial is of no guest that could be given back. GW_LEFT_OVER: the source has its guest, but something of these files is still
  * there; gw_job_error() says why. Since 0.1
  */

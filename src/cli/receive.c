@@ -16,7 +16,7 @@ struct receive {
 	struct gw_receive_opts opts;
 	const char *uri, *image;
 	struct gw_receipt got;
-	bool abandon;
+	bool abandon, listened;
 };
 
 /* What QEMU makes of a switch that fails differs from release to release. */
@@ -30,7 +30,11 @@ static void on_listening(void *ctx, const char *uri)
 	gw__cli_progress_line(&r->work.progress, "listening %s", uri);
 	if (r->common.json)
 		gw__cli_json(json_pack("{ss so}", "event", "listening", "uri", gw__cli_json_text(uri)));
-	gw__cli_tell("listening at %s", uri);
+	r->listened = true;
+	gw__cli_tell("listening at %s%s", uri,
+		r->link.tls || !(r->abandon || r->opts.resume)
+			? ""
+			: "; without --tls-creds, whoever connects there and knows the guest's RAM blocks is believed to be its source");
 }
 
 static int on_paused(void *ctx, const char *uri, const char *why)
@@ -168,13 +172,15 @@ static int give_back(struct receive *r)
 		return status;
 	int rc = gw_partial_give_back(r->work.job, r->uri, r->image, &r->opts);
 	gw__cli_progress_end(&r->work.progress);
-	if (rc == -ENOENT || rc == -EINVAL || rc == -EALREADY || rc == -EBUSY)
+	bool unusable = !r->listened && (rc == -EPROTO || rc == -EPERM || rc == -ENOMEM); /* what is here of the guest */
+	if (rc == -ENOENT || rc == -EINVAL || rc == -EALREADY || rc == -EBUSY || unusable)
 		status = gw__cli_work_failed(&r->work, GW__EXIT_REFUSED, "nothing was changed");
 	else if (rc == GW_LEFT_OVER)
 		status = gw__cli_work_failed(&r->work, GW__EXIT_FAILED, "the source has its guest again (cont, if that does not run)");
 	else if (rc)
 		status = gw__cli_work_failed(&r->work, GW__EXIT_RECOVERABLE,
-			"the source was not seen to take its guest back, so what came of it is kept: ask the source with query-migrate");
+			"the files are kept, as the source was not seen to take its guest back: ask it with query-migrate; if it says failed, it has its guest "
+			"and the files may go; if postcopy-paused, start this again");
 	else
 		gw__cli_tell("the source has its guest again (cont, if that does not run), and what had come of it is gone");
 	gw__cli_work_end(&r->work);

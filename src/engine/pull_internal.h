@@ -33,7 +33,7 @@ struct gw__pull {
 	/* pull_postcopy.c, pull_recovery.c */
 	enum gw__ps_role role;
 	enum gw__ps_state state;
-	bool in_package, package_came, early_shut;
+	bool in_package, package_came, early_shut, may_skip_blocks;
 	bool held;           /* what came survives us, and may be the only copy */
 	bool may_lack_pages; /* memory that is not plugged in is never sent */
 	uint8_t *package;    /* as it comes; the sink's once it is whole */

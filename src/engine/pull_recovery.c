@@ -66,12 +66,17 @@ static int say_resumed(struct gw__pull *p)
 	return gw__chan_write_all(p->feed.chan, words, gw__wr_used(&c), &p->run->why);
 }
 
-/* A block the source does not ask for is one it will not send. */
+/*
+ * A block the source does not ask for is one it will not send. And who does not ask for each of them by its name is not the source, also
+ * where nothing is missing: whatever follows then is said by somebody who does not know the guest.
+ */
 int gw__pull_resume(struct gw__pull *p)
 {
 	for (uint32_t i = 0; i < p->stream.blocks.n; i++) {
 		const struct gw__bitmap *b = gw__pull_postcopy_ops(p)->received(p->sink, i);
-		if (!p->asked[i] && gw__bitmap_next_clear(b, 0) < b->bits)
+		if (p->asked[i] || p->stream.blocks.v[i].ignored)
+			continue;
+		if (!p->may_skip_blocks || gw__bitmap_next_clear(b, 0) < b->bits)
 			return gw__why_set(&p->run->why, -EPROTO, "the source goes on without asking what came of block \"%s\"",
 				p->stream.blocks.v[i].name);
 	}

@@ -185,6 +185,7 @@ int gw__pull_again(struct gw__run *run, struct gw__chan *chan, const struct gw__
 		return gw__why_set(&run->why, -ENOMEM, "no memory for a stream decoder");
 	p->role = o->role;
 	p->early_shut = o->early_shut;
+	p->may_skip_blocks = o->may_skip_blocks;
 	p->state = GW__PS_PAUSED;
 	int r = begin(p, run, chan, sink, tally);
 	if (!r)

@@ -20,8 +20,18 @@ int gw__sink_image_resume(const char *path, struct gw__sink **sink, struct gw__v
 /* The caller's own words, kept with an image that is left unfinished. Borrowed. */
 void gw__sink_image_note(struct gw__sink *sink, struct gw__view note);
 
-/* Says that it has every page, and in the end that it can use none: see sink_sated.c. The blocks are borrowed. */
-int gw__sink_sated_new(const struct gw__blocks *blocks, uint64_t page_bytes, struct gw__sink **sink, struct gw__why *why);
+/*
+ * Says that it has every page but the samples, and in the end that it can use none: see sink_sated.c. Everything is borrowed. The samples' pages are compared when they come: a source of another memory is odd.
+ */
+struct gw__sated_opts {
+	const struct gw__blocks *blocks;
+	uint64_t page_bytes;
+	uint32_t ram_id;
+	bool any_ram_id;
+	const struct gw__partial_samples *samples; /* NULL: none */
+};
+int gw__sink_sated_new(const struct gw__sated_opts *o, struct gw__sink **sink, struct gw__why *why);
+bool gw__sink_sated_met_odd(const struct gw__sink *sink);
 
 /*
  * A QEMU stream on a channel (borrowed). With `ask_back` the return path is opened and commit waits for the

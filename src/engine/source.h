@@ -55,7 +55,8 @@ int gw__pull_incoming(struct gw__run *run, struct gw__incoming *in, struct gw__s
  */
 struct gw__pull_again {
 	enum gw__ps_role role;
-	bool early_shut; /* draining: the source is told at once that it need not run the guest again */
+	bool early_shut;      /* draining: the source is told at once that it need not run the guest again */
+	bool may_skip_blocks; /* what the monitor of the source lists may be more than it sends */
 };
 int gw__pull_again(struct gw__run *run, struct gw__chan *chan, const struct gw__pull_again *o, struct gw__sink *sink,
 	struct gw__stream_tally *tally);

@@ -95,6 +95,21 @@ int gw__partial_open(const struct gw__target *t, struct gw__partial **p, const s
 /* The same without its bitmaps, and nothing in it is changed; also of one that was never held and only kept its list. */
 int gw__partial_look(const struct gw__target *t, struct gw__partial **p, const struct gw__partial_saved **saved, struct gw__why *why);
 
+/*
+ * What nobody but the source can know: some pages, chosen anew each time, each as large as the memory behind it. None when the image is not
+ * there, or has none. Of one that was held and looked at; it settles its bitmaps. `s` needs a fini in any case.
+ */
+struct gw__partial_samples {
+	struct gw__partial_sample {
+		uint32_t block;
+		uint64_t off, bytes;
+		uint8_t *content;
+	} * v;
+	unsigned n;
+};
+int gw__partial_sample(struct gw__partial *p, struct gw__partial_samples *s, struct gw__why *why);
+void gw__partial_samples_fini(struct gw__partial_samples *s);
+
 /* Nobody but this user can have written an open file, or can now; `path` is its own. 0, or -EPERM with a sentence. */
 int gw__partial_check_ours(int fd, const char *path, struct gw__why *why);
 

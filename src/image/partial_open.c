@@ -97,7 +97,7 @@ static int load(struct gw__partial *p, struct gw__why *why)
 	return r;
 }
 
-static int load_maps(struct gw__partial *p, bool *fell_back, struct gw__why *why)
+int gw__partial_load_maps(struct gw__partial *p, bool *fell_back, struct gw__why *why)
 {
 	p->page_bytes = gw__config_page_bytes(&p->saved.config);
 	int r = gw__partial_copy_sizes(p, &p->saved.blocks, why);
@@ -137,7 +137,7 @@ int gw__partial_open(const struct gw__target *t, struct gw__partial **partial, c
 			"that source is in postcopy-paused, give it its guest back with --abandon (godwit receive, or save where that began)",
 			(*partial)->path);
 	if (!r)
-		r = load_maps(*partial, fell_back, why);
+		r = gw__partial_load_maps(*partial, fell_back, why);
 	if (r) {
 		gw__partial_close(*partial);
 		*partial = NULL;

@@ -41,6 +41,11 @@ int gw__partial_reserve(struct gw__partial *p, uint64_t meta_bytes, struct gw__w
 /* What gw__partial_finish has written, if it has. */
 int gw__partial_load_finish(struct gw__partial *p, struct gw__why *why);
 
+/* --- partial_open.c --- */
+
+/* Of one that was held and looked at: its bitmaps, as of gw__partial_open. */
+int gw__partial_load_maps(struct gw__partial *p, bool *fell_back, struct gw__why *why);
+
 /* --- partial_checkpoint.c --- */
 
 /* From now on the live bitmaps count, until the next boot. */

@@ -163,7 +163,8 @@ int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_dra
 	if (!r)
 		r = gw__receive_alone(job, sink, &out);
 	if (r == GW__SHORT)
-		r = stand_in(job, uri, o, (struct gw__pull_again){GW__PS_DRAIN, GW__OPT(o, early_answer)}, sink, &out);
+		r = stand_in(job, uri, o, (struct gw__pull_again){.role = GW__PS_DRAIN, .early_shut = GW__OPT(o, early_answer)}, sink,
+			&out);
 	out.told = !r && !out.whole_before;
 	gw__receive_receipt(&out, job, receipt);
 	gw__stream_tally_fini(&out.tally);
@@ -173,16 +174,20 @@ int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_dra
 }
 
 /* The source hears that we have it all, and then that we cannot use it. */
-static int give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o, const struct gw__blocks *blocks)
+static int give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o, const struct gw__sated_opts *so,
+	struct gw__pull_again how)
 {
 	struct gw__receive_outcome out = {0};
 	struct gw__sink *sink = NULL;
-	int r = gw__sink_sated_new(blocks, o->page_bytes, &sink, &job->run.why);
+	int r = gw__sink_sated_new(so, &sink, &job->run.why);
 	if (!r)
-		r = stand_in(job, uri, o, (struct gw__pull_again){GW__PS_KEEP, false}, sink, &out);
+		r = stand_in(job, uri, o, how, sink, &out);
 	if (out.tally.given_back) { /* which is what was wanted */
 		gw__why_clear(&job->run.why);
-		r = 0;
+		r = gw__sink_sated_met_odd(sink)
+			    ? gw__why_set(&job->run.why, -ESTALE,
+				      "what connected sent other memory than came before: it is not the source, or one with release-ram")
+			    : 0;
 	}
 	gw__stream_tally_fini(&out.tally);
 	gw__sink_free(&sink);
@@ -196,7 +201,8 @@ int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o)
 	if (!r)
 		r = take_blocks(job, o, &blocks);
 	if (!r)
-		r = give_back(job, uri, o, &blocks);
+		r = give_back(job, uri, o, &(struct gw__sated_opts){.blocks = &blocks, .page_bytes = o->page_bytes, .any_ram_id = true},
+			(struct gw__pull_again){.role = GW__PS_KEEP, .may_skip_blocks = true});
 	gw__blocks_fini(&blocks);
 	return r;
 }
@@ -221,13 +227,20 @@ int gw_partial_give_back(gw_job *job, const char *uri, const char *path, const s
 		.on_paused = GW__OPT(o, on_paused),
 		.ctx = GW__OPT(o, ctx)};
 	struct gw__begun begun = {0};
+	struct gw__partial_samples samples = {0};
 	int r = gw__begun_open(job, path, &begun);
 	if (!r)
 		r = check_ours(job, path, &begun);
+	if (!r && !gw__partial_is_only_list(begun.partial))
+		r = gw__partial_sample(begun.partial, &samples, &job->run.why);
 	if (!r) {
-		how.page_bytes = gw__config_page_bytes(&begun.saved->config);
-		r = give_back(job, uri, &how, &begun.saved->blocks);
+		const struct gw__sated_opts so = {.blocks = &begun.saved->blocks,
+			.page_bytes = gw__config_page_bytes(&begun.saved->config),
+			.ram_id = begun.saved->ram_id,
+			.samples = &samples};
+		r = give_back(job, uri, &how, &so, (struct gw__pull_again){.role = GW__PS_KEEP});
 	}
+	gw__partial_samples_fini(&samples);
 	if (!r && gw__partial_drop(begun.partial, &job->run.why))
 		r = GW_LEFT_OVER;
 	gw__begun_close(&begun);

@@ -368,6 +368,136 @@ def left_in_the_switch(folder):
         good_in(r)
 
 
+# --- who is not the source ---
+
+def paused_with(folder, **keywords):
+    r = Receiver(folder)
+    with r.start(NEVER) as g, Link(r.path) as s:
+        have = s.switch()
+        s.pages(have, **keywords)
+        s.__exit__()
+        assert g.wait().status == godwit.RECOVERABLE
+    return r, have
+
+
+def all_came(folder):
+    """Nothing is missing, and the end was not said."""
+    r = Receiver(folder)
+    with r.start() as g, Link(r.path) as s:
+        have = s.switch()
+        s.pages(have)
+        s.send(ping(8))
+        s.expect((PONG, 8))
+        g.kill()
+        g.wait()
+    return r, have
+
+
+def only_a_list(folder):
+    r = Receiver(folder)
+    with r.start() as g, Link(r.path) as s:
+        s.send(head(), start(), part(record(3)), discard((0, PAGE)), ping(2))
+        s.expect((PONG, 1), (PONG, 2))
+        g.kill()
+        g.wait()
+    return r, {b: set(range(PAGES[b])) for b in PAGES}
+
+
+BLIND = command(RESUME) + part(kind=3).replace(be(1), be(77)) + b"\0"
+STRANGERS = {
+    "blind": BLIND,
+    "blind, with the right section": command(RESUME) + end(),
+    "one name": question(BLOCK) + command(RESUME) + end(),
+    "another name": question(ROM) + question(ROM) + command(RESUME) + end(),
+    "names by chance": question("pc.ram") + question("pc.bios") + command(RESUME) + end(),
+    "the names, and another section": question(BLOCK) + question(ROM) + BLIND,
+}
+
+
+def strangers(folder):
+    """Whoever knows less than the source is not told that all is well, ends nothing, and nothing goes away for it. The source comes after it."""
+    for begin, option in ((paused_with, "--abandon"), (all_came, "--abandon"), (only_a_list, "--abandon"), (all_came, "--resume")):
+        for name, data in STRANGERS.items():
+            r, have = begin(folder)
+            left = r.left()
+            with r.start(option) as g:
+                with Link(r.path) as s:
+                    s.send(data)
+                    heard = all_heard(s)
+                    assert SHUT not in heard and (ACK not in heard or "another section" in name), (begin, name, heard)
+                g.wait_stdout("paused(?s:.*)paused")
+                assert r.left() == left, (name, r.left())
+                with Link(r.path) as s:
+                    if option == "--resume":
+                        s.recover(have)
+                        s.finish()
+                    else:
+                        given_back(s)
+                    s.__exit__()
+                    g.wait().ok()
+            r.has_it() if option == "--resume" else None
+            assert r.left() == ["image"] * (option == "--resume"), r.left()
+
+
+def all_heard(s):
+    heard = []
+    try:
+        while True:
+            heard.append(s.read_message()[0])
+    except Closed:
+        return heard
+
+
+def given_back(s, salt=0):
+    """It has its guest again, and was asked for some of its memory before, which nobody else knows."""
+    have = s.recover_what_is_told()
+    asked = [(b, p) for b in PAGES for p in range(PAGES[b]) if p not in have[b]]
+    s.send(part(*[record(p, b, salt=salt) for b, p in asked]), end())
+    s.expect((SHUT, 1))
+    return asked
+
+
+def other_memory(folder):
+    """It knows the names, and not the memory: it hears what it wants to, and nothing goes away. Other pages are asked for each time."""
+    r, _ = paused_with(folder)
+    left, asked = r.left(), []
+    for n in range(3):
+        with r.start("--abandon") as g, Link(r.path) as s:
+            s.recover_what_is_told()
+            s.send(end())       # none of the pages
+            assert SHUT not in all_heard(s)
+            s.__exit__()
+            g.wait_stderr("pages never came")
+            with Link(r.path) as other:
+                asked.append(given_back(other, salt=5))
+                other.__exit__()
+                result = g.wait()
+                assert result.status == godwit.RECOVERABLE and re.search("other memory.*kept", result.sentences[-1]), result
+        assert r.left() == left, r.left()
+    assert all(len(a) == 16 for a in asked) and asked[0] != asked[1] != asked[2], asked
+    with r.start("--abandon") as g, Link(r.path) as s:
+        given_back(s)
+        s.__exit__()
+        g.wait().ok()
+    assert r.left() == [], r.left()
+
+
+def unusable(folder):
+    """No guest can be given back with it, so nothing is changed."""
+    r, _ = paused_with(folder)
+    state = r.image + ".partial.state"
+    godwit.run("receive", f"unix:{r.dir}/no/folder", r.image, "--abandon").fails(godwit.REFUSED, "no/folder", "nothing was changed")
+    whole = open(state, "rb").read()
+    for wrong, words in ((b"", "cannot be used"), (bytes(40000), "cannot be used"), (whole[:100] + whole[101:], "cannot be used")):
+        with open(state, "wb") as f:
+            f.write(wrong)
+        godwit.run("receive", f"unix:{r.path}", r.image, "--abandon").fails(godwit.REFUSED, words, "nothing was changed")
+    with open(state, "wb") as f:
+        f.write(whole)
+    os.chmod(state, 0o666)
+    godwit.run("receive", f"unix:{r.path}", r.image, "--abandon").fails(godwit.REFUSED, "may be written by others", "nothing was changed")
+
+
 # --- the way back ---
 
 def nobody_came(folder):
@@ -560,7 +690,7 @@ def main():
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     with tempfile.TemporaryDirectory(prefix="godwit-pc.") as folder:
         for test in (good, odd_but_right, refused_before, refused_after, early_devices, gone_unheard, crashed, end_too_early, not_made_safe, not_made_safe_before,
-            end_in_the_switch, left_in_the_switch, nobody_came, recovered, cut_anywhere,
+            end_in_the_switch, left_in_the_switch, strangers, other_memory, unusable, nobody_came, recovered, cut_anywhere,
             many_discards, many_names, large_package, asks_twice):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {test.__name__}", flush=True)

@@ -19,6 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
+import pcsource
 from kinds import HugePages
 from linuxguest import MIB, RAM_BYTES, LinuxGuest, check_continues
 from stepped import Stepped
@@ -459,9 +460,51 @@ def refused(version):
             print("    given back", flush=True)
 
 
+def stranger(path):
+    """Knows the protocol, and nothing of the guest."""
+    with pcsource.Link(path) as s:
+        s.send(pcsource.command(pcsource.RESUME), pcsource.end())
+        s.is_closed()
+
+
+def abandoned_huge(version):
+    """What the source is known by is asked for in pages of 2 MiB then."""
+    with HugePages(RAM_BYTES // (2 * MIB)):
+        abandoned_after_strangers(version, huge=True)
+
+
+def abandoned_after_strangers(version, huge=False):
+    """The guest rather than its image, where receive began: nobody but its source is believed, and that runs it on."""
+    vm = Source(version)
+    with vm.on_huge_pages() if huge else vm:
+        vm.booted()
+        receiver = Receiver(vm)
+        vm.qmp.command("migrate-set-parameters", downtime_limit=1)     # or it may be done before it switches
+        with receiver.start() as g:
+            migrate(vm, receiver.uri, bandwidth=30 * MIB, postcopy_bandwidth=8 * MIB, first_bytes=MIB)
+            g.wait_stderr("-> postcopy-active")
+            wait_pages_follow(vm)
+            g.kill()
+            g.process.wait()
+        wait_status(vm, "postcopy-paused")
+        assert receiver.left() == ["image.partial", "image.partial.state"], receiver.left()
+        with receiver.start("--abandon") as g:
+            path = receiver.uri.split(":", 1)[1]
+            for _ in range(2):
+                stranger(path)
+            assert len(receiver.left()) == 2
+            come_back(vm, receiver.uri)
+            g.wait().ok()
+        wait_status(vm, "failed")
+        assert receiver.left() == [], receiver.left()
+        if version == "7.2":
+            vm.qmp.command("cont")
+        vm.keeps_ticking()
+
+
 def main(argv):
     version, huge = argv[1], argv[2:] == ["hugepage"]
-    tests = [killed_huge] if huge else [switched, killed, cut, saved, unplugged, saved_again, hangs, mended, abandoned, other_qemu, partial_away, given_back, not_made_safe, refused]
+    tests = [killed_huge, abandoned_huge] if huge else [switched, killed, cut, saved, unplugged, saved_again, hangs, mended, abandoned, abandoned_after_strangers, other_qemu, partial_away, given_back, not_made_safe, refused]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         for test in tests:

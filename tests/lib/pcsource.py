@@ -175,6 +175,15 @@ class Link:
         self.expect((ACK, 1))
 
 
+    def recover_what_is_told(self):
+        """Whatever the bitmaps say; returned."""
+        self.send(*[question(b) for b in PAGES])
+        have = dict(self.read_message()[1:] for _ in PAGES)
+        self.send(command(RESUME))
+        self.expect((ACK, 1))
+        return have
+
+
 def is_zero(page, block):
     return block == BLOCK and page % 7 == 0 and page >= 50
 

@@ -21,7 +21,7 @@ static void connect_once(struct gw__sink *sink, struct gw__stream_tally *tally)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	assert_int_equal(gw__chan_take_fd(pair[0], "the source", &io, &chan, &run.why), 0);
 	close(pair[1]);
-	assert_true(gw__pull_again(&run, chan, &(struct gw__pull_again){GW__PS_KEEP, false}, sink, tally) < 0);
+	assert_true(gw__pull_again(&run, chan, &(struct gw__pull_again){.role = GW__PS_KEEP}, sink, tally) < 0);
 	assert_int_equal(tally->state, GW__PS_PAUSED);
 	gw__chan_close(&chan, NULL);
 }
@@ -41,7 +41,8 @@ static void a_huge_guest_is_looked_through_once(void **state)
 	struct gw__stream_tally tally = {0};
 	struct gw__sink *sink = NULL;
 	struct gw__why why = {0};
-	assert_int_equal(gw__sink_sated_new(&blocks, PAGE, &sink, &why), 0);
+	assert_int_equal(
+		gw__sink_sated_new(&(struct gw__sated_opts){.blocks = &blocks, .page_bytes = PAGE, .any_ram_id = true}, &sink, &why), 0);
 	connect_once(sink, &tally);
 	assert_int_equal(tally.missing_pages, 0);
 	gw__stream_tally_fini(&tally);
