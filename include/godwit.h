@@ -146,14 +146,14 @@ struct gw_receive_opts {
 /* What was received. */
 struct gw_receipt {
 	size_t size;
-	uint64_t stream_bytes, ram_bytes;
-	uint64_t pages, zero_pages, xbzrle_pages; /* records, not distinct pages */
+	uint64_t stream_bytes, ram_bytes;         /* the first: received by this call, over all channels and connections */
+	uint64_t pages, zero_pages, xbzrle_pages; /* records, not distinct pages; likewise */
 	uint32_t devices, rounds;
 	bool told_source;        /* the source heard that its guest is safe (it had opened a return path) */
 	bool background;         /* the source took a background snapshot */
 	uint64_t trailing_bytes; /* found behind the end of the stream, ignored */
 	uint32_t channels;       /* multifd */
-	uint64_t multifd_bytes;  /* over them; not in stream_bytes */
+	uint64_t multifd_bytes;  /* of stream_bytes, over them */
 	bool postcopy;           /* the source switched */
 	/*
 	 * On failure: the guest stands still in its source and a part of it is in PATH.partial; receive again with `resume`. With no page missing the

@@ -69,8 +69,9 @@ static void report(struct receive *r, const struct gw_receipt *got, double secon
 			r->opts.without_source ? "; its source was not told, and must not run it" : "");
 		return;
 	}
-	gw__cli_tell("kept in %s: %s of RAM and %u devices, received as %s in %.1f s%s", r->image, GW__SIZE(got->ram_bytes), got->devices,
-		GW__SIZE(got->stream_bytes), seconds, got->told_source ? "; the source knows" : "");
+	gw__cli_tell("kept in %s: %s of RAM and %u devices, received as %s in %.1f s%s%s", r->image, GW__SIZE(got->ram_bytes), got->devices,
+		GW__SIZE(got->stream_bytes), seconds, r->opts.resume ? " since it was resumed" : "",
+		got->told_source ? "; the source knows" : "");
 }
 
 static bool listens(const struct receive *r)

@@ -137,13 +137,18 @@ void gw__sock_break(int fd);
 
 /* Filters: a channel that takes over `*inner` and stands for it. On failure `*inner` is left alone. */
 
-/* Each direction by itself; 0: no limit, no filter. */
-int gw__chan_limit_rate(struct gw__chan **inner, uint64_t bytes_per_s, struct gw__why *why);
-/* The same on somebody else's time, which is copied. `wait_ns`: 0 when `ns` have passed, or -ECANCELED. */
+/* On somebody else's time, which is copied. `wait_ns`: 0 when `ns` have passed, or -ECANCELED. */
 struct gw__pace {
 	struct gw__clock clock;
 	int (*wait_ns)(void *ctx, uint64_t ns, int cancel_fd); /* ctx is that of the clock */
 };
+/* One limit for all channels that share it, in each direction by itself; bytes_per_s > 0; `pace` NULL: real time. Its maker frees it, at any time. */
+struct gw__rate;
+int gw__rate_new(uint64_t bytes_per_s, const struct gw__pace *pace, struct gw__rate **rate, struct gw__why *why);
+void gw__rate_free(struct gw__rate *rate); /* NULL is fine */
+int gw__chan_share_rate(struct gw__chan **inner, struct gw__rate *rate, struct gw__why *why);
+/* A limit for one channel alone; 0: no limit, no filter. */
+int gw__chan_limit_rate(struct gw__chan **inner, uint64_t bytes_per_s, struct gw__why *why);
 int gw__chan_limit_rate_paced(struct gw__chan **inner, uint64_t bytes_per_s, const struct gw__pace *pace, struct gw__why *why);
 /* Behaves as a broken link (reads: end; writes: -EPIPE) after so many bytes in that direction; UINT64_MAX: never. */
 int gw__chan_cut_after(struct gw__chan **inner, uint64_t read_bytes, uint64_t write_bytes, struct gw__why *why);

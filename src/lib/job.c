@@ -33,6 +33,7 @@ void gw_job_free(gw_job *job)
 {
 	if (!job)
 		return;
+	gw__rate_free(job->rate);
 	close(job->cancel_fd);
 	free(job);
 }
@@ -118,6 +119,8 @@ int gw__job_begin(gw_job *job, size_t memory_limit)
 {
 	struct gw__counters *c = &job->run.counters;
 	gw__why_clear(&job->run.why);
+	gw__rate_free(job->rate);
+	job->rate = NULL;
 	atomic_store(&c->phase, GW__PHASE_WAITING);
 	atomic_store(&c->total_bytes, 0);
 	atomic_store(&c->moved_bytes, 0);
@@ -146,10 +149,13 @@ struct gw__io_opts gw__job_io_opts(const gw_job *job, const struct gw_link_opts 
 	return o;
 }
 
-int gw__job_filter(gw_job *job, const struct gw_link_opts *link, unsigned share, struct gw__chan **chan)
+int gw__job_filter(gw_job *job, const struct gw_link_opts *link, struct gw__chan **chan)
 {
-	uint64_t rate = GW__OPT(link, max_bandwidth);
-	return rate ? gw__chan_limit_rate(chan, rate / share ? rate / share : 1, &job->run.why) : 0;
+	uint64_t bytes_per_s = GW__OPT(link, max_bandwidth);
+	if (!bytes_per_s)
+		return 0;
+	int r = job->rate ? 0 : gw__rate_new(bytes_per_s, NULL, &job->rate, &job->run.why);
+	return r ? r : gw__chan_share_rate(chan, job->rate, &job->run.why);
 }
 
 int gw__job_tls(gw_job *job, const struct gw_link_opts *link, enum gw__tls_role role, struct gw__tls_creds **creds)

@@ -17,6 +17,7 @@ struct gw_job {
 	void *progress_ctx;
 	gw_trace_fn *trace;
 	void *trace_ctx;
+	struct gw__rate *rate; /* of this call's channels; NULL: none */
 };
 
 /* Begin a call: forgets the last error and counters. -ECANCELED if the job was cancelled before. */
@@ -30,8 +31,8 @@ int gw__job_begin(gw_job *job, size_t memory_limit);
 	((o) && (o)->size >= offsetof(__typeof__(*(o)), field) + sizeof(o)->field ? (o)->field : (__typeof__((o)->field)){0})
 
 struct gw__io_opts gw__job_io_opts(const gw_job *job, const struct gw_link_opts *link);
-/* Put the filters a link asks for on a channel; `share` of how many channels have the bandwidth together. */
-int gw__job_filter(gw_job *job, const struct gw_link_opts *link, unsigned share, struct gw__chan **chan);
+/* Put the filters a link asks for on a channel; all channels of a call have the bandwidth together. */
+int gw__job_filter(gw_job *job, const struct gw_link_opts *link, struct gw__chan **chan);
 /* The credentials a link asks for; NULL where it asks for none. */
 int gw__job_tls(gw_job *job, const struct gw_link_opts *link, enum gw__tls_role role, struct gw__tls_creds **creds);
 

@@ -10,7 +10,7 @@ void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job,
 {
 	const struct gw__stream_tally *t = &o->tally;
 	struct gw_receipt ours = {
-		.stream_bytes = t->stream_bytes,
+		.stream_bytes = t->stream_bytes + t->multifd.bytes,
 		.ram_bytes = atomic_load(&job->run.counters.total_bytes),
 		.pages = t->pages + t->multifd.pages,
 		.zero_pages = t->zero_pages + t->multifd.zero_pages,
@@ -109,9 +109,9 @@ static int open_sink(gw_job *job, const char *path, const struct gw_receive_opts
 
 static int filter_all(gw_job *job, struct gw__incoming *in, const struct gw_link_opts *link)
 {
-	int r = gw__job_filter(job, link, in->multifd_n + 1, &in->main);
+	int r = gw__job_filter(job, link, &in->main);
 	for (uint32_t i = 0; !r && i < in->multifd_n; i++)
-		r = gw__job_filter(job, link, in->multifd_n + 1, &in->multifd[i]);
+		r = gw__job_filter(job, link, &in->multifd[i]);
 	return r;
 }
 

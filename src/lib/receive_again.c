@@ -48,7 +48,7 @@ static int accept_next(struct gw__receive_again *a, struct gw__chan **chan)
 			return r;
 		r = greet(a, chan);
 		if (!r)
-			return gw__job_filter(a->job, a->link, 1, chan);
+			return gw__job_filter(a->job, a->link, chan);
 		gw__chan_close(chan, NULL);
 		if (r != GW__SHORT)
 			return is_ours(r) ? r : GW__SHORT;
@@ -78,13 +78,25 @@ static void blame_certificate(struct gw__why *why)
 	gw__why_set(why, code, "%s; the source may not have accepted our certificate: see its log", story);
 }
 
+/* What came over the connections before counts as well. */
+static void add_counts(struct gw__stream_tally *t, const struct gw__stream_tally *earlier)
+{
+	t->stream_bytes += earlier->stream_bytes;
+	t->pages += earlier->pages;
+	t->zero_pages += earlier->zero_pages;
+	t->xbzrle_pages += earlier->xbzrle_pages;
+	t->parts += earlier->parts;
+	t->advised = t->advised || earlier->advised;
+}
+
 static int recover(struct gw__receive_again *a, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_tally *tally)
 {
-	uint64_t missing = tally->missing_pages;
 	gw__stream_tally_fini(tally);
-	*tally = (struct gw__stream_tally){.missing_pages = missing};
+	const struct gw__stream_tally earlier = *tally;
+	*tally = (struct gw__stream_tally){.missing_pages = earlier.missing_pages};
 	a->breaks++;
 	int r = gw__pull_again(&a->job->run, chan, &a->how, sink, tally);
+	add_counts(tally, &earlier);
 	if (r < 0 && a->tls && !chan->in_bytes && !is_ours(r))
 		blame_certificate(&a->job->run.why);
 	return r;

@@ -49,9 +49,9 @@ static void send_ahead(struct gw__outgoing *out)
 
 static int filter_all(gw_job *job, struct gw__outgoing *out, const struct gw_link_opts *link)
 {
-	int r = gw__job_filter(job, link, out->multifd_n + 1, &out->main);
+	int r = gw__job_filter(job, link, &out->main);
 	for (uint32_t i = 0; !r && i < out->multifd_n; i++)
-		r = gw__job_filter(job, link, out->multifd_n + 1, &out->multifd[i]);
+		r = gw__job_filter(job, link, &out->multifd[i]);
 	return r;
 }
 

@@ -572,6 +572,8 @@ def recovered(folder):
             s.__exit__()
             done = g.wait().ok().event("done")
     assert done["breaks"] == 2 * len(RECOVERIES) + 2, done
+    # What came over all connections: each page, and those once more that the switch made void.
+    assert done["pages"] + done["zero_pages"] >= sum(PAGES.values()) + 50 and done["stream_bytes"] > done["pages"] * PAGE, done
     r.has_it()
 
 

@@ -278,6 +278,41 @@ static void a_pause_is_not_followed_by_a_burst(void **state)
 	close_pair(pair);
 }
 
+enum { SHARERS = 5, SHARED_RATE = 1000000, SHARED_STEP = 10000 };
+
+/* However many channels there are, and however few of them are busy, together they have the rate: not less, not more. */
+static void assert_shared(int busy, bool reading)
+{
+	struct own_time t = {.now_ns = 5000};
+	struct gw__pace pace = pace_of(&t);
+	struct gw__chan *pair[SHARERS][2];
+	struct gw__rate *limit;
+	struct gw__why why = {0};
+	char buffer[SHARED_STEP] = {0};
+	assert_int_equal(gw__rate_new(SHARED_RATE, &pace, &limit, &why), 0);
+	for (int i = 0; i < SHARERS; i++) {
+		make_pair(pair[i]);
+		assert_int_equal(gw__chan_share_rate(&pair[i][0], limit, &why), 0);
+	}
+	gw__rate_free(limit);
+	for (int done = 0; done < 2 * SHARED_RATE; done += SHARED_STEP) {
+		int i = done / SHARED_STEP % busy;
+		assert_int_equal(gw__chan_write_all(pair[i][!reading ? 0 : 1], buffer, sizeof buffer, &why), 0);
+		read_all(pair[i][reading ? 0 : 1], buffer, sizeof buffer);
+	}
+	assert_in_range(t.now_ns - 5000, 1980000000, 2001000000);
+	for (int i = 0; i < SHARERS; i++)
+		close_pair(pair[i]);
+}
+
+static void channels_share_a_rate(void **state)
+{
+	for (int busy = 1; busy <= SHARERS; busy++) {
+		assert_shared(busy, false);
+		assert_shared(busy, true);
+	}
+}
+
 static void no_limit_means_no_filter_and_cancel_ends_the_wait(void **state)
 {
 	struct own_time t = {.wait_result = -ECANCELED};
@@ -321,6 +356,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_tap_that_fails_fails_the_channel, make_folder, remove_folder),
 		cmocka_unit_test(the_rate_holds_to_the_byte),
 		cmocka_unit_test(a_pause_is_not_followed_by_a_burst),
+		cmocka_unit_test(channels_share_a_rate),
 		cmocka_unit_test(no_limit_means_no_filter_and_cancel_ends_the_wait),
 		cmocka_unit_test(real_time_is_the_default),
 	};
