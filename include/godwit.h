@@ -532,7 +532,11 @@ struct gw_convert_opts {
 	uint64_t from_offset, to_offset;
 	uint64_t memory_limit;
 };
-/* Image or stream to image, stream or raw memory. The result appears only when it is whole. Since 0.1 */
+/*
+ * Image or stream to image, stream or raw memory. The result appears only when it is whole. GW_UNSYNCED: it is there and whole, but its folder could
+ * not be made safe on its disk: a crash of the host may bring back what was there before; gw_job_error() says why. Since 0.1
+ */
+enum { GW_UNSYNCED = 3 };
 GW_API int gw_convert(gw_job *job, const char *from, const char *to, const struct gw_convert_opts *o);
 
 /* --- Plan ------------------------------------------------------------------------------------------------------- */

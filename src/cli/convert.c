@@ -13,7 +13,11 @@ static int run(const struct gw__cli_common *common, const char *from, const char
 	int status = gw__cli_work_begin(&work, common);
 	if (status != GW__CLI_GO)
 		return status;
-	if (gw_convert(work.job, from, to, opts)) {
+	int r = gw_convert(work.job, from, to, opts);
+	if (r == GW_UNSYNCED) {
+		status = gw__cli_work_failed(&work, GW__EXIT_IN_DOUBT,
+			"it is whole, but if this host crashes now, what was there before may be back: sync its folder");
+	} else if (r) {
 		status = gw__cli_work_failed(&work, GW__EXIT_FAILED, "nothing was written");
 	} else {
 		gw__cli_progress_end(&work.progress);

@@ -19,6 +19,8 @@ static int to_image(gw_job *job, struct gw__kept *from, const char *to, const st
 		r = gw__sink_image_new(&writer, &sink, &job->run.why);
 	if (!r)
 		r = gw__kept_pull(&job->run, from, sink, NULL);
+	if (r < 0 && sink && sink->ops->postcopy->is_committed(sink))
+		r = GW_UNSYNCED;
 	gw__image_writer_close(writer);
 	gw__sink_free(&sink);
 	return r;
@@ -86,6 +88,8 @@ static int to_file(gw_job *job, struct gw__kept *from, const char *to, const str
 		r = o->to == GW_FORMAT_RAW ? put_raw(job, from, &f, o) : put_stream(job, from, &f, to, o);
 	if (!r)
 		r = gw__outfile_commit(&f, false, &job->run.why);
+	if (r < 0 && f.in_place)
+		r = GW_UNSYNCED;
 	gw__outfile_drop(&f);
 	return r;
 }

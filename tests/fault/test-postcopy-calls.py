@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """godwit receive and a source that switches to post-copy, with each call to the kernel that changes a file or tells the source something
-failing once, and with a death in front of each. Whatever happens, --resume ends the image or --abandon gives the guest back, and what was
+failing once, and with a death in front of each; and godwit convert. Whatever happens, --resume ends the image or --abandon gives the guest back, and what was
 there before is there until the new image is. No QEMU; strace makes calls fail.
 """
 import os
@@ -300,14 +300,50 @@ def abandoned(folder):
     assert {"signal: resumed", "signal: runs"} <= set(came_to), came_to
 
 
+def converted(folder):
+    """What godwit convert says of each failure is so: TO is what it was, or whole, and nothing lies beside it."""
+    place = Place(folder)
+    with place.start() as g:
+        assert listens(g)
+        Source().migrate(place.path)
+        assert ended(g) == 0
+    os.rename(place.image, os.path.join(folder, "from"))
+    log = os.path.join(folder, "log")
+
+    def convert(options, place):
+        with godwit.Run("convert", os.path.join(folder, "from"), place.image, prefix=("strace", "-f", "-qq", *options), env=ENV) as g:
+            return ended(g), g.stderr
+
+    assert convert(("-o", log, "-e", f"trace={','.join(CHANGES)}"), place)[0] == 0
+    with open(log) as f:
+        names = [re.match(r"\d+ +(\w*)", line)[1] for line in f]
+    statuses = {}
+    for name in sorted(set(names) - {"mmap", "openat"}):
+        last = names.count(name)
+        for n in {1, 2, last // 2, last - 1, last} & set(range(1, last + 1)):
+            place = Place(folder)
+            status, stderr = convert(("-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:error=EIO:when={n}"), place)
+            assert place.left() == ["image"], (name, n, place.left())
+            assert (status, "nothing was written" in stderr) in ((0, False), (1, True), (4, False)), (name, n, status, stderr)
+            if status == 1:
+                assert place.is_old(), (name, n, stderr)
+            else:
+                place.has_it()
+            statuses.setdefault(status, []).append(f"{name}/{n}")
+    print(f"    {statuses}", flush=True)
+    assert set(statuses) == {0, 1, 4}, statuses
+
+
 def main():
     if not shutil.which("strace") or subprocess.run(["strace", "-D", "-qq", "-o", "/dev/null", "true"]).returncode:
         print("SKIPPED: no strace here, or it may not look at processes", file=sys.stderr)
         sys.exit(77)
+    wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     with tempfile.TemporaryDirectory(prefix="godwit-calls.") as folder:
-        for test in (first, resumed, abandoned):
-            print(f"  {test.__name__}", flush=True)
-            test(folder)
+        for test in (first, resumed, abandoned, converted):
+            if wanted == [""] or test.__name__ in wanted:
+                print(f"  {test.__name__}", flush=True)
+                test(folder)
 
 
 if __name__ == "__main__":

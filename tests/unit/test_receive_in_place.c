@@ -78,6 +78,26 @@ static void its_folder_is_not_safe(void **state)
 	}
 }
 
+/* The same of gw_convert, which has no receipt. */
+static void what_was_converted(void **state)
+{
+	(void)state;
+	gw_job *job;
+	for (int i = 0; i < 6; i++) { /* each twice: new, and in place of another */
+		struct gw_convert_opts o = GW_INIT(o);
+		o.to = (const enum gw_format[]){GW_FORMAT_IMAGE, GW_FORMAT_STREAM, GW_FORMAT_RAW}[i / 2];
+		if (i % 2 == 0)
+			unlink(image);
+		assert_int_equal(gw_job_new(&job), 0);
+		folders_fail = true;
+		assert_int_equal(gw_convert(job, stream, image, &o), GW_UNSYNCED);
+		assert_non_null(strstr(gw_job_error(job), "is in place, but its folder"));
+		folders_fail = false;
+		assert_true(is_there());
+		gw_job_free(job);
+	}
+}
+
 static void it_did_not_get_there(void **state)
 {
 	(void)state;
@@ -105,6 +125,7 @@ static void all_is_well(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {each(its_folder_is_not_safe), each(it_did_not_get_there), each(all_is_well)};
+	const struct CMUnitTest tests[] = {each(its_folder_is_not_safe), each(what_was_converted), each(it_did_not_get_there),
+		each(all_is_well)};
 	return cmocka_run_group_tests_name("receive_in_place", tests, NULL, NULL);
 }
