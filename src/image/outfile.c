@@ -148,6 +148,11 @@ int gw__outfile_open_direct(const struct gw__outfile *f, int *fd, struct gw__why
 	return gw__why_errno(why, errno, "cannot open %s for direct I/O; leave --direct-io out", f->target.path);
 }
 
+int gw__outfile_open_witness(const struct gw__outfile *f)
+{
+	return openat(f->target.dir_fd, f->partial, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+}
+
 static int copy_head(struct gw__outfile *f, int from, uint64_t n, struct gw__why *why)
 {
 	const char *path = f->target.path;

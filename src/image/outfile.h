@@ -33,6 +33,9 @@ int gw__outfile_open(const char *path, bool visible, struct gw__outfile *f, stru
  */
 int gw__outfile_open_direct(const struct gw__outfile *f, int *fd, struct gw__why *why);
 
+/* One more descriptor, of a partial one, on which the kernel reports again what failed meanwhile; the caller closes it. -1: it cannot be had. */
+int gw__outfile_open_witness(const struct gw__outfile *f);
+
 /* Gives it this name in the folder, for now. -EEXIST when something has it. */
 int gw__outfile_name_partial(struct gw__outfile *f, const char *name, struct gw__why *why);
 

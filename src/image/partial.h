@@ -117,7 +117,7 @@ int gw__partial_check_ours(int fd, const char *path, struct gw__why *why);
 void gw__partial_maps(const struct gw__partial *p, uint32_t i, struct gw__bitmap *present, struct gw__bitmap *received);
 
 /*
- * A write or sync of the image, or a sync of this, failed. The kernel says so once, and takes the pages for clean from then on, also pages
+ * A write or sync of the image failed, other than for a full disk, or a sync of this. The kernel says so once, and takes the pages for clean from then on, also pages
  * that were written long before: whoever opens this, in this boot as well, is given the bitmaps of the last checkpoint, and there is none after it.
  */
 void gw__partial_distrust(struct gw__partial *p);

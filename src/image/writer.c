@@ -22,13 +22,23 @@ enum {
 	BITMAP_ROOM = 65536,
 };
 
+/*
+ * A disk that is full takes no more; what it took before is as good as ever, if a descriptor that no error was reported on yet can still
+ * sync it. (Where a file system puts writes off, the failure may be that of an earlier one.)
+ */
+static bool is_only_full(const struct gw__image_writer *w, int r)
+{
+	bool full = r == -ENOSPC || r == -EDQUOT || r == -EFBIG;
+	return full && w->witness_fd >= 0 && fdatasync(w->witness_fd) == 0;
+}
+
 int gw__writer_fail(struct gw__image_writer *w, int r)
 {
 	int none = 0;
 	if (r >= 0)
 		return r;
 	__atomic_compare_exchange_n(&w->failed, &none, r, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-	if (w->partial)
+	if (w->partial && !is_only_full(w, r))
 		gw__partial_distrust(w->partial);
 	return r;
 }
@@ -57,7 +67,7 @@ int gw__image_create(const char *path, const struct gw__image_writer_opts *o, st
 		return gw__why_set(why, -ENOMEM, "no memory for the writer of %s", path);
 	w->opts = *o;
 	w->cursor = o->base_off;
-	w->direct_fd = -1;
+	w->direct_fd = w->witness_fd = -1;
 	int r = gw__outfile_open(path, o->visible, &w->file, why);
 	if (!r && o->direct)
 		r = gw__outfile_open_direct(&w->file, &w->direct_fd, why);
@@ -78,6 +88,8 @@ void gw__image_writer_close(struct gw__image_writer *w)
 	gw__lane_free(w->stage.lane);
 	if (w->direct_fd >= 0)
 		close(w->direct_fd);
+	if (w->witness_fd >= 0)
+		close(w->witness_fd);
 	gw__outfile_drop_file(&w->file);
 	for (uint32_t i = 0; w->maps && !w->partial && i < w->blocks.n; i++) {
 		gw__bitmap_fini(&w->maps[i].present);

@@ -21,6 +21,7 @@ static int check_ours(const struct gw__image_writer *w, struct gw__why *why)
 static int reopen(struct gw__image_writer *w, struct gw__why *why)
 {
 	int r = gw__outfile_reopen_partial(&w->file, why);
+	w->witness_fd = r ? -1 : gw__outfile_open_witness(&w->file);
 	return r ? r : check_ours(w, why);
 }
 
@@ -95,7 +96,7 @@ int gw__image_resume(const char *path, struct gw__image_writer **writer, const s
 	struct gw__image_writer *w = calloc(1, sizeof *w);
 	if (!w)
 		return gw__why_set(why, -ENOMEM, "no memory for the writer of %s", path);
-	w->direct_fd = -1;
+	w->direct_fd = w->witness_fd = -1;
 	w->file.lasting = true;
 	int r = gw__outfile_find(path, &w->file, why);
 	if (!r)

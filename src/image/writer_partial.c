@@ -100,6 +100,7 @@ int gw__image_begin_partial(struct gw__image_writer *w, struct gw__why *why)
 	if (!r)
 		r = gw__outfile_name_partial(&w->file, image, why);
 	if (!r) {
+		w->witness_fd = gw__outfile_open_witness(&w->file);
 		w->partial = w->prepared;
 		w->prepared = NULL;
 		gw__writer_use_partial_maps(w, true);

@@ -48,6 +48,7 @@ struct gw__image_writer {
 		uint64_t at_off, cursor_then; /* 0: there is none yet */
 	} marker;
 	struct gw__partial *partial; /* NULL unless another process may have to go on; then `maps` lie in it */
+	int witness_fd;              /* of a partial image: nothing is done with it before a write fails; -1: none */
 
 	/* Fixed by put_blocks, read by all who put pages. */
 	uint64_t page_bytes;

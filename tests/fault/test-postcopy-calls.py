@@ -300,6 +300,24 @@ def abandoned(folder):
     assert {"signal: resumed", "signal: runs"} <= set(came_to), came_to
 
 
+def full_disk(folder):
+    """What came before the disk was full is not asked for again, and nobody is told that the host crashed."""
+    place, had = Place(folder), set(range(50))
+    with place.start(strace=("-o", "/dev/null", "-e", "trace=pwritev", "-e", "inject=pwritev:error=ENOSPC:when=40")) as g:
+        assert listens(g)
+        Source().migrate(place.path)
+        assert ended(g) == godwit.RECOVERABLE and "No space left" in g.stderr, g.stderr
+    with place.start("--resume") as g:
+        assert listens(g)
+        with Link(place.path) as s:
+            have = s.recover_what_is_told()
+            assert len(have[BLOCK]) > len(had) and have[BLOCK] >= had, have
+            s.pages(have)
+            s.finish()
+        assert ended(g) == 0 and "crash" not in g.stderr and '"host_crashed":false' in g.stdout.replace(" ", ""), (g.stderr, g.stdout)
+    place.has_it()
+
+
 def converted(folder):
     """What godwit convert says of each failure is so: TO is what it was, or whole, and nothing lies beside it."""
     place = Place(folder)
@@ -340,7 +358,7 @@ def main():
         sys.exit(77)
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     with tempfile.TemporaryDirectory(prefix="godwit-calls.") as folder:
-        for test in (first, resumed, abandoned, converted):
+        for test in (first, resumed, abandoned, full_disk, converted):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {test.__name__}", flush=True)
                 test(folder)

@@ -36,6 +36,7 @@ int fdatasync(int fd)
 }
 
 static bool pages_fail, write_back_fails, folders_fail;
+static int pages_error = EIO;
 
 int fsync(int fd)
 {
@@ -46,7 +47,7 @@ int fsync(int fd)
 
 ssize_t pwritev64(int fd, const struct iovec *v, int n, off_t off)
 {
-	errno = EIO;
+	errno = pages_error;
 	return pages_fail ? -1 : syscall(SYS_pwritev, fd, v, n, off, 0);
 }
 
@@ -88,6 +89,7 @@ static int setup(void **s)
 {
 	rename_error = link_error = 0;
 	pages_fail = write_back_fails = folders_fail = false;
+	pages_error = EIO;
 	kit_setup(s);
 	kit_join(partial, dir, "image.partial");
 	kit_join(state, dir, "image.partial.state");
@@ -621,6 +623,34 @@ static void a_sync_that_fails(void **s)
 }
 
 /* The kernel may tell a write of what became of others: nothing behind the last checkpoint is believed. */
+/* What came before is not asked for again, unless it cannot be synced either. */
+static void a_disk_that_is_full(void **s)
+{
+	(void)s;
+	static uint8_t page[KIT_PAGE] = "page";
+	const struct iovec iov = {page, sizeof page};
+	bool fell_back = true;
+	for (int i = 0; i < 6; i++) {
+		struct gw__image_writer *w = begin(100);
+		struct gw__why why = {0};
+		pages_error = (const int[]){ENOSPC, EDQUOT, EFBIG}[i / 2];
+		pages_fail = true;
+		syncs_left = i % 2 ? 0 : -1;
+		assert_int_equal(gw__image_put_pages(w, 0, 100 * KIT_PAGE, &iov, 1, &why), -pages_error);
+		syncs_left = -1;
+		pages_fail = false;
+		gw__why_clear(&why);
+		assert_int_equal(gw__image_checkpoint(w, &why), i % 2 ? -EIO : 0);
+		gw__image_writer_close(w);
+		w = resume(&fell_back);
+		assert_int_equal(fell_back, i % 2);
+		assert_int_equal(count(w, 0), i % 2 ? CHECKPOINTED : 100);
+		finish(w);
+		check_image();
+		unlink(image);
+	}
+}
+
 static void a_write_that_fails(void **s)
 {
 	(void)s;
@@ -792,6 +822,7 @@ int main(void)
 		each(finished),
 		each(killed_while_it_is_synced),
 		each(a_sync_that_fails),
+		each(a_disk_that_is_full),
 		each(a_write_that_fails),
 		each(the_switch_waits_for_no_page),
 		each(a_folder_that_cannot_be_synced),
