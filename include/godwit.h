@@ -10,7 +10,8 @@
  *   Ownership  Strings and structs passed in are borrowed for the call. What a gw_..._new or gw_inspect gave is freed
  *              with its gw_..._free; strings inside live as long as it does.
  *   Structs    Option structs start with their size, set it with GW_INIT: `struct gw_send_opts o = GW_INIT(o);`
- *              Every other field may stay zero, which means the default.
+ *              Every other field may stay zero, which means the default. A size that was not set is -EINVAL; a field that is set and
+ *              that this library does not know yet is -E2BIG; nothing was done then. Structs of results are given their size the same way.
  *   Output     The library never prints, never exits and installs no signal handler. It needs no SIGPIPE to be ignored.
  */
 #ifndef GODWIT_H
@@ -68,7 +69,7 @@ struct gw_progress {
 	uint64_t pages, zero_pages;
 	uint32_t rounds; /* iterations the source has finished */
 };
-GW_API void gw_job_progress(const gw_job *job, struct gw_progress *p); /* any thread. Since 0.1 */
+GW_API int gw_job_progress(const gw_job *job, struct gw_progress *p); /* any thread. -EINVAL: no size. Since 0.1 */
 
 /* Called from the working thread about ten times a second and at every change of phase. NULL: none. Since 0.1 */
 typedef void gw_progress_fn(void *ctx, const struct gw_progress *p);
@@ -467,7 +468,7 @@ struct gw_info_summary {
 	bool memory_only;  /* the guest's memory without its devices (gw_drain): good to complete a QEMU that has them */
 	char identity[33]; /* of an image: the same for its copies, another for any other guest; a stream has "" */
 };
-GW_API void gw_info_summary(const gw_info *info, struct gw_info_summary *s);
+GW_API int gw_info_summary(const gw_info *info, struct gw_info_summary *s);
 GW_API const char *gw_info_capability(const gw_info *info, uint32_t i); /* NULL past the end */
 GW_API const char *gw_info_warning(const gw_info *info, uint32_t i);
 
@@ -568,7 +569,7 @@ struct gw_restore_plan {
 	char why[512]; /* a sentence, also for a plan that is not refused */
 };
 /* How would this guest get into that destination? Pure; nothing is touched. Since 0.1 */
-GW_API void gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct gw_restore_plan *plan);
+GW_API int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct gw_restore_plan *plan);
 
 enum gw_operation {
 	GW_OPERATION_SAVE,           /* a running QEMU sends, we keep */

@@ -63,8 +63,9 @@ static void rule_out(const struct gw__rule *r, struct gw_rule *rule)
 int gw_plan_combination(enum gw_operation op, const char *const *abilities, unsigned qemu, struct gw_rule *refusal)
 {
 	uint64_t wanted = 0;
-	if (!gw__combine_operation(op))
-		return -EINVAL;
+	int bad = GW__CHECK(refusal, NULL);
+	if (bad || !gw__combine_operation(op))
+		return bad ? bad : -EINVAL;
 	for (; *abilities; abilities++) {
 		int a = gw__combine_find(*abilities);
 		if (a < 0)
@@ -81,8 +82,9 @@ int gw_plan_combination(enum gw_operation op, const char *const *abilities, unsi
 int gw_plan_rule(uint32_t i, struct gw_rule *rule)
 {
 	const struct gw__rule *r = gw__combine_rule(i);
-	if (!r)
-		return -ERANGE;
+	int bad = GW__CHECK(rule, NULL);
+	if (bad || !r)
+		return bad ? bad : -ERANGE;
 	rule_out(r, rule);
 	return 0;
 }

@@ -110,6 +110,8 @@ int gw_convert(gw_job *job, const char *from, const char *to, const struct gw_co
 	enum gw_format format = GW__OPT(o, to);
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
 	if (!r)
+		r = GW__CHECK(o, &job->run.why);
+	if (!r)
 		r = gw__kept_open(&job->run, from, GW__OPT(o, from_offset), &kept);
 	if (!r)
 		r = check_combination(job, &kept, o);

@@ -157,6 +157,10 @@ int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_dra
 	struct gw__sink *sink = NULL;
 	int r = gw__job_begin(job, 0);
 	if (!r)
+		r = GW__CHECK(o, &job->run.why);
+	if (!r)
+		r = GW__CHECK(receipt, &job->run.why);
+	if (!r)
 		r = take_blocks(job, o, &blocks);
 	if (!r)
 		r = open_sink(job, path, o, &blocks, &sink, &out);
@@ -199,6 +203,8 @@ int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o)
 	struct gw__blocks blocks = {0};
 	int r = gw__job_begin(job, 0);
 	if (!r)
+		r = GW__CHECK(o, &job->run.why);
+	if (!r)
 		r = take_blocks(job, o, &blocks);
 	if (!r)
 		r = give_back(job, uri, o, &(struct gw__sated_opts){.blocks = &blocks, .page_bytes = o->page_bytes, .any_ram_id = true},
@@ -228,7 +234,11 @@ int gw_partial_give_back(gw_job *job, const char *uri, const char *path, const s
 		.ctx = GW__OPT(o, ctx)};
 	struct gw__begun begun = {0};
 	struct gw__partial_samples samples = {0};
-	int r = gw__begun_open(job, path, &begun);
+	int r = gw__job_begin(job, 0);
+	if (!r)
+		r = GW__CHECK(o, &job->run.why);
+	if (!r)
+		r = gw__begun_open(job, path, &begun);
 	if (!r)
 		r = check_ours(job, path, &begun);
 	if (!r && !gw__partial_is_only_list(begun.partial))

@@ -18,11 +18,15 @@ void gw_info_free(gw_info *info)
 	free(info);
 }
 
-void gw_info_summary(const gw_info *info, struct gw_info_summary *s)
+int gw_info_summary(const gw_info *info, struct gw_info_summary *s)
 {
+	int r = GW__CHECK(s, NULL);
+	if (r)
+		return r;
 	struct gw_info_summary ours = info->summary;
 	ours.warnings = info->warnings_n;
 	gw__struct_out(s, s->size, &ours, sizeof ours);
+	return 0;
 }
 
 const char *gw_info_capability(const gw_info *info, uint32_t i) { return i < info->gist.config.caps_n ? info->gist.config.caps[i] : NULL; }
@@ -31,6 +35,9 @@ const char *gw_info_warning(const gw_info *info, uint32_t i) { return i < info->
 
 int gw_info_block(const gw_info *info, uint32_t i, struct gw_info_block *b)
 {
+	int r = GW__CHECK(b, NULL);
+	if (r)
+		return r;
 	if (i >= info->gist.blocks.n)
 		return -ERANGE;
 	const struct gw__block *block = &info->gist.blocks.v[i];
@@ -53,6 +60,9 @@ int gw_info_block(const gw_info *info, uint32_t i, struct gw_info_block *b)
 
 int gw_info_working_set(const gw_info *info, struct gw_info_working_set *w)
 {
+	int r = GW__CHECK(w, NULL);
+	if (r)
+		return r;
 	struct gw_info_working_set ours = info->working_set.sum;
 	if (!info->working_set.there)
 		return -ENOENT;
@@ -63,6 +73,9 @@ int gw_info_working_set(const gw_info *info, struct gw_info_working_set *w)
 
 int gw_info_device(const gw_info *info, uint32_t i, struct gw_info_device *d)
 {
+	int r = GW__CHECK(d, NULL);
+	if (r)
+		return r;
 	if (i >= info->gist.devices_n)
 		return -ERANGE;
 	const struct gw__section *s = &info->gist.device[i].section;

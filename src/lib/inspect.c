@@ -167,6 +167,8 @@ int gw_inspect(gw_job *job, const char *path, const struct gw_inspect_opts *o, g
 	if (!r && !made)
 		r = gw__why_set(&job->run.why, -ENOMEM, "no memory");
 	if (!r)
+		r = GW__CHECK(o, &job->run.why);
+	if (!r)
 		r = gw__kept_open(&job->run, path, GW__OPT(o, offset), &kept);
 	if (!r)
 		r = look(job, &kept, GW__OPT(o, every_page), made);

@@ -53,15 +53,18 @@ void gw_job_cancel(gw_job *job)
 
 void gw__struct_out(void *out, size_t out_size, const void *ours, size_t our_size)
 {
-	if (!out)
+	if (!out || out_size > GW__STRUCT_BYTES_MAX)
 		return;
 	size_t n = out_size < our_size ? out_size : our_size;
 	if (n > sizeof(size_t)) /* the caller's own size stays */
 		memcpy((char *)out + sizeof(size_t), (const char *)ours + sizeof(size_t), n - sizeof(size_t));
 }
 
-void gw_job_progress(const gw_job *job, struct gw_progress *p)
+int gw_job_progress(const gw_job *job, struct gw_progress *p)
 {
+	int r = GW__CHECK(p, NULL);
+	if (r)
+		return r;
 	const struct gw__counters *c = &job->run.counters;
 	struct gw_progress now = {
 		.phase = (enum gw_phase)atomic_load(&c->phase),
@@ -72,6 +75,7 @@ void gw_job_progress(const gw_job *job, struct gw_progress *p)
 		.rounds = atomic_load(&c->rounds),
 	};
 	gw__struct_out(p, p->size, &now, sizeof now);
+	return 0;
 }
 
 static void tick(void *ctx)

@@ -9,6 +9,7 @@
 #include "engine/kept.h"
 #include "io/chan.h"
 #include "io/tls.h"
+#include "lib/opts.h"
 
 struct gw_job {
 	struct gw__run run;
@@ -36,7 +37,7 @@ int gw__job_filter(gw_job *job, const struct gw_link_opts *link, struct gw__chan
 /* The credentials a link asks for; NULL where it asks for none. */
 int gw__job_tls(gw_job *job, const struct gw_link_opts *link, enum gw__tls_role role, struct gw__tls_creds **creds);
 
-/* Copies at most what the caller's struct has room for; `out` may be NULL. */
+/* Copies at most what the caller's struct has room for; nothing where `out` is NULL or its size was refused. */
 void gw__struct_out(void *out, size_t out_size, const void *ours, size_t our_size);
 
 #endif

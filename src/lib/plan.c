@@ -32,8 +32,13 @@ static struct gw__plan_block *blocks_of_destination(const struct gw_destination 
 	return v;
 }
 
-void gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct gw_restore_plan *plan)
+int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct gw_restore_plan *plan)
 {
+	int bad = GW__CHECK(d, NULL);
+	if (!bad)
+		bad = GW__CHECK(plan, NULL);
+	if (bad)
+		return bad;
 	struct gw__plan_block *ours = blocks_of_info(info), *theirs = blocks_of_destination(d);
 	struct gw_restore_plan out = {.way = GW_WAY_REFUSED, .why = "no memory"};
 	if (ours && theirs) {
@@ -62,4 +67,5 @@ void gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct
 	free(ours);
 	free(theirs);
 	gw__struct_out(plan, plan->size, &out, sizeof out);
+	return 0;
 }

@@ -112,6 +112,10 @@ int gw_proxy(gw_job *job, const char *listen_uri, const char *connect_uri, const
 	struct gw_proxy_opts ours;
 	copy_opts(o, &ours);
 	int r = gw__job_begin(job, ours.memory_limit);
+	if (!r)
+		r = GW__CHECK(o, &job->run.why);
+	if (!r)
+		r = GW__CHECK(result, &job->run.why);
 	if (!r && !uri)
 		r = gw__why_set(&job->run.why, -ENOMEM, "no memory");
 	if (!r)

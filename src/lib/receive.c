@@ -237,6 +237,12 @@ static void finish(gw_job *job, struct gw__receive_outcome *out, struct gw__sink
 	close_link(l);
 }
 
+static int check_structs(gw_job *job, const struct gw_receive_opts *o, const struct gw_receipt *receipt)
+{
+	int r = GW__CHECK(o, &job->run.why);
+	return r ? r : GW__CHECK(receipt, &job->run.why);
+}
+
 int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt)
 {
 	struct gw__receive_link l = {0};
@@ -244,6 +250,8 @@ int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct
 	struct gw__sink *sink = NULL;
 	struct gw__uri *uri = malloc(sizeof *uri);
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
+	if (!r)
+		r = check_structs(job, o, receipt);
 	if (!r && GW__OPT(o, without_source) && !GW__OPT(o, resume))
 		r = gw__why_set(&job->run.why, -EINVAL, "without a source only what was begun can be ended");
 	if (!r)
@@ -274,6 +282,8 @@ int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive
 	int r = gw__chan_take_fd(fd, "the source", &io, &l.in.main, &job->run.why);
 	if (!r)
 		r = begun;
+	if (!r)
+		r = check_structs(job, o, receipt);
 	if (!r && GW__OPT(o, resume))
 		r = gw__why_set(&job->run.why, -EINVAL, "a source can come back only to an address: tcp, unix or vsock");
 	if (!r)

@@ -116,6 +116,8 @@ int gw_send(gw_job *job, const char *path, const char *uri_text, const struct gw
 	struct gw__uri *uri = malloc(sizeof *uri);
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
 	if (!r)
+		r = GW__CHECK(o, &job->run.why);
+	if (!r)
 		r = uri ? gw__uri_parse(uri_text, uri, &job->run.why) : gw__why_set(&job->run.why, -ENOMEM, "no memory");
 	if (!r) /* the image first: connecting to a QEMU and going away again would end its wait */
 		r = gw__kept_open(&job->run, path, GW__OPT(o, image_offset), &kept);
@@ -142,6 +144,8 @@ int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_send_opts 
 	int r = gw__chan_take_fd(fd, "the destination", &io, &l.out.main, &job->run.why);
 	if (!r)
 		r = begun;
+	if (!r)
+		r = GW__CHECK(o, &job->run.why);
 	if (!r)
 		r = gw__kept_open(&job->run, path, GW__OPT(o, image_offset), &kept);
 	if (!r)

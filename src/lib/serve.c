@@ -158,6 +158,10 @@ int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_ser
 	s->job = job;
 	s->o = o;
 	if (!r)
+		r = GW__CHECK(o, &job->run.why);
+	if (!r)
+		r = GW__CHECK(result, &job->run.why);
+	if (!r)
 		r = gw__uri_parse(uri, &s->uri, &job->run.why);
 	if (!r)
 		r = check(s);

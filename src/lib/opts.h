@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The public structs that begin with their size, as one table: a size that was forgotten, or fields from a newer program that this library
+ * does not know, are found before anything is done. What a field means is not judged here. Pure: any thread.
+ */
+#ifndef GW_LIB_OPTS_H
+#define GW_LIB_OPTS_H
+
+#include "godwit.h"
+
+#include "base/error.h"
+
+/*
+ * OPTS: the caller fills it in. LINKED: so too, and `field` points to another one, which is checked with it. RESULT: we fill it in.
+ * What only we make, for a callback, is not here (tests/unit/test_opts.c names those).
+ */
+#define GW__STRUCTS(OPTS, LINKED, RESULT)                                                                                                  \
+	OPTS(gw_tls_opts)                                                                                                                  \
+	LINKED(gw_link_opts, tls, gw_tls_opts)                                                                                             \
+	LINKED(gw_receive_opts, link, gw_link_opts)                                                                                        \
+	LINKED(gw_drain_opts, link, gw_link_opts)                                                                                          \
+	LINKED(gw_send_opts, link, gw_link_opts)                                                                                           \
+	LINKED(gw_serve_opts, link, gw_link_opts)                                                                                          \
+	LINKED(gw_proxy_opts, link, gw_link_opts)                                                                                          \
+	OPTS(gw_inspect_opts)                                                                                                              \
+	OPTS(gw_convert_opts)                                                                                                              \
+	OPTS(gw_destination)                                                                                                               \
+	RESULT(gw_progress)                                                                                                                \
+	RESULT(gw_receipt)                                                                                                                 \
+	RESULT(gw_serve_result)                                                                                                            \
+	RESULT(gw_proxy_result)                                                                                                            \
+	RESULT(gw_info_summary)                                                                                                            \
+	RESULT(gw_info_block)                                                                                                              \
+	RESULT(gw_info_working_set)                                                                                                        \
+	RESULT(gw_info_device)                                                                                                             \
+	RESULT(gw_restore_plan)                                                                                                            \
+	RESULT(gw_rule)
+
+#define GW__STRUCT_ID(s)                      GW__STRUCT_##s,
+#define GW__STRUCT_ID_LINKED(s, field, inner) GW__STRUCT_##s,
+enum gw__struct_id { GW__STRUCTS(GW__STRUCT_ID, GW__STRUCT_ID_LINKED, GW__STRUCT_ID) GW__STRUCTS_N };
+
+enum { GW__STRUCT_BYTES_MAX = 16384 }; /* a size above it was never set */
+
+/*
+ * NULL is fine. -EINVAL: its size is none. -E2BIG: it is from a newer program and asks for something this library does not know; of a result
+ * that is no failure. `why` may be NULL.
+ */
+int gw__struct_check(enum gw__struct_id id, const void *given, struct gw__why *why);
+
+/* clang-format off */
+#define GW__STRUCT_IS(s) struct s *: GW__STRUCT_##s, const struct s *: GW__STRUCT_##s,
+#define GW__STRUCT_IS_LINKED(s, field, inner) GW__STRUCT_IS(s)
+#define GW__CHECK(given, why) \
+	gw__struct_check(_Generic((given), GW__STRUCTS(GW__STRUCT_IS, GW__STRUCT_IS_LINKED, GW__STRUCT_IS) default: GW__STRUCTS_N), given, why)
+/* clang-format on */
+
+#endif

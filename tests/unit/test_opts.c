@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The size of every public struct: forgotten it is -EINVAL, and what a newer program sets behind ours is -E2BIG; nothing was done then. The
+ * table is the library's own, and is held against include/godwit.h, so that no struct can be left out.
+ */
+#include "unit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/math.h"
+#include "lib/info.h"
+#include "lib/job.h"
+#include "lib/opts.h"
+
+/* Made by the library alone, for a callback of the program's. */
+static const char *const given_to_callbacks[] = {"gw_proxy_message", "gw_proxy_channel", "gw_info_field"};
+
+#define NAME(s)                      #s,
+#define NAME_LINKED(s, field, inner) NAME(s)
+static const char *const names[] = {GW__STRUCTS(NAME, NAME_LINKED, NAME)};
+#define BYTES(s)                      sizeof(struct s),
+#define BYTES_LINKED(s, field, inner) BYTES(s)
+static const size_t bytes[] = {GW__STRUCTS(BYTES, BYTES_LINKED, BYTES)};
+#define YES(s)                     true,
+#define NO(s)                      false,
+#define NO_LINKED(s, field, inner) NO(s)
+static const bool is_result[] = {GW__STRUCTS(NO, NO_LINKED, YES)};
+
+static gw_job *job;
+static gw_info *info; /* of nothing: enough to be refused */
+static char image[] = "/nonexistent/image";
+
+static int unused_fd(void)
+{
+	int pair[2];
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	close(pair[1]);
+	return pair[0];
+}
+
+/* Every function that takes this struct, `call` being which of them; -ENOSYS behind the last one. */
+static int ask(enum gw__struct_id id, void *v, unsigned call)
+{
+	struct gw_link_opts link = GW_INIT(link);
+	struct gw_receive_opts receive = GW_INIT(receive);
+	const char *none[] = {NULL};
+	gw_info *made;
+	switch (id) {
+	case GW__STRUCT_gw_tls_opts:
+		link.tls = v;
+		return ask(GW__STRUCT_gw_link_opts, &link, call);
+	case GW__STRUCT_gw_link_opts:
+		receive.link = v;
+		if (call < 3)
+			return ask(GW__STRUCT_gw_receive_opts, &receive, call);
+		switch (call) {
+		case 3:
+			return gw_send(job, image, "tcp:127.0.0.1:1",
+				&(struct gw_send_opts){.size = sizeof(struct gw_send_opts), .link = v});
+		case 4:
+			return gw_send_fd(job, image, unused_fd(), &(struct gw_send_opts){.size = sizeof(struct gw_send_opts), .link = v});
+		case 5:
+			return gw_serve(job, image, "tcp:127.0.0.1:1",
+				&(struct gw_serve_opts){.size = sizeof(struct gw_serve_opts), .link = v}, NULL);
+		case 6:
+			return gw_drain(job, "tcp::0", image, &(struct gw_drain_opts){.size = sizeof(struct gw_drain_opts), .link = v},
+				NULL);
+		case 7:
+			return gw_give_back(job, "tcp::0", &(struct gw_drain_opts){.size = sizeof(struct gw_drain_opts), .link = v});
+		case 8:
+			return gw_proxy(job, "tcp:127.0.0.1:x y", "tcp::0",
+				&(struct gw_proxy_opts){.size = sizeof(struct gw_proxy_opts), .link = v}, NULL);
+		default:
+			return -ENOSYS;
+		}
+	case GW__STRUCT_gw_receive_opts:
+		return call == 0   ? gw_receive(job, "tcp:127.0.0.1:0", image, v, NULL)
+		       : call == 1 ? gw_receive_fd(job, unused_fd(), image, v, NULL)
+		       : call == 2 ? gw_partial_give_back(job, "tcp::0", image, v)
+				   : -ENOSYS;
+	case GW__STRUCT_gw_drain_opts:
+		return call == 0 ? gw_drain(job, "tcp::0", image, v, NULL) : call == 1 ? gw_give_back(job, "tcp::0", v) : -ENOSYS;
+	case GW__STRUCT_gw_send_opts:
+		return call == 0 ? gw_send(job, image, "tcp:127.0.0.1:1", v) : call == 1 ? gw_send_fd(job, image, unused_fd(), v) : -ENOSYS;
+	case GW__STRUCT_gw_serve_opts:
+		return call ? -ENOSYS : gw_serve(job, image, "tcp:127.0.0.1:1", v, NULL);
+	case GW__STRUCT_gw_proxy_opts:
+		return call ? -ENOSYS : gw_proxy(job, "tcp:127.0.0.1:x y", "tcp::0", v, NULL);
+	case GW__STRUCT_gw_inspect_opts:
+		return call ? -ENOSYS : gw_inspect(job, image, v, &made);
+	case GW__STRUCT_gw_convert_opts:
+		return call ? -ENOSYS : gw_convert(job, image, image, v);
+	case GW__STRUCT_gw_destination:
+		return call ? -ENOSYS : gw_plan_restore(info, v, &(struct gw_restore_plan){.size = sizeof(struct gw_restore_plan)});
+	case GW__STRUCT_gw_progress:
+		return call ? -ENOSYS : gw_job_progress(job, v);
+	case GW__STRUCT_gw_receipt:
+		return call == 0   ? gw_receive(job, "tcp:127.0.0.1:0", image, NULL, v)
+		       : call == 1 ? gw_receive_fd(job, unused_fd(), image, NULL, v)
+		       : call == 2 ? gw_drain(job, "tcp::0", image, NULL, v)
+				   : -ENOSYS;
+	case GW__STRUCT_gw_serve_result:
+		return call ? -ENOSYS : gw_serve(job, image, "tcp:127.0.0.1:1", NULL, v);
+	case GW__STRUCT_gw_proxy_result:
+		return call ? -ENOSYS : gw_proxy(job, "tcp:127.0.0.1:x y", "tcp::0", NULL, v);
+	case GW__STRUCT_gw_info_summary:
+		return call ? -ENOSYS : gw_info_summary(info, v);
+	case GW__STRUCT_gw_info_block:
+		return call ? -ENOSYS : gw_info_block(info, 0, v);
+	case GW__STRUCT_gw_info_working_set:
+		return call ? -ENOSYS : gw_info_working_set(info, v);
+	case GW__STRUCT_gw_info_device:
+		return call ? -ENOSYS : gw_info_device(info, 0, v);
+	case GW__STRUCT_gw_restore_plan:
+		return call ? -ENOSYS : gw_plan_restore(info, &(struct gw_destination){.size = sizeof(struct gw_destination)}, v);
+	case GW__STRUCT_gw_rule:
+		return call == 0 ? gw_plan_rule(0, v) : call == 1 ? gw_plan_combination(GW_OPERATION_SAVE, none, 0, v) : -ENOSYS;
+	default:
+		fail_msg("%s has no row here", names[id]);
+		return -ENOSYS;
+	}
+}
+
+/* Calls of this struct that may be made with a good size, to see that it is another failure, or none. */
+static void expect(enum gw__struct_id id, size_t size, bool tail, int wanted)
+{
+	unsigned calls = 0;
+	for (;; calls++) {
+		uint8_t *v = calloc(1, bytes[id] + 64);
+		memcpy(v, &size, sizeof size);
+		if (tail)
+			v[bytes[id] + 13] = 1;
+		int r = ask(id, v, calls);
+		if (r != -ENOSYS && r != wanted)
+			fail_msg("%s, size %zu, call %u: %d, expected %d (%s)", names[id], size, calls, r, wanted, gw_job_error(job));
+		for (size_t i = sizeof size; r != -ENOSYS && i < bytes[id]; i++)
+			assert_int_equal(v[i], 0);
+		free(v);
+		if (r == -ENOSYS)
+			break;
+	}
+	assert_true(calls > 0);
+}
+
+static void a_forgotten_size_is_refused(void **state)
+{
+	(void)state;
+	for (enum gw__struct_id id = 0; id < GW__STRUCTS_N; id++) {
+		expect(id, 0, false, -EINVAL);
+		expect(id, sizeof(void *), false, -EINVAL); /* of a pointer to it */
+		expect(id, (size_t)-1, false, -EINVAL);
+	}
+}
+
+static void a_field_of_the_future_is_refused(void **state)
+{
+	(void)state;
+	for (enum gw__struct_id id = 0; id < GW__STRUCTS_N; id++)
+		if (!is_result[id])
+			expect(id, bytes[id] + 64, true, -E2BIG);
+}
+
+/* A newer or older program that asks for nothing new is served. */
+static void other_sizes_are_fine(void **state)
+{
+	(void)state;
+	for (enum gw__struct_id id = 0; id < GW__STRUCTS_N; id++) {
+		uint8_t *v = calloc(1, bytes[id] + 64);
+		const size_t good[] = {bytes[id], bytes[id] + 64, sizeof(size_t) + 1};
+		for (unsigned i = 0; i < 3; i++) {
+			memcpy(v, &good[i], sizeof good[i]);
+			assert_int_equal(gw__struct_check(id, v, NULL), 0);
+		}
+		free(v);
+	}
+	assert_int_equal(gw__struct_check(0, NULL, NULL), 0);
+}
+
+static void the_sentence_names_the_struct(void **state)
+{
+	(void)state;
+	struct gw_tls_opts tls = {0};
+	struct gw_link_opts link = GW_INIT(link);
+	struct gw_send_opts o = GW_INIT(o);
+	link.tls = &tls;
+	o.link = &link;
+	assert_int_equal(gw_send(job, image, "tcp:127.0.0.1:1", &o), -EINVAL);
+	assert_non_null(strstr(gw_job_error(job), "struct gw_tls_opts has the size 0"));
+	assert_non_null(strstr(gw_job_error(job), "GW_INIT"));
+}
+
+static bool listed(const char *name)
+{
+	for (unsigned i = 0; i < GW__STRUCTS_N; i++)
+		if (!strcmp(names[i], name))
+			return true;
+	for (unsigned i = 0; i < GW__LEN(given_to_callbacks); i++)
+		if (!strcmp(given_to_callbacks[i], name))
+			return true;
+	return false;
+}
+
+static void every_struct_of_the_header_is_in_the_table(void **state)
+{
+	(void)state;
+	char path[4096], line[4096], name[64] = "";
+	unsigned found = 0;
+	snprintf(path, sizeof path, "%s/include/godwit.h", getenv("SRC"));
+	FILE *f = fopen(path, "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof line, f)) {
+		if (sscanf(line, "struct %63[a-z_0-9] {", name) == 1 && strchr(line, '{'))
+			continue;
+		if (*name && !strncmp(line, "\tsize_t size;", 13)) {
+			if (!listed(name))
+				fail_msg("struct %s of godwit.h is not in GW__STRUCTS", name);
+			found++;
+		}
+		*name = 0;
+	}
+	fclose(f);
+	assert_int_equal(found, GW__STRUCTS_N + GW__LEN(given_to_callbacks));
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	info = calloc(1, sizeof *info);
+	return gw_job_new(&job) || !info;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	gw_job_free(job);
+	gw_info_free(info);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_forgotten_size_is_refused),
+		cmocka_unit_test(a_field_of_the_future_is_refused),
+		cmocka_unit_test(other_sizes_are_fine),
+		cmocka_unit_test(the_sentence_names_the_struct),
+		cmocka_unit_test(every_struct_of_the_header_is_in_the_table),
+	};
+	return cmocka_run_group_tests_name("option structs", tests, set_up, tear_down);
+}
