@@ -51,6 +51,19 @@ static bool was_never_held(int dir_fd, const char *name, int fd)
 	return n == sizeof page && !gw__partial_head_decode(page, UINT64_MAX, &h, NULL) && h.only_list;
 }
 
+/* The image beside a state file of ours: another's, or a link, is not taken away with it. That it is not there is fine. */
+static int check_image(int dir_fd, const char *name, const char *path, struct gw__why *why)
+{
+	int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0)
+		return gw__why_errno(why, errno, "%s is not taken away: cannot open it", path);
+	int r = gw__partial_check_ours(fd, path, why);
+	close(fd);
+	return r;
+}
+
 int gw__partial_check_free(const struct gw__target *t, struct gw__why *why)
 {
 	char image[NAME_MAX + 1], state[NAME_MAX + 1];
@@ -60,11 +73,19 @@ int gw__partial_check_free(const struct gw__target *t, struct gw__why *why)
 	int fd = openat(t->dir_fd, state, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0 && errno == ENOENT)
 		return 0;
-	if (fd >= 0 && was_never_held(t->dir_fd, state, fd)) {
-		unlinkat(t->dir_fd, image, 0);
-		unlinkat(t->dir_fd, state, 0);
+	char path[PATH_MAX + sizeof STATE];
+	snprintf(path, sizeof path, "%s%s", t->path, STATE);
+	int r = fd < 0 ? 0 : gw__partial_check_ours(fd, path, why);
+	if (r || (fd >= 0 && was_never_held(t->dir_fd, state, fd))) {
+		snprintf(path, sizeof path, "%s%s", t->path, PARTIAL);
+		if (!r)
+			r = check_image(t->dir_fd, image, path, why);
+		if (!r) {
+			unlinkat(t->dir_fd, image, 0);
+			unlinkat(t->dir_fd, state, 0);
+		}
 		close(fd);
-		return 0;
+		return r;
 	}
 	if (fd >= 0)
 		close(fd);
@@ -275,6 +296,11 @@ int gw__partial_drop(struct gw__partial *p, struct gw__why *why)
 	if (p->finished_bytes && !is_there)
 		return gw__why_set(why, -EALREADY, "%.*s is a whole guest already and has its name; it is kept, and only %s is left over",
 			path_n, p->path, p->path);
+	char image_path[sizeof p->path];
+	snprintf(image_path, sizeof image_path, "%.*s%s", path_n, p->path, PARTIAL);
+	int r = check_image(p->dir_fd, p->image, image_path, why);
+	if (r)
+		return r;
 	if (unlinkat(p->dir_fd, p->name, 0))
 		return gw__why_errno(why, errno, "cannot take %s away", p->path);
 	if (is_there && unlinkat(p->dir_fd, p->image, 0))

@@ -11,21 +11,9 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-enum { LINKS_MAX = 40 }; /* as the kernel's own limit */
+#include "base/owner.h"
 
-/* The folder part of a path; "." for a bare name. */
-static int folder_of(const char *path, char folder[PATH_MAX])
-{
-	const char *slash = strrchr(path, '/');
-	size_t n = slash ? (size_t)(slash - path) : 1;
-	if (n == 0)
-		n = 1; /* the root */
-	if (n >= PATH_MAX)
-		return -ENAMETOOLONG;
-	memcpy(folder, slash ? path : ".", n);
-	folder[n] = 0;
-	return 0;
-}
+enum { LINKS_MAX = 40 }; /* as the kernel's own limit */
 
 /* Replaces `path` by what the link there says. */
 static int step_through_link(char path[PATH_MAX])
@@ -34,7 +22,7 @@ static int step_through_link(char path[PATH_MAX])
 	ssize_t n = readlink(path, to, sizeof to);
 	if (n < 0)
 		return -errno;
-	if (n == (ssize_t)sizeof to || folder_of(path, folder))
+	if (n == (ssize_t)sizeof to || !gw__path_folder(path, folder, sizeof folder))
 		return -ENAMETOOLONG;
 	to[n] = 0;
 	if (to[0] == '/')
@@ -45,6 +33,25 @@ static int step_through_link(char path[PATH_MAX])
 		return -ENAMETOOLONG;
 	memcpy(path, joined, strlen(joined) + 1);
 	return 0;
+}
+
+bool gw__path_is_foreign(const char *path, const struct stat *st)
+{
+	char folder[PATH_MAX];
+	struct stat dir;
+	if (!gw__path_folder(path, folder, sizeof folder) || stat(folder, &dir))
+		return true;
+	return S_ISLNK(st->st_mode) ? gw__link_is_foreign(geteuid(), GW__OWNED(*st), GW__OWNED(dir))
+				    : gw__file_is_foreign(geteuid(), GW__OWNED(*st), GW__OWNED(dir));
+}
+
+static int check_link(const char *path, const struct stat *st, struct gw__why *why)
+{
+	if (!gw__path_is_foreign(path, st))
+		return 0;
+	return gw__why_set(why, -EPERM,
+		"%s is a link of user %u in a folder where others may write, so it is not followed; give the path of the file itself", path,
+		(unsigned)st->st_uid);
 }
 
 /* Follows links, also one that points at nothing yet. 0 with `*st`, or with st_mode 0 when nothing is there.
@@ -60,7 +67,10 @@ static int follow_links(struct gw__target *t, struct stat *st, struct gw__why *w
 		}
 		if (!S_ISLNK(st->st_mode))
 			return 0;
-		int r = step_through_link(t->path);
+		int r = check_link(t->path, st, why);
+		if (r)
+			return r;
+		r = step_through_link(t->path);
 		if (r)
 			return gw__why_errno(why, -r, "cannot follow the link %s", t->path);
 	}
@@ -92,7 +102,8 @@ static int check_kind(const struct gw__target *t, const struct stat *st, struct 
 static int open_folder(struct gw__target *t, struct gw__why *why)
 {
 	char folder[PATH_MAX];
-	folder_of(t->path, folder);
+	if (!gw__path_folder(t->path, folder, sizeof folder))
+		return gw__why_errno(why, ENAMETOOLONG, "cannot create %s", t->path);
 	const char *slash = strrchr(t->path, '/');
 	const char *name = slash ? slash + 1 : t->path;
 	if (strlen(name) > NAME_MAX)
@@ -149,25 +160,36 @@ void gw__target_fini(struct gw__target *t)
 	t->dir_fd = -1;
 }
 
-static bool keep_access_list(const struct gw__target *t, int fd)
+/* Through the open file: a path may name another one by now. */
+static bool keep_access_list(int from, int fd)
 {
 	static const char attr[] = "system.posix_acl_access";
-	char list[4096];
-	ssize_t n = lgetxattr(t->path, attr, list, sizeof list);
+	char list[4096], path[32];
+	snprintf(path, sizeof path, "/proc/self/fd/%d", from);
+	ssize_t n = getxattr(path, attr, list, sizeof list);
 	if (n < 0)
 		return errno == ENODATA || errno == EOPNOTSUPP; /* there is none to keep */
 	return fsetxattr(fd, attr, list, (size_t)n, 0) == 0;
 }
 
-void gw__target_keep_rights(const struct gw__target *t, int fd)
+static void copy_rights(int from, const struct stat *st, int fd)
 {
-	struct stat st;
-	if (fstatat(t->dir_fd, t->name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
-		return; /* nothing to replace: 0600 stays */
-	mode_t mode = st.st_mode & 0777;
-	bool same_group = fchown(fd, st.st_uid, st.st_gid) == 0 || fchown(fd, (uid_t)-1, st.st_gid) == 0;
-	if (!keep_access_list(t, fd) || !same_group)
+	mode_t mode = st->st_mode & 0777;
+	bool same_group = fchown(fd, st->st_uid, st->st_gid) == 0 || fchown(fd, (uid_t)-1, st->st_gid) == 0;
+	if (!keep_access_list(from, fd) || !same_group)
 		mode = (mode & ~070u) | (mode & 07u) << 3;
 	if (fchmod(fd, mode))
 		return; /* stays as private as it was made */
+}
+
+void gw__target_keep_rights(const struct gw__target *t, int fd)
+{
+	struct stat st, dir;
+	int from = openat(t->dir_fd, t->name, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+	if (from < 0)
+		return; /* nothing to replace: 0600 stays */
+	if (!fstat(from, &st) && S_ISREG(st.st_mode) && !fstat(t->dir_fd, &dir) &&
+		!gw__file_is_foreign(geteuid(), GW__OWNED(st), GW__OWNED(dir)))
+		copy_rights(from, &st, fd);
+	close(from);
 }

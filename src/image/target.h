@@ -9,6 +9,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 
@@ -23,10 +24,13 @@ struct gw__target {
 int gw__target_find(const char *path, struct gw__target *t, struct gw__why *why);
 void gw__target_fini(struct gw__target *t); /* also twice */
 
+/* May another user have put what lstat() found at this path there? See base/owner.h. */
+bool gw__path_is_foreign(const char *path, const struct stat *st);
+
 /*
  * Gives a new file the owner, group, access list and permissions of the one it is going to replace, as far as
  * this process may. Where the group or the list cannot be kept, the group's rights shrink to everybody's:
- * guest memory is secret.
+ * guest memory is secret. Nothing is kept of a file that another user may have put there (base/owner.h).
  */
 void gw__target_keep_rights(const struct gw__target *t, int fd);
 

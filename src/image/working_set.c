@@ -11,6 +11,7 @@
 
 #include "base/math.h"
 #include "image/fileio.h"
+#include "image/target.h"
 #include "image/working_set_record.h"
 
 /* --- chunks --- */
@@ -119,6 +120,12 @@ static int load(struct gw__working_set *ws, int fd, const char *path, struct gw_
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
 		ws->state = GW__WS_UNKNOWN;
 		gw__why_set(note, -EINVAL, "%s is not a regular file, and so no working set", path);
+		return 0;
+	}
+	if (gw__path_is_foreign(path, &st)) {
+		ws->state = GW__WS_UNKNOWN;
+		gw__why_set(note, -EPERM, "%s may be the work of user %u: no working set is used, and none recorded", path,
+			(unsigned)st.st_uid);
 		return 0;
 	}
 	ws->dev = st.st_dev;

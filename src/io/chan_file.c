@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/owner.h"
+
 static ssize_t read_file(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
 {
 	ssize_t got;
@@ -87,16 +89,48 @@ static int prepare(int fd, const struct gw__uri *uri, bool out, struct gw__why *
 	return 0;
 }
 
+bool gw__io_is_foreign(const char *path, const struct stat *st)
+{
+	char folder[GW__URI_TEXT_MAX];
+	struct stat dir;
+	if (!gw__path_folder(path, folder, sizeof folder) || stat(folder, &dir))
+		return true;
+	return S_ISLNK(st->st_mode) ? gw__link_is_foreign(geteuid(), GW__OWNED(*st), GW__OWNED(dir))
+				    : gw__file_is_foreign(geteuid(), GW__OWNED(*st), GW__OWNED(dir));
+}
+
+/* What is there already, if it is safe to put a guest's memory into it. 0 with the descriptor, or -1 and errno; or a sentence. */
+static int open_existing(const struct gw__uri *uri, int flags, int *fd, struct gw__why *why)
+{
+	struct stat st;
+	bool link = lstat(uri->target, &st) == 0 && S_ISLNK(st.st_mode);
+	if (link && gw__io_is_foreign(uri->target, &st))
+		return gw__why_set(why, -EPERM,
+			"%.200s: a link of user %u in a folder where others may write, so it is not followed; give the path of the file itself",
+			uri->text, (unsigned)st.st_uid);
+	*fd = open(uri->target, flags | (link ? O_CREAT : O_NOFOLLOW), 0600);
+	if (*fd < 0 || link || fstat(*fd, &st) || !S_ISREG(st.st_mode) || !gw__io_is_foreign(uri->target, &st))
+		return 0;
+	close(*fd);
+	return gw__why_set(why, -EPERM,
+		"%.200s: a file of user %u in a folder where others may write, who would get the guest's memory; remove it, or choose another folder",
+		uri->text, (unsigned)st.st_uid);
+}
+
 static int open_fd(const struct gw__uri *uri, bool out, struct gw__why *why)
 {
 	/* Not blocking, so that a FIFO comes back to be refused; it means nothing to files. */
-	int flags = O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (out ? O_WRONLY | O_CREAT : O_RDONLY);
-	int fd = open(uri->target, flags, 0600);
+	int flags = O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (out ? O_WRONLY : O_RDONLY), r = 0;
+	int fd = open(uri->target, flags | (out ? O_CREAT | O_EXCL : 0), 0600);
+	if (out && fd < 0 && errno == EEXIST)
+		r = open_existing(uri, flags, &fd, why);
+	if (r)
+		return r;
 	if (fd < 0 && errno == ENXIO)
 		return gw__why_set(why, -ENXIO, "%.200s: not a file; for a FIFO open it and use fd:N, or use exec:", uri->text);
 	if (fd < 0)
 		return gw__why_errno(why, errno, out ? "%.200s: cannot create it" : "%.200s: cannot open it", uri->text);
-	int r = prepare(fd, uri, out, why);
+	r = prepare(fd, uri, out, why);
 	if (r) {
 		close(fd);
 		return r;

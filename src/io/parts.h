@@ -4,6 +4,7 @@
 #ifndef GW_IO_PARTS_H
 #define GW_IO_PARTS_H
 
+#include <sys/stat.h>
 #include <sys/socket.h>
 
 #include "io/chan.h"
@@ -44,6 +45,8 @@ int gw__fd_sync(int fd, const char *name, struct gw__why *why);
 
 /* --- one function per kind of URI --- */
 
+/* May another user have put what lstat() found at this path there (base/owner.h)? */
+bool gw__io_is_foreign(const char *path, const struct stat *st);
 int gw__file_open(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);
 int gw__exec_open(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);
 int gw__connect(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);

@@ -44,6 +44,10 @@ int gw__unix_clear(const struct gw__uri *uri, struct gw__why *why)
 	r = probe(&addrs.list[0]);
 	if (r == -EADDRINUSE)
 		return gw__why_set(why, r, "%s: another program listens there; stop it or choose another path", uri->text);
+	if (!r && gw__io_is_foreign(uri->target, &st))
+		return gw__why_set(why, -EPERM,
+			"%s: a socket that user %u left is there, in a folder where others may write; remove it or choose another path",
+			uri->text, (unsigned)st.st_uid);
 	if (r)
 		return gw__why_errno(why, -r, "%s: cannot find out whether somebody listens there", uri->text);
 	if (unlink(uri->target) < 0 && errno != ENOENT)

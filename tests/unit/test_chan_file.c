@@ -2,7 +2,11 @@
 /* file: channels: what QEMU does to an existing file, offsets, and what is no file. */
 #include "chan_unit.h"
 
+#include <limits.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/owner.h"
 
 enum { FAR_MS = 20000 };
 
@@ -57,6 +61,41 @@ static void a_file_is_written_as_qemu_writes_it(void **state)
 	umask(before);
 }
 
+static void expect_no_file(struct folder *f, const char *name, const char *says)
+{
+	struct gw__chan *c;
+	struct gw__why why = {0};
+	struct gw__io_opts o = limits(FAR_MS);
+	struct gw__uri uri = uri_in(f, "file", name, "");
+	assert_int_equal(gw__io_open_out(&uri, &o, &c, &why), -EPERM);
+	assert_says(why, says);
+}
+
+/* In /tmp a file or a link of another user would get, or move, what is written. */
+static void a_file_of_another_user_gets_nothing(void **state)
+{
+	struct folder *f = *state;
+	char folder[PATH_MAX];
+	if (geteuid()) {
+		print_message("a_file_of_another_user_gets_nothing: skipped, needs root\n");
+		skip();
+	}
+	assert_true(gw__path_folder(path_of(f, "x"), folder, sizeof folder));
+	put_file(path_of(f, "theirs"), "theirs", 0666);
+	put_file(path_of(f, "ours"), "ours", 0600);
+	assert_int_equal(chown(path_of(f, "theirs"), 65534, 65534), 0);
+	assert_int_equal(symlink("ours", path_of(f, "link")), 0);
+	assert_int_equal(lchown(path_of(f, "link"), 65534, 65534), 0);
+	write_file(f, "theirs", "", "theirs"); /* a folder of ours: we put them there */
+	write_file(f, "link", "", "ours");
+	assert_int_equal(chmod(folder, 01777), 0);
+	expect_no_file(f, "theirs", "a file of user 65534");
+	expect_no_file(f, "link", "a link of user 65534");
+	assert_file(path_of(f, "theirs"), "theirs", 6, 0666);
+	assert_file(path_of(f, "ours"), "ours", 4, 0600);
+	write_file(f, "ours", "", "we");
+}
+
 static void a_file_is_read_from_its_offset(void **state)
 {
 	struct folder *f = *state;
@@ -102,6 +141,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_file_is_written_as_qemu_writes_it, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(a_file_of_another_user_gets_nothing, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(a_file_is_read_from_its_offset, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(what_is_no_file_is_refused, make_folder, remove_folder),
 	};

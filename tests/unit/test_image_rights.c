@@ -95,6 +95,92 @@ static void a_group_that_cannot_be_kept_gets_no_rights(void **state)
 	assert_int_equal(st.st_mode & 07777, 0600);
 }
 
+/* A folder where another user can have put anything: sticky, open to a group, or his own. */
+static const struct {
+	mode_t mode;
+	uid_t owner;
+} shared[] = {{01777, 0}, {0775, 0}, {0755, NOBODY}};
+
+static bool is_root(const char *test)
+{
+	if (geteuid() == 0)
+		return true;
+	print_message("%s: skipped, needs root to set it up\n", test);
+	return false;
+}
+
+static void share(unsigned i)
+{
+	assert_int_equal(chmod(dir, shared[i].mode), 0);
+	assert_int_equal(chown(dir, shared[i].owner, shared[i].owner), 0);
+}
+
+static void nobody_is_given_memory_by_a_file_put_there(void **state)
+{
+	(void)state;
+	struct stat st;
+	if (!is_root("nobody_is_given_memory_by_a_file_put_there"))
+		skip();
+	for (unsigned i = 0; i < 3; i++)
+		for (int second_name = 0; second_name < 2; second_name++) { /* his file; or one of ours, by a link he made */
+			kit_path other;
+			kit_join(other, dir, "other");
+			share(i);
+			kit_put_old_file();
+			assert_int_equal(chmod(image, 0666), 0);
+			assert_int_equal(second_name ? link(image, other) : chown(image, NOBODY, NOBODY), 0);
+			kit_write_up_to(image, 6, i == 1);
+			assert_int_equal(stat(image, &st), 0);
+			assert_int_equal(st.st_uid, 0);
+			assert_int_equal(st.st_gid, 0);
+			assert_int_equal(st.st_mode & 07777, 0600);
+			unlink(image);
+			unlink(other);
+		}
+}
+
+/* What is ours there keeps its rights, as in a folder of ours. */
+static void our_own_file_in_a_shared_folder_keeps_its_rights(void **state)
+{
+	(void)state;
+	assert_int_equal(chmod(dir, 01777), 0);
+	kit_put_old_file();
+	assert_int_equal(chmod(image, 0644), 0);
+	kit_write_up_to(image, 6, false);
+	assert_int_equal(mode_of(image), 0644);
+}
+
+static void a_link_of_another_user_is_not_followed(void **state)
+{
+	(void)state;
+	kit_path name;
+	struct stat st;
+	if (!is_root("a_link_of_another_user_is_not_followed"))
+		skip();
+	kit_join(name, dir, "link");
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(symlink("image", name), 0);
+		assert_int_equal(lchown(name, NOBODY, NOBODY), 0);
+		share(i);
+		kit_put_old_file();
+		kit_expect_refused(name, -EPERM, "is a link of user 65534");
+		kit_check_old_file();
+		unlink(image);
+		kit_expect_refused(name, -EPERM, "is a link of user 65534"); /* nor to what is not there yet */
+		assert_int_equal(lchown(name, 0, 0), 0);
+		kit_write_up_to(name, 6, false);
+		assert_int_equal(lstat(image, &st), 0);
+		unlink(image);
+		unlink(name);
+	}
+	assert_int_equal(chmod(dir, 0755), 0); /* where only we write, we have made it */
+	assert_int_equal(chown(dir, 0, 0), 0);
+	assert_int_equal(symlink("image", name), 0);
+	assert_int_equal(lchown(name, NOBODY, NOBODY), 0);
+	kit_write_up_to(name, 6, false);
+	assert_int_equal(lstat(image, &st), 0);
+}
+
 /* Judged by the rights of an ordinary user, whom root becomes for the moment. */
 static void as_ordinary_user(void (*fn)(void))
 {
@@ -138,6 +224,9 @@ int main(void)
 		each_in_a_folder(the_access_list_is_kept),
 		each_in_a_folder(owner_and_group_are_kept_by_root),
 		each_in_a_folder(a_group_that_cannot_be_kept_gets_no_rights),
+		each_in_a_folder(nobody_is_given_memory_by_a_file_put_there),
+		each_in_a_folder(our_own_file_in_a_shared_folder_keeps_its_rights),
+		each_in_a_folder(a_link_of_another_user_is_not_followed),
 		each_in_a_folder(what_may_not_be_written_is_refused),
 	};
 	return cmocka_run_group_tests_name("image rights", tests, NULL, NULL);

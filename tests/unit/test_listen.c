@@ -3,12 +3,15 @@
  * loopback. */
 #include "chan_unit.h"
 
+#include <libgen.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 enum { FAR_MS = 20000, SOON_MS = 50 };
 
@@ -192,6 +195,32 @@ static void a_left_over_socket_file_is_replaced(void **state)
 }
 
 /* A waiting QEMU blocks on any connection, so looking must not make one. */
+/* In /tmp what another user left is not root's to take away. */
+static void a_left_over_socket_of_another_user_stays(void **state)
+{
+	struct folder *f = *state;
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	struct gw__listener *l;
+	struct gw__why why = {0};
+	struct stat st;
+	char folder[PATH_MAX];
+	if (geteuid()) {
+		print_message("a_left_over_socket_of_another_user_stays: skipped, needs root\n");
+		skip();
+	}
+	strcpy(a.sun_path, path_of(f, "theirs"));
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+	close(fd);
+	assert_int_equal(chown(a.sun_path, 65534, 65534), 0);
+	strcpy(folder, a.sun_path);
+	assert_int_equal(chmod(dirname(folder), 01777), 0);
+	struct gw__uri uri = uri_in(f, "unix", "theirs", "");
+	assert_int_equal(try_listen(uri.text, FAR_MS, &l, &why), -EPERM);
+	assert_says(why, "a socket that user 65534 left");
+	assert_int_equal(lstat(a.sun_path, &st), 0);
+}
+
 static void a_busy_socket_is_refused_and_not_disturbed(void **state)
 {
 	static const int types[] = {SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM};
@@ -289,6 +318,7 @@ int main(void)
 		cmocka_unit_test(accepting_has_a_limit_and_can_be_cancelled),
 		cmocka_unit_test_setup_teardown(a_unix_listener_removes_its_file_only, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(a_left_over_socket_file_is_replaced, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(a_left_over_socket_of_another_user_stays, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(a_busy_socket_is_refused_and_not_disturbed, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(a_file_in_the_way_is_not_removed, make_folder, remove_folder),
 		cmocka_unit_test(vsock_works_on_loopback),

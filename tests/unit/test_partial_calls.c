@@ -99,6 +99,34 @@ static void never_held(void **s)
 	free(zeros);
 }
 
+/* An empty state that another user put beside a part, or a part of another user beside one of ours: nothing is taken away. */
+static void never_held_by_another_user(void **s)
+{
+	(void)s;
+	struct stat st;
+	if (user)
+		return;
+	for (int ours = 0; ours < 2; ours++) {
+		kit_write_file(state, "", 0, 0600);
+		kit_write_file(partial, "a guest", 7, 0600);
+		assert_int_equal(chown(ours ? partial : state, 65534, 65534), 0);
+		assert_int_equal(drain(usual, 2, 4096), -EPERM);
+		job_says("belongs to user 65534");
+		assert_int_equal(stat(partial, &st), 0);
+		assert_int_equal(st.st_size, 7);
+		assert_int_equal(stat(state, &st), 0);
+		unlink(state);
+		unlink(partial);
+	}
+	leave();
+	assert_int_equal(chown(partial, 65534, 65534), 0);
+	assert_int_equal(gw_partial_drop(job, image), -EPERM);
+	job_says("belongs to user 65534");
+	assert_int_equal(kit_count_entries(dir), 2);
+	assert_int_equal(chown(partial, 0, 0), 0);
+	assert_int_equal(gw_partial_drop(job, image), 0);
+}
+
 /* Who only reads the note does not use up that the host crashed. */
 static void looked_at(void **s)
 {
@@ -243,8 +271,9 @@ static void not_dropped(void **s)
 	leave();
 	assert_int_equal(unlink(partial), 0);
 	assert_int_equal(mkdir(partial, 0700), 0);
-	assert_int_equal(gw_partial_drop(job, image), -EISDIR);
-	job_says("image.partial away");
+	assert_int_equal(gw_partial_drop(job, image), -EPERM);
+	job_says("image.partial is no regular file");
+	assert_int_equal(kit_count_entries(dir), 2);
 }
 
 int main(void)
@@ -252,6 +281,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		each(gone_on_with),
 		each(never_held),
+		each(never_held_by_another_user),
 		each(looked_at),
 		each(of_another_guest),
 		each(of_another_user),
