@@ -59,10 +59,15 @@ none) sanitize= ;;
 esac
 # shellcheck disable=SC2086
 cc -std=c17 -Wall -Wextra -pedantic -Werror $sanitize example.c -o example $flags 2>log || failed "cc example.c: $(cat log)"
+# Whatever compiles here accepts the header. Flags to link with are not passed: clang warns of those.
+for compiler in "cc example.c" "gcc example.c" "clang example.c" "c++ example.cc" "g++ example.cc" "clang++ example.cc"; do
+	command -v "${compiler%% *}" >/dev/null || continue
+	# shellcheck disable=SC2046,SC2086
+	$compiler -fsyntax-only -Wall -Werror $(pkg-config --cflags libgodwit) 2>log || failed "$compiler: $(cat log)"
+done
 rm "$(find root -name libgodwit.so)" # leaves the static one
 static=$(pkg-config --static --cflags --libs libgodwit)
 # shellcheck disable=SC2086
 cc -std=c17 $sanitize example.c -o example-static $static 2>log || failed "cc example.c, static: $(cat log)"
 ! nm -D example-static | grep -q ' U gw_' || failed "the static example wants the shared library"
-! command -v c++ >/dev/null || c++ -fsyntax-only -Wall -Werror example.cc $flags 2>log || failed "c++ example.cc: $(cat log)"
 finish
