@@ -183,3 +183,29 @@ deb_unpack() { # DIR: every package downloaded so far
 		dpkg-deb -x "$d" "$1" || die 1 "cannot unpack ${d##*/}"
 	done
 }
+
+# Write DIR/NAME, a script that runs DIR/usr/bin/PROGRAM with the libraries unpacked beside it, whatever the system has. It finds itself,
+# so DIR may be moved. What is on stdin stands before the call and may use $d, as may each WORD, which stand before the caller's.
+# The loader is called by its real place, left in $deb_loader: the links in lib64 are absolute in some suites and would name the system's.
+deb_wrap() { # DIR NAME PROGRAM [WORD...]
+	wrapper=$1/$2 program=$3
+	for deb_loader in usr/lib/x86_64-linux-gnu lib/x86_64-linux-gnu; do
+		deb_loader=$deb_loader/ld-linux-x86-64.so.2
+		[ -f "$1/$deb_loader" ] && break
+	done
+	shift 3
+	{
+		cat <<-'EOF'
+			#!/bin/sh
+			self=$0
+			[ -L "$self" ] && self=$(readlink -f "$self")
+			d=$(cd "${self%/*}" && pwd) || exit 127
+		EOF
+		cat
+		cat <<-EOF
+			exec "\$d/$deb_loader" --inhibit-cache --library-path "\$d/lib/x86_64-linux-gnu:\$d/usr/lib/x86_64-linux-gnu" \\
+				"\$d/usr/bin/$program" $* "\$@"
+		EOF
+	} >"$wrapper"
+	chmod +x "$wrapper"
+}

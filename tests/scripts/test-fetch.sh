@@ -93,7 +93,7 @@ status() {
 	"$@" >"$tmp/out" 2>"$tmp/err" </dev/null || s=$?
 	echo "$s"
 }
-for script in get-qemu get-guest; do
+for script in get-qemu get-guest get-clang-format; do
 	[ -x "$here/../../scripts/$script" ] || continue
 	set -- "$here/../../scripts/$script"
 	[ $script = get-qemu ] && set -- "$@" 7.2
@@ -112,6 +112,23 @@ for script in get-qemu get-guest; do
 	check "$script leaves nothing behind" "" "$(find "$tmp/empty" -mindepth 1 ! -name '.*.lock')"
 done
 check "get-qemu refuses unknown releases" 2 "$(status "$here/../../scripts/get-qemu" 6.1)"
+
+# --- a fresh machine: what is missing is said before anything is made ---------------------------------------------
+cp -r "$here/../../scripts" "$tmp/scripts" # where everybody may read it
+mkdir "$tmp/scratch"
+chmod -R a+rX "$tmp"
+chmod 777 "$tmp/scratch"
+fresh=$tmp/scripts/check-fresh
+as_nobody=
+[ "$(id -u)" != 0 ] || as_nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
+check "check-fresh without a suite" 2 "$(status "$fresh")"
+check "check-fresh refuses unknown suites" 2 "$(status "$fresh" sarge)"
+# shellcheck disable=SC2086 # words
+check "check-fresh without root" 77 "$(TMPDIR=$tmp/scratch status $as_nobody "$fresh" bookworm)"
+check "... says so" 1 "$(grep -c 'needs root' "$tmp/err")"
+check "... and leaves nothing behind" "" "$(ls -A "$tmp/scratch")"
+[ "$(id -u)" != 0 ] || check "check-fresh without a Debian source" 77 "$(GODWIT_APT_ETC=$tmp/etc TMPDIR=$tmp/scratch status "$fresh" trixie)"
+check "... leaves nothing behind" "" "$(ls -A "$tmp/scratch")"
 
 # --- the cache ------------------------------------------------------------------------------------------------
 cat >"$tmp/maker" <<-EOF
