@@ -555,6 +555,12 @@ struct gw_destination {
 		bool unshared; /* certainly not shared memory: a block that an image leaves out would be empty */
 	} * block;
 	bool reads_gaps; /* reads images that leave out shared blocks (QEMU 11.1 does, 10.0 does not) */
+	uint32_t cpus;
+	uint32_t devices;
+	const struct gw_destination_device {
+		const char *address; /* of PCI: "0000:00:02.0", behind a bridge "0000:00:02.0:01.0"; of USB: the controller's, "/", port */
+		const char *type;    /* QEMU's name, "virtio-net-pci" */
+	} * device;
 };
 
 enum gw_way {

@@ -9,6 +9,13 @@
 
 enum { READS_GAPS = 1101 }; /* as gw__qmp_version gives it; 10.0 cannot, in between nobody has tried */
 
+int gw__cli_destination_failed(const struct gw__qmp_migration *m, struct gw__why *why)
+{
+	return m->failed ? gw__why_set(why, -EBUSY, "this QEMU failed to load a guest and takes no other%s%s; end it and start it anew",
+				   m->error[0] ? ": " : "", m->error)
+			 : 0;
+}
+
 int gw__cli_destination_waits(struct gw__qmp *q, struct gw__why *why)
 {
 	struct gw__qmp_status s;
@@ -21,6 +28,8 @@ int gw__cli_destination_waits(struct gw__qmp *q, struct gw__why *why)
 	if (strcmp(s.name, "inmigrate"))
 		return gw__why_set(why, -EBUSY, "this QEMU does not wait for a guest (its state is \"%s\"); start it with -incoming defer",
 			s.name);
+	if (gw__cli_destination_failed(&m, why))
+		return -EBUSY;
 	if ((m.status[0] && strcmp(m.status, "none")) || m.address[0]) /* 7.2 listens without a status */
 		return gw__why_set(why, -EBUSY,
 			"this QEMU already listens for a migration elsewhere; start it with -incoming defer, or use godwit send");
@@ -71,6 +80,27 @@ static int ask_sharing(struct gw__qmp *q, struct gw__cli_destination *to, struct
 	return 0;
 }
 
+/* A QEMU that does not tell is not compared; one that goes away is noticed here as anywhere. */
+static int ask_devices(struct gw__qmp *q, struct gw__cli_destination *to, struct gw__why *why)
+{
+	unsigned cpus = 0, n = 0;
+	struct gw__why unknown = {0};
+	int e = gw__qmp_query_cpus(q, &cpus, &unknown);
+	if (!e || e == -EREMOTEIO)
+		e = gw__qmp_query_devices(q, &to->asked_devices, &n, &unknown);
+	if (e)
+		return e == -EREMOTEIO ? 0 : gw__why_set(why, e, "%s", unknown.text);
+	to->device = calloc(n + 1, sizeof *to->device);
+	if (!to->device)
+		return gw__why_set(why, -ENOMEM, "no memory for %u devices", n);
+	for (unsigned i = 0; i < n; i++)
+		to->device[i] = (struct gw_destination_device){to->asked_devices[i].address, to->asked_devices[i].type};
+	to->d.cpus = cpus;
+	to->d.device = to->device;
+	to->d.devices = n;
+	return 0;
+}
+
 int gw__cli_destination_ask(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__cli_destination *to, struct gw__why *why)
 {
 	struct gw__qmp_machine machine;
@@ -80,6 +110,8 @@ int gw__cli_destination_ask(struct gw__qmp *q, const struct gw__qmp_settings *no
 		e = ask_blocks(q, to, why);
 	if (!e)
 		e = ask_sharing(q, to, why);
+	if (!e)
+		e = ask_devices(q, to, why);
 	if (e)
 		return e;
 	snprintf(to->machine, sizeof to->machine, "%s", machine.machine);
@@ -90,9 +122,24 @@ int gw__cli_destination_ask(struct gw__qmp *q, const struct gw__qmp_settings *no
 	return 0;
 }
 
+int gw__cli_destination_fits(struct gw__qmp *q, const struct gw__qmp_settings *now, const gw_info *info, struct gw__why *why)
+{
+	struct gw__cli_destination there = {0};
+	struct gw_restore_plan plan = GW_INIT(plan);
+	int e = gw__cli_destination_ask(q, now, &there, why);
+	if (!e) {
+		gw_plan_restore(info, &there.d, &plan);
+		e = plan.way == GW_WAY_REFUSED ? gw__why_set(why, -EINVAL, "%s", plan.why) : 0;
+	}
+	gw__cli_destination_fini(&there);
+	return e;
+}
+
 void gw__cli_destination_fini(struct gw__cli_destination *d)
 {
 	free(d->asked);
 	free(d->block);
+	free(d->asked_devices);
+	free(d->device);
 	*d = (struct gw__cli_destination){.d = {.size = sizeof d->d}};
 }

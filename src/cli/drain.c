@@ -34,7 +34,7 @@ static int check_state(struct drain *d, const struct gw__qmp_status *run, const 
 	bool source = !strcmp(run->name, "finish-migrate");
 	if (!strcmp(m->status, "postcopy-paused") && source)
 		return GW__CLI_GO;
-	if (!strcmp(m->status, "postcopy-paused"))
+	if (!strcmp(m->status, "postcopy-paused") || (!strncmp(m->status, "postcopy", strlen("postcopy")) && !m->total_bytes))
 		snprintf(why, sizeof why,
 			"this QEMU is the destination of its migration, it has the guest (state \"%s\"); godwit serve brings pages to it",
 			run->name);

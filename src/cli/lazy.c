@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/destination.h"
 #include "cli/pause.h"
 
 enum {
@@ -88,30 +89,36 @@ static int await_completed(struct gw__lazy *l)
 	return gw__why_set(&l->why, -ETIMEDOUT, "QEMU has every page but does not end the migration");
 }
 
-/* Whether it waits for a guest at all is asked before any setting is changed. */
-static int check_waits(struct gw__lazy *l)
+/* Whether it waits for a guest at all is asked before any setting is changed, and before its machine is compared with the image's. */
+static int check_waits(struct gw__lazy *l, const struct gw__qmp_migration *m)
 {
 	struct gw__qmp_status s;
 	int r = gw__qmp_query_status(l->qmp, &s, &l->why);
+	if (!r && !strcmp(s.name, "inmigrate"))
+		r = gw__cli_destination_failed(m, &l->why);
+	if (r == -EBUSY)
+		l->refused = true;
 	if (r || !strcmp(s.name, "inmigrate"))
 		return r;
 	l->refused = true;
 	return gw__why_set(&l->why, -EINVAL, "this QEMU waits for no guest (it is \"%s\"), start one with -incoming defer", s.name);
 }
 
+static int check_has_devices(struct gw__lazy *l)
+{
+	if (!l->memory_only)
+		return 0;
+	l->refused = true;
+	return gw__why_set(&l->why, -EOPNOTSUPP,
+		"%s holds memory without devices (godwit drain): it can complete a QEMU in postcopy-paused, and this one "
+		"has no guest yet",
+		l->path);
+}
+
 /* It listens at l->uri, or will. A predecessor that died before it connected left its address. */
 static int make_ready(struct gw__lazy *l, const struct gw__qmp_migration *m)
 {
-	int r = check_waits(l);
-	if (r)
-		return r;
-	if (l->memory_only) {
-		l->refused = true;
-		return gw__why_set(&l->why, -EOPNOTSUPP,
-			"%s holds memory without devices (godwit drain): it can complete a QEMU in postcopy-paused, and this one "
-			"has no guest yet",
-			l->path);
-	}
+	int r;
 	if (gw__lazy_is_private(m->address))
 		r = gw__lazy_take_address(l, m->address);
 	else if (l->phase == GW__KEEPER_ASKED && m->address[0])
@@ -165,7 +172,11 @@ static int give_guest(struct gw__lazy *l, const struct gw__qmp_migration *m)
 			"no guest in this QEMU waits for pages (status \"%s\"), so there is nothing to --resume",
 			m->status[0] ? m->status : "none");
 	}
-	int r = gw__lazy_check_image(l, false);
+	int r = check_waits(l, m);
+	if (!r)
+		r = check_has_devices(l);
+	if (!r)
+		r = gw__lazy_check_image(l, false);
 	return r ? r : make_ready(l, m);
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cli/destination.h"
 #include "cli/lazy.h"
 
 static int say_other(struct gw__lazy *l)
@@ -77,6 +78,18 @@ static int check(struct gw__lazy *l, const gw_info *info, bool resume)
 	return r;
 }
 
+/* A QEMU that has nothing yet must be able to take it: with other memory or another machine it would end itself. */
+static int check_fits(struct gw__lazy *l, const gw_info *info)
+{
+	struct gw__qmp_settings *now = NULL;
+	int r = gw__qmp_settings_save(l->qmp, &now, &l->why);
+	if (!r)
+		r = gw__cli_destination_fits(l->qmp, now, info, &l->why);
+	gw__qmp_settings_free(now);
+	l->refused |= r == -EINVAL;
+	return r;
+}
+
 int gw__lazy_check_image(struct gw__lazy *l, bool resume)
 {
 	struct gw_inspect_opts o = GW_INIT(o);
@@ -87,6 +100,8 @@ int gw__lazy_check_image(struct gw__lazy *l, bool resume)
 		return gw__why_set(&l->why, r, "%s", gw_job_error(l->work->job));
 	r = check(l, info, resume);
 	l->refused |= r == -ESTALE;
+	if (!r && !resume)
+		r = check_fits(l, info);
 	gw_info_free(info);
 	return r;
 }

@@ -50,12 +50,15 @@ int gw__restore_plan(struct gw__restore *r)
 	if (!e)
 		e = gw__cli_destination_ask(r->qmp, r->before, &there, &r->why);
 	if (!e) {
-		there.d.reads_images &= r->way != GW__RESTORE_STREAM;
+		there.d.reads_images &= r->way != GW__RESTORE_STREAM && !r->max_bandwidth; /* nothing holds a QEMU that reads back */
 		r->plan.size = sizeof r->plan;
 		gw_plan_restore(r->info, &there.d, &r->plan);
 	}
 	if (!e && r->way == GW__RESTORE_STREAM && r->plan.way == GW_WAY_STREAM)
 		snprintf(r->plan.why, sizeof r->plan.why, "the image is sent as a stream, as asked for");
+	else if (!e && r->max_bandwidth && r->plan.way == GW_WAY_STREAM && !r->lazy)
+		snprintf(r->plan.why, sizeof r->plan.why,
+			"the image is sent as a stream: QEMU knows no limit (--max-bandwidth) when it reads an image itself");
 	if (!e && r->plan.way != GW_WAY_REFUSED && (r->way != GW__RESTORE_DIRECT || r->plan.way == GW_WAY_DIRECT))
 		check_combination(r);
 	gw__cli_destination_fini(&there);

@@ -33,6 +33,11 @@ static int look_at_state(struct gw__save *s)
 		return gw__why_set(&s->why, -EBUSY,
 			"this QEMU has given its guest away in an earlier migration (state postmigrate); if it is still the one to run, let it "
 			"run with the monitor command cont first");
+	if (!strncmp(m.status, "postcopy", strlen("postcopy")) && !m.total_bytes) /* only a source counts what it sends */
+		return gw__why_set(&s->why, -EBUSY,
+			"this QEMU still lacks pages of its guest (post-copy, status \"%s\"), which cannot be cancelled; let its page server "
+			"(godwit serve) bring the rest first",
+			m.status);
 	if (m.status[0] && !m.ended && strcmp(m.status, "none"))
 		return gw__why_set(&s->why, -EBUSY,
 			"this QEMU is busy with another migration (status \"%s\"); wait for its end or cancel it", m.status);

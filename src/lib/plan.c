@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/info.h"
 #include "lib/job.h"
@@ -32,6 +33,32 @@ static struct gw__plan_block *blocks_of_destination(const struct gw_destination 
 	return v;
 }
 
+/* Names, one for each device section. */
+static const char **sections_of_info(const gw_info *info)
+{
+	const char **v = calloc((size_t)info->gist.devices_n + 1, sizeof *v);
+	for (uint32_t i = 0; v && i < info->gist.devices_n; i++)
+		v[i] = info->gist.device[i].section.idstr;
+	return v;
+}
+
+/* Every architecture has this section once for each CPU. */
+static uint32_t cpus_of_info(const gw_info *info)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < info->gist.devices_n; i++)
+		n += !strcmp(info->gist.device[i].section.idstr, "cpu_common");
+	return n;
+}
+
+static struct gw__plan_device *devices_of_destination(const struct gw_destination *d)
+{
+	struct gw__plan_device *v = calloc((size_t)d->devices + 1, sizeof *v);
+	for (uint32_t i = 0; v && i < d->devices; i++)
+		v[i] = (struct gw__plan_device){d->device[i].address, d->device[i].type};
+	return v;
+}
+
 int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct gw_restore_plan *plan)
 {
 	int bad = GW__CHECK(d, NULL);
@@ -40,8 +67,10 @@ int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct 
 	if (bad)
 		return bad;
 	struct gw__plan_block *ours = blocks_of_info(info), *theirs = blocks_of_destination(d);
+	struct gw__plan_device *devices = devices_of_destination(d);
+	const char **sections = sections_of_info(info);
 	struct gw_restore_plan out = {.way = GW_WAY_REFUSED, .why = "no memory"};
-	if (ours && theirs) {
+	if (ours && theirs && devices && sections) {
 		struct gw__plan_guest g = {
 			.machine = info->gist.config.machine,
 			.image = info->format == GW_FORMAT_IMAGE,
@@ -51,6 +80,9 @@ int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct 
 			.page_bytes = info->summary.page_bytes,
 			.blocks_n = info->gist.blocks.n,
 			.block = ours,
+			.cpus = cpus_of_info(info),
+			.sections_n = info->gist.devices_n,
+			.section = sections,
 		};
 		struct gw__plan_destination there = {
 			.machine = d->machine,
@@ -59,6 +91,9 @@ int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct 
 			.same_host = d->same_host,
 			.blocks_n = d->blocks,
 			.block = theirs,
+			.cpus = d->cpus,
+			.devices_n = d->devices,
+			.device = devices,
 		};
 		static const enum gw_way public[] =
 			{[GW__WAY_REFUSED] = GW_WAY_REFUSED, [GW__WAY_DIRECT] = GW_WAY_DIRECT, [GW__WAY_STREAM] = GW_WAY_STREAM};
@@ -66,6 +101,8 @@ int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct 
 	}
 	free(ours);
 	free(theirs);
+	free(devices);
+	free(sections);
 	gw__struct_out(plan, plan->size, &out, sizeof out);
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/math.h"
 #include "plan/combine.h"
 
 typedef unsigned long long ull;
@@ -22,6 +23,52 @@ static const struct gw__plan_block *find(const struct gw__plan_block *v, uint32_
 	return NULL;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+	size_t n = strlen(text), m = strlen(end);
+	return n >= m && !strcmp(text + n - m, end);
+}
+
+/* What decides whether there is a RAM block and how large it is. NULL: main memory, or not known. */
+static const char *cure(const char *block)
+{
+	static const struct {
+		const char *start, *in, *end; /* each NULL: any */
+		const char *text;
+	} cures[] = {
+		{NULL, NULL, "/qxl.vram", "give that device the same vram_size"},
+		{NULL, "vram", NULL, "give that device the same video memory (vgamem_mb=, for qxl also ram_size=)"},
+		{NULL, ".flash", NULL, "start it with a firmware file (pflash) of the same size"},
+		{NULL, NULL, ".bios", "start it with the same firmware file (-bios)"},
+		{"/rom@", NULL, NULL, "start it with the same devices and firmware files"},
+		{NULL, NULL, "pc.rom", "start it with the same machine type and firmware files"},
+		{NULL, NULL, ".rom", "give that device the same option ROM (romfile= or romsize=)"},
+		{NULL, "/ivshmem", NULL, "give that device the same amount of shared memory"},
+	};
+	for (size_t i = 0; i < GW__LEN(cures); i++)
+		if ((!cures[i].start || !strncmp(block, cures[i].start, strlen(cures[i].start))) &&
+			(!cures[i].in || strstr(block, cures[i].in)) && (!cures[i].end || ends_with(block, cures[i].end)))
+			return cures[i].text;
+	return NULL;
+}
+
+struct size_text {
+	char text[48];
+};
+
+/* Exact, in the largest unit that is: 540672 bytes are "528 KiB". */
+static struct size_text size_of(uint64_t bytes)
+{
+	struct size_text s;
+	if (bytes && bytes % (1 << 20) == 0)
+		snprintf(s.text, sizeof s.text, "%llu MiB", (ull)bytes >> 20);
+	else if (bytes && bytes % 1024 == 0)
+		snprintf(s.text, sizeof s.text, "%llu KiB", (ull)bytes >> 10);
+	else
+		snprintf(s.text, sizeof s.text, "%llu bytes", (ull)bytes);
+	return s;
+}
+
 /*
  * The other end's main RAM may have another id: `-machine memory-backend=m0` makes "m0" of "pc.ram". Then naming only
  * the missing block would leave the operator guessing.
@@ -29,14 +76,19 @@ static const struct gw__plan_block *find(const struct gw__plan_block *v, uint32_
 static bool missing_block(const struct gw__plan_block *b, const struct gw__plan_destination *d, struct refusal *r)
 {
 	char have[200] = "";
+	if (cure(b->name)) {
+		snprintf(r->text, r->bytes, "the saved guest has a RAM block \"%s\" of %s, which the destination lacks; %s", b->name,
+			size_of(b->used_bytes).text, cure(b->name));
+		return true;
+	}
 	for (uint32_t i = 0; i < d->blocks_n && strlen(have) + strlen(d->block[i].name) + 3 < sizeof have; i++) {
 		strcat(have, i ? ", " : "");
 		strcat(have, d->block[i].name);
 	}
 	snprintf(r->text, r->bytes,
-		"the saved guest has a RAM block \"%s\" of %llu bytes, which the destination lacks (it has: %s); start it with the same "
+		"the saved guest has a RAM block \"%s\" of %s, which the destination lacks (it has: %s); start it with the same "
 		"devices and the same memory-backend ids",
-		b->name, (ull)b->used_bytes, have);
+		b->name, size_of(b->used_bytes).text, have);
 	return true;
 }
 
@@ -45,10 +97,9 @@ static bool wrong_size(const struct gw__plan_block *b, const struct gw__plan_blo
 	bool grows = there->max_bytes > there->used_bytes;
 	if (b->used_bytes == there->used_bytes || (grows && b->used_bytes <= there->max_bytes))
 		return false;
-	snprintf(r->text, r->bytes,
-		"RAM block \"%s\" was saved with %llu bytes (%llu MiB) and has %llu bytes (%llu MiB) in the destination; start it with the "
-		"same memory size",
-		b->name, (ull)b->used_bytes, (ull)b->used_bytes >> 20, (ull)there->used_bytes, (ull)there->used_bytes >> 20);
+	snprintf(r->text, r->bytes, "RAM block \"%s\" was saved with %s and has %s%s in the destination; %s", b->name,
+		size_of(b->used_bytes).text, grows ? "at most " : "", size_of(grows ? there->max_bytes : there->used_bytes).text,
+		cure(b->name) ? cure(b->name) : "start it with the same memory size");
 	return true;
 }
 
@@ -79,6 +130,8 @@ static bool differs(const struct gw__plan_guest *g, const struct gw__plan_destin
 			g->machine, d->machine, g->machine);
 		return true;
 	}
+	if (gw__plan_devices_differ(g, d, r->text, r->bytes))
+		return true;
 	for (uint32_t i = 0; d->blocks_n && i < g->blocks_n; i++) {
 		const struct gw__plan_block *there = find(d->block, d->blocks_n, g->block[i].name);
 		if (!there)
@@ -89,22 +142,9 @@ static bool differs(const struct gw__plan_guest *g, const struct gw__plan_destin
 	return false;
 }
 
-enum gw__way gw__plan_restore(const struct gw__plan_guest *g, const struct gw__plan_destination *d, char *why, unsigned why_bytes)
+/* The guest fits; by which way it goes. */
+static enum gw__way choose(const struct gw__plan_guest *g, const struct gw__plan_destination *d, char *why, unsigned why_bytes)
 {
-	struct refusal r = {why, why_bytes};
-	if (g->memory_only) {
-		snprintf(why, why_bytes,
-			"this is the memory of a guest without its devices (godwit drain): it can only complete a QEMU that has the guest already and waits "
-			"in postcopy-paused, with godwit serve");
-		return GW__WAY_REFUSED;
-	}
-	if (differs(g, d, &r))
-		return GW__WAY_REFUSED;
-	if (g->xbzrle) { /* no QEMU reads a stream file itself, so it would have to be sent */
-		const struct gw__rule *rule = gw__combine_check(GW__OPERATION_RESTORE_STREAM, GW__ABILITY_BIT(GW__ABILITY_XBZRLE), 0);
-		snprintf(why, why_bytes, "%s", rule->why);
-		return GW__WAY_REFUSED;
-	}
 	if (!g->image) {
 		snprintf(why, why_bytes, "a stream file is sent by us");
 		return GW__WAY_STREAM;
@@ -125,4 +165,28 @@ enum gw__way gw__plan_restore(const struct gw__plan_guest *g, const struct gw__p
 	}
 	snprintf(why, why_bytes, "the destination is on this host and reads mapped-ram images itself, which is the shortest way");
 	return GW__WAY_DIRECT;
+}
+
+enum gw__way gw__plan_restore(const struct gw__plan_guest *g, const struct gw__plan_destination *d, char *why, unsigned why_bytes)
+{
+	struct refusal r = {why, why_bytes};
+	if (g->memory_only) {
+		snprintf(why, why_bytes,
+			"this is the memory of a guest without its devices (godwit drain): it can only complete a QEMU that has the guest already and waits "
+			"in postcopy-paused, with godwit serve");
+		return GW__WAY_REFUSED;
+	}
+	if (differs(g, d, &r))
+		return GW__WAY_REFUSED;
+	if (g->xbzrle) { /* no QEMU reads a stream file itself, so it would have to be sent */
+		const struct gw__rule *rule = gw__combine_check(GW__OPERATION_RESTORE_STREAM, GW__ABILITY_BIT(GW__ABILITY_XBZRLE), 0);
+		snprintf(why, why_bytes, "%s", rule->why);
+		return GW__WAY_REFUSED;
+	}
+	char compared[256];
+	enum gw__way way = choose(g, d, why, why_bytes);
+	size_t n = strlen(why);
+	gw__plan_devices_compared(g, d, compared, sizeof compared);
+	snprintf(why + n, why_bytes - n, "%s", compared);
+	return way;
 }

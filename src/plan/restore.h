@@ -18,6 +18,11 @@ struct gw__plan_block {
 	bool unshared;                  /* the destination's is certainly not shared memory */
 };
 
+struct gw__plan_device {     /* with a PCI address */
+	const char *address; /* "0000:00:02.0", behind a bridge "0000:00:02.0:01.0"; a USB device's ends with "/" and its port */
+	const char *type;    /* as its end calls it: a section "virtio-net", a QEMU device "virtio-net-pci" */
+};
+
 struct gw__plan_guest { /* what is kept */
 	const char *machine;
 	bool image; /* a mapped-ram image, not a stream file */
@@ -27,6 +32,9 @@ struct gw__plan_guest { /* what is kept */
 	uint64_t page_bytes;
 	uint32_t blocks_n;
 	const struct gw__plan_block *block;
+	uint32_t cpus; /* 0: not known */
+	uint32_t sections_n;
+	const char *const *section; /* names of its device sections */
 };
 
 struct gw__plan_destination {
@@ -36,11 +44,19 @@ struct gw__plan_destination {
 	bool same_host;      /* can open our files */
 	uint32_t blocks_n;   /* 0: not known */
 	const struct gw__plan_block *block;
+	uint32_t cpus;      /* 0: not known */
+	uint32_t devices_n; /* 0: not known */
+	const struct gw__plan_device *device;
 };
 
 enum gw__way { GW__WAY_REFUSED, GW__WAY_DIRECT, GW__WAY_STREAM };
 
 /* The sentence in `*why` is set for every answer. */
 enum gw__way gw__plan_restore(const struct gw__plan_guest *g, const struct gw__plan_destination *d, char *why, unsigned why_bytes);
+
+/* devices.c: the first difference of CPUs or devices as a sentence in `why`, or false. */
+bool gw__plan_devices_differ(const struct gw__plan_guest *g, const struct gw__plan_destination *d, char *why, unsigned why_bytes);
+/* How far they could be compared, to follow a sentence */
+void gw__plan_devices_compared(const struct gw__plan_guest *g, const struct gw__plan_destination *d, char *text, unsigned text_bytes);
 
 #endif

@@ -146,4 +146,13 @@ struct gw__qmp_block {
 /* 0 and `*blocks` (free() it) with `*n` entries. */
 int gw__qmp_query_blocks(struct gw__qmp *q, struct gw__qmp_block **blocks, unsigned *n, struct gw__why *why);
 
+int gw__qmp_query_cpus(struct gw__qmp *q, unsigned *n, struct gw__why *why);
+/* Devices on PCI buses and, below their controllers, on USB, also while it waits for a migration. */
+struct gw__qmp_device {
+	char address[128]; /* as the stream has it: "0000:00:02.0", behind a bridge "0000:00:02.0:01.0", USB "0000:00:05.0/2.1" */
+	char type[64];     /* "virtio-net-pci" */
+};
+/* 0 and `*devices` (free() it) with `*n` entries; -EREMOTEIO: this QEMU does not tell. */
+int gw__qmp_query_devices(struct gw__qmp *q, struct gw__qmp_device **devices, unsigned *n, struct gw__why *why);
+
 #endif

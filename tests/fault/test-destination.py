@@ -25,6 +25,9 @@ from vm import Unavailable, get_qemu, skip
 
 RAM = 32 * MIB
 RNG = ["-device", "virtio-rng-pci"]
+ISA = ["-device", "isa-serial,chardev=c0", "-chardev", "null,id=c0"]
+BRIDGED = ["-device", "pci-bridge,id=br,chassis_nr=2,addr=5", "-device", "e1000,bus=br,addr=3", "-device", "qemu-xhci,id=x,addr=8",
+           "-device", "usb-hub,bus=x.0,port=1", "-device", "usb-kbd,bus=x.0,port=1.2"]
 
 
 class Kept:
@@ -103,7 +106,7 @@ def misfits(kept):
     for command, *patterns in (
             (kept.qemu(machine=f"pc-q35-{kept.version}"), f"pc-i440fx-{kept.version}", f"pc-q35-{kept.version}", "-machine"),
             (kept.qemu(ram=64 * MIB), "m0", "32 MiB", "64 MiB"), (kept.qemu(ram=16 * MIB), "m0", "32 MiB", "16 MiB"),
-            (kept.qemu(name="other"), '"m0"', "other", "memory-backend")):
+            (kept.qemu(name="other"), '"m0"', "other", "memory-backend"), (kept.qemu("-smp", "2"), "1 CPU,", "has 2", "-smp 1")):
         for way in ("auto", "stream"):
             r = kept.restore(f"--way={way}", command=command).fails(godwit.REFUSED, *patterns)
             assert r.seconds < 10 * godwit.PATIENCE, r
@@ -111,11 +114,32 @@ def misfits(kept):
 
 
 def misfits_by_qmp(kept):
-    """The same for one that waits already: it goes on waiting, and then takes a guest that fits."""
-    with Victim(kept.version, ram=16 * MIB, incoming="defer") as vm:
-        before = vm.state()
-        godwit.run("restore", kept.image, f"--qmp={vm.monitor}").fails(godwit.REFUSED, "32 MiB", "16 MiB")
-        assert vm.state() == before, "its settings have changed"
+    """The same for one that waits already, by every command that reaches it: it goes on waiting, and then takes a guest that fits."""
+    video = ["-device", "VGA,addr=9,vgamem_mb="]
+    fancy = os.path.join(kept.folder, "fancy")
+    with Victim(kept.version, args=[*BRIDGED, video[0], video[1] + "8"]) as vm:
+        godwit.run("save", vm.monitor, fancy, "--stop").ok()
+    for image, misfit, *patterns in (
+            (kept.image, {"ram": 16 * MIB}, "32 MiB", "16 MiB"),
+            (kept.image, {"machine_version": "7.2" if kept.version != "7.2" else "7.1"}, f"pc-i440fx-{kept.version}", "-machine"),
+            (kept.image, {"args": ["-smp", "2"]}, "1 CPU,", "-smp 1"), (kept.richer, {}, "virtio-rng", "0000:00:02.0", "none"),
+            (kept.richer, {"args": ["-device", "e1000,addr=2"]}, "virtio-rng", "0000:00:02.0", "e1000"),
+            (fancy, {"args": [*BRIDGED, video[0], video[1] + "16"]}, "vga.vram", "8 MiB", "16 MiB", "vgamem_mb"),
+            (fancy, {"args": [x.replace("addr=3", "addr=4") for x in BRIDGED] + [video[0], video[1] + "8"]}, "e1000", "0000:00:05.0:03.0"),
+            (fancy, {"args": [x.replace("port=1.2", "port=1.3") for x in BRIDGED] + [video[0], video[1] + "8"]}, "usb-kbd", "/1.2"),
+            (fancy, {"args": [x + ",romfile=" if "e1000" in x else x for x in BRIDGED] + [video[0], video[1] + "8"]}, "e1000.rom",
+             "KiB", "romfile")):
+        with Victim(kept.version, incoming="defer", **misfit) as vm:
+            before = vm.state()
+            for command in ("restore", "serve"):
+                godwit.run(command, image, f"--qmp={vm.monitor}").fails(godwit.REFUSED, *patterns)
+                assert vm.state() == before, f"{command}: its settings have changed"
+            godwit.run("restore", image, "--lazy", f"--qmp={vm.monitor}").fails(godwit.REFUSED, *patterns)
+            r = godwit.run("plan", image, vm.monitor)
+            assert r.status == godwit.REFUSED and all(p in r.stdout for p in patterns), r
+            assert vm.process.poll() is None and vm.state() == before
+    with Victim(kept.version, incoming="defer", args=[*BRIDGED, video[0], video[1] + "8"]) as vm:
+        godwit.run("restore", fancy, f"--qmp={vm.monitor}").ok()
     with Victim(kept.version, incoming="defer") as vm:
         godwit.run("restore", os.path.join(kept.folder, "none"), f"--qmp={vm.monitor}").fails(godwit.FAILED)
         godwit.run("restore", kept.image, f"--qmp={vm.monitor}").ok()
@@ -125,10 +149,20 @@ def misfits_by_qmp(kept):
 
 
 def device_missing(kept):
-    """QEMU finds out, and its words are passed on."""
+    """One with a PCI address is missed beforehand; of others QEMU finds out, and its words are passed on."""
+    other = os.path.join(kept.folder, "other")
+    with Victim(kept.version, args=ISA) as vm:
+        godwit.run("save", vm.monitor, other, "--stop").ok()
     for way in ("auto", "stream"):
-        r = kept.restore(f"--way={way}", image=kept.richer)
-        assert r.status == godwit.FAILED and "virtio-rng" in r.stderr, r
+        kept.restore(f"--way={way}", image=kept.richer).fails(godwit.REFUSED, "virtio-rng", "0000:00:02.0")
+        r = kept.restore(f"--way={way}", image=other)
+        assert r.status == godwit.FAILED and "serial" in r.stderr, r
+    with Victim(kept.version, incoming="defer") as vm:      # and takes no other guest then, where it lives on
+        godwit.run("restore", other, f"--qmp={vm.monitor}")
+        if kept.version != "7.2":
+            for command in ("restore", "serve"):
+                r = godwit.run(command, kept.image, f"--qmp={vm.monitor}")
+                assert r.status != godwit.DONE and "failed to load a guest" in r.stderr and "anew" in r.stderr, r
     kept.restore(image=kept.richer, command=kept.qemu(*RNG, "-S", "-daemonize", "-pidfile", os.path.join(kept.folder, "pid"))).ok()
     with open(os.path.join(kept.folder, "pid"), encoding="ascii") as f:
         os.kill(int(f.read()), signal.SIGKILL)

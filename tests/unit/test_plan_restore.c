@@ -22,7 +22,32 @@ static const struct gw__plan_block unshared[] = {{.name = "m0", .used_bytes = 16
 #define IMAGE     .machine = "pc-10.0", .image = true, .blocks_n = 2, .block = kept
 #define GAP       .machine = "pc-10.0", .image = true, .ignore_shared = true, .blocks_n = 1, .block = kept_gap
 #define LOCAL     .reads_images = true, .reads_gaps = true, .same_host = true
+#define ROMS      .machine = "pc-10.0", .image = true, .blocks_n = 3, .block = roms
+#define DEVICED   .machine = "pc-10.0", .image = true, .cpus = 2, .sections_n = GW__LEN(sections), .section = sections
+#define HAS(d)    .devices_n = GW__LEN(d), .device = d
 #define BLOCKS(b) .blocks_n = GW__LEN(b), .block = b
+
+static const struct gw__plan_block roms[] = {{.name = "0000:00:02.0/vga.vram", .used_bytes = 16 * MIB},
+	{.name = "0000:00:02.0/e1000.rom", .used_bytes = 512 << 10}, {.name = "system.flash0", .used_bytes = 528 << 10}};
+static const struct gw__plan_block large_vram[] = {{.name = "0000:00:02.0/vga.vram", .used_bytes = 32 * MIB}};
+static const struct gw__plan_block small_rom[] = {{.name = "0000:00:02.0/vga.vram", .used_bytes = 16 * MIB},
+	{.name = "0000:00:02.0/e1000.rom", .used_bytes = 64 << 10}};
+static const struct gw__plan_block no_rom[] = {{.name = "0000:00:02.0/vga.vram", .used_bytes = 16 * MIB}};
+static const struct gw__plan_block other_flash[] = {{.name = "0000:00:02.0/vga.vram", .used_bytes = 16 * MIB},
+	{.name = "0000:00:02.0/e1000.rom", .used_bytes = 512 << 10}, {.name = "system.flash0", .used_bytes = 2 * MIB}};
+static const char *const sections[] = {"timer", "cpu_common", "0000:00:02.0/virtio-net", "0000:00:03.0:01.0/e1000",
+	"0000:00:04.0/1.2/usb-kbd", "0000:20:01.0/virtio-rng", "pci@800000020000000:02.0/virtio-net", "0000:00:05.0/not-known"};
+#define DEVICES(net, bridged, usb, own)                                                                                                    \
+	{                                                                                                                                  \
+		{"0000:00:02.0", net}, {"0000:00:03.0:01.0", bridged}, {"0000:00:04.0" usb, "usb-kbd"}, { "0000:00:05.0", own }            \
+	}
+static const struct gw__plan_device fit[] = DEVICES("virtio-net-pci", "e1000", "/1.2", "anything");
+static const struct gw__plan_device other_kind[] = DEVICES("e1000", "e1000", "/1.2", "anything");
+static const struct gw__plan_device other_bridged[] = DEVICES("virtio-net-pci", "virtio-rng-pci", "/1.2", "anything");
+static const struct gw__plan_device other_port[] = DEVICES("virtio-net-pci", "e1000", "/1", "anything");
+static const struct gw__plan_device twice[] = {{"0000:00:02.0", "e1000"}, {"0000:00:02.0", "virtio-net-pci-non-transitional"},
+	{"0000:00:03.0:01.0", "e1000"}, {"0000:00:04.0/1.2", "usb-kbd"}, {"0000:00:05.0", "x"}, {"0000:00:1d.0", "rtl8139"}};
+static const struct gw__plan_device one_only[] = {{"0000:00:02.0", "virtio-net-pci"}};
 
 static const struct {
 	const char *name;
@@ -48,6 +73,20 @@ static const struct {
 	{"and its own is not shared", {GAP}, {LOCAL, BLOCKS(unshared)}, GW__WAY_REFUSED, {"m0", "empty", "share=on"}},
 	{"unshared memory that is in the image", {.machine = "pc", .image = true, .blocks_n = 1, .block = kept}, {LOCAL, BLOCKS(unshared)},
 		GW__WAY_DIRECT, {"shortest"}},
+	{"other video memory", {ROMS}, {LOCAL, BLOCKS(large_vram)}, GW__WAY_REFUSED, {"16 MiB", "32 MiB", "vgamem_mb"}},
+	{"another option ROM", {ROMS}, {LOCAL, BLOCKS(small_rom)}, GW__WAY_REFUSED, {"512 KiB", "64 KiB", "romfile"}},
+	{"no option ROM", {ROMS}, {LOCAL, BLOCKS(no_rom)}, GW__WAY_REFUSED, {"e1000.rom", "512 KiB", "romfile"}},
+	{"other flash", {ROMS}, {LOCAL, BLOCKS(other_flash)}, GW__WAY_REFUSED, {"528 KiB", "2 MiB", "firmware file"}},
+	{"the same devices", {DEVICED}, {LOCAL, .cpus = 2, HAS(fit)}, GW__WAY_DIRECT,
+		{"shortest", "CPUs and its PCI", "cannot be compared"}},
+	{"no devices known", {DEVICED}, {LOCAL}, GW__WAY_DIRECT, {"shortest", "not compared"}},
+	{"fewer CPUs", {DEVICED}, {LOCAL, .cpus = 1, HAS(fit)}, GW__WAY_REFUSED, {"2 CPUs", "has 1", "-smp 2"}},
+	{"more CPUs", {DEVICED}, {LOCAL, .cpus = 3}, GW__WAY_REFUSED, {"2 CPUs", "has 3"}},
+	{"another kind of device", {DEVICED}, {LOCAL, HAS(other_kind)}, GW__WAY_REFUSED, {"virtio-net", "0000:00:02.0", "e1000"}},
+	{"one behind a bridge", {DEVICED}, {LOCAL, HAS(other_bridged)}, GW__WAY_REFUSED, {"e1000", "0000:00:03.0:01.0", "virtio-rng-pci"}},
+	{"another USB port", {DEVICED}, {LOCAL, HAS(other_port)}, GW__WAY_REFUSED, {"usb-kbd", "0000:00:04.0/1.2", "none"}},
+	{"an address in two trees, and one more", {DEVICED}, {LOCAL, HAS(twice)}, GW__WAY_DIRECT, {"rtl8139", "0000:00:1d.0"}},
+	{"a device less", {DEVICED}, {LOCAL, HAS(one_only)}, GW__WAY_REFUSED, {"e1000", "0000:00:03.0:01.0", "same slots"}},
 };
 
 static void every_answer(void **state)
