@@ -9,6 +9,7 @@ receive is killed (20, or 6), GODWIT_SEED: when. GODWIT_ONLY: names of tests.
 import os
 import random
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -31,6 +32,7 @@ ROUNDS = int(os.environ.get("GODWIT_KILL_ROUNDS", "20"))
 HUGE_ROUNDS = int(os.environ.get("GODWIT_KILL_ROUNDS", "6"))
 SEED = int(os.environ.get("GODWIT_SEED", "4"))
 HANGS_AT_THE_END = ("7.2",)     # when the link breaks between its last page and our last word (docs/spec/postcopy.md 1.4)
+UNDER_STRACE = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
 missing = []
 
 
@@ -396,6 +398,37 @@ def given_back(version):
         vm.can_be_saved()
 
 
+def nobody_left(version):
+    """Save and guard are both killed in the switch: the list that was written before it has what --abandon takes."""
+    with Busy(version) as vm:
+        with Stepped("save", vm.monitor, vm.image, "--postcopy", "--max-bandwidth=500K") as g:
+            g.reach(r"-> active \(discards\)")
+            guards = [int(p) for p in open(f"/proc/{g.process.pid}/task/{g.process.pid}/children").read().split()]
+            assert len(guards) == 1, guards
+            os.kill(guards[0], signal.SIGKILL)
+            g.kill()
+            g.process.wait()
+        now = wait_status(vm, "postcopy-paused", "failed", "completed")
+        assert "image.partial.state" in os.listdir(vm.folder), os.listdir(vm.folder)
+        godwit.run("save", vm.monitor, vm.image, "--postcopy", "--abandon", "-q").ok()
+        print(f"    {now}", flush=True)
+        vm.unharmed()
+
+
+def not_held(version):
+    """What has to survive us cannot be made safe: the guest runs on, and nothing is left of it."""
+    if not shutil.which("strace"):
+        missing.append("no strace here: case not_held")
+        return
+    with Busy(version) as vm:
+        for call in ("fsync:error=EIO:when=2", "fdatasync:error=EIO:when=5"):     # of the folder; of the state, or, with 7.2, of its new head
+            strace = ("strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", f"trace={call.split(':')[0]}", "-e", f"inject={call}")
+            with godwit.Run("save", vm.monitor, vm.image, "--postcopy", "--max-bandwidth=500K", prefix=strace, env=UNDER_STRACE) as g:
+                r = g.wait()
+            assert r.status == godwit.FAILED and re.search("cannot make .* safe.*the guest runs on", r.sentences[-1]), f"{call}: {r}"
+            vm.unharmed()
+
+
 def not_made_safe(version):
     """All came and the image cannot be ended: QEMU is asked, has its guest again, and only then goes what came of it."""
     with Busy(version) as vm:
@@ -504,7 +537,7 @@ def abandoned_after_strangers(version, huge=False):
 
 def main(argv):
     version, huge = argv[1], argv[2:] == ["hugepage"]
-    tests = [killed_huge, abandoned_huge] if huge else [switched, killed, cut, saved, unplugged, saved_again, hangs, mended, abandoned, abandoned_after_strangers, other_qemu, partial_away, given_back, not_made_safe, refused]
+    tests = [killed_huge, abandoned_huge] if huge else [switched, killed, cut, saved, unplugged, saved_again, hangs, mended, abandoned, abandoned_after_strangers, other_qemu, partial_away, given_back, nobody_left, not_held, not_made_safe, refused]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         for test in tests:
