@@ -294,7 +294,7 @@ struct gw_serve_opts {
 	enum gw_preempt preempt;
 	/*
 	 * The file of the working set: pages it names go first, those that are requested now are added to it. It is made where there is none;
-	 * one that does not help, or is a link, is told to on_note and is never a failure. NULL: none.
+	 * one that cannot be used, or is a link, is told to on_note and is never a failure; one of another image is replaced (gw_job_warning). NULL: none.
 	 */
 	const char *working_set;
 	void (*on_note)(void *ctx, const char *sentence);
@@ -443,7 +443,7 @@ struct gw_inspect_opts {
 
 /*
  * Read a stream file or an image completely and check all of its structure. `path` may be any link that can be read
- * (exec:, fd:, file:) or a plain path. -EPROTO when it is damaged or incomplete. Since 0.1
+ * (exec:, fd:, file:) or a plain path; a file that has such a name goes first. -EPROTO when it is damaged or incomplete. Since 0.1
  */
 GW_API int gw_inspect(gw_job *job, const char *path, const struct gw_inspect_opts *o, gw_info **info);
 GW_API void gw_info_free(gw_info *info);

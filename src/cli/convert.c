@@ -41,7 +41,8 @@ int gw__cli_convert(int argc, char **argv)
 			"the form to make: a mapped-ram image (the default), a stream, or the bytes of one "
 			"RAM block"),
 		GW__CLI_TEXT("block", "NAME", &opts.block, "with --to=raw: which RAM block (default: the largest)"),
-		GW__CLI_BYTES("from-offset", "BYTES", &opts.from_offset, "where the image or stream begins in FROM"),
+		GW__CLI_BYTES("offset", "BYTES", &opts.from_offset, "where the image or stream begins in FROM"),
+		GW__CLI_BYTES("from-offset", "BYTES", &opts.from_offset, NULL), /* its earlier name */
 		GW__CLI_BYTES("to-offset", "BYTES", &opts.to_offset, "where the result begins in TO; what TO has before it is kept"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &opts.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_COMMON(&common),
@@ -53,6 +54,9 @@ int gw__cli_convert(int argc, char **argv)
 		options, 2, 2);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);
+	if (status != GW__CLI_GO)
+		return status;
+	status = gw__cli_image_name(argv[0], &args.arg[1]);
 	if (status != GW__CLI_GO)
 		return status;
 	if (opts.block && formats[form] != GW_FORMAT_RAW)

@@ -254,6 +254,8 @@ int gw__cli_drain(int argc, char **argv)
 		options, 2, 2);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);
+	if (status == GW__CLI_GO)
+		status = gw__cli_image_name(argv[0], &args.arg[1]);
 	if (status != GW__CLI_GO)
 		return status;
 	d.address = args.arg[0];

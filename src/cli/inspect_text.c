@@ -86,7 +86,7 @@ static void show_working_set(const struct gw__inspect *in)
 static void show_guest(const struct gw__inspect *in)
 {
 	const struct gw_info_summary *s = &in->summary;
-	gw__cli_print("%s: %s, whole\n\n", in->file, s->format == GW_FORMAT_IMAGE ? "mapped-ram image" : "stream");
+	gw__cli_print("%s: %s, whole\n\n", GW__NAME(in->file), s->format == GW_FORMAT_IMAGE ? "mapped-ram image" : "stream");
 	row("machine", "%s", s->machine);
 	row("run state", "%s", s->run_state ? s->run_state : "not said");
 	if (s->has_uuid)

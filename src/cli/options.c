@@ -46,7 +46,8 @@ static void print_help(const struct gw__cli_usage *u, const char *name)
 	print_words(u->summary, 0);
 	gw__cli_print("\noptions:\n");
 	for (unsigned i = 0; i < u->options_n; i++)
-		help_row(u->option[i].letter, u->option[i].name, u->option[i].arg, u->option[i].help);
+		if (u->option[i].help)
+			help_row(u->option[i].letter, u->option[i].name, u->option[i].arg, u->option[i].help);
 	help_row('h', "help", NULL, "print this text");
 }
 

@@ -141,6 +141,13 @@ int gw__cli_parse_size(const char *text, uint64_t *bytes);
 int gw__cli_take_value(const struct gw__cli_option *o, const char *text);
 
 enum { GW__CLI_GO = -1 };
+
+/*
+ * An argument that names an image: a file that has the name goes first, else file:PATH is PATH, and other URIs are refused with a sentence, as
+ * an image is a file. GW__CLI_GO, or GW__EXIT_USAGE.
+ */
+int gw__cli_image_name(const char *command, char **name);
+
 /*
  * `argv[0]` is the command's name. GW__CLI_GO: go on. Anything else is the exit status to end with: help was
  * printed, or a sentence said what is wrong with the command line.

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli/options.h"
 #include "cli/output.h"
@@ -156,4 +157,25 @@ bool gw__cli_parse_uuid(const char *text, uint8_t to[16])
 		digits++;
 	}
 	return true;
+}
+
+int gw__cli_image_name(const char *command, char **name)
+{
+	static const char *const others[] = {"exec:", "fd:", "tcp:", "unix:", "vsock:"};
+	static const char file[] = "file:", offset[] = ",offset=";
+	struct stat st;
+	if (lstat(*name, &st) == 0)
+		return GW__CLI_GO;
+	for (unsigned i = 0; i < GW__LEN(others); i++)
+		if (!strncmp(*name, others[i], strlen(others[i])))
+			return gw__cli_say(GW__EXIT_USAGE,
+				"%s: \"%s\" is a URI, expected the name of a file; for a file of that name write ./%s", command, *name,
+				*name);
+	if (strncmp(*name, file, strlen(file)) != 0)
+		return GW__CLI_GO;
+	if (strstr(*name, offset))
+		return gw__cli_say(GW__EXIT_USAGE, "%s: \"%s\": leave \"%s\" out, and give the number with --offset", command, *name,
+			strstr(*name, offset));
+	*name += strlen(file);
+	return GW__CLI_GO;
 }

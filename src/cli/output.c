@@ -33,15 +33,43 @@ static unsigned utf8_bytes(const unsigned char *s)
 	return overlong || beyond ? 0 : n;
 }
 
-static bool is_control(const unsigned char *s) { return (s[0] < 0x20 && s[0] != '\n') || s[0] == 0x7f || (s[0] == 0xc2 && s[1] < 0xa0); }
+static uint32_t code_point(const unsigned char *s, unsigned n)
+{
+	uint32_t c = n == 1 ? s[0] : s[0] & (0xffu >> (n + 1));
+	for (unsigned i = 1; i < n; i++)
+		c = c << 6 | (s[i] & 0x3f);
+	return c;
+}
 
-size_t gw__cli_filter(char *to, size_t to_bytes, const char *from)
+/* What moves a cursor, changes the order of what is shown, ends a line, or cannot be seen. */
+static bool is_unsafe(uint32_t c)
+{
+	static const struct {
+		uint32_t first, last;
+	} ranges[] = {
+		{0, 0x1f},                                              /* C0 */
+		{0x7f, 0x9f},                                           /* DEL, C1 */
+		{0xad, 0xad},                                           /* a hyphen that is not shown */
+		{0x61c, 0x61c},                                         /* direction */
+		{0x180e, 0x180e},                                       /* no width */
+		{0x200b, 0x200f},                                       /* no width, direction */
+		{0x2028, 0x202e},                                       /* ends of lines, direction */
+		{0x2060, 0x206f},                                       /* no width, direction */
+		{0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0000, 0xe007f}, /* tags */
+	};
+	for (unsigned i = 0; i < GW__LEN(ranges); i++)
+		if (c >= ranges[i].first && c <= ranges[i].last)
+			return true;
+	return false;
+}
+
+static size_t filter(char *to, size_t to_bytes, const char *from, bool many_lines)
 {
 	const unsigned char *s = (const unsigned char *)from;
 	size_t at = 0;
 	while (*s) {
 		unsigned n = utf8_bytes(s);
-		bool plain = n && !is_control(s);
+		bool plain = n && ((many_lines && *s == '\n') || !is_unsafe(code_point(s, n)));
 		if (at + (plain ? n : 4) >= to_bytes)
 			break;
 		if (plain) {
@@ -54,6 +82,14 @@ size_t gw__cli_filter(char *to, size_t to_bytes, const char *from)
 	}
 	to[at] = 0;
 	return at;
+}
+
+size_t gw__cli_filter(char *to, size_t to_bytes, const char *from) { return filter(to, to_bytes, from, false); }
+
+const char *gw__cli_name_text(const char *text, struct gw__cli_name *n)
+{
+	gw__cli_filter(n->text, sizeof n->text, text);
+	return n->text;
 }
 
 static void wipe_bar(void)
@@ -152,19 +188,35 @@ void gw__cli_print(const char *fmt, ...)
 	size_t room = n < 0 ? 0 : 4 * (size_t)n + 1;
 	char *clean = room ? malloc(room) : NULL;
 	if (clean)
-		gw__cli_filter(clean, room, raw);
+		filter(clean, room, raw, true);
 	put(clean, false);
 	free(clean);
 	if (n >= 0)
 		free(raw);
 }
 
+/* DEL is the only control character that passes an encoder of ASCII. */
+static char *escape_del(const char *text)
+{
+	size_t n = 0, dels = 0;
+	for (; text[n]; n++)
+		dels += text[n] == 0x7f;
+	char *to = malloc(n + 5 * dels + 2), *p = to;
+	for (size_t i = 0; to && i < n; i++)
+		if (text[i] == 0x7f)
+			p = stpcpy(p, "\\u007f");
+		else
+			*p++ = text[i];
+	if (to)
+		strcpy(p, "\n");
+	return to;
+}
+
 void gw__cli_json(json_t *object)
 {
-	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL, *line = NULL;
+	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6)) : NULL;
+	char *line = text ? escape_del(text) : NULL;
 	json_decref(object);
-	if (text && asprintf(&line, "%s\n", text) < 0)
-		line = NULL;
 	put(line, true);
 	free(line);
 	free(text);
@@ -174,7 +226,7 @@ json_t *gw__cli_json_text(const char *text)
 {
 	if (!text)
 		return json_null();
-	json_t *as_is = json_string(text); /* NULL if it is not UTF-8; control characters are escaped by JSON itself */
+	json_t *as_is = json_string(text); /* NULL if it is not UTF-8; what is not ASCII is escaped when it is printed */
 	if (as_is)
 		return as_is;
 	size_t room = 4 * strlen(text) + 1;

@@ -3,8 +3,9 @@
  * What the command says: results on stdout, as text or as JSON lines; messages on stderr; and the exit
  * status.
  *
- * Much of what is printed came from a file or a peer, so all text passes one filter here: control characters
- * and bytes that are not UTF-8 appear as \xNN and can neither move a terminal's cursor nor break a JSON line.
+ * Much of what is printed came from a file or a peer, so all text passes one filter here: control characters (C1 and DEL too), what
+ * changes the direction of text or cannot be seen, and bytes that are not UTF-8 appear as \xNN and can neither move a terminal's cursor
+ * nor pretend another text. A message is one line. JSON is ASCII, and decodes to what was given.
  *
  * Any thread: one lock keeps messages, lines and the progress bar whole.
  */
@@ -37,7 +38,7 @@ void gw__cli_tell(const char *fmt, ...) GW__PRINTF(1, 2);
 void gw__cli_detail(const char *fmt, ...) GW__PRINTF(1, 2);
 void gw__cli_set_talk(bool quiet, bool verbose);
 
-/* Text on stdout, as given except for the filter; newlines pass. */
+/* Text on stdout, as given except for the filter; newlines pass: a name that a user or a folder gave goes through GW__NAME. */
 void gw__cli_print(const char *fmt, ...) GW__PRINTF(1, 2);
 
 /* One object, one line on stdout, at once. Owns `object`; NULL (out of memory) is said and remembered as a
@@ -65,7 +66,14 @@ const char *gw__cli_size_text(uint64_t bytes, struct gw__cli_size *s);
 /* The value of a macro-like call: GW__SIZE(n) lives as long as the enclosing block. */
 #define GW__SIZE(bytes) gw__cli_size_text(bytes, &(struct gw__cli_size){""})
 
-/* Text through the filter into `to`, always ended, cut at a whole character. Returns the length. */
+/* A name for gw__cli_print, on one line. GW__NAME(text) lives as long as the enclosing block. */
+struct gw__cli_name {
+	char text[4096];
+};
+const char *gw__cli_name_text(const char *text, struct gw__cli_name *n);
+#define GW__NAME(name) gw__cli_name_text(name, &(struct gw__cli_name){""})
+
+/* Text through the filter into `to`, on one line, always ended, cut at a whole character. Returns the length. */
 size_t gw__cli_filter(char *to, size_t to_bytes, const char *from);
 
 #endif

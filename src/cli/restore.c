@@ -191,6 +191,8 @@ int gw__cli_restore(int argc, char **argv)
 	usage.takes_command = true;
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);
+	if (status == GW__CLI_GO)
+		status = gw__cli_image_name(argv[0], &args.arg[0]);
 	if (status != GW__CLI_GO)
 		return status;
 	r.path = args.arg[0];

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "cli/save.h"
 #include "cli/standin.h"
@@ -101,7 +102,9 @@ int gw__save_failed(struct gw__save *s)
 	gw__save_drop_list(s);
 	/* docs/spec/channels.md 5.3: seen with 7.2, and not with 10.0 */
 	bool spoilt = s->at_start && gw__qmp_version(s->qmp) < 1000;
-	return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s%s; %s is as it was before, and the guest %s%s", what,
-		qemus_reason(s, reason, sizeof reason), s->path, s->was_running ? "runs on" : "is stopped as before",
+	bool is_there = access(s->path, F_OK) == 0;
+	return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s%s; %s%s, and the guest %s%s", what, qemus_reason(s, reason, sizeof reason),
+		is_there ? s->path : "no image was written", is_there ? " is as it was before" : "",
+		s->was_running ? "runs on" : "is stopped as before",
 		spoilt ? ", but a QEMU as old as this may refuse to migrate after a background snapshot that failed" : "");
 }

@@ -47,7 +47,7 @@ static int failed(struct send *s, int rc)
 	struct gw_progress p = GW_INIT(p);
 	gw_job_progress(s->work.job, &p);
 	if (p.phase == GW_PHASE_WAITING && !p.moved_bytes)
-		return gw__cli_work_failed(&s->work, gw__cli_status_before(rc), "nothing was sent, the image is untouched");
+		return gw__cli_work_failed(&s->work, gw__cli_status_before(rc), "nothing was sent");
 	if (!answers(s->uri))
 		return gw__cli_work_failed(&s->work, GW__EXIT_FAILED, "the image is untouched");
 	if (rc == -EREMOTEIO || p.phase < GW_PHASE_SYNC)

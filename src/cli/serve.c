@@ -132,6 +132,8 @@ int gw__cli_serve(int argc, char **argv)
 		options, 1, 1);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);
+	if (status == GW__CLI_GO)
+		status = gw__cli_image_name(argv[0], &args.arg[0]);
 	if (status != GW__CLI_GO)
 		return status;
 	s.lazy.path = args.arg[0];

@@ -43,7 +43,7 @@ static void report(const struct verify *v, const gw_info *info)
 	struct gw_info_summary s = GW_INIT(s);
 	const char *w;
 	gw_info_summary(info, &s);
-	gw__cli_print("%s: whole and consistent\n", v->a);
+	gw__cli_print("%s: whole and consistent\n", GW__NAME(v->a));
 	gw__cli_print("  configuration: %s, pages of %s, %u %s\n", s.machine, GW__SIZE(s.page_bytes), s.capabilities,
 		s.capabilities == 1 ? "capability" : "capabilities");
 	gw__cli_print("  memory: %s in %u RAM blocks, all within bounds\n", GW__SIZE(s.ram_bytes), s.blocks);
@@ -90,7 +90,7 @@ static bool on_difference(void *ctx, const char *sentence)
 	if (v->common.json)
 		gw__cli_json(json_pack("{ss so}", "event", "difference", "text", gw__cli_json_text(sentence)));
 	else
-		gw__cli_print("%s\n", sentence);
+		gw__cli_print("%s\n", GW__NAME(sentence));
 	return !v->most || ++v->shown < v->most;
 }
 
@@ -104,9 +104,10 @@ static int verify_two(struct verify *v)
 		gw__cli_json(json_pack("{ss so so sb}", "event", "compared", "first", gw__cli_json_text(v->a), "second",
 			gw__cli_json_text(v->b), "same", rc == 0));
 	else if (rc == 0)
-		gw__cli_print("%s and %s hold the same guest: machine, RAM blocks, every page, every device\n", v->a, v->b);
+		gw__cli_print("%s and %s hold the same guest: machine, RAM blocks, every page, every device\n", GW__NAME(v->a),
+			GW__NAME(v->b));
 	else
-		gw__cli_print("%s (the first) and %s (the second) differ%s\n", v->a, v->b,
+		gw__cli_print("%s (the first) and %s (the second) differ%s\n", GW__NAME(v->a), GW__NAME(v->b),
 			v->most && v->shown >= v->most ? "; there may be more differences" : "");
 	return rc ? GW__EXIT_DIFFERENT : GW__EXIT_DONE;
 }

@@ -10,7 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/kept_kind.h"
 #include "engine/sinks.h"
+#include "io/wait.h"
+
+enum { WRITER_MS = 10000 };
 
 /* What can be read but not sought can only be a stream. */
 static int open_pipe(struct gw__run *run, const struct gw__uri *uri, struct gw__kept *kept)
@@ -20,15 +24,38 @@ static int open_pipe(struct gw__run *run, const struct gw__uri *uri, struct gw__
 	return gw__io_open_in(uri, &o, &kept->stream, &run->why);
 }
 
+static int check_type(struct gw__run *run, int fd, const char *path, const struct stat *st)
+{
+	if (S_ISDIR(st->st_mode))
+		return gw__why_set(&run->why, -EISDIR, "%s is a folder, expected an image or a stream", path);
+	if (!S_ISFIFO(st->st_mode))
+		return 0;
+	int r = gw__io_wait(fd, POLLIN, run->cancel_fd, gw__io_deadline(WRITER_MS));
+	if (r == -ECANCELED)
+		return gw__why_set(&run->why, r, "cancelled while waiting for somebody to write to the pipe %s", path);
+	if (r < 0)
+		return gw__why_errno(&run->why, -r, "cannot wait for the pipe %s", path);
+	return r ? 0
+		 : gw__why_set(&run->why, -ETIMEDOUT, "%s is a pipe, and nobody wrote to it for %d s; start its writer first", path,
+			   WRITER_MS / 1000);
+}
+
 static int open_file(struct gw__run *run, const char *path, uint64_t base_off, struct gw__kept *kept)
 {
 	struct gw__io_opts o = GW__IO_DEFAULTS;
 	o.cancel_fd = run->cancel_fd;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* or a pipe nobody writes to would hold us for ever */
 	if (fd < 0)
 		return gw__why_errno(&run->why, errno, "cannot open %s", path);
-	struct stat st;
-	if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+	struct stat st = {0};
+	int r = fstat(fd, &st) ? gw__why_errno(&run->why, errno, "cannot look at %s", path) : check_type(run, fd, path, &st);
+	if (!r && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
+		r = gw__kept_name_kind(fd, path, base_off, &run->why);
+	if (r) {
+		close(fd);
+		return r;
+	}
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return gw__chan_take_fd(fd, path, &o, &kept->stream, &run->why);
 	int image = gw__image_probe(fd, base_off, &run->why);
 	if (image < 0) {
@@ -45,7 +72,13 @@ static int open_file(struct gw__run *run, const char *path, uint64_t base_off, s
 	return gw__chan_take_fd(fd, path, &o, &kept->stream, &run->why);
 }
 
-static bool is_uri(const char *where) { return !strncmp(where, "file:", 5) || !strncmp(where, "exec:", 5) || !strncmp(where, "fd:", 3); }
+/* A file that has this name goes first: a name that a shell has put in for a pattern must never be a command. */
+static bool is_uri(const char *where)
+{
+	struct stat st;
+	bool looks_so = !strncmp(where, "file:", 5) || !strncmp(where, "exec:", 5) || !strncmp(where, "fd:", 3);
+	return looks_so && lstat(where, &st) != 0;
+}
 
 static void tell_odd(struct gw__run *run, const struct gw__image *image)
 {
@@ -91,7 +124,8 @@ void gw__kept_close(struct gw__kept *kept)
 int gw__kept_pull(struct gw__run *run, struct gw__kept *kept, struct gw__sink *sink, struct gw__stream_tally *tally)
 {
 	int r = kept->image ? gw__pull_image(run, kept->image, sink) : gw__pull_stream(run, kept->stream, sink, tally);
-	return r ? gw__why_where(&run->why, "%s", kept->name) : 0;
+	bool is_named = !strncmp(run->why.text, kept->name, strlen(kept->name)); /* by the channel */
+	return r && !is_named ? gw__why_where(&run->why, "%s", kept->name) : r;
 }
 
 /* A folder for one image that loses its name as soon as it is open. */

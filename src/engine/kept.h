@@ -15,7 +15,7 @@ struct gw__kept {
 	char name[160]; /* for sentences */
 };
 
-/* `where`: a path, or file:, fd: or exec: as a URI. */
+/* `where`: a path, or file:, fd: or exec: as a URI; a file of that name goes first. */
 int gw__kept_open(struct gw__run *run, const char *where, uint64_t base_off, struct gw__kept *kept);
 void gw__kept_close(struct gw__kept *kept); /* also on a zeroed one, also twice */
 

@@ -115,7 +115,9 @@ static int open_working_set(struct serving *s)
 	int r = path ? gw__working_set_open(path, s->image, true, &s->working_set, &note) : 0;
 	if (r)
 		return gw__why_set(&s->job->run.why, r, "no memory for the working set");
-	if (note.code && GW__OPT(s->o, on_note))
+	if (note.code == -ESTALE) /* after every new save; the next one is recorded instead */
+		gw__run_warn(&s->job->run, "%s", note.text);
+	else if (note.code && GW__OPT(s->o, on_note))
 		s->o->on_note(GW__OPT(s->o, ctx), note.text);
 	if (path && s->working_set->unrecorded.code)
 		GW__TRACE(&s->job->run.trace, working_set, "not recorded: %s", s->working_set->unrecorded.text);

@@ -2,9 +2,34 @@
 /* Head of a stream and configuration section; see header.h and docs/spec/stream.md 2, 3. */
 #include "wire/header.h"
 
+#include "base/math.h"
+
 #include <errno.h>
 
 #include "wire/item.h"
+
+const struct gw__other_format *gw__header_other(uint32_t first)
+{
+	static const struct gw__other_format known[] = {
+		{0x1f8b0000, 0xffff0000, "compressed with gzip", "gzip", NULL},
+		{0x425a6800, 0xffffff00, "compressed with bzip2", "bzip2", NULL},
+		{0xfd377a58, 0xffffffff, "compressed with xz", "xz", NULL},
+		{0x894c5a4f, 0xffffffff, "compressed with lzop", "lzop", NULL},
+		{0x28b52ffd, 0xffffffff, "compressed with zstd", "zstd", NULL},
+		{0x04224d18, 0xffffffff, "compressed with lz4", "lz4", NULL},
+		{0x4c696276, 0xffffffff, "a save file of libvirt", NULL, NULL},
+		{0x47575753, 0xffffffff, "a working set, which says what a guest asked for when it was restored lazily, and holds no guest",
+			NULL, "give the image beside it (without .ws), and godwit inspect shows both"},
+		{0x47575041, 0xffffffff, "the state of a partly received image, and holds no guest", NULL,
+			"godwit receive --resume goes on with it"},
+		{0x514649fb, 0xffffffff, "a disk image (qcow2), and no memory of a guest", NULL, NULL},
+		{0x7f454c46, 0xffffffff, "an ELF file, as dump-guest-memory writes; a guest cannot be restored from one", NULL, NULL},
+	};
+	for (unsigned i = 0; i < GW__LEN(known); i++)
+		if ((first & known[i].mask) == known[i].magic)
+			return &known[i];
+	return NULL;
+}
 
 int gw__header_decode(struct gw__rd *c, struct gw__why *why)
 {
@@ -12,9 +37,10 @@ int gw__header_decode(struct gw__rd *c, struct gw__why *why)
 	uint32_t version = gw__rd_be32(c);
 	if (c->cut)
 		return GW__SHORT;
+	const struct gw__other_format *other = gw__header_other(magic);
 	if (magic != GW__STREAM_MAGIC)
-		return gw__why_set(why, -EPROTO, "not a migration stream: it begins with %08x, expected the magic 5145564d (\"QEVM\")",
-			magic);
+		return gw__why_set(why, -EPROTO, "not a migration stream: it begins with %08x, expected the magic 5145564d (\"QEVM\")%s%s",
+			magic, other ? "; it is " : "", other ? other->what : "");
 	if (version == 2)
 		return gw__why_set(why, -EPROTO, "this stream has the obsolete format version 2, which no QEMU reads any more");
 	if (version != GW__STREAM_VERSION)

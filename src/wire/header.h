@@ -20,6 +20,16 @@ enum {
 /* Ours, in an image that holds memory and no devices; a QEMU does not know it and refuses to load that as a guest. */
 #define GW__CAP_MEMORY_ONLY "godwit-memory-only"
 
+/* What begins with other bytes than a stream does. */
+struct gw__other_format {
+	uint32_t magic, mask; /* of the first four bytes */
+	const char *what;
+	const char *program; /* that undoes it, with -dc; NULL: none does */
+	const char *advice;  /* may be NULL */
+};
+/* NULL: nothing that is known. */
+const struct gw__other_format *gw__header_other(uint32_t first);
+
 struct gw__config {
 	char machine[GW__MACHINE_MAX + 1];
 	uint32_t page_bits; /* log2 of the target page size */

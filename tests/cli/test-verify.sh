@@ -62,7 +62,7 @@ alike xbzrle.image 10.0-xbzrle.stream
 run 0 convert xbzrle.image xbzrle.stream --to=stream --json
 json "done" 'lines[-1] == {"event": "done", "from": "xbzrle.image", "to": "xbzrle.stream", "format": "stream"}'
 alike xbzrle.image xbzrle.stream
-run 0 convert 10.0-mapped-offset.image moved.image --from-offset=0x100123
+run 0 convert 10.0-mapped-offset.image moved.image --offset=0x100123
 run 0 verify moved.image
 printf 'somebody else owns the first bytes' >keeps
 cp keeps kept.image
@@ -70,7 +70,7 @@ run 0 convert 10.0-mapped.image kept.image --to-offset=34 -v
 err_has "kept.image"
 same "head of kept.image" "$(cat keeps)" "$(head -c 34 kept.image)"
 run 0 inspect kept.image --offset=34 --json --blocks
-run 0 convert kept.image back.image --from-offset=34
+run 0 convert kept.image back.image --offset=34
 alike back.image 10.0-mapped.image
 
 # The raw block is the guest's own RAM file.

@@ -14,7 +14,7 @@ def earlier_bytes(n):
 
 def raw_ram(image, to, block="m0", offset=0):
     """The block's content as godwit gives it."""
-    godwit.run("convert", image, to, "--to=raw", f"--block={block}", f"--from-offset={offset}").ok()
+    godwit.run("convert", image, to, "--to=raw", f"--block={block}", f"--offset={offset}").ok()
     with open(to, "rb") as f:
         return f.read()
 
