@@ -7,6 +7,18 @@
 static const enum gw_format formats[] = {GW_FORMAT_IMAGE, GW_FORMAT_STREAM, GW_FORMAT_RAW};
 static const char *const format_names[] = {"image", "stream", "raw"};
 
+enum { ZERO_RECORD_BYTES = 9, MUCH_BYTES = 32 << 20 };
+
+/* A stream has a record for each page, so what was a hole is large now. */
+static void tell_zeros(struct gw__cli_work *work, const char *to)
+{
+	struct gw_progress p = GW_INIT(p);
+	gw_job_progress(work->job, &p);
+	if (p.zero_pages * ZERO_RECORD_BYTES >= MUCH_BYTES)
+		gw__cli_say(0, "%s has %s of records for %ju pages of zeros: a stream needs %d bytes for each, an image none", to,
+			GW__SIZE(p.zero_pages * ZERO_RECORD_BYTES), (uintmax_t)p.zero_pages, ZERO_RECORD_BYTES);
+}
+
 static int run(const struct gw__cli_common *common, const char *from, const char *to, unsigned form, const struct gw_convert_opts *opts)
 {
 	struct gw__cli_work work;
@@ -24,6 +36,8 @@ static int run(const struct gw__cli_common *common, const char *from, const char
 		if (common->json)
 			gw__cli_json(json_pack("{ss so so ss}", "event", "done", "from", gw__cli_json_text(from), "to",
 				gw__cli_json_text(to), "format", format_names[form]));
+		if (formats[form] == GW_FORMAT_STREAM)
+			tell_zeros(&work, to);
 		gw__cli_detail("%s was written, whole", to);
 		status = GW__EXIT_DONE;
 	}

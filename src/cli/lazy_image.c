@@ -2,12 +2,13 @@
 /*
  * Is the image still the one that a QEMU has pages of? See lazy.h. A guest that got pages of two moments is a ruin that runs.
  *
- * What makes the guest has a digest, and the file tells when it was written to last; both are remembered, by the keeper
- * too. Where nobody remembers, the names and sizes of QEMU's RAM blocks are all there is to compare.
+ * What makes the guest has a digest, and the file has a length; both are remembered, by the keeper
+ * too. So is the time it was written to last, which is only told. Where nobody remembers, the names and sizes of QEMU's RAM blocks are all there is to compare.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -20,7 +21,10 @@ static int say_other(struct gw__lazy *l)
 		"%s is not the image any more that this QEMU has pages of, and the two must not be mixed: bring that one back", l->path);
 }
 
-/* A copy is another file, and as good. */
+/*
+ * A copy is another file, and as good. Of the same file the length counts; another time alone does not, when what makes the guest is the
+ * same: storage that was restarted or restored changes it.
+ */
 static int check_file(struct gw__lazy *l)
 {
 	char file[sizeof l->file], written[sizeof l->written];
@@ -29,10 +33,15 @@ static int check_file(struct gw__lazy *l)
 		return gw__why_errno(&l->why, errno, "cannot look at %s", l->path);
 	snprintf(file, sizeof file, "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
 	snprintf(written, sizeof written, "%jd:%jd.%09ld", (intmax_t)st.st_size, (intmax_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
-	if (!strcmp(l->file, file) && strcmp(l->written, written))
+	bool same_file = !strcmp(l->file, file);
+	if (same_file && strtoll(l->written, NULL, 10) != (long long)st.st_size)
 		return gw__why_set(&l->why, -ESTALE,
-			"%s was written to since this QEMU has pages of it, which then are of two moments: bring it back as it was. If nothing in it has "
-			"changed after all, serve a copy of it",
+			"%s was written to since this QEMU got pages of it: it has %jd bytes, expected %lld; bring it back as it was",
+			l->path, (intmax_t)st.st_size, strtoll(l->written, NULL, 10));
+	if (same_file && strcmp(l->written, written))
+		gw__cli_say(0,
+			"%s has a newer or older date than when this QEMU got pages of it, but is the image of the same guest; it is served. If "
+			"something wrote to its memory pages, stop and serve a copy from before",
 			l->path);
 	snprintf(l->file, sizeof l->file, "%s", file);
 	snprintf(l->written, sizeof l->written, "%s", written);

@@ -66,9 +66,13 @@ static int check_file(struct gw__image *image, struct gw__why *why)
 	struct stat st;
 	if (fstat(image->fd, &st))
 		return gw__why_errno(why, errno, "cannot look at %s", image->path);
-	if (!S_ISREG(st.st_mode))
-		return gw__why_set(why, -EINVAL, "%s is not a regular file, so it cannot hold a mapped-ram image", image->path);
-	image->file_bytes = (uint64_t)st.st_size;
+	off_t bytes = S_ISBLK(st.st_mode) ? lseek(image->fd, 0, SEEK_END) : st.st_size;
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return gw__why_set(why, -EINVAL, "%s is neither a file nor a block device, so it cannot hold a mapped-ram image",
+			image->path);
+	if (bytes < 0)
+		return gw__why_errno(why, errno, "cannot find out the size of %s", image->path);
+	image->file_bytes = (uint64_t)bytes;
 	if (image->base_off >= image->file_bytes)
 		return gw__why_set(why, -EPROTO, "%s has %llu bytes, so no image can begin at offset %llu", image->path,
 			(unsigned long long)image->file_bytes, (unsigned long long)image->base_off);

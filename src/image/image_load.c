@@ -65,6 +65,8 @@ static int fill(struct gw__image_load *l)
 /* Does a description that lies wholly in the file begin somewhere in the tail? */
 static bool has_description(const struct gw__tail *t, size_t tail_bytes)
 {
+	if (t->whole)
+		return true;
 	for (unsigned k = 0; k < t->n; k++)
 		if (t->candidate[k].eof_at + 6 + t->candidate[k].text_len <= tail_bytes)
 			return true;

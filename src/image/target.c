@@ -79,8 +79,6 @@ static int follow_links(struct gw__target *t, struct stat *st, struct gw__why *w
 
 static const char *kind_of(mode_t mode)
 {
-	if (S_ISBLK(mode))
-		return "a block device";
 	if (S_ISCHR(mode))
 		return "a character device";
 	if (S_ISFIFO(mode))
@@ -95,6 +93,11 @@ static int check_kind(const struct gw__target *t, const struct stat *st, struct 
 		return gw__why_set(why, -EISDIR, "%s is a folder, expected the name of a file", n ? t->path : "\"\"");
 	if (st->st_mode == 0 || S_ISREG(st->st_mode))
 		return 0;
+	if (S_ISBLK(st->st_mode))
+		return gw__why_set(why, -EINVAL,
+			"%s is a block device; what stands there cannot be kept until the new image is whole. Write to a file, then copy it "
+			"there (dd conv=fsync); images are read from block devices",
+			t->path);
 	return gw__why_set(why, -EINVAL, "%s is %s; an image replaces its target when it is whole, which needs a regular file", t->path,
 		kind_of(st->st_mode));
 }

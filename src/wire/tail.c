@@ -7,7 +7,11 @@
 
 #include "wire/tail_internal.h"
 
-enum { DESC_HEAD_BYTES = 6 /* 00 06 be32 */ };
+enum {
+	DESC_HEAD_BYTES = 6, /* 00 06 be32 */
+	BEHIND_BYTES = 16 << 20,
+	BEHIND_ZEROS = 1 << 20,
+};
 
 /* The length of the command at the start of `bytes`, or -EPROTO. SWITCHOVER_START may stand anywhere. */
 static int command_bytes(const uint8_t *bytes, size_t n, size_t *used, struct gw__why *why)
@@ -66,7 +70,7 @@ struct look {
 	size_t n;
 	const struct gw__section *early;
 	size_t early_n;
-	struct gw__why miss; /* why a candidate does not fit */
+	struct gw__tail *t;
 };
 
 /*
@@ -79,14 +83,14 @@ static int try_candidate(struct look *l, unsigned *tries, const struct gw__tail_
 	size_t text_at = c->eof_at + DESC_HEAD_BYTES;
 	if (memchr(l->tail + text_at, 0, c->text_len))
 		return -EPROTO;
-	int r = gw__vmdesc_parse(l->tail + text_at, c->text_len, &desc, &l->miss);
+	int r = gw__vmdesc_parse(l->tail + text_at, c->text_len, &desc, &l->t->miss);
 	if (!r)
-		r = check_early(desc, l->early, l->early_n, &l->miss);
+		r = check_early(desc, l->early, l->early_n, &l->t->miss);
 	if (!r && (*tries)++ >= GW__TAIL_TRIES) /* each costs as much as the tail is long */
-		r = gw__why_set(&l->miss, -EPROTO, "the device state holds more than %d texts that look like a VM description",
+		r = gw__why_set(&l->t->miss, -EPROTO, "the device state holds more than %d texts that look like a VM description",
 			GW__TAIL_TRIES);
 	if (!r)
-		r = split_all(desc, l->early_n, l->tail, c->eof_at, text_at, &l->miss);
+		r = split_all(desc, l->early_n, l->tail, c->eof_at, text_at, &l->t->miss);
 	if (r) {
 		gw__vmdesc_free(desc);
 		return r;
@@ -106,12 +110,13 @@ static int try_passed(struct gw__tail *t, struct look *l, const struct gw__tail_
 		return r == -ENOMEM ? r : 0;
 	gw__vmdesc_free(end.desc);
 	t->fits = true;
+	t->not_zero = false;
 	t->fit = *c;
 	return 0;
 }
 
-/* Settles what can be settled and forgets it, or else the oldest. */
-static int make_room(struct gw__tail *t, struct look *l)
+/* Tries all that were passed by, once, and forgets them. 0, or -ENOMEM. */
+static int settle_passed(struct gw__tail *t, struct look *l)
 {
 	unsigned kept = 0;
 	for (unsigned k = 0; k < t->n; k++) {
@@ -120,14 +125,22 @@ static int make_room(struct gw__tail *t, struct look *l)
 			t->candidate[kept++] = c;
 			continue;
 		}
+		t->whole = true;
 		int r = try_passed(t, l, &c);
 		if (r)
 			return r;
 	}
 	t->n = kept;
-	if (kept == GW__TAIL_CANDIDATES)
-		memmove(t->candidate, t->candidate + 1, --t->n * sizeof t->candidate[0]);
 	return 0;
+}
+
+/* Settles what can be settled, or else forgets the oldest. */
+static int make_room(struct gw__tail *t, struct look *l)
+{
+	int r = settle_passed(t, l);
+	if (!r && t->n == GW__TAIL_CANDIDATES)
+		memmove(t->candidate, t->candidate + 1, --t->n * sizeof t->candidate[0]);
+	return r;
 }
 
 /* Notes each place in the new bytes where a description may begin: 00 06 length '{'. */
@@ -182,27 +195,37 @@ static int look_at_last(struct gw__tail *t, struct look *l, struct gw__tail_end 
 	return GW__SHORT;
 }
 
-/* Of the ends before the last byte, the first. As above. */
-static int look_before(struct gw__tail *t, struct look *l, struct gw__tail_end *end)
+static bool is_zero(const uint8_t *p, size_t n) { return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0; }
+
+/* Is so much behind this end, or are so many zeros, that it cannot be part of a device? */
+static bool is_far_behind(struct gw__tail *t, const struct look *l)
 {
-	for (unsigned k = 0; k < t->n; k++) {
-		int r = ends(&t->candidate[k]) < l->n ? try_passed(t, l, &t->candidate[k]) : 0;
-		if (r)
-			return r;
-	}
-	return t->fits ? try_candidate(l, &t->last_tries, &t->fit, end) : GW__SHORT;
+	size_t behind = l->n - ends(&t->fit);
+	if (behind < BEHIND_ZEROS || t->not_zero)
+		return behind >= BEHIND_BYTES;
+	t->not_zero = !is_zero(l->tail + ends(&t->fit), BEHIND_ZEROS);
+	return !t->not_zero;
+}
+
+/* Of the ends before the last byte, the first: in any case, or only if it is far behind. As above. */
+static int look_before(struct gw__tail *t, struct look *l, bool last, struct gw__tail_end *end)
+{
+	int r = settle_passed(t, l);
+	if (r)
+		return r;
+	return t->fits && (last || is_far_behind(t, l)) ? try_candidate(l, &t->last_tries, &t->fit, end) : GW__SHORT;
 }
 
 int gw__tail_look(struct gw__tail *t, const uint8_t *tail, size_t n, bool last, const struct gw__section *early, size_t early_n,
 	struct gw__tail_end *end, struct gw__why *why)
 {
-	struct look l = {.tail = tail, .n = n, .early = early, .early_n = early_n};
+	struct look l = {.t = t, .tail = tail, .n = n, .early = early, .early_n = early_n};
 	int r = note_candidates(t, &l);
 	if (!r)
 		r = look_at_last(t, &l, end);
-	if (r == GW__SHORT && last)
-		r = look_before(t, &l, end);
+	if (r == GW__SHORT)
+		r = look_before(t, &l, last, end);
 	if (r < 0)
 		return gw__why_set(why, r, "no memory for the VM description");
-	return r == GW__SHORT && last ? look_without(tail, n, end, &l.miss, why) : r;
+	return r == GW__SHORT && last ? look_without(tail, n, end, &t->miss, why) : r;
 }

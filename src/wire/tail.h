@@ -39,8 +39,11 @@ struct gw__tail {
 	unsigned n;
 	unsigned passed_tries, last_tries; /* those that end before the last byte, which a guest can write, and those at it */
 	struct gw__tail_candidate candidate[GW__TAIL_CANDIDATES]; /* the latest, in order */
+	bool whole;                                               /* one lay wholly in the bytes, fitting or not */
 	bool fits;
 	struct gw__tail_candidate fit; /* of all that fit and were passed by, the one that ends first */
+	bool not_zero;                 /* what follows it */
+	struct gw__why miss;           /* why the first that was tried does not fit */
 };
 
 /* What the tail turned out to be. */
@@ -53,8 +56,9 @@ struct gw__tail_end {
 
 /*
  * Is the stream complete at exactly n bytes (`last` false), or somewhere at or before n (`last` true)? 0 with `*end`,
- * GW__SHORT, or -EPROTO (only when `last`), or -ENOMEM. An end at exactly n is preferred. `early` are the devices that
- * came before these bytes: the first ones of the description.
+ * GW__SHORT, or -EPROTO (only when `last`), or -ENOMEM. An end at exactly n is preferred; without `last` one before n counts
+ * only when so much follows it, or so many zeros, as in no device that a guest could write an end into: behind an image on a block device
+ * stands anything. `early` are the devices that came before these bytes: the first ones of the description.
  */
 int gw__tail_look(struct gw__tail *t, const uint8_t *tail, size_t n, bool last, const struct gw__section *early, size_t early_n,
 	struct gw__tail_end *end, struct gw__why *why);

@@ -298,12 +298,41 @@ def of_two_moments(kept, version, place):
     copy = kept.image + ".copy"
     with kept.destination(version, "-S") as vm:
         killed(kept, vm)
-        os.utime(kept.image, (1, 1))
+        size = os.stat(kept.image).st_size
+        with open(kept.image, "ab") as f:
+            f.write(b"more")
         fails_and_waits(kept, vm, kept.image, "was written to")
+        os.truncate(kept.image, size)
         subprocess.run(["cp", "--sparse=always", kept.image, copy], check=True)
+        changed = change_device(kept.image)
+        fails_and_waits(kept, vm, kept.image, "not the image any more")
+        change_device(kept.image, changed)
         godwit.run("serve", copy, f"--qmp={vm.monitor}").ok()
         kept.is_in(vm)
     os.unlink(copy)
+
+
+def change_device(image, back=None):
+    """Another byte in the state of a device; where and what it was, with which it is put back."""
+    if back is None:
+        device = [d for d in godwit.run("inspect", image, "--json").ok().events if d["event"] == "device" and d["name"] == "globalstate"][0]
+        back = device["offset"] + device["bytes"] - 1, None      # its last byte, which means nothing
+    with open(image, "r+b") as f:
+        f.seek(back[0])
+        was = f.read(1)
+        f.seek(back[0])
+        f.write(back[1] or bytes([was[0] ^ 1]))
+    return back[0], was
+
+
+def of_another_date(kept, version, place):
+    """Storage that was restarted gives an image another date: what it consists of decides, and it is served."""
+    with kept.destination(version, "-S") as vm:
+        killed(kept, vm)
+        os.utime(kept.image, (1, 1))
+        done = godwit.run("serve", kept.image, f"--qmp={vm.monitor}").ok()
+        assert "date" in done.stderr and "same guest" in done.stderr, done
+        kept.is_in(vm)
 
 
 def of_another_guest(kept, version, place):
@@ -537,7 +566,7 @@ def main(argv):
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     tests = [hands_over, of_a_long_name, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed,
              while_it_loads, planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, goodbye, names_taken, of_another_user, not_qemu,
-             cleaned_away, stopped_for_a_while, locked, two_at_once, of_two_moments, of_another_guest]
+             cleaned_away, stopped_for_a_while, locked, two_at_once, of_two_moments, of_another_date, of_another_guest]
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-keeper.") as folder:
             place = Place(folder)

@@ -53,10 +53,10 @@ static void what_is_no_image_is_named(void **state)
 	unlink(image);
 	expect_refused(0, -ENOENT, "cannot open");
 	assert_int_equal(mkfifo(image, 0600), 0);
-	expect_refused(0, -EINVAL, "is not a regular file");
+	expect_refused(0, -EINVAL, "is neither a file nor a block device");
 	unlink(image);
 	assert_int_equal(mkdir(image, 0700), 0);
-	expect_refused(0, -EINVAL, "is not a regular file");
+	expect_refused(0, -EINVAL, "is neither a file nor a block device");
 }
 
 static void probe_knows_an_image(void **state)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <time.h>
 
+#include "base/math.h"
 #include "stream_builder.h"
 #include "wire/tail.h"
 
@@ -383,6 +384,33 @@ static void candidates_behind_the_end(void **state)
 	sb_fini(&b);
 }
 
+/* An image on a block device: what stands behind it is no concern, as long as no guest could have written the end into a device. */
+static void an_end_that_is_far_behind(void **state)
+{
+	(void)state;
+	struct sb b = {0};
+	struct gw__tail_end end;
+	struct gw__why why;
+	put_devices(&b);
+	sb_end(&b);
+	const size_t n = b.n;
+	const struct {
+		uint8_t fill;
+		size_t enough;
+	} ways[] = {{0, 1 << 20}, {0xa5, 16 << 20}};
+	for (size_t w = 0; w < GW__LEN(ways); w++) {
+		struct gw__tail t = {0};
+		b.n = n;
+		sb_fill(&b, ways[w].fill, ways[w].enough + 4096);
+		assert_int_equal(gw__tail_look(&t, b.p, n + 1, false, NULL, 0, &end, &why), GW__SHORT);
+		assert_int_equal(gw__tail_look(&t, b.p, n + ways[w].enough - 1, false, NULL, 0, &end, &why), GW__SHORT);
+		assert_int_equal(gw__tail_look(&t, b.p, n + ways[w].enough, false, NULL, 0, &end, &why), 0);
+		assert_int_equal(end.end, n);
+		gw__vmdesc_free(end.desc);
+	}
+	sb_fini(&b);
+}
+
 /* A million candidates, each as long as may be: this must not take a million times as long. */
 static void overlapping_candidates_cost_little(void **state)
 {
@@ -597,6 +625,7 @@ int main(void)
 		cmocka_unit_test(bytes_behind_the_end_are_left_when_nothing_else_comes),
 		cmocka_unit_test(candidates_inside_bodies),
 		cmocka_unit_test(candidates_behind_the_end),
+		cmocka_unit_test(an_end_that_is_far_behind),
 		cmocka_unit_test(overlapping_candidates_cost_little),
 		cmocka_unit_test(small_candidates_cost_little),
 		cmocka_unit_test(of_two_ends_that_fit_the_exact_one_is_taken),
