@@ -111,6 +111,18 @@ struct gw_link_opts {
 
 /* --- Keep a guest: peer to image -------------------------------------------------------------------------------- */
 
+enum { GW_SAY_FAILED = 1 };
+struct gw_whole {
+	size_t size;
+	const char *machine;   /* "": not known, behind a recovery */
+	const char *run_state; /* of the guest when its source stopped it, in the words of query-status; "": the stream does not tell */
+	uint32_t blocks;       /* 0: not known */
+	const struct gw_whole_block {
+		const char *name;
+		uint64_t used_bytes;
+	} * block;
+};
+
 struct gw_receive_opts {
 	size_t size;
 	const struct gw_link_opts *link; /* NULL: defaults */
@@ -142,6 +154,14 @@ struct gw_receive_opts {
 	bool without_source;
 	const void *note; /* kept with it, see gw_partial_note */
 	size_t note_bytes;
+	/*
+	 * For whoever has a monitor of the source; both are called with `ctx` from the calling thread, NULL: they are not. `on_whole`: the guest is whole
+	 * and synced, and its source waits to be told. 0: tell it so; GW_SAY_FAILED: tell it that it failed, by which a QEMU since 10.0 keeps the run
+	 * state of a guest that does not run; a negative errno ends the call, and the source has its guest again. `on_told`: it was told, and the image
+	 * gets its name next; a negative errno ends the call without. Behind a switch to post-copy it has its name already. Since 0.1
+	 */
+	int (*on_whole)(void *ctx, const struct gw_whole *whole);
+	int (*on_told)(void *ctx);
 };
 
 /* What was received. */
@@ -576,6 +596,24 @@ struct gw_restore_plan {
 };
 /* How would this guest get into that destination? Pure; nothing is touched. Since 0.1 */
 GW_API int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct gw_restore_plan *plan);
+
+/* What a save does to a guest in a run state, and what it is afterwards. */
+enum gw_after_save {
+	GW_AFTER_REFUSED, /* it is not saved: see why */
+	GW_AFTER_RUNS,    /* it runs on */
+	GW_AFTER_KEPT,    /* as before */
+	GW_AFTER_STOPPED, /* it stands still in postmigrate, from where QEMU's `cont` alone leads on */
+};
+struct gw_run_state_plan {
+	size_t size;
+	enum gw_after_save after;
+	char why[400]; /* of a refusal: a sentence */
+};
+/*
+ * `state` as query-status has it; `qemu`: the release, 100 * major + minor. `stop`: the caller wants it stopped afterwards, and takes postmigrate
+ * where there is no other way. Pure. Since 0.1
+ */
+GW_API void gw_plan_run_state(const char *state, unsigned qemu, bool stop, struct gw_run_state_plan *plan);
 
 enum gw_operation {
 	GW_OPERATION_SAVE,           /* a running QEMU sends, we keep */

@@ -82,9 +82,7 @@ int gw__pull_tell_source(struct gw__pull *p, int result)
 	if (!p->stream.return_path || !p->feed.chan->two_way)
 		return 0;
 	bool gone = !p->early_shut && has_gone(p);
-	int r = p->early_shut ? 0 : gw__pull_say(p, GW__RP_SHUT, 0, &p->run->why);
-	if (p->sink->ops->postcopy)
-		p->sink->ops->postcopy->forget(p->sink);
+	int r = p->early_shut ? 0 : gw__pull_say(p, GW__RP_SHUT, p->say_failed, &p->run->why);
 	if (!r)
 		r = linger(p, gone);
 	if (!r)

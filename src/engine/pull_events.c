@@ -107,6 +107,19 @@ static int on_section_end(struct gw__pull *p, const struct gw__event *ev)
 	return r ? r : gw__pull_checkpoint(p);
 }
 
+/* be32 length, 32 bytes of text (docs/spec/stream.md 8.4): the run state. A hint, as good as who sent it. */
+static void note_run_state(struct gw__pull *p, const struct gw__event *ev)
+{
+	enum { AT = 4, N = 32 };
+	char *to = p->tally->run_state;
+	if (strcmp(ev->section.idstr, "globalstate") || ev->body.n < AT + N)
+		return;
+	memcpy(to, ev->body.p + AT, N);
+	to[N] = 0;
+	if (strspn(to, "abcdefghijklmnopqrstuvwxyz-") != strlen(to))
+		to[0] = 0;
+}
+
 static int on_device(struct gw__pull *p, const struct gw__event *ev)
 {
 	/* A background snapshot never ends its RAM section: the first device behind it does. */
@@ -115,6 +128,7 @@ static int on_device(struct gw__pull *p, const struct gw__event *ev)
 		return r;
 	GW__TRACE(&p->run->trace, device, "%s/%u %zu bytes", ev->section.idstr, ev->section.instance, ev->body.n);
 	p->may_lack_pages = p->may_lack_pages || strstr(ev->section.idstr, "virtio-mem");
+	note_run_state(p, ev);
 	p->tally->device_bytes += ev->raw.n;
 	return p->sink->ops->device(p->sink, &ev->section, ev->off, ev->raw, &p->run->why);
 }

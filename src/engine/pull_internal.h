@@ -34,6 +34,7 @@ struct gw__pull {
 	enum gw__ps_role role;
 	enum gw__ps_state state;
 	bool in_package, package_came, early_shut, may_skip_blocks;
+	bool say_failed;     /* the guest is kept, and the source is told that it is not, by which its run state stays (channels.md 3.2) */
 	bool held;           /* what came survives us, and may be the only copy */
 	bool may_lack_pages; /* memory that is not plugged in is never sent */
 	uint8_t *package;    /* as it comes; the sink's once it is whole */

@@ -121,6 +121,45 @@ static int settle_gang(struct gw__pull *p, int r)
 	return failed ? failed : r;
 }
 
+/*
+ * An image has its name before its source is told: then a death of ours leaves nothing to be done. Where somebody asks the source's monitor
+ * the source's word comes first, so that no stranger's guest takes the place of what is there; behind a switch to post-copy all has its name already.
+ */
+static int make_safe(struct gw__pull *p)
+{
+	const struct gw__sink_ops *ops = p->sink->ops;
+	const struct gw__say *say = &p->run->say;
+	struct gw__stream *s = &p->stream;
+	bool named_last = say->on_told && ops->sync && !p->held;
+	int r = named_last ? ops->sync(p->sink, &p->run->why) : 0;
+	if (!r && say->on_whole)
+		r = say->on_whole(say->ctx, p->held ? "" : s->config.machine, p->tally->run_state, p->held ? NULL : &s->blocks);
+	if (r < 0)
+		return gw__why_set(&p->run->why, r, "the source's monitor does not confirm what it sent");
+	p->say_failed = r == GW__SAY_FAILED && !p->held;
+	return named_last ? 0 : ops->commit(p->sink, &p->run->why);
+}
+
+/* The second half, once it was told. */
+static int give_name(struct gw__pull *p, int r)
+{
+	const struct gw__sink_ops *ops = p->sink->ops;
+	const struct gw__say *say = &p->run->say;
+	if (r < 0)
+		return r;
+	int confirmed = say->on_told ? say->on_told(say->ctx) : 0;
+	if (confirmed)
+		return gw__why_set(&p->run->why, confirmed, "the source's monitor does not confirm that it is over");
+	if (say->on_told && r == GW__UNTOLD) { /* it knows better than our last word's channel */
+		gw__why_clear(&p->run->why);
+		r = 0;
+	}
+	int named = say->on_told && ops->sync && !p->held ? ops->commit(p->sink, &p->run->why) : 0;
+	if (!named && ops->postcopy)
+		ops->postcopy->forget(p->sink);
+	return named ? named : r;
+}
+
 static int pull(struct gw__pull *p)
 {
 	int r = settle_gang(p, decode_all(p));
@@ -128,9 +167,10 @@ static int pull(struct gw__pull *p)
 		r = gw__pull_step(p, GW__PS_EV_END);
 	if (!r) {
 		gw__run_phase(p->run, GW__PHASE_SYNC);
-		r = p->sink->ops->commit(p->sink, &p->run->why);
+		r = make_safe(p);
 	}
 	r = gw__pull_tell_source(p, r);
+	r = give_name(p, r);
 	if (r >= 0)
 		gw__run_phase(p->run, GW__PHASE_DONE);
 	sum_up(p);

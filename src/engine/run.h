@@ -24,13 +24,27 @@ struct gw__counters {
 
 enum gw__phase { GW__PHASE_WAITING, GW__PHASE_RAM, GW__PHASE_DEVICES, GW__PHASE_SYNC, GW__PHASE_DONE };
 
+struct gw__blocks; /* wire/ram.h */
+
 /* What is legal and odd, for people; one thread, the conductor. What is too much is left out. */
 struct gw__warnings {
 	char text[16][200];
 	unsigned n;
 };
 
+/*
+ * Whoever has a monitor of the source has a say before the image gets its name. From the conductor thread; either may be NULL. `on_whole`: the
+ * guest is whole and synced, the source waits to be told; 0, GW__SAY_FAILED, or a negative errno. `on_told`: it was told; 0 or a negative errno.
+ */
+enum { GW__SAY_FAILED = 1 };
+struct gw__say {
+	int (*on_whole)(void *ctx, const char *machine, const char *run_state, const struct gw__blocks *blocks);
+	int (*on_told)(void *ctx);
+	void *ctx;
+};
+
 struct gw__run {
+	struct gw__say say; /* all NULL: nobody has */
 	struct gw__why why;
 	struct gw__warnings warnings;
 	struct gw__counters counters;

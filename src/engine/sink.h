@@ -2,7 +2,7 @@
 /*
  * A sink: where a guest goes. A source (engine/source.h) calls it in this order, from the conductor thread:
  *
- *   config, device* (early), blocks, device* (early), { pages | zeros | round }*, switchover?, ram_end, device*, end, commit
+ *   config, device* (early), blocks, device* (early), { pages | zeros | round }*, switchover?, ram_end, device*, end, sync?, commit
  *
  * Everything it is given was checked: blocks are known, offsets aligned and inside. It keeps nothing it is lent.
  * Free at any point drops what is not committed.
@@ -72,6 +72,8 @@ struct gw__sink_ops {
 	int (*switchover)(struct gw__sink *s, struct gw__why *why); /* it said that its guest is stopped */
 	int (*ram_end)(struct gw__sink *s, struct gw__why *why);
 	int (*end)(struct gw__sink *s, struct gw__view description, struct gw__why *why); /* n == 0: there is none */
+	/* What commit would wait for, but the name. NULL: there is no such thing. */
+	int (*sync)(struct gw__sink *s, struct gw__why *why);
 	int (*commit)(struct gw__sink *s, struct gw__why *why);
 	/* Take all pages of an image at once, in a way of its own. NULL: they come by `pages` and `zeros`. */
 	int (*ram_of_image)(struct gw__sink *s, const struct gw__image *image, struct gw__why *why);

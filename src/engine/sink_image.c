@@ -101,6 +101,8 @@ static int put_end(struct gw__sink *s, struct gw__view description, struct gw__w
 	return r;
 }
 
+static int sync_image(struct gw__sink *s, struct gw__why *why) { return gw__image_sync(writer_of(s), why); }
+
 static int commit(struct gw__sink *s, struct gw__why *why)
 {
 	return gw__image_is_committed(writer_of(s)) ? 0 : gw__image_commit(writer_of(s), why);
@@ -131,6 +133,7 @@ struct gw__image_sink *gw__sink_image_around(struct gw__image_writer **writer)
 		.switchover = put_switchover,
 		.ram_end = put_ram_end,
 		.end = put_end,
+		.sync = sync_image,
 		.commit = commit,
 		.postcopy = &gw__sink_image_postcopy,
 		.lane = open_lane,

@@ -32,6 +32,7 @@ struct gw__stream_tally {
 		uint64_t pages, zero_pages, xbzrle_pages;
 	} * block;
 	uint32_t blocks_n;
+	char run_state[33]; /* of the guest when it was stopped, as `globalstate` has it; "": not told */
 };
 void gw__stream_tally_fini(struct gw__stream_tally *t);
 

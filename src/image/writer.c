@@ -188,6 +188,15 @@ int gw__writer_cut(struct gw__image_writer *w, uint64_t bytes, struct gw__why *w
 	return gw__why_errno(why, errno, "cannot set the length of %s to %llu bytes", w->file.target.path, (ull)bytes);
 }
 
+int gw__image_sync(struct gw__image_writer *w, struct gw__why *why)
+{
+	assert(w->phase == GW__WRITER_DEVICES);
+	if (w->failed)
+		return gw__why_set(why, w->failed, "%s was not written: an earlier write of it failed", w->file.target.path);
+	int r = w->partial ? 0 : gw__writer_cut(w, w->cursor, why);
+	return gw__writer_fail(w, r ? r : gw__writer_sync(w, why));
+}
+
 int gw__image_commit(struct gw__image_writer *w, struct gw__why *why)
 {
 	const char *path = w->file.target.path;

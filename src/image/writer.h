@@ -105,6 +105,8 @@ void gw__image_forget_partial(struct gw__image_writer *w);
 
 /* 5. Bitmaps go to their places, then END of RAM. */
 int gw__image_put_ram_end(struct gw__image_writer *w, struct gw__why *why);
+/* Before 6, also without it: all that was put survives the host. It still has no name. */
+int gw__image_sync(struct gw__image_writer *w, struct gw__why *why);
 /* 6. EOF and the description, if there is one, were put as raw bytes: make it safe and give it its name. */
 int gw__image_commit(struct gw__image_writer *w, struct gw__why *why);
 

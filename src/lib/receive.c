@@ -120,6 +120,36 @@ static bool has_switched(const struct gw__stream_tally *t)
 	return t->commands[GW__CMD_POSTCOPY_RAM_DISCARD] > 0 || t->commands[GW__CMD_PACKAGED] > 0;
 }
 
+static int on_whole(void *ctx, const char *machine, const char *run_state, const struct gw__blocks *blocks)
+{
+	const struct gw_receive_opts *o = ctx;
+	struct gw_whole whole = {.size = sizeof whole, .machine = machine, .run_state = run_state, .blocks = blocks ? blocks->n : 0};
+	struct gw_whole_block *block = calloc(whole.blocks + 1, sizeof *block);
+	if (!block)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < whole.blocks; i++)
+		block[i] = (struct gw_whole_block){blocks->v[i].name, blocks->v[i].used_bytes};
+	whole.block = block;
+	int r = o->on_whole(o->ctx, &whole);
+	free(block);
+	return r;
+}
+
+static int on_told(void *ctx)
+{
+	const struct gw_receive_opts *o = ctx;
+	return o->on_told(o->ctx);
+}
+
+static struct gw__say say_of(const struct gw_receive_opts *o)
+{
+	return (struct gw__say){
+		GW__OPT(o, on_whole) ? on_whole : NULL,
+		GW__OPT(o, on_told) ? on_told : NULL,
+		(void *)(uintptr_t)o,
+	};
+}
+
 /* The first connection, and all that follow when it breaks after the switch. */
 static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sink, const struct gw_receive_opts *o,
 	struct gw__receive_outcome *out)
@@ -130,6 +160,7 @@ static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sin
 		.link = GW__OPT(o, link),
 		.on_paused = GW__OPT(o, on_paused),
 		.ctx = GW__OPT(o, ctx)};
+	job->run.say = say_of(o);
 	int r = GW__OPT(o, resume) ? 0 : filter_all(job, &l->in, GW__OPT(o, link));
 	bool can_answer = GW__OPT(o, resume) || l->in.main->two_way;
 	if (!r && !GW__OPT(o, resume))
@@ -139,6 +170,7 @@ static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sin
 	if (l->in.listener && out->tally.state == GW__PS_PAUSED)
 		r = gw__receive_again(&again, r, sink, &out->tally);
 	out->breaks = again.breaks;
+	job->run.say = (struct gw__say){0};
 	out->told = !r && out->tally.return_path && can_answer;
 	return r;
 }
