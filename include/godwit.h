@@ -611,9 +611,9 @@ struct gw_run_state_plan {
 };
 /*
  * `state` as query-status has it; `qemu`: the release, 100 * major + minor. `stop`: the caller wants it stopped afterwards, and takes postmigrate
- * where there is no other way. Pure. Since 0.1
+ * where there is no other way. 0, or -EINVAL: the size of `plan`. Pure. Since 0.1
  */
-GW_API void gw_plan_run_state(const char *state, unsigned qemu, bool stop, struct gw_run_state_plan *plan);
+GW_API int gw_plan_run_state(const char *state, unsigned qemu, bool stop, struct gw_run_state_plan *plan);
 
 enum gw_operation {
 	GW_OPERATION_SAVE,           /* a running QEMU sends, we keep */

@@ -21,6 +21,7 @@ enum {
 	CANCEL_MS = 20000,  /* for a cancelled migration to end */
 	CONNECT_MS = 30000, /* for the monitor to be free again after our end */
 	KILLED_PATIENCE_MS = 5000,
+	REPAIRS = 5, /* of a monitor that breaks again */
 };
 
 /* docs/spec/postcopy.md 1.4 */
@@ -58,21 +59,29 @@ static int wait_until_over(struct gw__qmp *q, int patience_ms, struct gw__why *w
 	}
 }
 
-static int try_let_run(struct gw__qmp *q, struct gw__why *why)
+/* A migration leaves other names behind than a user's stop, a panic or a suspend do. */
+static bool is_ours_to_start(const struct gw__qmp_status *s, struct gw__was was)
+{
+	if (s->running || !was.running)
+		return false;
+	return !strcmp(s->name, "postmigrate") || !strcmp(s->name, "finish-migrate") || (!strcmp(s->name, "paused") && was.stopped_by_us);
+}
+
+static int try_let_run(struct gw__qmp *q, struct gw__was was, struct gw__why *why)
 {
 	struct gw__qmp_status s;
 	int r = gw__qmp_query_status(q, &s, why);
-	if (r || s.running)
+	if (r || !is_ours_to_start(&s, was))
 		return r;
 	return gw__qmp_call(q, "cont", NULL, NULL, why);
 }
 
 /* "Migration is not finalized yet", says 11.1 for a moment after its end (docs/spec/channels.md 5.4). */
-int gw__guard_let_run(struct gw__qmp *q, struct gw__why *why)
+int gw__guard_let_run(struct gw__qmp *q, struct gw__was was, struct gw__why *why)
 {
 	for (int waited = 0;; waited += POLL_MS) {
 		struct gw__why last = {0};
-		int r = try_let_run(q, &last);
+		int r = try_let_run(q, was, &last);
 		if (!r)
 			return 0;
 		if (r != -EREMOTEIO || waited >= FINAL_MS)
@@ -81,12 +90,12 @@ int gw__guard_let_run(struct gw__qmp *q, struct gw__why *why)
 	}
 }
 
-int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, int patience_ms, struct gw__why *why)
+int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, int patience_ms, struct gw__why *why)
 {
 	int r = wait_until_over(q, patience_ms, why);
 	if (r == GW__GUARD_PAUSED)
 		return r;
-	int ran = was_running ? gw__guard_let_run(q, why) : 0; /* the guest first, and in any case */
+	int ran = gw__guard_let_run(q, was, why); /* the guest first, and in any case */
 	int set = gw__qmp_settings_restore(q, before, why);
 	return r ? r : ran ? ran : set;
 }
@@ -98,6 +107,31 @@ static void close_all_but(int fd)
 	for (int i = 3; i < (max > 0 && max < 65536 ? max : 65536); i++)
 		if (i != fd)
 			close(i);
+}
+
+/* All that the guard knows; `was` is kept up to date. */
+struct post {
+	int fd;
+	const char *address, *image;
+	const struct gw__qmp_settings *before;
+	const json_t *identity;
+	struct gw__was was;
+	struct gw__own_socket *own;
+};
+
+/* Whoever serves the monitor may go away meanwhile, more than once. */
+static int repair_patiently(const struct post *p, struct gw__qmp **q, struct gw__why *why)
+{
+	for (int tries = 0;; tries++) {
+		gw__why_clear(why);
+		int r = gw__qmp_open_again(p->address, CONNECT_MS, p->identity, q, why);
+		if (!r)
+			r = gw__guard_repair(*q, p->before, p->was, KILLED_PATIENCE_MS, why);
+		if (r != -ECONNRESET || tries == REPAIRS)
+			return r;
+		gw__qmp_close(*q);
+		*q = NULL;
+	}
 }
 
 /* Is there a part of the guest that somebody can go on with, or already does? Only what is certainly not there is not. */
@@ -114,13 +148,12 @@ static bool is_held(const char *image)
 	return r != -ENOENT && r != -EPROTO; /* the latter: begun, and never held */
 }
 
-static int repair_after_death(const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image)
+static int repair_after_death(const struct post *p)
 {
+	const char *address = p->address, *image = p->image;
 	struct gw__why why = {0};
 	struct gw__qmp *q = NULL;
-	int r = gw__qmp_open(address, CONNECT_MS, &q, &why);
-	if (!r)
-		r = gw__guard_repair(q, before, was_running, KILLED_PATIENCE_MS, &why);
+	int r = repair_patiently(p, &q, &why);
 	struct gw__why hang = {0};
 	if (q && r == -ETIMEDOUT && is_held(image))
 		gw__guard_check_hang(q, image, &hang);
@@ -128,9 +161,9 @@ static int repair_after_death(const char *address, const struct gw__qmp_settings
 	if (hang.code)
 		return gw__cli_say(GW__EXIT_RECOVERABLE, "the save was killed; %s", hang.text);
 	if (r == GW__GUARD_PAUSED && !is_held(image)) { /* it was killed before there was anything to go on with */
-		r = gw__qmp_open(address, CONNECT_MS, &q, &why);
+		r = gw__qmp_open_again(address, CONNECT_MS, p->identity, &q, &why);
 		if (!r)
-			r = gw__standin_give_back(q, before, was_running, &why);
+			r = gw__standin_give_back(q, p->before, p->was, &why);
 		gw__qmp_close(q);
 	}
 	if (r == GW__GUARD_PAUSED)
@@ -143,20 +176,27 @@ static int repair_after_death(const char *address, const struct gw__qmp_settings
 	return gw__cli_say(GW__EXIT_FAILED, "the save was killed before it had finished; its QEMU is as it was before");
 }
 
-static void watch(int fd, const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image,
-	struct gw__own_socket *own)
+/* What is said to the guard: RELIEVED, or NEWS and bits. */
+enum { RELIEVED = 'k', NEWS = 0x10, NEWS_RUNNING = 1, NEWS_OURS = 2 };
+
+static void watch(struct post *p)
 {
 	char word = 0;
-	ssize_t n;
-	do
-		n = read(fd, &word, 1);
-	while (n < 0 && errno == EINTR);
-	if (n == 1)
-		_exit(0);
-	gw__own_socket_remove(own);
-	_exit(repair_after_death(address, before, was_running, image));
+	for (;;) {
+		ssize_t n = read(p->fd, &word, 1);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n != 1)
+			break;
+		if (word == RELIEVED)
+			_exit(0);
+		p->was = (struct gw__was){word & NEWS_RUNNING, word & NEWS_OURS};
+	}
+	gw__own_socket_remove(p->own);
+	_exit(repair_after_death(p));
 }
 
+/* Who waits for a word that does not come would wait for ever, and we for him; nothing was changed yet. */
 static void take_post(int fd)
 {
 	setsid(); /* out of reach of what is sent to our group */
@@ -164,8 +204,12 @@ static void take_post(int fd)
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	close_all_but(fd);
-	ssize_t n = send(fd, "r", 1, MSG_NOSIGNAL);
-	(void)n; /* who does not read it has gone, which is what we watch for */
+	ssize_t n;
+	do
+		n = send(fd, "r", 1, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	if (n != 1)
+		_exit(1);
 }
 
 /* Nothing may be changed before it stands: a signal to the whole group would still end both. */
@@ -178,14 +222,15 @@ static int await_post(struct gw__guard *g, struct gw__why *why)
 	while (n < 0 && errno == EINTR);
 	if (n == 1)
 		return 0;
+	kill(g->pid, SIGKILL); /* if we merely did not hear it, it would take our end for a death */
 	close(g->fd);
 	waitpid(g->pid, NULL, 0);
 	g->pid = 0;
 	return gw__why_set(why, -ECHILD, "the guard process ended before it had begun");
 }
 
-int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image,
-	struct gw__own_socket *own, struct gw__why *why)
+int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__qmp_settings *before, const json_t *identity,
+	struct gw__was was, const char *image, struct gw__own_socket *own, struct gw__why *why)
 {
 	int pair[2];
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
@@ -199,19 +244,34 @@ int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__q
 	}
 	if (pid == 0) {
 		take_post(pair[0]);
-		watch(pair[0], address, before, was_running, image, own);
+		watch(&(struct post){pair[0], address, image, before, identity, was, own});
 	}
 	close(pair[0]);
 	*g = (struct gw__guard){pid, pair[1]};
 	return await_post(g, why);
 }
 
+static bool say_to(struct gw__guard *g, char word)
+{
+	ssize_t n;
+	do
+		n = send(g->fd, &word, 1, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n == 1;
+}
+
+void gw__guard_tell(struct gw__guard *g, struct gw__was was)
+{
+	if (g->pid) /* it can only fail if the guard is gone */
+		say_to(g, (char)(NEWS | (was.running ? NEWS_RUNNING : 0) | (was.stopped_by_us ? NEWS_OURS : 0)));
+}
+
 void gw__guard_dismiss(struct gw__guard *g)
 {
 	if (!g->pid)
 		return;
-	ssize_t n = send(g->fd, "k", 1, MSG_NOSIGNAL);
-	(void)n; /* it can only fail if the guard is gone already */
+	if (!say_to(g, RELIEVED))
+		kill(g->pid, SIGKILL); /* it would take our end for a death */
 	close(g->fd);
 	waitpid(g->pid, NULL, 0);
 	g->pid = 0;

@@ -15,27 +15,36 @@
 #include "cli/own_socket.h"
 #include "qmp/qmp.h"
 
+/* How the guest is to stand in the end. */
+struct gw__was {
+	bool running;       /* it runs, but for us */
+	bool stopped_by_us; /* a stop of ours, not of its user, has paused it */
+};
+
 struct gw__guard {
 	pid_t pid; /* 0: none */
 	int fd;    /* our end of the socket pair */
 };
 
 /*
- * `address` as for gw__qmp_open. The snapshot is what will be put back. `image`: of a save that may switch to post-copy; a QEMU that stands
+ * `address` as for gw__qmp_open, `identity` of the QEMU there. The snapshot is what will be put back. `image`: of a save that may switch to post-copy; a QEMU that stands
  * still then is left so, with a sentence that says how to go on. NULL: it will not. `own`: what it takes away, if we cannot.
  */
-int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__qmp_settings *before, bool was_running, const char *image,
-	struct gw__own_socket *own, struct gw__why *why);
+int gw__guard_start(struct gw__guard *g, const char *address, const struct gw__qmp_settings *before, const json_t *identity,
+	struct gw__was was, const char *image, struct gw__own_socket *own, struct gw__why *why);
+/* Its user stopped or started it meanwhile, or we do: the guard has only a copy. */
+void gw__guard_tell(struct gw__guard *g, struct gw__was was);
 /* All is well: the guard goes away. Also on a zeroed one, also twice. */
 void gw__guard_dismiss(struct gw__guard *g);
 
 /*
  * What the guard does, also for those who were not killed: wait until no migration is under way (cancelling it when it
- * takes longer than `patience_ms`), let the guest run if it did, put the settings back. 0, or the first failure.
+ * takes longer than `patience_ms`), let the guest run if it did and its user has not stopped it, put the settings back. 0, or
+ * the first failure.
  * GW__GUARD_PAUSED: the QEMU is in postcopy-paused, from where nothing puts it back; it was left as it is.
  */
 enum { GW__GUARD_PAUSED = 1 };
-int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, int patience_ms, struct gw__why *why);
+int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, int patience_ms, struct gw__why *why);
 
 /*
  * A QEMU 7.2 that lost the link behind its last page never ends its migration, and never runs its guest again: -ENOLINK, and a sentence that
@@ -43,7 +52,9 @@ int gw__guard_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, b
  */
 int gw__guard_check_hang(struct gw__qmp *q, const char *image, struct gw__why *why);
 
-/* Lets the guest run unless it does, however long QEMU takes to allow it (within reason). */
-int gw__guard_let_run(struct gw__qmp *q, struct gw__why *why);
+/*
+ * Lets the guest run unless it does, or somebody else is why it does not, however long QEMU takes to allow it (within reason).
+ */
+int gw__guard_let_run(struct gw__qmp *q, struct gw__was was, struct gw__why *why);
 
 #endif

@@ -50,7 +50,7 @@ static int prepare(struct gw__lazy *l)
 		{"postcopy-blocktime", gw__qmp_settings_on(l->before, "postcopy-blocktime")}}; /* counts, and changes nothing */
 	ask_page_sizes(l);
 	gw__lazy_note(l, GW__KEEPER_IDLE);
-	r = gw__qmp_clear_capabilities(l->qmp, l->before, &l->why);
+	r = gw__qmp_clear_capabilities(l->qmp, l->before, false, &l->why);
 	if (!r)
 		r = gw__lazy_set_tls(l);
 	l->tls = l->wish.tls.creds_dir;

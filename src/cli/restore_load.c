@@ -96,7 +96,7 @@ static int set_capabilities(struct gw__restore *r, bool direct)
 		caps[n++] = (struct gw__qmp_capability){"mapped-ram", true};
 	if (direct && r->channels)
 		caps[n++] = (struct gw__qmp_capability){"multifd", true};
-	int e = gw__qmp_clear_capabilities(r->qmp, r->before, &r->why);
+	int e = gw__qmp_clear_capabilities(r->qmp, r->before, false, &r->why);
 	if (!e)
 		e = set_parameters(r, direct);
 	return e || !n ? e : gw__qmp_set_capabilities(r->qmp, caps, n, &r->why);

@@ -30,6 +30,7 @@ static void *receive(void *ctx)
 	link.connect_timeout_ms = s->postcopy ? 30000 : 10000;
 	o.link = &link;
 	link.tls = s->tls.creds_dir ? &s->tls : NULL;
+	link.max_bandwidth = s->at_start || s->channels ? s->max_bandwidth : 0; /* QEMU's own limit does not hold there (channels.md 5.3) */
 	link.peer_uid = s->own.folder[0] ? &s->own.uid : NULL;
 	o.image_offset = s->offset;
 	o.memory_limit = s->memory_limit;
@@ -39,6 +40,8 @@ static void *receive(void *ctx)
 	o.note = s->note;
 	o.note_bytes = s->note ? strlen(s->note) : 0;
 	o.on_paused = gw__save_on_paused;
+	o.on_whole = gw__save_on_whole;
+	o.on_told = gw__save_on_told;
 	o.on_listening = on_listening;
 	o.on_ready = on_ready;
 	o.ctx = s;
@@ -87,12 +90,17 @@ static void report(const struct gw__save *s)
 {
 	const struct gw_receipt *r = &s->receipt;
 	double pause_ms = s->resumed_us > s->stopped_us && s->stopped_us ? (double)(s->resumed_us - s->stopped_us) / 1000 : 0;
-	const char *now = s->was_running && !s->stop ? "runs on" : "is stopped";
+	char now[80] = "runs on";
+	if (!strcmp(s->state, "postmigrate"))
+		snprintf(now, sizeof now, "is stopped");
+	else if (strcmp(s->state, "running"))
+		snprintf(now, sizeof now, "is %s%s", s->state, s->kept ? " as before" : "");
 	if (s->common.json) {
-		gw__cli_json(json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:f}", "event", "saved", "image",
+		gw__cli_json(json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:s, s:f}", "event", "saved", "image",
 			gw__cli_json_text(s->path), "ram_bytes", gw__cli_json_size(r->ram_bytes), "stream_bytes",
 			gw__cli_json_size(r->stream_bytes), "pages", (json_int_t)r->pages, "zero_pages", (json_int_t)r->zero_pages,
-			"rounds", (json_int_t)r->rounds, "running", s->was_running && !s->stop, "paused_ms", pause_ms));
+			"rounds", (json_int_t)r->rounds, "running", !strcmp(s->state, "running"), "state", s->state, "paused_ms",
+			pause_ms));
 		return;
 	}
 	gw__cli_tell("saved %s of memory into %s (%s received); the guest %s", GW__SIZE(r->ram_bytes), s->path, GW__SIZE(r->stream_bytes),
@@ -103,11 +111,12 @@ static void report(const struct gw__save *s)
 
 static int run(struct gw__save *s)
 {
+	pthread_mutex_init(&s->talk, NULL);
 	int r = s->postcopy && !s->resume ? gw__save_make_note(s) : 0;
 	if (!r)
 		r = make_link(s);
 	if (!r)
-		r = gw__guard_start(&s->guard, s->address, s->before, s->was_running, s->postcopy ? s->path : NULL, &s->own, &s->why);
+		r = gw__guard_start(&s->guard, s->address, s->before, s->identity, s->was, s->postcopy ? s->path : NULL, &s->own, &s->why);
 	if (r)
 		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; nothing was changed", s->why.text);
 	gw__cli_progress_hook(&s->work.progress, add_extra, s);
@@ -138,6 +147,12 @@ static int check_combination(const struct gw__save *s)
 	if (s->listen)
 		gw__cli_wish_add(&w, gw__cli_ability_of_uri(s->listen));
 	return gw__cli_allow(&s->common, GW_OPERATION_SAVE, &w, 0);
+}
+
+static int not_opened(const struct gw__save *s)
+{
+	int status = s->why.code == -ENOLINK ? GW__EXIT_RECOVERABLE : s->refused ? GW__EXIT_REFUSED : GW__EXIT_FAILED;
+	return gw__cli_failed(&s->common, status, "%s; nothing was changed", s->why.text);
 }
 
 int gw__cli_save(int argc, char **argv)
@@ -197,10 +212,7 @@ int gw__cli_save(int argc, char **argv)
 	s.receipt.size = sizeof s.receipt;
 	status = gw__cli_work_begin(&s.work, &s.common);
 	if (status == GW__CLI_GO)
-		status = gw__save_open(&s) ? gw__cli_failed(&s.common, s.why.code == -ENOLINK ? GW__EXIT_RECOVERABLE : GW__EXIT_FAILED,
-						     "%s; nothing was changed", s.why.text)
-			 : s.abandon       ? gw__save_abandon(&s)
-					   : run(&s);
+		status = gw__save_open(&s) ? not_opened(&s) : s.abandon ? gw__save_abandon(&s) : run(&s);
 	gw__guard_dismiss(&s.guard);
 	gw__save_close(&s);
 	gw__cli_work_end(&s.work);

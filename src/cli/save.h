@@ -4,7 +4,7 @@
  * to post-copy, save_failed.c ends what failed.
  *
  * Two threads: a worker receives the guest, the main thread speaks with the monitor, because a QEMU in its last phase answers
- * nobody before its bytes are taken. The monitor belongs to the worker until `started` is set, to the main thread after.
+ * nobody before its bytes are taken. Behind the last byte the worker asks it whether it was it that sent them; `talk` is the lock.
  */
 #ifndef GW_CLI_SAVE_H
 #define GW_CLI_SAVE_H
@@ -33,9 +33,14 @@ struct gw__save {
 	/* The source. */
 	struct gw__qmp *qmp;
 	struct gw__qmp_settings *before;
-	json_t *identity; /* resume: of the QEMU that the save was begun with */
-	bool was_running;
-	bool switched;
+	json_t *identity;   /* of the QEMU that the save was begun with */
+	struct gw__was was; /* the guard has a copy: gw__save_note_was */
+	char state[48];     /* its run state; what it is to have again, once it was told so */
+	bool switched, cannot_switch;
+	bool refused;         /* by what it is, before anything was touched */
+	bool kept;            /* it is told "failed", by which it keeps that state */
+	pthread_mutex_t talk; /* who holds it may speak with the monitor, and look at what is said here of the source */
+	bool settled;         /* the end is the worker's to follow */
 	struct gw__guard guard;
 	struct gw__why why;              /* of the monitor */
 	uint64_t stopped_us, resumed_us; /* by QEMU's own clock; 0: not seen */
@@ -61,9 +66,14 @@ int gw__save_open(struct gw__save *s);
 int gw__save_start(struct gw__save *s);
 /* While the worker receives: follow the migration; stop a guest that outruns it. */
 void gw__save_follow(struct gw__save *s);
-/* The data is here: wait until QEMU says so too, let the guest run on, put the settings back. */
+/* The data is here (worker): is it that QEMU's, and what is it to be told? Then: does it say that it is over? */
+int gw__save_on_whole(void *ctx, const struct gw_whole *whole);
+int gw__save_on_told(void *ctx);
+/* All is over: let the guest run on, put the settings back. */
 int gw__save_finish(struct gw__save *s);
 void gw__save_close(struct gw__save *s);
+/* The monitor went away and perhaps comes back; see gw__qmp_open_again. */
+int gw__save_reconnect(struct gw__save *s, int patience_ms);
 
 /* save_failed.c: what went wrong, how everything stands now, and the exit status for it. */
 int gw__save_failed(struct gw__save *s);

@@ -6,17 +6,19 @@
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "cli/pause.h"
 #include "cli/save.h"
 #include "cli/standin.h"
 
-enum { REPAIR_PATIENCE_MS = 3000, RECONNECT_MS = 5000 };
+enum { REPAIR_PATIENCE_MS = 3000, RECONNECT_MS = 5000, RECONNECT_LONG_MS = 30000, CANCELLING_MS = 3000, POLL_MS = 20 };
 
 /* The image is there, and only something behind it went wrong. */
 static int failed_but_kept(struct gw__save *s, const char *what, int repaired, const char *unrepaired)
 {
-	const char *run = s->was_running ? "runs on" : "is stopped as before";
+	const char *run = s->was.running ? "runs on" : "is stopped as before";
 	if (!repaired)
 		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; the guest is kept in %s all the same, and %s", what, s->path,
 			run);
@@ -24,31 +26,48 @@ static int failed_but_kept(struct gw__save *s, const char *what, int repaired, c
 		"%s; the guest is kept in %s all the same, but the QEMU could not be put back in order: %s", what, s->path, unrepaired);
 }
 
-/* A stream that ends too early ends for a reason, which QEMU knows. What we broke off ourselves needs no second story. */
-static const char *qemus_reason(struct gw__save *s, char *text, size_t n)
-{
-	struct gw__qmp_migration m;
-	bool ended_early = s->result == -EPROTO || s->result == -ECONNRESET || s->result == -EPIPE;
-	if (!ended_early || s->why.code || gw__cli_stopped() || gw__qmp_query_migrate(s->qmp, &m, NULL) || !m.ended || m.completed)
-		return "";
-	snprintf(text, n, " (QEMU's migration has the status \"%s\"%s%s)", m.status, *m.error && !m.cancelled ? ": " : "",
-		m.cancelled ? "" : m.error);
-	return text;
-}
-
 static bool is_lost(int r) { return r == -ECONNRESET || r == -EPIPE || r == -ENOTCONN; }
 
-/* A broken connection is not the end of QEMU. The first story is kept if it is. */
+/* A QEMU that was told to quit says so before it does. */
+static void say_quit(struct gw__save *s, char *text, size_t n)
+{
+	json_t *event;
+	while (gw__qmp_event(s->qmp, 0, &event, NULL) == 0) {
+		const char *reason = json_string_value(json_object_get(json_object_get(event, "data"), "reason"));
+		const char *name = json_string_value(json_object_get(event, "event"));
+		if (name && !strcmp(name, "SHUTDOWN"))
+			snprintf(text, n, "the QEMU at %s quit during the save (%s)", s->address, reason ? reason : "no reason given");
+		json_decref(event);
+	}
+}
+
+/* A stream that ends too early ends for a reason, which QEMU knows and which comes first. What we broke off ourselves needs no second story. */
+static void say_cause(struct gw__save *s, char *text, size_t n)
+{
+	struct gw__qmp_migration m;
+	bool ended_early = s->result == -EPROTO || s->result == -ECONNRESET || s->result == -EPIPE || s->result == -EREMOTEIO;
+	if (gw__cli_stopped() || (!ended_early && !s->why.code))
+		return;
+	int r = gw__qmp_query_migrate(s->qmp, &m, NULL);
+	for (int waited = 0; !r && !strcmp(m.status, "cancelling") && waited < CANCELLING_MS; waited += POLL_MS) {
+		gw__cli_sleep_ms(POLL_MS);
+		r = gw__qmp_query_migrate(s->qmp, &m, NULL);
+	}
+	if (r)
+		say_quit(s, text, n);
+	else if (m.cancelled)
+		snprintf(text, n, "somebody cancelled the migration at a monitor of the QEMU at %s (status \"cancelled\")", s->address);
+	else if (m.failed && *m.error && !s->why.code)
+		snprintf(text, n, "QEMU ended the migration with status \"failed\": %s", m.error);
+}
+
+/* A broken connection is not the end of QEMU, unless the guest's broke with it. The first story is kept if it is. */
 static int repair_anew(struct gw__save *s, struct gw__why *why)
 {
-	struct gw__why again = {0};
-	struct gw__qmp *q = NULL;
-	if (gw__qmp_open(s->address, RECONNECT_MS, &q, &again))
+	if (gw__save_reconnect(s, s->result < 0 ? RECONNECT_MS : RECONNECT_LONG_MS))
 		return -ECONNRESET;
-	gw__qmp_close(s->qmp);
-	s->qmp = q;
 	gw__why_clear(why);
-	return gw__guard_repair(q, s->before, s->was_running, REPAIR_PATIENCE_MS, why);
+	return gw__guard_repair(s->qmp, s->before, s->was, REPAIR_PATIENCE_MS, why);
 }
 
 /* After the switch the guest is not put back by anybody but the rest of its memory, or its operator's word. */
@@ -76,9 +95,10 @@ static int stands_still(struct gw__save *s, enum gw__save_rest rest, const char 
 
 int gw__save_failed(struct gw__save *s)
 {
-	char what[sizeof s->why.text], reason[600];
+	char what[sizeof s->why.text];
 	bool ours = s->why.code; /* the monitor's story explains more than the channel's */
 	snprintf(what, sizeof what, "%s", ours ? s->why.text : gw__cli_work_why(&s->work));
+	say_cause(s, what, sizeof what);
 	struct gw__why repair = {0};
 	struct gw__why hang = {0};
 	enum gw__save_rest rest = s->postcopy && s->result < 0 ? gw__save_what_is_left(s) : GW__SAVE_NOTHING_LEFT;
@@ -87,8 +107,8 @@ int gw__save_failed(struct gw__save *s)
 		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s; %s", what, hang.text);
 	if (rest != GW__SAVE_NOTHING_LEFT && is_held)
 		return stands_still(s, rest, what);
-	int r = rest == GW__SAVE_ALL_LEFT ? gw__standin_give_back(s->qmp, s->before, s->was_running, &repair)
-					  : gw__guard_repair(s->qmp, s->before, s->was_running, REPAIR_PATIENCE_MS, &repair);
+	int r = rest == GW__SAVE_ALL_LEFT ? gw__standin_give_back(s->qmp, s->before, s->was, &repair)
+					  : gw__guard_repair(s->qmp, s->before, s->was, REPAIR_PATIENCE_MS, &repair);
 	if (is_lost(r) && !(r = repair_anew(s, &repair)))
 		snprintf(what, sizeof what, "the connection to the monitor at %s broke in the middle", s->address);
 	if (s->result >= 0 || s->receipt.in_place)
@@ -103,8 +123,8 @@ int gw__save_failed(struct gw__save *s)
 	/* docs/spec/channels.md 5.3: seen with 7.2, and not with 10.0 */
 	bool spoilt = s->at_start && gw__qmp_version(s->qmp) < 1000;
 	bool is_there = access(s->path, F_OK) == 0;
-	return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s%s; %s%s, and the guest %s%s", what, qemus_reason(s, reason, sizeof reason),
+	return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; %s%s, and the guest %s%s", what,
 		is_there ? s->path : "no image was written", is_there ? " is as it was before" : "",
-		s->was_running ? "runs on" : "is stopped as before",
+		s->was.running ? "runs on" : "is stopped as before",
 		spoilt ? ", but a QEMU as old as this may refuse to migrate after a background snapshot that failed" : "");
 }

@@ -14,12 +14,8 @@
 
 int gw__save_make_note(struct gw__save *s)
 {
-	json_t *identity = NULL;
-	int r = gw__qmp_query_identity(s->qmp, &identity, &s->why);
-	if (r)
-		return r;
-	json_t *note =
-		json_pack("{s:o, s:b, s:o}", "settings", gw__qmp_settings_to_json(s->before), "running", s->was_running, "qemu", identity);
+	json_t *note = json_pack("{s:o, s:b, s:O}", "settings", gw__qmp_settings_to_json(s->before), "running", s->was.running, "qemu",
+		s->identity);
 	s->note = note ? json_dumps(note, JSON_COMPACT) : NULL;
 	json_decref(note);
 	return s->note ? 0 : gw__why_set(&s->why, -ENOMEM, "no memory for QEMU's migration settings");
@@ -41,7 +37,7 @@ int gw__save_read_note(struct gw__save *s)
 	free(text);
 	if (r)
 		return r;
-	s->was_running = json_is_true(json_object_get(note, "running"));
+	s->was = (struct gw__was){.running = json_is_true(json_object_get(note, "running"))};
 	s->before = gw__qmp_settings_from_json(json_object_get(note, "settings"));
 	s->identity = json_incref(json_object_get(note, "qemu"));
 	json_decref(note);
@@ -108,10 +104,17 @@ void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration
 {
 	if (atomic_exchange(&s->paused, false) && gw__standin_come_back(s->qmp, s->path, s->listening, &s->why))
 		gw_job_cancel(s->work.job);
-	if (s->switched || s->resume || strcmp(m->status, "active") || !has_passed(s, m))
+	bool wants = s->was.running && !s->switched && !s->cannot_switch && !s->resume; /* who stands still already needs no switch */
+	if (!wants || strcmp(m->status, "active") || !has_passed(s, m))
 		return;
-	gw__cli_detail("after a pass over its memory the guest is stopped, and the rest follows");
-	s->switched = gw__qmp_call(s->qmp, "migrate-start-postcopy", NULL, NULL, NULL) == 0;
+	struct gw__why why = {0};
+	int r = gw__qmp_call(s->qmp, "migrate-start-postcopy", NULL, NULL, &why);
+	s->switched = !r;
+	s->cannot_switch = r == -EREMOTEIO; /* asked once more it would say the same */
+	if (!r)
+		gw__cli_detail("after a pass over its memory the guest is stopped, and the rest follows");
+	else if (s->cannot_switch)
+		gw__cli_say(0, "%s; the save goes on without post-copy", why.text);
 }
 
 /* --- when it failed --- */
@@ -144,9 +147,9 @@ int gw__save_abandon(struct gw__save *s)
 	struct gw__qmp_migration m;
 	int r = gw__standin_await_paused(s->qmp, s->path, &m, &s->why);
 	if (!r)
-		r = gw__standin_give_back(s->qmp, s->before, s->was_running, &s->why);
+		r = gw__standin_give_back(s->qmp, s->before, s->was, &s->why);
 	else if (r == GW__SHORT && (m.failed || m.cancelled)) /* it has its guest already */
-		r = gw__guard_repair(s->qmp, s->before, s->was_running, 0, &s->why);
+		r = gw__guard_repair(s->qmp, s->before, s->was, 0, &s->why);
 	struct gw__why hang = {0};
 	if (r == -ETIMEDOUT && gw__guard_check_hang(s->qmp, s->path, &hang))
 		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s", hang.text);
@@ -154,7 +157,7 @@ int gw__save_abandon(struct gw__save *s)
 		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
 			"%s; the guest stands still in its QEMU, and what came of it stays in %s.partial",
 			s->why.code ? s->why.text : "it did not take its guest back", s->path);
-	const char *run = s->was_running ? "runs on" : "is stopped";
+	const char *run = s->was.running ? "runs on" : "is stopped";
 	r = drop_partial(s, &s->why);
 	if (r) /* -EALREADY: there are two of it */
 		return gw__cli_failed(&s->common, r == -EALREADY ? GW__EXIT_IN_DOUBT : GW__EXIT_FAILED,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Drives the QEMU that is being saved; see save.h. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,37 +12,44 @@
 enum {
 	CONNECT_MS = 10000,
 	FOLLOW_MS = 200,
-	END_MS = 30000,  /* from our SHUT to "completed" */
+	END_MS = 30000,       /* from our SHUT to "completed" */
+	STATE_MS = 5000,      /* from "failed" to the run state as it was */
+	RECONNECT_MS = 30000, /* for a monitor that is served anew */
+	AGAIN = 3,
 	MAX_PASSES = 40, /* a guest that still dirties faster than we receive is stopped for the rest */
 };
 #define UNLIMITED_BYTES_PER_S (INT64_C(1) << 42)
 static const char FD_NAME[] = "godwit-save";
 
+static int refuse(struct gw__save *s, int code, const char *why)
+{
+	s->refused = true;
+	return gw__why_set(&s->why, code, "the guest of the QEMU at %s cannot be saved now: %s", s->address, why);
+}
+
 static int look_at_state(struct gw__save *s)
 {
 	struct gw__qmp_status status;
 	struct gw__qmp_migration m;
+	struct gw_run_state_plan plan = GW_INIT(plan);
 	int r = gw__qmp_query_status(s->qmp, &status, &s->why);
 	if (!r)
 		r = gw__qmp_query_migrate(s->qmp, &m, &s->why);
 	if (r)
 		return r;
-	s->was_running = status.running;
-	if (!strcmp(status.name, "inmigrate"))
-		return gw__why_set(&s->why, -EBUSY, "this QEMU waits for an incoming migration itself; it has no guest to save yet");
-	if (!strcmp(status.name, "postmigrate"))
-		return gw__why_set(&s->why, -EBUSY,
-			"this QEMU has given its guest away in an earlier migration (state postmigrate); if it is still the one to run, let it "
-			"run with the monitor command cont first");
-	if (!strncmp(m.status, "postcopy", strlen("postcopy")) && !m.total_bytes) /* only a source counts what it sends */
-		return gw__why_set(&s->why, -EBUSY,
-			"this QEMU still lacks pages of its guest (post-copy, status \"%s\"), which cannot be cancelled; let its page server "
-			"(godwit serve) bring the rest first",
-			m.status);
-	if (m.status[0] && !m.ended && strcmp(m.status, "none"))
-		return gw__why_set(&s->why, -EBUSY,
-			"this QEMU is busy with another migration (status \"%s\"); wait for its end or cancel it", m.status);
-	return 0;
+	s->was.running = status.running;
+	snprintf(s->state, sizeof s->state, "%s", status.name);
+	gw_plan_run_state(status.name, (unsigned)gw__qmp_version(s->qmp), s->stop, &plan);
+	if (plan.after == GW_AFTER_REFUSED)
+		return refuse(s, -EBUSY, plan.why);
+	bool lacks = !strncmp(m.status, "postcopy", strlen("postcopy")) && !m.total_bytes; /* only a source counts what it sends */
+	char busy[300];
+	snprintf(busy, sizeof busy,
+		lacks ? "it still lacks pages of its guest (post-copy, status \"%s\"), which cannot be cancelled; let its page server (godwit serve) bring the "
+			"rest first"
+		      : "it is busy with another migration (status \"%s\"); wait for its end or cancel it",
+		m.status);
+	return m.status[0] && !m.ended && strcmp(m.status, "none") ? refuse(s, -EBUSY, busy) : 0;
 }
 
 /* 7.2 does not say in time that it has such a device, and then pages that never come would be missed. */
@@ -67,10 +75,14 @@ int gw__save_open(struct gw__save *s)
 		r = check_unplugged(s);
 	if (!r)
 		r = gw__qmp_settings_save(s->qmp, &s->before, &s->why);
+	if (!r)
+		r = gw__qmp_query_identity(s->qmp, &s->identity, &s->why);
 	/* A guest that does not run has one moment only. QEMU 7.2 would set it running, and one that never ran is an abort. */
-	s->at_start = s->at_start && s->was_running;
+	s->at_start = s->at_start && s->was.running;
+	s->postcopy = s->postcopy && s->was.running;
+	s->was.stopped_by_us = s->at_start; /* QEMU does for a moment */
 	if (!r && s->at_start && !gw__qmp_settings_has(s->before, "background-snapshot"))
-		r = gw__why_set(&s->why, -EOPNOTSUPP, "this QEMU has no background snapshots; leave out --at start");
+		r = refuse(s, -EOPNOTSUPP, "it has no background snapshots; leave out --at start");
 	return r;
 }
 
@@ -103,7 +115,7 @@ static int prepare(struct gw__save *s)
 {
 	const struct gw__qmp_capability background[] = {{"background-snapshot", true}};
 	const struct gw__qmp_capability live[] = {{"return-path", true}, {s->postcopy ? "postcopy-ram" : "multifd", true}};
-	int r = gw__qmp_clear_capabilities(s->qmp, s->before, &s->why);
+	int r = gw__qmp_clear_capabilities(s->qmp, s->before, s->at_start, &s->why);
 	if (!r && s->at_start)
 		r = gw__qmp_set_capabilities(s->qmp, background, 1, &s->why);
 	else if (!r)
@@ -145,45 +157,103 @@ static void give_up(struct gw__save *s, const struct gw__qmp_migration *m)
 	gw_job_cancel(s->work.job);
 }
 
+static void note_was(struct gw__save *s, struct gw__was was)
+{
+	if (was.running == s->was.running && was.stopped_by_us == s->was.stopped_by_us)
+		return;
+	s->was = was;
+	gw__guard_tell(&s->guard, was);
+}
+
 /*
  * Its user may stop the guest meanwhile, or let it run: that holds afterwards. QEMU's own stops have other names, but for
- * the short one of a background snapshot.
+ * the short one at the beginning of a background snapshot.
  */
-static void note_its_user(struct gw__save *s)
+static void note_its_user(struct gw__save *s, const struct gw__qmp_migration *m)
 {
 	struct gw__qmp_status now;
-	if (s->at_start || gw__qmp_query_status(s->qmp, &now, NULL))
+	if (gw__qmp_query_status(s->qmp, &now, NULL))
 		return;
-	if (now.running || !strcmp(now.name, "paused"))
-		s->was_running = now.running;
+	if (now.running && (!s->at_start || !strcmp(m->status, "active")))
+		note_was(s, (struct gw__was){.running = true});
+	else if (!strcmp(now.name, "paused") && !s->was.stopped_by_us)
+		note_was(s, (struct gw__was){0});
+}
+
+/* Told first: a death of ours in between must not look like its user's stop. */
+static void stop_for_the_rest(struct gw__save *s)
+{
+	struct gw__was before = s->was;
+	gw__cli_detail("the guest dirties memory faster than it can be received; it is stopped for the rest");
+	note_was(s, (struct gw__was){before.running, before.running});
+	if (gw__qmp_call(s->qmp, "stop", NULL, NULL, NULL))
+		note_was(s, before);
+}
+
+static bool is_lost(int r) { return r == -ECONNRESET || r == -EPIPE || r == -ENOTCONN; }
+
+int gw__save_reconnect(struct gw__save *s, int patience_ms)
+{
+	struct gw__qmp *q = NULL;
+	struct gw__why why = {0};
+	int r = gw__qmp_open_again(s->address, patience_ms, s->identity, &q, &why);
+	if (r)
+		return gw__why_set(&s->why, r, "%s", why.text);
+	gw__qmp_close(s->qmp);
+	s->qmp = q;
+	gw__why_clear(&s->why);
+	gw__cli_detail("the monitor at %s was gone for a while", s->address);
+	return 0;
+}
+
+/* What may be asked twice, over a monitor that may have to be opened anew in between. */
+static int persist(struct gw__save *s, int (*step)(struct gw__save *))
+{
+	int r = step(s);
+	for (int i = 0; i < AGAIN && is_lost(r); i++) {
+		r = gw__save_reconnect(s, RECONNECT_MS);
+		r = r ? r : step(s);
+	}
+	return r;
+}
+
+/* One look. Its death shows on the channel as well, so here a lost monitor is only opened again. */
+static void follow_once(struct gw__save *s)
+{
+	struct gw__qmp_migration m;
+	int r = gw__qmp_query_migrate(s->qmp, &m, NULL);
+	if (is_lost(r)) {
+		struct gw__why ignored = s->why;
+		gw__save_reconnect(s, 0);
+		s->why = ignored;
+	}
+	if (r)
+		return;
+	atomic_store(&s->remaining_bytes, m.remaining_bytes);
+	atomic_store(&s->dirty_bytes_per_s, m.dirty_pages_rate * m.page_bytes);
+	if (!s->was.stopped_by_us || s->at_start)
+		note_its_user(s, &m);
+	if (s->postcopy)
+		gw__save_follow_postcopy(s, &m);
+	if (m.ended && !m.completed && !s->resume && !s->why.code)
+		give_up(s, &m);
+	bool may_stop = !s->was.stopped_by_us && !s->at_start && (!s->postcopy || s->cannot_switch);
+	if (may_stop && s->was.running && m.passes >= MAX_PASSES && !m.ended)
+		stop_for_the_rest(s);
 }
 
 void gw__save_follow(struct gw__save *s)
 {
-	bool stopped = false, over = false;
 	while (!atomic_load(&s->done)) {
-		struct gw__qmp_migration m;
 		gw__cli_sleep_ms(FOLLOW_MS / 10);
 		for (int i = 0; i < 9 && !atomic_load(&s->done) && !atomic_load(&s->paused); i++)
 			gw__cli_sleep_ms(FOLLOW_MS / 10);
 		if (!atomic_load(&s->started) || atomic_load(&s->done))
 			continue;
-		if (gw__qmp_query_migrate(s->qmp, &m, NULL))
-			continue; /* QEMU's death shows on the channel as well; the worker reports it */
-		atomic_store(&s->remaining_bytes, m.remaining_bytes);
-		atomic_store(&s->dirty_bytes_per_s, m.dirty_pages_rate * m.page_bytes);
-		if (s->postcopy)
-			gw__save_follow_postcopy(s, &m);
-		if (m.ended && !m.completed && !over && !s->resume) {
-			over = true;
-			give_up(s, &m);
-		}
-		if (!stopped && !s->postcopy)
-			note_its_user(s);
-		if (stopped || s->at_start || s->postcopy || m.passes < MAX_PASSES || m.ended)
-			continue;
-		gw__cli_detail("the guest dirties memory faster than it can be received; it is stopped for the rest");
-		stopped = gw__qmp_call(s->qmp, "stop", NULL, NULL, NULL) == 0;
+		pthread_mutex_lock(&s->talk);
+		if (!s->settled)
+			follow_once(s);
+		pthread_mutex_unlock(&s->talk);
 	}
 }
 
@@ -204,35 +274,156 @@ static void note_events(struct gw__save *s)
 	}
 }
 
+/* --- the end --- */
+
+static int say_ended(struct gw__save *s, const struct gw__qmp_migration *m)
+{
+	return gw__why_set(&s->why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m->status,
+		m->error[0] ? m->error : "it does not say why");
+}
+
+/* Is it the machine we speak with that sent this? Names and sizes; a stranger that has the same is found out by what QEMU does next. */
+static int check_guest(struct gw__save *s, const struct gw_whole *whole)
+{
+	struct gw__qmp_machine machine;
+	struct gw__qmp_block *theirs = NULL;
+	unsigned n = 0, same = 0;
+	int r = gw__qmp_query_machine(s->qmp, &machine, &s->why);
+	if (!r)
+		r = gw__qmp_query_blocks(s->qmp, &theirs, &n, &s->why);
+	for (uint32_t i = 0; !r && i < whole->blocks; i++)
+		for (unsigned k = 0; k < n; k++)
+			same += !strcmp(whole->block[i].name, theirs[k].name) && whole->block[i].used_bytes <= theirs[k].total_bytes;
+	free(theirs);
+	if (r)
+		return r;
+	if (*whole->machine && strcmp(whole->machine, machine.machine))
+		return gw__why_set(&s->why, -EPROTO,
+			"somebody else connected in place of the QEMU at %s: its machine is %s, a guest of %s came", s->address,
+			machine.machine, whole->machine);
+	if (same != whole->blocks || (whole->blocks && n != whole->blocks))
+		return gw__why_set(&s->why, -EPROTO,
+			"somebody else connected in place of the QEMU at %s: that has %u RAM blocks, of which %u are like the %u that came",
+			s->address, n, same, whole->blocks);
+	return 0;
+}
+
+/* A source that has sent all waits for our word in this state, and in no other. */
+static int check_waits(struct gw__save *s)
+{
+	for (int waited = 0; waited < END_MS; waited += 5) {
+		struct gw__qmp_migration m;
+		struct gw__qmp_status run;
+		int r = gw__qmp_query_migrate(s->qmp, &m, &s->why);
+		if (!r)
+			r = gw__qmp_query_status(s->qmp, &run, &s->why);
+		if (r || m.ended)
+			return r ? r : say_ended(s, &m);
+		if (!strcmp(run.name, "finish-migrate") && !m.remaining_bytes)
+			return 0;
+		gw__cli_sleep_ms(5);
+	}
+	return gw__why_set(&s->why, -ETIMEDOUT, "somebody else connected in place of the QEMU at %s, which has not sent its guest",
+		s->address);
+}
+
+static int check_sender(struct gw__save *s, const struct gw_whole *whole)
+{
+	int r = check_guest(s, whole);
+	return r || s->at_start ? r : check_waits(s);
+}
+
+/* Run state and all, as the guest was stopped; not whoever stopped it for our sake. */
+static int decide(struct gw__save *s, const struct gw_whole *whole)
+{
+	struct gw_run_state_plan plan = GW_INIT(plan);
+	if (!strcmp(whole->run_state, "running"))
+		note_was(s, (struct gw__was){.running = true});
+	else if (*whole->run_state && !s->was.stopped_by_us && !s->switched)
+		note_was(s, (struct gw__was){0});
+	if (s->was.running || s->switched || s->at_start)
+		return 0;
+	snprintf(s->state, sizeof s->state, "%s", *whole->run_state ? whole->run_state : s->state);
+	gw_plan_run_state(s->state, (unsigned)gw__qmp_version(s->qmp), true, &plan);
+	s->kept = plan.after == GW_AFTER_KEPT;
+	return s->kept ? GW_SAY_FAILED : 0;
+}
+
+int gw__save_on_whole(void *ctx, const struct gw_whole *whole)
+{
+	struct gw__save *s = ctx;
+	int r = 0;
+	pthread_mutex_lock(&s->talk);
+	s->settled = true;
+	if (s->listen && !s->resume && whole->blocks) {
+		r = check_sender(s, whole);
+		for (int i = 0; i < AGAIN && is_lost(r); i++)
+			if (!(r = gw__save_reconnect(s, RECONNECT_MS)))
+				r = check_sender(s, whole);
+	}
+	r = r ? r : decide(s, whole);
+	pthread_mutex_unlock(&s->talk);
+	return r;
+}
+
 /* The source must agree that it is over before its guest may run again. */
-static int await_completed(struct gw__save *s)
+static int await_over(struct gw__save *s)
 {
 	for (int waited = 0; waited < END_MS; waited += 5) {
 		struct gw__qmp_migration m;
 		int r = gw__qmp_query_migrate(s->qmp, &m, &s->why);
 		if (r)
 			return r;
-		if (m.completed)
-			return 0;
 		if (m.ended)
-			return gw__why_set(&s->why, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
-				m.error[0] ? m.error : "it does not say why");
+			return (s->kept ? m.failed : m.completed) ? 0 : say_ended(s, &m);
 		gw__cli_sleep_ms(5);
 	}
 	return gw__why_set(&s->why, -ETIMEDOUT, "QEMU has sent everything but does not end its migration");
 }
 
+int gw__save_on_told(void *ctx)
+{
+	struct gw__save *s = ctx;
+	pthread_mutex_lock(&s->talk);
+	int r = persist(s, await_over);
+	pthread_mutex_unlock(&s->talk);
+	return r;
+}
+
+/* 10.0 says "failed" a moment before it has put the run state back. */
+static int check_kept(struct gw__save *s)
+{
+	for (int waited = 0;; waited += 5) {
+		struct gw__qmp_status now;
+		int r = gw__qmp_query_status(s->qmp, &now, &s->why);
+		if (r || now.running || !strcmp(now.name, s->state))
+			return r;
+		if (waited >= STATE_MS)
+			return gw__why_set(&s->why, -EREMOTEIO, "QEMU was to keep the run state \"%s\" of its guest, but has \"%s\"",
+				s->state, now.name);
+		gw__cli_sleep_ms(5);
+	}
+}
+
+static int let_stand(struct gw__save *s)
+{
+	if (s->kept)
+		return check_kept(s);
+	if (!s->stop)
+		return gw__guard_let_run(s->qmp, s->was, &s->why);
+	return s->at_start ? gw__qmp_call(s->qmp, "stop", NULL, NULL, &s->why) : 0;
+}
+
+static int restore_settings(struct gw__save *s) { return gw__qmp_settings_restore(s->qmp, s->before, &s->why); }
+
 int gw__save_finish(struct gw__save *s)
 {
 	struct gw__qmp_status status = {0};
-	int r = s->receipt.whole_before ? 0 : await_completed(s); /* then QEMU made of it what it would */
-	if (!r && s->was_running && !s->stop)
-		r = gw__guard_let_run(s->qmp, &s->why);
-	if (!r && s->stop && s->at_start)
-		r = gw__qmp_call(s->qmp, "stop", NULL, NULL, &s->why);
+	int r = persist(s, let_stand);
 	if (!r)
-		r = gw__qmp_settings_restore(s->qmp, s->before, &s->why);
-	gw__qmp_query_status(s->qmp, &status, NULL); /* lets late events arrive */
+		r = persist(s, restore_settings);
+	if (!gw__qmp_query_status(s->qmp, &status, NULL)) /* lets late events arrive */
+		snprintf(s->state, sizeof s->state, "%s", status.name);
 	note_events(s);
 	return r;
 }

@@ -132,7 +132,7 @@ static int give_back(struct gw__standin *s, struct gw__why *why)
 	return r;
 }
 
-int gw__standin_give_back(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, struct gw__why *why)
+int gw__standin_give_back(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, struct gw__why *why)
 {
 	struct gw_link_opts link = GW_INIT(link);
 	struct gw__standin s = {.qmp = q, .link = &link};
@@ -149,7 +149,7 @@ int gw__standin_give_back(struct gw__qmp *q, const struct gw__qmp_settings *befo
 	if (!r && (r = give_back(&s, why)) && creds)
 		set_tls(&s, creds, NULL); /* for who goes on with its save */
 	if (!r)
-		r = gw__guard_repair(q, before, was_running, REPAIR_MS, why);
+		r = gw__guard_repair(q, before, was, REPAIR_MS, why);
 	gw__qmp_settings_free(now);
 	gw__standin_close(&s);
 	return r;

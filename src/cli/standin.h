@@ -8,6 +8,7 @@
 
 #include <godwit.h>
 
+#include "cli/guard.h"
 #include "cli/own_socket.h"
 #include "qmp/qmp.h"
 
@@ -40,6 +41,6 @@ int gw__standin_come_back(struct gw__qmp *q, const char *image, const char *uri,
 /*
  * A source whose destination was ours alone runs its guest on (or stands as before), its settings are put back. 0, or why not.
  */
-int gw__standin_give_back(struct gw__qmp *q, const struct gw__qmp_settings *before, bool was_running, struct gw__why *why);
+int gw__standin_give_back(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, struct gw__why *why);
 
 #endif

@@ -34,6 +34,7 @@
 	RESULT(gw_info_working_set)                                                                                                        \
 	RESULT(gw_info_device)                                                                                                             \
 	RESULT(gw_restore_plan)                                                                                                            \
+	RESULT(gw_run_state_plan)                                                                                                          \
 	RESULT(gw_rule)
 
 #define GW__STRUCT_ID(s)                      GW__STRUCT_##s,

@@ -108,13 +108,17 @@ int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct 
 	return 0;
 }
 
-void gw_plan_run_state(const char *state, unsigned qemu, bool stop, struct gw_run_state_plan *plan)
+int gw_plan_run_state(const char *state, unsigned qemu, bool stop, struct gw_run_state_plan *plan)
 {
 	static const enum gw_after_save public[] = {[GW__RUN_REFUSED] = GW_AFTER_REFUSED,
 		[GW__RUN_RUNS] = GW_AFTER_RUNS,
 		[GW__RUN_KEPT] = GW_AFTER_KEPT,
 		[GW__RUN_STOPPED] = GW_AFTER_STOPPED};
 	struct gw_run_state_plan out = {.after = GW_AFTER_REFUSED};
+	int r = gw__struct_check(GW__STRUCT_gw_run_state_plan, plan, NULL);
+	if (r)
+		return r;
 	out.after = public[gw__plan_run_state(state, qemu, stop, out.why, sizeof out.why)];
 	gw__struct_out(plan, plan->size, &out, sizeof out);
+	return 0;
 }

@@ -75,5 +75,6 @@ struct gw__qmp {
 /* "QEMU at X answered `command` with something unexpected: <what>", -EPROTO. */
 int gw__qmp_say_odd(const struct gw__qmp *q, const char *command, const char *what, struct gw__why *why);
 void gw__qmp_drop_oldest(struct gw__qmp *q);
+void gw__qmp_keep_event(struct gw__qmp *q, json_t *event, size_t bytes); /* takes the event over */
 
 #endif

@@ -55,8 +55,7 @@ void gw__qmp_drop_oldest(struct gw__qmp *q)
 	q->count--;
 }
 
-/* Takes the event over. */
-static void keep_event(struct gw__qmp *q, json_t *event, size_t bytes)
+void gw__qmp_keep_event(struct gw__qmp *q, json_t *event, size_t bytes)
 {
 	while (q->count && (q->count == GW__QMP_QUEUE_EVENTS || q->queue_bytes + bytes > GW__QMP_QUEUE_BYTES))
 		gw__qmp_drop_oldest(q);
@@ -99,7 +98,7 @@ static int step(struct gw__qmp *q, json_int_t want, uint64_t deadline_ns, json_t
 	if (!j)
 		return say_not_json(q, line, why);
 	if (json_is_string(json_object_get(j, "event"))) {
-		keep_event(q, j, n);
+		gw__qmp_keep_event(q, j, n);
 		return 0;
 	}
 	if (drop_late(q, j, want)) {

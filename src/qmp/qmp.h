@@ -27,6 +27,11 @@ enum { GW__QMP_CALL_MS = 30000 }; /* how long a call waits for its reply unless 
  * -EPROTO: somebody answered, but not QMP; otherwise the errno of connect.
  */
 int gw__qmp_open(const char *address, int timeout_ms, struct gw__qmp **q, struct gw__why *why);
+/*
+ * The same after a connection broke: whoever serves the monitor may be starting anew, so it is tried until the time is over. `identity` (may be NULL):
+ * of the QEMU it must be, see gw__qmp_query_identity; else -ESTALE.
+ */
+int gw__qmp_open_again(const char *address, int patience_ms, const json_t *identity, struct gw__qmp **q, struct gw__why *why);
 /* The same in two steps: `*fd` is a connected socket; greeting takes it over, also on failure. */
 int gw__qmp_dial(const char *address, int timeout_ms, int *fd, struct gw__why *why);
 int gw__qmp_greet(int fd, const char *address, int timeout_ms, struct gw__qmp **q, struct gw__why *why);
@@ -117,8 +122,11 @@ struct gw__qmp_capability {
 };
 /* One command for all. A capability this QEMU does not know is -EOPNOTSUPP only if asked to be on. */
 int gw__qmp_set_capabilities(struct gw__qmp *q, const struct gw__qmp_capability *caps, unsigned n, struct gw__why *why);
-/* Switch off every capability that is on in `now`, so that a left-over setting cannot surprise us. */
-int gw__qmp_clear_capabilities(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__why *why);
+/*
+ * Switch off every capability that is on in `now`, so that a left-over setting cannot surprise us; but for the few that cannot, which whoever
+ * else drives this QEMU may need. `background`: for a background snapshot.
+ */
+int gw__qmp_clear_capabilities(struct gw__qmp *q, const struct gw__qmp_settings *now, bool background, struct gw__why *why);
 
 /* What a destination is, to compare with an image before anything is sent. */
 struct gw__qmp_machine {

@@ -8,11 +8,14 @@
 #include "qmp/parts.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+enum { AGAIN_MS = 100 };
 
 int gw__qmp_fd(const struct gw__qmp *q) { return q->line.fd; }
 int gw__qmp_version(const struct gw__qmp *q) { return q->version; }
@@ -74,14 +77,31 @@ static bool read_greeting(struct gw__qmp *q, const json_t *greeting)
 
 unsigned gw__qmp_owed(const struct gw__qmp *q) { return q->unanswered; }
 
+/* A proxy that shares a monitor may pass on an event before it greets (libvirt's virt-qemu-qmp-proxy does); those are kept. */
+static int await_greeting(struct gw__qmp *q, uint64_t deadline_ns, char **line, json_t **greeting)
+{
+	for (;;) {
+		size_t n;
+		int err = gw__qmp_line_next(&q->line, deadline_ns, line, &n);
+		if (err)
+			return err;
+		*greeting = gw__qmp_parse(*line, n);
+		if (!json_is_string(json_object_get(*greeting, "event")))
+			return 0;
+		gw__qmp_keep_event(q, *greeting, n);
+		*greeting = NULL;
+		if (gw__qmp_left_ms(deadline_ns) == 0)
+			return GW__SHORT;
+	}
+}
+
 static int negotiate(struct gw__qmp *q, uint64_t deadline_ns, int timeout_ms, struct gw__why *why)
 {
 	char *line;
-	size_t n;
-	int err = gw__qmp_line_next(&q->line, deadline_ns, &line, &n);
+	json_t *greeting = NULL;
+	int err = await_greeting(q, deadline_ns, &line, &greeting);
 	if (err)
 		return say_no_greeting(q, err, timeout_ms, why);
-	json_t *greeting = gw__qmp_parse(line, n);
 	bool ok = greeting && read_greeting(q, greeting);
 	json_decref(greeting);
 	if (!ok)
@@ -138,6 +158,42 @@ int gw__qmp_open(const char *address, int timeout_ms, struct gw__qmp **q, struct
 	int fd = -1;
 	int err = gw__qmp_connect(address, timeout_ms, deadline_ns, &fd, why);
 	return err ? err : start(fd, address, deadline_ns, timeout_ms, q, why);
+}
+
+/* What may be over in a moment: a monitor's server that is started anew. */
+static bool may_come_back(int err)
+{
+	return err == -ENOENT || err == -ECONNREFUSED || err == -ECONNRESET || err == -EPIPE || err == -ETIMEDOUT;
+}
+
+static int check_same(struct gw__qmp *q, const json_t *identity, struct gw__why *why)
+{
+	json_t *now = NULL;
+	int err = gw__qmp_query_identity(q, &now, why);
+	bool same = !err && json_equal(now, identity);
+	json_decref(now);
+	return err || same ? err : gw__why_set(why, -ESTALE, "another QEMU listens at %s by now", q->address);
+}
+
+int gw__qmp_open_again(const char *address, int patience_ms, const json_t *identity, struct gw__qmp **q, struct gw__why *why)
+{
+	uint64_t deadline_ns = gw__qmp_deadline_ns(patience_ms);
+	for (;;) {
+		struct gw__why last = {0};
+		struct gw__qmp *made = NULL;
+		int left = gw__qmp_left_ms(deadline_ns);
+		int err = gw__qmp_open(address, left ? left : 1, &made, &last);
+		if (!err && identity)
+			err = check_same(made, identity, &last);
+		if (!err) {
+			*q = made;
+			return 0;
+		}
+		gw__qmp_close(made);
+		if (!may_come_back(err) || gw__qmp_left_ms(deadline_ns) == 0)
+			return gw__why_set(why, err, "%s", last.text);
+		poll(NULL, 0, AGAIN_MS);
+	}
 }
 
 int gw__qmp_dial(const char *address, int timeout_ms, int *fd, struct gw__why *why)

@@ -34,6 +34,17 @@ static const char *const touched[] = {
 	"x-checkpoint-delay",
 };
 
+/* They change nothing of what is sent, and libvirt cannot do without the first. */
+static const char *const harmless[] = {"events", "auto-converge", "late-block-activate"};
+
+static bool is_harmless(const char *capability, bool background)
+{
+	for (size_t i = 0; i < (background ? 1 : GW__LEN(harmless)); i++) /* a background snapshot bears none of the others */
+		if (!strcmp(capability, harmless[i]))
+			return true;
+	return false;
+}
+
 /* {name: bool} of query-migrate-capabilities, owned. */
 static int query_capabilities(struct gw__qmp *q, json_t **known, struct gw__why *why)
 {
@@ -178,14 +189,14 @@ int gw__qmp_set_capabilities(struct gw__qmp *q, const struct gw__qmp_capability 
 	return err;
 }
 
-int gw__qmp_clear_capabilities(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__why *why)
+int gw__qmp_clear_capabilities(struct gw__qmp *q, const struct gw__qmp_settings *now, bool background, struct gw__why *why)
 {
 	json_t *list = json_array();
 	const char *name;
 	json_t *state;
 	json_object_foreach(now->capabilities, name, state)
 	{
-		if (json_is_true(state))
+		if (json_is_true(state) && !is_harmless(name, background))
 			add_change(list, name, false);
 	}
 	return send_changes(q, list, why);

@@ -179,7 +179,7 @@ def busy(version):
         second, other = vm.path("second"), vm.path("other")
         with save(vm) as r:
             vm.wait_moving(2 * MIB)
-            godwit.run("save", second, other).fails(godwit.FAILED, "busy", "migration")
+            godwit.run("save", second, other).fails(godwit.REFUSED, "busy", "migration")
             assert not os.path.exists(other)
             r.wait().ok()
         godwit.run("verify", vm.image).ok()
@@ -188,7 +188,7 @@ def busy(version):
         vm.qmp.migrate("exec:cat >/dev/null")
         vm.wait_moving()
         now = vm.state()
-        godwit.run("save", second, other).fails(godwit.FAILED, "busy", "active|device|setup")
+        godwit.run("save", second, other).fails(godwit.REFUSED, "busy", "active|device|setup")
         assert vm.state() == now
         vm.qmp.command("migrate_cancel")
         vm.unharmed()
@@ -197,14 +197,14 @@ def busy(version):
 def nothing_to_save(version):
     """It waits for a guest itself, or has given its own away."""
     with Victim(version, incoming="defer") as vm:
-        godwit.run("save", vm.monitor, vm.image).fails(godwit.FAILED, "incoming")
+        godwit.run("save", vm.monitor, vm.image).fails(godwit.REFUSED, "incoming")
         vm.image_untouched()
     with Victim(version) as vm:
         vm.qmp.command("migrate-set-parameters", max_bandwidth=1 << 40)
         vm.qmp.migrate("exec:cat >/dev/null")
         while vm.qmp.command("query-status")["status"] != "postmigrate":
             time.sleep(0.02)
-        godwit.run("save", vm.monitor, vm.image).fails(godwit.FAILED, "postmigrate|given")
+        godwit.run("save", vm.monitor, vm.image).fails(godwit.REFUSED, "postmigrate|given")
         vm.image_untouched()
 
 

@@ -219,7 +219,7 @@ static void assert_round_trip(struct bench *b, void (*before)(struct bench *), v
 	assert_true(json_equal(was.parameters, is.parameters));
 	assert_true(json_equal(was.capabilities, is.capabilities));
 	assert_ok(b, gw__qmp_settings_save(b->q, &now, &b->why));
-	assert_ok(b, gw__qmp_clear_capabilities(b->q, now, &b->why));
+	assert_ok(b, gw__qmp_clear_capabilities(b->q, now, false, &b->why));
 	gw__qmp_settings_free(now);
 	assert_ok(b, gw__qmp_settings_save(b->q, &now, &b->why));
 	assert_false(gw__qmp_settings_on(now, "xbzrle") || gw__qmp_settings_on(now, "multifd"));

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What stands where a monitor is expected: something that is none, or that passes on what is said to a real one, up to a point."""
+import contextlib
 import os
 import socket
 import threading
@@ -60,7 +61,8 @@ class Relay:
 
     def break_off(self):
         for client in self.clients:
-            client.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):      # it may have gone by itself
+                client.shutdown(socket.SHUT_RDWR)
 
     def talk(self, client):
         self.clients.append(client)

@@ -63,3 +63,25 @@ def ram(size):
         pages[3 * 4096 + i:3 * 4096 + i + 8] = x.to_bytes(8, "little")
     pages[size - 1] = 0xFF              # the very last byte
     return bytes(pages)
+
+
+# --- a guest that does what is written into its memory ------------------------------------------------------------
+
+ORDER, COUNTER = 0x500, 0x10000     # 16 bits, taken and set to 0; 32 bits that count while it runs
+SUSPEND, POWER_OFF, PANIC, WATCHDOG, READ_DISK = 1, 2, 3, 4, 5
+
+# Sets the PIIX4's ACPI ports to 0xb000, then counts and looks for an order. Suspend and power off: PM1a_CNT gets SLP_EN with type 1 (S3) or 0 (S5).
+# Panic: a byte to pvpanic's port 0x505. Watchdog: ib700's timer, started with 0 seconds. Disk: READ SECTORS to the first IDE disk. Woken up, it begins anew.
+ORDERED = bytes.fromhex(
+    "fa31c08ed866b8400b0080baf80c66ef66b801b00000bafc0c66ef66b8800b00"
+    "80baf80c66efb001bafc0ceeb800108ec02666ff060000a10005c70600050000"
+    "85c0744548740e48741448741a48741f487424eb34ba04b0b80024efeb2bba04"
+    "b0b80020efeb22ba0505b001eeeb1aba4304b00feeeb12baf601b0e0eebaf201"
+    "b001eebaf701b020eeb90004e2feeba1")
+
+
+def ordered_bios():
+    image = bytearray(65536)
+    image[0:len(ORDERED)] = ORDERED
+    image[0xFFF0:0xFFF5] = bytes.fromhex("ea000000f0")
+    return bytes(image)

@@ -16,7 +16,7 @@
 #include "lib/opts.h"
 
 /* Made by the library alone, for a callback of the program's. */
-static const char *const given_to_callbacks[] = {"gw_proxy_message", "gw_proxy_channel", "gw_info_field"};
+static const char *const given_to_callbacks[] = {"gw_whole", "gw_proxy_message", "gw_proxy_channel", "gw_info_field"};
 
 #define NAME(s)                      #s,
 #define NAME_LINKED(s, field, inner) NAME(s)
@@ -116,6 +116,8 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 		return call ? -ENOSYS : gw_info_device(info, 0, v);
 	case GW__STRUCT_gw_restore_plan:
 		return call ? -ENOSYS : gw_plan_restore(info, &(struct gw_destination){.size = sizeof(struct gw_destination)}, v);
+	case GW__STRUCT_gw_run_state_plan:
+		return call ? -ENOSYS : gw_plan_run_state("paused", 1000, false, v);
 	case GW__STRUCT_gw_rule:
 		return call == 0 ? gw_plan_rule(0, v) : call == 1 ? gw_plan_combination(GW_OPERATION_SAVE, none, 0, v) : -ENOSYS;
 	default:

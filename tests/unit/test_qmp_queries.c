@@ -147,7 +147,7 @@ static void only_what_is_asked_to_be_on_must_be_known(void **state)
 	gw__why_clear(&s.why);
 	struct gw__qmp_settings *now = NULL;
 	assert_int_equal(gw__qmp_settings_save(s.q, &now, &s.why), 0);
-	assert_int_equal(gw__qmp_clear_capabilities(s.q, now, &s.why), 0);
+	assert_int_equal(gw__qmp_clear_capabilities(s.q, now, false, &s.why), 0);
 	gw__qmp_settings_free(now);
 	finish(&s);
 }

@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""godwit save of a guest in each run state that a QEMU can be brought into: afterwards as before, as often as one likes, or refused and untouched.
+
+test-run-states.py 7.2|10.0|11.1
+"""
+import os
+import socket
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import godwit
+import refstream
+import tinyguest
+from kinds import Kind, KindVm
+from qmp import QmpError
+from vm import Unavailable, skip
+
+BAD_DISK = ("-blockdev", "driver=raw,node-name=r,file.driver=blkdebug,file.image.driver=null-co,file.image.size=1048576,"
+            "file.inject-error.0.event=read_aio", "-device", "ide-hd,drive=r,rerror=stop,bus=ide.0,unit=0")
+# name: (QEMU's options, how the guest gets there)
+KEPT = {
+    "prelaunch": ((), None), "paused": ((), "stop"), "suspended": ((), tinyguest.SUSPEND),
+    "shutdown": (("-no-shutdown",), tinyguest.POWER_OFF),
+    "guest-panicked": (("-device", "pvpanic", "-action", "panic=pause"), tinyguest.PANIC),
+    "watchdog": (("-device", "ib700", "-action", "watchdog=pause"), tinyguest.WATCHDOG),
+    "io-error": (BAD_DISK, tinyguest.READ_DISK),
+}
+
+
+class OrderedVm(KindVm):
+    def __init__(self, version, runs=True, args=(), **keywords):
+        super().__init__(version, Kind(runs=runs, args=tuple(args), **keywords))
+        with open(self.path("bios"), "wb") as f:
+            f.write(tinyguest.ordered_bios())
+
+    def __enter__(self):
+        super().__enter__()
+        if self.kind.runs:
+            self.counts()
+        self.image = self.path("image")
+        return self
+
+    def order(self, what):
+        with open(self.ram_path(), "r+b") as f:
+            f.seek(tinyguest.ORDER)
+            f.write(what.to_bytes(2, "little"))
+
+    def counter(self):
+        with open(self.ram_path(), "rb") as f:
+            return int.from_bytes(os.pread(f.fileno(), 4, tinyguest.COUNTER), "little")
+
+    def counts(self):
+        before = self.counter()
+        self.wait(lambda: self.counter() != before, "it does not run")
+
+    def run_state(self):
+        return self.qmp.command("query-status")["status"]
+
+    def wait_state(self, name):
+        self.wait(lambda: self.run_state() == name, lambda: f"{self.run_state()}, not {name}")
+
+    def wait(self, is_so, what):
+        deadline = time.monotonic() + 20 * godwit.PATIENCE
+        while not is_so():
+            assert time.monotonic() < deadline, what() if callable(what) else what
+            time.sleep(0.01)
+
+
+def state_in(image):
+    body = next(d[2] for d in refstream.decode_file(image).devices if d[0] == "globalstate")
+    return bytes(body[4:36]).rstrip(b"\0").decode()
+
+
+def bring_into(vm, name, how):
+    if isinstance(how, int):
+        vm.order(how)
+    elif how:
+        vm.qmp.command(how)
+    vm.wait_state(name)
+
+
+def saved_as_before(vm, name, *options):
+    before, count = vm.state(), vm.counter()
+    saved = godwit.run("save", vm.monitor, vm.image, "--json", *options).ok().event("saved")
+    assert saved["state"] == name and not saved["running"], saved
+    assert vm.state() == before and vm.counter() == count, f"{vm.state()} was {before}"
+    godwit.run("verify", vm.image).ok()
+    assert state_in(vm.image) == name, state_in(vm.image)
+
+
+def refused(vm, *options, says="nothing was changed"):
+    before, count = vm.state(), vm.counter()
+    godwit.run("save", vm.monitor, vm.image, *options).fails(godwit.REFUSED, vm.run_state(), says, "nothing was changed")
+    assert vm.state() == before and vm.counter() == count, f"{vm.state()} was {before}"
+    assert not os.path.exists(vm.image)
+
+
+def goes_on(vm, name):
+    """What its user may do next works as if there had been no save."""
+    if name == "suspended":
+        vm.qmp.command("system_wakeup")
+    elif name == "shutdown":
+        try:
+            vm.qmp.cont()
+        except QmpError as e:
+            assert "eset" in e.desc, e
+        vm.qmp.command("system_reset")
+        vm.qmp.cont()
+    elif name == "io-error":
+        return
+    else:
+        vm.qmp.cont()
+    vm.counts()
+
+
+def kept(version, name, args, how):
+    with OrderedVm(version, runs=name != "prelaunch", args=args) as vm:
+        bring_into(vm, name, how)
+        if version != "7.2":
+            for options in ((), ("--stop",), ("--channels=2",), ("--postcopy",), ("--at=start",)):
+                saved_as_before(vm, name, *options)
+        elif name == "suspended":
+            refused(vm)
+            refused(vm, "--stop", says="system_wakeup")
+        else:
+            refused(vm, says="--stop")
+        goes_on(vm, name)
+
+
+def stopped_in_7_2(version):
+    """What it cannot put back is left as was asked for."""
+    with OrderedVm(version) as vm:
+        bring_into(vm, "paused", "stop")
+        godwit.run("save", vm.monitor, vm.image, "--stop").ok()
+        assert state_in(vm.image) == "paused" and vm.run_state() == "postmigrate"
+        refused_again(vm)
+
+
+def refused_again(vm):
+    godwit.run("save", vm.monitor, vm.image).fails(godwit.REFUSED, "postmigrate", "cont", "nothing was changed")
+    vm.qmp.cont()
+    vm.counts()
+
+
+def after_stop(version):
+    """A guest that ran and was to stand still then: only cont leads on, and the next save says so."""
+    with OrderedVm(version) as vm:
+        godwit.run("save", vm.monitor, vm.image, "--stop").ok()
+        assert vm.run_state() == "postmigrate"
+        refused_again(vm)
+
+
+def debugged(version):
+    """Held by a debugger: 10.0 and 11.1 abort when they are to put that back."""
+    with OrderedVm(version) as vm:
+        vm.qmp.human(f"gdbserver unix:{vm.path('gdb')},server=on,wait=off")
+        with socket.socket(socket.AF_UNIX) as gdb:
+            gdb.connect(vm.path("gdb"))
+            gdb.sendall(b"+$s#73")
+            vm.wait_state("debug")
+            refused(vm)
+            refused(vm, "--stop")
+
+
+def waits(version):
+    with KindVm(version, Kind(), incoming="defer") as vm:
+        vm.run_state = lambda: vm.qmp.command("query-status")["status"]
+        r = godwit.run("save", vm.monitor, vm.path("image")).fails(godwit.REFUSED, "inmigrate", "nothing was changed")
+        assert vm.run_state() == "inmigrate", r
+
+
+def changed_meanwhile(version):
+    """Its user, or the guest itself, stops it in the middle: that is what holds afterwards."""
+    for name, how in (("paused", "stop"), ("suspended", tinyguest.SUSPEND)):
+        with OrderedVm(version, ram=32 << 20) as vm:
+            with open(vm.ram_path(), "r+b") as f:
+                f.seek(8 << 20)
+                f.write(os.urandom(16 << 20))
+            with godwit.Run("save", vm.monitor, vm.image, "--max-bandwidth=10M", "--json") as r:
+                vm.wait(lambda: vm.qmp.command("query-migrate").get("ram", {}).get("transferred", 0) > 2 << 20, "it sends nothing")
+                bring_into(vm, name, how)
+                saved = r.wait().ok().event("saved")
+            assert saved["state"] == name == vm.run_state() == state_in(vm.image), f"{saved} {vm.run_state()}"
+            goes_on(vm, name)
+
+
+def main():
+    version = sys.argv[1]
+    try:
+        start = time.monotonic()
+        for name, (args, how) in KEPT.items():
+            kept(version, name, args, how)
+            print(f"{name}: {time.monotonic() - start:.1f} s", flush=True)
+        if version == "7.2":
+            stopped_in_7_2(version)
+        else:
+            changed_meanwhile(version)
+        for step in (after_stop, debugged, waits):
+            step(version)
+            print(f"{step.__name__}: {time.monotonic() - start:.1f} s", flush=True)
+    except Unavailable as e:
+        skip(str(e))
+
+
+if __name__ == "__main__":
+    main()
