@@ -94,7 +94,7 @@ struct gw_tls_opts {
 	const char *creds_dir;
 	const char *hostname; /* connecting: what the certificate must name. NULL: the host of the URI */
 	const char *authz;    /* waiting: the distinguished name a client must have. NULL: any that the CA has signed */
-	const char *priority; /* GnuTLS priority string. NULL: NORMAL */
+	const char *priority; /* GnuTLS priority string. NULL: NORMAL. TLS before 1.2 is never spoken */
 	const char *psk_name; /* connecting with keys.psk. NULL: "qemu" */
 	bool no_verify;       /* accept any certificate, or none from a client */
 };

@@ -246,6 +246,7 @@ int gw__cli_drain(int argc, char **argv)
 			"silence that counts as a broken link (default: 30; none: wait for ever)"),
 		GW__CLI_TEXT("tls-creds", "DIR", &d.tls.creds_dir,
 			"speak TLS, with the credentials in this folder, if the source's parameter tls-creds is set"),
+		GW__CLI_TLS_PRIORITY(&d.tls.priority),
 		GW__CLI_COMMON(&d.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("QMP IMAGE [options]",
@@ -258,6 +259,8 @@ int gw__cli_drain(int argc, char **argv)
 		status = gw__cli_image_name(argv[0], &args.arg[1]);
 	if (status != GW__CLI_GO)
 		return status;
+	if (d.tls.priority && !d.tls.creds_dir)
+		return gw__cli_say(GW__EXIT_USAGE, "--tls-priority needs --tls-creds");
 	d.address = args.arg[0];
 	d.path = args.arg[1];
 	d.source.link = &d.link;

@@ -33,7 +33,8 @@ enum { GW__WORKING_SET_ON, GW__WORKING_SET_OFF };
 			"push first what was asked for the last time, and keep in IMAGE.ws what is asked for now (default: on)"),          \
 		GW__CLI_TEXT("tls-creds", "DIR", &(w)->tls.creds_dir, "speak TLS, with the credentials in this folder"),                   \
 		GW__CLI_TEXT("tls-hostname", "NAME", &(w)->tls.hostname,                                                                   \
-			"what QEMU's certificate must name (default: the host of a tcp: URI)")
+			"what QEMU's certificate must name (default: the host of a tcp: URI)"),                                            \
+		GW__CLI_TLS_PRIORITY(&(w)->tls.priority), GW__CLI_TLS_USERNAME(&(w)->tls.psk_name)
 /* GW__CLI_GO, or GW__EXIT_USAGE after a sentence. */
 int gw__lazy_check_wish(struct gw__lazy_wish *w);
 

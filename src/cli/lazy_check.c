@@ -21,6 +21,8 @@ int gw__lazy_check_wish(struct gw__lazy_wish *w)
 		return gw__cli_say(GW__EXIT_USAGE, "--connect needs --listen");
 	if (w->tls.hostname && !w->tls.creds_dir)
 		return gw__cli_say(GW__EXIT_USAGE, "--tls-hostname needs --tls-creds");
+	if ((w->tls.priority || w->tls.psk_name) && !w->tls.creds_dir)
+		return gw__cli_say(GW__EXIT_USAGE, "--tls-priority and --tls-username need --tls-creds");
 	return GW__CLI_GO;
 }
 

@@ -75,6 +75,9 @@ struct gw__cli_option {
 	{                                                                                                                                  \
 		.name = "channels", .arg = "N", .help = h, .type = GW__CLI_TYPE_COUNT, .most = 255, .to.count = p                          \
 	}
+#define GW__CLI_TLS_PRIORITY(p)                                                                                                            \
+	GW__CLI_TEXT("tls-priority", "STRING", p, "GnuTLS priority string (default: NORMAL; TLS before 1.2 is never spoken)")
+#define GW__CLI_TLS_USERNAME(p) GW__CLI_TEXT("tls-username", "NAME", p, "whose key of keys.psk is used (default: qemu)")
 #define GW__CLI_CHOICE(n, a, p, h)                                                                                                         \
 	{                                                                                                                                  \
 		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_CHOICE, .to.choice = p                                                \

@@ -17,6 +17,7 @@ struct receive {
 	const char *uri, *image;
 	struct gw_receipt got;
 	bool abandon, listened;
+	char at[4200]; /* what is listened at, with the port there is; "": nothing yet */
 };
 
 /* What QEMU makes of a switch that fails differs from release to release. */
@@ -31,6 +32,7 @@ static void on_listening(void *ctx, const char *uri)
 	if (r->common.json)
 		gw__cli_json(json_pack("{ss so}", "event", "listening", "uri", gw__cli_json_text(uri)));
 	r->listened = true;
+	snprintf(r->at, sizeof r->at, "%s", uri);
 	gw__cli_tell("listening at %s%s", uri,
 		r->link.tls || !(r->abandon || r->opts.resume)
 			? ""
@@ -74,6 +76,9 @@ static void report(struct receive *r, const struct gw_receipt *got, double secon
 		got->told_source ? "; the source knows" : "");
 }
 
+/* Where the next command can be told to listen, and a source to connect. */
+static const char *address(const struct receive *r) { return *r->at ? r->at : r->uri; }
+
 static bool listens(const struct receive *r)
 {
 	return !strncmp(r->uri, "tcp:", 4) || !strncmp(r->uri, "unix:", 5) || !strncmp(r->uri, "vsock:", 6);
@@ -109,7 +114,7 @@ static int in_place(struct receive *r)
 static int paused(struct receive *r)
 {
 	char state[5 * 4200];
-	const char *uri = listens(r) ? r->uri : "URI"; /* a descriptor cannot be connected to again */
+	const char *uri = listens(r) ? address(r) : "URI"; /* a descriptor cannot be connected to again */
 	if (r->got.in_place)
 		snprintf(state, sizeof state,
 			"it is whole; ask the source with query-migrate: if it says failed, it has its guest (cont, if that does not run), and %s.partial.state may go; "
@@ -133,7 +138,7 @@ static int paused(struct receive *r)
 static int switching(struct receive *r)
 {
 	char state[4 * 4200];
-	const char *uri = listens(r) ? r->uri : "URI";
+	const char *uri = listens(r) ? address(r) : "URI";
 	snprintf(state, sizeof state,
 		"no image was written, and the source had stopped its guest to switch to post-copy: " ASK_IT
 		", but start godwit receive --abandon %s %s, before anything else is received there, and let it connect to that (migrate -r %s), "
@@ -227,6 +232,7 @@ int gw__cli_receive(int argc, char **argv)
 		GW__CLI_FLAG("abandon", &r.abandon, "let such a source run its guest on, and drop what was left"),
 		GW__CLI_TEXT("tls-creds", "DIR", &r.tls.creds_dir, "speak TLS, with the credentials in this folder"),
 		GW__CLI_TEXT("tls-authz", "DN", &r.tls.authz, "let only a source with this distinguished name connect"),
+		GW__CLI_TLS_PRIORITY(&r.tls.priority),
 		GW__CLI_COMMON(&r.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("URI IMAGE [options]",
@@ -247,6 +253,8 @@ int gw__cli_receive(int argc, char **argv)
 	r.link.tls = r.tls.creds_dir ? &r.tls : NULL;
 	if (r.tls.authz && !r.tls.creds_dir)
 		return gw__cli_say(GW__EXIT_USAGE, "--tls-authz needs --tls-creds");
+	if (r.tls.priority && !r.tls.creds_dir)
+		return gw__cli_say(GW__EXIT_USAGE, "--tls-priority needs --tls-creds");
 	if (r.opts.resume && (r.opts.image_offset || r.opts.channels || r.opts.direct_io))
 		return gw__cli_say(GW__EXIT_USAGE, "--resume goes on as it was begun: leave out --offset, --channels and --direct-io");
 	if (r.opts.without_source && !r.opts.resume)

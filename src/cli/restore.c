@@ -162,10 +162,10 @@ static int inspect(struct gw__restore *r)
 static int check_not_lazy(const struct gw__lazy_wish *w)
 {
 	if (!w->listen && !w->connect && !w->link.connect_timeout_ms && !w->answer_ms && !w->tls.creds_dir && !w->tls.hostname &&
-		!w->preempt && !w->working_set)
+		!w->tls.priority && !w->tls.psk_name && !w->preempt && !w->working_set)
 		return GW__CLI_GO;
 	return gw__cli_say(GW__EXIT_USAGE,
-		"--listen, --connect, --connect-timeout, --answer-timeout, --preempt, --working-set, --tls-creds and --tls-hostname are of use with --lazy only");
+		"--listen, --connect, --connect-timeout, --answer-timeout, --preempt, --working-set, --tls-creds and the other --tls options are of use with --lazy only");
 }
 
 int gw__cli_restore(int argc, char **argv)

@@ -180,6 +180,7 @@ int gw__cli_save(int argc, char **argv)
 		GW__CLI_TEXT("tls-creds", "DIR", &s.tls.creds_dir,
 			"speak TLS, with the credentials in this folder; QEMU uses those its own parameter tls-creds names"),
 		GW__CLI_TEXT("tls-authz", "DN", &s.tls.authz, "let only a QEMU with this distinguished name connect"),
+		GW__CLI_TLS_PRIORITY(&s.tls.priority),
 		GW__CLI_COMMON(&s.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("QMP IMAGE [options]",
@@ -204,6 +205,8 @@ int gw__cli_save(int argc, char **argv)
 		return gw__cli_say(GW__EXIT_USAGE, "--level needs --compress");
 	if (s.tls.authz && !s.tls.creds_dir)
 		return gw__cli_say(GW__EXIT_USAGE, "--tls-authz needs --tls-creds");
+	if (s.tls.priority && !s.tls.creds_dir)
+		return gw__cli_say(GW__EXIT_USAGE, "--tls-priority needs --tls-creds");
 	if (s.postcopy && s.channels)
 		return gw__cli_say(GW__EXIT_REFUSED, "in post-copy all pages come over the main channel; leave out --channels");
 	status = check_combination(&s);

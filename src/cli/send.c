@@ -96,6 +96,8 @@ int gw__cli_send(int argc, char **argv)
 		GW__CLI_TEXT("tls-creds", "DIR", &s.tls.creds_dir, "speak TLS, with the credentials in this folder"),
 		GW__CLI_TEXT("tls-hostname", "NAME", &s.tls.hostname,
 			"what the destination's certificate must name (default: the host of a tcp: URI)"),
+		GW__CLI_TLS_PRIORITY(&s.tls.priority),
+		GW__CLI_TLS_USERNAME(&s.tls.psk_name),
 		GW__CLI_BYTES("memory-limit", "BYTES", &s.opts.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_COMMON(&s.common),
 	};
@@ -113,6 +115,8 @@ int gw__cli_send(int argc, char **argv)
 	s.uri = args.arg[1];
 	if (s.tls.hostname && !s.tls.creds_dir)
 		return gw__cli_say(GW__EXIT_USAGE, "--tls-hostname needs --tls-creds");
+	if ((s.tls.priority || s.tls.psk_name) && !s.tls.creds_dir)
+		return gw__cli_say(GW__EXIT_USAGE, "--tls-priority and --tls-username need --tls-creds");
 	if (s.level && !s.compression)
 		return gw__cli_say(GW__EXIT_USAGE, "--level needs --compress");
 	if (uuid && !gw__cli_parse_uuid(uuid, s.opts.uuid))

@@ -82,18 +82,25 @@ static int copy_options(struct gw__tls_creds *c, const struct gw__tls_opts *o, s
  */
 #define NORMAL_PSK "NORMAL:-CHACHA20-POLY1305:+CHACHA20-POLY1305:%SERVER_PRECEDENCE"
 
+/* RFC 8996; behind everything else, so that no priority string brings the old versions back. */
+#define AT_LEAST_1_2 ":-VERS-TLS1.1:-VERS-TLS1.0"
+
 static int set_priority(struct gw__tls_creds *c, const char *given, struct gw__why *why)
 {
 	char text[1024];
 	const char *at = "";
 	const char *base = c->is_psk ? NORMAL_PSK : "NORMAL", *also = c->is_psk ? ":+ECDHE-PSK:+DHE-PSK:+PSK" : "";
-	int n = snprintf(text, sizeof text, "%s%s", given ? given : base, also);
+	int n = snprintf(text, sizeof text, "%s%s" AT_LEAST_1_2, given ? given : base, also);
 	if (n < 0 || n >= (int)sizeof text)
 		return gw__why_set(why, -EINVAL, "the TLS priority string is longer than %zu bytes", sizeof text);
 	int r = gnutls_priority_init(&c->priority, text, &at);
+	if (r < 0 && given) { /* without what was added to it */
+		size_t from = at ? (size_t)(at - text) : 0, whole = strlen(given);
+		return gw__why_set(why, -EINVAL, "TLS priority string \"%s\": not understood from \"%s\" on (%s)", given,
+			from < whole ? given + from : "", gw__tls_reason(r).text);
+	}
 	if (r < 0)
-		return gw__why_set(why, -EINVAL, "TLS priority string \"%s\": not understood from \"%s\" on (%s)", text, at,
-			gw__tls_reason(r).text);
+		return gw__why_set(why, -EINVAL, "TLS priority string \"%s\": %s", text, gw__tls_reason(r).text);
 	return 0;
 }
 

@@ -132,6 +132,8 @@ static void options_without_use_are_refused(void **state)
 		{CLIENT, {.dir = "psk", .username = "bob"}, -ENOKEY, "no key for the name \"bob\""},
 		{CLIENT, {.dir = "psk", .username = ""}, -ENOKEY, "no key for the name \"\""},
 		{SERVER, {.dir = "good", .priority = "NORMAL:+NONSENSE"}, -EINVAL, "not understood from \"+NONSENSE\""},
+		{SERVER, {.dir = "good", .priority = "NORMAL:-VERS-ALL:+VERS-TLS1.1"}, -EINVAL, "priority string"},
+		{CLIENT, {.dir = "good", .priority = "NORMAL:-VERS-ALL:+VERS-TLS1.0:+VERS-TLS1.1"}, -EINVAL, "priority string"},
 		{SERVER, {.dir = "good", .priority = ""}, -EINVAL, "priority string"},
 		{CLIENT, {.dir = "psk", .username = "alice"}, 0, ""},
 		{CLIENT, {.dir = "good", .priority = "SECURE192:-VERS-TLS1.2", .hostname = "h", .no_verify = true}, 0, ""},
