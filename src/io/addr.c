@@ -42,17 +42,22 @@ static int look_up(const struct gw__uri *uri, int family, int flags, struct gw__
 	return 0;
 }
 
+static int family_of(const struct gw__uri *uri)
+{
+	return uri->family == GW__URI_IPV4 ? AF_INET : uri->family == GW__URI_IPV6 ? AF_INET6 : AF_UNSPEC;
+}
+
 static int find_tcp(const struct gw__uri *uri, bool to_listen, struct gw__addrs *addrs, struct gw__why *why)
 {
 	int code;
 	if (!*uri->target && !to_listen)
 		return gw__why_set(why, -EINVAL, "%.200s: no host to connect to; expected tcp:HOST:PORT", uri->text);
 	if (!*uri->target) {
-		code = look_up(uri, AF_INET6, AI_PASSIVE, addrs);
-		if (code == 0 || code == EAI_FAMILY || code == EAI_ADDRFAMILY)
+		code = uri->family == GW__URI_IPV4 ? EAI_FAMILY : look_up(uri, AF_INET6, AI_PASSIVE, addrs);
+		if (uri->family != GW__URI_IPV6 && (code == 0 || code == EAI_FAMILY || code == EAI_ADDRFAMILY))
 			code = look_up(uri, AF_INET, AI_PASSIVE, addrs);
 	} else {
-		code = look_up(uri, AF_UNSPEC, to_listen ? AI_PASSIVE : 0, addrs);
+		code = look_up(uri, family_of(uri), to_listen ? AI_PASSIVE : 0, addrs);
 	}
 	if (code == EAI_SERVICE)
 		return gw__why_set(why, -EINVAL, "%.200s: no service has the name \"%s\" here; give the number of the port", uri->text,

@@ -17,6 +17,9 @@
 
 #include "io/wait.h"
 
+/* Of a unix socket's file, less the umask: Linux takes it from the socket at bind, so that there is no moment in which others may connect. */
+enum { SOCKET_MODE = 0770 };
+
 struct gw__listener {
 	struct gw__io_opts opts;
 	struct pollfd fds[GW__ADDRS_MAX + 1]; /* one more for the cancel descriptor */
@@ -33,15 +36,20 @@ bool gw__uri_listens(const struct gw__uri *uri)
 }
 
 /* A listening descriptor, or negative errno. */
-static int listen_at(const struct gw__addr *addr)
+static int listen_at(const struct gw__addr *addr, bool v6_only)
 {
 	int fd = gw__addr_socket(addr);
 	if (fd < 0)
 		return fd;
+	if (addr->any.sa_family == AF_UNIX && fchmod(fd, SOCKET_MODE) < 0) {
+		int err = errno;
+		close(fd);
+		return -err;
+	}
 	if (addr->any.sa_family == AF_INET || addr->any.sa_family == AF_INET6)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
 	if (addr->any.sa_family == AF_INET6) /* [::] takes IPv4 as well, whatever the system's default */
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){0}, sizeof(int));
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){v6_only}, sizeof(int));
 	if (bind(fd, &addr->any, addr->bytes) < 0 || listen(fd, SOMAXCONN) < 0) {
 		int err = errno;
 		close(fd);
@@ -84,7 +92,7 @@ static int listen_on_all(struct gw__listener *l, const struct gw__uri *uri, stru
 		struct gw__addr *addr = &addrs->list[i];
 		if (port)
 			gw__addr_set_port(addr, port);
-		int fd = listen_at(addr);
+		int fd = listen_at(addr, uri->family == GW__URI_IPV6);
 		if (fd >= 0) {
 			l->fds[l->n++] = (struct pollfd){.fd = fd, .events = POLLIN};
 			struct gw__addr got;
@@ -97,6 +105,23 @@ static int listen_on_all(struct gw__listener *l, const struct gw__uri *uri, stru
 			return say_failed(uri, failure, why);
 	}
 	return l->n ? 0 : say_failed(uri, failure, why);
+}
+
+/* "to=": the first port of a range that nobody has. */
+static int listen_on_first_free(struct gw__listener *l, const struct gw__uri *uri, struct gw__addrs *addrs, struct gw__why *why)
+{
+	uint16_t port = addrs->n ? gw__addr_port(&addrs->list[0]) : 0;
+	for (;;) {
+		int r = listen_on_all(l, uri, addrs, why);
+		if (r != -EADDRINUSE || !port || port >= uri->port_to)
+			return r;
+		while (l->n)
+			close(l->fds[--l->n].fd);
+		gw__why_clear(why);
+		port++;
+		for (int i = 0; i < addrs->n; i++)
+			gw__addr_set_port(&addrs->list[i], port);
+	}
 }
 
 /* The host as it was given, the port as it is; without a host the address. */
@@ -134,7 +159,7 @@ static int listen_there(struct gw__listener *l, const struct gw__uri *uri, struc
 	if (r == 0)
 		r = gw__addrs_find(uri, true, &addrs, why);
 	if (r == 0)
-		r = listen_on_all(l, uri, &addrs, why);
+		r = listen_on_first_free(l, uri, &addrs, why);
 	if (r)
 		return r;
 	if (uri->kind == GW__URI_UNIX)

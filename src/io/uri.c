@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
@@ -42,14 +43,61 @@ static bool is_service_name(const char *s)
 	return *s && strlen(s) < sizeof((struct gw__uri *)0)->port;
 }
 
-static int parse_port(const char *port, struct gw__uri *uri, struct gw__why *why)
+/* "", "=on", "=off": as QEMU takes a switch. */
+static bool read_switch(const char *s, bool *on)
+{
+	*on = strcmp(s, "=off") != 0;
+	return !*s || !strcmp(s, "=on") || !strcmp(s, "=off");
+}
+
+static bool read_tcp_option(const char *o, struct gw__uri *uri, bool *v4, bool *v6)
+{
+	bool ignored;
+	uint64_t to;
+	if (!strncmp(o, "ipv4", 4))
+		return read_switch(o + 4, v4);
+	if (!strncmp(o, "ipv6", 4))
+		return read_switch(o + 4, v6);
+	if (!strncmp(o, "keep-alive", 10)) /* a migration is never idle for so long: without effect */
+		return read_switch(o + 10, &ignored);
+	if (strncmp(o, "to=", 3) || !read_decimal(o + 3, 65535, &to))
+		return false;
+	uri->port_to = (uint16_t)to;
+	return true;
+}
+
+/* What QEMU takes behind a port. Both families, or none named: either. */
+static int parse_tcp_options(const char *from, struct gw__uri *uri, struct gw__why *why)
+{
+	bool v4 = false, v6 = false, no4 = strstr(from, ",ipv4=off"), no6 = strstr(from, ",ipv6=off");
+	while (*from == ',') {
+		char one[32] = "";
+		size_t n = strcspn(++from, ",");
+		memcpy(one, from, n < sizeof one ? n : 0);
+		if (!*one || !read_tcp_option(one, uri, &v4, &v6))
+			return gw__why_set(why, -EINVAL,
+				"%.200s: bad option \"%.*s\" behind the port; expected ipv4, ipv6, keep-alive (each with =on or =off) or to=PORT",
+				uri->text, (int)(n < 64 ? n : 64), from);
+		from += n;
+	}
+	if (no4 && no6)
+		return gw__why_set(why, -EINVAL, "%.200s: neither IPv4 nor IPv6 is left; leave one of them on", uri->text);
+	if (v4 != v6)
+		uri->family = v4 ? GW__URI_IPV4 : GW__URI_IPV6;
+	else if (no4 || no6)
+		uri->family = no4 ? GW__URI_IPV6 : GW__URI_IPV4;
+	return 0;
+}
+
+static int parse_port(const char *given, struct gw__uri *uri, struct gw__why *why)
 {
 	uint64_t number;
-	if (strchr(port, ','))
-		return gw__why_set(why, -EINVAL,
-			"%.200s: options behind the port (\",%.64s\") are not supported; expected "
-			"tcp:HOST:PORT",
-			uri->text, strchr(port, ',') + 1);
+	char port[sizeof uri->port];
+	size_t n = strcspn(given, ",");
+	snprintf(port, sizeof port, "%.*s", (int)(n < sizeof port ? n : sizeof port), given);
+	if (n >= sizeof port)
+		return gw__why_set(why, -EINVAL, "%.200s: bad port \"%.64s\"; expected 0 to 65535 or the name of a service", uri->text,
+			given);
 	if (strchr(port, ':'))
 		return gw__why_set(why, -EINVAL,
 			"%.200s: more than one colon; an IPv6 address stands in brackets, as in "
@@ -59,7 +107,10 @@ static int parse_port(const char *port, struct gw__uri *uri, struct gw__why *why
 		return gw__why_set(why, -EINVAL, "%.200s: bad port \"%.64s\"; expected 0 to 65535 or the name of a service", uri->text,
 			port);
 	strcpy(uri->port, port);
-	return 0;
+	int r = parse_tcp_options(given + n, uri, why);
+	if (!r && uri->port_to && (!read_decimal(port, 65535, &number) || number > uri->port_to))
+		return gw__why_set(why, -EINVAL, "%.200s: \"to\" must be a port that is not below the first one", uri->text);
+	return r;
 }
 
 static int parse_tcp(const char *rest, struct gw__uri *uri, struct gw__why *why)

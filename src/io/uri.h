@@ -11,11 +11,15 @@ enum gw__uri_kind { GW__URI_TCP, GW__URI_UNIX, GW__URI_VSOCK, GW__URI_FD, GW__UR
 
 enum { GW__URI_TEXT_MAX = 4096 };
 
+enum gw__uri_family { GW__URI_ANY_FAMILY, GW__URI_IPV4, GW__URI_IPV6 };
+
 struct gw__uri {
 	enum gw__uri_kind kind;
 	char text[GW__URI_TEXT_MAX];   /* as given, for sentences */
 	char target[GW__URI_TEXT_MAX]; /* tcp: host, "" for any; unix, file: path; exec: command */
 	char port[32];                 /* tcp: as given (a number or a service) */
+	enum gw__uri_family family;    /* tcp */
+	uint16_t port_to;              /* tcp, listening: the last of the ports to try; 0: only the first */
 	uint32_t cid, vsock_port;
 	int fd;
 	uint64_t offset; /* file: bytes before the stream; suffixes K M G T, 0x and fractions as QEMU takes them */

@@ -152,6 +152,41 @@ static void accepting_has_a_limit_and_can_be_cancelled(void **state)
 
 /* --- unix ------------------------------------------------------------------------------------------- */
 
+static void a_unix_socket_is_not_for_everybody(void **state)
+{
+	struct folder *f = *state;
+	struct gw__why why = {0};
+	struct gw__io_opts o = limits(1000);
+	struct gw__listener *l;
+	struct stat st;
+	struct gw__uri uri = uri_in(f, "unix", "private", "");
+	mode_t before = umask(0);
+	int r = gw__io_listen(&uri, &o, &l, &why);
+	umask(before);
+	assert_ok(r, why);
+	assert_int_equal(stat(uri.target, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0770);
+	gw__listener_close(l);
+}
+
+static void to_is_a_range_of_ports(void **state)
+{
+	(void)state;
+	struct gw__why why = {0};
+	struct gw__io_opts o = limits(1000);
+	struct gw__listener *first, *second;
+	struct gw__uri uri = uri_of("tcp:127.0.0.1:0");
+	char text[64];
+	assert_ok(gw__io_listen(&uri, &o, &first, &why), why);
+	unsigned port = (unsigned)atoi(strrchr(gw__listener_uri(first), ':') + 1);
+	snprintf(text, sizeof text, "tcp:127.0.0.1:%u,to=%u,ipv4=on", port, port + 200 < 65535 ? port + 200 : 65535);
+	uri = uri_of(text);
+	assert_ok(gw__io_listen(&uri, &o, &second, &why), why);
+	assert_true(atoi(strrchr(gw__listener_uri(second), ':') + 1) > (int)port);
+	gw__listener_close(first);
+	gw__listener_close(second);
+}
+
 static void a_unix_listener_removes_its_file_only(void **state)
 {
 	struct folder *f = *state;
@@ -316,6 +351,8 @@ int main(void)
 		cmocka_unit_test(ipv6_works_on_loopback),
 		cmocka_unit_test(a_busy_tcp_port_is_refused),
 		cmocka_unit_test(accepting_has_a_limit_and_can_be_cancelled),
+		cmocka_unit_test_setup_teardown(a_unix_socket_is_not_for_everybody, make_folder, remove_folder),
+		cmocka_unit_test(to_is_a_range_of_ports),
 		cmocka_unit_test_setup_teardown(a_unix_listener_removes_its_file_only, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(a_left_over_socket_file_is_replaced, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(a_left_over_socket_of_another_user_stays, make_folder, remove_folder),

@@ -28,6 +28,29 @@ static void assert_refused(const char *text, const char *part)
 		fail_msg("\"%.80s\": \"%s\" does not say \"%s\"", text, why.text, part);
 }
 
+static void tcp_takes_the_options_of_qemu(void **state)
+{
+	static const struct {
+		const char *text;
+		enum gw__uri_family family;
+		uint16_t to;
+	} good[] = {
+		{"tcp:h:4444,ipv4=on", GW__URI_IPV4, 0},
+		{"tcp:h:4444,ipv4", GW__URI_IPV4, 0},
+		{"tcp:h:4444,ipv6=on", GW__URI_IPV6, 0},
+		{"tcp:h:4444,ipv6=off", GW__URI_IPV4, 0},
+		{"tcp:h:4444,ipv4=off,ipv6=on", GW__URI_IPV6, 0},
+		{"tcp:h:4444,ipv4=on,ipv6=on", GW__URI_ANY_FAMILY, 0},
+		{"tcp:[::1]:4444,to=4450,keep-alive=on", GW__URI_ANY_FAMILY, 4450},
+	};
+	for (size_t i = 0; i < GW__LEN(good); i++) {
+		struct gw__uri uri = parsed(good[i].text);
+		assert_string_equal(uri.port, "4444");
+		assert_int_equal(uri.family, good[i].family);
+		assert_int_equal(uri.port_to, good[i].to);
+	}
+}
+
 static void tcp_has_a_host_and_a_port(void **state)
 {
 	static const struct {
@@ -58,7 +81,13 @@ static void tcp_has_a_host_and_a_port(void **state)
 	assert_refused("tcp:::1:4444", "brackets");
 	assert_refused("tcp:[::1:4444", "bad IPv6");
 	assert_refused("tcp:[::1]4444", "bad IPv6");
-	assert_refused("tcp:127.0.0.1:4444,to=5", "options");
+	assert_refused("tcp:127.0.0.1:4444,to=5", "not below");
+	assert_refused("tcp:127.0.0.1:http,to=90", "not below");
+	assert_refused("tcp:127.0.0.1:4444,to=65536", "expected ipv4, ipv6");
+	assert_refused("tcp:127.0.0.1:4444,", "bad option");
+	assert_refused("tcp:127.0.0.1:4444,ipv4=yes", "bad option \"ipv4=yes\"");
+	assert_refused("tcp:127.0.0.1:4444,ipv4on", "bad option");
+	assert_refused("tcp:127.0.0.1:4444,ipv4=off,ipv6=off", "neither");
 	assert_refused("tcp:a/b:1", "bad host");
 	assert_refused("tcp:a b:1", "bad host");
 }
@@ -183,6 +212,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tcp_has_a_host_and_a_port),
+		cmocka_unit_test(tcp_takes_the_options_of_qemu),
 		cmocka_unit_test(unix_paths_fit_into_the_kernels_address),
 		cmocka_unit_test(vsock_and_fd_are_numbers),
 		cmocka_unit_test(a_command_is_taken_as_it_is),
