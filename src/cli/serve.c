@@ -72,6 +72,25 @@ static int failed(struct serve *s)
 	}
 }
 
+/* A guest that QEMU runs already needs this image: asked for the exit status only, and a QEMU that does not answer is in doubt anyhow. */
+static bool guest_waits(const struct serve *s)
+{
+	enum { LOOK_MS = 3000 };
+	struct gw__keeper_info keeper;
+	struct gw__why why = {0};
+	struct gw__qmp *q = NULL;
+	struct gw__qmp_migration m = {0};
+	int r = gw__keeper_ask(s->address, &keeper, &why);
+	if (r != -ENOENT) /* a keeper stays only where a guest may need a successor */
+		return true;
+	gw__why_clear(&why);
+	r = gw__qmp_open(s->address, LOOK_MS, &q, &why);
+	if (!r)
+		r = gw__qmp_query_migrate(q, &m, &why);
+	gw__qmp_close(q);
+	return !r && !strncmp(m.status, "postcopy", strlen("postcopy"));
+}
+
 /* Before QEMU is touched: an image that cannot be read starts nothing. */
 static int look_at_image(struct serve *s)
 {
@@ -80,7 +99,10 @@ static int look_at_image(struct serve *s)
 	o.offset = s->lazy.offset;
 	o.memory_limit = s->memory_limit;
 	if (gw_inspect(s->work.job, s->lazy.path, &o, &info))
-		return gw__cli_work_failed(&s->work, GW__EXIT_FAILED, "QEMU was not asked for anything");
+		return guest_waits(s)
+			       ? gw__cli_work_failed(&s->work, GW__EXIT_RECOVERABLE,
+					 "the guest in QEMU waits for its pages: bring the image back as it was and start godwit serve again")
+			       : gw__cli_work_failed(&s->work, GW__EXIT_FAILED, "QEMU was not asked for anything");
 	int r = gw__lazy_check(s->lazy.path, info, &s->lazy.why);
 	struct gw_info_summary sum = GW_INIT(sum);
 	gw_info_summary(info, &sum);

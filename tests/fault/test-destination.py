@@ -148,6 +148,17 @@ def misfits_by_qmp(kept):
     kept.untouched()
 
 
+def limited(kept):
+    """A limit holds, or the way that cannot hold it is refused."""
+    for options in (["-v"], ["-v", "--way=stream"]):
+        with Victim(kept.version, incoming="defer") as vm:
+            r = godwit.run("restore", kept.image, f"--qmp={vm.monitor}", "--max-bandwidth=12M", *options).ok()
+            assert r.seconds > 1.5, r       # 28 MiB of noise
+            assert "stream" in r.stderr, r
+    with Victim(kept.version, incoming="defer") as vm:
+        godwit.run("restore", kept.image, f"--qmp={vm.monitor}", "--max-bandwidth=12M", "--way=direct").fails(godwit.REFUSED, "direct")
+
+
 def device_missing(kept):
     """One with a PCI address is missed beforehand; of others QEMU finds out, and its words are passed on."""
     other = os.path.join(kept.folder, "other")
@@ -376,7 +387,7 @@ def main():
         start = time.monotonic()
         with Victim(version) as home:       # only for a folder that goes away
             kept = Kept(version, home.dir)
-            for step, *args in ((damaged_images, random.Random(seed)), (sent_to_nobody,), (sent_to_a_misfit,), (misfits,), (misfits_by_qmp,), (device_missing,), (not_waiting,),
+            for step, *args in ((damaged_images, random.Random(seed)), (sent_to_nobody,), (sent_to_a_misfit,), (misfits,), (misfits_by_qmp,), (limited,), (device_missing,), (not_waiting,),
                                 (no_qemu,), (monitor_not_taken,), (stopped_while_waiting,), (killed_while_loading,), (outputs_closed,)):
                 step(kept, *args)
                 print(f"{step.__name__}: {time.monotonic() - start:.1f} s", flush=True)

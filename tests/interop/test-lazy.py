@@ -168,6 +168,7 @@ def mistaken(kept, version):
             g.kill()
             g.process.wait()
         godwit.run("serve", other, f"--qmp={vm.monitor}").fails(godwit.RECOVERABLE, "not the image any more")
+        godwit.run("serve", other + ".none", f"--qmp={vm.monitor}").fails(godwit.RECOVERABLE, "waits for its pages")
         with serve(kept, vm) as g:
             g.wait(90).ok()
         kept.is_in(vm)
