@@ -238,7 +238,7 @@ def stopped_while_waiting(kept):
 
 
 def wait_for_pid(path):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 20 * godwit.PATIENCE
     while time.monotonic() < deadline:
         try:
             with open(path, encoding="ascii") as f:
@@ -249,7 +249,7 @@ def wait_for_pid(path):
 
 
 def assert_gone(pid):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 10 * godwit.PATIENCE
     while os.path.exists(f"/proc/{pid}"):
         with open(f"/proc/{pid}/stat", encoding="ascii") as f:
             if f.read().rsplit(")", 1)[1].split()[0] == "Z":

@@ -35,7 +35,7 @@ def zlib_sync(data, c=None):
 @functools.lru_cache(None)
 def zstd_whole(data):
     return subprocess.run(["zstd", "-qc", "-1", "--no-check", "--no-content-size"], input=data, stdout=subprocess.PIPE, check=True,
-                          timeout=30).stdout
+                          timeout=30 * godwit.PATIENCE).stdout
 
 
 def zstd_window(log):
@@ -211,8 +211,8 @@ ENDS = {
     "cut in the magic": (cut(2), ["channel 1, packet 1: the channel ends inside a packet header \\(2 of"]),
     "cut behind a header": (cut(1344), ["channel 1, packet 1: the channel ends between a packet's header and its 8192"]),
     "cut in a page": (cut(1344 + 5000), ["channel 1, packet 1: the channel ends inside the pages of a packet \\(5000 of 8192"]),
-    "silent in a header": (fall_silent(700), ["channel 1, packet 1", "nothing came for 2000 ms"]),
-    "silent in a page": (fall_silent(1344 + 5000), ["channel 1, packet 1", "nothing came for 2000 ms"]),
+    "silent in a header": (fall_silent(700), ["channel 1, packet 1", f"nothing came for {IDLE_S * 1000} ms"]),
+    "silent in a page": (fall_silent(1344 + 5000), ["channel 1, packet 1", f"nothing came for {IDLE_S * 1000} ms"]),
     "closed between packets": (close_channel, ["sync 2", "channel 1", "closed|ended"]),
     "no SYNC on one": (leave_out_sync, ["sync 2", "channel 1"]),
     "one SYNC too many": (sync_too_often, ["channel 0", "a SYNC behind the"]),

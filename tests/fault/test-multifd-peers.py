@@ -329,7 +329,7 @@ class Destination:
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(self.path)
         self.listener.listen(300)
-        self.listener.settimeout(20)
+        self.listener.settimeout(20 * godwit.PATIENCE)
         self.socks = []
         self.run = godwit.Run("send", image or IMAGE, f"unix:{self.path}", "-q", f"--idle-timeout={IDLE_S}", f"--channels={channels}",
                               f"--answer-timeout={answer_s}", *options)
@@ -345,7 +345,7 @@ class Destination:
     def accept(self, n=1 + SEND_CHANNELS):
         for _ in range(n):
             s = self.listener.accept()[0]
-            s.settimeout(20)
+            s.settimeout(20 * godwit.PATIENCE)
             self.socks.append(s)
         return self.socks[-n:]
 
@@ -530,7 +530,7 @@ def main():
     try:
         CERTS = os.path.join(folder, "certs")
         os.mkdir(CERTS)
-        subprocess.run([sys.argv[1], CERTS], check=True, timeout=60)
+        subprocess.run([sys.argv[1], CERTS], check=True, timeout=60 * godwit.PATIENCE)
         IMAGE = make_image(folder)
         BIG = make_image(folder, pages=BIG_PAGES)
         with ThreadPoolExecutor(6) as pool:

@@ -84,7 +84,7 @@ def play(uri, data):
 
 def drain(s):
     """All the return path says until godwit closes."""
-    s.settimeout(20)
+    s.settimeout(20 * godwit.PATIENCE)
     got = b""
     try:
         while chunk := s.recv(4096):
@@ -145,10 +145,11 @@ def silent_in_the_middle(place, stream):
 
 def slow_is_not_silent(place, stream):
     """Drops that come more often than the limit are no silence, however few; and then it ends."""
-    with place.receive("--idle-timeout=1") as r, connect(r.uri) as s:
+    limit = godwit.PATIENCE     # here the test must not be late itself
+    with place.receive(f"--idle-timeout={limit:.0f}") as r, connect(r.uri) as s:
         for i in range(12):
             s.sendall(stream[i:i + 1])
-            time.sleep(0.2)
+            time.sleep(limit / 8)
         assert r.process.poll() is None, r.stderr
         s.sendall(stream[12:])
         assert r.wait().status == godwit.DONE
@@ -247,7 +248,7 @@ def talks_on(place, stream):
 def told_of_success(place, stream):
     """PONG, then SHUT 0 once the image is there under its name, then godwit waits for the source to close."""
     with place.receive() as r, play(r.uri, stream) as s:
-        s.settimeout(20)
+        s.settimeout(20 * godwit.PATIENCE)
         got = b""
         while len(got) < 16:
             got += s.recv(16 - len(got))

@@ -14,6 +14,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+from godwit import patience
 from vm import Unavailable, Vm, get_qemu, skip
 
 GODWIT, VERSION = sys.argv[1:]
@@ -25,7 +26,7 @@ def vm(qemu, ram="16M", *more):
 
 def godwit(*args):
     """(status, stdout lines as JSON, stderr)"""
-    p = subprocess.run([GODWIT, *args, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+    p = subprocess.run([GODWIT, *args, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120 * patience())
     return p.returncode, [json.loads(line) for line in p.stdout.splitlines()], p.stderr
 
 
@@ -43,7 +44,7 @@ class Receiver:
         self.uri = event["uri"]
 
     def end(self):
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=60 * patience())
         return self.process.returncode, [json.loads(line) for line in out.splitlines()], err
 
 
@@ -55,7 +56,7 @@ def migrate(source, uri, **capabilities):
 
 
 def wait_status(machine, *wanted):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 60 * patience()
     while True:
         status = machine.qmp.command("query-migrate").get("status")
         if status in wanted:
@@ -109,7 +110,7 @@ def test_send(qemu, image, folder):
         status, events, err = godwit("send", image, uri)
         expect("send", 0, status, err)
         expect("event", "done", events[-1]["event"])
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 30 * patience()
         while destination.qmp.command("query-status")["status"] == "inmigrate" and time.monotonic() < deadline:
             time.sleep(0.02)
         expect("destination", "running", destination.qmp.command("query-status")["status"])

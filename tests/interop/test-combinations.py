@@ -17,6 +17,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import godwit
 from qmp import QmpClosed, QmpError, QmpTimeout
 from vm import Unavailable, Vm, get_qemu, skip
 
@@ -48,13 +49,13 @@ class Table:
 
     def __init__(self):
         lines = [json.loads(line) for line in subprocess.run([GODWIT, "plan", "--table", "--json"], check=True, text=True,
-                                                             stdout=subprocess.PIPE, timeout=60).stdout.splitlines()]
+                                                             stdout=subprocess.PIPE, timeout=60 * godwit.PATIENCE).stdout.splitlines()]
         self.abilities = set(lines[-1]["names"])
 
     def ask(self, operation, names):
         """(found, why), or None where nothing is refused."""
         p = subprocess.run([GODWIT, "plan", f"--for={operation}", f"--with={','.join(names)}", f"--qemu={VERSION}", "--json"],
-                           stdout=subprocess.PIPE, text=True, timeout=60)
+                           stdout=subprocess.PIPE, text=True, timeout=60 * godwit.PATIENCE)
         answer = json.loads(p.stdout)
         assert p.returncode == (0 if answer["works"] else 3), (names, answer)
         return None if answer["works"] else (answer["found"], answer["why"])

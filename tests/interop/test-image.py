@@ -13,6 +13,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import godwit
 import tinyguest
 from imagefile import differences
 from vm import Unavailable, Vm, get_qemu, skip
@@ -47,7 +48,7 @@ class Guest(Vm):
             return int.from_bytes(f.read(4), "little")
 
     def wait_counting(self):
-        first, deadline = self.counter(), time.monotonic() + 30
+        first, deadline = self.counter(), time.monotonic() + 30 * godwit.PATIENCE
         while self.counter() == first:
             assert time.monotonic() < deadline, "the guest does not run"
             time.sleep(0.01)
@@ -59,7 +60,7 @@ class Guest(Vm):
             self.qmp.command("migrate-set-parameters", multifd_channels=channels)
 
     def wait_migration(self):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 60 * godwit.PATIENCE
         while True:
             info = self.qmp.command("query-migrate")
             if info.get("status") == "completed":

@@ -125,7 +125,7 @@ def give_back(name, source, image, ram, way):
         if not kind.runs:
             return
         vm.qmp.cont()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 30 * godwit.PATIENCE
         while vm.main_ram() == ram:
             assert time.monotonic() < deadline, "it does not run"
             time.sleep(0.05)
@@ -250,7 +250,7 @@ def over_commands(vm, image, kind):
 
 
 def wait_for(path):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 30 * godwit.PATIENCE
     while not os.path.exists(path):
         assert time.monotonic() < deadline, f"{path} does not appear"
         time.sleep(0.02)

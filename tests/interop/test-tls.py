@@ -14,13 +14,14 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import godwit
 import tinyguest
 from qmp import QmpClosed
 from refstream import is_whole
 from vm import Unavailable, Vm, get_qemu, skip
 
 RAM = 16 << 20
-LIMIT = 60
+LIMIT = 60 * godwit.PATIENCE
 HOST = "vm.example"                                             # of the good server certificate, see tests/support/certs.h
 CLIENT = r"C=DE,O=Godwit\, Ltd,OU=Tests,CN=godwit client"       # and the name in the good client certificate
 CHANNELS = 2
@@ -53,7 +54,7 @@ class Guest(Vm):
             objects = ["-object", f"tls-creds-{kind},id=tls,dir={setup.dir(creds)},endpoint={endpoint}"]
         super().__init__(setup.qemu, ["-machine", "pc,memory-backend=m0", "-m", f"{RAM >> 20}M", "-object",
                                       f"memory-backend-file,id=m0,size={RAM >> 20}M,mem-path={{dir}}/ram,share=on",
-                                      "-bios", "{dir}/bios", "-S", *objects, *args], console=False, timeout=LIMIT)
+                                      "-bios", "{dir}/bios", "-S", *objects, *args], console=False)
         self.creds = creds
         with open(self.path("bios"), "wb") as f:
             f.write(tinyguest.bios())

@@ -16,7 +16,7 @@ ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)),
 PROGRAM = os.environ.get("GODWIT") or os.path.join(ROOT, "build", "godwit")
 DONE, FAILED, USAGE, REFUSED, IN_DOUBT, RECOVERABLE, DIFFERENT = range(7)
 SANITIZER = re.compile(r"(Address|Leak|Thread|Memory)Sanitizer|runtime error:")
-SLOWER_UNDER_SANITIZERS, SLOWER_WHEN_BUSY_MAX = 4, 4
+SLOWER_UNDER_SANITIZERS, SLOWER_WHEN_BUSY_MAX = 4, 10
 
 
 def is_sanitized():
@@ -30,7 +30,19 @@ def how_busy():
 
 
 SANITIZED = os.path.exists(PROGRAM) and is_sanitized()
-PATIENCE = (SLOWER_UNDER_SANITIZERS if SANITIZED else 1) * how_busy()
+
+
+def patience():
+    """With which every wait for something that must happen is multiplied: of this moment, as others come and go."""
+    return (SLOWER_UNDER_SANITIZERS if SANITIZED else 1) * how_busy()
+
+
+def __getattr__(name):
+    """godwit.PATIENCE, whenever it is asked for."""
+    if name == "PATIENCE":
+        return patience()
+    raise AttributeError(name)
+
 
 
 class Run:
@@ -64,7 +76,7 @@ class Run:
     def wait(self, timeout=60):
         """The Result. A run that takes longer is killed, and an error."""
         try:
-            self.process.wait(timeout * PATIENCE)
+            self.process.wait(timeout * patience())
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -87,7 +99,7 @@ class Run:
         return self._wait(lambda: self.stdout, pattern, timeout)
 
     def _wait(self, text, pattern, timeout, orphan=False):
-        deadline = time.monotonic() + timeout * PATIENCE
+        deadline = time.monotonic() + timeout * patience()
         while True:
             ended = not orphan and self.process.poll() is not None
             found = re.search(pattern, text())

@@ -12,7 +12,8 @@ import sys
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "guest"))
 import check_stamp
-from godwit import PATIENCE, PROGRAM
+import godwit
+from godwit import PROGRAM
 from qmp import Qmp, QmpClosed
 from vm import Vm, get_guest, get_qemu
 
@@ -72,13 +73,13 @@ class LinuxGuest(Vm):
     def keeps_ticking(self, more=3):
         """It runs: the counter goes on from where it is now, and nothing in its memory is bad."""
         before = len(self.ticks())
-        self.wait_console(lambda t: len(ticks_of(t)) >= before + more, timeout=30 * PATIENCE)
+        self.wait_console(lambda t: len(ticks_of(t)) >= before + more, timeout=30 * godwit.PATIENCE)
         assert "BAD" not in self.console(), self.console()
 
     def stamped_again(self):
         """Every stamp process verifies all of its memory once more."""
         before = len(passes(self.console(), every=True))
-        self.wait_console(lambda t: len(passes(t, every=True)) >= before + 2 * self.cpus, timeout=60 * PATIENCE)
+        self.wait_console(lambda t: len(passes(t, every=True)) >= before + 2 * self.cpus, timeout=60 * godwit.PATIENCE)
         assert "BAD" not in self.console(), self.console()
 
     # --- its memory ---
@@ -108,7 +109,7 @@ class Restored(LinuxGuest):
         try:
             if self.qmp:
                 self.qmp.command("quit")
-                self.process.wait(30 * PATIENCE)
+                self.process.wait(30 * godwit.PATIENCE)
         except (QmpClosed, OSError, subprocess.TimeoutExpired):
             self.kill_qemu()
         finally:

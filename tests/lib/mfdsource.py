@@ -10,6 +10,8 @@ import hashlib
 import socket
 import struct
 
+import godwit
+
 PAGE, PAGES = 4096, 128
 BLOCK, BLOCK_PAGES = "ram0", 1024
 SYNC, ZLIB, ZSTD, DEVICE_STATE = 0x01, 0x02, 0x04, 0x40
@@ -113,7 +115,7 @@ class Source:
 
     def open(self, first=b""):
         s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        s.settimeout(30)
+        s.settimeout(30 * godwit.PATIENCE)
         s.connect(self.path)
         self.extra.append(s)
         if first:
@@ -162,7 +164,7 @@ class Source:
     def answers(self):
         """All that comes back until the end."""
         got = b""
-        self.main.settimeout(10)
+        self.main.settimeout(10 * godwit.PATIENCE)
         try:
             while not got.endswith((SHUT_OK, SHUT_BAD)):
                 piece = self.main.recv(4096)

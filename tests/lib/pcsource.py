@@ -6,6 +6,7 @@ A Link is one connection of it; the pieces it sends are functions. What comes ba
 """
 import socket
 
+import godwit
 from mfdsource import BLOCK, EOS, MEM_SIZE, NORMAL, ZERO, be, footer, page_bytes, part, str8
 
 PAGE = 4096
@@ -84,7 +85,7 @@ class Closed(Exception):
 class Link:
     def __init__(self, path, timeout=30):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(timeout)
+        self.sock.settimeout(timeout * godwit.PATIENCE)
         self.sock.connect(path)
 
     def __enter__(self):

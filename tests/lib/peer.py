@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 
+import godwit
 from refstream import is_whole
 
 # OPEN_RETURN_PATH and the PING behind it; both come right after the configuration.
@@ -36,7 +37,7 @@ class Peer:
 
     def finish(self, timeout=60.0):
         """All bytes of the main channel, after the source closed all of its connections."""
-        self.thread.join(timeout)
+        self.thread.join(timeout * godwit.PATIENCE)
         if self.thread.is_alive():
             raise TimeoutError("the source does not close its connection")
         if self.error:

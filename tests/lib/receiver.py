@@ -7,8 +7,9 @@ import godwit
 import images
 import mfdsource
 
-IDLE_S, SOON_S = 2, 20
-PATIENT_S = 10     # where the limit is not what is tried, and the machine may be slow
+IDLE_S = round(2 * godwit.PATIENCE)    # a test that sends something more often must not be late itself
+SOON_S = 20
+PATIENT_S = round(10 * godwit.PATIENCE)     # where the limit is not what is tried, and the machine may be slow
 
 
 class Receiver:

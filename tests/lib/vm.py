@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 
+import godwit
 from qmp import Qmp, QmpClosed, QmpTimeout
 
 SCRIPTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts")
@@ -51,7 +52,7 @@ class Vm:
 
     def __init__(self, qemu, args=(), console=True, timeout=60.0):
         self.dir = tempfile.mkdtemp(prefix="godwit-vm.")
-        self.timeout = timeout
+        self.timeout = timeout * godwit.PATIENCE
         self.argv = [qemu, "-nodefaults", "-display", "none", "-accel", "tcg",
                      "-qmp", f"unix:{self.dir}/qmp,server=on,wait=off"]
         if console:
