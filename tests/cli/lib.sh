@@ -94,7 +94,7 @@ expected() { # CAPTURE KEY: from the capture's description, which no decoder of 
 # Starts `godwit receive URI IMAGE...` in the background and waits until it listens: $receiver, $address.
 start_receiver() { # URI IMAGE ARGS...
 	mkfifo listens 2>/dev/null
-	env --default-signal=INT "$GODWIT" receive "$@" --progress=9 9>listens >receiver.out 2>receiver.err &
+	env --default-signal=INT,TERM,HUP "$GODWIT" receive "$@" --progress=9 9>listens >receiver.out 2>receiver.err &
 	receiver=$!
 	children="$children $receiver"
 	exec 8<listens # stays open, so that the receiver keeps a reader
