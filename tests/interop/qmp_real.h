@@ -18,7 +18,7 @@
 #include "qmp/qmp.h"
 #include "vm.h"
 
-enum { PATIENCE_MS = 60000, SHORT_MS = 300 };
+enum { PATIENCE_MS = 240000, SHORT_MS = 300 };
 
 static const char *version; /* "10.0" */
 static int version_number;  /* 1000 */

@@ -45,6 +45,15 @@ def __getattr__(name):
 
 
 
+ASKING = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+
+
+def hear():
+    """What nohup, or a shell in the background, made this test ignore: godwit rightly goes on ignoring it, and would not be stopped."""
+    for number in ASKING:
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Run:
     """godwit COMMAND ARGUMENTS in the background; Popen keywords pass. stdout and stderr go to unnamed files, so that
     nobody has to read them and a process left behind cannot hold them."""
@@ -55,6 +64,8 @@ class Run:
         popen.setdefault("stdin", subprocess.DEVNULL)
         popen.setdefault("stdout", self.out)
         popen.setdefault("stderr", self.err)
+        if any(signal.getsignal(s) == signal.SIG_IGN for s in ASKING):
+            popen.setdefault("preexec_fn", hear)
         self.killed_by = None
         self.started = time.monotonic()
         self.process = subprocess.Popen([*prefix, PROGRAM, *self.args], **popen)

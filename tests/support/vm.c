@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ARGS_MAX = 128, START_MS = 60000, TICK_MS = 20 };
+enum { ARGS_MAX = 128, START_MS = 240000, TICK_MS = 20 };
 
 static long now_ms(void)
 {
