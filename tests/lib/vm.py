@@ -32,9 +32,9 @@ def _ask(script, *args):
     return p.stdout.splitlines()
 
 
-def get_qemu(version):
-    """Path of QEMU 7.2, 10.0 or 11.1."""
-    return _ask("get-qemu", version)[0]
+def get_qemu(version, target="x86_64"):
+    """Path of QEMU 7.2, 10.0 or 11.1 for this target."""
+    return _ask("get-qemu", version, "--target", target)[0]
 
 
 def get_guest():
