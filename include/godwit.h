@@ -50,6 +50,13 @@ GW_API const char *gw_job_error(const gw_job *job);
  */
 GW_API const char *gw_job_warning(const gw_job *job, uint32_t i);
 
+/*
+ * The page size of the guest's target, for all calls that follow: for streams that do not state it where it is not 4 KiB, and of which no
+ * description at the end of a file tells it. A stream that states another is -EPROTO. 0: not known. -EINVAL: no power of two from
+ * 1024 to 1 MiB. Since 0.1
+ */
+GW_API int gw_job_page_size(gw_job *job, uint64_t bytes);
+
 /* Makes the running call end soon with -ECANCELED, and every later one too. Any thread, signal handlers. Since 0.1 */
 GW_API void gw_job_cancel(gw_job *job);
 

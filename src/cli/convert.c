@@ -59,6 +59,7 @@ int gw__cli_convert(int argc, char **argv)
 		GW__CLI_BYTES("from-offset", "BYTES", &opts.from_offset, NULL), /* its earlier name */
 		GW__CLI_BYTES("to-offset", "BYTES", &opts.to_offset, "where the result begins in TO; what TO has before it is kept"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &opts.memory_limit, "device state held in memory at most (default: 32M)"),
+		GW__CLI_PAGE_SIZE(&common),
 		GW__CLI_COMMON(&common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("FROM TO [options]",

@@ -77,6 +77,7 @@ int gw__cli_inspect(int argc, char **argv)
 		GW__CLI_TEXT("device", "NAME[/INSTANCE]", &in.device, "show the fields of this device and their values"),
 		GW__CLI_BYTES("offset", "BYTES", &opts.offset, "where the image or stream begins in FILE"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &opts.memory_limit, "device state held in memory at most (default: 32M)"),
+		GW__CLI_PAGE_SIZE(&common),
 		GW__CLI_QUIET(&common),
 		GW__CLI_PROGRESS(&common),
 		GW__CLI_JSON(&common),

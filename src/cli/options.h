@@ -93,7 +93,8 @@ struct gw__cli_common {
 	bool json;
 	bool verbose;
 	bool quiet;
-	int progress_fd; /* -1: none */
+	int progress_fd;     /* -1: none */
+	uint64_t page_bytes; /* of the guest's target; 0: not told */
 };
 #define GW__CLI_COMMON_INIT                                                                                                                \
 	{                                                                                                                                  \
@@ -108,6 +109,8 @@ struct gw__cli_common {
 	{                                                                                                                                  \
 		.name = "quiet", .letter = 'q', .help = "show no progress bar, and say only what goes wrong", .to.flag = &(c)->quiet       \
 	}
+#define GW__CLI_PAGE_SIZE(c)                                                                                                               \
+	GW__CLI_BYTES("page-size", "BYTES", &(c)->page_bytes, "the guest's page size, where it is not 4K and the stream does not state it")
 #define GW__CLI_PROGRESS(c)                                                                                                                \
 	{                                                                                                                                  \
 		.name = "progress", .arg = "FD", .help = "write progress as lines of key=value words to descriptor FD",                    \

@@ -224,6 +224,7 @@ int gw__cli_receive(int argc, char **argv)
 		GW__CLI_SECONDS("connect-timeout", &r.link.connect_timeout_ms, "how long to wait for a source (default: none)"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES", &r.link.max_bandwidth, "read at most so many bytes per second"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &r.opts.memory_limit, "device state held in memory at most (default: 32M)"),
+		GW__CLI_PAGE_SIZE(&r.common),
 		GW__CLI_CHANNELS(&r.opts.channels, "multifd channels to wait for (default: as many as come, right for QEMU since 8.1)"),
 		GW__CLI_FLAG("direct-io", &r.opts.direct_io, "write memory past the page cache"),
 		GW__CLI_FLAG("resume", &r.opts.resume, "go on with what was left of a guest whose source waits in postcopy-paused"),

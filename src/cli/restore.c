@@ -180,6 +180,7 @@ int gw__cli_restore(int argc, char **argv)
 		GW__CLI_SECONDS("idle-timeout", &r.idle_ms,
 			"silence of QEMU that counts as a failure while it is sent the image (default 30)"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &r.memory_limit, "device state held in memory at most (default: 32M)"),
+		GW__CLI_PAGE_SIZE(&r.common),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.max_bandwidth, "send no faster than this"),
 		GW__CLI_FLAG("lazy", &r.lazy, "let the guest run at once and bring its memory behind (post-copy)"),
 		GW__LAZY_OPTIONS(&r.wish),

@@ -173,6 +173,7 @@ int gw__cli_save(int argc, char **argv)
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.max_bandwidth, "let QEMU send no faster than this"),
 		GW__CLI_SECONDS("idle-timeout", &s.idle_ms, "silence that counts as a failure (default 30)"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &s.memory_limit, "device state held in memory at most (default: 32M)"),
+		GW__CLI_PAGE_SIZE(&s.common),
 		GW__CLI_CHANNELS(&s.channels, "let QEMU send over N multifd channels (default: none)"),
 		GW__CLI_CHOICE("compress", "none|zlib|zstd", &s.compression, "let QEMU compress what it sends over them"),
 		GW__CLI_COUNT("level", "N", &s.level, "how hard to compress: zlib 1..9, zstd 1..20 (default: 1)"),

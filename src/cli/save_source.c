@@ -63,6 +63,15 @@ static int check_unplugged(struct gw__save *s)
 				 "this QEMU has a virtio-mem device that is not plugged in full, and is too old to be saved by post-copy with it; leave out --postcopy");
 }
 
+/* The user's word goes first: he may have a QEMU that we do not know. */
+static int find_page_size(struct gw__save *s)
+{
+	uint64_t bytes = 0;
+	if (s->common.page_bytes || gw__qmp_query_page_bytes(s->qmp, &bytes, NULL) || !bytes)
+		return 0;
+	return gw_job_page_size(s->work.job, bytes);
+}
+
 int gw__save_open(struct gw__save *s)
 {
 	int r = s->resume ? gw__save_read_note(s) : 0;
@@ -73,6 +82,8 @@ int gw__save_open(struct gw__save *s)
 	r = look_at_state(s);
 	if (!r)
 		r = check_unplugged(s);
+	if (!r)
+		r = find_page_size(s);
 	if (!r)
 		r = gw__qmp_settings_save(s->qmp, &s->before, &s->why);
 	if (!r)

@@ -122,6 +122,7 @@ int gw__cli_verify(int argc, char **argv)
 		offset,
 		GW__CLI_COUNT("differences", "N", &v.most, "stop after N differences (default: show all)"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &v.opts.memory_limit, "device state held in memory at most (default: 32M)"),
+		GW__CLI_PAGE_SIZE(&v.common),
 		GW__CLI_QUIET(&v.common),
 		GW__CLI_PROGRESS(&v.common),
 		GW__CLI_JSON(&v.common),

@@ -42,6 +42,8 @@ int gw__cli_work_begin(struct gw__cli_work *w, const struct gw__cli_common *c)
 	int rc = gw_job_new(&w->job);
 	if (rc)
 		return gw__cli_say(GW__EXIT_FAILED, "cannot start: %s", strerror(-rc));
+	if (gw_job_page_size(w->job, c->page_bytes))
+		return gw__cli_say(GW__EXIT_USAGE, "--page-size: %s", gw_job_error(w->job));
 	gw_job_on_progress(w->job, gw__cli_progress_show, &w->progress);
 	const char *want = getenv("GODWIT_TRACE");
 	if (want && *want && strcmp(want, "0"))

@@ -111,10 +111,14 @@ static int compare_ram(struct compare *c)
 	return r;
 }
 
+/* Else it is pieces of an iterable, which have no instances. */
+static bool is_device(const struct gw__image_device *d) { return d->section.type == GW__ITEM_FULL; }
+
 static const struct gw__image_device *find_device(const struct gw__image *image, const struct gw__section *s)
 {
 	for (uint32_t i = 0; i < image->devices_n; i++)
-		if (!strcmp(image->devices[i].section.idstr, s->idstr) && image->devices[i].section.instance == s->instance)
+		if (is_device(&image->devices[i]) && !strcmp(image->devices[i].section.idstr, s->idstr) &&
+			image->devices[i].section.instance == s->instance)
 			return &image->devices[i];
 	return NULL;
 }
@@ -134,11 +138,39 @@ static int compare_bodies(struct compare *c, const struct gw__image_device *a, c
 	return r;
 }
 
+/* They have no names to be found by, only an order. */
+static const struct gw__image_device *next_pieces(const struct gw__image *image, uint32_t *at)
+{
+	while (*at < image->devices_n && is_device(&image->devices[*at]))
+		(*at)++;
+	return *at < image->devices_n ? &image->devices[(*at)++] : NULL;
+}
+
+static int compare_iterables(struct compare *c)
+{
+	uint32_t in_a = 0, in_b = 0;
+	int r = 0;
+	while (!r && !c->stopped) {
+		const struct gw__image_device *a = next_pieces(c->a, &in_a), *b = next_pieces(c->b, &in_b);
+		if (!a && !b)
+			break;
+		if (a && b && !strcmp(a->section.idstr, b->section.idstr)) {
+			r = compare_bodies(c, a, b);
+			continue;
+		}
+		differ(c, "the sections of \"%s\" differ in number or order", (a ? a : b)->section.idstr);
+		break;
+	}
+	return r;
+}
+
 static int compare_devices(struct compare *c)
 {
 	int r = 0;
 	for (uint32_t i = 0; !r && !c->stopped && i < c->a->devices_n; i++) {
-		const struct gw__image_device *a = &c->a->devices[i], *b = find_device(c->b, &a->section);
+		const struct gw__image_device *a = &c->a->devices[i], *b = is_device(a) ? find_device(c->b, &a->section) : NULL;
+		if (!is_device(a))
+			continue;
 		if (!b)
 			differ(c, "device \"%s\" instance %u is only in the first", a->section.idstr, a->section.instance);
 		else if (a->section.version != b->section.version)
@@ -148,7 +180,7 @@ static int compare_devices(struct compare *c)
 			r = compare_bodies(c, a, b);
 	}
 	for (uint32_t i = 0; !r && !c->stopped && i < c->b->devices_n; i++)
-		if (!find_device(c->a, &c->b->devices[i].section))
+		if (is_device(&c->b->devices[i]) && !find_device(c->a, &c->b->devices[i].section))
 			differ(c, "device \"%s\" instance %u is only in the second", c->b->devices[i].section.idstr,
 				c->b->devices[i].section.instance);
 	return r;
@@ -170,6 +202,8 @@ int gw__compare_images(struct gw__run *run, const struct gw__image *a, const str
 	int r = c.in_a && c.in_b ? compare_ram(&c) : gw__why_set(&run->why, -ENOMEM, "no memory for pages");
 	if (!r)
 		r = compare_devices(&c);
+	if (!r && !c.stopped)
+		r = compare_iterables(&c);
 	free(c.in_a);
 	free(c.in_b);
 	return r ? r : c.different;

@@ -19,6 +19,13 @@ static int prepare_switch(struct gw__pull *p)
 	return possible && ops && ops->prepare ? ops->prepare(p->sink, &p->run->why) : 0;
 }
 
+static int give_config(struct gw__pull *p)
+{
+	bool owed = p->owes_config;
+	p->owes_config = false;
+	return owed ? p->sink->ops->config(p->sink, &p->stream.config, &p->run->why) : 0;
+}
+
 static int on_blocks(struct gw__pull *p, const struct gw__event *ev)
 {
 	(void)ev;
@@ -34,7 +41,9 @@ static int on_blocks(struct gw__pull *p, const struct gw__event *ev)
 		p->in->listener = NULL;
 	}
 	gw__run_phase(p->run, GW__PHASE_RAM);
-	int r = p->sink->ops->blocks(p->sink, s->ram_id, &s->blocks, &p->run->why);
+	int r = give_config(p);
+	if (!r)
+		r = p->sink->ops->blocks(p->sink, s->ram_id, &s->blocks, &p->run->why);
 	if (!r)
 		r = prepare_switch(p);
 	return r || !p->gang ? r : gw__gang_open(p->gang, &s->blocks, s->page_bytes);
@@ -46,8 +55,8 @@ static int on_config(struct gw__pull *p, const struct gw__event *ev)
 	if (p->stream.config.mapped_ram)
 		return gw__why_set(&p->run->why, -EOPNOTSUPP,
 			"this is a mapped-ram image, which has to be read as a file, not as a stream");
-	int r = gw__pull_step(p, GW__PS_EV_STREAM_BEGUN);
-	return r ? r : p->sink->ops->config(p->sink, &p->stream.config, &p->run->why);
+	p->owes_config = true;
+	return gw__pull_step(p, GW__PS_EV_STREAM_BEGUN);
 }
 
 static int on_command(struct gw__pull *p, const struct gw__event *ev)
@@ -123,7 +132,9 @@ static void note_run_state(struct gw__pull *p, const struct gw__event *ev)
 static int on_device(struct gw__pull *p, const struct gw__event *ev)
 {
 	/* A background snapshot never ends its RAM section: the first device behind it does. */
-	int r = p->stream.background ? end_ram(p) : 0;
+	int r = give_config(p);
+	if (!r && p->stream.background)
+		r = end_ram(p);
 	if (r)
 		return r;
 	GW__TRACE(&p->run->trace, device, "%s/%u %zu bytes", ev->section.idstr, ev->section.instance, ev->body.n);
@@ -133,13 +144,30 @@ static int on_device(struct gw__pull *p, const struct gw__event *ev)
 	return p->sink->ops->device(p->sink, &ev->section, ev->off, ev->raw, &p->run->why);
 }
 
+/*
+ * Sections that only their device understands are kept as they came, in their order. These need more than the stream has: the disks whose
+ * dirty pages they name, the disks' content, the state of a real device.
+ */
+static bool is_refused(const char *idstr)
+{
+	const char *vfio = strstr(idstr, "/vfio");
+	return !strcmp(idstr, "dirty-bitmap") || !strcmp(idstr, "block") || (vfio && !vfio[strlen("/vfio")]);
+}
+
 static int on_opaque(struct gw__pull *p, const struct gw__event *ev)
 {
 	p->tally->opaque_sections++;
-	return gw__why_set(&p->run->why, -EOPNOTSUPP,
-		"at stream offset %llu: section \"%s\" has a format of its own that cannot be kept; switch off what makes the source send it "
-		"(for dirty-bitmap: the capability dirty-bitmaps)",
-		(ull)ev->off, ev->section.idstr);
+	if (is_refused(ev->section.idstr))
+		return gw__why_set(&p->run->why, -EOPNOTSUPP,
+			"at stream offset %llu: section \"%s\" cannot be kept; switch off what makes the source send it "
+			"(for dirty-bitmap: the capability dirty-bitmaps)",
+			(ull)ev->off, ev->section.idstr);
+	int r = give_config(p);
+	if (!r)
+		r = gw__pull_flush_batch(p);
+	GW__TRACE(&p->run->trace, device, "%s, a piece of %zu bytes", ev->section.idstr, ev->body.n);
+	p->tally->device_bytes += ev->raw.n;
+	return r ? r : p->sink->ops->device(p->sink, &ev->section, ev->off, ev->raw, &p->run->why);
 }
 
 static int on_desc(struct gw__pull *p, const struct gw__event *ev)

@@ -27,6 +27,7 @@ struct gw__pull {
 	bool live;               /* channels that came with this one would be here */
 	bool sync_per_section;   /* how the source marks syncs; known at the end of START */
 	bool ram_ended;          /* told to the sink */
+	bool owes_config; /* the sink gets the configuration when POSTCOPY_ADVISE, which may state the page size, has come or will not */
 	bool done;
 	uint8_t *scratch; /* a page, for deltas */
 

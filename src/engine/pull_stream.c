@@ -6,11 +6,16 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/math.h"
 #include "engine/pull_internal.h"
 
 enum {
-	QUIET_MS = 5000,       /* docs/spec/stream.md 9: after a possible end without a description */
+	QUIET_MS = 5000,            /* docs/spec/stream.md 9: after a possible end without a description */
+	DESC_USUAL_BYTES = 1 << 20, /* 100 kB and 8 per processor */
+	DESC_MOST_BYTES = 16 << 20,
 	FEED_SLACK = 64 << 10, /* so that the decoder, which knows what it reads, meets the limit first */
 };
 
@@ -177,13 +182,40 @@ static int pull(struct gw__pull *p)
 	return r;
 }
 
+/*
+ * A file has its description at hand, which names the page size; the stream states it too late, if at all. 0: it is not told.
+ */
+static uint64_t described_page_bytes(const struct gw__chan *chan)
+{
+	struct stat st;
+	if (chan->two_way || chan->fd < 0 || fstat(chan->fd, &st) || !S_ISREG(st.st_mode))
+		return 0;
+	for (size_t room = DESC_USUAL_BYTES;; room = DESC_MOST_BYTES) {
+		size_t n = gw__min(room, (uint64_t)st.st_size), text_at, text_len;
+		uint8_t *bytes = malloc(n + 1);
+		struct gw__vmdesc *desc = NULL;
+		uint64_t page_bytes = 0;
+		bool there = bytes && pread(chan->fd, bytes, n, st.st_size - (off_t)n) == (ssize_t)n &&
+			     !gw__tail_find_description(bytes, n, &text_at, &text_len);
+		if (there && !gw__vmdesc_parse(bytes + text_at, text_len, &desc, NULL))
+			page_bytes = gw__vmdesc_page_bytes(desc);
+		gw__vmdesc_free(desc);
+		free(bytes);
+		if (there || room == DESC_MOST_BYTES || n == (uint64_t)st.st_size)
+			return page_bytes;
+	}
+}
+
 static int begin(struct gw__pull *p, struct gw__run *run, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_tally *tally)
 {
 	p->run = run;
 	p->sink = sink;
 	p->tally = tally;
 	bool postcopy = chan->two_way && sink->ops->postcopy;
-	gw__stream_init(&p->stream, &(struct gw__stream_opts){.tail_max_bytes = run->tail_max_bytes, .postcopy = postcopy});
+	gw__stream_init(&p->stream, &(struct gw__stream_opts){.tail_max_bytes = run->tail_max_bytes,
+					    .postcopy = postcopy,
+					    .page_bytes = run->page_bytes,
+					    .usual_page_bytes = described_page_bytes(chan)});
 	return gw__feed_init(&p->feed, chan, run->tail_max_bytes + FEED_SLACK, &run->why);
 }
 

@@ -51,6 +51,7 @@ struct gw__run {
 	struct gw__trace trace;
 	struct gw__clock clock;
 	int cancel_fd;           /* readable when the job is cancelled; -1: never. Borrowed. */
+	uint64_t page_bytes;     /* of the target, as the user says; 0: he does not */
 	size_t tail_max_bytes;   /* device state and description held in memory */
 	void (*tick)(void *ctx); /* progress, from the conductor, at most every tick_ns; may be NULL */
 	void *tick_ctx;

@@ -31,7 +31,9 @@ static int put_devices(struct gw__serve *s, bool early, bool before_ram, uint8_t
 	int r = 0;
 	for (uint32_t i = 0; !r && i < s->image->devices_n; i++) {
 		const struct gw__image_device *d = &s->image->devices[i];
-		if (d->early != early || d->before_ram != before_ram)
+		bool piece = d->section.type !=
+			     GW__ITEM_FULL; /* of an iterable: its END may stand behind RAM's, and belongs before the package */
+		if ((d->early || piece) != early || d->before_ram != before_ram)
 			continue;
 		r = gw__image_read_at(s->image, d->off, to + *n, d->bytes, &s->run->why);
 		*n += d->bytes;

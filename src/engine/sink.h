@@ -2,7 +2,8 @@
 /*
  * A sink: where a guest goes. A source (engine/source.h) calls it in this order, from the conductor thread:
  *
- *   config, device* (early), blocks, device* (early), { pages | zeros | round }*, switchover?, ram_end, device*, end, sync?, commit
+ *   config, device* (early), blocks, device* (early), { pages | zeros | round | device (pieces) }*, switchover?, ram_end, device*, end, sync?,
+ *   commit
  *
  * Everything it is given was checked: blocks are known, offsets aligned and inside. It keeps nothing it is lent.
  * Free at any point drops what is not committed.
@@ -66,7 +67,10 @@ struct gw__sink_ops {
 	int (*zeros)(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__why *why);
 	/* What is there now, as the base of an XBZRLE delta: 0, or GW__SHORT when the page never came. */
 	int (*peek)(struct gw__sink *s, uint32_t block, uint64_t off, void *page, struct gw__why *why);
-	/* A whole FULL section, header and footer included; it stood at `off` of where it comes from. */
+	/*
+	 * A whole section, header and footer included; it stood at `off` of where it comes from. FULL: a device. START, PART, END, also between
+	 * pages: a piece of an iterable that nobody here understands (spapr/htab), to be kept in its order.
+	 */
 	int (*device)(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__why *why);
 	int (*round)(struct gw__sink *s, struct gw__why *why);      /* the source finished an iteration */
 	int (*switchover)(struct gw__sink *s, struct gw__why *why); /* it said that its guest is stopped */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/math.h"
 #include "engine/sinks.h"
 
 struct gist_sink {
@@ -60,11 +61,28 @@ static int grow(void **p, size_t need, size_t unit, size_t *room)
 	return 0;
 }
 
+/* Nobody can look into it, so it only counts. */
+static int add_piece(struct gw__gist *g, const struct gw__section *section, size_t bytes, struct gw__why *why)
+{
+	for (uint32_t i = g->iterables_n; i-- > 0;)
+		if (g->device[g->iterable[i]].section.id == section->id) {
+			g->device[g->iterable[i]].more += bytes;
+			g->piece_bytes += bytes;
+			return 0;
+		}
+	return gw__why_set(why, -EPROTO, "section %u goes on, but did not begin", section->id);
+}
+
 static int keep_device(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__why *why)
 {
 	struct gw__gist *g = gist_of(s);
 	struct gist_sink *own = (struct gist_sink *)s;
 	size_t devices_room = g->devices_room;
+	bool iterable = section->type != GW__ITEM_FULL;
+	if (iterable && section->type != GW__ITEM_START)
+		return add_piece(g, section, raw.n, why);
+	if (iterable && g->iterables_n == GW__LEN(g->iterable))
+		return gw__why_set(why, -E2BIG, "more than %zu iterable sections", GW__LEN(g->iterable));
 	if (g->raw_bytes + raw.n > own->max_bytes)
 		return gw__why_set(why, -E2BIG, "more than %zu bytes of device state", own->max_bytes);
 	void *raw_now = g->raw, *devices_now = g->device;
@@ -80,6 +98,10 @@ static int keep_device(struct gw__sink *s, const struct gw__section *section, ui
 	g->device[g->devices_n].off = off;
 	g->device[g->devices_n].at = g->raw_bytes;
 	g->device[g->devices_n].bytes = raw.n;
+	g->device[g->devices_n].more = 0;
+	g->device[g->devices_n].described = iterable ? UINT32_MAX : g->described_n++;
+	if (iterable)
+		g->iterable[g->iterables_n++] = g->devices_n;
 	g->device[g->devices_n++].early = !own->ram_ended;
 	memcpy(g->raw + g->raw_bytes, raw.p, raw.n);
 	g->raw_bytes += raw.n;

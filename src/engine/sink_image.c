@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "engine/sink_image.h"
+#include "image/image.h"
 #include "image/lane.h"
 
 static struct gw__image_writer *writer_of(struct gw__sink *s) { return ((struct gw__image_sink *)s)->writer; }
@@ -40,10 +41,28 @@ static int peek(struct gw__sink *s, uint32_t block, uint64_t off, void *page, st
 	return gw__image_peek_page(writer_of(s), block, off, page, why);
 }
 
+/* What could not be read again is not written. Pieces of one iterable are one entry as long as they stand side by side. */
+static int count_piece(struct gw__image_sink *s, const struct gw__section *section, size_t bytes, struct gw__why *why)
+{
+	s->pieces_bytes += bytes;
+	if (s->pieces_n && section->type != GW__ITEM_START && s->pieces_id == section->id && s->pieces_bytes <= GW__IMAGE_PIECES_MAX_BYTES)
+		return 0;
+	s->pieces_id = section->id;
+	s->pieces_bytes = bytes;
+	if (++s->pieces_n <= GW__IMAGE_DEVICES_MAX / 2)
+		return 0;
+	return gw__why_set(why, -E2BIG, "the iterable sections came in more than %d pieces; pause the guest and try again",
+		GW__IMAGE_DEVICES_MAX / 2);
+}
+
 static int put_device(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__why *why)
 {
 	struct gw__image_sink *own = (struct gw__image_sink *)s;
 	(void)off;
+	if (section->type != GW__ITEM_FULL) { /* no description names it, and it is in the image for whoever goes on */
+		int r = count_piece(own, section, raw.n, why);
+		return r ? r : gw__image_put_raw(writer_of(s), raw.p, raw.n, why);
+	}
 	if (gw__vmdesc_plain_add(&own->plain, section->idstr, section->instance, gw__section_body_bytes(section, raw.n)))
 		return gw__why_set(why, -ENOMEM, "no memory for a list of devices");
 	int r = own->ram_ended ? 0 : gw__sink_image_keep_early(own, raw, why);

@@ -12,6 +12,9 @@ struct gw__image_sink {
 	struct gw__config config;      /* of the image: with mapped-ram */
 	struct gw__vmdesc_plain plain; /* in case no description comes */
 
+	uint32_t pieces_id, pieces_n; /* of the last piece of an iterable; entries that the reader makes of them all */
+	uint64_t pieces_bytes;        /* in the last entry */
+
 	/* For who has to go on in our place (post-copy). */
 	uint32_t ram_id;
 	bool ram_ended;

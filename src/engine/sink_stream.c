@@ -64,7 +64,8 @@ static int put_device(struct gw__sink *sink, const struct gw__section *section, 
 {
 	struct gw__sink_stream *s = (struct gw__sink_stream *)sink;
 	(void)section, (void)off;
-	return gw__sink_stream_put(s, raw.p, raw.n, why);
+	int r = gw__sink_stream_end_part(s, why);
+	return r ? r : gw__sink_stream_put(s, raw.p, raw.n, why);
 }
 
 static int note_nothing(struct gw__sink *sink, struct gw__why *why)

@@ -37,8 +37,9 @@ struct gw__sink_stream {
 int gw__sink_stream_written(struct gw__sink_stream *s, int r, struct gw__why *why);
 int gw__sink_stream_put(struct gw__sink_stream *s, const void *bytes, size_t n, struct gw__why *why);
 
-/* --- sink_stream_ram.c: as in struct gw__sink_ops --- */
+/* --- sink_stream_ram.c: the first: no other section may begin inside a PART; the others as in struct gw__sink_ops --- */
 
+int gw__sink_stream_end_part(struct gw__sink_stream *s, struct gw__why *why);
 int gw__sink_stream_put_blocks(struct gw__sink *sink, uint32_t section_id, const struct gw__blocks *blocks, struct gw__why *why);
 int gw__sink_stream_put_pages(struct gw__sink *sink, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__why *why);
 int gw__sink_stream_put_zeros(struct gw__sink *sink, uint32_t block, uint64_t off, uint64_t pages, struct gw__why *why);

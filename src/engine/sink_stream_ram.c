@@ -59,7 +59,7 @@ int gw__sink_stream_put_blocks(struct gw__sink *sink, uint32_t section_id, const
 	return r ? r : put_ram_section_end(s, why);
 }
 
-static int end_part(struct gw__sink_stream *s, struct gw__why *why)
+int gw__sink_stream_end_part(struct gw__sink_stream *s, struct gw__why *why)
 {
 	if (!s->in_part)
 		return 0;
@@ -70,7 +70,7 @@ static int end_part(struct gw__sink_stream *s, struct gw__why *why)
 /* Pages travel in PART sections of bounded length, so that a destination gets to look at other things in between. */
 static int in_part(struct gw__sink_stream *s, uint64_t bytes, struct gw__why *why)
 {
-	int r = s->part_bytes + bytes > PART_BYTES && !s->in_end ? end_part(s, why) : 0;
+	int r = s->part_bytes + bytes > PART_BYTES && !s->in_end ? gw__sink_stream_end_part(s, why) : 0;
 	if (r || s->in_end)
 		return r;
 	if (s->in_part) {
@@ -174,7 +174,7 @@ int gw__sink_stream_put_ram_end(struct gw__sink *sink, struct gw__why *why)
 	struct gw__sink_stream *s = (struct gw__sink_stream *)sink;
 	uint8_t head[8];
 	struct gw__wr c = gw__wr_over(head, sizeof head);
-	int r = end_part(s, why);
+	int r = gw__sink_stream_end_part(s, why);
 	gw__section_encode(&c, &(struct gw__section){.type = GW__ITEM_END, .id = s->ram_id});
 	if (!r)
 		r = gw__sink_stream_put(s, head, gw__wr_used(&c), why);

@@ -54,12 +54,17 @@ struct gw__gist {
 		struct gw__section section;
 		uint64_t off;     /* of the raw section in its source */
 		size_t at, bytes; /* of the raw section in `raw` */
+		uint64_t more;    /* bytes of the pieces behind START, which are not kept */
 		bool early;
+		uint32_t described; /* its place among the devices of a description; UINT32_MAX: it is an iterable, which has none */
 	} * device;
-	uint32_t devices_n, devices_room;
+	uint32_t devices_n, devices_room, described_n;
+	uint32_t iterable[GW__OPEN_SECTIONS_MAX]; /* those of `device`: their START, and the size of all pieces */
+	uint32_t iterables_n;
 	uint8_t *raw;
 	size_t raw_bytes, raw_room;
-	char *text; /* description, or NULL */
+	uint64_t piece_bytes; /* that are not in raw */
+	char *text;           /* description, or NULL */
 	size_t text_bytes;
 };
 int gw__sink_gist_new(struct gw__gist *gist, size_t max_bytes, struct gw__sink **sink, struct gw__why *why);

@@ -18,13 +18,15 @@
 enum {
 	GW__IMAGE_TAIL_MAX = 256 << 20, /* device state and description, held in memory while opening */
 	GW__IMAGE_DEVICES_MAX = 16384,
+	GW__IMAGE_PIECES_MAX_BYTES = 4 << 20, /* of pieces in one entry, so that none takes much memory for being many */
 	GW__IMAGE_ODD_MAX = 8,
 	GW__IMAGE_IDENTITY_BYTES = 16,
 };
 
 /*
  * A section other than RAM as it stands in the file: header, body and footer. Nearly always FULL, one per
- * device; START, PART and END are pieces of an iterable nobody here knows (dirty-bitmap).
+ * device; START, PART and END are pieces of an iterable nobody here knows (spapr/htab), and pieces of one that follow each other directly
+ * are one entry, whose body reaches from that of the first to that of the last.
  */
 struct gw__image_device {
 	struct gw__section section;

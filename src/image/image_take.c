@@ -33,7 +33,7 @@ static int check_regions(struct gw__image_load *l, uint64_t header_end, uint64_t
 
 static int note_config(struct gw__image_load *l)
 {
-	l->image->config = l->stream.config;
+	l->image->config = l->stream.config; /* but for the page size, which may come with the blocks */
 	if (l->image->config.mapped_ram)
 		return 0;
 	return gw__why_set(l->why, -EPROTO,
@@ -43,9 +43,25 @@ static int note_config(struct gw__image_load *l)
 		l->image->path);
 }
 
+/* Is this one more piece of what the last entry is? */
+static bool goes_on(const struct gw__image_load *l, const struct gw__event *ev)
+{
+	const struct gw__image *image = l->image;
+	if (ev->kind != GW__EVENT_OPAQUE || !image->devices_n || ev->section.type == GW__ITEM_START)
+		return false;
+	const struct gw__image_device *d = &image->devices[image->devices_n - 1];
+	return d->section.type != GW__ITEM_FULL && d->section.id == ev->section.id && d->off + d->bytes == ev->off &&
+	       d->early == !l->stream.ram_ended && d->bytes + ev->raw.n <= GW__IMAGE_PIECES_MAX_BYTES;
+}
+
 static int note_device(struct gw__image_load *l, const struct gw__event *ev)
 {
 	struct gw__image *image = l->image;
+	if (goes_on(l, ev)) {
+		image->devices[image->devices_n - 1].bytes += ev->raw.n;
+		image->devices[image->devices_n - 1].body_bytes += ev->raw.n;
+		return 0;
+	}
 	if (image->devices_n == GW__IMAGE_DEVICES_MAX)
 		return gw__why_set(l->why, -E2BIG, "%s: more than %d device sections", image->path, GW__IMAGE_DEVICES_MAX);
 	if (image->devices_n == l->devices_room) {
@@ -92,6 +108,7 @@ static int note_end(struct gw__image_load *l)
 	if (page_bytes && page_bytes != s->page_bytes)
 		gw__image_note_odd(image, "the VM description names a page size of %llu, the blocks one of %llu", (ull)page_bytes,
 			(ull)s->page_bytes);
+	image->config = s->config;
 	image->ram_id = s->ram_id;
 	image->switchover = s->switchover;
 	image->parts = s->parts;

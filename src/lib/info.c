@@ -85,7 +85,7 @@ int gw_info_device(const gw_info *info, uint32_t i, struct gw_info_device *d)
 		.instance = s->instance,
 		.version = s->version,
 		.off = info->gist.device[i].off + (uint64_t)(body.p - info->gist.raw - info->gist.device[i].at),
-		.bytes = body.n,
+		.bytes = body.n + info->gist.device[i].more,
 		.early = info->gist.device[i].early,
 		.body = body.p,
 	};
@@ -118,10 +118,11 @@ int gw_info_fields(const gw_info *info, uint32_t i, gw_field_fn *fn, void *ctx)
 {
 	if (i >= info->gist.devices_n)
 		return -ERANGE;
-	if (!info->desc)
+	uint32_t described = info->gist.device[i].described;
+	if (!info->desc || described == UINT32_MAX)
 		return -ENODATA;
 	struct gw__view body = gw__info_body(info, i);
 	struct field_call call = {fn, ctx};
 	size_t len;
-	return gw__vmdesc_walk(info->desc, i, body.p, body.n, &len, pass_field, &call, NULL) ? -EPROTO : 0;
+	return gw__vmdesc_walk(info->desc, described, body.p, body.n, &len, pass_field, &call, NULL) ? -EPROTO : 0;
 }

@@ -58,7 +58,7 @@ static int describe(gw_job *job, struct gw_info *info)
 	s->devices = g->devices_n;
 	s->described = g->text != NULL;
 	s->description_bytes = g->text_bytes;
-	s->device_bytes = g->raw_bytes;
+	s->device_bytes = g->raw_bytes + g->piece_bytes;
 	find_run_state(info);
 	if (!g->text) {
 		gw__info_warn(info, "there is no VM description: device sections were told apart by their footers");

@@ -11,6 +11,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/math.h"
+#include "wire/header.h"
+
 const char *gw_version(void) { return GW_VERSION; }
 
 int gw_job_new(gw_job **job)
@@ -49,6 +52,17 @@ void gw_job_cancel(gw_job *job)
 	ssize_t n = write(job->cancel_fd, &one, sizeof one);
 	(void)n; /* full means cancelled already */
 	errno = err;
+}
+
+int gw_job_page_size(gw_job *job, uint64_t bytes)
+{
+	enum { LEAST = 1 << GW__PAGE_BITS_RAM, MOST = 1 << GW__PAGE_BITS_MAX };
+	gw__why_clear(&job->run.why);
+	if (bytes && (!gw__is_power_of_2(bytes) || bytes < LEAST || bytes > MOST))
+		return gw__why_set(&job->run.why, -EINVAL, "a page size of %llu, expected a power of two from %d to %d",
+			(unsigned long long)bytes, LEAST, MOST);
+	job->run.page_bytes = bytes;
+	return 0;
 }
 
 void gw__struct_out(void *out, size_t out_size, const void *ours, size_t our_size)

@@ -135,6 +135,8 @@ struct gw__qmp_machine {
 	uint64_t plugged_bytes; /* hot-plugged memory of the same */
 };
 int gw__qmp_query_machine(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__why *why);
+/* What its streams do not state although it is not 4 KiB; else 0. query-migrate tells only once a migration runs. */
+int gw__qmp_query_page_bytes(struct gw__qmp *q, uint64_t *bytes, struct gw__why *why);
 /* Memory of virtio-mem devices that is not plugged now: part of a RAM block, and never sent. */
 int gw__qmp_query_unplugged(struct gw__qmp *q, uint64_t *bytes, struct gw__why *why);
 /*

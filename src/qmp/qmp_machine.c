@@ -70,6 +70,25 @@ int gw__qmp_query_unplugged(struct gw__qmp *q, uint64_t *bytes, struct gw__why *
 	return err;
 }
 
+/* Targets whose streams do not state their pages, which are not 4 KiB (docs/spec/stream.md 3.1): what query-migrate says once it runs. */
+static const struct {
+	const char *arch;
+	uint64_t page_bytes;
+} PAGES[] = {{"alpha", 8192}, {"or1k", 8192}, {"sparc64", 8192}};
+
+int gw__qmp_query_page_bytes(struct gw__qmp *q, uint64_t *bytes, struct gw__why *why)
+{
+	json_t *said = NULL;
+	*bytes = 0;
+	int err = gw__qmp_call(q, "query-target", NULL, &said, why);
+	const char *arch = json_string_value(json_object_get(said, "arch"));
+	for (size_t i = 0; arch && i < sizeof PAGES / sizeof PAGES[0]; i++)
+		if (!strcmp(arch, PAGES[i].arch))
+			*bytes = PAGES[i].page_bytes;
+	json_decref(said);
+	return err;
+}
+
 /* One member of what a command answers, or of the first element of it: owned, null where it is absent. NULL: no answer. */
 static json_t *query_member(struct gw__qmp *q, const char *command, const char *key, bool of_first, struct gw__why *why)
 {

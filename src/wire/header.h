@@ -14,7 +14,8 @@ enum {
 	GW__CAP_NAME_MAX = 63, /* the longest name of any release is 21 */
 	GW__PAGE_BITS_MIN = 8,
 	GW__PAGE_BITS_MAX = 20,
-	GW__PAGE_BITS_LEGACY = 12, /* x86: what an absent target-page-bits means */
+	GW__PAGE_BITS_LEGACY = 12, /* what an absent target-page-bits means on x86 and most others; sparc64 and alpha mean 13 */
+	GW__PAGE_BITS_RAM = 10,    /* the fewest that hold the flags of a RAM record */
 };
 
 /* Ours, in an image that holds memory and no devices; a QEMU does not know it and refuses to load that as a guest. */

@@ -119,6 +119,8 @@ int gw__ram_word_decode(uint64_t word, uint64_t page_bytes, struct gw__ram_word 
  * the next name, whose length is never 0, or behind the last entry a record word, which always has a flag bit. If it
  * is, that place holds the page size itself or the address: both begin with a byte 0 and have no flag bits.
  */
+enum { FLAGS_END = 0x400 }; /* of a record word: all flags are below */
+
 static int page_size_follows(const struct gw__rd *c, const struct gw__blocks_rule *rule, bool last_block, bool *yes)
 {
 	const size_t at = rule->address ? 8 : 0;
@@ -135,7 +137,7 @@ static int page_size_follows(const struct gw__rd *c, const struct gw__blocks_rul
 	}
 	if (gw__rd_left(c) < at + 8)
 		return GW__SHORT;
-	*yes = gw__is_aligned(gw__be_get(c->p + at, 8), rule->page_bytes);
+	*yes = gw__is_aligned(gw__be_get(c->p + at, 8), FLAGS_END); /* the host's pages may be smaller than the target's */
 	return 0;
 }
 
@@ -152,13 +154,16 @@ static int check_used(const struct gw__block *block, const struct gw__blocks_rul
 	return 0;
 }
 
-static int check_page_size(const struct gw__block *block, const struct gw__blocks_rule *rule, struct gw__why *why)
+static int check_page_size(struct gw__block *block, const struct gw__blocks_rule *rule, struct gw__why *why)
 {
 	uint64_t p = block->page_bytes;
-	if (gw__is_power_of_2(p) && p > rule->page_bytes && p & rule->page_summary && gw__is_aligned(block->used_bytes, p))
+	if (gw__is_power_of_2(p) && p != rule->page_bytes && p & rule->page_summary && gw__is_aligned(block->used_bytes, p)) {
+		if (p < rule->page_bytes) /* the host's are smaller than the target's, whose are all that counts here */
+			block->page_bytes = 0;
 		return 0;
+	}
 	return gw__why_set(why, -EPROTO,
-		"block \"%s\" has a page size of %llu bytes, expected a power of two above %llu that POSTCOPY_ADVISE named (%llx) "
+		"block \"%s\" has a page size of %llu bytes, expected a power of two, not %llu, that POSTCOPY_ADVISE named (%llx) "
 		"and that divides its length %llu",
 		block->name, (unsigned long long)p, (unsigned long long)rule->page_bytes, (unsigned long long)rule->page_summary,
 		(unsigned long long)block->used_bytes);

@@ -36,12 +36,24 @@ static int step_head(struct gw__stream *s, struct gw__stream_in *in)
 		r = gw__config_decode(&in->c, &s->config, in->why);
 	if (r)
 		return r;
-	s->page_bytes = gw__config_page_bytes(&s->config);
-	s->rule = (struct gw__blocks_rule){.page_bytes = s->page_bytes,
-		.address = s->config.ignore_shared,
-		.mapped_ram = s->config.mapped_ram};
+	s->rule = (struct gw__blocks_rule){.address = s->config.ignore_shared, .mapped_ram = s->config.mapped_ram};
+	r = gw__stream_begin_page_size(s, in->why);
 	s->state = GW__STREAM_ITEM;
 	in->ev->kind = GW__EVENT_CONFIG;
+	return r;
+}
+
+static int note_advise(struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
+{
+	if (s->advised)
+		return gw__why_set(why, -EPROTO, "POSTCOPY_ADVISE came a second time");
+	int r = cmd->length ? gw__stream_state_page_size(s, cmd->target_page_bytes, "POSTCOPY_ADVISE names", why) : 0;
+	if (r)
+		return r;
+	s->advised = true;
+	s->rule.page_summary = cmd->page_summary;
+	if (cmd->length)
+		s->postcopy = GW__STREAM_ADVISED;
 	return 0;
 }
 
@@ -59,16 +71,7 @@ static int note_command(struct gw__stream *s, const struct gw__command *cmd, str
 			return gw__why_set(why, -EPROTO, "a PING came before the return path was opened");
 		return 0;
 	case GW__CMD_POSTCOPY_ADVISE:
-		if (s->advised)
-			return gw__why_set(why, -EPROTO, "POSTCOPY_ADVISE came a second time");
-		if (cmd->length && cmd->target_page_bytes != s->page_bytes)
-			return gw__why_set(why, -EPROTO, "POSTCOPY_ADVISE names a target page of %llu bytes, expected %llu",
-				(ull)cmd->target_page_bytes, (ull)s->page_bytes);
-		s->advised = true;
-		s->rule.page_summary = cmd->page_summary;
-		if (cmd->length)
-			s->postcopy = GW__STREAM_ADVISED;
-		return 0;
+		return note_advise(s, cmd, why);
 	default:
 		if (s->opts.postcopy && cmd->number != GW__CMD_ENABLE_COLO)
 			return gw__stream_note_postcopy(s, cmd, why);

@@ -36,7 +36,7 @@ enum gw__event_kind {
 	GW__EVENT_EOS,         /* a RAM body ends here; its footer may come much later */
 	GW__EVENT_SEEK,        /* mapped-ram: go on at absolute offset event.seek_off */
 	GW__EVENT_DEVICE,      /* a FULL section, whole: event.section, body in event.body, all of it in event.raw */
-	GW__EVENT_OPAQUE,      /* a section of an iterable we do not know (dirty-bitmap...), whole, like DEVICE */
+	GW__EVENT_OPAQUE,      /* a section of an iterable we do not know (spapr/htab...), whole, like DEVICE */
 	GW__EVENT_EOF,         /* the byte 00 */
 	GW__EVENT_DESC,        /* the description's text in event.body; stream->desc is parsed */
 	GW__EVENT_END,         /* complete; nothing more is used */
@@ -57,6 +57,11 @@ struct gw__stream_opts {
 	uint64_t base_off;     /* absolute file offset of the first byte; sentences and mapped-ram offsets count from 0 of the file */
 	size_t tail_max_bytes; /* device state, early devices included, and description, the only unbounded part: -E2BIG beyond */
 	bool postcopy;         /* the source may go over to post-copy; else that is -EOPNOTSUPP */
+	/*
+	 * Of the target, powers of two from 1024 on; a stream often does not state it (docs/spec/stream.md 3.1). `page_bytes`: what the
+	 * user says, a stream that states another is refused. `usual_page_bytes`: what holds until the stream states it. 0: not known.
+	 */
+	uint64_t page_bytes, usual_page_bytes;
 };
 
 /* How far post-copy is (docs/spec/postcopy.md 2). */
@@ -102,6 +107,7 @@ struct gw__stream {
 	struct gw__vmdesc *desc; /* after EVENT_DESC */
 	uint64_t off;            /* of the next byte, from the start of the file */
 	uint64_t page_bytes;
+	bool page_stated;         /* by the configuration, ADVISE, a mapped-ram header or the user, in the order of their coming */
 	bool return_path;         /* OPEN_RETURN_PATH came */
 	bool advised, switchover; /* POSTCOPY_ADVISE, SWITCHOVER_START came */
 	enum gw__stream_postcopy postcopy;

@@ -3,6 +3,7 @@
 #ifndef GW_WIRE_STREAM_INTERNAL_H
 #define GW_WIRE_STREAM_INTERNAL_H
 
+#include "wire/mapped.h"
 #include "wire/stream.h"
 
 /*
@@ -23,6 +24,19 @@ int gw__stream_step_full(struct gw__stream *s, struct gw__stream_in *in);
 int gw__stream_step_eof(struct gw__stream *s, struct gw__stream_in *in);
 int gw__stream_step_footer(struct gw__stream *s, struct gw__stream_in *in);
 void gw__stream_open_section(struct gw__stream *s, uint32_t id, const char *idstr);
+
+/* stream_page.c: the page size of the target */
+/* After the configuration section. 0 or -EPROTO. */
+int gw__stream_begin_page_size(struct gw__stream *s, struct gw__why *why);
+/* `who` says that pages have so many bytes: taken where nothing stated it yet, else it has to be the same. 0 or -EPROTO. */
+int gw__stream_state_page_size(struct gw__stream *s, uint64_t bytes, const char *who, struct gw__why *why);
+/* The first header of a mapped-ram file states it where the configuration did not; one that cannot be true is left to its own check. */
+void gw__stream_note_mapped_page_size(struct gw__stream *s, const struct gw__mapped_header *h, const struct gw__block *block);
+/* What record words and block lengths are read with: in a mapped-ram file the size stands behind the first of both. */
+uint64_t gw__stream_word_bytes(const struct gw__stream *s);
+uint64_t gw__stream_usual_page_bytes(const struct gw__stream_opts *o);
+/* The advice that belongs behind a failure that a wrong page size causes, or "". */
+const char *gw__stream_page_size_hint(const struct gw__stream *s);
 
 /* stream_ram.c */
 int gw__stream_enter_ram(struct gw__stream *s, struct gw__stream_in *in);

@@ -11,7 +11,6 @@
 typedef unsigned long long ull;
 
 enum {
-	PAGE_BYTES_UNKNOWN = 4096,
 	DISCARD_TIMES = 4, /* a source discards each page at most once; one range costs work for all of its pages */
 };
 #define BLOCK_BYTES_UNKNOWN (UINT64_C(1) << 50)
@@ -161,7 +160,7 @@ static int init_headless(struct gw__stream *s, const struct gw__stream_opts *o, 
 	s->opts.postcopy = true;
 	s->return_path = s->advised = s->switchover = true;
 	s->ram_started = true;
-	s->page_bytes = g ? g->page_bytes : PAGE_BYTES_UNKNOWN;
+	s->page_bytes = g ? g->page_bytes : gw__stream_usual_page_bytes(o);
 	s->learns = !g;
 	s->learns_id = !g || g->any_ram_id;
 	if (!g)

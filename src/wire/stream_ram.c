@@ -116,7 +116,10 @@ int gw__stream_step_record(struct gw__stream *s, struct gw__stream_in *in)
 	uint64_t word = gw__rd_be64(&in->c);
 	if (in->c.cut)
 		return GW__SHORT;
-	int r = gw__ram_word_decode(word, s->page_bytes, &w, in->why);
+	struct gw__why odd = {0};
+	int r = gw__ram_word_decode(word, gw__stream_word_bytes(s), &w, &odd);
+	if (r)
+		return gw__why_set(in->why, r, "%s%s", odd.text, gw__stream_page_size_hint(s));
 	if (!r)
 		r = gw__stream_check_postcopy_record(s, w.kind, in->why);
 	if (r)
@@ -146,6 +149,7 @@ static int take_mapped_header(struct gw__stream *s, struct gw__stream_in *in, st
 	uint64_t header_off = s->off + gw__rd_used(&in->c);
 	if (gw__mapped_header_decode(&in->c, &h))
 		return GW__SHORT;
+	gw__stream_note_mapped_page_size(s, &h, block);
 	int r = gw__mapped_header_check(&h, header_off, block, s->page_bytes, s->config.ignore_shared, &block->ignored, &in->ev->odd,
 		in->why);
 	if (r)

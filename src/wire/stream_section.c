@@ -142,14 +142,14 @@ static int enter_tail(struct gw__stream *s)
 }
 
 /*
- * Does a device here begin the tail? Iterable sections must be over, except that a background snapshot never ENDs RAM and
- * never switches over.
+ * Does a device here begin the tail? Iterable sections must be over, except that a background snapshot ENDs none of them and never
+ * switches over. An image that was made of one has an end of RAM, and the others stay open.
  */
 static bool tail_begins(const struct gw__stream *s)
 {
 	if (s->ram_ended)
-		return s->open_n == 0;
-	return s->parts > 0 && s->open_n == 1 && !s->switchover;
+		return s->open_n == 0 || s->config.mapped_ram;
+	return s->parts > 0 && !s->switchover;
 }
 
 /*

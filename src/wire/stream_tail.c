@@ -63,6 +63,11 @@ int gw__stream_step_tail_item(struct gw__stream *s, struct gw__stream_in *in)
 	}
 	if (s->tail_left) {
 		uint64_t page_bytes = gw__vmdesc_page_bytes(s->desc);
+		if (page_bytes && page_bytes != s->page_bytes && !s->page_stated)
+			return gw__why_set(in->why, -EPROTO,
+				"the VM description names pages of %llu bytes, but the stream was read with %llu, which it does not state; give "
+				"the right size with --page-size",
+				(unsigned long long)page_bytes, (unsigned long long)s->page_bytes);
 		if (page_bytes && page_bytes != s->page_bytes)
 			ev->odd = "the VM description names another page size than the one in force";
 		ev->kind = GW__EVENT_DESC;

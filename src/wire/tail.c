@@ -165,6 +165,19 @@ static int note_candidates(struct gw__tail *t, struct look *l)
 	return 0;
 }
 
+int gw__tail_find_description(const uint8_t *bytes, size_t n, size_t *text_at, size_t *text_len)
+{
+	const uint8_t *zero = n ? memrchr(bytes, 0, n) : NULL;
+	size_t last = zero ? (size_t)(zero - bytes) : 0;
+	for (size_t at = last < DESC_HEAD_BYTES ? 0 : last - DESC_HEAD_BYTES + 1; zero && at <= last && at + DESC_HEAD_BYTES < n; at++) {
+		*text_at = at + DESC_HEAD_BYTES;
+		*text_len = n - *text_at;
+		if (bytes[at] == GW__ITEM_EOF && bytes[at + 1] == GW__ITEM_VMDESC && gw__be_get(bytes + at + 2, 4) == *text_len)
+			return 0;
+	}
+	return -ENOENT;
+}
+
 bool gw__tail_could_end(const uint8_t *tail, size_t n)
 {
 	return n > 0 && tail[n - 1] == GW__ITEM_EOF && split_all(NULL, 0, tail, n - 1, n, NULL) == 0;

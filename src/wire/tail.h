@@ -46,6 +46,12 @@ struct gw__tail {
 	struct gw__why miss;           /* why the first that was tried does not fit */
 };
 
+/*
+ * The description at the end of a file, of which these are the last bytes: its text holds no byte 00, so there is one place where it can
+ * begin. 0 with *text_at and *text_len, or -ENOENT.
+ */
+int gw__tail_find_description(const uint8_t *bytes, size_t n, size_t *text_at, size_t *text_len);
+
 /* What the tail turned out to be. */
 struct gw__tail_end {
 	size_t eof_at;            /* offset of the byte 00; sections lie before it */

@@ -109,24 +109,34 @@ err_has "no VM description"
 
 # What is legal but odd: shown by inspect, and by those who read it with --verbose.
 "$GODWIT" convert 10.0-plain.stream odd.image -q || failed "convert to an image"
-for odd in 10.0-plain.stream odd.image; do
-	python3 - $odd odd <<'EOP'
+other_pages() { # FROM TO: the description names pages of 8 KiB
+	python3 - "$1" "$2" <<'EOP'
 import sys
 data = open(sys.argv[1], "rb").read()
 assert data.count(b'"page_size": 4096') == 1
 open(sys.argv[2], "wb").write(data.replace(b'"page_size": 4096', b'"page_size": 8192'))
 EOP
-	run 0 inspect odd
-	out_has "warnings"
-	out_has "the VM description names a"
-	run 0 inspect odd --json
-	json "warnings" 'len(lines[0]["warnings"]) == 1 and "page size" in lines[0]["warnings"][0]'
-	run 0 convert odd odd.out --to=stream
-	out_lacks "warning"
-	run 0 convert odd odd.out --to=stream -v
-	err_has "warning: "
-	err_has "the VM description names a"
-done
+}
+other_pages odd.image odd
+run 0 inspect odd
+out_has "warnings"
+out_has "the VM description names "
+run 0 inspect odd --json
+json "warnings" 'lines[0]["warnings"] and all("page size" in w for w in lines[0]["warnings"])'
+run 0 convert odd odd.out --to=stream
+out_lacks "warning"
+run 0 convert odd odd.out --to=stream -v
+err_has "warning: "
+err_has "the VM description names "
+
+# A stream does not state its page size: the description does, in a file; else one has to say it.
+other_pages 10.0-plain.stream odd
+run 1 inspect odd
+err_has "page size 8192"
+run 0 inspect odd --page-size=4K
+run 1 inspect 10.0-plain.stream --page-size=8K
+run 2 inspect 10.0-plain.stream --page-size=5000
+err_has "a power of two"
 run 0 receive file:10.0-plain.stream odd.out -v
 ! grep -q warning err || failed "$ran: a warning for nothing"
 run 0 inspect 10.0-plain.stream --json

@@ -175,7 +175,7 @@ static void commands(void **state)
 		{"08 000b 0001 00", {"SWITCHOVER_START", "expected 0"}, -EPROTO, false},
 		{"08 0001 0004 00000001", {"OPEN_RETURN_PATH", "4 bytes"}, -EPROTO, false},
 		{"08 0002 0004 00000001", {"PING", "return path"}, -EPROTO, false},
-		{"08 0003 0010 0000000000001000 0000000000004000", {"POSTCOPY_ADVISE", "16384"}, -EPROTO, false},
+		{"08 0003 0010 0000000000001000 0000000000004001", {"POSTCOPY_ADVISE", "16385"}, -EPROTO, false},
 		{"08 0003 0000", {"POSTCOPY_ADVISE", "second"}, -EPROTO, true},
 		{"08 0004 0000", {"POSTCOPY_LISTEN", "post-copy"}, -EOPNOTSUPP, false},
 		{"08 0005 0000", {"POSTCOPY_RUN", "post-copy"}, -EOPNOTSUPP, false},
@@ -411,20 +411,17 @@ static void iterables_left_open(void **state)
 {
 	(void)state;
 	struct sb b = {0};
-	for (int background = 0; background < 2; background++) {
-		put_start(&b);
-		sb_eos(&b);
-		sb_named(&b, 0x01, 7, "dirty-bitmap", 0, 1);
-		sb_footer(&b, 7);
-		sb_more(&b, 0x02, 1);
-		sb_eos(&b);
-		if (!background)
-			put_ram_end(&b);
-		put_devices(&b);
-		struct place at = place_of(&b);
-		sb_end(&b);
-		REFUSED(&b, at.text, "is open", background ? "RAM" : "section 7 (\"dirty-bitmap\")");
-	}
+	put_start(&b);
+	sb_eos(&b);
+	sb_named(&b, 0x01, 7, "dirty-bitmap", 0, 1);
+	sb_footer(&b, 7);
+	sb_more(&b, 0x02, 1);
+	sb_eos(&b);
+	put_ram_end(&b);
+	put_devices(&b);
+	struct place at = place_of(&b);
+	sb_end(&b);
+	REFUSED(&b, at.text, "is open", "section 7 (\"dirty-bitmap\")");
 }
 
 static void sections_without_end(void **state)
@@ -678,7 +675,7 @@ static void mapped_headers(void **state)
 	(void)state;
 	BAD_HEADER((sb_be32(&b, 2), sb_be64(&b, 4096), sb_be64(&b, b.n + 16), sb_be64(&b, 4096)), "version 2", "expected 1");
 	BAD_HEADER((sb_be32(&b, 0), sb_be64(&b, 4096), sb_be64(&b, b.n + 16), sb_be64(&b, 4096)), "version 0", "expected 1");
-	BAD_HEADER(sb_mapped_header(&b, 8192, b.n + 28, 8192), "page size of 8192", "expected 4096");
+	BAD_HEADER(sb_mapped_header(&b, 8192, b.n + 28, 8192), "page size of 8192", "expected 4096"); /* the first said so */
 	BAD_HEADER(sb_mapped_header(&b, 0, b.n + 28, 8192), "page size of 0", "expected 4096");
 	BAD_HEADER(sb_mapped_header(&b, 4096, b.n + 27, 4096), "bitmap");
 	BAD_HEADER(sb_mapped_header(&b, 4096, 4089, 4096), "pages", "4096", "4089");
