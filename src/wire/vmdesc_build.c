@@ -104,8 +104,9 @@ int gw__vmdesc_add_objects(struct gw__vmdesc_build *b, size_t n, uint32_t *first
 static const json_t *nested_object(const json_t *j, const char *type)
 {
 	const json_t *nested = json_object_get(j, "struct");
-	if (nested)
-		return nested;
+	bool null_elements = json_is_object(nested) && json_object_size(nested) == 0 && json_object_get(j, "array_len");
+	if (nested) /* an array whose first element is NULL has {}, and no more is said of it than its size [7.2, s390_css] */
+		return null_elements ? NULL : nested;
 	bool direct = !strcmp(type, "vstruct") || !strcmp(type, "tmp");
 	return direct && json_object_get(j, "fields") ? j : NULL;
 }
