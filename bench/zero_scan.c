@@ -14,7 +14,7 @@
 
 #include "base/math.h"
 #include "clock.h"
-#include "image/zero.h"
+#include "image/file/zero.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

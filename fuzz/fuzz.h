@@ -28,11 +28,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 	} while (0)
 
 /* The rule of every decoder: 0, GW__SHORT, or a negative errno with a sentence. */
-static inline void fuzz_result_is_sound(int r, const struct gw__why *why)
+static inline void fuzz_result_is_sound(int r, const struct gw__error *error)
 {
 	HOLDS(r <= GW__SHORT);
-	HOLDS(why->code == (r < 0 ? r : 0));
-	HOLDS(r >= 0 || why->text[0]);
+	HOLDS(error->code == (r < 0 ? r : 0));
+	HOLDS(r >= 0 || error->text[0]);
 }
 
 /* Bytes as they were written by an encoder are the bytes that were read. */

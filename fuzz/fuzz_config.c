@@ -42,11 +42,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	static struct gw__config config, part;
 	struct gw__rd c = gw__rd_over(data, n);
-	struct gw__why why = {0};
-	int r = gw__header_decode(&c, &why);
+	struct gw__error error = {0};
+	int r = gw__header_decode(&c, &error);
 	if (!r)
-		r = gw__config_decode(&c, &config, &why);
-	fuzz_result_is_sound(r, &why);
+		r = gw__config_decode(&c, &config, &error);
+	fuzz_result_is_sound(r, &error);
 	if (r)
 		return 0;
 	check(&config);

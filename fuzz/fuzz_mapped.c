@@ -24,12 +24,12 @@ static void check_regions(const struct gw__mapped_header *h, uint64_t header_off
 static void check_placed(uint64_t header_off, const struct gw__block *b, uint64_t page_bytes)
 {
 	struct gw__mapped_header h;
-	const char *odd = NULL;
+	const char *anomaly = NULL;
 	bool ignored;
 	if (gw__mapped_place(header_off + GW__MAPPED_HEADER_BYTES, b->used_bytes, page_bytes, &h))
 		return;
-	HOLDS(gw__mapped_header_check(&h, header_off, b, page_bytes, false, &ignored, &odd, NULL) == 0);
-	HOLDS(!ignored && !odd);
+	HOLDS(gw__mapped_header_check(&h, header_off, b, page_bytes, false, &ignored, &anomaly, NULL) == 0);
+	HOLDS(!ignored && !anomaly);
 	check_regions(&h, header_off, b, page_bytes);
 }
 
@@ -37,8 +37,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	struct gw__mapped_header h;
 	struct gw__block block = {.name = "m0"};
-	struct gw__why why = {0};
-	const char *odd = NULL;
+	struct gw__error error = {0};
+	const char *anomaly = NULL;
 	bool ignored;
 	if (n < AROUND_BYTES)
 		return 0;
@@ -58,8 +58,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	struct gw__wr w = gw__wr_over(again, sizeof again);
 	gw__mapped_header_encode(&w, &h);
 	fuzz_same_bytes(&w, from, GW__MAPPED_HEADER_BYTES);
-	int r = gw__mapped_header_check(&h, header_off, &block, page_bytes, ignore_shared, &ignored, &odd, &why);
-	fuzz_result_is_sound(r, &why);
+	int r = gw__mapped_header_check(&h, header_off, &block, page_bytes, ignore_shared, &ignored, &anomaly, &error);
+	fuzz_result_is_sound(r, &error);
 	HOLDS(r <= 0);
 	HOLDS(r || !ignored || ignore_shared);
 	if (!r && !ignored)

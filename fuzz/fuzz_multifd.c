@@ -41,10 +41,10 @@ static void read_packets(struct gw__rd *c, uint64_t page_bytes)
 {
 	static struct gw__multifd_packet p;
 	for (;;) {
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		const uint8_t *from = c->p;
-		int r = gw__multifd_packet_decode(c, page_bytes, &p, &why);
-		fuzz_result_is_sound(r, &why);
+		int r = gw__multifd_packet_decode(c, page_bytes, &p, &error);
+		fuzz_result_is_sound(r, &error);
 		HOLDS(r >= 0 || r == -EPROTO || r == -EOPNOTSUPP);
 		if (r)
 			return;
@@ -64,9 +64,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	const uint64_t page_bytes = UINT64_C(524288) >> (data[0] % 12);
 	struct gw__rd c = gw__rd_over(data + 1, n - 1);
 	struct gw__multifd_hello h;
-	struct gw__why why = {0};
-	int r = gw__multifd_hello_decode(&c, &h, &why);
-	fuzz_result_is_sound(r, &why);
+	struct gw__error error = {0};
+	int r = gw__multifd_hello_decode(&c, &h, &error);
+	fuzz_result_is_sound(r, &error);
 	if (r)
 		return 0;
 	uint8_t hello[GW__MULTIFD_HELLO_BYTES];

@@ -18,7 +18,7 @@ static const char hello[] = "{\"QMP\": {\"version\": {\"qemu\": {\"major\": 10, 
 
 static void ask_everything(struct gw__qmp *q)
 {
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__qmp_migration m;
 	struct gw__qmp_status s;
 	struct gw__qmp_machine machine;
@@ -26,15 +26,15 @@ static void ask_everything(struct gw__qmp *q)
 	struct gw__qmp_settings *settings = NULL;
 	unsigned n;
 	json_t *event;
-	gw__qmp_query_migrate(q, &m, &why);
-	gw__qmp_query_status(q, &s, &why);
-	gw__qmp_query_machine(q, &machine, &why);
-	if (gw__qmp_query_blocks(q, &blocks, &n, &why) == 0)
+	gw__qmp_query_migrate(q, &m, &error);
+	gw__qmp_query_status(q, &s, &error);
+	gw__qmp_query_machine(q, &machine, &error);
+	if (gw__qmp_query_blocks(q, &blocks, &n, &error) == 0)
 		free(blocks);
-	if (gw__qmp_settings_save(q, &settings, &why) == 0)
-		gw__qmp_settings_restore(q, settings, &why);
+	if (gw__qmp_settings_save(q, &settings, &error) == 0)
+		gw__qmp_settings_restore(q, settings, &error);
 	gw__qmp_settings_free(settings);
-	while (gw__qmp_event(q, 0, &event, &why) == 0)
+	while (gw__qmp_event(q, 0, &event, &error) == 0)
 		json_decref(event);
 }
 

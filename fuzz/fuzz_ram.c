@@ -23,10 +23,10 @@ static struct gw__blocks_rule choose_rule(const uint8_t *data)
 static void check_word(uint64_t word, uint64_t page_bytes)
 {
 	struct gw__ram_word w;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	uint8_t again[8], was[8];
-	int r = gw__ram_word_decode(word, page_bytes, &w, &why);
-	fuzz_result_is_sound(r, &why);
+	int r = gw__ram_word_decode(word, page_bytes, &w, &error);
+	fuzz_result_is_sound(r, &error);
 	if (r)
 		return;
 	HOLDS(gw__is_power_of_2(w.kind));
@@ -63,12 +63,12 @@ static void read_list(const struct gw__blocks_rule *rule, uint64_t left, struct 
 {
 	struct gw__blocks list = {0};
 	while (left > 0) {
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		struct gw__block block;
 		uint8_t again[GW__NAME_MAX + 32];
 		const uint8_t *from = c->p;
-		int r = gw__block_decode(c, rule, left, &block, &why);
-		fuzz_result_is_sound(r, &why);
+		int r = gw__block_decode(c, rule, left, &block, &error);
+		fuzz_result_is_sound(r, &error);
 		if (r)
 			break;
 		check_block(&block, rule, left);

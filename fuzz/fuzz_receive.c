@@ -12,9 +12,10 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "engine/sinks.h"
-#include "engine/source.h"
-#include "image/image.h"
+#include "engine/core/run.h"
+#include "engine/sink/image_sink.h"
+#include "engine/incoming/stream.h"
+#include "image/read/image.h"
 
 enum { ANOTHER_PROCESS = 1, MUTE = 2, HEAD_BYTES = 3, RAM_MAX = 4 << 20, DEVICES_MAX = 64 << 10, PIECE = 5000 };
 
@@ -29,11 +30,11 @@ struct link {
 	bool mute;
 };
 
-static ssize_t read_bytes(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
+static ssize_t read_bytes(struct gw__chan *c, const struct iovec *iov, int n, struct gw__error *error)
 {
 	struct link *l = (struct link *)c;
 	size_t step = l->n - l->at < PIECE ? l->n - l->at : PIECE;
-	(void)n, (void)why;
+	(void)n, (void)error;
 	step = step < iov->iov_len ? step : iov->iov_len;
 	if (step)
 		memcpy(iov->iov_base, l->bytes + l->at, step);
@@ -41,11 +42,11 @@ static ssize_t read_bytes(struct gw__chan *c, const struct iovec *iov, int n, st
 	return (ssize_t)step;
 }
 
-static ssize_t write_bytes(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
+static ssize_t write_bytes(struct gw__chan *c, const struct iovec *iov, int n, struct gw__error *error)
 {
 	ssize_t sum = 0;
 	if (((struct link *)c)->mute)
-		return gw__why_set(why, -EPIPE, "%s has gone", c->name);
+		return gw__error_set(error, -EPIPE, "%s has gone", c->name);
 	for (int i = 0; i < n; i++)
 		sum += (ssize_t)iov[i].iov_len;
 	return sum;
@@ -117,11 +118,11 @@ static void make_place(void)
 
 static const struct gw__sink_ops *any_size;
 
-static int put_small_blocks(struct gw__sink *s, uint32_t id, const struct gw__blocks *blocks, struct gw__why *why)
+static int put_small_blocks(struct gw__sink *s, uint32_t id, const struct gw__blocks *blocks, struct gw__error *error)
 {
 	if (blocks->total_bytes > RAM_MAX)
-		return gw__why_set(why, -EFBIG, "a guest of %llu bytes is too large here", (unsigned long long)blocks->total_bytes);
-	return any_size->blocks(s, id, blocks, why);
+		return gw__error_set(error, -EFBIG, "a guest of %llu bytes is too large here", (unsigned long long)blocks->total_bytes);
+	return any_size->blocks(s, id, blocks, error);
 }
 
 static struct gw__sink *make_sink(void)
@@ -129,9 +130,9 @@ static struct gw__sink *make_sink(void)
 	static struct gw__sink_ops small;
 	struct gw__image_writer *w;
 	struct gw__sink *sink;
-	struct gw__why why = {0};
-	HOLDS(!gw__image_create(path, &(struct gw__image_writer_opts){.unsynced = true}, &w, &why));
-	HOLDS(!gw__sink_image_new(&w, &sink, &why));
+	struct gw__error error = {0};
+	HOLDS(!gw__image_create(path, &(struct gw__image_writer_opts){.unsynced = true}, &w, &error));
+	HOLDS(!gw__sink_image_new(&w, &sink, &error));
 	any_size = sink->ops;
 	small = *sink->ops;
 	small.blocks = put_small_blocks;
@@ -143,57 +144,60 @@ static struct gw__sink *reopen_sink(void)
 {
 	struct gw__sink *sink;
 	struct gw__view note;
-	struct gw__why why = {0};
-	bool fell_back;
-	HOLDS(!gw__sink_image_resume(path, &sink, &note, &fell_back, &why));
+	struct gw__error error = {0};
+	bool rolled_back;
+	HOLDS(!gw__sink_image_resume(path, &sink, &note, &rolled_back, &error));
 	return sink;
 }
 
 /* --- and what must be true --- */
 
-static bool stands_still(const struct gw__stream_tally *t) { return t->state == GW__PS_PAUSED || t->state == GW__PS_IN_DOUBT; }
+static bool stands_still(const struct gw__stream_stats *t)
+{
+	return t->state == GW__POSTCOPY_DST_PAUSED || t->state == GW__POSTCOPY_DST_IN_DOUBT;
+}
 
-static bool has_begun_to_switch(const struct gw__stream_tally *t)
+static bool has_begun_to_switch(const struct gw__stream_stats *t)
 {
 	return t->commands[GW__CMD_POSTCOPY_RAM_DISCARD] || t->commands[GW__CMD_PACKAGED];
 }
 
-static void check_outcome(int r, const struct gw__stream_tally *t)
+static void check_outcome(int r, const struct gw__stream_stats *t)
 {
 	struct gw__image *image;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	if (r == 0) {
-		HOLDS(t->state == GW__PS_COMPLETED && count_entries() == 1 && is_there(""));
-		HOLDS(!gw__image_open(path, 0, &image, &why));
+		HOLDS(t->state == GW__POSTCOPY_DST_COMPLETED && count_entries() == 1 && is_there(""));
+		HOLDS(!gw__image_open(path, 0, &image, &error));
 		gw__image_close(image);
 		return;
 	}
-	HOLDS(stands_still(t) || t->state == GW__PS_FAILED);
+	HOLDS(stands_still(t) || t->state == GW__POSTCOPY_DST_FAILED);
 	HOLDS(count_entries() == (stands_still(t) ? 2 : is_there(".partial.state") ? 1 : 0));
 	HOLDS(!stands_still(t) || (is_there(".partial") && is_there(".partial.state")));
 	HOLDS(stands_still(t) || !is_there(".partial.state") || has_begun_to_switch(t)); /* who the source is, for --abandon */
 }
 
-static int receive(struct gw__sink *sink, const uint8_t *bytes, size_t n, bool again, bool mute, struct gw__stream_tally *t)
+static int receive(struct gw__sink *sink, const uint8_t *bytes, size_t n, bool again, bool mute, struct gw__stream_stats *t)
 {
 	static struct gw__run run;
 	struct link link;
 	gw__run_init(&run);
 	run.tail_max_bytes = DEVICES_MAX;
-	gw__stream_tally_fini(t);
-	*t = (struct gw__stream_tally){0};
+	gw__stream_stats_fini(t);
+	*t = (struct gw__stream_stats){0};
 	open_link(&link, bytes, n, mute);
-	int r = again ? gw__pull_again(&run, &link.chan, &(struct gw__pull_again){.role = GW__PS_KEEP}, sink, t)
-		      : gw__pull_stream(&run, &link.chan, sink, t);
-	if (again && r == GW__UNTOLD)
+	int r = again ? gw__incoming_recover(&run, &link.chan, &(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP}, sink, t)
+		      : gw__incoming_run_channel(&run, &link.chan, sink, t);
+	if (again && r == GW__SOURCE_NOT_NOTIFIED)
 		return 0;
-	fuzz_result_is_sound(r, &run.why);
+	fuzz_result_is_sound(r, &run.error);
 	return r;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-	struct gw__stream_tally tally = {0};
+	struct gw__stream_stats stats = {0};
 	if (!dir[0])
 		make_place();
 	if (n < HEAD_BYTES)
@@ -201,17 +205,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	size_t first = gw__be_get(data + 1, 2), left = n - HEAD_BYTES;
 	first = first < left ? first : left;
 	struct gw__sink *sink = make_sink();
-	int r = receive(sink, data + HEAD_BYTES, first, false, data[0] & MUTE, &tally);
-	if (r < 0 && stands_still(&tally)) {
+	int r = receive(sink, data + HEAD_BYTES, first, false, data[0] & MUTE, &stats);
+	if (r < 0 && stands_still(&stats)) {
 		if (data[0] & ANOTHER_PROCESS) {
 			gw__sink_free(&sink);
 			sink = reopen_sink();
 		}
-		r = receive(sink, data + HEAD_BYTES + first, left - first, true, data[0] & MUTE, &tally);
+		r = receive(sink, data + HEAD_BYTES + first, left - first, true, data[0] & MUTE, &stats);
 	}
 	gw__sink_free(&sink);
-	check_outcome(r, &tally);
-	gw__stream_tally_fini(&tally);
+	check_outcome(r, &stats);
+	gw__stream_stats_fini(&stats);
 	empty_place();
 	return 0;
 }

@@ -121,9 +121,9 @@ static bool follow(struct feed *f, const struct gw__event *ev)
 static void check_stays(struct feed *f, int end, const struct gw__event *ev)
 {
 	struct gw__event more;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	size_t used = 1;
-	int r = gw__stream_next(&f->s, f->bytes + f->at, f->n - f->at, true, &used, &more, &why);
+	int r = gw__stream_next(&f->s, f->bytes + f->at, f->n - f->at, true, &used, &more, &error);
 	HOLDS(r == end && used == 0);
 	HOLDS(r < 0 || (ev->kind == GW__EVENT_END && more.kind == GW__EVENT_END));
 }
@@ -132,11 +132,11 @@ static void run(struct feed *f)
 {
 	for (;;) {
 		struct gw__event ev = {0};
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		size_t used = SIZE_MAX, from = f->at;
 		bool last = f->shown == f->n;
-		int r = gw__stream_next(&f->s, f->bytes + f->at, f->shown - f->at, last, &used, &ev, &why);
-		HOLDS(why.code == (r < 0 ? r : 0));
+		int r = gw__stream_next(&f->s, f->bytes + f->at, f->shown - f->at, last, &used, &ev, &error);
+		HOLDS(error.code == (r < 0 ? r : 0));
 		HOLDS(used <= f->shown - f->at);
 		f->at += used;
 		if (r < 0) {

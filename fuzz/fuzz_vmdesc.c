@@ -26,15 +26,15 @@ static void look(void *ctx, const struct gw__vmdesc_field *f)
 static void walk(const struct gw__vmdesc *d, size_t i, const uint8_t *body, size_t n)
 {
 	size_t len = SIZE_MAX, again;
-	struct gw__why why = {0};
-	int r = gw__vmdesc_walk(d, i, body, n, &len, NULL, NULL, &why);
-	fuzz_result_is_sound(r, &why);
+	struct gw__error error = {0};
+	int r = gw__vmdesc_walk(d, i, body, n, &len, NULL, NULL, &error);
+	fuzz_result_is_sound(r, &error);
 	if (r)
 		return;
 	HOLDS(len <= n);
 	struct seen seen = {.len = len};
-	r = gw__vmdesc_walk(d, i, body, n, &again, look, &seen, &why);
-	fuzz_result_is_sound(r, &why);
+	r = gw__vmdesc_walk(d, i, body, n, &again, look, &seen, &error);
+	fuzz_result_is_sound(r, &error);
 	HOLDS(r <= 0 && (r || again == len));
 	if (len)
 		HOLDS(gw__vmdesc_walk(d, i, body, len - 1, &again, NULL, NULL, NULL) == GW__SHORT);
@@ -49,9 +49,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	if (body_n)
 		memcpy(body, end + 1, body_n);
 	struct gw__vmdesc *d = NULL;
-	struct gw__why why = {0};
-	int r = gw__vmdesc_parse(data, text_n, &d, &why);
-	fuzz_result_is_sound(r, &why);
+	struct gw__error error = {0};
+	int r = gw__vmdesc_parse(data, text_n, &d, &error);
+	fuzz_result_is_sound(r, &error);
 	HOLDS(r <= 0 && (r == 0) == (d != NULL));
 	for (size_t i = 0; d && i < gw__vmdesc_count(d) && i < DEVICES; i++) {
 		struct gw__vmdesc_device device = gw__vmdesc_device(d, i);

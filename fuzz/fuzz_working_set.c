@@ -33,9 +33,9 @@ static void mend_chunk(uint8_t *p, size_t n, uint64_t seed)
 static int decode_head(const uint8_t *p, size_t n, struct gw__ws_head *h)
 {
 	struct gw__rd c = gw__rd_over(p, n);
-	struct gw__why why = {0};
-	int r = gw__ws_head_decode(&c, h, &why);
-	fuzz_result_is_sound(r, &why);
+	struct gw__error error = {0};
+	int r = gw__ws_head_decode(&c, h, &error);
+	fuzz_result_is_sound(r, &error);
 	HOLDS(gw__rd_used(&c) == (r ? 0 : GW__WS_HEAD_BYTES));
 	return r;
 }
@@ -44,11 +44,11 @@ static int decode_chunk(const uint8_t *p, size_t n, uint64_t seed, size_t *used)
 {
 	struct gw__rd c = gw__rd_over(p, n);
 	struct gw__wr w = gw__wr_over(again, sizeof again);
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	uint64_t when_s;
 	uint32_t entries;
-	int r = gw__ws_chunk_decode(&c, seed, &when_s, run, &entries, &why);
-	fuzz_result_is_sound(r, &why);
+	int r = gw__ws_chunk_decode(&c, seed, &when_s, run, &entries, &error);
+	fuzz_result_is_sound(r, &error);
 	*used = gw__rd_used(&c);
 	HOLDS(!r || !*used);
 	if (r)

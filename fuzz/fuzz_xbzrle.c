@@ -8,12 +8,12 @@
 static void decode_then_encode(size_t page_bytes, uint8_t fill, const uint8_t *delta, size_t n)
 {
 	uint8_t *old = malloc(page_bytes), *new = malloc(page_bytes), *again = malloc(page_bytes), *made = malloc(page_bytes);
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	memset(old, fill, page_bytes);
 	memset(new, fill, page_bytes);
 	memset(again, fill, page_bytes);
-	int r = gw__xbzrle_decode(delta, n, new, page_bytes, &why);
-	fuzz_result_is_sound(r, &why);
+	int r = gw__xbzrle_decode(delta, n, new, page_bytes, &error);
+	fuzz_result_is_sound(r, &error);
 	HOLDS(r <= 0);
 	int len = gw__xbzrle_encode(old, new, page_bytes, made, page_bytes);
 	if (len >= 0) {

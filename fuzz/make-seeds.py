@@ -194,15 +194,15 @@ def others():
     yield "xbzrle", "third-byte", bytes([16, 1]) + b"\xff\xff\x01\x01\x01"
     captured = ("0002000400000001" "0003001100000000000c000000001000046d656d30" "0004000c000000000294e00000001000"
                 "00050005046d656d30" "0006000400000001" "00070000" "0001000400000000")
-    yield "retpath", "captured", bytes.fromhex(captured)
-    yield "retpath", "bad-name", bytes.fromhex("0005000205" "6d")
+    yield "return_path", "captured", bytes.fromhex(captured)
+    yield "return_path", "bad-name", bytes.fromhex("0005000205" "6d")
     ranges = be(8, 0x10000) + be(8, 0x1000) + be(8, 0x13000) + be(8, 0x2000)
     yield "discard", "captured", b"\0" + str8("mem0") + b"\0" + ranges
     yield "discard", "half-a-range", b"\0" + str8("mem0") + b"\0" + ranges[:24]
     yield "config", "plain", MAGIC + config(bits=None) + b"\x01"
     yield "config", "all", MAGIC + config(["x-ignore-shared", "mapped-ram"], 16, bytes(range(16))) + b"\x01"
     items = start(1, 1, "ram", 4) + footer(7) + command(2, be(4, 1)) + command(3, bytes(16)) + command(10, str8("m0"))
-    yield "item", "sections", items + more(2, 1) + start(4, 0x28, "globalstate", 1) + command(11)
+    yield "framing", "sections", items + more(2, 1) + start(4, 0x28, "globalstate", 1) + command(11)
     yield "ram", "list", bytes([2, 0]) + blocks(GUEST)
     yield "ram", "address", bytes([2, 1]) + blocks(GUEST, lambda name, used: be(8, 0x1000))
     pages = blocks([("m0", 4 * P), ("r", 2 * P)], lambda name, used: be(8, 2 * P) if name == "m0" else b"")
@@ -274,7 +274,7 @@ def explained():
     head = bytes.fromhex("1122334400000001") + be(4, 1) + be(4, 0) * 3 + be(8, 0) + bytes(320 - 32)
     yield "multifd", 5 | 8, HELLO + head + bytes(8 * 128)
     bitmap = be(2, 5) + be(2, 3) + str8("m0") + be(8, 8) + b"\xf5" + bytes(7) + be(8, 0x0123456789ABCDEF)
-    yield "retpath", 6 | 8, bytes.fromhex("0002000400000001" "0003000f00000000000010000000100002") + b"m0" + bitmap + bytes.fromhex("0001000400000000")
+    yield "return_path", 6 | 8, bytes.fromhex("0002000400000001" "0003000f00000000000010000000100002") + b"m0" + bitmap + bytes.fromhex("0001000400000000")
     yield "silent", 1, b"x"
     yield "opaque", 0, b"GET /"
 
@@ -382,19 +382,19 @@ def main():
     for name, data in working_sets():
         put("working_set", name, data)
     for name, data in serves():
-        put("serve", name, data)
+        put("pageserver", name, data)
     for name, data in qmps():
         put("qmp", name, data)
     for name, flags, data in streams():
         put("stream", name, bytes([flags, 1]) + data)
     for name, kind, data in explained():
-        put("explain", name, bytes([kind, 1]) + data)
+        put("dissector", name, bytes([kind, 1]) + data)
     for name, data in vmdescs():
         put("vmdesc", name, data)
     for name, data in multifds():
         put("multifd", name, b"\3" + (data if name == "main-channel" else HELLO + data))
     for name, data in unpacks():
-        put("unpack", name, data)
+        put("decompress", name, data)
     for target, name, data in others():
         put(target, name, data)
 
@@ -423,9 +423,9 @@ def state(blocks, cursor=5 * MIB_, marker=7 * MIB_, early=b"", package=b"", note
 
 RAM = state_block("ram", 3 * 4096, 200, MIB_)
 ROM = state_block("rom", 4096, 2 * MIB_, 3 * MIB_)
-put("partial", "head", b"\0" + b"GWPARTL1" + be(4, 1) + be(4, 0) + be(8, 4096) + be(8, 300) + bytes(16))
-put("partial", "guest", b"\1" + state([RAM, ROM], early=b"early", package=bytes.fromhex("0800040000 0800050000"), note=b"{}"))
-put("partial", "huge-pages", b"\1" + state([state_block("ram", 1 << 21, 200, MIB_, page=1 << 21)]))
-put("partial", "left-out", b"\1" + state([RAM, state_block("shared", 4096, 0, 0, left_out=1)]))
-put("partial", "overlapping", b"\1" + state([ROM, RAM]))
-put("partial", "cut", b"\1" + state([RAM])[:-7])
+put("recv_state", "head", b"\0" + b"GWPARTL1" + be(4, 1) + be(4, 0) + be(8, 4096) + be(8, 300) + bytes(16))
+put("recv_state", "guest", b"\1" + state([RAM, ROM], early=b"early", package=bytes.fromhex("0800040000 0800050000"), note=b"{}"))
+put("recv_state", "huge-pages", b"\1" + state([state_block("ram", 1 << 21, 200, MIB_, page=1 << 21)]))
+put("recv_state", "left-out", b"\1" + state([RAM, state_block("shared", 4096, 0, 0, left_out=1)]))
+put("recv_state", "overlapping", b"\1" + state([ROM, RAM]))
+put("recv_state", "cut", b"\1" + state([RAM])[:-7])

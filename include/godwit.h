@@ -151,7 +151,7 @@ struct gw_receive_opts {
 	 * time, from the calling thread, and makes the source come back (QEMU: `migrate` with `resume`); a negative errno ends the
 	 * call. NULL: somebody else does it.
 	 */
-	int (*on_paused)(void *ctx, const char *uri, const char *why);
+	int (*on_paused)(void *ctx, const char *uri, const char *reason);
 	/* Go on with PATH.partial, which another process left: the source waits in postcopy-paused. -EALREADY: it was left by gw_drain. */
 	bool resume;
 	/*
@@ -159,7 +159,7 @@ struct gw_receive_opts {
 	 * any more: it is gone, or a QEMU 7.2 that lost the link behind its last page.
 	 */
 	bool without_source;
-	const void *note; /* kept with it, see gw_partial_note */
+	const void *note; /* kept with it, see gw_partial_user_data */
 	size_t note_bytes;
 	/*
 	 * For whoever has a monitor of the source; both are called with `ctx` from the calling thread, NULL: they are not. `on_whole`: the guest is whole
@@ -172,12 +172,12 @@ struct gw_receive_opts {
 };
 
 /* What was received. */
-struct gw_receipt {
+struct gw_receive_result {
 	size_t size;
 	uint64_t stream_bytes, ram_bytes;         /* the first: received by this call, over all channels and connections */
 	uint64_t pages, zero_pages, xbzrle_pages; /* records, not distinct pages; likewise */
 	uint32_t devices, rounds;
-	bool told_source;        /* the source heard that its guest is safe (it had opened a return path) */
+	bool source_notified;    /* the source heard that its guest is safe (it had opened a return path) */
 	bool background;         /* the source took a background snapshot */
 	uint64_t trailing_bytes; /* found behind the end of the stream, ignored */
 	uint32_t channels;       /* multifd */
@@ -188,31 +188,31 @@ struct gw_receipt {
 	 * source may have heard that it failed here, or found the link closed, and have its guest again: ask it before that is ended here.
 	 */
 	bool recoverable;
-	bool whole_before;      /* resumed: nothing was missing any more, and no source was waited for */
+	bool was_complete;      /* resumed: nothing was missing any more, and no source was waited for */
 	bool host_crashed;      /* resumed: the host was once started anew, so what had come after a checkpoint came again */
 	const char *state;      /* how far it came, in the words of query-migrate */
 	uint64_t missing_pages; /* when it is recoverable */
 	uint32_t breaks;        /* how often the link broke */
-	bool may_switch;        /* the source can switch to post-copy; when the link breaks before, it may just have done so */
-	bool in_place; /* the image has its name and is whole; on failure all the same: its folder could not be made safe on its disk */
+	bool postcopy_possible; /* the source can switch to post-copy; when the link breaks before, it may just have done so */
+	bool image_committed; /* the image has its name and is whole; on failure all the same: its folder could not be made safe on its disk */
 };
 
 /*
  * Wait at `uri` for one incoming migration (or read the file or command it names) and keep the guest in the mapped-ram
  * image `path`. The image appears, whole and synced, only on success; until then what was there stays. The source is
- * told of success after that, of failure at once, so that a QEMU source runs its guest on. GW_UNTOLD: the image is there,
+ * told of success after that, of failure at once, so that a QEMU source runs its guest on. GW_SOURCE_NOT_NOTIFIED: the image is there,
  * but a source that waits to be told could not be; gw_job_error() says why. A QEMU then runs its guest on. Since 0.1
  */
-enum { GW_UNTOLD = 1 };
-GW_API int gw_receive(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt);
+enum { GW_SOURCE_NOT_NOTIFIED = 1 };
+GW_API int gw_receive(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *receipt);
 /* The same on a connected descriptor, which is taken over. Since 0.1 */
-GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt);
+GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *receipt);
 
 /*
  * The words that were given to a call that left PATH.partial behind: allocated, free() it. -ENOENT: there is no such file; -EBUSY: somebody
  * goes on with it; -EPERM: it is another user's, or others can write to it; -EPROTO: it is damaged. Since 0.1
  */
-GW_API int gw_partial_note(gw_job *job, const char *path, void **note, size_t *note_bytes);
+GW_API int gw_partial_user_data(gw_job *job, const char *path, void **note, size_t *note_bytes);
 /*
  * Takes PATH.partial and its state away, whatever they hold: its guest is not waited for any more. Errors as above. -EALREADY: it is PATH
  * already, a whole guest, and stays. Since 0.1
@@ -239,33 +239,33 @@ struct gw_drain_opts {
 	 */
 	bool early_answer;
 	void (*on_listening)(void *ctx, const char *uri);
-	int (*on_paused)(void *ctx, const char *uri, const char *why); /* as in gw_receive_opts; the first time too */
+	int (*on_paused)(void *ctx, const char *uri, const char *reason); /* as in gw_receive_opts; the first time too */
 	void *ctx;
-	const void *note; /* kept with what is begun, see gw_partial_note */
+	const void *note; /* kept with what is begun, see gw_partial_user_data */
 	size_t note_bytes;
 };
 
 /*
  * Keep all memory the source still has in the image `path`, which holds no devices: it cannot be restored, but gw_serve with
  * `resume` brings it to the destination that waits. What an earlier call left as PATH.partial is gone on with. The source never runs its guest
- * again. -EALREADY: PATH.partial holds another guest; -EPERM: it may be somebody else's work; -EINVAL: the options do not describe one. GW_UNTOLD: the image is there, and a
+ * again. -EALREADY: PATH.partial holds another guest; -EPERM: it may be somebody else's work; -EINVAL: the options do not describe one. GW_SOURCE_NOT_NOTIFIED: the image is there, and a
  * source that was to hear so only now, without `early_answer`, stands still for good. Since 0.1
  */
-GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receipt *receipt);
+GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *receipt);
 /*
  * The opposite: make the source run its guest on. Only right when nobody else has it: when we were its destination. QEMU 7.2 needs a `cont`
  * afterwards. Since 0.1
  */
-GW_API int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o);
+GW_API int gw_source_rollback(gw_job *job, const char *uri, const struct gw_drain_opts *o);
 /*
  * The same for the source of PATH.partial, of which everything is known, and takes that away afterwards; also if gw_receive failed in the middle of
  * the switch and left PATH.partial.state alone. Of `o`: link and the callbacks. The source has to ask for every block by name and to send some pages
  * again, if any came: -ESTALE: others came, and nothing was taken away.
- * -EALREADY: PATH.partial is of no guest that could be given back. GW_LEFT_OVER: the source has its guest, but something of these files is still
+ * -EALREADY: PATH.partial is of no guest that could be given back. GW_CLEANUP_INCOMPLETE: the source has its guest, but something of these files is still
  * there; gw_job_error() says why. Since 0.1
  */
-enum { GW_LEFT_OVER = 2 };
-GW_API int gw_partial_give_back(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o);
+enum { GW_CLEANUP_INCOMPLETE = 2 };
+GW_API int gw_partial_source_rollback(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o);
 
 /* --- Give a guest: image to peer -------------------------------------------------------------------------------- */
 
@@ -334,7 +334,7 @@ struct gw_serve_opts {
 	void (*on_socket)(void *ctx, int fd);
 	void (*on_guest_runs)(
 		void *ctx); /* the destination has the guest's devices and runs it, or goes on with it: a break is a pause now */
-	bool joined;
+	bool takeover_fd;
 };
 
 struct gw_serve_result {
@@ -442,7 +442,7 @@ struct gw_proxy_result {
 	size_t size;
 	uint32_t connections, cuts;
 	uint64_t bytes[2];
-	uint64_t missed;               /* messages on_message was too slow for */
+	uint64_t dropped_messages;     /* messages on_message was too slow for */
 	enum gw_proxy_outcome outcome; /* of the last migration */
 };
 
@@ -492,8 +492,8 @@ struct gw_info_summary {
 	uint32_t warnings;
 	/* Where the bytes are. For an image page_bytes_stored counts present pages. */
 	uint64_t page_bytes_stored, zero_pages, xbzrle_bytes, device_bytes, description_bytes, framing_bytes;
-	bool memory_only;  /* the guest's memory without its devices (gw_drain): good to complete a QEMU that has them */
-	char identity[33]; /* of an image: the same for its copies, another for any other guest; a stream has "" */
+	bool memory_only;     /* the guest's memory without its devices (gw_drain): good to complete a QEMU that has them */
+	char fingerprint[33]; /* of an image: the same for its copies, another for any other guest; a stream has "" */
 };
 GW_API int gw_info_summary(const gw_info *info, struct gw_info_summary *s);
 GW_API const char *gw_info_capability(const gw_info *info, uint32_t i); /* NULL past the end */
@@ -581,7 +581,7 @@ struct gw_destination {
 		uint64_t used_bytes, max_bytes;
 		bool unshared; /* certainly not shared memory: a block that an image leaves out would be empty */
 	} * block;
-	bool reads_gaps; /* reads images that leave out shared blocks (QEMU 11.1 does, 10.0 does not) */
+	bool accepts_ignored_blocks; /* reads images that leave out shared blocks (QEMU 11.1 does, 10.0 does not) */
 	uint32_t cpus;
 	uint32_t devices;
 	const struct gw_destination_device {
@@ -599,7 +599,7 @@ enum gw_way {
 struct gw_restore_plan {
 	size_t size;
 	enum gw_way way;
-	char why[512]; /* a sentence, also for a plan that is not refused */
+	char reason[512]; /* a sentence, also for a plan that is not refused */
 };
 /* How would this guest get into that destination? Pure; nothing is touched. Since 0.1 */
 GW_API int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct gw_restore_plan *plan);
@@ -614,7 +614,7 @@ enum gw_after_save {
 struct gw_run_state_plan {
 	size_t size;
 	enum gw_after_save after;
-	char why[400]; /* of a refusal: a sentence */
+	char reason[400]; /* of a refusal: a sentence */
 };
 /*
  * `state` as query-status has it; `qemu`: the release, 100 * major + minor. `stop`: the caller wants it stopped afterwards, and takes postmigrate
@@ -647,7 +647,7 @@ struct gw_rule {
 	 * result is of no use), or "crash". "godwit": it is we who cannot.
 	 */
 	const char *found;
-	const char *why; /* a sentence */
+	const char *reason; /* a sentence */
 };
 /* The table, row by row; -ERANGE past the end. Since 0.1 */
 GW_API int gw_plan_rule(uint32_t i, struct gw_rule *rule);

@@ -7,54 +7,54 @@
 #include <stdio.h>
 #include <string.h>
 
-int gw__why_set(struct gw__why *why, int code, const char *fmt, ...)
+int gw__error_set(struct gw__error *error, int code, const char *fmt, ...)
 {
 	assert(code < 0);
-	if (!why || why->code)
+	if (!error || error->code)
 		return code;
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(why->text, sizeof why->text, fmt, ap);
+	vsnprintf(error->text, sizeof error->text, fmt, ap);
 	va_end(ap);
-	why->code = code;
+	error->code = code;
 	return code;
 }
 
-int gw__why_errno(struct gw__why *why, int err, const char *fmt, ...)
+int gw__error_errno(struct gw__error *error, int err, const char *fmt, ...)
 {
 	assert(err > 0);
-	if (!why || why->code)
+	if (!error || error->code)
 		return -err;
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(why->text, sizeof why->text, fmt, ap);
+	vsnprintf(error->text, sizeof error->text, fmt, ap);
 	va_end(ap);
-	size_t used = strlen(why->text);
-	snprintf(why->text + used, sizeof why->text - used, ": %s", strerror(err));
-	why->code = -err;
+	size_t used = strlen(error->text);
+	snprintf(error->text + used, sizeof error->text - used, ": %s", strerror(err));
+	error->code = -err;
 	return -err;
 }
 
-int gw__why_where(struct gw__why *why, const char *fmt, ...)
+int gw__error_where(struct gw__error *error, const char *fmt, ...)
 {
 	char where[256];
-	char sentence[GW__WHY_BYTES];
-	if (!why)
+	char sentence[GW__ERROR_BYTES];
+	if (!error)
 		return -1;
 	va_list ap;
 	va_start(ap, fmt);
 	vsnprintf(where, sizeof where, fmt, ap);
 	va_end(ap);
-	memcpy(sentence, why->text, sizeof sentence);
-	snprintf(why->text, sizeof why->text, "%s: ", where);
-	size_t at = strlen(why->text), room = sizeof why->text - at - 1, n = strlen(sentence);
-	memcpy(why->text + at, sentence, n < room ? n : room);
-	why->text[at + (n < room ? n : room)] = 0;
-	return why->code;
+	memcpy(sentence, error->text, sizeof sentence);
+	snprintf(error->text, sizeof error->text, "%s: ", where);
+	size_t at = strlen(error->text), room = sizeof error->text - at - 1, n = strlen(sentence);
+	memcpy(error->text + at, sentence, n < room ? n : room);
+	error->text[at + (n < room ? n : room)] = 0;
+	return error->code;
 }
 
-void gw__why_clear(struct gw__why *why)
+void gw__error_clear(struct gw__error *error)
 {
-	why->code = 0;
-	why->text[0] = 0;
+	error->code = 0;
+	error->text[0] = 0;
 }

@@ -2,7 +2,7 @@
 /*
  * The sentence that explains a failure.
  *
- * A function that fails returns a negative errno and writes one sentence into the `struct gw__why` it was lent:
+ * A function that fails returns a negative errno and writes one sentence into the `struct gw__error` it was lent:
  * what, where, expected, got. The first failure wins: later calls leave the sentence alone, so a caller may always
  * pass an error up untouched. Owned by the job (or a test); used by one thread at a time.
  */
@@ -11,11 +11,11 @@
 
 #include <stdbool.h>
 
-enum { GW__WHY_BYTES = 640 };
+enum { GW__ERROR_BYTES = 640 };
 
-struct gw__why {
+struct gw__error {
 	int code; /* negative errno of the first failure, 0 if none */
-	char text[GW__WHY_BYTES];
+	char text[GW__ERROR_BYTES];
 };
 
 #if defined(__GNUC__)
@@ -25,15 +25,15 @@ struct gw__why {
 #endif
 
 /* Record the first failure; returns `code` (which must be negative). `why` may be NULL. */
-int gw__why_set(struct gw__why *why, int code, const char *fmt, ...) GW__PRINTF(3, 4);
+int gw__error_set(struct gw__error *error, int code, const char *fmt, ...) GW__PRINTF(3, 4);
 
 /* The same for a failed system call: appends ": <strerror(err)>" and returns -err. */
-int gw__why_errno(struct gw__why *why, int err, const char *fmt, ...) GW__PRINTF(3, 4);
+int gw__error_errno(struct gw__error *error, int err, const char *fmt, ...) GW__PRINTF(3, 4);
 
 /* Put "<context>: " before the sentence that is already there, for a caller that knows where. Returns why->code. */
-int gw__why_where(struct gw__why *why, const char *fmt, ...) GW__PRINTF(2, 3);
+int gw__error_where(struct gw__error *error, const char *fmt, ...) GW__PRINTF(2, 3);
 
 /* Forget the failure, for a caller that handled it. */
-void gw__why_clear(struct gw__why *why);
+void gw__error_clear(struct gw__error *error);
 
 #endif

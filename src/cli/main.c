@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "base/math.h"
-#include "cli/commands.h"
-#include "cli/output.h"
+#include "cli/cmd/commands.h"
+#include "cli/ui/output.h"
 
 static const struct {
 	const char *name, *summary;
@@ -33,24 +33,24 @@ static const struct {
 
 static void print_overview(void)
 {
-	gw__cli_print("usage: godwit COMMAND [arguments and options]\n"
-		      "\n"
-		      "Moves and keeps running virtual machines, beside an unpatched QEMU.\n"
-		      "\n"
-		      "commands:\n");
+	gw__ui_print("usage: godwit COMMAND [arguments and options]\n"
+		     "\n"
+		     "Moves and keeps running virtual machines, beside an unpatched QEMU.\n"
+		     "\n"
+		     "commands:\n");
 	for (unsigned i = 0; i < GW__LEN(commands); i++)
-		gw__cli_print("  %-10s %s\n", commands[i].name, commands[i].summary);
-	gw__cli_print("\n"
-		      "  help       print this text, or the help of a command: godwit help COMMAND\n"
-		      "\n"
-		      "options:\n"
-		      "  -h, --help    print this text\n"
-		      "      --version print the version\n"
-		      "\n"
-		      "exit status: 0 done; 1 failed, the source still runs its guest; 2 wrong use; 3 "
-		      "refused by the plan;\n"
-		      "4 in doubt, see the message; 5 split or paused, recovery possible; 6 different "
-		      "(verify A B)\n");
+		gw__ui_print("  %-10s %s\n", commands[i].name, commands[i].summary);
+	gw__ui_print("\n"
+		     "  help       print this text, or the help of a command: godwit help COMMAND\n"
+		     "\n"
+		     "options:\n"
+		     "  -h, --help    print this text\n"
+		     "      --version print the version\n"
+		     "\n"
+		     "exit status: 0 done; 1 failed, the source still runs its guest; 2 wrong use; 3 "
+		     "refused by the plan;\n"
+		     "4 in doubt, see the message; 5 split or paused, recovery possible; 6 different "
+		     "(verify A B)\n");
 }
 
 static int run(int argc, char **argv)
@@ -62,7 +62,7 @@ static int run(int argc, char **argv)
 		bool whole = gw__cli_output_whole();
 		return status == GW__EXIT_DONE && commands[i].prints && !whole ? GW__EXIT_FAILED : status;
 	}
-	return gw__cli_say(GW__EXIT_USAGE, "there is no command \"%s\"; godwit help lists those there are", argv[0]);
+	return gw__ui_error(GW__EXIT_USAGE, "there is no command \"%s\"; godwit help lists those there are", argv[0]);
 }
 
 static int help(int argc, char **argv)
@@ -103,11 +103,11 @@ int main(int argc, char **argv)
 		return GW__EXIT_FAILED;
 	survive_broken_pipes();
 	if (argc < 2) {
-		gw__cli_say(0, "which command? godwit help lists them");
+		gw__ui_error(0, "which command? godwit help lists them");
 		return GW__EXIT_USAGE;
 	}
 	if (!strcmp(argv[1], "--version")) {
-		gw__cli_print("godwit %s\n", gw_version());
+		gw__ui_print("godwit %s\n", gw_version());
 		return gw__cli_output_whole() ? GW__EXIT_DONE : GW__EXIT_FAILED;
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
@@ -115,6 +115,6 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "help"))
 		return help(argc - 1, argv + 1);
 	if (argv[1][0] == '-')
-		return gw__cli_say(GW__EXIT_USAGE, "options come behind the command: godwit COMMAND %s ...", argv[1]);
+		return gw__ui_error(GW__EXIT_USAGE, "options come behind the command: godwit COMMAND %s ...", argv[1]);
 	return run(argc - 1, argv + 1);
 }

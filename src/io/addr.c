@@ -47,11 +47,11 @@ static int family_of(const struct gw__uri *uri)
 	return uri->family == GW__URI_IPV4 ? AF_INET : uri->family == GW__URI_IPV6 ? AF_INET6 : AF_UNSPEC;
 }
 
-static int find_tcp(const struct gw__uri *uri, bool to_listen, struct gw__addrs *addrs, struct gw__why *why)
+static int find_tcp(const struct gw__uri *uri, bool to_listen, struct gw__addrs *addrs, struct gw__error *error)
 {
 	int code;
 	if (!*uri->target && !to_listen)
-		return gw__why_set(why, -EINVAL, "%.200s: no host to connect to; expected tcp:HOST:PORT", uri->text);
+		return gw__error_set(error, -EINVAL, "%.200s: no host to connect to; expected tcp:HOST:PORT", uri->text);
 	if (!*uri->target) {
 		code = uri->family == GW__URI_IPV4 ? EAI_FAMILY : look_up(uri, AF_INET6, AI_PASSIVE, addrs);
 		if (uri->family != GW__URI_IPV6 && (code == 0 || code == EAI_FAMILY || code == EAI_ADDRFAMILY))
@@ -60,11 +60,11 @@ static int find_tcp(const struct gw__uri *uri, bool to_listen, struct gw__addrs 
 		code = look_up(uri, family_of(uri), to_listen ? AI_PASSIVE : 0, addrs);
 	}
 	if (code == EAI_SERVICE)
-		return gw__why_set(why, -EINVAL, "%.200s: no service has the name \"%s\" here; give the number of the port", uri->text,
+		return gw__error_set(error, -EINVAL, "%.200s: no service has the name \"%s\" here; give the number of the port", uri->text,
 			uri->port);
 	if (code)
-		return gw__why_set(why, resolver_errno(code), "%.200s: cannot find this host: %s; is its name spelled right?", uri->text,
-			gai_strerror(code));
+		return gw__error_set(error, resolver_errno(code), "%.200s: cannot find this host: %s; is its name spelled right?",
+			uri->text, gai_strerror(code));
 	return 0;
 }
 
@@ -75,11 +75,11 @@ static void find_unix(const struct gw__uri *uri, struct gw__addrs *addrs)
 	add(addrs, &un, sizeof un);
 }
 
-int gw__addrs_find(const struct gw__uri *uri, bool to_listen, struct gw__addrs *addrs, struct gw__why *why)
+int gw__addrs_find(const struct gw__uri *uri, bool to_listen, struct gw__addrs *addrs, struct gw__error *error)
 {
 	addrs->n = 0;
 	if (uri->kind == GW__URI_TCP)
-		return find_tcp(uri, to_listen, addrs, why);
+		return find_tcp(uri, to_listen, addrs, error);
 	if (uri->kind == GW__URI_UNIX) {
 		find_unix(uri, addrs);
 		return 0;

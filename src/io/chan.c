@@ -26,64 +26,68 @@ void gw__chan_init(struct gw__chan *c, const struct gw__chan_ops *ops, const cha
 	snprintf(c->name, sizeof c->name, "%s", name);
 }
 
-static int say_cancelled(const struct gw__chan *c, struct gw__why *why) { return gw__why_set(why, -ECANCELED, "%s: cancelled", c->name); }
+static int say_cancelled(const struct gw__chan *c, struct gw__error *error)
+{
+	return gw__error_set(error, -ECANCELED, "%s: cancelled", c->name);
+}
 
-int gw__chan_wait(struct gw__chan *c, short events, uint64_t deadline, struct gw__why *why)
+int gw__chan_wait(struct gw__chan *c, short events, uint64_t deadline, struct gw__error *error)
 {
 	int r = gw__io_wait(c->fd, events, c->cancel_fd, deadline);
 	if (r > 0)
 		return 0;
 	if (r == -ECANCELED)
-		return say_cancelled(c, why);
+		return say_cancelled(c, error);
 	if (r < 0)
-		return gw__why_errno(why, -r, "%s: waiting for the peer", c->name);
+		return gw__error_errno(error, -r, "%s: waiting for the peer", c->name);
 	if (events == POLLIN)
-		return gw__why_set(why, -ETIMEDOUT, "%s: nothing came for %d ms; is the peer alive and the network up?", c->name,
+		return gw__error_set(error, -ETIMEDOUT, "%s: nothing came for %d ms; is the peer alive and the network up?", c->name,
 			c->idle_ms);
-	return gw__why_set(why, -ETIMEDOUT, "%s: the peer took nothing for %d ms; is it alive and the network up?", c->name, c->idle_ms);
+	return gw__error_set(error, -ETIMEDOUT, "%s: the peer took nothing for %d ms; is it alive and the network up?", c->name,
+		c->idle_ms);
 }
 
 /* A fast peer must not keep a cancelled job alive. */
-static int look_for_cancel(struct gw__chan *c, struct gw__why *why)
+static int look_for_cancel(struct gw__chan *c, struct gw__error *error)
 {
 	if (++c->calls < CALLS_PER_LOOK)
 		return 0;
 	c->calls = 0;
-	return gw__io_cancelled(c->cancel_fd) ? say_cancelled(c, why) : 0;
+	return gw__io_cancelled(c->cancel_fd) ? say_cancelled(c, error) : 0;
 }
 
-ssize_t gw__chan_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
+ssize_t gw__chan_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__error *error)
 {
-	int r = look_for_cancel(c, why);
+	int r = look_for_cancel(c, error);
 	if (r)
 		return r;
-	ssize_t got = c->ops->readv(c, iov, n < IOV_MAX ? n : IOV_MAX, why);
+	ssize_t got = c->ops->readv(c, iov, n < IOV_MAX ? n : IOV_MAX, error);
 	if (got > 0)
 		c->in_bytes += (uint64_t)got;
 	return got;
 }
 
-ssize_t gw__chan_read(struct gw__chan *c, void *to, size_t n, struct gw__why *why)
+ssize_t gw__chan_read(struct gw__chan *c, void *to, size_t n, struct gw__error *error)
 {
-	return gw__chan_readv(c, &(struct iovec){.iov_base = to, .iov_len = n}, 1, why);
+	return gw__chan_readv(c, &(struct iovec){.iov_base = to, .iov_len = n}, 1, error);
 }
 
-ssize_t gw__chan_writev(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
+ssize_t gw__chan_writev(struct gw__chan *c, const struct iovec *iov, int n, struct gw__error *error)
 {
-	int r = look_for_cancel(c, why);
+	int r = look_for_cancel(c, error);
 	if (r)
 		return r;
-	ssize_t put = c->ops->writev(c, iov, n < IOV_MAX ? n : IOV_MAX, why);
+	ssize_t put = c->ops->writev(c, iov, n < IOV_MAX ? n : IOV_MAX, error);
 	if (put > 0)
 		c->out_bytes += (uint64_t)put;
 	return put;
 }
 
-int gw__chan_read_fullv(struct gw__chan *c, struct iovec *iov, int n, size_t *got, struct gw__why *why)
+int gw__chan_read_fullv(struct gw__chan *c, struct iovec *iov, int n, size_t *got, struct gw__error *error)
 {
 	*got = 0;
 	for (int done = gw__iov_advance(iov, n, 0); done < n;) {
-		ssize_t more = gw__chan_readv(c, iov + done, n - done, why);
+		ssize_t more = gw__chan_readv(c, iov + done, n - done, error);
 		if (more < 0)
 			return (int)more;
 		if (more == 0)
@@ -94,31 +98,31 @@ int gw__chan_read_fullv(struct gw__chan *c, struct iovec *iov, int n, size_t *go
 	return 0;
 }
 
-int gw__chan_read_full(struct gw__chan *c, void *to, size_t n, size_t *got, struct gw__why *why)
+int gw__chan_read_full(struct gw__chan *c, void *to, size_t n, size_t *got, struct gw__error *error)
 {
-	return gw__chan_read_fullv(c, &(struct iovec){.iov_base = to, .iov_len = n}, 1, got, why);
+	return gw__chan_read_fullv(c, &(struct iovec){.iov_base = to, .iov_len = n}, 1, got, error);
 }
 
-int gw__chan_write_allv(struct gw__chan *c, struct iovec *iov, int n, struct gw__why *why)
+int gw__chan_write_allv(struct gw__chan *c, struct iovec *iov, int n, struct gw__error *error)
 {
 	int done = gw__iov_advance(iov, n, 0);
 	while (done < n) {
-		ssize_t put = gw__chan_writev(c, iov + done, n - done, why);
+		ssize_t put = gw__chan_writev(c, iov + done, n - done, error);
 		if (put < 0)
 			return (int)put;
 		if (put == 0)
-			return gw__why_set(why, -EIO, "%s: takes no more bytes", c->name);
+			return gw__error_set(error, -EIO, "%s: takes no more bytes", c->name);
 		done += gw__iov_advance(iov + done, n - done, (size_t)put);
 	}
 	return 0;
 }
 
-int gw__chan_write_all(struct gw__chan *c, const void *from, size_t n, struct gw__why *why)
+int gw__chan_write_all(struct gw__chan *c, const void *from, size_t n, struct gw__error *error)
 {
-	return gw__chan_write_allv(c, &(struct iovec){.iov_base = (void *)from, .iov_len = n}, 1, why);
+	return gw__chan_write_allv(c, &(struct iovec){.iov_base = (void *)from, .iov_len = n}, 1, error);
 }
 
-void gw__chan_send_ahead(struct gw__chan *c, bool far)
+void gw__chan_set_deep_buffer(struct gw__chan *c, bool far)
 {
 	int family = 0, bytes = far ? AHEAD_BYTES : NEAR_BYTES;
 	socklen_t n = sizeof family;
@@ -126,42 +130,45 @@ void gw__chan_send_ahead(struct gw__chan *c, bool far)
 		setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
 }
 
-int gw__chan_end_writes(struct gw__chan *c, struct gw__why *why) { return c->ops->end_writes(c, why); }
+int gw__chan_end_writes(struct gw__chan *c, struct gw__error *error) { return c->ops->end_writes(c, error); }
 
-int gw__chan_close(struct gw__chan **c, struct gw__why *why)
+int gw__chan_close(struct gw__chan **c, struct gw__error *error)
 {
 	if (!*c)
 		return 0;
 	struct gw__chan *gone = *c;
 	*c = NULL;
-	return gone->ops->close(gone, why);
+	return gone->ops->close(gone, error);
 }
 
-int gw__chan_wait_readable(struct gw__chan *c, int ms, struct gw__why *why)
+int gw__chan_wait_readable(struct gw__chan *c, int ms, struct gw__error *error)
 {
 	if (c->ops->has_input && c->ops->has_input(c))
 		return 1;
 	int r = gw__io_wait(c->fd, POLLIN, c->cancel_fd, gw__io_deadline(ms));
 	if (r == -ECANCELED)
-		return say_cancelled(c, why);
+		return say_cancelled(c, error);
 	if (r < 0)
-		return gw__why_errno(why, -r, "%s: waiting for the peer", c->name);
+		return gw__error_errno(error, -r, "%s: waiting for the peer", c->name);
 	return r;
 }
 
-int gw__chan_wait_either(struct gw__chan *c, bool room_too, uint64_t ns, struct gw__why *why)
+int gw__chan_wait_either(struct gw__chan *c, bool room_too, uint64_t ns, struct gw__error *error)
 {
 	struct pollfd p[2] = {{.fd = c->fd, .events = (short)(POLLIN | (room_too ? POLLOUT : 0))}};
 	if (c->ops->has_input && c->ops->has_input(c))
 		return GW__CHAN_INPUT;
 	int r = gw__io_poll(p, 1, c->cancel_fd, gw__io_now_ns() + ns);
 	if (r == -ECANCELED)
-		return say_cancelled(c, why);
+		return say_cancelled(c, error);
 	if (r < 0)
-		return gw__why_errno(why, -r, "%s: waiting for the peer", c->name);
+		return gw__error_errno(error, -r, "%s: waiting for the peer", c->name);
 	if (p[0].revents & ~POLLOUT)
 		return GW__CHAN_INPUT; /* a broken link too: reading tells */
 	return p[0].revents & POLLOUT ? GW__CHAN_ROOM : 0;
 }
 
-void gw__chan_queue_little(struct gw__chan *c, int bytes) { setsockopt(c->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes); }
+void gw__chan_set_unsent_low_watermark(struct gw__chan *c, int bytes)
+{
+	setsockopt(c->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+}

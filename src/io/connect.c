@@ -60,27 +60,27 @@ static int connect_addr(const struct gw__addr *addr, const struct gw__io_opts *o
 	return fd;
 }
 
-static int say_failed(const struct gw__uri *uri, int err, struct gw__why *why)
+static int say_failed(const struct gw__uri *uri, int err, struct gw__error *error)
 {
 	const char *to = uri->text;
 	switch (err) {
 	case ECANCELED:
-		return gw__why_set(why, -err, "%.200s: cancelled while connecting", to);
+		return gw__error_set(error, -err, "%.200s: cancelled while connecting", to);
 	case ECONNREFUSED:
-		return gw__why_set(why, -err, "nobody listens at %.200s; start the destination first", to);
+		return gw__error_set(error, -err, "nobody listens at %.200s; start the destination first", to);
 	case ENOENT:
-		return gw__why_set(why, -err, "nobody listens at %.200s, there is no such socket; start the destination first", to);
+		return gw__error_set(error, -err, "nobody listens at %.200s, there is no such socket; start the destination first", to);
 	case ETIMEDOUT:
-		return gw__why_set(why, -err, "no answer from %.200s; is the address right and no firewall between?", to);
+		return gw__error_set(error, -err, "no answer from %.200s; is the address right and no firewall between?", to);
 	case EHOSTUNREACH:
 	case ENETUNREACH:
-		return gw__why_errno(why, err, "no way from here to %.200s; check the address and the network", to);
+		return gw__error_errno(error, err, "no way from here to %.200s; check the address and the network", to);
 	case EAFNOSUPPORT:
 	case ENODEV:
-		return gw__why_errno(why, err, "%.200s: this machine does not offer such sockets%s", to,
+		return gw__error_errno(error, err, "%.200s: this machine does not offer such sockets%s", to,
 			uri->kind == GW__URI_VSOCK ? " (a host needs the module vhost_vsock, loopback vsock_loopback)" : "");
 	default:
-		return gw__why_errno(why, err, "cannot connect to %.200s", to);
+		return gw__error_errno(error, err, "cannot connect to %.200s", to);
 	}
 }
 
@@ -108,14 +108,14 @@ static int connect_any(const struct gw__addrs *addrs, const struct gw__io_opts *
 	return failure;
 }
 
-int gw__connect(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why)
+int gw__connect(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__error *error)
 {
 	struct gw__addrs addrs;
-	int r = gw__addrs_find(uri, false, &addrs, why);
+	int r = gw__addrs_find(uri, false, &addrs, error);
 	if (r)
 		return r;
 	int fd = connect_any(&addrs, o);
 	if (fd < 0)
-		return say_failed(uri, -fd, why);
-	return gw__chan_take_fd(fd, uri->text, o, c, why);
+		return say_failed(uri, -fd, error);
+	return gw__chan_take_fd(fd, uri->text, o, c, error);
 }

@@ -28,17 +28,17 @@ bool gw__filter_has_input(struct gw__chan *c)
 	return inner->ops->has_input && inner->ops->has_input(inner);
 }
 
-int gw__filter_end_writes(struct gw__chan *c, struct gw__why *why)
+int gw__filter_end_writes(struct gw__chan *c, struct gw__error *error)
 {
 	struct gw__chan *inner = gw__filter_inner(c);
-	int r = gw__chan_end_writes(inner, why);
+	int r = gw__chan_end_writes(inner, error);
 	c->fd = inner->fd; /* a pipe is gone now */
 	return r;
 }
 
-int gw__filter_close(struct gw__chan *c, struct gw__why *why)
+int gw__filter_close(struct gw__chan *c, struct gw__error *error)
 {
 	struct gw__chan *inner = gw__filter_inner(c);
 	free(c);
-	return gw__chan_close(&inner, why);
+	return gw__chan_close(&inner, error);
 }

@@ -23,24 +23,24 @@ static void use_up(uint64_t *left, ssize_t bytes)
 		*left -= (uint64_t)bytes;
 }
 
-static ssize_t read_before_cut(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
+static ssize_t read_before_cut(struct gw__chan *c, const struct iovec *iov, int n, struct gw__error *error)
 {
 	struct iovec part[PARTS_MAX];
 	if (cut(c)->read_left == 0)
 		return 0;
 	n = gw__iov_clip(iov, n, cut(c)->read_left, part, PARTS_MAX);
-	ssize_t got = gw__chan_readv(gw__filter_inner(c), part, n, why);
+	ssize_t got = gw__chan_readv(gw__filter_inner(c), part, n, error);
 	use_up(&cut(c)->read_left, got);
 	return got;
 }
 
-static ssize_t write_before_cut(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
+static ssize_t write_before_cut(struct gw__chan *c, const struct iovec *iov, int n, struct gw__error *error)
 {
 	struct iovec part[PARTS_MAX];
 	if (cut(c)->write_left == 0)
-		return gw__why_set(why, -EPIPE, "%s: cut on purpose after %llu bytes", c->name, (unsigned long long)c->out_bytes);
+		return gw__error_set(error, -EPIPE, "%s: cut on purpose after %llu bytes", c->name, (unsigned long long)c->out_bytes);
 	n = gw__iov_clip(iov, n, cut(c)->write_left, part, PARTS_MAX);
-	ssize_t put = gw__chan_writev(gw__filter_inner(c), part, n, why);
+	ssize_t put = gw__chan_writev(gw__filter_inner(c), part, n, error);
 	use_up(&cut(c)->write_left, put);
 	return put;
 }
@@ -55,11 +55,11 @@ static const struct gw__chan_ops cut_ops = {
 	.close = gw__filter_close,
 };
 
-int gw__chan_cut_after(struct gw__chan **inner, uint64_t read_bytes, uint64_t write_bytes, struct gw__why *why)
+int gw__chan_cut_after(struct gw__chan **inner, uint64_t read_bytes, uint64_t write_bytes, struct gw__error *error)
 {
 	struct cut *x = calloc(1, sizeof *x);
 	if (!x)
-		return gw__why_set(why, -ENOMEM, "%s: no memory for a filter", (*inner)->name);
+		return gw__error_set(error, -ENOMEM, "%s: no memory for a filter", (*inner)->name);
 	x->read_left = read_bytes;
 	x->write_left = write_bytes;
 	gw__filter_init(&x->f, &cut_ops, inner);

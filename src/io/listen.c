@@ -58,15 +58,16 @@ static int listen_at(const struct gw__addr *addr, bool v6_only)
 	return fd;
 }
 
-static int say_failed(const struct gw__uri *uri, int err, struct gw__why *why)
+static int say_failed(const struct gw__uri *uri, int err, struct gw__error *error)
 {
 	if (err == EADDRINUSE)
-		return gw__why_set(why, -err, "%.200s: another program listens there; stop it or choose another port (0: any)", uri->text);
+		return gw__error_set(error, -err, "%.200s: another program listens there; stop it or choose another port (0: any)",
+			uri->text);
 	if (err == EADDRNOTAVAIL)
-		return gw__why_set(why, -err, "%.200s: no network interface of this machine has this address", uri->text);
+		return gw__error_set(error, -err, "%.200s: no network interface of this machine has this address", uri->text);
 	if (err == EAFNOSUPPORT && uri->kind == GW__URI_VSOCK)
-		return gw__why_set(why, -err, "%.200s: this machine has no vsock; load the module vsock or vsock_loopback", uri->text);
-	return gw__why_errno(why, err, "cannot listen at %.200s", uri->text);
+		return gw__error_set(error, -err, "%.200s: this machine has no vsock; load the module vsock or vsock_loopback", uri->text);
+	return gw__error_errno(error, err, "cannot listen at %.200s", uri->text);
 }
 
 static int address_of(int fd, struct gw__addr *addr)
@@ -84,7 +85,7 @@ static bool is_skippable(int err, const struct gw__listener *l, const struct gw_
 	return err == EADDRINUSE && l->n > 0 && (!*uri->target || !strcmp(uri->port, "0"));
 }
 
-static int listen_on_all(struct gw__listener *l, const struct gw__uri *uri, struct gw__addrs *addrs, struct gw__why *why)
+static int listen_on_all(struct gw__listener *l, const struct gw__uri *uri, struct gw__addrs *addrs, struct gw__error *error)
 {
 	int failure = EADDRNOTAVAIL;
 	uint16_t port = 0;
@@ -102,22 +103,22 @@ static int listen_on_all(struct gw__listener *l, const struct gw__uri *uri, stru
 		}
 		failure = -fd;
 		if (!is_skippable(failure, l, uri))
-			return say_failed(uri, failure, why);
+			return say_failed(uri, failure, error);
 	}
-	return l->n ? 0 : say_failed(uri, failure, why);
+	return l->n ? 0 : say_failed(uri, failure, error);
 }
 
 /* "to=": the first port of a range that nobody has. */
-static int listen_on_first_free(struct gw__listener *l, const struct gw__uri *uri, struct gw__addrs *addrs, struct gw__why *why)
+static int listen_on_first_free(struct gw__listener *l, const struct gw__uri *uri, struct gw__addrs *addrs, struct gw__error *error)
 {
 	uint16_t port = addrs->n ? gw__addr_port(&addrs->list[0]) : 0;
 	for (;;) {
-		int r = listen_on_all(l, uri, addrs, why);
+		int r = listen_on_all(l, uri, addrs, error);
 		if (r != -EADDRINUSE || !port || port >= uri->port_to)
 			return r;
 		while (l->n)
 			close(l->fds[--l->n].fd);
-		gw__why_clear(why);
+		gw__error_clear(error);
 		port++;
 		for (int i = 0; i < addrs->n; i++)
 			gw__addr_set_port(&addrs->list[i], port);
@@ -125,12 +126,12 @@ static int listen_on_first_free(struct gw__listener *l, const struct gw__uri *ur
 }
 
 /* The host as it was given, the port as it is; without a host the address. */
-static int name_listener(struct gw__listener *l, const struct gw__uri *uri, struct gw__why *why)
+static int name_listener(struct gw__listener *l, const struct gw__uri *uri, struct gw__error *error)
 {
 	struct gw__addr addr;
 	int r = address_of(l->fds[0].fd, &addr);
 	if (r)
-		return gw__why_errno(why, -r, "%.200s: cannot find out the address of the listener", uri->text);
+		return gw__error_errno(error, -r, "%.200s: cannot find out the address of the listener", uri->text);
 	if (uri->kind == GW__URI_UNIX)
 		snprintf(l->uri, sizeof l->uri, "%s", uri->text);
 	else if (uri->kind == GW__URI_TCP && *uri->target)
@@ -152,30 +153,30 @@ static void remember_file(struct gw__listener *l, const struct gw__uri *uri)
 	l->ino = st.st_ino;
 }
 
-static int listen_there(struct gw__listener *l, const struct gw__uri *uri, struct gw__why *why)
+static int listen_there(struct gw__listener *l, const struct gw__uri *uri, struct gw__error *error)
 {
 	struct gw__addrs addrs;
-	int r = uri->kind == GW__URI_UNIX ? gw__unix_clear(uri, why) : 0;
+	int r = uri->kind == GW__URI_UNIX ? gw__unix_clear(uri, error) : 0;
 	if (r == 0)
-		r = gw__addrs_find(uri, true, &addrs, why);
+		r = gw__addrs_find(uri, true, &addrs, error);
 	if (r == 0)
-		r = listen_on_first_free(l, uri, &addrs, why);
+		r = listen_on_first_free(l, uri, &addrs, error);
 	if (r)
 		return r;
 	if (uri->kind == GW__URI_UNIX)
 		remember_file(l, uri); /* before anything else can fail, or it would stay */
-	return name_listener(l, uri, why);
+	return name_listener(l, uri, error);
 }
 
-int gw__io_listen(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__listener **l, struct gw__why *why)
+int gw__io_listen(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__listener **l, struct gw__error *error)
 {
 	if (!gw__uri_listens(uri))
-		return gw__why_set(why, -EINVAL, "%.200s: nobody can connect to this; expected tcp:, unix: or vsock:", uri->text);
+		return gw__error_set(error, -EINVAL, "%.200s: nobody can connect to this; expected tcp:, unix: or vsock:", uri->text);
 	struct gw__listener *made = calloc(1, sizeof *made);
 	if (!made)
-		return gw__why_set(why, -ENOMEM, "%.200s: no memory for a listener", uri->text);
+		return gw__error_set(error, -ENOMEM, "%.200s: no memory for a listener", uri->text);
 	made->opts = *o;
-	int r = listen_there(made, uri, why);
+	int r = listen_there(made, uri, error);
 	if (r) {
 		gw__listener_close(made);
 		return r;
@@ -216,51 +217,51 @@ static int accept_at(int fd, struct gw__addr *peer)
 	}
 }
 
-static int take_peer(struct gw__listener *l, int fd, const struct gw__addr *peer, struct gw__chan **c, struct gw__why *why)
+static int take_peer(struct gw__listener *l, int fd, const struct gw__addr *peer, struct gw__chan **c, struct gw__error *error)
 {
 	char name[GW__URI_TEXT_MAX];
 	snprintf(name, sizeof name, "%s", l->uri);
 	if (peer->any.sa_family != AF_UNIX)
 		gw__addr_text(peer, name, sizeof name);
 	gw__addr_set_no_delay(peer, fd);
-	return gw__chan_take_fd(fd, name, &l->opts, c, why);
+	return gw__chan_take_fd(fd, name, &l->opts, c, error);
 }
 
 /* 0 and a channel, GW__SHORT when nobody came before the deadline, or a negative errno. */
-static int accept_until(struct gw__listener *l, uint64_t deadline, struct gw__chan **c, struct gw__why *why)
+static int accept_until(struct gw__listener *l, uint64_t deadline, struct gw__chan **c, struct gw__error *error)
 {
 	for (;;) {
 		int r = gw__io_poll(l->fds, l->n, l->opts.cancel_fd, deadline);
 		if (r == 0)
 			return GW__SHORT;
 		if (r == -ECANCELED)
-			return gw__why_set(why, r, "%.200s: cancelled while waiting for a connection", l->uri);
+			return gw__error_set(error, r, "%.200s: cancelled while waiting for a connection", l->uri);
 		for (int i = 0; r > 0 && i < l->n; i++) {
 			struct gw__addr peer;
 			int fd = l->fds[i].revents ? accept_at(l->fds[i].fd, &peer) : -EAGAIN;
 			if (fd >= 0 && is_welcome(l, fd, &peer))
-				return take_peer(l, fd, &peer, c, why);
+				return take_peer(l, fd, &peer, c, error);
 			if (fd >= 0)
 				close(fd);
 			r = fd >= 0 || fd == -EAGAIN ? r : fd;
 		}
 		if (r < 0)
-			return gw__why_errno(why, -r, "%.200s: accepting a connection", l->uri);
+			return gw__error_errno(error, -r, "%.200s: accepting a connection", l->uri);
 	}
 }
 
-int gw__listener_accept(struct gw__listener *l, struct gw__chan **c, struct gw__why *why)
+int gw__listener_accept(struct gw__listener *l, struct gw__chan **c, struct gw__error *error)
 {
-	int r = accept_until(l, gw__io_deadline(l->opts.connect_ms), c, why);
+	int r = accept_until(l, gw__io_deadline(l->opts.connect_ms), c, error);
 	if (r != GW__SHORT)
 		return r;
-	return gw__why_set(why, -ETIMEDOUT, "nobody connected to %.200s for %d ms; start the source, or check its address", l->uri,
+	return gw__error_set(error, -ETIMEDOUT, "nobody connected to %.200s for %d ms; start the source, or check its address", l->uri,
 		l->opts.connect_ms);
 }
 
-int gw__listener_accept_within(struct gw__listener *l, int ms, struct gw__chan **c, struct gw__why *why)
+int gw__listener_accept_within(struct gw__listener *l, int ms, struct gw__chan **c, struct gw__error *error)
 {
-	return accept_until(l, gw__io_deadline(ms), c, why);
+	return accept_until(l, gw__io_deadline(ms), c, error);
 }
 
 void gw__listener_close(struct gw__listener *l)

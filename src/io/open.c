@@ -6,43 +6,43 @@
 #include <fcntl.h>
 
 /* A descriptor from whoever started us; better refused now than after half a stream. */
-static int open_given(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why)
+static int open_given(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c, struct gw__error *error)
 {
 	int flags = fcntl(uri->fd, F_GETFL);
 	if (flags < 0)
-		return gw__why_set(why, -EBADF, "%s: no such descriptor is open; pass one when starting the program (%d%sFILE)", uri->text,
-			uri->fd, out ? ">" : "<");
+		return gw__error_set(error, -EBADF, "%s: no such descriptor is open; pass one when starting the program (%d%sFILE)",
+			uri->text, uri->fd, out ? ">" : "<");
 	int mode = flags & O_ACCMODE;
 	if (mode != O_RDWR && mode != (out ? O_WRONLY : O_RDONLY))
-		return gw__why_set(why, -EBADF, "%s: the descriptor is not open for %s", uri->text, out ? "writing" : "reading");
-	return gw__chan_take_fd(uri->fd, uri->text, o, c, why);
+		return gw__error_set(error, -EBADF, "%s: the descriptor is not open for %s", uri->text, out ? "writing" : "reading");
+	return gw__chan_take_fd(uri->fd, uri->text, o, c, error);
 }
 
-int gw__io_open_out(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why)
+int gw__io_open_out(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__error *error)
 {
 	switch (uri->kind) {
 	case GW__URI_FILE:
-		return gw__file_open(uri, true, o, c, why);
+		return gw__file_open(uri, true, o, c, error);
 	case GW__URI_EXEC:
-		return gw__exec_open(uri, true, o, c, why);
+		return gw__exec_open(uri, true, o, c, error);
 	case GW__URI_FD:
-		return open_given(uri, true, o, c, why);
+		return open_given(uri, true, o, c, error);
 	default:
-		return gw__connect(uri, o, c, why);
+		return gw__connect(uri, o, c, error);
 	}
 }
 
-int gw__io_open_in(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why)
+int gw__io_open_in(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__error *error)
 {
 	switch (uri->kind) {
 	case GW__URI_FILE:
-		return gw__file_open(uri, false, o, c, why);
+		return gw__file_open(uri, false, o, c, error);
 	case GW__URI_EXEC:
-		return gw__exec_open(uri, false, o, c, why);
+		return gw__exec_open(uri, false, o, c, error);
 	case GW__URI_FD:
-		return open_given(uri, false, o, c, why);
+		return open_given(uri, false, o, c, error);
 	default:
-		return gw__why_set(why, -EOPNOTSUPP, "%.200s: cannot be opened for reading; listen there and wait for the source",
+		return gw__error_set(error, -EOPNOTSUPP, "%.200s: cannot be opened for reading; listen there and wait for the source",
 			uri->text);
 	}
 }

@@ -13,9 +13,9 @@
 
 void gw__chan_init(struct gw__chan *c, const struct gw__chan_ops *ops, const char *name, int fd, const struct gw__io_opts *o);
 /* One write, counted, maybe short. */
-ssize_t gw__chan_writev(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
+ssize_t gw__chan_writev(struct gw__chan *c, const struct iovec *iov, int n, struct gw__error *error);
 /* POLLIN or POLLOUT before `deadline`: 0, -ETIMEDOUT, -ECANCELED, each with its sentence. */
-int gw__chan_wait(struct gw__chan *c, short events, uint64_t deadline, struct gw__why *why);
+int gw__chan_wait(struct gw__chan *c, short events, uint64_t deadline, struct gw__error *error);
 
 /* --- iov.c --- */
 
@@ -35,21 +35,21 @@ struct gw__fd_chan {
 
 /* Takes `fd` over, also on failure. */
 int gw__fd_chan_init(struct gw__fd_chan *f, const struct gw__chan_ops *ops, int fd, const char *name, const struct gw__io_opts *o,
-	struct gw__why *why);
-ssize_t gw__fd_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
-ssize_t gw__fd_writev(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why);
-int gw__fd_end_writes(struct gw__chan *c, struct gw__why *why);
+	struct gw__error *error);
+ssize_t gw__fd_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__error *error);
+ssize_t gw__fd_writev(struct gw__chan *c, const struct iovec *iov, int n, struct gw__error *error);
+int gw__fd_end_writes(struct gw__chan *c, struct gw__error *error);
 void gw__fd_fini(struct gw__fd_chan *f); /* closes; twice is fine */
 /* To stable storage, where the descriptor has such. */
-int gw__fd_sync(int fd, const char *name, struct gw__why *why);
+int gw__fd_sync(int fd, const char *name, struct gw__error *error);
 
 /* --- one function per kind of URI --- */
 
 /* May another user have put what lstat() found at this path there (base/owner.h)? */
 bool gw__io_is_foreign(const char *path, const struct stat *st);
-int gw__file_open(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);
-int gw__exec_open(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);
-int gw__connect(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__why *why);
+int gw__file_open(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c, struct gw__error *error);
+int gw__exec_open(const struct gw__uri *uri, bool out, const struct gw__io_opts *o, struct gw__chan **c, struct gw__error *error);
+int gw__connect(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__chan **c, struct gw__error *error);
 
 /* --- addr.c: addresses of tcp, unix and vsock --- */
 
@@ -70,7 +70,7 @@ struct gw__addrs {
 
 /* Look the host up; `to_listen`: an empty host is any address, IPv6 (which takes IPv4 as well) before IPv4.
  */
-int gw__addrs_find(const struct gw__uri *uri, bool to_listen, struct gw__addrs *addrs, struct gw__why *why);
+int gw__addrs_find(const struct gw__uri *uri, bool to_listen, struct gw__addrs *addrs, struct gw__error *error);
 /* As a URI, "tcp:[::1]:4444". The path of a unix socket is left out: "unix:". */
 void gw__addr_text(const struct gw__addr *addr, char *to, size_t bytes);
 uint16_t gw__addr_port(const struct gw__addr *addr); /* 0 unless tcp */
@@ -84,7 +84,7 @@ void gw__addr_set_no_delay(const struct gw__addr *addr, int fd);
 
 /* Make room for a new socket: remove a file nobody listens at any more, refuse everything else that is in the
  * way. */
-int gw__unix_clear(const struct gw__uri *uri, struct gw__why *why);
+int gw__unix_clear(const struct gw__uri *uri, struct gw__error *error);
 
 /* --- filter.c: the base of filters --- */
 
@@ -98,7 +98,7 @@ void gw__filter_init(struct gw__filter *f, const struct gw__chan_ops *ops, struc
 /* The inner channel, with the limits that were set on the outer one. */
 struct gw__chan *gw__filter_inner(struct gw__chan *c);
 bool gw__filter_has_input(struct gw__chan *c);
-int gw__filter_end_writes(struct gw__chan *c, struct gw__why *why);
-int gw__filter_close(struct gw__chan *c, struct gw__why *why);
+int gw__filter_end_writes(struct gw__chan *c, struct gw__error *error);
+int gw__filter_close(struct gw__chan *c, struct gw__error *error);
 
 #endif

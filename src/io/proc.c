@@ -106,16 +106,16 @@ bool gw__proc_kill(struct gw__proc *p)
 	return gw__proc_await_end(p, GRACE_MS, -1);
 }
 
-int gw__proc_judge(const struct gw__proc *p, const char *name, struct gw__why *why)
+int gw__proc_judge(const struct gw__proc *p, const char *name, struct gw__error *error)
 {
 	if (p->lost)
-		return gw__why_set(why, -ECHILD, "%s: its exit status is lost, because this program ignores SIGCHLD", name);
+		return gw__error_set(error, -ECHILD, "%s: its exit status is lost, because this program ignores SIGCHLD", name);
 	if (p->code != CLD_EXITED)
-		return gw__why_set(why, -EIO, "%s: the command was ended by signal %d (%s)", name, p->status, strsignal(p->status));
+		return gw__error_set(error, -EIO, "%s: the command was ended by signal %d (%s)", name, p->status, strsignal(p->status));
 	if (p->status == 127)
-		return gw__why_set(why, -EIO, "%s: the command ended with status 127; is it installed and spelled right?", name);
+		return gw__error_set(error, -EIO, "%s: the command ended with status 127; is it installed and spelled right?", name);
 	if (p->status)
-		return gw__why_set(why, -EIO, "%s: the command ended with status %d; its own messages say why", name, p->status);
+		return gw__error_set(error, -EIO, "%s: the command ended with status %d; its own messages say why", name, p->status);
 	return 0;
 }
 

@@ -23,7 +23,7 @@ bool gw__proc_await_end(struct gw__proc *p, int ms, int cancel_fd);
 /* All of a pipeline. false: not even SIGKILL ended it in time. */
 bool gw__proc_kill(struct gw__proc *p);
 /* How it ended: 0 when well, otherwise a sentence. Only when ended. */
-int gw__proc_judge(const struct gw__proc *p, const char *name, struct gw__why *why);
+int gw__proc_judge(const struct gw__proc *p, const char *name, struct gw__error *error);
 /* Let it go; one that still runs stays a child of the program. Twice is fine. */
 void gw__proc_reap(struct gw__proc *p);
 

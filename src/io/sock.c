@@ -12,26 +12,26 @@
 
 enum { DRAIN_MS = 1000, LOOK_MS = 1 };
 
-int gw__chan_twin(const struct gw__chan *c, struct gw__chan **twin, struct gw__why *why)
+int gw__chan_dup(const struct gw__chan *c, struct gw__chan **twin, struct gw__error *error)
 {
 	const struct gw__io_opts o = {.idle_ms = c->idle_ms, .connect_ms = -1, .cancel_fd = c->cancel_fd};
 	if (!c->two_way)
-		return gw__why_set(why, -EOPNOTSUPP, "%s: not a socket, and only one can be spoken into and listened to", c->name);
+		return gw__error_set(error, -EOPNOTSUPP, "%s: not a socket, and only one can be spoken into and listened to", c->name);
 	int fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
-		return gw__why_errno(why, errno, "%s: no second descriptor", c->name);
-	return gw__chan_take_fd(fd, c->name, &o, twin, why);
+		return gw__error_errno(error, errno, "%s: no second descriptor", c->name);
+	return gw__chan_take_fd(fd, c->name, &o, twin, error);
 }
 
-ssize_t gw__chan_peek(struct gw__chan *c, void *to, size_t n, struct gw__why *why)
+ssize_t gw__chan_peek(struct gw__chan *c, void *to, size_t n, struct gw__error *error)
 {
 	for (;;) {
 		ssize_t got = recv(c->fd, to, n, MSG_PEEK | MSG_DONTWAIT);
 		if (got >= 0)
 			return got;
 		if (errno != EAGAIN && errno != EINTR)
-			return gw__why_errno(why, errno, "%s: reading", c->name);
-		int r = gw__chan_wait(c, POLLIN, gw__io_deadline(c->idle_ms), why);
+			return gw__error_errno(error, errno, "%s: reading", c->name);
+		int r = gw__chan_wait(c, POLLIN, gw__io_deadline(c->idle_ms), error);
 		if (r)
 			return r;
 	}

@@ -30,7 +30,7 @@ struct gw__tls_opts {
  * x509 or PSK, by which files are there. Our own certificates are checked (dates, key, purpose, CA) so that a
  * mistake shows here, with the name of the file. What `o` points to is not needed afterwards.
  */
-int gw__tls_creds_load(enum gw__tls_role role, const struct gw__tls_opts *o, struct gw__tls_creds **creds, struct gw__why *why);
+int gw__tls_creds_load(enum gw__tls_role role, const struct gw__tls_opts *o, struct gw__tls_creds **creds, struct gw__error *error);
 void gw__tls_creds_free(struct gw__tls_creds *creds); /* NULL is fine; after the channels that use it */
 
 /*
@@ -49,6 +49,7 @@ void gw__tls_creds_free(struct gw__tls_creds *creds); /* NULL is fine; after the
  * -ETIMEDOUT, -ECANCELED. A client may learn only when it reads or writes that it was not accepted: TLS 1.3
  * lets it finish first.
  */
-int gw__chan_start_tls(struct gw__chan **inner, const struct gw__tls_creds *creds, const char *host, bool clean_end, struct gw__why *why);
+int gw__chan_start_tls(struct gw__chan **inner, const struct gw__tls_creds *creds, const char *host, bool clean_end,
+	struct gw__error *error);
 
 #endif

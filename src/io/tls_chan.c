@@ -16,22 +16,22 @@ enum {
 static struct gw__tls *tls(struct gw__chan *c) { return (struct gw__tls *)c; }
 
 /* In TLS 1.3, a connection lost early is all that a client may hear when its certificate is not liked. */
-static void suspect_credentials(const struct gw__tls *t, struct gw__why *why)
+static void suspect_credentials(const struct gw__tls *t, struct gw__error *error)
 {
-	struct gw__why said = *why;
+	struct gw__error said = *error;
 	bool is_early = t->f.chan.in_bytes == 0 && t->kept_to == 0 && t->f.chan.out_bytes < SOON_BYTES;
 	if ((said.code != -EPIPE && said.code != -ECONNRESET) || !is_early || t->creds->role != GW__TLS_CLIENT)
 		return;
-	gw__why_clear(why);
-	gw__why_set(why, said.code, "%s; the peer may not have accepted who we are: see its log", said.text);
+	gw__error_clear(error);
+	gw__error_set(error, said.code, "%s; the peer may not have accepted who we are: see its log", said.text);
 }
 
 /* A failure is final, but for waits that ended: no record is lost by them. */
-static int fail(struct gw__tls *t, bool can_go_on, struct gw__why *why)
+static int fail(struct gw__tls *t, bool can_go_on, struct gw__error *error)
 {
-	int r = gw__why_set(why, t->failure.code, "%s", t->failure.text);
+	int r = gw__error_set(error, t->failure.code, "%s", t->failure.text);
 	if (can_go_on && (r == -ETIMEDOUT || r == -ECANCELED))
-		gw__why_clear(&t->failure);
+		gw__error_clear(&t->failure);
 	return r;
 }
 
@@ -43,10 +43,10 @@ static int say_read_failed(struct gw__tls *t, int r)
 	if (r == GNUTLS_E_FATAL_ALERT_RECEIVED)
 		return gw__tls_say_alert(t);
 	if (r == GNUTLS_E_REHANDSHAKE)
-		return gw__why_set(&t->failure, -EPROTO, "%s: the peer wants to negotiate TLS anew; expected data", name);
+		return gw__error_set(&t->failure, -EPROTO, "%s: the peer wants to negotiate TLS anew; expected data", name);
 	if (r == GNUTLS_E_DECRYPTION_FAILED)
-		return gw__why_set(&t->failure, -EBADMSG, "%s: a TLS record was damaged or forged on its way", name);
-	return gw__why_set(&t->failure, -EPROTO, "%s: TLS: %s", name, gw__tls_reason(r).text);
+		return gw__error_set(&t->failure, -EBADMSG, "%s: a TLS record was damaged or forged on its way", name);
+	return gw__error_set(&t->failure, -EPROTO, "%s: TLS: %s", name, gw__tls_reason(r).text);
 }
 
 /* --- reading -------------------------------------------------------------------------------------------- */
@@ -89,19 +89,19 @@ static ssize_t read_some(struct gw__tls *t, void *to, size_t n, bool may_wait)
 }
 
 /* Fills as much as there are records for, so that a page does not come in pieces of 16 KiB. */
-static ssize_t tls_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
+static ssize_t tls_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__error *error)
 {
 	struct gw__tls *t = tls(c);
 	size_t sum = 0;
 	if (t->failure.code)
-		return fail(t, false, why);
+		return fail(t, false, error);
 	for (int i = 0; i < n; i++)
 		for (size_t done = 0; done < iov[i].iov_len;) {
 			ssize_t got = read_some(t, (char *)iov[i].iov_base + done, iov[i].iov_len - done, sum == 0);
 			if (got <= 0 && sum)
 				return (ssize_t)sum; /* the next call says it */
 			if (got <= 0)
-				return got < 0 ? fail(t, true, why) : 0;
+				return got < 0 ? fail(t, true, error) : 0;
 			done += (size_t)got;
 			sum += (size_t)got;
 		}
@@ -122,7 +122,7 @@ static bool tls_has_input(struct gw__chan *c)
  */
 static void explain_lost(struct gw__tls *t)
 {
-	struct gw__why ignored = {0};
+	struct gw__error ignored = {0};
 	ssize_t got = GNUTLS_E_AGAIN;
 	while (got < 0 && !gnutls_error_is_fatal((int)got) && !t->failure.code) {
 		if (has_record(t))
@@ -146,7 +146,7 @@ static int send_record(struct gw__tls *t, const unsigned char *from, size_t n)
 		if (put > 0)
 			done += (size_t)put;
 		else if (t->failure.code || gnutls_error_is_fatal((int)put))
-			return gw__why_set(&t->failure, -EPROTO, "%s: TLS, sending: %s", t->f.chan.name, gw__tls_reason((int)put).text);
+			return gw__error_set(&t->failure, -EPROTO, "%s: TLS, sending: %s", t->f.chan.name, gw__tls_reason((int)put).text);
 	}
 	return 0;
 }
@@ -177,39 +177,39 @@ static int send_all(struct gw__tls *t, const struct iovec *iov, int n)
 }
 
 /* What a call that writes returns when it could not. */
-static int fail_to_write(struct gw__tls *t, bool is_news, struct gw__why *why)
+static int fail_to_write(struct gw__tls *t, bool is_news, struct gw__error *error)
 {
 	if (is_news && !t->failure.code)
 		explain_lost(t);
 	if (t->failure.code)
-		return fail(t, false, why);
-	return gw__why_set(why, t->lost.code, "%s", t->lost.text);
+		return fail(t, false, error);
+	return gw__error_set(error, t->lost.code, "%s", t->lost.text);
 }
 
-static ssize_t tls_writev(struct gw__chan *c, const struct iovec *iov, int n, struct gw__why *why)
+static ssize_t tls_writev(struct gw__chan *c, const struct iovec *iov, int n, struct gw__error *error)
 {
 	struct gw__tls *t = tls(c);
 	if (t->failure.code || t->lost.code)
-		return fail_to_write(t, false, why);
+		return fail_to_write(t, false, error);
 	if (send_all(t, iov, n))
-		return fail_to_write(t, true, why);
+		return fail_to_write(t, true, error);
 	return (ssize_t)gw__iov_bytes(iov, n);
 }
 
-static int tls_end_writes(struct gw__chan *c, struct gw__why *why)
+static int tls_end_writes(struct gw__chan *c, struct gw__error *error)
 {
 	struct gw__tls *t = tls(c);
 	if (t->failure.code || t->lost.code)
-		return fail_to_write(t, false, why);
+		return fail_to_write(t, false, error);
 	if (t->clean_end && !t->clean_end_sent) {
 		t->clean_end_sent = true;
 		int r = gnutls_bye(t->session, GNUTLS_SHUT_WR);
 		if (r < 0)
-			gw__why_set(&t->failure, -EPROTO, "%s: TLS, ending the stream: %s", c->name, gw__tls_reason(r).text);
+			gw__error_set(&t->failure, -EPROTO, "%s: TLS, ending the stream: %s", c->name, gw__tls_reason(r).text);
 		if (r < 0 || gw__tls_flush(t))
-			return fail_to_write(t, true, why);
+			return fail_to_write(t, true, error);
 	}
-	return gw__filter_end_writes(c, why);
+	return gw__filter_end_writes(c, error);
 }
 
 /* --- the end -------------------------------------------------------------------------------------------- */
@@ -222,11 +222,11 @@ void gw__tls_free(struct gw__tls *t)
 	free(t);
 }
 
-static int tls_close(struct gw__chan *c, struct gw__why *why)
+static int tls_close(struct gw__chan *c, struct gw__error *error)
 {
 	struct gw__chan *inner = gw__filter_inner(c);
 	gw__tls_free(tls(c));
-	return gw__chan_close(&inner, why);
+	return gw__chan_close(&inner, error);
 }
 
 const struct gw__chan_ops gw__tls_ops = {

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <time.h>
 
-static int check_dates(gnutls_x509_crt_t crt, const char *path, struct gw__why *why)
+static int check_dates(gnutls_x509_crt_t crt, const char *path, struct gw__error *error)
 {
 	char day[32] = "an unknown day";
 	struct tm tm;
@@ -20,40 +20,40 @@ static int check_dates(gnutls_x509_crt_t crt, const char *path, struct gw__why *
 	if (gmtime_r(is_over ? &to : &from, &tm))
 		strftime(day, sizeof day, "%Y-%m-%d %H:%M:%S UTC", &tm);
 	if (is_over)
-		return gw__why_set(why, -EKEYEXPIRED, "%s: the certificate expired on %s; have it renewed", path, day);
-	return gw__why_set(why, -EKEYREJECTED, "%s: the certificate is not valid before %s; is the clock right?", path, day);
+		return gw__error_set(error, -EKEYEXPIRED, "%s: the certificate expired on %s; have it renewed", path, day);
+	return gw__error_set(error, -EKEYREJECTED, "%s: the certificate is not valid before %s; is the clock right?", path, day);
 }
 
-static int check_is_ca(gnutls_x509_crt_t crt, bool must, const char *path, struct gw__why *why)
+static int check_is_ca(gnutls_x509_crt_t crt, bool must, const char *path, struct gw__error *error)
 {
 	unsigned is_ca = 0;
 	int r = gnutls_x509_crt_get_basic_constraints(crt, NULL, &is_ca, NULL);
 	if (r < 0 && r != GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
-		return gw__why_set(why, -EKEYREJECTED, "%s: its basic constraints cannot be read: %s", path, gw__tls_reason(r).text);
+		return gw__error_set(error, -EKEYREJECTED, "%s: its basic constraints cannot be read: %s", path, gw__tls_reason(r).text);
 	if (must && !is_ca)
-		return gw__why_set(why, -EKEYREJECTED, "%s: the certificate is not one of a CA (its basic constraints do not say so)",
+		return gw__error_set(error, -EKEYREJECTED, "%s: the certificate is not one of a CA (its basic constraints do not say so)",
 			path);
 	if (!must && is_ca)
-		return gw__why_set(why, -EKEYREJECTED, "%s: the certificate is one of a CA; a host needs one of its own, signed by the CA",
-			path);
+		return gw__error_set(error, -EKEYREJECTED,
+			"%s: the certificate is one of a CA; a host needs one of its own, signed by the CA", path);
 	return 0;
 }
 
-static int check_usage(gnutls_x509_crt_t crt, unsigned need, const char *called, const char *path, struct gw__why *why)
+static int check_usage(gnutls_x509_crt_t crt, unsigned need, const char *called, const char *path, struct gw__error *error)
 {
 	unsigned usage = 0;
 	int r = gnutls_x509_crt_get_key_usage(crt, &usage, NULL);
 	if (r == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
 		return 0;
 	if (r < 0)
-		return gw__why_set(why, -EKEYREJECTED, "%s: its key usage cannot be read: %s", path, gw__tls_reason(r).text);
+		return gw__error_set(error, -EKEYREJECTED, "%s: its key usage cannot be read: %s", path, gw__tls_reason(r).text);
 	if (!(usage & need))
-		return gw__why_set(why, -EKEYREJECTED, "%s: the certificate's key usage does not allow %s", path, called);
+		return gw__error_set(error, -EKEYREJECTED, "%s: the certificate's key usage does not allow %s", path, called);
 	return 0;
 }
 
 /* Only where the issuer meant it: QEMU lets a purpose that is not critical pass. */
-static int check_purpose(gnutls_x509_crt_t crt, enum gw__tls_role role, const char *path, struct gw__why *why)
+static int check_purpose(gnutls_x509_crt_t crt, enum gw__tls_role role, const char *path, struct gw__error *error)
 {
 	const char *oid = role == GW__TLS_SERVER ? GNUTLS_KP_TLS_WWW_SERVER : GNUTLS_KP_TLS_WWW_CLIENT;
 	unsigned critical = 0;
@@ -64,31 +64,31 @@ static int check_purpose(gnutls_x509_crt_t crt, enum gw__tls_role role, const ch
 		return 0;
 	if (gnutls_x509_crt_check_key_purpose(crt, oid, 0))
 		return 0;
-	return gw__why_set(why, -EKEYREJECTED, "%s: the certificate's purpose (extended key usage) does not allow a TLS %s", path,
+	return gw__error_set(error, -EKEYREJECTED, "%s: the certificate's purpose (extended key usage) does not allow a TLS %s", path,
 		role == GW__TLS_SERVER ? "server" : "client");
 }
 
-static int check_ca(gnutls_x509_crt_t crt, const char *path, struct gw__why *why)
+static int check_ca(gnutls_x509_crt_t crt, const char *path, struct gw__error *error)
 {
-	int r = check_dates(crt, path, why);
-	r = r ? r : check_is_ca(crt, true, path, why);
-	return r ? r : check_usage(crt, GNUTLS_KEY_KEY_CERT_SIGN, "signing certificates", path, why);
+	int r = check_dates(crt, path, error);
+	r = r ? r : check_is_ca(crt, true, path, error);
+	return r ? r : check_usage(crt, GNUTLS_KEY_KEY_CERT_SIGN, "signing certificates", path, error);
 }
 
-int gw__tls_check_cas(gnutls_x509_crt_t *cas, unsigned n, const char *path, struct gw__why *why)
+int gw__tls_check_cas(gnutls_x509_crt_t *cas, unsigned n, const char *path, struct gw__error *error)
 {
-	struct gw__why first = {0};
+	struct gw__error first = {0};
 	/* A bundle may keep an old CA beside the new one; what counts is that there is one to go by. */
 	for (unsigned i = 0; i < n; i++)
 		if (check_ca(cas[i], path, &first) == 0)
 			return 0;
-	return gw__why_set(why, first.code, "%s", first.text);
+	return gw__error_set(error, first.code, "%s", first.text);
 }
 
-int gw__tls_check_own(gnutls_x509_crt_t crt, enum gw__tls_role role, const char *path, struct gw__why *why)
+int gw__tls_check_own(gnutls_x509_crt_t crt, enum gw__tls_role role, const char *path, struct gw__error *error)
 {
-	int r = check_dates(crt, path, why);
-	r = r ? r : check_is_ca(crt, false, path, why);
-	r = r ? r : check_usage(crt, GNUTLS_KEY_DIGITAL_SIGNATURE, "digital signatures", path, why);
-	return r ? r : check_purpose(crt, role, path, why);
+	int r = check_dates(crt, path, error);
+	r = r ? r : check_is_ca(crt, false, path, error);
+	r = r ? r : check_usage(crt, GNUTLS_KEY_DIGITAL_SIGNATURE, "digital signatures", path, error);
+	return r ? r : check_purpose(crt, role, path, error);
 }

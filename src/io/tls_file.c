@@ -40,19 +40,19 @@ static int grow(gnutls_datum_t *bytes, unsigned room)
 	return 0;
 }
 
-static int read_to_end(int fd, const char *path, gnutls_datum_t *bytes, struct gw__why *why)
+static int read_to_end(int fd, const char *path, gnutls_datum_t *bytes, struct gw__error *error)
 {
 	for (unsigned room = 0;;) {
 		if (bytes->size == room) {
 			room += room ? room : STEP;
 			if (room > FILE_MAX)
-				return gw__why_set(why, -EFBIG, "%s: more than %d MiB; is this the right file?", path, FILE_MAX >> 20);
+				return gw__error_set(error, -EFBIG, "%s: more than %d MiB; is this the right file?", path, FILE_MAX >> 20);
 			if (grow(bytes, room))
-				return gw__why_set(why, -ENOMEM, "%s: no memory to read it", path);
+				return gw__error_set(error, -ENOMEM, "%s: no memory to read it", path);
 		}
 		ssize_t got = read(fd, bytes->data + bytes->size, room - bytes->size);
 		if (got < 0 && errno != EINTR)
-			return gw__why_errno(why, errno, "%s: reading", path);
+			return gw__error_errno(error, errno, "%s: reading", path);
 		if (got == 0)
 			return 0;
 		if (got > 0)
@@ -60,15 +60,15 @@ static int read_to_end(int fd, const char *path, gnutls_datum_t *bytes, struct g
 	}
 }
 
-int gw__tls_read_file(const char *path, gnutls_datum_t *bytes, struct gw__why *why)
+int gw__tls_read_file(const char *path, gnutls_datum_t *bytes, struct gw__error *error)
 {
 	*bytes = (gnutls_datum_t){0};
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0 && errno == ENOENT)
 		return 1;
 	if (fd < 0)
-		return gw__why_errno(why, errno, "%s: opening", path);
-	int r = read_to_end(fd, path, bytes, why);
+		return gw__error_errno(error, errno, "%s: opening", path);
+	int r = read_to_end(fd, path, bytes, error);
 	close(fd);
 	if (r)
 		gw__tls_forget(bytes);

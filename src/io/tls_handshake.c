@@ -27,17 +27,17 @@ static int say_not_tls(struct gw__tls *t)
 	const char *name = t->f.chan.name;
 	for (unsigned i = 0; i < sizeof known / sizeof known[0]; i++)
 		if (n >= known[i].n && memcmp(b, known[i].begin, known[i].n) == 0)
-			return gw__why_set(&t->failure, -EPROTO,
+			return gw__error_set(&t->failure, -EPROTO,
 				"%s: the peer does not speak TLS: it sent %s at once; set tls-creds at the source", name, known[i].what);
-	return gw__why_set(&t->failure, -EPROTO, "%s: the peer does not speak TLS: it began with byte %02x, expected 16 (a handshake)",
+	return gw__error_set(&t->failure, -EPROTO, "%s: the peer does not speak TLS: it began with byte %02x, expected 16 (a handshake)",
 		name, b[0]);
 }
 
 static int say_no_certificate(struct gw__tls *t)
 {
 	if (t->creds->role == GW__TLS_CLIENT)
-		return gw__why_set(&t->failure, -EACCES, "%s: the server showed no certificate", t->f.chan.name);
-	return gw__why_set(&t->failure, -EACCES,
+		return gw__error_set(&t->failure, -EACCES, "%s: the server showed no certificate", t->f.chan.name);
+	return gw__error_set(&t->failure, -EACCES,
 		"%s: the client showed no certificate; it has none (client-cert.pem), or of no CA in our "
 		"ca-cert.pem",
 		t->f.chan.name);
@@ -48,9 +48,9 @@ static int say_no_certificate(struct gw__tls *t)
 static int say_user(struct gw__tls *t, int r)
 {
 	if (!t->is_known_user)
-		return gw__why_set(&t->failure, -EACCES, "%s: the client calls itself \"%s\", and %s/keys.psk has no such name",
+		return gw__error_set(&t->failure, -EACCES, "%s: the client calls itself \"%s\", and %s/keys.psk has no such name",
 			t->f.chan.name, t->user, t->creds->dir);
-	return gw__why_set(&t->failure, -EACCES,
+	return gw__error_set(&t->failure, -EACCES,
 		"%s: the client calls itself \"%s\", but seems to have another key than %s/keys.psk (TLS: "
 		"%s)",
 		t->f.chan.name, t->user, t->creds->dir, gw__tls_reason(r).text);
@@ -59,9 +59,9 @@ static int say_user(struct gw__tls *t, int r)
 /* A peer that does not like what it sees may leave without a word. */
 static int say_lost(struct gw__tls *t, const char *kind)
 {
-	struct gw__why said = t->failure;
-	gw__why_clear(&t->failure);
-	return gw__why_set(&t->failure, said.code, "%s, in the TLS handshake; does the peer use TLS, and with %s as we do?", said.text,
+	struct gw__error said = t->failure;
+	gw__error_clear(&t->failure);
+	return gw__error_set(&t->failure, said.code, "%s, in the TLS handshake; does the peer use TLS, and with %s as we do?", said.text,
 		kind);
 }
 
@@ -69,8 +69,8 @@ static int say_failed(struct gw__tls *t, int r)
 {
 	const char *name = t->f.chan.name, *kind = t->creds->is_psk ? "shared keys" : "certificates";
 	if (t->failure.code == -ETIMEDOUT) {
-		gw__why_clear(&t->failure);
-		return gw__why_set(&t->failure, -ETIMEDOUT,
+		gw__error_clear(&t->failure);
+		return gw__error_set(&t->failure, -ETIMEDOUT,
 			"%s: the TLS handshake was not done after %d ms; is the peer alive, and does it "
 			"speak TLS?",
 			name, t->f.chan.idle_ms);
@@ -88,25 +88,25 @@ static int say_failed(struct gw__tls *t, int r)
 	if (r == GNUTLS_E_NO_CERTIFICATE_FOUND || r == GNUTLS_E_CERTIFICATE_REQUIRED)
 		return say_no_certificate(t);
 	if (t->inner_ended)
-		return gw__why_set(&t->failure, -EPROTO,
+		return gw__error_set(&t->failure, -EPROTO,
 			"%s: the peer closed the connection in the TLS handshake; does it use TLS, and with "
 			"%s as we do?",
 			name, kind);
-	return gw__why_set(&t->failure, -EPROTO, "%s: no TLS with this peer: %s; does it use %s as we do?", name, gw__tls_reason(r).text,
+	return gw__error_set(&t->failure, -EPROTO, "%s: no TLS with this peer: %s; does it use %s as we do?", name, gw__tls_reason(r).text,
 		kind);
 }
 
 /* As far as it can be said without waiting; the connection is lost anyway. */
 static void tell_peer(struct gw__tls *t, int r)
 {
-	struct gw__why why = t->failure;
+	struct gw__error error = t->failure;
 	if (t->alert != GNUTLS_A_CLOSE_NOTIFY)
 		gnutls_alert_send(t->session, GNUTLS_AL_FATAL, t->alert);
 	else
 		gnutls_alert_send_appropriate(t->session, r);
 	if (gw__io_wait(t->f.inner->fd, POLLOUT, -1, 0) > 0)
 		gw__tls_flush(t);
-	t->failure = why;
+	t->failure = error;
 }
 
 /* --- the session ---------------------------------------------------------------------------------------- */
@@ -173,27 +173,28 @@ static int shake_hands(struct gw__tls *t)
 
 /* --- the whole ------------------------------------------------------------------------------------------ */
 
-static int check_use(const struct gw__chan *inner, const struct gw__tls_creds *c, const char *host, struct gw__why *why)
+static int check_use(const struct gw__chan *inner, const struct gw__tls_creds *c, const char *host, struct gw__error *error)
 {
 	if (!inner->two_way)
-		return gw__why_set(why, -EINVAL, "%s: TLS needs a connection in both directions, such as tcp: or unix:", inner->name);
+		return gw__error_set(error, -EINVAL, "%s: TLS needs a connection in both directions, such as tcp: or unix:", inner->name);
 	if (c->role == GW__TLS_CLIENT && !c->is_psk && !c->no_verify && (!host || !*host))
-		return gw__why_set(why, -EINVAL,
+		return gw__error_set(error, -EINVAL,
 			"%s: no host name to check the server's certificate against; say which one it has "
 			"(tls-hostname)",
 			inner->name);
 	return 0;
 }
 
-int gw__chan_start_tls(struct gw__chan **inner, const struct gw__tls_creds *creds, const char *host, bool clean_end, struct gw__why *why)
+int gw__chan_start_tls(struct gw__chan **inner, const struct gw__tls_creds *creds, const char *host, bool clean_end,
+	struct gw__error *error)
 {
 	host = creds->hostname && creds->hostname[0] ? creds->hostname : host;
-	int r = check_use(*inner, creds, host, why);
+	int r = check_use(*inner, creds, host, error);
 	if (r)
 		return r;
 	struct gw__tls *t = calloc(1, sizeof *t);
 	if (!t)
-		return gw__why_set(why, -ENOMEM, "%s: no memory for TLS", (*inner)->name);
+		return gw__error_set(error, -ENOMEM, "%s: no memory for TLS", (*inner)->name);
 	struct gw__chan *given = *inner;
 	int idle_ms = given->idle_ms;
 	gw__filter_init(&t->f, &gw__tls_ops, inner);
@@ -201,14 +202,14 @@ int gw__chan_start_tls(struct gw__chan **inner, const struct gw__tls_creds *cred
 	t->clean_end = clean_end;
 	r = set_up(t, host);
 	if (r < 0)
-		r = gw__why_set(&t->failure, -ENOMEM, "%s: TLS cannot be set up: %s", given->name, gw__tls_reason(r).text);
+		r = gw__error_set(&t->failure, -ENOMEM, "%s: TLS cannot be set up: %s", given->name, gw__tls_reason(r).text);
 	r = r ? r : shake_hands(t);
 	t->host = NULL;
 	given->idle_ms = idle_ms;
 	if (r == 0)
 		return 0;
 	*inner = given;
-	r = gw__why_set(why, t->failure.code, "%s", t->failure.text);
+	r = gw__error_set(error, t->failure.code, "%s", t->failure.text);
 	gw__tls_free(t);
 	return r;
 }

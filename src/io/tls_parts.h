@@ -30,20 +30,20 @@ struct gw__tls_creds {
 };
 
 /* tls_file.c: a whole file, freed with gw__tls_forget. 1: there is no such file. */
-int gw__tls_read_file(const char *path, gnutls_datum_t *bytes, struct gw__why *why);
+int gw__tls_read_file(const char *path, gnutls_datum_t *bytes, struct gw__error *error);
 void gw__tls_forget(gnutls_datum_t *secret);
 /* "DIR/NAME", or "" if that is no path a system would take. */
 enum { GW__TLS_PATH_MAX = 4096 };
 void gw__tls_path(char path[GW__TLS_PATH_MAX], const char *dir, const char *name);
 
 /* tls_x509.c, tls_psk.c */
-int gw__tls_load_x509(struct gw__tls_creds *creds, struct gw__why *why);
-int gw__tls_load_psk(struct gw__tls_creds *creds, struct gw__why *why);
+int gw__tls_load_x509(struct gw__tls_creds *creds, struct gw__error *error);
+int gw__tls_load_psk(struct gw__tls_creds *creds, struct gw__error *error);
 const struct gw__tls_key *gw__tls_find_key(const struct gw__tls_creds *creds, const char *name);
 
 /* tls_check.c: certificates of our own. `path` is for the sentence. */
-int gw__tls_check_cas(gnutls_x509_crt_t *cas, unsigned n, const char *path, struct gw__why *why);
-int gw__tls_check_own(gnutls_x509_crt_t crt, enum gw__tls_role role, const char *path, struct gw__why *why);
+int gw__tls_check_cas(gnutls_x509_crt_t *cas, unsigned n, const char *path, struct gw__error *error);
+int gw__tls_check_own(gnutls_x509_crt_t crt, enum gw__tls_role role, const char *path, struct gw__error *error);
 
 /* --- channel -------------------------------------------------------------------------------------------- */
 
@@ -67,7 +67,7 @@ struct gw__tls {
 	 * The first failure; GnuTLS' functions in between only know numbers. `lost`: the peer takes no more,
 	 * but what it said before it closed can still be read.
 	 */
-	struct gw__why failure, lost;
+	struct gw__error failure, lost;
 	char user[GW__TLS_NAME_MAX]; /* of a PSK client, as a server hears it */
 	bool is_known_user;
 

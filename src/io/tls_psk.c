@@ -11,9 +11,9 @@
 
 #define DEFAULT_NAME "qemu"
 
-static int say_line(const char *path, int line, const char *what, struct gw__why *why)
+static int say_line(const char *path, int line, const char *what, struct gw__error *error)
 {
-	return gw__why_set(why, -EINVAL, "%s: line %d %s; a line is NAME:KEY, the key in hexadecimal", path, line, what);
+	return gw__error_set(error, -EINVAL, "%s: line %d %s; a line is NAME:KEY, the key in hexadecimal", path, line, what);
 }
 
 /* `text` is NUL-terminated. */
@@ -32,11 +32,11 @@ static int decode_hex(const char *text, gnutls_datum_t *secret)
 	return secret->data ? 0 : -ENOMEM;
 }
 
-static int add_key(struct gw__tls_creds *c, const char *name, const char *hex, const char *path, int line, struct gw__why *why)
+static int add_key(struct gw__tls_creds *c, const char *name, const char *hex, const char *path, int line, struct gw__error *error)
 {
 	struct gw__tls_key *more = reallocarray(c->keys, c->keys_n + 1, sizeof *more);
 	if (!more)
-		return gw__why_set(why, -ENOMEM, "%s: no memory for its keys", path);
+		return gw__error_set(error, -ENOMEM, "%s: no memory for its keys", path);
 	c->keys = more;
 	struct gw__tls_key key = {.name = strdup(name)};
 	int r = key.name ? decode_hex(hex, &key.secret) : -ENOMEM;
@@ -46,12 +46,12 @@ static int add_key(struct gw__tls_creds *c, const char *name, const char *hex, c
 	}
 	free(key.name);
 	if (r == -ENOMEM)
-		return gw__why_set(why, r, "%s: no memory for its keys", path);
-	return say_line(path, line, "has a key that is no even number of hexadecimal digits", why);
+		return gw__error_set(error, r, "%s: no memory for its keys", path);
+	return say_line(path, line, "has a key that is no even number of hexadecimal digits", error);
 }
 
 /* `line` is changed. */
-static int parse_line(struct gw__tls_creds *c, char *line, const char *path, int n, struct gw__why *why)
+static int parse_line(struct gw__tls_creds *c, char *line, const char *path, int n, struct gw__error *error)
 {
 	size_t end = strlen(line);
 	while (end && strchr(" \t\r", line[end - 1]))
@@ -60,40 +60,40 @@ static int parse_line(struct gw__tls_creds *c, char *line, const char *path, int
 		return 0;
 	char *colon = strchr(line, ':');
 	if (!colon || colon == line)
-		return say_line(path, n, "has no name and colon", why);
+		return say_line(path, n, "has no name and colon", error);
 	*colon = 0;
-	return add_key(c, line, colon + 1, path, n, why);
+	return add_key(c, line, colon + 1, path, n, error);
 }
 
-static int parse(struct gw__tls_creds *c, char *text, const char *path, struct gw__why *why)
+static int parse(struct gw__tls_creds *c, char *text, const char *path, struct gw__error *error)
 {
 	for (int n = 1; text; n++) {
 		char *end = strchr(text, '\n');
 		if (end)
 			*end = 0;
-		int r = parse_line(c, text, path, n, why);
+		int r = parse_line(c, text, path, n, error);
 		if (r)
 			return r;
 		text = end ? end + 1 : NULL;
 	}
 	if (c->keys_n == 0)
-		return gw__why_set(why, -EINVAL, "%s: holds no keys; a line is NAME:KEY, the key in hexadecimal", path);
+		return gw__error_set(error, -EINVAL, "%s: holds no keys; a line is NAME:KEY, the key in hexadecimal", path);
 	return 0;
 }
 
-static int load_keys(struct gw__tls_creds *c, const char *path, struct gw__why *why)
+static int load_keys(struct gw__tls_creds *c, const char *path, struct gw__error *error)
 {
 	gnutls_datum_t text;
-	int r = gw__tls_read_file(path, &text, why);
+	int r = gw__tls_read_file(path, &text, error);
 	if (r > 0)
-		return gw__why_set(why, -ENOENT, "%s: there is no such file", path);
+		return gw__error_set(error, -ENOENT, "%s: there is no such file", path);
 	if (r)
 		return r;
 	if (memchr(text.data, 0, text.size))
-		r = gw__why_set(why, -EINVAL, "%s: has bytes of zero in it; is it a text file?", path);
+		r = gw__error_set(error, -EINVAL, "%s: has bytes of zero in it; is it a text file?", path);
 	else {
 		text.data[text.size - (text.size > 0)] = 0;
-		r = parse(c, (char *)text.data, path, why);
+		r = parse(c, (char *)text.data, path, error);
 	}
 	gw__tls_forget(&text);
 	return r;
@@ -110,15 +110,15 @@ const struct gw__tls_key *gw__tls_find_key(const struct gw__tls_creds *c, const 
 
 /* --- client --------------------------------------------------------------------------------------------- */
 
-static int set_client(struct gw__tls_creds *c, const char *path, struct gw__why *why)
+static int set_client(struct gw__tls_creds *c, const char *path, struct gw__error *error)
 {
 	const char *name = c->username ? c->username : DEFAULT_NAME;
 	const struct gw__tls_key *key = gw__tls_find_key(c, name);
 	if (!key)
-		return gw__why_set(why, -ENOKEY, "%s: has no key for the name \"%s\"", path, name);
+		return gw__error_set(error, -ENOKEY, "%s: has no key for the name \"%s\"", path, name);
 	if (gnutls_psk_allocate_client_credentials(&c->psk_client) < 0 ||
 		gnutls_psk_set_client_credentials(c->psk_client, name, &key->secret, GNUTLS_PSK_KEY_RAW) < 0)
-		return gw__why_set(why, -ENOMEM, "%s: no memory for TLS credentials", path);
+		return gw__error_set(error, -ENOMEM, "%s: no memory for TLS credentials", path);
 	return 0;
 }
 
@@ -150,21 +150,21 @@ static int give_key(gnutls_session_t session, const char *name, gnutls_datum_t *
 	return 0;
 }
 
-static int set_server(struct gw__tls_creds *c, const char *path, struct gw__why *why)
+static int set_server(struct gw__tls_creds *c, const char *path, struct gw__error *error)
 {
 	if (gnutls_psk_allocate_server_credentials(&c->psk_server) < 0 ||
 		gnutls_psk_set_server_known_dh_params(c->psk_server, GNUTLS_SEC_PARAM_MEDIUM) < 0)
-		return gw__why_set(why, -ENOMEM, "%s: no memory for TLS credentials", path);
+		return gw__error_set(error, -ENOMEM, "%s: no memory for TLS credentials", path);
 	gnutls_psk_set_server_credentials_function(c->psk_server, give_key);
 	return 0;
 }
 
-int gw__tls_load_psk(struct gw__tls_creds *c, struct gw__why *why)
+int gw__tls_load_psk(struct gw__tls_creds *c, struct gw__error *error)
 {
 	char path[GW__TLS_PATH_MAX];
 	gw__tls_path(path, c->dir, "keys.psk");
-	int r = load_keys(c, path, why);
+	int r = load_keys(c, path, error);
 	if (r)
 		return r;
-	return c->role == GW__TLS_SERVER ? set_server(c, path, why) : set_client(c, path, why);
+	return c->role == GW__TLS_SERVER ? set_server(c, path, error) : set_client(c, path, error);
 }

@@ -48,9 +48,10 @@ int gw__tls_say_alert(struct gw__tls *t)
 	const char *called = gnutls_alert_get_name(alert), *name = t->f.chan.name;
 	for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
 		if (refusals[i].alert == alert)
-			return gw__why_set(&t->failure, -EACCES, "%s: the peer refused us: %s (TLS alert %d)", name, refusals[i].meaning,
+			return gw__error_set(&t->failure, -EACCES, "%s: the peer refused us: %s (TLS alert %d)", name, refusals[i].meaning,
 				alert);
-	return gw__why_set(&t->failure, -EPROTO, "%s: the peer ended TLS: %s (alert %d)%s", name, called ? called : "unknown alert", alert,
+	return gw__error_set(&t->failure, -EPROTO, "%s: the peer ended TLS: %s (alert %d)%s", name, called ? called : "unknown alert",
+		alert,
 		t->is_up ? ""
 			 : "; do both sides use the same kind of credentials, and with shared keys the same "
 			   "key?");

@@ -36,17 +36,17 @@ static int say_fault(struct gw__tls *t, unsigned status)
 	const char *name = t->f.chan.name;
 	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
 		if (status & faults[i].status) {
-			gw__why_set(&t->failure, -EACCES, "%s: the certificate of the %s %s", name, peer_is(t), faults[i].text);
+			gw__error_set(&t->failure, -EACCES, "%s: the certificate of the %s %s", name, peer_is(t), faults[i].text);
 			return refuse(t, faults[i].alert);
 		}
 	if (status & GNUTLS_CERT_UNEXPECTED_OWNER) {
-		gw__why_set(&t->failure, -EACCES,
+		gw__error_set(&t->failure, -EACCES,
 			"%s: the server's certificate is not for \"%s\"; if it is the right server, say "
 			"which name it has (tls-hostname)",
 			name, t->host);
 		return refuse(t, GNUTLS_A_BAD_CERTIFICATE);
 	}
-	gw__why_set(&t->failure, -EACCES, "%s: the certificate of the %s does not stand the test: %s", name, peer_is(t),
+	gw__error_set(&t->failure, -EACCES, "%s: the certificate of the %s does not stand the test: %s", name, peer_is(t),
 		gw__tls_status(status).text);
 	return refuse(t, GNUTLS_A_BAD_CERTIFICATE);
 }
@@ -67,7 +67,7 @@ static int check_name(struct gw__tls *t, const gnutls_datum_t *raw)
 		return r;
 	bool is_it = dn.size == strlen(t->creds->authz) && memcmp(dn.data, t->creds->authz, dn.size) == 0;
 	if (!is_it)
-		gw__why_set(&t->failure, -EACCES, "%s: the client is \"%.*s\"; only \"%s\" is authorised", t->f.chan.name, (int)dn.size,
+		gw__error_set(&t->failure, -EACCES, "%s: the client is \"%.*s\"; only \"%s\" is authorised", t->f.chan.name, (int)dn.size,
 			(char *)dn.data, t->creds->authz);
 	gnutls_free(dn.data);
 	return is_it ? 0 : refuse(t, GNUTLS_A_ACCESS_DENIED);

@@ -44,7 +44,7 @@ int gw__tls_fill(struct gw__tls *t)
 {
 	/* A peer that never lets us wait is measured too. */
 	if (!t->is_up && gw__io_is_over(t->deadline))
-		return gw__why_set(&t->failure, -ETIMEDOUT, "%s: the handshake takes too long", t->f.chan.name);
+		return gw__error_set(&t->failure, -ETIMEDOUT, "%s: the handshake takes too long", t->f.chan.name);
 	make_room(t);
 	ssize_t got = gw__chan_read(inner_of(t), t->in + t->in_to, sizeof t->in - t->in_to, &t->failure);
 	if (got < 0)
@@ -109,16 +109,16 @@ static int pull_timeout(gnutls_transport_ptr_t ptr, unsigned ms) { return 1; }
 
 int gw__tls_flush(struct gw__tls *t)
 {
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	size_t n = t->out_n;
 	t->out_n = 0;
 	if (t->lost.code)
 		return t->lost.code;
-	int r = n ? gw__chan_write_all(inner_of(t), t->out, n, &why) : 0;
+	int r = n ? gw__chan_write_all(inner_of(t), t->out, n, &error) : 0;
 	if (r == -EPIPE || r == -ECONNRESET)
-		t->lost = why;
+		t->lost = error;
 	else if (r && !t->failure.code)
-		t->failure = why;
+		t->failure = error;
 	return r;
 }
 

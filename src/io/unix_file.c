@@ -27,30 +27,31 @@ static int probe(const struct gw__addr *addr)
 	return err == 0 || err == EPROTOTYPE ? -EADDRINUSE : -err;
 }
 
-int gw__unix_clear(const struct gw__uri *uri, struct gw__why *why)
+int gw__unix_clear(const struct gw__uri *uri, struct gw__error *error)
 {
 	struct stat st;
 	struct gw__addrs addrs;
 	if (lstat(uri->target, &st) < 0) {
 		if (errno == ENOENT)
 			return 0;
-		return gw__why_errno(why, errno, "%s: cannot listen there", uri->text);
+		return gw__error_errno(error, errno, "%s: cannot listen there", uri->text);
 	}
 	if (!S_ISSOCK(st.st_mode))
-		return gw__why_set(why, -EEXIST, "%s: a file is there which is not a socket; choose another path or remove it", uri->text);
-	int r = gw__addrs_find(uri, true, &addrs, why);
+		return gw__error_set(error, -EEXIST, "%s: a file is there which is not a socket; choose another path or remove it",
+			uri->text);
+	int r = gw__addrs_find(uri, true, &addrs, error);
 	if (r)
 		return r;
 	r = probe(&addrs.list[0]);
 	if (r == -EADDRINUSE)
-		return gw__why_set(why, r, "%s: another program listens there; stop it or choose another path", uri->text);
+		return gw__error_set(error, r, "%s: another program listens there; stop it or choose another path", uri->text);
 	if (!r && gw__io_is_foreign(uri->target, &st))
-		return gw__why_set(why, -EPERM,
+		return gw__error_set(error, -EPERM,
 			"%s: a socket that user %u left is there, in a folder where others may write; remove it or choose another path",
 			uri->text, (unsigned)st.st_uid);
 	if (r)
-		return gw__why_errno(why, -r, "%s: cannot find out whether somebody listens there", uri->text);
+		return gw__error_errno(error, -r, "%s: cannot find out whether somebody listens there", uri->text);
 	if (unlink(uri->target) < 0 && errno != ENOENT)
-		return gw__why_errno(why, errno, "%s: cannot remove the socket file that an earlier listener left", uri->text);
+		return gw__error_errno(error, errno, "%s: cannot remove the socket file that an earlier listener left", uri->text);
 	return 0;
 }

@@ -67,7 +67,7 @@ static bool read_tcp_option(const char *o, struct gw__uri *uri, bool *v4, bool *
 }
 
 /* What QEMU takes behind a port. Both families, or none named: either. */
-static int parse_tcp_options(const char *from, struct gw__uri *uri, struct gw__why *why)
+static int parse_tcp_options(const char *from, struct gw__uri *uri, struct gw__error *error)
 {
 	bool v4 = false, v6 = false, no4 = strstr(from, ",ipv4=off"), no6 = strstr(from, ",ipv6=off");
 	while (*from == ',') {
@@ -75,13 +75,13 @@ static int parse_tcp_options(const char *from, struct gw__uri *uri, struct gw__w
 		size_t n = strcspn(++from, ",");
 		memcpy(one, from, n < sizeof one ? n : 0);
 		if (!*one || !read_tcp_option(one, uri, &v4, &v6))
-			return gw__why_set(why, -EINVAL,
+			return gw__error_set(error, -EINVAL,
 				"%.200s: bad option \"%.*s\" behind the port; expected ipv4, ipv6, keep-alive (each with =on or =off) or to=PORT",
 				uri->text, (int)(n < 64 ? n : 64), from);
 		from += n;
 	}
 	if (no4 && no6)
-		return gw__why_set(why, -EINVAL, "%.200s: neither IPv4 nor IPv6 is left; leave one of them on", uri->text);
+		return gw__error_set(error, -EINVAL, "%.200s: neither IPv4 nor IPv6 is left; leave one of them on", uri->text);
 	if (v4 != v6)
 		uri->family = v4 ? GW__URI_IPV4 : GW__URI_IPV6;
 	else if (no4 || no6)
@@ -89,57 +89,57 @@ static int parse_tcp_options(const char *from, struct gw__uri *uri, struct gw__w
 	return 0;
 }
 
-static int parse_port(const char *given, struct gw__uri *uri, struct gw__why *why)
+static int parse_port(const char *given, struct gw__uri *uri, struct gw__error *error)
 {
 	uint64_t number;
 	char port[sizeof uri->port];
 	size_t n = strcspn(given, ",");
 	snprintf(port, sizeof port, "%.*s", (int)(n < sizeof port ? n : sizeof port), given);
 	if (n >= sizeof port)
-		return gw__why_set(why, -EINVAL, "%.200s: bad port \"%.64s\"; expected 0 to 65535 or the name of a service", uri->text,
+		return gw__error_set(error, -EINVAL, "%.200s: bad port \"%.64s\"; expected 0 to 65535 or the name of a service", uri->text,
 			given);
 	if (strchr(port, ':'))
-		return gw__why_set(why, -EINVAL,
+		return gw__error_set(error, -EINVAL,
 			"%.200s: more than one colon; an IPv6 address stands in brackets, as in "
 			"tcp:[::1]:4444",
 			uri->text);
 	if (!is_service_name(port) || (strspn(port, "0123456789") == strlen(port) && !read_decimal(port, 65535, &number)))
-		return gw__why_set(why, -EINVAL, "%.200s: bad port \"%.64s\"; expected 0 to 65535 or the name of a service", uri->text,
+		return gw__error_set(error, -EINVAL, "%.200s: bad port \"%.64s\"; expected 0 to 65535 or the name of a service", uri->text,
 			port);
 	strcpy(uri->port, port);
-	int r = parse_tcp_options(given + n, uri, why);
+	int r = parse_tcp_options(given + n, uri, error);
 	if (!r && uri->port_to && (!read_decimal(port, 65535, &number) || number > uri->port_to))
-		return gw__why_set(why, -EINVAL, "%.200s: \"to\" must be a port that is not below the first one", uri->text);
+		return gw__error_set(error, -EINVAL, "%.200s: \"to\" must be a port that is not below the first one", uri->text);
 	return r;
 }
 
-static int parse_tcp(const char *rest, struct gw__uri *uri, struct gw__why *why)
+static int parse_tcp(const char *rest, struct gw__uri *uri, struct gw__error *error)
 {
 	const char *host = rest, *end = strchr(rest, ':');
 	if (*rest == '[') {
 		host = rest + 1;
 		end = strchr(host, ']');
 		if (!end || end[1] != ':')
-			return gw__why_set(why, -EINVAL, "%.200s: bad IPv6 address; expected tcp:[ADDRESS]:PORT, as in tcp:[::1]:4444",
+			return gw__error_set(error, -EINVAL, "%.200s: bad IPv6 address; expected tcp:[ADDRESS]:PORT, as in tcp:[::1]:4444",
 				uri->text);
 	}
 	if (!end)
-		return gw__why_set(why, -EINVAL, "%.200s: no port; expected tcp:HOST:PORT, as in tcp:127.0.0.1:4444", uri->text);
+		return gw__error_set(error, -EINVAL, "%.200s: no port; expected tcp:HOST:PORT, as in tcp:127.0.0.1:4444", uri->text);
 	size_t n = (size_t)(end - host);
 	memcpy(uri->target, host, n);
 	uri->target[n] = 0;
 	if (strcspn(uri->target, " \t\r\n/,") != n || n > 255)
-		return gw__why_set(why, -EINVAL, "%.200s: bad host \"%.64s\"; expected a name or an address", uri->text, uri->target);
-	return parse_port(end + (*rest == '[' ? 2 : 1), uri, why);
+		return gw__error_set(error, -EINVAL, "%.200s: bad host \"%.64s\"; expected a name or an address", uri->text, uri->target);
+	return parse_port(end + (*rest == '[' ? 2 : 1), uri, error);
 }
 
-static int parse_unix(const char *rest, struct gw__uri *uri, struct gw__why *why)
+static int parse_unix(const char *rest, struct gw__uri *uri, struct gw__error *error)
 {
 	size_t n = strlen(rest);
 	if (n == 0)
-		return gw__why_set(why, -EINVAL, "unix: names no socket; expected unix:PATH");
+		return gw__error_set(error, -EINVAL, "unix: names no socket; expected unix:PATH");
 	if (n > UNIX_PATH_MAX_BYTES)
-		return gw__why_set(why, -EINVAL,
+		return gw__error_set(error, -EINVAL,
 			"unix socket path of %zu bytes; the kernel takes at most %d: use a shorter path, or "
 			"a relative one",
 			n, UNIX_PATH_MAX_BYTES);
@@ -147,7 +147,7 @@ static int parse_unix(const char *rest, struct gw__uri *uri, struct gw__why *why
 	return 0;
 }
 
-static int parse_vsock(const char *rest, struct gw__uri *uri, struct gw__why *why)
+static int parse_vsock(const char *rest, struct gw__uri *uri, struct gw__error *error)
 {
 	uint64_t cid, port;
 	char first[16] = "";
@@ -155,17 +155,17 @@ static int parse_vsock(const char *rest, struct gw__uri *uri, struct gw__why *wh
 	if (colon && (size_t)(colon - rest) < sizeof first)
 		memcpy(first, rest, (size_t)(colon - rest));
 	if (!colon || !read_decimal(first, UINT32_MAX, &cid) || !read_decimal(colon + 1, UINT32_MAX, &port))
-		return gw__why_set(why, -EINVAL, "%.200s: expected vsock:CID:PORT, two numbers up to 4294967295", uri->text);
+		return gw__error_set(error, -EINVAL, "%.200s: expected vsock:CID:PORT, two numbers up to 4294967295", uri->text);
 	uri->cid = (uint32_t)cid;
 	uri->vsock_port = (uint32_t)port;
 	return 0;
 }
 
-static int parse_fd(const char *rest, struct gw__uri *uri, struct gw__why *why)
+static int parse_fd(const char *rest, struct gw__uri *uri, struct gw__error *error)
 {
 	uint64_t fd;
 	if (!read_decimal(rest, INT_MAX, &fd))
-		return gw__why_set(why, -EINVAL,
+		return gw__error_set(error, -EINVAL,
 			"%.200s: expected fd:N, the number of a descriptor open in this program; names live "
 			"inside QEMU only",
 			uri->text);
@@ -173,10 +173,10 @@ static int parse_fd(const char *rest, struct gw__uri *uri, struct gw__why *why)
 	return 0;
 }
 
-static int parse_exec(const char *rest, struct gw__uri *uri, struct gw__why *why)
+static int parse_exec(const char *rest, struct gw__uri *uri, struct gw__error *error)
 {
 	if (!*rest)
-		return gw__why_set(why, -EINVAL, "exec: names no command; expected exec:COMMAND, which /bin/sh runs");
+		return gw__error_set(error, -EINVAL, "exec: names no command; expected exec:COMMAND, which /bin/sh runs");
 	strcpy(uri->target, rest);
 	return 0;
 }
@@ -230,20 +230,20 @@ static bool read_size(const char *s, uint64_t *value)
 	return !gw__mul_overflows(whole, unit, &whole) && !gw__add_overflows(whole, (uint64_t)(fraction * (double)unit + 0.5), value);
 }
 
-static int parse_file(const char *rest, struct gw__uri *uri, struct gw__why *why)
+static int parse_file(const char *rest, struct gw__uri *uri, struct gw__error *error)
 {
 	static const char mark[] = ",offset=";
 	const char *end = strstr(rest, mark); /* the first one wins, also inside a path */
 	size_t n = end ? (size_t)(end - rest) : strlen(rest);
 	if (n == 0)
-		return gw__why_set(why, -EINVAL, "%s: no path; expected file:PATH or file:PATH,offset=BYTES", uri->text);
+		return gw__error_set(error, -EINVAL, "%s: no path; expected file:PATH or file:PATH,offset=BYTES", uri->text);
 	memcpy(uri->target, rest, n);
 	uri->target[n] = 0;
 	if (!end)
 		return 0;
 	const char *text = end + strlen(mark);
 	if (!read_size(text, &uri->offset) || uri->offset > INT64_MAX)
-		return gw__why_set(why, -EINVAL,
+		return gw__error_set(error, -EINVAL,
 			"file URI has bad offset \"%.64s\"; expected bytes, as in 4096, 0x1000, 4K or 1.5M, "
 			"below 8E",
 			text);
@@ -253,7 +253,7 @@ static int parse_file(const char *rest, struct gw__uri *uri, struct gw__why *why
 static const struct scheme {
 	const char *prefix;
 	enum gw__uri_kind kind;
-	int (*parse)(const char *rest, struct gw__uri *uri, struct gw__why *why);
+	int (*parse)(const char *rest, struct gw__uri *uri, struct gw__error *error);
 } schemes[] = {
 	{"tcp:", GW__URI_TCP, parse_tcp},
 	{"unix:", GW__URI_UNIX, parse_unix},
@@ -263,29 +263,30 @@ static const struct scheme {
 	{"exec:", GW__URI_EXEC, parse_exec},
 };
 
-static int refuse(const char *text, struct gw__why *why)
+static int refuse(const char *text, struct gw__error *error)
 {
 	static const char forms[] = "tcp:HOST:PORT, unix:PATH, vsock:CID:PORT, fd:N, exec:COMMAND or file:PATH[,offset=N]";
 	const char *colon = strchr(text, ':');
 	if (!colon || memchr(text, '/', (size_t)(colon - text)))
-		return gw__why_set(why, -EINVAL, "\"%.200s\" is not a URI; expected %s", text, forms);
-	return gw__why_set(why, -EINVAL, "unknown migration protocol: %.200s; expected %s", text, forms);
+		return gw__error_set(error, -EINVAL, "\"%.200s\" is not a URI; expected %s", text, forms);
+	return gw__error_set(error, -EINVAL, "unknown migration protocol: %.200s; expected %s", text, forms);
 }
 
-int gw__uri_parse(const char *text, struct gw__uri *uri, struct gw__why *why)
+int gw__uri_parse(const char *text, struct gw__uri *uri, struct gw__error *error)
 {
 	size_t n = strlen(text);
 	memset(uri, 0, sizeof *uri);
 	uri->fd = -1;
 	if (n >= sizeof uri->text)
-		return gw__why_set(why, -EINVAL, "URI of %zu bytes (\"%.40s...\"); at most %zu are taken", n, text, sizeof uri->text - 1);
+		return gw__error_set(error, -EINVAL, "URI of %zu bytes (\"%.40s...\"); at most %zu are taken", n, text,
+			sizeof uri->text - 1);
 	memcpy(uri->text, text, n + 1);
 	for (const struct scheme *s = schemes; s < schemes + GW__LEN(schemes); s++) {
 		size_t prefix = strlen(s->prefix);
 		if (strncmp(text, s->prefix, prefix))
 			continue;
 		uri->kind = s->kind;
-		return s->parse(text + prefix, uri, why);
+		return s->parse(text + prefix, uri, error);
 	}
-	return refuse(text, why);
+	return refuse(text, error);
 }

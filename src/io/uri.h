@@ -26,6 +26,6 @@ struct gw__uri {
 };
 
 /* 0, or -EINVAL with a sentence that says what a good one looks like. A bare path is not a URI here. */
-int gw__uri_parse(const char *text, struct gw__uri *uri, struct gw__why *why);
+int gw__uri_parse(const char *text, struct gw__uri *uri, struct gw__error *error);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The public face of src/plan/combine, and how the calls ask it; see combine.h. */
+/* The public face of src/plan/combine, and how the calls ask it; see capability_rules.h. */
 #include "lib/combine.h"
 
 #include <assert.h>
@@ -33,7 +33,7 @@ int gw__job_check_devices(gw_job *job, const struct gw__image *image)
 {
 	if (!image || !image->config.memory_only)
 		return 0;
-	return gw__why_set(&job->run.why, -EOPNOTSUPP,
+	return gw__error_set(&job->run.error, -EOPNOTSUPP,
 		"%s holds the memory of a guest without its devices (godwit drain): it can only complete a QEMU that has the guest already and waits in "
 		"postcopy-paused, with godwit serve",
 		image->path);
@@ -41,8 +41,8 @@ int gw__job_check_devices(gw_job *job, const struct gw__image *image)
 
 int gw__job_allow(gw_job *job, enum gw__operation op, uint64_t wanted)
 {
-	const struct gw__rule *r = gw__combine_check(op, wanted, 0);
-	return r ? gw__why_set(&job->run.why, -EOPNOTSUPP, "%s", r->why) : 0;
+	const struct gw__rule *r = gw__capability_check(op, wanted, 0);
+	return r ? gw__error_set(&job->run.error, -EOPNOTSUPP, "%s", r->reason) : 0;
 }
 
 static void rule_out(const struct gw__rule *r, struct gw_rule *rule)
@@ -54,8 +54,8 @@ static void rule_out(const struct gw__rule *r, struct gw_rule *rule)
 		.operations = r->operations,
 		.first = r->first,
 		.last = r->last,
-		.found = gw__combine_found(r->found),
-		.why = r->why,
+		.found = gw__capability_found(r->found),
+		.reason = r->reason,
 	};
 	gw__struct_out(rule, rule ? rule->size : 0, &out, sizeof out);
 }
@@ -64,15 +64,15 @@ int gw_plan_combination(enum gw_operation op, const char *const *abilities, unsi
 {
 	uint64_t wanted = 0;
 	int bad = GW__CHECK(refusal, NULL);
-	if (bad || !gw__combine_operation(op))
+	if (bad || !gw__capability_operation(op))
 		return bad ? bad : -EINVAL;
 	for (; *abilities; abilities++) {
-		int a = gw__combine_find(*abilities);
+		int a = gw__capability_find(*abilities);
 		if (a < 0)
 			return -EINVAL;
 		wanted |= GW__ABILITY_BIT(a);
 	}
-	const struct gw__rule *r = gw__combine_check((enum gw__operation)op, wanted, qemu);
+	const struct gw__rule *r = gw__capability_check((enum gw__operation)op, wanted, qemu);
 	if (!r)
 		return 0;
 	rule_out(r, refusal);
@@ -81,7 +81,7 @@ int gw_plan_combination(enum gw_operation op, const char *const *abilities, unsi
 
 int gw_plan_rule(uint32_t i, struct gw_rule *rule)
 {
-	const struct gw__rule *r = gw__combine_rule(i);
+	const struct gw__rule *r = gw__capability_rule(i);
 	int bad = GW__CHECK(rule, NULL);
 	if (bad || !r)
 		return bad ? bad : -ERANGE;
@@ -89,5 +89,5 @@ int gw_plan_rule(uint32_t i, struct gw_rule *rule)
 	return 0;
 }
 
-const char *gw_plan_ability(uint32_t i) { return gw__combine_ability(i); }
-const char *gw_plan_operation(uint32_t i) { return gw__combine_operation(i); }
+const char *gw_plan_ability(uint32_t i) { return gw__capability_ability(i); }
+const char *gw_plan_operation(uint32_t i) { return gw__capability_operation(i); }

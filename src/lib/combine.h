@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What the calls ask of the table of abilities (src/plan/combine.h) before they start anything. */
+/* What the calls ask of the table of abilities (src/plan/capability_rules.h) before they start anything. */
 #ifndef GW_LIB_COMBINE_H
 #define GW_LIB_COMBINE_H
 
-#include "image/image.h"
+#include "image/read/image.h"
 #include "lib/job.h"
-#include "plan/combine.h"
+#include "plan/capability_rules.h"
 
 uint64_t gw__ability_of_uri(const struct gw__uri *uri);
 /* What every link can be asked for: TLS. */

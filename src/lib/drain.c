@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* gw_drain, gw_give_back and gw_partial_give_back: standing in for the destination of a source that waits in postcopy-paused. */
+/* gw_drain, gw_source_rollback and gw_partial_source_rollback: standing in for the destination of a source that waits in postcopy-paused. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/sink/image_sink.h"
+#include "engine/sink/rollback.h"
 #include "base/math.h"
-#include "image/writer.h"
+#include "image/write/writer.h"
 #include "lib/receive.h"
 
 enum { RAM_SECTION_ID = 1 /* until the source says what it is */ };
@@ -14,21 +16,21 @@ enum { RAM_SECTION_ID = 1 /* until the source says what it is */ };
 
 static int take_blocks(gw_job *job, const struct gw_drain_opts *o, struct gw__blocks *blocks)
 {
-	struct gw__why *why = &job->run.why;
+	struct gw__error *error = &job->run.error;
 	for (uint32_t i = 0; i < GW__OPT(o, blocks); i++) {
 		const struct gw_drain_block *given = &o->block[i];
 		struct gw__block b = {.used_bytes = given->used_bytes,
 			.page_bytes = given->page_bytes > o->page_bytes ? given->page_bytes : 0};
 		if (!gw__name_ok(given->name, strlen(given->name)) || !b.used_bytes || b.used_bytes > INT64_MAX / 4 ||
 			b.used_bytes % gw__max(o->page_bytes, b.page_bytes) || (b.page_bytes && !gw__is_power_of_2(b.page_bytes)))
-			return gw__why_set(why, -EINVAL, "a RAM block of %llu bytes in pages of %llu is not possible",
+			return gw__error_set(error, -EINVAL, "a RAM block of %llu bytes in pages of %llu is not possible",
 				(unsigned long long)given->used_bytes, (unsigned long long)given->page_bytes);
 		memcpy(b.name, given->name, strlen(given->name) + 1);
 		int r = gw__blocks_add(blocks, &b);
 		if (r)
-			return gw__why_set(why, r == -EEXIST ? -EINVAL : r, "the RAM block \"%s\" cannot be taken", b.name);
+			return gw__error_set(error, r == -EEXIST ? -EINVAL : r, "the RAM block \"%s\" cannot be taken", b.name);
 	}
-	return blocks->n ? 0 : gw__why_set(why, -EINVAL, "a guest without RAM blocks");
+	return blocks->n ? 0 : gw__error_set(error, -EINVAL, "a guest without RAM blocks");
 }
 
 static int take_config(gw_job *job, const struct gw_drain_opts *o, struct gw__config *config)
@@ -37,9 +39,9 @@ static int take_config(gw_job *job, const struct gw_drain_opts *o, struct gw__co
 	uint64_t page_bytes = GW__OPT(o, page_bytes);
 	*config = (struct gw__config){.page_bits = GW__PAGE_BITS_LEGACY};
 	if (!machine || !gw__name_ok(machine, strlen(machine)))
-		return gw__why_set(&job->run.why, -EINVAL, "a guest without a machine type");
+		return gw__error_set(&job->run.error, -EINVAL, "a guest without a machine type");
 	if (!gw__is_power_of_2(page_bytes) || page_bytes < 1 << GW__PAGE_BITS_MIN || page_bytes > 1 << GW__PAGE_BITS_MAX)
-		return gw__why_set(&job->run.why, -EINVAL, "pages of %llu bytes", (unsigned long long)page_bytes);
+		return gw__error_set(&job->run.error, -EINVAL, "pages of %llu bytes", (unsigned long long)page_bytes);
 	memcpy(config->machine, machine, strlen(machine) + 1);
 	config->page_bits = (uint32_t)__builtin_ctzll(page_bytes);
 	config->has_page_bits = config->page_bits != GW__PAGE_BITS_LEGACY;
@@ -50,13 +52,13 @@ static int take_config(gw_job *job, const struct gw_drain_opts *o, struct gw__co
 /* --- where it goes --- */
 
 /* What is asked for of a guest is all that it has: with other blocks it would be called whole too early. */
-static bool same_blocks(const struct gw__sink_known *known, const struct gw__blocks *blocks, uint64_t page_bytes)
+static bool same_blocks(const struct gw__sink_recovery_info *recovery_info, const struct gw__blocks *blocks, uint64_t page_bytes)
 {
-	bool same = known->page_bytes == page_bytes && known->blocks->n == blocks->n;
+	bool same = recovery_info->page_bytes == page_bytes && recovery_info->blocks->n == blocks->n;
 	for (uint32_t i = 0; same && i < blocks->n; i++) {
-		int64_t k = gw__blocks_find(known->blocks, blocks->v[i].name);
-		same = k >= 0 && known->blocks->v[k].used_bytes == blocks->v[i].used_bytes &&
-		       known->blocks->v[k].page_bytes == blocks->v[i].page_bytes;
+		int64_t k = gw__blocks_find(recovery_info->blocks, blocks->v[i].name);
+		same = k >= 0 && recovery_info->blocks->v[k].used_bytes == blocks->v[i].used_bytes &&
+		       recovery_info->blocks->v[k].page_bytes == blocks->v[i].page_bytes;
 	}
 	return same;
 }
@@ -65,17 +67,17 @@ static bool same_blocks(const struct gw__sink_known *known, const struct gw__blo
 static int open_begun(gw_job *job, const char *path, const struct gw_drain_opts *o, const struct gw__blocks *blocks, struct gw__sink **sink,
 	struct gw__receive_outcome *out)
 {
-	struct gw__sink_known known;
+	struct gw__sink_recovery_info recovery_info;
 	struct gw__view note;
-	int r = gw__sink_image_resume(path, sink, &note, &out->host_crashed, &job->run.why);
+	int r = gw__sink_image_resume(path, sink, &note, &out->host_crashed, &job->run.error);
 	if (r)
 		return r;
-	(*sink)->ops->postcopy->known(*sink, &known);
-	if (known.package.n)
-		r = gw__why_set(&job->run.why, -EALREADY,
+	(*sink)->ops->postcopy->recovery_info(*sink, &recovery_info);
+	if (recovery_info.package.n)
+		r = gw__error_set(&job->run.error, -EALREADY,
 			"%s.partial is a guest that is being received whole, by godwit receive or save; go on with that", path);
-	else if (!same_blocks(&known, blocks, o->page_bytes))
-		r = gw__why_set(&job->run.why, -EALREADY, "%s.partial is of a guest with other memory than this source has", path);
+	else if (!same_blocks(&recovery_info, blocks, o->page_bytes))
+		r = gw__error_set(&job->run.error, -EALREADY, "%s.partial is of a guest with other memory than this source has", path);
 	if (r)
 		gw__sink_free(sink);
 	return r;
@@ -85,23 +87,23 @@ static int open_new(gw_job *job, const char *path, const struct gw_drain_opts *o
 {
 	struct gw__image_writer *writer = NULL;
 	struct gw__config config;
-	struct gw__why *why = &job->run.why;
+	struct gw__error *error = &job->run.error;
 	int r = take_config(job, o, &config);
 	if (!r)
-		r = gw__image_create(path, &(struct gw__image_writer_opts){.visible = false}, &writer, why);
+		r = gw__image_create(path, &(struct gw__image_writer_opts){.visible = false}, &writer, error);
 	if (!r)
-		r = gw__sink_image_new(&writer, sink, why);
+		r = gw__sink_image_new(&writer, sink, error);
 	if (!r)
 		gw__sink_image_note(*sink, (struct gw__view){GW__OPT(o, note), GW__OPT(o, note_bytes)});
 	if (!r)
-		r = (*sink)->ops->config(*sink, &config, why);
+		r = (*sink)->ops->config(*sink, &config, error);
 	if (!r)
-		r = (*sink)->ops->blocks(*sink, RAM_SECTION_ID, blocks, why);
+		r = (*sink)->ops->blocks(*sink, RAM_SECTION_ID, blocks, error);
 	if (!r)
-		r = (*sink)->ops->postcopy->begin(*sink, why);
+		r = (*sink)->ops->postcopy->begin(*sink, error);
 	uint8_t *no_package = NULL;
 	if (!r)
-		r = (*sink)->ops->postcopy->hold(*sink, &no_package, 0, why);
+		r = (*sink)->ops->postcopy->persist_handover(*sink, &no_package, 0, error);
 	gw__image_writer_close(writer);
 	return r;
 }
@@ -112,14 +114,14 @@ static int open_sink(gw_job *job, const char *path, const struct gw_drain_opts *
 	int r = gw__receive_check_free(job, path);
 	if (r != -EALREADY)
 		return r ? r : open_new(job, path, o, blocks, sink);
-	gw__why_clear(&job->run.why);
+	gw__error_clear(&job->run.error);
 	return open_begun(job, path, o, blocks, sink, out);
 }
 
 /* --- the source --- */
 
-static int stand_in(gw_job *job, const char *uri_text, const struct gw_drain_opts *o, struct gw__pull_again how, struct gw__sink *sink,
-	struct gw__receive_outcome *out)
+static int stand_in(gw_job *job, const char *uri_text, const struct gw_drain_opts *o, struct gw__incoming_recover how,
+	struct gw__sink *sink, struct gw__receive_outcome *out)
 {
 	struct gw__receive_again again = {.job = job,
 		.link = GW__OPT(o, link),
@@ -129,20 +131,20 @@ static int stand_in(gw_job *job, const char *uri_text, const struct gw_drain_opt
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	struct gw__tls_creds *tls = NULL;
 	struct gw__uri *uri = malloc(sizeof *uri);
-	int r = uri ? gw__uri_parse(uri_text, uri, &job->run.why) : gw__why_set(&job->run.why, -ENOMEM, "no memory");
+	int r = uri ? gw__uri_parse(uri_text, uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
 	if (!r && !gw__uri_listens(uri))
-		r = gw__why_set(&job->run.why, -EINVAL, "%s: a source can come back only to an address: tcp, unix or vsock", uri->text);
+		r = gw__error_set(&job->run.error, -EINVAL, "%s: a source can come back only to an address: tcp, unix or vsock", uri->text);
 	if (!r)
 		r = gw__job_tls(job, GW__OPT(o, link), GW__TLS_SERVER, &tls);
 	io.connect_ms = GW__OPT(GW__OPT(o, link), connect_timeout_ms) ? o->link->connect_timeout_ms : -1;
 	if (!r)
-		r = gw__io_listen(uri, &io, &again.listener, &job->run.why);
+		r = gw__io_listen(uri, &io, &again.listener, &job->run.error);
 	if (!r && GW__OPT(o, on_listening))
 		o->on_listening(GW__OPT(o, ctx), gw__listener_uri(again.listener));
 	again.tls = tls;
-	out->tally.state = GW__PS_PAUSED;
+	out->stats.state = GW__POSTCOPY_DST_PAUSED;
 	if (!r)
-		r = gw__receive_again(&again, r, sink, &out->tally);
+		r = gw__receive_again(&again, r, sink, &out->stats);
 	out->breaks = again.breaks;
 	gw__listener_close(again.listener);
 	gw__tls_creds_free(tls);
@@ -150,16 +152,16 @@ static int stand_in(gw_job *job, const char *uri_text, const struct gw_drain_opt
 	return r;
 }
 
-int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receipt *receipt)
+int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *receipt)
 {
 	struct gw__receive_outcome out = {.postcopy = true};
 	struct gw__blocks blocks = {0};
 	struct gw__sink *sink = NULL;
 	int r = gw__job_begin(job, 0);
 	if (!r)
-		r = GW__CHECK(o, &job->run.why);
+		r = GW__CHECK(o, &job->run.error);
 	if (!r)
-		r = GW__CHECK(receipt, &job->run.why);
+		r = GW__CHECK(receipt, &job->run.error);
 	if (!r)
 		r = take_blocks(job, o, &blocks);
 	if (!r)
@@ -167,48 +169,49 @@ int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_dra
 	if (!r)
 		r = gw__receive_alone(job, sink, &out);
 	if (r == GW__SHORT)
-		r = stand_in(job, uri, o, (struct gw__pull_again){.role = GW__PS_DRAIN, .early_shut = GW__OPT(o, early_answer)}, sink,
-			&out);
-	out.told = !r && !out.whole_before;
+		r = stand_in(job, uri, o,
+			(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_DRAIN, .early_shut = GW__OPT(o, early_answer)}, sink, &out);
+	out.told = !r && !out.was_complete;
 	gw__receive_receipt(&out, job, receipt);
-	gw__stream_tally_fini(&out.tally);
+	gw__stream_stats_fini(&out.stats);
 	gw__sink_free(&sink);
 	gw__blocks_fini(&blocks);
 	return r;
 }
 
 /* The source hears that we have it all, and then that we cannot use it. */
-static int give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o, const struct gw__sated_opts *so,
-	struct gw__pull_again how)
+static int give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o, const struct gw__rollback_opts *so,
+	struct gw__incoming_recover how)
 {
 	struct gw__receive_outcome out = {0};
 	struct gw__sink *sink = NULL;
-	int r = gw__sink_sated_new(so, &sink, &job->run.why);
+	int r = gw__sink_rollback_new(so, &sink, &job->run.error);
 	if (!r)
 		r = stand_in(job, uri, o, how, sink, &out);
-	if (out.tally.given_back) { /* which is what was wanted */
-		gw__why_clear(&job->run.why);
-		r = gw__sink_sated_met_odd(sink)
-			    ? gw__why_set(&job->run.why, -ESTALE,
+	if (out.stats.given_back) { /* which is what was wanted */
+		gw__error_clear(&job->run.error);
+		r = gw__sink_rollback_met_anomaly(sink)
+			    ? gw__error_set(&job->run.error, -ESTALE,
 				      "what connected sent other memory than came before: it is not the source, or one with release-ram")
 			    : 0;
 	}
-	gw__stream_tally_fini(&out.tally);
+	gw__stream_stats_fini(&out.stats);
 	gw__sink_free(&sink);
 	return r;
 }
 
-int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o)
+int gw_source_rollback(gw_job *job, const char *uri, const struct gw_drain_opts *o)
 {
 	struct gw__blocks blocks = {0};
 	int r = gw__job_begin(job, 0);
 	if (!r)
-		r = GW__CHECK(o, &job->run.why);
+		r = GW__CHECK(o, &job->run.error);
 	if (!r)
 		r = take_blocks(job, o, &blocks);
 	if (!r)
-		r = give_back(job, uri, o, &(struct gw__sated_opts){.blocks = &blocks, .page_bytes = o->page_bytes, .any_ram_id = true},
-			(struct gw__pull_again){.role = GW__PS_KEEP, .may_skip_blocks = true});
+		r = give_back(job, uri, o,
+			&(struct gw__rollback_opts){.blocks = &blocks, .page_bytes = o->page_bytes, .ram_section_id_unknown = true},
+			(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP, .may_skip_blocks = true});
 	gw__blocks_fini(&blocks);
 	return r;
 }
@@ -216,16 +219,16 @@ int gw_give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o)
 /* The source of a drain has given its guest to a destination, and one of an image that is whole may have. */
 static int check_ours(gw_job *job, const char *path, const struct gw__begun *begun)
 {
-	if (gw__partial_finished_bytes(begun->partial))
-		return gw__why_set(&job->run.why, -EALREADY,
+	if (gw__recv_state_finished_bytes(begun->partial))
+		return gw__error_set(&job->run.error, -EALREADY,
 			"%s is a whole guest that lacks its name at most; it is not given back, end it with --resume", path);
-	if (begun->saved->package.n || gw__partial_is_only_list(begun->partial))
+	if (begun->saved->package.n || gw__recv_state_is_layout_only(begun->partial))
 		return 0;
-	return gw__why_set(&job->run.why, -EALREADY,
+	return gw__error_set(&job->run.error, -EALREADY,
 		"%s.partial is memory that was drained; the guest is in the destination of that source", path);
 }
 
-int gw_partial_give_back(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o)
+int gw_partial_source_rollback(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o)
 {
 	struct gw_drain_opts how = {.size = sizeof how,
 		.link = GW__OPT(o, link),
@@ -233,26 +236,26 @@ int gw_partial_give_back(gw_job *job, const char *uri, const char *path, const s
 		.on_paused = GW__OPT(o, on_paused),
 		.ctx = GW__OPT(o, ctx)};
 	struct gw__begun begun = {0};
-	struct gw__partial_samples samples = {0};
+	struct gw__recv_state_samples samples = {0};
 	int r = gw__job_begin(job, 0);
 	if (!r)
-		r = GW__CHECK(o, &job->run.why);
+		r = GW__CHECK(o, &job->run.error);
 	if (!r)
 		r = gw__begun_open(job, path, &begun);
 	if (!r)
 		r = check_ours(job, path, &begun);
-	if (!r && !gw__partial_is_only_list(begun.partial))
-		r = gw__partial_sample(begun.partial, &samples, &job->run.why);
+	if (!r && !gw__recv_state_is_layout_only(begun.partial))
+		r = gw__recv_state_sample(begun.partial, &samples, &job->run.error);
 	if (!r) {
-		const struct gw__sated_opts so = {.blocks = &begun.saved->blocks,
+		const struct gw__rollback_opts so = {.blocks = &begun.saved->blocks,
 			.page_bytes = gw__config_page_bytes(&begun.saved->config),
 			.ram_id = begun.saved->ram_id,
 			.samples = &samples};
-		r = give_back(job, uri, &how, &so, (struct gw__pull_again){.role = GW__PS_KEEP});
+		r = give_back(job, uri, &how, &so, (struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP});
 	}
-	gw__partial_samples_fini(&samples);
-	if (!r && gw__partial_drop(begun.partial, &job->run.why))
-		r = GW_LEFT_OVER;
+	gw__recv_state_samples_fini(&samples);
+	if (!r && gw__recv_state_drop(begun.partial, &job->run.error))
+		r = GW_CLEANUP_INCOMPLETE;
 	gw__begun_close(&begun);
 	return r;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Accessors of what inspect found. */
+#include "engine/sink/summary.h"
 #include "lib/info.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@ void gw_info_free(gw_info *info)
 {
 	if (!info)
 		return;
-	gw__gist_fini(&info->gist);
+	gw__guest_summary_fini(&info->guest);
 	gw__vmdesc_free(info->desc);
 	free(info->block);
 	free(info->working_set.pages);
@@ -29,7 +30,10 @@ int gw_info_summary(const gw_info *info, struct gw_info_summary *s)
 	return 0;
 }
 
-const char *gw_info_capability(const gw_info *info, uint32_t i) { return i < info->gist.config.caps_n ? info->gist.config.caps[i] : NULL; }
+const char *gw_info_capability(const gw_info *info, uint32_t i)
+{
+	return i < info->guest.config.caps_n ? info->guest.config.caps[i] : NULL;
+}
 
 const char *gw_info_warning(const gw_info *info, uint32_t i) { return i < info->warnings_n ? info->warning[i] : NULL; }
 
@@ -38,9 +42,9 @@ int gw_info_block(const gw_info *info, uint32_t i, struct gw_info_block *b)
 	int r = GW__CHECK(b, NULL);
 	if (r)
 		return r;
-	if (i >= info->gist.blocks.n)
+	if (i >= info->guest.blocks.n)
 		return -ERANGE;
-	const struct gw__block *block = &info->gist.blocks.v[i];
+	const struct gw__block *block = &info->guest.blocks.v[i];
 	struct gw_info_block ours = {
 		.name = block->name,
 		.used_bytes = block->used_bytes,
@@ -76,17 +80,17 @@ int gw_info_device(const gw_info *info, uint32_t i, struct gw_info_device *d)
 	int r = GW__CHECK(d, NULL);
 	if (r)
 		return r;
-	if (i >= info->gist.devices_n)
+	if (i >= info->guest.devices_n)
 		return -ERANGE;
-	const struct gw__section *s = &info->gist.device[i].section;
+	const struct gw__section *s = &info->guest.device[i].section;
 	struct gw__view body = gw__info_body(info, i);
 	struct gw_info_device ours = {
 		.name = s->idstr,
 		.instance = s->instance,
 		.version = s->version,
-		.off = info->gist.device[i].off + (uint64_t)(body.p - info->gist.raw - info->gist.device[i].at),
-		.bytes = body.n + info->gist.device[i].more,
-		.early = info->gist.device[i].early,
+		.off = info->guest.device[i].off + (uint64_t)(body.p - info->guest.raw - info->guest.device[i].at),
+		.bytes = body.n + info->guest.device[i].more,
+		.early = info->guest.device[i].early,
 		.body = body.p,
 	};
 	gw__struct_out(d, d->size, &ours, sizeof ours);
@@ -116,9 +120,9 @@ static void pass_field(void *ctx, const struct gw__vmdesc_field *field)
 
 int gw_info_fields(const gw_info *info, uint32_t i, gw_field_fn *fn, void *ctx)
 {
-	if (i >= info->gist.devices_n)
+	if (i >= info->guest.devices_n)
 		return -ERANGE;
-	uint32_t described = info->gist.device[i].described;
+	uint32_t described = info->guest.device[i].described;
 	if (!info->desc || described == UINT32_MAX)
 		return -ENODATA;
 	struct gw__view body = gw__info_body(info, i);

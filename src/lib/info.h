@@ -3,21 +3,21 @@
 #ifndef GW_LIB_INFO_H
 #define GW_LIB_INFO_H
 
-#include "engine/sinks.h"
-#include "engine/source.h"
+#include "engine/sink/summary.h"
+#include "engine/incoming/stream.h"
 #include "godwit.h"
 
 enum { GW__INFO_WARNINGS = 16 };
 
 struct gw_info {
 	enum gw_format format;
-	struct gw__gist gist;
-	struct gw__block_tally *block; /* gist.blocks.n of them */
+	struct gw__guest_summary guest;
+	struct gw__block_stats *block; /* gist.blocks.n of them */
 	struct gw__vmdesc *desc;       /* NULL without a description */
 	struct gw_info_summary summary;
 	struct {
 		bool there;
-		struct gw__why unused;
+		struct gw__error unused;
 		struct gw_info_working_set sum;
 		uint64_t *pages; /* by block; NULL without */
 	} working_set;

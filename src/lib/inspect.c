@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "image/working_set.h"
+#include "engine/sink/summary.h"
+#include "image/read/working_set.h"
 #include "lib/info.h"
 #include "lib/job.h"
 
@@ -24,17 +25,17 @@ void gw__info_warn(struct gw_info *info, const char *fmt, ...)
 
 struct gw__view gw__info_body(const struct gw_info *info, uint32_t i)
 {
-	size_t n = gw__section_body_bytes(&info->gist.device[i].section, info->gist.device[i].bytes);
-	size_t head = info->gist.device[i].bytes - n - FOOTER_BYTES;
-	return (struct gw__view){info->gist.raw + info->gist.device[i].at + head, n};
+	size_t n = gw__section_body_bytes(&info->guest.device[i].section, info->guest.device[i].bytes);
+	size_t head = info->guest.device[i].bytes - n - FOOTER_BYTES;
+	return (struct gw__view){info->guest.raw + info->guest.device[i].at + head, n};
 }
 
 /* docs/spec/stream.md 8.4: be32 length, then the name of the run state, NUL-padded. */
 static void find_run_state(struct gw_info *info)
 {
-	for (uint32_t i = 0; i < info->gist.devices_n; i++) {
+	for (uint32_t i = 0; i < info->guest.devices_n; i++) {
 		struct gw__view body = gw__info_body(info, i);
-		if (strcmp(info->gist.device[i].section.idstr, "globalstate") || body.n < 4 + STATE_NAME_BYTES)
+		if (strcmp(info->guest.device[i].section.idstr, "globalstate") || body.n < 4 + STATE_NAME_BYTES)
 			continue;
 		memcpy(info->run_state, body.p + 4, STATE_NAME_BYTES);
 		if (gw__name_ok(info->run_state, strlen(info->run_state)))
@@ -45,7 +46,7 @@ static void find_run_state(struct gw_info *info)
 static int describe(gw_job *job, struct gw_info *info)
 {
 	struct gw_info_summary *s = &info->summary;
-	const struct gw__gist *g = &info->gist;
+	const struct gw__guest_summary *g = &info->guest;
 	s->format = info->format;
 	s->machine = g->config.machine;
 	s->page_bytes = gw__config_page_bytes(&g->config);
@@ -64,10 +65,10 @@ static int describe(gw_job *job, struct gw_info *info)
 		gw__info_warn(info, "there is no VM description: device sections were told apart by their footers");
 		return 0;
 	}
-	return gw__vmdesc_parse((const uint8_t *)g->text, g->text_bytes, &info->desc, &job->run.why);
+	return gw__vmdesc_parse((const uint8_t *)g->text, g->text_bytes, &info->desc, &job->run.error);
 }
 
-static void sum_stream(struct gw_info *info, struct gw__stream_tally *t)
+static void sum_stream(struct gw_info *info, struct gw__stream_stats *t)
 {
 	struct gw_info_summary *s = &info->summary;
 	s->end_off = s->begin_off + t->stream_bytes;
@@ -92,7 +93,7 @@ static int sum_image(gw_job *job, struct gw_info *info, const struct gw__image *
 	struct gw_info_summary *s = &info->summary;
 	info->block = calloc(image->blocks.n, sizeof *info->block);
 	if (!info->block)
-		return gw__why_set(&job->run.why, -ENOMEM, "no memory for %u RAM blocks", image->blocks.n);
+		return gw__error_set(&job->run.error, -ENOMEM, "no memory for %u RAM blocks", image->blocks.n);
 	for (uint32_t i = 0; i < image->blocks.n; i++) {
 		if (image->blocks.v[i].ignored)
 			continue;
@@ -106,10 +107,10 @@ static int sum_image(gw_job *job, struct gw_info *info, const struct gw__image *
 	s->trailing_bytes = image->file_bytes - image->end_off;
 	s->switchover = image->switchover;
 	s->rounds = image->parts;
-	uint8_t id[GW__IMAGE_IDENTITY_BYTES];
-	int r = gw__image_identity(image, id, &job->run.why);
+	uint8_t id[GW__IMAGE_FINGERPRINT_BYTES];
+	int r = gw__image_fingerprint(image, id, &job->run.error);
 	for (unsigned i = 0; !r && i < sizeof id; i++)
-		snprintf(s->identity + 2 * i, 3, "%02x", id[i]);
+		snprintf(s->fingerprint + 2 * i, 3, "%02x", id[i]);
 	if (s->trailing_bytes)
 		gw__info_warn(info, "%llu bytes follow behind the end of the image", (unsigned long long)s->trailing_bytes);
 	return r;
@@ -121,7 +122,7 @@ static int sum_working_set(gw_job *job, struct gw_info *info, const struct gw__i
 	struct gw__working_set *ws = NULL;
 	info->working_set.pages = calloc(image->blocks.n, sizeof *info->working_set.pages);
 	if (!info->working_set.pages || gw__working_set_open(path, image, false, &ws, &info->working_set.unused))
-		return gw__why_set(&job->run.why, -ENOMEM, "no memory for the working set");
+		return gw__error_set(&job->run.error, -ENOMEM, "no memory for the working set");
 	info->working_set.there = ws->state != GW__WS_NONE;
 	*sum = (struct gw_info_working_set){.runs = ws->runs,
 		.begun = ws->head.begun_s,
@@ -135,46 +136,46 @@ static int sum_working_set(gw_job *job, struct gw_info *info, const struct gw__i
 	return 0;
 }
 
-static int look(gw_job *job, struct gw__kept *kept, bool every_page, struct gw_info *info)
+static int look(gw_job *job, struct gw__stored_guest *stored, bool every_page, struct gw_info *info)
 {
-	struct gw__stream_tally tally = {0};
+	struct gw__stream_stats stats = {0};
 	struct gw__sink *sink = NULL;
-	int r = gw__sink_gist_new(&info->gist, job->run.tail_max_bytes, &sink, &job->run.why);
-	info->format = kept->image ? GW_FORMAT_IMAGE : GW_FORMAT_STREAM;
-	info->summary.begin_off = kept->base_off;
-	if (!r && kept->image && !every_page)
-		r = gw__describe_image(&job->run, kept->image, sink);
+	int r = gw__sink_summary_new(&info->guest, job->run.tail_max_bytes, &sink, &job->run.error);
+	info->format = stored->image ? GW_FORMAT_IMAGE : GW_FORMAT_STREAM;
+	info->summary.begin_off = stored->base_off;
+	if (!r && stored->image && !every_page)
+		r = gw__image_source_describe(&job->run, stored->image, sink);
 	else if (!r)
-		r = gw__kept_pull(&job->run, kept, sink, &tally);
+		r = gw__stored_guest_run(&job->run, stored, sink, &stats);
 	if (!r)
 		r = describe(job, info);
 	for (unsigned i = 0; i < job->run.warnings.n; i++)
 		gw__info_warn(info, "%s", job->run.warnings.text[i]);
-	if (!r && kept->image)
-		r = sum_image(job, info, kept->image);
+	if (!r && stored->image)
+		r = sum_image(job, info, stored->image);
 	else if (!r)
-		sum_stream(info, &tally);
+		sum_stream(info, &stats);
 	gw__sink_free(&sink);
-	gw__stream_tally_fini(&tally);
+	gw__stream_stats_fini(&stats);
 	return r;
 }
 
 int gw_inspect(gw_job *job, const char *path, const struct gw_inspect_opts *o, gw_info **info)
 {
-	struct gw__kept kept = {0};
+	struct gw__stored_guest stored = {0};
 	gw_info *made = calloc(1, sizeof *made);
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
 	if (!r && !made)
-		r = gw__why_set(&job->run.why, -ENOMEM, "no memory");
+		r = gw__error_set(&job->run.error, -ENOMEM, "no memory");
 	if (!r)
-		r = GW__CHECK(o, &job->run.why);
+		r = GW__CHECK(o, &job->run.error);
 	if (!r)
-		r = gw__kept_open(&job->run, path, GW__OPT(o, offset), &kept);
+		r = gw__stored_guest_open(&job->run, path, GW__OPT(o, offset), &stored);
 	if (!r)
-		r = look(job, &kept, GW__OPT(o, every_page), made);
-	if (!r && kept.image && GW__OPT(o, working_set))
-		r = sum_working_set(job, made, kept.image, o->working_set);
-	gw__kept_close(&kept);
+		r = look(job, &stored, GW__OPT(o, every_page), made);
+	if (!r && stored.image && GW__OPT(o, working_set))
+		r = sum_working_set(job, made, stored.image, o->working_set);
+	gw__stored_guest_close(&stored);
 	if (r) {
 		gw_info_free(made);
 		return r;

@@ -41,7 +41,7 @@ void gw_job_free(gw_job *job)
 	free(job);
 }
 
-const char *gw_job_error(const gw_job *job) { return job->run.why.text; }
+const char *gw_job_error(const gw_job *job) { return job->run.error.text; }
 
 const char *gw_job_warning(const gw_job *job, uint32_t i) { return i < job->run.warnings.n ? job->run.warnings.text[i] : NULL; }
 
@@ -57,9 +57,9 @@ void gw_job_cancel(gw_job *job)
 int gw_job_page_size(gw_job *job, uint64_t bytes)
 {
 	enum { LEAST = 1 << GW__PAGE_BITS_RAM, MOST = 1 << GW__PAGE_BITS_MAX };
-	gw__why_clear(&job->run.why);
+	gw__error_clear(&job->run.error);
 	if (bytes && (!gw__is_power_of_2(bytes) || bytes < LEAST || bytes > MOST))
-		return gw__why_set(&job->run.why, -EINVAL, "a page size of %llu, expected a power of two from %d to %d",
+		return gw__error_set(&job->run.error, -EINVAL, "a page size of %llu, expected a power of two from %d to %d",
 			(unsigned long long)bytes, LEAST, MOST);
 	job->run.page_bytes = bytes;
 	return 0;
@@ -136,7 +136,7 @@ static bool is_cancelled(const gw_job *job)
 int gw__job_begin(gw_job *job, size_t memory_limit)
 {
 	struct gw__counters *c = &job->run.counters;
-	gw__why_clear(&job->run.why);
+	gw__error_clear(&job->run.error);
 	gw__rate_free(job->rate);
 	job->rate = NULL;
 	atomic_store(&c->phase, GW__PHASE_WAITING);
@@ -148,9 +148,9 @@ int gw__job_begin(gw_job *job, size_t memory_limit)
 	job->run.cancel_fd = job->cancel_fd;
 	job->run.next_tick_ns = 0;
 	job->run.warnings.n = 0;
-	job->run.tail_max_bytes = memory_limit ? memory_limit : GW__TAIL_MAX_BYTES;
+	job->run.tail_max_bytes = memory_limit ? memory_limit : GW__TRAILER_MAX_BYTES;
 	if (is_cancelled(job))
-		return gw__why_set(&job->run.why, -ECANCELED, "cancelled");
+		return gw__error_set(&job->run.error, -ECANCELED, "cancelled");
 	return 0;
 }
 
@@ -172,8 +172,8 @@ int gw__job_filter(gw_job *job, const struct gw_link_opts *link, struct gw__chan
 	uint64_t bytes_per_s = GW__OPT(link, max_bandwidth);
 	if (!bytes_per_s)
 		return 0;
-	int r = job->rate ? 0 : gw__rate_new(bytes_per_s, NULL, &job->rate, &job->run.why);
-	return r ? r : gw__chan_share_rate(chan, job->rate, &job->run.why);
+	int r = job->rate ? 0 : gw__rate_new(bytes_per_s, NULL, &job->rate, &job->run.error);
+	return r ? r : gw__chan_share_rate(chan, job->rate, &job->run.error);
 }
 
 int gw__job_tls(gw_job *job, const struct gw_link_opts *link, enum gw__tls_role role, struct gw__tls_creds **creds)
@@ -189,5 +189,5 @@ int gw__job_tls(gw_job *job, const struct gw_link_opts *link, enum gw__tls_role 
 		.username = GW__OPT(t, psk_name),
 		.no_verify = GW__OPT(t, no_verify),
 	};
-	return gw__tls_creds_load(role, &o, creds, &job->run.why);
+	return gw__tls_creds_load(role, &o, creds, &job->run.error);
 }

@@ -5,8 +5,8 @@
 
 #include "godwit.h"
 
-#include "engine/run.h"
-#include "engine/kept.h"
+#include "engine/core/run.h"
+#include "engine/files/stored_guest.h"
 #include "io/chan.h"
 #include "io/tls.h"
 #include "lib/opts.h"

@@ -38,16 +38,16 @@ static const void *linked_to(enum gw__struct_id id, const void *given, size_t si
 	return linked;
 }
 
-int gw__struct_check(enum gw__struct_id id, const void *given, struct gw__why *why)
+int gw__struct_check(enum gw__struct_id id, const void *given, struct gw__error *error)
 {
 	for (; given; given = linked_to(id, given, *(const size_t *)given), id = rows[id].linked) {
 		size_t size = *(const size_t *)given;
 		if (size <= sizeof size || size > GW__STRUCT_BYTES_MAX)
-			return gw__why_set(why, -EINVAL,
+			return gw__error_set(error, -EINVAL,
 				"struct %s has the size %zu, expected %zu: set it with GW_INIT (struct %s o = GW_INIT(o);)", rows[id].name,
 				size, rows[id].bytes, rows[id].name);
 		if (!rows[id].is_result && asks_for_more(given, size, rows[id].bytes))
-			return gw__why_set(why, -E2BIG,
+			return gw__error_set(error, -E2BIG,
 				"struct %s has %zu bytes and a field is set that this library does not know (it knows %zu bytes): use a newer libgodwit",
 				rows[id].name, size, rows[id].bytes);
 	}

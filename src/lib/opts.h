@@ -26,7 +26,7 @@
 	OPTS(gw_convert_opts)                                                                                                              \
 	OPTS(gw_destination)                                                                                                               \
 	RESULT(gw_progress)                                                                                                                \
-	RESULT(gw_receipt)                                                                                                                 \
+	RESULT(gw_receive_result)                                                                                                          \
 	RESULT(gw_serve_result)                                                                                                            \
 	RESULT(gw_proxy_result)                                                                                                            \
 	RESULT(gw_info_summary)                                                                                                            \
@@ -47,13 +47,13 @@ enum { GW__STRUCT_BYTES_MAX = 16384 }; /* a size above it was never set */
  * NULL is fine. -EINVAL: its size is none. -E2BIG: it is from a newer program and asks for something this library does not know; of a result
  * that is no failure. `why` may be NULL.
  */
-int gw__struct_check(enum gw__struct_id id, const void *given, struct gw__why *why);
+int gw__struct_check(enum gw__struct_id id, const void *given, struct gw__error *error);
 
 /* clang-format off */
 #define GW__STRUCT_IS(s) struct s *: GW__STRUCT_##s, const struct s *: GW__STRUCT_##s,
 #define GW__STRUCT_IS_LINKED(s, field, inner) GW__STRUCT_IS(s)
-#define GW__CHECK(given, why) \
-	gw__struct_check(_Generic((given), GW__STRUCTS(GW__STRUCT_IS, GW__STRUCT_IS_LINKED, GW__STRUCT_IS) default: GW__STRUCTS_N), given, why)
+#define GW__CHECK(given, error) \
+	gw__struct_check(_Generic((given), GW__STRUCTS(GW__STRUCT_IS, GW__STRUCT_IS_LINKED, GW__STRUCT_IS) default: GW__STRUCTS_N), given, error)
 /* clang-format on */
 
 #endif

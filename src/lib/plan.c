@@ -7,12 +7,12 @@
 
 #include "lib/info.h"
 #include "lib/job.h"
-#include "plan/restore.h"
+#include "plan/restore_method.h"
 #include "plan/run_state.h"
 
 static struct gw__plan_block *blocks_of_info(const gw_info *info)
 {
-	const struct gw__blocks *blocks = &info->gist.blocks;
+	const struct gw__blocks *blocks = &info->guest.blocks;
 	struct gw__plan_block *v = calloc(blocks->n, sizeof *v);
 	for (uint32_t i = 0; v && i < blocks->n; i++)
 		v[i] = (struct gw__plan_block){.name = blocks->v[i].name,
@@ -37,9 +37,9 @@ static struct gw__plan_block *blocks_of_destination(const struct gw_destination 
 /* Names, one for each device section. */
 static const char **sections_of_info(const gw_info *info)
 {
-	const char **v = calloc((size_t)info->gist.devices_n + 1, sizeof *v);
-	for (uint32_t i = 0; v && i < info->gist.devices_n; i++)
-		v[i] = info->gist.device[i].section.idstr;
+	const char **v = calloc((size_t)info->guest.devices_n + 1, sizeof *v);
+	for (uint32_t i = 0; v && i < info->guest.devices_n; i++)
+		v[i] = info->guest.device[i].section.idstr;
 	return v;
 }
 
@@ -47,8 +47,8 @@ static const char **sections_of_info(const gw_info *info)
 static uint32_t cpus_of_info(const gw_info *info)
 {
 	uint32_t n = 0;
-	for (uint32_t i = 0; i < info->gist.devices_n; i++)
-		n += !strcmp(info->gist.device[i].section.idstr, "cpu_common");
+	for (uint32_t i = 0; i < info->guest.devices_n; i++)
+		n += !strcmp(info->guest.device[i].section.idstr, "cpu_common");
 	return n;
 }
 
@@ -70,25 +70,25 @@ int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct 
 	struct gw__plan_block *ours = blocks_of_info(info), *theirs = blocks_of_destination(d);
 	struct gw__plan_device *devices = devices_of_destination(d);
 	const char **sections = sections_of_info(info);
-	struct gw_restore_plan out = {.way = GW_WAY_REFUSED, .why = "no memory"};
+	struct gw_restore_plan out = {.way = GW_WAY_REFUSED, .reason = "no memory"};
 	if (ours && theirs && devices && sections) {
 		struct gw__plan_guest g = {
-			.machine = info->gist.config.machine,
+			.machine = info->guest.config.machine,
 			.image = info->format == GW_FORMAT_IMAGE,
-			.ignore_shared = info->gist.config.ignore_shared,
-			.memory_only = info->gist.config.memory_only,
+			.ignore_shared = info->guest.config.ignore_shared,
+			.memory_only = info->guest.config.memory_only,
 			.xbzrle = info->summary.xbzrle_bytes > 0,
 			.page_bytes = info->summary.page_bytes,
-			.blocks_n = info->gist.blocks.n,
+			.blocks_n = info->guest.blocks.n,
 			.block = ours,
 			.cpus = cpus_of_info(info),
-			.sections_n = info->gist.devices_n,
+			.sections_n = info->guest.devices_n,
 			.section = sections,
 		};
 		struct gw__plan_destination there = {
 			.machine = d->machine,
 			.reads_images = d->reads_images,
-			.reads_gaps = d->reads_gaps,
+			.accepts_ignored_blocks = d->accepts_ignored_blocks,
 			.same_host = d->same_host,
 			.blocks_n = d->blocks,
 			.block = theirs,
@@ -96,9 +96,10 @@ int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct 
 			.devices_n = d->devices,
 			.device = devices,
 		};
-		static const enum gw_way public[] =
-			{[GW__WAY_REFUSED] = GW_WAY_REFUSED, [GW__WAY_DIRECT] = GW_WAY_DIRECT, [GW__WAY_STREAM] = GW_WAY_STREAM};
-		out.way = public[gw__plan_restore(&g, &there, out.why, sizeof out.why)];
+		static const enum gw_way public[] = {[GW__RESTORE_METHOD_REFUSED] = GW_WAY_REFUSED,
+			[GW__RESTORE_METHOD_DIRECT] = GW_WAY_DIRECT,
+			[GW__RESTORE_METHOD_STREAM] = GW_WAY_STREAM};
+		out.way = public[gw__plan_restore_method(&g, &there, out.reason, sizeof out.reason)];
 	}
 	free(ours);
 	free(theirs);
@@ -118,7 +119,7 @@ int gw_plan_run_state(const char *state, unsigned qemu, bool stop, struct gw_run
 	int r = gw__struct_check(GW__STRUCT_gw_run_state_plan, plan, NULL);
 	if (r)
 		return r;
-	out.after = public[gw__plan_run_state(state, qemu, stop, out.why, sizeof out.why)];
+	out.after = public[gw__plan_run_state(state, qemu, stop, out.reason, sizeof out.reason)];
 	gw__struct_out(plan, plan->size, &out, sizeof out);
 	return 0;
 }

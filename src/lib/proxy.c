@@ -4,12 +4,12 @@
 #include <stdlib.h>
 
 #include "base/math.h"
-#include "engine/proxy.h"
+#include "engine/proxy/proxy.h"
 #include "lib/job.h"
 
 static const char *or_null(const char *text) { return *text ? text : NULL; }
 
-static void on_said(void *ctx, const struct gw__proxy_said *said)
+static void on_message(void *ctx, const struct gw__proxy_queued_message *said)
 {
 	const struct gw_proxy_opts *o = ctx;
 	struct gw_proxy_field field[GW__MESSAGE_FIELDS_MAX];
@@ -29,10 +29,10 @@ static void on_said(void *ctx, const struct gw__proxy_said *said)
 	o->on_message(o->ctx, &m);
 }
 
-static void on_sum(void *ctx, const struct gw__proxy_sum *sum)
+static void on_sum(void *ctx, const struct gw__proxy_channel_stats *sum)
 {
 	const struct gw_proxy_opts *o = ctx;
-	const struct gw__explain_tally *forward = &sum->tally[0], *back = &sum->tally[1];
+	const struct gw__dissector_stats *forward = &sum->stats[0], *back = &sum->stats[1];
 	const struct gw_proxy_channel c = {.size = sizeof c,
 		.connection = sum->connection,
 		.channel = or_null(sum->channel),
@@ -74,7 +74,7 @@ static void make_result(const struct gw__proxy_result *r, struct gw_proxy_result
 	struct gw_proxy_result ours = {.connections = r->connections,
 		.cuts = r->cuts,
 		.bytes = {r->bytes[0], r->bytes[1]},
-		.missed = r->unsaid,
+		.dropped_messages = r->dropped,
 		.outcome = (enum gw_proxy_outcome)r->where};
 	gw__struct_out(result, result ? result->size : 0, &ours, sizeof ours);
 }
@@ -95,11 +95,11 @@ static int run(gw_job *job, const struct gw__uri *listen_uri, const struct gw__u
 		.fault = faults,
 		.faults_n = o->faults,
 		.on_listening = o->on_listening ? on_listening : NULL,
-		.on_said = o->on_message ? on_said : NULL,
+		.on_message = o->on_message ? on_message : NULL,
 		.on_sum = o->on_channel ? on_sum : NULL,
 		.ctx = o};
 	if (!faults && o->faults <= GW__FAULTS_MAX)
-		return gw__why_set(&job->run.why, -ENOMEM, "no memory for a list of faults");
+		return gw__error_set(&job->run.error, -ENOMEM, "no memory for a list of faults");
 	int r = gw__proxy(&job->run, &po, result);
 	free(faults);
 	return r;
@@ -113,15 +113,15 @@ int gw_proxy(gw_job *job, const char *listen_uri, const char *connect_uri, const
 	copy_opts(o, &ours);
 	int r = gw__job_begin(job, ours.memory_limit);
 	if (!r)
-		r = GW__CHECK(o, &job->run.why);
+		r = GW__CHECK(o, &job->run.error);
 	if (!r)
-		r = GW__CHECK(result, &job->run.why);
+		r = GW__CHECK(result, &job->run.error);
 	if (!r && !uri)
-		r = gw__why_set(&job->run.why, -ENOMEM, "no memory");
+		r = gw__error_set(&job->run.error, -ENOMEM, "no memory");
 	if (!r)
-		r = gw__uri_parse(listen_uri, &uri[0], &job->run.why);
+		r = gw__uri_parse(listen_uri, &uri[0], &job->run.error);
 	if (!r)
-		r = gw__uri_parse(connect_uri, &uri[1], &job->run.why);
+		r = gw__uri_parse(connect_uri, &uri[1], &job->run.error);
 	if (!r)
 		r = run(job, &uri[0], &uri[1], &ours, &got);
 	make_result(&got, result);

@@ -3,13 +3,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "image/partial.h"
+#include "engine/sink/image_sink.h"
+#include "image/journal/recv_state.h"
 #include "lib/receive.h"
 
-void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job, struct gw_receipt *receipt)
+void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job, struct gw_receive_result *receipt)
 {
-	const struct gw__stream_tally *t = &o->tally;
-	struct gw_receipt ours = {
+	const struct gw__stream_stats *t = &o->stats;
+	struct gw_receive_result ours = {
 		.stream_bytes = t->stream_bytes + t->multifd.bytes,
 		.ram_bytes = atomic_load(&job->run.counters.total_bytes),
 		.pages = t->pages + t->multifd.pages,
@@ -17,20 +18,20 @@ void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job,
 		.xbzrle_pages = t->xbzrle_pages,
 		.devices = t->devices,
 		.rounds = t->parts,
-		.told_source = o->told,
+		.source_notified = o->told,
 		.background = t->background,
 		.trailing_bytes = t->trailing_bytes,
 		.channels = t->multifd.channels,
 		.multifd_bytes = t->multifd.bytes,
 		.postcopy = o->postcopy,
-		.recoverable = t->state == GW__PS_PAUSED || (o->postcopy && t->state == GW__PS_IN_DOUBT),
-		.whole_before = o->whole_before,
+		.recoverable = t->state == GW__POSTCOPY_DST_PAUSED || (o->postcopy && t->state == GW__POSTCOPY_DST_IN_DOUBT),
+		.was_complete = o->was_complete,
 		.host_crashed = o->host_crashed,
-		.state = gw__ps_state_name(t->state),
+		.state = gw__postcopy_dst_state_name(t->state),
 		.missing_pages = t->missing_pages,
 		.breaks = o->breaks,
-		.may_switch = t->advised,
-		.in_place = o->in_place,
+		.postcopy_possible = t->advised,
+		.image_committed = o->image_committed,
 	};
 	gw__struct_out(receipt, receipt ? receipt->size : 0, &ours, sizeof ours);
 }
@@ -51,39 +52,39 @@ static int check_combination(gw_job *job, uint64_t there, const struct gw_receiv
  */
 static int check_ours(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink *held)
 {
-	struct gw__sink_known known;
+	struct gw__sink_recovery_info recovery_info;
 	if (held->ops->postcopy->is_committed(held))
 		return 0;
-	held->ops->postcopy->known(held, &known);
-	if (known.package.n || (GW__OPT(o, without_source) && !gw__sink_count_missing(held)))
+	held->ops->postcopy->recovery_info(held, &recovery_info);
+	if (recovery_info.package.n || (GW__OPT(o, without_source) && !gw__sink_count_missing(held)))
 		return 0;
-	return gw__why_set(&job->run.why, -EALREADY, "%s.partial is memory that was drained; go on with godwit drain", path);
+	return gw__error_set(&job->run.error, -EALREADY, "%s.partial is memory that was drained; go on with godwit drain", path);
 }
 
 static int open_partial(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink **sink,
 	struct gw__receive_outcome *out)
 {
 	struct gw__view note;
-	int r = gw__sink_image_resume(path, sink, &note, &out->host_crashed, &job->run.why);
+	int r = gw__sink_image_resume(path, sink, &note, &out->host_crashed, &job->run.error);
 	if (!r)
 		r = check_ours(job, path, o, *sink);
 	if (r)
 		return r;
-	out->tally.state = GW__PS_PAUSED;
-	out->tally.missing_pages = gw__sink_count_missing(*sink);
+	out->stats.state = GW__POSTCOPY_DST_PAUSED;
+	out->stats.missing_pages = gw__sink_count_missing(*sink);
 	out->postcopy = true;
 	return 0;
 }
 
 int gw__receive_check_free(gw_job *job, const char *path)
 {
-	struct gw__target *t = malloc(sizeof *t);
+	struct gw__destination_path *t = malloc(sizeof *t);
 	if (!t)
-		return gw__why_set(&job->run.why, -ENOMEM, "no memory");
-	int r = gw__target_find(path, t, &job->run.why);
+		return gw__error_set(&job->run.error, -ENOMEM, "no memory");
+	int r = gw__destination_path_find(path, t, &job->run.error);
 	if (!r)
-		r = gw__partial_check_free(t, &job->run.why);
-	gw__target_fini(t);
+		r = gw__recv_state_check_free(t, &job->run.error);
+	gw__destination_path_fini(t);
 	free(t);
 	return r;
 }
@@ -98,9 +99,9 @@ static int open_sink(gw_job *job, const char *path, const struct gw_receive_opts
 		return open_partial(job, path, o, sink, out);
 	int r = gw__receive_check_free(job, path);
 	if (!r)
-		r = gw__image_create(path, &wo, &writer, &job->run.why);
+		r = gw__image_create(path, &wo, &writer, &job->run.error);
 	if (!r)
-		r = gw__sink_image_new(&writer, sink, &job->run.why);
+		r = gw__sink_image_new(&writer, sink, &job->run.error);
 	if (!r)
 		gw__sink_image_note(*sink, (struct gw__view){GW__OPT(o, note), GW__OPT(o, note_bytes)});
 	gw__image_writer_close(writer);
@@ -115,7 +116,7 @@ static int filter_all(gw_job *job, struct gw__incoming *in, const struct gw_link
 	return r;
 }
 
-static bool has_switched(const struct gw__stream_tally *t)
+static bool has_switched(const struct gw__stream_stats *t)
 {
 	return t->commands[GW__CMD_POSTCOPY_RAM_DISCARD] > 0 || t->commands[GW__CMD_PACKAGED] > 0;
 }
@@ -164,21 +165,21 @@ static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sin
 	int r = GW__OPT(o, resume) ? 0 : filter_all(job, &l->in, GW__OPT(o, link));
 	bool can_answer = GW__OPT(o, resume) || l->in.main->two_way;
 	if (!r && !GW__OPT(o, resume))
-		r = gw__pull_incoming(&job->run, &l->in, sink, &out->tally);
-	out->postcopy = out->postcopy || has_switched(&out->tally);
+		r = gw__incoming_run(&job->run, &l->in, sink, &out->stats);
+	out->postcopy = out->postcopy || has_switched(&out->stats);
 	gw__chan_close(&l->in.main, NULL);
-	if (l->in.listener && out->tally.state == GW__PS_PAUSED)
-		r = gw__receive_again(&again, r, sink, &out->tally);
+	if (l->in.listener && out->stats.state == GW__POSTCOPY_DST_PAUSED)
+		r = gw__receive_again(&again, r, sink, &out->stats);
 	out->breaks = again.breaks;
 	job->run.say = (struct gw__say){0};
-	out->told = !r && out->tally.return_path && can_answer;
+	out->told = !r && out->stats.return_path && can_answer;
 	return r;
 }
 
 static int ready(gw_job *job, const struct gw_receive_opts *o)
 {
 	int r = GW__OPT(o, on_ready) ? o->on_ready(GW__OPT(o, ctx)) : 0;
-	return r ? gw__why_set(&job->run.why, r, "the source could not be started") : 0;
+	return r ? gw__error_set(&job->run.error, r, "the source could not be started") : 0;
 }
 
 static void close_link(struct gw__receive_link *l)
@@ -191,7 +192,7 @@ static int wait_for_source(gw_job *job, const struct gw__uri *uri, const struct 
 {
 	const struct gw_link_opts *link = GW__OPT(o, link);
 	struct gw__io_opts io = gw__job_io_opts(job, link);
-	struct gw__gather_opts go = GW__GATHER_DEFAULTS;
+	struct gw__accept_opts go = GW__ACCEPT_DEFAULTS;
 	struct gw__listener *listener = NULL;
 	int r = gw__job_tls(job, link, GW__TLS_SERVER, &l->tls);
 	if (r)
@@ -200,18 +201,18 @@ static int wait_for_source(gw_job *job, const struct gw__uri *uri, const struct 
 	go.idle_ms = io.idle_ms;
 	if (io.idle_ms >= 0) { /* who wants to hear of silence early, wants it here as well */
 		go.hello_ms = io.idle_ms < go.hello_ms ? io.idle_ms : go.hello_ms;
-		go.gather_ms = io.idle_ms < go.gather_ms ? io.idle_ms : go.gather_ms;
+		go.accept_ms = io.idle_ms < go.accept_ms ? io.idle_ms : go.accept_ms;
 	}
 	go.tls = l->tls;
 	io.connect_ms = GW__OPT(link, connect_timeout_ms) ? GW__OPT(link, connect_timeout_ms) : -1;
-	r = gw__io_listen(uri, &io, &listener, &job->run.why);
+	r = gw__io_listen(uri, &io, &listener, &job->run.error);
 	if (r)
 		return r;
 	if (GW__OPT(o, on_listening))
 		o->on_listening(GW__OPT(o, ctx), gw__listener_uri(listener));
 	r = ready(job, o);
 	if (!r && !GW__OPT(o, resume))
-		r = gw__gather(&job->run, listener, &go, &l->in);
+		r = gw__accept(&job->run, listener, &go, &l->in);
 	l->in.listener = listener;
 	return r;
 }
@@ -221,23 +222,23 @@ static int open_source(gw_job *job, const struct gw__uri *uri, const struct gw_r
 {
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	if (GW__OPT(o, channels) > GW__MULTIFD_CHANNELS_MAX)
-		return gw__why_set(&job->run.why, -EINVAL, "%u multifd channels, at most %d are possible", GW__OPT(o, channels),
+		return gw__error_set(&job->run.error, -EINVAL, "%u multifd channels, at most %d are possible", GW__OPT(o, channels),
 			GW__MULTIFD_CHANNELS_MAX);
 	if (gw__uri_listens(uri))
 		return wait_for_source(job, uri, o, l);
 	if (GW__OPT(o, resume))
-		return gw__why_set(&job->run.why, -EINVAL, "a source can come back only to an address: tcp, unix or vsock");
+		return gw__error_set(&job->run.error, -EINVAL, "a source can come back only to an address: tcp, unix or vsock");
 	int r = ready(job, o);
-	return r ? r : gw__io_open_in(uri, &io, &l->in.main, &job->run.why);
+	return r ? r : gw__io_open_in(uri, &io, &l->in.main, &job->run.error);
 }
 
 bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outcome *out)
 {
 	if (!sink->ops->postcopy->is_committed(sink))
 		return false;
-	sink->ops->postcopy->forget(sink);
-	out->whole_before = true;
-	out->tally.state = GW__PS_COMPLETED;
+	sink->ops->postcopy->discard_checkpoint(sink);
+	out->was_complete = true;
+	out->stats.state = GW__POSTCOPY_DST_COMPLETED;
 	return true;
 }
 
@@ -245,8 +246,8 @@ int gw__receive_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_out
 {
 	if (gw__receive_was_whole(sink, out))
 		return 0;
-	int r = gw__pull_alone(&job->run, sink, &out->tally);
-	out->whole_before = !r;
+	int r = gw__incoming_finish_offline(&job->run, sink, &out->stats);
+	out->was_complete = !r;
 	return r;
 }
 
@@ -255,27 +256,27 @@ static int resume_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_o
 	int r = gw__receive_alone(job, sink, out);
 	if (r != GW__SHORT)
 		return r;
-	return gw__why_set(&job->run.why, -EAGAIN, "%llu pages are missing, which nobody but the source has",
-		(unsigned long long)out->tally.missing_pages);
+	return gw__error_set(&job->run.error, -EAGAIN, "%llu pages are missing, which nobody but the source has",
+		(unsigned long long)out->stats.missing_pages);
 }
 
 static void finish(gw_job *job, struct gw__receive_outcome *out, struct gw__sink **sink, struct gw__receive_link *l,
-	struct gw_receipt *receipt)
+	struct gw_receive_result *receipt)
 {
-	out->in_place = *sink && (*sink)->ops->postcopy->is_committed(*sink);
+	out->image_committed = *sink && (*sink)->ops->postcopy->is_committed(*sink);
 	gw__receive_receipt(out, job, receipt);
-	gw__stream_tally_fini(&out->tally);
+	gw__stream_stats_fini(&out->stats);
 	gw__sink_free(sink);
 	close_link(l);
 }
 
-static int check_structs(gw_job *job, const struct gw_receive_opts *o, const struct gw_receipt *receipt)
+static int check_structs(gw_job *job, const struct gw_receive_opts *o, const struct gw_receive_result *receipt)
 {
-	int r = GW__CHECK(o, &job->run.why);
-	return r ? r : GW__CHECK(receipt, &job->run.why);
+	int r = GW__CHECK(o, &job->run.error);
+	return r ? r : GW__CHECK(receipt, &job->run.error);
 }
 
-int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt)
+int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *receipt)
 {
 	struct gw__receive_link l = {0};
 	struct gw__receive_outcome out = {0};
@@ -285,9 +286,9 @@ int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct
 	if (!r)
 		r = check_structs(job, o, receipt);
 	if (!r && GW__OPT(o, without_source) && !GW__OPT(o, resume))
-		r = gw__why_set(&job->run.why, -EINVAL, "without a source only what was begun can be ended");
+		r = gw__error_set(&job->run.error, -EINVAL, "without a source only what was begun can be ended");
 	if (!r)
-		r = uri ? gw__uri_parse(uri_text, uri, &job->run.why) : gw__why_set(&job->run.why, -ENOMEM, "no memory");
+		r = uri ? gw__uri_parse(uri_text, uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
 	if (!r)
 		r = check_combination(job, gw__ability_of_uri(uri), o);
 	if (!r)
@@ -304,20 +305,20 @@ int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct
 	return r;
 }
 
-int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receipt *receipt)
+int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *receipt)
 {
 	struct gw__receive_link l = {0};
 	struct gw__receive_outcome out = {0};
 	struct gw__sink *sink = NULL;
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	int begun = gw__job_begin(job, GW__OPT(o, memory_limit));
-	int r = gw__chan_take_fd(fd, "the source", &io, &l.in.main, &job->run.why);
+	int r = gw__chan_take_fd(fd, "the source", &io, &l.in.main, &job->run.error);
 	if (!r)
 		r = begun;
 	if (!r)
 		r = check_structs(job, o, receipt);
 	if (!r && GW__OPT(o, resume))
-		r = gw__why_set(&job->run.why, -EINVAL, "a source can come back only to an address: tcp, unix or vsock");
+		r = gw__error_set(&job->run.error, -EINVAL, "a source can come back only to an address: tcp, unix or vsock");
 	if (!r)
 		r = check_combination(job, GW__ABILITY_BIT(GW__ABILITY_FD), o);
 	if (!r)

@@ -3,9 +3,8 @@
 #ifndef GW_LIB_RECEIVE_H
 #define GW_LIB_RECEIVE_H
 
-#include "engine/sinks.h"
-#include "engine/source.h"
-#include "image/partial.h"
+#include "engine/incoming/stream.h"
+#include "image/journal/recv_state.h"
 #include "io/tls.h"
 #include "lib/combine.h"
 
@@ -17,11 +16,11 @@ struct gw__receive_link {
 
 /* What a call knows beside the last connection. */
 struct gw__receive_outcome {
-	struct gw__stream_tally tally;
-	bool told, whole_before, host_crashed, postcopy, in_place;
+	struct gw__stream_stats stats;
+	bool told, was_complete, host_crashed, postcopy, image_committed;
 	uint32_t breaks;
 };
-void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job, struct gw_receipt *receipt);
+void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job, struct gw_receive_result *receipt);
 /* -EALREADY: something was begun there. What was begun and never held goes away. */
 int gw__receive_check_free(gw_job *job, const char *path);
 /* It was finished by a process that died before it could tell; nobody waits for a word. */
@@ -32,9 +31,9 @@ int gw__receive_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_out
 
 /* What an earlier call left: locked, to be looked at or taken away; its pages stay as they are. Zeroed before. */
 struct gw__begun {
-	struct gw__target *target;
-	struct gw__partial *partial;
-	const struct gw__partial_saved *saved;
+	struct gw__destination_path *target;
+	struct gw__recv_state *partial;
+	const struct gw__recv_state_saved *saved;
 };
 int gw__begun_open(gw_job *job, const char *path, struct gw__begun *b); /* needs a close in any case */
 void gw__begun_close(struct gw__begun *b);
@@ -45,8 +44,8 @@ struct gw__receive_again {
 	struct gw__listener *listener;
 	const struct gw__tls_creds *tls;
 	const struct gw_link_opts *link;
-	struct gw__pull_again how;
-	int (*on_paused)(void *ctx, const char *uri, const char *why); /* may be NULL */
+	struct gw__incoming_recover how;
+	int (*on_paused)(void *ctx, const char *uri, const char *error); /* may be NULL */
 	void *ctx;
 	uint32_t breaks;
 };
@@ -55,6 +54,6 @@ struct gw__receive_again {
  * Until the guest is whole, or nothing more is to be expected. `r` is how the last connection ended (0: there was none yet), and
  * *tally what it told; they are those of the last one then.
  */
-int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink, struct gw__stream_tally *tally);
+int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink, struct gw__stream_stats *stats);
 
 #endif

@@ -25,25 +25,25 @@ static bool is_ours(int r)
  */
 static int greet(struct gw__receive_again *a, struct gw__chan **chan)
 {
-	struct gw__why *why = &a->job->run.why;
+	struct gw__error *error = &a->job->run.error;
 	unsigned char first = 0;
-	int r = gw__chan_wait_readable(*chan, FIRST_WORD_MS, why);
+	int r = gw__chan_wait_readable(*chan, FIRST_WORD_MS, error);
 	if (r < 0)
 		return r;
 	if (!r || recv((*chan)->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) != 1)
 		return GW__SHORT;
 	if (!a->tls && first == TLS_HANDSHAKE)
-		return gw__why_set(why, -EPROTO,
+		return gw__error_set(error, -EPROTO,
 			"%s: the source speaks TLS and we do not; give --tls-creds here, or switch TLS off there (tls-creds)",
 			(*chan)->name);
-	return a->tls ? gw__chan_start_tls(chan, a->tls, NULL, false, why) : 0;
+	return a->tls ? gw__chan_start_tls(chan, a->tls, NULL, false, error) : 0;
 }
 
 /* The next connection of a source. GW__SHORT: there was one, but the two cannot speak; the sentence says why. */
 static int accept_next(struct gw__receive_again *a, struct gw__chan **chan)
 {
 	for (;;) {
-		int r = gw__listener_accept(a->listener, chan, &a->job->run.why);
+		int r = gw__listener_accept(a->listener, chan, &a->job->run.error);
 		if (r)
 			return r;
 		r = greet(a, chan);
@@ -57,29 +57,29 @@ static int accept_next(struct gw__receive_again *a, struct gw__chan **chan)
 
 static int connect_again(struct gw__receive_again *a, struct gw__chan **chan)
 {
-	struct gw__why *why = &a->job->run.why;
-	char story[GW__WHY_BYTES];
-	memcpy(story, why->text, sizeof story);
-	gw__why_clear(why);
+	struct gw__error *error = &a->job->run.error;
+	char story[GW__ERROR_BYTES];
+	memcpy(story, error->text, sizeof story);
+	gw__error_clear(error);
 	gw__run_phase(&a->job->run, GW__PHASE_WAITING);
 	int r = a->on_paused ? a->on_paused(a->ctx, gw__listener_uri(a->listener), story) : 0;
 	if (r)
-		return gw__why_set(why, r, "%s", story[0] ? story : "the source was not made to come back");
+		return gw__error_set(error, r, "%s", story[0] ? story : "the source was not made to come back");
 	return accept_next(a, chan);
 }
 
 /* A source that checks certificates does so behind the handshake, and says nothing. */
-static void blame_certificate(struct gw__why *why)
+static void blame_certificate(struct gw__error *error)
 {
-	char story[GW__WHY_BYTES];
-	int code = why->code;
-	memcpy(story, why->text, sizeof story);
-	gw__why_clear(why);
-	gw__why_set(why, code, "%s; the source may not have accepted our certificate: see its log", story);
+	char story[GW__ERROR_BYTES];
+	int code = error->code;
+	memcpy(story, error->text, sizeof story);
+	gw__error_clear(error);
+	gw__error_set(error, code, "%s; the source may not have accepted our certificate: see its log", story);
 }
 
 /* What came over the connections before counts as well. */
-static void add_counts(struct gw__stream_tally *t, const struct gw__stream_tally *earlier)
+static void add_counts(struct gw__stream_stats *t, const struct gw__stream_stats *earlier)
 {
 	t->stream_bytes += earlier->stream_bytes;
 	t->pages += earlier->pages;
@@ -89,37 +89,37 @@ static void add_counts(struct gw__stream_tally *t, const struct gw__stream_tally
 	t->advised = t->advised || earlier->advised;
 }
 
-static int recover(struct gw__receive_again *a, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_tally *tally)
+static int recover(struct gw__receive_again *a, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_stats *stats)
 {
-	gw__stream_tally_fini(tally);
-	const struct gw__stream_tally earlier = *tally;
-	*tally = (struct gw__stream_tally){.missing_pages = earlier.missing_pages};
+	gw__stream_stats_fini(stats);
+	const struct gw__stream_stats earlier = *stats;
+	*stats = (struct gw__stream_stats){.missing_pages = earlier.missing_pages};
 	a->breaks++;
-	int r = gw__pull_again(&a->job->run, chan, &a->how, sink, tally);
-	add_counts(tally, &earlier);
+	int r = gw__incoming_recover(&a->job->run, chan, &a->how, sink, stats);
+	add_counts(stats, &earlier);
 	if (r < 0 && a->tls && !chan->in_bytes && !is_ours(r))
-		blame_certificate(&a->job->run.why);
+		blame_certificate(&a->job->run.error);
 	return r;
 }
 
-int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink, struct gw__stream_tally *tally)
+int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink, struct gw__stream_stats *stats)
 {
 	unsigned in_vain = 0;
-	bool again = tally->state == GW__PS_PAUSED && !is_ours(r);
+	bool again = stats->state == GW__POSTCOPY_DST_PAUSED && !is_ours(r);
 	while (again && in_vain < VAIN_MAX) {
 		struct gw__chan *chan = NULL;
 		uint64_t late_pages = 0;
 		r = connect_again(a, &chan);
 		if (!r) {
-			r = recover(a, chan, sink, tally);
-			late_pages = tally->late_pages;
+			r = recover(a, chan, sink, stats);
+			late_pages = stats->late_pages;
 		} else if (r == GW__SHORT) {
-			r = a->job->run.why.code;
+			r = a->job->run.error.code;
 		} else {
 			again = false;
 		}
 		gw__chan_close(&chan, NULL);
-		again = again && tally->state == GW__PS_PAUSED && !is_ours(r);
+		again = again && stats->state == GW__POSTCOPY_DST_PAUSED && !is_ours(r);
 		in_vain = late_pages ? 0 : in_vain + 1;
 	}
 	return r;
@@ -134,20 +134,20 @@ int gw__begun_open(gw_job *job, const char *path, struct gw__begun *b)
 		return r;
 	b->target = calloc(1, sizeof *b->target);
 	if (!b->target)
-		return gw__why_set(&job->run.why, -ENOMEM, "no memory");
-	r = gw__target_find(path, b->target, &job->run.why);
-	return r ? r : gw__partial_look(b->target, &b->partial, &b->saved, &job->run.why);
+		return gw__error_set(&job->run.error, -ENOMEM, "no memory");
+	r = gw__destination_path_find(path, b->target, &job->run.error);
+	return r ? r : gw__recv_state_look(b->target, &b->partial, &b->saved, &job->run.error);
 }
 
 void gw__begun_close(struct gw__begun *b)
 {
-	gw__partial_close(b->partial);
+	gw__recv_state_close(b->partial);
 	if (b->target)
-		gw__target_fini(b->target);
+		gw__destination_path_fini(b->target);
 	free(b->target);
 }
 
-int gw_partial_note(gw_job *job, const char *path, void **note, size_t *note_bytes)
+int gw_partial_user_data(gw_job *job, const char *path, void **note, size_t *note_bytes)
 {
 	struct gw__begun begun = {0};
 	*note = NULL;
@@ -160,7 +160,7 @@ int gw_partial_note(gw_job *job, const char *path, void **note, size_t *note_byt
 		if (*note && words->n)
 			memcpy(*note, words->p, words->n);
 		if (!*note)
-			r = gw__why_set(&job->run.why, -ENOMEM, "no memory for a note of %zu bytes", words->n);
+			r = gw__error_set(&job->run.error, -ENOMEM, "no memory for a note of %zu bytes", words->n);
 	}
 	gw__begun_close(&begun);
 	return r;
@@ -171,7 +171,7 @@ int gw_partial_drop(gw_job *job, const char *path)
 	struct gw__begun begun = {0};
 	int r = gw__begun_open(job, path, &begun);
 	if (!r)
-		r = gw__partial_drop(begun.partial, &job->run.why);
+		r = gw__recv_state_drop(begun.partial, &job->run.error);
 	gw__begun_close(&begun);
 	return r;
 }

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/dial.h"
-#include "engine/gang_send.h"
-#include "engine/sinks.h"
+#include "engine/outgoing/connect.h"
+#include "engine/outgoing/multifd_send.h"
+#include "engine/outgoing/peer_sink.h"
 #include "lib/combine.h"
-#include "plan/dialect.h"
+#include "plan/multifd_compat.h"
 
 enum { ANSWER_MS = 60000 };
 
@@ -16,35 +16,35 @@ enum { ANSWER_MS = 60000 };
 struct link {
 	struct gw__tls_creds *tls;
 	struct gw__outgoing out;
-	struct gw__gang_send *gang; /* NULL without multifd */
+	struct gw__multifd_send *multifd_send; /* NULL without multifd */
 };
 
 static void close_link(struct link *l)
 {
-	gw__gang_send_free(l->gang);
+	gw__multifd_send_free(l->multifd_send);
 	gw__outgoing_close(&l->out);
 	gw__tls_creds_free(l->tls);
 }
 
-static int make_gang(gw_job *job, const struct gw__kept *kept, const struct gw_send_opts *o, struct link *l)
+static int make_gang(gw_job *job, const struct gw__stored_guest *stored, const struct gw_send_opts *o, struct link *l)
 {
 	static const uint32_t methods[] =
 		{[GW_COMPRESS_NONE] = 0, [GW_COMPRESS_ZLIB] = GW__MULTIFD_ZLIB, [GW_COMPRESS_ZSTD] = GW__MULTIFD_ZSTD};
 	if (!l->out.multifd_n)
 		return 0;
-	struct gw__gang_send_opts go = {
+	struct gw__multifd_send_opts go = {
 		.method = methods[GW__OPT(o, compression)],
 		.level = GW__OPT(o, level) ? GW__OPT(o, level) : 1,
-		.name_zeros = !gw__plan_dialect(kept->image->config.machine).zeros_on_main,
+		.name_zeros = !gw__multifd_compat_of(stored->image->config.machine).zeros_on_main,
 	};
-	return gw__gang_send_new(&job->run, &l->out, &go, &l->gang);
+	return gw__multifd_send_new(&job->run, &l->out, &go, &l->multifd_send);
 }
 
 static void send_ahead(struct gw__outgoing *out)
 {
-	gw__chan_send_ahead(out->main, true);
+	gw__chan_set_deep_buffer(out->main, true);
 	for (uint32_t i = 0; i < out->multifd_n; i++)
-		gw__chan_send_ahead(out->multifd[i], true);
+		gw__chan_set_deep_buffer(out->multifd[i], true);
 }
 
 static int filter_all(gw_job *job, struct gw__outgoing *out, const struct gw_link_opts *link)
@@ -55,31 +55,31 @@ static int filter_all(gw_job *job, struct gw__outgoing *out, const struct gw_lin
 	return r;
 }
 
-static int send_over(gw_job *job, struct gw__kept *kept, struct link *l, const struct gw_send_opts *o)
+static int send_over(gw_job *job, struct gw__stored_guest *stored, struct link *l, const struct gw_send_opts *o)
 {
 	struct gw__sink *sink = NULL;
 	int wait = GW__OPT(o, answer_timeout_ms);
-	struct gw__sink_stream_opts so = {.ask_back = l->out.main->two_way, .answer_ms = wait ? wait : ANSWER_MS};
+	struct gw__peer_sink_opts so = {.ask_back = l->out.main->two_way, .answer_ms = wait ? wait : ANSWER_MS};
 	send_ahead(&l->out);
 	int r = filter_all(job, &l->out, GW__OPT(o, link));
 	if (!r)
-		r = make_gang(job, kept, o, l);
-	so.gang = l->gang;
-	so.zeros_in_packets = kept->image && !gw__plan_dialect(kept->image->config.machine).zeros_on_main;
+		r = make_gang(job, stored, o, l);
+	so.multifd_send = l->multifd_send;
+	so.zeros_in_packets = stored->image && !gw__multifd_compat_of(stored->image->config.machine).zeros_on_main;
 	if (!r)
-		r = gw__sink_stream_new(&job->run, l->out.main, &so, &sink, &job->run.why);
+		r = gw__peer_sink_new(&job->run, l->out.main, &so, &sink, &job->run.error);
 	if (!r)
-		r = gw__kept_pull(&job->run, kept, sink, NULL);
+		r = gw__stored_guest_run(&job->run, stored, sink, NULL);
 	gw__sink_free(&sink);
 	for (uint32_t i = 0; !r && i < l->out.multifd_n; i++)
 		gw__chan_end_writes(l->out.multifd[i],
 			NULL); /* with TLS a goodbye, which QEMU expects there; the guest has arrived anyway */
-	int closed = gw__chan_close(&l->out.main, &job->run.why);
+	int closed = gw__chan_close(&l->out.main, &job->run.error);
 	return r ? r : closed;
 }
 
 /* `there`: what carries the stream, as an ability. */
-static int check_combination(gw_job *job, const struct gw__kept *kept, uint64_t there, const struct gw_send_opts *o)
+static int check_combination(gw_job *job, const struct gw__stored_guest *stored, uint64_t there, const struct gw_send_opts *o)
 {
 	static const uint64_t methods[] = {
 		[GW_COMPRESS_NONE] = 0,
@@ -88,73 +88,74 @@ static int check_combination(gw_job *job, const struct gw__kept *kept, uint64_t 
 	};
 	uint32_t channels = GW__OPT(o, channels);
 	uint64_t wanted = there | gw__ability_of_link(GW__OPT(o, link)) | methods[GW__OPT(o, compression)];
-	wanted |= GW__ABILITY_BIT(kept->image ? GW__ABILITY_IMAGE : GW__ABILITY_STREAM);
+	wanted |= GW__ABILITY_BIT(stored->image ? GW__ABILITY_IMAGE : GW__ABILITY_STREAM);
 	wanted |= channels ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0;
 	wanted |= GW__OPT(o, image_offset) ? GW__ABILITY_BIT(GW__ABILITY_OFFSET) : 0;
 	if (channels > GW__MULTIFD_CHANNELS_MAX)
-		return gw__why_set(&job->run.why, -EINVAL, "%u multifd channels, at most %d are possible", channels,
+		return gw__error_set(&job->run.error, -EINVAL, "%u multifd channels, at most %d are possible", channels,
 			GW__MULTIFD_CHANNELS_MAX);
 	return gw__job_allow(job, GW__OPERATION_SEND, wanted);
 }
 
-static int connect_all(gw_job *job, const struct gw__uri *uri, const struct gw__kept *kept, const struct gw_send_opts *o, struct link *l)
+static int connect_all(gw_job *job, const struct gw__uri *uri, const struct gw__stored_guest *stored, const struct gw_send_opts *o,
+	struct link *l)
 {
-	struct gw__dial_opts d = {.io = gw__job_io_opts(job, GW__OPT(o, link)), .channels = GW__OPT(o, channels)};
+	struct gw__outgoing_opts d = {.io = gw__job_io_opts(job, GW__OPT(o, link)), .channels = GW__OPT(o, channels)};
 	int r = gw__job_tls(job, GW__OPT(o, link), GW__TLS_CLIENT, &l->tls);
 	d.tls = l->tls;
 	if (GW__OPT(o, has_uuid))
 		memcpy(d.uuid, o->uuid, sizeof d.uuid);
-	else if (kept->image && kept->image->config.has_uuid)
-		memcpy(d.uuid, kept->image->config.uuid, sizeof d.uuid);
-	return r ? r : gw__dial(&job->run, uri, &d, &l->out);
+	else if (stored->image && stored->image->config.has_uuid)
+		memcpy(d.uuid, stored->image->config.uuid, sizeof d.uuid);
+	return r ? r : gw__outgoing_connect(&job->run, uri, &d, &l->out);
 }
 
 int gw_send(gw_job *job, const char *path, const char *uri_text, const struct gw_send_opts *o)
 {
-	struct gw__kept kept = {0};
+	struct gw__stored_guest stored = {0};
 	struct link l = {0};
 	struct gw__uri *uri = malloc(sizeof *uri);
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
 	if (!r)
-		r = GW__CHECK(o, &job->run.why);
+		r = GW__CHECK(o, &job->run.error);
 	if (!r)
-		r = uri ? gw__uri_parse(uri_text, uri, &job->run.why) : gw__why_set(&job->run.why, -ENOMEM, "no memory");
+		r = uri ? gw__uri_parse(uri_text, uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
 	if (!r) /* the image first: connecting to a QEMU and going away again would end its wait */
-		r = gw__kept_open(&job->run, path, GW__OPT(o, image_offset), &kept);
+		r = gw__stored_guest_open(&job->run, path, GW__OPT(o, image_offset), &stored);
 	if (!r)
-		r = gw__job_check_devices(job, kept.image);
+		r = gw__job_check_devices(job, stored.image);
 	if (!r)
-		r = check_combination(job, &kept, gw__ability_of_uri(uri), o);
+		r = check_combination(job, &stored, gw__ability_of_uri(uri), o);
 	if (!r)
-		r = connect_all(job, uri, &kept, o, &l);
+		r = connect_all(job, uri, &stored, o, &l);
 	if (!r)
-		r = send_over(job, &kept, &l, o);
+		r = send_over(job, &stored, &l, o);
 	close_link(&l);
-	gw__kept_close(&kept);
+	gw__stored_guest_close(&stored);
 	free(uri);
 	return r;
 }
 
 int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_send_opts *o)
 {
-	struct gw__kept kept = {0};
+	struct gw__stored_guest stored = {0};
 	struct link l = {0};
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	int begun = gw__job_begin(job, GW__OPT(o, memory_limit));
-	int r = gw__chan_take_fd(fd, "the destination", &io, &l.out.main, &job->run.why);
+	int r = gw__chan_take_fd(fd, "the destination", &io, &l.out.main, &job->run.error);
 	if (!r)
 		r = begun;
 	if (!r)
-		r = GW__CHECK(o, &job->run.why);
+		r = GW__CHECK(o, &job->run.error);
 	if (!r)
-		r = gw__kept_open(&job->run, path, GW__OPT(o, image_offset), &kept);
+		r = gw__stored_guest_open(&job->run, path, GW__OPT(o, image_offset), &stored);
 	if (!r)
-		r = gw__job_check_devices(job, kept.image);
+		r = gw__job_check_devices(job, stored.image);
 	if (!r)
-		r = check_combination(job, &kept, GW__ABILITY_BIT(GW__ABILITY_FD), o);
+		r = check_combination(job, &stored, GW__ABILITY_BIT(GW__ABILITY_FD), o);
 	if (!r)
-		r = send_over(job, &kept, &l, o);
+		r = send_over(job, &stored, &l, o);
 	close_link(&l);
-	gw__kept_close(&kept);
+	gw__stored_guest_close(&stored);
 	return r;
 }

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "engine/dial.h"
-#include "engine/serve.h"
+#include "engine/outgoing/connect.h"
+#include "engine/pageserver/loop.h"
 #include "lib/combine.h"
 #include "lib/job.h"
 
@@ -12,11 +12,11 @@ enum { ANSWER_MS = 60000 };
 
 static uint64_t to_us(uint64_t ns) { return ns / 1000 + (ns % 1000 != 0); }
 
-static void make_result(const struct gw__serve_tally *t, struct gw_serve_result *result)
+static void make_result(const struct gw__pageserver_stats *t, struct gw_serve_result *result)
 {
 	struct gw_serve_result ours = {
-		.recoverable = t->state == GW__PC_PAUSED,
-		.state = gw__pc_state_name(t->state),
+		.recoverable = t->state == GW__POSTCOPY_SRC_PAUSED,
+		.state = gw__postcopy_src_state_name(t->state),
 		.requests = t->requests,
 		.requested_pages = t->requested_pages,
 		.pushed_pages = t->pushed_pages,
@@ -30,12 +30,12 @@ static void make_result(const struct gw__serve_tally *t, struct gw_serve_result 
 	gw__struct_out(result, result ? result->size : 0, &ours, sizeof ours);
 }
 
-static struct gw__serve_block *copy_blocks(const struct gw_serve_opts *o)
+static struct gw__pageserver_block *copy_blocks(const struct gw_serve_opts *o)
 {
 	uint32_t n = GW__OPT(o, blocks);
-	struct gw__serve_block *v = calloc(n + 1, sizeof *v);
+	struct gw__pageserver_block *v = calloc(n + 1, sizeof *v);
 	for (uint32_t i = 0; v && i < n; i++)
-		v[i] = (struct gw__serve_block){o->block[i].name, o->block[i].page_bytes};
+		v[i] = (struct gw__pageserver_block){o->block[i].name, o->block[i].page_bytes};
 	return v;
 }
 
@@ -44,7 +44,7 @@ struct serving {
 	gw_job *job;
 	const struct gw_serve_opts *o;
 	struct gw__uri uri;
-	struct gw__dial_opts dial;
+	struct gw__outgoing_opts dial;
 	struct gw__tls_creds *tls;
 	struct gw__image *image;
 	struct gw__working_set *working_set;
@@ -54,7 +54,7 @@ struct serving {
 static int open_preempt(void *ctx, struct gw__chan **chan)
 {
 	struct serving *s = ctx;
-	return gw__dial_preempt(&s->job->run, &s->uri, &s->dial, chan);
+	return gw__outgoing_connect_preempt(&s->job->run, &s->uri, &s->dial, chan);
 }
 
 static void on_connected(void *ctx)
@@ -71,12 +71,12 @@ static void on_guest_runs(void *ctx)
 		s->o->on_guest_runs(GW__OPT(s->o, ctx));
 }
 
-static int serve(struct serving *s, struct gw__serve_tally *tally)
+static int serve(struct serving *s, struct gw__pageserver_stats *stats)
 {
-	struct gw__serve_block *blocks = copy_blocks(s->o);
+	struct gw__pageserver_block *blocks = copy_blocks(s->o);
 	int wait = GW__OPT(s->o, answer_timeout_ms);
-	struct gw__serve_opts so = {.resume = GW__OPT(s->o, resume),
-		.joined = GW__OPT(s->o, joined),
+	struct gw__pageserver_opts so = {.resume = GW__OPT(s->o, resume),
+		.takeover_fd = GW__OPT(s->o, takeover_fd),
 		.on_guest_runs = on_guest_runs,
 		.block = blocks,
 		.blocks_n = blocks ? GW__OPT(s->o, blocks) : 0,
@@ -88,33 +88,33 @@ static int serve(struct serving *s, struct gw__serve_tally *tally)
 		.ctx = s,
 		.answer_ms = wait ? wait : ANSWER_MS};
 	if (!blocks)
-		return gw__why_set(&s->job->run.why, -ENOMEM, "no memory for a list of blocks");
-	int r = gw__serve(&s->job->run, s->image, s->out.main, &so, tally);
+		return gw__error_set(&s->job->run.error, -ENOMEM, "no memory for a list of blocks");
+	int r = gw__pageserver(&s->job->run, s->image, s->out.main, &so, stats);
 	free(blocks);
 	return r;
 }
 
 static int check(const struct serving *s)
 {
-	struct gw__why *why = &s->job->run.why;
+	struct gw__error *error = &s->job->run.error;
 	unsigned preempt = GW__OPT(s->o, preempt);
 	if (preempt > GW_PREEMPT_EARLY)
-		return gw__why_set(why, -EINVAL, "there is no way %u of a preempt channel", preempt);
-	if (GW__OPT(s->o, joined) && !GW__OPT(s->o, resume))
-		return gw__why_set(why, -EINVAL, "only a recovery can be joined");
+		return gw__error_set(error, -EINVAL, "there is no way %u of a preempt channel", preempt);
+	if (GW__OPT(s->o, takeover_fd) && !GW__OPT(s->o, resume))
+		return gw__error_set(error, -EINVAL, "only a recovery can be joined");
 	if (preempt && !gw__uri_listens(&s->uri))
-		return gw__why_set(why, -EINVAL, "%s: a preempt channel needs an address to connect to a second time: tcp, unix or vsock",
-			s->uri.text);
+		return gw__error_set(error, -EINVAL,
+			"%s: a preempt channel needs an address to connect to a second time: tcp, unix or vsock", s->uri.text);
 	return 0;
 }
 
 static int open_working_set(struct serving *s)
 {
 	const char *path = GW__OPT(s->o, working_set);
-	struct gw__why note = {0};
+	struct gw__error note = {0};
 	int r = path ? gw__working_set_open(path, s->image, true, &s->working_set, &note) : 0;
 	if (r)
-		return gw__why_set(&s->job->run.why, r, "no memory for the working set");
+		return gw__error_set(&s->job->run.error, r, "no memory for the working set");
 	if (note.code == -ESTALE) /* after every new save; the next one is recorded instead */
 		gw__run_warn(&s->job->run, "%s", note.text);
 	else if (note.code && GW__OPT(s->o, on_note))
@@ -133,10 +133,10 @@ static int connect_main(struct serving *s)
 	s->dial.io.on_socket = GW__OPT(s->o, on_socket);
 	s->dial.io.ctx = GW__OPT(s->o, ctx);
 	if (!r)
-		r = gw__dial(&s->job->run, &s->uri, &s->dial, &s->out);
+		r = gw__outgoing_connect(&s->job->run, &s->uri, &s->dial, &s->out);
 	s->dial.io.on_socket = NULL; /* the main channel's alone */
 	if (!r && !s->out.main->two_way)
-		r = gw__why_set(&s->job->run.why, -EINVAL, "%s: post-copy needs a socket, the destination has to ask for pages",
+		r = gw__error_set(&s->job->run.error, -EINVAL, "%s: post-copy needs a socket, the destination has to ask for pages",
 			s->uri.text);
 	return r;
 }
@@ -152,23 +152,23 @@ static void finish(struct serving *s)
 
 int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_serve_opts *o, struct gw_serve_result *result)
 {
-	struct gw__serve_tally tally = {.state = GW__OPT(o, resume) ? GW__PC_PAUSED : GW__PC_SETUP};
+	struct gw__pageserver_stats stats = {.state = GW__OPT(o, resume) ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP};
 	struct serving *s = calloc(1, sizeof *s);
 	int r = gw__job_begin(job, 0);
 	if (!s)
-		return gw__why_set(&job->run.why, -ENOMEM, "no memory");
+		return gw__error_set(&job->run.error, -ENOMEM, "no memory");
 	s->job = job;
 	s->o = o;
 	if (!r)
-		r = GW__CHECK(o, &job->run.why);
+		r = GW__CHECK(o, &job->run.error);
 	if (!r)
-		r = GW__CHECK(result, &job->run.why);
+		r = GW__CHECK(result, &job->run.error);
 	if (!r)
-		r = gw__uri_parse(uri, &s->uri, &job->run.why);
+		r = gw__uri_parse(uri, &s->uri, &job->run.error);
 	if (!r)
 		r = check(s);
 	if (!r)
-		r = gw__image_open(path, GW__OPT(o, image_offset), &s->image, &job->run.why);
+		r = gw__image_open(path, GW__OPT(o, image_offset), &s->image, &job->run.error);
 	if (!r && !GW__OPT(o, resume))
 		r = gw__job_check_devices(job, s->image);
 	if (!r)
@@ -176,8 +176,8 @@ int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_ser
 	if (!r)
 		r = connect_main(s);
 	if (!r)
-		r = serve(s, &tally);
-	make_result(&tally, result);
+		r = serve(s, &stats);
+	make_result(&stats, result);
 	finish(s);
 	return r;
 }

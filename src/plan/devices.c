@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/math.h"
-#include "plan/restore.h"
+#include "plan/restore_method.h"
 
 static const char root[] = "0000:00:";
 
@@ -94,7 +94,7 @@ static bool is_at(const struct gw__plan_device *d, const char *address, size_t b
 }
 
 /* Two root buses may give one address twice: then any that fits will do. */
-static bool section_fits(const char *section, const struct gw__plan_destination *d, char *why, unsigned why_bytes)
+static bool section_fits(const char *section, const struct gw__plan_destination *d, char *reason, unsigned why_bytes)
 {
 	size_t bytes;
 	const char *name;
@@ -109,27 +109,27 @@ static bool section_fits(const char *section, const struct gw__plan_destination 
 		other = &d->device[i];
 	}
 	if (other)
-		snprintf(why, why_bytes,
+		snprintf(reason, why_bytes,
 			"the saved guest has a device \"%.60s\" at %.*s, the destination has \"%.60s\" there; start it with the same devices in "
 			"the same slots",
 			name, (int)bytes, section, other->type);
 	else
-		snprintf(why, why_bytes,
+		snprintf(reason, why_bytes,
 			"the saved guest has a device \"%.60s\" at %.*s, where the destination has none; start it with the same devices in the "
 			"same slots",
 			name, (int)bytes, section);
 	return false;
 }
 
-bool gw__plan_devices_differ(const struct gw__plan_guest *g, const struct gw__plan_destination *d, char *why, unsigned why_bytes)
+bool gw__plan_devices_differ(const struct gw__plan_guest *g, const struct gw__plan_destination *d, char *reason, unsigned why_bytes)
 {
 	if (g->cpus && d->cpus && g->cpus != d->cpus) {
-		snprintf(why, why_bytes, "the guest was saved with %u CPU%s, the destination has %u; start it with -smp %u", g->cpus,
+		snprintf(reason, why_bytes, "the guest was saved with %u CPU%s, the destination has %u; start it with -smp %u", g->cpus,
 			g->cpus == 1 ? "" : "s", d->cpus, g->cpus);
 		return true;
 	}
 	for (uint32_t i = 0; d->devices_n && i < g->sections_n; i++)
-		if (!section_fits(g->section[i], d, why, why_bytes))
+		if (!section_fits(g->section[i], d, reason, why_bytes))
 			return true;
 	return false;
 }

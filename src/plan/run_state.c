@@ -17,7 +17,7 @@ enum kind {
 static const struct row {
 	const char *name;
 	enum kind kind;
-	const char *why; /* of HAS_NONE */
+	const char *reason; /* of HAS_NONE */
 } rows[] = {
 	{"running", RUNS, NULL},
 	{"paused", STANDS, NULL},
@@ -43,25 +43,25 @@ static const struct row {
 
 const char *gw__plan_run_state_name(unsigned i) { return i < sizeof rows / sizeof rows[0] ? rows[i].name : NULL; }
 
-static enum gw__run_after stands(const char *name, unsigned version, bool stop, bool sleeps, char *why, size_t room)
+static enum gw__run_after stands(const char *name, unsigned version, bool stop, bool sleeps, char *reason, size_t room)
 {
 	if (version >= KEEPS_SINCE)
 		return GW__RUN_KEPT;
 	if (sleeps) {
-		snprintf(why, room,
+		snprintf(reason, room,
 			"its guest is suspended, and a QEMU before 10.0 wakes it up when it is saved; wake it up first (system_wakeup)");
 		return GW__RUN_REFUSED;
 	}
 	if (stop)
 		return GW__RUN_STOPPED;
-	snprintf(why, room,
+	snprintf(reason, room,
 		"a QEMU before 10.0 does not put the run state \"%s\" back behind a save: it ends in postmigrate, where only cont leads on; "
 		"let the guest run during the save (cont), or give --stop if that may be",
 		name);
 	return GW__RUN_REFUSED;
 }
 
-enum gw__run_after gw__plan_run_state(const char *name, unsigned version, bool stop, char *why, size_t room)
+enum gw__run_after gw__plan_run_state(const char *name, unsigned version, bool stop, char *reason, size_t room)
 {
 	const struct row *row = NULL;
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0] && !row; i++)
@@ -69,7 +69,7 @@ enum gw__run_after gw__plan_run_state(const char *name, unsigned version, bool s
 	if (row && row->kind == RUNS)
 		return GW__RUN_RUNS;
 	if (row && row->kind != HAS_NONE)
-		return stands(name, version, stop, row->kind == SLEEPS, why, room);
-	snprintf(why, room, "%s (state %s)", row ? row->why : "what a save would make of it is not known", name);
+		return stands(name, version, stop, row->kind == SLEEPS, reason, room);
+	snprintf(reason, room, "%s (state %s)", row ? row->reason : "what a save would make of it is not known", name);
 	return GW__RUN_REFUSED;
 }

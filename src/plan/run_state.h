@@ -17,7 +17,7 @@ enum gw__run_after {
 };
 
 /* `version`: 100 * major + minor. `stop`: postmigrate is what is wanted. A refusal has its sentence in `why`. */
-enum gw__run_after gw__plan_run_state(const char *name, unsigned version, bool stop, char *why, size_t room);
+enum gw__run_after gw__plan_run_state(const char *name, unsigned version, bool stop, char *reason, size_t room);
 
 /* The names of the rows; NULL past the end. */
 const char *gw__plan_run_state_name(unsigned i);

@@ -32,8 +32,8 @@ int gw__qmp_line_send(struct gw__qmp_line *l, const char *bytes, size_t n, int f
 void gw__qmp_line_close(struct gw__qmp_line *l);
 
 /* qmp_connect.c: an address becomes a connected socket, or a sentence an operator can act on. */
-int gw__qmp_connect(const char *address, int timeout_ms, uint64_t deadline_ns, int *fd, struct gw__why *why);
-int gw__qmp_say_busy(const char *address, int timeout_ms, struct gw__why *why); /* -ETIMEDOUT */
+int gw__qmp_connect(const char *address, int timeout_ms, uint64_t deadline_ns, int *fd, struct gw__error *error);
+int gw__qmp_say_busy(const char *address, int timeout_ms, struct gw__error *error); /* -ETIMEDOUT */
 
 /* qmp_json.c: JSON from outside. */
 json_t *gw__qmp_parse(char *line, size_t n); /* NULL: not one JSON object. May change the line. */
@@ -73,7 +73,7 @@ struct gw__qmp {
 
 /* qmp.c */
 /* "QEMU at X answered `command` with something unexpected: <what>", -EPROTO. */
-int gw__qmp_say_odd(const struct gw__qmp *q, const char *command, const char *what, struct gw__why *why);
+int gw__qmp_note_anomaly(const struct gw__qmp *q, const char *command, const char *what, struct gw__error *error);
 void gw__qmp_drop_oldest(struct gw__qmp *q);
 void gw__qmp_keep_event(struct gw__qmp *q, json_t *event, size_t bytes); /* takes the event over */
 

@@ -26,17 +26,17 @@ enum { GW__QMP_CALL_MS = 30000 }; /* how long a call waits for its reply unless 
  * holds it. `timeout_ms` is for all of it (a host name is looked up outside the limit). -ETIMEDOUT: silence;
  * -EPROTO: somebody answered, but not QMP; otherwise the errno of connect.
  */
-int gw__qmp_open(const char *address, int timeout_ms, struct gw__qmp **q, struct gw__why *why);
+int gw__qmp_open(const char *address, int timeout_ms, struct gw__qmp **q, struct gw__error *error);
 /*
  * The same after a connection broke: whoever serves the monitor may be starting anew, so it is tried until the time is over. `identity` (may be NULL):
  * of the QEMU it must be, see gw__qmp_query_identity; else -ESTALE.
  */
-int gw__qmp_open_again(const char *address, int patience_ms, const json_t *identity, struct gw__qmp **q, struct gw__why *why);
+int gw__qmp_open_again(const char *address, int patience_ms, const json_t *identity, struct gw__qmp **q, struct gw__error *error);
 /* The same in two steps: `*fd` is a connected socket; greeting takes it over, also on failure. */
-int gw__qmp_dial(const char *address, int timeout_ms, int *fd, struct gw__why *why);
-int gw__qmp_greet(int fd, const char *address, int timeout_ms, struct gw__qmp **q, struct gw__why *why);
+int gw__qmp_dial(const char *address, int timeout_ms, int *fd, struct gw__error *error);
+int gw__qmp_greet(int fd, const char *address, int timeout_ms, struct gw__qmp **q, struct gw__error *error);
 /* On a connected stream socket that has no address; taken over, also on failure. */
-int gw__qmp_take_fd(int fd, int timeout_ms, struct gw__qmp **q, struct gw__why *why);
+int gw__qmp_take_fd(int fd, int timeout_ms, struct gw__qmp **q, struct gw__error *error);
 void gw__qmp_close(struct gw__qmp *q); /* NULL is fine */
 
 /*
@@ -45,11 +45,11 @@ void gw__qmp_close(struct gw__qmp *q); /* NULL is fine */
  * replies to earlier ones are dropped, and so is the rest of a line whose beginning the other has read. Nothing is said
  * to QEMU here; an out-of-band call tells whether it is still there. -EINVAL: `past` is no such thing.
  */
-json_t *gw__qmp_past(const struct gw__qmp *q); /* owned by the caller */
-int gw__qmp_adopt(int fd, const json_t *past, json_int_t first_id, struct gw__qmp **q, struct gw__why *why);
+json_t *gw__qmp_handoff_state(const struct gw__qmp *q); /* owned by the caller */
+int gw__qmp_take_over(int fd, const json_t *past, json_int_t first_id, struct gw__qmp **q, struct gw__error *error);
 void gw__qmp_set_call_limit(struct gw__qmp *q, int timeout_ms);
-bool gw__qmp_can_pass_fds(const struct gw__qmp *q); /* a unix socket */
-unsigned gw__qmp_owed(const struct gw__qmp *q);     /* replies that were given up and have not come since */
+bool gw__qmp_can_pass_fds(const struct gw__qmp *q);   /* a unix socket */
+unsigned gw__qmp_unanswered(const struct gw__qmp *q); /* replies that were given up and have not come since */
 /* For poll. Lines may already be buffered: poll only after gw__qmp_event(q, 0, ...) found nothing. */
 int gw__qmp_fd(const struct gw__qmp *q);
 
@@ -63,16 +63,16 @@ const char *gw__qmp_version_text(const struct gw__qmp *q);
  * -ETIMEDOUT: no answer yet, the connection stays usable and a late reply is dropped; -ECONNRESET when QEMU
  * went away; -EPROTO: not QMP, or not the reply to this. After the last two every call fails.
  */
-int gw__qmp_call(struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__why *why);
+int gw__qmp_call(struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__error *error);
 /* The same, passing a descriptor with the command (getfd, add-fd). The descriptor stays ours. */
-int gw__qmp_call_fd(struct gw__qmp *q, const char *command, json_t *arguments, int fd, json_t **result, struct gw__why *why);
+int gw__qmp_call_fd(struct gw__qmp *q, const char *command, json_t *arguments, int fd, json_t **result, struct gw__error *error);
 /*
  * The same, out of band: QEMU answers even while its main loop is stuck, e.g. on a page of a dead page
  * server. Only for migrate-pause, migrate-recover, yank and query-yank. In band where QEMU did not offer it.
  */
-int gw__qmp_call_oob(struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__why *why);
+int gw__qmp_call_oob(struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__error *error);
 /* The next event: 0 and *event (owned), or GW__SHORT when none came within `timeout_ms` (0: do not wait). */
-int gw__qmp_event(struct gw__qmp *q, int timeout_ms, json_t **event, struct gw__why *why);
+int gw__qmp_event(struct gw__qmp *q, int timeout_ms, json_t **event, struct gw__error *error);
 
 /* Migration, in QEMU's terms. A status we do not know is kept as text and counts as "still running". */
 struct gw__qmp_migration {
@@ -80,8 +80,8 @@ struct gw__qmp_migration {
 	char error[512]; /* error-desc, or "" */
 	bool ended, completed, failed, cancelled;
 	uint64_t total_bytes, remaining_bytes, transferred_bytes, dirty_pages_rate, page_bytes;
-	uint64_t passes;     /* how often dirty pages were looked for; 11.1 does it several times in a pass over memory */
-	uint64_t sent_pages; /* each time one was sent counts, zeros too */
+	uint64_t dirty_sync_count; /* how often dirty pages were looked for; 11.1 does it several times in a pass over memory */
+	uint64_t sent_pages;       /* each time one was sent counts, zeros too */
 	uint64_t downtime_ms, total_ms;
 	double mbps;
 	char address[256]; /* destination: the socket it listens on, as a URI; "" if none */
@@ -90,14 +90,14 @@ struct gw__qmp_migration {
  * Start a migration. 7.2 calls one "failed" a moment before it has cleaned up behind it, or never does, and a new one in between
  * leaves it confused for good: so that is waited for, and then -EBUSY. `why` must not be NULL.
  */
-int gw__qmp_migrate(struct gw__qmp *q, const char *uri, struct gw__why *why);
-int gw__qmp_query_migrate(struct gw__qmp *q, struct gw__qmp_migration *m, struct gw__why *why);
+int gw__qmp_migrate(struct gw__qmp *q, const char *uri, struct gw__error *error);
+int gw__qmp_query_migrate(struct gw__qmp *q, struct gw__qmp_migration *m, struct gw__error *error);
 
 struct gw__qmp_status {
 	char name[48]; /* "running", "paused", "inmigrate", "postmigrate", ... */
 	bool running;
 };
-int gw__qmp_query_status(struct gw__qmp *q, struct gw__qmp_status *s, struct gw__why *why);
+int gw__qmp_query_status(struct gw__qmp *q, struct gw__qmp_status *s, struct gw__error *error);
 
 /*
  * Migration settings we change and must put back: take a snapshot of every capability and of the parameters
@@ -105,8 +105,8 @@ int gw__qmp_query_status(struct gw__qmp *q, struct gw__qmp_status *s, struct gw_
  * every step, and goes on after a refusal; the first refusal is what it returns.
  */
 struct gw__qmp_settings; /* a snapshot */
-int gw__qmp_settings_save(struct gw__qmp *q, struct gw__qmp_settings **s, struct gw__why *why);
-int gw__qmp_settings_restore(struct gw__qmp *q, const struct gw__qmp_settings *s, struct gw__why *why);
+int gw__qmp_settings_save(struct gw__qmp *q, struct gw__qmp_settings **s, struct gw__error *error);
+int gw__qmp_settings_restore(struct gw__qmp *q, const struct gw__qmp_settings *s, struct gw__error *error);
 void gw__qmp_settings_free(struct gw__qmp_settings *s); /* NULL is fine */
 /* A snapshot as a value, for another process. from_json: NULL for what is none, or without memory. */
 json_t *gw__qmp_settings_to_json(const struct gw__qmp_settings *s);
@@ -121,12 +121,12 @@ struct gw__qmp_capability {
 	bool on;
 };
 /* One command for all. A capability this QEMU does not know is -EOPNOTSUPP only if asked to be on. */
-int gw__qmp_set_capabilities(struct gw__qmp *q, const struct gw__qmp_capability *caps, unsigned n, struct gw__why *why);
+int gw__qmp_set_capabilities(struct gw__qmp *q, const struct gw__qmp_capability *caps, unsigned n, struct gw__error *error);
 /*
  * Switch off every capability that is on in `now`, so that a left-over setting cannot surprise us; but for the few that cannot, which whoever
  * else drives this QEMU may need. `background`: for a background snapshot.
  */
-int gw__qmp_clear_capabilities(struct gw__qmp *q, const struct gw__qmp_settings *now, bool background, struct gw__why *why);
+int gw__qmp_clear_capabilities(struct gw__qmp *q, const struct gw__qmp_settings *now, bool background, struct gw__error *error);
 
 /* What a destination is, to compare with an image before anything is sent. */
 struct gw__qmp_machine {
@@ -134,16 +134,16 @@ struct gw__qmp_machine {
 	uint64_t ram_bytes;     /* base memory of query-memory-size-summary */
 	uint64_t plugged_bytes; /* hot-plugged memory of the same */
 };
-int gw__qmp_query_machine(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__why *why);
+int gw__qmp_query_machine(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__error *error);
 /* What its streams do not state although it is not 4 KiB; else 0. query-migrate tells only once a migration runs. */
-int gw__qmp_query_page_bytes(struct gw__qmp *q, uint64_t *bytes, struct gw__why *why);
+int gw__qmp_query_page_bytes(struct gw__qmp *q, uint64_t *bytes, struct gw__error *error);
 /* Memory of virtio-mem devices that is not plugged now: part of a RAM block, and never sent. */
-int gw__qmp_query_unplugged(struct gw__qmp *q, uint64_t *bytes, struct gw__why *why);
+int gw__qmp_query_unplugged(struct gw__qmp *q, uint64_t *bytes, struct gw__error *error);
 /*
  * What tells this QEMU process from others, to compare with json_equal: machine, UUID, name, and the thread of a CPU of its. The same
  * over every monitor, for as long as it lives. 0 and `*identity` (owned).
  */
-int gw__qmp_query_identity(struct gw__qmp *q, json_t **identity, struct gw__why *why);
+int gw__qmp_query_identity(struct gw__qmp *q, json_t **identity, struct gw__error *error);
 
 /*
  * Its RAM blocks under the names the stream uses, also while it waits for a migration. Blocks that never migrate have
@@ -154,15 +154,15 @@ struct gw__qmp_block {
 	uint64_t page_bytes, used_bytes, total_bytes;
 };
 /* 0 and `*blocks` (free() it) with `*n` entries. */
-int gw__qmp_query_blocks(struct gw__qmp *q, struct gw__qmp_block **blocks, unsigned *n, struct gw__why *why);
+int gw__qmp_query_blocks(struct gw__qmp *q, struct gw__qmp_block **blocks, unsigned *n, struct gw__error *error);
 
-int gw__qmp_query_cpus(struct gw__qmp *q, unsigned *n, struct gw__why *why);
+int gw__qmp_query_cpus(struct gw__qmp *q, unsigned *n, struct gw__error *error);
 /* Devices on PCI buses and, below their controllers, on USB, also while it waits for a migration. */
 struct gw__qmp_device {
 	char address[128]; /* as the stream has it: "0000:00:02.0", behind a bridge "0000:00:02.0:01.0", USB "0000:00:05.0/2.1" */
 	char type[64];     /* "virtio-net-pci" */
 };
 /* 0 and `*devices` (free() it) with `*n` entries; -EREMOTEIO: this QEMU does not tell. */
-int gw__qmp_query_devices(struct gw__qmp *q, struct gw__qmp_device **devices, unsigned *n, struct gw__why *why);
+int gw__qmp_query_devices(struct gw__qmp *q, struct gw__qmp_device **devices, unsigned *n, struct gw__error *error);
 
 #endif

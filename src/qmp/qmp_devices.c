@@ -15,10 +15,10 @@
 
 enum { DEVICES_MAX = 4096, DEPTH_MAX = 32 };
 
-int gw__qmp_query_cpus(struct gw__qmp *q, unsigned *n, struct gw__why *why)
+int gw__qmp_query_cpus(struct gw__qmp *q, unsigned *n, struct gw__error *error)
 {
 	json_t *said = NULL;
-	int err = gw__qmp_call(q, "query-cpus-fast", NULL, &said, why);
+	int err = gw__qmp_call(q, "query-cpus-fast", NULL, &said, error);
 	*n = err ? 0 : (unsigned)json_array_size(said);
 	json_decref(said);
 	return err;
@@ -97,11 +97,11 @@ static void read_line(struct tree *t, const char *line)
 		place_usb(t, text);
 }
 
-int gw__qmp_query_devices(struct gw__qmp *q, struct gw__qmp_device **devices, unsigned *n, struct gw__why *why)
+int gw__qmp_query_devices(struct gw__qmp *q, struct gw__qmp_device **devices, unsigned *n, struct gw__error *error)
 {
 	json_t *said = NULL;
 	char *rest = NULL;
-	int err = gw__qmp_call(q, "human-monitor-command", json_pack("{s:s}", "command-line", "info qtree"), &said, why);
+	int err = gw__qmp_call(q, "human-monitor-command", json_pack("{s:s}", "command-line", "info qtree"), &said, error);
 	if (err)
 		return err;
 	char *text = strdup(json_is_string(said) ? json_string_value(said) : "");
@@ -116,5 +116,5 @@ int gw__qmp_query_devices(struct gw__qmp *q, struct gw__qmp_device **devices, un
 	*n = t ? t->n : 0;
 	free(t);
 	free(text);
-	return enough ? 0 : (free(*devices), *devices = NULL, gw__why_set(why, -ENOMEM, "no memory for a list of devices"));
+	return enough ? 0 : (free(*devices), *devices = NULL, gw__error_set(error, -ENOMEM, "no memory for a list of devices"));
 }

@@ -17,11 +17,11 @@ enum { BLOCKS_MAX = 4096 };
 
 /* The QOM type of the machine object is its versioned name and "-machine", whatever alias it was started
  * with. */
-static int query_type(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__why *why)
+static int query_type(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__error *error)
 {
 	static const char suffix[] = "-machine";
 	json_t *said = NULL;
-	int err = gw__qmp_call(q, "qom-get", json_pack("{s:s, s:s}", "path", "/machine", "property", "type"), &said, why);
+	int err = gw__qmp_call(q, "qom-get", json_pack("{s:s, s:s}", "path", "/machine", "property", "type"), &said, error);
 	if (err)
 		return err;
 	const char *type = json_string_value(said);
@@ -30,34 +30,34 @@ static int query_type(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__w
 	size_t n = strlen(m->machine), tail = sizeof suffix - 1;
 	if (n > tail && strcmp(m->machine + n - tail, suffix) == 0)
 		m->machine[n - tail] = 0;
-	return m->machine[0] ? 0 : gw__qmp_say_odd(q, "qom-get /machine type", "not a name", why);
+	return m->machine[0] ? 0 : gw__qmp_note_anomaly(q, "qom-get /machine type", "not a name", error);
 }
 
-int gw__qmp_query_machine(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__why *why)
+int gw__qmp_query_machine(struct gw__qmp *q, struct gw__qmp_machine *m, struct gw__error *error)
 {
 	static const char command[] = "query-memory-size-summary";
 	*m = (struct gw__qmp_machine){0};
-	int err = query_type(q, m, why);
+	int err = query_type(q, m, error);
 	if (err)
 		return err;
 	json_t *said = NULL;
-	err = gw__qmp_call(q, command, NULL, &said, why);
+	err = gw__qmp_call(q, command, NULL, &said, error);
 	if (err)
 		return err;
 	m->ram_bytes = gw__qmp_get_u64(said, "base-memory");
 	m->plugged_bytes = gw__qmp_get_u64(said, "plugged-memory");
 	if (!json_is_integer(json_object_get(said, "base-memory")))
-		err = gw__qmp_say_odd(q, command, "no base-memory in it", why);
+		err = gw__qmp_note_anomaly(q, command, "no base-memory in it", error);
 	json_decref(said);
 	return err;
 }
 
-int gw__qmp_query_unplugged(struct gw__qmp *q, uint64_t *bytes, struct gw__why *why)
+int gw__qmp_query_unplugged(struct gw__qmp *q, uint64_t *bytes, struct gw__error *error)
 {
 	json_t *said = NULL, *device;
 	size_t i;
 	*bytes = 0;
-	int err = gw__qmp_call(q, "query-memory-devices", NULL, &said, why);
+	int err = gw__qmp_call(q, "query-memory-devices", NULL, &said, error);
 	json_array_foreach(said, i, device)
 	{
 		const char *type = json_string_value(json_object_get(device, "type"));
@@ -76,11 +76,11 @@ static const struct {
 	uint64_t page_bytes;
 } PAGES[] = {{"alpha", 8192}, {"or1k", 8192}, {"sparc64", 8192}};
 
-int gw__qmp_query_page_bytes(struct gw__qmp *q, uint64_t *bytes, struct gw__why *why)
+int gw__qmp_query_page_bytes(struct gw__qmp *q, uint64_t *bytes, struct gw__error *error)
 {
 	json_t *said = NULL;
 	*bytes = 0;
-	int err = gw__qmp_call(q, "query-target", NULL, &said, why);
+	int err = gw__qmp_call(q, "query-target", NULL, &said, error);
 	const char *arch = json_string_value(json_object_get(said, "arch"));
 	for (size_t i = 0; arch && i < sizeof PAGES / sizeof PAGES[0]; i++)
 		if (!strcmp(arch, PAGES[i].arch))
@@ -90,10 +90,10 @@ int gw__qmp_query_page_bytes(struct gw__qmp *q, uint64_t *bytes, struct gw__why 
 }
 
 /* One member of what a command answers, or of the first element of it: owned, null where it is absent. NULL: no answer. */
-static json_t *query_member(struct gw__qmp *q, const char *command, const char *key, bool of_first, struct gw__why *why)
+static json_t *query_member(struct gw__qmp *q, const char *command, const char *key, bool of_first, struct gw__error *error)
 {
 	json_t *said = NULL;
-	if (gw__qmp_call(q, command, NULL, &said, why))
+	if (gw__qmp_call(q, command, NULL, &said, error))
 		return NULL;
 	json_t *member = json_object_get(of_first ? json_array_get(said, 0) : said, key);
 	member = member ? json_incref(member) : json_null();
@@ -101,22 +101,22 @@ static json_t *query_member(struct gw__qmp *q, const char *command, const char *
 	return member;
 }
 
-int gw__qmp_query_identity(struct gw__qmp *q, json_t **identity, struct gw__why *why)
+int gw__qmp_query_identity(struct gw__qmp *q, json_t **identity, struct gw__error *error)
 {
 	struct gw__qmp_machine m = {0};
-	int err = query_type(q, &m, why);
+	int err = query_type(q, &m, error);
 	if (err)
 		return err;
-	json_t *uuid = query_member(q, "query-uuid", "UUID", false, why);
-	json_t *name = uuid ? query_member(q, "query-name", "name", false, why) : NULL;
-	json_t *thread = name ? query_member(q, "query-cpus-fast", "thread-id", true, why) : NULL;
+	json_t *uuid = query_member(q, "query-uuid", "UUID", false, error);
+	json_t *name = uuid ? query_member(q, "query-name", "name", false, error) : NULL;
+	json_t *thread = name ? query_member(q, "query-cpus-fast", "thread-id", true, error) : NULL;
 	if (!thread) {
 		json_decref(uuid);
 		json_decref(name);
-		return why->code;
+		return error->code;
 	}
 	*identity = json_pack("{s:s, s:o, s:o, s:o}", "machine", m.machine, "uuid", uuid, "name", name, "thread", thread);
-	return *identity ? 0 : gw__why_set(why, -ENOMEM, "no memory for what QEMU says of itself");
+	return *identity ? 0 : gw__error_set(error, -ENOMEM, "no memory for what QEMU says of itself");
 }
 
 /* "4 KiB" -> 4096; 0: not a size. */
@@ -213,11 +213,11 @@ static int read_table(char *table, struct gw__qmp_block *blocks, unsigned *n)
 	return *n ? 0 : -1;
 }
 
-int gw__qmp_query_blocks(struct gw__qmp *q, struct gw__qmp_block **blocks, unsigned *n, struct gw__why *why)
+int gw__qmp_query_blocks(struct gw__qmp *q, struct gw__qmp_block **blocks, unsigned *n, struct gw__error *error)
 {
 	static const char command[] = "info ramblock";
 	json_t *said = NULL;
-	int err = gw__qmp_call(q, "human-monitor-command", json_pack("{s:s}", "command-line", command), &said, why);
+	int err = gw__qmp_call(q, "human-monitor-command", json_pack("{s:s}", "command-line", command), &said, error);
 	if (err)
 		return err;
 	const char *text = json_string_value(said);
@@ -226,9 +226,9 @@ int gw__qmp_query_blocks(struct gw__qmp *q, struct gw__qmp_block **blocks, unsig
 	json_decref(said);
 	*n = 0;
 	if (!table || !found)
-		err = gw__why_set(why, -ENOMEM, "no memory for a list of RAM blocks");
+		err = gw__error_set(error, -ENOMEM, "no memory for a list of RAM blocks");
 	else if (read_table(table, found, n) != 0)
-		err = gw__qmp_say_odd(q, command, "not the table of RAM blocks we know", why);
+		err = gw__qmp_note_anomaly(q, command, "not the table of RAM blocks we know", error);
 	free(table);
 	if (err) {
 		free(found);

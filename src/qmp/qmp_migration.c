@@ -51,7 +51,7 @@ static void read_migration(struct gw__qmp_migration *m, const json_t *said)
 	m->transferred_bytes = gw__qmp_get_u64(ram, "transferred");
 	m->dirty_pages_rate = gw__qmp_get_u64(ram, "dirty-pages-rate");
 	m->page_bytes = gw__qmp_get_u64(ram, "page-size");
-	m->passes = gw__qmp_get_u64(ram, "dirty-sync-count");
+	m->dirty_sync_count = gw__qmp_get_u64(ram, "dirty-sync-count");
 	m->sent_pages = gw__qmp_get_u64(ram, "normal") + gw__qmp_get_u64(ram, "duplicate");
 	m->mbps = gw__qmp_get_real(ram, "mbps");
 	m->downtime_ms = gw__qmp_get_u64(said, "downtime");
@@ -59,17 +59,17 @@ static void read_migration(struct gw__qmp_migration *m, const json_t *said)
 	socket_uri(m->address, sizeof m->address, json_object_get(said, "socket-address"));
 }
 
-int gw__qmp_query_migrate(struct gw__qmp *q, struct gw__qmp_migration *m, struct gw__why *why)
+int gw__qmp_query_migrate(struct gw__qmp *q, struct gw__qmp_migration *m, struct gw__error *error)
 {
 	json_t *said = NULL;
 	*m = (struct gw__qmp_migration){0};
-	int err = gw__qmp_call(q, "query-migrate", NULL, &said, why);
+	int err = gw__qmp_call(q, "query-migrate", NULL, &said, error);
 	if (err)
 		return err;
 	if (json_is_object(said))
 		read_migration(m, said);
 	else
-		err = gw__qmp_say_odd(q, "query-migrate", "not an object", why);
+		err = gw__qmp_note_anomaly(q, "query-migrate", "not an object", error);
 	json_decref(said);
 	return err;
 }
@@ -78,7 +78,7 @@ int gw__qmp_query_migrate(struct gw__qmp *q, struct gw__qmp_migration *m, struct
 static bool has_instance(struct gw__qmp *q)
 {
 	json_t *said = NULL;
-	struct gw__why ignored = {0};
+	struct gw__error ignored = {0};
 	bool found = false;
 	if (gw__qmp_call(q, "query-yank", NULL, &said, &ignored))
 		return false;
@@ -90,15 +90,15 @@ static bool has_instance(struct gw__qmp *q)
 	return found;
 }
 
-static int await_cleaned_up(struct gw__qmp *q, struct gw__why *why)
+static int await_cleaned_up(struct gw__qmp *q, struct gw__error *error)
 {
 	for (int waited = 0; has_instance(q); waited += CLEANED_POLL_MS) {
 		struct gw__qmp_migration last;
-		int err = gw__qmp_query_migrate(q, &last, why);
+		int err = gw__qmp_query_migrate(q, &last, error);
 		if (err || !last.ended) /* `migrate` will say that there is one */
 			return err;
 		if (waited >= CLEANED_MS)
-			return gw__why_set(why, -EBUSY,
+			return gw__error_set(error, -EBUSY,
 				"QEMU %s at %s still holds on to its last migration, which %s%s%s; wait and try again, "
 				"but a 7.2 may be stuck in it for good and migrates nothing any more until it is started anew",
 				q->version_text, q->address, last.status, last.error[0] ? ": " : "", last.error);
@@ -107,17 +107,17 @@ static int await_cleaned_up(struct gw__qmp *q, struct gw__why *why)
 	return 0;
 }
 
-int gw__qmp_migrate(struct gw__qmp *q, const char *uri, struct gw__why *why)
+int gw__qmp_migrate(struct gw__qmp *q, const char *uri, struct gw__error *error)
 {
-	int err = await_cleaned_up(q, why);
-	return err ? err : gw__qmp_call(q, "migrate", json_pack("{s:s}", "uri", uri), NULL, why);
+	int err = await_cleaned_up(q, error);
+	return err ? err : gw__qmp_call(q, "migrate", json_pack("{s:s}", "uri", uri), NULL, error);
 }
 
-int gw__qmp_query_status(struct gw__qmp *q, struct gw__qmp_status *s, struct gw__why *why)
+int gw__qmp_query_status(struct gw__qmp *q, struct gw__qmp_status *s, struct gw__error *error)
 {
 	json_t *said = NULL;
 	*s = (struct gw__qmp_status){0};
-	int err = gw__qmp_call(q, "query-status", NULL, &said, why);
+	int err = gw__qmp_call(q, "query-status", NULL, &said, error);
 	if (err)
 		return err;
 	gw__qmp_get_text(s->name, sizeof s->name, said, "status");
@@ -125,7 +125,7 @@ int gw__qmp_query_status(struct gw__qmp *q, struct gw__qmp_status *s, struct gw_
 	s->running = json_is_true(running);
 	/* Who runs the guest is decided from this: no guessing. */
 	if (!s->name[0] || !json_is_boolean(running))
-		err = gw__qmp_say_odd(q, "query-status", "no run state in it", why);
+		err = gw__qmp_note_anomaly(q, "query-status", "no run state in it", error);
 	json_decref(said);
 	return err;
 }

@@ -22,32 +22,32 @@ int gw__qmp_version(const struct gw__qmp *q) { return q->version; }
 const char *gw__qmp_version_text(const struct gw__qmp *q) { return q->version_text; }
 bool gw__qmp_can_pass_fds(const struct gw__qmp *q) { return q->unix_socket; }
 
-static int say_not_qmp(const struct gw__qmp *q, const char *said, struct gw__why *why)
+static int say_not_qmp(const struct gw__qmp *q, const char *said, struct gw__error *error)
 {
 	char text[64];
 	gw__qmp_text(text, sizeof text, said);
 	if (strncmp(text, "QEMU ", 5) == 0 && strstr(text, " monitor "))
-		return gw__why_set(why, -EPROTO, "%s is QEMU's monitor for humans (-monitor), not QMP (-qmp): it greets with \"%s\"",
+		return gw__error_set(error, -EPROTO, "%s is QEMU's monitor for humans (-monitor), not QMP (-qmp): it greets with \"%s\"",
 			q->address, text);
-	return gw__why_set(why, -EPROTO, "%s is not a QMP socket: it greets with \"%s\"", q->address, text);
+	return gw__error_set(error, -EPROTO, "%s is not a QMP socket: it greets with \"%s\"", q->address, text);
 }
 
-static int say_no_greeting(const struct gw__qmp *q, int err, int timeout_ms, struct gw__why *why)
+static int say_no_greeting(const struct gw__qmp *q, int err, int timeout_ms, struct gw__error *error)
 {
 	size_t partial = gw__qmp_line_partial(&q->line);
 	if (err == GW__SHORT && partial == 0)
-		return gw__qmp_say_busy(q->address, timeout_ms, why);
+		return gw__qmp_say_busy(q->address, timeout_ms, error);
 	if (err == GW__SHORT)
-		return gw__why_set(why, -EPROTO, "%s is not a QMP socket: %zu bytes without a line end within %d ms", q->address, partial,
-			timeout_ms);
+		return gw__error_set(error, -EPROTO, "%s is not a QMP socket: %zu bytes without a line end within %d ms", q->address,
+			partial, timeout_ms);
 	if (err == -ECONNRESET)
-		return gw__why_set(why, err,
+		return gw__error_set(error, err,
 			"%s closed the connection instead of greeting: QEMU is ending, or this "
 			"is not a QMP socket",
 			q->address);
 	if (err == -EMSGSIZE)
-		return gw__why_set(why, -EPROTO, "%s is not a QMP socket: its greeting has no end", q->address);
-	return gw__why_errno(why, -err, "reading the QMP greeting of %s", q->address);
+		return gw__error_set(error, -EPROTO, "%s is not a QMP socket: its greeting has no end", q->address);
+	return gw__error_errno(error, -err, "reading the QMP greeting of %s", q->address);
 }
 
 /* {"QMP": {"version": {"qemu": {"major", "minor", "micro"}, "package"}, "capabilities": [...]}} */
@@ -75,7 +75,7 @@ static bool read_greeting(struct gw__qmp *q, const json_t *greeting)
 	return true;
 }
 
-unsigned gw__qmp_owed(const struct gw__qmp *q) { return q->unanswered; }
+unsigned gw__qmp_unanswered(const struct gw__qmp *q) { return q->unanswered; }
 
 /* A proxy that shares a monitor may pass on an event before it greets (libvirt's virt-qemu-qmp-proxy does); those are kept. */
 static int await_greeting(struct gw__qmp *q, uint64_t deadline_ns, char **line, json_t **greeting)
@@ -95,36 +95,36 @@ static int await_greeting(struct gw__qmp *q, uint64_t deadline_ns, char **line, 
 	}
 }
 
-static int negotiate(struct gw__qmp *q, uint64_t deadline_ns, int timeout_ms, struct gw__why *why)
+static int negotiate(struct gw__qmp *q, uint64_t deadline_ns, int timeout_ms, struct gw__error *error)
 {
 	char *line;
 	json_t *greeting = NULL;
 	int err = await_greeting(q, deadline_ns, &line, &greeting);
 	if (err)
-		return say_no_greeting(q, err, timeout_ms, why);
+		return say_no_greeting(q, err, timeout_ms, error);
 	bool ok = greeting && read_greeting(q, greeting);
 	json_decref(greeting);
 	if (!ok)
-		return say_not_qmp(q, line, why);
+		return say_not_qmp(q, line, error);
 	q->call_ms = gw__qmp_left_ms(deadline_ns);
-	err = gw__qmp_call(q, "qmp_capabilities", q->oob ? json_pack("{s:[s]}", "enable", "oob") : NULL, NULL, why);
+	err = gw__qmp_call(q, "qmp_capabilities", q->oob ? json_pack("{s:[s]}", "enable", "oob") : NULL, NULL, error);
 	q->call_ms = GW__QMP_CALL_MS;
 	return err;
 }
 
 /* A connection that has said nothing yet. Takes `fd` over. */
-static int make(int fd, const char *address, struct gw__qmp **q, struct gw__why *why)
+static int make(int fd, const char *address, struct gw__qmp **q, struct gw__error *error)
 {
 	int domain = 0, type = 0;
 	socklen_t n = sizeof domain, m = sizeof type;
 	struct gw__qmp *made = NULL;
 	int err = 0;
 	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) != 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &m) != 0)
-		err = gw__why_errno(why, errno, "%s is not a socket", address);
+		err = gw__error_errno(error, errno, "%s is not a socket", address);
 	else if (type != SOCK_STREAM)
-		err = gw__why_set(why, -EPROTOTYPE, "%s is not a stream socket", address);
+		err = gw__error_set(error, -EPROTOTYPE, "%s is not a stream socket", address);
 	else if (!(made = calloc(1, sizeof *made)))
-		err = gw__why_set(why, -ENOMEM, "no memory for a QMP connection");
+		err = gw__error_set(error, -ENOMEM, "no memory for a QMP connection");
 	if (err) {
 		close(fd);
 		return err;
@@ -138,12 +138,12 @@ static int make(int fd, const char *address, struct gw__qmp **q, struct gw__why 
 }
 
 /* Takes `fd` over. */
-static int start(int fd, const char *address, uint64_t deadline_ns, int timeout_ms, struct gw__qmp **q, struct gw__why *why)
+static int start(int fd, const char *address, uint64_t deadline_ns, int timeout_ms, struct gw__qmp **q, struct gw__error *error)
 {
 	struct gw__qmp *made = NULL;
-	int err = make(fd, address, &made, why);
+	int err = make(fd, address, &made, error);
 	if (!err)
-		err = negotiate(made, deadline_ns, timeout_ms, why);
+		err = negotiate(made, deadline_ns, timeout_ms, error);
 	if (err) {
 		gw__qmp_close(made);
 		return err;
@@ -152,12 +152,12 @@ static int start(int fd, const char *address, uint64_t deadline_ns, int timeout_
 	return 0;
 }
 
-int gw__qmp_open(const char *address, int timeout_ms, struct gw__qmp **q, struct gw__why *why)
+int gw__qmp_open(const char *address, int timeout_ms, struct gw__qmp **q, struct gw__error *error)
 {
 	uint64_t deadline_ns = gw__qmp_deadline_ns(timeout_ms);
 	int fd = -1;
-	int err = gw__qmp_connect(address, timeout_ms, deadline_ns, &fd, why);
-	return err ? err : start(fd, address, deadline_ns, timeout_ms, q, why);
+	int err = gw__qmp_connect(address, timeout_ms, deadline_ns, &fd, error);
+	return err ? err : start(fd, address, deadline_ns, timeout_ms, q, error);
 }
 
 /* What may be over in a moment: a monitor's server that is started anew. */
@@ -166,20 +166,20 @@ static bool may_come_back(int err)
 	return err == -ENOENT || err == -ECONNREFUSED || err == -ECONNRESET || err == -EPIPE || err == -ETIMEDOUT;
 }
 
-static int check_same(struct gw__qmp *q, const json_t *identity, struct gw__why *why)
+static int check_same(struct gw__qmp *q, const json_t *identity, struct gw__error *error)
 {
 	json_t *now = NULL;
-	int err = gw__qmp_query_identity(q, &now, why);
+	int err = gw__qmp_query_identity(q, &now, error);
 	bool same = !err && json_equal(now, identity);
 	json_decref(now);
-	return err || same ? err : gw__why_set(why, -ESTALE, "another QEMU listens at %s by now", q->address);
+	return err || same ? err : gw__error_set(error, -ESTALE, "another QEMU listens at %s by now", q->address);
 }
 
-int gw__qmp_open_again(const char *address, int patience_ms, const json_t *identity, struct gw__qmp **q, struct gw__why *why)
+int gw__qmp_open_again(const char *address, int patience_ms, const json_t *identity, struct gw__qmp **q, struct gw__error *error)
 {
 	uint64_t deadline_ns = gw__qmp_deadline_ns(patience_ms);
 	for (;;) {
-		struct gw__why last = {0};
+		struct gw__error last = {0};
 		struct gw__qmp *made = NULL;
 		int left = gw__qmp_left_ms(deadline_ns);
 		int err = gw__qmp_open(address, left ? left : 1, &made, &last);
@@ -191,42 +191,42 @@ int gw__qmp_open_again(const char *address, int patience_ms, const json_t *ident
 		}
 		gw__qmp_close(made);
 		if (!may_come_back(err) || gw__qmp_left_ms(deadline_ns) == 0)
-			return gw__why_set(why, err, "%s", last.text);
+			return gw__error_set(error, err, "%s", last.text);
 		poll(NULL, 0, AGAIN_MS);
 	}
 }
 
-int gw__qmp_dial(const char *address, int timeout_ms, int *fd, struct gw__why *why)
+int gw__qmp_dial(const char *address, int timeout_ms, int *fd, struct gw__error *error)
 {
-	return gw__qmp_connect(address, timeout_ms, gw__qmp_deadline_ns(timeout_ms), fd, why);
+	return gw__qmp_connect(address, timeout_ms, gw__qmp_deadline_ns(timeout_ms), fd, error);
 }
 
-int gw__qmp_greet(int fd, const char *address, int timeout_ms, struct gw__qmp **q, struct gw__why *why)
+int gw__qmp_greet(int fd, const char *address, int timeout_ms, struct gw__qmp **q, struct gw__error *error)
 {
-	return start(fd, address, gw__qmp_deadline_ns(timeout_ms), timeout_ms, q, why);
+	return start(fd, address, gw__qmp_deadline_ns(timeout_ms), timeout_ms, q, error);
 }
 
-int gw__qmp_take_fd(int fd, int timeout_ms, struct gw__qmp **q, struct gw__why *why)
+int gw__qmp_take_fd(int fd, int timeout_ms, struct gw__qmp **q, struct gw__error *error)
 {
 	char address[32];
 	snprintf(address, sizeof address, "fd:%d", fd);
-	return gw__qmp_greet(fd, address, timeout_ms, q, why);
+	return gw__qmp_greet(fd, address, timeout_ms, q, error);
 }
 
-json_t *gw__qmp_past(const struct gw__qmp *q)
+json_t *gw__qmp_handoff_state(const struct gw__qmp *q)
 {
 	return json_pack("{s:s, s:i, s:s, s:b}", "address", q->address, "version", q->version, "text", q->version_text, "oob", q->oob);
 }
 
-int gw__qmp_adopt(int fd, const json_t *past, json_int_t first_id, struct gw__qmp **q, struct gw__why *why)
+int gw__qmp_take_over(int fd, const json_t *past, json_int_t first_id, struct gw__qmp **q, struct gw__error *error)
 {
 	const char *address = json_string_value(json_object_get(past, "address"));
 	uint64_t version = gw__qmp_get_u64(past, "version");
 	if (!address || !version || version > 999999) {
 		close(fd);
-		return gw__why_set(why, -EINVAL, "what is known of a QMP connection is incomplete");
+		return gw__error_set(error, -EINVAL, "what is known of a QMP connection is incomplete");
 	}
-	int err = make(fd, address, q, why);
+	int err = make(fd, address, q, error);
 	if (err)
 		return err;
 	(*q)->version = (int)version;

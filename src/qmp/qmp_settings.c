@@ -46,11 +46,11 @@ static bool is_harmless(const char *capability, bool background)
 }
 
 /* {name: bool} of query-migrate-capabilities, owned. */
-static int query_capabilities(struct gw__qmp *q, json_t **known, struct gw__why *why)
+static int query_capabilities(struct gw__qmp *q, json_t **known, struct gw__error *error)
 {
 	static const char command[] = "query-migrate-capabilities";
 	json_t *said = NULL;
-	int err = gw__qmp_call(q, command, NULL, &said, why);
+	int err = gw__qmp_call(q, command, NULL, &said, error);
 	if (err)
 		return err;
 	json_t *map = json_object();
@@ -66,7 +66,7 @@ static int query_capabilities(struct gw__qmp *q, json_t **known, struct gw__why 
 	json_decref(said);
 	if (json_object_size(map) == 0) {
 		json_decref(map);
-		return gw__qmp_say_odd(q, command, "no capabilities in it", why);
+		return gw__qmp_note_anomaly(q, command, "no capabilities in it", error);
 	}
 	*known = map;
 	return 0;
@@ -74,16 +74,16 @@ static int query_capabilities(struct gw__qmp *q, json_t **known, struct gw__why 
 
 static bool is_scalar(const json_t *v) { return v && !json_is_array(v) && !json_is_object(v); }
 
-static int query_parameters(struct gw__qmp *q, json_t **parameters, struct gw__why *why)
+static int query_parameters(struct gw__qmp *q, json_t **parameters, struct gw__error *error)
 {
 	static const char command[] = "query-migrate-parameters";
 	json_t *said = NULL;
-	int err = gw__qmp_call(q, command, NULL, &said, why);
+	int err = gw__qmp_call(q, command, NULL, &said, error);
 	if (err)
 		return err;
 	if (!json_is_object(said)) {
 		json_decref(said);
-		return gw__qmp_say_odd(q, command, "not an object", why);
+		return gw__qmp_note_anomaly(q, command, "not an object", error);
 	}
 	json_t *map = json_object();
 	for (size_t i = 0; i < GW__LEN(touched); i++) {
@@ -105,14 +105,14 @@ void gw__qmp_settings_free(struct gw__qmp_settings *s)
 	free(s);
 }
 
-int gw__qmp_settings_save(struct gw__qmp *q, struct gw__qmp_settings **s, struct gw__why *why)
+int gw__qmp_settings_save(struct gw__qmp *q, struct gw__qmp_settings **s, struct gw__error *error)
 {
 	struct gw__qmp_settings *made = calloc(1, sizeof *made);
 	if (!made)
-		return gw__why_set(why, -ENOMEM, "no memory for QEMU's migration settings");
-	int err = query_capabilities(q, &made->capabilities, why);
+		return gw__error_set(error, -ENOMEM, "no memory for QEMU's migration settings");
+	int err = query_capabilities(q, &made->capabilities, error);
 	if (!err)
-		err = query_parameters(q, &made->parameters, why);
+		err = query_parameters(q, &made->parameters, error);
 	if (err) {
 		gw__qmp_settings_free(made);
 		return err;
@@ -157,21 +157,21 @@ static void add_change(json_t *list, const char *capability, bool on)
 }
 
 /* Takes `list` over. QEMU checks the outcome of the whole list, so its order does not matter. */
-static int send_changes(struct gw__qmp *q, json_t *list, struct gw__why *why)
+static int send_changes(struct gw__qmp *q, json_t *list, struct gw__error *error)
 {
 	if (!list)
-		return gw__why_set(why, -ENOMEM, "no memory for a list of capabilities");
+		return gw__error_set(error, -ENOMEM, "no memory for a list of capabilities");
 	if (json_array_size(list) == 0) {
 		json_decref(list);
 		return 0;
 	}
-	return gw__qmp_call(q, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list), NULL, why);
+	return gw__qmp_call(q, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list), NULL, error);
 }
 
-int gw__qmp_set_capabilities(struct gw__qmp *q, const struct gw__qmp_capability *caps, unsigned n, struct gw__why *why)
+int gw__qmp_set_capabilities(struct gw__qmp *q, const struct gw__qmp_capability *caps, unsigned n, struct gw__error *error)
 {
 	json_t *known = NULL;
-	int err = query_capabilities(q, &known, why);
+	int err = query_capabilities(q, &known, error);
 	if (err)
 		return err;
 	json_t *list = json_array();
@@ -179,17 +179,17 @@ int gw__qmp_set_capabilities(struct gw__qmp *q, const struct gw__qmp_capability 
 		if (json_object_get(known, caps[i].name))
 			add_change(list, caps[i].name, caps[i].on);
 		else if (caps[i].on)
-			err = gw__why_set(why, -EOPNOTSUPP, "QEMU %s at %s has no migration capability `%s`", q->version_text, q->address,
-				caps[i].name);
+			err = gw__error_set(error, -EOPNOTSUPP, "QEMU %s at %s has no migration capability `%s`", q->version_text,
+				q->address, caps[i].name);
 	}
 	json_decref(known);
 	if (!err)
-		return send_changes(q, list, why);
+		return send_changes(q, list, error);
 	json_decref(list);
 	return err;
 }
 
-int gw__qmp_clear_capabilities(struct gw__qmp *q, const struct gw__qmp_settings *now, bool background, struct gw__why *why)
+int gw__qmp_clear_capabilities(struct gw__qmp *q, const struct gw__qmp_settings *now, bool background, struct gw__error *error)
 {
 	json_t *list = json_array();
 	const char *name;
@@ -199,12 +199,12 @@ int gw__qmp_clear_capabilities(struct gw__qmp *q, const struct gw__qmp_settings 
 		if (json_is_true(state) && !is_harmless(name, background))
 			add_change(list, name, false);
 	}
-	return send_changes(q, list, why);
+	return send_changes(q, list, error);
 }
 
 /* Set to `on` every capability that is `on` in `then` and not in `now`. */
 static int send_differing(struct gw__qmp *q, const struct gw__qmp_settings *now, const struct gw__qmp_settings *then, bool on,
-	struct gw__why *why)
+	struct gw__error *error)
 {
 	json_t *list = json_array();
 	const char *name;
@@ -214,10 +214,11 @@ static int send_differing(struct gw__qmp *q, const struct gw__qmp_settings *now,
 		if (json_is_true(state) == on && gw__qmp_settings_has(now, name) && gw__qmp_settings_on(now, name) != on)
 			add_change(list, name, on);
 	}
-	return send_changes(q, list, why);
+	return send_changes(q, list, error);
 }
 
-static int send_parameters(struct gw__qmp *q, const struct gw__qmp_settings *now, const struct gw__qmp_settings *then, struct gw__why *why)
+static int send_parameters(struct gw__qmp *q, const struct gw__qmp_settings *now, const struct gw__qmp_settings *then,
+	struct gw__error *error)
 {
 	json_t *changes = json_object();
 	const char *name;
@@ -228,7 +229,7 @@ static int send_parameters(struct gw__qmp *q, const struct gw__qmp_settings *now
 			json_object_set(changes, name, value);
 	}
 	if (json_object_size(changes))
-		return gw__qmp_call(q, "migrate-set-parameters", changes, NULL, why);
+		return gw__qmp_call(q, "migrate-set-parameters", changes, NULL, error);
 	json_decref(changes);
 	return 0;
 }
@@ -239,15 +240,15 @@ static int send_parameters(struct gw__qmp *q, const struct gw__qmp_settings *now
  * the one we come from or of the one we go to. Off first also leads out of mapped-ram under TLS, where QEMU
  * refuses every parameter.
  */
-int gw__qmp_settings_restore(struct gw__qmp *q, const struct gw__qmp_settings *s, struct gw__why *why)
+int gw__qmp_settings_restore(struct gw__qmp *q, const struct gw__qmp_settings *s, struct gw__error *error)
 {
 	struct gw__qmp_settings *now = NULL;
-	int err = gw__qmp_settings_save(q, &now, why);
+	int err = gw__qmp_settings_save(q, &now, error);
 	if (err)
 		return err;
-	int off = send_differing(q, now, s, false, why);
-	int set = send_parameters(q, now, s, why);
-	int on = send_differing(q, now, s, true, why);
+	int off = send_differing(q, now, s, false, error);
+	int set = send_parameters(q, now, s, error);
+	int on = send_differing(q, now, s, true, error);
 	gw__qmp_settings_free(now);
 	return off ? off : set ? set : on;
 }

@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-#include "wire/item.h"
+#include "wire/framing.h"
 
 const struct gw__other_format *gw__header_other(uint32_t first)
 {
@@ -31,7 +31,7 @@ const struct gw__other_format *gw__header_other(uint32_t first)
 	return NULL;
 }
 
-int gw__header_decode(struct gw__rd *c, struct gw__why *why)
+int gw__header_decode(struct gw__rd *c, struct gw__error *error)
 {
 	uint32_t magic = gw__rd_be32(c);
 	uint32_t version = gw__rd_be32(c);
@@ -39,12 +39,13 @@ int gw__header_decode(struct gw__rd *c, struct gw__why *why)
 		return GW__SHORT;
 	const struct gw__other_format *other = gw__header_other(magic);
 	if (magic != GW__STREAM_MAGIC)
-		return gw__why_set(why, -EPROTO, "not a migration stream: it begins with %08x, expected the magic 5145564d (\"QEVM\")%s%s",
-			magic, other ? "; it is " : "", other ? other->what : "");
+		return gw__error_set(error, -EPROTO,
+			"not a migration stream: it begins with %08x, expected the magic 5145564d (\"QEVM\")%s%s", magic,
+			other ? "; it is " : "", other ? other->what : "");
 	if (version == 2)
-		return gw__why_set(why, -EPROTO, "this stream has the obsolete format version 2, which no QEMU reads any more");
+		return gw__error_set(error, -EPROTO, "this stream has the obsolete format version 2, which no QEMU reads any more");
 	if (version != GW__STREAM_VERSION)
-		return gw__why_set(why, -EPROTO, "unsupported stream version %u, expected 3", version);
+		return gw__error_set(error, -EPROTO, "unsupported stream version %u, expected 3", version);
 	return 0;
 }
 
@@ -95,41 +96,41 @@ void gw__config_drop_cap(struct gw__config *config, const char *name)
 	note_cap(config);
 }
 
-static int decode_page_bits(struct gw__rd *c, struct gw__config *config, struct gw__why *why)
+static int decode_page_bits(struct gw__rd *c, struct gw__config *config, struct gw__error *error)
 {
 	uint32_t bits = gw__rd_be32(c);
 	if (c->cut)
 		return GW__SHORT;
 	if (config->has_page_bits)
-		return gw__why_set(why, -EPROTO, "configuration: target-page-bits stands there twice");
+		return gw__error_set(error, -EPROTO, "configuration: target-page-bits stands there twice");
 	if (bits < GW__PAGE_BITS_MIN || bits > GW__PAGE_BITS_MAX)
-		return gw__why_set(why, -EPROTO, "configuration: target-page-bits is %u, expected %d..%d", bits, GW__PAGE_BITS_MIN,
+		return gw__error_set(error, -EPROTO, "configuration: target-page-bits is %u, expected %d..%d", bits, GW__PAGE_BITS_MIN,
 			GW__PAGE_BITS_MAX);
 	config->has_page_bits = true;
 	config->page_bits = bits;
 	return 0;
 }
 
-static int decode_caps(struct gw__rd *c, struct gw__config *config, struct gw__why *why)
+static int decode_caps(struct gw__rd *c, struct gw__config *config, struct gw__error *error)
 {
 	uint32_t n = gw__rd_be32(c);
 	if (c->cut)
 		return GW__SHORT;
 	if (config->has_caps)
-		return gw__why_set(why, -EPROTO, "configuration: the capabilities stand there twice");
+		return gw__error_set(error, -EPROTO, "configuration: the capabilities stand there twice");
 	if (n == 0 || n > GW__CAPS_MAX)
-		return gw__why_set(why, -EPROTO, "configuration: %u capabilities, expected 1..%d", n, GW__CAPS_MAX);
+		return gw__error_set(error, -EPROTO, "configuration: %u capabilities, expected 1..%d", n, GW__CAPS_MAX);
 	for (uint32_t i = 0; i < n; i++) {
 		char name[GW__NAME_MAX + 1];
 		uint8_t len = gw__rd_str8(c, name);
 		if (c->cut)
 			return GW__SHORT;
 		if (!gw__name_ok(name, len) || len > GW__CAP_NAME_MAX)
-			return gw__why_set(why, -EPROTO,
+			return gw__error_set(error, -EPROTO,
 				"configuration: the name of capability %u is unusable (%u bytes, expected 1..%d printable)", i, len,
 				GW__CAP_NAME_MAX);
 		if (!strcmp(name, "fixed-ram"))
-			return gw__why_set(why, -EPROTO,
+			return gw__error_set(error, -EPROTO,
 				"configuration: capability fixed-ram was a proposal of 2022 that no release of QEMU wrote; "
 				"its successor is mapped-ram");
 		strcpy(config->caps[i], name);
@@ -140,24 +141,24 @@ static int decode_caps(struct gw__rd *c, struct gw__config *config, struct gw__w
 	return 0;
 }
 
-static int decode_uuid(struct gw__rd *c, struct gw__config *config, struct gw__why *why)
+static int decode_uuid(struct gw__rd *c, struct gw__config *config, struct gw__error *error)
 {
 	uint8_t uuid[16];
 	gw__rd_bytes(c, uuid, sizeof uuid);
 	if (c->cut)
 		return GW__SHORT;
 	if (config->has_uuid)
-		return gw__why_set(why, -EPROTO, "configuration: the UUID stands there twice");
+		return gw__error_set(error, -EPROTO, "configuration: the UUID stands there twice");
 	config->has_uuid = true;
 	memcpy(config->uuid, uuid, sizeof uuid);
 	return 0;
 }
 
-static int decode_subsection(struct gw__rd *c, struct gw__config *config, struct gw__why *why)
+static int decode_subsection(struct gw__rd *c, struct gw__config *config, struct gw__error *error)
 {
 	static const struct {
 		const char *name;
-		int (*decode)(struct gw__rd *c, struct gw__config *config, struct gw__why *why);
+		int (*decode)(struct gw__rd *c, struct gw__config *config, struct gw__error *error);
 	} known[] = {{PAGE_BITS, decode_page_bits}, {CAPABILITIES, decode_caps}, {UUID, decode_uuid}};
 	char name[GW__NAME_MAX + 1];
 	gw__rd_u8(c); /* GW__ITEM_SUBSECTION, seen by the caller */
@@ -166,18 +167,19 @@ static int decode_subsection(struct gw__rd *c, struct gw__config *config, struct
 	if (c->cut)
 		return GW__SHORT;
 	if (!gw__name_ok(name, len))
-		return gw__why_set(why, -EPROTO, "configuration: a subsection has an unusable name of %u bytes", len);
+		return gw__error_set(error, -EPROTO, "configuration: a subsection has an unusable name of %u bytes", len);
 	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
 		if (strcmp(name, known[i].name))
 			continue;
 		if (version != 1)
-			return gw__why_set(why, -EPROTO, "subsection %s has version %u, expected 1", name, version);
-		return known[i].decode(c, config, why);
+			return gw__error_set(error, -EPROTO, "subsection %s has version %u, expected 1", name, version);
+		return known[i].decode(c, config, error);
 	}
-	return gw__why_set(why, -EPROTO, "configuration: unknown subsection \"%s\" (known: target-page-bits, capabilities, uuid)", name);
+	return gw__error_set(error, -EPROTO, "configuration: unknown subsection \"%s\" (known: target-page-bits, capabilities, uuid)",
+		name);
 }
 
-int gw__config_decode(struct gw__rd *c, struct gw__config *config, struct gw__why *why)
+int gw__config_decode(struct gw__rd *c, struct gw__config *config, struct gw__error *error)
 {
 	memset(config, 0, sizeof *config);
 	config->page_bits = GW__PAGE_BITS_LEGACY;
@@ -185,18 +187,18 @@ int gw__config_decode(struct gw__rd *c, struct gw__config *config, struct gw__wh
 	if (c->cut)
 		return GW__SHORT;
 	if (type != GW__ITEM_CONFIG)
-		return gw__why_set(why, -EPROTO, "expected the configuration section (07) behind the version, got byte %02x", type);
+		return gw__error_set(error, -EPROTO, "expected the configuration section (07) behind the version, got byte %02x", type);
 	uint32_t n = gw__rd_be32(c);
 	if (c->cut)
 		return GW__SHORT;
 	if (n == 0 || n > GW__MACHINE_MAX)
-		return gw__why_set(why, -EPROTO, "configuration: machine name of %u bytes, expected 1..%d", n, GW__MACHINE_MAX);
+		return gw__error_set(error, -EPROTO, "configuration: machine name of %u bytes, expected 1..%d", n, GW__MACHINE_MAX);
 	const uint8_t *machine = gw__rd_take(c, n);
 	if (!machine)
 		return GW__SHORT;
 	for (uint32_t i = 0; i < n; i++)
 		if (machine[i] <= 0x20 || machine[i] >= 0x7f)
-			return gw__why_set(why, -EPROTO,
+			return gw__error_set(error, -EPROTO,
 				"configuration: byte %u of the machine name is %02x, expected a printable character", i, machine[i]);
 	memcpy(config->machine, machine, n);
 
@@ -205,7 +207,7 @@ int gw__config_decode(struct gw__rd *c, struct gw__config *config, struct gw__wh
 			return GW__SHORT; /* the next byte tells whether another subsection follows */
 		if (*c->p != GW__ITEM_SUBSECTION)
 			return 0;
-		int r = decode_subsection(c, config, why);
+		int r = decode_subsection(c, config, error);
 		if (r)
 			return r;
 	}

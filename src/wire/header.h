@@ -46,11 +46,11 @@ struct gw__config {
 static inline uint64_t gw__config_page_bytes(const struct gw__config *c) { return UINT64_C(1) << c->page_bits; }
 
 /* Each decoder: 0, GW__SHORT (cursor then undefined: start over with more bytes), or a negative errno with `why`. */
-int gw__header_decode(struct gw__rd *c, struct gw__why *why);
+int gw__header_decode(struct gw__rd *c, struct gw__error *error);
 void gw__header_encode(struct gw__wr *c);
 
 /* From the type byte 0x07 up to the first byte that is not one of its subsections; needs one byte beyond the section. */
-int gw__config_decode(struct gw__rd *c, struct gw__config *config, struct gw__why *why);
+int gw__config_decode(struct gw__rd *c, struct gw__config *config, struct gw__error *error);
 void gw__config_encode(struct gw__wr *c, const struct gw__config *config);
 
 /* Put a capability in or take it out; keeps the flags and has_caps true to the list. -ENOSPC when the list is full. */

@@ -43,49 +43,50 @@ int gw__mapped_place(uint64_t header_end_off, uint64_t used_bytes, uint64_t page
 }
 
 static int check_regions(const struct gw__mapped_header *h, uint64_t header_off, const struct gw__block *block, uint64_t page_bytes,
-	struct gw__why *why)
+	struct gw__error *error)
 {
 	uint64_t bitmap_end, end;
 	if (h->bitmap_off < header_off + GW__MAPPED_HEADER_BYTES)
-		return gw__why_set(why, -EPROTO,
+		return gw__error_set(error, -EPROTO,
 			"block \"%s\": its bitmap is said to be at offset %llu, inside or before its header, which ends at %llu",
 			block->name, (ull)h->bitmap_off, (ull)(header_off + GW__MAPPED_HEADER_BYTES));
 	if (gw__add_overflows(h->bitmap_off, bitmap_bytes(block->used_bytes, page_bytes), &bitmap_end) || h->pages_off < bitmap_end)
-		return gw__why_set(why, -EPROTO,
+		return gw__error_set(error, -EPROTO,
 			"block \"%s\": its pages are said to begin at offset %llu, before the end of its bitmap (offset %llu, %llu bytes)",
 			block->name, (ull)h->pages_off, (ull)h->bitmap_off, (ull)bitmap_bytes(block->used_bytes, page_bytes));
 	if (!gw__is_aligned(h->pages_off, page_bytes))
-		return gw__why_set(why, -EPROTO, "block \"%s\": its pages begin at offset %llu, expected a multiple of the page size %llu",
-			block->name, (ull)h->pages_off, (ull)page_bytes);
+		return gw__error_set(error, -EPROTO,
+			"block \"%s\": its pages begin at offset %llu, expected a multiple of the page size %llu", block->name,
+			(ull)h->pages_off, (ull)page_bytes);
 	if (gw__add_overflows(h->pages_off, block->used_bytes, &end) || end > INT64_MAX)
-		return gw__why_set(why, -EPROTO, "block \"%s\": %llu bytes of pages from offset %llu reach past the largest file",
+		return gw__error_set(error, -EPROTO, "block \"%s\": %llu bytes of pages from offset %llu reach past the largest file",
 			block->name, (ull)block->used_bytes, (ull)h->pages_off);
 	return 0;
 }
 
 int gw__mapped_header_check(const struct gw__mapped_header *h, uint64_t header_off, const struct gw__block *block, uint64_t page_bytes,
-	bool ignore_shared, bool *ignored, const char **odd, struct gw__why *why)
+	bool ignore_shared, bool *ignored, const char **anomaly, struct gw__error *error)
 {
 	*ignored = false;
 	if (h->version != GW__MAPPED_VERSION)
-		return gw__why_set(why, -EPROTO, "block \"%s\": mapped-ram header version %u, expected 1", block->name, h->version);
+		return gw__error_set(error, -EPROTO, "block \"%s\": mapped-ram header version %u, expected 1", block->name, h->version);
 	if (h->page_bytes != page_bytes)
-		return gw__why_set(why, -EPROTO, "block \"%s\": mapped-ram header with a page size of %llu, expected %llu", block->name,
+		return gw__error_set(error, -EPROTO, "block \"%s\": mapped-ram header with a page size of %llu, expected %llu", block->name,
 			(ull)h->page_bytes, (ull)page_bytes);
 	if (h->bitmap_off == 0 && h->pages_off == 0) {
 		if (!ignore_shared)
-			return gw__why_set(why, -EPROTO,
+			return gw__error_set(error, -EPROTO,
 				"block \"%s\" is marked as not in the file (offsets 0), which needs the capability x-ignore-shared",
 				block->name);
 		*ignored = true;
 		return 0;
 	}
-	int r = check_regions(h, header_off, block, page_bytes, why);
+	int r = check_regions(h, header_off, block, page_bytes, error);
 	if (r)
 		return r;
-	if (odd && h->bitmap_off != header_off + GW__MAPPED_HEADER_BYTES)
-		*odd = "the bitmap does not follow its header directly";
-	if (odd && !gw__is_aligned(h->pages_off, GW__MAPPED_ALIGN))
-		*odd = "the pages do not begin at a multiple of 1 MiB; direct I/O may refuse them";
+	if (anomaly && h->bitmap_off != header_off + GW__MAPPED_HEADER_BYTES)
+		*anomaly = "the bitmap does not follow its header directly";
+	if (anomaly && !gw__is_aligned(h->pages_off, GW__MAPPED_ALIGN))
+		*anomaly = "the pages do not begin at a multiple of 1 MiB; direct I/O may refuse them";
 	return 0;
 }

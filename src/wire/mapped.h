@@ -30,6 +30,6 @@ int gw__mapped_place(uint64_t header_end_off, uint64_t used_bytes, uint64_t page
  * begins. 0, or -EPROTO. `*odd` (may be NULL) is set to a sentence for what is legal but no writer does.
  */
 int gw__mapped_header_check(const struct gw__mapped_header *h, uint64_t header_off, const struct gw__block *block, uint64_t page_bytes,
-	bool ignore_shared, bool *ignored, const char **odd, struct gw__why *why);
+	bool ignore_shared, bool *ignored, const char **anomaly, struct gw__error *error);
 
 #endif

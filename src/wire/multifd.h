@@ -36,7 +36,7 @@ struct gw__multifd_hello {
 	uint8_t id;
 };
 /* 0, GW__SHORT, -EPROTO. The id is judged by who knows how many there are. */
-int gw__multifd_hello_decode(struct gw__rd *c, struct gw__multifd_hello *h, struct gw__why *why);
+int gw__multifd_hello_decode(struct gw__rd *c, struct gw__multifd_hello *h, struct gw__error *error);
 void gw__multifd_hello_encode(struct gw__wr *c, const struct gw__multifd_hello *h);
 
 /*
@@ -69,7 +69,7 @@ const char *gw__multifd_method_name(uint32_t flags);
  * 512 KiB. 0, GW__SHORT, -EPROTO; -EOPNOTSUPP for device state (not used by anything we can keep) and methods
  * we do not have.
  */
-int gw__multifd_packet_decode(struct gw__rd *c, uint64_t page_bytes, struct gw__multifd_packet *p, struct gw__why *why);
+int gw__multifd_packet_decode(struct gw__rd *c, uint64_t page_bytes, struct gw__multifd_packet *p, struct gw__error *error);
 /* `off` beyond normal + zero is written as 0. Always gw__multifd_head_bytes long. */
 void gw__multifd_packet_encode(struct gw__wr *c, uint64_t page_bytes, const struct gw__multifd_packet *p);
 

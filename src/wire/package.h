@@ -12,7 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
-#include "wire/item.h"
+#include "wire/framing.h"
 
 enum { GW__PACKAGE_PINGS_MAX = 8 };
 
@@ -25,7 +25,7 @@ struct gw__package {
 };
 
 /* Judges everything, the devices too. 0, or -EPROTO with a sentence. */
-int gw__package_decode(const uint8_t *blob, size_t n, struct gw__package *p, struct gw__why *why);
+int gw__package_decode(const uint8_t *blob, size_t n, struct gw__package *p, struct gw__error *error);
 /* The next device, whole: 1, 0 when there is none left. Never fails on a package that was judged. */
 int gw__package_next(struct gw__package *p, struct gw__section *section, const uint8_t **raw, size_t *raw_bytes);
 

@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-#include "wire/item.h"
+#include "wire/framing.h"
 
 typedef unsigned long long ull;
 
@@ -45,16 +45,16 @@ void gw__discard_encode(struct gw__wr *c, const char *block, const struct gw__ra
 }
 
 int gw__discard_split(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], const uint8_t **ranges, unsigned *n,
-	struct gw__why *why)
+	struct gw__error *error)
 {
 	struct gw__rd c = gw__rd_over(payload, bytes);
 	uint8_t version = gw__rd_u8(&c);
 	uint8_t name_n = gw__rd_str8(&c, block);
 	uint8_t nil = gw__rd_u8(&c);
 	if (c.cut || gw__rd_left(&c) == 0 || gw__rd_left(&c) % RANGE_BYTES)
-		return gw__why_set(why, -EPROTO, "RAM_DISCARD of %zu bytes, expected a name and whole ranges of 16 bytes", bytes);
+		return gw__error_set(error, -EPROTO, "RAM_DISCARD of %zu bytes, expected a name and whole ranges of 16 bytes", bytes);
 	if (version != DISCARD_VERSION || nil != 0 || !gw__name_ok(block, name_n))
-		return gw__why_set(why, -EPROTO,
+		return gw__error_set(error, -EPROTO,
 			"RAM_DISCARD with version %u, a name of %u bytes ended by %02x; expected version 0, a name, 00", version, name_n,
 			nil);
 	*n = (unsigned)(gw__rd_left(&c) / RANGE_BYTES);
@@ -69,14 +69,14 @@ struct gw__range gw__range_at(const uint8_t *ranges, unsigned i)
 }
 
 int gw__discard_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__range *v, unsigned room, unsigned *n,
-	struct gw__why *why)
+	struct gw__error *error)
 {
 	const uint8_t *ranges;
-	int r = gw__discard_split(payload, bytes, block, &ranges, n, why);
+	int r = gw__discard_split(payload, bytes, block, &ranges, n, error);
 	if (r)
 		return r;
 	if (*n > room)
-		return gw__why_set(why, -E2BIG, "RAM_DISCARD with %u ranges, at most %u are taken", *n, room);
+		return gw__error_set(error, -E2BIG, "RAM_DISCARD with %u ranges, at most %u are taken", *n, room);
 	for (unsigned i = 0; i < *n; i++)
 		v[i] = gw__range_at(ranges, i);
 	return 0;
@@ -97,29 +97,29 @@ void gw__ask_bitmap_encode(struct gw__wr *c, const char *block)
 	put_command(c, GW__CMD_RECV_BITMAP, payload, gw__wr_used(&in));
 }
 
-int gw__ask_bitmap_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__why *why)
+int gw__ask_bitmap_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__error *error)
 {
 	struct gw__rd c = gw__rd_over(payload, bytes);
 	uint8_t n = gw__rd_str8(&c, block);
 	if (c.cut || gw__rd_left(&c) || !gw__name_ok(block, n))
-		return gw__why_set(why, -EPROTO, "RECV_BITMAP of %zu bytes with a name of %u, expected a block's name and nothing else",
+		return gw__error_set(error, -EPROTO, "RECV_BITMAP of %zu bytes with a name of %u, expected a block's name and nothing else",
 			bytes, n);
 	return 0;
 }
 
-int gw__recv_bitmap_check_size(uint64_t size_bytes, const char *block, uint64_t pages, struct gw__why *why)
+int gw__recv_bitmap_check_size(uint64_t size_bytes, const char *block, uint64_t pages, struct gw__error *error)
 {
 	uint64_t want = gw__bitmap_wire_bytes(pages);
 	if (size_bytes == want)
 		return 0;
-	return gw__why_set(why, -EPROTO, "the received bitmap of block \"%s\" is said to have %llu bytes, expected %llu for %llu pages",
+	return gw__error_set(error, -EPROTO, "the received bitmap of block \"%s\" is said to have %llu bytes, expected %llu for %llu pages",
 		block, (ull)size_bytes, (ull)want, (ull)pages);
 }
 
-int gw__recv_bitmap_check_end(uint64_t mark, const char *block, struct gw__why *why)
+int gw__recv_bitmap_check_end(uint64_t mark, const char *block, struct gw__error *error)
 {
 	if (mark == GW__RECV_BITMAP_END)
 		return 0;
-	return gw__why_set(why, -EPROTO,
+	return gw__error_set(error, -EPROTO,
 		"behind the received bitmap of block \"%s\" stands %016llx, expected the end mark 0123456789abcdef", block, (ull)mark);
 }

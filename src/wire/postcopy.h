@@ -36,20 +36,20 @@ void gw__ask_bitmap_encode(struct gw__wr *c, const char *block); /* RECV_BITMAP 
 
 /* A DISCARD command's payload: the block's name, and where its ranges stand (16 bytes each, `*n` of them; gw__range_at). */
 int gw__discard_split(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], const uint8_t **ranges, unsigned *n,
-	struct gw__why *why);
+	struct gw__error *error);
 struct gw__range gw__range_at(const uint8_t *ranges, unsigned i);
 /* The same with the ranges in `v`, at most `room` (-E2BIG). The block's own limits are for who knows it. */
 int gw__discard_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__range *v, unsigned room, unsigned *n,
-	struct gw__why *why);
+	struct gw__error *error);
 
 /* The payload of a RECV_BITMAP command. 0 or -EPROTO. */
-int gw__ask_bitmap_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__why *why);
+int gw__ask_bitmap_decode(const uint8_t *payload, size_t bytes, char block[GW__NAME_MAX + 1], struct gw__error *error);
 
 /*
  * What follows a RECV_BITMAP message: the size is judged before a byte of the bitmap is read, the mark after.
  * `pages` is that of the block's used_length. -EPROTO with what was expected.
  */
-int gw__recv_bitmap_check_size(uint64_t size_bytes, const char *block, uint64_t pages, struct gw__why *why);
-int gw__recv_bitmap_check_end(uint64_t mark, const char *block, struct gw__why *why);
+int gw__recv_bitmap_check_size(uint64_t size_bytes, const char *block, uint64_t pages, struct gw__error *error);
+int gw__recv_bitmap_check_end(uint64_t mark, const char *block, struct gw__error *error);
 
 #endif

@@ -79,7 +79,7 @@ void gw__blocks_fini(struct gw__blocks *b)
 	memset(b, 0, sizeof *b);
 }
 
-int gw__ram_word_decode(uint64_t word, uint64_t page_bytes, struct gw__ram_word *w, struct gw__why *why)
+int gw__ram_word_decode(uint64_t word, uint64_t page_bytes, struct gw__ram_word *w, struct gw__error *error)
 {
 	uint32_t flags = (uint32_t)(word & (page_bytes - 1));
 	w->value = word & ~(page_bytes - 1);
@@ -100,18 +100,18 @@ int gw__ram_word_decode(uint64_t word, uint64_t page_bytes, struct gw__ram_word 
 			break;
 		if (w->value == 0)
 			return 0;
-		return gw__why_set(why, -EPROTO, "RAM record %016llx has a value beside its kind %03x, expected 0",
+		return gw__error_set(error, -EPROTO, "RAM record %016llx has a value beside its kind %03x, expected 0",
 			(unsigned long long)word, flags);
 	case 0x080:
-		return gw__why_set(why, -EPROTO, "RAM record HOOK (080) belongs to RDMA, which is not supported");
+		return gw__error_set(error, -EPROTO, "RAM record HOOK (080) belongs to RDMA, which is not supported");
 	case 0x100:
-		return gw__why_set(why, -EPROTO,
+		return gw__error_set(error, -EPROTO,
 			"RAM record COMPRESS_PAGE (100): the source uses the capability \"compress\", removed from QEMU in 9.1; switch it off");
 	default:
 		break;
 	}
-	return gw__why_set(why, -EPROTO, "RAM record %016llx has the flags %03x, expected exactly one known kind", (unsigned long long)word,
-		flags);
+	return gw__error_set(error, -EPROTO, "RAM record %016llx has the flags %03x, expected exactly one known kind",
+		(unsigned long long)word, flags);
 }
 
 /*
@@ -141,20 +141,20 @@ static int page_size_follows(const struct gw__rd *c, const struct gw__blocks_rul
 	return 0;
 }
 
-static int check_used(const struct gw__block *block, const struct gw__blocks_rule *rule, uint64_t left, struct gw__why *why)
+static int check_used(const struct gw__block *block, const struct gw__blocks_rule *rule, uint64_t left, struct gw__error *error)
 {
 	if (block->used_bytes == 0 || !gw__is_aligned(block->used_bytes, rule->page_bytes))
-		return gw__why_set(why, -EPROTO,
+		return gw__error_set(error, -EPROTO,
 			"block \"%s\" has a length of %llu bytes, expected a multiple of the page size %llu above 0", block->name,
 			(unsigned long long)block->used_bytes, (unsigned long long)rule->page_bytes);
 	if (block->used_bytes > left)
-		return gw__why_set(why, -EPROTO,
+		return gw__error_set(error, -EPROTO,
 			"block \"%s\" has a length of %llu bytes, but only %llu bytes of the total are left for it", block->name,
 			(unsigned long long)block->used_bytes, (unsigned long long)left);
 	return 0;
 }
 
-static int check_page_size(struct gw__block *block, const struct gw__blocks_rule *rule, struct gw__why *why)
+static int check_page_size(struct gw__block *block, const struct gw__blocks_rule *rule, struct gw__error *error)
 {
 	uint64_t p = block->page_bytes;
 	if (gw__is_power_of_2(p) && p != rule->page_bytes && p & rule->page_summary && gw__is_aligned(block->used_bytes, p)) {
@@ -162,7 +162,7 @@ static int check_page_size(struct gw__block *block, const struct gw__blocks_rule
 			block->page_bytes = 0;
 		return 0;
 	}
-	return gw__why_set(why, -EPROTO,
+	return gw__error_set(error, -EPROTO,
 		"block \"%s\" has a page size of %llu bytes, expected a power of two, not %llu, that POSTCOPY_ADVISE named (%llx) "
 		"and that divides its length %llu",
 		block->name, (unsigned long long)p, (unsigned long long)rule->page_bytes, (unsigned long long)rule->page_summary,
@@ -170,7 +170,7 @@ static int check_page_size(struct gw__block *block, const struct gw__blocks_rule
 }
 
 int gw__block_decode(struct gw__rd *c, const struct gw__blocks_rule *rule, uint64_t left_bytes, struct gw__block *block,
-	struct gw__why *why)
+	struct gw__error *error)
 {
 	memset(block, 0, sizeof *block);
 	uint8_t n = gw__rd_str8(c, block->name);
@@ -178,8 +178,9 @@ int gw__block_decode(struct gw__rd *c, const struct gw__blocks_rule *rule, uint6
 	if (c->cut)
 		return GW__SHORT;
 	if (!gw__name_ok(block->name, n))
-		return gw__why_set(why, -EPROTO, "the block list names a block with %u unusable bytes, expected 1..255 printable ones", n);
-	int r = check_used(block, rule, left_bytes, why);
+		return gw__error_set(error, -EPROTO, "the block list names a block with %u unusable bytes, expected 1..255 printable ones",
+			n);
+	int r = check_used(block, rule, left_bytes, error);
 	if (r)
 		return r;
 	bool has_page_size;
@@ -188,7 +189,7 @@ int gw__block_decode(struct gw__rd *c, const struct gw__blocks_rule *rule, uint6
 		return r;
 	if (has_page_size) {
 		block->page_bytes = gw__rd_be64(c);
-		r = c->cut ? GW__SHORT : check_page_size(block, rule, why);
+		r = c->cut ? GW__SHORT : check_page_size(block, rule, error);
 		if (r)
 			return r;
 	}

@@ -51,7 +51,7 @@ struct gw__ram_word {
 };
 
 /* Splits and checks a word. 0 or -EPROTO. */
-int gw__ram_word_decode(uint64_t word, uint64_t page_bytes, struct gw__ram_word *w, struct gw__why *why);
+int gw__ram_word_decode(uint64_t word, uint64_t page_bytes, struct gw__ram_word *w, struct gw__error *error);
 
 /* What a page record says behind its word. `block` is the index for CONTINUE, and is set otherwise. */
 struct gw__ram_where {
@@ -66,7 +66,7 @@ struct gw__blocks_rule {
 	bool address, mapped_ram;
 };
 int gw__block_decode(struct gw__rd *c, const struct gw__blocks_rule *rule, uint64_t left_bytes, struct gw__block *block,
-	struct gw__why *why);
+	struct gw__error *error);
 void gw__block_encode(struct gw__wr *c, const struct gw__blocks_rule *rule, const struct gw__block *block);
 
 /* The head of a page record: word, and the name unless `same_block`. */

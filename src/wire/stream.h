@@ -18,9 +18,9 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "wire/header.h"
-#include "wire/item.h"
+#include "wire/framing.h"
 #include "wire/ram.h"
-#include "wire/tail.h"
+#include "wire/trailer.h"
 
 enum gw__event_kind {
 	GW__EVENT_NONE,
@@ -50,7 +50,7 @@ struct gw__event {
 	struct gw__ram_where where;
 	uint64_t seek_off;
 	struct gw__view raw, body, delta;
-	const char *odd; /* NULL, or what is legal here but no source does: for a warning */
+	const char *anomaly; /* NULL, or what is legal here but no source does: for a warning */
 };
 
 struct gw__stream_opts {
@@ -79,7 +79,7 @@ enum gw__stream_postcopy {
 struct gw__stream_guest {
 	uint64_t page_bytes;
 	uint32_t ram_id;                 /* of the RAM section */
-	bool any_ram_id;                 /* it is not known: the first section tells */
+	bool ram_section_id_unknown;     /* it is not known: the first section tells */
 	const struct gw__blocks *blocks; /* copied */
 };
 
@@ -94,7 +94,7 @@ enum gw__stream_state {
 	GW__STREAM_RECORD,    /* inside the RAM section's body */
 	GW__STREAM_LIST,      /* inside a block list */
 	GW__STREAM_FOOTER,    /* a RAM body ended */
-	GW__STREAM_TAIL,      /* behind RAM: looking for the end */
+	GW__STREAM_TRAILER,   /* behind RAM: looking for the end */
 	GW__STREAM_TAIL_ITEM, /* the end is known: handing out what lies before it */
 	GW__STREAM_DONE,
 	GW__STREAM_BROKEN, /* an error was returned; it stays */
@@ -125,11 +125,11 @@ struct gw__stream {
 	struct gw__block list_block; /* decoded, waiting for its mapped-ram seek */
 	uint64_t list_total, list_left;
 	uint32_t list_at;
-	bool list_again;    /* a repeated list must equal the first */
-	bool bare;          /* the preempt channel: page records without sections */
-	bool learns;        /* nothing is known of the guest: blocks are taken as they are named */
-	bool learns_id;     /* the id of the RAM section is taken as it comes */
-	int64_t last_block; /* for CONTINUE; -1: none yet */
+	bool block_list_repeated; /* a repeated list must equal the first */
+	bool headless;            /* the preempt channel: page records without sections */
+	bool discover_blocks;     /* nothing is known of the guest: blocks are taken as they are named */
+	bool learns_id;           /* the id of the RAM section is taken as it comes */
+	int64_t last_block;       /* for CONTINUE; -1: none yet */
 	uint8_t section_type;
 	struct {
 		uint32_t id;
@@ -140,10 +140,10 @@ struct gw__stream {
 	uint32_t early_n, early_room;
 	size_t early_bytes; /* of all of them; at most tail_max_bytes */
 	size_t search_from; /* progress of a footer search in the bytes at hand */
-	struct gw__tail tail;
-	struct gw__tail_end end;
+	struct gw__trailer tail;
+	struct gw__trailer_end end;
 	size_t tail_left; /* bytes before the end not yet handed out */
-	struct gw__why broken;
+	struct gw__error broken;
 };
 
 void gw__stream_init(struct gw__stream *s, const struct gw__stream_opts *o);
@@ -161,7 +161,7 @@ void gw__stream_fini(struct gw__stream *s);
  * silent after what may be the end). Views in *ev point into `bytes`.
  */
 int gw__stream_next(struct gw__stream *s, const uint8_t *bytes, size_t n, bool last, size_t *used, struct gw__event *ev,
-	struct gw__why *why);
+	struct gw__error *error);
 
 const char *gw__event_name(enum gw__event_kind kind);
 const char *gw__stream_postcopy_name(enum gw__stream_postcopy p);

@@ -7,7 +7,7 @@
 #include <errno.h>
 
 #include "base/math.h"
-#include "wire/stream_internal.h"
+#include "wire/stream_private.h"
 
 typedef unsigned long long ull;
 
@@ -30,12 +30,12 @@ uint64_t gw__stream_usual_page_bytes(const struct gw__stream_opts *o)
 	return is_possible(bytes) ? bytes : UINT64_C(1) << GW__PAGE_BITS_LEGACY;
 }
 
-int gw__stream_begin_page_size(struct gw__stream *s, struct gw__why *why)
+int gw__stream_begin_page_size(struct gw__stream *s, struct gw__error *error)
 {
 	uint64_t told = s->opts.page_bytes, stated = gw__config_page_bytes(&s->config);
 	if (s->config.has_page_bits && told && told != stated)
-		return gw__why_set(why, -EPROTO, "the stream states pages of %llu bytes, not of %llu; leave out the page size", (ull)stated,
-			(ull)told);
+		return gw__error_set(error, -EPROTO, "the stream states pages of %llu bytes, not of %llu; leave out the page size",
+			(ull)stated, (ull)told);
 	s->page_stated = s->config.has_page_bits || told;
 	use(s, s->config.has_page_bits ? stated : gw__stream_usual_page_bytes(&s->opts));
 	if (s->config.mapped_ram && !s->page_stated)
@@ -43,12 +43,12 @@ int gw__stream_begin_page_size(struct gw__stream *s, struct gw__why *why)
 	return 0;
 }
 
-int gw__stream_state_page_size(struct gw__stream *s, uint64_t bytes, const char *who, struct gw__why *why)
+int gw__stream_state_page_size(struct gw__stream *s, uint64_t bytes, const char *who, struct gw__error *error)
 {
 	if (s->page_stated && bytes != s->page_bytes)
-		return gw__why_set(why, -EPROTO, "%s a page size of %llu, expected %llu", who, (ull)bytes, (ull)s->page_bytes);
+		return gw__error_set(error, -EPROTO, "%s a page size of %llu, expected %llu", who, (ull)bytes, (ull)s->page_bytes);
 	if (!is_possible(bytes))
-		return gw__why_set(why, -EPROTO, "%s a page size of %llu, expected a power of two from %u to %u", who, (ull)bytes,
+		return gw__error_set(error, -EPROTO, "%s a page size of %llu, expected a power of two from %u to %u", who, (ull)bytes,
 			1U << GW__PAGE_BITS_RAM, 1U << GW__PAGE_BITS_MAX);
 	s->page_stated = true;
 	use(s, bytes);

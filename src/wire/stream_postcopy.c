@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The stream decoder in post-copy: commands and their order, the package, and channels that begin without a head (docs/spec/postcopy.md
- * 2, 3, 5, 6). Not the answers of the destination, which go the other way (retpath.h).
+ * 2, 3, 5, 6). Not the answers of the destination, which go the other way (return_path.h).
  */
 #include <errno.h>
 
 #include "wire/postcopy.h"
-#include "wire/stream_internal.h"
+#include "wire/stream_private.h"
 
 typedef unsigned long long ull;
 
@@ -40,111 +40,112 @@ static const struct {
 };
 
 /* 16 bytes name any number of pages, so it is the pages that are counted. */
-static int count_discarded(struct gw__stream *s, uint64_t bytes, struct gw__why *why)
+static int count_discarded(struct gw__stream *s, uint64_t bytes, struct gw__error *error)
 {
 	s->discarded_bytes += bytes;
 	if (s->discarded_bytes / DISCARD_TIMES <= s->blocks.total_bytes)
 		return 0;
-	return gw__why_set(why, -EPROTO, "RAM_DISCARDs of %llu bytes in all, expected at most the %llu bytes of the guest",
+	return gw__error_set(error, -EPROTO, "RAM_DISCARDs of %llu bytes in all, expected at most the %llu bytes of the guest",
 		(ull)s->discarded_bytes, (ull)s->blocks.total_bytes);
 }
 
-static int check_discard(struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
+static int check_discard(struct gw__stream *s, const struct gw__command *cmd, struct gw__error *error)
 {
 	char name[GW__NAME_MAX + 1];
 	const uint8_t *ranges;
 	unsigned n;
-	int r = gw__discard_split(cmd->payload, cmd->length, name, &ranges, &n, why);
+	int r = gw__discard_split(cmd->payload, cmd->length, name, &ranges, &n, error);
 	if (r)
 		return r;
 	int64_t i = gw__blocks_find(&s->blocks, name);
 	if (i < 0)
-		return gw__why_set(why, -EPROTO, "RAM_DISCARD of block \"%s\", which is not in the block list", name);
+		return gw__error_set(error, -EPROTO, "RAM_DISCARD of block \"%s\", which is not in the block list", name);
 	uint64_t used = s->blocks.v[i].used_bytes;
 	uint64_t page_bytes = s->blocks.v[i].page_bytes ? s->blocks.v[i].page_bytes : s->page_bytes;
 	for (unsigned k = 0; k < n; k++) {
 		struct gw__range v = gw__range_at(ranges, k);
 		if (!v.bytes || (v.start_off | v.bytes) % page_bytes || v.start_off > used || v.bytes > used - v.start_off)
-			return gw__why_set(why, -EPROTO,
+			return gw__error_set(error, -EPROTO,
 				"RAM_DISCARD of %llu bytes at offset %llx of block \"%s\"; expected whole pages of %llu inside its %llu bytes",
 				(ull)v.bytes, (ull)v.start_off, name, (ull)page_bytes, (ull)used);
-		r = count_discarded(s, v.bytes, why);
+		r = count_discarded(s, v.bytes, error);
 		if (r)
 			return r;
 	}
 	return 0;
 }
 
-static int enter_package(struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
+static int enter_package(struct gw__stream *s, const struct gw__command *cmd, struct gw__error *error)
 {
 	s->package_left = gw__be_get(cmd->payload, 4);
-	return s->package_left ? 0 : gw__why_set(why, -EPROTO, "the package is empty, expected device state");
+	return s->package_left ? 0 : gw__error_set(error, -EPROTO, "the package is empty, expected device state");
 }
 
 /* The switch is one of a guest whose blocks are known and whose RAM has not ended. */
-static int check_switch(const struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
+static int check_switch(const struct gw__stream *s, const struct gw__command *cmd, struct gw__error *error)
 {
 	if (s->blocks.n && !s->ram_ended)
 		return 0;
-	return gw__why_set(why, -EPROTO, "command %s %s", gw__command_name(cmd->number),
+	return gw__error_set(error, -EPROTO, "command %s %s", gw__command_name(cmd->number),
 		s->blocks.n ? "behind the end of the RAM section" : "before the block list");
 }
 
 /* A row as it was found; what the command carries is judged by whom it concerns. */
-static int take_command(struct gw__stream *s, const struct gw__command *cmd, enum gw__stream_postcopy next, struct gw__why *why)
+static int take_command(struct gw__stream *s, const struct gw__command *cmd, enum gw__stream_postcopy next, struct gw__error *error)
 {
 	bool discard = cmd->number == GW__CMD_POSTCOPY_RAM_DISCARD, package = cmd->number == GW__CMD_PACKAGED;
-	int r = discard || package ? check_switch(s, cmd, why) : 0;
+	int r = discard || package ? check_switch(s, cmd, error) : 0;
 	if (!r && discard)
-		r = check_discard(s, cmd, why);
+		r = check_discard(s, cmd, error);
 	if (!r && package)
-		r = enter_package(s, cmd, why);
+		r = enter_package(s, cmd, error);
 	if (!r)
 		s->postcopy = next;
 	return r;
 }
 
-int gw__stream_note_postcopy(struct gw__stream *s, const struct gw__command *cmd, struct gw__why *why)
+int gw__stream_note_postcopy(struct gw__stream *s, const struct gw__command *cmd, struct gw__error *error)
 {
 	for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++)
 		if (ROWS[i].number == cmd->number && ROWS[i].state == s->postcopy && ROWS[i].packaged == (s->package_left > 0))
-			return take_command(s, cmd, ROWS[i].next, why);
-	return gw__why_set(why, -EPROTO, "command %s has no place %s in state %s", gw__command_name(cmd->number),
+			return take_command(s, cmd, ROWS[i].next, error);
+	return gw__error_set(error, -EPROTO, "command %s has no place %s in state %s", gw__command_name(cmd->number),
 		s->package_left ? "in the package" : "outside of the package", gw__stream_postcopy_name(s->postcopy));
 }
 
-int gw__stream_leave_package(struct gw__stream *s, size_t step, struct gw__why *why)
+int gw__stream_leave_package(struct gw__stream *s, size_t step, struct gw__error *error)
 {
 	s->package_left -= step;
 	bool runs = s->postcopy == GW__STREAM_RUNNING;
 	if (runs && s->package_left)
-		return gw__why_set(why, -EPROTO, "%zu bytes of the package follow POSTCOPY_RUN, which must be its end", s->package_left);
+		return gw__error_set(error, -EPROTO, "%zu bytes of the package follow POSTCOPY_RUN, which must be its end",
+			s->package_left);
 	if (!runs && !s->package_left)
-		return gw__why_set(why, -EPROTO, "the package ends in state %s, expected POSTCOPY_RUN at its end",
+		return gw__error_set(error, -EPROTO, "the package ends in state %s, expected POSTCOPY_RUN at its end",
 			gw__stream_postcopy_name(s->postcopy));
 	return 0;
 }
 
 /* Devices come in the package, pages outside of it. */
-int gw__stream_check_postcopy_item(const struct gw__stream *s, uint8_t type, struct gw__why *why)
+int gw__stream_check_postcopy_item(const struct gw__stream *s, uint8_t type, struct gw__error *error)
 {
 	if (s->package_left && type != GW__ITEM_FULL && type != GW__ITEM_COMMAND)
-		return gw__why_set(why, -EPROTO, "section type %02x in the package, expected 04 (device) or 08 (command)", type);
+		return gw__error_set(error, -EPROTO, "section type %02x in the package, expected 04 (device) or 08 (command)", type);
 	if (!s->package_left && s->postcopy == GW__STREAM_DISCARDED && (type == GW__ITEM_END || type == GW__ITEM_FULL))
-		return gw__why_set(why, -EPROTO, "section type %02x behind RAM_DISCARD, expected PACKAGED first", type);
-	if (s->postcopy == GW__STREAM_RECOVERING && !s->learns && type != GW__ITEM_COMMAND)
-		return gw__why_set(why, -EPROTO, "section type %02x before POSTCOPY_RESUME, expected 08 (command)", type);
+		return gw__error_set(error, -EPROTO, "section type %02x behind RAM_DISCARD, expected PACKAGED first", type);
+	if (s->postcopy == GW__STREAM_RECOVERING && !s->discover_blocks && type != GW__ITEM_COMMAND)
+		return gw__error_set(error, -EPROTO, "section type %02x before POSTCOPY_RESUME, expected 08 (command)", type);
 	if (!s->package_left && s->postcopy >= GW__STREAM_LISTENING && (type == GW__ITEM_START || type == GW__ITEM_FULL))
-		return gw__why_set(why, -EPROTO,
+		return gw__error_set(error, -EPROTO,
 			"section type %02x behind the package; expected 02 or 03 (pages), 08 (command) or 00 (end)", type);
 	return 0;
 }
 
-int gw__stream_check_postcopy_record(const struct gw__stream *s, uint32_t kind, struct gw__why *why)
+int gw__stream_check_postcopy_record(const struct gw__stream *s, uint32_t kind, struct gw__error *error)
 {
 	if (s->postcopy < GW__STREAM_LISTENING || kind == GW__RAM_ZERO || kind == GW__RAM_PAGE || kind == GW__RAM_EOS)
 		return 0;
-	return gw__why_set(why, -EPROTO, "RAM record of kind %03x in post-copy, expected ZERO (002), PAGE (008) or EOS (010)", kind);
+	return gw__error_set(error, -EPROTO, "RAM record of kind %03x in post-copy, expected ZERO (002), PAGE (008) or EOS (010)", kind);
 }
 
 int64_t gw__stream_learn_block(struct gw__stream *s, const char *name)
@@ -161,8 +162,8 @@ static int init_headless(struct gw__stream *s, const struct gw__stream_opts *o, 
 	s->return_path = s->advised = s->switchover = true;
 	s->ram_started = true;
 	s->page_bytes = g ? g->page_bytes : gw__stream_usual_page_bytes(o);
-	s->learns = !g;
-	s->learns_id = !g || g->any_ram_id;
+	s->discover_blocks = !g;
+	s->learns_id = !g || g->ram_section_id_unknown;
 	if (!g)
 		return 0;
 	s->ram_id = g->ram_id;
@@ -184,6 +185,6 @@ int gw__stream_init_preempt(struct gw__stream *s, const struct gw__stream_opts *
 	int r = init_headless(s, o, g);
 	s->state = GW__STREAM_RECORD;
 	s->postcopy = GW__STREAM_RUNNING;
-	s->bare = true;
+	s->headless = true;
 	return r;
 }

@@ -7,7 +7,7 @@
 
 #include "base/math.h"
 #include "wire/mapped.h"
-#include "wire/stream_internal.h"
+#include "wire/stream_private.h"
 #include "wire/xbzrle.h"
 
 typedef unsigned long long ull;
@@ -20,16 +20,16 @@ int gw__stream_enter_ram(struct gw__stream *s, struct gw__stream_in *in)
 	return 0;
 }
 
-static int begin_list(struct gw__stream *s, const struct gw__ram_word *w, struct gw__why *why)
+static int begin_list(struct gw__stream *s, const struct gw__ram_word *w, struct gw__error *error)
 {
-	s->list_again = s->blocks.n > 0;
-	if (s->list_again && s->config.mapped_ram)
-		return gw__why_set(why, -EPROTO, "the block list is repeated, which has no place in a mapped-ram file");
-	if (s->list_again && w->value != s->blocks.total_bytes)
-		return gw__why_set(why, -EPROTO, "the block list is repeated with a total of %llu bytes, the first one said %llu",
+	s->block_list_repeated = s->blocks.n > 0;
+	if (s->block_list_repeated && s->config.mapped_ram)
+		return gw__error_set(error, -EPROTO, "the block list is repeated, which has no place in a mapped-ram file");
+	if (s->block_list_repeated && w->value != s->blocks.total_bytes)
+		return gw__error_set(error, -EPROTO, "the block list is repeated with a total of %llu bytes, the first one said %llu",
 			(ull)w->value, (ull)s->blocks.total_bytes);
 	if (w->value == 0)
-		return gw__why_set(why, -EPROTO, "the block list announces a guest without memory");
+		return gw__error_set(error, -EPROTO, "the block list announces a guest without memory");
 	s->list_total = s->list_left = w->value;
 	s->list_at = 0;
 	s->state = GW__STREAM_LIST;
@@ -40,16 +40,16 @@ static int resolve_block(struct gw__stream *s, struct gw__stream_in *in, const s
 {
 	*block = s->last_block;
 	if (w->same_block)
-		return *block >= 0 ? 0 : gw__why_set(in->why, -EPROTO, "a page record says \"same block\", but none was named before");
+		return *block >= 0 ? 0 : gw__error_set(in->error, -EPROTO, "a page record says \"same block\", but none was named before");
 	char name[GW__NAME_MAX + 1];
 	uint8_t n = gw__rd_str8(&in->c, name);
 	if (in->c.cut)
 		return GW__SHORT;
 	*block = gw__name_ok(name, n) ? gw__blocks_find(&s->blocks, name) : -1;
-	if (*block < 0 && s->learns && gw__name_ok(name, n))
+	if (*block < 0 && s->discover_blocks && gw__name_ok(name, n))
 		*block = gw__stream_learn_block(s, name);
 	if (*block < 0)
-		return gw__why_set(in->why, -EPROTO, "a page record names the block \"%.*s\", which is not in the block list", n,
+		return gw__error_set(in->error, -EPROTO, "a page record names the block \"%.*s\", which is not in the block list", n,
 			gw__name_ok(name, n) ? name : "?");
 	return 0;
 }
@@ -61,9 +61,9 @@ static int take_delta(struct gw__stream_in *in, uint64_t page_bytes)
 	if (in->c.cut)
 		return GW__SHORT;
 	if (type != GW__XBZRLE_TYPE)
-		return gw__why_set(in->why, -EPROTO, "XBZRLE record of type %u, expected 1", type);
+		return gw__error_set(in->error, -EPROTO, "XBZRLE record of type %u, expected 1", type);
 	if (n > page_bytes)
-		return gw__why_set(in->why, -EPROTO, "XBZRLE delta of %u bytes, expected at most a page (%llu)", n, (ull)page_bytes);
+		return gw__error_set(in->error, -EPROTO, "XBZRLE delta of %u bytes, expected at most a page (%llu)", n, (ull)page_bytes);
 	const uint8_t *delta = gw__rd_take(&in->c, n);
 	if (!delta)
 		return GW__SHORT;
@@ -78,7 +78,7 @@ static int take_zero(struct gw__stream_in *in)
 	if (in->c.cut)
 		return GW__SHORT;
 	if (fill)
-		return gw__why_set(in->why, -EPROTO, "ZERO record with the fill byte %02x, expected 00", fill);
+		return gw__error_set(in->error, -EPROTO, "ZERO record with the fill byte %02x, expected 00", fill);
 	in->ev->kind = GW__EVENT_ZERO;
 	return 0;
 }
@@ -91,7 +91,7 @@ static int take_page(struct gw__stream *s, struct gw__stream_in *in, const struc
 		return r;
 	const struct gw__block *block = &s->blocks.v[index];
 	if (s->page_bytes > block->used_bytes || w->value > block->used_bytes - s->page_bytes)
-		return gw__why_set(in->why, -EPROTO, "page at offset %llx of block \"%s\" lies outside it (%llu bytes)", (ull)w->value,
+		return gw__error_set(in->error, -EPROTO, "page at offset %llx of block \"%s\" lies outside it (%llu bytes)", (ull)w->value,
 			block->name, (ull)block->used_bytes);
 	if (w->kind == GW__RAM_XBZRLE)
 		r = take_delta(in, s->page_bytes);
@@ -109,33 +109,33 @@ static int take_page(struct gw__stream *s, struct gw__stream_in *in, const struc
 int gw__stream_step_record(struct gw__stream *s, struct gw__stream_in *in)
 {
 	struct gw__ram_word w;
-	if (s->bare && in->last && gw__rd_left(&in->c) == 0) {
+	if (s->headless && in->last && gw__rd_left(&in->c) == 0) {
 		s->state = GW__STREAM_DONE;
 		return 0;
 	}
 	uint64_t word = gw__rd_be64(&in->c);
 	if (in->c.cut)
 		return GW__SHORT;
-	struct gw__why odd = {0};
-	int r = gw__ram_word_decode(word, gw__stream_word_bytes(s), &w, &odd);
+	struct gw__error anomaly = {0};
+	int r = gw__ram_word_decode(word, gw__stream_word_bytes(s), &w, &anomaly);
 	if (r)
-		return gw__why_set(in->why, r, "%s%s", odd.text, gw__stream_page_size_hint(s));
+		return gw__error_set(in->error, r, "%s%s", anomaly.text, gw__stream_page_size_hint(s));
 	if (!r)
-		r = gw__stream_check_postcopy_record(s, w.kind, in->why);
+		r = gw__stream_check_postcopy_record(s, w.kind, in->error);
 	if (r)
 		return r;
 	if (w.kind == GW__RAM_EOS) {
-		if (!s->blocks.n && !s->learns)
-			return gw__why_set(in->why, -EPROTO, "the RAM section has no block list");
-		s->state = s->bare ? GW__STREAM_DONE : GW__STREAM_FOOTER;
+		if (!s->blocks.n && !s->discover_blocks)
+			return gw__error_set(in->error, -EPROTO, "the RAM section has no block list");
+		s->state = s->headless ? GW__STREAM_DONE : GW__STREAM_FOOTER;
 		in->ev->kind = GW__EVENT_EOS;
 		return 0;
 	}
 	if (w.kind == GW__RAM_MEM_SIZE)
-		return begin_list(s, &w, in->why);
+		return begin_list(s, &w, in->error);
 	if (s->config.mapped_ram)
-		return gw__why_set(in->why, -EPROTO, "RAM record %016llx in a mapped-ram file, where only the block list and EOS may stand",
-			(ull)word);
+		return gw__error_set(in->error, -EPROTO,
+			"RAM record %016llx in a mapped-ram file, where only the block list and EOS may stand", (ull)word);
 	if (w.kind == GW__RAM_FLUSH) {
 		in->ev->kind = GW__EVENT_FLUSH;
 		return 0;
@@ -150,8 +150,8 @@ static int take_mapped_header(struct gw__stream *s, struct gw__stream_in *in, st
 	if (gw__mapped_header_decode(&in->c, &h))
 		return GW__SHORT;
 	gw__stream_note_mapped_page_size(s, &h, block);
-	int r = gw__mapped_header_check(&h, header_off, block, s->page_bytes, s->config.ignore_shared, &block->ignored, &in->ev->odd,
-		in->why);
+	int r = gw__mapped_header_check(&h, header_off, block, s->page_bytes, s->config.ignore_shared, &block->ignored, &in->ev->anomaly,
+		in->error);
 	if (r)
 		return r;
 	block->bitmap_off = h.bitmap_off;
@@ -163,23 +163,23 @@ static int take_mapped_header(struct gw__stream *s, struct gw__stream_in *in, st
 	return 0;
 }
 
-static int add_block(struct gw__stream *s, const struct gw__block *block, struct gw__why *why)
+static int add_block(struct gw__stream *s, const struct gw__block *block, struct gw__error *error)
 {
 	int r = gw__blocks_add(&s->blocks, block);
 	if (r == -EEXIST)
-		return gw__why_set(why, -EPROTO, "the block list names \"%s\" twice", block->name);
+		return gw__error_set(error, -EPROTO, "the block list names \"%s\" twice", block->name);
 	if (r == -E2BIG)
-		return gw__why_set(why, r, "the block list has more than %d entries", GW__BLOCKS_MAX);
-	return r ? gw__why_set(why, r, "no memory for the block list") : 0;
+		return gw__error_set(error, r, "the block list has more than %d entries", GW__BLOCKS_MAX);
+	return r ? gw__error_set(error, r, "no memory for the block list") : 0;
 }
 
-static int compare_block(struct gw__stream *s, const struct gw__block *block, struct gw__why *why)
+static int compare_block(struct gw__stream *s, const struct gw__block *block, struct gw__error *error)
 {
 	const struct gw__block *first = s->list_at < s->blocks.n ? &s->blocks.v[s->list_at] : NULL;
 	if (first && !strcmp(first->name, block->name) && first->used_bytes == block->used_bytes &&
 		first->page_bytes == block->page_bytes && first->address == block->address)
 		return 0;
-	return gw__why_set(why, -EPROTO, "the block list is repeated, and entry %u (\"%s\", %llu bytes) differs from the first list",
+	return gw__error_set(error, -EPROTO, "the block list is repeated, and entry %u (\"%s\", %llu bytes) differs from the first list",
 		s->list_at, block->name, (ull)block->used_bytes);
 }
 
@@ -187,16 +187,16 @@ int gw__stream_step_list(struct gw__stream *s, struct gw__stream_in *in)
 {
 	if (s->list_left == 0) {
 		s->state = GW__STREAM_RECORD;
-		if (!s->list_again)
+		if (!s->block_list_repeated)
 			in->ev->kind = GW__EVENT_BLOCKS;
 		return 0;
 	}
 	struct gw__block block;
-	int r = gw__block_decode(&in->c, &s->rule, s->list_left, &block, in->why);
+	int r = gw__block_decode(&in->c, &s->rule, s->list_left, &block, in->error);
 	if (!r && s->config.mapped_ram)
 		r = take_mapped_header(s, in, &block);
 	if (!r)
-		r = s->list_again ? compare_block(s, &block, in->why) : add_block(s, &block, in->why);
+		r = s->block_list_repeated ? compare_block(s, &block, in->error) : add_block(s, &block, in->error);
 	if (r)
 		return r;
 	s->list_left -= block.used_bytes;

@@ -55,7 +55,7 @@ static int parse_legacy(struct gw__vmdesc_build *b, const json_t *j, uint32_t at
 	const struct gw__vmdesc_part *f = o->fields_n == 1 ? &b->d->fields[o->field] : NULL;
 	if (f && f->array_len == 1 && f->bytes == bytes)
 		return 0;
-	return gw__why_set(b->why, -EPROTO, "a device without \"vmsd_name\" must have one field of its \"size\", %llu bytes",
+	return gw__error_set(b->error, -EPROTO, "a device without \"vmsd_name\" must have one field of its \"size\", %llu bytes",
 		(unsigned long long)bytes);
 }
 
@@ -77,7 +77,7 @@ static int parse_device(struct gw__vmdesc_build *b, const json_t *j, struct gw__
 		return r;
 	r = parse_named(b, j, root);
 	if (r)
-		gw__why_where(b->why, "\"%s\"", b->d->text + root->name);
+		gw__error_where(b->error, "\"%s\"", b->d->text + root->name);
 	return r;
 }
 
@@ -90,7 +90,7 @@ static int parse_page_size(struct gw__vmdesc_build *b, const json_t *j)
 		return r;
 	if (gw__is_power_of_2(b->d->page_bytes) && b->d->page_bytes >= UINT64_C(1) << GW__PAGE_BITS_MIN)
 		return 0;
-	return gw__why_set(b->why, -EPROTO, "\"page_size\" is %llu, expected a power of two from %u to %u",
+	return gw__error_set(b->error, -EPROTO, "\"page_size\" is %llu, expected a power of two from %u to %u",
 		(unsigned long long)b->d->page_bytes, 1u << GW__PAGE_BITS_MIN, 1u << GW__PAGE_BITS_MAX);
 }
 
@@ -103,33 +103,33 @@ static void make_printable(char *text)
 }
 
 /* One JSON value, that stands at `from` of the whole text. */
-static int load(const uint8_t *text, size_t n, size_t from, json_t **j, struct gw__why *why)
+static int load(const uint8_t *text, size_t n, size_t from, json_t **j, struct gw__error *error)
 {
 	json_error_t e;
 	*j = NULL;
 	if (tree_bytes(text, n) > TREE_MAX_BYTES)
-		return gw__why_set(why, -E2BIG, "the %zu bytes at %zu would take more than %llu bytes as a tree", n, from,
+		return gw__error_set(error, -E2BIG, "the %zu bytes at %zu would take more than %llu bytes as a tree", n, from,
 			(unsigned long long)TREE_MAX_BYTES);
 	*j = json_loadb((const char *)text, n, JSON_DECODE_ANY, &e);
 	if (*j)
 		return 0;
 	/* Jansson has words for everything but a lack of memory, and even that it may take for bad syntax. */
 	if (!e.text[0])
-		return gw__why_set(why, -ENOMEM, "no memory for the JSON");
+		return gw__error_set(error, -ENOMEM, "no memory for the JSON");
 	make_printable(e.text);
-	return gw__why_set(why, -EPROTO, "not JSON at byte %zu: %s", from + (size_t)e.position, e.text);
+	return gw__error_set(error, -EPROTO, "not JSON at byte %zu: %s", from + (size_t)e.position, e.text);
 }
 
 /* The text without its devices, which come one by one: what is left must be right in itself. */
-static int load_rest(const uint8_t *text, size_t n, const struct gw__vmdesc_pieces *devices, json_t **j, struct gw__why *why)
+static int load_rest(const uint8_t *text, size_t n, const struct gw__vmdesc_pieces *devices, json_t **j, struct gw__error *error)
 {
 	size_t before = devices->from, behind = n - devices->to;
 	uint8_t *rest = malloc(before + behind);
 	if (!rest)
-		return gw__why_set(why, -ENOMEM, "no memory for %zu bytes of it", before + behind);
+		return gw__error_set(error, -ENOMEM, "no memory for %zu bytes of it", before + behind);
 	memcpy(rest, text, before);
 	memcpy(rest + before, text + devices->to, behind);
-	int r = load(rest, before + behind, 0, j, why);
+	int r = load(rest, before + behind, 0, j, error);
 	free(rest);
 	return r;
 }
@@ -153,15 +153,15 @@ static int load_device(struct gw__vmdesc_build *b, const uint8_t *text, size_t f
 {
 	json_t *j;
 	uint32_t i = b->d->devices_n;
-	int r = load(text + from, to - from, from, &j, b->why);
+	int r = load(text + from, to - from, from, &j, b->error);
 	if (!r && !json_is_object(j))
-		r = gw__why_set(b->why, -EPROTO, "\"devices\" has an element %u that is not an object", i);
+		r = gw__error_set(b->error, -EPROTO, "\"devices\" has an element %u that is not an object", i);
 	if (!r)
 		r = add_device(b, room);
 	if (!r) {
 		r = parse_device(b, j, &b->d->devices[i]);
 		if (r)
-			gw__why_where(b->why, "device %u", i);
+			gw__error_where(b->error, "device %u", i);
 	}
 	json_decref(j);
 	return r;
@@ -184,7 +184,7 @@ static int check_rest(struct gw__vmdesc_build *b, const json_t *j)
 	uint32_t n;
 	int r = gw__vmdesc_take_list(b, j, "devices", &list, &n);
 	if (!r && n)
-		r = gw__why_set(b->why, -EPROTO, "\"devices\" stands there twice");
+		r = gw__error_set(b->error, -EPROTO, "\"devices\" stands there twice");
 	return r ? r : parse_page_size(b, j);
 }
 
@@ -197,18 +197,19 @@ static int build(struct gw__vmdesc_build *b, const uint8_t *text, size_t n)
 		return gw__vmdesc_no_memory(b);
 	b->d->text[b->d->text_n++] = 0;
 	bool found = gw__vmdesc_find_devices(text, n, &devices);
-	int r = found ? load_rest(text, n, &devices, &j, b->why) : load(text, n, 0, &j, b->why);
+	int r = found ? load_rest(text, n, &devices, &j, b->error) : load(text, n, 0, &j, b->error);
 	if (!r)
 		r = check_rest(b, j);
 	json_decref(j);
 	return r || !found ? r : load_devices(b, &devices);
 }
 
-int gw__vmdesc_parse(const uint8_t *text, size_t n, struct gw__vmdesc **d, struct gw__why *why)
+int gw__vmdesc_parse(const uint8_t *text, size_t n, struct gw__vmdesc **d, struct gw__error *error)
 {
-	struct gw__why here = {0}; /* the caller's may hold an earlier sentence, which must not be prefixed */
-	struct gw__vmdesc_build b = {.why = &here, .text_room = n + 1};
-	int r = n > GW__VMDESC_MAX_BYTES ? gw__why_set(&here, -E2BIG, "it has %zu bytes, expected at most %u", n, GW__VMDESC_MAX_BYTES) : 0;
+	struct gw__error here = {0}; /* the caller's may hold an earlier sentence, which must not be prefixed */
+	struct gw__vmdesc_build b = {.error = &here, .text_room = n + 1};
+	int r = n > GW__VMDESC_MAX_BYTES ? gw__error_set(&here, -E2BIG, "it has %zu bytes, expected at most %u", n, GW__VMDESC_MAX_BYTES)
+					 : 0;
 	if (!r && !(b.d = calloc(1, sizeof *b.d)))
 		r = gw__vmdesc_no_memory(&b);
 	if (!r)
@@ -218,7 +219,7 @@ int gw__vmdesc_parse(const uint8_t *text, size_t n, struct gw__vmdesc **d, struc
 		return 0;
 	}
 	gw__vmdesc_free(b.d);
-	return gw__why_set(why, r, "VM description: %s", here.text);
+	return gw__error_set(error, r, "VM description: %s", here.text);
 }
 
 void gw__vmdesc_free(struct gw__vmdesc *d)

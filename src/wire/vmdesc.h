@@ -36,7 +36,7 @@ struct gw__vmdesc_field {
 typedef void gw__vmdesc_field_fn(void *ctx, const struct gw__vmdesc_field *field);
 
 /* 0, or -EPROTO (not JSON, no devices array, anything missing or out of range), -E2BIG, -ENOMEM. `*d` owned by the caller. */
-int gw__vmdesc_parse(const uint8_t *text, size_t n, struct gw__vmdesc **d, struct gw__why *why);
+int gw__vmdesc_parse(const uint8_t *text, size_t n, struct gw__vmdesc **d, struct gw__error *error);
 void gw__vmdesc_free(struct gw__vmdesc *d);
 
 uint64_t gw__vmdesc_page_bytes(const struct gw__vmdesc *d); /* 0 if it does not say */
@@ -53,6 +53,6 @@ struct gw__vmdesc_device gw__vmdesc_device(const struct gw__vmdesc *d, size_t i)
  * body and the description gives -EPROTO half way.
  */
 int gw__vmdesc_walk(const struct gw__vmdesc *d, size_t i, const uint8_t *body, size_t n, size_t *len, gw__vmdesc_field_fn *fn, void *ctx,
-	struct gw__why *why);
+	struct gw__error *error);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Objects and fields of a VM description: from JSON into the tree of vmdesc_internal.h (stream.md 8.1).
+ * Objects and fields of a VM description: from JSON into the tree of vmdesc_private.h (stream.md 8.1).
  *
  * Every name and number is judged here. Failures say what is wrong; the callers put where it is before that.
  */
@@ -12,13 +12,13 @@
 
 #include "base/math.h"
 
-int gw__vmdesc_no_memory(struct gw__vmdesc_build *b) { return gw__why_set(b->why, -ENOMEM, "no memory for the tree"); }
+int gw__vmdesc_no_memory(struct gw__vmdesc_build *b) { return gw__error_set(b->error, -ENOMEM, "no memory for the tree"); }
 
 int gw__vmdesc_take_number(struct gw__vmdesc_build *b, const json_t *o, const char *key, uint64_t max, uint64_t *v)
 {
 	const json_t *j = json_object_get(o, key);
 	if (!json_is_integer(j) || json_integer_value(j) < 0 || (uint64_t)json_integer_value(j) > max)
-		return gw__why_set(b->why, -EPROTO, "\"%s\" is missing or not an integer from 0 to %llu", key, (unsigned long long)max);
+		return gw__error_set(b->error, -EPROTO, "\"%s\" is missing or not an integer from 0 to %llu", key, (unsigned long long)max);
 	*v = (uint64_t)json_integer_value(j);
 	return 0;
 }
@@ -36,7 +36,7 @@ int gw__vmdesc_take_name(struct gw__vmdesc_build *b, const json_t *o, const char
 	const json_t *j = json_object_get(o, key);
 	size_t n = json_string_length(j);
 	if (!json_is_string(j) || !gw__name_ok(json_string_value(j), n))
-		return gw__why_set(b->why, -EPROTO, "\"%s\" is missing or not a text of 1 to %d printable bytes", key, GW__NAME_MAX);
+		return gw__error_set(b->error, -EPROTO, "\"%s\" is missing or not a text of 1 to %d printable bytes", key, GW__NAME_MAX);
 	assert(b->d->text_n + n < b->text_room);
 	*at = b->d->text_n;
 	memcpy(b->d->text + *at, json_string_value(j), n + 1);
@@ -48,11 +48,11 @@ int gw__vmdesc_take_list(struct gw__vmdesc_build *b, const json_t *o, const char
 {
 	*list = json_object_get(o, key);
 	if (!json_is_array(*list))
-		return gw__why_set(b->why, -EPROTO, "\"%s\" is missing or not an array", key);
+		return gw__error_set(b->error, -EPROTO, "\"%s\" is missing or not an array", key);
 	size_t all = json_array_size(*list);
 	for (size_t i = 0; i < all; i++)
 		if (!json_is_object(json_array_get(*list, i)))
-			return gw__why_set(b->why, -EPROTO, "\"%s\" has an element %zu that is not an object", key, i);
+			return gw__error_set(b->error, -EPROTO, "\"%s\" has an element %zu that is not an object", key, i);
 	*n = (uint32_t)all;
 	return 0;
 }
@@ -135,7 +135,7 @@ static int parse_field(struct gw__vmdesc_build *b, const json_t *j, uint32_t at)
 	if (r)
 		return r;
 	if (gw__mul_overflows(f.bytes, f.array_len, &total))
-		return gw__why_set(b->why, -EPROTO, "%llu elements of %llu bytes are more than any stream holds",
+		return gw__error_set(b->error, -EPROTO, "%llu elements of %llu bytes are more than any stream holds",
 			(unsigned long long)f.array_len, (unsigned long long)f.bytes);
 	const char *type = b->d->text + f.type;
 	const json_t *nested = nested_object(j, type);
@@ -168,7 +168,7 @@ int gw__vmdesc_build_fields(struct gw__vmdesc_build *b, const json_t *j, uint32_
 	for (uint32_t i = 0; !r && i < n; i++) {
 		r = parse_field(b, json_array_get(list, i), first + i);
 		if (r)
-			gw__why_where(b->why, "field %u", i);
+			gw__error_where(b->error, "field %u", i);
 	}
 	if (r)
 		return r;
@@ -190,7 +190,7 @@ static int parse_subsections(struct gw__vmdesc_build *b, const json_t *j, uint32
 	for (uint32_t i = 0; !r && i < n; i++) {
 		r = gw__vmdesc_build_object(b, json_array_get(list, i), first + i);
 		if (r)
-			gw__why_where(b->why, "subsection %u", i);
+			gw__error_where(b->error, "subsection %u", i);
 	}
 	if (r)
 		return r;
@@ -203,7 +203,7 @@ int gw__vmdesc_build_object(struct gw__vmdesc_build *b, const json_t *j, uint32_
 {
 	uint32_t vmsd_name, version;
 	if (b->depth == GW__VMDESC_DEPTH_MAX)
-		return gw__why_set(b->why, -EPROTO, "objects lie more than %d deep in each other", GW__VMDESC_DEPTH_MAX);
+		return gw__error_set(b->error, -EPROTO, "objects lie more than %d deep in each other", GW__VMDESC_DEPTH_MAX);
 	int r = gw__vmdesc_take_name(b, j, "vmsd_name", &vmsd_name);
 	if (!r)
 		r = gw__vmdesc_take_u32(b, j, "version", &version);

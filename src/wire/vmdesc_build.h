@@ -6,13 +6,13 @@
 
 #include <jansson.h>
 
-#include "wire/vmdesc_internal.h"
+#include "wire/vmdesc_private.h"
 
 #define GW__VMDESC_FIELD_MAX_BYTES (UINT64_C(1) << 32)
 
 struct gw__vmdesc_build {
 	struct gw__vmdesc *d;
-	struct gw__why *why;
+	struct gw__error *error;
 	size_t text_room; /* in d->text: enough for every string of the description, as each stood there
 			     between quotes */
 	unsigned depth;

@@ -7,13 +7,13 @@
  * into structs; what does not fit there is left out, because a struct's size is true while its parts may
  * describe another element.
  */
-#include "wire/vmdesc_internal.h"
+#include "wire/vmdesc_private.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 
-#include "wire/item.h"
+#include "wire/framing.h"
 
 enum {
 	COMPONENT_MAX = GW__NAME_MAX + sizeof ".[18446744073709551615]",
@@ -27,7 +27,7 @@ struct walk {
 	uint64_t steps; /* visits left: what keeps a short text from asking for a walk without end */
 	gw__vmdesc_field_fn *fn;
 	void *ctx;
-	struct gw__why *why;
+	struct gw__error *error;
 	char path[PATH_ROOM];
 };
 
@@ -68,19 +68,19 @@ static int subsection_header(struct walk *w, const struct gw__vmdesc_object *o, 
 	if (c.cut)
 		return GW__SHORT;
 	if (type != GW__ITEM_SUBSECTION)
-		return gw__why_set(w->why, -EPROTO, "byte %llu: expected subsection \"%s\" (05), got byte %02x", (unsigned long long)off,
-			want, type);
+		return gw__error_set(w->error, -EPROTO, "byte %llu: expected subsection \"%s\" (05), got byte %02x",
+			(unsigned long long)off, want, type);
 	uint8_t n = gw__rd_str8(&c, name);
 	if (c.cut)
 		return GW__SHORT;
 	if (n != strlen(want) || memcmp(name, want, n))
-		return gw__why_set(w->why, -EPROTO, "byte %llu: expected subsection \"%s\", got \"%s\"", (unsigned long long)off, want,
+		return gw__error_set(w->error, -EPROTO, "byte %llu: expected subsection \"%s\", got \"%s\"", (unsigned long long)off, want,
 			gw__name_ok(name, n) ? name : "?");
 	uint32_t version = gw__rd_be32(&c);
 	if (c.cut)
 		return GW__SHORT;
 	if (version != o->version)
-		return gw__why_set(w->why, -EPROTO, "byte %llu: subsection \"%s\" has version %u, expected %u", (unsigned long long)off,
+		return gw__error_set(w->error, -EPROTO, "byte %llu: subsection \"%s\" has version %u, expected %u", (unsigned long long)off,
 			want, version, o->version);
 	*next = off + gw__rd_used(&c);
 	return 0;
@@ -223,27 +223,27 @@ static int show(struct walk *w, const struct gw__vmdesc_object *o, struct place 
 static int show_all(struct walk *w, const struct gw__vmdesc_object *o, uint64_t len)
 {
 	w->steps = STEPS_PER_BYTE * (len + w->d->fields_n + w->d->objects_n);
-	w->why = NULL; /* what does not fit is not an error any more */
+	w->error = NULL; /* what does not fit is not an error any more */
 	return show(w, o, (struct place){.end = len});
 }
 
 int gw__vmdesc_walk(const struct gw__vmdesc *d, size_t i, const uint8_t *body, size_t n, size_t *len, gw__vmdesc_field_fn *fn, void *ctx,
-	struct gw__why *why)
+	struct gw__error *error)
 {
 	assert(i < d->devices_n);
-	struct gw__why here = {0}; /* the caller's may hold an earlier sentence, which must not be prefixed */
-	struct walk w = {.d = d, .body = body, .steps = UINT64_MAX, .fn = fn, .ctx = ctx, .why = &here};
+	struct gw__error here = {0}; /* the caller's may hold an earlier sentence, which must not be prefixed */
+	struct walk w = {.d = d, .body = body, .steps = UINT64_MAX, .fn = fn, .ctx = ctx, .error = &here};
 	const struct gw__vmdesc_object *o = &d->objects[d->devices[i].object];
 	const char *name = text_at(&w, d->devices[i].name);
 	uint64_t end;
 	int r = measure(&w, o, 0, n, &end);
 	if (r < 0)
-		return gw__why_set(why, r, "body of device \"%s\": %s", name, here.text);
+		return gw__error_set(error, r, "body of device \"%s\": %s", name, here.text);
 	if (r)
 		return r;
 	*len = end;
 	if (!fn || show_all(&w, o, end) == 0)
 		return 0;
-	return gw__why_set(why, -EPROTO, "the description of device \"%s\" repeats too much for its %llu bytes", name,
+	return gw__error_set(error, -EPROTO, "the description of device \"%s\" repeats too much for its %llu bytes", name,
 		(unsigned long long)end);
 }

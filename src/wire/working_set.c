@@ -19,22 +19,22 @@ void gw__ws_head_encode(struct gw__wr *c, struct gw__ws_head *h)
 	gw__wr_bytes(c, magic, sizeof magic);
 	gw__wr_be32(c, VERSION);
 	gw__wr_be32(c, h->page_bytes);
-	gw__wr_bytes(c, h->identity, sizeof h->identity);
+	gw__wr_bytes(c, h->fingerprint, sizeof h->fingerprint);
 	gw__wr_be64(c, h->begun_s);
 	gw__wr_bytes(c, zeros, sizeof zeros);
 	h->seed = c->full ? 0 : XXH3_64bits(start, (size_t)(c->p - start));
 	gw__wr_be64(c, h->seed);
 }
 
-int gw__ws_head_decode(struct gw__rd *c, struct gw__ws_head *h, struct gw__why *why)
+int gw__ws_head_decode(struct gw__rd *c, struct gw__ws_head *h, struct gw__error *error)
 {
 	struct gw__rd in = gw__rd_over(c->p, gw__rd_left(c));
 	const uint8_t *m = gw__rd_take(&in, sizeof magic);
 	if (m && memcmp(m, magic, sizeof magic))
-		return gw__why_set(why, -EPROTO, "no working set: it does not begin as one");
+		return gw__error_set(error, -EPROTO, "no working set: it does not begin as one");
 	uint32_t version = gw__rd_be32(&in);
 	h->page_bytes = gw__rd_be32(&in);
-	gw__rd_bytes(&in, h->identity, sizeof h->identity);
+	gw__rd_bytes(&in, h->fingerprint, sizeof h->fingerprint);
 	h->begun_s = gw__rd_be64(&in);
 	gw__rd_take(&in, 16);
 	const uint8_t *end = in.p;
@@ -42,11 +42,11 @@ int gw__ws_head_decode(struct gw__rd *c, struct gw__ws_head *h, struct gw__why *
 	if (in.cut)
 		return GW__SHORT;
 	if (version > VERSION)
-		return gw__why_set(why, -EOPNOTSUPP, "a working set of version %u; this Godwit knows version %d", version, VERSION);
+		return gw__error_set(error, -EOPNOTSUPP, "a working set of version %u; this Godwit knows version %d", version, VERSION);
 	if (version != VERSION || h->seed != XXH3_64bits(in.start, (size_t)(end - in.start)))
-		return gw__why_set(why, -EPROTO, "no working set: the checksum of its header is wrong");
+		return gw__error_set(error, -EPROTO, "no working set: the checksum of its header is wrong");
 	if (!gw__is_power_of_2(h->page_bytes) || h->page_bytes < PAGE_BYTES_MIN || h->page_bytes > PAGE_BYTES_MAX)
-		return gw__why_set(why, -EPROTO, "no working set: pages of %u bytes", h->page_bytes);
+		return gw__error_set(error, -EPROTO, "no working set: pages of %u bytes", h->page_bytes);
 	gw__rd_take(c, gw__rd_used(&in));
 	return 0;
 }
@@ -66,7 +66,7 @@ void gw__ws_chunk_encode(struct gw__wr *c, uint64_t seed, uint64_t when_s, const
 	gw__wr_be64(c, c->full ? 0 : XXH3_64bits_withSeed(start, (size_t)(c->p - start), seed));
 }
 
-int gw__ws_chunk_decode(struct gw__rd *c, uint64_t seed, uint64_t *when_s, struct gw__ws_run *v, uint32_t *n, struct gw__why *why)
+int gw__ws_chunk_decode(struct gw__rd *c, uint64_t seed, uint64_t *when_s, struct gw__ws_run *v, uint32_t *n, struct gw__error *error)
 {
 	struct gw__rd in = gw__rd_over(c->p, gw__rd_left(c));
 	uint32_t mark = gw__rd_be32(&in);
@@ -75,7 +75,7 @@ int gw__ws_chunk_decode(struct gw__rd *c, uint64_t seed, uint64_t *when_s, struc
 	if (in.cut)
 		return GW__SHORT;
 	if (mark != MARK || *n < 1 || *n > GW__WS_ENTRIES_MAX)
-		return gw__why_set(why, -EPROTO, "a chunk with mark %08x and %u entries; expected %08x and 1 to %d", mark, *n, MARK,
+		return gw__error_set(error, -EPROTO, "a chunk with mark %08x and %u entries; expected %08x and 1 to %d", mark, *n, MARK,
 			GW__WS_ENTRIES_MAX);
 	if (gw__rd_left(&in) < *n * ENTRY_BYTES + SUM_BYTES)
 		return GW__SHORT;
@@ -88,7 +88,8 @@ int gw__ws_chunk_decode(struct gw__rd *c, uint64_t seed, uint64_t *when_s, struc
 	}
 	size_t summed = gw__rd_used(&in);
 	if (gw__rd_be64(&in) != XXH3_64bits_withSeed(in.start, summed, seed) || empty)
-		return gw__why_set(why, -EPROTO, "a chunk of %u entries %s", *n, empty ? "has one without pages" : "has a wrong checksum");
+		return gw__error_set(error, -EPROTO, "a chunk of %u entries %s", *n,
+			empty ? "has one without pages" : "has a wrong checksum");
 	gw__rd_take(c, gw__rd_used(&in));
 	return 0;
 }

@@ -52,14 +52,14 @@ static const char *take_changed(struct gw__rd *c, size_t page_left, size_t *len)
 	return NULL;
 }
 
-int gw__xbzrle_decode(const uint8_t *delta, size_t n, uint8_t *page, size_t page_bytes, struct gw__why *why)
+int gw__xbzrle_decode(const uint8_t *delta, size_t n, uint8_t *page, size_t page_bytes, struct gw__error *error)
 {
 	struct gw__rd c = gw__rd_over(delta, n);
 	const char *wrong = NULL;
 	size_t at = 0, run_at = 0, len;
 
 	if (n > page_bytes)
-		return gw__why_set(why, -EPROTO, "xbzrle delta of %zu bytes is longer than its page of %zu", n, page_bytes);
+		return gw__error_set(error, -EPROTO, "xbzrle delta of %zu bytes is longer than its page of %zu", n, page_bytes);
 	while (gw__rd_left(&c)) {
 		run_at = gw__rd_used(&c);
 		wrong = take_unchanged(&c, page_bytes - at, &len);
@@ -75,7 +75,7 @@ int gw__xbzrle_decode(const uint8_t *delta, size_t n, uint8_t *page, size_t page
 	}
 	if (!wrong)
 		return 0;
-	return gw__why_set(why, -EPROTO, "xbzrle delta, byte %zu of %zu, page offset %zu of %zu: %s", run_at, n, at, page_bytes, wrong);
+	return gw__error_set(error, -EPROTO, "xbzrle delta, byte %zu of %zu, page offset %zu of %zu: %s", run_at, n, at, page_bytes, wrong);
 }
 
 static uint64_t word_at(const uint8_t *p)

@@ -12,7 +12,7 @@ enum {
 };
 
 /* Apply a delta of `n` bytes to `page`; every rule of the spec is checked. 0 or -EPROTO; then `page` is partly changed. */
-int gw__xbzrle_decode(const uint8_t *delta, size_t n, uint8_t *page, size_t page_bytes, struct gw__why *why);
+int gw__xbzrle_decode(const uint8_t *delta, size_t n, uint8_t *page, size_t page_bytes, struct gw__error *error);
 
 /*
  * The delta from `old_page` to `new_page`. Bytes written (0: they are equal), or -1 when it cannot be said in `room`

@@ -22,7 +22,7 @@ err_is_messages
 err_has "has loaded the guest"
 end_receiver 0
 json "listening first" 'lines[0] == {"event": "listening", "uri": "unix:socket"}'
-json "done last" 'lines[-1]["event"] == "done" and lines[-1]["devices"] == 30 and lines[-1]["told_source"] is True'
+json "done last" 'lines[-1]["event"] == "done" and lines[-1]["devices"] == 30 and lines[-1]["source_notified"] is True'
 json "phases" '[o["phase"] for o in lines if o["event"] == "progress"][-1] == "done"'
 err_has "the source knows"
 run 0 verify kept/image 10.0-mapped.image

@@ -17,10 +17,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
-import privately
+import private_mounts
 import refstream
 from linuxguest import machine_args
-from victim import MIB, Victim
+from protected_guest import MIB, Victim
 from vm import Unavailable, get_qemu, skip
 
 RAM = 32 * MIB
@@ -91,7 +91,7 @@ def damaged_images(kept, rng):
                           ("/dev/null", "null|ends|empty|device")):
         kept.restore(image=path, command=command).fails(godwit.FAILED, pattern, "nothing was started")
     kept.restore(f"--offset={4096}", command=command).fails(godwit.FAILED, "nothing was started")
-    nobody = privately.as_nobody(godwit.PROGRAM, "--version")
+    nobody = private_mounts.as_nobody(godwit.PROGRAM, "--version")
     if nobody:
         os.chmod(kept.folder, 0o711)
         os.chmod(kept.image, 0o600)

@@ -13,7 +13,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
-from victim import MIB, Victim
+from protected_guest import MIB, Victim
 from vm import Unavailable, skip
 
 MOMENTS = 10

@@ -14,10 +14,10 @@ from types import SimpleNamespace
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
-from kept import Kept, serve, wait_guest, wait_status
+from saved_guest import Kept, serve, wait_guest, wait_status
 from linuxguest import Restored
 from relay import Relay
-from stepped import Stepped
+from traced_run import Stepped
 from vm import Unavailable, skip
 
 SLOW = "--max-bandwidth=5M"

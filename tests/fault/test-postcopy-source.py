@@ -61,7 +61,7 @@ def good_in(r):
         s.finish()
         s.__exit__()
         done = g.wait().ok().event("done")
-    assert done["postcopy"] and done["told_source"] and done["devices"] == 2 and not done["host_crashed"], done
+    assert done["postcopy"] and done["source_notified"] and done["devices"] == 2 and not done["host_crashed"], done
     r.has_it()
 
 

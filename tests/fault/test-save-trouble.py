@@ -18,9 +18,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
-from kinds import Kind, KindVm
+from capture_guests import Kind, KindVm
 from relay import Fake, Relay
-from victim import MIB, Victim
+from protected_guest import MIB, Victim
 from vm import Unavailable, skip
 
 SLOWLY = "--max-bandwidth=20M"      # about 1.5 s for the victim's memory

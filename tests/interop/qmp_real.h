@@ -27,15 +27,15 @@ static char qemu[512];
 struct bench {
 	struct gw_test_vm vm;
 	struct gw__qmp *q;
-	struct gw__why why;
+	struct gw__error error;
 };
 
 static inline void bench_start(struct bench *b, const char *const *args)
 {
 	*b = (struct bench){0};
 	assert_int_equal(gw_test_vm_start(&b->vm, qemu, args), 0);
-	int err = gw__qmp_open(b->vm.qmp, PATIENCE_MS, &b->q, &b->why);
-	assert_string_equal(b->why.text, "");
+	int err = gw__qmp_open(b->vm.qmp, PATIENCE_MS, &b->q, &b->error);
+	assert_string_equal(b->error.text, "");
 	assert_int_equal(err, 0);
 }
 
@@ -48,15 +48,15 @@ static inline void bench_stop(struct bench *b)
 #define assert_ok(b, call)                                                                                                                 \
 	do {                                                                                                                               \
 		int failure_ = (call);                                                                                                     \
-		assert_string_equal((b)->why.text, "");                                                                                    \
+		assert_string_equal((b)->error.text, "");                                                                                  \
 		assert_int_equal(failure_, 0);                                                                                             \
 	} while (0)
 
-static inline void assert_says(struct gw__why *why, int err, int want, const char *words)
+static inline void assert_says(struct gw__error *error, int err, int want, const char *words)
 {
-	if (err != want || !strstr(why->text, words))
-		fail_msg("wanted %d \"%s\", got %d \"%s\"", want, words, err, why->text);
-	gw__why_clear(why);
+	if (err != want || !strstr(error->text, words))
+		fail_msg("wanted %d \"%s\", got %d \"%s\"", want, words, err, error->text);
+	gw__error_clear(error);
 }
 
 /* The version in the command line, or the status to leave with. */

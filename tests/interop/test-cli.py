@@ -76,7 +76,7 @@ def test_receive(qemu, folder):
             status, events, err = r.end()
             expect("receive", 0, status, err)
             expect("event", "done", events[-1]["event"])
-            expect("source was told", return_path, events[-1]["told_source"])
+            expect("source was told", return_path, events[-1]["source_notified"])
             wait_status(source, "completed")
             expect("source", "postmigrate", source.qmp.command("query-status")["status"])
         expect("verify", 0, godwit("verify", image)[0])

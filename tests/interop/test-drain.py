@@ -18,11 +18,11 @@ import godwit
 import images
 import linuxguest
 import pcsource
-from kept import wait_guest
+from saved_guest import wait_guest
 from linuxguest import MIB, LinuxGuest, check_continues, check_memory
-from stepped import Stepped
-from switched import migrate, wait_behind_the_switch, wait_status
-from victim import Victim
+from traced_run import Stepped
+from postcopy_source_vm import migrate, wait_behind_the_switch, wait_status
+from protected_guest import Victim
 from vm import Unavailable, skip
 
 linuxguest.LONGEST_TICK_S = 180     # a guest that waits for a page has not been stopped

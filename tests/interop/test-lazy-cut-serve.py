@@ -21,8 +21,8 @@ import godwit
 import images
 import tinyguest
 from cuts import ALL, CRASHES, PAGE, SEED, Lab
-from kept import wait_guest, wait_status
-from proxied import Proxy
+from saved_guest import wait_guest, wait_status
+from proxy_run import Proxy
 from vm import Unavailable, skip
 
 CUTS = 10

@@ -16,7 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 from cuts import ALL, CRASHES, PAGES, SEED, Lab, end, listen, places, recovery_places, settled, some
-from kept import status
+from saved_guest import status
 from qmp import QmpClosed, QmpTimeout
 from vm import Unavailable, skip
 

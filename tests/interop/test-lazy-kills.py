@@ -18,9 +18,9 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
-from kept import Kept, wait_status
+from saved_guest import Kept, wait_status
 from qmp import QmpClosed, QmpTimeout
-from stepped import LONGEST_S, Stepped
+from traced_run import LONGEST_S, Stepped
 from vm import Unavailable, skip
 
 ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "20"))

@@ -13,7 +13,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
-from kept import Kept, is_done, serve, status, wait_status
+from saved_guest import Kept, is_done, serve, status, wait_status
 from linuxguest import Restored
 from vm import Unavailable, skip
 

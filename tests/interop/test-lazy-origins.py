@@ -15,8 +15,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
-from kinds import KINDS, Failed, HugePages, KindVm, migrate
-from kept import wait_guest, wait_status
+from capture_guests import KINDS, Failed, HugePages, KindVm, migrate
+from saved_guest import wait_guest, wait_status
 from vm import Unavailable, skip
 
 HUGE = "hugepage"           # its memory belongs to the whole machine: asked for by name

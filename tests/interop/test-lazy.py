@@ -16,7 +16,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
-from kept import Kept, is_done, serve, status, wait_guest, wait_status
+from saved_guest import Kept, is_done, serve, status, wait_guest, wait_status
 from linuxguest import MIB, RAM_BYTES, LinuxGuest, Restored
 from vm import Unavailable, skip
 

@@ -20,9 +20,9 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
 from cuts import ALL, PAGES, SEED, end, messages, places, proxy, recovery_places, some
-from kinds import KINDS, KindVm
+from capture_guests import KINDS, KindVm
 from qmp import QmpError
-from switched import come_back, status, wait_status
+from postcopy_source_vm import come_back, status, wait_status
 from vm import Unavailable, skip
 
 KIND = replace(KINDS["plain"], backend="memfd", runs=True, filled=True)
@@ -143,7 +143,7 @@ class Sink:
     def has_it(self):
         """The source stands and knows; the image has its memory to the byte, and nothing else is left."""
         done = self.g.wait().ok().event("done")
-        assert done["told_source"] and done["postcopy"], done
+        assert done["source_notified"] and done["postcopy"], done
         wait_status(self.vm, "completed")
         self.is_whole()
 

@@ -15,8 +15,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
-from switched import Receiver, come_back, migrate, status, wait_behind_the_switch, wait_status
-from victim import Victim
+from postcopy_source_vm import Receiver, come_back, migrate, status, wait_behind_the_switch, wait_status
+from protected_guest import Victim
 from vm import Unavailable, skip
 
 HOST = "vm.example"         # of the good server certificate, see tests/support/certs.h
@@ -114,7 +114,7 @@ def received(version, certs):
             vm.is_limited(0)
             come_back(vm, receiver.uri)
             done = g.wait().ok().event("done")
-        assert done["postcopy"] and done["told_source"], done
+        assert done["postcopy"] and done["source_notified"], done
         wait_status(vm, "completed")
         assert receiver.left() == ["image"], receiver.left()
         images.check_image(vm, receiver.image, vm.path("raw"))

@@ -21,11 +21,11 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
 import pcsource
-from kinds import HugePages
+from capture_guests import HugePages
 from linuxguest import MIB, RAM_BYTES, LinuxGuest, check_continues
-from stepped import Stepped
-from switched import Receiver, come_back, migrate, status, wait_pages_follow, wait_status
-from victim import Victim
+from traced_run import Stepped
+from postcopy_source_vm import Receiver, come_back, migrate, status, wait_pages_follow, wait_status
+from protected_guest import Victim
 from vm import Unavailable, skip
 
 ROUNDS = int(os.environ.get("GODWIT_KILL_ROUNDS", "20"))
@@ -73,7 +73,7 @@ def switched(version):
             with receiver.start(*(["--direct-io"] if n else [])) as g:
                 migrate(vm, receiver.uri, *capabilities, bandwidth=60 * MIB, first_bytes=(10 - 9 * n) * MIB)
                 done = g.wait().ok().event("done")
-            assert done["told_source"] and done["postcopy"] and not done["breaks"], done
+            assert done["source_notified"] and done["postcopy"] and not done["breaks"], done
             is_kept(vm, receiver)
             if n:
                 continue

@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import linuxguest
 from linuxguest import MIB, LinuxGuest, check_memory
-from proxied import Proxy, tapped
+from proxy_run import Proxy, tapped
 from qmp import OpenMonitor
 from vm import Unavailable, skip
 

@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import refstream
 import tinyguest
-from kinds import Kind, KindVm
+from capture_guests import Kind, KindVm
 from qmp import QmpError
 from vm import Unavailable, skip
 

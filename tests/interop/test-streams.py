@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
 import refstream
-from kinds import KINDS as CAPTURED, Failed, HugePages, Kind, KindVm, migrate, wait_status
+from capture_guests import KINDS as CAPTURED, Failed, HugePages, Kind, KindVm, migrate, wait_status
 from vm import Unavailable, skip
 
 # Beside those of the captures: memory that is plugged in.
@@ -93,7 +93,7 @@ def check_kind(name, vm, done, guest, s):
     """What is special about it can be seen in what godwit said."""
     kind = KINDS[name]
     asks_back = bool({"return-path", "postcopy-ram"} & set(kind.caps))
-    assert done["told_source"] == asks_back, done
+    assert done["source_notified"] == asks_back, done
     assert done["background"] == ("background-snapshot" in kind.caps), done
     assert done["devices"] == len(s.devices) and done["trailing_bytes"] == 0, done
     assert guest["described"], guest        # also where the source suppressed its description: it marks a whole image
@@ -221,7 +221,7 @@ def over_passed_descriptors(vm, image, kind):
             os.close(ours)
             migrate_again(vm, kind, "fd:out")
             done = r.done()
-            assert done["told_source"] == bool(kind.caps), done
+            assert done["source_notified"] == bool(kind.caps), done
             kept(vm, image)
 
 
@@ -239,7 +239,7 @@ def over_commands(vm, image, kind):
         kept(vm, image)
     for uri in (f"file:{stream}", f"exec:cat {stream}"):
         r = godwit.run("receive", uri, image, "--json").ok()
-        assert not r.event("done")["told_source"]
+        assert not r.event("done")["source_notified"]
         kept(vm, image)
     with open(stream, "rb") as f:
         godwit.run("receive", "fd:0", image, stdin=f).ok()

@@ -28,20 +28,20 @@ static void it_tells_what_it_is(void **state)
 	assert_int_equal(gw__qmp_version(b.q), version_number);
 	assert_memory_equal(gw__qmp_version_text(b.q), version, strlen(version));
 	assert_true(gw__qmp_can_pass_fds(b.q));
-	assert_ok(&b, gw__qmp_query_machine(b.q, &m, &b.why));
+	assert_ok(&b, gw__qmp_query_machine(b.q, &m, &b.error));
 	snprintf(want, sizeof want, "pc-i440fx-%s", version);
 	assert_string_equal(m.machine, want);
 	assert_int_equal(m.ram_bytes, 16 << 20);
 	assert_int_equal(m.plugged_bytes, 0);
-	assert_ok(&b, gw__qmp_query_status(b.q, &st, &b.why));
+	assert_ok(&b, gw__qmp_query_status(b.q, &st, &b.error));
 	assert_string_equal(st.name, "prelaunch");
 	assert_false(st.running);
-	assert_ok(&b, gw__qmp_call(b.q, "cont", NULL, NULL, &b.why));
-	assert_ok(&b, gw__qmp_query_status(b.q, &st, &b.why));
+	assert_ok(&b, gw__qmp_call(b.q, "cont", NULL, NULL, &b.error));
+	assert_ok(&b, gw__qmp_query_status(b.q, &st, &b.error));
 	assert_string_equal(st.name, "running");
 	assert_true(st.running);
 	json_t *event;
-	assert_ok(&b, gw__qmp_event(b.q, PATIENCE_MS, &event, &b.why));
+	assert_ok(&b, gw__qmp_event(b.q, PATIENCE_MS, &event, &b.error));
 	assert_string_equal(json_string_value(json_object_get(event, "event")), "RESUME");
 	json_decref(event);
 	bench_stop(&b);
@@ -61,14 +61,14 @@ static void a_waiting_destination_can_be_compared(void **state)
 	unsigned n = 0;
 	char want[64];
 	bench_start(&b, args);
-	assert_ok(&b, gw__qmp_query_status(b.q, &st, &b.why));
+	assert_ok(&b, gw__qmp_query_status(b.q, &st, &b.error));
 	assert_string_equal(st.name, "inmigrate");
-	assert_ok(&b, gw__qmp_query_machine(b.q, &m, &b.why));
+	assert_ok(&b, gw__qmp_query_machine(b.q, &m, &b.error));
 	snprintf(want, sizeof want, "pc-q35-%s", version);
 	assert_string_equal(m.machine, want);
 	assert_int_equal(m.ram_bytes, 32 << 20);
 	assert_int_equal(m.plugged_bytes, 64 << 20);
-	assert_ok(&b, gw__qmp_query_blocks(b.q, &blocks, &n, &b.why));
+	assert_ok(&b, gw__qmp_query_blocks(b.q, &blocks, &n, &b.error));
 	const struct gw__qmp_block *own = find_block(blocks, n, "own");
 	assert_int_equal(own->page_bytes, 4096);
 	assert_int_equal(own->used_bytes, 32 << 20);
@@ -77,10 +77,10 @@ static void a_waiting_destination_can_be_compared(void **state)
 	const struct gw__qmp_block *acpi = find_block(blocks, n, "/rom@etc/acpi/tables");
 	assert_true(acpi->used_bytes < acpi->total_bytes);
 	free(blocks);
-	assert_ok(&b, gw__qmp_query_migrate(b.q, &mig, &b.why));
+	assert_ok(&b, gw__qmp_query_migrate(b.q, &mig, &b.error));
 	assert_string_equal(mig.status, "");
-	assert_ok(&b, gw__qmp_call(b.q, "migrate-incoming", json_pack("{s:s}", "uri", "tcp:127.0.0.1:0"), NULL, &b.why));
-	assert_ok(&b, gw__qmp_query_migrate(b.q, &mig, &b.why));
+	assert_ok(&b, gw__qmp_call(b.q, "migrate-incoming", json_pack("{s:s}", "uri", "tcp:127.0.0.1:0"), NULL, &b.error));
+	assert_ok(&b, gw__qmp_query_migrate(b.q, &mig, &b.error));
 	assert_memory_equal(mig.address, "tcp:127.0.0.1:", 14);
 	assert_true(atoi(mig.address + 14) > 0);
 	assert_false(mig.ended);
@@ -95,11 +95,12 @@ static void a_second_client_hears_who_is_in_the_way(void **state)
 	bench_start(&b, small);
 	/* The first of these waits in the listener's queue, later ones find it full. */
 	for (int i = 0; i < 4; i++)
-		assert_says(&b.why, gw__qmp_open(b.vm.qmp, SHORT_MS, &second, &b.why), -ETIMEDOUT, "QEMU serves one QMP client at a time");
-	assert_ok(&b, gw__qmp_open(b.vm.qmp2, PATIENCE_MS, &second, &b.why));
+		assert_says(&b.error, gw__qmp_open(b.vm.qmp, SHORT_MS, &second, &b.error), -ETIMEDOUT,
+			"QEMU serves one QMP client at a time");
+	assert_ok(&b, gw__qmp_open(b.vm.qmp2, PATIENCE_MS, &second, &b.error));
 	gw__qmp_close(second);
 	gw__qmp_close(b.q);
-	assert_ok(&b, gw__qmp_open(b.vm.qmp, PATIENCE_MS, &b.q, &b.why));
+	assert_ok(&b, gw__qmp_open(b.vm.qmp, PATIENCE_MS, &b.q, &b.error));
 	bench_stop(&b);
 }
 
@@ -113,11 +114,11 @@ static void other_sockets_of_qemu(void **state)
 	char path[100], address[100] = "";
 	bench_start(&b, args);
 	snprintf(path, sizeof path, "unix:%s/hmp", b.vm.dir);
-	assert_says(&b.why, gw__qmp_open(path, PATIENCE_MS, &other, &b.why), -EPROTO, "monitor for humans");
+	assert_says(&b.error, gw__qmp_open(path, PATIENCE_MS, &other, &b.error), -EPROTO, "monitor for humans");
 	json_t *devices = NULL;
 	const json_t *d;
 	size_t i;
-	assert_ok(&b, gw__qmp_call(b.q, "query-chardev", NULL, &devices, &b.why));
+	assert_ok(&b, gw__qmp_call(b.q, "query-chardev", NULL, &devices, &b.error));
 	json_array_foreach(devices, i, d)
 	{
 		const char *tcp = strstr(json_string_value(json_object_get(d, "filename")), "tcp:");
@@ -125,10 +126,10 @@ static void other_sockets_of_qemu(void **state)
 			snprintf(address, sizeof address, "%.*s", (int)strcspn(tcp, ","), tcp);
 	}
 	json_decref(devices);
-	assert_ok(&b, gw__qmp_open(address, PATIENCE_MS, &other, &b.why));
+	assert_ok(&b, gw__qmp_open(address, PATIENCE_MS, &other, &b.error));
 	assert_int_equal(gw__qmp_version(other), version_number);
 	assert_false(gw__qmp_can_pass_fds(other));
-	assert_says(&b.why, gw__qmp_call_fd(other, "getfd", json_pack("{s:s}", "fdname", "x"), 0, NULL, &b.why), -EOPNOTSUPP,
+	assert_says(&b.error, gw__qmp_call_fd(other, "getfd", json_pack("{s:s}", "fdname", "x"), 0, NULL, &b.error), -EOPNOTSUPP,
 		"takes a QMP connection over a unix socket");
 	gw__qmp_close(other);
 	bench_stop(&b);
@@ -139,15 +140,15 @@ static void refusals_and_endings(void **state)
 	(void)state;
 	struct bench b;
 	bench_start(&b, small);
-	assert_says(&b.why, gw__qmp_call(b.q, "migrate", json_pack("{s:s}", "uri", "foo:bar"), NULL, &b.why), -EREMOTEIO,
+	assert_says(&b.error, gw__qmp_call(b.q, "migrate", json_pack("{s:s}", "uri", "foo:bar"), NULL, &b.error), -EREMOTEIO,
 		"/qmp refused `migrate`: ");
-	assert_says(&b.why, gw__qmp_call(b.q, "no-such", NULL, NULL, &b.why), -EREMOTEIO, "has not been found");
-	assert_ok(&b, gw__qmp_call(b.q, "quit", NULL, NULL, &b.why));
+	assert_says(&b.error, gw__qmp_call(b.q, "no-such", NULL, NULL, &b.error), -EREMOTEIO, "has not been found");
+	assert_ok(&b, gw__qmp_call(b.q, "quit", NULL, NULL, &b.error));
 	int err;
 	do {
-		err = gw__qmp_call(b.q, "query-name", NULL, NULL, &b.why);
+		err = gw__qmp_call(b.q, "query-name", NULL, NULL, &b.error);
 	} while (err == 0);
-	assert_says(&b.why, err, -ECONNRESET, "it has quit or crashed");
+	assert_says(&b.error, err, -ECONNRESET, "it has quit or crashed");
 	assert_int_equal(gw_test_vm_wait_end(&b.vm, PATIENCE_MS), 0);
 	bench_stop(&b);
 }
@@ -187,20 +188,20 @@ struct picture {
 static struct picture look(struct bench *b)
 {
 	struct picture p = {0};
-	assert_ok(b, gw__qmp_call(b->q, "query-migrate-capabilities", NULL, &p.capabilities, &b->why));
-	assert_ok(b, gw__qmp_call(b->q, "query-migrate-parameters", NULL, &p.parameters, &b->why));
+	assert_ok(b, gw__qmp_call(b->q, "query-migrate-capabilities", NULL, &p.capabilities, &b->error));
+	assert_ok(b, gw__qmp_call(b->q, "query-migrate-parameters", NULL, &p.parameters, &b->error));
 	return p;
 }
 
 static void set_parameters(struct bench *b, json_t *p)
 {
 	assert_non_null(p);
-	assert_ok(b, gw__qmp_call(b->q, "migrate-set-parameters", p, NULL, &b->why));
+	assert_ok(b, gw__qmp_call(b->q, "migrate-set-parameters", p, NULL, &b->error));
 }
 
 static void set_capability(struct bench *b, const char *name, bool on)
 {
-	assert_ok(b, gw__qmp_set_capabilities(b->q, &(struct gw__qmp_capability){name, on}, 1, &b->why));
+	assert_ok(b, gw__qmp_set_capabilities(b->q, &(struct gw__qmp_capability){name, on}, 1, &b->error));
 }
 
 /* Whatever another one had set, and whatever we set meanwhile: afterwards all is as it was. */
@@ -209,19 +210,19 @@ static void assert_round_trip(struct bench *b, void (*before)(struct bench *), v
 	struct gw__qmp_settings *mine = NULL, *now = NULL;
 	before(b);
 	struct picture was = look(b);
-	assert_ok(b, gw__qmp_settings_save(b->q, &mine, &b->why));
+	assert_ok(b, gw__qmp_settings_save(b->q, &mine, &b->error));
 	meanwhile(b);
 	struct picture changed = look(b);
 	assert_false(json_equal(was.parameters, changed.parameters));
 	assert_false(json_equal(was.capabilities, changed.capabilities));
-	assert_ok(b, gw__qmp_settings_restore(b->q, mine, &b->why));
+	assert_ok(b, gw__qmp_settings_restore(b->q, mine, &b->error));
 	struct picture is = look(b);
 	assert_true(json_equal(was.parameters, is.parameters));
 	assert_true(json_equal(was.capabilities, is.capabilities));
-	assert_ok(b, gw__qmp_settings_save(b->q, &now, &b->why));
-	assert_ok(b, gw__qmp_clear_capabilities(b->q, now, false, &b->why));
+	assert_ok(b, gw__qmp_settings_save(b->q, &now, &b->error));
+	assert_ok(b, gw__qmp_clear_capabilities(b->q, now, false, &b->error));
 	gw__qmp_settings_free(now);
-	assert_ok(b, gw__qmp_settings_save(b->q, &now, &b->why));
+	assert_ok(b, gw__qmp_settings_save(b->q, &now, &b->error));
 	assert_false(gw__qmp_settings_on(now, "xbzrle") || gw__qmp_settings_on(now, "multifd"));
 	gw__qmp_settings_free(now);
 	gw__qmp_settings_free(mine);
@@ -242,7 +243,7 @@ static void xbzrle_and_unlimited(struct bench *b)
 static void multifd_with_zstd(struct bench *b)
 {
 	const struct gw__qmp_capability caps[] = {{"xbzrle", false}, {"multifd", true}, {"mapped-ram", false}, {"events", true}};
-	assert_ok(b, gw__qmp_set_capabilities(b->q, caps, 4, &b->why));
+	assert_ok(b, gw__qmp_set_capabilities(b->q, caps, 4, &b->error));
 	set_parameters(b, json_pack("{s:s, s:i, s:i, s:i, s:i}", "multifd-compression", "zstd", "multifd-channels", 7, "multifd-zstd-level",
 				  3, "downtime-limit", 777, "max-postcopy-bandwidth", 12345));
 	set_parameters(b, json_pack("{s:s, s:s, s:s}", "tls-creds", "some", "tls-hostname", "host", "tls-authz", "az"));
@@ -264,8 +265,8 @@ static void mapped_ram_under_tls(struct bench *b)
 	tls(b);
 	set_parameters(b, json_pack("{s:i}", "multifd-channels", 9));
 	set_capability(b, "mapped-ram", true);
-	assert_says(&b->why, gw__qmp_call(b->q, "migrate-set-parameters", json_pack("{s:s}", "tls-creds", ""), NULL, &b->why), -EREMOTEIO,
-		"Mapped-ram");
+	assert_says(&b->error, gw__qmp_call(b->q, "migrate-set-parameters", json_pack("{s:s}", "tls-creds", ""), NULL, &b->error),
+		-EREMOTEIO, "Mapped-ram");
 }
 
 static void settings_are_put_back(void **state)
@@ -274,7 +275,7 @@ static void settings_are_put_back(void **state)
 	struct bench b;
 	struct gw__qmp_settings *s = NULL;
 	bench_start(&b, small);
-	assert_ok(&b, gw__qmp_settings_save(b.q, &s, &b.why));
+	assert_ok(&b, gw__qmp_settings_save(b.q, &s, &b.error));
 	assert_true(gw__qmp_settings_has(s, "multifd"));
 	assert_int_equal(gw__qmp_settings_has(s, "mapped-ram"), version_number >= 900);
 	assert_int_equal(gw__qmp_settings_parameter(s, "direct-io") != NULL, version_number >= 900);
@@ -288,8 +289,8 @@ static void settings_are_put_back(void **state)
 		assert_round_trip(&b, nothing_special, mapped_ram_under_tls);
 		assert_round_trip(&b, plain_mapped_ram, multifd_with_zstd);
 	} else {
-		assert_says(&b.why, gw__qmp_set_capabilities(b.q, &(struct gw__qmp_capability){"mapped-ram", true}, 1, &b.why), -EOPNOTSUPP,
-			"has no migration capability `mapped-ram`");
+		assert_says(&b.error, gw__qmp_set_capabilities(b.q, &(struct gw__qmp_capability){"mapped-ram", true}, 1, &b.error),
+			-EOPNOTSUPP, "has no migration capability `mapped-ram`");
 	}
 	bench_stop(&b);
 }

@@ -38,7 +38,7 @@ static void an_end_of_its_own_is_seen(void **state)
 	(void)state;
 	struct bench b;
 	bench_start(&b, (const char *const[]){"-S", "-m", "16", NULL});
-	assert_ok(&b, gw__qmp_call(b.q, "quit", NULL, NULL, &b.why));
+	assert_ok(&b, gw__qmp_call(b.q, "quit", NULL, NULL, &b.error));
 	assert_int_equal(gw_test_vm_wait_end(&b.vm, PATIENCE_MS), 0);
 	assert_true(WIFEXITED(b.vm.status) && WEXITSTATUS(b.vm.status) == 0);
 	bench_stop(&b);

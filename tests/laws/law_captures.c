@@ -79,21 +79,21 @@ static void take_blocks(struct guest *g, const struct gw__stream *s)
 static void take_record(struct guest *g, const struct gw__stream *s, const struct gw__event *ev, const uint8_t *payload)
 {
 	uint8_t *page = g->ram[ev->where.block] + ev->where.off;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	g->records[ev->where.block]++;
 	if (ev->kind == GW__EVENT_PAGE)
 		memcpy(page, payload, s->page_bytes);
 	if (ev->kind == GW__EVENT_ZERO)
 		memset(page, 0, s->page_bytes);
 	if (ev->kind == GW__EVENT_XBZRLE)
-		CHECK(gw__xbzrle_decode(ev->delta.p, ev->delta.n, page, s->page_bytes, &why) == 0);
+		CHECK(gw__xbzrle_decode(ev->delta.p, ev->delta.n, page, s->page_bytes, &error) == 0);
 }
 
 static void take_device(struct guest *g, const struct gw__event *ev)
 {
 	size_t i = g->devices_n++;
 	CHECK(i < DEVICES_MAX);
-	CHECK(!ev->odd); /* split by the description, not by a search */
+	CHECK(!ev->anomaly); /* split by the description, not by a search */
 	CHECK(ev->raw.p + 1 + 4 + 1 + strlen(ev->section.idstr) + 8 == ev->body.p);
 	CHECK(ev->raw.n == (size_t)(ev->body.p - ev->raw.p) + ev->body.n + 5);
 	g->device[i] = ev->section;
@@ -107,9 +107,9 @@ static void walk_devices(struct guest *g, const struct gw__vmdesc *desc)
 {
 	CHECK(gw__vmdesc_count(desc) == g->devices_n);
 	for (size_t i = 0; i < g->devices_n; i++) {
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		size_t len;
-		CHECK(gw__vmdesc_walk(desc, i, g->body[i], g->body_n[i], &len, NULL, NULL, &why) == 0);
+		CHECK(gw__vmdesc_walk(desc, i, g->body[i], g->body_n[i], &len, NULL, NULL, &error) == 0);
 		CHECK(len == g->body_n[i]);
 		CHECK(!strcmp(gw__vmdesc_device(desc, i).name, g->device[i].idstr));
 	}
@@ -141,7 +141,7 @@ static void take(void *ctx, const struct gw__stream *s, const struct gw__event *
 		g->eof_off = ev->off;
 		return;
 	case GW__EVENT_DESC:
-		CHECK(!ev->odd);
+		CHECK(!ev->anomaly);
 		walk_devices(g, s->desc);
 		return;
 	default:
@@ -237,7 +237,7 @@ static uint64_t it_is_the_guest(const struct capture *c, struct feed_end *end)
 	f.ctx = g;
 	feed_run(&f, end);
 	if (end->code)
-		fprintf(stderr, "%s: %s\n", current, end->why.text);
+		fprintf(stderr, "%s: %s\n", current, end->error.text);
 	CHECK(end->code == 0 && end->trailing == 0);
 	bool suppressed = json_is_null(json_object_get(c->json, "devices"));
 	CHECK(g->described_n == (suppressed ? 0 : g->devices_n));

@@ -60,14 +60,14 @@ static size_t encode(struct law *l, uint64_t page_bytes, const struct gw__multif
 }
 
 /* From memory that ends where the bytes do. */
-static int decode(const uint8_t *bytes, size_t n, uint64_t page_bytes, struct gw__multifd_packet *p, struct gw__why *why)
+static int decode(const uint8_t *bytes, size_t n, uint64_t page_bytes, struct gw__multifd_packet *p, struct gw__error *error)
 {
 	uint8_t *copy = malloc(n ? n : 1);
 	if (!copy)
 		abort();
 	memcpy(copy, bytes, n);
 	struct gw__rd c = gw__rd_over(copy, n);
-	int r = gw__multifd_packet_decode(&c, page_bytes, p, why);
+	int r = gw__multifd_packet_decode(&c, page_bytes, p, error);
 	if (r == 0 && gw__rd_used(&c) != gw__multifd_head_bytes(page_bytes))
 		abort();
 	free(copy);
@@ -112,19 +112,19 @@ static void what_is_accepted_says_the_same_when_written(struct law *l)
 	static struct gw__multifd_packet p, again;
 	static uint8_t bytes[HEAD_MAX], written[HEAD_MAX];
 	uint64_t page_bytes = make_page_bytes(l);
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	make_packet(l, page_bytes, &p);
 	size_t n = encode(l, page_bytes, &p, bytes);
 	damage(l, bytes, n);
-	int r = decode(bytes, n, page_bytes, &p, &why);
+	int r = decode(bytes, n, page_bytes, &p, &error);
 	LAW(l, r == 0 || r == -EPROTO || r == -EOPNOTSUPP || r == GW__SHORT);
-	LAW(l, why.code == (r < 0 ? r : 0));
+	LAW(l, error.code == (r < 0 ? r : 0));
 	if (r)
 		return;
 	LAW(l, p.normal + p.zero <= p.pages_alloc && p.pages_alloc <= gw__multifd_pages(page_bytes));
 	LAW(l, p.payload_bytes <= GW__MULTIFD_PAYLOAD_MAX && (p.payload_bytes != 0) == (p.normal != 0));
 	LAW(l, encode(l, page_bytes, &p, written) == n);
-	LAW(l, decode(written, n, page_bytes, &again, &why) == 0 && same(&p, &again));
+	LAW(l, decode(written, n, page_bytes, &again, &error) == 0 && same(&p, &again));
 }
 
 static void an_error_does_not_depend_on_what_follows(struct law *l)
@@ -132,15 +132,15 @@ static void an_error_does_not_depend_on_what_follows(struct law *l)
 	static struct gw__multifd_packet p;
 	static uint8_t bytes[HEAD_MAX];
 	const uint64_t page_bytes = 4096;
-	struct gw__why whole = {0};
+	struct gw__error whole = {0};
 	make_packet(l, page_bytes, &p);
 	size_t n = encode(l, page_bytes, &p, bytes);
 	damage(l, bytes, n);
 	int r = decode(bytes, n, page_bytes, &p, &whole);
 	for (size_t cut = 0; cut < n; cut += 1 + law_below(l, 40)) {
-		struct gw__why why = {0};
-		int early = decode(bytes, cut, page_bytes, &p, &why);
-		LAW(l, early == GW__SHORT || (early == r && !strcmp(why.text, whole.text)));
+		struct gw__error error = {0};
+		int early = decode(bytes, cut, page_bytes, &p, &error);
+		LAW(l, early == GW__SHORT || (early == r && !strcmp(error.text, whole.text)));
 	}
 }
 

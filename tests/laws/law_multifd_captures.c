@@ -13,7 +13,7 @@
 #include "capture.h"
 #include "stream_feed.h"
 #include "wire/multifd.h"
-#include "wire/pack.h"
+#include "wire/compress.h"
 
 enum { TAIL_MAX = 16 << 20, CHANNELS = 2, PAGE = 4096 };
 
@@ -54,13 +54,13 @@ static void read_hello(const struct channel *ch, size_t index)
 {
 	static const uint8_t no_uuid[16];
 	struct gw__multifd_hello h;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	for (size_t cut = 0; cut < GW__MULTIFD_HELLO_BYTES; cut++) {
 		struct gw__rd c = gw__rd_over(ch->bytes, cut);
-		CHECK(gw__multifd_hello_decode(&c, &h, &why) == GW__SHORT);
+		CHECK(gw__multifd_hello_decode(&c, &h, &error) == GW__SHORT);
 	}
 	struct gw__rd c = gw__rd_over(ch->bytes, ch->n);
-	CHECK(gw__multifd_hello_decode(&c, &h, &why) == 0 && gw__rd_used(&c) == GW__MULTIFD_HELLO_BYTES);
+	CHECK(gw__multifd_hello_decode(&c, &h, &error) == 0 && gw__rd_used(&c) == GW__MULTIFD_HELLO_BYTES);
 	CHECK(h.id == index && !memcmp(h.uuid, no_uuid, sizeof no_uuid));
 }
 
@@ -68,15 +68,15 @@ static void read_hello(const struct channel *ch, size_t index)
 static void read_head(struct gw__rd *c, struct gw__multifd_packet *head)
 {
 	static const size_t cuts[] = {0, 3, 4, 11, 12, 100, 319, 320, 1343};
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	CHECK(gw__rd_left(c) >= gw__multifd_head_bytes(PAGE));
 	for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
 		struct gw__rd part = gw__rd_over(c->p, cuts[i]);
 		CHECK(gw__multifd_packet_decode(&part, PAGE, head, NULL) == GW__SHORT);
 	}
-	int r = gw__multifd_packet_decode(c, PAGE, head, &why);
+	int r = gw__multifd_packet_decode(c, PAGE, head, &error);
 	if (r)
-		fprintf(stderr, "%s: %s\n", current, why.text);
+		fprintf(stderr, "%s: %s\n", current, error.text);
 	CHECK(r == 0);
 }
 
@@ -96,9 +96,9 @@ static void read_packets(const struct capture *cap, struct channel *ch)
 
 static void unpack_channel(const struct capture *cap, struct channel *ch)
 {
-	struct gw__unpacker *u;
-	struct gw__why why = {0};
-	CHECK(gw__unpacker_new(cap->method, &u, &why) == 0);
+	struct gw__decompressor *u;
+	struct gw__error error = {0};
+	CHECK(gw__decompressor_new(cap->method, &u, &error) == 0);
 	for (size_t i = 0; i < ch->packets_n; i++) {
 		struct packet *p = &ch->v[i];
 		const size_t n = p->head.normal * (size_t)PAGE;
@@ -111,12 +111,12 @@ static void unpack_channel(const struct capture *cap, struct channel *ch)
 			memcpy(p->pages, p->payload, n);
 			continue;
 		}
-		int r = gw__unpack(u, p->payload, p->head.payload_bytes, p->pages, n, &why);
+		int r = gw__decompress(u, p->payload, p->head.payload_bytes, p->pages, n, &error);
 		if (r)
-			fprintf(stderr, "%s: packet %llu: %s\n", current, (unsigned long long)p->head.number, why.text);
+			fprintf(stderr, "%s: packet %llu: %s\n", current, (unsigned long long)p->head.number, error.text);
 		CHECK(r == 0);
 	}
-	gw__unpacker_free(u);
+	gw__decompressor_free(u);
 }
 
 /* The compressed stream of a channel does not begin anew with a packet. */
@@ -126,13 +126,13 @@ static void no_payload_stands_for_itself(const struct capture *cap, const struct
 	for (size_t i = 0; i < ch->packets_n; i++) {
 		const struct packet *p = &ch->v[i];
 		const size_t n = p->head.normal * (size_t)PAGE;
-		struct gw__unpacker *u;
+		struct gw__decompressor *u;
 		if (n == 0 || seen++ == 0)
 			continue;
 		uint8_t *pages = malloc(n);
-		CHECK(pages && gw__unpacker_new(cap->method, &u, NULL) == 0);
-		CHECK(gw__unpack(u, p->payload, p->head.payload_bytes, pages, n, NULL) == -EPROTO);
-		gw__unpacker_free(u);
+		CHECK(pages && gw__decompressor_new(cap->method, &u, NULL) == 0);
+		CHECK(gw__decompress(u, p->payload, p->head.payload_bytes, pages, n, NULL) == -EPROTO);
+		gw__decompressor_free(u);
 		free(pages);
 	}
 	CHECK(seen > 1);
@@ -255,7 +255,7 @@ static bool is_the_guest(struct capture *cap, enum order order)
 		cap->channel[i].next = 0;
 	feed_run(&f, &end);
 	if (end.code)
-		fprintf(stderr, "%s: %s\n", current, end.why.text);
+		fprintf(stderr, "%s: %s\n", current, end.error.text);
 	CHECK(end.code == 0);
 	for (size_t i = 0; i < CHANNELS; i++) {
 		CHECK(cap->channel[i].syncs_n == g.marks_n);

@@ -81,7 +81,7 @@ static void how_it_is_fed_makes_no_difference(struct law *l)
 	struct feed f = feed_of(&m.b);
 	feed_run(&f, &whole);
 	if (whole.code)
-		fprintf(stderr, "%s", whole.why.text);
+		fprintf(stderr, "%s", whole.error.text);
 	LAW(l, whole.code == 0 && whole.count[GW__EVENT_END] == 1 && whole.trailing == 0);
 	f.piece = one_byte;
 	f.open_end = m.described; /* then the end needs nobody to say that there is no more */

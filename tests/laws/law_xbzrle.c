@@ -136,9 +136,9 @@ static void two_readers_agree_on_any_bytes(struct law *l)
 	memset(mine, 0x5a, page_bytes + GUARD);
 	memset(theirs, 0x5a, page_bytes);
 	bool ok = read_again(delta, n, theirs, page_bytes);
-	struct gw__why why = {0};
-	LAW(l, gw__xbzrle_decode(delta, n, mine, page_bytes, &why) == why.code);
-	LAW(l, ok == (why.code == 0));
+	struct gw__error error = {0};
+	LAW(l, gw__xbzrle_decode(delta, n, mine, page_bytes, &error) == error.code);
+	LAW(l, ok == (error.code == 0));
 	if (ok)
 		LAW(l, memcmp(mine, theirs, page_bytes) == 0);
 	for (size_t i = 0; i < GUARD; i++)

@@ -17,7 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 CAPTURES = os.path.join(HERE, "..", "captures")
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
-from proxied import Proxy
+from proxy_run import Proxy
 from vm import skip
 
 PONG, SHUT = b"\0\2\0\4\0\0\0\1", b"\0\1\0\4\0\0\0\0"

@@ -9,8 +9,8 @@ from dataclasses import replace
 import godwit
 import images
 import tinyguest
-from kept import status, wait_status
-from kinds import KINDS, KindVm, migrate
+from saved_guest import status, wait_status
+from capture_guests import KINDS, KindVm, migrate
 
 KIND = replace(KINDS["plain"], backend="memfd")
 PAGE = 4096

@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "base/math.h"
-#include "image/image.h"
-#include "image/writer.h"
+#include "image/read/image.h"
+#include "image/write/writer.h"
 
 enum { BATCH_PAGES = 256 };
 
@@ -23,34 +23,34 @@ struct job {
 	struct gw__image_writer *to;
 	uint64_t page_bytes;
 	uint8_t *pages; /* BATCH_PAGES of them */
-	struct gw__why why;
+	struct gw__error error;
 };
 
 static int open_image(struct job *j, const char *path, const char *off)
 {
-	int r = gw__image_open(path, strtoull(off, NULL, 0), &j->from, &j->why);
+	int r = gw__image_open(path, strtoull(off, NULL, 0), &j->from, &j->error);
 	if (r)
 		return r;
-	for (uint32_t i = 0; i < j->from->odd_n; i++)
-		fprintf(stderr, "odd: %s\n", j->from->odd[i]);
+	for (uint32_t i = 0; i < j->from->anomaly_n; i++)
+		fprintf(stderr, "odd: %s\n", j->from->anomaly[i]);
 	j->page_bytes = gw__config_page_bytes(&j->from->config);
 	j->pages = malloc(BATCH_PAGES * j->page_bytes);
-	return j->pages ? 0 : gw__why_set(&j->why, -ENOMEM, "no memory");
+	return j->pages ? 0 : gw__error_set(&j->error, -ENOMEM, "no memory");
 }
 
 static int dump(struct job *j, const char *name)
 {
 	int64_t b = gw__blocks_find(&j->from->blocks, name);
 	if (b < 0 || j->from->blocks.v[b].ignored)
-		return gw__why_set(&j->why, -ENOENT, "no pages of a block \"%s\"", name);
+		return gw__error_set(&j->error, -ENOENT, "no pages of a block \"%s\"", name);
 	uint64_t all = j->from->present[b].bits;
 	for (uint64_t i = 0; i < all; i += BATCH_PAGES) {
 		uint64_t n = gw__min(BATCH_PAGES, all - i);
-		int r = gw__image_read_pages(j->from, (uint32_t)b, i, n, j->pages, &j->why);
+		int r = gw__image_read_pages(j->from, (uint32_t)b, i, n, j->pages, &j->error);
 		if (r)
 			return r;
 		if (fwrite(j->pages, j->page_bytes, n, stdout) != n)
-			return gw__why_set(&j->why, -EIO, "cannot write to stdout");
+			return gw__error_set(&j->error, -EIO, "cannot write to stdout");
 	}
 	return 0;
 }
@@ -59,10 +59,10 @@ static int copy_raw(struct job *j, uint64_t off, uint64_t n)
 {
 	uint8_t *bytes = malloc(n + 1);
 	if (!bytes)
-		return gw__why_set(&j->why, -ENOMEM, "no memory");
-	int r = gw__image_read_at(j->from, off, bytes, n, &j->why);
+		return gw__error_set(&j->error, -ENOMEM, "no memory");
+	int r = gw__image_read_at(j->from, off, bytes, n, &j->error);
 	if (!r)
-		r = gw__image_put_raw(j->to, bytes, n, &j->why);
+		r = gw__image_put_raw(j->to, bytes, n, &j->error);
 	free(bytes);
 	return r;
 }
@@ -86,11 +86,11 @@ static int copy_block(struct job *j, uint32_t b)
 	gw__image_put_zeros(j->to, b, 0, present->bits);
 	for (uint64_t i = gw__bitmap_next_set(present, 0); !r && i < present->bits;) {
 		uint64_t n = gw__min(gw__bitmap_next_clear(present, i) - i, BATCH_PAGES);
-		r = gw__image_read_pages(j->from, b, i, n, j->pages, &j->why);
+		r = gw__image_read_pages(j->from, b, i, n, j->pages, &j->error);
 		for (uint64_t k = 0; k < n; k++)
 			iov[k] = (struct iovec){j->pages + k * j->page_bytes, j->page_bytes};
 		if (!r)
-			r = gw__image_put_pages(j->to, b, i * j->page_bytes, iov, (int)n, &j->why);
+			r = gw__image_put_pages(j->to, b, i * j->page_bytes, iov, (int)n, &j->error);
 		i = gw__bitmap_next_set(present, i + n);
 	}
 	return r;
@@ -107,12 +107,12 @@ static int copy_rounds(struct job *j)
 	gw__wr_be64(&part, GW__RAM_EOS);
 	gw__footer_encode(&part, s.id);
 	for (uint32_t i = 0; !r && i < j->from->parts; i++)
-		r = gw__image_put_raw(j->to, buf, gw__wr_used(&part), &j->why);
+		r = gw__image_put_raw(j->to, buf, gw__wr_used(&part), &j->error);
 	if (r || !j->from->switchover)
 		return r;
 	struct gw__wr command = gw__wr_over(buf, sizeof buf);
 	gw__command_encode(&command, GW__CMD_SWITCHOVER_START, NULL, 0);
-	return gw__image_put_raw(j->to, buf, gw__wr_used(&command), &j->why);
+	return gw__image_put_raw(j->to, buf, gw__wr_used(&command), &j->error);
 }
 
 /* Behind the last device: EOF and the description. */
@@ -126,13 +126,13 @@ static int copy_end(struct job *j)
 static int rewrite(struct job *j, const char *path, const char *off)
 {
 	const struct gw__image_writer_opts o = {.base_off = strtoull(off, NULL, 0)};
-	int r = gw__image_create(path, &o, &j->to, &j->why);
+	int r = gw__image_create(path, &o, &j->to, &j->error);
 	if (!r)
-		r = gw__image_put_config(j->to, &j->from->config, &j->why);
+		r = gw__image_put_config(j->to, &j->from->config, &j->error);
 	if (!r)
 		r = copy_devices(j, true, true);
 	if (!r)
-		r = gw__image_put_blocks(j->to, j->from->ram_id, &j->from->blocks, &j->why);
+		r = gw__image_put_blocks(j->to, j->from->ram_id, &j->from->blocks, &j->error);
 	if (!r)
 		r = copy_devices(j, false, true);
 	for (uint32_t b = 0; !r && b < j->from->blocks.n; b++)
@@ -140,12 +140,12 @@ static int rewrite(struct job *j, const char *path, const char *off)
 	if (!r)
 		r = copy_rounds(j);
 	if (!r)
-		r = gw__image_put_ram_end(j->to, &j->why);
+		r = gw__image_put_ram_end(j->to, &j->error);
 	if (!r)
 		r = copy_devices(j, false, false);
 	if (!r)
 		r = copy_end(j);
-	return r ? r : gw__image_commit(j->to, &j->why);
+	return r ? r : gw__image_commit(j->to, &j->error);
 }
 
 int main(int argc, char **argv)
@@ -160,7 +160,7 @@ int main(int argc, char **argv)
 	if (!r)
 		r = dumps ? dump(&j, argv[4]) : rewrite(&j, argv[4], argv[5]);
 	if (r)
-		fprintf(stderr, "%s\n", j.why.text);
+		fprintf(stderr, "%s\n", j.error.text);
 	gw__image_writer_close(j.to);
 	gw__image_close(j.from);
 	free(j.pages);

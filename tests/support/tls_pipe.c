@@ -27,30 +27,30 @@ struct job {
 	const struct gw__tls_creds *creds; /* NULL: no TLS */
 	const char *host;
 	char file[4096];
-	struct gw__why why;
+	struct gw__error error;
 	int r;
 	pthread_t thread;
 	bool is_running;
 };
 
-static int say(const struct gw__why *why)
+static int say(const struct gw__error *error)
 {
-	fprintf(stderr, "tls-pipe: %s\n", why->text);
+	fprintf(stderr, "tls-pipe: %s\n", error->text);
 	return 1;
 }
 
 /* --- one channel ---------------------------------------------------------------------------------------- */
 
-static int start_tls(struct job *j) { return j->creds ? gw__chan_start_tls(&j->chan, j->creds, j->host, j->clean_end, &j->why) : 0; }
+static int start_tls(struct job *j) { return j->creds ? gw__chan_start_tls(&j->chan, j->creds, j->host, j->clean_end, &j->error) : 0; }
 
 static int copy_in(struct job *j, int fd, char *block)
 {
 	for (;;) {
-		ssize_t got = gw__chan_read(j->chan, block, BLOCK, &j->why);
+		ssize_t got = gw__chan_read(j->chan, block, BLOCK, &j->error);
 		if (got <= 0)
 			return (int)got;
 		if (write(fd, block, (size_t)got) != got)
-			return gw__why_set(&j->why, -EIO, "%s: cannot be written", j->file);
+			return gw__error_set(&j->error, -EIO, "%s: cannot be written", j->file);
 	}
 }
 
@@ -59,10 +59,10 @@ static int copy_out(struct job *j, int fd, char *block)
 	ssize_t got;
 	int r = 0;
 	while (r == 0 && (got = read(fd, block, BLOCK)) > 0)
-		r = gw__chan_write_all(j->chan, block, (size_t)got, &j->why);
-	r = r ? r : gw__chan_end_writes(j->chan, &j->why);
+		r = gw__chan_write_all(j->chan, block, (size_t)got, &j->error);
+	r = r ? r : gw__chan_end_writes(j->chan, &j->error);
 	while (r == 0 && j->keep_open) {
-		got = gw__chan_read(j->chan, block, BLOCK, &j->why);
+		got = gw__chan_read(j->chan, block, BLOCK, &j->error);
 		if (got <= 0)
 			return (int)got;
 	}
@@ -74,7 +74,7 @@ static void *run(void *arg)
 	struct job *j = arg;
 	char *block = malloc(BLOCK);
 	int fd = j->is_out ? open(j->file, O_RDONLY) : open(j->file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	j->r = fd < 0 || !block ? gw__why_set(&j->why, -EIO, "%s: cannot be opened", j->file) : 0;
+	j->r = fd < 0 || !block ? gw__error_set(&j->error, -EIO, "%s: cannot be opened", j->file) : 0;
 	if (j->r == 0 && !j->is_out) /* each in its thread: a source may wait for another of its channels */
 		j->r = start_tls(j);
 	if (j->r == 0)
@@ -89,7 +89,7 @@ static void *run(void *arg)
 static int start(struct job *j)
 {
 	if (pthread_create(&j->thread, NULL, run, j))
-		return gw__why_set(&j->why, -EAGAIN, "no thread");
+		return gw__error_set(&j->error, -EAGAIN, "no thread");
 	j->is_running = true;
 	return 0;
 }
@@ -100,9 +100,9 @@ static int finish(struct job *jobs, int n)
 	for (int i = 0; i < n; i++) {
 		if (jobs[i].is_running)
 			pthread_join(jobs[i].thread, NULL);
-		int closed = gw__chan_close(&jobs[i].chan, &jobs[i].why);
+		int closed = gw__chan_close(&jobs[i].chan, &jobs[i].error);
 		if (jobs[i].r < 0 || closed < 0)
-			bad = say(&jobs[i].why);
+			bad = say(&jobs[i].error);
 	}
 	return bad;
 }
@@ -110,13 +110,13 @@ static int finish(struct job *jobs, int n)
 static int take(const struct gw__uri *uri, const struct gw__io_opts *o, struct job *jobs, int n)
 {
 	struct gw__listener *l;
-	int r = gw__io_listen(uri, o, &l, &jobs[0].why);
+	int r = gw__io_listen(uri, o, &l, &jobs[0].error);
 	if (r)
-		return say(&jobs[0].why);
+		return say(&jobs[0].error);
 	printf("%s\n", gw__listener_uri(l));
 	fflush(stdout);
 	for (int i = 0; i < n && r == 0; i++) {
-		r = jobs[i].r = gw__listener_accept(l, &jobs[i].chan, &jobs[i].why);
+		r = jobs[i].r = gw__listener_accept(l, &jobs[i].chan, &jobs[i].error);
 		r = r ? r : start(&jobs[i]);
 	}
 	gw__listener_close(l);
@@ -130,7 +130,7 @@ static int give(const struct gw__uri *uri, const struct gw__io_opts *o, struct j
 	int r = 0;
 	for (int i = 0; i < n && r == 0; i++) {
 		jobs[i].host = uri->kind == GW__URI_TCP ? uri->target : "";
-		r = gw__io_open_out(uri, o, &jobs[i].chan, &jobs[i].why);
+		r = gw__io_open_out(uri, o, &jobs[i].chan, &jobs[i].error);
 		r = r ? r : start_tls(&jobs[i]);
 		jobs[i].r = r = r || i == 0 ? r : start(&jobs[i]);
 	}
@@ -182,7 +182,7 @@ int main(int argc, char **argv)
 {
 	static struct job jobs[MANY_MAX];
 	struct gw__uri uri;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct job model = {0};
 	struct gw__tls_creds *creds = NULL;
 	struct gw__io_opts o = {.idle_ms = LIMIT_MS, .connect_ms = LIMIT_MS, .cancel_fd = -1};
@@ -194,10 +194,10 @@ int main(int argc, char **argv)
 		if (!set_option(argv[i], &tls, &model, &many))
 			return usage();
 	model.is_out = strcmp(argv[1], "give") == 0;
-	if (gw__uri_parse(argv[2], &uri, &why))
-		return say(&why);
-	if (strcmp(tls.dir, "-") && gw__tls_creds_load(model.is_out ? GW__TLS_CLIENT : GW__TLS_SERVER, &tls, &creds, &why))
-		return say(&why);
+	if (gw__uri_parse(argv[2], &uri, &error))
+		return say(&error);
+	if (strcmp(tls.dir, "-") && gw__tls_creds_load(model.is_out ? GW__TLS_CLIENT : GW__TLS_SERVER, &tls, &creds, &error))
+		return say(&error);
 	model.creds = creds;
 	for (int i = 0; i < (many ? many : 1); i++) {
 		jobs[i] = model;

@@ -15,18 +15,18 @@
 
 #include "io/chan.h"
 
-#define assert_says(why, part)                                                                                                             \
+#define assert_says(error, part)                                                                                                           \
 	do {                                                                                                                               \
-		if (!strstr((why).text, (part)))                                                                                           \
-			fail_msg("\"%s\" does not say \"%s\"", (why).text, (part));                                                        \
+		if (!strstr((error).text, (part)))                                                                                         \
+			fail_msg("\"%s\" does not say \"%s\"", (error).text, (part));                                                      \
 	} while (0)
 
 /* With the sentence in the failure line. */
-#define assert_ok(call, why)                                                                                                               \
+#define assert_ok(call, error)                                                                                                             \
 	do {                                                                                                                               \
 		int r_ = (int)(call);                                                                                                      \
 		if (r_)                                                                                                                    \
-			fail_msg("%s: %d: %s", #call, r_, (why).text);                                                                     \
+			fail_msg("%s: %d: %s", #call, r_, (error).text);                                                                   \
 	} while (0)
 
 static inline struct gw__io_opts limits(int ms) { return (struct gw__io_opts){.idle_ms = ms, .connect_ms = ms, .cancel_fd = -1}; }
@@ -34,8 +34,8 @@ static inline struct gw__io_opts limits(int ms) { return (struct gw__io_opts){.i
 static inline struct gw__uri uri_of(const char *text)
 {
 	struct gw__uri uri;
-	struct gw__why why = {0};
-	assert_ok(gw__uri_parse(text, &uri, &why), why);
+	struct gw__error error = {0};
+	assert_ok(gw__uri_parse(text, &uri, &error), error);
 	return uri;
 }
 
@@ -92,11 +92,11 @@ static inline struct gw__uri uri_in(struct folder *f, const char *scheme, const 
 /* Reads exactly `n` bytes, or fails the test. */
 static inline void read_all(struct gw__chan *c, void *to, size_t n)
 {
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	for (size_t done = 0; done < n;) {
-		ssize_t got = gw__chan_read(c, (char *)to + done, n - done, &why);
+		ssize_t got = gw__chan_read(c, (char *)to + done, n - done, &error);
 		if (got <= 0)
-			fail_msg("%zu of %zu bytes, then %zd: %s", done, n, got, why.text);
+			fail_msg("%zu of %zu bytes, then %zd: %s", done, n, got, error.text);
 		done += (size_t)got;
 	}
 }

@@ -121,8 +121,8 @@ void begin(struct session *s, const struct fake_step *steps)
 {
 	*s = (struct session){0};
 	fake_start(&s->fake, steps);
-	int err = gw__qmp_take_fd(s->fake.client_fd, PATIENCE_MS, &s->q, &s->why);
-	assert_string_equal(s->why.text, "");
+	int err = gw__qmp_take_fd(s->fake.client_fd, PATIENCE_MS, &s->q, &s->error);
+	assert_string_equal(s->error.text, "");
 	assert_int_equal(err, 0);
 }
 

@@ -49,7 +49,7 @@ void fake_join(struct fake_qmp *f); /* after the client has closed its end */
 struct session {
 	struct fake_qmp fake;
 	struct gw__qmp *q;
-	struct gw__why why;
+	struct gw__error error;
 };
 
 enum { PATIENCE_MS = 20000, SHORT_MS = 40 };

@@ -5,7 +5,7 @@
 
 #include "image_kit.h"
 
-#include "image/image.h"
+#include "image/read/image.h"
 
 /* Where things are in the image of kit_small_pc at offset 0. */
 enum {
@@ -51,21 +51,21 @@ static inline int drop_good(void **state)
 	return kit_teardown(state);
 }
 
-static inline int open_bytes(const uint8_t *bytes, size_t n, struct gw__image **im, struct gw__why *why)
+static inline int open_bytes(const uint8_t *bytes, size_t n, struct gw__image **im, struct gw__error *error)
 {
 	kit_write_file(image, bytes, n, 0600);
-	return gw__image_open(image, 0, im, why);
+	return gw__image_open(image, 0, im, error);
 }
 
 static inline void expect_refused(const char *what, const uint8_t *bytes, size_t n, const char *says, const char *says_too)
 {
 	struct gw__image *im;
-	struct gw__why why = {0};
-	int r = open_bytes(bytes, n, &im, &why);
+	struct gw__error error = {0};
+	int r = open_bytes(bytes, n, &im, &error);
 	if (r != -EPROTO)
-		fail_msg("%s: %d (%s)", what, r, why.text);
-	if (!strstr(why.text, says) || !strstr(why.text, says_too) || !strstr(why.text, image))
-		fail_msg("%s: \"%s\" does not say \"%s\" and \"%s\"", what, why.text, says, says_too);
+		fail_msg("%s: %d (%s)", what, r, error.text);
+	if (!strstr(error.text, says) || !strstr(error.text, says_too) || !strstr(error.text, image))
+		fail_msg("%s: \"%s\" does not say \"%s\" and \"%s\"", what, error.text, says, says_too);
 }
 
 #define on_a_good_image(f) cmocka_unit_test_setup_teardown(f, make_good, drop_good)

@@ -14,26 +14,26 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "image/writer.h"
+#include "image/write/writer.h"
 #include "wire/header.h"
-#include "wire/item.h"
+#include "wire/framing.h"
 #include "wire/ram.h"
 
 enum { KIT_PAGE = 4096, KIT_RAM_ID = 3, KIT_TAIL_ROOM = 4096 };
 #define KIT_MIB (UINT64_C(1) << 20)
 
-#define assert_says(why, part)                                                                                                             \
+#define assert_says(error, part)                                                                                                           \
 	do {                                                                                                                               \
-		if (!strstr((why).text, part))                                                                                             \
-			fail_msg("\"%s\" does not say \"%s\"", (why).text, part);                                                          \
+		if (!strstr((error).text, part))                                                                                           \
+			fail_msg("\"%s\" does not say \"%s\"", (error).text, part);                                                        \
 	} while (0)
 
 /* 0, or the sentence. */
-#define assert_ok(call, why)                                                                                                               \
+#define assert_ok(call, error)                                                                                                             \
 	do {                                                                                                                               \
 		int kit_r = (call);                                                                                                        \
 		if (kit_r)                                                                                                                 \
-			fail_msg("%s: %d: %s", #call, kit_r, (why).text);                                                                  \
+			fail_msg("%s: %d: %s", #call, kit_r, (error).text);                                                                \
 	} while (0)
 
 typedef char kit_path[512];
@@ -169,10 +169,10 @@ static inline void kit_fill(uint8_t page[KIT_PAGE], uint32_t block, uint64_t ind
 static inline void kit_put_page(struct gw__image_writer *w, uint32_t block, uint64_t index, uint32_t generation)
 {
 	uint8_t page[KIT_PAGE];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	const struct iovec iov = {page, sizeof page};
 	kit_fill(page, block, index, generation);
-	assert_ok(gw__image_put_pages(w, block, index * KIT_PAGE, &iov, 1, &why), why);
+	assert_ok(gw__image_put_pages(w, block, index * KIT_PAGE, &iov, 1, &error), error);
 }
 
 static inline void kit_put_device(struct gw__wr *wr, uint32_t id, const char *idstr, uint32_t instance, uint64_t value)
@@ -213,28 +213,28 @@ static inline void kit_put_description(struct gw__wr *wr)
 static inline void kit_put_tail(struct gw__image_writer *w)
 {
 	uint8_t buf[KIT_TAIL_ROOM];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__wr wr = gw__wr_over(buf, sizeof buf);
 	kit_put_devices(&wr);
 	gw__wr_u8(&wr, GW__ITEM_EOF);
 	kit_put_description(&wr);
 	assert_false(wr.full);
-	assert_ok(gw__image_put_raw(w, buf, gw__wr_used(&wr), &why), why);
+	assert_ok(gw__image_put_raw(w, buf, gw__wr_used(&wr), &error), error);
 }
 
 /* An empty PART of RAM, or SWITCHOVER_START. */
 static inline void kit_put_part(struct gw__image_writer *w)
 {
 	static const uint8_t part[] = {2, 0, 0, 0, KIT_RAM_ID, 0, 0, 0, 0, 0, 0, 0, 0x10, 0x7e, 0, 0, 0, KIT_RAM_ID};
-	struct gw__why why = {0};
-	assert_ok(gw__image_put_raw(w, part, sizeof part, &why), why);
+	struct gw__error error = {0};
+	assert_ok(gw__image_put_raw(w, part, sizeof part, &error), error);
 }
 
 static inline void kit_put_switchover(struct gw__image_writer *w)
 {
 	static const uint8_t switchover[] = {8, 0, 11, 0, 0};
-	struct gw__why why = {0};
-	assert_ok(gw__image_put_raw(w, switchover, sizeof switchover, &why), why);
+	struct gw__error error = {0};
+	assert_ok(gw__image_put_raw(w, switchover, sizeof switchover, &error), error);
 }
 
 /* Up to the place where pages may come. */
@@ -242,24 +242,24 @@ static inline struct gw__image_writer *kit_begin(const char *path, const struct 
 	bool ignore_shared)
 {
 	struct gw__image_writer *w;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__config config;
 	kit_config(&config, ignore_shared);
-	assert_ok(gw__image_create(path, o, &w, &why), why);
-	assert_ok(gw__image_put_config(w, &config, &why), why);
-	assert_ok(gw__image_put_blocks(w, KIT_RAM_ID, blocks, &why), why);
+	assert_ok(gw__image_create(path, o, &w, &error), error);
+	assert_ok(gw__image_put_config(w, &config, &error), error);
+	assert_ok(gw__image_put_blocks(w, KIT_RAM_ID, blocks, &error), error);
 	return w;
 }
 
 /* From the last page to the end. */
 static inline void kit_finish(struct gw__image_writer *w)
 {
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	kit_put_part(w);
 	kit_put_switchover(w);
-	assert_ok(gw__image_put_ram_end(w, &why), why);
+	assert_ok(gw__image_put_ram_end(w, &error), error);
 	kit_put_tail(w);
-	assert_ok(gw__image_commit(w, &why), why);
+	assert_ok(gw__image_commit(w, &error), error);
 	gw__image_writer_close(w);
 }
 

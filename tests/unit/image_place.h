@@ -26,21 +26,21 @@ static inline void kit_write_up_to(const char *path, int steps, bool visible)
 	struct gw__blocks blocks = kit_small_pc();
 	struct gw__config config;
 	struct gw__image_writer *w;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	kit_config(&config, false);
-	assert_ok(gw__image_create(path, &o, &w, &why), why);
+	assert_ok(gw__image_create(path, &o, &w, &error), error);
 	if (steps > 0)
-		assert_ok(gw__image_put_config(w, &config, &why), why);
+		assert_ok(gw__image_put_config(w, &config, &error), error);
 	if (steps > 1)
-		assert_ok(gw__image_put_blocks(w, KIT_RAM_ID, &blocks, &why), why);
+		assert_ok(gw__image_put_blocks(w, KIT_RAM_ID, &blocks, &error), error);
 	if (steps > 2)
 		kit_put_page(w, 0, 5, 1);
 	if (steps > 3)
-		assert_ok(gw__image_put_ram_end(w, &why), why);
+		assert_ok(gw__image_put_ram_end(w, &error), error);
 	if (steps > 4)
 		kit_put_tail(w);
 	if (steps > 5)
-		assert_ok(gw__image_commit(w, &why), why);
+		assert_ok(gw__image_commit(w, &error), error);
 	gw__image_writer_close(w);
 	gw__blocks_fini(&blocks);
 }
@@ -49,12 +49,12 @@ static inline void kit_expect_refused(const char *path, int code, const char *sa
 {
 	const struct gw__image_writer_opts o = {0};
 	struct gw__image_writer *w = (void *)1;
-	struct gw__why why = {0};
-	int r = gw__image_create(path, &o, &w, &why);
+	struct gw__error error = {0};
+	int r = gw__image_create(path, &o, &w, &error);
 	if (r != code)
-		fail_msg("%s: %d, expected %d (%s)", path, r, code, why.text);
+		fail_msg("%s: %d, expected %d (%s)", path, r, code, error.text);
 	assert_null(w);
-	assert_says(why, says);
+	assert_says(error, says);
 }
 
 #endif

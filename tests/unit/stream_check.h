@@ -6,7 +6,7 @@
 #ifndef GW_TESTS_STREAM_CHECK_H
 #define GW_TESTS_STREAM_CHECK_H
 
-#include "says.h"
+#include "error_text.h"
 
 #include <errno.h>
 
@@ -33,8 +33,8 @@ static const struct gw__stream_opts NO_LIMIT = {.tail_max_bytes = 1 << 20};
 
 static inline void assert_same_end(const struct feed_end *a, const struct feed_end *b)
 {
-	if (a->code != b->code || strcmp(a->why.text, b->why.text))
-		fail_msg("%d \"%s\", but in pieces %d \"%s\"", a->code, a->why.text, b->code, b->why.text);
+	if (a->code != b->code || strcmp(a->error.text, b->error.text))
+		fail_msg("%d \"%s\", but in pieces %d \"%s\"", a->code, a->error.text, b->code, b->error.text);
 	if (a->log_n != b->log_n || (a->log_n && strcmp(a->log, b->log)))
 		fail_msg("fed in pieces it gives other events:\n%s---\n%s", a->log, b->log);
 	assert_int_equal(a->trailing, b->trailing);
@@ -70,7 +70,7 @@ static inline struct feed_end accept_with(struct sb *b, struct gw__stream_opts o
 	struct feed_end end;
 	read_with(b, opts, false, &end);
 	if (end.code) {
-		print_error("%s:%d: refused: %s\n%s", file, line, end.why.text, end.log_n ? end.log : "");
+		print_error("%s:%d: refused: %s\n%s", file, line, end.error.text, end.log_n ? end.log : "");
 		_fail(file, line);
 	}
 	assert_int_equal(end.count[GW__EVENT_END], 1);
@@ -113,7 +113,7 @@ static inline void check_order(const struct feed_end *end, const char *want, con
 		struct feed_end end_;                                                                                                      \
 		read_with(b, opts, false, &end_);                                                                                          \
 		assert_int_equal(end_.count[GW__EVENT_END], 0);                                                                            \
-		assert_says(&end_.why, errno_, __VA_ARGS__);                                                                               \
+		assert_says(&end_.error, errno_, __VA_ARGS__);                                                                             \
 		feed_end_fini(&end_);                                                                                                      \
 		sb_fini(b);                                                                                                                \
 	} while (0)

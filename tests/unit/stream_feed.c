@@ -88,7 +88,7 @@ static void say_event(struct feed_end *end, const struct gw__stream *s, const st
 	if (ev->body.p)
 		say(end, " body %zu %llx raw %zu %llx", ev->body.n, digest(ev->body.p, ev->body.n), ev->raw.n,
 			digest(ev->raw.p, ev->raw.n));
-	say(end, "%s%s\n", ev->odd ? " odd: " : "", ev->odd ? ev->odd : "");
+	say(end, "%s%s\n", ev->anomaly ? " odd: " : "", ev->anomaly ? ev->anomaly : "");
 	if (ev->kind == GW__EVENT_BLOCKS)
 		say_blocks(end, s);
 }
@@ -145,11 +145,11 @@ static int step(struct walk *w)
 		window = n ? copy : NULL;
 	}
 	uint64_t before = s->off;
-	int r = gw__stream_next(s, window, n, w->shown == f->n && !f->open_end, &used, &ev, &w->end->why);
+	int r = gw__stream_next(s, window, n, w->shown == f->n && !f->open_end, &used, &ev, &w->end->error);
 	PROMISE(used <= n);
 	w->at += used;
 	if (r < 0)
-		PROMISE(w->end->why.code == r && strlen(w->end->why.text) > 10);
+		PROMISE(w->end->error.code == r && strlen(w->end->error.text) > 10);
 	else if (r == 0)
 		PROMISE(s->off == before + used);
 	else
@@ -170,7 +170,7 @@ static int step(struct walk *w)
 		if (ev.kind == GW__EVENT_SEEK)
 			r = ev.seek_off - f->opts.base_off <= f->n ? (w->at = ev.seek_off - f->opts.base_off, 1) : -EPIPE;
 		if (r == -EPIPE) /* the reader's own discovery: the decoder cannot know how long the file is */
-			gw__why_set(&w->end->why, r, "the bytes end inside a page");
+			gw__error_set(&w->end->error, r, "the bytes end inside a page");
 		if (ev.kind == GW__EVENT_END)
 			r = 2;
 		if (r > 0)

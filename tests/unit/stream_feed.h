@@ -31,7 +31,7 @@ struct feed {
 
 struct feed_end {
 	int code; /* 0: END came; GW__SHORT: open_end and it did not; else the errno of `why` */
-	struct gw__why why;
+	struct gw__error error;
 	size_t trailing; /* bytes behind END */
 	unsigned count[GW__EVENT_END + 1];
 	char *log; /* a line per event */

@@ -46,14 +46,14 @@ static void names_are_judged(void **state)
 static void the_first_sentence_wins(void **state)
 {
 	(void)state;
-	struct gw__why why = {0};
-	assert_int_equal(gw__why_set(&why, -EPROTO, "page %d", 7), -EPROTO);
-	assert_int_equal(gw__why_errno(&why, EIO, "later"), -EIO);
-	assert_int_equal(why.code, -EPROTO);
-	assert_string_equal(why.text, "page 7");
-	gw__why_where(&why, "block %s", "m0");
-	assert_string_equal(why.text, "block m0: page 7");
-	assert_int_equal(gw__why_set(NULL, -EIO, "nobody listens"), -EIO);
+	struct gw__error error = {0};
+	assert_int_equal(gw__error_set(&error, -EPROTO, "page %d", 7), -EPROTO);
+	assert_int_equal(gw__error_errno(&error, EIO, "later"), -EIO);
+	assert_int_equal(error.code, -EPROTO);
+	assert_string_equal(error.text, "page 7");
+	gw__error_where(&error, "block %s", "m0");
+	assert_string_equal(error.text, "block m0: page 7");
+	assert_int_equal(gw__error_set(NULL, -EIO, "nobody listens"), -EIO);
 }
 
 int main(void)

@@ -13,19 +13,19 @@ enum { FAR_MS = 20000, SOON_MS = 50, BIG_BYTES = 4 << 20 };
 
 static void make_pair(struct gw__chan *pair[2], int ms)
 {
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__io_opts o = limits(ms);
-	assert_ok(gw__chan_pair(pair, &o, &why), why);
+	assert_ok(gw__chan_pair(pair, &o, &error), error);
 }
 
 static void make_pipe(struct gw__chan *ends[2], int ms)
 {
 	int fds[2];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__io_opts o = limits(ms);
 	assert_int_equal(pipe(fds), 0);
-	assert_ok(gw__chan_take_fd(fds[0], "pipe:out", &o, &ends[0], &why), why);
-	assert_ok(gw__chan_take_fd(fds[1], "pipe:in", &o, &ends[1], &why), why);
+	assert_ok(gw__chan_take_fd(fds[0], "pipe:out", &o, &ends[0], &error), error);
+	assert_ok(gw__chan_take_fd(fds[1], "pipe:in", &o, &ends[1], &error), error);
 }
 
 static void close_both(struct gw__chan *pair[2])
@@ -40,21 +40,21 @@ static void close_both(struct gw__chan *pair[2])
 static void reads_are_short_and_writes_are_whole(void **state)
 {
 	struct gw__chan *pair[2];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char got[16], text[] = "abcdefg";
 	make_pair(pair, FAR_MS);
 	struct iovec out[] = {{text, 0}, {text, 3}, {text, 0}, {text + 3, 4}, {text, 0}};
-	assert_int_equal(gw__chan_write_allv(pair[0], out, 5, &why), 0);
-	assert_int_equal(gw__chan_write_allv(pair[0], NULL, 0, &why), 0);
+	assert_int_equal(gw__chan_write_allv(pair[0], out, 5, &error), 0);
+	assert_int_equal(gw__chan_write_allv(pair[0], NULL, 0, &error), 0);
 	struct iovec in[] = {{got, 2}, {got + 2, 3}};
-	assert_int_equal(gw__chan_readv(pair[1], in, 2, &why), 5);
-	assert_int_equal(gw__chan_read(pair[1], got + 5, 10, &why), 2); /* less than asked */
+	assert_int_equal(gw__chan_readv(pair[1], in, 2, &error), 5);
+	assert_int_equal(gw__chan_read(pair[1], got + 5, 10, &error), 2); /* less than asked */
 	assert_memory_equal(got, "abcdefg", 7);
 	assert_int_equal(pair[0]->out_bytes, 7);
 	assert_int_equal(pair[1]->in_bytes, 7);
-	assert_int_equal(gw__chan_end_writes(pair[0], &why), 0);
-	assert_int_equal(gw__chan_read(pair[1], got, 1, &why), 0);
-	assert_int_equal(gw__chan_write_all(pair[1], "back", 4, &why), 0); /* the other direction stays */
+	assert_int_equal(gw__chan_end_writes(pair[0], &error), 0);
+	assert_int_equal(gw__chan_read(pair[1], got, 1, &error), 0);
+	assert_int_equal(gw__chan_write_all(pair[1], "back", 4, &error), 0); /* the other direction stays */
 	read_all(pair[0], got, 4);
 	assert_memory_equal(got, "back", 4);
 	close_both(pair);
@@ -102,13 +102,13 @@ static void a_silent_peer_ends_the_wait_in_time(void **state)
 	void (*const makers[])(struct gw__chan **, int) = {make_pair, make_pipe};
 	for (int m = 0; m < 2; m++) {
 		struct gw__chan *ends[2];
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		char byte;
 		makers[m](ends, SOON_MS);
 		uint64_t start = now_ms();
-		assert_int_equal(gw__chan_read(ends[0], &byte, 1, &why), -ETIMEDOUT);
+		assert_int_equal(gw__chan_read(ends[0], &byte, 1, &error), -ETIMEDOUT);
 		assert_in_range(now_ms() - start, SOON_MS - 1, FAR_MS);
-		assert_says(why, "nothing came for 50 ms");
+		assert_says(error, "nothing came for 50 ms");
 		close_both(ends);
 	}
 }
@@ -119,12 +119,12 @@ static void a_peer_that_stops_reading_ends_the_wait_in_time(void **state)
 	char *bytes = calloc(1, BIG_BYTES);
 	for (int m = 0; m < 2; m++) {
 		struct gw__chan *ends[2];
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		makers[m](ends, SOON_MS);
 		uint64_t start = now_ms();
-		assert_int_equal(gw__chan_write_all(ends[1], bytes, BIG_BYTES, &why), -ETIMEDOUT);
+		assert_int_equal(gw__chan_write_all(ends[1], bytes, BIG_BYTES, &error), -ETIMEDOUT);
 		assert_in_range(now_ms() - start, SOON_MS - 1, FAR_MS);
-		assert_says(why, "took nothing for 50 ms");
+		assert_says(error, "took nothing for 50 ms");
 		assert_in_range(ends[1]->out_bytes, 1, BIG_BYTES - 1);
 		close_both(ends);
 	}
@@ -134,43 +134,43 @@ static void a_peer_that_stops_reading_ends_the_wait_in_time(void **state)
 static void input_and_room_are_waited_for_together(void **state)
 {
 	struct gw__chan *pair[2];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	static char bytes[64 << 10];
 	char byte;
 	int r;
 	make_pair(pair, FAR_MS);
-	assert_int_equal(gw__chan_wait_either(pair[0], false, 0, &why), 0);
-	assert_int_equal(gw__chan_wait_either(pair[0], true, 0, &why), GW__CHAN_ROOM);
-	while ((r = gw__chan_wait_either(pair[0], true, 0, &why)) == GW__CHAN_ROOM)
-		assert_int_equal(gw__chan_write_all(pair[0], bytes, sizeof bytes, &why), 0); /* does not wait: there was room */
+	assert_int_equal(gw__chan_wait_either(pair[0], false, 0, &error), 0);
+	assert_int_equal(gw__chan_wait_either(pair[0], true, 0, &error), GW__CHAN_ROOM);
+	while ((r = gw__chan_wait_either(pair[0], true, 0, &error)) == GW__CHAN_ROOM)
+		assert_int_equal(gw__chan_write_all(pair[0], bytes, sizeof bytes, &error), 0); /* does not wait: there was room */
 	assert_int_equal(r, 0);
-	assert_int_equal(gw__chan_wait_either(pair[0], true, 1000, &why), 0);
-	assert_int_equal(gw__chan_write_all(pair[1], "x", 1, &why), 0);
-	assert_int_equal(gw__chan_wait_either(pair[0], true, 1000, &why), GW__CHAN_INPUT);
+	assert_int_equal(gw__chan_wait_either(pair[0], true, 1000, &error), 0);
+	assert_int_equal(gw__chan_write_all(pair[1], "x", 1, &error), 0);
+	assert_int_equal(gw__chan_wait_either(pair[0], true, 1000, &error), GW__CHAN_INPUT);
 	read_all(pair[0], &byte, 1);
-	gw__chan_queue_little(pair[0], 1000); /* says nothing of a unix socket */
+	gw__chan_set_unsent_low_watermark(pair[0], 1000); /* says nothing of a unix socket */
 	for (uint64_t left = pair[0]->out_bytes, n; left; left -= n)
 		read_all(pair[1], bytes, n = left < sizeof bytes ? left : sizeof bytes);
-	assert_int_equal(gw__chan_wait_either(pair[0], true, 1000, &why), GW__CHAN_ROOM);
+	assert_int_equal(gw__chan_wait_either(pair[0], true, 1000, &error), GW__CHAN_ROOM);
 	gw__chan_close(&pair[1], NULL);
-	assert_int_equal(gw__chan_wait_either(pair[0], false, 0, &why), GW__CHAN_INPUT); /* its end */
+	assert_int_equal(gw__chan_wait_either(pair[0], false, 0, &error), GW__CHAN_INPUT); /* its end */
 	close_both(pair);
 }
 
 static void readiness_can_be_asked(void **state)
 {
 	struct gw__chan *pair[2];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char byte;
 	make_pair(pair, FAR_MS);
-	assert_int_equal(gw__chan_wait_readable(pair[0], 0, &why), 0);
-	assert_int_equal(gw__chan_wait_readable(pair[0], 20, &why), 0);
-	assert_int_equal(gw__chan_write_all(pair[1], "x", 1, &why), 0);
-	assert_int_equal(gw__chan_wait_readable(pair[0], -1, &why), 1);
+	assert_int_equal(gw__chan_wait_readable(pair[0], 0, &error), 0);
+	assert_int_equal(gw__chan_wait_readable(pair[0], 20, &error), 0);
+	assert_int_equal(gw__chan_write_all(pair[1], "x", 1, &error), 0);
+	assert_int_equal(gw__chan_wait_readable(pair[0], -1, &error), 1);
 	read_all(pair[0], &byte, 1);
 	gw__chan_close(&pair[1], NULL);
-	assert_int_equal(gw__chan_wait_readable(pair[0], -1, &why), 1); /* at its end */
-	assert_int_equal(gw__chan_read(pair[0], &byte, 1, &why), 0);
+	assert_int_equal(gw__chan_wait_readable(pair[0], -1, &error), 1); /* at its end */
+	assert_int_equal(gw__chan_read(pair[0], &byte, 1, &error), 0);
 	close_both(pair);
 }
 
@@ -190,13 +190,13 @@ static void a_wait_is_undisturbed_by_signals(void **state)
 	sigaction(SIGALRM, &act, &before);
 	for (int m = 0; m < 2; m++) {
 		struct gw__chan *ends[2];
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		char byte;
 		makers[m](ends, SOON_MS);
 		signals_n = 0;
 		setitimer(ITIMER_REAL, &often, NULL);
 		uint64_t start = now_ms();
-		int r = (int)gw__chan_read(ends[0], &byte, 1, &why);
+		int r = (int)gw__chan_read(ends[0], &byte, 1, &error);
 		int w = gw__chan_write_all(ends[1], bytes, BIG_BYTES, NULL);
 		uint64_t took = now_ms() - start;
 		setitimer(ITIMER_REAL, &off, NULL);
@@ -219,12 +219,12 @@ static void a_peer_that_leaves_is_an_end_or_an_error_but_no_signal(void **state)
 	signals_n = 0;
 	for (int m = 0; m < 2; m++) {
 		struct gw__chan *ends[2];
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		char byte;
 		makers[m](ends, FAR_MS);
 		gw__chan_close(&ends[0], NULL);
-		assert_int_equal(gw__chan_write_all(ends[1], "x", 1, &why), -EPIPE);
-		assert_says(why, "closed the connection");
+		assert_int_equal(gw__chan_write_all(ends[1], "x", 1, &error), -EPIPE);
+		assert_says(error, "closed the connection");
 		gw__chan_close(&ends[1], NULL);
 
 		makers[m](ends, FAR_MS);
@@ -257,16 +257,17 @@ static void another_thread_can_cancel_a_wait(void **state)
 	for (int m = 0; m < 2; m++)
 		for (int writing = 0; writing < 2; writing++) {
 			struct gw__chan *ends[2];
-			struct gw__why why = {0};
+			struct gw__error error = {0};
 			pthread_t thread;
 			char byte;
 			makers[m](ends, -1); /* no limit: only cancel can end it */
 			int fd = eventfd(0, EFD_CLOEXEC);
 			ends[0]->cancel_fd = ends[1]->cancel_fd = fd;
 			pthread_create(&thread, NULL, cancel, &fd);
-			int r = writing ? gw__chan_write_all(ends[1], bytes, BIG_BYTES, &why) : (int)gw__chan_read(ends[0], &byte, 1, &why);
+			int r = writing ? gw__chan_write_all(ends[1], bytes, BIG_BYTES, &error)
+					: (int)gw__chan_read(ends[0], &byte, 1, &error);
 			assert_int_equal(r, -ECANCELED);
-			assert_says(why, "cancelled");
+			assert_says(error, "cancelled");
 			pthread_join(thread, NULL);
 			assert_int_equal(gw__chan_wait_readable(ends[0], -1, NULL), -ECANCELED);
 			close_both(ends);
@@ -278,14 +279,14 @@ static void another_thread_can_cancel_a_wait(void **state)
 static void a_channel_that_never_waits_hears_of_cancel_too(void **state)
 {
 	struct gw__chan *c;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__uri uri = uri_of("file:/dev/null");
 	struct gw__io_opts o = limits(FAR_MS);
 	int fd = eventfd(1, EFD_CLOEXEC), r = 0, calls = 0;
 	o.cancel_fd = fd;
-	assert_ok(gw__io_open_out(&uri, &o, &c, &why), why);
+	assert_ok(gw__io_open_out(&uri, &o, &c, &error), error);
 	for (; r == 0 && calls < 1000; calls++)
-		r = gw__chan_write_all(c, "x", 1, &why);
+		r = gw__chan_write_all(c, "x", 1, &error);
 	assert_int_equal(r, -ECANCELED);
 	assert_in_range(calls, 1, 100);
 	gw__chan_close(&c, NULL);
@@ -294,20 +295,20 @@ static void a_channel_that_never_waits_hears_of_cancel_too(void **state)
 
 /* --- descriptors we are given ----------------------------------------------------------------------- */
 
-static int take(int fd, struct gw__chan **c, struct gw__why *why)
+static int take(int fd, struct gw__chan **c, struct gw__error *error)
 {
 	struct gw__io_opts o = limits(FAR_MS);
-	return gw__chan_take_fd(fd, "given", &o, c, why);
+	return gw__chan_take_fd(fd, "given", &o, c, error);
 }
 
 static void a_given_descriptor_is_checked_and_left_as_it_was(void **state)
 {
 	struct gw__chan *c;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	int fds[2];
 	assert_int_equal(pipe(fds), 0);
 	int twin = dup(fds[1]);
-	assert_int_equal(take(fds[1], &c, &why), 0);
+	assert_int_equal(take(fds[1], &c, &error), 0);
 	assert_false(c->two_way);
 	assert_true(fcntl(fds[1], F_GETFD) & FD_CLOEXEC);
 	assert_true(fcntl(twin, F_GETFL) & O_NONBLOCK); /* shared with whoever has the twin */
@@ -318,13 +319,13 @@ static void a_given_descriptor_is_checked_and_left_as_it_was(void **state)
 	close(fds[0]);
 
 	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
-	assert_int_equal(take(fd, &c, &why), -EPROTOTYPE);
-	assert_says(why, "not a stream socket");
+	assert_int_equal(take(fd, &c, &error), -EPROTOTYPE);
+	assert_says(error, "not a stream socket");
 	assert_int_equal(fcntl(fd, F_GETFD), -1); /* taken over also on failure */
-	gw__why_clear(&why);
+	gw__error_clear(&error);
 	fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	assert_int_equal(listen(fd, 1), -1); /* not bound */
-	assert_int_equal(take(fd, &c, &why), 0);
+	assert_int_equal(take(fd, &c, &error), 0);
 	assert_true(c->two_way);
 	gw__chan_close(&c, NULL);
 }
@@ -332,16 +333,16 @@ static void a_given_descriptor_is_checked_and_left_as_it_was(void **state)
 static void fd_uris_name_an_open_descriptor_of_the_right_direction(void **state)
 {
 	struct gw__chan *c;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__io_opts o = limits(FAR_MS);
 	char text[32];
 	int fds[2];
 	assert_int_equal(pipe(fds), 0);
 	snprintf(text, sizeof text, "fd:%d", fds[0]);
 	struct gw__uri uri = uri_of(text);
-	assert_int_equal(gw__io_open_out(&uri, &o, &c, &why), -EBADF);
-	assert_says(why, "not open for writing");
-	assert_ok(gw__io_open_in(&uri, &o, &c, NULL), why);
+	assert_int_equal(gw__io_open_out(&uri, &o, &c, &error), -EBADF);
+	assert_says(error, "not open for writing");
+	assert_ok(gw__io_open_in(&uri, &o, &c, NULL), error);
 	assert_int_equal(write(fds[1], "hello", 5), 5);
 	char got[5];
 	read_all(c, got, 5);
@@ -350,9 +351,9 @@ static void fd_uris_name_an_open_descriptor_of_the_right_direction(void **state)
 	close(fds[1]);
 	assert_int_equal(gw__chan_read(c, got, 1, NULL), 0);
 	gw__chan_close(&c, NULL);
-	gw__why_clear(&why);
-	assert_int_equal(gw__io_open_in(&uri, &o, &c, &why), -EBADF);
-	assert_says(why, "no such descriptor is open");
+	gw__error_clear(&error);
+	assert_int_equal(gw__io_open_in(&uri, &o, &c, &error), -EBADF);
+	assert_says(error, "no such descriptor is open");
 }
 
 static int send_buffer(const struct gw__chan *c)
@@ -367,20 +368,20 @@ static int send_buffer(const struct gw__chan *c)
 static void bulk_may_be_under_way(void **state)
 {
 	struct gw__chan *pair[2], *ends[2], *tcp = NULL;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__io_opts o = limits(FAR_MS);
 	make_pair(pair, FAR_MS);
 	make_pipe(ends, FAR_MS);
-	assert_ok(gw__chan_take_fd(socket(AF_INET, SOCK_STREAM, 0), "tcp", &o, &tcp, &why), why);
+	assert_ok(gw__chan_take_fd(socket(AF_INET, SOCK_STREAM, 0), "tcp", &o, &tcp, &error), error);
 	int before = send_buffer(pair[0]), tcp_before = send_buffer(tcp);
-	gw__chan_send_ahead(pair[0], true);
-	gw__chan_send_ahead(ends[1], true);
-	gw__chan_send_ahead(tcp, true);
+	gw__chan_set_deep_buffer(pair[0], true);
+	gw__chan_set_deep_buffer(ends[1], true);
+	gw__chan_set_deep_buffer(tcp, true);
 	assert_true(send_buffer(pair[0]) > before);
-	gw__chan_send_ahead(pair[0], false);
+	gw__chan_set_deep_buffer(pair[0], false);
 	assert_true(send_buffer(pair[0]) <= before);
 	assert_int_equal(send_buffer(tcp), tcp_before);
-	assert_int_equal(gw__chan_write_all(ends[1], "x", 1, &why), 0);
+	assert_int_equal(gw__chan_write_all(ends[1], "x", 1, &error), 0);
 	gw__chan_close(&tcp, NULL);
 	close_both(pair);
 	close_both(ends);

@@ -33,16 +33,16 @@ static void assert_file(const char *path, const char *text, size_t n, mode_t mod
 static void write_file(struct folder *f, const char *name, const char *rest, const char *text)
 {
 	struct gw__chan *c;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__io_opts o = limits(FAR_MS);
 	struct gw__uri uri = uri_in(f, "file", name, rest);
-	assert_ok(gw__io_open_out(&uri, &o, &c, &why), why);
+	assert_ok(gw__io_open_out(&uri, &o, &c, &error), error);
 	assert_false(c->two_way);
-	assert_int_equal(gw__chan_write_all(c, text, strlen(text), &why), 0);
+	assert_int_equal(gw__chan_write_all(c, text, strlen(text), &error), 0);
 	char byte;
 	assert_int_equal(gw__chan_read(c, &byte, 1, NULL), -EBADF);
-	assert_int_equal(gw__chan_end_writes(c, &why), 0);
-	assert_int_equal(gw__chan_close(&c, &why), 0);
+	assert_int_equal(gw__chan_end_writes(c, &error), 0);
+	assert_int_equal(gw__chan_close(&c, &error), 0);
 }
 
 static void a_file_is_written_as_qemu_writes_it(void **state)
@@ -64,11 +64,11 @@ static void a_file_is_written_as_qemu_writes_it(void **state)
 static void expect_no_file(struct folder *f, const char *name, const char *says)
 {
 	struct gw__chan *c;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__io_opts o = limits(FAR_MS);
 	struct gw__uri uri = uri_in(f, "file", name, "");
-	assert_int_equal(gw__io_open_out(&uri, &o, &c, &why), -EPERM);
-	assert_says(why, says);
+	assert_int_equal(gw__io_open_out(&uri, &o, &c, &error), -EPERM);
+	assert_says(error, says);
 }
 
 /* In /tmp a file or a link of another user would get, or move, what is written. */
@@ -100,28 +100,28 @@ static void a_file_is_read_from_its_offset(void **state)
 {
 	struct folder *f = *state;
 	struct gw__chan *c;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__io_opts o = limits(FAR_MS);
 	char got[8];
 	put_file(path_of(f, "in"), "headerstream", 0400);
 	struct gw__uri uri = uri_in(f, "file", "in", ",offset=6");
-	assert_ok(gw__io_open_in(&uri, &o, &c, &why), why);
-	assert_int_equal(gw__chan_wait_readable(c, 0, &why), 1);
+	assert_ok(gw__io_open_in(&uri, &o, &c, &error), error);
+	assert_int_equal(gw__chan_wait_readable(c, 0, &error), 1);
 	read_all(c, got, 6);
 	assert_memory_equal(got, "stream", 6);
-	assert_int_equal(gw__chan_read(c, got, 1, &why), 0);
+	assert_int_equal(gw__chan_read(c, got, 1, &error), 0);
 	assert_int_equal(gw__chan_write_all(c, "x", 1, NULL), -EBADF);
-	assert_int_equal(gw__chan_close(&c, &why), 0);
+	assert_int_equal(gw__chan_close(&c, &error), 0);
 }
 
 static void assert_file_refused(struct folder *f, const char *name, const char *rest, bool out, const char *part)
 {
 	struct gw__chan *c;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__io_opts o = limits(FAR_MS);
 	struct gw__uri uri = uri_in(f, "file", name, rest);
-	assert_true((out ? gw__io_open_out(&uri, &o, &c, &why) : gw__io_open_in(&uri, &o, &c, &why)) < 0);
-	assert_says(why, part);
+	assert_true((out ? gw__io_open_out(&uri, &o, &c, &error) : gw__io_open_in(&uri, &o, &c, &error)) < 0);
+	assert_says(error, part);
 }
 
 static void what_is_no_file_is_refused(void **state)

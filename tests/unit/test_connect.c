@@ -12,11 +12,11 @@
 
 enum { FAR_MS = 20000, SOON_MS = 50 };
 
-static int try_connect(const char *text, int ms, struct gw__chan **c, struct gw__why *why)
+static int try_connect(const char *text, int ms, struct gw__chan **c, struct gw__error *error)
 {
 	struct gw__uri uri = uri_of(text);
 	struct gw__io_opts o = limits(ms);
-	return gw__io_open_out(&uri, &o, c, why);
+	return gw__io_open_out(&uri, &o, c, error);
 }
 
 /* --- our own resolver: stands before the C library's, so that a host has the addresses a test wants - */
@@ -77,21 +77,21 @@ static void nobody_there_is_a_sentence(void **state)
 {
 	char text[64], want[128];
 	struct gw__chan *c;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	int port, fd = open_port(-1, &port);
 	forget_host();
 	add_ipv4(port);
 	snprintf(text, sizeof text, "tcp:127.0.0.1:%d", port);
-	assert_int_equal(try_connect(text, FAR_MS, &c, &why), -ECONNREFUSED);
+	assert_int_equal(try_connect(text, FAR_MS, &c, &error), -ECONNREFUSED);
 	snprintf(want, sizeof want, "nobody listens at %s; start the destination first", text);
-	assert_string_equal(why.text, want);
+	assert_string_equal(error.text, want);
 	close(fd);
 }
 
 static void every_address_of_a_host_is_tried(void **state)
 {
 	struct gw__chan *c;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 	int refusing, good, fd = open_port(-1, &refusing), l = open_port(5, &good);
 	v6.sin6_port = htons((uint16_t)refusing);
@@ -99,13 +99,13 @@ static void every_address_of_a_host_is_tried(void **state)
 	add_address(&v6, sizeof v6); /* refused, or no IPv6 here at all */
 	add_ipv4(refusing);
 	add_ipv4(good);
-	assert_ok(try_connect("tcp:several.example:1", FAR_MS, &c, &why), why);
-	assert_int_equal(gw__chan_close(&c, &why), 0);
+	assert_ok(try_connect("tcp:several.example:1", FAR_MS, &c, &error), error);
+	assert_int_equal(gw__chan_close(&c, &error), 0);
 
 	/* "Refused" says more than the failures before and behind it. */
 	host.n = 2;
 	add_address(&(struct sockaddr){.sa_family = AF_MAX - 1}, sizeof(struct sockaddr));
-	assert_int_equal(try_connect("tcp:several.example:1", FAR_MS, &c, &why), -ECONNREFUSED);
+	assert_int_equal(try_connect("tcp:several.example:1", FAR_MS, &c, &error), -ECONNREFUSED);
 	close(fd);
 	close(l);
 }
@@ -114,19 +114,19 @@ static void every_address_of_a_host_is_tried(void **state)
 static void an_address_that_swallows_packets_leaves_time_for_the_next(void **state)
 {
 	struct gw__chan *held[8] = {0}, *c;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	int silent, good, s = open_port(0, &silent), l = open_port(5, &good), n = 0;
 	forget_host();
 	add_ipv4(silent);
-	while (n < 8 && try_connect("tcp:full.example:1", SOON_MS, &held[n], &why) == 0)
+	while (n < 8 && try_connect("tcp:full.example:1", SOON_MS, &held[n], &error) == 0)
 		n++;
-	assert_int_equal(why.code, -ETIMEDOUT);
-	assert_says(why, "no answer from tcp:full.example:1");
+	assert_int_equal(error.code, -ETIMEDOUT);
+	assert_says(error, "no answer from tcp:full.example:1");
 
 	add_ipv4(good);
-	gw__why_clear(&why);
+	gw__error_clear(&error);
 	uint64_t start = now_ms();
-	assert_ok(try_connect("tcp:several.example:1", 4 * SOON_MS, &c, &why), why);
+	assert_ok(try_connect("tcp:several.example:1", 4 * SOON_MS, &c, &error), error);
 	assert_in_range(now_ms() - start, 2 * SOON_MS - 1, FAR_MS);
 	gw__chan_close(&c, NULL);
 
@@ -153,20 +153,20 @@ static void what_the_resolver_says_is_a_sentence(void **state)
 		{EAI_SERVICE, -EINVAL, "no service has the name \"strange\""},
 	};
 	struct gw__chan *c;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	for (size_t i = 0; i < GW__LEN(bad); i++) {
 		forget_host();
 		host.code = bad[i].code;
-		gw__why_clear(&why);
-		assert_int_equal(try_connect("tcp:host.example:strange", FAR_MS, &c, &why), bad[i].err);
-		assert_says(why, bad[i].part);
+		gw__error_clear(&error);
+		assert_int_equal(try_connect("tcp:host.example:strange", FAR_MS, &c, &error), bad[i].err);
+		assert_says(error, bad[i].part);
 	}
 	forget_host();
-	gw__why_clear(&why);
-	assert_int_equal(try_connect("tcp:no.address.example:1", FAR_MS, &c, &why), -EHOSTUNREACH);
-	gw__why_clear(&why);
-	assert_int_equal(try_connect("tcp::4444", FAR_MS, &c, &why), -EINVAL);
-	assert_says(why, "no host to connect to");
+	gw__error_clear(&error);
+	assert_int_equal(try_connect("tcp:no.address.example:1", FAR_MS, &c, &error), -EHOSTUNREACH);
+	gw__error_clear(&error);
+	assert_int_equal(try_connect("tcp::4444", FAR_MS, &c, &error), -EINVAL);
+	assert_says(error, "no host to connect to");
 }
 
 /* A unix listener whose queue is full neither refuses nor answers. */
@@ -175,17 +175,17 @@ static void a_full_unix_listener_is_waited_for_within_the_limit(void **state)
 	struct folder *f = *state;
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	struct gw__chan *c, *first;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	strcpy(a.sun_path, path_of(f, "full"));
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
 	assert_int_equal(listen(fd, 0), 0);
 	struct gw__uri uri = uri_in(f, "unix", "full", "");
-	assert_ok(try_connect(uri.text, FAR_MS, &first, &why), why);
+	assert_ok(try_connect(uri.text, FAR_MS, &first, &error), error);
 	uint64_t start = now_ms();
-	assert_int_equal(try_connect(uri.text, SOON_MS, &c, &why), -ETIMEDOUT);
+	assert_int_equal(try_connect(uri.text, SOON_MS, &c, &error), -ETIMEDOUT);
 	assert_in_range(now_ms() - start, SOON_MS - 1, FAR_MS);
-	assert_says(why, "no answer from unix:");
+	assert_says(error, "no answer from unix:");
 	struct gw__io_opts o = limits(-1);
 	o.cancel_fd = eventfd(1, EFD_CLOEXEC);
 	assert_int_equal(gw__io_open_out(&uri, &o, &c, NULL), -ECANCELED);

@@ -13,21 +13,21 @@ static struct gw__chan *open_command(const char *command, bool out, int ms)
 {
 	char text[1024];
 	struct gw__chan *c;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__io_opts o = limits(ms);
 	snprintf(text, sizeof text, "exec:%s", command);
 	struct gw__uri uri = uri_of(text);
-	assert_ok(out ? gw__io_open_out(&uri, &o, &c, &why) : gw__io_open_in(&uri, &o, &c, &why), why);
+	assert_ok(out ? gw__io_open_out(&uri, &o, &c, &error) : gw__io_open_in(&uri, &o, &c, &error), error);
 	assert_false(c->two_way);
 	return c;
 }
 
 /* Output up to its end; negative errno if that is none. */
-static int read_output(struct gw__chan *c, char *to, size_t room, struct gw__why *why)
+static int read_output(struct gw__chan *c, char *to, size_t room, struct gw__error *error)
 {
 	size_t used = 0;
 	for (;;) {
-		ssize_t got = gw__chan_read(c, to + used, room - 1 - used, why);
+		ssize_t got = gw__chan_read(c, to + used, room - 1 - used, error);
 		if (got <= 0)
 			return (int)got;
 		used += (size_t)got;
@@ -44,23 +44,23 @@ static void assert_no_child_is_left(void)
 static void data_goes_through_a_command(void **state)
 {
 	struct folder *f = *state;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char command[256], got[64];
 	snprintf(command, sizeof command, "tr a-z A-Z >'%s'", path_of(f, "out"));
 	struct gw__chan *c = open_command(command, true, FAR_MS);
-	assert_int_equal(gw__chan_write_all(c, "stream", 6, &why), 0);
+	assert_int_equal(gw__chan_write_all(c, "stream", 6, &error), 0);
 	assert_int_equal(gw__chan_read(c, got, 1, NULL), -EBADF);
-	assert_ok(gw__chan_end_writes(c, &why), why);
+	assert_ok(gw__chan_end_writes(c, &error), error);
 	assert_int_equal(gw__chan_write_all(c, "late", 4, NULL), -EBADF);
-	assert_ok(gw__chan_close(&c, &why), why);
+	assert_ok(gw__chan_close(&c, &error), error);
 	assert_no_child_is_left(); /* so the file is whole */
 
 	snprintf(command, sizeof command, "cat '%s'", f->file);
 	c = open_command(command, false, FAR_MS);
-	assert_ok(read_output(c, got, sizeof got, &why), why);
+	assert_ok(read_output(c, got, sizeof got, &error), error);
 	assert_string_equal(got, "STREAM");
 	assert_int_equal(gw__chan_write_all(c, "x", 1, NULL), -EBADF);
-	assert_ok(gw__chan_close(&c, &why), why);
+	assert_ok(gw__chan_close(&c, &error), error);
 	assert_no_child_is_left();
 }
 
@@ -75,17 +75,17 @@ static void a_bad_status_is_reported_at_the_end(void **state)
 	};
 	char got[64];
 	for (int i = 0; i < 3; i++) {
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		struct gw__chan *c = open_command(bad[i].command, true, FAR_MS);
-		assert_int_equal(gw__chan_write_all(c, "stream", 6, &why), 0);
-		assert_int_equal(gw__chan_end_writes(c, &why), 0);
-		assert_int_equal(gw__chan_close(&c, &why), -EIO);
-		assert_says(why, bad[i].part);
+		assert_int_equal(gw__chan_write_all(c, "stream", 6, &error), 0);
+		assert_int_equal(gw__chan_end_writes(c, &error), 0);
+		assert_int_equal(gw__chan_close(&c, &error), -EIO);
+		assert_says(error, bad[i].part);
 
-		gw__why_clear(&why);
+		gw__error_clear(&error);
 		c = open_command(bad[i].command, false, FAR_MS);
-		assert_int_equal(read_output(c, got, sizeof got, &why), -EIO); /* not the end of a stream */
-		assert_says(why, bad[i].part);
+		assert_int_equal(read_output(c, got, sizeof got, &error), -EIO); /* not the end of a stream */
+		assert_says(error, bad[i].part);
 		assert_int_equal(gw__chan_close(&c, NULL), -EIO);
 	}
 	assert_no_child_is_left();
@@ -94,15 +94,15 @@ static void a_bad_status_is_reported_at_the_end(void **state)
 static void a_command_that_does_not_read_on_is_named(void **state)
 {
 	static char big[1 << 20];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__chan *c = open_command("exit 5", true, FAR_MS);
-	assert_int_equal(gw__chan_write_all(c, big, sizeof big, &why), -EIO);
-	assert_says(why, "ended with status 5");
+	assert_int_equal(gw__chan_write_all(c, big, sizeof big, &error), -EIO);
+	assert_says(error, "ended with status 5");
 	assert_int_equal(gw__chan_close(&c, NULL), 0);
-	gw__why_clear(&why);
+	gw__error_clear(&error);
 	c = open_command("exit 0", true, FAR_MS);
-	assert_int_equal(gw__chan_write_all(c, big, sizeof big, &why), -EPIPE);
-	assert_says(why, "before it had read everything");
+	assert_int_equal(gw__chan_write_all(c, big, sizeof big, &error), -EPIPE);
+	assert_says(error, "before it had read everything");
 	assert_int_equal(gw__chan_close(&c, NULL), 0);
 	assert_no_child_is_left();
 }
@@ -111,13 +111,13 @@ static void a_channel_given_up_takes_its_command_with_it(void **state)
 {
 	struct folder *f = *state;
 	char command[512], got[16];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	uint64_t start = now_ms();
 	/* The pipeline must not get to see the end of its input and keep half a stream as a whole one. */
 	snprintf(command, sizeof command, "cat | (cat >/dev/null; echo whole >'%s')", path_of(f, "whole"));
 	struct gw__chan *c = open_command(command, true, FAR_MS);
-	assert_int_equal(gw__chan_write_all(c, "half a str", 10, &why), 0);
-	assert_ok(gw__chan_close(&c, &why), why);
+	assert_int_equal(gw__chan_write_all(c, "half a str", 10, &error), 0);
+	assert_ok(gw__chan_close(&c, &error), error);
 	assert_no_child_is_left();
 	assert_int_equal(access(f->file, F_OK), -1);
 
@@ -125,7 +125,7 @@ static void a_channel_given_up_takes_its_command_with_it(void **state)
 	int fd = eventfd(1, EFD_CLOEXEC);
 	read_all(c, got, 6);
 	c->cancel_fd = fd; /* no grace for one that would end by itself */
-	assert_ok(gw__chan_close(&c, &why), why);
+	assert_ok(gw__chan_close(&c, &error), error);
 	assert_no_child_is_left();
 	close(fd);
 	assert_in_range(now_ms() - start, 0, FAR_MS);
@@ -134,29 +134,29 @@ static void a_channel_given_up_takes_its_command_with_it(void **state)
 static void a_command_that_only_just_ends_is_not_an_error(void **state)
 {
 	char got[4];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__chan *c = open_command("printf abcd; printf tail; exit 9", false, FAR_MS);
 	read_all(c, got, 4); /* the stream ends before the output */
-	assert_ok(gw__chan_close(&c, &why), why);
+	assert_ok(gw__chan_close(&c, &error), error);
 	assert_no_child_is_left();
 }
 
 static void a_command_that_does_not_end_is_killed_in_time(void **state)
 {
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	uint64_t start = now_ms();
 	struct gw__chan *c = open_command("cat >/dev/null; sleep 1000", true, SOON_MS);
-	assert_int_equal(gw__chan_end_writes(c, &why), 0);
-	assert_int_equal(gw__chan_close(&c, &why), -ETIMEDOUT);
-	assert_says(why, "did not end within 50 ms");
+	assert_int_equal(gw__chan_end_writes(c, &error), 0);
+	assert_int_equal(gw__chan_close(&c, &error), -ETIMEDOUT);
+	assert_says(error, "did not end within 50 ms");
 	assert_no_child_is_left();
 
 	int fd = eventfd(1, EFD_CLOEXEC);
-	gw__why_clear(&why);
+	gw__error_clear(&error);
 	c = open_command("cat >/dev/null; sleep 1000", true, -1);
 	c->cancel_fd = fd;
-	assert_int_equal(gw__chan_end_writes(c, &why), 0);
-	assert_int_equal(gw__chan_close(&c, &why), -ECANCELED);
+	assert_int_equal(gw__chan_end_writes(c, &error), 0);
+	assert_int_equal(gw__chan_close(&c, &error), -ECANCELED);
 	assert_no_child_is_left();
 	close(fd);
 	assert_in_range(now_ms() - start, SOON_MS, FAR_MS);
@@ -166,13 +166,13 @@ static void a_command_that_does_not_end_is_killed_in_time(void **state)
 static void no_descriptor_of_ours_leaks_into_a_command(void **state)
 {
 	char got[256];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	int stray = fcntl(2, F_DUPFD, 57); /* without FD_CLOEXEC, as a careless library has it */
 	assert_true(stray >= 57);
 	struct gw__chan *c = open_command("n=0; while [ $n -lt 80 ]; do [ -e /proc/$$/fd/$n ] && echo $n; n=$((n+1)); done;"
 					  " readlink /proc/$$/fd/0",
 		false, FAR_MS);
-	assert_ok(read_output(c, got, sizeof got, &why), why);
+	assert_ok(read_output(c, got, sizeof got, &error), error);
 	assert_string_equal(got, "0\n1\n2\n/dev/null\n");
 	gw__chan_close(&c, NULL);
 	close(stray);
@@ -182,7 +182,7 @@ static void no_descriptor_of_ours_leaks_into_a_command(void **state)
 static void a_command_starts_with_default_signals(void **state)
 {
 	char got[256];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	sigset_t mask, before;
 	sigfillset(&mask);
 	signal(SIGPIPE, SIG_IGN);
@@ -190,7 +190,7 @@ static void a_command_starts_with_default_signals(void **state)
 	struct gw__chan *c = open_command("exec grep -E 'Sig(Blk|Ign)' /proc/self/status", false, FAR_MS);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	signal(SIGPIPE, SIG_DFL);
-	assert_ok(read_output(c, got, sizeof got, &why), why);
+	assert_ok(read_output(c, got, sizeof got, &error), error);
 	unsigned long long blocked = 1, ignored = 1;
 	assert_int_equal(sscanf(got, "SigBlk: %llx SigIgn: %llx", &blocked, &ignored), 2);
 	assert_int_equal(blocked, 0);
@@ -200,12 +200,12 @@ static void a_command_starts_with_default_signals(void **state)
 
 static void an_ignored_child_signal_loses_the_status(void **state)
 {
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	signal(SIGCHLD, SIG_IGN);
 	struct gw__chan *c = open_command("cat >/dev/null", true, FAR_MS);
-	assert_int_equal(gw__chan_end_writes(c, &why), 0);
-	assert_int_equal(gw__chan_close(&c, &why), -ECHILD);
-	assert_says(why, "ignores SIGCHLD");
+	assert_int_equal(gw__chan_end_writes(c, &error), 0);
+	assert_int_equal(gw__chan_close(&c, &error), -ECHILD);
+	assert_says(error, "ignores SIGCHLD");
 	signal(SIGCHLD, SIG_DFL);
 }
 

@@ -9,9 +9,9 @@ enum { FAR_MS = 20000 };
 
 static void make_pair(struct gw__chan *pair[2])
 {
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__io_opts o = limits(FAR_MS);
-	assert_ok(gw__chan_pair(pair, &o, &why), why);
+	assert_ok(gw__chan_pair(pair, &o, &error), error);
 }
 
 static void close_pair(struct gw__chan *pair[2])
@@ -26,25 +26,25 @@ static void writes_are_cut_at_the_exact_byte(void **state)
 {
 	for (unsigned at = 0; at <= 12; at++) {
 		struct gw__chan *pair[2];
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		char text[] = "0123456789", got[32];
 		make_pair(pair);
-		assert_int_equal(gw__chan_cut_after(&pair[0], UINT64_MAX, at, &why), 0);
+		assert_int_equal(gw__chan_cut_after(&pair[0], UINT64_MAX, at, &error), 0);
 		struct iovec iov[] = {{text, 3}, {text + 3, 0}, {text + 3, 4}, {text + 7, 3}};
-		int r = gw__chan_write_allv(pair[0], iov, 4, &why);
+		int r = gw__chan_write_allv(pair[0], iov, 4, &error);
 		assert_int_equal(r, at < 10 ? -EPIPE : 0);
 		assert_int_equal(pair[0]->out_bytes, gw__min(at, 10));
 		if (r)
-			assert_says(why, "cut on purpose after");
+			assert_says(error, "cut on purpose after");
 		/* The other direction lives on. */
-		assert_int_equal(gw__chan_write_all(pair[1], "x", 1, &why), 0);
-		assert_int_equal(gw__chan_read(pair[0], got, sizeof got, &why), 1);
-		assert_int_equal(gw__chan_close(&pair[0], &why), 0);
+		assert_int_equal(gw__chan_write_all(pair[1], "x", 1, &error), 0);
+		assert_int_equal(gw__chan_read(pair[0], got, sizeof got, &error), 1);
+		assert_int_equal(gw__chan_close(&pair[0], &error), 0);
 		for (unsigned n = 0; n < gw__min(at, 10); n++) {
-			assert_int_equal(gw__chan_read(pair[1], got, 1, &why), 1);
+			assert_int_equal(gw__chan_read(pair[1], got, 1, &error), 1);
 			assert_int_equal(got[0], text[n]);
 		}
-		assert_int_equal(gw__chan_read(pair[1], got, 1, &why), 0);
+		assert_int_equal(gw__chan_read(pair[1], got, 1, &error), 0);
 		close_pair(pair);
 	}
 }
@@ -53,20 +53,20 @@ static void reads_end_at_the_exact_byte(void **state)
 {
 	for (unsigned at = 0; at <= 10; at++) {
 		struct gw__chan *pair[2];
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		char got[32] = "";
 		make_pair(pair);
-		assert_int_equal(gw__chan_cut_after(&pair[0], at, UINT64_MAX, &why), 0);
-		assert_int_equal(gw__chan_write_all(pair[1], "0123456789ab", 12, &why), 0);
+		assert_int_equal(gw__chan_cut_after(&pair[0], at, UINT64_MAX, &error), 0);
+		assert_int_equal(gw__chan_write_all(pair[1], "0123456789ab", 12, &error), 0);
 		struct iovec iov[] = {{got, 3}, {got + 3, 20}};
 		size_t sum = 0;
 		for (ssize_t n = 1; n > 0; sum += (size_t)n) {
-			n = sum ? gw__chan_read(pair[0], got + sum, 4, &why) : gw__chan_readv(pair[0], iov, 2, &why);
+			n = sum ? gw__chan_read(pair[0], got + sum, 4, &error) : gw__chan_readv(pair[0], iov, 2, &error);
 			assert_true(n >= 0);
 		}
 		assert_int_equal(sum, at);
 		assert_memory_equal(got, "0123456789ab", at);
-		assert_int_equal(gw__chan_wait_readable(pair[0], FAR_MS, &why), 1); /* its end is there to be read */
+		assert_int_equal(gw__chan_wait_readable(pair[0], FAR_MS, &error), 1); /* its end is there to be read */
 		close_pair(pair);
 	}
 }
@@ -88,20 +88,20 @@ static void a_read_that_is_cut_need_not_wait_for_its_end(void **state)
 static void a_cut_that_never_comes_changes_nothing(void **state)
 {
 	struct gw__chan *pair[2];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char got[8];
 	make_pair(pair);
-	assert_int_equal(gw__chan_cut_after(&pair[0], UINT64_MAX, UINT64_MAX, &why), 0);
+	assert_int_equal(gw__chan_cut_after(&pair[0], UINT64_MAX, UINT64_MAX, &error), 0);
 	assert_true(pair[0]->two_way);
 	assert_string_equal(pair[0]->name, "pair:0");
-	assert_int_equal(gw__chan_wait_readable(pair[0], 0, &why), 0);
-	assert_int_equal(gw__chan_write_all(pair[0], "abc", 3, &why), 0);
-	assert_int_equal(gw__chan_end_writes(pair[0], &why), 0);
+	assert_int_equal(gw__chan_wait_readable(pair[0], 0, &error), 0);
+	assert_int_equal(gw__chan_write_all(pair[0], "abc", 3, &error), 0);
+	assert_int_equal(gw__chan_end_writes(pair[0], &error), 0);
 	read_all(pair[1], got, 3);
-	assert_int_equal(gw__chan_read(pair[1], got, 1, &why), 0);
+	assert_int_equal(gw__chan_read(pair[1], got, 1, &error), 0);
 	pair[0]->idle_ms = 20; /* limits set on the filter hold */
 	uint64_t start = now_ms();
-	assert_int_equal(gw__chan_read(pair[0], got, 1, &why), -ETIMEDOUT);
+	assert_int_equal(gw__chan_read(pair[0], got, 1, &error), -ETIMEDOUT);
 	assert_in_range(now_ms() - start, 19, FAR_MS / 2);
 	close_pair(pair);
 }
@@ -146,23 +146,23 @@ static void assert_pattern(struct gw__chan *c, unsigned seed)
 
 static struct gw__chan *open_record(struct folder *f, const char *name, bool out)
 {
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__chan *c;
 	struct gw__uri uri = uri_in(f, "file", name, "");
 	struct gw__io_opts o = limits(FAR_MS);
-	assert_ok(out ? gw__io_open_out(&uri, &o, &c, &why) : gw__io_open_in(&uri, &o, &c, &why), why);
+	assert_ok(out ? gw__io_open_out(&uri, &o, &c, &error) : gw__io_open_in(&uri, &o, &c, &error), error);
 	return c;
 }
 
 static void a_tap_records_both_directions_whole(void **state)
 {
 	struct gw__chan *pair[2];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	pthread_t thread;
 	void *r;
 	make_pair(pair);
 	struct gw__chan *reads = open_record(*state, "reads", true), *writes = open_record(*state, "writes", true);
-	assert_int_equal(gw__chan_tap(&pair[0], &reads, &writes, &why), 0);
+	assert_int_equal(gw__chan_tap(&pair[0], &reads, &writes, &error), 0);
 	assert_null(reads);
 	assert_null(writes);
 
@@ -190,13 +190,13 @@ static void a_tap_records_both_directions_whole(void **state)
 static void a_tap_that_fails_fails_the_channel(void **state)
 {
 	struct gw__chan *pair[2], *writes = open_record(*state, "short", true);
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	make_pair(pair);
-	assert_int_equal(gw__chan_cut_after(&writes, UINT64_MAX, 5, &why), 0);
-	assert_int_equal(gw__chan_tap(&pair[0], NULL, &writes, &why), 0);
-	assert_int_equal(gw__chan_write_all(pair[0], "12345", 5, &why), 0);
-	assert_int_equal(gw__chan_write_all(pair[0], "6", 1, &why), -EPIPE);
-	assert_says(why, "pair:0: recording: ");
+	assert_int_equal(gw__chan_cut_after(&writes, UINT64_MAX, 5, &error), 0);
+	assert_int_equal(gw__chan_tap(&pair[0], NULL, &writes, &error), 0);
+	assert_int_equal(gw__chan_write_all(pair[0], "12345", 5, &error), 0);
+	assert_int_equal(gw__chan_write_all(pair[0], "6", 1, &error), -EPIPE);
+	assert_says(error, "pair:0: recording: ");
 	close_pair(pair);
 }
 
@@ -224,12 +224,12 @@ static uint64_t ns_for(uint64_t bytes_per_s, uint64_t bytes, size_t step, bool r
 	struct own_time t = {.now_ns = 5000};
 	struct gw__pace pace = pace_of(&t);
 	struct gw__chan *pair[2];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char buffer[8192] = {0};
 	make_pair(pair);
-	assert_int_equal(gw__chan_limit_rate_paced(&pair[0], bytes_per_s, &pace, &why), 0);
+	assert_int_equal(gw__chan_limit_rate_paced(&pair[0], bytes_per_s, &pace, &error), 0);
 	for (uint64_t done = 0; done < bytes; done += step) {
-		assert_int_equal(gw__chan_write_all(reading ? pair[1] : pair[0], buffer, step, &why), 0);
+		assert_int_equal(gw__chan_write_all(reading ? pair[1] : pair[0], buffer, step, &error), 0);
 		read_all(reading ? pair[0] : pair[1], buffer, step);
 	}
 	close_pair(pair);
@@ -264,14 +264,14 @@ static void a_pause_is_not_followed_by_a_burst(void **state)
 	struct own_time t = {.now_ns = 1};
 	struct gw__pace pace = pace_of(&t);
 	struct gw__chan *pair[2];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char buffer[5000] = {0};
 	make_pair(pair);
-	assert_int_equal(gw__chan_limit_rate_paced(&pair[0], 100000, &pace, &why), 0); /* 5000 bytes in a slice of 50 ms */
+	assert_int_equal(gw__chan_limit_rate_paced(&pair[0], 100000, &pace, &error), 0); /* 5000 bytes in a slice of 50 ms */
 	t.now_ns += UINT64_C(3600000000000);
 	uint64_t start = t.now_ns;
 	for (int i = 0; i < 20; i++) {
-		assert_int_equal(gw__chan_write_all(pair[0], buffer, sizeof buffer, &why), 0);
+		assert_int_equal(gw__chan_write_all(pair[0], buffer, sizeof buffer, &error), 0);
 		read_all(pair[1], buffer, sizeof buffer);
 	}
 	assert_in_range(t.now_ns - start, 900000000, 950000000);
@@ -287,17 +287,17 @@ static void assert_shared(int busy, bool reading)
 	struct gw__pace pace = pace_of(&t);
 	struct gw__chan *pair[SHARERS][2];
 	struct gw__rate *limit;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char buffer[SHARED_STEP] = {0};
-	assert_int_equal(gw__rate_new(SHARED_RATE, &pace, &limit, &why), 0);
+	assert_int_equal(gw__rate_new(SHARED_RATE, &pace, &limit, &error), 0);
 	for (int i = 0; i < SHARERS; i++) {
 		make_pair(pair[i]);
-		assert_int_equal(gw__chan_share_rate(&pair[i][0], limit, &why), 0);
+		assert_int_equal(gw__chan_share_rate(&pair[i][0], limit, &error), 0);
 	}
 	gw__rate_free(limit);
 	for (int done = 0; done < 2 * SHARED_RATE; done += SHARED_STEP) {
 		int i = done / SHARED_STEP % busy;
-		assert_int_equal(gw__chan_write_all(pair[i][!reading ? 0 : 1], buffer, sizeof buffer, &why), 0);
+		assert_int_equal(gw__chan_write_all(pair[i][!reading ? 0 : 1], buffer, sizeof buffer, &error), 0);
 		read_all(pair[i][reading ? 0 : 1], buffer, sizeof buffer);
 	}
 	assert_in_range(t.now_ns - 5000, 1980000000, 2001000000);
@@ -318,15 +318,15 @@ static void no_limit_means_no_filter_and_cancel_ends_the_wait(void **state)
 	struct own_time t = {.wait_result = -ECANCELED};
 	struct gw__pace pace = pace_of(&t);
 	struct gw__chan *pair[2];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char buffer[4096] = {0};
 	make_pair(pair);
 	struct gw__chan *before = pair[0];
-	assert_int_equal(gw__chan_limit_rate(&pair[0], 0, &why), 0);
+	assert_int_equal(gw__chan_limit_rate(&pair[0], 0, &error), 0);
 	assert_ptr_equal(pair[0], before);
-	assert_int_equal(gw__chan_limit_rate_paced(&pair[0], 1000, &pace, &why), 0);
-	assert_int_equal(gw__chan_write_all(pair[0], buffer, sizeof buffer, &why), -ECANCELED);
-	assert_says(why, "cancelled");
+	assert_int_equal(gw__chan_limit_rate_paced(&pair[0], 1000, &pace, &error), 0);
+	assert_int_equal(gw__chan_write_all(pair[0], buffer, sizeof buffer, &error), -ECANCELED);
+	assert_says(error, "cancelled");
 	assert_int_equal(t.waits, 1);
 	close_pair(pair);
 }
@@ -334,13 +334,13 @@ static void no_limit_means_no_filter_and_cancel_ends_the_wait(void **state)
 static void real_time_is_the_default(void **state)
 {
 	struct gw__chan *pair[2];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char buffer[4096] = {0};
 	make_pair(pair);
-	assert_int_equal(gw__chan_limit_rate(&pair[0], 102400, &why), 0);
+	assert_int_equal(gw__chan_limit_rate(&pair[0], 102400, &error), 0);
 	uint64_t start = now_ms();
-	assert_int_equal(gw__chan_write_all(pair[0], buffer, sizeof buffer, &why), 0);
-	assert_int_equal(gw__chan_write_all(pair[0], buffer, 1, &why), 0);
+	assert_int_equal(gw__chan_write_all(pair[0], buffer, sizeof buffer, &error), 0);
+	assert_int_equal(gw__chan_write_all(pair[0], buffer, 1, &error), 0);
 	assert_in_range(now_ms() - start, 30, 10000);
 	close_pair(pair);
 }

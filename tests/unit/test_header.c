@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Head and configuration: the captures of stream.md 12 both ways, and each rule of stream.md 2, 3 and 11
  * broken once. */
-#include "says.h"
+#include "error_text.h"
 
 #include <errno.h>
 
@@ -9,13 +9,13 @@
 #include "wire/header.h"
 
 /* Magic, version and configuration, with one byte behind them: the next item's type. */
-static int decode(const struct sb *b, struct gw__config *config, struct gw__why *why)
+static int decode(const struct sb *b, struct gw__config *config, struct gw__error *error)
 {
 	struct gw__rd c = gw__rd_over(b->p, b->n);
-	*why = (struct gw__why){0};
-	int r = gw__header_decode(&c, why);
+	*error = (struct gw__error){0};
+	int r = gw__header_decode(&c, error);
 	if (!r)
-		r = gw__config_decode(&c, config, why);
+		r = gw__config_decode(&c, config, error);
 	if (!r)
 		assert_int_equal(gw__rd_left(&c), 1); /* stands on the next item */
 	return r;
@@ -24,10 +24,10 @@ static int decode(const struct sb *b, struct gw__config *config, struct gw__why 
 static struct gw__config accept(struct sb *b)
 {
 	struct gw__config config;
-	struct gw__why why;
+	struct gw__error error;
 	sb_u8(b, 0x01);
-	if (decode(b, &config, &why))
-		fail_msg("refused: %s", why.text);
+	if (decode(b, &config, &error))
+		fail_msg("refused: %s", error.text);
 	uint8_t again[8192];
 	struct gw__wr w = gw__wr_over(again, sizeof again);
 	gw__header_encode(&w);
@@ -42,7 +42,7 @@ static struct gw__config accept(struct sb *b)
 #define REFUSED(b, ...)                                                                                                                    \
 	do {                                                                                                                               \
 		struct gw__config config_;                                                                                                 \
-		struct gw__why why_;                                                                                                       \
+		struct gw__error why_;                                                                                                     \
 		sb_u8(b, 0x01);                                                                                                            \
 		assert_int_equal(decode(b, &config_, &why_), -EPROTO);                                                                     \
 		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                                                  \
@@ -113,11 +113,11 @@ static void a_prefix_is_short_and_nothing_else(void **state)
 	(void)state;
 	struct sb b = everything();
 	struct gw__config config;
-	struct gw__why why;
+	struct gw__error error;
 	for (size_t n = 0; n <= b.n; n++) { /* the whole too: another subsection might follow */
 		struct sb cut = {.p = b.p, .n = n};
-		assert_int_equal(decode(&cut, &config, &why), GW__SHORT);
-		assert_int_equal(why.code, 0);
+		assert_int_equal(decode(&cut, &config, &error), GW__SHORT);
+		assert_int_equal(error.code, 0);
 	}
 	sb_fini(&b);
 }

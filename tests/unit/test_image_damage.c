@@ -82,16 +82,16 @@ static void what_is_only_odd_is_opened_with_a_remark(void **state)
 {
 	(void)state;
 	struct gw__image *im;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	uint8_t bitmap[BITMAP_END - BITMAP], got[KIT_PAGE], want[KIT_PAGE];
 	memcpy(bitmap, good + BITMAP, sizeof bitmap);
 	memset(good + BITMAP, 0, sizeof bitmap);
 	memcpy(good + 0x8000, bitmap, sizeof bitmap);
 	gw__be_put(good + BITMAP_OFF, 0x8000, 8);
-	assert_ok(open_bytes(good, good_n, &im, &why), why);
-	assert_int_equal(im->odd_n, 1);
-	assert_non_null(strstr(im->odd[0], "block \"pc.ram\": its bitmap is at offset 32768, expected right behind its header (142)"));
-	assert_ok(gw__image_read_pages(im, 0, 3, 1, got, &why), why);
+	assert_ok(open_bytes(good, good_n, &im, &error), error);
+	assert_int_equal(im->anomaly_n, 1);
+	assert_non_null(strstr(im->anomaly[0], "block \"pc.ram\": its bitmap is at offset 32768, expected right behind its header (142)"));
+	assert_ok(gw__image_read_pages(im, 0, 3, 1, got, &error), error);
 	kit_fill(want, 0, 3, 0);
 	assert_memory_equal(got, want, sizeof got);
 	gw__image_close(im);
@@ -103,7 +103,7 @@ static void pages_need_not_begin_at_a_mebibyte(void **state)
 	(void)state;
 	struct gw__blocks blocks = {0};
 	struct gw__image *im;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	uint8_t got[KIT_PAGE], want[KIT_PAGE];
 	size_t n;
 	kit_add_block(&blocks, "pc.ram", 131 * KIT_PAGE, false);
@@ -111,10 +111,10 @@ static void pages_need_not_begin_at_a_mebibyte(void **state)
 	uint8_t *bytes = kit_read_file(image, &n);
 	memmove(bytes + 0x2000, bytes + PAGES, n - PAGES);
 	gw__be_put(bytes + PAGES_OFF, 0x2000, 8);
-	assert_ok(open_bytes(bytes, n - PAGES + 0x2000, &im, &why), why);
-	assert_int_equal(im->odd_n, 1);
-	assert_non_null(strstr(im->odd[0], "its pages begin at offset 8192, expected a multiple of 1 MiB"));
-	assert_ok(gw__image_read_pages(im, 0, 129, 1, got, &why), why);
+	assert_ok(open_bytes(bytes, n - PAGES + 0x2000, &im, &error), error);
+	assert_int_equal(im->anomaly_n, 1);
+	assert_non_null(strstr(im->anomaly[0], "its pages begin at offset 8192, expected a multiple of 1 MiB"));
+	assert_ok(gw__image_read_pages(im, 0, 129, 1, got, &error), error);
 	kit_fill(want, 0, 129, 0);
 	assert_memory_equal(got, want, sizeof got);
 	gw__image_close(im);
@@ -161,19 +161,19 @@ static void random_damage_is_refused_or_harmless(void **state)
 		size_t at[3];
 		unsigned n = 1 + (unsigned)(next_random() % 3);
 		struct gw__image *im;
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		for (unsigned k = 0; k < n; k++) {
 			uint8_t v = (uint8_t)next_random();
 			at[k] = random_place();
 			assert_int_equal(pwrite(fd, &v, 1, (off_t)at[k]), 1);
 		}
-		int r = gw__image_open(image, 0, &im, &why);
+		int r = gw__image_open(image, 0, &im, &error);
 		for (uint32_t b = 0; !r && b < im->blocks.n; b++) {
 			uint64_t pages = im->blocks.v[b].ignored ? 0 : im->present[b].bits;
-			if (gw__image_read_pages(im, b, 0, pages, all, &why))
-				fail_msg("seed %#llx: %s", (unsigned long long)was, why.text);
+			if (gw__image_read_pages(im, b, 0, pages, all, &error))
+				fail_msg("seed %#llx: %s", (unsigned long long)was, error.text);
 		}
-		if ((r < 0) != (why.code < 0))
+		if ((r < 0) != (error.code < 0))
 			fail_msg("seed %#llx: %d without a sentence", (unsigned long long)was, r);
 		if (!r)
 			gw__image_close(im);

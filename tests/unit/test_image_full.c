@@ -24,11 +24,11 @@ static void in_a_child(void (*fn)(void))
 }
 
 /* For the child: no cmocka there, which would run the rest of the tests a second time. */
-static void want(bool ok, const char *what, const struct gw__why *why)
+static void want(bool ok, const char *what, const struct gw__error *error)
 {
 	if (ok)
 		return;
-	fprintf(stderr, "child: %s (%s)\n", what, why->text);
+	fprintf(stderr, "child: %s (%s)\n", what, error->text);
 	_exit(1);
 }
 
@@ -38,7 +38,7 @@ static void fill_until(const char *folder, int code)
 	const struct gw__image_writer_opts o = {0};
 	struct gw__blocks blocks = {0};
 	struct gw__image_writer *w;
-	struct gw__why why = {0}, later = {0};
+	struct gw__error error = {0}, later = {0};
 	struct gw__config config;
 	kit_path path;
 	uint8_t page[KIT_PAGE];
@@ -46,28 +46,28 @@ static void fill_until(const char *folder, int code)
 	kit_config(&config, false);
 	kit_join(path, folder, "image");
 	kit_add_block(&blocks, "m0", 64 * KIT_MIB, false);
-	want(gw__image_create(path, &o, &w, &why) == 0, "create", &why);
-	want(gw__image_put_config(w, &config, &why) == 0, "config", &why);
-	want(gw__image_put_blocks(w, 1, &blocks, &why) == 0, "blocks", &why);
+	want(gw__image_create(path, &o, &w, &error) == 0, "create", &error);
+	want(gw__image_put_config(w, &config, &error) == 0, "config", &error);
+	want(gw__image_put_blocks(w, 1, &blocks, &error) == 0, "blocks", &error);
 	int r = 0;
 	for (uint64_t i = 0; !r && i < 64 * KIT_MIB / KIT_PAGE; i++) {
 		kit_fill(page, 0, i, 0);
-		r = gw__image_put_pages(w, 0, i * KIT_PAGE, &iov, 1, &why);
+		r = gw__image_put_pages(w, 0, i * KIT_PAGE, &iov, 1, &error);
 	}
 	for (int i = 0; !r && i < 20; i++) { /* a limit behind the pages: device state runs into it */
 		static const uint8_t device[KIT_PAGE];
-		r = gw__image_put_raw(w, device, sizeof device, &why);
+		r = gw__image_put_raw(w, device, sizeof device, &error);
 	}
-	want(r == code, "the disk is full", &why);
-	want(strstr(why.text, path) && strstr(why.text, "offset") && strstr(why.text, "bytes free"), "says where", &why);
-	fprintf(stderr, "child: %s\n", why.text);
+	want(r == code, "the disk is full", &error);
+	want(strstr(error.text, path) && strstr(error.text, "offset") && strstr(error.text, "bytes free"), "says where", &error);
+	fprintf(stderr, "child: %s\n", error.text);
 	gw__image_put_ram_end(w, &later);
 	want(gw__image_commit(w, &later) < 0, "commit refuses", &later);
 	gw__image_writer_close(w);
 	gw__blocks_fini(&blocks);
 	DIR *d = opendir(folder);
 	for (struct dirent *e; (e = readdir(d));)
-		want(e->d_name[0] == '.' && strlen(e->d_name) < 3, e->d_name, &why);
+		want(e->d_name[0] == '.' && strlen(e->d_name) < 3, e->d_name, &error);
 	closedir(d);
 }
 
@@ -86,15 +86,15 @@ static void refuse_above_the_limit(void)
 	const struct rlimit limit = {64 * KIT_MIB, 64 * KIT_MIB}; /* SIGXFSZ not ignored: it must not even be tried */
 	struct gw__blocks blocks = {0};
 	struct gw__image_writer *w;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__config config;
 	setrlimit(RLIMIT_FSIZE, &limit);
 	kit_config(&config, false);
 	kit_add_block(&blocks, "m0", 64 * KIT_MIB, false);
-	want(gw__image_create(image, &(struct gw__image_writer_opts){0}, &w, &why) == 0, "create", &why);
-	want(gw__image_put_config(w, &config, &why) == 0, "config", &why);
-	want(gw__image_put_blocks(w, 1, &blocks, &why) == -EFBIG, "refused", &why);
-	want(strstr(why.text, "may only write files of 67108864"), "says the limit", &why);
+	want(gw__image_create(image, &(struct gw__image_writer_opts){0}, &w, &error) == 0, "create", &error);
+	want(gw__image_put_config(w, &config, &error) == 0, "config", &error);
+	want(gw__image_put_blocks(w, 1, &blocks, &error) == -EFBIG, "refused", &error);
+	want(strstr(error.text, "may only write files of 67108864"), "says the limit", &error);
 	gw__image_writer_close(w);
 	gw__blocks_fini(&blocks);
 }

@@ -53,7 +53,7 @@ static void an_image_without_description_is_refused(void **state)
 {
 	(void)state;
 	struct gw__blocks blocks = kit_small_pc();
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__image *im;
 	uint8_t tail[128];
 	struct gw__wr wr = gw__wr_over(tail, sizeof tail);
@@ -61,23 +61,23 @@ static void an_image_without_description_is_refused(void **state)
 	kit_put_device(&wr, 0, "timer", 0, 1);
 	kit_put_device(&wr, 7, "apic", 0, 2);
 	gw__wr_u8(&wr, GW__ITEM_EOF);
-	assert_ok(gw__image_put_ram_end(w, &why), why);
-	assert_ok(gw__image_put_raw(w, tail, gw__wr_used(&wr), &why), why);
-	assert_ok(gw__image_commit(w, &why), why);
+	assert_ok(gw__image_put_ram_end(w, &error), error);
+	assert_ok(gw__image_put_raw(w, tail, gw__wr_used(&wr), &error), error);
+	assert_ok(gw__image_commit(w, &error), error);
 	gw__image_writer_close(w);
-	assert_int_equal(gw__image_open(image, 0, &im, &why), -EPROTO);
-	assert_says(why, "without a VM description: the save was interrupted (or the machine has suppress-vmdesc=on");
+	assert_int_equal(gw__image_open(image, 0, &im, &error), -EPROTO);
+	assert_says(error, "without a VM description: the save was interrupted (or the machine has suppress-vmdesc=on");
 	gw__blocks_fini(&blocks);
 }
 
 static void expect_cut(uint64_t base_off, uint64_t at)
 {
 	struct gw__image *im;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	assert_int_equal(truncate(image, (off_t)at), 0);
-	int r = gw__image_open(image, base_off, &im, &why);
-	if (r != -EPROTO || !strstr(why.text, image))
-		fail_msg("cut at %llu: %d (%s)", (unsigned long long)at, r, why.text);
+	int r = gw__image_open(image, base_off, &im, &error);
+	if (r != -EPROTO || !strstr(error.text, image))
+		fail_msg("cut at %llu: %d (%s)", (unsigned long long)at, r, error.text);
 }
 
 /* Is the byte before this place one of pages (or of the hole in front of them)? */
@@ -95,9 +95,9 @@ static void cut_everywhere(uint64_t base_off)
 {
 	struct gw__blocks blocks = kit_small_pc();
 	struct gw__image *im;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	kit_write_image(image, base_off, &blocks);
-	assert_ok(gw__image_open(image, base_off, &im, &why), why);
+	assert_ok(gw__image_open(image, base_off, &im, &error), error);
 	uint64_t bytes = 0, pages = 0;
 	for (uint64_t at = im->end_off - 1;; at--) { /* shorter and shorter */
 		bool coarse = in_pages(im, at);

@@ -5,18 +5,18 @@
 
 #include <sys/resource.h>
 
-#include "image/image.h"
+#include "image/read/image.h"
 
 static void expect_refused(uint64_t base_off, int code, const char *says)
 {
 	struct gw__image *im = (void *)1;
-	struct gw__why why = {0};
-	int r = gw__image_open(image, base_off, &im, &why);
+	struct gw__error error = {0};
+	int r = gw__image_open(image, base_off, &im, &error);
 	if (r != code)
-		fail_msg("%d, expected %d (%s)", r, code, why.text);
+		fail_msg("%d, expected %d (%s)", r, code, error.text);
 	assert_null(im);
-	assert_says(why, says);
-	assert_says(why, image);
+	assert_says(error, says);
+	assert_says(error, image);
 }
 
 static void what_is_no_image_is_named(void **state)
@@ -24,7 +24,7 @@ static void what_is_no_image_is_named(void **state)
 	(void)state;
 	uint8_t head[256];
 	struct gw__config config;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__wr wr = gw__wr_over(head, sizeof head);
 	kit_config(&config, false);
 	gw__header_encode(&wr);
@@ -32,20 +32,20 @@ static void what_is_no_image_is_named(void **state)
 	gw__wr_u8(&wr, GW__ITEM_START);
 	kit_write_file(image, head, gw__wr_used(&wr), 0600);
 	int fd = open(image, O_RDONLY);
-	assert_int_equal(gw__image_probe(fd, 0, &why), 0);
+	assert_int_equal(gw__image_probe(fd, 0, &error), 0);
 	close(fd);
 	expect_refused(0, -EPROTO, "is a plain migration stream");
 	expect_refused(0, -EPROTO, "godwit inspect");
 	expect_refused(0, -EPROTO, "godwit convert");
 	kit_write_file(image, head, gw__wr_used(&wr) - 8, 0600);
 	fd = open(image, O_RDONLY);
-	assert_int_equal(gw__image_probe(fd, 0, &why), -EPROTO);
-	assert_says(why, "ends inside the head");
+	assert_int_equal(gw__image_probe(fd, 0, &error), -EPROTO);
+	assert_says(error, "ends inside the head");
 	close(fd);
 	kit_write_file(image, "no stream at all", 16, 0600);
 	fd = open(image, O_RDONLY);
-	gw__why_clear(&why);
-	assert_int_equal(gw__image_probe(fd, 0, &why), -EPROTO);
+	gw__error_clear(&error);
+	assert_int_equal(gw__image_probe(fd, 0, &error), -EPROTO);
 	close(fd);
 	expect_refused(0, -EPROTO, "not a migration stream");
 	kit_write_file(image, "", 0, 0600);
@@ -63,13 +63,13 @@ static void probe_knows_an_image(void **state)
 {
 	(void)state;
 	struct gw__blocks blocks = kit_small_pc();
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	kit_write_image(image, 777, &blocks);
 	expect_refused(0, -EPROTO, "not a migration stream");
 	expect_refused(1 << 30, -EPROTO, "no image can begin at offset 1073741824");
 	int fd = open(image, O_RDONLY);
-	assert_int_equal(gw__image_probe(fd, 777, &why), 1);
-	assert_int_equal(gw__image_probe(fd, 0, &why), -EPROTO);
+	assert_int_equal(gw__image_probe(fd, 777, &error), 1);
+	assert_int_equal(gw__image_probe(fd, 0, &error), -EPROTO);
 	close(fd);
 	gw__blocks_fini(&blocks);
 }
@@ -79,19 +79,19 @@ static void a_descriptor_is_taken_in_either_case(void **state)
 	(void)state;
 	struct gw__blocks blocks = kit_small_pc();
 	struct gw__image *im;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	kit_write_image(image, 0, &blocks);
 	int fd = open(image, O_RDONLY);
 	unlink(image); /* works on what has no name any more */
-	assert_ok(gw__image_open_fd(fd, "nameless", 0, &im, &why), why);
+	assert_ok(gw__image_open_fd(fd, "nameless", 0, &im, &error), error);
 	uint8_t got[KIT_PAGE], want[KIT_PAGE];
 	kit_fill(want, 0, 3, 0);
-	assert_ok(gw__image_read_pages(im, 0, 3, 1, got, &why), why);
+	assert_ok(gw__image_read_pages(im, 0, 3, 1, got, &error), error);
 	assert_memory_equal(got, want, sizeof got);
 	gw__image_close(im);
 	assert_int_equal(fcntl(fd, F_GETFD), -1);
 	fd = open("/dev/null", O_RDONLY);
-	assert_int_equal(gw__image_open_fd(fd, "nameless", 0, &im, &why), -EINVAL);
+	assert_int_equal(gw__image_open_fd(fd, "nameless", 0, &im, &error), -EINVAL);
 	assert_int_equal(fcntl(fd, F_GETFD), -1);
 	gw__blocks_fini(&blocks);
 }
@@ -101,16 +101,16 @@ static void a_file_that_shrinks_while_open_is_an_error(void **state)
 	(void)state;
 	struct gw__blocks blocks = kit_small_pc();
 	uint8_t got[KIT_PAGE];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	kit_write_image(image, 0, &blocks);
 	struct gw__image *im;
-	assert_ok(gw__image_open(image, 0, &im, &why), why);
+	assert_ok(gw__image_open(image, 0, &im, &error), error);
 	assert_int_equal(truncate(image, 0x100000 + 100), 0);
-	assert_int_equal(gw__image_read_pages(im, 0, 0, 1, got, &why), -ENODATA);
-	assert_says(why, "block \"pc.ram\"");
-	assert_says(why, "ends at offset 1048676");
-	gw__why_clear(&why);
-	assert_ok(gw__image_read_pages(im, 0, 1, 1, got, &why), why); /* has no bit: nothing is read */
+	assert_int_equal(gw__image_read_pages(im, 0, 0, 1, got, &error), -ENODATA);
+	assert_says(error, "block \"pc.ram\"");
+	assert_says(error, "ends at offset 1048676");
+	gw__error_clear(&error);
+	assert_ok(gw__image_read_pages(im, 0, 1, 1, got, &error), error); /* has no bit: nothing is read */
 	gw__image_close(im);
 	gw__blocks_fini(&blocks);
 }
@@ -120,7 +120,7 @@ static void a_huge_guest_of_holes_is_opened_cheaply(void **state)
 {
 	(void)state;
 	struct gw__blocks blocks = {0};
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__image *im;
 	kit_add_block(&blocks, "m0", UINT64_C(1) << 42, false);
 	struct gw__image_writer *w = kit_begin(image, &(struct gw__image_writer_opts){0}, &blocks, false);
@@ -128,7 +128,7 @@ static void a_huge_guest_of_holes_is_opened_cheaply(void **state)
 	kit_finish(w);
 	struct rusage before, after;
 	getrusage(RUSAGE_SELF, &before);
-	assert_ok(gw__image_open(image, 0, &im, &why), why);
+	assert_ok(gw__image_open(image, 0, &im, &error), error);
 	getrusage(RUSAGE_SELF, &after);
 	if (after.ru_maxrss - before.ru_maxrss > 32 * 1024)
 		fail_msg("%ld kB for a bitmap of holes", after.ru_maxrss - before.ru_maxrss);

@@ -4,7 +4,7 @@
 
 #include <pthread.h>
 
-#include "image/zero.h"
+#include "image/file/zero.h"
 
 static const struct gw__image_writer_opts plain = {0}, direct = {.direct = true};
 
@@ -26,10 +26,10 @@ struct model {
 static void check_against(struct gw__image_writer *w, const struct model *m)
 {
 	uint8_t got[KIT_PAGE], want[KIT_PAGE];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	uint64_t present = 0;
 	for (uint64_t i = 0; i < 131; i++) {
-		int r = gw__image_peek_page(w, 0, i * KIT_PAGE, got, &why);
+		int r = gw__image_read_back_page(w, 0, i * KIT_PAGE, got, &error);
 		assert_int_equal(r, m->generation[i] < 0 ? GW__SHORT : 0);
 		memset(want, 0, sizeof want);
 		if (m->generation[i] > 0)
@@ -46,7 +46,7 @@ static void put_run(struct gw__image_writer *w, struct model *m, uint64_t first,
 {
 	uint8_t *memory = calloc(2 * (size_t)n, KIT_PAGE);
 	struct iovec iov[131];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	assert_non_null(memory);
 	size_t at = 0;
 	for (int i = 0; i < n; i++, at += KIT_PAGE * (1 + (i % 5 == 0))) {
@@ -55,7 +55,7 @@ static void put_run(struct gw__image_writer *w, struct model *m, uint64_t first,
 			kit_fill(memory + at, 0, first + (uint64_t)i, (uint32_t)generations[i]);
 		m->generation[first + (uint64_t)i] = generations[i];
 	}
-	assert_ok(gw__image_put_pages(w, 0, first * KIT_PAGE, iov, n, &why), why);
+	assert_ok(gw__image_put_pages(w, 0, first * KIT_PAGE, iov, n, &error), error);
 	for (int i = 0; i < n; i++) /* lent, and given back as they were */
 		assert_int_equal(iov[i].iov_len, KIT_PAGE);
 	free(memory);
@@ -130,11 +130,11 @@ static void put_a_long_run(const struct gw__image_writer_opts *o)
 		iov[i] = (struct iovec){memory + (size_t)(PAGES - 1 - i) * KIT_PAGE, KIT_PAGE};
 		kit_fill(iov[i].iov_base, 0, (uint64_t)i, 9);
 	}
-	struct gw__why why = {0};
-	assert_ok(gw__image_put_pages(w, 0, 0, iov, PAGES, &why), why);
+	struct gw__error error = {0};
+	assert_ok(gw__image_put_pages(w, 0, 0, iov, PAGES, &error), error);
 	uint8_t got[KIT_PAGE];
 	for (int i = 0; i < PAGES; i++) {
-		assert_ok(gw__image_peek_page(w, 0, (uint64_t)i * KIT_PAGE, got, &why), why);
+		assert_ok(gw__image_read_back_page(w, 0, (uint64_t)i * KIT_PAGE, got, &error), error);
 		assert_memory_equal(got, iov[i].iov_base, KIT_PAGE);
 	}
 	assert_int_equal(gw__image_writer_stats(w).pages_written, PAGES);
@@ -186,9 +186,9 @@ static void many_threads_put_pages_at_once(void **state)
 	for (unsigned t = 0; t < THREADS; t++)
 		pthread_join(p[t].thread, NULL);
 	uint8_t got[KIT_PAGE];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	for (uint64_t i = 0; i < SHARED_PAGES; i++) {
-		assert_ok(gw__image_peek_page(w, 0, i * KIT_PAGE, got, &why), why);
+		assert_ok(gw__image_read_back_page(w, 0, i * KIT_PAGE, got, &error), error);
 		assert_int_equal(gw__is_zero(got, sizeof got), i % 3 == 0);
 	}
 	assert_int_equal(gw__image_writer_stats(w).pages_present, SHARED_PAGES - (SHARED_PAGES + 2) / 3);

@@ -3,17 +3,17 @@
 #include "image_kit.h"
 
 #include "base/math.h"
-#include "image/image.h"
+#include "image/read/image.h"
 
 static const struct gw__image_writer_opts plain = {0};
 
 static struct gw__image *open_good(uint64_t base_off)
 {
 	struct gw__image *im;
-	struct gw__why why = {0};
-	assert_ok(gw__image_open(image, base_off, &im, &why), why);
-	for (uint32_t i = 0; i < im->odd_n; i++)
-		fail_msg("odd: %s", im->odd[i]);
+	struct gw__error error = {0};
+	assert_ok(gw__image_open(image, base_off, &im, &error), error);
+	for (uint32_t i = 0; i < im->anomaly_n; i++)
+		fail_msg("odd: %s", im->anomaly[i]);
 	return im;
 }
 
@@ -22,12 +22,12 @@ static void check_pages(const struct gw__image *im, uint32_t b, uint64_t step)
 {
 	uint64_t pages = im->blocks.v[b].used_bytes / KIT_PAGE;
 	uint8_t *got = malloc(step * KIT_PAGE), want[KIT_PAGE];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	assert_non_null(got);
 	for (uint64_t first = 0; first < pages; first += step) {
 		uint64_t n = gw__min(step, pages - first);
 		memset(got, 0xee, step * KIT_PAGE);
-		assert_ok(gw__image_read_pages(im, b, first, n, got, &why), why);
+		assert_ok(gw__image_read_pages(im, b, first, n, got, &error), error);
 		for (uint64_t i = 0; i < n; i++) {
 			memset(want, 0, sizeof want);
 			if ((first + i) % 3 == 0)
@@ -41,16 +41,16 @@ static void check_pages(const struct gw__image *im, uint32_t b, uint64_t step)
 static void check_device(const struct gw__image *im, uint32_t i, const char *idstr, uint32_t instance, uint64_t value)
 {
 	const struct gw__image_device *d = &im->devices[i];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	uint8_t raw[64];
 	assert_string_equal(d->section.idstr, idstr);
 	assert_int_equal(d->section.instance, instance);
 	assert_int_equal(d->section.type, GW__ITEM_FULL);
 	assert_int_equal(d->body_bytes, 8);
-	assert_ok(gw__image_read_at(im, d->body_off, raw, 8, &why), why);
+	assert_ok(gw__image_read_at(im, d->body_off, raw, 8, &error), error);
 	assert_int_equal(gw__be_get(raw, 8), value);
 	assert_true(d->bytes <= sizeof raw);
-	assert_ok(gw__image_read_at(im, d->off, raw, d->bytes, &why), why);
+	assert_ok(gw__image_read_at(im, d->off, raw, d->bytes, &error), error);
 	assert_int_equal(raw[0], GW__ITEM_FULL);
 	assert_int_equal(raw[d->bytes - 5], GW__ITEM_FOOTER);
 }
@@ -64,9 +64,9 @@ static void check_devices(const struct gw__image *im)
 	for (uint32_t i = 0; i < 3; i++)
 		assert_false(im->devices[i].early || im->devices[i].before_ram);
 	char text[sizeof kit_description];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	assert_int_equal(im->text_bytes, sizeof kit_description - 1);
-	assert_ok(gw__image_read_at(im, im->text_off, text, im->text_bytes, &why), why);
+	assert_ok(gw__image_read_at(im, im->text_off, text, im->text_bytes, &error), error);
 	assert_memory_equal(text, kit_description, im->text_bytes);
 	assert_int_equal(gw__vmdesc_count(im->desc), 3);
 }
@@ -130,7 +130,7 @@ static void early_devices_are_told_apart(void **state)
 {
 	(void)state;
 	struct gw__blocks blocks = kit_small_pc();
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__config config;
 	struct gw__image_writer *w;
 	kit_config(&config, false);
@@ -142,16 +142,16 @@ static void early_devices_are_told_apart(void **state)
 		kit_put_device(&wr2, 8, "apic", 1, 0x7e00000008000600);
 		gw__wr_u8(&wr2, GW__ITEM_EOF);
 		kit_put_description(&wr2);
-		assert_ok(gw__image_create(image, &plain, &w, &why), why);
-		assert_ok(gw__image_put_config(w, &config, &why), why);
+		assert_ok(gw__image_create(image, &plain, &w, &error), error);
+		assert_ok(gw__image_put_config(w, &config, &error), error);
 		if (!after)
-			assert_ok(gw__image_put_raw(w, timer, gw__wr_used(&wr), &why), why);
-		assert_ok(gw__image_put_blocks(w, KIT_RAM_ID, &blocks, &why), why);
+			assert_ok(gw__image_put_raw(w, timer, gw__wr_used(&wr), &error), error);
+		assert_ok(gw__image_put_blocks(w, KIT_RAM_ID, &blocks, &error), error);
 		if (after)
-			assert_ok(gw__image_put_raw(w, timer, gw__wr_used(&wr), &why), why);
-		assert_ok(gw__image_put_ram_end(w, &why), why);
-		assert_ok(gw__image_put_raw(w, rest, gw__wr_used(&wr2), &why), why);
-		assert_ok(gw__image_commit(w, &why), why);
+			assert_ok(gw__image_put_raw(w, timer, gw__wr_used(&wr), &error), error);
+		assert_ok(gw__image_put_ram_end(w, &error), error);
+		assert_ok(gw__image_put_raw(w, rest, gw__wr_used(&wr2), &error), error);
+		assert_ok(gw__image_commit(w, &error), error);
 		gw__image_writer_close(w);
 		struct gw__image *im = open_good(0);
 		check_device(im, 0, "timer", 0, 0x1122334455667788);
@@ -178,9 +178,9 @@ static void content_under_a_cleared_bit_is_never_read(void **state)
 	kit_finish(w);
 	struct gw__image *im = open_good(0);
 	uint8_t stale[KIT_PAGE], want[KIT_PAGE];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	kit_fill(want, 0, 1, 0);
-	assert_ok(gw__image_read_at(im, im->blocks.v[0].pages_off + KIT_PAGE, stale, sizeof stale, &why), why);
+	assert_ok(gw__image_read_at(im, im->blocks.v[0].pages_off + KIT_PAGE, stale, sizeof stale, &error), error);
 	assert_memory_equal(stale, want, sizeof stale); /* it is there */
 	check_pages(im, 0, 131);                        /* and is not seen */
 	gw__image_close(im);

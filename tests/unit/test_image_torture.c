@@ -77,22 +77,22 @@ struct attempt {
 static uint8_t page[KIT_PAGE];
 static const uint8_t tail[] = "not a real tail";
 
-static int write_image(const struct attempt *a, struct gw__why *why)
+static int write_image(const struct attempt *a, struct gw__error *error)
 {
 	struct gw__image_writer *w;
-	int r = gw__image_create(image, &a->o, &w, why);
+	int r = gw__image_create(image, &a->o, &w, error);
 	if (!r)
-		r = gw__image_put_config(w, &a->config, why);
+		r = gw__image_put_config(w, &a->config, error);
 	if (!r)
-		r = gw__image_put_blocks(w, 1, &a->blocks, why);
+		r = gw__image_put_blocks(w, 1, &a->blocks, error);
 	if (!r)
-		r = gw__image_put_pages(w, 0, 0, a->pages, a->pages_n, why);
+		r = gw__image_put_pages(w, 0, 0, a->pages, a->pages_n, error);
 	if (!r)
-		r = gw__image_put_ram_end(w, why);
+		r = gw__image_put_ram_end(w, error);
 	if (!r)
-		r = gw__image_put_raw(w, tail, sizeof tail, why);
+		r = gw__image_put_raw(w, tail, sizeof tail, error);
 	if (!r)
-		r = gw__image_commit(w, why);
+		r = gw__image_commit(w, error);
 	gw__image_writer_close(w);
 	return r;
 }
@@ -126,26 +126,26 @@ static void fail_each_call_once(bool visible, bool direct)
 
 	unsigned refused = 0, survived = 0;
 	for (unsigned n = 1;; n++) {
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		kit_write_file(image, "before ", 7, 0640);
 		failed_call = NULL;
 		until_failure = n;
-		int r = write_image(&a, &why);
+		int r = write_image(&a, &error);
 		until_failure = 0;
 		if (!failed_call) { /* nothing is left to fail */
-			assert_ok(r, why);
+			assert_ok(r, error);
 			break;
 		}
 		/* The folder's own sync comes when the image is whole and in place, so it may be there after
 		 * that error. */
 		bool replaced = is_new();
 		if (r && replaced)
-			assert_says(why, "is in place, but its folder");
+			assert_says(error, "is in place, but its folder");
 		else
 			assert_int_equal(replaced, r == 0);
-		assert_int_equal(r, why.code);
-		if (r && !strstr(why.text, image) && !strstr(why.text, dir) && !strstr(why.text, "memory"))
-			fail_msg("%s failed, and the sentence does not say where: %s", failed_call, why.text);
+		assert_int_equal(r, error.code);
+		if (r && !strstr(error.text, image) && !strstr(error.text, dir) && !strstr(error.text, "memory"))
+			fail_msg("%s failed, and the sentence does not say where: %s", failed_call, error.text);
 		assert_int_equal(kit_count_entries(dir), 1);
 		refused += r != 0;
 		survived += r == 0;

@@ -3,7 +3,7 @@
 #include "image_kit.h"
 
 #include "base/math.h"
-#include "image/image.h"
+#include "image/read/image.h"
 
 static const struct gw__image_writer_opts plain = {0};
 
@@ -130,7 +130,7 @@ static void with_ignore_shared_blocks_of_which_nothing_came_are_left_out(void **
 {
 	(void)state;
 	struct gw__blocks blocks = {0};
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__image *im;
 	uint8_t page[KIT_PAGE], got[KIT_PAGE];
 	memset(page, 0x5a, sizeof page);
@@ -139,15 +139,15 @@ static void with_ignore_shared_blocks_of_which_nothing_came_are_left_out(void **
 	kit_add_block(&blocks, "m", 300 * KIT_PAGE, false);
 	kit_add_block(&blocks, "last", KIT_PAGE, false);
 	struct gw__image_writer *w = kit_begin(image, &plain, &blocks, true);
-	assert_ok(gw__image_put_pages(w, 2, 7 * KIT_PAGE, &(struct iovec){page, sizeof page}, 1, &why), why);
+	assert_ok(gw__image_put_pages(w, 2, 7 * KIT_PAGE, &(struct iovec){page, sizeof page}, 1, &error), error);
 	gw__image_put_zeros(w, 1, 0, 1);
 	kit_finish(w);
-	assert_ok(gw__image_open(image, 0, &im, &why), why);
+	assert_ok(gw__image_open(image, 0, &im, &error), error);
 	assert_true(im->blocks.v[0].ignored && im->blocks.v[3].ignored);
 	assert_false(im->blocks.v[1].ignored || im->blocks.v[2].ignored);
 	assert_int_equal(gw__bitmap_count(&im->present[1]), 0);
 	assert_int_equal(gw__bitmap_count(&im->present[2]), 1);
-	assert_ok(gw__image_read_pages(im, 2, 7, 1, got, &why), why);
+	assert_ok(gw__image_read_pages(im, 2, 7, 1, got, &error), error);
 	assert_memory_equal(got, page, sizeof page);
 	gw__image_close(im);
 	gw__blocks_fini(&blocks);
@@ -194,14 +194,14 @@ static void a_guest_too_large_for_any_file_is_refused_at_once(void **state)
 	kit_config(&config, false);
 	for (size_t i = 0; i < GW__LEN(sizes); i++) {
 		struct gw__image_writer *w;
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		struct gw__blocks blocks = {0};
 		kit_add_block(&blocks, "m0", sizes[i], false);
-		assert_ok(gw__image_create(image, &plain, &w, &why), why);
-		assert_ok(gw__image_put_config(w, &config, &why), why);
-		int r = gw__image_put_blocks(w, 1, &blocks, &why);
+		assert_ok(gw__image_create(image, &plain, &w, &error), error);
+		assert_ok(gw__image_put_config(w, &config, &error), error);
+		int r = gw__image_put_blocks(w, 1, &blocks, &error);
 		assert_true(r == -EFBIG || r == -ENOMEM);
-		assert_int_equal(why.code, r);
+		assert_int_equal(error.code, r);
 		gw__image_writer_close(w);
 		gw__blocks_fini(&blocks);
 	}

@@ -100,96 +100,96 @@ static const struct gw__io_opts far_away = {.idle_ms = FAR_MS, .connect_ms = FAR
 
 static int first(int a, int b) { return a ? a : b; }
 
-static int close_all(struct gw__chan *chans[2], int r, struct gw__why *why)
+static int close_all(struct gw__chan *chans[2], int r, struct gw__error *error)
 {
 	for (int i = 0; i < 2; i++)
-		r = first(r, gw__chan_close(&chans[i], why));
+		r = first(r, gw__chan_close(&chans[i], error));
 	return r;
 }
 
-static int send_and_end(struct gw__chan *from, struct gw__chan *to, struct gw__why *why)
+static int send_and_end(struct gw__chan *from, struct gw__chan *to, struct gw__error *error)
 {
 	char got[8];
-	int r = gw__chan_write_all(from, "stream", 6, why);
-	r = r ? r : gw__chan_end_writes(from, why);
+	int r = gw__chan_write_all(from, "stream", 6, error);
+	r = r ? r : gw__chan_end_writes(from, error);
 	while (r == 0) {
-		ssize_t n = gw__chan_read(to, got, sizeof got, why);
+		ssize_t n = gw__chan_read(to, got, sizeof got, error);
 		if (n <= 0)
 			return (int)n;
 	}
 	return r;
 }
 
-static int use_filters(struct folder *f, struct gw__why *why)
+static int use_filters(struct folder *f, struct gw__error *error)
 {
 	struct gw__chan *pair[2] = {0};
-	int r = gw__chan_pair(pair, &far_away, why);
-	r = r ? r : gw__chan_limit_rate(&pair[0], 1000000000, why);
-	r = r ? r : gw__chan_cut_after(&pair[0], 100, 100, why);
-	r = r ? r : gw__chan_tap(&pair[0], NULL, NULL, why);
-	r = r ? r : send_and_end(pair[0], pair[1], why);
-	return close_all(pair, r, why);
+	int r = gw__chan_pair(pair, &far_away, error);
+	r = r ? r : gw__chan_limit_rate(&pair[0], 1000000000, error);
+	r = r ? r : gw__chan_cut_after(&pair[0], 100, 100, error);
+	r = r ? r : gw__chan_tap(&pair[0], NULL, NULL, error);
+	r = r ? r : send_and_end(pair[0], pair[1], error);
+	return close_all(pair, r, error);
 }
 
-static int use_file(struct folder *f, struct gw__why *why)
+static int use_file(struct folder *f, struct gw__error *error)
 {
 	struct gw__chan *c[2] = {0};
 	struct gw__uri uri = uri_in(f, "file", "f", ",offset=4");
-	int r = gw__io_open_out(&uri, &far_away, &c[0], why);
-	r = r ? r : gw__io_open_in(&uri, &far_away, &c[1], why);
-	r = r ? r : send_and_end(c[0], c[1], why);
-	return close_all(c, r, why);
+	int r = gw__io_open_out(&uri, &far_away, &c[0], error);
+	r = r ? r : gw__io_open_in(&uri, &far_away, &c[1], error);
+	r = r ? r : send_and_end(c[0], c[1], error);
+	return close_all(c, r, error);
 }
 
-static int use_command(struct folder *f, struct gw__why *why)
+static int use_command(struct folder *f, struct gw__error *error)
 {
 	char got[8];
 	struct gw__chan *c[2] = {0};
 	struct gw__uri out = uri_of("exec:cat >/dev/null"), in = uri_of("exec:printf 12345678");
-	int r = gw__io_open_out(&out, &far_away, &c[0], why);
-	r = r ? r : gw__chan_write_all(c[0], "stream", 6, why);
-	r = r ? r : gw__chan_end_writes(c[0], why);
-	r = r ? r : gw__io_open_in(&in, &far_away, &c[1], why);
+	int r = gw__io_open_out(&out, &far_away, &c[0], error);
+	r = r ? r : gw__chan_write_all(c[0], "stream", 6, error);
+	r = r ? r : gw__chan_end_writes(c[0], error);
+	r = r ? r : gw__io_open_in(&in, &far_away, &c[1], error);
 	while (r == 0) {
-		ssize_t n = gw__chan_read(c[1], got, sizeof got, why);
+		ssize_t n = gw__chan_read(c[1], got, sizeof got, error);
 		if (n == 0)
 			break;
 		r = n < 0 ? (int)n : 0;
 	}
-	return close_all(c, r, why);
+	return close_all(c, r, error);
 }
 
-static int meet(const struct gw__uri *there, struct gw__why *why)
+static int meet(const struct gw__uri *there, struct gw__error *error)
 {
 	struct gw__listener *l;
 	struct gw__chan *c[2] = {0};
 	struct gw__uri uri;
-	int r = gw__io_listen(there, &far_away, &l, why);
+	int r = gw__io_listen(there, &far_away, &l, error);
 	if (r)
 		return r;
-	r = gw__uri_parse(gw__listener_uri(l), &uri, why);
-	r = r ? r : gw__io_open_out(&uri, &far_away, &c[0], why);
-	r = r ? r : gw__listener_accept(l, &c[1], why);
-	r = r ? r : send_and_end(c[0], c[1], why);
-	r = close_all(c, r, why);
+	r = gw__uri_parse(gw__listener_uri(l), &uri, error);
+	r = r ? r : gw__io_open_out(&uri, &far_away, &c[0], error);
+	r = r ? r : gw__listener_accept(l, &c[1], error);
+	r = r ? r : send_and_end(c[0], c[1], error);
+	r = close_all(c, r, error);
 	gw__listener_close(l);
 	return r;
 }
 
-static int use_tcp(struct folder *f, struct gw__why *why)
+static int use_tcp(struct folder *f, struct gw__error *error)
 {
 	struct gw__uri uri = uri_of("tcp:127.0.0.1:0");
-	return meet(&uri, why);
+	return meet(&uri, error);
 }
 
-static int use_tcp_anywhere(struct folder *f, struct gw__why *why)
+static int use_tcp_anywhere(struct folder *f, struct gw__error *error)
 {
 	struct gw__uri uri = uri_of("tcp:0:0");
-	return meet(&uri, why);
+	return meet(&uri, error);
 }
 
 /* Over a left-over socket file. */
-static int use_unix(struct folder *f, struct gw__why *why)
+static int use_unix(struct folder *f, struct gw__error *error)
 {
 	struct gw__listener *l;
 	struct gw__uri uri = uri_in(f, "unix", "s", "");
@@ -203,7 +203,7 @@ static int use_unix(struct folder *f, struct gw__why *why)
 	assert_int_equal(rename(moved, path_of(f, "s")), 0);
 	torture.calls = 0;
 	torture.fail_at = fail_at;
-	return meet(&uri, why);
+	return meet(&uri, error);
 }
 
 /* --- the loop
@@ -219,22 +219,22 @@ static int count_fds(void)
 	return n;
 }
 
-static void fail_every_call_of(const char *name, int (*use)(struct folder *, struct gw__why *), struct folder *f)
+static void fail_every_call_of(const char *name, int (*use)(struct folder *, struct gw__error *), struct folder *f)
 {
 	int fds = count_fds();
 	long at = 0;
 	for (;; at++) {
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		torture.calls = 0;
 		torture.failed = NULL;
 		torture.fail_at = at;
-		int r = use(f, &why);
+		int r = use(f, &error);
 		torture.fail_at = -1;
 		unlink(path_of(f, "s"));
-		if (r > 0 || (r < 0 && (!*why.text || why.code >= 0)))
-			fail_msg("%s: call %ld (%s): returned %d, said \"%s\"", name, at, torture.failed, r, why.text);
+		if (r > 0 || (r < 0 && (!*error.text || error.code >= 0)))
+			fail_msg("%s: call %ld (%s): returned %d, said \"%s\"", name, at, torture.failed, r, error.text);
 		if (!torture.failed && r)
-			fail_msg("%s: nothing failed, but: %s", name, why.text);
+			fail_msg("%s: nothing failed, but: %s", name, error.text);
 		if (count_fds() != fds)
 			fail_msg("%s: call %ld (%s): %d descriptors before, %d now", name, at, torture.failed, fds, count_fds());
 		if (waitpid(-1, NULL, WNOHANG) != -1)
@@ -249,7 +249,7 @@ static void every_call_fails_once(void **state)
 {
 	static const struct {
 		const char *name;
-		int (*use)(struct folder *, struct gw__why *);
+		int (*use)(struct folder *, struct gw__error *);
 	} uses[] = {{"filters", use_filters}, {"file", use_file}, {"command", use_command}, {"tcp", use_tcp},
 		{"tcp anywhere", use_tcp_anywhere}, {"unix", use_unix}};
 	for (size_t i = 0; i < GW__LEN(uses); i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Mapped-ram headers: the capture of mapped-ram.md 2 both ways, the layout of its examples, the header rows
  * of section 9. */
-#include "says.h"
+#include "error_text.h"
 
 #include <errno.h>
 
@@ -45,10 +45,10 @@ static void the_captured_header(void **state)
 	assert_int_equal(placed.bitmap_off, h.bitmap_off);
 	assert_int_equal(placed.pages_off, h.pages_off);
 	bool ignored = true;
-	const char *odd = NULL;
-	assert_int_equal(gw__mapped_header_check(&h, 0x72, &block, 4096, false, &ignored, &odd, NULL), 0);
+	const char *anomaly = NULL;
+	assert_int_equal(gw__mapped_header_check(&h, 0x72, &block, 4096, false, &ignored, &anomaly, NULL), 0);
 	assert_false(ignored);
-	assert_null(odd);
+	assert_null(anomaly);
 }
 
 /* The example offsets of mapped-ram.md 2. */
@@ -95,19 +95,19 @@ static void places_that_do_not_exist(void **state)
 enum { AT = 0x72, USED = 16 * MIB };
 static const struct gw__mapped_header GOOD = {1, 4096, AT + 28, MIB};
 
-static int check(struct gw__mapped_header h, bool ignore_shared, bool *ignored, const char **odd, struct gw__why *why)
+static int check(struct gw__mapped_header h, bool ignore_shared, bool *ignored, const char **anomaly, struct gw__error *error)
 {
 	const struct gw__block block = {.name = "pc.ram", .used_bytes = USED};
-	*why = (struct gw__why){0};
-	*odd = NULL;
-	return gw__mapped_header_check(&h, AT, &block, 4096, ignore_shared, ignored, odd, why);
+	*error = (struct gw__error){0};
+	*anomaly = NULL;
+	return gw__mapped_header_check(&h, AT, &block, 4096, ignore_shared, ignored, anomaly, error);
 }
 
 #define REFUSED(h, ...)                                                                                                                    \
 	do {                                                                                                                               \
 		bool ignored_;                                                                                                             \
 		const char *odd_;                                                                                                          \
-		struct gw__why why_;                                                                                                       \
+		struct gw__error why_;                                                                                                     \
 		assert_int_equal(check(h, false, &ignored_, &odd_, &why_), -EPROTO);                                                       \
 		assert_says(&why_, -EPROTO, "\"pc.ram\"", __VA_ARGS__);                                                                    \
 		assert_int_equal(check(h, true, &ignored_, &odd_, &why_), -EPROTO);                                                        \
@@ -167,35 +167,35 @@ static void what_is_legal_but_odd(void **state)
 {
 	(void)state;
 	bool ignored;
-	const char *odd;
-	struct gw__why why;
+	const char *anomaly;
+	struct gw__error error;
 	struct gw__mapped_header h = GOOD;
 	h.bitmap_off += 8;
-	assert_int_equal(check(h, false, &ignored, &odd, &why), 0);
-	assert_non_null(odd);
-	assert_non_null(strstr(odd, "bitmap"));
+	assert_int_equal(check(h, false, &ignored, &anomaly, &error), 0);
+	assert_non_null(anomaly);
+	assert_non_null(strstr(anomaly, "bitmap"));
 	h = GOOD;
 	h.pages_off += 4096;
-	assert_int_equal(check(h, false, &ignored, &odd, &why), 0);
-	assert_non_null(odd);
-	assert_non_null(strstr(odd, "1 MiB"));
+	assert_int_equal(check(h, false, &ignored, &anomaly, &error), 0);
+	assert_non_null(anomaly);
+	assert_non_null(strstr(anomaly, "1 MiB"));
 	h = GOOD;
 	h.bitmap_off = MIB - 512; /* ends where the pages begin */
-	assert_int_equal(check(h, false, &ignored, &odd, &why), 0);
+	assert_int_equal(check(h, false, &ignored, &anomaly, &error), 0);
 }
 
 static void blocks_that_are_not_in_the_file(void **state)
 {
 	(void)state;
 	bool ignored = false;
-	const char *odd;
-	struct gw__why why;
+	const char *anomaly;
+	struct gw__error error;
 	struct gw__mapped_header h = GOOD;
 	h.bitmap_off = h.pages_off = 0;
-	assert_int_equal(check(h, true, &ignored, &odd, &why), 0);
+	assert_int_equal(check(h, true, &ignored, &anomaly, &error), 0);
 	assert_true(ignored);
-	assert_int_equal(check(h, false, &ignored, &odd, &why), -EPROTO);
-	assert_says(&why, -EPROTO, "\"pc.ram\"", "x-ignore-shared");
+	assert_int_equal(check(h, false, &ignored, &anomaly, &error), -EPROTO);
+	assert_says(&error, -EPROTO, "\"pc.ram\"", "x-ignore-shared");
 	assert_false(ignored);
 	h.version = 2; /* the rest of such a header is checked all the same */
 	REFUSED(h, "version 2");

@@ -3,7 +3,7 @@
  * Multifd headers: the packets drawn in multifd.md both ways, those of QEMU 7.2 that are unlike, and every
  * rule of sections 2, 3, 4.1 and 7 broken once. Bytes are written here by hand, without the encoder.
  */
-#include "says.h"
+#include "error_text.h"
 
 #include <errno.h>
 
@@ -15,11 +15,11 @@ static struct gw__multifd_packet got;
 
 /* --- hello ---------------------------------------------------------------------------------------------- */
 
-static int hello(const uint8_t *bytes, size_t n, struct gw__multifd_hello *h, struct gw__why *why)
+static int hello(const uint8_t *bytes, size_t n, struct gw__multifd_hello *h, struct gw__error *error)
 {
 	struct gw__rd c = gw__rd_over(bytes, n);
-	*why = (struct gw__why){0};
-	int r = gw__multifd_hello_decode(&c, h, why);
+	*error = (struct gw__error){0};
+	int r = gw__multifd_hello_decode(&c, h, error);
 	if (r == 0)
 		assert_int_equal(gw__rd_used(&c), GW__MULTIFD_HELLO_BYTES);
 	return r;
@@ -40,11 +40,11 @@ static void a_hello_has_uuid_and_id(void **state)
 	(void)state;
 	uint8_t bytes[GW__MULTIFD_HELLO_BYTES], again[sizeof bytes];
 	struct gw__multifd_hello h;
-	struct gw__why why;
+	struct gw__error error;
 	make_hello(bytes);
 	for (size_t cut = 0; cut < sizeof bytes; cut++)
-		assert_int_equal(hello(bytes, cut, &h, &why), GW__SHORT);
-	assert_int_equal(hello(bytes, sizeof bytes, &h, &why), 0);
+		assert_int_equal(hello(bytes, cut, &h, &error), GW__SHORT);
+	assert_int_equal(hello(bytes, sizeof bytes, &h, &error), 0);
 	assert_int_equal(h.id, 2);
 	assert_memory_equal(h.uuid, bytes + 8, 16);
 
@@ -59,11 +59,11 @@ static void any_id_and_any_reserved_bytes_of_a_hello_are_taken(void **state)
 	(void)state;
 	uint8_t bytes[GW__MULTIFD_HELLO_BYTES];
 	struct gw__multifd_hello h;
-	struct gw__why why;
+	struct gw__error error;
 	make_hello(bytes);
 	bytes[24] = 255;
 	memset(bytes + 25, 0xff, 39);
-	assert_int_equal(hello(bytes, sizeof bytes, &h, &why), 0);
+	assert_int_equal(hello(bytes, sizeof bytes, &h, &error), 0);
 	assert_int_equal(h.id, 255);
 }
 
@@ -72,16 +72,16 @@ static void a_hello_of_another_magic_or_version_is_refused(void **state)
 	(void)state;
 	uint8_t bytes[GW__MULTIFD_HELLO_BYTES];
 	struct gw__multifd_hello h;
-	struct gw__why why;
+	struct gw__error error;
 	make_hello(bytes);
 	bytes[3] = 0x45;
-	assert_int_equal(hello(bytes, sizeof bytes, &h, &why), -EPROTO);
-	assert_says(&why, -EPROTO, "hello", "magic is 11223345", "expected 11223344");
+	assert_int_equal(hello(bytes, sizeof bytes, &h, &error), -EPROTO);
+	assert_says(&error, -EPROTO, "hello", "magic is 11223345", "expected 11223344");
 	make_hello(bytes);
 	bytes[7] = 2;
-	assert_int_equal(hello(bytes, sizeof bytes, &h, &why), -EPROTO);
-	assert_says(&why, -EPROTO, "hello", "version is 2", "expected 1");
-	assert_int_equal(hello(bytes, 8, &h, &why), -EPROTO); /* before the rest has come */
+	assert_int_equal(hello(bytes, sizeof bytes, &h, &error), -EPROTO);
+	assert_says(&error, -EPROTO, "hello", "version is 2", "expected 1");
+	assert_int_equal(hello(bytes, 8, &h, &error), -EPROTO); /* before the rest has come */
 }
 
 static void the_main_channel_is_known_by_name(void **state)
@@ -89,9 +89,9 @@ static void the_main_channel_is_known_by_name(void **state)
 	(void)state;
 	static const uint8_t bytes[] = {'Q', 'E', 'V', 'M', 0, 0, 0, 3};
 	struct gw__multifd_hello h;
-	struct gw__why why;
-	assert_int_equal(hello(bytes, sizeof bytes, &h, &why), -EPROTO);
-	assert_says(&why, -EPROTO, "5145564d", "main channel");
+	struct gw__error error;
+	assert_int_equal(hello(bytes, sizeof bytes, &h, &error), -EPROTO);
+	assert_says(&error, -EPROTO, "5145564d", "main channel");
 }
 
 /* --- packets by hand ------------------------------------------------------------------------------------ */
@@ -130,30 +130,30 @@ static void make_packet(uint8_t bytes[HEAD], const struct fields *f)
 		put(bytes + 320 + 8 * i, f->off[i], 8);
 }
 
-static int packet(const uint8_t *bytes, size_t n, struct gw__why *why)
+static int packet(const uint8_t *bytes, size_t n, struct gw__error *error)
 {
 	/* Of exactly this size, for the sanitizers. */
 	uint8_t *copy = malloc(n ? n : 1);
 	assert_non_null(copy);
 	memcpy(copy, bytes, n);
 	struct gw__rd c = gw__rd_over(copy, n);
-	*why = (struct gw__why){0};
-	int r = gw__multifd_packet_decode(&c, PAGE, &got, why);
+	*error = (struct gw__error){0};
+	int r = gw__multifd_packet_decode(&c, PAGE, &got, error);
 	if (r == 0)
 		assert_int_equal(gw__rd_used(&c), HEAD);
-	assert_int_equal(why->code, r < 0 ? r : 0);
+	assert_int_equal(error->code, r < 0 ? r : 0);
 	free(copy);
 	return r;
 }
 
 static void accepted(const uint8_t bytes[HEAD])
 {
-	struct gw__why why;
+	struct gw__error error;
 	for (size_t cut = 0; cut < HEAD; cut++)
-		assert_int_equal(packet(bytes, cut, &why), GW__SHORT);
-	int r = packet(bytes, HEAD, &why);
+		assert_int_equal(packet(bytes, cut, &error), GW__SHORT);
+	int r = packet(bytes, HEAD, &error);
 	if (r)
-		print_error("%s\n", why.text);
+		print_error("%s\n", error.text);
 	assert_int_equal(r, 0);
 }
 
@@ -171,7 +171,7 @@ static void written_the_same(const uint8_t bytes[HEAD])
 #define REFUSED(f, code, ...)                                                                                                              \
 	do {                                                                                                                               \
 		uint8_t bytes_[HEAD];                                                                                                      \
-		struct gw__why why_;                                                                                                       \
+		struct gw__error why_;                                                                                                     \
 		make_packet(bytes_, f);                                                                                                    \
 		assert_int_equal(packet(bytes_, HEAD, &why_), code);                                                                       \
 		assert_says(&why_, code, __VA_ARGS__);                                                                                     \
@@ -529,36 +529,36 @@ static void device_state_is_named_and_refused(void **state)
 {
 	(void)state;
 	uint8_t bytes[GW__MULTIFD_STATE_HEAD_BYTES];
-	struct gw__why why;
+	struct gw__error error;
 	size_t n = make_state(bytes, "0000:00:02.0/vfio", 4096);
 	for (size_t cut = 0; cut < n; cut++)
-		assert_int_equal(packet(bytes, cut, &why), GW__SHORT);
-	assert_int_equal(packet(bytes, n, &why), -EOPNOTSUPP);
-	assert_says(&why, -EOPNOTSUPP, "device state", "0000:00:02.0/vfio", "instance 3");
+		assert_int_equal(packet(bytes, cut, &error), GW__SHORT);
+	assert_int_equal(packet(bytes, n, &error), -EOPNOTSUPP);
+	assert_says(&error, -EOPNOTSUPP, "device state", "0000:00:02.0/vfio", "instance 3");
 }
 
 static void device_state_that_is_wrong_in_itself_is_refused_as_such(void **state)
 {
 	(void)state;
 	uint8_t bytes[GW__MULTIFD_STATE_HEAD_BYTES];
-	struct gw__why why;
+	struct gw__error error;
 	size_t n = make_state(bytes, "vfio", 0);
-	assert_int_equal(packet(bytes, n, &why), -EPROTO);
-	assert_says(&why, -EPROTO, "vfio", "0 bytes");
+	assert_int_equal(packet(bytes, n, &error), -EPROTO);
+	assert_says(&error, -EPROTO, "vfio", "0 bytes");
 	make_state(bytes, "", 10);
-	assert_int_equal(packet(bytes, n, &why), -EPROTO);
-	assert_says(&why, -EPROTO, "idstr", "0 unusable");
+	assert_int_equal(packet(bytes, n, &error), -EPROTO);
+	assert_says(&error, -EPROTO, "idstr", "0 unusable");
 	memset(bytes + 12, 'i', 256);
-	assert_int_equal(packet(bytes, n, &why), -EPROTO);
-	assert_says(&why, -EPROTO, "idstr", "does not end", "256");
+	assert_int_equal(packet(bytes, n, &error), -EPROTO);
+	assert_says(&error, -EPROTO, "idstr", "does not end", "256");
 	make_state(bytes, "vfio", 10);
 	bytes[11] |= GW__MULTIFD_SYNC;
-	assert_int_equal(packet(bytes, 12, &why), -EPROTO);
-	assert_says(&why, -EPROTO, "device state", "flags are 41", "expected 40");
+	assert_int_equal(packet(bytes, 12, &error), -EPROTO);
+	assert_says(&error, -EPROTO, "device state", "flags are 41", "expected 40");
 	make_state(bytes, "vfio", 10);
 	bytes[11] |= GW__MULTIFD_ZLIB;
-	assert_int_equal(packet(bytes, 12, &why), -EPROTO);
-	assert_says(&why, -EPROTO, "device state", "flags are 42", "expected 40");
+	assert_int_equal(packet(bytes, 12, &error), -EPROTO);
+	assert_says(&error, -EPROTO, "device state", "flags are 42", "expected 40");
 }
 
 int main(void)

@@ -69,7 +69,7 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 			return gw_drain(job, "tcp::0", image, &(struct gw_drain_opts){.size = sizeof(struct gw_drain_opts), .link = v},
 				NULL);
 		case 7:
-			return gw_give_back(job, "tcp::0", &(struct gw_drain_opts){.size = sizeof(struct gw_drain_opts), .link = v});
+			return gw_source_rollback(job, "tcp::0", &(struct gw_drain_opts){.size = sizeof(struct gw_drain_opts), .link = v});
 		case 8:
 			return gw_proxy(job, "tcp:127.0.0.1:x y", "tcp::0",
 				&(struct gw_proxy_opts){.size = sizeof(struct gw_proxy_opts), .link = v}, NULL);
@@ -79,10 +79,10 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 	case GW__STRUCT_gw_receive_opts:
 		return call == 0   ? gw_receive(job, "tcp:127.0.0.1:0", image, v, NULL)
 		       : call == 1 ? gw_receive_fd(job, unused_fd(), image, v, NULL)
-		       : call == 2 ? gw_partial_give_back(job, "tcp::0", image, v)
+		       : call == 2 ? gw_partial_source_rollback(job, "tcp::0", image, v)
 				   : -ENOSYS;
 	case GW__STRUCT_gw_drain_opts:
-		return call == 0 ? gw_drain(job, "tcp::0", image, v, NULL) : call == 1 ? gw_give_back(job, "tcp::0", v) : -ENOSYS;
+		return call == 0 ? gw_drain(job, "tcp::0", image, v, NULL) : call == 1 ? gw_source_rollback(job, "tcp::0", v) : -ENOSYS;
 	case GW__STRUCT_gw_send_opts:
 		return call == 0 ? gw_send(job, image, "tcp:127.0.0.1:1", v) : call == 1 ? gw_send_fd(job, image, unused_fd(), v) : -ENOSYS;
 	case GW__STRUCT_gw_serve_opts:
@@ -97,7 +97,7 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 		return call ? -ENOSYS : gw_plan_restore(info, v, &(struct gw_restore_plan){.size = sizeof(struct gw_restore_plan)});
 	case GW__STRUCT_gw_progress:
 		return call ? -ENOSYS : gw_job_progress(job, v);
-	case GW__STRUCT_gw_receipt:
+	case GW__STRUCT_gw_receive_result:
 		return call == 0   ? gw_receive(job, "tcp:127.0.0.1:0", image, NULL, v)
 		       : call == 1 ? gw_receive_fd(job, unused_fd(), image, NULL, v)
 		       : call == 2 ? gw_drain(job, "tcp::0", image, NULL, v)

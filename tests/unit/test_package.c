@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The package of post-copy as a whole: its devices are found, and what is not a package is refused. */
-#include "says.h"
+#include "error_text.h"
 
 #include <errno.h>
 
@@ -19,11 +19,11 @@ static void devices_are_found(void **state)
 	(void)state;
 	static const uint8_t blob[] = {LISTEN, DEVICE(1, 7, 7, 7), DEVICE(2, 0x7e, 0, 0, 0, 2, 9), PING(3), PING(0x42), RUN};
 	struct gw__package p;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__section s;
 	const uint8_t *raw;
 	size_t n;
-	assert_int_equal(gw__package_decode(blob, sizeof blob, &p, &why), 0);
+	assert_int_equal(gw__package_decode(blob, sizeof blob, &p, &error), 0);
 	assert_int_equal(p.pings_n, 2);
 	assert_int_equal(p.ping[0], 3);
 	assert_int_equal(p.ping[1], 0x42);
@@ -42,8 +42,8 @@ static void without_devices_or_pings(void **state)
 	(void)state;
 	static const uint8_t blob[] = {LISTEN, RUN};
 	struct gw__package p;
-	struct gw__why why = {0};
-	assert_int_equal(gw__package_decode(blob, sizeof blob, &p, &why), 0);
+	struct gw__error error = {0};
+	assert_int_equal(gw__package_decode(blob, sizeof blob, &p, &error), 0);
 	assert_int_equal(p.pings_n, 0);
 	assert_int_equal(p.at, p.devices_end);
 }
@@ -66,13 +66,13 @@ static void refused(void **state)
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		struct gw__package p;
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		uint8_t *copy = malloc(rows[i].n); /* so that a sanitizer sees a read too far */
 		memcpy(copy, rows[i].blob, rows[i].n);
-		assert_int_equal(gw__package_decode(copy, rows[i].n, &p, &why), -EPROTO);
-		assert_true(why.text[0]);
-		if (!strchr(rows[i].says, '|') && !strstr(why.text, rows[i].says))
-			fail_msg("row %zu: \"%s\" does not say \"%s\"", i, why.text, rows[i].says);
+		assert_int_equal(gw__package_decode(copy, rows[i].n, &p, &error), -EPROTO);
+		assert_true(error.text[0]);
+		if (!strchr(rows[i].says, '|') && !strstr(error.text, rows[i].says))
+			fail_msg("row %zu: \"%s\" does not say \"%s\"", i, error.text, rows[i].says);
 		free(copy);
 	}
 }

@@ -30,12 +30,12 @@ static const struct {
 
 static void check(const char *name, unsigned version, bool stop, enum gw__run_after want)
 {
-	char why[400] = "";
-	enum gw__run_after got = gw__plan_run_state(name, version, stop, why, sizeof why);
+	char error[400] = "";
+	enum gw__run_after got = gw__plan_run_state(name, version, stop, error, sizeof error);
 	if (got != want)
 		fail_msg("%s in %u, stop %d: %d, expected %d", name, version, stop, (int)got, (int)want);
-	if (want == GW__RUN_REFUSED && (!strstr(why, name) && !strstr(why, "suspended")))
-		fail_msg("%s in %u: the sentence does not name it: %s", name, version, why);
+	if (want == GW__RUN_REFUSED && (!strstr(error, name) && !strstr(error, "suspended")))
+		fail_msg("%s in %u: the sentence does not name it: %s", name, version, error);
 }
 
 static void every_state_has_its_answer(void **state)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* The commands of post-copy, byte for byte as they were captured (postcopy.md 2, 3, 6), and every rule of a discard and of a
  * received bitmap broken once. */
-#include "says.h"
+#include "error_text.h"
 
 #include <errno.h>
 
 #include "base/math.h"
-#include "wire/item.h"
+#include "wire/framing.h"
 #include "wire/postcopy.h"
 
 #define BYTES(...) (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__})
@@ -106,7 +106,7 @@ static void a_captured_discard(void **state)
 {
 	(void)state;
 	struct gw__range ranges[GW__DISCARD_RANGES_MAX], back[GW__DISCARD_RANGES_MAX];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char block[GW__NAME_MAX + 1];
 	unsigned n = 0;
 	for (unsigned i = 0; i < GW__DISCARD_RANGES_MAX; i++)
@@ -117,7 +117,7 @@ static void a_captured_discard(void **state)
 		1, 0x30, 0, 0, 0, 0, 0, 0, 0, 0x20, 0};
 	assert_int_equal(gw__wr_used(&c), 5 + 0xc7);
 	assert_memory_equal(out, captured, sizeof captured);
-	assert_int_equal(gw__discard_decode(out + 5, 0xc7, block, back, GW__DISCARD_RANGES_MAX, &n, &why), 0);
+	assert_int_equal(gw__discard_decode(out + 5, 0xc7, block, back, GW__DISCARD_RANGES_MAX, &n, &error), 0);
 	assert_string_equal(block, "mem0");
 	assert_int_equal(n, GW__DISCARD_RANGES_MAX);
 	assert_memory_equal(back, ranges, sizeof ranges);
@@ -147,7 +147,7 @@ static void a_broken_discard_is_refused(void **state)
 	};
 	for (size_t i = 0; i < GW__LEN(rows); i++) {
 		struct gw__range v[2];
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		char block[GW__NAME_MAX + 1];
 		unsigned n = 0;
 		uint8_t *exact = malloc(rows[i].n + 1u); /* one byte too far is seen by ASan */
@@ -155,11 +155,11 @@ static void a_broken_discard_is_refused(void **state)
 		uint8_t *payload = exact + 1;
 		if (rows[i].n)
 			memcpy(payload, rows[i].bytes, rows[i].n);
-		int r = gw__discard_decode(payload, rows[i].n, block, v, GW__LEN(v), &n, &why);
+		int r = gw__discard_decode(payload, rows[i].n, block, v, GW__LEN(v), &n, &error);
 		free(exact);
 		if (r != rows[i].code)
 			fail_msg("row %zu: %d, expected %d", i, r, rows[i].code);
-		check_says(&why, rows[i].code, rows[i].says, __FILE__, __LINE__);
+		check_says(&error, rows[i].code, rows[i].says, __FILE__, __LINE__);
 	}
 }
 
@@ -170,13 +170,13 @@ static void the_size_of_a_received_bitmap(void **state)
 		uint64_t pages, bytes;
 	} rows[] = {{1, 8}, {63, 8}, {64, 8}, {65, 16}, {65536, 8192}, {65537, 8200}};
 	for (size_t i = 0; i < GW__LEN(rows); i++) {
-		struct gw__why why = {0};
-		assert_int_equal(gw__recv_bitmap_check_size(rows[i].bytes, "b", rows[i].pages, &why), 0);
+		struct gw__error error = {0};
+		assert_int_equal(gw__recv_bitmap_check_size(rows[i].bytes, "b", rows[i].pages, &error), 0);
 		const uint64_t wrong[] = {0, 1, rows[i].bytes - 8, rows[i].bytes - 1, rows[i].bytes + 1, rows[i].bytes + 8, UINT64_MAX};
 		for (size_t k = 0; k < GW__LEN(wrong); k++) {
-			why = (struct gw__why){0};
-			assert_int_equal(gw__recv_bitmap_check_size(wrong[k], "b", rows[i].pages, &why), -EPROTO);
-			assert_says(&why, -EPROTO, "\"b\"", "expected");
+			error = (struct gw__error){0};
+			assert_int_equal(gw__recv_bitmap_check_size(wrong[k], "b", rows[i].pages, &error), -EPROTO);
+			assert_says(&error, -EPROTO, "\"b\"", "expected");
 		}
 	}
 }
@@ -184,13 +184,14 @@ static void the_size_of_a_received_bitmap(void **state)
 static void the_end_mark_of_a_received_bitmap(void **state)
 {
 	(void)state;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	assert_int_equal(
-		gw__recv_bitmap_check_end(gw__be_get((const uint8_t[]){1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef}, 8), "mem0", &why), 0);
-	assert_int_equal(gw__recv_bitmap_check_end(UINT64_C(0x0123456789abcdee), "mem0", &why), -EPROTO);
-	assert_says(&why, -EPROTO, "mem0", "0123456789abcdee", "0123456789abcdef");
-	why = (struct gw__why){0};
-	assert_int_equal(gw__recv_bitmap_check_end(UINT64_C(0xefcdab8967452301), "mem0", &why), -EPROTO); /* the other byte order */
+		gw__recv_bitmap_check_end(gw__be_get((const uint8_t[]){1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef}, 8), "mem0", &error),
+		0);
+	assert_int_equal(gw__recv_bitmap_check_end(UINT64_C(0x0123456789abcdee), "mem0", &error), -EPROTO);
+	assert_says(&error, -EPROTO, "mem0", "0123456789abcdee", "0123456789abcdef");
+	error = (struct gw__error){0};
+	assert_int_equal(gw__recv_bitmap_check_end(UINT64_C(0xefcdab8967452301), "mem0", &error), -EPROTO); /* the other byte order */
 }
 
 int main(void)

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "engine/proxy.h"
+#include "engine/proxy/proxy.h"
 #include "stream_builder.h"
 
 enum { FAR_MS = 20000, LOG_BYTES = 1 << 18 };
@@ -48,7 +48,7 @@ static void on_listening(void *ctx, const char *uri)
 	atomic_store(&r->listening, true);
 }
 
-static void on_said(void *ctx, const struct gw__proxy_said *said)
+static void on_message(void *ctx, const struct gw__proxy_queued_message *said)
 {
 	struct rig *r = ctx;
 	while (r->hold)
@@ -61,7 +61,7 @@ static void on_said(void *ctx, const struct gw__proxy_said *said)
 	pthread_mutex_unlock(&r->lock);
 }
 
-static void on_sum(void *ctx, const struct gw__proxy_sum *sum)
+static void on_sum(void *ctx, const struct gw__proxy_channel_stats *sum)
 {
 	struct rig *r = ctx;
 	pthread_mutex_lock(&r->lock);
@@ -73,9 +73,9 @@ static void on_sum(void *ctx, const struct gw__proxy_sum *sum)
 static void set_uri(struct gw__uri *uri, const char *path)
 {
 	char text[128];
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	snprintf(text, sizeof text, "unix:%s", path);
-	assert_int_equal(gw__uri_parse(text, uri, &why), 0);
+	assert_int_equal(gw__uri_parse(text, uri, &error), 0);
 }
 
 static struct sockaddr_un address(const char *path)
@@ -115,7 +115,7 @@ static struct rig *rig_new(void)
 		.tail_max_bytes = 1 << 20,
 		.fault = r->fault,
 		.on_listening = on_listening,
-		.on_said = on_said,
+		.on_message = on_message,
 		.on_sum = on_sum,
 		.ctx = r};
 	r->o.io.cancel_fd = r->cancel;
@@ -140,7 +140,7 @@ static void finish(struct rig *r, int err)
 {
 	pthread_join(r->thread, NULL);
 	if (r->err != err)
-		fail_msg("%d \"%s\", expected %d\n%s", r->err, r->run.why.text, err, r->log);
+		fail_msg("%d \"%s\", expected %d\n%s", r->err, r->run.error.text, err, r->log);
 }
 
 static void cancel(struct rig *r)
@@ -338,7 +338,7 @@ static void what_looks_like_nothing_is_named_so(void **state)
 	static const struct {
 		const char *bytes;
 		const char *said;
-		enum gw__whereabouts where;
+		enum gw__guest_location where;
 	} rows[] = {{"\x16\x03\x01", "1 tls 0 0+0 UNINTERPRETED TLS", GW__WHERE_UNKNOWN},
 		{"GET /", "1 unknown 0 0+0 UNINTERPRETED not a channel", GW__WHERE_NO_MIGRATION},
 		{"QEMU", "1 main 1 0+0 UNINTERPRETED ", GW__WHERE_NO_MIGRATION}};
@@ -621,7 +621,7 @@ static void a_listener_that_stands_still(void **state)
 	close(destination);
 	r->hold = false;
 	finish(r, 0);
-	assert_true(r->result.unsaid > 0 && r->result.unsaid < 40000);
+	assert_true(r->result.dropped > 0 && r->result.dropped < 40000);
 	assert_said(r, "NOT_SHOWN ");
 	assert_said(r, "sum 1 main 360029 0\n");
 	sb_fini(&b);

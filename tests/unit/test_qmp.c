@@ -14,12 +14,12 @@ static void assert_greeting_fails(const struct fake_step *steps, int timeout_ms,
 {
 	struct fake_qmp f;
 	struct gw__qmp *q = NULL;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	fake_start(&f, steps);
-	assert_int_equal(gw__qmp_take_fd(f.client_fd, timeout_ms, &q, &why), err);
-	if (!strstr(why.text, words))
-		fail_msg("\"%s\" is not in: %s", words, why.text);
-	assert_int_equal(why.code, err);
+	assert_int_equal(gw__qmp_take_fd(f.client_fd, timeout_ms, &q, &error), err);
+	if (!strstr(error.text, words))
+		fail_msg("\"%s\" is not in: %s", words, error.text);
+	assert_int_equal(error.code, err);
 	assert_null(q);
 	fake_join(&f);
 }
@@ -27,10 +27,10 @@ static void assert_greeting_fails(const struct fake_step *steps, int timeout_ms,
 static void a_call_fails(struct session *s, const char *command, int err, const char *words)
 {
 	json_t *result = NULL;
-	gw__why_clear(&s->why);
-	assert_int_equal(gw__qmp_call(s->q, command, NULL, &result, &s->why), err);
-	if (!strstr(s->why.text, words))
-		fail_msg("\"%s\" is not in: %s", words, s->why.text);
+	gw__error_clear(&s->error);
+	assert_int_equal(gw__qmp_call(s->q, command, NULL, &result, &s->error), err);
+	if (!strstr(s->error.text, words))
+		fail_msg("\"%s\" is not in: %s", words, s->error.text);
 	assert_null(result);
 }
 
@@ -96,16 +96,16 @@ static void a_reply_may_drip_and_events_may_come_between(void **state)
 				      "\"RESUME\"}\n{\"return\": [7], \"id\": 2}\r\n"},
 			  {FAKE_SAY, "{\"event\": \"SHUTDOWN\"}\n"}, REST_IS_SILENCE});
 	json_t *result = NULL, *event = NULL;
-	assert_int_equal(gw__qmp_call(s.q, "a", NULL, &result, &s.why), 0);
+	assert_int_equal(gw__qmp_call(s.q, "a", NULL, &result, &s.error), 0);
 	assert_int_equal(json_integer_value(json_array_get(result, 0)), 7);
 	json_decref(result);
 	const char *const names[] = {"STOP", "RESUME", "SHUTDOWN"};
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(gw__qmp_event(s.q, PATIENCE_MS, &event, &s.why), 0);
+		assert_int_equal(gw__qmp_event(s.q, PATIENCE_MS, &event, &s.error), 0);
 		assert_string_equal(json_string_value(json_object_get(event, "event")), names[i]);
 		json_decref(event);
 	}
-	assert_int_equal(gw__qmp_event(s.q, 0, &event, &s.why), GW__SHORT);
+	assert_int_equal(gw__qmp_event(s.q, 0, &event, &s.error), GW__SHORT);
 	finish(&s);
 }
 
@@ -120,14 +120,14 @@ static void the_oldest_events_are_dropped(void **state)
 	struct session s;
 	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "a"}, {FAKE_SAY, many}, {FAKE_SAY, "{\"return\": {}, \"id\": 2}\n"},
 			  REST_IS_SILENCE});
-	assert_int_equal(gw__qmp_call(s.q, "a", NULL, NULL, &s.why), 0);
+	assert_int_equal(gw__qmp_call(s.q, "a", NULL, NULL, &s.error), 0);
 	json_t *event;
 	for (int i = SENT - KEPT; i < SENT; i++) {
-		assert_int_equal(gw__qmp_event(s.q, 0, &event, &s.why), 0);
+		assert_int_equal(gw__qmp_event(s.q, 0, &event, &s.error), 0);
 		assert_int_equal(json_integer_value(json_object_get(event, "data")), i);
 		json_decref(event);
 	}
-	assert_int_equal(gw__qmp_event(s.q, 0, &event, &s.why), GW__SHORT);
+	assert_int_equal(gw__qmp_event(s.q, 0, &event, &s.error), GW__SHORT);
 	finish(&s);
 }
 
@@ -206,8 +206,8 @@ static void a_late_reply_is_dropped(void **state)
 	a_call_fails(&s, "slow", -ETIMEDOUT, "did not answer `slow`");
 	gw__qmp_set_call_limit(s.q, PATIENCE_MS);
 	json_t *result = NULL;
-	gw__why_clear(&s.why);
-	assert_int_equal(gw__qmp_call(s.q, "quick", NULL, &result, &s.why), 0);
+	gw__error_clear(&s.error);
+	assert_int_equal(gw__qmp_call(s.q, "quick", NULL, &result, &s.error), 0);
 	assert_string_equal(json_string_value(result), "new");
 	json_decref(result);
 	finish(&s);
@@ -227,10 +227,10 @@ static void a_stuck_qemu_is_not_buried_in_commands(void **state)
 	a_call_fails(&s, "c", -ETIMEDOUT, "did not answer");
 	a_call_fails(&s, "d", -ETIMEDOUT, "did not answer");
 	a_call_fails(&s, "e", -ETIMEDOUT, "still owes the answers to 4 commands: `e` was not sent");
-	gw__why_clear(&s.why);
+	gw__error_clear(&s.error);
 	gw__qmp_set_call_limit(s.q, PATIENCE_MS);
-	assert_int_equal(gw__qmp_call_oob(s.q, "yank", NULL, NULL, &s.why), 0);
-	assert_int_equal(gw__qmp_call(s.q, "f", NULL, NULL, &s.why), 0);
+	assert_int_equal(gw__qmp_call_oob(s.q, "yank", NULL, NULL, &s.error), 0);
+	assert_int_equal(gw__qmp_call(s.q, "f", NULL, NULL, &s.error), 0);
 	finish(&s);
 }
 
@@ -240,7 +240,7 @@ static void an_answer_to_nothing_is_an_error(void **state)
 	struct session s;
 	begin(&s, (const struct fake_step[]){HELLO, {FAKE_SAY, "{\"return\": {}, \"id\": 1}\n"}, REST_IS_SILENCE});
 	json_t *event;
-	assert_int_equal(gw__qmp_event(s.q, PATIENCE_MS, &event, &s.why), -EPROTO);
+	assert_int_equal(gw__qmp_event(s.q, PATIENCE_MS, &event, &s.error), -EPROTO);
 	finish(&s);
 }
 
@@ -250,8 +250,8 @@ static void a_descriptor_travels_once(void **state)
 	struct session s;
 	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "\"fdname\":\"x\""}, {FAKE_SAY, "{\"return\": {}, \"id\": 2}\n"},
 			  {FAKE_HEAR, "a"}, {FAKE_SAY, "{\"return\": {}, \"id\": 3}\n"}, REST_IS_SILENCE});
-	assert_int_equal(gw__qmp_call_fd(s.q, "getfd", json_pack("{s:s}", "fdname", "x"), 1, NULL, &s.why), 0);
-	assert_int_equal(gw__qmp_call(s.q, "a", NULL, NULL, &s.why), 0);
+	assert_int_equal(gw__qmp_call_fd(s.q, "getfd", json_pack("{s:s}", "fdname", "x"), 1, NULL, &s.error), 0);
+	assert_int_equal(gw__qmp_call(s.q, "a", NULL, NULL, &s.error), 0);
 	finish(&s);
 	assert_int_equal(s.fake.fds, 1);
 }
@@ -261,10 +261,10 @@ static void a_pipe_is_refused(void **state)
 	(void)state;
 	int p[2];
 	struct gw__qmp *q = NULL;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	assert_int_equal(pipe(p), 0);
-	assert_int_equal(gw__qmp_take_fd(p[0], PATIENCE_MS, &q, &why), -ENOTSOCK);
-	assert_non_null(strstr(why.text, "is not a socket"));
+	assert_int_equal(gw__qmp_take_fd(p[0], PATIENCE_MS, &q, &error), -ENOTSOCK);
+	assert_non_null(strstr(error.text, "is not a socket"));
 	close(p[1]);
 }
 

@@ -26,10 +26,10 @@ static void make_folder(struct folder *f)
 static void assert_open_fails(const char *address, int err, const char *words)
 {
 	struct gw__qmp *q = NULL;
-	struct gw__why why = {0};
-	assert_int_equal(gw__qmp_open(address, SHORT_MS, &q, &why), err);
-	if (!strstr(why.text, words))
-		fail_msg("\"%s\" is not in: %s", words, why.text);
+	struct gw__error error = {0};
+	assert_int_equal(gw__qmp_open(address, SHORT_MS, &q, &error), err);
+	if (!strstr(error.text, words))
+		fail_msg("\"%s\" is not in: %s", words, error.text);
 }
 
 static int bind_socket(const char *path, int type)

@@ -28,24 +28,24 @@ static void migration_is_read_and_unknown_is_running(void **state)
 				     "\"port\": \"4444\"}]}"),
 			  {FAKE_HEAR, "query-migrate"}, RETURNS(5, "{\"status\": \"failed\", \"error-desc\": \"lost\\u001b\"}"),
 			  {FAKE_HEAR, "query-migrate"}, RETURNS(6, "[]"), REST_IS_SILENCE});
-	assert_int_equal(gw__qmp_query_migrate(s.q, &m, &s.why), 0);
+	assert_int_equal(gw__qmp_query_migrate(s.q, &m, &s.error), 0);
 	assert_string_equal(m.status, "");
 	assert_false(m.ended);
-	assert_int_equal(gw__qmp_query_migrate(s.q, &m, &s.why), 0);
+	assert_int_equal(gw__qmp_query_migrate(s.q, &m, &s.error), 0);
 	assert_string_equal(m.status, "moonwalking");
 	assert_false(m.ended);
 	assert_int_equal(m.total_ms, 12);
 	assert_int_equal(m.total_bytes, 4096);
 	assert_int_equal(m.remaining_bytes, 0);
 	assert_int_equal(m.transferred_bytes, INT64_MAX);
-	assert_int_equal(m.passes, 0);
+	assert_int_equal(m.dirty_sync_count, 0);
 	assert_true(m.mbps > 1.4 && m.mbps < 1.6);
-	assert_int_equal(gw__qmp_query_migrate(s.q, &m, &s.why), 0);
+	assert_int_equal(gw__qmp_query_migrate(s.q, &m, &s.error), 0);
 	assert_string_equal(m.address, "tcp:[::1]:4444");
-	assert_int_equal(gw__qmp_query_migrate(s.q, &m, &s.why), 0);
+	assert_int_equal(gw__qmp_query_migrate(s.q, &m, &s.error), 0);
 	assert_true(m.ended && m.failed && !m.completed && !m.cancelled);
 	assert_string_equal(m.error, "lost?");
-	assert_int_equal(gw__qmp_query_migrate(s.q, &m, &s.why), -EPROTO);
+	assert_int_equal(gw__qmp_query_migrate(s.q, &m, &s.error), -EPROTO);
 	finish(&s);
 }
 
@@ -61,8 +61,8 @@ static void a_migration_starts_when_the_last_one_is_cleaned_up(void **state)
 			  /* one that runs is not waited for */
 			  {FAKE_HEAR, "query-yank"}, RETURNS(6, LEFT_OVER), {FAKE_HEAR, "query-migrate"},
 			  RETURNS(7, "{\"status\": \"active\"}"), {FAKE_HEAR, "\"migrate\""}, RETURNS(8, "{}"), REST_IS_SILENCE});
-	assert_int_equal(gw__qmp_migrate(s.q, "fd:x", &s.why), 0);
-	assert_int_equal(gw__qmp_migrate(s.q, "fd:x", &s.why), 0);
+	assert_int_equal(gw__qmp_migrate(s.q, "fd:x", &s.error), 0);
+	assert_int_equal(gw__qmp_migrate(s.q, "fd:x", &s.error), 0);
 	finish(&s);
 }
 
@@ -74,9 +74,9 @@ static void a_run_state_is_never_guessed(void **state)
 	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "query-status"}, RETURNS(2, "{\"status\": \"running\", \"running\": true}"),
 			  {FAKE_HEAR, "query-status"}, RETURNS(3, "{\"status\": \"running\", \"running\": 1}"), {FAKE_HEAR, "query-status"},
 			  RETURNS(4, "7"), REST_IS_SILENCE});
-	assert_int_equal(gw__qmp_query_status(s.q, &st, &s.why), 0);
+	assert_int_equal(gw__qmp_query_status(s.q, &st, &s.error), 0);
 	assert_true(st.running);
-	assert_int_equal(gw__qmp_query_status(s.q, &st, &s.why), -EPROTO);
+	assert_int_equal(gw__qmp_query_status(s.q, &st, &s.error), -EPROTO);
 	assert_int_equal(gw__qmp_query_status(s.q, &st, NULL), -EPROTO);
 	finish(&s);
 }
@@ -99,7 +99,7 @@ static void restore_sends_the_differences_in_a_legal_order(void **state)
 			  {FAKE_HEAR, "{\"capabilities\":[{\"capability\":\"xbzrle\",\"state\":true}]}"}, RETURNS(8, "{}"),
 			  CAPS(9, "true", "false", "true"), PARAMS(10, "5"), REST_IS_SILENCE});
 	struct gw__qmp_settings *snapshot = NULL;
-	assert_int_equal(gw__qmp_settings_save(s.q, &snapshot, &s.why), 0);
+	assert_int_equal(gw__qmp_settings_save(s.q, &snapshot, &s.error), 0);
 	assert_true(gw__qmp_settings_has(snapshot, "multifd"));
 	assert_false(gw__qmp_settings_on(snapshot, "multifd"));
 	assert_true(gw__qmp_settings_on(snapshot, "xbzrle"));
@@ -107,8 +107,8 @@ static void restore_sends_the_differences_in_a_legal_order(void **state)
 	assert_int_equal(json_integer_value(gw__qmp_settings_parameter(snapshot, "max-bandwidth")), 5);
 	assert_null(gw__qmp_settings_parameter(snapshot, "mode"));
 	assert_null(gw__qmp_settings_parameter(snapshot, "direct-io"));
-	assert_int_equal(gw__qmp_settings_restore(s.q, snapshot, &s.why), 0);
-	assert_int_equal(gw__qmp_settings_restore(s.q, snapshot, &s.why), 0);
+	assert_int_equal(gw__qmp_settings_restore(s.q, snapshot, &s.error), 0);
+	assert_int_equal(gw__qmp_settings_restore(s.q, snapshot, &s.error), 0);
 	gw__qmp_settings_free(snapshot);
 	finish(&s);
 }
@@ -122,9 +122,9 @@ static void restore_goes_on_after_a_refusal(void **state)
 			  {FAKE_SAY, "{\"error\": {\"desc\": \"not now\"}, \"id\": 6}\n"}, {FAKE_HEAR, "\"xbzrle\""}, RETURNS(7, "{}"),
 			  REST_IS_SILENCE});
 	struct gw__qmp_settings *snapshot = NULL;
-	assert_int_equal(gw__qmp_settings_save(s.q, &snapshot, &s.why), 0);
-	assert_int_equal(gw__qmp_settings_restore(s.q, snapshot, &s.why), -EREMOTEIO);
-	assert_non_null(strstr(s.why.text, "refused `migrate-set-parameters`: not now"));
+	assert_int_equal(gw__qmp_settings_save(s.q, &snapshot, &s.error), 0);
+	assert_int_equal(gw__qmp_settings_restore(s.q, snapshot, &s.error), -EREMOTEIO);
+	assert_non_null(strstr(s.error.text, "refused `migrate-set-parameters`: not now"));
 	gw__qmp_settings_free(snapshot);
 	finish(&s);
 }
@@ -141,13 +141,13 @@ static void only_what_is_asked_to_be_on_must_be_known(void **state)
 			  {FAKE_HEAR, "[{\"capability\":\"xbzrle\",\"state\":false},{\"capability\":"
 				      "\"multifd\",\"state\":false}]"},
 			  RETURNS(7, "{}"), REST_IS_SILENCE});
-	assert_int_equal(gw__qmp_set_capabilities(s.q, off, 2, &s.why), 0);
-	assert_int_equal(gw__qmp_set_capabilities(s.q, on, 2, &s.why), -EOPNOTSUPP);
-	assert_non_null(strstr(s.why.text, "has no migration capability `mapped-ram`"));
-	gw__why_clear(&s.why);
+	assert_int_equal(gw__qmp_set_capabilities(s.q, off, 2, &s.error), 0);
+	assert_int_equal(gw__qmp_set_capabilities(s.q, on, 2, &s.error), -EOPNOTSUPP);
+	assert_non_null(strstr(s.error.text, "has no migration capability `mapped-ram`"));
+	gw__error_clear(&s.error);
 	struct gw__qmp_settings *now = NULL;
-	assert_int_equal(gw__qmp_settings_save(s.q, &now, &s.why), 0);
-	assert_int_equal(gw__qmp_clear_capabilities(s.q, now, false, &s.why), 0);
+	assert_int_equal(gw__qmp_settings_save(s.q, &now, &s.error), 0);
+	assert_int_equal(gw__qmp_clear_capabilities(s.q, now, false, &s.error), 0);
 	gw__qmp_settings_free(now);
 	finish(&s);
 }
@@ -160,11 +160,11 @@ static void a_machine_is_named_without_its_suffix(void **state)
 	begin(&s, (const struct fake_step[]){HELLO, {FAKE_HEAR, "qom-get"}, RETURNS(2, "\"pc-q35-10.0-machine\""),
 			  {FAKE_HEAR, "query-memory"}, RETURNS(3, "{\"base-memory\": 1024, \"plugged-memory\": 2048}"),
 			  {FAKE_HEAR, "qom-get"}, RETURNS(4, "{}"), REST_IS_SILENCE});
-	assert_int_equal(gw__qmp_query_machine(s.q, &m, &s.why), 0);
+	assert_int_equal(gw__qmp_query_machine(s.q, &m, &s.error), 0);
 	assert_string_equal(m.machine, "pc-q35-10.0");
 	assert_int_equal(m.ram_bytes, 1024);
 	assert_int_equal(m.plugged_bytes, 2048);
-	assert_int_equal(gw__qmp_query_machine(s.q, &m, &s.why), -EPROTO);
+	assert_int_equal(gw__qmp_query_machine(s.q, &m, &s.error), -EPROTO);
 	finish(&s);
 }
 
@@ -187,7 +187,7 @@ static void a_block_table_is_read_strictly(void **state)
 			  {FAKE_HEAR, "ramblock"}, RETURNS(6, "\"" HEAD "     4 KiB  0x0 0x2000 0x2000\\r\\n\""), {FAKE_HEAR, "ramblock"},
 			  RETURNS(7, "\"" HEAD "\""), {FAKE_HEAR, "ramblock"}, RETURNS(8, "\"unknown command: 'info ramblock'\\r\\n\""),
 			  {FAKE_HEAR, "ramblock"}, RETURNS(9, "5"), REST_IS_SILENCE});
-	assert_int_equal(gw__qmp_query_blocks(s.q, &b, &n, &s.why), 0);
+	assert_int_equal(gw__qmp_query_blocks(s.q, &b, &n, &s.error), 0);
 	assert_int_equal(n, 2);
 	assert_string_equal(b[0].name, "pc.ram");
 	assert_int_equal(b[0].page_bytes, 4096);
@@ -197,7 +197,7 @@ static void a_block_table_is_read_strictly(void **state)
 	assert_int_equal(b[1].total_bytes, 0x200000);
 	free(b);
 	for (int i = 3; i <= 9; i++)
-		assert_int_equal(gw__qmp_query_blocks(s.q, &b, &n, &s.why), -EPROTO);
+		assert_int_equal(gw__qmp_query_blocks(s.q, &b, &n, &s.error), -EPROTO);
 	finish(&s);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Record words, exhaustively, and entries of the block list with every case of the page-size rule (stream.md
  * 7). */
-#include "says.h"
+#include "error_text.h"
 
 #include <errno.h>
 
@@ -23,13 +23,13 @@ static void every_combination_of_flags(void **state)
 	(void)state;
 	for (uint32_t flags = 0; flags < 4096; flags++) {
 		struct gw__ram_word w;
-		struct gw__why why = {0};
-		int r = gw__ram_word_decode(flags, 4096, &w, &why);
+		struct gw__error error = {0};
+		int r = gw__ram_word_decode(flags, 4096, &w, &error);
 		assert_int_equal(r, flags_are_legal(flags) ? 0 : -EPROTO);
 		if (r) {
 			char got[16];
 			snprintf(got, sizeof got, "%03x", flags & 0x180 ? flags & 0x180 : flags);
-			assert_says(&why, -EPROTO, "RAM record");
+			assert_says(&error, -EPROTO, "RAM record");
 			continue;
 		}
 		assert_int_equal(w.kind, flags & ~0x020u);
@@ -58,9 +58,9 @@ static void refusals_name_the_word(void **state)
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		struct gw__ram_word w;
-		struct gw__why why = {0};
-		assert_int_equal(gw__ram_word_decode(bad[i].word, 4096, &w, &why), -EPROTO);
-		assert_says(&why, -EPROTO, bad[i].say[0], bad[i].say[1]);
+		struct gw__error error = {0};
+		assert_int_equal(gw__ram_word_decode(bad[i].word, 4096, &w, &error), -EPROTO);
+		assert_says(&error, -EPROTO, bad[i].say[0], bad[i].say[1]);
 	}
 }
 
@@ -118,13 +118,13 @@ static struct gw__block entry_both_ways(const struct gw__blocks_rule *rule, uint
 	size_t n = b.n;
 	sb_hex(&b, behind);
 	struct gw__block block;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	bool decided = false;
 	for (size_t have = 0; have <= b.n; have++) {
 		struct gw__rd c = gw__rd_over(b.p, have);
-		int r = gw__block_decode(&c, rule, left, &block, &why);
+		int r = gw__block_decode(&c, rule, left, &block, &error);
 		if (r < 0)
-			fail_msg("refused with %zu of %zu bytes: %s", have, b.n, why.text);
+			fail_msg("refused with %zu of %zu bytes: %s", have, b.n, error.text);
 		assert_true(r == GW__SHORT ? !decided : have >= n && gw__rd_used(&c) == n);
 		decided = r == 0;
 	}
@@ -144,7 +144,7 @@ static struct gw__block entry_both_ways(const struct gw__blocks_rule *rule, uint
 		sb_hex(&b_, entry);                                                                                                        \
 		struct gw__rd c_ = gw__rd_over(b_.p, b_.n);                                                                                \
 		struct gw__block block_;                                                                                                   \
-		struct gw__why why_ = {0};                                                                                                 \
+		struct gw__error why_ = {0};                                                                                               \
 		assert_int_equal(gw__block_decode(&c_, rule, left, &block_, &why_), -EPROTO);                                              \
 		assert_says(&why_, -EPROTO, __VA_ARGS__);                                                                                  \
 		sb_fini(&b_);                                                                                                              \

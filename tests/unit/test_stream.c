@@ -581,10 +581,10 @@ static void a_device_whose_description_is_wrong_is_marked(void **state)
 	struct feed_end end = accepted(&b);
 	const char *line = strstr(end.log, " timer instance 0 version 2 body 10 ");
 	assert_non_null(line);
-	const char *odd = strstr(line, "odd");
-	assert_non_null(odd);
-	assert_true(odd < strchr(line, '\n'));
-	assert_null(strstr(odd + 1, "odd: "));
+	const char *anomaly = strstr(line, "odd");
+	assert_non_null(anomaly);
+	assert_true(anomaly < strchr(line, '\n'));
+	assert_null(strstr(anomaly + 1, "odd: "));
 	feed_end_fini(&end);
 }
 
@@ -707,16 +707,16 @@ static void an_end_is_given_again(void **state)
 	put_rest(&b);
 	struct gw__stream s;
 	struct gw__event ev;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	size_t at = 0, used;
 	gw__stream_init(&s, &NO_LIMIT);
 	do {
-		assert_int_equal(gw__stream_next(&s, b.p + at, b.n - at, true, &used, &ev, &why), 1);
+		assert_int_equal(gw__stream_next(&s, b.p + at, b.n - at, true, &used, &ev, &error), 1);
 		at += used + (ev.kind == GW__EVENT_PAGE ? 4096 : 0);
 	} while (ev.kind != GW__EVENT_END);
 	assert_int_equal(at, b.n);
 	for (int i = 0; i < 2; i++) {
-		assert_int_equal(gw__stream_next(&s, NULL, 0, true, &used, &ev, &why), 1);
+		assert_int_equal(gw__stream_next(&s, NULL, 0, true, &used, &ev, &error), 1);
 		assert_int_equal(ev.kind, GW__EVENT_END);
 		assert_int_equal(used, 0);
 	}

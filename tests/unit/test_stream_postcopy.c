@@ -85,7 +85,7 @@ static struct feed_end accepted_as(struct sb *b, struct feed f)
 	f.opts = POSTCOPY;
 	read_as(f, &end);
 	if (end.code)
-		fail_msg("refused: %s\n%s", end.why.text, end.log);
+		fail_msg("refused: %s\n%s", end.error.text, end.log);
 	assert_int_equal(end.trailing, 0);
 	sb_fini(b);
 	return end;

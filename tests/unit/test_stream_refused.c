@@ -244,7 +244,7 @@ static void more_blocks_than_any_guest_has(void **state)
 	}
 	struct feed f = {.bytes = b.p, .n = b.n, .opts = NO_LIMIT};
 	feed_run(&f, &end);
-	assert_says(&end.why, -E2BIG, "at stream offset ", "4096");
+	assert_says(&end.error, -E2BIG, "at stream offset ", "4096");
 	feed_end_fini(&end);
 	sb_fini(&b);
 }
@@ -437,7 +437,7 @@ static void sections_without_end(void **state)
 	}
 	struct feed f = {.bytes = b.p, .n = b.n, .opts = NO_LIMIT};
 	feed_run(&f, &end);
-	assert_says(&end.why, -E2BIG, "at stream offset ", "64 sections");
+	assert_says(&end.error, -E2BIG, "at stream offset ", "64 sections");
 	feed_end_fini(&end);
 	sb_fini(&b);
 
@@ -448,7 +448,7 @@ static void sections_without_end(void **state)
 	sb_more(&b, 0x02, 1);
 	f = (struct feed){.bytes = b.p, .n = b.n, .opts = NO_LIMIT};
 	feed_run(&f, &end);
-	assert_says(&end.why, -E2BIG, "at stream offset ", "256 devices");
+	assert_says(&end.error, -E2BIG, "at stream offset ", "256 devices");
 	feed_end_fini(&end);
 	sb_fini(&b);
 }
@@ -608,7 +608,7 @@ static void device_state_is_bounded(void **state)
 	struct feed_end end;
 	struct feed f = {.bytes = b.p, .n = b.n, .opts = opts, .piece = one_byte, .open_end = true};
 	feed_run(&f, &end);
-	assert_says(&end.why, -E2BIG, at.text, "10000 bytes");
+	assert_says(&end.error, -E2BIG, at.text, "10000 bytes");
 	feed_end_fini(&end);
 	sb_fini(&tail);
 	sb_fini(&b);
@@ -622,19 +622,19 @@ static void a_failure_stays(void **state)
 	sb_be64(&b, 0x001);
 	struct gw__stream s;
 	struct gw__event ev;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	size_t at = 0, used;
 	int r;
 	gw__stream_init(&s, &NO_LIMIT);
 	do {
-		r = gw__stream_next(&s, b.p + at, b.n - at, false, &used, &ev, &why);
+		r = gw__stream_next(&s, b.p + at, b.n - at, false, &used, &ev, &error);
 		at += used;
 	} while (r == 1);
 	assert_int_equal(r, -EPROTO);
 	for (int i = 0; i < 2; i++) {
-		struct gw__why again = {0};
+		struct gw__error again = {0};
 		assert_int_equal(gw__stream_next(&s, b.p, b.n, true, &used, &ev, &again), -EPROTO);
-		assert_string_equal(again.text, why.text);
+		assert_string_equal(again.text, error.text);
 		assert_int_equal(used, 0);
 	}
 	gw__stream_fini(&s);

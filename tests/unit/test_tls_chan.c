@@ -74,16 +74,16 @@ static void all_that_is_written_is_read(void **state)
 static void reads_take_as_many_records_as_there_are(void **state)
 {
 	struct end server = {0}, client = {0};
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char got[3 * RECORD], text[3 * RECORD];
 	memset(text, 't', sizeof text);
 	connect_good(&server, &client, "good", FAR_MS);
-	assert_int_equal(gw__chan_write_all(client.chan, text, sizeof text, &why), 0);
+	assert_int_equal(gw__chan_write_all(client.chan, text, sizeof text, &error), 0);
 	struct iovec in[] = {{got, 5}, {got + 5, 0}, {got + 5, 2 * RECORD}, {got + 5 + 2 * RECORD, RECORD}};
-	assert_int_equal(gw__chan_readv(server.chan, in, 4, &why), 3 * RECORD);
+	assert_int_equal(gw__chan_readv(server.chan, in, 4, &error), 3 * RECORD);
 	assert_memory_equal(got, text, sizeof text);
-	assert_int_equal(gw__chan_write_all(client.chan, "abc", 3, &why), 0);
-	assert_int_equal(gw__chan_readv(server.chan, in, 4, &why), 3); /* and does not wait for more */
+	assert_int_equal(gw__chan_write_all(client.chan, "abc", 3, &error), 0);
+	assert_int_equal(gw__chan_readv(server.chan, in, 4, &error), 3); /* and does not wait for more */
 	assert_memory_equal(got, "abc", 3);
 	close_both(&server, &client);
 }
@@ -120,12 +120,12 @@ static void readiness_knows_what_is_in_the_buffers(void **state)
 static void a_silent_peer_ends_the_wait_and_may_speak_later(void **state)
 {
 	struct end server = {0}, client = {0};
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char byte;
 	connect_good(&server, &client, "good", FAR_MS);
 	server.chan->idle_ms = SOON_MS;
-	assert_int_equal(gw__chan_read(server.chan, &byte, 1, &why), -ETIMEDOUT);
-	assert_says(why, "nothing came for 50 ms");
+	assert_int_equal(gw__chan_read(server.chan, &byte, 1, &error), -ETIMEDOUT);
+	assert_says(error, "nothing came for 50 ms");
 	assert_int_equal(gw__chan_write_all(client.chan, "x", 1, NULL), 0);
 	read_all(server.chan, &byte, 1);
 	close_both(&server, &client);
@@ -134,14 +134,14 @@ static void a_silent_peer_ends_the_wait_and_may_speak_later(void **state)
 static void a_peer_that_stops_reading_ends_the_write_for_good(void **state)
 {
 	struct end server = {0}, client = {0};
-	struct gw__why why = {0}, again = {0};
+	struct gw__error error = {0}, again = {0};
 	char *bytes = calloc(1, BIG_BYTES);
 	connect_good(&server, &client, "good", FAR_MS);
 	client.chan->idle_ms = SOON_MS;
-	assert_int_equal(gw__chan_write_all(client.chan, bytes, BIG_BYTES, &why), -ETIMEDOUT);
-	assert_says(why, "took nothing for 50 ms");
+	assert_int_equal(gw__chan_write_all(client.chan, bytes, BIG_BYTES, &error), -ETIMEDOUT);
+	assert_says(error, "took nothing for 50 ms");
 	assert_int_equal(gw__chan_write_all(client.chan, "x", 1, &again), -ETIMEDOUT);
-	assert_string_equal(again.text, why.text);
+	assert_string_equal(again.text, error.text);
 	assert_int_equal(gw__chan_end_writes(client.chan, NULL), -ETIMEDOUT);
 	free(bytes);
 	close_both(&server, &client);
@@ -158,16 +158,17 @@ static void another_thread_can_cancel_a_wait(void **state)
 	char *bytes = calloc(1, BIG_BYTES);
 	for (int writing = 0; writing < 2; writing++) {
 		struct end server = {0}, client = {0};
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		pthread_t thread;
 		char byte;
 		connect_good(&server, &client, "good", -1);
 		int fd = eventfd(0, EFD_CLOEXEC);
 		client.chan->cancel_fd = fd;
 		pthread_create(&thread, NULL, cancel, &fd);
-		int r = writing ? gw__chan_write_all(client.chan, bytes, BIG_BYTES, &why) : (int)gw__chan_read(client.chan, &byte, 1, &why);
+		int r = writing ? gw__chan_write_all(client.chan, bytes, BIG_BYTES, &error)
+				: (int)gw__chan_read(client.chan, &byte, 1, &error);
 		assert_int_equal(r, -ECANCELED);
-		assert_says(why, "cancelled");
+		assert_says(error, "cancelled");
 		pthread_join(thread, NULL);
 		close_both(&server, &client);
 		close(fd);
@@ -178,34 +179,34 @@ static void another_thread_can_cancel_a_wait(void **state)
 static void a_peer_that_left_is_an_error_but_no_signal(void **state)
 {
 	struct end server = {0}, client = {0};
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	connect_good(&server, &client, "good", FAR_MS);
 	gw__chan_close(&server.chan, NULL);
-	assert_int_equal(gw__chan_write_all(client.chan, "x", 1, &why), -EPIPE);
-	assert_says(why, "the peer may not have accepted who we are: see its log");
+	assert_int_equal(gw__chan_write_all(client.chan, "x", 1, &error), -EPIPE);
+	assert_says(error, "the peer may not have accepted who we are: see its log");
 	close_both(&server, &client);
 
 	/* Bytes it did not read make it a reset, which the reader sees. */
 	struct end third_server = {0}, third = {0};
 	char byte;
-	why = (struct gw__why){0};
+	error = (struct gw__error){0};
 	connect_good(&third_server, &third, "good", FAR_MS);
 	assert_int_equal(gw__chan_write_all(third.chan, "unread", 6, NULL), 0);
 	gw__chan_close(&third_server.chan, NULL);
-	assert_int_equal(gw__chan_read(third.chan, &byte, 1, &why), -ECONNRESET);
-	assert_says(why, "reading: Connection reset by peer; the peer may not have accepted who we are");
+	assert_int_equal(gw__chan_read(third.chan, &byte, 1, &error), -ECONNRESET);
+	assert_says(error, "reading: Connection reset by peer; the peer may not have accepted who we are");
 	close_both(&third_server, &third);
 
 	/* Later that is no explanation any more. */
 	struct end other_server = {0}, other = {0};
-	why = (struct gw__why){0};
+	error = (struct gw__error){0};
 	connect_good(&other_server, &other, "good", FAR_MS);
 	assert_int_equal(gw__chan_write_all(other_server.chan, "x", 1, NULL), 0);
 	read_all(other.chan, &byte, 1);
 	gw__chan_close(&other_server.chan, NULL);
-	assert_int_equal(gw__chan_write_all(other.chan, "x", 1, &why), -EPIPE);
-	assert_says(why, "closed the connection while");
-	assert_null(strstr(why.text, "accepted"));
+	assert_int_equal(gw__chan_write_all(other.chan, "x", 1, &error), -EPIPE);
+	assert_says(error, "closed the connection while");
+	assert_null(strstr(error.text, "accepted"));
 	close_both(&other_server, &other);
 }
 
@@ -245,25 +246,25 @@ static void *relay_all(void *arg)
 static void *start_server(void *arg)
 {
 	struct end *e = arg;
-	e->r = gw__chan_start_tls(&e->chan, e->creds, NULL, false, &e->why);
+	e->r = gw__chan_start_tls(&e->chan, e->creds, NULL, false, &e->error);
 	return NULL;
 }
 
 static void open_relay(struct relay *r, int ms)
 {
 	struct gw__tls_opts o = {.dir = certs_of("good")};
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	pthread_t thread;
 	*r = (struct relay){.stop = eventfd(0, EFD_CLOEXEC)};
 	r->client.chan = chan_and_fd(&r->fd[0], FAR_MS);
 	r->server.chan = chan_and_fd(&r->fd[1], FAR_MS);
-	assert_ok(gw__tls_creds_load(GW__TLS_SERVER, &o, &r->server.creds, &why), why);
-	assert_ok(gw__tls_creds_load(GW__TLS_CLIENT, &o, &r->client.creds, &why), why);
+	assert_ok(gw__tls_creds_load(GW__TLS_SERVER, &o, &r->server.creds, &error), error);
+	assert_ok(gw__tls_creds_load(GW__TLS_CLIENT, &o, &r->client.creds, &error), error);
 	pthread_create(&r->thread, NULL, relay_all, r);
 	pthread_create(&thread, NULL, start_server, &r->server);
-	assert_ok(gw__chan_start_tls(&r->client.chan, r->client.creds, CERTS_HOST, false, &why), why);
+	assert_ok(gw__chan_start_tls(&r->client.chan, r->client.creds, CERTS_HOST, false, &error), error);
 	pthread_join(thread, NULL);
-	assert_ok(r->server.r, r->server.why);
+	assert_ok(r->server.r, r->server.error);
 	assert_null(cancel(&r->stop));
 	pthread_join(r->thread, NULL);
 	r->server.chan->idle_ms = ms;
@@ -334,7 +335,7 @@ static void damage_is_an_error_and_stays_one(void **state)
 {
 	for (size_t at = 0; at < 27; at++) {
 		struct relay r;
-		struct gw__why why = {0}, again = {0};
+		struct gw__error error = {0}, again = {0};
 		unsigned char wire[256];
 		char got[16] = "";
 		open_relay(&r, FAR_MS);
@@ -345,7 +346,7 @@ static void damage_is_an_error_and_stays_one(void **state)
 		assert_int_equal(send(r.fd[1], wire, n, 0), n);
 		shutdown(r.fd[1], SHUT_WR);
 		read_all(r.server.chan, got, 5);
-		int e = (int)gw__chan_read(r.server.chan, got, sizeof got, &why);
+		int e = (int)gw__chan_read(r.server.chan, got, sizeof got, &error);
 		/* GnuTLS does not look at type and version; what is in the record is as it was. */
 		bool is_intact = at < 3 && e == 5 && memcmp(got, "other", 5) == 0;
 		bool is_short = at == 4 && e == 0; /* it became a record that was cut */
@@ -354,11 +355,11 @@ static void damage_is_an_error_and_stays_one(void **state)
 			continue;
 		}
 		if (e != -EBADMSG && e != -EPROTO)
-			fail_msg("byte %zu: %d: %s", at, e, why.text);
+			fail_msg("byte %zu: %d: %s", at, e, error.text);
 		if (at > 4)
-			assert_says(why, "a TLS record was damaged or forged");
+			assert_says(error, "a TLS record was damaged or forged");
 		assert_int_equal(gw__chan_read(r.server.chan, got, sizeof got, &again), e);
-		assert_string_equal(again.text, why.text);
+		assert_string_equal(again.text, error.text);
 		assert_int_equal(gw__chan_write_all(r.server.chan, "x", 1, NULL), e);
 		assert_int_equal(gw__chan_wait_readable(r.server.chan, 0, NULL), 1);
 		assert_memory_equal(got, "first", 5); /* nothing of it was handed out */
@@ -385,12 +386,12 @@ static void a_record_that_comes_twice_is_damage(void **state)
 static void filters_sit_on_both_sides_of_it(void **state)
 {
 	struct end server = {0}, client = {0};
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char got[16];
 	connect_good(&server, &client, "good", FAR_MS);
-	assert_int_equal(gw__chan_cut_after(&server.chan, 8, UINT64_MAX, &why), 0);
-	assert_int_equal(gw__chan_limit_rate(&client.chan, 1 << 30, &why), 0);
-	assert_int_equal(gw__chan_write_all(client.chan, "0123456789", 10, &why), 0);
+	assert_int_equal(gw__chan_cut_after(&server.chan, 8, UINT64_MAX, &error), 0);
+	assert_int_equal(gw__chan_limit_rate(&client.chan, 1 << 30, &error), 0);
+	assert_int_equal(gw__chan_write_all(client.chan, "0123456789", 10, &error), 0);
 	assert_int_equal(gw__chan_wait_readable(server.chan, FAR_MS, NULL), 1);
 	read_all(server.chan, got, 3);
 	assert_int_equal(gw__chan_wait_readable(server.chan, 0, NULL), 1); /* asked through the filter */
@@ -408,23 +409,23 @@ static void a_link_that_breaks_below_is_seen_above(void **state)
 		struct gw__tls_opts o = {.dir = certs_of("good")};
 		struct gw__io_opts io = limits(FAR_MS);
 		struct gw__chan *pair[2];
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		pthread_t thread;
 		char *bytes = calloc(1, 6000);
-		assert_ok(gw__tls_creds_load(GW__TLS_SERVER, &o, &server.creds, &why), why);
-		assert_ok(gw__tls_creds_load(GW__TLS_CLIENT, &o, &client.creds, &why), why);
-		assert_ok(gw__chan_pair(pair, &io, &why), why);
+		assert_ok(gw__tls_creds_load(GW__TLS_SERVER, &o, &server.creds, &error), error);
+		assert_ok(gw__tls_creds_load(GW__TLS_CLIENT, &o, &client.creds, &error), error);
+		assert_ok(gw__chan_pair(pair, &io, &error), error);
 		server.chan = pair[0];
-		assert_ok(gw__chan_cut_after(&pair[1], UINT64_MAX, cut, &why), why);
+		assert_ok(gw__chan_cut_after(&pair[1], UINT64_MAX, cut, &error), error);
 		pthread_create(&thread, NULL, start_server, &server);
-		int r = gw__chan_start_tls(&pair[1], client.creds, CERTS_HOST, false, &why);
-		r = r ? r : gw__chan_write_all(pair[1], bytes, 6000, &why);
+		int r = gw__chan_start_tls(&pair[1], client.creds, CERTS_HOST, false, &error);
+		r = r ? r : gw__chan_write_all(pair[1], bytes, 6000, &error);
 		assert_int_equal(r, -EPIPE);
-		assert_says(why, "cut on purpose");
+		assert_says(error, "cut on purpose");
 		gw__chan_close(&pair[1], NULL);
 		pthread_join(thread, NULL);
 		if (server.r)
-			assert_says(server.why, "closed the connection in the TLS handshake");
+			assert_says(server.error, "closed the connection in the TLS handshake");
 		else
 			assert_int_equal(gw__chan_read(server.chan, bytes, 6000, NULL), 0); /* one record, not whole */
 		free(bytes);

@@ -8,11 +8,11 @@
 #define SERVER GW__TLS_SERVER
 #define CLIENT GW__TLS_CLIENT
 
-static int load(enum gw__tls_role role, struct gw__tls_opts o, struct gw__why *why)
+static int load(enum gw__tls_role role, struct gw__tls_opts o, struct gw__error *error)
 {
 	struct gw__tls_creds *creds = NULL;
-	*why = (struct gw__why){0};
-	int r = gw__tls_creds_load(role, &o, &creds, why);
+	*error = (struct gw__error){0};
+	int r = gw__tls_creds_load(role, &o, &creds, error);
 	assert_true((r == 0) == (creds != NULL));
 	gw__tls_creds_free(creds);
 	return r;
@@ -53,9 +53,9 @@ static void good_folders_load(void **state)
 		{CLIENT, "ca-only"},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		struct gw__why why;
-		if (load(rows[i].role, (struct gw__tls_opts){.dir = certs_of(rows[i].folder)}, &why))
-			fail_msg("%s: %s", rows[i].folder, why.text);
+		struct gw__error error;
+		if (load(rows[i].role, (struct gw__tls_opts){.dir = certs_of(rows[i].folder)}, &error))
+			fail_msg("%s: %s", rows[i].folder, error.text);
 	}
 }
 
@@ -106,12 +106,12 @@ static void each_mistake_has_the_name_of_its_file(void **state)
 		{CLIENT, "psk-folder", -EISDIR, {"/keys.psk: ", "reading"}},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		struct gw__why why;
-		int r = load(rows[i].role, (struct gw__tls_opts){.dir = certs_of(rows[i].folder)}, &why);
+		struct gw__error error;
+		int r = load(rows[i].role, (struct gw__tls_opts){.dir = certs_of(rows[i].folder)}, &error);
 		if (r != rows[i].r)
-			fail_msg("%s: %d, expected %d: %s", rows[i].folder, r, rows[i].r, why.text);
-		assert_says(why, rows[i].says[0]);
-		assert_says(why, rows[i].says[1]);
+			fail_msg("%s: %d, expected %d: %s", rows[i].folder, r, rows[i].r, error.text);
+		assert_says(error, rows[i].says[0]);
+		assert_says(error, rows[i].says[1]);
 	}
 }
 
@@ -140,51 +140,51 @@ static void options_without_use_are_refused(void **state)
 		{SERVER, {.dir = "good", .authz = "CN=x", .hostname = "h"}, 0, ""},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		struct gw__why why;
+		struct gw__error error;
 		struct gw__tls_opts o = rows[i].o;
 		o.dir = certs_of(o.dir);
-		assert_int_equal(load(rows[i].role, o, &why), rows[i].r);
-		assert_says(why, rows[i].says);
+		assert_int_equal(load(rows[i].role, o, &error), rows[i].r);
+		assert_says(error, rows[i].says);
 	}
 	char *priority = malloc(5000);
-	struct gw__why why;
+	struct gw__error error;
 	memset(priority, 'N', 4999);
 	priority[4999] = 0;
-	assert_int_equal(load(SERVER, (struct gw__tls_opts){.dir = certs_of("good"), .priority = priority}, &why), -EINVAL);
-	assert_says(why, "longer than");
+	assert_int_equal(load(SERVER, (struct gw__tls_opts){.dir = certs_of("good"), .priority = priority}, &error), -EINVAL);
+	assert_says(error, "longer than");
 	free(priority);
 }
 
 static void a_path_too_long_is_an_error(void **state)
 {
-	struct gw__why why;
+	struct gw__error error;
 	char *dir = malloc(6000);
 	memset(dir, '/', 5999);
 	dir[5999] = 0;
-	assert_int_equal(load(SERVER, (struct gw__tls_opts){.dir = dir}, &why), -ENAMETOOLONG);
+	assert_int_equal(load(SERVER, (struct gw__tls_opts){.dir = dir}, &error), -ENAMETOOLONG);
 	/* One that the system takes, but not with a file name behind it. */
 	snprintf(dir + 4090 - strlen(certs_of("good")), 1000, "%s", certs_of("good"));
-	assert_true(load(SERVER, (struct gw__tls_opts){.dir = dir}, &why) < 0);
+	assert_true(load(SERVER, (struct gw__tls_opts){.dir = dir}, &error) < 0);
 	free(dir);
 }
 
 static void a_file_that_is_too_large_is_not_read(void **state)
 {
-	struct gw__why why;
+	struct gw__error error;
 	char path[160];
 	snprintf(path, sizeof path, "%s/ca-crl.pem", certs_of("endless"));
 	assert_int_equal(symlink("/dev/zero", path), 0);
-	assert_int_equal(load(SERVER, (struct gw__tls_opts){.dir = certs_of("endless")}, &why), -EFBIG);
-	assert_says(why, "/ca-crl.pem: more than 16 MiB");
+	assert_int_equal(load(SERVER, (struct gw__tls_opts){.dir = certs_of("endless")}, &error), -EFBIG);
+	assert_says(error, "/ca-crl.pem: more than 16 MiB");
 }
 
 static void what_was_given_may_go_after_loading(void **state)
 {
 	struct gw__tls_creds *creds;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char *dir = strdup(certs_of("good")), *host = strdup(CERTS_HOST), *priority = strdup("NORMAL");
 	struct gw__tls_opts o = {.dir = dir, .hostname = host, .priority = priority};
-	assert_ok(gw__tls_creds_load(CLIENT, &o, &creds, &why), why);
+	assert_ok(gw__tls_creds_load(CLIENT, &o, &creds, &error), error);
 	free(dir);
 	free(host);
 	free(priority);

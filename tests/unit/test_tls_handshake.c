@@ -27,10 +27,10 @@ struct meeting {
 	bool late;
 };
 
-static void check_side(const struct meeting *m, const char *who, const struct side *want, int r, const struct gw__why *why)
+static void check_side(const struct meeting *m, const char *who, const struct side *want, int r, const struct gw__error *error)
 {
-	if (r != want->r || (r && !strstr(why->text, want->says)))
-		fail_msg("%s: %s: %d, expected %d \"%s\", says \"%s\"", m->called, who, r, want->r, want->r ? want->says : "", why->text);
+	if (r != want->r || (r && !strstr(error->text, want->says)))
+		fail_msg("%s: %s: %d, expected %d \"%s\", says \"%s\"", m->called, who, r, want->r, want->r ? want->says : "", error->text);
 }
 
 static void meet(const struct meeting *m)
@@ -40,11 +40,11 @@ static void meet(const struct meeting *m)
 	char byte;
 	connect_ends(&server, &client, FAR_MS);
 	if (m->late && client.r == 0)
-		client.r = (int)gw__chan_read(client.chan, &byte, 1, &client.why);
-	check_side(m, "server", &m->server, server.r, &server.why);
-	check_side(m, "client", &m->client, client.r, &client.why);
+		client.r = (int)gw__chan_read(client.chan, &byte, 1, &client.error);
+	check_side(m, "server", &m->server, server.r, &server.error);
+	check_side(m, "client", &m->client, client.r, &client.error);
 	if (server.r == 0 && client.r == 0) {
-		assert_ok(gw__chan_write_all(client.chan, "to", 2, &client.why), client.why);
+		assert_ok(gw__chan_write_all(client.chan, "to", 2, &client.error), client.error);
 		read_all(server.chan, &byte, 1);
 		assert_int_equal(byte, 't');
 	}
@@ -152,9 +152,9 @@ static void a_client_that_checks_needs_a_name(void **state)
 		int fd;
 		struct end client = {.folder = "good", .opts = {.dir = certs_of("good")}};
 		struct gw__chan *c = chan_and_fd(&fd, FAR_MS);
-		assert_ok(gw__tls_creds_load(GW__TLS_CLIENT, &client.opts, &client.creds, &client.why), client.why);
-		assert_int_equal(gw__chan_start_tls(&c, client.creds, none[i], false, &client.why), -EINVAL);
-		assert_says(client.why, "no host name to check the server's certificate against");
+		assert_ok(gw__tls_creds_load(GW__TLS_CLIENT, &client.opts, &client.creds, &client.error), client.error);
+		assert_int_equal(gw__chan_start_tls(&c, client.creds, none[i], false, &client.error), -EINVAL);
+		assert_says(client.error, "no host name to check the server's certificate against");
 		assert_int_equal(gw__chan_write_all(c, "x", 1, NULL), 0); /* nothing has happened to it */
 		close(fd);
 		gw__chan_close(&c, NULL);
@@ -169,12 +169,12 @@ static void one_direction_is_not_enough(void **state)
 	struct gw__io_opts o = limits(FAR_MS);
 	struct gw__tls_creds *creds;
 	struct gw__tls_opts opts = {.dir = certs_of("psk")};
-	struct gw__why why = {0};
-	assert_ok(gw__tls_creds_load(GW__TLS_CLIENT, &opts, &creds, &why), why);
+	struct gw__error error = {0};
+	assert_ok(gw__tls_creds_load(GW__TLS_CLIENT, &opts, &creds, &error), error);
 	assert_int_equal(pipe(fds), 0);
-	assert_ok(gw__chan_take_fd(fds[1], "a pipe", &o, &c, &why), why);
-	assert_int_equal(gw__chan_start_tls(&c, creds, "", false, &why), -EINVAL);
-	assert_says(why, "a pipe: TLS needs a connection in both directions");
+	assert_ok(gw__chan_take_fd(fds[1], "a pipe", &o, &c, &error), error);
+	assert_int_equal(gw__chan_start_tls(&c, creds, "", false, &error), -EINVAL);
+	assert_says(error, "a pipe: TLS needs a connection in both directions");
 	gw__chan_close(&c, NULL);
 	close(fds[0]);
 	gw__tls_creds_free(creds);
@@ -212,18 +212,18 @@ static void *play(void *arg)
 	return NULL;
 }
 
-static int start_against(enum gw__tls_role role, struct script *s, int ms, struct gw__why *why)
+static int start_against(enum gw__tls_role role, struct script *s, int ms, struct gw__error *error)
 {
 	struct gw__tls_creds *creds;
 	struct gw__tls_opts o = {.dir = certs_of("good")};
 	struct gw__chan *c = chan_and_fd(&s->fd, ms), *before = c;
 	pthread_t thread;
-	*why = (struct gw__why){0};
-	assert_ok(gw__tls_creds_load(role, &o, &creds, why), *why);
+	*error = (struct gw__error){0};
+	assert_ok(gw__tls_creds_load(role, &o, &creds, error), *error);
 	if (s->cancel)
 		c->cancel_fd = *s->cancel;
 	pthread_create(&thread, NULL, play, s);
-	int r = gw__chan_start_tls(&c, creds, CERTS_HOST, false, why);
+	int r = gw__chan_start_tls(&c, creds, CERTS_HOST, false, error);
 	assert_ptr_equal(c, before); /* left to us */
 	assert_int_equal(c->idle_ms, ms);
 	gw__chan_close(&c, NULL);
@@ -251,11 +251,11 @@ static void a_peer_without_tls_is_told_at_once(void **state)
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct script s = {.sends = rows[i].sends, .n = rows[i].n, .ends = rows[i].sends[0] == 0x16};
-		struct gw__why why;
+		struct gw__error error;
 		uint64_t start = now_ms();
-		assert_int_equal(start_against(rows[i].role, &s, FAR_MS, &why), -EPROTO);
+		assert_int_equal(start_against(rows[i].role, &s, FAR_MS, &error), -EPROTO);
 		assert_in_range(now_ms() - start, 0, FAR_MS / 2);
-		assert_says(why, rows[i].says);
+		assert_says(error, rows[i].says);
 	}
 }
 
@@ -263,9 +263,9 @@ static void a_peer_that_closes_is_no_puzzle(void **state)
 {
 	for (enum gw__tls_role role = GW__TLS_CLIENT; role <= GW__TLS_SERVER; role++) {
 		struct script s = {.ends = true};
-		struct gw__why why;
-		assert_int_equal(start_against(role, &s, FAR_MS, &why), -EPROTO);
-		assert_says(why, "closed the connection in the TLS handshake; does it use TLS");
+		struct gw__error error;
+		assert_int_equal(start_against(role, &s, FAR_MS, &error), -EPROTO);
+		assert_says(error, "closed the connection in the TLS handshake; does it use TLS");
 	}
 }
 
@@ -273,11 +273,11 @@ static void a_silent_peer_ends_the_handshake_in_time(void **state)
 {
 	for (enum gw__tls_role role = GW__TLS_CLIENT; role <= GW__TLS_SERVER; role++) {
 		struct script s = {0};
-		struct gw__why why;
+		struct gw__error error;
 		uint64_t start = now_ms();
-		assert_int_equal(start_against(role, &s, SOON_MS, &why), -ETIMEDOUT);
+		assert_int_equal(start_against(role, &s, SOON_MS, &error), -ETIMEDOUT);
 		assert_in_range(now_ms() - start, SOON_MS - 1, FAR_MS);
-		assert_says(why, "handshake was not done after 100 ms");
+		assert_says(error, "handshake was not done after 100 ms");
 	}
 }
 
@@ -286,11 +286,11 @@ static void a_dripping_peer_ends_the_handshake_in_time(void **state)
 {
 	char hello[512] = "\x16\x03\x01\x3f\xff\x01\0\x3f\xfb";
 	struct script s = {.sends = hello, .n = sizeof hello, .every_ms = SOON_MS / 10};
-	struct gw__why why;
+	struct gw__error error;
 	uint64_t start = now_ms();
-	assert_int_equal(start_against(GW__TLS_SERVER, &s, SOON_MS, &why), -ETIMEDOUT);
+	assert_int_equal(start_against(GW__TLS_SERVER, &s, SOON_MS, &error), -ETIMEDOUT);
 	assert_in_range(now_ms() - start, SOON_MS - 1, sizeof hello * SOON_MS / 10 / 2);
-	assert_says(why, "handshake was not done after 100 ms");
+	assert_says(error, "handshake was not done after 100 ms");
 }
 
 /* GnuTLS has no patience for them, whatever they warn of. */
@@ -300,19 +300,19 @@ static void a_peer_that_only_warns_ends_the_handshake(void **state)
 		for (int alert = 0; alert < 256; alert++) {
 			char record[] = {0x15, 3, alert & 1 ? 1 : 3, 0, 2, 1, (char)alert};
 			struct script s = {.sends = record, .n = sizeof record, .for_ever = true};
-			struct gw__why why;
-			assert_int_equal(start_against(role, &s, FAR_MS, &why), -EPROTO);
-			assert_says(why, "no TLS with this peer");
+			struct gw__error error;
+			assert_int_equal(start_against(role, &s, FAR_MS, &error), -EPROTO);
+			assert_says(error, "no TLS with this peer");
 		}
 }
 
 static void a_handshake_can_be_cancelled(void **state)
 {
-	struct gw__why why;
+	struct gw__error error;
 	int fd = eventfd(0, EFD_CLOEXEC);
 	struct script s = {.cancel = &fd};
-	assert_int_equal(start_against(GW__TLS_CLIENT, &s, -1, &why), -ECANCELED);
-	assert_says(why, "cancelled");
+	assert_int_equal(start_against(GW__TLS_CLIENT, &s, -1, &error), -ECANCELED);
+	assert_says(error, "cancelled");
 	close(fd);
 }
 
@@ -322,12 +322,12 @@ static void a_client_begins_with_16_03(void **state)
 	struct gw__chan *c;
 	struct gw__tls_creds *creds;
 	struct gw__tls_opts o = {.dir = certs_of("psk")};
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	unsigned char first[3];
 	int fd;
-	assert_ok(gw__tls_creds_load(GW__TLS_CLIENT, &o, &creds, &why), why);
+	assert_ok(gw__tls_creds_load(GW__TLS_CLIENT, &o, &creds, &error), error);
 	c = chan_and_fd(&fd, SOON_MS);
-	assert_int_equal(gw__chan_start_tls(&c, creds, "", false, &why), -ETIMEDOUT);
+	assert_int_equal(gw__chan_start_tls(&c, creds, "", false, &error), -ETIMEDOUT);
 	assert_int_equal(read(fd, first, sizeof first), 3);
 	assert_memory_equal(first, "\x16\x03\x01", 2);
 	gw__chan_close(&c, NULL);
@@ -364,15 +364,15 @@ static void credentials_serve_many_threads(void **state)
 	for (int f = 0; f < 2; f++) {
 		struct many m[N] = {0};
 		pthread_t threads[2 * N];
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		struct gw__io_opts o = limits(FAR_MS);
 		struct gw__tls_opts opts = {.dir = certs_of(folders[f])};
-		assert_ok(gw__tls_creds_load(GW__TLS_SERVER, &opts, &m[0].server, &why), why);
-		assert_ok(gw__tls_creds_load(GW__TLS_CLIENT, &opts, &m[0].client, &why), why);
+		assert_ok(gw__tls_creds_load(GW__TLS_SERVER, &opts, &m[0].server, &error), error);
+		assert_ok(gw__tls_creds_load(GW__TLS_CLIENT, &opts, &m[0].client, &error), error);
 		for (int i = 0; i < N; i++) {
 			m[i].server = m[0].server;
 			m[i].client = m[0].client;
-			assert_ok(gw__chan_pair(m[i].pair, &o, &why), why);
+			assert_ok(gw__chan_pair(m[i].pair, &o, &error), error);
 			pthread_create(&threads[2 * i], NULL, serve, &m[i]);
 			pthread_create(&threads[2 * i + 1], NULL, ask, &m[i]);
 		}

@@ -17,12 +17,12 @@ struct meeting {
 static void meet(struct meeting *m, enum gw__tls_role ours, const char *priority, bool clean_end)
 {
 	struct gw__tls_opts o = {.dir = certs_of("good")};
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	int fd;
-	assert_ok(gw__tls_creds_load(ours, &o, &m->creds, &why), why);
+	assert_ok(gw__tls_creds_load(ours, &o, &m->creds, &error), error);
 	m->ours = chan_and_fd(&fd, FAR_MS);
 	raw_start(&m->peer, fd, ours == GW__TLS_CLIENT ? GW__TLS_SERVER : GW__TLS_CLIENT, priority);
-	assert_ok(gw__chan_start_tls(&m->ours, m->creds, CERTS_HOST, clean_end, &why), why);
+	assert_ok(gw__chan_start_tls(&m->ours, m->creds, CERTS_HOST, clean_end, &error), error);
 	assert_int_equal(raw_finish(&m->peer), 0);
 }
 
@@ -138,12 +138,12 @@ static void tickets_are_passed_over(void **state)
 static void negotiating_anew_is_refused(void **state)
 {
 	struct meeting m;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char byte;
 	meet(&m, GW__TLS_CLIENT, TLS12, false);
 	assert_int_equal(gnutls_rehandshake(m.peer.session), 0);
-	assert_int_equal(gw__chan_read(m.ours, &byte, 1, &why), -EPROTO);
-	assert_says(why, "negotiate TLS anew");
+	assert_int_equal(gw__chan_read(m.ours, &byte, 1, &error), -EPROTO);
+	assert_says(error, "negotiate TLS anew");
 	part(&m);
 }
 
@@ -187,15 +187,15 @@ static void a_fatal_alert_is_told(void **state)
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct meeting m;
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		char byte;
 		meet(&m, GW__TLS_CLIENT, NULL, false);
 		assert_int_equal(gnutls_record_send(m.peer.session, "x", 1), 1);
 		assert_int_equal(gnutls_alert_send(m.peer.session, GNUTLS_AL_FATAL, rows[i].alert), 0);
 		drop_peer(&m);
 		read_all(m.ours, &byte, 1); /* what came before it counts */
-		assert_int_equal(gw__chan_read(m.ours, &byte, 1, &why), rows[i].r);
-		assert_says(why, rows[i].says);
+		assert_int_equal(gw__chan_read(m.ours, &byte, 1, &error), rows[i].r);
+		assert_says(error, rows[i].says);
 		part(&m);
 	}
 }
@@ -203,13 +203,13 @@ static void a_fatal_alert_is_told(void **state)
 static void a_writer_hears_why_the_peer_left(void **state)
 {
 	struct meeting m;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char byte;
 	meet(&m, GW__TLS_CLIENT, NULL, false);
 	assert_int_equal(gnutls_alert_send(m.peer.session, GNUTLS_AL_FATAL, GNUTLS_A_UNKNOWN_CA), 0);
 	drop_peer(&m);
-	assert_int_equal(gw__chan_write_all(m.ours, "x", 1, &why), -EACCES);
-	assert_says(why, "the peer refused us: it does not know the CA of our certificate");
+	assert_int_equal(gw__chan_write_all(m.ours, "x", 1, &error), -EACCES);
+	assert_says(error, "the peer refused us: it does not know the CA of our certificate");
 	assert_int_equal(gw__chan_write_all(m.ours, "x", 1, NULL), -EACCES);
 	assert_int_equal(gw__chan_read(m.ours, &byte, 1, NULL), -EACCES);
 	part(&m);
@@ -221,7 +221,7 @@ static void what_the_peer_said_before_it_left_can_be_read(void **state)
 	for (int alert = 0; alert < 2; alert++) {
 		enum { BIG_BYTES = 1 << 20 };
 		struct meeting m;
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		char got[16], *bytes = calloc(1, BIG_BYTES);
 		meet(&m, GW__TLS_CLIENT, NULL, true);
 		assert_int_equal(gnutls_session_key_update(m.peer.session, 0), 0);
@@ -230,8 +230,8 @@ static void what_the_peer_said_before_it_left_can_be_read(void **state)
 		if (alert)
 			assert_int_equal(gnutls_alert_send(m.peer.session, GNUTLS_AL_FATAL, GNUTLS_A_INTERNAL_ERROR), 0);
 		drop_peer(&m);
-		assert_int_equal(gw__chan_write_all(m.ours, bytes, BIG_BYTES, &why), -EPIPE);
-		assert_null(strstr(why.text, "accepted"));
+		assert_int_equal(gw__chan_write_all(m.ours, bytes, BIG_BYTES, &error), -EPIPE);
+		assert_null(strstr(error.text, "accepted"));
 		assert_int_equal(gw__chan_write_all(m.ours, "x", 1, NULL), -EPIPE);
 		assert_int_equal(gw__chan_end_writes(m.ours, NULL), -EPIPE);
 		assert_int_equal(gw__chan_wait_readable(m.ours, 0, NULL), 1);
@@ -249,13 +249,13 @@ static void what_the_peer_said_before_it_left_can_be_read(void **state)
 static void plain_bytes_behind_the_handshake_are_refused(void **state)
 {
 	struct meeting m;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	char byte;
 	meet(&m, GW__TLS_SERVER, NULL, false);
 	assert_int_equal(send(m.peer.fd, "QEVM\0\0\0\3", 8, 0), 8);
 	shutdown(m.peer.fd, SHUT_WR);
-	assert_int_equal(gw__chan_read(m.ours, &byte, 1, &why), -EPROTO);
-	assert_says(why, "TLS: ");
+	assert_int_equal(gw__chan_read(m.ours, &byte, 1, &error), -EPROTO);
+	assert_says(error, "TLS: ");
 	part(&m);
 }
 

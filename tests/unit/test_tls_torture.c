@@ -108,12 +108,12 @@ struct use {
 	struct gw__tls_opts opts;
 };
 
-static int use_creds(const struct use *u, struct gw__why *why)
+static int use_creds(const struct use *u, struct gw__error *error)
 {
 	struct gw__tls_creds *creds;
 	struct gw__tls_opts o = u->opts;
 	o.dir = certs_of(u->folder);
-	int r = gw__tls_creds_load(u->role, &o, &creds, why);
+	int r = gw__tls_creds_load(u->role, &o, &creds, error);
 	if (r == 0)
 		gw__tls_creds_free(creds);
 	return r;
@@ -133,18 +133,18 @@ static void *echo(void *arg)
 	return NULL;
 }
 
-static int talk(struct gw__chan **c, const struct gw__tls_creds *creds, struct gw__why *why)
+static int talk(struct gw__chan **c, const struct gw__tls_creds *creds, struct gw__error *error)
 {
 	char got[6];
-	int r = gw__chan_start_tls(c, creds, CERTS_HOST, true, why);
-	r = r ? r : gw__chan_write_all(*c, "stream", 6, why);
+	int r = gw__chan_start_tls(c, creds, CERTS_HOST, true, error);
+	r = r ? r : gw__chan_write_all(*c, "stream", 6, error);
 	for (size_t done = 0; r == 0 && done < sizeof got;) {
-		ssize_t n = gw__chan_read(*c, got + done, sizeof got - done, why);
+		ssize_t n = gw__chan_read(*c, got + done, sizeof got - done, error);
 		if (n <= 0)
-			r = n ? (int)n : gw__why_set(why, -EPIPE, "the echo ended");
+			r = n ? (int)n : gw__error_set(error, -EPIPE, "the echo ended");
 		done += n > 0 ? (size_t)n : 0;
 	}
-	r = r ? r : gw__chan_end_writes(*c, why);
+	r = r ? r : gw__chan_end_writes(*c, error);
 	bool was_armed = torture.is_armed;
 	torture.is_armed = false;
 	gw__chan_close(c, NULL);
@@ -152,7 +152,7 @@ static int talk(struct gw__chan **c, const struct gw__tls_creds *creds, struct g
 	return r;
 }
 
-static int use_chan(const struct use *u, struct gw__why *why)
+static int use_chan(const struct use *u, struct gw__error *error)
 {
 	struct end other = {0};
 	struct gw__chan *pair[2];
@@ -162,13 +162,13 @@ static int use_chan(const struct use *u, struct gw__why *why)
 	pthread_t thread;
 	ours.dir = theirs.dir;
 	torture.is_armed = false;
-	assert_ok(gw__tls_creds_load(u->role, &ours, &creds, why), *why);
-	assert_ok(gw__tls_creds_load(u->role == GW__TLS_CLIENT ? GW__TLS_SERVER : GW__TLS_CLIENT, &theirs, &other.creds, why), *why);
-	assert_ok(gw__chan_pair(pair, &io, why), *why);
+	assert_ok(gw__tls_creds_load(u->role, &ours, &creds, error), *error);
+	assert_ok(gw__tls_creds_load(u->role == GW__TLS_CLIENT ? GW__TLS_SERVER : GW__TLS_CLIENT, &theirs, &other.creds, error), *error);
+	assert_ok(gw__chan_pair(pair, &io, error), *error);
 	other.chan = pair[1];
 	assert_int_equal(pthread_create(&thread, NULL, echo, &other), 0);
 	torture.is_armed = true;
-	int r = talk(&pair[0], creds, why);
+	int r = talk(&pair[0], creds, error);
 	torture.is_armed = false;
 	pthread_join(thread, NULL);
 	gw__tls_creds_free(creds);
@@ -188,21 +188,21 @@ static int count_fds(void)
 	return n;
 }
 
-static void fail_every_call_of(const struct use *u, int (*use)(const struct use *, struct gw__why *))
+static void fail_every_call_of(const struct use *u, int (*use)(const struct use *, struct gw__error *))
 {
 	int fds = count_fds();
 	for (long at = 0;; at++) {
-		struct gw__why why = {0};
+		struct gw__error error = {0};
 		torture.calls = 0;
 		torture.failed = NULL;
 		torture.fail_at = at;
 		torture.is_armed = true;
-		int r = use(u, &why);
+		int r = use(u, &error);
 		torture.is_armed = false;
-		if (r > 0 || (r < 0 && (!*why.text || why.code >= 0)))
-			fail_msg("%s: call %ld (%s): returned %d, said \"%s\"", u->name, at, torture.failed, r, why.text);
+		if (r > 0 || (r < 0 && (!*error.text || error.code >= 0)))
+			fail_msg("%s: call %ld (%s): returned %d, said \"%s\"", u->name, at, torture.failed, r, error.text);
 		if (!torture.failed && r)
-			fail_msg("%s: nothing failed, but: %s", u->name, why.text);
+			fail_msg("%s: nothing failed, but: %s", u->name, error.text);
 		if (count_fds() != fds)
 			fail_msg("%s: call %ld (%s): %d descriptors before, %d now", u->name, at, torture.failed, fds, count_fds());
 		if (!torture.failed) {

@@ -11,9 +11,9 @@
 static struct gw__uri parsed(const char *text)
 {
 	struct gw__uri uri;
-	struct gw__why why = {0};
-	if (gw__uri_parse(text, &uri, &why))
-		fail_msg("%s: %s", text, why.text);
+	struct gw__error error = {0};
+	if (gw__uri_parse(text, &uri, &error))
+		fail_msg("%s: %s", text, error.text);
 	assert_string_equal(uri.text, text);
 	return uri;
 }
@@ -21,11 +21,11 @@ static struct gw__uri parsed(const char *text)
 static void assert_refused(const char *text, const char *part)
 {
 	struct gw__uri uri;
-	struct gw__why why = {0};
-	if (gw__uri_parse(text, &uri, &why) != -EINVAL)
+	struct gw__error error = {0};
+	if (gw__uri_parse(text, &uri, &error) != -EINVAL)
 		fail_msg("\"%.80s\" was taken", text);
-	if (!strstr(why.text, part))
-		fail_msg("\"%.80s\": \"%s\" does not say \"%s\"", text, why.text, part);
+	if (!strstr(error.text, part))
+		fail_msg("\"%.80s\": \"%s\" does not say \"%s\"", text, error.text, part);
 }
 
 static void tcp_takes_the_options_of_qemu(void **state)

@@ -71,13 +71,13 @@ static void accepted(const char *text) { gw__vmdesc_free(parsed(text)); }
 static void refused(const char *text, const char *sentence)
 {
 	struct gw__vmdesc *d = NULL;
-	struct gw__why why;
+	struct gw__error error;
 	size_t before = memory.now;
-	assert_int_equal(parse(text, &d, &why), -EPROTO);
+	assert_int_equal(parse(text, &d, &error), -EPROTO);
 	assert_null(d);
 	assert_int_equal(memory.now, before);
-	if (!strstr(why.text, sentence))
-		fail_msg("expected \"%s\" in \"%s\"", sentence, why.text);
+	if (!strstr(error.text, sentence))
+		fail_msg("expected \"%s\" in \"%s\"", sentence, error.text);
 }
 
 static const char SPEC_FORM[] = "{'configuration': {'vmsd_name': 'configuration', 'version': 1, 'fields': []}, 'page_size': 4096, "
@@ -287,13 +287,13 @@ static void nesting_has_an_end(void **state)
 static void an_earlier_sentence_is_left_alone(void **state)
 {
 	(void)state;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__vmdesc *d = NULL;
-	gw__why_set(&why, -EIO, "earlier");
-	assert_int_equal(gw__vmdesc_parse((const uint8_t *)"{}", 2, &d, &why), -EPROTO);
-	assert_string_equal(why.text, "earlier");
-	assert_int_equal(gw__vmdesc_parse((const uint8_t *)"", 0, &d, &why), -EPROTO);
-	assert_string_equal(why.text, "earlier");
+	gw__error_set(&error, -EIO, "earlier");
+	assert_int_equal(gw__vmdesc_parse((const uint8_t *)"{}", 2, &d, &error), -EPROTO);
+	assert_string_equal(error.text, "earlier");
+	assert_int_equal(gw__vmdesc_parse((const uint8_t *)"", 0, &d, &error), -EPROTO);
+	assert_string_equal(error.text, "earlier");
 }
 
 /* Fills `text` with {"devices":[ and then `unit` as often as it goes. */
@@ -319,11 +319,11 @@ static void a_text_that_is_too_long_is_refused(void **state)
 	size_t n = GW__VMDESC_MAX_BYTES + 1, before = memory.now;
 	uint8_t *text = __real_malloc(n);
 	struct gw__vmdesc *d = NULL;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	memset(text, ' ', n);
 	fill(text, n - 1, "{\"devices\":[", device, "]}");
-	assert_int_equal(gw__vmdesc_parse(text, n, &d, &why), -E2BIG);
-	assert_int_equal(why.code, -E2BIG);
+	assert_int_equal(gw__vmdesc_parse(text, n, &d, &error), -E2BIG);
+	assert_int_equal(error.code, -E2BIG);
 	memory.peak = before;
 	assert_int_equal(gw__vmdesc_parse(text, n - 1, &d, NULL), 0);
 	assert_true(gw__vmdesc_count(d) > 400000);
@@ -438,16 +438,16 @@ static void many_different_keys_cannot_take_much_memory(void **state)
 static int parse_without(long n)
 {
 	struct gw__vmdesc *d = NULL;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	uint8_t text[sizeof SPEC_FORM];
 	for (size_t i = 0; i < sizeof text; i++)
 		text[i] = SPEC_FORM[i] == '\'' ? '"' : (uint8_t)SPEC_FORM[i];
 	size_t before = memory.now;
 	memory.failed = false;
 	memory.until_failure = n;
-	int r = gw__vmdesc_parse(text, sizeof text - 1, &d, &why);
+	int r = gw__vmdesc_parse(text, sizeof text - 1, &d, &error);
 	memory.until_failure = -1;
-	assert_int_equal(r, why.code);
+	assert_int_equal(r, error.code);
 	assert_int_equal(r == 0, d != NULL);
 	gw__vmdesc_free(d);
 	assert_int_equal(memory.now, before);

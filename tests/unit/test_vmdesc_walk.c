@@ -10,12 +10,12 @@
 
 static uint8_t body[4096];
 
-static int walk(const struct gw__vmdesc *d, size_t n, size_t *len, struct gw__why *why)
+static int walk(const struct gw__vmdesc *d, size_t n, size_t *len, struct gw__error *error)
 {
-	*why = (struct gw__why){0};
+	*error = (struct gw__error){0};
 	*len = SIZE_MAX;
-	int r = gw__vmdesc_walk(d, 0, body, n, len, NULL, NULL, why);
-	assert_int_equal(r < 0 ? r : 0, why->code);
+	int r = gw__vmdesc_walk(d, 0, body, n, len, NULL, NULL, error);
+	assert_int_equal(r < 0 ? r : 0, error->code);
 	return r;
 }
 
@@ -24,27 +24,27 @@ static int walk(const struct gw__vmdesc *d, size_t n, size_t *len, struct gw__wh
 static void is_long(const char *text, size_t len)
 {
 	struct gw__vmdesc *d = parsed(text);
-	struct gw__why why;
+	struct gw__error error;
 	size_t got;
 	for (size_t n = len; n < len + 3; n++) {
-		int r = walk(d, n, &got, &why);
+		int r = walk(d, n, &got, &error);
 		if (r)
-			fail_msg("%d: %s", r, why.text);
+			fail_msg("%d: %s", r, error.text);
 		assert_int_equal(got, len);
 	}
 	for (size_t n = 0; n < len; n++)
-		assert_int_equal(walk(d, n, &got, &why), GW__SHORT);
+		assert_int_equal(walk(d, n, &got, &error), GW__SHORT);
 	gw__vmdesc_free(d);
 }
 
 static void is_refused(const char *text, size_t n, const char *sentence)
 {
 	struct gw__vmdesc *d = parsed(text);
-	struct gw__why why;
+	struct gw__error error;
 	size_t got;
-	assert_int_equal(walk(d, n, &got, &why), -EPROTO);
-	if (!strstr(why.text, sentence) || !strstr(why.text, "\"dev\""))
-		fail_msg("expected \"%s\" in \"%s\"", sentence, why.text);
+	assert_int_equal(walk(d, n, &got, &error), -EPROTO);
+	if (!strstr(error.text, sentence) || !strstr(error.text, "\"dev\""))
+		fail_msg("expected \"%s\" in \"%s\"", sentence, error.text);
 	gw__vmdesc_free(d);
 }
 
@@ -164,12 +164,12 @@ static void an_earlier_sentence_is_left_alone(void **state)
 {
 	(void)state;
 	struct gw__vmdesc *d = parsed(DEVICE("'fields':[],'subsections':[" SUB("d/one", "3", "'fields':[]") "]"));
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	size_t len;
-	gw__why_set(&why, -EIO, "earlier");
+	gw__error_set(&error, -EIO, "earlier");
 	body[0] = 0x7e;
-	assert_int_equal(gw__vmdesc_walk(d, 0, body, 1, &len, NULL, NULL, &why), -EPROTO);
-	assert_string_equal(why.text, "earlier");
+	assert_int_equal(gw__vmdesc_walk(d, 0, body, 1, &len, NULL, NULL, &error), -EPROTO);
+	assert_string_equal(error.text, "earlier");
 	assert_int_equal(gw__vmdesc_walk(d, 0, body, 1, &len, NULL, NULL, NULL), -EPROTO);
 	gw__vmdesc_free(d);
 }
@@ -194,9 +194,9 @@ static void sizes_beyond_everything_ask_for_more(void **state)
 	(void)state;
 	struct gw__vmdesc *d = parsed(FIELDS("{'name':'a','array_len':4294967295,'type':'uint8','size':4294967296},"
 					     "{'name':'b','array_len':4294967295,'type':'uint8','size':4294967296}"));
-	struct gw__why why;
+	struct gw__error error;
 	size_t len;
-	assert_int_equal(walk(d, sizeof body, &len, &why), GW__SHORT);
+	assert_int_equal(walk(d, sizeof body, &len, &error), GW__SHORT);
 	gw__vmdesc_free(d);
 }
 
@@ -217,23 +217,23 @@ static void note(void *ctx, const struct gw__vmdesc_field *f)
 	shown_n += (size_t)sprintf(shown + shown_n, "\n");
 }
 
-static int show(const char *text, size_t n, struct gw__why *why)
+static int show(const char *text, size_t n, struct gw__error *error)
 {
 	struct gw__vmdesc *d = parsed(text);
 	size_t len;
 	shown_n = calls = 0;
 	shown[0] = 0;
-	*why = (struct gw__why){0};
-	int r = gw__vmdesc_walk(d, 0, body, n, &len, note, shown, why);
+	*error = (struct gw__error){0};
+	int r = gw__vmdesc_walk(d, 0, body, n, &len, note, shown, error);
 	gw__vmdesc_free(d);
 	return r;
 }
 
 static void shows(const char *text, size_t n, const char *want)
 {
-	struct gw__why why;
-	assert_int_equal(show(text, n, &why), 0);
-	assert_int_equal(why.code, 0);
+	struct gw__error error;
+	assert_int_equal(show(text, n, &error), 0);
+	assert_int_equal(error.code, 0);
 	assert_string_equal(shown, want);
 }
 
@@ -365,8 +365,8 @@ static void a_struct_never_reads_past_its_end(void **state)
 static void nothing_is_shown_of_a_body_that_is_not_whole(void **state)
 {
 	(void)state;
-	struct gw__why why;
-	assert_int_equal(show(FIELDS(BYTES("a", "2") "," BYTES("b", "2")), 3, &why), GW__SHORT);
+	struct gw__error error;
+	assert_int_equal(show(FIELDS(BYTES("a", "2") "," BYTES("b", "2")), 3, &error), GW__SHORT);
 	assert_int_equal(calls, 0);
 }
 
@@ -382,9 +382,9 @@ static void endless_arrays_of_nothing_end_at_once(void **state)
 		0, "s[0] struct{} 0 0+0 x1152921504606846976\ns[0].a uint8 1 0+0 x1152921504606846976\n");
 	memset(body, 0, sizeof body);
 	struct gw__vmdesc *d = parsed(FIELDS("{'name':'c','array_len':1152921504606846976,'type':'capability','size':0}"));
-	struct gw__why why;
+	struct gw__error error;
 	size_t len;
-	assert_int_equal(walk(d, sizeof body, &len, &why), GW__SHORT);
+	assert_int_equal(walk(d, sizeof body, &len, &error), GW__SHORT);
 	gw__vmdesc_free(d);
 }
 
@@ -393,20 +393,20 @@ static void repetition_has_a_budget(void **state)
 {
 	(void)state;
 	static char text[1 << 16];
-	struct gw__why why;
+	struct gw__error error;
 	strcpy(text, "{'devices':[{'name':'dev','instance_id':0,'vmsd_name':'d','version':7,'fields':[{'name'"
 		     ":'s','array_len':4096,"
 		     "'type':'struct','size':1,'struct':{'vmsd_name':'n','version':1,'fields':[");
 	for (unsigned i = 0; i < 1000; i++)
 		strcat(text, BYTES("e", "0") ",");
 	strcat(text, BYTES("b", "1") "]}}]}]}");
-	assert_int_equal(show(text, sizeof body, &why), -EPROTO);
-	assert_non_null(strstr(why.text, "\"dev\""));
-	assert_non_null(strstr(why.text, "repeats too much"));
+	assert_int_equal(show(text, sizeof body, &error), -EPROTO);
+	assert_non_null(strstr(error.text, "\"dev\""));
+	assert_non_null(strstr(error.text, "repeats too much"));
 	assert_true(calls < 16 * (4096 + 1100));
 	struct gw__vmdesc *d = parsed(text);
 	size_t len;
-	assert_int_equal(walk(d, sizeof body, &len, &why), 0); /* the length alone costs nothing */
+	assert_int_equal(walk(d, sizeof body, &len, &error), 0); /* the length alone costs nothing */
 	assert_int_equal(len, 4096);
 	gw__vmdesc_free(d);
 }
@@ -415,7 +415,7 @@ static void the_longest_path_fits(void **state)
 {
 	(void)state;
 	static char text[1 << 16], name[256];
-	struct gw__why why;
+	struct gw__error error;
 	memset(name, 'n', 255);
 	strcpy(text, "{'devices':[{'name':'dev','instance_id':0,'vmsd_name':'d','version':7,'fields':[");
 	for (unsigned i = 0; i < 31; i++)
@@ -428,7 +428,7 @@ static void the_longest_path_fits(void **state)
 	for (unsigned i = 0; i < 31; i++)
 		strcat(text, "]}}");
 	strcat(text, "]}]}");
-	assert_int_equal(show(text, 9, &why), 0);
+	assert_int_equal(show(text, 9, &error), 0);
 	assert_non_null(strstr(shown, "[8]"));
 }
 

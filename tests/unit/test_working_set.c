@@ -5,8 +5,8 @@
 #include <sys/file.h>
 
 #include "base/math.h"
-#include "image/working_set.h"
-#include "image/working_set_record.h" /* to come between reading and recording */
+#include "image/read/working_set.h"
+#include "image/read/working_set_record.h" /* to come between reading and recording */
 
 static kit_path ws_path;
 static struct gw__image *im;
@@ -28,9 +28,9 @@ static void make_image(uint8_t ticks, uint64_t base_off)
 
 static void open_image(uint64_t base_off)
 {
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	gw__image_close(im);
-	assert_ok(gw__image_open(image, base_off, &im, &why), why);
+	assert_ok(gw__image_open(image, base_off, &im, &error), error);
 }
 
 static int setup(void **state)
@@ -52,7 +52,7 @@ static int teardown(void **state)
 static struct gw__working_set *open_ws(bool record, const char *says)
 {
 	struct gw__working_set *ws;
-	struct gw__why note = {0};
+	struct gw__error note = {0};
 	assert_int_equal(gw__working_set_open(ws_path, im, record, &ws, &note), 0);
 	if (!says)
 		assert_string_equal(note.text, "");
@@ -327,7 +327,7 @@ static void pages_outside_end_it(void **state)
 		struct gw__wr c = gw__wr_over(room, sizeof room);
 		struct gw__ws_head h = {.page_bytes = KIT_PAGE};
 		struct gw__ws_run good = {0, 1, 130}, both[] = {good, wrong[i]};
-		assert_int_equal(gw__image_identity(im, h.identity, NULL), 0);
+		assert_int_equal(gw__image_fingerprint(im, h.fingerprint, NULL), 0);
 		gw__ws_head_encode(&c, &h);
 		gw__ws_chunk_encode(&c, h.seed, 1, &good, 1);
 		gw__ws_chunk_encode(&c, h.seed, 1, both, 2);
@@ -381,7 +381,7 @@ static void it_is_bounded(void **state)
 	kit_add_block(&blocks, "big", (uint64_t)2 * RUNS * KIT_PAGE, false);
 	big.blocks = blocks;
 	struct gw__working_set *ws;
-	struct gw__why note = {0};
+	struct gw__error note = {0};
 	size_t n;
 	assert_int_equal(gw__working_set_open(ws_path, &big, true, &ws, &note), 0);
 	for (uint64_t i = 0; i < RUNS; i++)

@@ -12,17 +12,17 @@ enum { PAGE = 4096, BIG_PAGE = 65536 };
 static uint8_t page[PAGE];
 
 /* Decodes onto a page of 0xaa. */
-static int decode(const uint8_t *delta, size_t n, struct gw__why *why)
+static int decode(const uint8_t *delta, size_t n, struct gw__error *error)
 {
 	memset(page, 0xaa, sizeof page);
-	*why = (struct gw__why){0};
-	return gw__xbzrle_decode(delta, n, page, sizeof page, why);
+	*error = (struct gw__error){0};
+	return gw__xbzrle_decode(delta, n, page, sizeof page, error);
 }
 
 #define REFUSED(at, sentence, ...)                                                                                                         \
 	do {                                                                                                                               \
 		const uint8_t delta_[] = {__VA_ARGS__};                                                                                    \
-		struct gw__why why_;                                                                                                       \
+		struct gw__error why_;                                                                                                     \
 		assert_int_equal(decode(delta_, sizeof delta_, &why_), -EPROTO);                                                           \
 		assert_int_equal(why_.code, -EPROTO);                                                                                      \
 		assert_non_null(strstr(why_.text, "byte " #at " of "));                                                                    \
@@ -33,8 +33,8 @@ static void the_example_of_the_spec_is_read(void **state)
 {
 	(void)state;
 	const uint8_t delta[] = {0x00, 0x02, 0x48, 0x81, 0x96, 0x12, 0x01, 0x85};
-	struct gw__why why;
-	assert_int_equal(decode(delta, sizeof delta, &why), 0);
+	struct gw__error error;
+	assert_int_equal(decode(delta, sizeof delta, &error), 0);
 	uint8_t want[PAGE];
 	memset(want, 0xaa, sizeof want);
 	want[0] = 0x48;
@@ -59,8 +59,8 @@ static void an_empty_delta_changes_nothing(void **state)
 {
 	(void)state;
 	uint8_t none[1] = {0};
-	struct gw__why why;
-	assert_int_equal(decode(none, 0, &why), 0);
+	struct gw__error error;
+	assert_int_equal(decode(none, 0, &error), 0);
 	for (size_t i = 0; i < PAGE; i++)
 		assert_int_equal(page[i], 0xaa);
 }
@@ -77,8 +77,8 @@ static void a_first_unchanged_run_may_be_empty_and_no_other(void **state)
 {
 	(void)state;
 	const uint8_t first[] = {0, 1, 7};
-	struct gw__why why;
-	assert_int_equal(decode(first, sizeof first, &why), 0);
+	struct gw__error error;
+	assert_int_equal(decode(first, sizeof first, &error), 0);
 	assert_int_equal(page[0], 7);
 	REFUSED(3, "an unchanged run of 0 bytes", 0, 1, 7, 0, 1, 8);
 	REFUSED(3, "an unchanged run of 0 bytes", 0, 1, 7, 0x80, 0x00, 1, 8);
@@ -120,8 +120,8 @@ static void a_changed_run_past_the_page_is_refused(void **state)
 {
 	(void)state;
 	const uint8_t last[] = {0xff, 0x1f, 1, 9}; /* 4095, then the last byte */
-	struct gw__why why;
-	assert_int_equal(decode(last, sizeof last, &why), 0);
+	struct gw__error error;
+	assert_int_equal(decode(last, sizeof last, &error), 0);
 	assert_int_equal(page[PAGE - 1], 9);
 	REFUSED(2, "a changed run goes past the end of the page", 0xff, 0x1f, 2, 9, 9);
 }
@@ -143,9 +143,9 @@ static void a_delta_longer_than_its_page_is_refused(void **state)
 {
 	(void)state;
 	uint8_t delta[PAGE + 1] = {0};
-	struct gw__why why;
-	assert_int_equal(decode(delta, sizeof delta, &why), -EPROTO);
-	assert_non_null(strstr(why.text, "4097"));
+	struct gw__error error;
+	assert_int_equal(decode(delta, sizeof delta, &error), -EPROTO);
+	assert_non_null(strstr(error.text, "4097"));
 }
 
 static void a_delta_that_does_not_fit_is_not_made(void **state)

@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-#include "image/zero.h"
+#include "image/file/zero.h"
 
 enum { LONGEST = 1024, ROOM = LONGEST + 2 * 64 };
 

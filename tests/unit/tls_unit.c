@@ -33,7 +33,7 @@ const char *certs_of(const char *name)
 static void *shake(void *arg)
 {
 	struct end *e = arg;
-	e->r = e->folder ? gw__chan_start_tls(&e->chan, e->creds, e->host, e->clean_end, &e->why) : 0;
+	e->r = e->folder ? gw__chan_start_tls(&e->chan, e->creds, e->host, e->clean_end, &e->error) : 0;
 	/* Who fails goes: the other side must not wait for it. */
 	if (e->r)
 		gw__chan_close(&e->chan, NULL);
@@ -42,23 +42,23 @@ static void *shake(void *arg)
 
 static void load(struct end *e, enum gw__tls_role role)
 {
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	e->role = role;
 	if (!e->folder)
 		return;
 	e->opts.dir = certs_of(e->folder);
-	assert_ok(gw__tls_creds_load(role, &e->opts, &e->creds, &why), why);
+	assert_ok(gw__tls_creds_load(role, &e->opts, &e->creds, &error), error);
 }
 
 void connect_ends(struct end *server, struct end *client, int ms)
 {
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__io_opts o = limits(ms);
 	struct gw__chan *pair[2];
 	pthread_t thread;
 	load(server, GW__TLS_SERVER);
 	load(client, GW__TLS_CLIENT);
-	assert_ok(gw__chan_pair(pair, &o, &why), why);
+	assert_ok(gw__chan_pair(pair, &o, &error), error);
 	server->chan = pair[0];
 	client->chan = pair[1];
 	pthread_create(&thread, NULL, shake, server);
@@ -71,8 +71,8 @@ void connect_good(struct end *server, struct end *client, const char *folder, in
 	server->folder = client->folder = folder;
 	client->host = CERTS_HOST;
 	connect_ends(server, client, ms);
-	assert_ok(server->r, server->why);
-	assert_ok(client->r, client->why);
+	assert_ok(server->r, server->error);
+	assert_ok(client->r, client->error);
 }
 
 void close_end(struct end *e)
@@ -137,10 +137,10 @@ struct gw__chan *chan_and_fd(int *fd, int ms)
 {
 	int fds[2];
 	struct gw__chan *c;
-	struct gw__why why = {0};
+	struct gw__error error = {0};
 	struct gw__io_opts o = limits(ms);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-	assert_ok(gw__chan_take_fd(fds[0], "ours", &o, &c, &why), why);
+	assert_ok(gw__chan_take_fd(fds[0], "ours", &o, &c, &error), error);
 	*fd = fds[1];
 	return c;
 }

@@ -29,7 +29,7 @@ struct end {
 	struct gw__tls_creds *creds;
 	struct gw__chan *chan;
 	int r;
-	struct gw__why why;
+	struct gw__error error;
 };
 
 /* Both ends, connected; the server shakes hands in a thread. 0 or errors in r and why of each. */

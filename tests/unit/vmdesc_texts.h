@@ -12,16 +12,16 @@
 #define FIELDS(fields)  DEVICE("'fields':[" fields "]")
 #define BYTES(name, n)  "{'name':'" name "','type':'uint8','size':" n "}"
 
-static inline int parse(const char *text, struct gw__vmdesc **d, struct gw__why *why)
+static inline int parse(const char *text, struct gw__vmdesc **d, struct gw__error *error)
 {
 	size_t n = strlen(text);
 	char *json = malloc(n + 1);
 	assert_non_null(json);
 	for (size_t i = 0; i <= n; i++)
 		json[i] = text[i] == '\'' ? '"' : text[i];
-	*why = (struct gw__why){0};
-	int r = gw__vmdesc_parse((const uint8_t *)json, n, d, why);
-	assert_int_equal(r, why->code);
+	*error = (struct gw__error){0};
+	int r = gw__vmdesc_parse((const uint8_t *)json, n, d, error);
+	assert_int_equal(r, error->code);
 	free(json);
 	return r;
 }
@@ -29,9 +29,9 @@ static inline int parse(const char *text, struct gw__vmdesc **d, struct gw__why 
 static inline struct gw__vmdesc *parsed(const char *text)
 {
 	struct gw__vmdesc *d = NULL;
-	struct gw__why why;
-	if (parse(text, &d, &why))
-		fail_msg("%s: %s", why.text, text);
+	struct gw__error error;
+	if (parse(text, &d, &error))
+		fail_msg("%s: %s", error.text, text);
 	return d;
 }
 

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+/* godwit receive: wait for one incoming migration and keep the guest. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cmd/commands.h"
+#include "qmp/sleep.h"
+#include "cli/ui/command_ctx.h"
+
+struct receive {
+	struct gw__cli_common common;
+	struct gw__command_ctx work;
+	struct gw_link_opts link;
+	struct gw_tls_opts tls;
+	struct gw_receive_opts opts;
+	const char *uri, *image;
+	struct gw_receive_result got;
+	bool abandon, listened;
+	char at[4200]; /* what is listened at, with the port there is; "": nothing yet */
+};
+
+/* What QEMU makes of a switch that fails differs from release to release. */
+#define ASK_IT                                                                                                                                  \
+	"ask it with query-migrate. If that says failed, it has its guest (cont, if that does not run); if it says postcopy-paused, the guest " \
+	"stands still there, in that process alone: do not stop it"
+
+static void on_listening(void *ctx, const char *uri)
+{
+	struct receive *r = ctx;
+	gw__cli_progress_line(&r->work.progress, "listening %s", uri);
+	if (r->common.json)
+		gw__cli_json(json_pack("{ss so}", "event", "listening", "uri", gw__cli_json_text(uri)));
+	r->listened = true;
+	snprintf(r->at, sizeof r->at, "%s", uri);
+	gw__ui_info("listening at %s%s", uri,
+		r->link.tls || !(r->abandon || r->opts.resume)
+			? ""
+			: "; without --tls-creds, whoever connects there and knows the guest's RAM blocks is believed to be its source");
+}
+
+static int on_paused(void *ctx, const char *uri, const char *error)
+{
+	struct receive *r = ctx;
+	if (r->common.json)
+		gw__cli_json(
+			json_pack("{ss so so}", "event", "paused", "uri", gw__cli_json_text(uri), "message", gw__cli_json_text(error)));
+	gw__ui_error(0,
+		"%s%sthe guest stands still in its source, or, if that says failed, runs there; it is waited for at %s (migrate -r %s)",
+		error, *error ? "; " : "", uri, uri);
+	return 0;
+}
+
+static void report(struct receive *r, const struct gw_receive_result *got, double seconds)
+{
+	if (r->common.json)
+		gw__cli_json(json_pack("{ss so so so so so so si si sb sb sb si sb so sf}", "event", "done", "image",
+			gw__cli_json_text(r->image), "stream_bytes", gw__cli_json_size(got->stream_bytes), "ram_bytes",
+			gw__cli_json_size(got->ram_bytes), "pages", gw__cli_json_size(got->pages), "zero_pages",
+			gw__cli_json_size(got->zero_pages), "xbzrle_pages", gw__cli_json_size(got->xbzrle_pages), "devices",
+			(int)got->devices, "rounds", (int)got->rounds, "source_notified", got->source_notified, "background",
+			got->background, "postcopy", got->postcopy, "breaks", (int)got->breaks, "host_crashed", got->host_crashed,
+			"trailing_bytes", gw__cli_json_size(got->trailing_bytes), "seconds", seconds));
+	if (got->trailing_bytes)
+		gw__ui_error(0, "%ju bytes followed behind the end of the stream and were ignored", (uintmax_t)got->trailing_bytes);
+	if (got->host_crashed)
+		gw__ui_error(0,
+			"the host was started anew, or a disk failed, since the last checkpoint: what had come behind it was asked for again. "
+			"If the source has the capability release-ram it had given that memory away and sent zeros: do not use the image then");
+	if (got->was_complete) {
+		gw__ui_info("nothing was missing any more: the guest is kept in %s%s", r->image,
+			r->opts.without_source ? "; its source was not told, and must not run it" : "");
+		return;
+	}
+	gw__ui_info("kept in %s: %s of RAM and %u devices, received as %s in %.1f s%s%s", r->image, GW__SIZE(got->ram_bytes), got->devices,
+		GW__SIZE(got->stream_bytes), seconds, r->opts.resume ? " since it was resumed" : "",
+		got->source_notified ? "; the source knows" : "");
+}
+
+/* Where the next command can be told to listen, and a source to connect. */
+static const char *address(const struct receive *r) { return *r->at ? r->at : r->uri; }
+
+static bool listens(const struct receive *r)
+{
+	return !strncmp(r->uri, "tcp:", 4) || !strncmp(r->uri, "unix:", 5) || !strncmp(r->uri, "vsock:", 6);
+}
+
+/*
+ * Who runs the guest when we could not keep it? A source with a return path resumes by itself. One without
+ * may believe that all went well, once it has written everything. Behind a pipe or file there is nobody.
+ */
+static const char *state_after_failure(const struct receive *r, const struct gw_progress *p)
+{
+	if (!listens(r) || (p->phase == GW_PHASE_WAITING && !p->moved_bytes))
+		return "no image was written";
+	if (p->phase < GW_PHASE_DEVICES && r->got.postcopy_possible)
+		return "no image was written and the source runs its guest on, unless it was just switching to post-copy: " ASK_IT;
+	if (p->phase < GW_PHASE_DEVICES)
+		return "no image was written and the source runs its guest on";
+	return "no image was written; a source without return path may hold its guest paused: continue it "
+	       "there (cont)";
+}
+
+/* Whole and under its name, and only its folder is not safe: the source was told of a failure. */
+static int image_committed(struct receive *r)
+{
+	char state[4200];
+	snprintf(state, sizeof state, "it is whole, but if this host crashes now what was there before may be back%s",
+		!listens(r) ? ""
+			    : "; the source runs its guest on or, without a return path, may hold it paused: continue it there (cont)");
+	return gw__command_ctx_failed(&r->work, GW__EXIT_IN_DOUBT, state);
+}
+
+/* The guest stands still in its source, and what came of it is here. */
+static int paused(struct receive *r)
+{
+	char state[5 * 4200];
+	const char *uri = listens(r) ? address(r) : "URI"; /* a descriptor cannot be connected to again */
+	if (r->got.image_committed)
+		snprintf(state, sizeof state,
+			"it is whole; ask the source with query-migrate: if it says failed, it has its guest (cont, if that does not run), and %s.partial.state may go; "
+			"if it does not run its guest and cannot, end it with godwit receive --resume --without-source %s %s",
+			r->image, uri, r->image);
+	else if (!r->got.missing_pages)
+		snprintf(state, sizeof state,
+			"%s.partial lacks nothing, but is not safe on its disk; ask the source with query-migrate: if it says failed, it has its guest (cont, if "
+			"that does not run), and %s.partial and %s.partial.state may go; if it does not run its guest and cannot, end it with godwit receive "
+			"--resume --without-source %s %s",
+			r->image, r->image, r->image, uri, r->image);
+	else
+		snprintf(state, sizeof state,
+			"the guest stands still in its source (postcopy-paused) and %ju of its pages are missing here: start godwit receive --resume %s %s, and "
+			"let the source connect to it again (migrate with resume: migrate -r %s), or give it its guest back the same way with --abandon; if the "
+			"source says failed it runs its guest, and %s.partial is of no more use",
+			(uintmax_t)r->got.missing_pages, uri, r->image, uri, r->image);
+	return gw__command_ctx_failed(&r->work, GW__EXIT_RECOVERABLE, state);
+}
+
+static int switching(struct receive *r)
+{
+	char state[4 * 4200];
+	const char *uri = listens(r) ? address(r) : "URI";
+	snprintf(state, sizeof state,
+		"no image was written, and the source had stopped its guest to switch to post-copy: " ASK_IT
+		", but start godwit receive --abandon %s %s, before anything else is received there, and let it connect to that (migrate -r %s), "
+		"and it has its guest again",
+		uri, r->image, uri);
+	return gw__command_ctx_failed(&r->work, GW__EXIT_IN_DOUBT, state);
+}
+
+static int failed(struct receive *r, int rc)
+{
+	if (r->got.recoverable)
+		return paused(r);
+	if (r->got.image_committed)
+		return image_committed(r);
+	if (r->got.postcopy && !r->opts.resume)
+		return switching(r);
+	if (rc == -EALREADY)
+		return gw__command_ctx_failed(&r->work, GW__EXIT_REFUSED, "nothing was begun");
+	struct gw_progress p = GW_INIT(p);
+	gw_job_progress(r->work.job, &p);
+	return gw__command_ctx_failed(&r->work, p.moved_bytes ? GW__EXIT_FAILED : gw__cli_status_before(rc), state_after_failure(r, &p));
+}
+
+/* The guest is kept and runs on where it came from: two of them, if nobody is told. */
+static int untold(struct receive *r)
+{
+	char state[4200];
+	snprintf(state, sizeof state, "it is kept in %s all the same, while the source, as it cannot know, %s", r->image,
+		r->got.postcopy ? "runs it on, or, a QEMU 7.2 that had switched to post-copy, waits for ever" : "runs it on");
+	return gw__command_ctx_failed(&r->work, GW__EXIT_IN_DOUBT, state);
+}
+
+static int give_back(struct receive *r)
+{
+	int status = gw__command_ctx_begin(&r->work, &r->common);
+	if (status != GW__CLI_GO)
+		return status;
+	int rc = gw_partial_source_rollback(r->work.job, r->uri, r->image, &r->opts);
+	gw__cli_progress_end(&r->work.progress);
+	bool unusable = !r->listened && (rc == -EPROTO || rc == -EPERM || rc == -ENOMEM); /* what is here of the guest */
+	if (rc == -ENOENT || rc == -EINVAL || rc == -EALREADY || rc == -EBUSY || unusable)
+		status = gw__command_ctx_failed(&r->work, GW__EXIT_REFUSED, "nothing was changed");
+	else if (rc == GW_CLEANUP_INCOMPLETE)
+		status = gw__command_ctx_failed(&r->work, GW__EXIT_FAILED, "the source has its guest again (cont, if that does not run)");
+	else if (rc)
+		status = gw__command_ctx_failed(&r->work, GW__EXIT_RECOVERABLE,
+			"the files are kept, as the source was not seen to take its guest back: ask it with query-migrate; if it says failed, it has its guest "
+			"and the files may go; if postcopy-paused, start this again");
+	else
+		gw__ui_info("the source has its guest again (cont, if that does not run), and what had come of it is gone");
+	gw__command_ctx_end(&r->work);
+	return rc ? status : GW__EXIT_DONE;
+}
+
+static int run(struct receive *r)
+{
+	struct timespec start = gw__monotonic_now();
+	int status = gw__command_ctx_begin(&r->work, &r->common);
+	if (status != GW__CLI_GO)
+		return status;
+	int rc = gw_receive(r->work.job, r->uri, r->image, &r->opts, &r->got);
+	gw__cli_progress_end(&r->work.progress);
+	if (rc)
+		status = rc == GW_SOURCE_NOT_NOTIFIED ? untold(r) : failed(r, rc);
+	else
+		report(r, &r->got, gw__monotonic_seconds_since(&start));
+	gw__command_ctx_end(&r->work);
+	return rc ? status : GW__EXIT_DONE;
+}
+
+int gw__cli_receive(int argc, char **argv)
+{
+	struct receive r = {.common = GW__CLI_COMMON_INIT,
+		.link = {.size = sizeof r.link},
+		.tls = {.size = sizeof r.tls},
+		.opts = {.size = sizeof r.opts},
+		.got = {.size = sizeof r.got}};
+	const struct gw__cli_option options[] = {
+		GW__CLI_BYTES("offset", "BYTES", &r.opts.image_offset,
+			"where the image begins in IMAGE; what an existing file has before it is kept"),
+		GW__CLI_SECONDS("idle-timeout", &r.link.idle_timeout_ms,
+			"silence that counts as a broken link (default: 30; none: wait for ever)"),
+		GW__CLI_SECONDS("connect-timeout", &r.link.connect_timeout_ms, "how long to wait for a source (default: none)"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES", &r.link.max_bandwidth, "read at most so many bytes per second"),
+		GW__CLI_BYTES("memory-limit", "BYTES", &r.opts.memory_limit, "device state held in memory at most (default: 32M)"),
+		GW__CLI_PAGE_SIZE(&r.common),
+		GW__CLI_CHANNELS(&r.opts.channels, "multifd channels to wait for (default: as many as come, right for QEMU since 8.1)"),
+		GW__CLI_FLAG("direct-io", &r.opts.direct_io, "write memory past the page cache"),
+		GW__CLI_FLAG("resume", &r.opts.resume, "go on with what was left of a guest whose source waits in postcopy-paused"),
+		GW__CLI_FLAG("without-source", &r.opts.without_source,
+			"with --resume: no page is missing, and the source will not run its guest again"),
+		GW__CLI_FLAG("abandon", &r.abandon, "let such a source run its guest on, and drop what was left"),
+		GW__CLI_TEXT("tls-creds", "DIR", &r.tls.creds_dir, "speak TLS, with the credentials in this folder"),
+		GW__CLI_TEXT("tls-authz", "DN", &r.tls.authz, "let only a source with this distinguished name connect"),
+		GW__CLI_TLS_PRIORITY(&r.tls.priority),
+		GW__CLI_COMMON(&r.common),
+	};
+	const struct gw__cli_usage usage = GW__CLI_USAGE("URI IMAGE [options]",
+		"Waits at URI for one incoming migration and keeps the guest in IMAGE, which appears only "
+		"when it "
+		"is whole and on the disk; until then what was there stays. URI is tcp:HOST:PORT, "
+		"unix:PATH, "
+		"vsock:CID:PORT to listen at, or fd:N, exec:COMMAND, file:PATH to read from.",
+		options, 2, 2);
+	struct gw__cli_args args;
+	int status = gw__cli_parse(&usage, argc, argv, &args);
+	if (status == GW__CLI_GO)
+		status = gw__cli_image_name(argv[0], &args.arg[1]);
+	if (status != GW__CLI_GO)
+		return status;
+	r.uri = args.arg[0];
+	r.image = args.arg[1];
+	r.link.tls = r.tls.creds_dir ? &r.tls : NULL;
+	if (r.tls.authz && !r.tls.creds_dir)
+		return gw__ui_error(GW__EXIT_USAGE, "--tls-authz needs --tls-creds");
+	if (r.tls.priority && !r.tls.creds_dir)
+		return gw__ui_error(GW__EXIT_USAGE, "--tls-priority needs --tls-creds");
+	if (r.opts.resume && (r.opts.image_offset || r.opts.channels || r.opts.direct_io))
+		return gw__ui_error(GW__EXIT_USAGE, "--resume goes on as it was begun: leave out --offset, --channels and --direct-io");
+	if (r.opts.without_source && !r.opts.resume)
+		return gw__ui_error(GW__EXIT_USAGE, "--without-source needs --resume");
+	if (r.abandon && (r.opts.resume || r.opts.image_offset || r.opts.channels || r.opts.direct_io))
+		return gw__ui_error(GW__EXIT_USAGE, "--abandon keeps nothing: leave out --resume, --offset, --channels and --direct-io");
+	r.opts.link = &r.link;
+	r.opts.on_paused = on_paused;
+	r.opts.on_listening = on_listening;
+	r.opts.ctx = &r;
+	return r.abandon ? give_back(&r) : run(&r);
+}

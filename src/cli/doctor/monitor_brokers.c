@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* Which monitors are held for page servers; see doctor.h and monitor_broker.h. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/doctor/doctor.h"
+#include "qemu/monitor_broker.h"
+
+struct found {
+	unsigned n, waiting, silent;
+	pid_t silent_pid;
+	char first[240], waits_for[300];
+};
+
+static void count(void *ctx, const struct gw__monitor_broker_info *info)
+{
+	struct found *f = ctx;
+	if (!info->answers) {
+		f->silent++;
+		f->silent_pid = f->silent_pid ? f->silent_pid : info->pid;
+		return;
+	}
+	if (!f->n++)
+		snprintf(f->first, sizeof f->first, "process %d holds %.90s for %.90s", (int)info->pid, info->address, info->image);
+	if (!info->server && !f->waiting++)
+		snprintf(f->waits_for, sizeof f->waits_for, "godwit serve %.100s --qmp %.100s", info->image, info->address);
+}
+
+void gw__check_monitor_brokers(struct gw__checkup *c)
+{
+	struct found f = {0};
+	gw__monitor_broker_list(count, &f);
+	if (f.silent)
+		gw__checkup_is(c, GW__FOUND_LIMITED, "let it go on: kill -CONT",
+			"%u held for page servers, and %u by a process that does not answer (%d)", f.n, f.silent, (int)f.silent_pid);
+	else if (!f.n)
+		gw__checkup_is(c, GW__FOUND_OK, NULL, "no monitor is held for a page server");
+	else if (!f.waiting)
+		gw__checkup_is(c, GW__FOUND_OK, NULL, "%u held for page servers at work: %s", f.n, f.first);
+	else
+		gw__checkup_is(c, GW__FOUND_LIMITED, f.waits_for, "%u held, %u of them for a page server that is gone: %s", f.n, f.waiting,
+			f.first);
+}

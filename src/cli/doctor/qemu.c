@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* Which QEMU is there and what it can do together with godwit; see doctor.h. */
+#include "cli/doctor/doctor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { ANSWER_MS = 10000, END_MS = 500 };
+
+static pid_t start(const char *program, int *out)
+{
+	int pipe_fd[2];
+	if (pipe2(pipe_fd, O_CLOEXEC))
+		return -1;
+	pid_t child = fork();
+	if (child == 0) {
+		dup2(pipe_fd[1], STDOUT_FILENO);
+		execlp(program, program, "--version", (char *)NULL);
+		dprintf(STDOUT_FILENO, "!%s", strerror(errno));
+		_exit(127);
+	}
+	int err = errno;
+	close(pipe_fd[1]);
+	if (child < 0)
+		close(pipe_fd[0]);
+	errno = err;
+	*out = pipe_fd[0];
+	return child;
+}
+
+/* What the program prints, up to the room there is. False when it took too long. */
+static bool read_answer(int fd, char *text, size_t text_bytes)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	ssize_t got = 1;
+	size_t n = 0;
+	while (got > 0 && n + 1 < text_bytes) {
+		if (poll(&p, 1, ANSWER_MS) != 1)
+			return false;
+		got = read(fd, text + n, text_bytes - 1 - n);
+		n += got > 0 ? (size_t)got : 0;
+	}
+	text[n] = 0;
+	return true;
+}
+
+/* One that does not end by itself, because it has more to say or hangs, is ended. */
+static int end_child(pid_t child)
+{
+	int status;
+	for (int ms = 0; ms < END_MS; ms += 10) {
+		if (waitpid(child, &status, WNOHANG) == child)
+			return status;
+		poll(NULL, 0, 10);
+	}
+	kill(child, SIGKILL);
+	return waitpid(child, &status, 0) == child ? status : 0;
+}
+
+/* The first line of `program --version`, or "!" and why there is none. */
+static void ask_version(const char *program, char *line, size_t line_bytes)
+{
+	int fd;
+	pid_t child = start(program, &fd);
+	if (child < 0) {
+		snprintf(line, line_bytes, "!%s", strerror(errno));
+		return;
+	}
+	bool answered = read_answer(fd, line, line_bytes);
+	close(fd);
+	int status = end_child(child);
+	line[strcspn(line, "\n")] = 0;
+	if (!answered)
+		snprintf(line, line_bytes, "!it does not answer");
+	else if (WIFEXITED(status) && WEXITSTATUS(status) && !line[0])
+		snprintf(line, line_bytes, "!it ends with status %d", WEXITSTATUS(status));
+}
+
+void gw__check_qemu(struct gw__checkup *c)
+{
+	static const char marker[] = "version ";
+	char line[200];
+	unsigned major = 0, minor = 0;
+	ask_version(c->qemu, line, sizeof line);
+	if (line[0] == '!') {
+		gw__checkup_is(c, GW__FOUND_MISSING, "install QEMU (Debian: qemu-system-x86), or name it: --qemu=PROGRAM", "%s: %s",
+			c->qemu, line + 1);
+		return;
+	}
+	const char *at = strstr(line, marker);
+	if (!at || sscanf(at + strlen(marker), "%u.%u", &major, &minor) != 2) {
+		gw__checkup_is(c, GW__FOUND_MISSING, "name a QEMU: --qemu=PROGRAM", "%s does not say its version", c->qemu);
+		return;
+	}
+	if (major < 9) {
+		gw__checkup_is(c, GW__FOUND_LIMITED, "QEMU 9.0 or later reads and writes images itself",
+			"%s: saved and restored as a stream; it does not know mapped-ram images", line);
+		return;
+	}
+	gw__checkup_is(c, GW__FOUND_OK, NULL, "%s: streams, and reads mapped-ram images itself", line);
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* Jobs of commands: signals, progress, trace, failures; see command_ctx.h. */
+#include "cli/ui/command_ctx.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP};
+static gw_job *volatile stop_job;
+static volatile sig_atomic_t stop_signal;
+
+static void on_stop(int number)
+{
+	stop_signal = number;
+	for (unsigned i = 0; i < GW__LEN(stop_signals); i++)
+		signal(stop_signals[i], SIG_DFL);
+	if (stop_job)
+		gw_job_cancel(stop_job);
+}
+
+static void catch_signals(void)
+{
+	for (unsigned i = 0; i < GW__LEN(stop_signals); i++) {
+		struct sigaction now, a = {.sa_handler = on_stop}; /* no SA_RESTART: whoever waits shall look */
+		sigemptyset(&a.sa_mask);
+		if (sigaction(stop_signals[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN) /* nohup's wish */
+			sigaction(stop_signals[i], &a, NULL);
+	}
+}
+
+static void trace(void *ctx, const char *name, const char *text) { gw__ui_error(0, "trace %s: %s", name, text); }
+
+int gw__command_ctx_begin(struct gw__command_ctx *w, const struct gw__cli_common *c)
+{
+	*w = (struct gw__command_ctx){.common = c};
+	gw__ui_set_verbosity(c->quiet, c->verbose);
+	gw__cli_progress_init(&w->progress, c);
+	int rc = gw_job_new(&w->job);
+	if (rc)
+		return gw__ui_error(GW__EXIT_FAILED, "cannot start: %s", strerror(-rc));
+	if (gw_job_page_size(w->job, c->page_bytes))
+		return gw__ui_error(GW__EXIT_USAGE, "--page-size: %s", gw_job_error(w->job));
+	gw_job_on_progress(w->job, gw__cli_progress_show, &w->progress);
+	const char *want = getenv("GODWIT_TRACE");
+	if (want && *want && strcmp(want, "0"))
+		gw_job_on_trace(w->job, trace, NULL);
+	stop_job = w->job;
+	catch_signals();
+	return GW__CLI_GO;
+}
+
+void gw__command_ctx_end(struct gw__command_ctx *w)
+{
+	const char *warning;
+	gw__cli_progress_end(&w->progress);
+	for (uint32_t i = 0; w->job && (warning = gw_job_warning(w->job, i)); i++)
+		gw__ui_verbose("warning: %s", warning);
+	stop_job = NULL;
+	gw_job_free(w->job);
+	w->job = NULL;
+}
+
+int gw__cli_status_before(int rc) { return rc == -EOPNOTSUPP ? GW__EXIT_REFUSED : rc == -EINVAL ? GW__EXIT_USAGE : GW__EXIT_FAILED; }
+
+char *gw__command_ctxing_set(const char *image)
+{
+	size_t n = strlen(image) + sizeof ".ws";
+	char *path = malloc(n);
+	if (path)
+		snprintf(path, n, "%s.ws", image);
+	return path;
+}
+
+int gw__cli_stopped(void) { return stop_signal; }
+
+int gw__cli_failed(const struct gw__cli_common *c, int status, const char *fmt, ...)
+{
+	char text[2048];
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(text, sizeof text, fmt, args);
+	va_end(args);
+	if (c->json)
+		gw__cli_json(json_pack("{ss si so}", "event", "failed", "status", status, "message", gw__cli_json_text(text)));
+	return gw__ui_error(status, "%s", text);
+}
+
+const char *gw__command_error(const struct gw__command_ctx *w)
+{
+	static char stopped[64];
+	if (stop_signal) {
+		snprintf(stopped, sizeof stopped, "stopped by SIG%s", sigabbrev_np(stop_signal));
+		return stopped;
+	}
+	const char *error = gw_job_error(w->job);
+	return *error ? error : "it failed without saying why";
+}
+
+int gw__command_ctx_failed(struct gw__command_ctx *w, int status, const char *state)
+{
+	return gw__cli_failed(w->common, status, "%s%s%s", gw__command_error(w), state ? "; " : "", state ? state : "");
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: MIT */
+/* Results, messages and their filter; see output.h. */
+#include "cli/ui/output.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/math.h"
+
+enum { MESSAGE_BYTES = 4096 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for stdout, stderr and what follows */
+static bool bar_stands;
+static int output_error; /* first errno of a failed write to stdout */
+
+static bool quiet, verbose; /* set once, before threads */
+
+/* Bytes of the well-formed UTF-8 character at `s`, 0 if there is none. */
+static unsigned utf8_bytes(const unsigned char *s)
+{
+	if (s[0] < 0x80)
+		return 1;
+	unsigned n = s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : 0;
+	for (unsigned i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	bool overlong = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xf0 && s[1] < 0x90);
+	bool beyond = (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf4 && s[1] > 0x8f);
+	return overlong || beyond ? 0 : n;
+}
+
+static uint32_t code_point(const unsigned char *s, unsigned n)
+{
+	uint32_t c = n == 1 ? s[0] : s[0] & (0xffu >> (n + 1));
+	for (unsigned i = 1; i < n; i++)
+		c = c << 6 | (s[i] & 0x3f);
+	return c;
+}
+
+/* What moves a cursor, changes the order of what is shown, ends a line, or cannot be seen. */
+static bool is_unsafe(uint32_t c)
+{
+	static const struct {
+		uint32_t first, last;
+	} ranges[] = {
+		{0, 0x1f},                                              /* C0 */
+		{0x7f, 0x9f},                                           /* DEL, C1 */
+		{0xad, 0xad},                                           /* a hyphen that is not shown */
+		{0x61c, 0x61c},                                         /* direction */
+		{0x180e, 0x180e},                                       /* no width */
+		{0x200b, 0x200f},                                       /* no width, direction */
+		{0x2028, 0x202e},                                       /* ends of lines, direction */
+		{0x2060, 0x206f},                                       /* no width, direction */
+		{0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0000, 0xe007f}, /* tags */
+	};
+	for (unsigned i = 0; i < GW__LEN(ranges); i++)
+		if (c >= ranges[i].first && c <= ranges[i].last)
+			return true;
+	return false;
+}
+
+static size_t filter(char *to, size_t to_bytes, const char *from, bool many_lines)
+{
+	const unsigned char *s = (const unsigned char *)from;
+	size_t at = 0;
+	while (*s) {
+		unsigned n = utf8_bytes(s);
+		bool plain = n && ((many_lines && *s == '\n') || !is_unsafe(code_point(s, n)));
+		if (at + (plain ? n : 4) >= to_bytes)
+			break;
+		if (plain) {
+			memcpy(to + at, s, n);
+			at += n;
+			s += n;
+		} else {
+			at += (size_t)snprintf(to + at, to_bytes - at, "\\x%02x", *s++);
+		}
+	}
+	to[at] = 0;
+	return at;
+}
+
+size_t gw__cli_filter(char *to, size_t to_bytes, const char *from) { return filter(to, to_bytes, from, false); }
+
+const char *gw__cli_name_text(const char *text, struct gw__cli_name *n)
+{
+	gw__cli_filter(n->text, sizeof n->text, text);
+	return n->text;
+}
+
+static void wipe_bar(void)
+{
+	if (bar_stands)
+		fputs("\r\033[K", stderr);
+	bar_stands = false;
+}
+
+void gw__ui_progress_line(const char *line)
+{
+	char clean[512];
+	pthread_mutex_lock(&lock);
+	if (line) {
+		gw__cli_filter(clean, sizeof clean, line);
+		fprintf(stderr, "\r%s\033[K", clean);
+		bar_stands = true;
+	} else {
+		wipe_bar();
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+static void message(const char *fmt, va_list args)
+{
+	char raw[MESSAGE_BYTES], clean[MESSAGE_BYTES + 64];
+	vsnprintf(raw, sizeof raw, fmt, args);
+	gw__cli_filter(clean, sizeof clean, raw);
+	pthread_mutex_lock(&lock);
+	fflush(stdout); /* what was printed before comes first where both go to one place */
+	wipe_bar();
+	fprintf(stderr, "godwit: %s\n", clean);
+	pthread_mutex_unlock(&lock);
+}
+
+int gw__ui_error(int status, const char *fmt, ...)
+{
+	va_list args;
+	va_start(args, fmt);
+	message(fmt, args);
+	va_end(args);
+	return status;
+}
+
+void gw__ui_set_verbosity(bool be_quiet, bool be_verbose)
+{
+	quiet = be_quiet;
+	verbose = be_verbose;
+}
+
+void gw__ui_info(const char *fmt, ...)
+{
+	if (quiet)
+		return;
+	va_list args;
+	va_start(args, fmt);
+	message(fmt, args);
+	va_end(args);
+}
+
+void gw__ui_verbose(const char *fmt, ...)
+{
+	if (!verbose)
+		return;
+	va_list args;
+	va_start(args, fmt);
+	message(fmt, args);
+	va_end(args);
+}
+
+static void remember(int err)
+{
+	if (!output_error)
+		output_error = err ? err : EIO;
+}
+
+/* NULL: there was no memory to make it. */
+static void put(const char *text, bool at_once)
+{
+	pthread_mutex_lock(&lock);
+	wipe_bar();
+	if (!text)
+		remember(ENOMEM);
+	else if (fputs(text, stdout) < 0 || (at_once && fflush(stdout)))
+		remember(errno);
+	pthread_mutex_unlock(&lock);
+}
+
+void gw__ui_print(const char *fmt, ...)
+{
+	char *raw = NULL;
+	va_list args;
+	va_start(args, fmt);
+	int n = vasprintf(&raw, fmt, args);
+	va_end(args);
+	size_t room = n < 0 ? 0 : 4 * (size_t)n + 1;
+	char *clean = room ? malloc(room) : NULL;
+	if (clean)
+		filter(clean, room, raw, true);
+	put(clean, false);
+	free(clean);
+	if (n >= 0)
+		free(raw);
+}
+
+/* DEL is the only control character that passes an encoder of ASCII. */
+static char *escape_del(const char *text)
+{
+	size_t n = 0, dels = 0;
+	for (; text[n]; n++)
+		dels += text[n] == 0x7f;
+	char *to = malloc(n + 5 * dels + 2), *p = to;
+	for (size_t i = 0; to && i < n; i++)
+		if (text[i] == 0x7f)
+			p = stpcpy(p, "\\u007f");
+		else
+			*p++ = text[i];
+	if (to)
+		strcpy(p, "\n");
+	return to;
+}
+
+void gw__cli_json(json_t *object)
+{
+	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6)) : NULL;
+	char *line = text ? escape_del(text) : NULL;
+	json_decref(object);
+	put(line, true);
+	free(line);
+	free(text);
+}
+
+json_t *gw__cli_json_text(const char *text)
+{
+	if (!text)
+		return json_null();
+	json_t *as_is = json_string(text); /* NULL if it is not UTF-8; what is not ASCII is escaped when it is printed */
+	if (as_is)
+		return as_is;
+	size_t room = 4 * strlen(text) + 1;
+	char *clean = malloc(room);
+	if (!clean)
+		return NULL;
+	gw__cli_filter(clean, room, text);
+	json_t *filtered = json_string(clean);
+	free(clean);
+	return filtered;
+}
+
+json_t *gw__cli_json_size(uint64_t v) { return json_integer((json_int_t)gw__min(v, INT64_MAX)); }
+
+bool gw__cli_output_whole(void)
+{
+	if (fflush(stdout))
+		remember(errno);
+	if (!output_error || output_error == EPIPE)
+		return true;
+	gw__ui_error(0, "cannot write to standard output: %s", strerror(output_error));
+	return false;
+}
+
+const char *gw__cli_size_text(uint64_t bytes, struct gw__cli_size *s)
+{
+	static const char units[] = "KMGTPE";
+	if (bytes < 1024) {
+		snprintf(s->text, sizeof s->text, "%u bytes", (unsigned)bytes);
+		return s->text;
+	}
+	unsigned u = 0;
+	double v = (double)bytes / 1024;
+	for (; v >= 1023.95 && u < sizeof units - 2; u++)
+		v /= 1024;
+	bool whole = v - (double)(uint64_t)v < 0.05;
+	snprintf(s->text, sizeof s->text, whole ? "%.0f %ciB" : "%.1f %ciB", v, units[u]);
+	return s->text;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Waits for all connections of one incoming migration and tells them apart (docs/spec/channels.md 2).
+ *
+ * Connections and their first bytes come in any order, so each is identified by a thread of its own, which also does the TLS
+ * handshake; the caller's thread collects them. A connection that stays silent or speaks something else is dropped.
+ */
+#ifndef GW_ENGINE_INCOMING_ACCEPT_H
+#define GW_ENGINE_INCOMING_ACCEPT_H
+
+#include "engine/core/run.h"
+#include "io/chan.h"
+#include "io/tls.h"
+#include "wire/multifd.h"
+
+enum { GW__MAGIC_BYTES = 4 };
+
+/* What was gathered. The channels belong to whoever holds this. */
+struct gw__incoming {
+	struct gw__chan *main;
+	uint8_t head[GW__MAGIC_BYTES]; /* of the main channel, read already */
+	size_t head_n;
+	struct gw__chan *multifd[GW__MULTIFD_CHANNELS_MAX + 1]; /* by id, hello read */
+	uint32_t multifd_n;
+	/*
+	 * Still open, or NULL: a source that may switch to post-copy connects here again, for its preempt channel and after a break. Closed
+	 * when it turns out that it will not.
+	 */
+	struct gw__listener *listener;
+};
+void gw__incoming_close(struct gw__incoming *in);
+
+struct gw__accept_opts {
+	/*
+	 * How many multifd channels to wait for; 0: as many as there are when the main channel speaks, which a QEMU since 8.x
+	 * does only after all are connected.
+	 */
+	uint32_t channels;
+	int idle_ms;                     /* silence limit of the gathered channels */
+	int hello_ms;                    /* a connection must say what it is within this */
+	int accept_ms;                   /* all must be there so long after the first */
+	const struct gw__tls_creds *tls; /* NULL: plain */
+};
+#define GW__ACCEPT_DEFAULTS ((struct gw__accept_opts){.idle_ms = 30000, .hello_ms = 5000, .accept_ms = 15000})
+
+/* Waits for the first connection as long as the listener's connect limit says. */
+int gw__accept(struct gw__run *run, struct gw__listener *l, const struct gw__accept_opts *o, struct gw__incoming *in);
+
+#endif

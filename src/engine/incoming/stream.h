@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sources: where a guest comes from. Each runs to its end in the calling (main) thread and drives a sink.
+ */
+#ifndef GW_ENGINE_INCOMING_STREAM_H
+#define GW_ENGINE_INCOMING_STREAM_H
+
+#include "engine/incoming/multifd_recv.h"
+#include "engine/incoming/accept.h"
+#include "engine/core/run.h"
+#include "engine/sink/sink.h"
+#include "image/read/image.h"
+#include "io/chan.h"
+#include "plan/postcopy_dst.h"
+
+/* What a stream was made of; complete when gw__incoming_run_channel returned 0, true as far as it got otherwise. */
+struct gw__stream_stats {
+	uint64_t stream_bytes;                                                      /* magic to the last byte of the description */
+	uint64_t page_payload_bytes, xbzrle_bytes, device_bytes, description_bytes; /* the rest is framing */
+	uint64_t pages, zero_pages, xbzrle_pages, flushes;
+	uint64_t trailing_bytes;           /* behind the end, as far as they had been read */
+	enum gw__postcopy_dst_state state; /* of a stream that may switch to post-copy */
+	uint64_t late_pages;               /* that came after the switch, on this connection */
+	uint64_t missing_pages;            /* after a switch: not here yet */
+	bool given_back;                   /* it failed behind the source's last byte, and SHUT 1 was written: not that it was heard */
+	uint32_t devices, parts, opaque_sections;
+	uint32_t commands[12]; /* by number */
+	bool background, return_path, advised, switchover, described;
+	struct gw__multifd_recv_stats multifd; /* all 0 without */
+	/* Per block; `blocks_n` entries, owned by the tally. */
+	struct gw__block_stats {
+		uint64_t pages, zero_pages, xbzrle_pages;
+	} * block;
+	uint32_t blocks_n;
+	char run_state[33]; /* of the guest when it was stopped, as `globalstate` has it; "": not told */
+};
+void gw__stream_stats_fini(struct gw__stream_stats *t);
+
+/*
+ * Peer to sink: decode the stream on `chan` into `sink`, answer its return path, and commit. SHUT 0 is sent only after
+ * the commit, SHUT 1 after a failure, neither without an open return path. Whether that was heard is not asked: this is
+ * for files and the like. The tally may be NULL.
+ */
+int gw__incoming_run_channel(struct gw__run *run, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_stats *stats);
+
+/*
+ * The same for all channels of a migration that were gathered; they stay the caller's. GW__SOURCE_NOT_NOTIFIED: committed, but SHUT 0
+ * could not be sent; the sentence says why.
+ */
+enum { GW__SOURCE_NOT_NOTIFIED = 1 };
+int gw__incoming_run(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats);
+
+/*
+ * A source may switch to post-copy then, if the sink can take that. When the result is negative and tally->state is
+ * GW__POSTCOPY_DST_PAUSED, the guest stands in its source, the sink knows what came, and this goes on with a new connection, any number of times.
+ */
+struct gw__incoming_recover {
+	enum gw__postcopy_dst_role role;
+	bool early_shut;      /* draining: the source is told at once that it need not run the guest again */
+	bool may_skip_blocks; /* what the monitor of the source lists may be more than it sends */
+};
+int gw__incoming_recover(struct gw__run *run, struct gw__chan *chan, const struct gw__incoming_recover *o, struct gw__sink *sink,
+	struct gw__stream_stats *stats);
+
+/*
+ * When nothing is missing of what an earlier process left, it is ended and committed without a source. GW__SHORT: something is, and
+ * nothing was done; tally->missing_pages says how much. Whether the source may still run the guest is the caller's to know.
+ */
+int gw__incoming_finish_offline(struct gw__run *run, struct gw__sink *sink, struct gw__stream_stats *stats);
+
+/* Image to sink, then commit. */
+int gw__image_source_run(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink);
+
+/* Everything but the pages, and no commit: what kind of guest is it? */
+int gw__image_source_describe(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink);
+
+#endif

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A source that switches to post-copy, up to its last page (docs/spec/postcopy.md 3, 4). Nobody runs here: no page is ever asked for, the
+ * source sends them all in its own time. Coming back after a break is stream_recovery.c. See stream.h; the main thread's.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/math.h"
+#include "engine/incoming/stream_private.h"
+#include "wire/package.h"
+#include "wire/postcopy.h"
+
+typedef unsigned long long ull;
+
+#define CHECKPOINT_NS UINT64_C(5000000000)
+
+int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_event event)
+{
+	enum gw__postcopy_dst_state before = p->state;
+	int r = gw__postcopy_dst_step(p->role, before, event, &p->state, &p->run->error);
+	if (!r)
+		GW__TRACE(&p->run->trace, sink_state, "%s -> %s", gw__postcopy_dst_state_name(before),
+			gw__postcopy_dst_state_name(p->state));
+	return r;
+}
+
+/* --- the switch --- */
+
+/* The first word of a switch. What can be foreseen was refused before (prepare). */
+static int begin_switch(struct gw__incoming_stream *p)
+{
+	if (p->multifd_recv)
+		return gw__error_set(&p->run->error, -EOPNOTSUPP,
+			"the source switches to post-copy next to multifd channels, which is not taken; leave one of them out");
+	if (!p->stream.return_path || !p->buf.chan->two_way)
+		return gw__error_set(&p->run->error, -EOPNOTSUPP,
+			"the source switches to post-copy, for which it has to be answered; let it connect to a socket");
+	int r = gw__incoming_postcopy_ops(p)->begin(p->sink, &p->run->error);
+	return r ? r : gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_DISCARD);
+}
+
+static int on_discard(struct gw__incoming_stream *p, const struct gw__command *cmd)
+{
+	char name[GW__NAME_MAX + 1];
+	const uint8_t *ranges;
+	unsigned n;
+	int r = gw__incoming_flush_batch(p);
+	if (!r)
+		r = p->state == GW__POSTCOPY_DST_ACTIVE ? begin_switch(p) : gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_DISCARD);
+	if (!r)
+		r = gw__discard_split(cmd->payload, cmd->length, name, &ranges, &n, &p->run->error);
+	if (r)
+		return r;
+	int64_t block = gw__blocks_find(&p->stream.blocks, name); /* the decoder has judged it, and the ranges */
+	for (unsigned i = 0; !r && i < n; i++) {
+		struct gw__range range = gw__range_at(ranges, i);
+		r = gw__incoming_postcopy_ops(p)->discard(p->sink, (uint32_t)block, range.start_off, range.bytes / p->stream.page_bytes,
+			&p->run->error);
+	}
+	return r;
+}
+
+static int begin_package(struct gw__incoming_stream *p)
+{
+	int r = gw__incoming_flush_batch(p);
+	p->package_came = true;
+	if (!r && p->state == GW__POSTCOPY_DST_ACTIVE)
+		r = begin_switch(p);
+	size_t most = p->run->tail_max_bytes - p->stream.early_bytes;
+	if (!r && p->stream.package_left > most)
+		r = gw__error_set(&p->run->error, -E2BIG,
+			"a package with %zu bytes of device state, at most %zu are taken; raise the limit if this guest really has so much",
+			p->stream.package_left, most);
+	p->in_package = !r;
+	return r;
+}
+
+static int append(struct gw__incoming_stream *p, struct gw__view raw)
+{
+	if (p->package_bytes + raw.n > p->package_room) {
+		size_t bytes = p->package_bytes + raw.n, room = gw__min(bytes * 2, bytes + p->stream.package_left);
+		uint8_t *package = realloc(p->package, room);
+		if (!package)
+			return gw__error_set(&p->run->error, -ENOMEM, "no memory for %zu bytes of device state", room);
+		p->package = package;
+		p->package_room = room;
+	}
+	memcpy(p->package + p->package_bytes, raw.p, raw.n);
+	p->package_bytes += raw.n;
+	return 0;
+}
+
+/*
+ * The source takes PONG 0x42 for the word that its guest is ours, and cannot go back in any case: so first everything is made to survive
+ * us, and then its PINGs are answered.
+ */
+static int take_package(struct gw__incoming_stream *p)
+{
+	struct gw__package package;
+	p->in_package = false;
+	int r = gw__package_decode(p->package, p->package_bytes, &package, &p->run->error);
+	if (!r)
+		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_PACKAGE);
+	if (!r)
+		gw__stream_buf_trim(&p->buf);
+	if (!r)
+		r = gw__incoming_postcopy_ops(p)->persist_handover(p->sink, &p->package, p->package_bytes, &p->run->error);
+	if (!r)
+		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_HELD);
+	p->handover_persisted = !r;
+	for (unsigned i = 0; !r && i < package.pings_n; i++)
+		r = gw__incoming_rp_send_pong(p, package.ping[i]);
+	return r;
+}
+
+static int on_package_item(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
+	bool command = ev->kind == GW__EVENT_COMMAND;
+	if (ev->kind == GW__EVENT_DEVICE) {
+		GW__TRACE(&p->run->trace, device, "%s/%u %zu bytes", ev->section.idstr, ev->section.instance, ev->body.n);
+		p->stats->device_bytes += ev->raw.n;
+	}
+	if (command)
+		p->stats->commands[ev->command.number]++;
+	int r = append(p, ev->raw);
+	return r || !command || ev->command.number != GW__CMD_POSTCOPY_RUN ? r : take_package(p);
+}
+
+/* --- pages --- */
+
+bool gw__incoming_page_is_needed(struct gw__incoming_stream *p, const struct gw__ram_where *where)
+{
+	if (p->state != GW__POSTCOPY_DST_POSTCOPY_ACTIVE)
+		return true;
+	if (gw__bitmap_test(gw__incoming_postcopy_ops(p)->received(p->sink, where->block), where->off / p->stream.page_bytes))
+		return false;
+	p->stats->late_pages++;
+	return true;
+}
+
+static int check_whole(struct gw__incoming_stream *p)
+{
+	uint64_t missing = gw__sink_count_missing(p->sink);
+	if (!missing || p->has_unplugged_memory)
+		return 0;
+	return gw__error_set(&p->run->error, -EPROTO, "the source says that it has sent everything, but %llu pages never came",
+		(ull)missing);
+}
+
+int gw__incoming_end_postcopy(struct gw__incoming_stream *p)
+{
+	int r = check_whole(p); /* else it is an END like any other break: whoever said it, the source may still have the rest */
+	if (!r)
+		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_END);
+	gw__run_phase(p->run, GW__PHASE_DEVICES);
+	if (!r && p->stream.learns_id)
+		r = gw__incoming_postcopy_ops(p)->learn_ram_id(p->sink, p->stream.ram_id, &p->run->error);
+	if (!r)
+		r = p->sink->ops->ram_end(p->sink, &p->run->error);
+	if (r)
+		return r;
+	struct gw__sink_recovery_info recovery_info;
+	gw__incoming_postcopy_ops(p)->recovery_info(p->sink, &recovery_info);
+	return gw__incoming_put_devices(p->sink, recovery_info.package, &p->run->error);
+}
+
+int gw__incoming_checkpoint(struct gw__incoming_stream *p)
+{
+	uint64_t now = gw__clock_now_ns(&p->run->clock);
+	if (p->state != GW__POSTCOPY_DST_POSTCOPY_ACTIVE || p->stats->late_pages == p->checkpoint_pages ||
+		now - p->checkpoint_ns < CHECKPOINT_NS)
+		return 0;
+	int r = gw__incoming_postcopy_ops(p)->checkpoint(p->sink, &p->run->error);
+	p->checkpoint_pages = p->stats->late_pages;
+	p->checkpoint_ns = gw__clock_now_ns(&p->run->clock);
+	return r;
+}
+
+/* --- all of it --- */
+
+int gw__incoming_handle_postcopy(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
+	if (p->in_package)
+		return on_package_item(p, ev);
+	if (ev->kind != GW__EVENT_COMMAND)
+		return GW__SHORT;
+	uint16_t number = ev->command.number;
+	bool ours = number == GW__CMD_POSTCOPY_RAM_DISCARD || number == GW__CMD_PACKAGED || number == GW__CMD_RECV_BITMAP ||
+		    number == GW__CMD_POSTCOPY_RESUME;
+	bool void_now = p->stream.postcopy >= GW__STREAM_LISTENING && number != GW__CMD_PING;
+	if (!ours)
+		return void_now ? 0 : GW__SHORT; /* OPEN_RETURN_PATH again, SWITCHOVER_START: nothing follows from them any more */
+	GW__TRACE(&p->run->trace, command, "%s", gw__command_name(number));
+	p->stats->commands[number]++;
+	if (number == GW__CMD_POSTCOPY_RAM_DISCARD)
+		return on_discard(p, &ev->command);
+	if (number == GW__CMD_PACKAGED)
+		return begin_package(p);
+	return number == GW__CMD_RECV_BITMAP ? gw__incoming_send_recv_bitmap(p, &ev->command) : gw__incoming_resume(p);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files pull_*.c of a stream share: one stream on its way into a sink. Nobody else includes it. */
+#ifndef GW_ENGINE_INCOMING_STREAM_PRIVATE_H
+#define GW_ENGINE_INCOMING_STREAM_PRIVATE_H
+
+#include "engine/core/stream_buf.h"
+#include "plan/postcopy_dst.h"
+#include "engine/incoming/stream.h"
+#include "wire/return_path.h"
+
+enum { GW__BATCH_PAGES = 256 };
+
+/* The main thread's. A batch is of consecutive pages, with content or of zeros. It points into the stream buffer and is given away before that moves. */
+struct gw__incoming_stream {
+	struct gw__run *run;
+	struct gw__stream_buf buf;
+	struct gw__stream stream;
+	struct gw__sink *sink;
+	struct gw__stream_stats *stats;
+	struct iovec batch[GW__BATCH_PAGES];
+	int batch_n;      /* pages with content */
+	uint64_t zeros_n; /* or of zeros: one of the two is 0 */
+	uint32_t batch_block;
+	uint64_t batch_off;
+	struct gw__incoming *in;               /* NULL: one channel and nothing else; borrowed */
+	struct gw__multifd_recv *multifd_recv; /* NULL without multifd */
+	bool expects_multifd;                  /* channels that came with this one would be here */
+	bool sync_per_section;                 /* how the source marks syncs; known at the end of START */
+	bool ram_ended;                        /* told to the sink */
+	bool owes_config; /* the sink gets the configuration when POSTCOPY_ADVISE, which may state the page size, has come or will not */
+	bool done;
+	uint8_t *scratch; /* a page, for deltas */
+
+	/* stream_postcopy.c, stream_recovery.c */
+	enum gw__postcopy_dst_role role;
+	enum gw__postcopy_dst_state state;
+	bool in_package, package_came, early_shut, may_skip_blocks;
+	bool say_failed; /* the guest is kept, and the source is told that it is not, by which its run state stays (channels.md 3.2) */
+	bool handover_persisted;   /* what came survives us, and may be the only copy */
+	bool has_unplugged_memory; /* memory that is not plugged in is never sent */
+	uint8_t *package;          /* as it comes; the sink's once it is whole */
+	size_t package_bytes, package_room;
+	bool *bitmap_requested; /* by block, while recovering */
+	uint64_t checkpoint_ns, checkpoint_pages;
+};
+
+/* More bytes into the stream buffer; gives the batch away first. */
+int gw__incoming_fill(struct gw__incoming_stream *p);
+/* One word to the source on the return path. */
+int gw__incoming_rp_send(struct gw__incoming_stream *p, uint16_t type, uint32_t value, struct gw__error *error);
+/* The answer to a PING. No failure when the link is gone: what had come before is still to be read, and its end tells. */
+int gw__incoming_rp_send_pong(struct gw__incoming_stream *p, uint32_t token);
+
+/* --- stream_shutdown.c --- */
+
+/*
+ * Tell the source how it went: `result`, or GW__SOURCE_NOT_NOTIFIED. Success is told only when the data is safe; then the source closes first, because
+ * closing with its last words unread would reset the connection.
+ */
+int gw__incoming_finish_with_source(struct gw__incoming_stream *p, int result);
+
+/* --- stream_postcopy.c --- */
+
+static inline const struct gw__sink_postcopy_ops *gw__incoming_postcopy_ops(const struct gw__incoming_stream *p)
+{
+	return p->sink->ops->postcopy;
+}
+/* A change of state; an event without a row is an error. */
+int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_event event);
+/* What only post-copy has: GW__SHORT: it is not for this file. */
+int gw__incoming_handle_postcopy(struct gw__incoming_stream *p, const struct gw__event *ev);
+/* May this page be taken? One that is there already is not taken twice. */
+bool gw__incoming_page_is_needed(struct gw__incoming_stream *p, const struct gw__ram_where *where);
+/* The source has sent its last byte: is anything missing? Then the end of RAM and the devices of the package, which come behind it. */
+int gw__incoming_end_postcopy(struct gw__incoming_stream *p);
+/* Those of a post-copy package, which may be empty (stream_offline.c). */
+int gw__incoming_put_devices(struct gw__sink *sink, struct gw__view package, struct gw__error *error);
+/* Now and then, between two sections. */
+int gw__incoming_checkpoint(struct gw__incoming_stream *p);
+
+/* --- stream_recovery.c --- */
+
+int gw__incoming_begin_recovery(struct gw__incoming_stream *p);
+/* The source asks what came of a block. */
+int gw__incoming_send_recv_bitmap(struct gw__incoming_stream *p, const struct gw__command *cmd);
+/* It has asked enough. */
+int gw__incoming_resume(struct gw__incoming_stream *p);
+
+/* --- stream_events.c: what an event means for the sink --- */
+
+int gw__incoming_handle_event(struct gw__incoming_stream *p, const struct gw__event *ev);
+
+/* --- stream_pages.c --- */
+
+int gw__incoming_page(struct gw__incoming_stream *p, const struct gw__event *ev);
+int gw__incoming_zero(struct gw__incoming_stream *p, const struct gw__event *ev);
+int gw__incoming_xbzrle(struct gw__incoming_stream *p, const struct gw__event *ev);
+/* What was gathered goes to the sink: before the stream buffer moves, and before anything that must not overtake it. */
+int gw__incoming_flush_batch(struct gw__incoming_stream *p);
+
+#endif

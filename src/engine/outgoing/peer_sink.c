@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The sink that speaks to a destination: writes a plain pre-copy stream as a QEMU source does (docs/spec/stream.md 6)
+ * and listens on the return path for how it went.
+ *
+ * SWITCHOVER_START is never sent: releases before 10.0 die of it and the others do without. mapped-ram is taken out of the
+ * configuration, because both ends must agree on it. The RAM section is peer_sink.c. One thread.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/math.h"
+#include "engine/outgoing/await_shut.h"
+#include "engine/core/run.h"
+#include "engine/outgoing/peer_sink.h"
+#include "plan/multifd_compat.h"
+#include "wire/vmdesc_text.h"
+
+enum {
+	GW__PAGES_PER_WRITE = 128,
+	GW__PAGE_HEAD_BYTES = 8 + 1 + GW__NAME_MAX + 1,
+	GW__ZEROS_PER_WRITE = 4096,
+};
+
+/* The main thread's. */
+struct gw__peer_sink {
+	struct gw__sink sink; /* first */
+	struct gw__run *run;
+	struct gw__chan *chan;
+	struct gw__peer_sink_opts o;
+	struct gw__config config;
+	struct gw__blocks blocks;
+	uint32_t ram_id;
+	uint64_t page_bytes;
+	int64_t last_block;
+	bool in_part, in_end;
+	uint64_t part_bytes;
+	const struct gw__image *image; /* whose pages the multifd threads sent; NULL without */
+	struct gw__multifd_compat compat;
+	uint8_t heads[GW__PAGES_PER_WRITE][GW__PAGE_HEAD_BYTES];
+	uint8_t records[GW__ZEROS_PER_WRITE * 9 + GW__PAGE_HEAD_BYTES];
+};
+
+/* --- peer_sink.c --- */
+
+/* What became of a write: counts, and looks for a last word of the destination if the link broke. */
+static int gw__peer_sink_written(struct gw__peer_sink *s, int r, struct gw__error *error);
+static int gw__peer_sink_put(struct gw__peer_sink *s, const void *bytes, size_t n, struct gw__error *error);
+
+/* --- peer_sink.c: the first: no other section may begin inside a PART; the others as in struct gw__sink_ops --- */
+
+static int gw__peer_sink_end_part(struct gw__peer_sink *s, struct gw__error *error);
+static int gw__peer_sink_put_blocks(struct gw__sink *sink, uint32_t section_id, const struct gw__blocks *blocks, struct gw__error *error);
+static int gw__peer_sink_put_pages(struct gw__sink *sink, uint32_t block, uint64_t off, const struct iovec *pages, int n,
+	struct gw__error *error);
+static int gw__peer_sink_put_zeros(struct gw__sink *sink, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error);
+static int gw__peer_sink_take_ram(struct gw__sink *sink, const struct gw__image *image, struct gw__error *error);
+static int gw__peer_sink_put_ram_end(struct gw__sink *sink, struct gw__error *error);
+
+enum { LAST_WORD_MS = 1000 };
+
+/* A broken link is often the second half of the story: the destination may have said on the return path why it left. */
+static int gw__peer_sink_written(struct gw__peer_sink *s, int r, struct gw__error *error)
+{
+	atomic_store_explicit(&s->run->counters.moved_bytes, s->chan->out_bytes, memory_order_relaxed);
+	gw__run_tick(s->run);
+	if ((r != -EPIPE && r != -ECONNRESET) || !s->o.ask_back)
+		return r;
+	struct gw__error said = {0};
+	if (gw__await_shut(s->run, s->chan, LAST_WORD_MS, &said) == -EREMOTEIO)
+		*error = said;
+	return error->code;
+}
+
+static int gw__peer_sink_put(struct gw__peer_sink *s, const void *bytes, size_t n, struct gw__error *error)
+{
+	return gw__peer_sink_written(s, gw__chan_write_all(s->chan, bytes, n, error), error);
+}
+
+static int put_config(struct gw__sink *sink, const struct gw__config *config, struct gw__error *error)
+{
+	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
+	struct gw__wr c = gw__wr_over(s->records, sizeof s->records);
+	s->config = *config;
+	gw__config_drop_cap(&s->config, "mapped-ram");
+	s->page_bytes = gw__config_page_bytes(&s->config);
+	s->compat = gw__multifd_compat_of(s->config.machine);
+	gw__header_encode(&c);
+	gw__config_encode(&c, &s->config);
+	if (s->o.ask_back) {
+		const uint8_t token[4] = {0, 0, 0, 1};
+		gw__command_encode(&c, GW__CMD_OPEN_RETURN_PATH, NULL, 0);
+		gw__command_encode(&c, GW__CMD_PING, token, sizeof token);
+	}
+	return gw__peer_sink_put(s, s->records, gw__wr_used(&c), error);
+}
+
+static int read_back(struct gw__sink *sink, uint32_t block, uint64_t off, void *page, struct gw__error *error)
+{
+	(void)sink;
+	(void)block;
+	(void)off;
+	(void)page;
+	return gw__error_set(error, -EOPNOTSUPP,
+		"a stream with XBZRLE deltas cannot be passed on as a stream; convert it to an image first");
+}
+
+static int put_device(struct gw__sink *sink, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__error *error)
+{
+	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
+	(void)section, (void)off;
+	int r = gw__peer_sink_end_part(s, error);
+	return r ? r : gw__peer_sink_put(s, raw.p, raw.n, error);
+}
+
+static int note_nothing(struct gw__sink *sink, struct gw__error *error)
+{
+	(void)sink;
+	(void)error;
+	return 0;
+}
+
+static int put_end(struct gw__sink *sink, struct gw__view description, struct gw__error *error)
+{
+	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
+	uint8_t head[8];
+	char *text = NULL;
+	size_t n = 0;
+	struct gw__wr c = gw__wr_over(head, sizeof head);
+	gw__wr_u8(&c, GW__ITEM_EOF);
+	if (description.n) {
+		if (gw__vmdesc_reconfigure(description.p, description.n, &s->config, &text, &n))
+			return gw__error_set(error, -ENOMEM, "no memory for the VM description");
+		gw__wr_u8(&c, GW__ITEM_VMDESC);
+		gw__wr_be32(&c, (uint32_t)n);
+	}
+	int r = gw__peer_sink_put(s, head, gw__wr_used(&c), error);
+	if (!r)
+		r = gw__peer_sink_put(s, text, n, error);
+	free(text);
+	return r;
+}
+
+static int commit(struct gw__sink *sink, struct gw__error *error)
+{
+	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
+	if (s->o.ask_back)
+		return gw__await_shut(s->run, s->chan, s->o.answer_ms, error);
+	return gw__chan_end_writes(s->chan, error);
+}
+
+static void free_sink(struct gw__sink *sink)
+{
+	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
+	gw__blocks_fini(&s->blocks);
+	free(s);
+}
+
+#define STREAM_OPS                                                                                                                         \
+	.config = put_config, .blocks = gw__peer_sink_put_blocks, .pages = gw__peer_sink_put_pages, .zeros = gw__peer_sink_put_zeros,      \
+	.read_back = read_back, .device = put_device, .round = note_nothing, .switchover = note_nothing,                                   \
+	.ram_end = gw__peer_sink_put_ram_end, .end = put_end, .commit = commit, .free = free_sink
+
+static const struct gw__sink_ops one_channel = {STREAM_OPS};
+static const struct gw__sink_ops many_channels = {STREAM_OPS, .ram_of_image = gw__peer_sink_take_ram};
+
+int gw__peer_sink_new(struct gw__run *run, struct gw__chan *chan, const struct gw__peer_sink_opts *o, struct gw__sink **sink,
+	struct gw__error *error)
+{
+	struct gw__peer_sink *s = calloc(1, sizeof *s);
+	if (!s)
+		return gw__error_set(error, -ENOMEM, "no memory for a stream");
+	s->sink.ops = o->multifd_send ? &many_channels : &one_channel;
+	s->run = run;
+	s->chan = chan;
+	s->o = *o;
+	s->last_block = -1;
+	*sink = &s->sink;
+	return 0;
+}
+
+/*
+ * The RAM section of a stream to a destination: START with the blocks, pages in PARTs, END (docs/spec/stream.md 6). With multifd threads the pages
+ * themselves go over its channels, and here stands what keeps these in step. See peer_sink.c; its thread.
+ */
+
+enum { PART_BYTES = 64 << 20 }; /* of pages per PART section */
+
+static int copy_blocks(struct gw__peer_sink *s, const struct gw__blocks *blocks, struct gw__error *error)
+{
+	return gw__blocks_add_all(&s->blocks, blocks) ? gw__error_set(error, -ENOMEM, "no memory for %u RAM blocks", blocks->n) : 0;
+}
+
+/* Where START and END of RAM end, all channels are brought in step; the mark goes out after the last SYNC. */
+static int put_sync(struct gw__peer_sink *s, struct gw__error *error)
+{
+	uint8_t word[8];
+	struct gw__wr c = gw__wr_over(word, sizeof word);
+	if (!s->o.multifd_send)
+		return 0;
+	int r = gw__multifd_send_sync(s->o.multifd_send, s->page_bytes);
+	gw__wr_be64(&c, GW__RAM_FLUSH);
+	return r || s->compat.sync_per_section ? r : gw__peer_sink_put(s, word, gw__wr_used(&c), error);
+}
+
+static int put_ram_section_end(struct gw__peer_sink *s, struct gw__error *error)
+{
+	uint8_t bytes[16];
+	struct gw__wr c = gw__wr_over(bytes, sizeof bytes);
+	gw__wr_be64(&c, GW__RAM_EOS);
+	gw__footer_encode(&c, s->ram_id);
+	return gw__peer_sink_put(s, bytes, gw__wr_used(&c), error);
+}
+
+static int gw__peer_sink_put_blocks(struct gw__sink *sink, uint32_t section_id, const struct gw__blocks *blocks, struct gw__error *error)
+{
+	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
+	int r = copy_blocks(s, blocks, error);
+	s->ram_id = section_id;
+	struct gw__blocks_rule rule = {.page_bytes = s->page_bytes, .address = s->config.ignore_shared};
+	struct gw__wr c = gw__wr_over(s->records, sizeof s->records);
+	gw__section_encode(&c, &(struct gw__section){.type = GW__ITEM_START, .id = section_id, .idstr = "ram", .version = GW__RAM_VERSION});
+	gw__wr_be64(&c, blocks->total_bytes | GW__RAM_MEM_SIZE);
+	for (uint32_t i = 0; !r && i < blocks->n; i++) {
+		gw__block_encode(&c, &rule, &blocks->v[i]);
+		if (sizeof s->records - gw__wr_used(&c) < 2 * GW__PAGE_HEAD_BYTES) {
+			r = gw__peer_sink_put(s, s->records, gw__wr_used(&c), error);
+			c = gw__wr_over(s->records, sizeof s->records);
+		}
+	}
+	if (!r)
+		r = gw__peer_sink_put(s, s->records, gw__wr_used(&c), error);
+	if (!r)
+		r = put_sync(s, error);
+	return r ? r : put_ram_section_end(s, error);
+}
+
+static int gw__peer_sink_end_part(struct gw__peer_sink *s, struct gw__error *error)
+{
+	if (!s->in_part)
+		return 0;
+	s->in_part = false;
+	return put_ram_section_end(s, error);
+}
+
+/* Pages travel in PART sections of bounded length, so that a destination gets to look at other things in between. */
+static int in_part(struct gw__peer_sink *s, uint64_t bytes, struct gw__error *error)
+{
+	int r = s->part_bytes + bytes > PART_BYTES && !s->in_end ? gw__peer_sink_end_part(s, error) : 0;
+	if (r || s->in_end)
+		return r;
+	if (s->in_part) {
+		s->part_bytes += bytes;
+		return 0;
+	}
+	uint8_t head[8];
+	struct gw__wr c = gw__wr_over(head, sizeof head);
+	gw__section_encode(&c, &(struct gw__section){.type = GW__ITEM_PART, .id = s->ram_id});
+	s->in_part = true;
+	s->part_bytes = bytes;
+	return gw__peer_sink_put(s, head, gw__wr_used(&c), error);
+}
+
+static const char *name_unless_same(struct gw__peer_sink *s, uint32_t block)
+{
+	bool same = s->last_block == block;
+	s->last_block = block;
+	return same ? NULL : s->blocks.v[block].name;
+}
+
+static int gw__peer_sink_put_pages(struct gw__sink *sink, uint32_t block, uint64_t off, const struct iovec *pages, int n,
+	struct gw__error *error)
+{
+	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
+	int r = 0;
+	for (int done = 0; !r && done < n;) {
+		struct iovec iov[2 * GW__PAGES_PER_WRITE];
+		int batch = n - done < GW__PAGES_PER_WRITE ? n - done : GW__PAGES_PER_WRITE;
+		r = in_part(s, (uint64_t)batch * s->page_bytes, error);
+		for (int i = 0; i < batch; i++) {
+			struct gw__wr c = gw__wr_over(s->heads[i], GW__PAGE_HEAD_BYTES);
+			gw__ram_record_encode(&c, GW__RAM_PAGE, off + (uint64_t)(done + i) * s->page_bytes, name_unless_same(s, block));
+			iov[2 * i] = (struct iovec){s->heads[i], gw__wr_used(&c)};
+			iov[2 * i + 1] = pages[done + i];
+		}
+		if (!r)
+			r = gw__peer_sink_written(s, gw__chan_write_allv(s->chan, iov, 2 * batch, error), error);
+		done += batch;
+	}
+	return r;
+}
+
+static int gw__peer_sink_put_zeros(struct gw__sink *sink, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
+{
+	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
+	int r = 0;
+	while (!r && pages) {
+		uint64_t batch = gw__min(pages, GW__ZEROS_PER_WRITE);
+		r = in_part(s, batch * 9, error);
+		struct gw__wr c = gw__wr_over(s->records, sizeof s->records);
+		for (uint64_t i = 0; i < batch; i++, off += s->page_bytes) {
+			gw__ram_record_encode(&c, GW__RAM_ZERO, off, name_unless_same(s, block));
+			gw__wr_u8(&c, 0);
+		}
+		if (!r)
+			r = gw__peer_sink_put(s, s->records, gw__wr_used(&c), error);
+		pages -= batch;
+	}
+	return r;
+}
+
+/* All pages over the multifd channels. */
+static int gw__peer_sink_take_ram(struct gw__sink *sink, const struct gw__image *image, struct gw__error *error)
+{
+	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
+	(void)error; /* is run->why, which the workers' main thread writes */
+	s->image = image;
+	int r = gw__multifd_send_start(s->o.multifd_send, image);
+	int joined = gw__multifd_send_join(s->o.multifd_send);
+	return r ? r : joined;
+}
+
+static int put_zeros_of(struct gw__peer_sink *s, uint32_t block, struct gw__error *error)
+{
+	const struct gw__bitmap *present = &s->image->present[block];
+	int r = 0;
+	for (uint64_t i = gw__bitmap_next_clear(present, 0), n; !r && i < present->bits; i = gw__bitmap_next_clear(present, i + n)) {
+		n = gw__bitmap_next_set(present, i) - i;
+		atomic_fetch_add_explicit(&s->run->counters.zero_pages, n, memory_order_relaxed);
+		r = gw__peer_sink_put_zeros(&s->sink, block, i * s->page_bytes, n, error);
+	}
+	return r;
+}
+
+/*
+ * A destination too old to read zero pages in packets hears of them here, in the END section: a PART of their own would be
+ * one more sync for those to whom every section's end is one.
+ */
+static int put_absent_pages(struct gw__peer_sink *s, struct gw__error *error)
+{
+	int r = 0;
+	if (!s->image || s->o.zeros_in_packets)
+		return 0;
+	for (uint32_t i = 0; !r && i < s->image->blocks.n; i++)
+		r = s->image->blocks.v[i].ignored ? 0 : put_zeros_of(s, i, error);
+	return r;
+}
+
+static int gw__peer_sink_put_ram_end(struct gw__sink *sink, struct gw__error *error)
+{
+	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
+	uint8_t head[8];
+	struct gw__wr c = gw__wr_over(head, sizeof head);
+	int r = gw__peer_sink_end_part(s, error);
+	gw__section_encode(&c, &(struct gw__section){.type = GW__ITEM_END, .id = s->ram_id});
+	if (!r)
+		r = gw__peer_sink_put(s, head, gw__wr_used(&c), error);
+	s->in_end = true;
+	if (!r)
+		r = put_absent_pages(s, error);
+	if (!r)
+		r = put_sync(s, error);
+	return r ? r : put_ram_section_end(s, error);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page server: a post-copy source whose guest is an image (docs/spec/postcopy.md). The destination runs at once;
+ * what it touches is sent first, the rest is pushed behind.
+ *
+ * It keeps no state that is not in the image or with the destination: when the link breaks or this process dies, a new one
+ * asks for the received bitmaps and goes on. One thread, the main thread; memory is one bit per page and a few buffers.
+ */
+#ifndef GW_ENGINE_PAGESERVER_LOOP_H
+#define GW_ENGINE_PAGESERVER_LOOP_H
+
+#include "base/histogram.h"
+#include "engine/core/run.h"
+#include "image/read/image.h"
+#include "image/read/working_set.h"
+#include "io/chan.h"
+#include "plan/postcopy_src.h"
+
+enum gw__preempt {
+	GW__PREEMPT_OFF,
+	GW__PREEMPT_ON,
+	GW__PREEMPT_EARLY, /* for a destination that reads nothing before both connections are there; it wants a mark at the end */
+};
+
+struct gw__pageserver_opts {
+	bool resume;      /* the destination holds the guest already and waits in postcopy-paused */
+	bool takeover_fd; /* and in postcopy-recover: the link is that of a predecessor, who wrote whole commands and no RESUME */
+	void (*on_guest_runs)(void *ctx); /* PONG 0x42 came, or RESUME_ACK; NULL: nobody wants to know */
+	/* Backing page sizes of the destination by block, where it has larger ones than the target page; both may be NULL, 0. */
+	const struct gw__pageserver_block {
+		const char *name;
+		uint64_t page_bytes;
+	} * block;
+	uint32_t blocks_n;
+	uint64_t max_bandwidth;              /* bytes/s the background push keeps to, with what is requested counted in; 0: no limit */
+	struct gw__working_set *working_set; /* what goes first, and where requests are recorded; NULL: nothing, nowhere */
+	enum gw__preempt preempt;
+	int (*open_preempt)(void *ctx, struct gw__chan **chan); /* the second connection, owned by the page server from then on */
+	void (*on_connected)(void *ctx);                        /* all connections stand; may be NULL */
+	void *ctx;
+	int answer_ms; /* how long a word of the destination may take where one is due: bitmaps, RESUME_ACK, SHUT; -1: for ever */
+};
+
+struct gw__pageserver_stats {
+	enum gw__postcopy_src_state state;                  /* how far it came */
+	uint64_t requests;                                  /* messages */
+	uint64_t requested_pages, pushed_pages, zero_pages; /* target pages sent */
+	uint64_t working_set_pages;                         /* pushed because they are in it; counted in pushed_pages too */
+	uint64_t already_there;                             /* pages that a resumed destination had */
+	struct gw__histogram latency; /* ns from a request that can be read to its pages being written, of those that sent any */
+};
+
+/*
+ * 0: completed, the destination needs nothing more. Otherwise a negative errno; tally->state says whether it can be
+ * resumed (GW__POSTCOPY_SRC_PAUSED) or the guest never left the image (GW__POSTCOPY_SRC_FAILED).
+ */
+int gw__pageserver(struct gw__run *run, const struct gw__image *image, struct gw__chan *chan, const struct gw__pageserver_opts *o,
+	struct gw__pageserver_stats *stats);
+
+#endif

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A sink: where a guest goes. A source (engine/incoming/stream.h) calls it in this order, from the main thread:
+ *
+ *   config, device* (early), blocks, device* (early), { pages | zeros | round | device (pieces) }*, switchover?, ram_end, device*, end, sync?,
+ *   commit
+ *
+ * Everything it is given was checked: blocks are known, offsets aligned and inside. It keeps nothing it is lent.
+ * Free at any point drops what is not committed.
+ */
+#ifndef GW_ENGINE_SINK_SINK_H
+#define GW_ENGINE_SINK_SINK_H
+
+#include <sys/uio.h>
+
+#include "base/bitmap.h"
+#include "base/bytes.h"
+#include "base/error.h"
+#include "wire/header.h"
+#include "wire/framing.h"
+#include "wire/ram.h"
+#include "wire/stream.h"
+
+struct gw__sink;
+struct gw__image;       /* image/read/image.h */
+struct gw__page_writer; /* image/write/page_writer.h */
+
+/* What a sink knows of a guest whose first connection is gone. Lives as long as the sink. */
+struct gw__sink_recovery_info {
+	const struct gw__blocks *blocks;
+	uint64_t page_bytes;
+	uint32_t ram_id;
+	bool ram_section_id_unknown; /* it was never told */
+	uint32_t devices_n;          /* given so far, those of an earlier process too */
+	struct gw__view early;       /* device sections before the end of RAM */
+	struct gw__view package;     /* of post-copy; empty: the guest's memory alone is kept */
+};
+
+/*
+ * Behind `blocks`: prepare?, begin, discard*, hold, { pages | zeros | checkpoint }*, then ram_end and all behind it. From `hold` on the link may
+ * break; known and received tell how to go on.
+ */
+struct gw__sink_postcopy_ops {
+	/* It may switch: what can be refused is refused now, while breaking off still gives the guest back. NULL: nothing can. */
+	int (*prepare_postcopy)(struct gw__sink *s, struct gw__error *error);
+	int (*begin)(struct gw__sink *s, struct gw__error *error);
+	/* What came of these pages is void. */
+	int (*discard)(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error);
+	/*
+	 * The package is here: it and all that came survive us from now on. *package is malloc'ed, and the sink's afterwards (known); it may be
+	 * large, and there are no two of it.
+	 */
+	int (*persist_handover)(struct gw__sink *s, uint8_t **package, size_t bytes, struct gw__error *error);
+	void (*recovery_info)(struct gw__sink *s, struct gw__sink_recovery_info *recovery_info);
+	const struct gw__bitmap *(*received)(struct gw__sink *s, uint32_t block);
+	int (*learn_ram_id)(struct gw__sink *s, uint32_t id, struct gw__error *error); /* before ram_end, where it was not known */
+	int (*checkpoint)(struct gw__sink *s, struct gw__error *error);                /* what came survives the host as well */
+	bool (*is_committed)(struct gw__sink *s);       /* it has its name; if in an earlier life, nothing more may be given to it */
+	void (*discard_checkpoint)(struct gw__sink *s); /* nobody will have to go on: what was kept for it goes */
+};
+
+struct gw__sink_ops {
+	int (*config)(struct gw__sink *s, const struct gw__config *config, struct gw__error *error);
+	int (*blocks)(struct gw__sink *s, uint32_t section_id, const struct gw__blocks *blocks, struct gw__error *error);
+	/* `n` consecutive pages of a block, one iovec each. */
+	int (*pages)(struct gw__sink *s, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__error *error);
+	int (*zeros)(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error);
+	/* What is there now, as the base of an XBZRLE delta: 0, or GW__SHORT when the page never came. */
+	int (*read_back)(struct gw__sink *s, uint32_t block, uint64_t off, void *page, struct gw__error *error);
+	/*
+	 * A whole section, header and footer included; it stood at `off` of where it comes from. FULL: a device. START, PART, END, also between
+	 * pages: a piece of an iterable that nobody here understands (spapr/htab), to be kept in its order.
+	 */
+	int (*device)(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__error *error);
+	int (*round)(struct gw__sink *s, struct gw__error *error);      /* the source finished an iteration */
+	int (*switchover)(struct gw__sink *s, struct gw__error *error); /* it said that its guest is stopped */
+	int (*ram_end)(struct gw__sink *s, struct gw__error *error);
+	int (*end)(struct gw__sink *s, struct gw__view description, struct gw__error *error); /* n == 0: there is none */
+	/* What commit would wait for, but the name. NULL: there is no such thing. */
+	int (*sync)(struct gw__sink *s, struct gw__error *error);
+	int (*commit)(struct gw__sink *s, struct gw__error *error);
+	/* Take all pages of an image at once, in a way of its own. NULL: they come by `pages` and `zeros`. */
+	int (*ram_of_image)(struct gw__sink *s, const struct gw__image *image, struct gw__error *error);
+	/* For a source that switches to post-copy. NULL: this sink takes guests only as a whole. */
+	const struct gw__sink_postcopy_ops *postcopy;
+	/*
+	 * A way in for one more thread, between `blocks` and `ram_end`; `zeros` may then be called from any thread as well.
+	 * NULL: this sink takes pages from one thread only.
+	 */
+	int (*page_writer)(struct gw__sink *s, struct gw__page_writer **page_writer, struct gw__error *error);
+	void (*free)(struct gw__sink *s);
+};
+
+struct gw__sink {
+	const struct gw__sink_ops *ops;
+};
+
+/* NULL is fine; nulls the giver's pointer. */
+void gw__sink_free(struct gw__sink **s);
+/* Pages that did not come yet; for a sink that takes post-copy, once it has its blocks. */
+uint64_t gw__sink_count_missing(struct gw__sink *s);
+
+#endif

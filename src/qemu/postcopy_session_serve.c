@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page server's turns: one for each connection to a QEMU, again and again while the guest waits and each brings it something.
+ * Not how a QEMU gets to listen (postcopy_session.c, postcopy_session_recover.c); see postcopy_session.h. The monitor's thread; the hooks run in it too.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "qemu/postcopy_session.h"
+
+enum { ATTEMPTS_MAX = 5 }; /* recoveries in a row that bring no page */
+
+/* The address is found no more; and from now on QEMU may get a guest that needs its pages. */
+static void on_connected(void *ctx)
+{
+	struct gw__postcopy_session *l = ctx;
+	if (l->taken && !gw__postcopy_session_is_qemu(l, l->socket)) {
+		shutdown(l->socket, SHUT_RDWR);
+		return;
+	}
+	if (l->preempt && l->resumes)
+		gw__postcopy_session_await_accepted(l);
+	gw__postcopy_session_remove_socket(l);
+	if (l->phase == GW__MONITOR_BROKER_RUNS)
+		return;
+	l->loading = !l->resumes;
+	gw__postcopy_session_publish(l, GW__MONITOR_BROKER_RUNS);
+}
+
+static void on_socket(void *ctx, int fd) { gw__monitor_broker_hold_socket(&((struct gw__postcopy_session *)ctx)->keeper, fd); }
+
+static void on_taken_socket(void *ctx, int fd) { ((struct gw__postcopy_session *)ctx)->socket = fd; }
+
+static void on_guest_runs(void *ctx)
+{
+	struct gw__postcopy_session *l = ctx;
+	if (l->resumes && l->preempt == GW_PREEMPT_ON)
+		gw__monitor_broker_release_socket_soon(&l->keeper);
+	else if (l->resumes)
+		gw__monitor_broker_release_socket(&l->keeper);
+	if (l->loading)
+		gw__postcopy_session_publish_loaded(l);
+}
+
+static void on_note(void *ctx, const char *sentence)
+{
+	(void)ctx;
+	gw__ui_info("%s", sentence);
+}
+
+static int serve_once(struct gw__postcopy_session *l, bool resume)
+{
+	struct gw_link_opts link = l->opts.link;
+	struct gw_tls_opts tls = l->opts.tls;
+	struct gw_serve_opts o = GW_INIT(o);
+	struct gw_serve_block *blocks = calloc(l->blocks_n + 1, sizeof *blocks);
+	char *working_set = gw__command_ctxing_set(l->path);
+	if (!blocks || !working_set) {
+		free(blocks);
+		free(working_set);
+		return gw__error_set(&l->error, -ENOMEM, "no memory to serve pages");
+	}
+	for (unsigned i = 0; i < l->blocks_n; i++)
+		blocks[i] = (struct gw_serve_block){l->blocks[i].name, l->blocks[i].page_bytes};
+	link.size = sizeof link;
+	tls.size = sizeof tls;
+	link.tls = tls.creds_dir ? &tls : NULL;
+	o.link = &link;
+	o.answer_timeout_ms = l->opts.answer_ms;
+	o.image_offset = l->offset;
+	o.resume = l->resumes = resume;
+	o.block = blocks;
+	o.blocks = l->blocks_n;
+	o.on_connected = on_connected;
+	if (l->taken)
+		o.on_socket = on_taken_socket;
+	else
+		o.on_socket = resume && !tls.creds_dir ? on_socket : NULL; /* a TLS session dies with its process */
+	o.on_guest_runs = on_guest_runs;
+	o.takeover_fd = l->takeover_fd;
+	o.preempt = l->preempt;
+	o.working_set = l->opts.working_set == GW__WORKING_SET_ON ? working_set : NULL;
+	o.on_note = on_note;
+	o.ctx = l;
+	l->result = (struct gw_serve_result)GW_INIT(l->result);
+	int r = gw_serve(l->work->job, l->path, l->uri, &o, &l->result);
+	free(blocks);
+	free(working_set);
+	l->takeover_fd = l->taken = false;
+	if (r && resume)
+		gw__monitor_broker_release_socket(&l->keeper);
+	l->guest = !r ? GW__GUEST_COMPLETE : l->result.recoverable ? GW__GUEST_POSTCOPY_PAUSED : GW__GUEST_NOT_HERE;
+	if (r)
+		gw__error_set(&l->error, r, "%s", gw_job_error(l->work->job));
+	return r;
+}
+
+int gw__postcopy_session_serve(struct gw__postcopy_session *l, bool resume)
+{
+	unsigned in_vain = 0;
+	int r = serve_once(l, resume);
+	while (r && l->guest == GW__GUEST_POSTCOPY_PAUSED && !gw__cli_stopped()) {
+		in_vain = l->result.pushed_pages + l->result.requested_pages ? 0 : in_vain + 1;
+		if (in_vain == ATTEMPTS_MAX)
+			return r;
+		gw__ui_verbose("%s; the guest waits, a new connection is made", l->error.text);
+		gw__error_clear(&l->error);
+		r = gw__postcopy_session_recover(l);
+		if (r || l->guest == GW__GUEST_COMPLETE)
+			return r;
+		r = serve_once(l, true);
+	}
+	return r;
+}

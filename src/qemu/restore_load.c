@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/* Gets a kept guest into a QEMU that waits: the comparison, and the two ways. See restore.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cli/ui/check_caps.h"
+#include "qemu/destination.h"
+#include "qmp/sleep.h"
+#include "cli/cmd/restore.h"
+
+enum {
+	FDSET = 7301, /* any number the user's QEMU is unlikely to have */
+	POLL_MS = 20,
+	STREAM_END_MS = 30000,
+	SINCE_EXIT_ON_ERROR = 901, /* migrate-incoming can leave a failed QEMU alive to tell why */
+};
+static const char FD_NAME[] = "godwit-restore";
+
+/* The guest fits; does what is asked for besides go together on this way? */
+static void check_combination(struct gw__restore *r)
+{
+	bool direct = r->plan.way == GW_WAY_DIRECT;
+	struct gw__cli_requested_caps w = {0};
+	struct gw_rule refusal = GW_INIT(refusal);
+	gw__cli_requested_caps_add(&w, r->summary.format == GW_FORMAT_IMAGE ? "image" : "stream");
+	gw__cli_requested_caps_add(&w, direct ? "mapped-ram" : NULL);
+	gw__cli_requested_caps_add(&w, direct ? "file" : "fd");
+	gw__cli_requested_caps_add(&w, direct ? "fdset" : NULL);
+	gw__cli_requested_caps_add(&w, r->channels ? "multifd" : NULL);
+	gw__cli_requested_caps_add(&w, r->offset ? "offset" : NULL);
+	if (gw_plan_combination(direct ? GW_OPERATION_RESTORE_DIRECT : GW_OPERATION_RESTORE_STREAM, w.name,
+		    (unsigned)gw__qmp_version(r->qmp), &refusal) == 0)
+		return;
+	r->plan.way = GW_WAY_REFUSED;
+	snprintf(r->plan.reason, sizeof r->plan.reason, "%s", refusal.reason);
+}
+
+int gw__restore_plan(struct gw__restore *r)
+{
+	struct gw__cli_destination there = {0};
+	int e = gw__cli_destination_waits(r->qmp, &r->error);
+	if (!e)
+		e = gw__qmp_settings_save(r->qmp, &r->before, &r->error);
+	if (!e)
+		e = gw__cli_destination_ask(r->qmp, r->before, &there, &r->error);
+	if (!e) {
+		there.d.reads_images &= r->way != GW__RESTORE_STREAM && !r->max_bandwidth; /* nothing holds a QEMU that reads back */
+		r->plan.size = sizeof r->plan;
+		gw_plan_restore(r->info, &there.d, &r->plan);
+	}
+	if (!e && r->way == GW__RESTORE_STREAM && r->plan.way == GW_WAY_STREAM)
+		snprintf(r->plan.reason, sizeof r->plan.reason, "the image is sent as a stream, as asked for");
+	else if (!e && r->max_bandwidth && r->plan.way == GW_WAY_STREAM && !r->lazy)
+		snprintf(r->plan.reason, sizeof r->plan.reason,
+			"the image is sent as a stream: QEMU knows no limit (--max-bandwidth) when it reads an image itself");
+	if (!e && r->plan.way != GW_WAY_REFUSED && (r->way != GW__RESTORE_DIRECT || r->plan.way == GW_WAY_DIRECT))
+		check_combination(r);
+	gw__cli_destination_fini(&there);
+	return e;
+}
+
+static bool has_capability(const gw_info *info, const char *name)
+{
+	const char *cap;
+	for (uint32_t i = 0; (cap = gw_info_capability(info, i)); i++)
+		if (!strcmp(cap, name))
+			return true;
+	return false;
+}
+
+/* Before the capabilities: with tls-creds set and mapped-ram on, QEMU refuses to change any parameter. */
+static int set_parameters(struct gw__restore *r, bool direct)
+{
+	json_t *p = json_object();
+	if (gw__qmp_settings_parameter(r->before, "tls-creds"))
+		json_object_set_new(p, "tls-creds", json_string(""));
+	if (direct && r->channels)
+		json_object_set_new(p, "multifd-channels", json_integer(r->channels));
+	return gw__qmp_call(r->qmp, "migrate-set-parameters", p, NULL, &r->error);
+}
+
+/* Both ends must agree on what the image's configuration names, and on nothing else. */
+static int set_capabilities(struct gw__restore *r, bool direct)
+{
+	struct gw__qmp_capability caps[3];
+	unsigned n = 0;
+	if (has_capability(r->info, "x-ignore-shared"))
+		caps[n++] = (struct gw__qmp_capability){"x-ignore-shared", true};
+	if (direct)
+		caps[n++] = (struct gw__qmp_capability){"mapped-ram", true};
+	if (direct && r->channels)
+		caps[n++] = (struct gw__qmp_capability){"multifd", true};
+	int e = gw__qmp_clear_capabilities(r->qmp, r->before, false, &r->error);
+	if (!e)
+		e = set_parameters(r, direct);
+	return e || !n ? e : gw__qmp_set_capabilities(r->qmp, caps, n, &r->error);
+}
+
+static int migrate_incoming(struct gw__restore *r, const char *uri)
+{
+	json_t *args = json_pack("{s:s}", "uri", uri);
+	if (gw__qmp_version(r->qmp) >= SINCE_EXIT_ON_ERROR)
+		json_object_set_new(args, "exit-on-error", json_false());
+	return gw__qmp_call(r->qmp, "migrate-incoming", args, NULL, &r->error);
+}
+
+/* `limit_ms` -1: as long as it takes, while QEMU answers. */
+static int await_loaded(struct gw__restore *r, int limit_ms)
+{
+	for (int waited = 0; limit_ms < 0 || waited < limit_ms; waited += POLL_MS) {
+		struct gw__qmp_migration m;
+		int e = gw__qmp_query_migrate(r->qmp, &m, &r->error);
+		if (e)
+			return e;
+		if (m.completed)
+			return 0;
+		if (m.ended)
+			return gw__error_set(&r->error, -EREMOTEIO, "QEMU could not load the guest: %s",
+				m.error[0] ? m.error : "it does not say why");
+		if (gw__cli_stopped())
+			return gw__error_set(&r->error, -ECANCELED, "%s", gw__command_error(&r->work));
+		gw__sleep_ms(POLL_MS);
+	}
+	return gw__error_set(&r->error, -ETIMEDOUT, "QEMU has got everything but does not say that the guest is loaded");
+}
+
+/* QEMU gets a descriptor, not a path: it may run as another user or in another root. */
+static int load_direct(struct gw__restore *r)
+{
+	char uri[96];
+	int fd = open(r->path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return gw__error_errno(&r->error, errno, "cannot open %s", r->path);
+	int e = set_capabilities(r, true);
+	if (!e)
+		e = gw__qmp_call_fd(r->qmp, "add-fd", json_pack("{s:i}", "fdset-id", FDSET), fd, NULL, &r->error);
+	close(fd);
+	if (e)
+		return e;
+	snprintf(uri, sizeof uri, "file:/dev/fdset/%d,offset=%" PRIu64, FDSET, r->offset);
+	e = migrate_incoming(r, uri);
+	if (!e)
+		e = await_loaded(r, -1);
+	gw__qmp_call(r->qmp, "remove-fd", json_pack("{s:i}", "fdset-id", FDSET), NULL, NULL);
+	return e;
+}
+
+static int load_stream(struct gw__restore *r)
+{
+	char uri[64] = "fd:";
+	int pair[2];
+	if (!gw__qmp_can_pass_fds(r->qmp))
+		return gw__error_set(&r->error, -EOPNOTSUPP,
+			"this monitor cannot pass descriptors (it is not a unix socket); let QEMU listen and use godwit send");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return gw__error_errno(&r->error, errno, "cannot make a socket pair");
+	strcat(uri, FD_NAME);
+	int e = set_capabilities(r, false);
+	if (!e)
+		e = gw__qmp_call_fd(r->qmp, "getfd", json_pack("{s:s}", "fdname", FD_NAME), pair[1], NULL, &r->error);
+	close(pair[1]);
+	if (!e)
+		e = migrate_incoming(r, uri);
+	if (e) {
+		close(pair[0]);
+		return e;
+	}
+	struct gw_link_opts link = GW_INIT(link);
+	struct gw_send_opts o = GW_INIT(o);
+	link.max_bandwidth = r->max_bandwidth;
+	link.idle_timeout_ms = r->idle_ms;
+	o.link = &link;
+	o.image_offset = r->offset;
+	o.memory_limit = r->memory_limit;
+	e = gw_send_fd(r->work.job, r->path, pair[0], &o);
+	if (!e)
+		return await_loaded(r, STREAM_END_MS);
+	if (gw__cli_stopped())
+		return gw__error_set(&r->error, e, "%s", gw__command_error(&r->work));
+	struct gw__error qemu = {0}; /* its own words are better than the end of a socket */
+	struct gw__qmp_migration m;
+	if (gw__qmp_query_migrate(r->qmp, &m, &qemu) == 0 && m.error[0])
+		return gw__error_set(&r->error, e, "QEMU could not load the guest: %s", m.error);
+	return gw__error_set(&r->error, e, "%s", gw_job_error(r->work.job));
+}
+
+int gw__restore_load(struct gw__restore *r)
+{
+	int e = r->plan.way == GW_WAY_DIRECT ? load_direct(r) : load_stream(r);
+	struct gw__error second = {0}; /* a failed load is the story, settings that stay changed are one only by themselves */
+	int put_back = gw__qmp_settings_restore(r->qmp, r->before, e ? &second : &r->error);
+	return e ? e : put_back;
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A save whose QEMU switches to post-copy, and what becomes of it when the link breaks or we die; see save.h. The monitor's side: the
+ * worker only says that it waits for the source.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cmd/save.h"
+#include "qemu/surrogate_destination.h"
+
+/* --- words to whoever goes on --- */
+
+int gw__save_make_note(struct gw__save *s)
+{
+	json_t *note = json_pack("{s:o, s:b, s:O}", "settings", gw__qmp_settings_to_json(s->before), "running", s->was.running, "qemu",
+		s->identity);
+	s->note = note ? json_dumps(note, JSON_COMPACT) : NULL;
+	json_decref(note);
+	return s->note ? 0 : gw__error_set(&s->error, -ENOMEM, "no memory for QEMU's migration settings");
+}
+
+/* What the first process knew of the QEMU, from what it left. */
+int gw__save_read_note(struct gw__save *s)
+{
+	void *text = NULL;
+	size_t n = 0;
+	gw_job *job = NULL;
+	int r = gw_job_new(&job);
+	if (!r)
+		r = gw_partial_user_data(job, s->path, &text, &n);
+	if (r)
+		gw__error_set(&s->error, r, "%s", job ? gw_job_error(job) : "no memory");
+	gw_job_free(job);
+	json_t *note = r ? NULL : json_loadb(text, n, 0, NULL);
+	free(text);
+	if (r)
+		return r;
+	s->was = (struct gw__was){.running = json_is_true(json_object_get(note, "running"))};
+	s->before = gw__qmp_settings_from_json(json_object_get(note, "settings"));
+	s->identity = json_incref(json_object_get(note, "qemu"));
+	json_decref(note);
+	return s->before && s->identity
+		       ? 0
+		       : gw__error_set(&s->error, -EPROTO,
+				 "%s.partial was not begun by godwit save; go on with godwit receive --resume or, if it was drained, with godwit drain",
+				 s->path);
+}
+
+/*
+ * Another QEMU would be given a guest that it may have handed to somebody else, and this one's would be lost. So would be one that has
+ * begun another migration since.
+ */
+int gw__save_check_source(struct gw__save *s)
+{
+	struct gw__qmp_migration m;
+	json_t *now = NULL;
+	int r = gw__qmp_query_identity(s->qmp, &now, &s->error);
+	bool same = !r && json_equal(now, s->identity);
+	json_decref(now);
+	if (!r)
+		r = gw__qmp_query_migrate(s->qmp, &m, &s->error);
+	if (r)
+		return r;
+	if (!same)
+		return gw__error_set(&s->error, -EINVAL, "the QEMU at %s is not the one whose guest %s.partial is a part of", s->address,
+			s->path);
+	if (strncmp(m.status, "postcopy", strlen("postcopy")) && gw__watchdog_check_hang(s->qmp, s->path, &s->error))
+		return s->error.code;
+	if (strncmp(m.status, "postcopy", strlen("postcopy")) && !m.ended)
+		return gw__error_set(&s->error, -EBUSY, "this QEMU does not wait for the rest of a save (migration status \"%s\")",
+			*m.status ? m.status : "none");
+	if (m.completed && s->abandon)
+		return gw__error_set(&s->error, -EBUSY,
+			"this QEMU has sent its guest away whole (migration status \"completed\"); godwit save --postcopy --resume tells whether %s has it",
+			s->path);
+	return 0;
+}
+
+/* --- while the worker receives --- */
+
+int gw__save_on_paused(void *ctx, const char *uri, const char *error)
+{
+	struct gw__save *s = ctx;
+	(void)uri; /* on_listening told it */
+	if (*error)
+		gw__ui_verbose("%s; the guest stands still in its QEMU, a new connection is made", error);
+	atomic_store(&s->paused, true);
+	return 0;
+}
+
+/* Zeros count as sent, what virtio-mem has not plugged does not; QEMU's total has both. */
+static bool has_passed(struct gw__save *s, const struct gw__qmp_migration *m)
+{
+	uint64_t unplugged = 0;
+	if (m->dirty_sync_count <= 1 || !m->page_bytes)
+		return false;
+	gw__qmp_query_unplugged(s->qmp, &unplugged, NULL);
+	return unplugged > m->total_bytes || m->sent_pages >= (m->total_bytes - unplugged) / m->page_bytes;
+}
+
+void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration *m)
+{
+	if (atomic_exchange(&s->paused, false) && gw__surrogate_come_back(s->qmp, s->path, s->listening, &s->error))
+		gw_job_cancel(s->work.job);
+	bool wants = s->was.running && !s->switched && !s->cannot_switch && !s->resume; /* who stands still already needs no switch */
+	if (!wants || strcmp(m->status, "active") || !has_passed(s, m))
+		return;
+	struct gw__error error = {0};
+	int r = gw__qmp_call(s->qmp, "migrate-start-postcopy", NULL, NULL, &error);
+	s->switched = !r;
+	s->cannot_switch = r == -EREMOTEIO; /* asked once more it would say the same */
+	if (!r)
+		gw__ui_verbose("after a pass over its memory the guest is stopped, and the rest follows");
+	else if (s->cannot_switch)
+		gw__ui_error(0, "%s; the save goes on without post-copy", error.text);
+}
+
+/* --- when it failed --- */
+
+/* Of no use any more: its guest runs where it came from. */
+static int drop_partial(struct gw__save *s, struct gw__error *error)
+{
+	gw_job *job = NULL;
+	int r = gw_job_new(&job);
+	if (!r)
+		r = gw_partial_drop(job, s->path);
+	if (r)
+		gw__error_set(error, r, "%s", job ? gw_job_error(job) : "no memory");
+	gw_job_free(job);
+	return r;
+}
+
+void gw__save_drop_list(struct gw__save *s)
+{
+	struct gw__error error = {0};
+	bool is_ours = s->receipt.postcopy && !s->receipt.recoverable && !s->resume;
+	int r = is_ours ? drop_partial(s, &error) : 0;
+	if (r && r != -ENOENT)
+		gw__ui_error(0, "%s", error.text);
+}
+
+/* The guest rather than its image: it runs on in its QEMU, and what came is thrown away. */
+int gw__save_abandon(struct gw__save *s)
+{
+	struct gw__qmp_migration m;
+	int r = gw__surrogate_await_paused(s->qmp, s->path, &m, &s->error);
+	if (!r)
+		r = gw__surrogate_give_back(s->qmp, s->before, s->was, &s->error);
+	else if (r == GW__SHORT && (m.failed || m.cancelled)) /* it has its guest already */
+		r = gw__watchdog_repair(s->qmp, s->before, s->was, 0, &s->error);
+	struct gw__error hang = {0};
+	if (r == -ETIMEDOUT && gw__watchdog_check_hang(s->qmp, s->path, &hang))
+		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s", hang.text);
+	if (r)
+		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
+			"%s; the guest stands still in its QEMU, and what came of it stays in %s.partial",
+			s->error.code ? s->error.text : "it did not take its guest back", s->path);
+	const char *run = s->was.running ? "runs on" : "is stopped";
+	r = drop_partial(s, &s->error);
+	if (r) /* -EALREADY: there are two of it */
+		return gw__cli_failed(&s->common, r == -EALREADY ? GW__EXIT_IN_DOUBT : GW__EXIT_FAILED,
+			"the guest %s in its QEMU as before the save, but %s", run, s->error.text);
+	gw__ui_info("the guest %s in its QEMU as before the save, and what had come of it is gone", run);
+	return GW__EXIT_DONE;
+}
+
+enum gw__save_rest gw__save_what_is_left(struct gw__save *s)
+{
+	struct gw__qmp_migration m;
+	struct gw__error error = {0};
+	int r = gw__surrogate_await_paused(s->qmp, s->path, &m, &error);
+	bool is_held = s->receipt.recoverable || s->resume;
+	if (r == GW__SHORT && is_held && !m.failed && !m.cancelled)
+		return GW__SAVE_UNKNOWN; /* somebody else has its guest, or we do not know who */
+	if (r == GW__SHORT) {            /* it had sent everything, and has its guest again: what came is of no use */
+		if (s->receipt.recoverable && drop_partial(s, &error))
+			gw__ui_error(0, "%s", error.text);
+		return GW__SAVE_NOTHING_LEFT;
+	}
+	if (r)
+		return GW__SAVE_UNKNOWN;
+	return is_held ? GW__SAVE_PART_LEFT : GW__SAVE_ALL_LEFT;
+}

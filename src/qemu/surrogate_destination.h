@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Standing in for the destination of a QEMU source in postcopy-paused, between the commands that do it: `drain` takes what it still has,
+ * giving back makes it run its guest. Drives the source's monitor; one thread. Owned by its user.
+ */
+#ifndef GW_QEMU_SURROGATE_DESTINATION_H
+#define GW_QEMU_SURROGATE_DESTINATION_H
+
+#include <godwit.h>
+
+#include "qemu/watchdog.h"
+#include "qemu/private_socket.h"
+#include "qmp/qmp.h"
+
+struct gw__surrogate {
+	struct gw__qmp *qmp;       /* borrowed */
+	const char *listen;        /* URI; NULL: a socket of our own */
+	struct gw_link_opts *link; /* borrowed; only the source may come to a socket of our own */
+	struct gw_drain_opts opts;
+
+	struct gw__private_socket own;
+	char listening[4096];
+	struct gw__qmp_block *names;
+	struct gw_drain_block *block;
+	struct gw__qmp_machine machine;
+	struct gw__error error; /* of the monitor */
+};
+
+/* Asks the monitor what the source is, and makes an address. 0, or a negative errno with a sentence. */
+int gw__surrogate_open(struct gw__surrogate *s);
+void gw__surrogate_close(struct gw__surrogate *s); /* also on a zeroed one, also twice */
+
+/*
+ * Until a source has noticed that its link broke. 0: it is paused; GW__SHORT: it has ended, in *m; or what went wrong. `image`: of a save, by
+ * which alone it was connected, so that it may be told to pause; NULL: it is only waited for.
+ */
+int gw__surrogate_await_paused(struct gw__qmp *q, const char *image, struct gw__qmp_migration *m, struct gw__error *error);
+/* The same, and it connects to `uri`. 0, or what went wrong. */
+int gw__surrogate_come_back(struct gw__qmp *q, const char *image, const char *uri, struct gw__error *error);
+
+/*
+ * A source whose destination was ours alone runs its guest on (or stands as before), its settings are put back. 0, or why not.
+ */
+int gw__surrogate_give_back(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, struct gw__error *error);
+
+#endif

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/* Puts a QEMU back in order after a save that failed or was killed; see watchdog.h. */
+#include "qemu/watchdog.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cli/ui/output.h"
+#include "qmp/sleep.h"
+#include "qemu/surrogate_destination.h"
+
+enum {
+	POLL_MS = 50,
+	FINAL_MS = 5000,
+	CANCEL_MS = 20000,  /* for a cancelled migration to end */
+	CONNECT_MS = 30000, /* for the monitor to be free again after our end */
+	KILLED_PATIENCE_MS = 5000,
+	REPAIRS = 5, /* of a monitor that breaks again */
+};
+
+/* docs/spec/postcopy.md 1.4 */
+int gw__watchdog_check_hang(struct gw__qmp *q, const char *image, struct gw__error *error)
+{
+	struct gw__qmp_migration m;
+	struct gw__qmp_status run;
+	if (gw__qmp_version(q) >= 1000 || gw__qmp_query_migrate(q, &m, NULL) || gw__qmp_query_status(q, &run, NULL))
+		return 0;
+	bool sent_all = !strcmp(run.name, "finish-migrate") && !m.remaining_bytes;
+	if (!sent_all || (strcmp(m.status, "postcopy-active") && strcmp(m.status, "cancelling")))
+		return 0;
+	return gw__error_set(error, -ENOLINK,
+		"its QEMU has sent all of its guest and hangs (migration status \"%s\"), as one so old does when the link breaks behind its last page, and "
+		"never runs that guest again: end the image with godwit receive --resume --without-source unix:unused %s, and then that QEMU",
+		m.status, image);
+}
+
+static int wait_until_over(struct gw__qmp *q, int patience_ms, struct gw__error *error)
+{
+	for (int waited = 0;; waited += POLL_MS) {
+		struct gw__qmp_migration m;
+		int r = gw__qmp_query_migrate(q, &m, error);
+		if (r)
+			return r;
+		if (!m.status[0] || m.ended || !strcmp(m.status, "none"))
+			return 0;
+		if (!strcmp(m.status, "postcopy-paused"))
+			return GW__WATCHDOG_PAUSED;
+		if (waited >= patience_ms + CANCEL_MS || (waited >= patience_ms && gw__watchdog_check_hang(q, "", NULL)))
+			return gw__error_set(error, -ETIMEDOUT, "the migration does not end (status \"%s\")", m.status);
+		if (waited >= patience_ms && waited < patience_ms + POLL_MS)
+			gw__qmp_call(q, "migrate_cancel", NULL, NULL, NULL);
+		gw__sleep_ms(POLL_MS);
+	}
+}
+
+/* A migration leaves other names behind than a user's stop, a panic or a suspend do. */
+static bool is_ours_to_start(const struct gw__qmp_status *s, struct gw__was was)
+{
+	if (s->running || !was.running)
+		return false;
+	return !strcmp(s->name, "postmigrate") || !strcmp(s->name, "finish-migrate") || (!strcmp(s->name, "paused") && was.stopped_by_us);
+}
+
+static int try_let_run(struct gw__qmp *q, struct gw__was was, struct gw__error *error)
+{
+	struct gw__qmp_status s;
+	int r = gw__qmp_query_status(q, &s, error);
+	if (r || !is_ours_to_start(&s, was))
+		return r;
+	return gw__qmp_call(q, "cont", NULL, NULL, error);
+}
+
+/* "Migration is not finalized yet", says 11.1 for a moment after its end (docs/spec/channels.md 5.4). */
+int gw__watchdog_let_run(struct gw__qmp *q, struct gw__was was, struct gw__error *error)
+{
+	for (int waited = 0;; waited += POLL_MS) {
+		struct gw__error last = {0};
+		int r = try_let_run(q, was, &last);
+		if (!r)
+			return 0;
+		if (r != -EREMOTEIO || waited >= FINAL_MS)
+			return gw__error_set(error, r, "%s", last.text);
+		gw__sleep_ms(POLL_MS);
+	}
+}
+
+int gw__watchdog_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, int patience_ms,
+	struct gw__error *error)
+{
+	int r = wait_until_over(q, patience_ms, error);
+	if (r == GW__WATCHDOG_PAUSED)
+		return r;
+	int ran = gw__watchdog_let_run(q, was, error); /* the guest first, and in any case */
+	int set = gw__qmp_settings_restore(q, before, error);
+	return r ? r : ran ? ran : set;
+}
+
+/* Whatever was inherited would keep a socket open whose end QEMU is to notice. */
+static void close_all_but(int fd)
+{
+	long max = sysconf(_SC_OPEN_MAX);
+	for (int i = 3; i < (max > 0 && max < 65536 ? max : 65536); i++)
+		if (i != fd)
+			close(i);
+}
+
+/* All that the guard knows; `was` is kept up to date. */
+struct post {
+	int fd;
+	const char *address, *image;
+	const struct gw__qmp_settings *before;
+	const json_t *identity;
+	struct gw__was was;
+	struct gw__private_socket *own;
+};
+
+/* Whoever serves the monitor may go away meanwhile, more than once. */
+static int repair_patiently(const struct post *p, struct gw__qmp **q, struct gw__error *error)
+{
+	for (int tries = 0;; tries++) {
+		gw__error_clear(error);
+		int r = gw__qmp_open_again(p->address, CONNECT_MS, p->identity, q, error);
+		if (!r)
+			r = gw__watchdog_repair(*q, p->before, p->was, KILLED_PATIENCE_MS, error);
+		if (r != -ECONNRESET || tries == REPAIRS)
+			return r;
+		gw__qmp_close(*q);
+		*q = NULL;
+	}
+}
+
+/* Is there a part of the guest that somebody can go on with, or already does? Only what is certainly not there is not. */
+static bool is_held(const char *image)
+{
+	void *note = NULL;
+	size_t n;
+	gw_job *job = NULL;
+	int r = image ? gw_job_new(&job) : -ENOENT;
+	if (!r)
+		r = gw_partial_user_data(job, image, &note, &n);
+	free(note);
+	gw_job_free(job);
+	return r != -ENOENT && r != -EPROTO; /* the latter: begun, and never held */
+}
+
+static int repair_after_death(const struct post *p)
+{
+	const char *address = p->address, *image = p->image;
+	struct gw__error error = {0};
+	struct gw__qmp *q = NULL;
+	int r = repair_patiently(p, &q, &error);
+	struct gw__error hang = {0};
+	if (q && r == -ETIMEDOUT && is_held(image))
+		gw__watchdog_check_hang(q, image, &hang);
+	gw__qmp_close(q);
+	if (hang.code)
+		return gw__ui_error(GW__EXIT_RECOVERABLE, "the save was killed; %s", hang.text);
+	if (r == GW__WATCHDOG_PAUSED && !is_held(image)) { /* it was killed before there was anything to go on with */
+		r = gw__qmp_open_again(address, CONNECT_MS, p->identity, &q, &error);
+		if (!r)
+			r = gw__surrogate_give_back(q, p->before, p->was, &error);
+		gw__qmp_close(q);
+	}
+	if (r == GW__WATCHDOG_PAUSED)
+		return gw__ui_error(GW__EXIT_RECOVERABLE,
+			"the save was killed after its QEMU had switched to post-copy: the guest stands still there (postcopy-paused) until godwit save "
+			"--postcopy --resume %s %s has fetched the rest of its memory",
+			address, image ? image : "IMAGE");
+	if (r)
+		return gw__ui_error(GW__EXIT_IN_DOUBT, "the save was killed, and its QEMU could not be put back in order: %s", error.text);
+	return gw__ui_error(GW__EXIT_FAILED, "the save was killed before it had finished; its QEMU is as it was before");
+}
+
+/* What is said to the guard: RELIEVED, or NEWS and bits. */
+enum { RELIEVED = 'k', NEWS = 0x10, NEWS_RUNNING = 1, NEWS_OURS = 2 };
+
+static void watch(struct post *p)
+{
+	char word = 0;
+	for (;;) {
+		ssize_t n = read(p->fd, &word, 1);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n != 1)
+			break;
+		if (word == RELIEVED)
+			_exit(0);
+		p->was = (struct gw__was){word & NEWS_RUNNING, word & NEWS_OURS};
+	}
+	gw__private_socket_remove(p->own);
+	_exit(repair_after_death(p));
+}
+
+/* Who waits for a word that does not come would wait for ever, and we for him; nothing was changed yet. */
+static void take_post(int fd)
+{
+	setsid(); /* out of reach of what is sent to our group */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	close_all_but(fd);
+	ssize_t n;
+	do
+		n = send(fd, "r", 1, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	if (n != 1)
+		_exit(1);
+}
+
+/* Nothing may be changed before it stands: a signal to the whole group would still end both. */
+static int await_post(struct gw__watchdog *g, struct gw__error *error)
+{
+	char word;
+	ssize_t n;
+	do
+		n = read(g->fd, &word, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		return 0;
+	kill(g->pid, SIGKILL); /* if we merely did not hear it, it would take our end for a death */
+	close(g->fd);
+	waitpid(g->pid, NULL, 0);
+	g->pid = 0;
+	return gw__error_set(error, -ECHILD, "the guard process ended before it had begun");
+}
+
+int gw__watchdog_start(struct gw__watchdog *g, const char *address, const struct gw__qmp_settings *before, const json_t *identity,
+	struct gw__was was, const char *image, struct gw__private_socket *own, struct gw__error *error)
+{
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return gw__error_errno(error, errno, "cannot make a socket pair");
+	pid_t pid = fork();
+	if (pid < 0) {
+		int err = errno;
+		close(pair[0]);
+		close(pair[1]);
+		return gw__error_errno(error, err, "cannot start the guard process");
+	}
+	if (pid == 0) {
+		take_post(pair[0]);
+		watch(&(struct post){pair[0], address, image, before, identity, was, own});
+	}
+	close(pair[0]);
+	*g = (struct gw__watchdog){pid, pair[1]};
+	return await_post(g, error);
+}
+
+static bool say_to(struct gw__watchdog *g, char word)
+{
+	ssize_t n;
+	do
+		n = send(g->fd, &word, 1, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n == 1;
+}
+
+void gw__watchdog_tell(struct gw__watchdog *g, struct gw__was was)
+{
+	if (g->pid) /* it can only fail if the guard is gone */
+		say_to(g, (char)(NEWS | (was.running ? NEWS_RUNNING : 0) | (was.stopped_by_us ? NEWS_OURS : 0)));
+}
+
+void gw__watchdog_dismiss(struct gw__watchdog *g)
+{
+	if (!g->pid)
+		return;
+	if (!say_to(g, RELIEVED))
+		kill(g->pid, SIGKILL); /* it would take our end for a death */
+	close(g->fd);
+	waitpid(g->pid, NULL, 0);
+	g->pid = 0;
+}

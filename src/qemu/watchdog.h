@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guard of a save: a process of its own that puts a QEMU back in order if we are killed in the middle.
+ *
+ * It is forked before anything is changed and sleeps on a socket. When that closes without the word that all is well,
+ * it connects to the monitor, waits until the migration is over, puts the settings back and lets the guest run again.
+ */
+#ifndef GW_QEMU_WATCHDOG_H
+#define GW_QEMU_WATCHDOG_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "qemu/private_socket.h"
+#include "qmp/qmp.h"
+
+/* How the guest is to stand in the end. */
+struct gw__was {
+	bool running;       /* it runs, but for us */
+	bool stopped_by_us; /* a stop of ours, not of its user, has paused it */
+};
+
+struct gw__watchdog {
+	pid_t pid; /* 0: none */
+	int fd;    /* our end of the socket pair */
+};
+
+/*
+ * `address` as for gw__qmp_open, `identity` of the QEMU there. The snapshot is what will be put back. `image`: of a save that may switch to post-copy; a QEMU that stands
+ * still then is left so, with a sentence that says how to go on. NULL: it will not. `own`: what it takes away, if we cannot.
+ */
+int gw__watchdog_start(struct gw__watchdog *g, const char *address, const struct gw__qmp_settings *before, const json_t *identity,
+	struct gw__was was, const char *image, struct gw__private_socket *own, struct gw__error *error);
+/* Its user stopped or started it meanwhile, or we do: the guard has only a copy. */
+void gw__watchdog_tell(struct gw__watchdog *g, struct gw__was was);
+/* All is well: the guard goes away. Also on a zeroed one, also twice. */
+void gw__watchdog_dismiss(struct gw__watchdog *g);
+
+/*
+ * What the guard does, also for those who were not killed: wait until no migration is under way (cancelling it when it
+ * takes longer than `patience_ms`), let the guest run if it did and its user has not stopped it, put the settings back. 0, or
+ * the first failure.
+ * GW__WATCHDOG_PAUSED: the QEMU is in postcopy-paused, from where nothing puts it back; it was left as it is.
+ */
+enum { GW__WATCHDOG_PAUSED = 1 };
+int gw__watchdog_repair(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, int patience_ms,
+	struct gw__error *error);
+
+/*
+ * A QEMU 7.2 that lost the link behind its last page never ends its migration, and never runs its guest again: -ENOLINK, and a sentence that
+ * says how to end the image and that QEMU. 0: it is not like that, or does not say so.
+ */
+int gw__watchdog_check_hang(struct gw__qmp *q, const char *image, struct gw__error *error);
+
+/*
+ * Lets the guest run unless it does, or somebody else is why it does not, however long QEMU takes to allow it (within reason).
+ */
+int gw__watchdog_let_run(struct gw__qmp *q, struct gw__was was, struct gw__error *error);
+
+#endif

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+/* Connections told apart by their first bytes, through a unix listener in a folder of its own; one thread on our side. */
+#include "chan_unit.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "engine/incoming/accept.h"
+
+enum { PEERS_MAX = 16 };
+
+struct world {
+	struct folder *folder;
+	struct gw__listener *listener;
+	struct gw__run run;
+	struct gw__accept_opts o;
+	struct gw__incoming in;
+	int peer[PEERS_MAX];
+	unsigned n;
+	char path[128];
+};
+
+static void set_up(struct world *w, void **state, uint32_t channels)
+{
+	struct gw__error error = {0};
+	struct gw__io_opts io = limits(2000);
+	memset(w, 0, sizeof *w);
+	w->folder = *state;
+	snprintf(w->path, sizeof w->path, "%s/listen", w->folder->path);
+	char text[160];
+	snprintf(text, sizeof text, "unix:%s", w->path);
+	struct gw__uri uri = uri_of(text);
+	assert_ok(gw__io_listen(&uri, &io, &w->listener, &error), error);
+	gw__run_init(&w->run);
+	w->o = GW__ACCEPT_DEFAULTS;
+	w->o.channels = channels;
+	w->o.idle_ms = 7777;
+	w->o.hello_ms = 300;
+	w->o.accept_ms = 600;
+}
+
+static void tear_down(struct world *w)
+{
+	for (unsigned i = 0; i < w->n; i++)
+		close(w->peer[i]);
+	gw__incoming_close(&w->in);
+	gw__listener_close(w->listener);
+}
+
+/* Connects and says these bytes; the kernel keeps both until somebody accepts. */
+static int say(struct world *w, const void *bytes, size_t n)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	snprintf(at.sun_path, sizeof at.sun_path, "%.100s", w->path);
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	assert_true(fd >= 0 && w->n < PEERS_MAX);
+	assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
+	assert_int_equal(send(fd, bytes, n, MSG_NOSIGNAL), (ssize_t)n);
+	w->peer[w->n++] = fd;
+	return fd;
+}
+
+static int say_main(struct world *w) { return say(w, "QEVM\0\0\0\3", 8); }
+
+static int say_hello(struct world *w, uint8_t id, uint8_t uuid, size_t n)
+{
+	uint8_t bytes[GW__MULTIFD_HELLO_BYTES];
+	struct gw__multifd_hello hello = {.id = id};
+	struct gw__wr c = gw__wr_over(bytes, sizeof bytes);
+	memset(hello.uuid, uuid, sizeof hello.uuid);
+	gw__multifd_hello_encode(&c, &hello);
+	return say(w, bytes, n);
+}
+
+static int gather(struct world *w) { return gw__accept(&w->run, w->listener, &w->o, &w->in); }
+
+static void assert_gathered(struct world *w, uint32_t n)
+{
+	assert_ok(gather(w), w->run.error);
+	assert_non_null(w->in.main);
+	assert_int_equal(w->in.multifd_n, n);
+	assert_int_equal(w->in.head_n, GW__MAGIC_BYTES);
+	assert_memory_equal(w->in.head, "QEVM", 4);
+	assert_int_equal(w->in.main->idle_ms, 7777);
+	for (uint32_t i = 0; i < n; i++)
+		assert_int_equal(w->in.multifd[i]->idle_ms, 7777);
+}
+
+static void assert_refused(struct world *w, int code, const char *part)
+{
+	assert_int_equal(gather(w), code);
+	assert_says(w->run.error, part);
+	assert_null(w->in.main);
+	assert_int_equal(w->in.multifd_n, 0);
+	tear_down(w);
+}
+
+static void main_alone(void **state)
+{
+	struct world w;
+	uint8_t rest[8];
+	set_up(&w, state, 0);
+	say_main(&w);
+	assert_gathered(&w, 0);
+	assert_int_equal(gw__chan_read(w.in.main, rest, sizeof rest, &w.run.error), 4); /* only the magic was taken */
+	tear_down(&w);
+}
+
+static void each_is_at_its_id(void **state)
+{
+	struct world w;
+	uint8_t got;
+	set_up(&w, state, 3);
+	int fd[3] = {0};
+	fd[2] = say_hello(&w, 2, 5, 64);
+	fd[0] = say_hello(&w, 0, 5, 64);
+	fd[1] = say_hello(&w, 1, 5, 64);
+	say_main(&w);
+	assert_gathered(&w, 3);
+	for (uint8_t i = 0; i < 3; i++) {
+		assert_int_equal(send(fd[i], &i, 1, MSG_NOSIGNAL), 1);
+		assert_int_equal(gw__chan_read(w.in.multifd[i], &got, 1, &w.run.error), 1);
+		assert_int_equal(got, i);
+	}
+	tear_down(&w);
+}
+
+static void as_many_as_there_are(void **state)
+{
+	struct world w;
+	set_up(&w, state, 0);
+	for (uint8_t i = 0; i < 5; i++)
+		say_hello(&w, i, 0, 64);
+	say_main(&w);
+	assert_gathered(&w, 5);
+	tear_down(&w);
+}
+
+static void a_silent_one_is_dropped(void **state)
+{
+	struct world w;
+	for (uint32_t channels = 0; channels < 2; channels++) {
+		set_up(&w, state, channels);
+		w.o.hello_ms = channels ? 60000 : 300; /* with a number to wait for, nobody waits for the silent one */
+		w.o.accept_ms = 60000;
+		say(&w, "", 0);
+		say(&w, "QE", 2);
+		say_hello(&w, 0, 0, 64);
+		say_main(&w);
+		uint64_t start = now_ms();
+		assert_gathered(&w, 1);
+		assert_true(now_ms() - start < 20000);
+		tear_down(&w);
+	}
+}
+
+static void strangers_among_others_are_dropped(void **state)
+{
+	struct world w;
+	set_up(&w, state, 2);
+	say_hello(&w, 0, 0, 64);
+	say(&w, "GET /", 5);
+	say(&w, "\x16\x03\x01", 3);
+	say_hello(&w, 1, 0, 64);
+	say_main(&w);
+	assert_gathered(&w, 2);
+	tear_down(&w);
+}
+
+static void a_second_main_is_dropped(void **state)
+{
+	struct world w;
+	set_up(&w, state, 1);
+	say_main(&w);
+	say_main(&w);
+	say_hello(&w, 0, 0, 64);
+	assert_gathered(&w, 1);
+	tear_down(&w);
+}
+
+static void a_stranger_alone_is_the_reason(void **state)
+{
+	struct world w;
+	set_up(&w, state, 2);
+	say(&w, "GRAB", 4);
+	assert_refused(&w, -EPROTO, "not a migration: the connection begins with 47524142");
+	set_up(&w, state, 2);
+	say(&w, "\x16\x03\x01\x02", 4);
+	assert_refused(&w, -EPROTO, "the source speaks TLS and we do not");
+}
+
+static void hellos_that_do_not_fit(void **state)
+{
+	struct world w;
+	set_up(&w, state, 2);
+	say_hello(&w, 2, 0, 64);
+	assert_refused(&w, -EPROTO, "multifd channel 2, but 2 were announced (0..1)");
+	set_up(&w, state, 2);
+	say_hello(&w, 1, 0, 64);
+	say_hello(&w, 1, 0, 64);
+	assert_refused(&w, -EPROTO, "multifd channel 1 came a second time");
+	set_up(&w, state, 2);
+	say_hello(&w, 0, 1, 64);
+	say_hello(&w, 1, 2, 64);
+	assert_refused(&w, -EPROTO, "belongs to another guest");
+	set_up(&w, state, 0);
+	say_hello(&w, 0, 0, 64);
+	say_hello(&w, 2, 0, 64);
+	say_main(&w);
+	assert_refused(&w, -EPROTO, "2 multifd channels came, but none has the id 1");
+}
+
+static void too_few(void **state)
+{
+	struct world w;
+	set_up(&w, state, 3);
+	say_main(&w);
+	say_hello(&w, 0, 0, 64);
+	say_hello(&w, 1, 0, 63); /* one byte is missing */
+	assert_refused(&w, -ETIMEDOUT, "the main channel and 1 multifd channels came, expected 3 of them within 600 ms");
+	set_up(&w, state, 1);
+	say_hello(&w, 0, 0, 64);
+	assert_refused(&w, -ETIMEDOUT, "1 multifd channels came, but within 600 ms no main channel");
+}
+
+static void nobody(void **state)
+{
+	struct world w;
+	set_up(&w, state, 0);
+	gw__listener_close(w.listener);
+	struct gw__io_opts io = limits(50);
+	char text[160];
+	snprintf(text, sizeof text, "unix:%s", w.path);
+	struct gw__uri uri = uri_of(text);
+	assert_ok(gw__io_listen(&uri, &io, &w.listener, &w.run.error), w.run.error);
+	assert_int_equal(gather(&w), -ETIMEDOUT);
+	tear_down(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(main_alone),
+		cmocka_unit_test(each_is_at_its_id),
+		cmocka_unit_test(as_many_as_there_are),
+		cmocka_unit_test(a_silent_one_is_dropped),
+		cmocka_unit_test(strangers_among_others_are_dropped),
+		cmocka_unit_test(a_second_main_is_dropped),
+		cmocka_unit_test(a_stranger_alone_is_the_reason),
+		cmocka_unit_test(hellos_that_do_not_fit),
+		cmocka_unit_test(too_few),
+		cmocka_unit_test(nobody),
+	};
+	return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
