@@ -83,6 +83,8 @@ static int note_command(struct gw__stream *s, const struct gw__command *cmd, str
 int gw__stream_step_command(struct gw__stream *s, struct gw__stream_in *in)
 {
 	int r = gw__command_decode(&in->c, &in->ev->command, in->error);
+	if (!r && s->checkpoint)
+		r = gw__stream_check_checkpoint_command(&in->ev->command, in->error);
 	if (!r)
 		r = note_command(s, &in->ev->command, in->error);
 	if (!r)
@@ -103,7 +105,7 @@ static int step_item(struct gw__stream *s, struct gw__stream_in *in)
 	if (gw__rd_left(&in->c) == 0)
 		return GW__SHORT;
 	uint8_t type = *in->c.p;
-	int r = gw__stream_check_postcopy_item(s, type, in->error);
+	int r = s->checkpoint ? gw__stream_check_checkpoint_item(s, type, in->error) : gw__stream_check_postcopy_item(s, type, in->error);
 	if (r)
 		return r;
 	if (type < sizeof by_type / sizeof by_type[0] && by_type[type])

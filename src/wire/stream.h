@@ -129,6 +129,7 @@ struct gw__stream {
 	bool headless;            /* the preempt channel: page records without sections */
 	bool discover_blocks;     /* nothing is known of the guest: blocks are taken as they are named */
 	bool learns_id;           /* the id of the RAM section is taken as it comes */
+	bool checkpoint;          /* of COLO: nothing but the RAM of a checkpoint */
 	int64_t last_block;       /* for CONTINUE; -1: none yet */
 	uint8_t section_type;
 	struct {
@@ -154,6 +155,13 @@ void gw__stream_init(struct gw__stream *s, const struct gw__stream_opts *o);
 int gw__stream_init_recovery(struct gw__stream *s, const struct gw__stream_opts *o, const struct gw__stream_guest *g);
 int gw__stream_init_preempt(struct gw__stream *s, const struct gw__stream_opts *o, const struct gw__stream_guest *g);
 void gw__stream_fini(struct gw__stream *s);
+
+/*
+ * COLO: a stream that is complete (EVENT_END) goes on with the RAM of the next checkpoint, behind VMSTATE_SEND: the END of its RAM section and
+ * the byte 00, as SECTION, PAGE or ZERO, FLUSH, EOS, SECTION_END, EOF and EVENT_END again. The block that CONTINUE means is kept from one to the
+ * next (docs/spec/colo.md 5.1). Any number of times; what came between is not the decoder's.
+ */
+void gw__stream_begin_checkpoint(struct gw__stream *s);
 
 /*
  * 1: one event in *ev. 0: more bytes are needed. Both: *used bytes are done with. Negative errno: the stream is wrong,

@@ -51,6 +51,11 @@ int gw__stream_step_tail(struct gw__stream *s, struct gw__stream_in *in);
 int gw__stream_step_tail_item(struct gw__stream *s, struct gw__stream_in *in);
 int gw__stream_too_much(const struct gw__stream *s, struct gw__error *error); /* -E2BIG */
 
+/* stream_colo.c: an item, a record of this kind in a checkpoint: 0, or -EPROTO */
+int gw__stream_check_checkpoint_item(const struct gw__stream *s, uint8_t type, struct gw__error *error);
+int gw__stream_check_checkpoint_command(const struct gw__command *cmd, struct gw__error *error);
+int gw__stream_check_checkpoint_record(uint32_t kind, struct gw__error *error);
+
 /* stream_postcopy.c */
 /* A command of post-copy: may it stand here, and what follows from it. 0 or -EPROTO. */
 int gw__stream_note_postcopy(struct gw__stream *s, const struct gw__command *cmd, struct gw__error *error);

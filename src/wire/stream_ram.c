@@ -121,7 +121,8 @@ int gw__stream_step_record(struct gw__stream *s, struct gw__stream_in *in)
 	if (r)
 		return gw__error_set(in->error, r, "%s%s", anomaly.text, gw__stream_page_size_hint(s));
 	if (!r)
-		r = gw__stream_check_postcopy_record(s, w.kind, in->error);
+		r = s->checkpoint ? gw__stream_check_checkpoint_record(w.kind, in->error)
+				  : gw__stream_check_postcopy_record(s, w.kind, in->error);
 	if (r)
 		return r;
 	if (w.kind == GW__RAM_EOS) {

@@ -198,7 +198,7 @@ int gw__stream_step_eof(struct gw__stream *s, struct gw__stream_in *in)
 	if (s->open_n)
 		return gw__error_set(in->error, -EPROTO, "the stream ends while section %u (\"%s\") is open; it is not a complete guest",
 			s->open[0].id, s->open[0].idstr);
-	if (s->postcopy < GW__STREAM_LISTENING)
+	if (s->postcopy < GW__STREAM_LISTENING && !s->checkpoint)
 		return enter_tail(s);
 	gw__rd_u8(&in->c);
 	in->ev->kind = GW__EVENT_EOF;
