@@ -4,7 +4,7 @@
  * and listens on the return path for how it went.
  *
  * SWITCHOVER_START is never sent: releases before 10.0 die of it and the others do without. mapped-ram is taken out of the
- * configuration, because both ends must agree on it. The RAM section is peer_sink.c. One thread.
+ * configuration, because both ends must agree on it. One thread.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,13 +13,15 @@
 #include "engine/outgoing/await_shut.h"
 #include "engine/core/run.h"
 #include "engine/outgoing/peer_sink.h"
+#include "engine/outgoing/stream_writer.h"
 #include "plan/multifd_compat.h"
 #include "wire/vmdesc_text.h"
 
 enum {
-	GW__PAGES_PER_WRITE = 128,
-	GW__PAGE_HEAD_BYTES = 8 + 1 + GW__NAME_MAX + 1,
-	GW__ZEROS_PER_WRITE = 4096,
+	PAGES_PER_WRITE = 128,
+	ZEROS_PER_WRITE = 4096,
+	PART_BYTES = 64 << 20, /* so that a destination gets to look at other things in between */
+	LAST_WORD_MS = 1000,
 };
 
 /* The main thread's. */
@@ -30,37 +32,16 @@ struct gw__peer_sink {
 	struct gw__peer_sink_opts o;
 	struct gw__config config;
 	struct gw__blocks blocks;
-	uint32_t ram_id;
 	uint64_t page_bytes;
-	int64_t last_block;
-	bool in_part, in_end;
-	uint64_t part_bytes;
-	const struct gw__image *image; /* whose pages the multifd threads sent; NULL without */
+	struct gw__stream_writer writer; /* once the blocks are known */
+	const struct gw__image *image;   /* whose pages the gang sent; NULL without */
 	struct gw__multifd_compat compat;
-	uint8_t heads[GW__PAGES_PER_WRITE][GW__PAGE_HEAD_BYTES];
-	uint8_t records[GW__ZEROS_PER_WRITE * 9 + GW__PAGE_HEAD_BYTES];
+	uint8_t heads[PAGES_PER_WRITE][GW__RECORD_HEAD_MAX_BYTES];
+	uint8_t records[ZEROS_PER_WRITE * 9 + GW__RECORD_HEAD_MAX_BYTES];
 };
 
-/* --- peer_sink.c --- */
-
-/* What became of a write: counts, and looks for a last word of the destination if the link broke. */
-static int gw__peer_sink_written(struct gw__peer_sink *s, int r, struct gw__error *error);
-static int gw__peer_sink_put(struct gw__peer_sink *s, const void *bytes, size_t n, struct gw__error *error);
-
-/* --- peer_sink.c: the first: no other section may begin inside a PART; the others as in struct gw__sink_ops --- */
-
-static int gw__peer_sink_end_part(struct gw__peer_sink *s, struct gw__error *error);
-static int gw__peer_sink_put_blocks(struct gw__sink *sink, uint32_t section_id, const struct gw__blocks *blocks, struct gw__error *error);
-static int gw__peer_sink_put_pages(struct gw__sink *sink, uint32_t block, uint64_t off, const struct iovec *pages, int n,
-	struct gw__error *error);
-static int gw__peer_sink_put_zeros(struct gw__sink *sink, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error);
-static int gw__peer_sink_take_ram(struct gw__sink *sink, const struct gw__image *image, struct gw__error *error);
-static int gw__peer_sink_put_ram_end(struct gw__sink *sink, struct gw__error *error);
-
-enum { LAST_WORD_MS = 1000 };
-
 /* A broken link is often the second half of the story: the destination may have said on the return path why it left. */
-static int gw__peer_sink_written(struct gw__peer_sink *s, int r, struct gw__error *error)
+static int written(struct gw__peer_sink *s, int r, struct gw__error *error)
 {
 	atomic_store_explicit(&s->run->counters.moved_bytes, s->chan->out_bytes, memory_order_relaxed);
 	gw__run_tick(s->run);
@@ -72,9 +53,9 @@ static int gw__peer_sink_written(struct gw__peer_sink *s, int r, struct gw__erro
 	return error->code;
 }
 
-static int gw__peer_sink_put(struct gw__peer_sink *s, const void *bytes, size_t n, struct gw__error *error)
+static int put(struct gw__peer_sink *s, const void *bytes, size_t n, struct gw__error *error)
 {
-	return gw__peer_sink_written(s, gw__chan_write_all(s->chan, bytes, n, error), error);
+	return written(s, gw__chan_write_all(s->chan, bytes, n, error), error);
 }
 
 static int put_config(struct gw__sink *sink, const struct gw__config *config, struct gw__error *error)
@@ -92,7 +73,7 @@ static int put_config(struct gw__sink *sink, const struct gw__config *config, st
 		gw__command_encode(&c, GW__CMD_OPEN_RETURN_PATH, NULL, 0);
 		gw__command_encode(&c, GW__CMD_PING, token, sizeof token);
 	}
-	return gw__peer_sink_put(s, s->records, gw__wr_used(&c), error);
+	return put(s, s->records, gw__wr_used(&c), error);
 }
 
 static int read_back(struct gw__sink *sink, uint32_t block, uint64_t off, void *page, struct gw__error *error)
@@ -109,8 +90,8 @@ static int put_device(struct gw__sink *sink, const struct gw__section *section, 
 {
 	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
 	(void)section, (void)off;
-	int r = gw__peer_sink_end_part(s, error);
-	return r ? r : gw__peer_sink_put(s, raw.p, raw.n, error);
+	int r = gw__stream_writer_end_section(&s->writer, error); /* no other section may begin inside a PART */
+	return r ? r : put(s, raw.p, raw.n, error);
 }
 
 static int note_nothing(struct gw__sink *sink, struct gw__error *error)
@@ -134,9 +115,9 @@ static int put_end(struct gw__sink *sink, struct gw__view description, struct gw
 		gw__wr_u8(&c, GW__ITEM_VMDESC);
 		gw__wr_be32(&c, (uint32_t)n);
 	}
-	int r = gw__peer_sink_put(s, head, gw__wr_used(&c), error);
+	int r = put(s, head, gw__wr_used(&c), error);
 	if (!r)
-		r = gw__peer_sink_put(s, text, n, error);
+		r = put(s, text, n, error);
 	free(text);
 	return r;
 }
@@ -156,35 +137,10 @@ static void free_sink(struct gw__sink *sink)
 	free(s);
 }
 
-#define STREAM_OPS                                                                                                                         \
-	.config = put_config, .blocks = gw__peer_sink_put_blocks, .pages = gw__peer_sink_put_pages, .zeros = gw__peer_sink_put_zeros,      \
-	.read_back = read_back, .device = put_device, .round = note_nothing, .switchover = note_nothing,                                   \
-	.ram_end = gw__peer_sink_put_ram_end, .end = put_end, .commit = commit, .free = free_sink
-
-static const struct gw__sink_ops one_channel = {STREAM_OPS};
-static const struct gw__sink_ops many_channels = {STREAM_OPS, .ram_of_image = gw__peer_sink_take_ram};
-
-int gw__peer_sink_new(struct gw__run *run, struct gw__chan *chan, const struct gw__peer_sink_opts *o, struct gw__sink **sink,
-	struct gw__error *error)
-{
-	struct gw__peer_sink *s = calloc(1, sizeof *s);
-	if (!s)
-		return gw__error_set(error, -ENOMEM, "no memory for a stream");
-	s->sink.ops = o->multifd_send ? &many_channels : &one_channel;
-	s->run = run;
-	s->chan = chan;
-	s->o = *o;
-	s->last_block = -1;
-	*sink = &s->sink;
-	return 0;
-}
-
 /*
- * The RAM section of a stream to a destination: START with the blocks, pages in PARTs, END (docs/spec/stream.md 6). With multifd threads the pages
- * themselves go over its channels, and here stands what keeps these in step. See peer_sink.c; its thread.
+ * The RAM section of a stream to a destination: START with the blocks, pages in PARTs, END (docs/spec/stream.md 6). Over multifd the pages
+ * themselves go over other channels, and here stands what keeps these in step.
  */
-
-enum { PART_BYTES = 64 << 20 }; /* of pages per PART section */
 
 static int copy_blocks(struct gw__peer_sink *s, const struct gw__blocks *blocks, struct gw__error *error)
 {
@@ -200,120 +156,65 @@ static int put_sync(struct gw__peer_sink *s, struct gw__error *error)
 		return 0;
 	int r = gw__multifd_send_sync(s->o.multifd_send, s->page_bytes);
 	gw__wr_be64(&c, GW__RAM_FLUSH);
-	return r || s->compat.sync_per_section ? r : gw__peer_sink_put(s, word, gw__wr_used(&c), error);
+	return r || s->compat.sync_per_section ? r : put(s, word, gw__wr_used(&c), error);
 }
 
-static int put_ram_section_end(struct gw__peer_sink *s, struct gw__error *error)
-{
-	uint8_t bytes[16];
-	struct gw__wr c = gw__wr_over(bytes, sizeof bytes);
-	gw__wr_be64(&c, GW__RAM_EOS);
-	gw__footer_encode(&c, s->ram_id);
-	return gw__peer_sink_put(s, bytes, gw__wr_used(&c), error);
-}
-
-static int gw__peer_sink_put_blocks(struct gw__sink *sink, uint32_t section_id, const struct gw__blocks *blocks, struct gw__error *error)
+static int put_blocks(struct gw__sink *sink, uint32_t section_id, const struct gw__blocks *blocks, struct gw__error *error)
 {
 	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
-	int r = copy_blocks(s, blocks, error);
-	s->ram_id = section_id;
 	struct gw__blocks_rule rule = {.page_bytes = s->page_bytes, .address = s->config.ignore_shared};
-	struct gw__wr c = gw__wr_over(s->records, sizeof s->records);
-	gw__section_encode(&c, &(struct gw__section){.type = GW__ITEM_START, .id = section_id, .idstr = "ram", .version = GW__RAM_VERSION});
-	gw__wr_be64(&c, blocks->total_bytes | GW__RAM_MEM_SIZE);
-	for (uint32_t i = 0; !r && i < blocks->n; i++) {
-		gw__block_encode(&c, &rule, &blocks->v[i]);
-		if (sizeof s->records - gw__wr_used(&c) < 2 * GW__PAGE_HEAD_BYTES) {
-			r = gw__peer_sink_put(s, s->records, gw__wr_used(&c), error);
-			c = gw__wr_over(s->records, sizeof s->records);
-		}
-	}
+	int r = copy_blocks(s, blocks, error);
+	gw__stream_writer_init(&s->writer, s->chan, &s->blocks, section_id, PART_BYTES);
 	if (!r)
-		r = gw__peer_sink_put(s, s->records, gw__wr_used(&c), error);
+		r = written(s, gw__stream_writer_begin_list(&s->writer, &rule, NULL, error), error);
 	if (!r)
 		r = put_sync(s, error);
-	return r ? r : put_ram_section_end(s, error);
+	return r ? r : written(s, gw__stream_writer_end_section(&s->writer, error), error);
 }
 
-static int gw__peer_sink_end_part(struct gw__peer_sink *s, struct gw__error *error)
-{
-	if (!s->in_part)
-		return 0;
-	s->in_part = false;
-	return put_ram_section_end(s, error);
-}
-
-/* Pages travel in PART sections of bounded length, so that a destination gets to look at other things in between. */
-static int in_part(struct gw__peer_sink *s, uint64_t bytes, struct gw__error *error)
-{
-	int r = s->part_bytes + bytes > PART_BYTES && !s->in_end ? gw__peer_sink_end_part(s, error) : 0;
-	if (r || s->in_end)
-		return r;
-	if (s->in_part) {
-		s->part_bytes += bytes;
-		return 0;
-	}
-	uint8_t head[8];
-	struct gw__wr c = gw__wr_over(head, sizeof head);
-	gw__section_encode(&c, &(struct gw__section){.type = GW__ITEM_PART, .id = s->ram_id});
-	s->in_part = true;
-	s->part_bytes = bytes;
-	return gw__peer_sink_put(s, head, gw__wr_used(&c), error);
-}
-
-static const char *name_unless_same(struct gw__peer_sink *s, uint32_t block)
-{
-	bool same = s->last_block == block;
-	s->last_block = block;
-	return same ? NULL : s->blocks.v[block].name;
-}
-
-static int gw__peer_sink_put_pages(struct gw__sink *sink, uint32_t block, uint64_t off, const struct iovec *pages, int n,
-	struct gw__error *error)
+static int put_pages(struct gw__sink *sink, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__error *error)
 {
 	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
 	int r = 0;
 	for (int done = 0; !r && done < n;) {
-		struct iovec iov[2 * GW__PAGES_PER_WRITE];
-		int batch = n - done < GW__PAGES_PER_WRITE ? n - done : GW__PAGES_PER_WRITE;
-		r = in_part(s, (uint64_t)batch * s->page_bytes, error);
+		struct iovec iov[2 * PAGES_PER_WRITE];
+		int batch = n - done < PAGES_PER_WRITE ? n - done : PAGES_PER_WRITE;
+		r = written(s, gw__stream_writer_begin_part(&s->writer, (uint64_t)batch * s->page_bytes, error), error);
 		for (int i = 0; i < batch; i++) {
-			struct gw__wr c = gw__wr_over(s->heads[i], GW__PAGE_HEAD_BYTES);
-			gw__ram_record_encode(&c, GW__RAM_PAGE, off + (uint64_t)(done + i) * s->page_bytes, name_unless_same(s, block));
+			struct gw__wr c = gw__wr_over(s->heads[i], sizeof s->heads[i]);
+			gw__stream_writer_encode_record(&s->writer, &c, GW__RAM_PAGE, block, off + (uint64_t)(done + i) * s->page_bytes);
 			iov[2 * i] = (struct iovec){s->heads[i], gw__wr_used(&c)};
 			iov[2 * i + 1] = pages[done + i];
 		}
 		if (!r)
-			r = gw__peer_sink_written(s, gw__chan_write_allv(s->chan, iov, 2 * batch, error), error);
+			r = written(s, gw__chan_write_allv(s->chan, iov, 2 * batch, error), error);
 		done += batch;
 	}
 	return r;
 }
 
-static int gw__peer_sink_put_zeros(struct gw__sink *sink, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
+static int put_zeros(struct gw__sink *sink, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
 {
 	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
 	int r = 0;
 	while (!r && pages) {
-		uint64_t batch = gw__min(pages, GW__ZEROS_PER_WRITE);
-		r = in_part(s, batch * 9, error);
+		uint64_t batch = gw__min(pages, ZEROS_PER_WRITE);
+		r = written(s, gw__stream_writer_begin_part(&s->writer, batch * 9, error), error);
 		struct gw__wr c = gw__wr_over(s->records, sizeof s->records);
-		for (uint64_t i = 0; i < batch; i++, off += s->page_bytes) {
-			gw__ram_record_encode(&c, GW__RAM_ZERO, off, name_unless_same(s, block));
-			gw__wr_u8(&c, 0);
-		}
+		for (uint64_t i = 0; i < batch; i++, off += s->page_bytes)
+			gw__stream_writer_encode_record(&s->writer, &c, GW__RAM_ZERO, block, off);
 		if (!r)
-			r = gw__peer_sink_put(s, s->records, gw__wr_used(&c), error);
+			r = put(s, s->records, gw__wr_used(&c), error);
 		pages -= batch;
 	}
 	return r;
 }
 
 /* All pages over the multifd channels. */
-static int gw__peer_sink_take_ram(struct gw__sink *sink, const struct gw__image *image, struct gw__error *error)
+static int take_ram(struct gw__sink *sink, const struct gw__image *image, struct gw__error *error)
 {
 	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
-	(void)error; /* is run->why, which the workers' main thread writes */
+	(void)error; /* is run->why, which the workers' conductor writes */
 	s->image = image;
 	int r = gw__multifd_send_start(s->o.multifd_send, image);
 	int joined = gw__multifd_send_join(s->o.multifd_send);
@@ -327,7 +228,7 @@ static int put_zeros_of(struct gw__peer_sink *s, uint32_t block, struct gw__erro
 	for (uint64_t i = gw__bitmap_next_clear(present, 0), n; !r && i < present->bits; i = gw__bitmap_next_clear(present, i + n)) {
 		n = gw__bitmap_next_set(present, i) - i;
 		atomic_fetch_add_explicit(&s->run->counters.zero_pages, n, memory_order_relaxed);
-		r = gw__peer_sink_put_zeros(&s->sink, block, i * s->page_bytes, n, error);
+		r = put_zeros(&s->sink, block, i * s->page_bytes, n, error);
 	}
 	return r;
 }
@@ -346,19 +247,34 @@ static int put_absent_pages(struct gw__peer_sink *s, struct gw__error *error)
 	return r;
 }
 
-static int gw__peer_sink_put_ram_end(struct gw__sink *sink, struct gw__error *error)
+static int put_ram_end(struct gw__sink *sink, struct gw__error *error)
 {
 	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
-	uint8_t head[8];
-	struct gw__wr c = gw__wr_over(head, sizeof head);
-	int r = gw__peer_sink_end_part(s, error);
-	gw__section_encode(&c, &(struct gw__section){.type = GW__ITEM_END, .id = s->ram_id});
-	if (!r)
-		r = gw__peer_sink_put(s, head, gw__wr_used(&c), error);
-	s->in_end = true;
+	int r = written(s, gw__stream_writer_begin_end(&s->writer, error), error);
 	if (!r)
 		r = put_absent_pages(s, error);
 	if (!r)
 		r = put_sync(s, error);
-	return r ? r : put_ram_section_end(s, error);
+	return r ? r : written(s, gw__stream_writer_end_section(&s->writer, error), error);
+}
+
+#define STREAM_OPS                                                                                                                         \
+	.config = put_config, .blocks = put_blocks, .pages = put_pages, .zeros = put_zeros, .read_back = read_back, .device = put_device,  \
+	.round = note_nothing, .switchover = note_nothing, .ram_end = put_ram_end, .end = put_end, .commit = commit, .free = free_sink
+
+static const struct gw__sink_ops one_channel = {STREAM_OPS};
+static const struct gw__sink_ops many_channels = {STREAM_OPS, .ram_of_image = take_ram};
+
+int gw__peer_sink_new(struct gw__run *run, struct gw__chan *chan, const struct gw__peer_sink_opts *o, struct gw__sink **sink,
+	struct gw__error *error)
+{
+	struct gw__peer_sink *s = calloc(1, sizeof *s);
+	if (!s)
+		return gw__error_set(error, -ENOMEM, "no memory for a stream");
+	s->sink.ops = o->multifd_send ? &many_channels : &one_channel;
+	s->run = run;
+	s->chan = chan;
+	s->o = *o;
+	*sink = &s->sink;
+	return 0;
 }
