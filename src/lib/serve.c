@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "engine/outgoing/connect.h"
-#include "engine/pageserver/loop.h"
+#include "engine/pageserver/pageserver.h"
 #include "lib/combine.h"
 #include "lib/job.h"
 

@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 
 #include "base/math.h"
-#include "engine/pageserver/loop.h"
+#include "engine/pageserver/pageserver.h"
 #include "io/chan.h"
 #include "wire/postcopy.h"
 #include "wire/return_path.h"

@@ -1,19 +1,44 @@
 /* SPDX-License-Identifier: MIT */
-/* The page server's course: start or resume, push, end. See serve.h and docs/spec/postcopy.md 3, 6. */
+/*
+ * The page server's course: hand over or resume, push, end; and how its modules meet. See pageserver.h and docs/spec/postcopy.md 3, 6.
+ *
+ *   destination --> return_path --request--> page_scheduler --> page_writer --> destination
+ *                        |                        |
+ *                     pacing (when)           readahead
+ */
 #include <errno.h>
 #include <stdlib.h>
 
-#include "base/math.h"
-#include "engine/pageserver/pageserver_private.h"
+#include "engine/pageserver/handover.h"
+#include "engine/pageserver/pacing.h"
+#include "engine/pageserver/page_scheduler.h"
+#include "engine/pageserver/page_writer.h"
+#include "engine/pageserver/pageserver.h"
+#include "engine/pageserver/return_path.h"
 #include "wire/postcopy.h"
 
 enum {
-	QUEUE_BYTES = 256 << 10, /* what the kernel may hold in front of a request's page */
+	NS_PER_S = 1000000000,
+	POLL_NS = NS_PER_S / 5,      /* between looks at the clock while there is nothing to send */
+	TOGETHER_NS = NS_PER_S / 20, /* in which both connections end when one network does */
+	DISK_NS = 200000,            /* for requests, while the disk brings the next page of the push */
 	ASK_BYTES_MAX = 5 + 1 + GW__NAME_MAX,
-	DRY_NS = 200000, /* for requests, while the disk brings the next page of the push */
 };
 
-int gw__pageserver_set_state(struct gw__pageserver *s, enum gw__postcopy_src_event event)
+struct gw__pageserver {
+	struct gw__run *run;
+	const struct gw__image *image;
+	const struct gw__pageserver_opts *o;
+	struct gw__pageserver_stats *stats;
+	bool preempt_reconnected;
+
+	struct gw__page_out *out;
+	struct gw__pacing *pacing;
+	struct gw__page_scheduler *pages;
+	struct gw__return_path *rp;
+};
+
+static int set_state(struct gw__pageserver *s, enum gw__postcopy_src_event event)
 {
 	enum gw__postcopy_src_state before = s->stats->state;
 	int r = gw__postcopy_src_step(before, event, &s->stats->state, &s->run->error);
@@ -23,93 +48,192 @@ int gw__pageserver_set_state(struct gw__pageserver *s, enum gw__postcopy_src_eve
 	return r;
 }
 
-void gw__pageserver_notify_guest_runs(const struct gw__pageserver *s)
-{
-	if (s->o->on_guest_runs)
-		s->o->on_guest_runs(s->o->ctx);
-}
+static int on_handover_event(void *ctx, enum gw__postcopy_src_event event) { return set_state(ctx, event); }
 
-int gw__pageserver_await(struct gw__pageserver *s, const char *what, bool (*done)(const struct gw__pageserver *s))
-{
-	int r = 0;
-	gw__pageserver_expect_reply(s, what);
-	while (r >= 0 && !done(s)) {
-		int left_ms = gw__pageserver_reply_left_ms(s);
-		uint64_t ns = left_ms < 0 ? GW__PAGESERVER_POLL_NS : gw__min((uint64_t)left_ms * 1000000, GW__PAGESERVER_POLL_NS);
-		r = left_ms ? gw__pageserver_read_return_path(s, ns, NULL) : gw__pageserver_reply_timed_out(s);
-		gw__run_tick(s->run);
-	}
-	gw__pageserver_expect_reply(s, NULL);
-	return r < 0 ? r : 0;
-}
+/* --- the second connection --- */
 
-int gw__pageserver_connect_preempt(struct gw__pageserver *s, enum gw__preempt when)
+static int connect_preempt(struct gw__pageserver *s, enum gw__preempt when)
 {
+	struct gw__chan *chan = NULL;
 	if (s->o->preempt != when)
 		return 0;
-	int r = when ? s->o->open_preempt(s->o->ctx, &s->preempt.chan) : 0;
+	int r = when ? s->o->open_preempt(s->o->ctx, &chan) : 0;
+	gw__page_out_set_preempt(s->out, chan);
 	if (!r && s->o->on_connected)
 		s->o->on_connected(s->o->ctx);
 	return r;
 }
 
-static bool bitmaps_came(const struct gw__pageserver *s) { return s->bitmap_due < 0; }
-static bool ack_came(const struct gw__pageserver *s) { return s->resumed; }
-static bool shut_came(const struct gw__pageserver *s) { return s->shut; }
-static bool guest_runs(const struct gw__pageserver *s) { return s->stats->state != GW__POSTCOPY_SRC_DEVICE; }
+/*
+ * The first PONG tells that the destination has the main connection, so that another one cannot be taken for it. One that reads
+ * nothing before both are there cannot tell.
+ */
+static int connect_preempt_of_handover(void *ctx)
+{
+	struct gw__pageserver *s = ctx;
+	int r = connect_preempt(s, GW__PREEMPT_EARLY);
+	if (!r && s->o->preempt == GW__PREEMPT_ON)
+		r = gw__return_path_await(s->rp, GW__REPLY_OPENED);
+	return r ? r : connect_preempt(s, GW__PREEMPT_ON);
+}
+
+/*
+ * A second connection that was lost on the way, in a tunnel perhaps, before the destination had it: that one has read RESUME and waits
+ * for it, for ever, and most do not survive its coming after the first one is over. So one that ended before anything went over it is made
+ * anew, once. The destination sends nothing on it, so what can be read is its end; had it been accepted, its end would soon be that of the
+ * first one too.
+ */
+static int reconnect_preempt(struct gw__pageserver *s)
+{
+	struct gw__chan *lost = gw__page_out_preempt(s->out), *chan = NULL;
+	if (s->preempt_reconnected || !lost || !gw__return_path_came(s->rp, GW__REPLY_RESUME_ACK) ||
+		!gw__page_scheduler_unsent_pages(s->pages) || lost->out_bytes)
+		return 0;
+	int r = gw__chan_wait_readable(lost, 0, &s->run->error);
+	if (r > 0)
+		r = gw__return_path_stays_open(s->rp, TOGETHER_NS);
+	if (r <= 0)
+		return r;
+	s->preempt_reconnected = true;
+	gw__page_out_set_preempt(s->out, NULL);
+	r = s->o->open_preempt(s->o->ctx, &chan);
+	gw__page_out_set_preempt(s->out, chan);
+	return r;
+}
+
+/* --- what the return path brings --- */
+
+static int on_request(void *ctx, uint32_t block, uint64_t start_off, uint64_t bytes)
+{
+	struct gw__pageserver *s = ctx;
+	s->stats->requests++;
+	gw__pacing_note_request(s->pacing);
+	int r = reconnect_preempt(s);
+	return r ? r : gw__page_scheduler_request(s->pages, block, start_off, bytes);
+}
+
+static struct gw__bitmap *bitmap(void *ctx, uint32_t block)
+{
+	struct gw__pageserver *s = ctx;
+	return gw__page_scheduler_bitmap(s->pages, block);
+}
+
+static int on_bitmap_complete(void *ctx, uint32_t block)
+{
+	struct gw__pageserver *s = ctx;
+	return gw__page_scheduler_take_bitmap(s->pages, block);
+}
+
+static void notify_guest_runs(const struct gw__pageserver *s)
+{
+	if (s->o->on_guest_runs)
+		s->o->on_guest_runs(s->o->ctx);
+}
+
+static int on_reply(void *ctx, enum gw__postcopy_src_event event)
+{
+	struct gw__pageserver *s = ctx;
+	if (event == GW__POSTCOPY_SRC_EV_GUEST_RUNS)
+		notify_guest_runs(s);
+	return set_state(s, event);
+}
+
+static int wait(void *ctx, uint64_t ns, bool *may_push)
+{
+	struct gw__pageserver *s = ctx;
+	int r = gw__pacing_wait(s->pacing, ns, may_push);
+	return r ? r : reconnect_preempt(s);
+}
+
+static const struct gw__return_path_ops RETURN_PATH_OPS = {
+	.request = on_request, .bitmap = bitmap, .bitmap_complete = on_bitmap_complete, .event = on_reply, .wait = wait};
+
+/* --- resume --- */
+
+static int send_command(struct gw__pageserver *s, uint16_t number)
+{
+	uint8_t room[16];
+	struct gw__wr c = gw__wr_over(room, sizeof room);
+	gw__command_encode(&c, number, NULL, 0);
+	return gw__page_out_write(s->out, room, gw__wr_used(&c));
+}
+
+/* A link of a dead predecessor, in the middle of its recovery: whatever the destination still sends to it is read first. */
+static int take_over(struct gw__pageserver *s)
+{
+	uint8_t ping[16];
+	uint32_t token = (uint32_t)gw__clock_now_ns(&s->run->clock) | 1u << 31; /* not one of a source */
+	struct gw__wr c = gw__wr_over(ping, sizeof ping);
+	gw__ping_encode(&c, token);
+	int r = gw__page_out_write(s->out, ping, gw__wr_used(&c));
+	return r ? r : gw__return_path_skip_to_pong(s->rp, token);
+}
 
 /*
  * QEMU 7.2 does not survive a link that ends before it has read RESUME, and none minds one that comes before its bitmaps are
- * taken. So all is said in one breath, unless there is a preempt channel to be made in between, which is not so with 7.2.
+ * taken. So all is sent together, unless there is a preempt channel to be made in between, which is not so with 7.2.
  */
 static int ask_bitmaps(struct gw__pageserver *s)
 {
 	size_t bytes = (size_t)s->image->blocks.n * ASK_BYTES_MAX + ASK_BYTES_MAX;
 	uint8_t *room = malloc(bytes);
 	struct gw__wr c = gw__wr_over(room, bytes);
+	bool resume_later = s->o->preempt == GW__PREEMPT_ON;
 	if (!room)
 		return gw__error_set(&s->run->error, -ENOMEM, "no memory to ask for %u bitmaps", s->image->blocks.n);
-	s->bitmap_due = gw__pageserver_next_block(s, 0); /* answers may come before all is asked */
+	gw__return_path_expect_bitmaps(s->rp); /* answers may come before all is asked */
 	for (uint32_t i = 0; i < s->image->blocks.n; i++)
 		if (!s->image->blocks.v[i].ignored)
 			gw__ask_bitmap_encode(&c, s->image->blocks.v[i].name);
-	s->resume_sent = s->o->preempt != GW__PREEMPT_ON;
-	if (s->resume_sent)
+	if (!resume_later) {
 		gw__command_encode(&c, GW__CMD_POSTCOPY_RESUME, NULL, 0);
-	int r = gw__pageserver_connect_preempt(s, GW__PREEMPT_EARLY); /* before that it reads nothing */
+		gw__return_path_expect_resume_ack(s->rp);
+	}
+	int r = connect_preempt(s, GW__PREEMPT_EARLY); /* before that it reads nothing */
 	if (!r)
-		r = gw__pageserver_write(s, room, gw__wr_used(&c));
+		r = gw__page_out_write(s->out, room, gw__wr_used(&c));
 	free(room);
 	if (!r)
-		r = gw__pageserver_await(s, "its received bitmaps", bitmaps_came);
-	return r ? r : gw__pageserver_connect_preempt(s, GW__PREEMPT_ON);
+		r = gw__return_path_await(s->rp, GW__REPLY_BITMAPS);
+	if (!r)
+		r = connect_preempt(s, GW__PREEMPT_ON);
+	if (r || !resume_later)
+		return r;
+	gw__return_path_expect_resume_ack(s->rp);
+	return send_command(s, GW__CMD_POSTCOPY_RESUME);
 }
 
 /* The destination knows best what it has; what we believed to have sent is forgotten. */
 static int resume(struct gw__pageserver *s)
 {
-	uint8_t room[16];
-	struct gw__wr c = gw__wr_over(room, sizeof room);
-	s->stats->state = GW__POSTCOPY_SRC_PAUSED;
-	int r = gw__pageserver_set_state(s, GW__POSTCOPY_SRC_EV_CONNECTED_AGAIN);
+	int r = set_state(s, GW__POSTCOPY_SRC_EV_CONNECTED_AGAIN);
 	if (!r && s->o->takeover_fd)
-		r = gw__pageserver_takeover(s);
+		r = take_over(s);
 	if (!r)
 		r = ask_bitmaps(s);
-	if (!r && !s->resume_sent) {
-		s->resume_sent = true;
-		gw__command_encode(&c, GW__CMD_POSTCOPY_RESUME, NULL, 0);
-		r = gw__pageserver_write(s, room, gw__wr_used(&c));
-	}
 	if (!r)
-		r = gw__pageserver_await(s, "RESUME_ACK", ack_came);
+		r = gw__return_path_await(s->rp, GW__REPLY_RESUME_ACK);
 	if (!r)
-		gw__pageserver_notify_guest_runs(s);
+		notify_guest_runs(s);
 	return r;
 }
 
+/* --- all of it --- */
+
+static int hand_over(struct gw__pageserver *s)
+{
+	struct gw__handover h = {.run = s->run,
+		.image = s->image,
+		.out = s->out,
+		.pages = s->pages,
+		.connect_preempt = connect_preempt_of_handover,
+		.event = on_handover_event,
+		.ctx = s};
+	return gw__handover_run(&h);
+}
+
 /*
- * Requests first: each look hears all that is there, and only a look that finds nothing pushes the next piece; so does one after a
+ * Requests first: each read takes all that is there, and only one that finds nothing pushes the next piece; so does one after a
  * pause for the disk, for what was asked for meanwhile may have taken the room. With every page there, nothing holds up the devices
  * any more.
  */
@@ -117,100 +241,79 @@ static int push_all(struct gw__pageserver *s)
 {
 	bool pause = false;
 	int r = 0;
-	s->paid_bytes = gw__page_out_bytes(s); /* what it took to get here is free */
-	while (r >= 0 && s->unsent_pages) {
+	gw__pacing_begin_push(s->pacing); /* what it took to get here is free */
+	while (r >= 0 && gw__page_scheduler_unsent_pages(s->pages)) {
 		bool may_push = false;
-		r = pause ? gw__pageserver_read_return_path(s, DRY_NS, NULL)
-			  : gw__pageserver_read_return_path(s, GW__PAGESERVER_POLL_NS, &may_push);
+		r = pause ? gw__return_path_read(s->rp, DISK_NS, NULL) : gw__return_path_read(s->rp, POLL_NS, &may_push);
 		pause = false;
-		if (r >= 0 && may_push && s->unsent_pages) {
-			r = gw__pageserver_push(s);
-			pause = s->ahead.misses_in_a_row > 0;
+		if (r >= 0 && may_push && gw__page_scheduler_unsent_pages(s->pages)) {
+			r = gw__page_scheduler_push(s->pages);
+			pause = gw__page_scheduler_waits_for_disk(s->pages);
 		}
 		gw__run_tick(s->run);
 	}
-	return r < 0 ? r : gw__pageserver_await(s, "that it loaded the devices (PONG 0x42)", guest_runs);
+	return r < 0 ? r : gw__return_path_await(s->rp, GW__REPLY_GUEST_RUNS);
 }
 
-/* A destination that wanted it early does not see its end otherwise. */
-static int end_preempt(struct gw__pageserver *s)
-{
-	uint8_t mark[8];
-	gw__be_put(mark, GW__RAM_EOS, sizeof mark);
-	return s->o->preempt == GW__PREEMPT_EARLY ? gw__chan_write_all(s->preempt.chan, mark, sizeof mark, &s->run->error) : 0;
-}
-
+/* A destination that wanted the second connection early does not see its end without a mark. */
 static int finish(struct gw__pageserver *s)
 {
-	uint8_t room[32];
-	struct gw__wr c = gw__wr_over(room, sizeof room);
-	int r = end_preempt(s);
+	int r = gw__page_out_write_end(s->out, s->o->preempt == GW__PREEMPT_EARLY);
 	if (!r)
-		r = gw__pageserver_end_part(s);
-	gw__section_encode(&c, &(struct gw__section){.type = GW__ITEM_END, .id = s->image->ram_id});
-	gw__wr_be64(&c, GW__RAM_EOS);
-	gw__footer_encode(&c, s->image->ram_id);
-	gw__wr_u8(&c, GW__ITEM_EOF);
-	if (!r)
-		r = gw__pageserver_write(s, room, gw__wr_used(&c));
-	if (!r)
-		r = gw__pageserver_set_state(s, GW__POSTCOPY_SRC_EV_ALL_SENT);
+		r = set_state(s, GW__POSTCOPY_SRC_EV_ALL_SENT);
 	gw__run_phase(s->run, GW__PHASE_SYNC);
 	if (!r)
-		r = gw__pageserver_await(s, "its last word", shut_came);
-	return r ? r : gw__pageserver_set_state(s, GW__POSTCOPY_SRC_EV_SHUT_OK);
+		r = gw__return_path_await(s->rp, GW__REPLY_SHUT);
+	return r ? r : set_state(s, GW__POSTCOPY_SRC_EV_SHUT_OK);
 }
 
-static int serve(struct gw__pageserver *s)
+static int open_modules(struct gw__pageserver *s, struct gw__chan *chan)
 {
-	int r = gw__pageserver_pages_init(s);
+	int r = gw__page_out_new(s->run, s->image, chan, &s->out);
+	if (r)
+		return r;
+	s->pacing = gw__pacing_new(s->run, s->out, s->o->max_bandwidth, s->o->working_set, &s->stats->latency);
+	if (!s->pacing)
+		return gw__error_set(&s->run->error, -ENOMEM, "no memory for a page server");
+	r = gw__page_scheduler_new(s->run, s->image, s->o, s->out, s->pacing, s->stats, &s->pages);
+	return r ? r : gw__return_path_new(s->run, s->image, chan, s->o->answer_ms, &s->stats->state, &RETURN_PATH_OPS, s, &s->rp);
+}
+
+static int serve(struct gw__pageserver *s, struct gw__chan *chan)
+{
+	int r = open_modules(s, chan);
 	if (!r)
-		r = gw__page_out_init(s);
+		r = connect_preempt(s, GW__PREEMPT_OFF);
 	if (!r)
-		r = gw__stream_buf_init(&s->rp_buf, s->main.chan, 1 << 20, &s->run->error);
-	if (!r)
-		gw__readahead_begin(s);
-	if (!r)
-		r = gw__pageserver_connect_preempt(s, GW__PREEMPT_OFF);
-	if (!r)
-		r = s->o->resume ? resume(s) : gw__pageserver_handover(s);
+		r = s->o->resume ? resume(s) : hand_over(s);
 	gw__run_phase(s->run, GW__PHASE_RAM);
 	if (!r)
 		r = push_all(s);
 	return r ? r : finish(s);
 }
 
+static void note_failure(struct gw__pageserver *s)
+{
+	struct gw__error ignored = {0};
+	bool shut = s->rp && gw__return_path_shut_error(s->rp);
+	gw__postcopy_src_step(s->stats->state, shut ? GW__POSTCOPY_SRC_EV_SHUT_ERROR : GW__POSTCOPY_SRC_EV_BROKEN, &s->stats->state,
+		&ignored);
+}
+
 int gw__pageserver(struct gw__run *run, const struct gw__image *image, struct gw__chan *chan, const struct gw__pageserver_opts *o,
 	struct gw__pageserver_stats *stats)
 {
-	struct gw__pageserver *s = calloc(1, sizeof *s);
+	struct gw__pageserver s = {.run = run, .image = image, .o = o, .stats = stats};
 	*stats = (struct gw__pageserver_stats){.state = o->resume ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP};
-	if (!s)
-		return gw__error_set(&run->error, -ENOMEM, "no memory for a page server");
-	s->run = run;
-	s->image = image;
-	s->main = (struct gw__page_out){.chan = chan, .last_block = -1};
-	s->preempt = (struct gw__page_out){.last_block = -1};
-	s->o = o;
-	s->stats = stats;
-	s->page_bytes = s->page_summary = gw__config_page_bytes(&image->config);
-	s->asked_block = s->bitmap_due = -1;
-	s->last_poll_ns = s->oldest_unread_ns = gw__clock_now_ns(&run->clock);
-	gw__chan_set_unsent_low_watermark(chan, QUEUE_BYTES);
 	atomic_store(&run->counters.total_bytes, image->blocks.total_bytes);
-	int r = serve(s);
-	if (r) {
-		struct gw__error ignored = {0};
-		enum gw__postcopy_src_event event = s->shut && s->shut_status ? GW__POSTCOPY_SRC_EV_SHUT_ERROR : GW__POSTCOPY_SRC_EV_BROKEN;
-		gw__postcopy_src_step(stats->state, event, &stats->state, &ignored);
-	} else {
+	int r = serve(&s, chan);
+	if (r)
+		note_failure(&s);
+	else
 		gw__run_phase(run, GW__PHASE_DONE);
-	}
-	gw__readahead_end(s);
-	gw__pageserver_pages_fini(s);
-	gw__page_out_fini(s);
-	gw__stream_buf_fini(&s->rp_buf);
-	gw__chan_close(&s->preempt.chan, NULL);
-	free(s);
+	gw__return_path_free(s.rp);
+	gw__page_scheduler_free(s.pages);
+	gw__pacing_free(s.pacing);
+	gw__page_out_free(s.out);
 	return r;
 }

@@ -1,19 +1,45 @@
 /* SPDX-License-Identifier: MIT */
-/* The page server's pages: which are still unsent, and which of them go next. See serve.h. */
+/* The page server's pages: which are still unsent, and which of them go next; see page_scheduler.h. */
+#include "engine/pageserver/page_scheduler.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/math.h"
-#include "engine/pageserver/pageserver_private.h"
+
+typedef unsigned long long ull;
 
 enum {
 	NS_PER_S = 1000000000,
 	FIRST_NS = NS_PER_S / 50,
 	FIRST_BYTES = 16 << 20,
-	PREFETCH_NEIGHBOURS = 16, /* what lies around a page that was asked for */
 };
 
-static uint64_t host_page_of(const struct gw__pageserver *s, const struct gw__block *b)
+struct gw__page_scheduler {
+	struct gw__run *run;
+	const struct gw__image *image;
+	const struct gw__pageserver_opts *o;
+	struct gw__page_out *out;
+	struct gw__pacing *pacing;
+	struct gw__pageserver_stats *stats;
+	struct gw__readahead *readahead;
+	uint64_t page_bytes, page_summary;
+
+	struct gw__bitmap *sent;   /* by block; empty for ignored ones. Sent, or there before */
+	uint64_t *host_page_bytes; /* by block */
+	uint64_t *list_page_bytes; /* the same, 0 for target pages */
+	uint64_t unsent_pages;
+	uint32_t at_block; /* the push in order */
+	uint64_t at_page;
+	uint32_t next_run; /* of gw__prefetch_run: goes before anything else */
+	struct {
+		uint32_t block;
+		uint64_t at, end;      /* end 0: there is none */
+		bool prefetch, in_set; /* of a prefetch run, of the working set itself; said of whatever was pushed last */
+	} partial_host_page;           /* the larger page that the push is inside of */
+};
+
+static uint64_t host_page_of(const struct gw__page_scheduler *s, const struct gw__block *b)
 {
 	for (uint32_t i = 0; i < s->o->blocks_n; i++)
 		if (!strcmp(s->o->block[i].name, b->name) && s->o->block[i].page_bytes > s->page_bytes)
@@ -21,31 +47,35 @@ static uint64_t host_page_of(const struct gw__pageserver *s, const struct gw__bl
 	return s->page_bytes;
 }
 
-static int init_block(struct gw__pageserver *s, uint32_t i)
+static int init_block(struct gw__page_scheduler *s, uint32_t i)
 {
 	const struct gw__block *b = &s->image->blocks.v[i];
-	s->host_page_bytes[i] = host_page_of(s, b);
-	if (!gw__is_power_of_2(s->host_page_bytes[i]))
+	uint64_t bytes = host_page_of(s, b);
+	s->host_page_bytes[i] = bytes;
+	s->list_page_bytes[i] = bytes > s->page_bytes ? bytes : 0;
+	if (!gw__is_power_of_2(bytes))
 		return gw__error_set(&s->run->error, -EINVAL,
 			"the destination's pages of block \"%s\" are said to have %llu bytes, which is not a power of two", b->name,
-			(unsigned long long)s->host_page_bytes[i]);
-	if (!gw__is_aligned(b->used_bytes, s->host_page_bytes[i]))
+			(ull)bytes);
+	if (!gw__is_aligned(b->used_bytes, bytes))
 		return gw__error_set(&s->run->error, -EINVAL,
-			"block \"%s\" of %llu bytes is not a whole number of the destination's pages of %llu", b->name,
-			(unsigned long long)b->used_bytes, (unsigned long long)s->host_page_bytes[i]);
-	s->page_summary |= s->host_page_bytes[i];
+			"block \"%s\" of %llu bytes is not a whole number of the destination's pages of %llu", b->name, (ull)b->used_bytes,
+			(ull)bytes);
+	s->page_summary |= bytes;
 	if (!b->ignored && gw__bitmap_init(&s->sent[i], b->used_bytes / s->page_bytes))
 		return gw__error_set(&s->run->error, -ENOMEM, "no memory for a bitmap of block \"%s\"", b->name);
 	s->unsent_pages += s->sent[i].bits;
 	return 0;
 }
 
-int gw__pageserver_pages_init(struct gw__pageserver *s)
+static int init_blocks(struct gw__page_scheduler *s)
 {
 	uint32_t n = s->image->blocks.n;
 	s->sent = calloc(n, sizeof *s->sent);
 	s->host_page_bytes = calloc(n, sizeof *s->host_page_bytes);
-	if (!s->sent || !s->host_page_bytes)
+	s->list_page_bytes = calloc(n, sizeof *s->list_page_bytes);
+	s->readahead = gw__readahead_new(s->image, s->o->working_set);
+	if (!s->sent || !s->host_page_bytes || !s->list_page_bytes || !s->readahead)
 		return gw__error_set(&s->run->error, -ENOMEM, "no memory for %u RAM blocks", n);
 	int r = 0;
 	for (uint32_t i = 0; !r && i < n; i++)
@@ -53,69 +83,138 @@ int gw__pageserver_pages_init(struct gw__pageserver *s)
 	return r;
 }
 
-void gw__pageserver_pages_fini(struct gw__pageserver *s)
+int gw__page_scheduler_new(struct gw__run *run, const struct gw__image *image, const struct gw__pageserver_opts *o,
+	struct gw__page_out *out, struct gw__pacing *pacing, struct gw__pageserver_stats *stats, struct gw__page_scheduler **to)
 {
+	struct gw__page_scheduler *s = calloc(1, sizeof *s);
+	*to = s;
+	if (!s)
+		return gw__error_set(&run->error, -ENOMEM, "no memory for a page server");
+	*s = (struct gw__page_scheduler){.run = run, .image = image, .o = o, .out = out, .pacing = pacing, .stats = stats};
+	s->page_bytes = s->page_summary = gw__config_page_bytes(&image->config);
+	return init_blocks(s);
+}
+
+void gw__page_scheduler_free(struct gw__page_scheduler *s)
+{
+	if (!s)
+		return;
+	gw__readahead_free(s->readahead);
 	for (uint32_t i = 0; s->sent && i < s->image->blocks.n; i++)
 		gw__bitmap_fini(&s->sent[i]);
 	free(s->sent);
 	free(s->host_page_bytes);
+	free(s->list_page_bytes);
+	free(s);
 }
 
-void gw__pageserver_count_unsent(struct gw__pageserver *s)
+uint64_t gw__page_scheduler_unsent_pages(const struct gw__page_scheduler *s) { return s->unsent_pages; }
+uint64_t gw__page_scheduler_page_summary(const struct gw__page_scheduler *s) { return s->page_summary; }
+const uint64_t *gw__page_scheduler_host_page_bytes(const struct gw__page_scheduler *s) { return s->list_page_bytes; }
+bool gw__page_scheduler_waits_for_disk(const struct gw__page_scheduler *s) { return gw__readahead_missed(s->readahead); }
+
+bool gw__page_scheduler_next_unsent(const struct gw__page_scheduler *s, uint32_t block, uint64_t *at, struct gw__page_run *run)
 {
+	const struct gw__bitmap *sent = &s->sent[block];
+	run->block = block;
+	run->first = gw__bitmap_next_clear(sent, *at);
+	run->end = run->first < sent->bits ? gw__bitmap_next_set_before(sent, run->first, sent->bits) : run->first;
+	*at = run->end;
+	return run->first < sent->bits;
+}
+
+/* --- what the destination has --- */
+
+struct gw__bitmap *gw__page_scheduler_bitmap(struct gw__page_scheduler *s, uint32_t block) { return &s->sent[block]; }
+
+/* A larger page is there as a whole or not at all; half of one would be sent twice. */
+static int check_whole_pages(struct gw__page_scheduler *s, uint32_t block)
+{
+	const struct gw__bitmap *b = &s->sent[block];
+	uint64_t n = s->host_page_bytes[block] / s->page_bytes, end;
+	for (uint64_t at = gw__bitmap_next_set(b, 0); n > 1 && at < b->bits; at = gw__bitmap_next_set(b, end)) {
+		end = gw__bitmap_next_clear(b, at);
+		if (at % n || end % n)
+			return gw__error_set(&s->run->error, -EPROTO,
+				"%s: the received bitmap of block \"%s\" splits a page of %llu bytes at offset 0x%llx",
+				gw__page_out_main(s->out)->name, s->image->blocks.v[block].name, (ull)s->host_page_bytes[block],
+				(ull)((at % n ? at : end) * s->page_bytes));
+	}
+	return 0;
+}
+
+int gw__page_scheduler_take_bitmap(struct gw__page_scheduler *s, uint32_t block)
+{
+	s->stats->already_there += gw__bitmap_count(&s->sent[block]);
 	s->unsent_pages = 0;
 	for (uint32_t i = 0; i < s->image->blocks.n; i++)
 		s->unsent_pages += s->sent[i].bits - gw__bitmap_count(&s->sent[i]);
+	return check_whole_pages(s, block);
+}
+
+/* --- sending --- */
+
+static int send_run(struct gw__page_scheduler *s, const struct gw__page_run *run, enum gw__page_urgency urgency, bool may_wait, uint64_t *n)
+{
+	int r = gw__page_out_send(s->out, run, urgency, may_wait, n);
+	s->stats->zero_pages = gw__page_out_zero_pages(s->out);
+	if (r)
+		return r;
+	gw__bitmap_set_range(&s->sent[run->block], run->first, *n);
+	s->unsent_pages -= *n;
+	return 0;
+}
+
+static int push_run(struct gw__page_scheduler *s, const struct gw__page_run *run, bool may_wait, uint64_t *n)
+{
+	return send_run(s, run, gw__pacing_bulk_mode(s->pacing) ? GW__PAGES_PUSHED_FAR : GW__PAGES_PUSHED, may_wait, n);
 }
 
 /* The host page that a page lies in is sent whole and in order: the destination places it when its last target page came. */
-static uint64_t host_page_end(const struct gw__pageserver *s, uint32_t block, uint64_t page)
+static uint64_t host_page_end(const struct gw__page_scheduler *s, uint32_t block, uint64_t page)
 {
 	uint64_t n = s->host_page_bytes[block] / s->page_bytes;
 	return page - page % n + n;
 }
 
-/* Unsent pages up to `end`, in pieces. */
-static int send_up_to(struct gw__pageserver *s, struct gw__page_out *out, uint32_t block, uint64_t first, uint64_t end, uint64_t *stats)
+/* Unsent pages up to the end of the run, in pieces. */
+static int send_whole(struct gw__page_scheduler *s, struct gw__page_run run, enum gw__page_urgency urgency, uint64_t *count)
 {
 	int r = 0;
-	s->piece.may_wait = true;
-	for (uint64_t n = 0; !r && first < end; first += n) {
-		r = gw__page_out_pages(s, out, block, first, end, &n);
-		*stats += r ? 0 : n;
+	for (uint64_t n = 0; !r && run.first < run.end; run.first += n) {
+		r = send_run(s, &run, urgency, true, &n);
+		*count += r ? 0 : n;
 	}
 	return r;
 }
 
 /* Nothing may come between the parts of a host page on its channel, and all of them go over the same one. */
-static int finish_half(struct gw__pageserver *s)
+static int finish_partial(struct gw__page_scheduler *s)
 {
-	uint64_t end = s->partial_host_page.end;
+	struct gw__page_run rest = {s->partial_host_page.block, s->partial_host_page.at, s->partial_host_page.end};
 	s->partial_host_page.end = 0;
-	return send_up_to(s, &s->main, s->partial_host_page.block, s->partial_host_page.at, end, &s->stats->pushed_pages);
+	return send_whole(s, rest, GW__PAGES_PUSHED, &s->stats->pushed_pages);
 }
 
-int gw__pageserver_request(struct gw__pageserver *s, uint32_t block, uint64_t start_off, uint64_t bytes)
+int gw__page_scheduler_request(struct gw__page_scheduler *s, uint32_t block, uint64_t start_off, uint64_t bytes)
 {
 	const struct gw__bitmap *sent = &s->sent[block];
-	struct gw__page_out *out = s->preempt.chan ? &s->preempt : &s->main;
 	uint64_t at = start_off / s->page_bytes, end = at + bytes / s->page_bytes;
-	uint64_t first = gw__bitmap_next_clear_before(sent, at, end);
-	bool in_half = block == s->partial_host_page.block && at < s->partial_host_page.end && end > s->partial_host_page.at;
-	int r = out == &s->preempt ? gw__pageserver_reconnect_preempt(s) : 0;
-	if (!r && s->partial_host_page.end && (in_half || out == &s->main))
-		r = finish_half(s);
+	uint64_t first = gw__bitmap_next_clear_before(sent, at, end), unit = s->host_page_bytes[block] / s->page_bytes;
+	bool in_partial = block == s->partial_host_page.block && at < s->partial_host_page.end && end > s->partial_host_page.at;
+	bool same_channel = !gw__page_out_preempt(s->out);
+	int r = s->partial_host_page.end && (in_partial || same_channel) ? finish_partial(s) : 0;
 	for (at = gw__bitmap_next_clear_before(sent, first, end); !r && at < end; at = gw__bitmap_next_clear_before(sent, at, end))
-		r = send_up_to(s, out, block, gw__round_down(at, s->host_page_bytes[block] / s->page_bytes), host_page_end(s, block, at),
+		r = send_whole(s, (struct gw__page_run){block, gw__round_down(at, unit), host_page_end(s, block, at)}, GW__PAGES_REQUESTED,
 			&s->stats->requested_pages);
 	if (!r && first < end)
-		gw__pageserver_note_answered(s, block, first, end - first);
+		gw__pacing_note_answered(s->pacing, block, first, end - first);
 	s->at_block = block; /* what is touched next is often what lies behind */
 	s->at_page = end;
 	return r;
 }
 
-static bool find_unsent(struct gw__pageserver *s)
+static bool find_unsent(struct gw__page_scheduler *s)
 {
 	for (uint32_t tried = 0; tried <= s->image->blocks.n; tried++) {
 		s->at_page = gw__bitmap_next_clear(&s->sent[s->at_block], s->at_page);
@@ -128,9 +227,10 @@ static bool find_unsent(struct gw__pageserver *s)
 }
 
 /* Goes on in the page that was begun. */
-static int push_half(struct gw__pageserver *s, uint64_t *n)
+static int push_partial(struct gw__page_scheduler *s, bool may_wait, uint64_t *n)
 {
-	int r = gw__page_out_pages(s, &s->main, s->partial_host_page.block, s->partial_host_page.at, s->partial_host_page.end, n);
+	struct gw__page_run run = {s->partial_host_page.block, s->partial_host_page.at, s->partial_host_page.end};
+	int r = push_run(s, &run, may_wait, n);
 	if (r)
 		return r;
 	s->partial_host_page.at += *n;
@@ -139,105 +239,90 @@ static int push_half(struct gw__pageserver *s, uint64_t *n)
 	return 0;
 }
 
-/* Unsent pages from `first`; what of them is one piece. */
-static int push_piece(struct gw__pageserver *s, uint32_t block, uint64_t first, uint64_t end, uint64_t *n)
+/* Unsent pages from the beginning of a run; what of them is one piece. */
+static int push_piece(struct gw__page_scheduler *s, struct gw__page_run run, bool may_wait, uint64_t *n)
 {
-	uint64_t unit = s->host_page_bytes[block] / s->page_bytes;
-	if (unit == 1)
-		return gw__page_out_pages(s, &s->main, block, first, gw__bitmap_next_set_before(&s->sent[block], first, end), n);
-	s->partial_host_page.block = block;
-	s->partial_host_page.at = gw__round_down(first, unit);
-	s->partial_host_page.end = s->partial_host_page.at + unit;
-	return push_half(s, n);
-}
-
-bool gw__pageserver_prefetch_run(const struct gw__pageserver *s, uint32_t i, struct gw__ws_pages *run)
-{
-	const struct gw__working_set *ws = s->o->working_set;
-	if (!ws || i >= 2 * ws->runs)
-		return false;
-	*run = ws->run[i % ws->runs];
-	if (i >= ws->runs) {
-		uint64_t end = gw__min(run->first + run->n + PREFETCH_NEIGHBOURS, s->sent[run->block].bits);
-		run->first -= gw__min(run->first, PREFETCH_NEIGHBOURS);
-		run->n = end - run->first;
+	uint64_t unit = s->host_page_bytes[run.block] / s->page_bytes;
+	if (unit == 1) {
+		run.end = gw__bitmap_next_set_before(&s->sent[run.block], run.first, run.end);
+		return push_run(s, &run, may_wait, n);
 	}
-	return true;
+	s->partial_host_page.block = run.block;
+	s->partial_host_page.at = gw__round_down(run.first, unit);
+	s->partial_host_page.end = s->partial_host_page.at + unit;
+	return push_partial(s, may_wait, n);
 }
 
-static bool is_named(const struct gw__pageserver *s) { return s->o->working_set && s->next_run < s->o->working_set->runs; }
+static bool is_in_set(const struct gw__page_scheduler *s) { return s->o->working_set && s->next_run < s->o->working_set->runs; }
 
 /* What of the working set and around it goes next. */
-static bool find_wanted(struct gw__pageserver *s, struct gw__ws_pages *found)
+static bool find_prefetch(struct gw__page_scheduler *s, struct gw__page_run *found)
 {
-	for (struct gw__ws_pages run; gw__pageserver_prefetch_run(s, s->next_run, &run); s->next_run++) {
-		uint64_t end = run.first + run.n;
-		found->first = gw__bitmap_next_clear_before(&s->sent[run.block], run.first, end);
+	for (struct gw__ws_pages run; gw__prefetch_run(s->o->working_set, s->image, s->next_run, &run); s->next_run++) {
 		found->block = run.block;
-		found->n = end - found->first;
-		if (found->n)
+		found->end = run.first + run.n;
+		found->first = gw__bitmap_next_clear_before(&s->sent[run.block], run.first, found->end);
+		if (found->first < found->end)
 			return true;
 	}
 	return false;
 }
 
-static void count_pushed(struct gw__pageserver *s, uint32_t block, uint64_t end, uint64_t n, bool named)
+static void count_pushed(struct gw__page_scheduler *s, uint32_t block, uint64_t end, uint64_t n, bool in_set)
 {
-	gw__readahead_move(s, block, end, !n);
+	struct gw__push_position p = {block, end, s->next_run, s->partial_host_page.prefetch};
+	gw__readahead_move(s->readahead, &p, !n);
 	s->stats->pushed_pages += n;
-	s->stats->working_set_pages += named ? n : 0;
+	s->stats->working_set_pages += in_set ? n : 0;
 }
 
 /*
  * A guest that finds these pages does not wait for them, and a destination takes them faster than later ones. It begins to run
  * later by the time that takes, so it is limited; one larger page may be too much.
  */
-int gw__pageserver_send_working_set_head(struct gw__pageserver *s)
+int gw__page_scheduler_send_first(struct gw__page_scheduler *s)
 {
 	uint64_t until_ns = gw__clock_now_ns(&s->run->clock) + FIRST_NS, bytes = FIRST_BYTES;
-	struct gw__ws_pages found;
+	struct gw__page_run found;
 	int r = 0;
 	if (s->o->max_bandwidth)
 		bytes = gw__min(bytes, s->o->max_bandwidth / (NS_PER_S / FIRST_NS));
-	s->piece.may_wait = true;
-	for (uint64_t left = bytes / s->page_bytes, n; !r && find_wanted(s, &found); left -= n) {
-		n = gw__min(gw__min(left, found.n), s->unsent_pages - 1);
+	for (uint64_t left = bytes / s->page_bytes, n; !r && find_prefetch(s, &found); left -= n) {
+		n = gw__min(gw__min(left, found.end - found.first), s->unsent_pages - 1);
 		if (!n || s->host_page_bytes[found.block] > s->page_bytes || gw__clock_now_ns(&s->run->clock) > until_ns)
 			break;
-		r = push_piece(s, found.block, found.first, found.first + n, &n);
+		found.end = found.first + n;
+		r = push_piece(s, found, true, &n);
 		if (!r)
-			count_pushed(s, found.block, found.first + n, n, is_named(s));
+			count_pushed(s, found.block, found.first + n, n, is_in_set(s));
 	}
-	s->main.last_block = -1; /* at the switch it is forgotten */
-	return r ? r : gw__pageserver_end_part(s);
+	return r ? r : gw__page_out_end_section(s->out);
 }
 
-/* The next piece: the page that is half sent, the working set and what is near it, then everything else. *block and *page: where that is. */
-static int push_next(struct gw__pageserver *s, uint32_t *block, uint64_t *page, uint64_t *n)
+/* The next piece: the page that is partly sent, the working set and what is near it, then everything else. *at: where that is. */
+static int push_next(struct gw__page_scheduler *s, bool may_wait, struct gw__page_run *at, uint64_t *n)
 {
-	struct gw__ws_pages wanted = {0};
 	if (s->partial_host_page.end) {
-		*block = s->partial_host_page.block;
-		*page = s->partial_host_page.at;
-		return push_half(s, n);
+		*at = (struct gw__page_run){s->partial_host_page.block, s->partial_host_page.at, s->partial_host_page.end};
+		return push_partial(s, may_wait, n);
 	}
-	s->partial_host_page.wanted = find_wanted(s, &wanted);
-	s->partial_host_page.named = is_named(s);
-	if (!s->partial_host_page.wanted && !find_unsent(s))
-		return 0;
-	*block = s->partial_host_page.wanted ? wanted.block : s->at_block;
-	*page = s->partial_host_page.wanted ? wanted.first : s->at_page;
-	return push_piece(s, *block, *page, *page + (s->partial_host_page.wanted ? wanted.n : GW__PAGESERVER_PIECE_MAX), n);
+	s->partial_host_page.prefetch = find_prefetch(s, at);
+	s->partial_host_page.in_set = is_in_set(s);
+	if (!s->partial_host_page.prefetch) {
+		if (!find_unsent(s))
+			return 0;
+		*at = (struct gw__page_run){s->at_block, s->at_page, s->at_page + GW__PIECE_MAX_PAGES};
+	}
+	return push_piece(s, *at, may_wait, n);
 }
 
-int gw__pageserver_push(struct gw__pageserver *s)
+int gw__page_scheduler_push(struct gw__page_scheduler *s)
 {
-	uint32_t block = 0;
-	uint64_t page = 0, n = 0;
-	s->piece.may_wait = gw__readahead_waits(s);
-	int r = push_next(s, &block, &page, &n);
+	struct gw__page_run at = {0};
+	uint64_t n = 0;
+	int r = push_next(s, gw__readahead_may_wait(s->readahead), &at, &n);
 	if (r < 0)
 		return r;
-	count_pushed(s, block, page + n, n, s->partial_host_page.wanted && s->partial_host_page.named);
+	count_pushed(s, at.block, at.first + n, n, s->partial_host_page.prefetch && s->partial_host_page.in_set);
 	return 0;
 }

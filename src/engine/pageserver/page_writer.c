@@ -1,145 +1,177 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Pages onto a connection: records, and the parts of the RAM section around them. What is sent, and in which order, is for
- * page_scheduler.c. See serve.h.
- */
+/* Pages onto the page server's connections; see page_writer.h. */
+#include "engine/pageserver/page_writer.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/math.h"
-#include "engine/pageserver/pageserver_private.h"
+#include "engine/outgoing/stream_writer.h"
 
 enum {
 	PART_BYTES = 16 << 20,
 	HEAD_BYTES = 8 + 1, /* of a record that goes on in its block, with the fill byte of a zero page */
-	NAME_BYTES = 1 + GW__NAME_MAX,
-	/* One piece. It delays the next request by the time its writing takes, so it is small; pages of zeros are nothing but a head. */
+	/* One piece. Pages of zeros are nothing but a head. */
 	PIECE_PAGES = 8,
-	FAR_PIECE_PAGES = 32, /* while nobody asks */
+	FAR_PIECE_PAGES = 32,
 	PIECE_IOV = 2 * FAR_PIECE_PAGES + 1,
+	HEADS_BYTES = GW__RECORD_HEAD_MAX_BYTES + GW__PIECE_MAX_PAGES * HEAD_BYTES,
 };
 
-int gw__page_out_init(struct gw__pageserver *s)
-{
-	struct gw__page_batch *p = &s->piece;
-	p->heads = malloc(NAME_BYTES + GW__PAGESERVER_PIECE_MAX * HEAD_BYTES);
-	p->pages = malloc(FAR_PIECE_PAGES * s->page_bytes);
-	p->iov = calloc(PIECE_IOV, sizeof *p->iov);
-	return p->heads && p->pages && p->iov ? 0 : gw__error_set(&s->run->error, -ENOMEM, "no memory for %d pages", FAR_PIECE_PAGES);
-}
+struct gw__page_out {
+	struct gw__run *run;
+	const struct gw__image *image;
+	uint64_t page_bytes;
+	struct gw__stream_writer main, preempt; /* the latter without a channel: there is only one */
+	uint64_t zero_pages;
 
-void gw__page_out_fini(struct gw__pageserver *s)
-{
-	free(s->piece.heads);
-	free(s->piece.pages);
-	free(s->piece.iov);
-	s->piece = (struct gw__page_batch){0};
-}
+	/* The piece that is being put together. */
+	uint8_t *heads, *pages;
+	struct iovec *iov;
+	int iov_n;
+};
 
-uint64_t gw__page_out_bytes(const struct gw__pageserver *s)
+int gw__page_out_new(struct gw__run *run, const struct gw__image *image, struct gw__chan *main, struct gw__page_out **to)
 {
-	return s->main.chan->out_bytes + (s->preempt.chan ? s->preempt.chan->out_bytes : 0);
-}
-
-int gw__pageserver_write(struct gw__pageserver *s, const void *bytes, size_t n)
-{
-	return gw__chan_write_all(s->main.chan, bytes, n, &s->run->error);
-}
-
-int gw__pageserver_end_part(struct gw__pageserver *s)
-{
-	uint8_t bytes[16];
-	struct gw__wr c = gw__wr_over(bytes, sizeof bytes);
-	if (!s->main.in_part)
+	struct gw__page_out *out = calloc(1, sizeof *out);
+	*to = out;
+	if (!out)
+		return gw__error_set(&run->error, -ENOMEM, "no memory for a page server");
+	out->run = run;
+	out->image = image;
+	out->page_bytes = gw__config_page_bytes(&image->config);
+	gw__stream_writer_init(&out->main, main, &image->blocks, image->ram_id, PART_BYTES);
+	gw__stream_writer_init(&out->preempt, NULL, &image->blocks, image->ram_id, PART_BYTES);
+	out->heads = malloc(HEADS_BYTES);
+	out->pages = malloc(FAR_PIECE_PAGES * out->page_bytes);
+	out->iov = calloc(PIECE_IOV, sizeof *out->iov);
+	if (out->heads && out->pages && out->iov)
 		return 0;
-	s->main.in_part = false;
-	gw__wr_be64(&c, GW__RAM_EOS);
-	gw__footer_encode(&c, s->image->ram_id);
-	return gw__pageserver_write(s, bytes, gw__wr_used(&c));
+	return gw__error_set(&run->error, -ENOMEM, "no memory for %d pages", FAR_PIECE_PAGES);
 }
 
-static int begin_part(struct gw__pageserver *s)
+void gw__page_out_free(struct gw__page_out *out)
 {
-	uint8_t bytes[8];
-	struct gw__wr c = gw__wr_over(bytes, sizeof bytes);
-	int r = s->main.part_bytes > PART_BYTES ? gw__pageserver_end_part(s) : 0;
-	if (r || s->main.in_part)
-		return r;
-	s->main.in_part = true;
-	s->main.part_bytes = 0;
-	gw__section_encode(&c, &(struct gw__section){.type = GW__ITEM_PART, .id = s->image->ram_id});
-	return gw__pageserver_write(s, bytes, gw__wr_used(&c));
+	if (!out)
+		return;
+	gw__chan_close(&out->preempt.chan, NULL);
+	free(out->heads);
+	free(out->pages);
+	free(out->iov);
+	free(out);
+}
+
+struct gw__chan *gw__page_out_main(const struct gw__page_out *out) { return out->main.chan; }
+struct gw__chan *gw__page_out_preempt(const struct gw__page_out *out) { return out->preempt.chan; }
+
+void gw__page_out_set_preempt(struct gw__page_out *out, struct gw__chan *chan)
+{
+	gw__chan_close(&out->preempt.chan, NULL);
+	out->preempt.chan = chan;
+}
+
+uint64_t gw__page_out_bytes(const struct gw__page_out *out)
+{
+	return out->main.chan->out_bytes + (out->preempt.chan ? out->preempt.chan->out_bytes : 0);
+}
+
+uint64_t gw__page_out_zero_pages(const struct gw__page_out *out) { return out->zero_pages; }
+
+int gw__page_out_write(struct gw__page_out *out, const void *bytes, size_t n)
+{
+	return gw__chan_write_all(out->main.chan, bytes, n, &out->run->error);
+}
+
+int gw__page_out_write_list(struct gw__page_out *out, const struct gw__blocks_rule *rule, const uint64_t *page_bytes)
+{
+	int r = gw__stream_writer_begin_list(&out->main, rule, page_bytes, &out->run->error);
+	return r ? r : gw__stream_writer_end_section(&out->main, &out->run->error);
+}
+
+int gw__page_out_end_section(struct gw__page_out *out)
+{
+	out->main.last_block = -1;
+	return gw__stream_writer_end_section(&out->main, &out->run->error);
+}
+
+int gw__page_out_write_end(struct gw__page_out *out, bool mark)
+{
+	uint8_t eos[8];
+	const uint8_t eof = GW__ITEM_EOF;
+	gw__be_put(eos, GW__RAM_EOS, sizeof eos);
+	int r = mark ? gw__chan_write_all(out->preempt.chan, eos, sizeof eos, &out->run->error) : 0;
+	if (!r)
+		r = gw__stream_writer_begin_end(&out->main, &out->run->error);
+	if (!r)
+		r = gw__stream_writer_end_section(&out->main, &out->run->error);
+	return r ? r : gw__page_out_write(out, &eof, sizeof eof);
 }
 
 /* Neighbours in memory are one entry. */
-static void add_bytes(struct gw__page_batch *p, void *bytes, size_t n)
+static void add_bytes(struct gw__page_out *out, void *bytes, size_t n)
 {
-	struct iovec *last = p->iov_n ? &p->iov[p->iov_n - 1] : NULL;
+	struct iovec *last = out->iov_n ? &out->iov[out->iov_n - 1] : NULL;
 	if (last && (uint8_t *)last->iov_base + last->iov_len == bytes)
 		last->iov_len += n;
 	else
-		p->iov[p->iov_n++] = (struct iovec){bytes, n};
+		out->iov[out->iov_n++] = (struct iovec){bytes, n};
 }
 
-static void add_records(struct gw__pageserver *s, struct gw__page_out *out, struct gw__wr *heads, uint32_t block, uint64_t first,
+static void add_records(struct gw__page_out *out, struct gw__stream_writer *w, struct gw__wr *heads, uint32_t block, uint64_t first,
 	uint64_t n, uint8_t *pages)
 {
 	for (uint64_t i = 0; i < n; i++) {
 		uint8_t *head = heads->p;
-		gw__ram_record_encode(heads, pages ? GW__RAM_PAGE : GW__RAM_ZERO, (first + i) * s->page_bytes,
-			out->last_block == block ? NULL : s->image->blocks.v[block].name);
-		out->last_block = block;
-		if (!pages)
-			gw__wr_u8(heads, 0);
-		add_bytes(&s->piece, head, (size_t)(heads->p - head));
+		gw__stream_writer_encode_record(w, heads, pages ? GW__RAM_PAGE : GW__RAM_ZERO, block, (first + i) * out->page_bytes);
+		add_bytes(out, head, (size_t)(heads->p - head));
 		if (pages)
-			add_bytes(&s->piece, pages + i * s->page_bytes, s->page_bytes);
+			add_bytes(out, pages + i * out->page_bytes, out->page_bytes);
 	}
 }
 
 /* Fills the piece with runs of pages that have content and runs of those that do not; up to which page in *end. */
-static int fill_piece(struct gw__pageserver *s, struct gw__page_out *out, uint32_t block, uint64_t first, uint64_t *end)
+static int fill_piece(struct gw__page_out *out, struct gw__stream_writer *w, const struct gw__page_run *run, uint64_t pages_max,
+	bool may_wait, uint64_t *end)
 {
-	const struct gw__bitmap *present = &s->image->present[block];
-	struct gw__wr heads = gw__wr_over(s->piece.heads, NAME_BYTES + GW__PAGESERVER_PIECE_MAX * HEAD_BYTES);
-	uint64_t at = first, next, pages = 0, limit = gw__min(*end, first + GW__PAGESERVER_PIECE_MAX);
-	uint64_t pages_max = s->bulk_mode && !s->preempt.chan ? FAR_PIECE_PAGES : PIECE_PAGES;
+	const struct gw__bitmap *present = &out->image->present[run->block];
+	struct gw__wr heads = gw__wr_over(out->heads, HEADS_BYTES);
+	uint64_t at = run->first, next, pages = 0, limit = gw__min(run->end, run->first + GW__PIECE_MAX_PAGES);
 	int r = 0;
-	s->piece.iov_n = 0;
+	out->iov_n = 0;
 	for (; at < limit && pages < pages_max; at = next) {
-		uint8_t *to = s->piece.pages + pages * s->page_bytes;
+		uint8_t *to = out->pages + pages * out->page_bytes;
 		next = gw__bitmap_next_set_before(present, at, limit);
 		if (next > at) {
-			s->stats->zero_pages += next - at;
-			add_records(s, out, &heads, block, at, next - at, NULL);
+			out->zero_pages += next - at;
+			add_records(out, w, &heads, run->block, at, next - at, NULL);
 			continue;
 		}
 		next = gw__bitmap_next_clear_before(present, at, gw__min(limit, at + pages_max - pages));
-		r = s->piece.may_wait ? gw__image_read_pages(s->image, block, at, next - at, to, &s->run->error)
-				      : gw__image_read_pages_now(s->image, block, at, next - at, to);
+		r = may_wait ? gw__image_read_pages(out->image, run->block, at, next - at, to, &out->run->error)
+			     : gw__image_read_pages_now(out->image, run->block, at, next - at, to);
 		if (r)
 			break;
-		add_records(s, out, &heads, block, at, next - at, to);
+		add_records(out, w, &heads, run->block, at, next - at, to);
 		pages += next - at;
 	}
 	*end = at;
-	return r < 0 || at == first ? r : 0;
+	return r < 0 || at == run->first ? r : 0;
 }
 
-int gw__page_out_pages(struct gw__pageserver *s, struct gw__page_out *out, uint32_t block, uint64_t first, uint64_t end, uint64_t *n)
+int gw__page_out_send(struct gw__page_out *out, const struct gw__page_run *run, enum gw__page_urgency urgency, bool may_wait, uint64_t *n)
 {
-	int r = out == &s->main ? begin_part(s) : 0; /* the preempt channel carries records and nothing else */
+	struct gw__stream_writer *w = urgency == GW__PAGES_REQUESTED && out->preempt.chan ? &out->preempt : &out->main;
+	uint64_t end, pages_max = urgency == GW__PAGES_PUSHED_FAR && !out->preempt.chan ? FAR_PIECE_PAGES : PIECE_PAGES;
+	/* The preempt channel carries records and nothing else. */
+	int r = w == &out->main ? gw__stream_writer_begin_part(w, pages_max * out->page_bytes, &out->run->error) : 0;
 	if (!r)
-		r = fill_piece(s, out, block, first, &end);
+		r = fill_piece(out, w, run, pages_max, may_wait, &end);
 	if (!r)
-		r = gw__chan_write_allv(out->chan, s->piece.iov, s->piece.iov_n, &s->run->error);
+		r = gw__chan_write_allv(w->chan, out->iov, out->iov_n, &out->run->error);
 	if (r)
 		return r;
-	*n = end - first;
-	out->part_bytes += *n * s->page_bytes;
-	gw__bitmap_set_range(&s->sent[block], first, *n);
-	s->unsent_pages -= *n;
-	atomic_fetch_add_explicit(&s->run->counters.pages, *n, memory_order_relaxed);
-	atomic_store_explicit(&s->run->counters.moved_bytes, gw__page_out_bytes(s), memory_order_relaxed);
+	*n = end - run->first;
+	atomic_fetch_add_explicit(&out->run->counters.pages, *n, memory_order_relaxed);
+	atomic_store_explicit(&out->run->counters.moved_bytes, gw__page_out_bytes(out), memory_order_relaxed);
 	return 0;
 }

@@ -1,221 +1,342 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * What the destination of a post-copy says: requests, PONGs, bitmaps, SHUT. Every message in every state is handled, ignored
- * for a reason that stands here, or an error that names both. See serve.h.
- */
+/* What the destination of a post-copy sends; see return_path.h. Every message in every state is handled, ignored for a reason that stands
+ * here, or an error. */
+#include "engine/pageserver/return_path.h"
+
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/math.h"
-#include "engine/pageserver/pageserver_private.h"
+#include "engine/core/stream_buf.h"
 #include "wire/postcopy.h"
+#include "wire/return_path.h"
 
 typedef unsigned long long ull;
 
-static int out_of_place(struct gw__pageserver *s, const struct gw__rp_msg *m)
+enum {
+	NS_PER_MS = 1000000,
+	POLL_NS = 200 * NS_PER_MS, /* between looks at the clock while a reply is awaited */
+	BUFFER_MAX_BYTES = 1 << 20,
+	PONG_BYTES = 8,
+};
+
+struct gw__return_path {
+	struct gw__run *run;
+	const struct gw__image *image;
+	struct gw__chan *chan;
+	int answer_ms;
+	const enum gw__postcopy_src_state *state;
+	const struct gw__return_path_ops *ops;
+	void *ctx;
+
+	struct gw__stream_buf buf;
+	const char *expected_reply; /* what has to come within the limit; NULL: nothing */
+	uint64_t expected_since_ns;
+	int64_t asked_block; /* of the previous request */
+	bool resume_sent;
+	bool opened, resumed; /* PONG 1, RESUME_ACK 1 came */
+	bool shut;
+	uint32_t shut_status;
+	int64_t bitmap_due; /* block whose bitmap comes next, in the order they were asked for; -1: all are there */
+};
+
+int gw__return_path_new(struct gw__run *run, const struct gw__image *image, struct gw__chan *chan, int answer_ms,
+	const enum gw__postcopy_src_state *state, const struct gw__return_path_ops *ops, void *ctx, struct gw__return_path **to)
 {
-	return gw__error_set(&s->run->error, -EPROTO, "%s: the destination sent %s, which has no place in state %s", s->main.chan->name,
-		gw__rp_name(m->type), gw__postcopy_src_state_name(s->stats->state));
+	struct gw__return_path *rp = calloc(1, sizeof *rp);
+	*to = rp;
+	if (!rp)
+		return gw__error_set(&run->error, -ENOMEM, "no memory for a page server");
+	*rp = (struct gw__return_path){.run = run,
+		.image = image,
+		.chan = chan,
+		.answer_ms = answer_ms,
+		.state = state,
+		.ops = ops,
+		.ctx = ctx};
+	rp->asked_block = rp->bitmap_due = -1;
+	return gw__stream_buf_init(&rp->buf, chan, BUFFER_MAX_BYTES, &run->error);
 }
 
-static bool after_listen(const struct gw__pageserver *s)
+void gw__return_path_free(struct gw__return_path *rp)
 {
-	return s->stats->state >= GW__POSTCOPY_SRC_DEVICE && s->stats->state <= GW__POSTCOPY_SRC_ENDING;
+	if (rp)
+		gw__stream_buf_fini(&rp->buf);
+	free(rp);
 }
 
-static int on_request(struct gw__pageserver *s, const struct gw__rp_msg *m)
+/* --- a limit for what is due --- */
+
+static void expect_reply(struct gw__return_path *rp, const char *what)
 {
-	struct gw__error *error = &s->run->error;
-	if (m->type == GW__RP_REQ_PAGES_ID)
-		s->asked_block = gw__blocks_find(&s->image->blocks, m->block);
-	if (!after_listen(s))
-		return out_of_place(s, m);
-	if (s->asked_block < 0)
-		return gw__error_set(error, -EPROTO, "%s: a page is requested of block \"%s\", which the guest does not have",
-			s->main.chan->name, m->type == GW__RP_REQ_PAGES_ID ? m->block : "(none named yet)");
-	const struct gw__block *b = &s->image->blocks.v[s->asked_block];
-	if (b->ignored || !m->length_bytes || !gw__is_aligned(m->start_off, s->page_bytes) ||
-		!gw__is_aligned(m->length_bytes, s->page_bytes) || m->length_bytes > b->used_bytes ||
-		m->start_off > b->used_bytes - m->length_bytes)
-		return gw__error_set(error, -EPROTO,
-			"%s: %u bytes at offset 0x%llx of block \"%s\" are requested; expected whole pages of %llu inside its %llu bytes",
-			s->main.chan->name, m->length_bytes, (ull)m->start_off, b->name, (ull)s->page_bytes, (ull)b->used_bytes);
-	s->stats->requests++;
-	gw__pageserver_leave_bulk_mode(s);
-	return gw__pageserver_request(s, (uint32_t)s->asked_block, m->start_off, m->length_bytes);
+	rp->expected_reply = what;
+	rp->expected_since_ns = gw__clock_now_ns(&rp->run->clock);
 }
 
-void gw__pageserver_expect_reply(struct gw__pageserver *s, const char *what)
+/* What is left of the limit; -1: there is none. */
+static int reply_left_ms(const struct gw__return_path *rp)
 {
-	s->expected_reply = what;
-	s->expected_since_ns = gw__clock_now_ns(&s->run->clock);
-}
-
-int gw__pageserver_reply_left_ms(const struct gw__pageserver *s)
-{
-	uint64_t waited_ms = (gw__clock_now_ns(&s->run->clock) - s->expected_since_ns) / 1000000;
-	if (!s->expected_reply || s->o->answer_ms < 0)
+	uint64_t waited_ms = (gw__clock_now_ns(&rp->run->clock) - rp->expected_since_ns) / NS_PER_MS;
+	if (!rp->expected_reply || rp->answer_ms < 0)
 		return -1;
-	return waited_ms < (uint64_t)s->o->answer_ms ? s->o->answer_ms - (int)waited_ms : 0;
+	return waited_ms < (uint64_t)rp->answer_ms ? rp->answer_ms - (int)waited_ms : 0;
 }
 
-int gw__pageserver_reply_timed_out(struct gw__pageserver *s)
+static int reply_timed_out(struct gw__return_path *rp)
 {
-	return gw__error_set(&s->run->error, -ETIMEDOUT, "%s: the destination did not send %s within %d s", s->main.chan->name,
-		s->expected_reply, s->o->answer_ms / 1000);
+	return gw__error_set(&rp->run->error, -ETIMEDOUT, "%s: the destination did not send %s within %d s", rp->chan->name,
+		rp->expected_reply, rp->answer_ms / 1000);
 }
 
-int gw__pageserver_fill(struct gw__pageserver *s)
+/* At least one byte more, or the end. Where something is due its limit holds, or a peer that drips could keep us for ever. */
+static int fill(struct gw__return_path *rp)
 {
-	int left_ms = gw__pageserver_reply_left_ms(s);
-	int r = left_ms > 0 ? gw__chan_wait_readable(s->main.chan, left_ms, &s->run->error) : 1;
+	int left_ms = reply_left_ms(rp);
+	int r = left_ms > 0 ? gw__chan_wait_readable(rp->chan, left_ms, &rp->run->error) : 1;
 	if (r < 0)
 		return r;
-	return r && left_ms ? gw__stream_buf_fill(&s->rp_buf, &s->run->error) : gw__pageserver_reply_timed_out(s);
+	return r && left_ms ? gw__stream_buf_fill(&rp->buf, &rp->run->error) : reply_timed_out(rp);
 }
 
-static int need(struct gw__pageserver *s, size_t n)
+static int need(struct gw__return_path *rp, size_t n)
 {
-	while (gw__stream_buf_left(&s->rp_buf) < n) {
-		if (s->rp_buf.ended)
-			return gw__error_set(&s->run->error, -ECONNRESET, "%s: the destination closed the connection%s", s->main.chan->name,
-				gw__stream_buf_left(&s->rp_buf) ? " inside a message" : "");
-		int r = gw__pageserver_fill(s);
+	while (gw__stream_buf_left(&rp->buf) < n) {
+		if (rp->buf.ended)
+			return gw__error_set(&rp->run->error, -ECONNRESET, "%s: the destination closed the connection%s", rp->chan->name,
+				gw__stream_buf_left(&rp->buf) ? " inside a message" : "");
+		int r = fill(rp);
 		if (r)
 			return r;
 	}
 	return 0;
 }
 
-int64_t gw__pageserver_next_block(const struct gw__pageserver *s, uint32_t from)
+/* --- messages --- */
+
+static int out_of_place(struct gw__return_path *rp, const struct gw__rp_msg *m)
 {
-	for (uint32_t i = from; i < s->image->blocks.n; i++)
-		if (!s->image->blocks.v[i].ignored)
+	return gw__error_set(&rp->run->error, -EPROTO, "%s: the destination sent an unexpected %s in state %s", rp->chan->name,
+		gw__rp_name(m->type), gw__postcopy_src_state_name(*rp->state));
+}
+
+static int on_request(struct gw__return_path *rp, const struct gw__rp_msg *m)
+{
+	struct gw__error *error = &rp->run->error;
+	uint64_t page_bytes = gw__config_page_bytes(&rp->image->config);
+	if (m->type == GW__RP_REQ_PAGES_ID)
+		rp->asked_block = gw__blocks_find(&rp->image->blocks, m->block);
+	if (*rp->state < GW__POSTCOPY_SRC_DEVICE || *rp->state > GW__POSTCOPY_SRC_ENDING)
+		return out_of_place(rp, m);
+	if (rp->asked_block < 0)
+		return gw__error_set(error, -EPROTO, "%s: a page is requested of block \"%s\", which the guest does not have",
+			rp->chan->name, m->type == GW__RP_REQ_PAGES_ID ? m->block : "(none named yet)");
+	const struct gw__block *b = &rp->image->blocks.v[rp->asked_block];
+	if (b->ignored || !m->length_bytes || !gw__is_aligned(m->start_off, page_bytes) || !gw__is_aligned(m->length_bytes, page_bytes) ||
+		m->length_bytes > b->used_bytes || m->start_off > b->used_bytes - m->length_bytes)
+		return gw__error_set(error, -EPROTO,
+			"%s: %u bytes at offset 0x%llx of block \"%s\" are requested; expected whole pages of %llu inside its %llu bytes",
+			rp->chan->name, m->length_bytes, (ull)m->start_off, b->name, (ull)page_bytes, (ull)b->used_bytes);
+	return rp->ops->request(rp->ctx, (uint32_t)rp->asked_block, m->start_off, m->length_bytes);
+}
+
+/* The first block at or behind `from` that migrates; -1: none. */
+static int64_t next_block(const struct gw__return_path *rp, uint32_t from)
+{
+	for (uint32_t i = from; i < rp->image->blocks.n; i++)
+		if (!rp->image->blocks.v[i].ignored)
 			return i;
 	return -1;
 }
 
-/* A larger page is there as a whole or not at all; half of one would be sent twice. */
-static int check_whole_pages(struct gw__pageserver *s, uint32_t block)
-{
-	const struct gw__bitmap *b = &s->sent[block];
-	uint64_t n = s->host_page_bytes[block] / s->page_bytes, end;
-	for (uint64_t at = gw__bitmap_next_set(b, 0); n > 1 && at < b->bits; at = gw__bitmap_next_set(b, end)) {
-		end = gw__bitmap_next_clear(b, at);
-		if (at % n || end % n)
-			return gw__error_set(&s->run->error, -EPROTO,
-				"%s: the received bitmap of block \"%s\" splits a page of %llu bytes at offset 0x%llx", s->main.chan->name,
-				s->image->blocks.v[block].name, (ull)s->host_page_bytes[block], (ull)((at % n ? at : end) * s->page_bytes));
-	}
-	return 0;
-}
-
 /* The bitmap follows its message uncounted: size, bits, end mark. Each piece of it is an answer with a limit of its own. */
-static int take_bitmap(struct gw__pageserver *s, uint32_t block)
+static int take_bitmap(struct gw__return_path *rp, uint32_t block)
 {
-	struct gw__bitmap *b = &s->sent[block]; /* what it has received is what need not be sent */
-	const char *name = s->image->blocks.v[block].name;
-	int r = need(s, GW__RECV_BITMAP_HEAD_BYTES);
+	struct gw__bitmap *b = rp->ops->bitmap(rp->ctx, block);
+	const char *name = rp->image->blocks.v[block].name;
+	int r = need(rp, GW__RECV_BITMAP_HEAD_BYTES);
 	if (r)
 		return r;
-	uint64_t left = gw__be_get(gw__stream_buf_bytes(&s->rp_buf), 8), at = 0;
-	gw__stream_buf_use(&s->rp_buf, GW__RECV_BITMAP_HEAD_BYTES);
-	r = gw__recv_bitmap_check_size(left, name, b->bits, &s->run->error);
+	uint64_t left = gw__be_get(gw__stream_buf_bytes(&rp->buf), 8), at = 0;
+	gw__stream_buf_use(&rp->buf, GW__RECV_BITMAP_HEAD_BYTES);
+	r = gw__recv_bitmap_check_size(left, name, b->bits, &rp->run->error);
 	for (size_t n; !r && left; left -= n, at += n) {
 		n = gw__min(left, 64 << 10);
-		gw__pageserver_expect_reply(s, s->expected_reply);
-		r = need(s, n);
+		expect_reply(rp, rp->expected_reply);
+		r = need(rp, n);
 		if (r)
 			return r;
-		gw__bitmap_wire_get(b, at, gw__stream_buf_bytes(&s->rp_buf), n); /* bits behind the last page mean nothing */
-		gw__stream_buf_use(&s->rp_buf, n);
+		gw__bitmap_wire_get(b, at, gw__stream_buf_bytes(&rp->buf), n); /* bits behind the last page mean nothing */
+		gw__stream_buf_use(&rp->buf, n);
 	}
 	if (!r)
-		r = need(s, GW__RECV_BITMAP_END_BYTES);
+		r = need(rp, GW__RECV_BITMAP_END_BYTES);
 	if (!r)
-		r = gw__recv_bitmap_check_end(gw__be_get(gw__stream_buf_bytes(&s->rp_buf), 8), name, &s->run->error);
+		r = gw__recv_bitmap_check_end(gw__be_get(gw__stream_buf_bytes(&rp->buf), 8), name, &rp->run->error);
 	if (r)
 		return r;
-	gw__stream_buf_use(&s->rp_buf, GW__RECV_BITMAP_END_BYTES);
-	s->stats->already_there += gw__bitmap_count(b);
-	s->bitmap_due = gw__pageserver_next_block(s, block + 1);
-	if (s->bitmap_due < 0)
-		gw__pageserver_count_unsent(s); /* requests may follow in the same breath */
-	return check_whole_pages(s, block);
+	gw__stream_buf_use(&rp->buf, GW__RECV_BITMAP_END_BYTES);
+	rp->bitmap_due = next_block(rp, block + 1);
+	return rp->ops->bitmap_complete(rp->ctx, block);
 }
 
-static int on_bitmap(struct gw__pageserver *s, const struct gw__rp_msg *m)
+static int on_bitmap(struct gw__return_path *rp, const struct gw__rp_msg *m)
 {
-	int64_t block = gw__blocks_find(&s->image->blocks, m->block);
-	if (s->stats->state != GW__POSTCOPY_SRC_RECOVER)
-		return out_of_place(s, m);
-	if (block < 0 || block != s->bitmap_due)
-		return gw__error_set(&s->run->error, -EPROTO, "%s: the received bitmap of block \"%s\" came, which was not asked for now",
-			s->main.chan->name, m->block);
-	return take_bitmap(s, (uint32_t)block);
+	int64_t block = gw__blocks_find(&rp->image->blocks, m->block);
+	if (*rp->state != GW__POSTCOPY_SRC_RECOVER)
+		return out_of_place(rp, m);
+	if (block < 0 || block != rp->bitmap_due)
+		return gw__error_set(&rp->run->error, -EPROTO, "%s: the received bitmap of block \"%s\" came, which was not asked for now",
+			rp->chan->name, m->block);
+	return take_bitmap(rp, (uint32_t)block);
 }
 
-static int on_message(struct gw__pageserver *s, const struct gw__rp_msg *m)
+static int on_shut(struct gw__return_path *rp, const struct gw__rp_msg *m)
 {
-	GW__TRACE(&s->run->trace, return_path_receive, "%s %u", gw__rp_name(m->type), m->value);
+	rp->shut = true;
+	rp->shut_status = m->value;
+	if (m->value)
+		return gw__error_set(&rp->run->error, -EREMOTEIO, "%s: the destination reports error %u; its log tells why", rp->chan->name,
+			m->value);
+	return *rp->state == GW__POSTCOPY_SRC_ENDING ? 0 : out_of_place(rp, m);
+}
+
+static int on_message(struct gw__return_path *rp, const struct gw__rp_msg *m)
+{
+	GW__TRACE(&rp->run->trace, return_path_receive, "%s %u", gw__rp_name(m->type), m->value);
 	switch (m->type) {
 	case GW__RP_PONG:
-		s->opened = s->opened || m->value == GW__PING_OPENED;
-		if (m->value == GW__PING_RUNS && s->stats->state == GW__POSTCOPY_SRC_DEVICE) {
-			gw__pageserver_notify_guest_runs(s);
-			return gw__pageserver_set_state(s, GW__POSTCOPY_SRC_EV_GUEST_RUNS);
-		}
+		rp->opened = rp->opened || m->value == GW__PING_OPENED;
+		if (m->value == GW__PING_RUNS && *rp->state == GW__POSTCOPY_SRC_DEVICE)
+			return rp->ops->event(rp->ctx, GW__POSTCOPY_SRC_EV_GUEST_RUNS);
 		return 0; /* the other tokens only mark how far it has read */
 	case GW__RP_REQ_PAGES:
 	case GW__RP_REQ_PAGES_ID:
-		return on_request(s, m);
+		return on_request(rp, m);
 	case GW__RP_RECV_BITMAP:
-		return on_bitmap(s, m);
+		return on_bitmap(rp, m);
 	case GW__RP_RESUME_ACK:
-		if (s->stats->state != GW__POSTCOPY_SRC_RECOVER || !s->resume_sent || s->bitmap_due >= 0 || m->value != 1)
-			return out_of_place(s, m);
-		s->resumed = true; /* requests may follow in the same breath */
-		return gw__pageserver_set_state(s, GW__POSTCOPY_SRC_EV_RESUMED);
+		if (*rp->state != GW__POSTCOPY_SRC_RECOVER || !rp->resume_sent || rp->bitmap_due >= 0 || m->value != 1)
+			return out_of_place(rp, m);
+		rp->resumed = true; /* requests may follow in the same breath */
+		return rp->ops->event(rp->ctx, GW__POSTCOPY_SRC_EV_RESUMED);
 	case GW__RP_SHUT:
-		s->shut = true;
-		s->shut_status = m->value;
-		if (m->value)
-			return gw__error_set(&s->run->error, -EREMOTEIO, "%s: the destination reports error %u; its log tells why",
-				s->main.chan->name, m->value);
-		return s->stats->state == GW__POSTCOPY_SRC_ENDING ? 0 : out_of_place(s, m);
+		return on_shut(rp, m);
 	default: /* SWITCHOVER_ACK: nobody waits for it here */
 		return 0;
 	}
 }
 
 /* All whole messages at hand; a part of one stays. SHUT is the last: what comes behind it is not read. */
-static int take_messages(struct gw__pageserver *s, bool *any)
+static int take_messages(struct gw__return_path *rp, bool *any)
 {
-	while (gw__stream_buf_left(&s->rp_buf) && !s->shut) {
+	while (gw__stream_buf_left(&rp->buf) && !rp->shut) {
 		struct gw__rp_msg m;
-		struct gw__rd c = gw__rd_over(gw__stream_buf_bytes(&s->rp_buf), gw__stream_buf_left(&s->rp_buf));
-		int r = gw__rp_decode(&c, &m, &s->run->error);
+		struct gw__rd c = gw__rd_over(gw__stream_buf_bytes(&rp->buf), gw__stream_buf_left(&rp->buf));
+		int r = gw__rp_decode(&c, &m, &rp->run->error);
 		if (r == GW__SHORT)
 			return 0;
 		if (r)
-			return gw__error_where(&s->run->error, "%s", s->main.chan->name);
-		gw__stream_buf_use(&s->rp_buf, gw__rd_used(&c));
+			return gw__error_where(&rp->run->error, "%s", rp->chan->name);
+		gw__stream_buf_use(&rp->buf, gw__rd_used(&c));
 		*any = true;
-		r = on_message(s, &m);
+		r = on_message(rp, &m);
 		if (r)
 			return r;
 	}
 	return 0;
 }
 
-int gw__pageserver_read_return_path(struct gw__pageserver *s, uint64_t ns, bool *may_push)
+int gw__return_path_read(struct gw__return_path *rp, uint64_t ns, bool *may_push)
 {
 	bool any = false;
-	int r = take_messages(s, &any);
+	int r = take_messages(rp, &any);
 	if (r || any)
 		return r;
-	r = gw__pageserver_wait(s, ns, may_push);
+	r = rp->ops->wait(rp->ctx, ns, may_push);
 	if (r <= 0)
 		return r ? r : GW__SHORT;
-	r = need(s, gw__stream_buf_left(&s->rp_buf) + 1);
-	return r ? r : take_messages(s, &any);
+	r = need(rp, gw__stream_buf_left(&rp->buf) + 1);
+	return r ? r : take_messages(rp, &any);
+}
+
+/* --- replies --- */
+
+bool gw__return_path_came(const struct gw__return_path *rp, enum gw__return_path_reply reply)
+{
+	switch (reply) {
+	case GW__REPLY_OPENED:
+		return rp->opened;
+	case GW__REPLY_BITMAPS:
+		return rp->bitmap_due < 0;
+	case GW__REPLY_RESUME_ACK:
+		return rp->resumed;
+	case GW__REPLY_GUEST_RUNS:
+		return *rp->state != GW__POSTCOPY_SRC_DEVICE;
+	case GW__REPLY_SHUT:
+		return rp->shut;
+	}
+	return false;
+}
+
+int gw__return_path_await(struct gw__return_path *rp, enum gw__return_path_reply reply)
+{
+	static const char *const names[] = {[GW__REPLY_OPENED] = "its first PONG",
+		[GW__REPLY_BITMAPS] = "its received bitmaps",
+		[GW__REPLY_RESUME_ACK] = "RESUME_ACK",
+		[GW__REPLY_GUEST_RUNS] = "that it loaded the devices (PONG 0x42)",
+		[GW__REPLY_SHUT] = "its SHUT"};
+	int r = 0;
+	expect_reply(rp, names[reply]);
+	while (r >= 0 && !gw__return_path_came(rp, reply)) {
+		int left_ms = reply_left_ms(rp);
+		uint64_t ns = left_ms < 0 ? POLL_NS : gw__min((uint64_t)left_ms * NS_PER_MS, POLL_NS);
+		r = left_ms ? gw__return_path_read(rp, ns, NULL) : reply_timed_out(rp);
+		gw__run_tick(rp->run);
+	}
+	expect_reply(rp, NULL);
+	return r < 0 ? r : 0;
+}
+
+bool gw__return_path_shut_error(const struct gw__return_path *rp) { return rp->shut && rp->shut_status; }
+void gw__return_path_expect_bitmaps(struct gw__return_path *rp) { rp->bitmap_due = next_block(rp, 0); }
+void gw__return_path_expect_resume_ack(struct gw__return_path *rp) { rp->resume_sent = true; }
+
+/* Only this many bytes in a row are no accident. */
+static bool find_pong(struct gw__stream_buf *buf, const uint8_t pong[PONG_BYTES])
+{
+	size_t left = gw__stream_buf_left(buf);
+	const uint8_t *bytes = gw__stream_buf_bytes(buf), *at = left ? memmem(bytes, left, pong, PONG_BYTES) : NULL;
+	if (at)
+		gw__stream_buf_use(buf, (size_t)(at - bytes) + PONG_BYTES);
+	else if (left >= PONG_BYTES)
+		gw__stream_buf_use(buf, left - PONG_BYTES + 1);
+	return at;
+}
+
+int gw__return_path_skip_to_pong(struct gw__return_path *rp, uint32_t token)
+{
+	uint8_t pong[PONG_BYTES];
+	struct gw__wr c = gw__wr_over(pong, sizeof pong);
+	int r = 0;
+	gw__rp_encode(&c, &(struct gw__rp_msg){.type = GW__RP_PONG, .value = token});
+	expect_reply(rp, "the answer to a PING");
+	while (!r && !find_pong(&rp->buf, pong))
+		r = rp->buf.ended ? gw__error_set(&rp->run->error, -ECONNRESET, "%s: the destination closed the connection", rp->chan->name)
+				  : fill(rp);
+	expect_reply(rp, NULL);
+	return r;
+}
+
+int gw__return_path_stays_open(struct gw__return_path *rp, uint64_t ns)
+{
+	uint64_t now = gw__clock_now_ns(&rp->run->clock), until_ns = now + ns;
+	for (; now < until_ns; now = gw__clock_now_ns(&rp->run->clock)) {
+		int r = gw__chan_wait_either(rp->chan, false, until_ns - now, &rp->run->error);
+		if (r > 0)
+			r = gw__stream_buf_fill(&rp->buf, &rp->run->error);
+		if (r < 0 || rp->buf.ended)
+			return r < 0 ? r : 0;
+	}
+	return 1;
 }

@@ -6,8 +6,8 @@
  * It keeps no state that is not in the image or with the destination: when the link breaks or this process dies, a new one
  * asks for the received bitmaps and goes on. One thread, the main thread; memory is one bit per page and a few buffers.
  */
-#ifndef GW_ENGINE_PAGESERVER_LOOP_H
-#define GW_ENGINE_PAGESERVER_LOOP_H
+#ifndef GW_ENGINE_PAGESERVER_PAGESERVER_H
+#define GW_ENGINE_PAGESERVER_PAGESERVER_H
 
 #include "base/histogram.h"
 #include "engine/core/run.h"

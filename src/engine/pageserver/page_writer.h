@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page server's connections as a way out: pieces of runs of pages, the sections around them, and everything else that is written. What is
+ * sent, and in which order, is for the page scheduler. The main thread's.
+ */
+#ifndef GW_ENGINE_PAGESERVER_PAGE_WRITER_H
+#define GW_ENGINE_PAGESERVER_PAGE_WRITER_H
+
+#include "engine/core/run.h"
+#include "image/read/image.h"
+#include "io/chan.h"
+#include "wire/ram.h"
+
+enum { GW__PIECE_MAX_PAGES = 512 }; /* records that are written together */
+
+struct gw__page_out;
+
+/* Borrows all three. 0 or -ENOMEM. */
+int gw__page_out_new(struct gw__run *run, const struct gw__image *image, struct gw__chan *main, struct gw__page_out **out);
+void gw__page_out_free(struct gw__page_out *out); /* closes the preempt channel; NULL is fine */
+
+struct gw__chan *gw__page_out_main(const struct gw__page_out *out);
+/* The connection of postcopy-preempt, for requested pages; NULL: they go over the main one. */
+struct gw__chan *gw__page_out_preempt(const struct gw__page_out *out);
+/* Takes it over; the one before is closed. NULL: none. */
+void gw__page_out_set_preempt(struct gw__page_out *out, struct gw__chan *chan);
+
+uint64_t gw__page_out_bytes(const struct gw__page_out *out);      /* over all connections */
+uint64_t gw__page_out_zero_pages(const struct gw__page_out *out); /* sent so far */
+
+/* Verbatim, on the main channel; between two sections. */
+int gw__page_out_write(struct gw__page_out *out, const void *bytes, size_t n);
+/* START with the block list; `page_bytes` by block, 0 where it is the target page. */
+int gw__page_out_write_list(struct gw__page_out *out, const struct gw__blocks_rule *rule, const uint64_t *page_bytes);
+/* Whatever section is open ends; the next record names its block, as it must behind the switch. */
+int gw__page_out_end_section(struct gw__page_out *out);
+/* The end of RAM and of the stream. With `mark` the preempt channel is told that it ends. */
+int gw__page_out_write_end(struct gw__page_out *out, bool mark);
+
+struct gw__page_run {
+	uint32_t block;
+	uint64_t first, end; /* pages */
+};
+enum gw__page_urgency {
+	GW__PAGES_PUSHED,     /* one small piece: the next request waits for as long as it takes to write it */
+	GW__PAGES_PUSHED_FAR, /* a larger one, while nobody asks */
+	GW__PAGES_REQUESTED,  /* over the preempt channel, if there is one */
+};
+/*
+ * As many pages of a run as are sent together; how many in *n. Unless `may_wait`, GW__SHORT when the first of them has to come from the
+ * disk; nothing was sent then.
+ */
+int gw__page_out_send(struct gw__page_out *out, const struct gw__page_run *run, enum gw__page_urgency urgency, bool may_wait, uint64_t *n);
+
+#endif
