@@ -26,7 +26,7 @@ source_file() { # PATH INCLUDE...
 	} >"$path"
 }
 
-rooms='base wire plan dissect io guest qmp image/file image/journal image/read image/write engine/core engine/sink engine/incoming
+rooms='base wire plan dissect io guest qmp image/file image/epochs image/journal image/read image/write engine/core engine/sink engine/incoming
  engine/outgoing engine/pageserver engine/files engine/proxy lib qemu cli/ui cli/cmd cli/doctor cli/inspect cli'
 
 make_good_tree() {
@@ -92,13 +92,13 @@ fi
 # --- rooms ------------------------------------------------------------------------------------------------------
 # Every pair: all includes of one room at once, and each must be refused, or none of them be.
 arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base qmp>base
- image/file>base image/journal>base image/journal>wire image/journal>image/file image/read>base image/read>wire image/read>image/file
+ image/file>base image/epochs>base image/journal>base image/journal>wire image/journal>image/file image/read>base image/read>wire image/read>image/file
  image/write>base image/write>wire image/write>image/file image/write>image/journal
  engine/core>base engine/core>io
  engine/sink>base engine/sink>wire engine/sink>plan engine/sink>io engine/sink>engine/core
- engine/sink>image/file engine/sink>image/journal engine/sink>image/read engine/sink>image/write
+ engine/sink>image/epochs engine/sink>image/file engine/sink>image/journal engine/sink>image/read engine/sink>image/write
  engine/incoming>base engine/incoming>wire engine/incoming>plan engine/incoming>io engine/incoming>engine/core
- engine/incoming>engine/sink engine/incoming>image/file engine/incoming>image/journal engine/incoming>image/read engine/incoming>image/write
+ engine/incoming>engine/sink engine/incoming>image/epochs engine/incoming>image/file engine/incoming>image/journal engine/incoming>image/read engine/incoming>image/write
  engine/outgoing>base engine/outgoing>wire engine/outgoing>plan engine/outgoing>io engine/outgoing>engine/core
  engine/outgoing>engine/sink engine/outgoing>image/read
  engine/pageserver>base engine/pageserver>wire engine/pageserver>plan engine/pageserver>io engine/pageserver>engine/core
@@ -106,7 +106,7 @@ arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base qmp>ba
  engine/files>base engine/files>wire engine/files>io engine/files>engine/core engine/files>engine/sink engine/files>engine/incoming
  engine/files>image/read engine/files>image/write
  engine/proxy>base engine/proxy>wire engine/proxy>io engine/proxy>engine/core engine/proxy>dissect
- lib>base lib>wire lib>plan lib>io lib>guest lib>image/file lib>image/journal lib>image/read lib>image/write
+ lib>base lib>wire lib>plan lib>io lib>guest lib>image/epochs lib>image/file lib>image/journal lib>image/read lib>image/write
  lib>engine/core lib>engine/sink lib>engine/incoming lib>engine/outgoing lib>engine/pageserver lib>engine/files lib>engine/proxy
  qemu>base qemu>qmp qemu>cli/ui qemu>cli/cmd
  cli/ui>base cli/cmd>base cli/cmd>qmp cli/cmd>qemu cli/cmd>cli/ui
