@@ -95,7 +95,8 @@ def compare_memory(kept, version, way):
         images.check_image(vm, kept.image, vm.path("raw"), refstream_too=False)
         # and the other way round: what is saved from it is the same guest
         again = vm.path("again")
-        godwit.run("save", vm.monitor, again).ok()
+        stop = ["--stop"] if version == "7.2" else []  # it cannot put "paused" back
+        godwit.run("save", vm.monitor, again, *stop).ok()
         r = godwit.run("verify", kept.image, again)
         assert r.status in (godwit.DONE, godwit.DIFFERENT), r
         assert '"m0"' not in r.stdout, r

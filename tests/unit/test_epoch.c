@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The pages of an epoch: the later one counts, over any number of lanes; the limit holds; a reset leaves nothing behind. */
+/* The pages of an epoch: the later one counts, over any number of page writers; the limit holds; a reset leaves nothing behind. */
 #include "error_text.h"
 
 #include <errno.h>
@@ -71,7 +71,7 @@ static void the_later_page_counts(void **state)
 	put_zeros(b, 0, 4, 1);
 	put_zeros(b, 0, 5, 1); /* one run */
 	gw__epoch_barrier(e);
-	put(b, 0, (const uint64_t[]){1}, 1, 300); /* the lane that was added last is asked first: the barrier decides */
+	put(b, 0, (const uint64_t[]){1}, 1, 300); /* the page writer that was added last is asked first: the barrier decides */
 	put(b, 0, (const uint64_t[]){4}, 1, 400); /* zero, then content */
 	gw__epoch_barrier(e);
 	put(a, 0, (const uint64_t[]){4}, 1, 500);
@@ -197,7 +197,7 @@ static void lanes_meet_at_barriers(void **state)
 		job[i] = (struct job){.lane = gw__epoch_add_lane(e)};
 	for (unsigned round = 0; round < 5; round++) {
 		for (unsigned i = 0; i < LANES; i++) {
-			job[i].nr = (i + round) % LANES; /* each page goes over another lane */
+			job[i].nr = (i + round) % LANES; /* each page goes over another page writer */
 			job[i].round = round;
 			assert_int_equal(pthread_create(&thread[i], NULL, fill, &job[i]), 0);
 		}

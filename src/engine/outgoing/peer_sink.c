@@ -34,7 +34,7 @@ struct gw__peer_sink {
 	struct gw__blocks blocks;
 	uint64_t page_bytes;
 	struct gw__stream_writer writer; /* once the blocks are known */
-	const struct gw__image *image;   /* whose pages the gang sent; NULL without */
+	const struct gw__image *image;   /* whose pages the multifd threads sent; NULL without */
 	struct gw__multifd_compat compat;
 	uint8_t heads[PAGES_PER_WRITE][GW__RECORD_HEAD_MAX_BYTES];
 	uint8_t records[ZEROS_PER_WRITE * 9 + GW__RECORD_HEAD_MAX_BYTES];
@@ -214,7 +214,7 @@ static int put_zeros(struct gw__sink *sink, uint32_t block, uint64_t off, uint64
 static int take_ram(struct gw__sink *sink, const struct gw__image *image, struct gw__error *error)
 {
 	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
-	(void)error; /* is run->why, which the workers' conductor writes */
+	(void)error; /* is run->why, which the workers' main thread writes */
 	s->image = image;
 	int r = gw__multifd_send_start(s->o.multifd_send, image);
 	int joined = gw__multifd_send_join(s->o.multifd_send);

@@ -13,7 +13,6 @@
 
 #include "base/math.h"
 #include "image/file/fileio.h"
-#include "image/journal/recv_state.h"
 
 enum { NAME_TRIES = 100, NAME_EXTRA = sizeof "..01234567.partial" - 1, COPY_ROOM = 65536 };
 
@@ -123,7 +122,7 @@ int gw__atomic_file_find(const char *path, struct gw__atomic_file *f, struct gw_
 int gw__atomic_file_reopen_partial(struct gw__atomic_file *f, struct gw__error *error)
 {
 	char name[NAME_MAX + 1], state[NAME_MAX + 1];
-	int r = gw__recv_state_names(&f->dest, name, state, error);
+	int r = gw__destination_path_partial_names(&f->dest, name, state, error);
 	if (r)
 		return r;
 	f->fd = openat(f->dest.dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);

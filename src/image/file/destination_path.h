@@ -34,4 +34,8 @@ bool gw__path_is_foreign(const char *path, const struct stat *st);
  */
 void gw__destination_path_keep_rights(const struct gw__destination_path *t, int fd);
 
+/* The names, in its folder, of a file that is not whole yet and of what is known of it (image/journal/). -ENAMETOOLONG with a sentence. */
+int gw__destination_path_partial_names(const struct gw__destination_path *t, char partial[NAME_MAX + 1], char state[NAME_MAX + 1],
+	struct gw__error *error);
+
 #endif

@@ -75,15 +75,6 @@ enum { MARK_BYTES = 16, FINISH_BYTES = MARK_BYTES + 8, USUAL_META_BYTES = 1 << 2
 static const char PARTIAL[] = ".partial", STATE[] = GW__RECV_STATE_STATE;
 static const char FINISHED[MARK_BYTES] = {'G', 'W', 'F', 'I', 'N', 'I', 'S', 'H', 'E', 'D', '1'};
 
-int gw__recv_state_names(const struct gw__destination_path *t, char image[NAME_MAX + 1], char state[NAME_MAX + 1], struct gw__error *error)
-{
-	if (strlen(t->name) + sizeof STATE > NAME_MAX + 1)
-		return gw__error_set(error, -ENAMETOOLONG, "the name %s leaves no room for \"%s\" behind it", t->name, STATE);
-	snprintf(image, NAME_MAX + 1, "%.*s%s", (int)(NAME_MAX - sizeof PARTIAL), t->name, PARTIAL);
-	snprintf(state, NAME_MAX + 1, "%.*s%s", (int)(NAME_MAX - sizeof STATE), t->name, STATE);
-	return 0;
-}
-
 static bool gw__recv_state_has_name(int dir_fd, const char *name, int fd)
 {
 	struct stat st, named;
@@ -121,7 +112,7 @@ int gw__recv_state_check_free(const struct gw__destination_path *t, struct gw__e
 {
 	char image[NAME_MAX + 1], state[NAME_MAX + 1];
 	struct gw__error too_long = {0};
-	if (gw__recv_state_names(t, image, state, &too_long))
+	if (gw__destination_path_partial_names(t, image, state, &too_long))
 		return 0; /* then there never is one */
 	int fd = openat(t->dir_fd, state, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0 && errno == ENOENT)
@@ -180,7 +171,7 @@ static struct gw__recv_state *gw__recv_state_new(const struct gw__destination_pa
 	}
 	p->fd = -1;
 	p->dir_fd = t->dir_fd;
-	if (gw__recv_state_names(t, p->image, p->name, error)) {
+	if (gw__destination_path_partial_names(t, p->image, p->name, error)) {
 		free(p);
 		return NULL;
 	}

@@ -62,8 +62,6 @@ bool gw__recv_state_meta_encode(const struct gw__recv_state_saved *saved, uint8_
 
 struct gw__recv_state;
 
-/* The name of the state file, and of the image it belongs to, in the target's folder. -ENAMETOOLONG with a sentence. */
-int gw__recv_state_names(const struct gw__destination_path *t, char image[NAME_MAX + 1], char state[NAME_MAX + 1], struct gw__error *error);
 /* Is the place free for a new one? -EALREADY: a guest may depend on what is there. What was interrupted before it was held goes away. */
 int gw__recv_state_check_free(const struct gw__destination_path *t, struct gw__error *error);
 

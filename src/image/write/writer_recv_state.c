@@ -77,7 +77,7 @@ int gw__image_prepare_recv_state(struct gw__image_writer *w, struct gw__error *e
 {
 	char image[NAME_MAX + 1], state[NAME_MAX + 1];
 	assert(w->phase == GW__WRITER_RAM && !w->partial && !w->prepared);
-	int r = gw__recv_state_names(&w->file.dest, image, state, error);
+	int r = gw__destination_path_partial_names(&w->file.dest, image, state, error);
 	if (!r && (faccessat(w->file.dest.dir_fd, image, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT))
 		r = gw__error_set(error, -EEXIST, "%s.partial is there already; move it away if nobody needs it", w->file.dest.path);
 	if (!r)
@@ -96,7 +96,7 @@ int gw__image_begin_recv_state(struct gw__image_writer *w, struct gw__error *err
 	if (!r)
 		r = end_direct(w, error);
 	if (!r)
-		r = gw__recv_state_names(&w->file.dest, image, state, error);
+		r = gw__destination_path_partial_names(&w->file.dest, image, state, error);
 	if (!r)
 		r = gw__atomic_file_name_partial(&w->file, image, error);
 	if (!r) {
