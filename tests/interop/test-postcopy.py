@@ -284,6 +284,7 @@ def left_behind(vm, *options):
         g.wait_stderr("-> postcopy-active")
         vm.qmp.command("migrate-set-parameters", max_postcopy_bandwidth=50000)
         wait_pages_follow(vm)
+        wait_status(vm, "postcopy-active")  # an 11.1 that has not read our PONG yet would fail, and run its guest on
         g.kill()
         g.process.wait()
         g.wait_guard(f"stands still .*--postcopy --resume {vm.monitor} {vm.image}")
