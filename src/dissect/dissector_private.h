@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of the explainer share. Nobody else includes it. */
+/* What the files of the dissector share. Nobody else includes it. */
 #ifndef GW_DISSECT_DISSECTOR_PRIVATE_H
 #define GW_DISSECT_DISSECTOR_PRIVATE_H
 
@@ -49,12 +49,8 @@ struct gw__dissector {
  * functions below while x->off is still that of the first of these bytes.
  */
 int gw__dissector_stream(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool last, size_t *used);
-int gw__dissector_retpath(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool last, size_t *used);
-int gw__dissector_multifd(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool last, size_t *used);
 
-int gw__dissector_begin_stream(struct gw__dissector *x); /* 0 or -ENOMEM */
-void gw__dissector_command(struct gw__dissector *x, const struct gw__command *cmd);
-
+int gw__dissector_begin_stream(struct gw__dissector *x);
 /* message.c */
 struct gw__message *gw__dissector_make(struct gw__dissector *x, const char *name, const char *fmt, ...) GW__PRINTF(3, 4);
 void gw__dissector_number(struct gw__message *m, const char *name, uint64_t v);
@@ -63,8 +59,6 @@ void gw__dissector_text(struct gw__message *m, const char *name, const char *tex
 void gw__dissector_more(struct gw__message *m, const char *fmt, ...) GW__PRINTF(2, 3);
 /* It ends at this offset of the channel. A run that waits is said before. */
 void gw__dissector_emit(struct gw__dissector *x, uint64_t end_off);
-/* The same where it stands, beside what else is said of these bytes. */
-void gw__dissector_emit_at(struct gw__dissector *x, uint64_t off, uint64_t end_off);
 
 /* "4 MiB", "12 KiB", "77 bytes": exact. */
 struct gw__dissector_size {

@@ -26,8 +26,6 @@ struct gw_info {
 	uint32_t warnings_n;
 };
 
-void gw__info_warn(struct gw_info *info, const char *fmt, ...) GW__PRINTF(2, 3);
-
 /* Body of device i inside gist.raw. */
 struct gw__view gw__info_body(const struct gw_info *info, uint32_t i);
 

@@ -11,9 +11,11 @@
 #include "lib/info.h"
 #include "lib/job.h"
 
+static void gw__info_warn(struct gw_info *info, const char *fmt, ...) GW__PRINTF(2, 3);
+
 enum { FOOTER_BYTES = 5, STATE_NAME_BYTES = 32 };
 
-void gw__info_warn(struct gw_info *info, const char *fmt, ...)
+static void gw__info_warn(struct gw_info *info, const char *fmt, ...)
 {
 	if (info->warnings_n == GW__INFO_WARNINGS)
 		return;

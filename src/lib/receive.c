@@ -7,6 +7,9 @@
 #include "image/journal/recv_state.h"
 #include "lib/receive.h"
 
+/* It was finished by a process that died before it could tell; nobody waits for a word. */
+static bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outcome *out);
+
 void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job, struct gw_receive_result *receipt)
 {
 	const struct gw__stream_stats *t = &o->stats;
@@ -232,7 +235,7 @@ static int open_source(gw_job *job, const struct gw__uri *uri, const struct gw_r
 	return r ? r : gw__io_open_in(uri, &io, &l->in.main, &job->run.error);
 }
 
-bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outcome *out)
+static bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outcome *out)
 {
 	if (!sink->ops->postcopy->is_committed(sink))
 		return false;

@@ -23,8 +23,6 @@ struct gw__receive_outcome {
 void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job, struct gw_receive_result *receipt);
 /* -EALREADY: something was begun there. What was begun and never held goes away. */
 int gw__receive_check_free(gw_job *job, const char *path);
-/* It was finished by a process that died before it could tell; nobody waits for a word. */
-bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outcome *out);
 
 /* It lacks nothing, and is ended without a source. GW__SHORT: something is missing. */
 int gw__receive_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_outcome *out);

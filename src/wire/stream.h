@@ -172,6 +172,5 @@ int gw__stream_next(struct gw__stream *s, const uint8_t *bytes, size_t n, bool l
 	struct gw__error *error);
 
 const char *gw__event_name(enum gw__event_kind kind);
-const char *gw__stream_postcopy_name(enum gw__stream_postcopy p);
 
 #endif

@@ -8,6 +8,8 @@
 #include "wire/postcopy.h"
 #include "wire/stream_private.h"
 
+static const char *gw__stream_postcopy_name(enum gw__stream_postcopy p);
+
 typedef unsigned long long ull;
 
 enum {
@@ -15,7 +17,7 @@ enum {
 };
 #define BLOCK_BYTES_UNKNOWN (UINT64_C(1) << 50)
 
-const char *gw__stream_postcopy_name(enum gw__stream_postcopy p)
+static const char *gw__stream_postcopy_name(enum gw__stream_postcopy p)
 {
 	static const char *const names[GW__STREAM_POSTCOPY_STATES] = {"pre-copy", "advised", "discarding", "listening", "running",
 		"recovering"};

@@ -44,8 +44,6 @@ struct gw__incoming_stream {
 	uint64_t checkpoint_ns, checkpoint_pages;
 };
 
-/* More bytes into the stream buffer; gives the batch away first. */
-int gw__incoming_fill(struct gw__incoming_stream *p);
 /* One word to the source on the return path. */
 int gw__incoming_rp_send(struct gw__incoming_stream *p, uint16_t type, uint32_t value, struct gw__error *error);
 /* The answer to a PING. No failure when the link is gone: what had come before is still to be read, and its end tells. */
@@ -81,20 +79,11 @@ int gw__incoming_checkpoint(struct gw__incoming_stream *p);
 /* --- stream_recovery.c --- */
 
 int gw__incoming_begin_recovery(struct gw__incoming_stream *p);
-/* The source asks what came of a block. */
-int gw__incoming_send_recv_bitmap(struct gw__incoming_stream *p, const struct gw__command *cmd);
-/* It has asked enough. */
-int gw__incoming_resume(struct gw__incoming_stream *p);
 
 /* --- stream_events.c: what an event means for the sink --- */
 
-int gw__incoming_handle_event(struct gw__incoming_stream *p, const struct gw__event *ev);
-
 /* --- stream_pages.c --- */
 
-int gw__incoming_page(struct gw__incoming_stream *p, const struct gw__event *ev);
-int gw__incoming_zero(struct gw__incoming_stream *p, const struct gw__event *ev);
-int gw__incoming_xbzrle(struct gw__incoming_stream *p, const struct gw__event *ev);
 /* What was gathered goes to the sink: before the stream buffer moves, and before anything that must not overtake it. */
 int gw__incoming_flush_batch(struct gw__incoming_stream *p);
 
