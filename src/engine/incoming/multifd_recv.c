@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Life and barriers of the receiving workers; what a worker does with a packet is in multifd_recv.c. See multifd_recv.h. */
+/* Multifd in the receiving role: life and barriers of the workers, what each does with a packet, and its pages. See multifd_recv.h. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -338,7 +338,7 @@ void gw__multifd_recv_stop(struct gw__multifd_recv *g)
 	free(g);
 }
 
-/* --- What a receiving worker does with the pages of a packet that was judged: each straight to its place. See multifd_recv.h. --- */
+/* --- the pages of a packet that was judged: each straight to its place --- */
 
 /* Nothing announces the method: the first packet with pages does, for the life of the channel. */
 static int agree_method(struct gw__multifd_recv_channel *w, struct gw__error *error)
@@ -480,7 +480,7 @@ static int gw__multifd_recv_put_zeros(struct gw__multifd_recv_channel *w, uint32
 	return 0;
 }
 
-/* --- What one receiving worker does: header, judgement, pages (multifd_recv.c), sync. See multifd_recv.h. --- */
+/* --- one worker: header, judgement, pages, sync --- */
 
 typedef unsigned long long ull;
 

@@ -244,7 +244,7 @@ static int gw__image_load_bitmaps(struct gw__image *image, struct gw__error *err
 	return 0;
 }
 
-/* --- What an image notes of each event of its stream, and the checks that need the file; see image.h. --- */
+/* --- what is noted of each event of its stream, and the checks that need the file --- */
 
 typedef unsigned long long ull;
 
@@ -540,7 +540,7 @@ static int gw__image_load(struct gw__image *image, struct gw__error *error)
 	return r ? r : gw__image_load_bitmaps(image, error);
 }
 
-/* --- What tells one kept guest from every other; see image.h and docs/spec/working-set.md 3. --- */
+/* --- the fingerprint: docs/spec/working-set.md 3 --- */
 
 enum { HASH_PIECE_BYTES = 65536 };
 
