@@ -136,8 +136,8 @@ struct gw_receive_opts {
 	uint64_t image_offset;           /* the image begins there; what an existing file has before it is kept */
 	uint64_t memory_limit;           /* bytes of device state held in memory. 0: 32 MiB */
 	/*
-	 * Multifd channels to wait for. 0: as many as have come when the main channel begins, which is right for QEMU since 8.1;
-	 * a mistake with older ones shows as a missing channel.
+	 * Multifd channels to wait for. 0: as many as come until the main channel brings pages itself, or no other came for 0.4 seconds; a
+	 * mistake shows as a missing channel.
 	 */
 	uint32_t channels;
 	bool direct_io;                                   /* write memory past the page cache (O_DIRECT) */

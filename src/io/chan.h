@@ -84,7 +84,8 @@ const char *gw__listener_uri(const struct gw__listener *l);
 int gw__listener_accept(struct gw__listener *l, struct gw__chan **c, struct gw__error *error);
 /* The same with a limit of its own, and GW__SHORT instead of a sentence when nobody came. */
 int gw__listener_accept_within(struct gw__listener *l, int ms, struct gw__chan **c, struct gw__error *error);
-void gw__listener_close(struct gw__listener *l); /* removes a unix socket file it made; NULL is fine */
+int gw__listener_connect_ms(const struct gw__listener *l); /* the limit of accept; -1: none */
+void gw__listener_close(struct gw__listener *l);           /* removes a unix socket file it made; NULL is fine */
 
 /* Count bytes and forward. Reading less than asked is normal; 0 is the end. */
 ssize_t gw__chan_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__error *error);

@@ -264,6 +264,8 @@ int gw__listener_accept_within(struct gw__listener *l, int ms, struct gw__chan *
 	return accept_until(l, gw__io_deadline(ms), c, error);
 }
 
+int gw__listener_connect_ms(const struct gw__listener *l) { return l->opts.connect_ms; }
+
 void gw__listener_close(struct gw__listener *l)
 {
 	struct stat st;

@@ -207,6 +207,7 @@ static int wait_for_source(gw_job *job, const struct gw__uri *uri, const struct 
 		go.accept_ms = io.idle_ms < go.accept_ms ? io.idle_ms : go.accept_ms;
 	}
 	go.tls = l->tls;
+	go.source_is_first = GW__OPT(o, on_ready);
 	io.connect_ms = GW__OPT(link, connect_timeout_ms) ? GW__OPT(link, connect_timeout_ms) : -1;
 	r = gw__io_listen(uri, &io, &listener, &job->run.error);
 	if (r)

@@ -181,14 +181,17 @@ def garbage_among_others(folder):
 @case
 def second_main(folder):
     with receiver(folder, "two main channels", "--channels=2") as (r, s):
-        s.main = s.open(mfdsource.head()[:4])
+        s.open(mfdsource.head()[:4])
+        s.open(mfdsource.head()[:9])
+        time.sleep(0.2)
+        s.main = s.open(mfdsource.head())
         time.sleep(0.2)
         s.open(mfdsource.head())
         time.sleep(0.2)
         for n in range(2):
             s.open_channel(n)
         s.each(mfdsource.sync())
-        s.main.sendall(mfdsource.head()[4:] + mfdsource.start())
+        s.main.sendall(mfdsource.start())
         s.pages()
         s.finish()
         r.keeps(mfdsource.ram(), s)
@@ -213,7 +216,7 @@ def others_come_late(folder):
 
 # --- receive: what must be refused ---
 
-def refused(name, options, hellos, *patterns, main=b"QEVM", idle=IDLE_S):
+def refused(name, options, hellos, *patterns, main=b"QEVM\0\0\0\3\7", idle=IDLE_S):
     def run(folder):
         with receiver(folder, name, *options, idle=idle) as (r, s):
             with contextlib.suppress(OSError):      # it may have seen enough
@@ -227,19 +230,21 @@ def refused(name, options, hellos, *patterns, main=b"QEVM", idle=IDLE_S):
 
 
 UUID = bytes(range(16))
-refused("wrong uuid", ["--channels=2"], [hello(0, UUID), hello(1)], "multifd channel [01] belongs to another guest", "UUID")
-refused("duplicate id", ["--channels=3"], [hello(0), hello(1), hello(0)], "multifd channel 0 came a second time")
-refused("id just too large", ["--channels=2"], [hello(0), hello(2)], "multifd channel 2, but 2 were announced")
-refused("id far too large", ["--channels=2"], [hello(0), hello(255)], "multifd channel 255, but 2 were announced")
+LIMIT = "--connect-timeout=3"      # strangers do not end the wait
+PACKET = b"\x11\x22\x33\x44"
+refused("wrong uuid", ["--channels=2"], [hello(0, UUID), hello(1)], "1 multifd channels came, expected 2")
+refused("duplicate id", ["--channels=3"], [hello(0), hello(1), hello(0)], "2 multifd channels came, expected 3")
+refused("id just too large", ["--channels=2"], [hello(0), hello(2)], "1 multifd channels came, expected 2")
+refused("id far too large", ["--channels=2"], [hello(0), hello(255)], "1 multifd channels came, expected 2")
 refused("one missing", ["--channels=3"], [hello(0), hello(1)], "2 multifd channels came, expected 3", "multifd-channels to 3")
 refused("all missing", ["--channels=2"], [], "0 multifd channels came, expected 2")
-refused("no main channel", ["--channels=2"], [hello(0), hello(1)], "2 multifd channels came", "no main channel", main=None)
-refused("gap without --channels", [], [hello(0), hello(2)], "2 multifd channels came, but none has the id 1")
+refused("no main channel", ["--channels=2", LIMIT], [hello(0), hello(1)], "2 multifd channels came", "no main channel", main=None)
+refused("gap without --channels", [], [hello(0) + PACKET, hello(2) + PACKET], "2 multifd channels came, but none has the id 1")
 refused("partial hello", ["--channels=2"], [hello(0), hello(1)[:30]], "1 multifd channels came, expected 2")
-refused("version of a hello", ["--channels=1"], [hello(0, version=2)], "version is 2, expected 1", main=None)
-refused("garbage alone", ["--channels=2"], [b"GRAB a quick look"], "not a migration", "47524142", main=None)
-refused("garbage alone, any number", [], [b"\0" * 64], "not a migration", "00000000", main=None)
-refused("TLS towards a plain receiver, bytes", [], [b"\x16\x03\x01\x02\0\x01"], "speaks TLS and we do not", "--tls-creds", main=None)
+refused("version of a hello", ["--channels=1", LIMIT], [hello(0, version=2)], "version is 2, expected 1", main=None)
+refused("garbage alone", ["--channels=2", LIMIT], [b"GRAB a quick look"], "not a migration", "47524142", main=None)
+refused("garbage alone, any number", [LIMIT], [b"\0" * 64], "not a migration", "00000000", main=None)
+refused("TLS towards a plain receiver, bytes", [LIMIT], [b"\x16\x03\x01\x02\0\x01"], "speaks TLS and we do not", "--tls-creds", main=None)
 
 
 @case
@@ -254,7 +259,7 @@ def channels_after_main(folder):
 def tls_client_towards_plain(folder):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with receiver(folder, "TLS source", "--channels=2", idle=20) as (r, s):
+    with receiver(folder, "TLS source", "--channels=2", LIMIT, idle=20) as (r, s):
         try:
             context.wrap_socket(s.open(), server_hostname="vm.example")
             raise AssertionError("a handshake succeeded")
@@ -269,7 +274,7 @@ def our_certificate_is_not_liked(folder):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.load_cert_chain(f"{CERTS}/good/client-cert.pem", f"{CERTS}/good/client-key.pem")
-    with receiver(folder, "certificate refused", "--channels=2", f"--tls-creds={CERTS}/good", idle=20) as (r, s):
+    with receiver(folder, "certificate refused", "--channels=2", LIMIT, f"--tls-creds={CERTS}/good", idle=20) as (r, s):
         context.wrap_socket(s.open(), server_hostname="vm.example").close()
         r.refuses("closed by the peer before it said what it is", "it may not have accepted our certificate: see its log", soon=10)
 
@@ -277,7 +282,7 @@ def our_certificate_is_not_liked(folder):
 @case
 def plain_towards_tls(folder):
     for first in (hello(0), mfdsource.head()):
-        with receiver(folder, "plain source", "--channels=2", f"--tls-creds={CERTS}/good", idle=20) as (r, s):
+        with receiver(folder, "plain source", "--channels=2", LIMIT, f"--tls-creds={CERTS}/good", idle=20) as (r, s):
             s.open(first)
             r.refuses("does not speak TLS", "tls-creds at the source", soon=10)
 

@@ -160,7 +160,12 @@ def slow_is_not_silent(place, stream):
 
 def cut_anywhere(place, stream, rng):
     """Closed at seeded places: an error each time that names the place, never an image."""
-    for at in sorted([4, 7, 8, 40, len(stream) - 1, *(rng.randrange(9, len(stream) - 1) for _ in range(25))]):
+    for at in (4, 7, 8, 9):        # no stream yet: a stranger, who does not end the wait
+        with place.receive("--connect-timeout=1") as r:
+            play(r.uri, stream[:at]).close()
+            failing(r, "nobody connected", within=8)
+        place.untouched()
+    for at in sorted([40, len(stream) - 1, *(rng.randrange(10, len(stream) - 1) for _ in range(25))]):
         with place.receive() as r:
             play(r.uri, stream[:at]).close()
             failing(r, r"\d|closed the connection|reset by peer", "no image was written", within=8)
@@ -184,7 +189,7 @@ def not_a_stream(place, rng):
                           (bytes.fromhex("1603010200010001fc0303") + rng.randbytes(500), "tls"),
                           (rng.randbytes(100000), "not a migration"), (bytes(100000), "not a migration"),
                           (b"QEVM\0\0\0\2" + bytes(1000), "version"), (b'{"execute": "qmp_capabilities"}\n', "not a migration")):
-        with place.receive(IDLE) as r, play(r.uri, data):
+        with place.receive(IDLE, "--connect-timeout=1") as r, play(r.uri, data):
             failing(r, pattern, within=6)
         place.untouched()
 

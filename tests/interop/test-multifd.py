@@ -213,7 +213,7 @@ def try_direct_io(folder):
 
 def refused_source(vm, options, *patterns):
     """A QEMU source that godwit does not let in; its guest is where it was."""
-    with Receiver("tcp", vm.dir, vm.path("refused"), *options) as r:
+    with Receiver("tcp", vm.dir, vm.path("refused"), "--connect-timeout=4", *options) as r:
         vm.qmp.migrate(r.uri)
         result = r.wait(30).fails(godwit.FAILED, *patterns)
     assert result.seconds < 20 * godwit.PATIENCE, result

@@ -2,9 +2,14 @@
 /* Connections told apart by their first bytes, through a unix listener in a folder of its own; one thread on our side. */
 #include "chan_unit.h"
 
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "base/math.h"
 #include "engine/incoming/accept.h"
 
 enum { PEERS_MAX = 16 };
@@ -60,7 +65,19 @@ static int say(struct world *w, const void *bytes, size_t n)
 	return fd;
 }
 
-static int say_main(struct world *w) { return say(w, "QEVM\0\0\0\3", 8); }
+static int say_main(struct world *w) { return say(w, "QEVM\0\0\0\3\7\0\0\0\5", 13); }
+
+/* Behind say_main: the configuration, the list of one block and the first page; or a mark instead that the pages come by other channels. */
+#define CONFIG_AND_LIST                                                                                                                    \
+	"pc-qx\1\0\0\0\2\3ram\0\0\0\0\0\0\0\4"                                                                                             \
+	"\0\0\0\0\0\0\x10\4\1r\0\0\0\0\0\0\x10\0"
+static const char plain[] = CONFIG_AND_LIST "\0\0\0\0\0\0\0\x10\x7e\0\0\0\2\2\0\0\0\2\0\0\0\0\0\0\0\x08\1r";
+static const char flush[] = CONFIG_AND_LIST "\0\0\0\0\0\0\2\0\0\0\0\0\0\0\0\x10";
+
+static void go_on(struct world *w, const char *bytes, size_t n)
+{
+	assert_int_equal(send(w->peer[w->n - 1], bytes, n, MSG_NOSIGNAL), (ssize_t)n);
+}
 
 static int say_hello(struct world *w, uint8_t id, uint8_t uuid, size_t n)
 {
@@ -72,6 +89,14 @@ static int say_hello(struct world *w, uint8_t id, uint8_t uuid, size_t n)
 	return say(w, bytes, n);
 }
 
+/* What a source says on a channel: hello, and the first packet. */
+static int say_channel(struct world *w, uint8_t id, uint8_t uuid)
+{
+	int fd = say_hello(w, id, uuid, 64);
+	assert_int_equal(send(fd, "\x11\x22\x33\x44", 4, MSG_NOSIGNAL), 4);
+	return fd;
+}
+
 static int gather(struct world *w) { return gw__accept(&w->run, w->listener, &w->o, &w->in); }
 
 static void assert_gathered(struct world *w, uint32_t n)
@@ -79,7 +104,7 @@ static void assert_gathered(struct world *w, uint32_t n)
 	assert_ok(gather(w), w->run.error);
 	assert_non_null(w->in.main);
 	assert_int_equal(w->in.multifd_n, n);
-	assert_int_equal(w->in.head_n, GW__MAGIC_BYTES);
+	assert_int_equal(w->in.head_n, GW__MAIN_HEAD_BYTES);
 	assert_memory_equal(w->in.head, "QEVM", 4);
 	assert_int_equal(w->in.main->idle_ms, 7777);
 	for (uint32_t i = 0; i < n; i++)
@@ -102,7 +127,7 @@ static void main_alone(void **state)
 	set_up(&w, state, 0);
 	say_main(&w);
 	assert_gathered(&w, 0);
-	assert_int_equal(gw__chan_read(w.in.main, rest, sizeof rest, &w.run.error), 4); /* only the magic was taken */
+	assert_int_equal(gw__chan_read(w.in.main, rest, sizeof rest, &w.run.error), 4); /* only the head was taken */
 	tear_down(&w);
 }
 
@@ -130,7 +155,7 @@ static void as_many_as_there_are(void **state)
 	struct world w;
 	set_up(&w, state, 0);
 	for (uint8_t i = 0; i < 5; i++)
-		say_hello(&w, i, 0, 64);
+		say_channel(&w, i, 0);
 	say_main(&w);
 	assert_gathered(&w, 5);
 	tear_down(&w);
@@ -145,7 +170,7 @@ static void a_silent_one_is_dropped(void **state)
 		w.o.accept_ms = 60000;
 		say(&w, "", 0);
 		say(&w, "QE", 2);
-		say_hello(&w, 0, 0, 64);
+		say_channel(&w, 0, 0);
 		say_main(&w);
 		uint64_t start = now_ms();
 		assert_gathered(&w, 1);
@@ -178,15 +203,182 @@ static void a_second_main_is_dropped(void **state)
 	tear_down(&w);
 }
 
-static void a_stranger_alone_is_the_reason(void **state)
+static void a_stranger_alone_is_the_reason_if_the_source_was_started(void **state)
 {
 	struct world w;
 	set_up(&w, state, 2);
+	w.o.source_is_first = true;
 	say(&w, "GRAB", 4);
 	assert_refused(&w, -EPROTO, "not a migration: the connection begins with 47524142");
 	set_up(&w, state, 2);
+	w.o.source_is_first = true;
 	say(&w, "\x16\x03\x01\x02", 4);
 	assert_refused(&w, -EPROTO, "the source speaks TLS and we do not");
+}
+
+static void strangers_end_nothing(void **state)
+{
+	static const struct {
+		const char *bytes;
+		size_t n;
+	} said[] = {{"GET / HTTP/1.1\r\n\r\n", 18}, {"SSH-2.0-x\r\n", 11}, {"QEVM", 4}, {"QEVM\0\0\0\2\7", 9}, {"QEVM\0\0\0\3\x55", 9},
+		{"\x16\x03\x01\x02", 4}};
+	struct world w;
+	set_up(&w, state, 0);
+	for (size_t i = 0; i < GW__LEN(said); i++)
+		shutdown(say(&w, said[i].bytes, said[i].n), SHUT_WR);
+	say_hello(&w, 0, 0, 63);
+	close(w.peer[--w.n]);
+	say_main(&w);
+	assert_gathered(&w, 0);
+	tear_down(&w);
+}
+
+static void the_limit_holds_whoever_comes(void **state)
+{
+	struct world w;
+	set_up(&w, state, 0);
+	say(&w, "GRAB", 4);
+	say_hello(&w, 0, 0, 30);
+	w.o.hello_ms = 60000;
+	uint64_t start = now_ms();
+	assert_refused(&w, -ETIMEDOUT, "for 2000 ms who is a source, but 1 others did; the last: ");
+	assert_true(now_ms() - start < 20000);
+}
+
+/* 64 bytes anybody can say. */
+static void a_hello_alone_joins_nobody(void **state)
+{
+	struct world w;
+	set_up(&w, state, 0);
+	close(say_hello(&w, 0, 9, 64));
+	w.n--;
+	say_hello(&w, 0, 9, 64); /* stays */
+	say_main(&w);
+	go_on(&w, plain, sizeof plain - 1);
+	assert_gathered(&w, 0);
+	tear_down(&w);
+	for (uint32_t channels = 0; channels <= 2; channels += 2) {
+		set_up(&w, state, channels);
+		say_hello(&w, 0, 9, 64);
+		say_hello(&w, 1, 5, 64);
+		say_hello(&w, 7, 5, 64);
+		for (uint8_t i = 0; i < 2; i++)
+			say_channel(&w, i, 5);
+		say_hello(&w, 0, 5, 64); /* behind it */
+		say_main(&w);
+		assert_gathered(&w, 2);
+		for (unsigned i = 0; i < 2; i++) {
+			uint8_t got[4];
+			assert_int_equal(gw__chan_read(w.in.multifd[i], got, 4, &w.run.error), 4);
+			assert_memory_equal(got, "\x11\x22\x33\x44", 4);
+		}
+		tear_down(&w);
+	}
+}
+
+/* Time passes only while we look, and only behind the main channel: two channels come in its course, each later than the one before. */
+struct slow_path {
+	struct world w;
+	uint64_t ms, first_ms;
+	uint8_t n;
+};
+
+static uint64_t slow_clock(void *ctx)
+{
+	struct slow_path *p = ctx;
+	if (p->w.in.main)
+		p->ms += 10;
+	if (p->n < 2 && p->ms >= p->first_ms + 250 * p->n)
+		say_channel(&p->w, p->n++, 1);
+	return p->ms * 1000000;
+}
+
+static void late_channels_are_taken(void **state)
+{
+	for (int marked = 0; marked < 2; marked++) { /* the mark tells that there are some */
+		struct slow_path p = {.first_ms = marked ? 3000 : 250};
+		set_up(&p.w, state, 0);
+		p.w.o.accept_ms = 15000;
+		p.w.run.clock = (struct gw__clock){slow_clock, &p};
+		say_main(&p.w);
+		if (marked)
+			go_on(&p.w, flush, sizeof flush - 1);
+		assert_gathered(&p.w, 2);
+		tear_down(&p.w);
+	}
+}
+
+/* Its first page shows that there are no others: nobody waits. */
+static uint64_t no_clock(void *ctx)
+{
+	(void)ctx;
+	return 0;
+}
+
+static void a_page_ends_the_wait(void **state)
+{
+	struct world w;
+	set_up(&w, state, 0);
+	w.run.clock = (struct gw__clock){no_clock, NULL};
+	say_main(&w);
+	go_on(&w, plain, sizeof plain - 1);
+	assert_gathered(&w, 0);
+	tear_down(&w);
+}
+
+/* Nine bytes anybody can say, too. */
+static void a_head_alone_keeps_nobody_out(void **state)
+{
+	struct world w;
+	uint8_t rest[4];
+	for (int leaves = 0; leaves < 2; leaves++) {
+		set_up(&w, state, 0);
+		int fd = say(&w, "QEVM\0\0\0\3\7", 9);
+		if (leaves)
+			shutdown(fd, SHUT_RDWR);
+		say_main(&w);
+		assert_gathered(&w, 0);
+		assert_int_equal(gw__chan_read_full(w.in.main, rest, sizeof rest, &(size_t){0}, &w.run.error), 0);
+		assert_memory_equal(rest, "\0\0\0\5", 4);
+		tear_down(&w);
+	}
+}
+
+/* More silent connections than we have descriptors for. */
+static void the_source_is_found_among_hundreds(void **state)
+{
+	enum { SILENT = 200, DESCRIPTORS = 64 };
+	struct world w;
+	struct rlimit before, few;
+	int ready[2];
+	char byte;
+	set_up(&w, state, 0);
+	w.o.hello_ms = 60000;
+	assert_int_equal(pipe(ready), 0);
+	pid_t child = fork();
+	if (!child) {
+		for (int i = 0; i < SILENT; i++) {
+			say(&w, "", 0);
+			w.n = 0;
+		}
+		say_main(&w);
+		_exit(write(ready[1], "x", 1) == 1 && pause());
+	}
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	few = before;
+	few.rlim_cur = DESCRIPTORS;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	int r = gather(&w);
+	setrlimit(RLIMIT_NOFILE, &before);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	close(ready[0]);
+	close(ready[1]);
+	assert_ok(r, w.run.error);
+	assert_non_null(w.in.main);
+	tear_down(&w);
 }
 
 static void hellos_that_do_not_fit(void **state)
@@ -194,18 +386,10 @@ static void hellos_that_do_not_fit(void **state)
 	struct world w;
 	set_up(&w, state, 2);
 	say_hello(&w, 2, 0, 64);
-	assert_refused(&w, -EPROTO, "multifd channel 2, but 2 were announced (0..1)");
-	set_up(&w, state, 2);
-	say_hello(&w, 1, 0, 64);
-	say_hello(&w, 1, 0, 64);
-	assert_refused(&w, -EPROTO, "multifd channel 1 came a second time");
-	set_up(&w, state, 2);
-	say_hello(&w, 0, 1, 64);
-	say_hello(&w, 1, 2, 64);
-	assert_refused(&w, -EPROTO, "belongs to another guest");
+	assert_refused(&w, -ETIMEDOUT, "multifd channel 2 came, but 2 were announced (0..1)");
 	set_up(&w, state, 0);
-	say_hello(&w, 0, 0, 64);
-	say_hello(&w, 2, 0, 64);
+	say_channel(&w, 0, 0);
+	say_channel(&w, 2, 0);
 	say_main(&w);
 	assert_refused(&w, -EPROTO, "2 multifd channels came, but none has the id 1");
 }
@@ -220,7 +404,7 @@ static void too_few(void **state)
 	assert_refused(&w, -ETIMEDOUT, "the main channel and 1 multifd channels came, expected 3 of them within 600 ms");
 	set_up(&w, state, 1);
 	say_hello(&w, 0, 0, 64);
-	assert_refused(&w, -ETIMEDOUT, "1 multifd channels came, but within 600 ms no main channel");
+	assert_refused(&w, -ETIMEDOUT, "1 multifd channels came, but within 2000 ms no main channel");
 }
 
 static void nobody(void **state)
@@ -246,7 +430,14 @@ int main(void)
 		cmocka_unit_test(a_silent_one_is_dropped),
 		cmocka_unit_test(strangers_among_others_are_dropped),
 		cmocka_unit_test(a_second_main_is_dropped),
-		cmocka_unit_test(a_stranger_alone_is_the_reason),
+		cmocka_unit_test(a_stranger_alone_is_the_reason_if_the_source_was_started),
+		cmocka_unit_test(strangers_end_nothing),
+		cmocka_unit_test(the_limit_holds_whoever_comes),
+		cmocka_unit_test(a_hello_alone_joins_nobody),
+		cmocka_unit_test(late_channels_are_taken),
+		cmocka_unit_test(a_page_ends_the_wait),
+		cmocka_unit_test(a_head_alone_keeps_nobody_out),
+		cmocka_unit_test(the_source_is_found_among_hundreds),
 		cmocka_unit_test(hellos_that_do_not_fit),
 		cmocka_unit_test(too_few),
 		cmocka_unit_test(nobody),

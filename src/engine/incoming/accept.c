@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* What a connection is, by its first bytes (docs/spec/channels.md 2), which a thread of its own waits for. See accept.h. */
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/math.h"
 #include "engine/incoming/accept.h"
 #include "wire/header.h"
+#include "wire/stream.h"
 
 enum gw__pending_channel_kind {
 	GW__PENDING_UNKNOWN,
@@ -24,7 +28,7 @@ struct gw__pending_channel {
 	struct gw__chan *chan;
 	int fd; /* of the connection, whatever the channel is by now; open until the thread is joined */
 	const struct gw__tls_creds *tls;
-	uint8_t head[GW__MULTIFD_HELLO_BYTES];
+	uint8_t head[GW__MULTIFD_HELLO_BYTES]; /* longer than that of a main channel */
 	struct gw__multifd_hello hello;
 	enum gw__pending_channel_kind kind;
 	struct gw__error error;
@@ -37,6 +41,8 @@ static int gw__pending_channel_start(struct gw__chan **chan, const struct gw__tl
 /* The thread stops waiting. */
 static void gw__pending_channel_shut_down(struct gw__pending_channel *c);
 static void gw__pending_channel_free(struct gw__pending_channel *c); /* joins the thread */
+
+enum { GW__LAST_RECORD = 8 /* a command */ };
 
 static int read_exactly(struct gw__chan *chan, uint8_t *to, size_t n, struct gw__error *error)
 {
@@ -71,6 +77,21 @@ static enum gw__pending_channel_kind left_early(struct gw__pending_channel *c)
 	return GW__PENDING_UNRECOGNISED;
 }
 
+/* Four bytes are said easily. A stream has a version, and behind it a section or a command. */
+static enum gw__pending_channel_kind identify_main(struct gw__pending_channel *c)
+{
+	if (read_exactly(c->chan, c->head + GW__MAGIC_BYTES, GW__MAIN_HEAD_BYTES - GW__MAGIC_BYTES, &c->error))
+		return GW__PENDING_UNRECOGNISED;
+	uint32_t version = (uint32_t)gw__be_get(c->head + GW__MAGIC_BYTES, 4);
+	uint8_t first = c->head[GW__MAIN_HEAD_BYTES - 1];
+	if (version == GW__STREAM_VERSION && first && first <= GW__LAST_RECORD)
+		return GW__PENDING_MAIN;
+	gw__error_set(&c->error, -EPROTO,
+		"%s: not a migration: a stream of version %u that begins with %02x, expected version %d and 01 to %02x", c->chan->name,
+		version, first, GW__STREAM_VERSION, GW__LAST_RECORD);
+	return GW__PENDING_UNRECOGNISED;
+}
+
 static enum gw__pending_channel_kind identify(struct gw__pending_channel *c)
 {
 	int r = c->tls ? gw__chan_start_tls(&c->chan, c->tls, NULL, false, &c->error) : 0;
@@ -83,7 +104,7 @@ static enum gw__pending_channel_kind identify(struct gw__pending_channel *c)
 		return r == -ETIMEDOUT ? GW__PENDING_SILENT : GW__PENDING_UNRECOGNISED;
 	uint32_t magic = (uint32_t)gw__be_get(c->head, 4);
 	if (magic == GW__STREAM_MAGIC)
-		return GW__PENDING_MAIN;
+		return identify_main(c);
 	if (magic != GW__MULTIFD_MAGIC)
 		return strange(c, magic);
 	if (read_exactly(c->chan, c->head + GW__MAGIC_BYTES, GW__MULTIFD_HELLO_BYTES - GW__MAGIC_BYTES, &c->error))
@@ -134,7 +155,14 @@ static void gw__pending_channel_free(struct gw__pending_channel *c)
 
 /* Collecting the connections of a migration, until they are all there; see accept.h. What each is, accept.c finds out. */
 
-enum { LOOK_MS = 5, CANDIDATES_MAX = 2 * GW__MULTIFD_CHANNELS_MAX };
+enum {
+	LOOK_MS = 5,
+	LATE_MS = 400,    /* behind the last channel: what a tunnel may delay the next */
+	MUTE_MS = 2000,   /* behind the last channel: each has sent its first packet */
+	AHEAD = 32 << 10, /* of a main channel, looked at before it is read */
+	USUAL_PAGE_BYTES = 4096,
+	CANDIDATES_MAX = 2 * GW__MULTIFD_CHANNELS_MAX,
+};
 
 struct gather {
 	struct gw__run *run;
@@ -143,9 +171,10 @@ struct gather {
 	struct gw__incoming *in;
 	struct gw__pending_channel *pending[CANDIDATES_MAX];
 	unsigned pending_n;
-	bool has_uuid;
-	uint8_t uuid[16];
-	uint64_t first_ns; /* when the first connection came; 0: none yet */
+	uint8_t uuid[GW__MULTIFD_CHANNELS_MAX + 1][16]; /* of the multifd channels */
+	uint64_t start_ns, last_ns;                     /* when it began; when the last channel came, 0: none yet */
+	uint64_t strangers_n;
+	struct gw__error stranger; /* the last one that said something */
 };
 
 void gw__incoming_close(struct gw__incoming *in)
@@ -158,58 +187,136 @@ void gw__incoming_close(struct gw__incoming *in)
 	in->listener = NULL;
 }
 
+static void drop_candidate(struct gather *g, unsigned i)
+{
+	gw__pending_channel_free(g->pending[i]);
+	g->pending_n--;
+	for (; i < g->pending_n; i++) /* the order is that of their coming */
+		g->pending[i] = g->pending[i + 1];
+}
+
+static void count_stranger(struct gather *g, const struct gw__error *error)
+{
+	g->strangers_n++;
+	if (error->code)
+		g->stranger = *error;
+	GW__TRACE(&g->run->trace, stranger, "%s", error->code ? error->text : "a connection that said nothing");
+}
+
+/* The one that has been silent for longest makes room. False: there is none. */
+static bool evict(struct gather *g)
+{
+	static const struct gw__error silent = {0};
+	if (!g->pending_n)
+		return false;
+	gw__pending_channel_shut_down(g->pending[0]);
+	drop_candidate(g, 0);
+	count_stranger(g, &silent);
+	return true;
+}
+
 static int add_candidate(struct gather *g, struct gw__chan **chan)
 {
-	if (g->pending_n == CANDIDATES_MAX) {
-		gw__chan_close(chan, NULL);
-		return 0;
-	}
+	if (g->pending_n == CANDIDATES_MAX)
+		evict(g);
 	int r = gw__pending_channel_start(chan, g->o->tls, g->o->hello_ms, &g->pending[g->pending_n], &g->run->error);
-	if (r)
-		return r;
-	g->pending_n++;
-	if (!g->first_ns)
-		g->first_ns = gw__clock_now_ns(&g->run->clock);
-	return 0;
+	if (!r)
+		g->pending_n++;
+	return r;
+}
+
+static void came(struct gather *g) { g->last_ns = gw__clock_now_ns(&g->run->clock); }
+
+/* Bytes that wait on the socket, maybe enciphered; -1: it has ended. */
+static int waiting(const struct gw__chan *chan)
+{
+	char byte;
+	int n = 0;
+	if (recv(chan->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+		return -1;
+	return ioctl(chan->fd, FIONREAD, &n) < 0 ? 0 : n;
+}
+
+/* It said what it is, and nothing behind it. Under TLS it has proved itself, and what came may have been deciphered already. */
+static bool is_mute(const struct gather *g, const struct gw__chan *chan) { return chan && !g->o->tls && waiting(chan) <= 0; }
+static bool has_left(const struct gather *g, const struct gw__chan *chan) { return chan && !g->o->tls && waiting(chan) < 0; }
+
+static void drop_multifd(struct gather *g, unsigned id, const char *because)
+{
+	struct gw__error error = {0};
+	gw__error_set(&error, -EPROTO, "%s: multifd channel %u %s", g->in->multifd[id]->name, id, because);
+	count_stranger(g, &error);
+	gw__chan_close(&g->in->multifd[id], NULL);
+	g->in->multifd_n--;
+}
+
+static void drop_main(struct gather *g, struct gw__chan **chan, const char *because)
+{
+	struct gw__error error = {0};
+	gw__error_set(&error, -EPROTO, "%s: a main channel %s", (*chan)->name, because);
+	count_stranger(g, &error);
+	gw__chan_close(chan, NULL);
 }
 
 static void take_main(struct gather *g, struct gw__pending_channel *c)
 {
+	if (is_mute(g, g->in->main))
+		drop_main(g, &g->in->main, "sent nothing behind its head, and another one came");
 	if (g->in->main) {
-		GW__TRACE(&g->run->trace, second_main, "%s dropped", c->chan->name);
+		drop_main(g, &c->chan, "came a second time");
 		return;
 	}
 	g->in->main = c->chan;
 	c->chan = NULL;
-	memcpy(g->in->head, c->head, GW__MAGIC_BYTES);
-	g->in->head_n = GW__MAGIC_BYTES;
+	memcpy(g->in->head, c->head, GW__MAIN_HEAD_BYTES);
+	g->in->head_n = GW__MAIN_HEAD_BYTES;
+	came(g);
+}
+
+/* A hello is 64 bytes that anybody can say: of two that contradict each other, the one behind which packets come is the source's. */
+static bool gives_way(struct gather *g, unsigned id, const uint8_t *uuid, unsigned new_id)
+{
+	const struct gw__chan *chan = g->in->multifd[id];
+	return is_mute(g, chan) && (id == new_id || memcmp(g->uuid[id], uuid, 16));
+}
+
+static int refuse_multifd(struct gather *g, const struct gw__pending_channel *c, const char *because)
+{
+	struct gw__error error = {0};
+	gw__error_set(&error, -EPROTO, "%s: multifd channel %u %s", c->chan->name, c->hello.id, because);
+	count_stranger(g, &error);
+	return 0;
 }
 
 static int take_multifd(struct gather *g, struct gw__pending_channel *c)
 {
-	struct gw__error *error = &g->run->error;
 	uint8_t id = c->hello.id;
+	char announced[64];
+	snprintf(announced, sizeof announced, "came, but %u were announced (0..%u)", g->o->channels, g->o->channels - 1);
 	if (g->o->channels && id >= g->o->channels)
-		return gw__error_set(error, -EPROTO, "%s: multifd channel %u, but %u were announced (0..%u)", c->chan->name, id,
-			g->o->channels, g->o->channels - 1);
+		return refuse_multifd(g, c, announced);
+	for (unsigned i = 0; i < GW__LEN(g->in->multifd); i++)
+		if (gives_way(g, i, c->hello.uuid, id))
+			drop_multifd(g, i, "has sent no packet, and another one came");
+	for (unsigned i = 0; i < GW__LEN(g->in->multifd); i++)
+		if (g->in->multifd[i] && memcmp(g->uuid[i], c->hello.uuid, sizeof g->uuid[i]))
+			return refuse_multifd(g, c, "belongs to another guest (its UUID differs from the others')");
 	if (g->in->multifd[id])
-		return gw__error_set(error, -EPROTO, "%s: multifd channel %u came a second time", c->chan->name, id);
-	if (g->has_uuid && memcmp(g->uuid, c->hello.uuid, sizeof g->uuid))
-		return gw__error_set(error, -EPROTO, "%s: multifd channel %u belongs to another guest (its UUID differs from the others')",
-			c->chan->name, id);
-	memcpy(g->uuid, c->hello.uuid, sizeof g->uuid);
-	g->has_uuid = true;
+		return refuse_multifd(g, c, "came a second time");
+	memcpy(g->uuid[id], c->hello.uuid, sizeof g->uuid[id]);
 	g->in->multifd[id] = c->chan;
 	g->in->multifd_n++;
 	c->chan = NULL;
+	came(g);
 	return 0;
 }
 
-/* A stranger alone is why nothing works; among others it is just dropped. */
 static int take_stranger(struct gather *g, struct gw__pending_channel *c)
 {
-	GW__TRACE(&g->run->trace, stranger, "%s", c->error.text);
-	if (c->kind == GW__PENDING_SILENT || g->in->main || g->in->multifd_n || g->pending_n > 1)
+	static const struct gw__error silent = {0};
+	bool said = c->kind != GW__PENDING_SILENT;
+	count_stranger(g, said ? &c->error : &silent);
+	if (!said || !g->o->source_is_first || g->in->main || g->in->multifd_n || g->pending_n > 1)
 		return 0;
 	return gw__error_set(&g->run->error, c->error.code, "%s", c->error.text);
 }
@@ -224,12 +331,6 @@ static int take(struct gather *g, struct gw__pending_channel *c)
 		return take_stranger(g, c);
 	take_main(g, c);
 	return 0;
-}
-
-static void drop_candidate(struct gather *g, unsigned i)
-{
-	gw__pending_channel_free(g->pending[i]);
-	g->pending[i] = g->pending[--g->pending_n];
 }
 
 static int collect(struct gather *g)
@@ -256,61 +357,163 @@ static int check_ids(struct gather *g)
 	return 0;
 }
 
-static bool complete(const struct gather *g, bool nobody_waits)
+/* Who said what it is, and left. */
+static void drop_ended(struct gather *g)
+{
+	for (unsigned i = 0; i < GW__LEN(g->in->multifd); i++)
+		if (has_left(g, g->in->multifd[i]))
+			drop_multifd(g, i, "was closed by the peer before its first packet");
+	if (has_left(g, g->in->main))
+		drop_main(g, &g->in->main, "was closed by the peer behind its head");
+}
+
+static unsigned count_mute(const struct gather *g)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < GW__LEN(g->in->multifd); i++)
+		n += is_mute(g, g->in->multifd[i]);
+	return n;
+}
+
+static void drop_mute(struct gather *g)
+{
+	for (unsigned i = 0; i < GW__LEN(g->in->multifd); i++)
+		if (is_mute(g, g->in->multifd[i]))
+			drop_multifd(g, i, "sent no packet");
+}
+
+static uint64_t ms_since(const struct gather *g, uint64_t ns) { return (gw__clock_now_ns(&g->run->clock) - ns) / 1000000; }
+
+/*
+ * What the first bytes of the main channel tell of its source: PAGE, it brings the pages itself; FLUSH, others do (docs/spec/multifd.md); NONE,
+ * they do not tell (yet), or are enciphered.
+ */
+static enum gw__event_kind look_ahead(const struct gather *g)
+{
+	uint8_t bytes[GW__MAIN_HEAD_BYTES + AHEAD];
+	struct gw__stream stream;
+	struct gw__event ev = {.kind = GW__EVENT_NONE};
+	struct gw__error ignored = {0};
+	size_t at = 0, used = 0;
+	ssize_t n = g->o->tls ? 0 : recv(g->in->main->fd, bytes + GW__MAIN_HEAD_BYTES, AHEAD, MSG_PEEK | MSG_DONTWAIT);
+	if (n <= 0)
+		return GW__EVENT_NONE;
+	memcpy(bytes, g->in->head, GW__MAIN_HEAD_BYTES);
+	gw__stream_init(&stream, &(struct gw__stream_opts){.tail_max_bytes = g->run->tail_max_bytes,
+					 .postcopy = true,
+					 .page_bytes = g->run->page_bytes,
+					 .usual_page_bytes = USUAL_PAGE_BYTES});
+	do {
+		if (gw__stream_next(&stream, bytes + at, GW__MAIN_HEAD_BYTES + (size_t)n - at, false, &used, &ev, &ignored) != 1)
+			ev.kind = GW__EVENT_NONE;
+		at += used;
+	} while (ev.kind != GW__EVENT_NONE && ev.kind != GW__EVENT_PAGE && ev.kind != GW__EVENT_FLUSH);
+	gw__stream_fini(&stream);
+	return ev.kind;
+}
+
+/*
+ * How many channels a source has it does not say. Of several, each sends a packet before the main channel goes on; another one may have been
+ * on its way for longer than the last. What is mute then belongs to somebody else.
+ */
+static bool complete(struct gather *g)
 {
 	if (!g->in->main)
 		return false;
 	if (g->o->channels)
 		return g->in->multifd_n == g->o->channels;
-	return nobody_waits && g->pending_n == 0;
+	enum gw__event_kind shown = look_ahead(g);
+	uint64_t quiet_ms = g->pending_n ? 0 : ms_since(g, g->last_ns);
+	unsigned mute = count_mute(g);
+	bool lacks = shown == GW__EVENT_FLUSH && mute == g->in->multifd_n;
+	bool is_late = quiet_ms >= (uint64_t)(mute ? MUTE_MS : LATE_MS);
+	if (shown != GW__EVENT_PAGE && (lacks || !is_late))
+		return false;
+	drop_mute(g);
+	return true;
 }
 
 /* 0: there is time; GW__SHORT: it is over, and what came is enough. */
 static int too_late(struct gather *g)
 {
 	const struct gw__incoming *in = g->in;
-	uint64_t limit_ns = (uint64_t)g->o->accept_ms * 1000000;
-	if (!g->first_ns || gw__clock_now_ns(&g->run->clock) - g->first_ns < limit_ns)
+	if (!in->main || ms_since(g, g->last_ns) < (uint64_t)g->o->accept_ms)
 		return 0;
-	if (!in->main && !in->multifd_n) { /* only silence and strangers so far: as if nobody had come */
-		g->first_ns = 0;
-		return 0;
-	}
-	if (in->main && !g->o->channels) /* all but somebody who has not finished to say who it is */
+	if (!g->o->channels) { /* all but somebody who has not finished to say who it is */
+		drop_mute(g);
 		return GW__SHORT;
-	if (!in->main)
-		return gw__error_set(&g->run->error, -ETIMEDOUT, "%u multifd channels came, but within %d ms no main channel",
-			in->multifd_n, g->o->accept_ms);
+	}
 	return gw__error_set(&g->run->error, -ETIMEDOUT,
 		"the main channel and %u multifd channels came, expected %u of them within %d ms; set multifd-channels to %u at the source",
 		in->multifd_n, g->o->channels, g->o->accept_ms, g->o->channels);
 }
 
-/* GW__SHORT: nobody in the next moment. As long as nobody but strangers came, the limit for the first connection holds. */
-static int accept_next(struct gather *g, struct gw__chan **chan)
+/* -ETIMEDOUT with a sentence when the limit for a main channel is over. */
+static int check_limit(struct gather *g)
 {
-	if (!g->pending_n && !g->in->main && !g->in->multifd_n)
-		return gw__listener_accept(g->listener, chan, &g->run->error);
-	return gw__listener_accept_within(g->listener, g->pending_n ? LOOK_MS : 10 * LOOK_MS * !g->in->main, chan, &g->run->error);
+	int limit = gw__listener_connect_ms(g->listener);
+	struct gw__error *error = &g->run->error;
+	if (g->in->main || limit < 0 || ms_since(g, g->start_ns) < (uint64_t)limit)
+		return 0;
+	if (g->in->multifd_n)
+		return gw__error_set(error, -ETIMEDOUT, "%s: %u multifd channels came, but within %d ms no main channel",
+			gw__listener_uri(g->listener), g->in->multifd_n, limit);
+	if (g->stranger.code)
+		return gw__error_set(error, -ETIMEDOUT,
+			"nobody connected to %s for %d ms who is a source, but %ju others did; the last: %s", gw__listener_uri(g->listener),
+			limit, (uintmax_t)g->strangers_n, g->stranger.text);
+	return gw__error_set(error, -ETIMEDOUT, "nobody connected to %s for %d ms; start the source, or check its address",
+		gw__listener_uri(g->listener), limit);
+}
+
+/* How long nothing can change but by another connection. */
+static int look_ms(const struct gather *g)
+{
+	int limit = gw__listener_connect_ms(g->listener);
+	if (g->pending_n || g->in->main)
+		return LOOK_MS;
+	if (g->in->multifd_n)
+		return 10 * LOOK_MS;
+	if (limit < 0)
+		return -1;
+	uint64_t gone = ms_since(g, g->start_ns);
+	return gone < (uint64_t)limit ? (int)((uint64_t)limit - gone) : 0;
+}
+
+/* Takes the next connection, if there is one in time. */
+static int accept_next(struct gather *g)
+{
+	struct gw__chan *chan = NULL;
+	int r = gw__listener_accept_within(g->listener, look_ms(g), &chan, &g->run->error);
+	if (!r)
+		return add_candidate(g, &chan);
+	if ((r == -EMFILE || r == -ENFILE || r == -ENOBUFS || r == -ENOMEM) && evict(g)) {
+		gw__error_clear(&g->run->error);
+		return 0;
+	}
+	return r == GW__SHORT ? 0 : r;
 }
 
 static int gather(struct gather *g)
 {
-	struct gw__chan *chan = NULL;
-	int r = gw__listener_accept(g->listener, &chan, &g->run->error);
-	while (!r) {
-		r = chan ? add_candidate(g, &chan) : 0;
+	g->start_ns = gw__clock_now_ns(&g->run->clock);
+	for (;;) {
+		int r = accept_next(g);
 		if (!r)
 			r = collect(g);
-		if (!r)
-			r = accept_next(g, &chan);
-		if (r < 0)
+		if (r)
 			return r;
-		if (complete(g, r == GW__SHORT))
+		drop_ended(g);
+		if (complete(g))
 			return check_ids(g);
 		r = too_late(g);
+		if (r == GW__SHORT)
+			return check_ids(g);
+		if (!r)
+			r = check_limit(g);
+		if (r)
+			return r;
 	}
-	return r == GW__SHORT ? check_ids(g) : r;
 }
 
 int gw__accept(struct gw__run *run, struct gw__listener *l, const struct gw__accept_opts *o, struct gw__incoming *in)

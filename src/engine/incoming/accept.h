@@ -3,7 +3,8 @@
  * Waits for all connections of one incoming migration and tells them apart (docs/spec/channels.md 2).
  *
  * Connections and their first bytes come in any order, so each is identified by a thread of its own, which also does the TLS
- * handshake; the caller's thread collects them. A connection that stays silent or speaks something else is dropped.
+ * handshake; the caller's thread collects them. A connection that stays silent or speaks something else is dropped and counted: it neither ends nor
+ * delays the wait, and when descriptors or places get scarce the one that has been silent for longest goes first.
  */
 #ifndef GW_ENGINE_INCOMING_ACCEPT_H
 #define GW_ENGINE_INCOMING_ACCEPT_H
@@ -13,12 +14,12 @@
 #include "io/tls.h"
 #include "wire/multifd.h"
 
-enum { GW__MAGIC_BYTES = 4 };
+enum { GW__MAGIC_BYTES = 4, GW__MAIN_HEAD_BYTES = 9 /* magic, version, and the type of what comes first */ };
 
 /* What was gathered. The channels belong to whoever holds this. */
 struct gw__incoming {
 	struct gw__chan *main;
-	uint8_t head[GW__MAGIC_BYTES]; /* of the main channel, read already */
+	uint8_t head[GW__MAIN_HEAD_BYTES]; /* of the main channel, read already */
 	size_t head_n;
 	struct gw__chan *multifd[GW__MULTIFD_CHANNELS_MAX + 1]; /* by id, hello read */
 	uint32_t multifd_n;
@@ -32,18 +33,19 @@ void gw__incoming_close(struct gw__incoming *in);
 
 struct gw__accept_opts {
 	/*
-	 * How many multifd channels to wait for; 0: as many as there are when the main channel speaks, which a QEMU since 8.x
-	 * does only after all are connected.
+	 * How many multifd channels to wait for; 0: as many as come until the main channel brings pages itself, or for some time no other came. A
+	 * source that marks its stream as one with channels is waited for until one is there.
 	 */
 	uint32_t channels;
 	int idle_ms;                     /* silence limit of the gathered channels */
 	int hello_ms;                    /* a connection must say what it is within this */
 	int accept_ms;                   /* all must be there so long after the first */
 	const struct gw__tls_creds *tls; /* NULL: plain */
+	bool source_is_first; /* the caller started it: what comes alone and cannot be understood is the source, and the reason */
 };
 #define GW__ACCEPT_DEFAULTS ((struct gw__accept_opts){.idle_ms = 30000, .hello_ms = 5000, .accept_ms = 15000})
 
-/* Waits for the first connection as long as the listener's connect limit says. */
+/* Waits for a main channel as long as the listener's connect limit says, whoever else comes meanwhile. */
 int gw__accept(struct gw__run *run, struct gw__listener *l, const struct gw__accept_opts *o, struct gw__incoming *in);
 
 #endif
