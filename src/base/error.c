@@ -53,6 +53,19 @@ int gw__error_where(struct gw__error *error, const char *fmt, ...)
 	return error->code;
 }
 
+int gw__error_hint(struct gw__error *error, const char *fmt, ...)
+{
+	size_t used = strlen(error->text);
+	va_list ap;
+	if (used + 3 > sizeof error->text)
+		return error->code;
+	memcpy(error->text + used, "; ", 3);
+	va_start(ap, fmt);
+	vsnprintf(error->text + used + 2, sizeof error->text - used - 2, fmt, ap);
+	va_end(ap);
+	return error->code;
+}
+
 void gw__error_clear(struct gw__error *error)
 {
 	error->code = 0;

@@ -33,6 +33,9 @@ int gw__error_errno(struct gw__error *error, int err, const char *fmt, ...) GW__
 /* Put "<context>: " before the sentence that is already there, for a caller that knows where. Returns why->code. */
 int gw__error_where(struct gw__error *error, const char *fmt, ...) GW__PRINTF(2, 3);
 
+/* Put "; <text>" behind the sentence that is already there: a probable cause, and what to do. Returns error->code. */
+int gw__error_hint(struct gw__error *error, const char *fmt, ...) GW__PRINTF(2, 3);
+
 /* Forget the failure, for a caller that handled it. */
 void gw__error_clear(struct gw__error *error);
 

@@ -31,6 +31,21 @@ static int say_cancelled(const struct gw__chan *c, struct gw__error *error)
 	return gw__error_set(error, -ECANCELED, "%s: cancelled", c->name);
 }
 
+/* Only where there is a network: the other end of a unix socket, of a pipe or of vsock is on this machine. */
+static const char *and_network(const struct gw__chan *c)
+{
+	int family = 0;
+	socklen_t n = sizeof family;
+	bool network =
+		c->fd >= 0 && getsockopt(c->fd, SOL_SOCKET, SO_DOMAIN, &family, &n) == 0 && (family == AF_INET || family == AF_INET6);
+	return network ? " and the network up" : "";
+}
+
+int gw__chan_say_stuck(const struct gw__chan *c, struct gw__error *error)
+{
+	return gw__error_set(error, -ETIMEDOUT, "%s: the peer took nothing for %d ms; is it alive%s?", c->name, c->idle_ms, and_network(c));
+}
+
 int gw__chan_wait(struct gw__chan *c, short events, uint64_t deadline, struct gw__error *error)
 {
 	int r = gw__io_wait(c->fd, events, c->cancel_fd, deadline);
@@ -41,10 +56,9 @@ int gw__chan_wait(struct gw__chan *c, short events, uint64_t deadline, struct gw
 	if (r < 0)
 		return gw__error_errno(error, -r, "%s: waiting for the peer", c->name);
 	if (events == POLLIN)
-		return gw__error_set(error, -ETIMEDOUT, "%s: nothing came for %d ms; is the peer alive and the network up?", c->name,
-			c->idle_ms);
-	return gw__error_set(error, -ETIMEDOUT, "%s: the peer took nothing for %d ms; is it alive and the network up?", c->name,
-		c->idle_ms);
+		return gw__error_set(error, -ETIMEDOUT, "%s: nothing came for %d ms; is the peer alive%s?", c->name, c->idle_ms,
+			and_network(c));
+	return gw__chan_say_stuck(c, error);
 }
 
 /* A fast peer must not keep a cancelled job alive. */

@@ -129,6 +129,8 @@ void gw__chan_set_unsent_low_watermark(struct gw__chan *c, int bytes);
  * writes of one ends those of both. -EOPNOTSUPP for what is no socket.
  */
 int gw__chan_dup(const struct gw__chan *c, struct gw__chan **twin, struct gw__error *error);
+/* The sentence for a peer that takes nothing within the idle limit: -ETIMEDOUT. */
+int gw__chan_say_stuck(const struct gw__chan *c, struct gw__error *error);
 /* What waits to be read on a socket, without taking it: bytes > 0, 0 at the end, or negative errno. Waits as reading does. */
 ssize_t gw__chan_peek(struct gw__chan *c, void *to, size_t n, struct gw__error *error);
 /* What was written last was not taken: nobody is there any more. Waits at most `ms` to hear of it; an end of what can be read says nothing. */

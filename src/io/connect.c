@@ -71,6 +71,10 @@ static int say_failed(const struct gw__uri *uri, int err, struct gw__error *erro
 	case ENOENT:
 		return gw__error_set(error, -err, "nobody listens at %.200s, there is no such socket; start the destination first", to);
 	case ETIMEDOUT:
+		if (uri->kind == GW__URI_UNIX)
+			return gw__error_set(error, -err, "no answer from %.200s; its listener hangs, or takes no more connections", to);
+		if (uri->kind == GW__URI_VSOCK)
+			return gw__error_set(error, -err, "no answer from %.200s; is the CID right and that machine up?", to);
 		return gw__error_set(error, -err, "no answer from %.200s; is the address right and no firewall between?", to);
 	case EHOSTUNREACH:
 	case ENETUNREACH:

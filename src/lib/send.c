@@ -70,6 +70,8 @@ static int send_over(gw_job *job, struct gw__stored_guest *stored, struct link *
 		r = gw__peer_sink_new(&job->run, l->out.main, &so, &sink, &job->run.error);
 	if (!r)
 		r = gw__stored_guest_run(&job->run, stored, sink, NULL);
+	if (r && so.ask_back)
+		gw__outgoing_hint_settings(&job->run.error, l->out.multifd_n);
 	gw__sink_free(&sink);
 	for (uint32_t i = 0; !r && i < l->out.multifd_n; i++)
 		gw__chan_end_writes(l->out.multifd[i],

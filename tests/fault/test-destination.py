@@ -6,6 +6,7 @@ test-destination.py 7.2|10.0|11.1 [SEED]
 """
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -379,6 +380,30 @@ def sent_to_a_misfit(kept):
     kept.untouched()
 
 
+def other_multifd_settings(kept):
+    """Neither side says so, and it looks like a dead peer: the sentence names the settings. Nobody looks for a network in a unix socket."""
+    two = {"multifd_channels": 2}
+    for kind, params, options, *patterns in (
+            ("unix", two, [], "multifd on", "--channels=N"), ("tcp", two, [], "multifd on", "--channels=N"),
+            ("unix", None, ["--channels=2"], "multifd on, with 2", "--compress"),
+            ("unix", two, ["--channels=8", "--connect-timeout=1"], "channel . of 8", "multifd on, with 8"),
+            ("unix", {"multifd_channels": 4}, ["--channels=2"], "multifd on, with 2"),
+            ("unix", {**two, "multifd_compression": "zstd"}, ["--channels=2"], "--compress"),
+            ("unix", two, ["--channels=2", "--compress=zlib"], "--compress"),
+            ("unix", two, ["--channels=2", "--uuid=11111111-1111-1111-1111-111111111111"], "--uuid")):
+        with Victim(kept.version, incoming="defer") as vm:
+            vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": "multifd", "state": params is not None}])
+            vm.qmp.command("migrate-set-parameters", **(params or {}))
+            vm.qmp.command("migrate-incoming", uri=f"unix:{vm.path('in')}" if kind == "unix" else "tcp:127.0.0.1:0")
+            uri = f"unix:{vm.path('in')}"
+            if kind == "tcp":
+                uri = f"tcp:127.0.0.1:{vm.qmp.command('query-migrate')['socket-address'][0]['port']}"
+            r = godwit.run("send", kept.image, uri, "--idle-timeout=1", *options)
+            assert r.status == godwit.FAILED and all(re.search(p, r.stderr) for p in patterns), f"{kind} {params}: {r}"
+            assert kind == "tcp" or not re.search("network|firewall", r.stderr), r
+    kept.untouched()
+
+
 def main():
     version = sys.argv[1]
     seed = int(sys.argv[2]) if sys.argv[2:] else random.SystemRandom().randrange(1 << 32)
@@ -387,7 +412,7 @@ def main():
         start = time.monotonic()
         with Victim(version) as home:       # only for a folder that goes away
             kept = Kept(version, home.dir)
-            for step, *args in ((damaged_images, random.Random(seed)), (sent_to_nobody,), (sent_to_a_misfit,), (misfits,), (misfits_by_qmp,), (limited,), (device_missing,), (not_waiting,),
+            for step, *args in ((damaged_images, random.Random(seed)), (sent_to_nobody,), (sent_to_a_misfit,), (other_multifd_settings,), (misfits,), (misfits_by_qmp,), (limited,), (device_missing,), (not_waiting,),
                                 (no_qemu,), (monitor_not_taken,), (stopped_while_waiting,), (killed_while_loading,), (outputs_closed,)):
                 step(kept, *args)
                 print(f"{step.__name__}: {time.monotonic() - start:.1f} s", flush=True)

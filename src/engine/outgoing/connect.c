@@ -35,6 +35,30 @@ static int say_hello(struct gw__run *run, const struct gw__outgoing_opts *o, uin
 	return gw__chan_write_all(chan, bytes, gw__wr_used(&c), &run->error);
 }
 
+/* Whether a destination that waits for channels that never come, or gets some it does not know, ends or stands still is chance. */
+int gw__outgoing_hint_settings(struct gw__error *error, uint32_t channels)
+{
+	switch (error->code) {
+	case -ETIMEDOUT:
+		if (!channels)
+			return gw__error_hint(error,
+				"does the destination have multifd on? Give --channels=N as its multifd-channels, or switch it off there");
+		break;
+	case -EPIPE:
+	case -ECONNRESET:
+	case -ECONNREFUSED:
+	case -ENOENT:
+		break;
+	default:
+		return error->code;
+	}
+	if (!channels)
+		return error->code;
+	return gw__error_hint(error,
+		"has the destination multifd on, with %u channels? --channels, --compress and --uuid must be as its own settings",
+		channels);
+}
+
 static int open_multifd(struct gw__run *run, const struct gw__uri *uri, const struct gw__outgoing_opts *o, struct gw__outgoing *out)
 {
 	for (uint32_t id = 0; id < o->channels; id++) {
@@ -43,8 +67,10 @@ static int open_multifd(struct gw__run *run, const struct gw__uri *uri, const st
 			out->multifd_n = id + 1;
 			r = say_hello(run, o, id, out->multifd[id]);
 		}
-		if (r)
-			return gw__error_where(&run->error, "multifd channel %u of %u", id, o->channels);
+		if (r) {
+			gw__error_where(&run->error, "multifd channel %u of %u", id, o->channels);
+			return gw__outgoing_hint_settings(&run->error, o->channels);
+		}
 	}
 	return 0;
 }

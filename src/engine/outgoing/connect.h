@@ -28,6 +28,12 @@ struct gw__outgoing_opts {
  * hello; the main channel is left to the caller, who must speak next.
  */
 int gw__outgoing_connect(struct gw__run *run, const struct gw__uri *uri, const struct gw__outgoing_opts *o, struct gw__outgoing *out);
+/*
+ * For a link to a destination whose settings nobody told us, when it broke or stood still: adds which of them probably differ
+ * (docs/spec/channels.md 2.1), and the options for them. Returns the code of the failure.
+ */
+int gw__outgoing_hint_settings(struct gw__error *error, uint32_t channels);
+
 /* The preempt channel of post-copy, which says nothing of itself: it is known by coming after all others. */
 int gw__outgoing_connect_preempt(struct gw__run *run, const struct gw__uri *uri, const struct gw__outgoing_opts *o, struct gw__chan **chan);
 

@@ -76,8 +76,7 @@ static int check_stuck(struct gw__pacing *p, bool is_stuck, uint64_t now)
 	else if (!p->stuck_since_ns)
 		p->stuck_since_ns = now;
 	else if (c->idle_ms >= 0 && now - p->stuck_since_ns > (uint64_t)c->idle_ms * NS_PER_MS)
-		return gw__error_set(&p->run->error, -ETIMEDOUT, "%s: the peer took nothing for %d ms; is it alive and the network up?",
-			c->name, c->idle_ms);
+		return gw__chan_say_stuck(c, &p->run->error);
 	return 0;
 }
 
