@@ -5,7 +5,9 @@
  */
 #include "io/tls_parts.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static int refuse(struct gw__tls *t, gnutls_alert_description_t alert)
@@ -31,6 +33,59 @@ static const struct {
 	{GNUTLS_CERT_INSECURE_ALGORITHM, GNUTLS_A_BAD_CERTIFICATE, "uses an algorithm that is not secure any more"},
 };
 
+enum { NAMES_MAX = 64, NAMES_BYTES = 240 };
+
+/* Somebody else's text: what is not plain ASCII would do things to a terminal. */
+static void add_name(char *names, const char *name, size_t n)
+{
+	size_t used = strlen(names);
+	if (used + n + sizeof ", \"\", ..." > NAMES_BYTES) {
+		if (used + sizeof ", ..." <= NAMES_BYTES && !strstr(names, "..."))
+			strcat(names, used ? ", ..." : "...");
+		return;
+	}
+	used += (size_t)sprintf(names + used, "%s\"", used ? ", " : "");
+	for (size_t i = 0; i < n; i++)
+		names[used++] = name[i] > ' ' && name[i] < 0x7f && name[i] != '"' ? name[i] : '?';
+	strcpy(names + used, "\"");
+}
+
+/* One that a client may ask for. False behind the last. */
+static bool add_alternative(char *names, gnutls_x509_crt_t crt, unsigned i)
+{
+	char name[128], text[INET6_ADDRSTRLEN];
+	size_t n = sizeof name;
+	int type = gnutls_x509_crt_get_subject_alt_name(crt, i, name, &n, NULL);
+	if (type == GNUTLS_E_SHORT_MEMORY_BUFFER)
+		add_name(names, name, NAMES_BYTES);
+	else if (type == GNUTLS_SAN_DNSNAME)
+		add_name(names, name, n && !name[n - 1] ? n - 1 : n);
+	else if (type == GNUTLS_SAN_IPADDRESS && inet_ntop(n == 4 ? AF_INET : AF_INET6, name, text, sizeof text) && (n == 4 || n == 16))
+		add_name(names, text, strlen(text));
+	return type >= 0 || type == GNUTLS_E_SHORT_MEMORY_BUFFER;
+}
+
+/* The names the certificate is for, in quotes; "no name" where it has none. Without alternatives its common name counts. */
+static void list_names(const struct gw__tls *t, char names[NAMES_BYTES])
+{
+	unsigned n = 0, i = 0;
+	char cn[128];
+	size_t bytes = sizeof cn;
+	gnutls_x509_crt_t crt;
+	const gnutls_datum_t *chain = gnutls_certificate_get_peers(t->session, &n);
+	names[0] = 0;
+	if (chain && n && gnutls_x509_crt_init(&crt) >= 0) {
+		bool read = gnutls_x509_crt_import(crt, &chain[0], GNUTLS_X509_FMT_DER) >= 0;
+		while (read && i < NAMES_MAX && add_alternative(names, crt, i))
+			i++;
+		if (read && !names[0] && gnutls_x509_crt_get_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, 0, cn, &bytes) >= 0)
+			add_name(names, cn, bytes && !cn[bytes - 1] ? bytes - 1 : bytes);
+		gnutls_x509_crt_deinit(crt);
+	}
+	if (!names[0])
+		strcpy(names, "no name");
+}
+
 static int say_fault(struct gw__tls *t, unsigned status)
 {
 	const char *name = t->f.chan.name;
@@ -40,10 +95,12 @@ static int say_fault(struct gw__tls *t, unsigned status)
 			return refuse(t, faults[i].alert);
 		}
 	if (status & GNUTLS_CERT_UNEXPECTED_OWNER) {
+		char names[NAMES_BYTES];
+		list_names(t, names);
 		gw__error_set(&t->failure, -EACCES,
-			"%s: the server's certificate is not for \"%s\"; if it is the right server, say "
-			"which name it has (tls-hostname)",
-			name, t->host);
+			"%s: the server's certificate is not for \"%s\" but for %s; if it is the right server, say which name it has "
+			"(tls-hostname)",
+			name, t->host, names);
 		return refuse(t, GNUTLS_A_BAD_CERTIFICATE);
 	}
 	gw__error_set(&t->failure, -EACCES, "%s: the certificate of the %s does not stand the test: %s", name, peer_is(t),

@@ -24,10 +24,11 @@ struct cert {
 
 struct recipe {
 	const char *dn;
-	const char *const *dns; /* NULL: none */
-	const char *const *ip;  /* text; NULL: none */
-	const char *purpose;    /* NULL: none */
-	bool purpose_is_advice; /* not critical */
+	const char *const *dns;   /* NULL: none */
+	const char *const *ip;    /* text; NULL: none */
+	gnutls_datum_t raw_names; /* the extension, in DER, instead of dns and ip */
+	const char *purpose;      /* NULL: none */
+	bool purpose_is_advice;   /* not critical */
 	unsigned usage;
 	int is_ca;                  /* 1, 0; -1: says nothing */
 	int from_days, to_days;     /* from today; both 0: -1 to 30 */
@@ -81,6 +82,8 @@ static void fill(gnutls_x509_crt_t crt, const struct recipe *r)
 		CHECK(gnutls_x509_crt_set_key_usage(crt, r->usage));
 	if (r->purpose)
 		CHECK(gnutls_x509_crt_set_key_purpose_oid(crt, r->purpose, !r->purpose_is_advice));
+	if (r->raw_names.size)
+		CHECK(gnutls_x509_crt_set_extension_by_oid(crt, "2.5.29.17", r->raw_names.data, r->raw_names.size, 0));
 	for (int i = 0; r->dns && r->dns[i]; i++)
 		CHECK(gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, r->dns[i], (unsigned)strlen(r->dns[i]),
 			GNUTLS_FSAN_APPEND));
@@ -257,6 +260,14 @@ static void put_under(const struct set *s, const char *folder, const struct reci
 static void make_usable(const struct set *s)
 {
 	static const char *const elsewhere[] = {"elsewhere.example", NULL};
+	/* GnuTLS does not write these: a\e[31mb, and two bytes of no character */
+	static const unsigned char odd[] = "\x30\x0d\x82\x07\x61\x1b\x5b\x33\x31\x6d\x62\x82\x02\xff\xff";
+	static char name[40][20];
+	const char *many[41] = {NULL};
+	for (int i = 0; i < 40; i++) {
+		snprintf(name[i], sizeof name[i], "name-%02d.example", i % 100);
+		many[i] = name[i];
+	}
 	struct recipe server = server_recipe(), below = ca_recipe();
 	put_good(s, "good");
 	put_good(s, "no-client");
@@ -268,6 +279,12 @@ static void make_usable(const struct set *s)
 	server.dns = elsewhere;
 	server.ip = NULL;
 	put_changed(s, "wrong-host", "server", &server, &s->ca);
+	server.dns = NULL;
+	server.raw_names = (gnutls_datum_t){(unsigned char *)odd, sizeof odd - 1};
+	put_changed(s, "odd-names", "server", &server, &s->ca);
+	server.raw_names = (gnutls_datum_t){0};
+	server.dns = many;
+	put_changed(s, "many-names", "server", &server, &s->ca);
 	server.dns = NULL;
 	server.dn = "CN=" CERTS_HOST;
 	put_changed(s, "name-in-cn", "server", &server, &s->ca);

@@ -5,6 +5,8 @@
  *
  * - good: ca-cert, server-* (CERTS_HOST, localhost, 127.0.0.1, ::1) and client-* (CERTS_CLIENT), of one CA
  * - wrong-host: good, but the server is "elsewhere.example"
+ * - odd-names: good, but the server's names are "a\e[31mb" and "\xff\xff"
+ * - many-names: good, but the server has 40 names, "name-00.example" and so on
  * - name-in-cn: good, but the server's name stands in its subject only
  * - other-ca: everything from another CA
  * - bundle-of-other: the same, with the CA of good in ca-cert.pem too
