@@ -71,6 +71,9 @@ struct gw__qmp {
 	size_t queue_bytes;
 };
 
+/* qmp_userfaultfd.c: where QEMU's refusal in `error` comes from userfaultfd that its user may not use, adds so and the cure. The code. */
+int gw__qmp_hint_userfaultfd(struct gw__qmp *q, struct gw__error *error);
+
 /* qmp.c */
 /* "QEMU at X answered `command` with something unexpected: <what>", -EPROTO. */
 int gw__qmp_note_anomaly(const struct gw__qmp *q, const char *command, const char *what, struct gw__error *error);

@@ -165,7 +165,10 @@ static int send_changes(struct gw__qmp *q, json_t *list, struct gw__error *error
 		json_decref(list);
 		return 0;
 	}
-	return gw__qmp_call(q, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list), NULL, error);
+	int err = gw__qmp_call(q, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list), NULL, error);
+	if (err == -EREMOTEIO && error)
+		gw__qmp_hint_userfaultfd(q, error);
+	return err;
 }
 
 int gw__qmp_set_capabilities(struct gw__qmp *q, const struct gw__qmp_capability *caps, unsigned n, struct gw__error *error)

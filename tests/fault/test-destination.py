@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -121,7 +122,8 @@ def misfits_by_qmp(kept):
     with Victim(kept.version, args=[*BRIDGED, video[0], video[1] + "8"]) as vm:
         godwit.run("save", vm.monitor, fancy, "--stop").ok()
     for image, misfit, *patterns in (
-            (kept.image, {"ram": 16 * MIB}, "32 MiB", "16 MiB"),
+            (kept.image, {"ram": 16 * MIB}, "32 MiB", "16 MiB"), (kept.image, {"ram": 16 * MIB, "backend": "memfd"}, "32 MiB", "16 MiB"),
+            (kept.image, {"ram": 64 * MIB, "backend": "memfd"}, "32 MiB", "64 MiB"),
             (kept.image, {"machine_version": "7.2" if kept.version != "7.2" else "7.1"}, f"pc-i440fx-{kept.version}", "-machine"),
             (kept.image, {"args": ["-smp", "2"]}, "1 CPU,", "-smp 1"), (kept.richer, {}, "virtio-rng", "0000:00:02.0", "none"),
             (kept.richer, {"args": ["-device", "e1000,addr=2"]}, "virtio-rng", "0000:00:02.0", "e1000"),
@@ -404,6 +406,27 @@ def other_multifd_settings(kept):
     kept.untouched()
 
 
+def no_userfaultfd(kept):
+    """QEMU says that its kernel cannot, where its user may not: the cure is named. 7.2 does not find its modules as another user."""
+    reads = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]     # for a QEMU below a home that is closed to others
+    with open("/proc/sys/vm/unprivileged_userfaultfd", encoding="ascii") as f:
+        allowed = f.read() != "0\n"
+    nobody = private_mounts.as_nobody(get_qemu(kept.version), "--version") or private_mounts.as_nobody("true")
+    if kept.version == "7.2" or allowed or not nobody or subprocess.run([*nobody, *reads, "true"], check=False).returncode:
+        print("    not run: every user here may use userfaultfd, or no QEMU can be another user's", flush=True)
+        return
+    cure = ("user 65534", "vm.unprivileged_userfaultfd=1", "/dev/userfaultfd", "CAP_SYS_PTRACE")
+    vm = Victim(kept.version, incoming="defer", backend="memfd")
+    vm.argv = [*nobody, *reads, *vm.argv]
+    os.chmod(vm.dir, 0o777)
+    with vm:
+        before = vm.state()
+        for command in (["restore", "--lazy"], ["serve"]):
+            godwit.run(*command, kept.image, f"--qmp={vm.monitor}").fails(godwit.FAILED, *cure)
+            assert vm.state() == before, "its settings have changed"
+    kept.untouched()
+
+
 def main():
     version = sys.argv[1]
     seed = int(sys.argv[2]) if sys.argv[2:] else random.SystemRandom().randrange(1 << 32)
@@ -412,7 +435,7 @@ def main():
         start = time.monotonic()
         with Victim(version) as home:       # only for a folder that goes away
             kept = Kept(version, home.dir)
-            for step, *args in ((damaged_images, random.Random(seed)), (sent_to_nobody,), (sent_to_a_misfit,), (other_multifd_settings,), (misfits,), (misfits_by_qmp,), (limited,), (device_missing,), (not_waiting,),
+            for step, *args in ((damaged_images, random.Random(seed)), (sent_to_nobody,), (sent_to_a_misfit,), (other_multifd_settings,), (no_userfaultfd,), (misfits,), (misfits_by_qmp,), (limited,), (device_missing,), (not_waiting,),
                                 (no_qemu,), (monitor_not_taken,), (stopped_while_waiting,), (killed_while_loading,), (outputs_closed,)):
                 step(kept, *args)
                 print(f"{step.__name__}: {time.monotonic() - start:.1f} s", flush=True)
