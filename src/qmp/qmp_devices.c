@@ -2,8 +2,8 @@
 /*
  * Which CPUs and devices a QEMU has, under the addresses that the stream uses.
  *
- * `query-pci` does not show what is behind a bridge before firmware has numbered its bus, and QOM does not tell slots: the device
- * tree of the human monitor does both. A line that is not understood is no device; then one is missing, and is said to be.
+ * `query-pci` does not show what is behind a bridge before firmware has numbered its bus, and QOM takes several questions for each
+ * device: the device tree of the human monitor shows all. A line that is not understood is no device; then one is missing, and is said to be.
  */
 #include "qmp/parts.h"
 
