@@ -444,11 +444,12 @@ struct gw_proxy_result {
 	uint64_t bytes[2];
 	uint64_t dropped_messages;     /* messages on_message was too slow for */
 	enum gw_proxy_outcome outcome; /* of the last migration */
+	uint32_t strangers;            /* connections dropped before the destination heard of them; not among `connections` */
 };
 
 /*
- * Wait at one URI for the source of a migration, and pair each connection that comes with one to the other URI, where its destination
- * waits (sockets only). What one side says is passed to the other byte for byte and at once; then it is explained. 0 when all
+ * Wait at one URI for the source of a migration, and pair each connection that says what it is with one to the other URI, where its
+ * destination waits (sockets only). What one side says is passed to the other byte for byte and at once; then it is explained. 0 when all
  * connections ended; -ECANCELED; another error when nothing could be passed on. `result` is filled in any case. Since 0.1
  */
 GW_API int gw_proxy(gw_job *job, const char *listen_uri, const char *connect_uri, const struct gw_proxy_opts *o,

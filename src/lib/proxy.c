@@ -75,7 +75,8 @@ static void make_result(const struct gw__proxy_result *r, struct gw_proxy_result
 		.cuts = r->cuts,
 		.bytes = {r->bytes[0], r->bytes[1]},
 		.dropped_messages = r->dropped,
-		.outcome = (enum gw_proxy_outcome)r->where};
+		.outcome = (enum gw_proxy_outcome)r->where,
+		.strangers = r->strangers};
 	gw__struct_out(result, result ? result->size : 0, &ours, sizeof ours);
 }
 

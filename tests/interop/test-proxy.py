@@ -6,6 +6,7 @@ they are to, and a recovery goes through as well.
 test-proxy.py 7.2|10.0|11.1. GODWIT_ONLY: names of tests.
 """
 import os
+import socket
 import sys
 import tempfile
 import time
@@ -75,9 +76,9 @@ def run_again(source):
 class Migration:
     """with Migration(source, capabilities, options of the proxy) as m: m.dst, m.proxy."""
 
-    def __init__(self, source, capabilities, *options, transport="unix", args=(), listen_at=None, **parameters):
+    def __init__(self, source, capabilities, *options, transport="unix", args=(), listen_at=None, before=None, **parameters):
         self.source, self.capabilities, self.options, self.transport = source, capabilities, options, transport
-        self.parameters, self.listen_at = parameters, listen_at
+        self.parameters, self.listen_at, self.before = parameters, listen_at, before
         self.dst = guest(*args, "-qmp", "unix:{dir}/open,server=on,wait=off", incoming="defer")
         self.proxy = self.monitor = None
 
@@ -89,6 +90,8 @@ class Migration:
                 set_up(vm, self.capabilities, **self.parameters)
             self.proxy = Proxy(listen(self.dst, self.transport), *self.options, listen=self.listen_at)
             self.proxy.__enter__()
+            if self.before:
+                self.before(self.proxy)
             self.source.qmp.migrate(self.proxy.uri)
         except BaseException:
             self.__exit__()
@@ -145,6 +148,33 @@ def return_path(source):
         m.order("OPEN_RETURN_PATH", "PING", "START", channel="main", direction="forward")
         m.order("PONG", "SHUT", channel="main", direction="return")
     run_again(source)
+
+
+STRANGERS = 50
+
+
+def strangers(source):
+    """Who connects and says nothing is no source: a destination that heard of it would end, or stand still. It keeps no proxy waiting either."""
+    held = []
+
+    def knock(proxy):
+        for _ in range(STRANGERS + 1):
+            held.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            held[-1].connect(proxy.uri[5:])
+        held.pop().close()
+        proxy.wait_said('"message":"REFUSED"')
+
+    for capabilities in (["return-path"], PREEMPT):
+        with Migration(source, capabilities, before=knock) as m:
+            if capabilities == PREEMPT:
+                m.postcopy()
+            m.completes()
+            m.arrived()
+            ended = m.proxy.result.event("ended")
+            assert (ended["connections"], ended["strangers"]) == (len(capabilities), STRANGERS + 1), ended
+        while held:
+            held.pop().close()
+        run_again(source)
 
 
 def multifd(source, method="none"):
@@ -253,7 +283,7 @@ def encrypted(source):
 
 
 def main():
-    tests = [cut_at_a_message, plain, return_path, multifd, zstd, preempt, recovery, encrypted]
+    tests = [cut_at_a_message, plain, return_path, strangers, multifd, zstd, preempt, recovery, encrypted]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-keys.") as keys:

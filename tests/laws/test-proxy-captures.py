@@ -36,9 +36,10 @@ class Pipe:
         self.source = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.source.settimeout(LIMIT_S)
         self.source.connect(proxy.uri[5:])
+        self.threads = [threading.Thread(target=self.send), threading.Thread(target=self.receive)]
+        self.threads[0].start()     # the proxy connects for whom has said what he is
         self.destination = listener.accept()[0]
         self.destination.settimeout(LIMIT_S)
-        self.threads = [threading.Thread(target=self.send), threading.Thread(target=self.receive)]
 
     def send(self):
         self.source.sendall(self.data)
@@ -53,8 +54,7 @@ class Pipe:
         self.destination.close()
 
     def run(self):
-        for t in self.threads:
-            t.start()
+        self.threads[1].start()
         return self
 
     def check(self):

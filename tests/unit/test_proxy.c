@@ -191,18 +191,31 @@ static bool is_input(int fd, int ms)
 	return poll(&p, 1, ms) == 1;
 }
 
-/* Both ends of a connection through the proxy. */
-static void connect_both(struct rig *r, int *source, int *destination)
+static void put(int fd, const void *p, size_t n) { assert_int_equal(send(fd, p, n, MSG_NOSIGNAL), (ssize_t)n); }
+
+static int connect_source(struct rig *r)
 {
 	struct sockaddr_un a = address(r->in);
-	*source = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(connect(*source, (struct sockaddr *)&a, sizeof a), 0);
-	assert_true(is_input(r->listener, FAR_MS));
-	*destination = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC);
-	assert_true(*destination >= 0);
+	int source = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(source, (struct sockaddr *)&a, sizeof a), 0);
+	return source;
 }
 
-static void put(int fd, const void *p, size_t n) { assert_int_equal(send(fd, p, n, MSG_NOSIGNAL), (ssize_t)n); }
+static int accept_destination(struct rig *r)
+{
+	assert_true(is_input(r->listener, FAR_MS));
+	int destination = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC);
+	assert_true(destination >= 0);
+	return destination;
+}
+
+/* Both ends of a connection through the proxy, on which the source has said this. */
+static void connect_both(struct rig *r, const void *first, size_t n, int *source, int *destination)
+{
+	*source = connect_source(r);
+	put(*source, first, n);
+	*destination = accept_destination(r);
+}
 
 /* Exactly these bytes come next. */
 static void expect(int fd, const void *p, size_t n)
@@ -236,8 +249,9 @@ static void a_word_arrives_at_once_and_ends_are_passed_on(void **state)
 	int source, destination;
 	(void)state;
 	start(r);
-	connect_both(r, &source, &destination);
-	for (size_t i = 0; i < sizeof MAIN - 1; i++) { /* a byte at a time, each arrives before the next is sent */
+	connect_both(r, MAIN, 4, &source, &destination);
+	expect(destination, MAIN, 4);
+	for (size_t i = 4; i < sizeof MAIN - 1; i++) { /* a byte at a time, each arrives before the next is sent */
 		put(source, MAIN + i, 1);
 		expect(destination, MAIN + i, 1);
 	}
@@ -272,9 +286,11 @@ struct pump {
 	int fd;
 	size_t n;
 	uint64_t seed;
-	uint8_t first; /* decides what the channel is taken for */
+	const char *head; /* decides what the channel is taken for */
 	bool ok;
 };
+
+static uint8_t head_or_noise(struct pump *p, size_t at) { return at < 4 && p->head ? (uint8_t)p->head[at] : noise(&p->seed); }
 
 static void *send_noise(void *ctx)
 {
@@ -283,7 +299,7 @@ static void *send_noise(void *ctx)
 	for (size_t at = 0; at < p->n;) {
 		size_t k = p->n - at < sizeof chunk ? p->n - at : sizeof chunk;
 		for (size_t i = 0; i < k; i++)
-			chunk[i] = at + i ? noise(&p->seed) : p->first;
+			chunk[i] = head_or_noise(p, at + i);
 		if (send(p->fd, chunk, k, MSG_NOSIGNAL | MSG_WAITALL) != (ssize_t)k)
 			return NULL;
 		at += k;
@@ -300,7 +316,7 @@ static void *receive_noise(void *ctx)
 	size_t at = 0;
 	for (ssize_t k; (k = recv(p->fd, chunk, sizeof chunk, 0)) > 0; at += (size_t)k)
 		for (ssize_t i = 0; i < k; i++)
-			if (chunk[i] != (at + (size_t)i ? noise(&p->seed) : p->first))
+			if (chunk[i] != head_or_noise(p, at + (size_t)i))
 				return NULL;
 	p->ok = at == p->n;
 	return NULL;
@@ -308,17 +324,20 @@ static void *receive_noise(void *ctx)
 
 static void any_bytes_in_both_directions_at_once(void **state)
 {
-	static const uint8_t firsts[] = {'Q', 0x11, 0x08, 0x00, 0x16, 'G'};
+	static const char *const heads[] = {"QEVM", "\x11\x22\x33\x44", "\x08\0\x0a\0", "\0\0\0\0", "\x16\x03\1\0", "GETS"};
 	(void)state;
-	for (unsigned i = 0; i < sizeof firsts; i++) {
+	for (unsigned i = 0; i < 6; i++) {
 		struct rig *r = rig_new();
-		int source, destination;
+		int main_source, main_destination;
 		start(r);
-		connect_both(r, &source, &destination);
-		struct pump pumps[4] = {{source, 3000000, 5, firsts[i], false}, {destination, 3000000, 5, firsts[i], false},
-			{destination, 2000001, 6, 0, false}, {source, 2000001, 6, 0, false}};
+		connect_both(r, "QEVM", 4, &main_source, &main_destination);
+		int source = connect_source(r), destination;
+		struct pump pumps[4] = {{source, 3000000, 5, heads[i], false}, {-1, 3000000, 5, heads[i], false},
+			{-1, 2000001, 6, NULL, false}, {source, 2000001, 6, NULL, false}};
 		pthread_t threads[4];
-		for (unsigned k = 0; k < 4; k++)
+		pthread_create(&threads[0], NULL, send_noise, &pumps[0]);
+		pumps[1].fd = pumps[2].fd = destination = accept_destination(r);
+		for (unsigned k = 1; k < 4; k++)
 			pthread_create(&threads[k], NULL, k % 2 ? receive_noise : send_noise, &pumps[k]);
 		for (unsigned k = 0; k < 4; k++) {
 			pthread_join(threads[k], NULL);
@@ -326,8 +345,10 @@ static void any_bytes_in_both_directions_at_once(void **state)
 		}
 		close(source);
 		close(destination);
+		close(main_source);
+		close(main_destination);
 		finish(r, 0);
-		assert_int_equal(r->result.bytes[0], 3000000);
+		assert_int_equal(r->result.bytes[0], 3000004);
 		assert_int_equal(r->result.bytes[1], 2000001);
 		rig_free(r);
 	}
@@ -337,20 +358,19 @@ static void what_looks_like_nothing_is_named_so(void **state)
 {
 	static const struct {
 		const char *bytes;
+		size_t n;
 		const char *said;
 		enum gw__guest_location where;
-	} rows[] = {{"\x16\x03\x01", "1 tls 0 0+0 UNINTERPRETED TLS", GW__WHERE_UNKNOWN},
-		{"GET /", "1 unknown 0 0+0 UNINTERPRETED not a channel", GW__WHERE_NO_MIGRATION},
-		{"QEMU", "1 main 1 0+0 UNINTERPRETED ", GW__WHERE_NO_MIGRATION}};
+	} rows[] = {{"\x16\x03\x01", 3, "1 tls 0 0+0 UNINTERPRETED TLS", GW__WHERE_UNKNOWN},
+		{"QEVM\0\0\0\7", 8, "1 main 1 0+0 UNINTERPRETED ", GW__WHERE_NO_MIGRATION}};
 	(void)state;
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < 2; i++) {
 		struct rig *r = rig_new();
 		int source, destination;
 		start(r);
-		connect_both(r, &source, &destination);
-		put(source, rows[i].bytes, strlen(rows[i].bytes));
+		connect_both(r, rows[i].bytes, rows[i].n, &source, &destination);
 		put(source, "....", 4);
-		expect(destination, rows[i].bytes, strlen(rows[i].bytes));
+		expect(destination, rows[i].bytes, rows[i].n);
 		expect(destination, "....", 4);
 		close(source);
 		expect_end(destination);
@@ -362,27 +382,111 @@ static void what_looks_like_nothing_is_named_so(void **state)
 	}
 }
 
-static void who_says_nothing_is_no_migration(void **state)
+/* --- who may be heard by the other side --- */
+
+static const uint8_t ADVISE[] = "\x08\0\3\0\x10\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\x10\0";
+
+/* Whoever connected to the far side by now was first; nobody is behind. */
+static void assert_nobody_else(struct rig *r) { assert_false(is_input(r->listener, 0)); }
+
+static void end_both(int source, int destination)
+{
+	close(source);
+	expect_end(destination);
+	close(destination);
+}
+
+/* A destination that hears of strangers fails, or stands still until they say something. */
+static void strangers_are_not_passed_on(void **state)
+{
+	enum { STRANGERS = 50 };
+	struct rig *r = rig_new();
+	int silent[STRANGERS], source, destination;
+	(void)state;
+	start(r);
+	close(connect_source(r));
+	await_said(r, "REFUSED unix:");
+	for (unsigned i = 0; i < STRANGERS; i++)
+		silent[i] = connect_source(r);
+	int talker = connect_source(r);
+	put(talker, "GET / HTTP/1.1\r\n", 16);
+	expect_end(talker); /* there is no main channel */
+	close(talker);
+	connect_both(r, MAIN, sizeof MAIN - 1, &source, &destination);
+	expect(destination, MAIN, sizeof MAIN - 1);
+	put(destination, PONG, 8);
+	expect(source, PONG, 8);
+	put(source, ADVISE, sizeof ADVISE - 1); /* those from before are no preempt channel */
+	expect(destination, ADVISE, sizeof ADVISE - 1);
+	close(silent[0]);
+	int late;
+	connect_both(r, "\0\0", 2, &talker, &late); /* a channel that speaks beside the main one is passed on */
+	expect(late, "\0\0", 2);
+	assert_nobody_else(r);
+	end_both(talker, late);
+	end_both(source, destination);
+	finish(r, 0);
+	assert_int_equal(r->result.connections, 2);
+	assert_int_equal(r->result.strangers, STRANGERS + 2);
+	for (unsigned i = 1; i < STRANGERS; i++) {
+		expect_end(silent[i]);
+		close(silent[i]);
+	}
+	rig_free(r);
+}
+
+/* A 7.2 destination answers nothing before it is there. */
+static void a_silent_preempt_channel_is_passed_on(void **state)
 {
 	struct rig *r = rig_new();
 	int source, destination;
 	(void)state;
 	start(r);
-	connect_both(r, &source, &destination);
-	close(source);
-	expect_end(destination);
-	close(destination);
-	connect_both(r, &source, &destination); /* it still waits */
-	put(destination, "hello", 5);           /* and a destination may speak first */
-	expect(source, "hello", 5);
-	put(source, "Q", 1);
-	expect(destination, "Q", 1);
-	close(destination);
-	expect_end(source);
-	close(source);
+	connect_both(r, MAIN, sizeof MAIN - 1, &source, &destination);
+	int silent = connect_source(r);
+	expect(destination, MAIN, sizeof MAIN - 1);
+	put(source, ADVISE, sizeof ADVISE - 1);
+	expect(destination, ADVISE, sizeof ADVISE - 1);
+	int preempt = accept_destination(r);
+	put(preempt, "hello", 5); /* and a destination may speak first */
+	expect(silent, "hello", 5);
+	int mute = connect_source(r), far = accept_destination(r);
+	end_both(source, destination);
+	end_both(silent, preempt);
+	expect_end(far); /* that it is still open keeps nobody waiting */
+	expect_end(mute);
 	finish(r, 0);
+	close(mute);
+	close(far);
 	assert_said(r, "2 unknown ");
-	assert_int_equal(r->result.connections, 2);
+	rig_free(r);
+}
+
+/* Its multifd channels may be heard before the main one; the main one still connects first, and speaks when they are there too. */
+static void channels_go_on_in_the_order_in_which_they_came(void **state)
+{
+	struct rig *r = rig_new();
+	uint8_t hello[64] = {0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1};
+	int source[3], destination[3];
+	(void)state;
+	start(r);
+	for (unsigned i = 0; i < 3; i++)
+		source[i] = connect_source(r);
+	for (unsigned i = 3; i-- > 1;) {
+		hello[24] = (uint8_t)i;
+		put(source[i], hello, sizeof hello);
+	}
+	put(source[0], MAIN, sizeof MAIN - 1);
+	for (unsigned i = 0; i < 3; i++)
+		destination[i] = accept_destination(r);
+	expect(destination[0], MAIN, sizeof MAIN - 1);
+	for (unsigned i = 1; i < 3; i++) {
+		hello[24] = (uint8_t)i;
+		expect(destination[i], hello, sizeof hello);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		end_both(source[i], destination[i]);
+	finish(r, 0);
 	rig_free(r);
 }
 
@@ -391,25 +495,23 @@ static void nobody_at_the_other_end(void **state)
 	(void)state;
 	for (int keep = 0; keep < 2; keep++) {
 		struct rig *r = rig_new();
-		struct sockaddr_un a = address(r->in);
 		r->o.keep = keep;
 		close(r->listener);
 		unlink(r->out);
 		start(r);
-		int source = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		assert_int_equal(connect(source, (struct sockaddr *)&a, sizeof a), 0);
+		int source = connect_source(r);
+		put(source, "QEVM", 4);
 		expect_end(source);
 		close(source);
 		r->listener = listen_at(r->out);
 		if (keep) { /* it goes on, and the next one finds somebody */
 			int destination;
 			await_said(r, "REFUSED nobody listens at");
-			connect_both(r, &source, &destination);
-			put(source, "Q", 1);
-			expect(destination, "Q", 1);
+			connect_both(r, "QEVM", 4, &source, &destination);
+			expect(destination, "QEVM", 4);
 			close(source);
 			close(destination);
-			await_said(r, "sum 1 main 1 0");
+			await_said(r, "sum 1 main 4 0");
 			cancel(r);
 		}
 		finish(r, keep ? -ECANCELED : -ENOENT);
@@ -439,8 +541,7 @@ static void a_cut_falls_on_the_byte(void **state)
 			(struct gw__fault){.kind = GW__FAULT_CUT_AFTER, .channel = "main", .direction = GW__PROXY_FORWARD, .amount = at};
 		r->o.faults_n = 1;
 		start(r);
-		connect_both(r, &source, &destination);
-		put(source, MAIN, sizeof MAIN - 1);
+		connect_both(r, MAIN, sizeof MAIN - 1, &source, &destination);
 		size_t got = at < sizeof MAIN - 1 ? 0 : 1; /* read below where it is whole */
 		if (got) {
 			expect(destination, MAIN, sizeof MAIN - 1);
@@ -477,10 +578,8 @@ static void a_cut_falls_behind_the_message(void **state)
 			sb_bytes(&b, MAIN, sizeof MAIN - 1);
 			sb_hex(&b, "08 0002 0004 00000002 08 0002 0004 00000003");
 			start(r);
-			connect_both(r, &source, &destination);
-			if (!piecewise)
-				put(source, b.p, b.n);
-			for (size_t k = 0; piecewise && k < b.n; k++)
+			connect_both(r, b.p, piecewise ? 4 : b.n, &source, &destination);
+			for (size_t k = 4; piecewise && k < b.n; k++)
 				if (send(source, b.p + k, 1, MSG_NOSIGNAL) != 1)
 					break;
 			assert_int_equal(count_until_end(destination), rows[i].off);
@@ -503,8 +602,7 @@ static void waiting_for_the_end_of_a_message_ends(void **state)
 	r->fault[0] = (struct gw__fault){.kind = GW__FAULT_CUT_AT, .message = "PING", .amount = 2};
 	r->o.faults_n = 1;
 	start(r);
-	connect_both(r, &source, &destination);
-	put(source, MAIN, sizeof MAIN - 1);
+	connect_both(r, MAIN, sizeof MAIN - 1, &source, &destination);
 	put(source, "\x08\0\2\0", 4);
 	expect(destination, MAIN, sizeof MAIN - 1);
 	expect(destination, "\x08\0\2\0", 4);
@@ -529,10 +627,8 @@ static void cuts_happen_once_and_in_turn(void **state)
 	r->o.faults_n = 3;
 	start(r);
 	int source, destination, source2, destination2;
-	connect_both(r, &source, &destination);
-	connect_both(r, &source2, &destination2);
-	put(source, "QEVM", 4);
-	put(source2, "\0\0", 2);
+	connect_both(r, "QEVM", 4, &source, &destination);
+	connect_both(r, "\0\0", 2, &source2, &destination2);
 	expect(destination2, "\0\0", 2);
 	expect(destination, "QEVM", 4);
 	put(destination, PONG, 8);
@@ -542,8 +638,7 @@ static void cuts_happen_once_and_in_turn(void **state)
 	close(source), close(destination), close(source2), close(destination2);
 	static const size_t after[] = {9, 11, 20};
 	for (unsigned i = 0; i < 3; i++) {
-		connect_both(r, &source, &destination);
-		put(source, "\x08\0\x0a\0\3\2m0\x08\0\x0a\0\3\2m0....", 20);
+		connect_both(r, "\x08\0\x0a\0\3\2m0\x08\0\x0a\0\3\2m0....", 20, &source, &destination);
 		if (i == 2)
 			shutdown(source, SHUT_WR);
 		assert_int_equal(count_until_end(destination), after[i]);
@@ -564,7 +659,7 @@ static size_t send_until_full(int fd)
 {
 	static uint8_t chunk[65536];
 	size_t n = 0;
-	chunk[0] = 'Q';
+	memcpy(chunk, "QEVM", 4);
 	for (int quiet = 0; quiet < 100;) { /* nothing more goes in for 0.2 s */
 		ssize_t k = send(fd, chunk, sizeof chunk, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (k > 0) {
@@ -585,8 +680,8 @@ static void a_peer_that_takes_nothing(void **state)
 	int source, destination;
 	(void)state;
 	start(r);
-	connect_both(r, &source, &destination);
-	size_t sent = send_until_full(source);
+	connect_both(r, "QEVM", 4, &source, &destination);
+	size_t sent = 4 + send_until_full(source);
 	assert_true(sent < 4 << 20);
 	put(destination, PONG, 8);
 	expect(source, PONG, 8);
@@ -607,8 +702,7 @@ static void a_listener_that_stands_still(void **state)
 	(void)state;
 	r->hold = true;
 	start(r);
-	connect_both(r, &source, &destination);
-	put(source, MAIN, sizeof MAIN - 1);
+	connect_both(r, MAIN, sizeof MAIN - 1, &source, &destination);
 	expect(destination, MAIN, sizeof MAIN - 1);
 	for (unsigned i = 0; i < 1000; i++)
 		sb_hex(&b, "08 0002 0004 00000001");
@@ -639,8 +733,7 @@ static void taps_hold_what_was_passed_on(void **state)
 	r->fault[0] = (struct gw__fault){.kind = GW__FAULT_CUT_AFTER, .direction = GW__PROXY_FORWARD, .amount = 20};
 	r->o.faults_n = 1;
 	start(r);
-	connect_both(r, &source, &destination);
-	put(source, MAIN, 15);
+	connect_both(r, MAIN, 15, &source, &destination);
 	expect(destination, MAIN, 15);
 	put(destination, PONG, 8);
 	expect(source, PONG, 8);
@@ -676,9 +769,9 @@ static void a_slow_direction(void **state)
 	r->fault[0] = (struct gw__fault){.kind = GW__FAULT_RATE, .direction = GW__PROXY_FORWARD, .amount = 200000};
 	r->o.faults_n = 1;
 	start(r);
-	connect_both(r, &source, &destination);
+	connect_both(r, "QEVM", 4, &source, &destination);
 	clock_gettime(CLOCK_MONOTONIC, &before);
-	put(source, bytes, sizeof bytes);
+	put(source, bytes + 4, sizeof bytes - 4);
 	expect(destination, bytes, sizeof bytes);
 	clock_gettime(CLOCK_MONOTONIC, &after);
 	double seconds = (double)(after.tv_sec - before.tv_sec) + (double)(after.tv_nsec - before.tv_nsec) / 1e9;
@@ -695,7 +788,9 @@ int main(void)
 		cmocka_unit_test(a_word_arrives_at_once_and_ends_are_passed_on),
 		cmocka_unit_test(any_bytes_in_both_directions_at_once),
 		cmocka_unit_test(what_looks_like_nothing_is_named_so),
-		cmocka_unit_test(who_says_nothing_is_no_migration),
+		cmocka_unit_test(strangers_are_not_passed_on),
+		cmocka_unit_test(a_silent_preempt_channel_is_passed_on),
+		cmocka_unit_test(channels_go_on_in_the_order_in_which_they_came),
 		cmocka_unit_test(nobody_at_the_other_end),
 		cmocka_unit_test(a_cut_falls_on_the_byte),
 		cmocka_unit_test(a_cut_falls_behind_the_message),

@@ -67,11 +67,13 @@ static const struct {
 static void report(const struct proxy *p, const struct gw_proxy_result *r)
 {
 	gw__cli_proxy_show_table(&p->table);
+	if (r->strangers)
+		gw__ui_info("%u connections were dropped before the destination heard of them", (unsigned)r->strangers);
 	if (p->common.json)
-		gw__cli_json(json_pack("{ss ss so si si so so so}", "event", "ended", "outcome", outcomes[r->outcome].name, "text",
-			gw__cli_json_text(outcomes[r->outcome].text), "connections", (int)r->connections, "cuts", (int)r->cuts,
-			"forward_bytes", gw__cli_json_size(r->bytes[0]), "return_bytes", gw__cli_json_size(r->bytes[1]), "missed",
-			gw__cli_json_size(r->dropped_messages)));
+		gw__cli_json(json_pack("{ss ss so si si si so so so}", "event", "ended", "outcome", outcomes[r->outcome].name, "text",
+			gw__cli_json_text(outcomes[r->outcome].text), "connections", (int)r->connections, "strangers", (int)r->strangers,
+			"cuts", (int)r->cuts, "forward_bytes", gw__cli_json_size(r->bytes[0]), "return_bytes",
+			gw__cli_json_size(r->bytes[1]), "missed", gw__cli_json_size(r->dropped_messages)));
 }
 
 /* Being stopped is how --keep ends, so it says nothing about the guest. */

@@ -40,9 +40,17 @@ static bool is_cut(struct gw__flow *f, const struct gw__message *m)
 	return gw__message_is(m, fault->message) && ++f->met == fault->amount;
 }
 
+/* From now on a connection that says nothing may be the preempt channel. */
+static void note_postcopy(struct gw__flow *f, const struct gw__message *m)
+{
+	if (!f->link->may_postcopy && (!strcmp(m->name, "POSTCOPY_ADVISE") || !strcmp(m->name, "UNINTERPRETED")))
+		atomic_store(&f->link->may_postcopy, true);
+}
+
 bool gw__flow_on_message(void *ctx, const struct gw__message *m)
 {
 	struct gw__flow *f = ctx;
+	note_postcopy(f, m);
 	if (is_shown(proxy(f)->o, m)) {
 		struct gw__proxy_queued_message said = {.time_ns = f->came_ns,
 			.connection = f->link->number,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/math.h"
 #include "engine/proxy/proxy_private.h"
 #include "wire/multifd.h"
 
@@ -56,6 +57,32 @@ static void tell_name(struct gw__link *l)
 		gw__link_emit(l, GW__PROXY_NEITHER, 0, "UNINTERPRETED", "not a channel of a migration: passed on as it is");
 }
 
+static enum gw__first_word compare(const uint8_t *first, size_t n, const char *magic, size_t magic_n, size_t needed,
+	enum gw__first_word found)
+{
+	if (memcmp(first, magic, gw__min(n, magic_n)))
+		return GW__FIRST_WORD_STRANGE;
+	return n < needed ? GW__FIRST_WORD_UNDECIDED : found;
+}
+
+enum gw__first_word gw__link_first_word(const uint8_t *first, size_t n)
+{
+	if (!n)
+		return GW__FIRST_WORD_UNDECIDED;
+	switch (gw__dissector_kind_of(first[0])) {
+	case GW__DISSECTOR_MAIN:
+		return compare(first, n, "QEVM", 4, 4, GW__FIRST_WORD_OPENS);
+	case GW__DISSECTOR_RECOVERY:
+		return compare(first, n, "\x08\0", 2, 2, GW__FIRST_WORD_OPENS);
+	case GW__DISSECTOR_MULTIFD:
+		return compare(first, n, "\x11\x22\x33\x44", 4, GW__LINK_FIRST_BYTES, GW__FIRST_WORD_JOINS);
+	case GW__DISSECTOR_PREEMPT:
+		return GW__FIRST_WORD_JOINS;
+	default:
+		return compare(first, n, "\x16\x03", 2, 2, GW__FIRST_WORD_OPENS);
+	}
+}
+
 void gw__link_name(struct gw__link *l, const uint8_t *first, size_t n)
 {
 	pthread_mutex_lock(&l->lock);
@@ -71,6 +98,8 @@ void gw__link_name(struct gw__link *l, const uint8_t *first, size_t n)
 	pthread_mutex_unlock(&l->lock);
 	if (!now)
 		return;
+	if (l->kind == GW__DISSECTOR_RECOVERY)
+		atomic_store(&l->may_postcopy, true);
 	if (n || !first)
 		atomic_store(&l->proxy->spoken, true);
 	tell_name(l);
@@ -86,6 +115,7 @@ static enum gw__dissector_kind admit(struct gw__link *l)
 		return l->kind;
 	}
 	atomic_fetch_sub(&l->proxy->mains, 1);
+	atomic_store(&l->may_postcopy, true);
 	gw__link_emit(l, GW__PROXY_FORWARD, 0, "UNINTERPRETED", "there are too many main channels at once");
 	return GW__DISSECTOR_OPAQUE;
 }
@@ -131,6 +161,21 @@ void gw__link_cut(struct gw__link *l)
 bool gw__link_is_over(const struct gw__link *l)
 {
 	return atomic_load_explicit(&l->flow[0].done, memory_order_acquire) && atomic_load_explicit(&l->flow[1].done, memory_order_acquire);
+}
+
+bool gw__link_is_named(struct gw__link *l)
+{
+	pthread_mutex_lock(&l->lock);
+	bool named = l->named;
+	pthread_mutex_unlock(&l->lock);
+	return named;
+}
+
+bool gw__link_is_main(struct gw__link *l)
+{
+	if (gw__link_is_over(l) || !gw__link_is_named(l))
+		return false;
+	return l->kind == GW__DISSECTOR_MAIN || l->kind == GW__DISSECTOR_RECOVERY || !strcmp(l->name, "tls");
 }
 
 static void sum_up(struct gw__link *l)
@@ -227,6 +272,7 @@ int gw__link_start(struct gw__link *l)
 	if (err)
 		return gw__error_errno(error, err, "cannot start a thread");
 	err = pthread_create(&l->flow[1].thread, NULL, gw__flow_thread, &l->flow[1]);
+	l->started = !err;
 	if (!err)
 		return 0;
 	gw__link_break(l);

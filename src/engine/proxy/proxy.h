@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A wire between the two ends of a migration: every connection that comes is paired with one that is made, and what one side says is
- * passed to the other, byte for byte and at once. It explains what passes, and can cut, slow and record it.
+ * A wire between the two ends of a migration: every connection that said what it is is paired with one that is made, and what one side
+ * says is passed to the other, byte for byte and at once. Of strangers the destination hears nothing. It explains what passes, and can cut, slow and record it.
  *
  * The caller's thread accepts and pairs. Each direction of each connection has a thread, which passes bytes on first and looks at them
  * then; what there is to say is said by a thread of its own, so that whoever listens to it holds nothing up.
@@ -80,6 +80,7 @@ struct gw__proxy_opts {
 
 struct gw__proxy_result {
 	uint32_t connections, cuts;
+	uint32_t strangers; /* connections that were dropped before the destination heard of them */
 	uint64_t bytes[2];
 	uint64_t dropped; /* messages dropped because on_said was too slow */
 	enum gw__guest_location where;
