@@ -50,6 +50,9 @@ static int family_of(const struct gw__uri *uri)
 static int find_tcp(const struct gw__uri *uri, bool to_listen, struct gw__addrs *addrs, struct gw__error *error)
 {
 	int code;
+	if (uri->port_to && !to_listen)
+		return gw__error_set(error, -EINVAL, "%.200s: \"to\" is for a side that listens; give the one port to connect to",
+			uri->text);
 	if (!*uri->target && !to_listen)
 		return gw__error_set(error, -EINVAL, "%.200s: no host to connect to; expected tcp:HOST:PORT", uri->text);
 	if (!*uri->target) {

@@ -167,6 +167,9 @@ static void what_the_resolver_says_is_a_sentence(void **state)
 	gw__error_clear(&error);
 	assert_int_equal(try_connect("tcp::4444", FAR_MS, &c, &error), -EINVAL);
 	assert_says(error, "no host to connect to");
+	gw__error_clear(&error);
+	assert_int_equal(try_connect("tcp:127.0.0.1:4444,to=4450", FAR_MS, &c, &error), -EINVAL);
+	assert_says(error, "is for a side that listens");
 }
 
 /* A unix listener whose queue is full neither refuses nor answers. */
