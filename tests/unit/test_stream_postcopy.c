@@ -302,7 +302,8 @@ static void discards_beyond_the_guest(void **state)
 		sb_hex(&b, "08 0006 0025 00 02 'm0' 00 0000000000000000 0000000000004000 0000000000002000 0000000000002000");
 	put_good_package(&b);
 	put_pages_and_end(&b);
-	accepted_as(&b, (struct feed){.opts = POSTCOPY});
+	struct feed_end end = accepted_as(&b, (struct feed){.opts = POSTCOPY});
+	feed_end_fini(&end);
 	struct sb over = {0};
 	put_advised(&over);
 	for (unsigned i = 0; i < 7; i++)
