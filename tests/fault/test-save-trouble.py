@@ -261,6 +261,10 @@ def strangers(vm):
         with Late(None, vm.monitor) as late:
             r = godwit.run("save", late.address, vm.image, "--idle-timeout=10")
         assert first.is_set(), r
+        if r.status == godwit.DONE:  # QEMU's own bytes were there before the stranger's: then it is QEMU's guest that was kept
+            kept(vm, r)
+            os.unlink(stream)
+            continue
         assert r.status == godwit.FAILED, r
         assert re.search("somebody else connected|QEMU ended the migration", r.stderr), r
         vm.unharmed()
