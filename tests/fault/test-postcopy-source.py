@@ -671,7 +671,8 @@ def large_package(folder):
         s.send(package(blob(devices=device(7, b"\5" * size))))
         s.expect((PONG, 1), (PONG, 3), (PONG, 0x42))
         _, peak = used_by(g)
-        assert peak < 2.5 * size / MIB, f"{peak:.0f} MiB for a package of {size // MIB}"
+        # a sanitizer keeps what was freed
+        assert godwit.SANITIZED or peak < 2.5 * size / MIB, f"{peak:.0f} MiB for a package of {size // MIB}"
 
 
 def asks_twice(folder):
