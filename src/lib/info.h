@@ -12,7 +12,7 @@ enum { GW__INFO_WARNINGS = 16 };
 struct gw_info {
 	enum gw_format format;
 	struct gw__guest_summary guest;
-	struct gw__block_stats *block; /* gist.blocks.n of them */
+	struct gw__block_stats *block; /* guest.blocks.n of them */
 	struct gw__vmdesc *desc;       /* NULL without a description */
 	struct gw_info_summary summary;
 	struct {
@@ -26,7 +26,7 @@ struct gw_info {
 	uint32_t warnings_n;
 };
 
-/* Body of device i inside gist.raw. */
+/* Body of device i inside guest.raw. */
 struct gw__view gw__info_body(const struct gw_info *info, uint32_t i);
 
 #endif

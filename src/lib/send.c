@@ -26,7 +26,7 @@ static void close_link(struct link *l)
 	gw__tls_creds_free(l->tls);
 }
 
-static int make_gang(gw_job *job, const struct gw__stored_guest *stored, const struct gw_send_opts *o, struct link *l)
+static int make_multifd_send(gw_job *job, const struct gw__stored_guest *stored, const struct gw_send_opts *o, struct link *l)
 {
 	static const uint32_t methods[] =
 		{[GW_COMPRESS_NONE] = 0, [GW_COMPRESS_ZLIB] = GW__MULTIFD_ZLIB, [GW_COMPRESS_ZSTD] = GW__MULTIFD_ZSTD};
@@ -63,7 +63,7 @@ static int send_over(gw_job *job, struct gw__stored_guest *stored, struct link *
 	send_ahead(&l->out);
 	int r = filter_all(job, &l->out, GW__OPT(o, link));
 	if (!r)
-		r = make_gang(job, stored, o, l);
+		r = make_multifd_send(job, stored, o, l);
 	so.multifd_send = l->multifd_send;
 	so.zeros_in_packets = stored->image && !gw__multifd_compat_of(stored->image->config.machine).zeros_on_main;
 	if (!r)

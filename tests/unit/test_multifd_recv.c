@@ -59,7 +59,7 @@ static void set_up(struct world *w, void **state, int idle_ms)
 	assert_ok(gw__multifd_recv_start(&w->run, &w->in, w->sink, &w->multifd_recv), w->run.error);
 }
 
-static void open_gang(struct world *w) { assert_ok(gw__multifd_recv_set_block_list(w->multifd_recv, &w->blocks, PAGE), w->run.error); }
+static void set_block_list(struct world *w) { assert_ok(gw__multifd_recv_set_block_list(w->multifd_recv, &w->blocks, PAGE), w->run.error); }
 
 static void tear_down(struct world *w)
 {
@@ -126,7 +126,7 @@ static void pages_are_there_at_the_sync(void **state)
 	struct world w;
 	struct gw__multifd_recv_stats stats;
 	set_up(&w, state, 20000);
-	open_gang(&w);
+	set_block_list(&w);
 	for (int i = 0; i < N; i++)
 		say(&w, i, 0, (uint64_t)i * 4, 4, (uint8_t)(i + 1));
 	sync_all(&w);
@@ -157,7 +157,7 @@ static void pages_in_any_order(void **state)
 	static const uint32_t methods[N] = {0, GW__MULTIFD_ZLIB, GW__MULTIFD_ZSTD};
 	struct world w;
 	set_up(&w, state, 20000);
-	open_gang(&w);
+	set_block_list(&w);
 	for (uint64_t id = 0; id < N; id++)
 		say(&w, 0, 0, id * 64 + 7, 1, 99);
 	sync_all(&w);
@@ -193,7 +193,7 @@ static void zeros_and_then_content(void **state)
 {
 	struct world w;
 	set_up(&w, state, 20000);
-	open_gang(&w);
+	set_block_list(&w);
 	for (int round = 0; round < 3; round++) {
 		for (uint32_t i = 0; i < 40; i++) {
 			struct gw__multifd_packet p = {.zero = 1, .off = {(100 + i) * PAGE}};
@@ -213,7 +213,7 @@ static void a_fast_channel_waits(void **state)
 {
 	struct world w;
 	set_up(&w, state, 20000);
-	open_gang(&w);
+	set_block_list(&w);
 	for (uint8_t round = 1; round < 40; round++) {
 		say(&w, 1, GW__MULTIFD_SYNC, 0, 0, 0);
 		say(&w, 1, 0, 7, 1, (uint8_t)(100 + round)); /* newer: belongs behind the sync */
@@ -235,7 +235,7 @@ static void nothing_is_read_before_the_list(void **state)
 	set_up(&w, state, 20000);
 	say(&w, 0, 0, 3, 1, 9);
 	sync_all(&w);
-	open_gang(&w);
+	set_block_list(&w);
 	assert_ok(gw__multifd_recv_sync_main(w.multifd_recv), w.run.error);
 	assert_int_equal(first_byte(&w, 3), 9);
 	tear_down(&w);
@@ -245,7 +245,7 @@ static void one_without_sync(void **state)
 {
 	struct world w;
 	set_up(&w, state, 200);
-	open_gang(&w);
+	set_block_list(&w);
 	say(&w, 0, GW__MULTIFD_SYNC, 0, 0, 0);
 	say(&w, 1, GW__MULTIFD_SYNC, 0, 0, 0);
 	assert_int_equal(gw__multifd_recv_sync_main(w.multifd_recv), -ETIMEDOUT);
@@ -258,7 +258,7 @@ static void one_that_closes(void **state)
 {
 	struct world w;
 	set_up(&w, state, 20000);
-	open_gang(&w);
+	set_block_list(&w);
 	say(&w, 0, GW__MULTIFD_SYNC, 0, 0, 0);
 	shutdown(w.peer[1], SHUT_WR);
 	assert_int_equal(gw__multifd_recv_sync_main(w.multifd_recv), -ECONNRESET);
@@ -272,7 +272,7 @@ static void one_that_lies(void **state)
 	struct world w;
 	uint8_t byte;
 	set_up(&w, state, 20000);
-	open_gang(&w);
+	set_block_list(&w);
 	say(&w, 0, GW__MULTIFD_SYNC, 0, 0, 0);
 	say(&w, 2, 0, 1, 1, 1);
 	say(&w, 2, 0, PAGES, 1, 1); /* outside */
@@ -287,7 +287,7 @@ static void pages_without_a_sync(void **state)
 {
 	struct world w;
 	set_up(&w, state, 20000);
-	open_gang(&w);
+	set_block_list(&w);
 	sync_all(&w);
 	assert_ok(gw__multifd_recv_sync_main(w.multifd_recv), w.run.error);
 	say(&w, 1, 0, 0, 1, 1);
@@ -306,7 +306,7 @@ static void pages_behind_the_end(void **state)
 {
 	struct world w;
 	set_up(&w, state, 20000);
-	open_gang(&w);
+	set_block_list(&w);
 	sync_all(&w);
 	assert_ok(gw__multifd_recv_sync_main(w.multifd_recv), w.run.error);
 	assert_ok(gw__multifd_recv_finish(w.multifd_recv), w.run.error);
@@ -327,7 +327,7 @@ static void stopped_any_time(void **state)
 	set_up(&w, state, 20000);
 	tear_down(&w);
 	set_up(&w, state, 20000);
-	open_gang(&w);
+	set_block_list(&w);
 	say(&w, 1, GW__MULTIFD_SYNC, 0, 0, 0);
 	say(&w, 2, 0, 0, 4, 1);
 	assert_int_equal(send(w.peer[2], "\x11\x22\x33", 3, MSG_NOSIGNAL), 3);

@@ -307,5 +307,5 @@ int main(void)
 		each_in_a_folder(a_buffer_is_aligned_and_stays_taken_until_it_is_put),
 		each_in_a_folder(a_lane_goes_without_a_flush),
 	};
-	return cmocka_run_group_tests_name("lane", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("page_writer", tests, NULL, NULL);
 }

@@ -344,5 +344,5 @@ int main(void)
 		each_in_a_folder(pages_too_small_for_the_disk_or_too_large_for_a_buffer),
 		each_in_a_folder(a_lane_for_pages_larger_than_its_buffers_is_refused),
 	};
-	return cmocka_run_group_tests_name("lane failing", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("page_writer_failing", tests, NULL, NULL);
 }

@@ -469,7 +469,7 @@ static void sum_up(struct gw__incoming_stream *p)
 }
 
 /* What a worker saw first explains what the main thread saw after it. */
-static int settle_gang(struct gw__incoming_stream *p, int r)
+static int check_multifd(struct gw__incoming_stream *p, int r)
 {
 	if (!p->multifd_recv)
 		return r;
@@ -519,7 +519,7 @@ static int give_name(struct gw__incoming_stream *p, int r)
 
 static int receive_all(struct gw__incoming_stream *p)
 {
-	int r = settle_gang(p, decode_all(p));
+	int r = check_multifd(p, decode_all(p));
 	if (!r && p->state != GW__POSTCOPY_DST_ENDING) /* which post-copy reaches with its last page */
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_END);
 	if (!r) {

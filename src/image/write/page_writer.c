@@ -56,7 +56,7 @@ int gw__page_writer_new(struct gw__image_writer *w, struct gw__page_writer **pag
 			w->file.dest.path, (unsigned long long)w->page_bytes, GW__PAGE_WRITER_BUFFER_BYTES);
 	struct gw__page_writer *l = calloc(1, sizeof *l);
 	if (!l)
-		return gw__error_set(error, -ENOMEM, "no memory for a lane into %s", w->file.dest.path);
+		return gw__error_set(error, -ENOMEM, "no memory for a page writer into %s", w->file.dest.path);
 	l->w = w;
 	if (find_way(l) < 0) {
 		int r = tell(l, error);

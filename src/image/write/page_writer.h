@@ -24,7 +24,7 @@ enum { GW__PAGE_WRITER_BUFFER_BYTES = 512 << 10 };
  */
 int gw__page_writer_new(struct gw__image_writer *w, struct gw__page_writer **page_writer, struct gw__error *error);
 void gw__page_writer_free(struct gw__page_writer *page_writer); /* waits for what is under way; NULL is fine */
-/* How it writes, and if by pwrite why so, in a few words for people. As long as the lane. */
+/* How it writes, and if by pwrite why so, in a few words for people. As long as the page writer. */
 const char *gw__page_writer_how(const struct gw__page_writer *page_writer);
 
 /*

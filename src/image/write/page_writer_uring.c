@@ -4,7 +4,7 @@
  * bounded number of them under way. A buffer is free when its last write has completed.
  *
  * Memory given to io_uring is not ours until its completion. What goes wrong is kept in the page writer from
- * the moment it completes. One thread at a time, that of the lane.
+ * the moment it completes. One thread at a time, that of the page writer.
  */
 #include <assert.h>
 #include <errno.h>
@@ -78,7 +78,7 @@ int gw__uring_new(struct gw__page_writer *page_writer, struct gw__uring **uring)
 	struct gw__uring *u = calloc(1, sizeof *u);
 	*uring = NULL;
 	if (!u)
-		return gw__error_set(&page_writer->failed, -ENOMEM, "no memory for a lane into %s", page_writer->w->file.dest.path);
+		return gw__error_set(&page_writer->failed, -ENOMEM, "no memory for a page writer into %s", page_writer->w->file.dest.path);
 	u->page_writer = page_writer;
 	int r = io_uring_queue_init(WRITES_MAX, &u->ring, 0);
 	if (r)

@@ -88,7 +88,7 @@ int gw__writer_write_direct(struct gw__image_writer *w, uint64_t to, const uint8
 	return 0;
 }
 
-/* The pages that lie together at the end of the buffer go to the lane. */
+/* The pages that lie together at the end of the buffer go to the page writer. */
 static int end_run(struct gw__stage *s, struct gw__error *error)
 {
 	uint64_t bytes = s->run_bytes;
