@@ -55,7 +55,7 @@ static int serve_once(struct gw__postcopy_session *l, bool resume)
 	struct gw_tls_opts tls = l->opts.tls;
 	struct gw_serve_opts o = GW_INIT(o);
 	struct gw_serve_block *blocks = calloc(l->blocks_n + 1, sizeof *blocks);
-	char *working_set = gw__command_ctxing_set(l->path);
+	char *working_set = gw__working_set_path(l->path);
 	if (!blocks || !working_set) {
 		free(blocks);
 		free(working_set);

@@ -92,7 +92,7 @@ int gw__cli_inspect(int argc, char **argv)
 	if (status != GW__CLI_GO)
 		return status;
 	in.file = args.arg[0];
-	in.working_set = gw__command_ctxing_set(in.file);
+	in.working_set = gw__working_set_path(in.file);
 	opts.working_set = in.working_set;
 	status = run(&in, &common, &opts);
 	free(in.working_set);

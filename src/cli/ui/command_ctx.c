@@ -42,8 +42,12 @@ int gw__command_ctx_begin(struct gw__command_ctx *w, const struct gw__cli_common
 	int rc = gw_job_new(&w->job);
 	if (rc)
 		return gw__ui_error(GW__EXIT_FAILED, "cannot start: %s", strerror(-rc));
-	if (gw_job_page_size(w->job, c->page_bytes))
-		return gw__ui_error(GW__EXIT_USAGE, "--page-size: %s", gw_job_error(w->job));
+	if (gw_job_page_size(w->job, c->page_bytes)) {
+		gw__ui_error(0, "--page-size: %s", gw_job_error(w->job));
+		gw_job_free(w->job);
+		w->job = NULL;
+		return GW__EXIT_USAGE;
+	}
 	gw_job_on_progress(w->job, gw__cli_progress_show, &w->progress);
 	const char *want = getenv("GODWIT_TRACE");
 	if (want && *want && strcmp(want, "0"))
@@ -66,7 +70,7 @@ void gw__command_ctx_end(struct gw__command_ctx *w)
 
 int gw__cli_status_before(int rc) { return rc == -EOPNOTSUPP ? GW__EXIT_REFUSED : rc == -EINVAL ? GW__EXIT_USAGE : GW__EXIT_FAILED; }
 
-char *gw__command_ctxing_set(const char *image)
+char *gw__working_set_path(const char *image)
 {
 	size_t n = strlen(image) + sizeof ".ws";
 	char *path = malloc(n);

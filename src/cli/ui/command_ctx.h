@@ -24,7 +24,7 @@ int gw__command_ctx_begin(struct gw__command_ctx *w, const struct gw__cli_common
 void gw__command_ctx_end(struct gw__command_ctx *w);
 
 /* The file beside an image that keeps its working set: to be freed. NULL: no memory. */
-char *gw__command_ctxing_set(const char *image);
+char *gw__working_set_path(const char *image);
 
 /* The signal that stopped the work, 0 if none. */
 int gw__cli_stopped(void);
