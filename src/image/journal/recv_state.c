@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The life of a state file on the disk: its names, creating, holding, finishing, closing; see recv_state.h. Opening one is recv_state.c, which
- * bitmaps hold recv_state.c, its records as bytes recv_state_layout.c. One thread.
+ * The life of a state file on the disk: its names, creating, opening, checkpoints, finishing, closing, and the samples that tell a source from a
+ * stranger; see recv_state.h. Its records as bytes are recv_state_layout.c. One thread.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Opening, closing and reading a mapped-ram image; see image.h. What stands in it is found by image.c.
- */
+/* Opening, checking, closing and reading a mapped-ram image, and its fingerprint; see image.h. */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
