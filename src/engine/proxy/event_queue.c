@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/proxy/proxy_private.h"
+#include "engine/proxy/event_queue.h"
 
 enum { QUEUE_MAX_BYTES = 16 << 20, SUMS_MAX_BYTES = 1 << 20 /* which must not be lost among messages */ };
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Which faults hold for which channel. See proxy.h. */
+/* Which faults hold for which channel. See faults.h. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/math.h"
-#include "engine/proxy/proxy_private.h"
+#include "engine/proxy/faults.h"
 #include "wire/multifd.h"
 
 static const char MULTIFD[] = "multifd";

@@ -1,190 +1,305 @@
 /* SPDX-License-Identifier: MIT */
-/* The proxy's main thread: accepts, pairs those that have said what they are (held.c), and notices when it is over. See proxy.h. */
+/*
+ * The proxy's main thread: accepts, passes on those that have said what they are (links.h), and notices when it is over. See proxy.h.
+ *
+ * Of a connection that has not said yet what it is the far side hears nothing: a destination may wait for the first bytes of whoever
+ * connects, and fails when none come. A source's main channel speaks at once; what belongs to it comes behind it.
+ */
 #include "engine/proxy/proxy.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <linux/vm_sockets.h>
+
 #include "base/math.h"
-#include "engine/proxy/proxy_private.h"
+#include "engine/proxy/faults.h"
+#include "engine/proxy/links.h"
 #include "io/wait.h"
 
-enum { LOOK_MS = 20, LOOK_SOON_MS = 2 };
+enum {
+	LOOK_MS = 20,
+	LOOK_SOON_MS = 2,
+	HELD_MAX = 300,
+	SETTLE_MS = 100, /* those that come together are to be passed on together, in the order in which they came */
+	PATIENCE_MS = 30000,
+	OF_ALL_DESCRIPTORS = 3, /* a third is for those that say nothing */
+};
 
-void gw__proxy_block_all(struct gw__proxy *p)
+/* What the first bytes of a connection mean. */
+enum first_word {
+	WORD_UNDECIDED, /* nothing came yet, or too little */
+	WORD_OPENS,     /* a main channel, also of a recovery, or TLS, which may be one */
+	WORD_JOINS,     /* belongs to a main channel */
+	WORD_STRANGE,
+};
+
+/* A connection with which the far side has nothing to do yet. */
+struct held {
+	struct gw__arrival arrival;
+	uint64_t came_ns, spoke_ns;
+	enum first_word word;
+};
+
+struct proxy {
+	struct gw__run *run;
+	const struct gw__proxy_opts *o;
+	struct gw__links *links;
+	uint64_t start_ns;
+	bool listens; /* at an address, where anybody may come */
+	uint64_t accepted;
+	struct held held[HELD_MAX]; /* in the order in which they came */
+	unsigned held_n;
+	uint32_t strangers; /* dropped before they were passed on */
+};
+
+static uint64_t now_ns(const struct proxy *p) { return gw__clock_now_ns(&p->run->clock); }
+static bool is_past(const struct proxy *p, uint64_t since_ns, int ms) { return now_ns(p) - since_ns >= (uint64_t)ms * 1000000; }
+static bool is_undecided(const struct held *h) { return h->word == WORD_UNDECIDED; }
+
+static struct gw__peer peer_of(int fd)
 {
-	pthread_mutex_lock(&p->lock);
-	for (unsigned i = 0; i < p->links_n; i++)
-		atomic_store(&p->link[i]->cut, true);
-	p->cuts_of_all++;
-	pthread_mutex_unlock(&p->lock);
+	struct sockaddr_storage a = {0};
+	socklen_t n = sizeof a;
+	struct gw__peer peer = {0};
+	if (getpeername(fd, (struct sockaddr *)&a, &n) < 0)
+		return peer;
+	peer.family = a.ss_family;
+	if (a.ss_family == AF_INET)
+		memcpy(peer.who, &((struct sockaddr_in *)&a)->sin_addr, sizeof(struct in_addr));
+	if (a.ss_family == AF_INET6)
+		memcpy(peer.who, &((struct sockaddr_in6 *)&a)->sin6_addr, sizeof(struct in6_addr));
+	if (a.ss_family == AF_VSOCK)
+		memcpy(peer.who, &((struct sockaddr_vm *)&a)->svm_cid, sizeof(unsigned));
+	struct ucred user = {0};
+	n = sizeof user;
+	if (a.ss_family == AF_UNIX && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &user, &n) == 0)
+		memcpy(peer.who, &user.uid, sizeof user.uid);
+	return peer;
 }
 
-void gw__proxy_cut_all(struct gw__proxy *p)
+static enum first_word compare(const uint8_t *first, size_t n, const char *magic, size_t magic_n, size_t needed, enum first_word found)
 {
-	pthread_mutex_lock(&p->lock);
-	for (unsigned i = 0; i < p->links_n; i++)
-		gw__link_cut(p->link[i]);
-	p->cuts_of_all++;
-	pthread_mutex_unlock(&p->lock);
+	if (memcmp(first, magic, gw__min(n, magic_n)))
+		return WORD_STRANGE;
+	return n < needed ? WORD_UNDECIDED : found;
 }
 
-unsigned gw__proxy_count_cuts(struct gw__proxy *p)
+static enum first_word first_word_of(const uint8_t *first, size_t n)
 {
-	pthread_mutex_lock(&p->lock);
-	unsigned n = p->cuts_of_all;
-	pthread_mutex_unlock(&p->lock);
-	return n;
+	if (!n)
+		return WORD_UNDECIDED;
+	switch (gw__dissector_kind_of(first[0])) {
+	case GW__DISSECTOR_MAIN:
+		return compare(first, n, "QEVM", 4, 4, WORD_OPENS);
+	case GW__DISSECTOR_RECOVERY:
+		return compare(first, n, "\x08\0", 2, 2, WORD_OPENS);
+	case GW__DISSECTOR_MULTIFD:
+		return compare(first, n, "\x11\x22\x33\x44", 4, GW__FIRST_BYTES, WORD_JOINS);
+	case GW__DISSECTOR_PREEMPT:
+		return WORD_JOINS;
+	default:
+		return compare(first, n, "\x16\x03", 2, 2, WORD_OPENS);
+	}
 }
 
-/* `cuts_before`: a connection that was being made while all were cut is one of them. */
-static void add_link(struct gw__proxy *p, struct gw__link *l, unsigned cuts_before)
+static void take_out(struct proxy *p, unsigned i)
 {
-	pthread_mutex_lock(&p->lock);
-	p->link[p->links_n++] = l;
-	if (p->cuts_of_all != cuts_before)
-		gw__link_cut(l);
-	pthread_mutex_unlock(&p->lock);
+	p->held_n--;
+	memmove(&p->held[i], &p->held[i + 1], (p->held_n - i) * sizeof *p->held);
 }
 
-static void remove_link(struct gw__proxy *p, unsigned i)
+static void drop(struct proxy *p, unsigned i, const char *why)
 {
-	pthread_mutex_lock(&p->lock);
-	p->link[i] = p->link[--p->links_n];
-	pthread_mutex_unlock(&p->lock);
+	struct held *h = &p->held[i];
+	char text[sizeof h->arrival.chan->name + 160];
+	p->strangers++;
+	snprintf(text, sizeof text, "%s: %s; the destination heard nothing of it", h->arrival.chan->name, why);
+	gw__links_say(p->links, 0, "REFUSED", text);
+	gw__chan_close(&h->arrival.chan, NULL);
+	take_out(p, i);
 }
 
-void gw__proxy_say(struct gw__proxy *p, uint32_t connection, const char *name, const char *text)
+static bool drop_oldest(struct proxy *p, const char *why)
 {
-	struct gw__proxy_queued_message said = {.time_ns = gw__clock_now_ns(&p->run->clock) - p->start_ns,
-		.connection = connection,
-		.channel = "",
-		.name = name,
-		.text = text};
-	gw__event_queue_push(p->teller, &said);
+	for (unsigned i = 0; i < p->held_n; i++)
+		if (is_undecided(&p->held[i])) {
+			drop(p, i, why);
+			return true;
+		}
+	return false;
 }
 
-bool gw__proxy_has_main(struct gw__proxy *p)
+static void drop_all(struct proxy *p, const char *why)
 {
-	for (unsigned i = 0; i < p->links_n; i++)
-		if (gw__link_is_main(p->link[i]))
+	while (p->held_n)
+		drop(p, 0, why);
+}
+
+static unsigned undecided_max(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur / OF_ALL_DESCRIPTORS >= HELD_MAX)
+		return HELD_MAX - 1;
+	return (unsigned)limit.rlim_cur / OF_ALL_DESCRIPTORS;
+}
+
+static void hold(struct proxy *p, struct gw__chan **source)
+{
+	static const char why[] = "too many connections say nothing, and this one came first";
+	unsigned undecided = 0;
+	for (unsigned i = 0; i < p->held_n; i++)
+		undecided += is_undecided(&p->held[i]);
+	if (undecided >= undecided_max())
+		drop_oldest(p, why);
+	if (p->held_n == HELD_MAX && !drop_oldest(p, why))
+		drop(p, 0, "too many connections wait for a main channel, and this one came first");
+	struct gw__arrival *a = &p->held[p->held_n].arrival;
+	p->held[p->held_n++] = (struct held){.came_ns = now_ns(p)};
+	a->chan = *source;
+	a->peer = peer_of(a->chan->fd);
+	a->serial = ++p->accepted;
+	a->cuts_before = gw__links_count_cuts(p->links);
+	*source = NULL;
+}
+
+/* False: it has ended. */
+static bool hear(struct proxy *p, struct held *h)
+{
+	if (!is_undecided(h))
+		return true;
+	ssize_t n = recv(h->arrival.chan->fd, h->arrival.first, sizeof h->arrival.first, MSG_PEEK | MSG_DONTWAIT);
+	if (n <= 0)
+		return n < 0 && (errno == EAGAIN || errno == EINTR);
+	h->arrival.n = (size_t)n;
+	h->word = first_word_of(h->arrival.first, h->arrival.n);
+	h->spoke_ns = now_ns(p);
+	return true;
+}
+
+static void hear_all(struct proxy *p)
+{
+	for (unsigned i = 0; i < p->held_n;) {
+		struct held *h = &p->held[i];
+		if (h->arrival.cuts_before != gw__links_count_cuts(p->links))
+			drop(p, i, "cut with all other connections");
+		else if (!hear(p, h))
+			drop(p, i, "it closed without a word");
+		else if (p->listens && is_past(p, h->came_ns, PATIENCE_MS))
+			drop(p, i, is_undecided(h) ? "it did not say what it is" : "no main channel came for it");
+		else
+			i++;
+	}
+}
+
+/* Has everybody who came with it said what he is? A source has connected its multifd channels before its main channel speaks. */
+static bool is_settled(const struct proxy *p, const struct held *h)
+{
+	for (unsigned i = 0; i < p->held_n; i++)
+		if (is_undecided(&p->held[i]) && !is_past(p, p->held[i].came_ns, SETTLE_MS))
+			return is_past(p, h->spoke_ns, SETTLE_MS);
+	return true;
+}
+
+/*
+ * The preempt channel says nothing until a page is asked for, and a 7.2 destination reads nothing before it is there: what is silent, came
+ * behind a main channel that announced post-copy and from where that came is passed on (docs/spec/postcopy.md 5).
+ */
+static bool is_due(struct proxy *p, const struct held *h)
+{
+	switch (h->word) {
+	case WORD_UNDECIDED:
+		return !h->arrival.n && gw__links_may_be_preempt(p->links, &h->arrival);
+	case WORD_OPENS:
+		return is_settled(p, h);
+	default:
+		return gw__links_has_main(p->links) && is_settled(p, h);
+	}
+}
+
+static bool next_held(struct proxy *p, struct held *next)
+{
+	hear_all(p);
+	for (unsigned i = 0; i < p->held_n; i++)
+		if (is_due(p, &p->held[i])) {
+			*next = p->held[i];
+			take_out(p, i);
+			return true;
+		}
+	return false;
+}
+
+/* No kind of channel that is known: only beside a migration it may be one of its own. */
+static void drop_strange(struct proxy *p)
+{
+	for (unsigned i = 0; i < p->held_n;)
+		if (p->held[i].word == WORD_STRANGE && !gw__links_has_main(p->links) && is_settled(p, &p->held[i]))
+			drop(p, i, "its first bytes are no migration's, and there is no main channel");
+		else
+			i++;
+}
+
+static bool is_fresh(const struct proxy *p)
+{
+	for (unsigned i = 0; i < p->held_n; i++)
+		if (!is_past(p, p->held[i].came_ns, 2 * SETTLE_MS))
 			return true;
 	return false;
 }
 
-/* What was passed on without a word, as a preempt channel may be, ends with the main channel. */
-static void break_silent(struct gw__proxy *p)
-{
-	for (unsigned i = 0; i < p->links_n; i++)
-		if (!gw__link_is_named(p->link[i]))
-			gw__link_break(p->link[i]);
-}
-
-static void reap(struct gw__proxy *p)
-{
-	for (unsigned i = 0; i < p->links_n;) {
-		struct gw__link *l = p->link[i];
-		if (!gw__link_is_over(l)) {
-			i++;
-			continue;
-		}
-		remove_link(p, i);
-		gw__link_free(l);
-	}
-	if (!gw__proxy_has_main(p))
-		break_silent(p);
-}
-
-/* Connects to the destination for it. 0, also when this connection alone came to nothing. */
-static int pair(struct gw__proxy *p, struct gw__held *h)
-{
-	struct gw__chan *destination = NULL;
-	struct gw__link *l;
-	char text[2 * sizeof h->chan->name + 16];
-	if (p->links_n == GW__LINKS_MAX) {
-		gw__proxy_say(p, p->connections, "REFUSED", "a connection, because there are too many");
-		gw__chan_close(&h->chan, NULL);
-		return 0;
-	}
-	int r = gw__io_open_out(p->o->connect, &p->o->io, &destination, &p->run->error);
-	if (r) {
-		gw__chan_close(&h->chan, NULL);
-		return r;
-	}
-	snprintf(text, sizeof text, "%s to %s", h->chan->name, destination->name);
-	gw__proxy_say(p, p->connections + 1, "CONNECTED", text);
-	r = gw__link_new(p, &h->chan, &destination, &l);
-	if (r)
-		return r;
-	l->serial = h->serial;
-	l->peer = h->peer;
-	add_link(p, l, h->cuts_before); /* before it can be the one that cuts */
-	if (h->n)
-		gw__link_name(l, h->first, h->n);
-	return 0;
-}
-
 /* A destination that does not listen (yet) is no reason to end while others are connected, or when recoveries are awaited. */
-static int pair_or_say(struct gw__proxy *p, struct gw__held *h)
+static int pass_on(struct proxy *p, struct held *h)
 {
-	int r = pair(p, h);
-	if (!r || r == -ECANCELED || r == -EOPNOTSUPP || (!p->o->keep && !p->links_n))
+	int r = gw__links_add(p->links, &h->arrival);
+	if (!r || r == -ECANCELED || r == -EOPNOTSUPP || (!p->o->keep && !gw__links_count(p->links)))
 		return r;
-	gw__proxy_say(p, 0, "REFUSED", p->run->error.text);
+	gw__links_say(p->links, 0, "REFUSED", p->run->error.text);
 	gw__error_clear(&p->run->error);
 	return 0;
 }
 
-/* From the `first`th on. Those that cannot be started are gone. */
-static int start_links(struct gw__proxy *p, unsigned first)
-{
-	int r = 0;
-	for (unsigned i = first; !r && i < p->links_n; i++)
-		r = gw__link_start(p->link[i]);
-	while (r && p->links_n > first && !p->link[p->links_n - 1]->started) {
-		struct gw__link *l = p->link[p->links_n - 1];
-		remove_link(p, p->links_n - 1);
-		gw__link_drop(l);
-	}
-	return r;
-}
-
 /* All that came together are connected before one of them says a word: nobody behind us sees them come one by one. */
-static int pass_held_on(struct gw__proxy *p)
+static int pass_held_on(struct proxy *p)
 {
-	struct gw__held h;
-	unsigned first = p->links_n;
+	struct held h;
 	int r = 0;
-	while (!r && gw__held_next(p, &h))
-		r = pair_or_say(p, &h);
-	gw__held_drop_strange(p);
-	int started = start_links(p, first);
+	while (!r && next_held(p, &h))
+		r = pass_on(p, &h);
+	drop_strange(p);
+	int started = gw__links_start(p->links);
 	return r ? r : started;
 }
 
-static bool is_over(const struct gw__proxy *p) { return p->links_n == 0 && (p->listens ? !p->o->keep && p->spoken : p->held_n == 0); }
-
-/* How long until somebody has to be looked at. */
-static int until_next_look(const struct gw__proxy *p)
+static bool is_over(const struct proxy *p)
 {
-	if (p->held_n)
-		return gw__held_is_fresh(p) ? LOOK_SOON_MS : LOOK_MS;
-	return p->links_n ? LOOK_MS : -1;
+	return gw__links_count(p->links) == 0 && (p->listens ? !p->o->keep && gw__links_spoke(p->links) : p->held_n == 0);
 }
 
-static bool is_too_late(const struct gw__proxy *p)
+/* How long until somebody has to be looked at. */
+static int until_next_look(const struct proxy *p)
 {
-	return !p->spoken && !p->links_n && p->o->listen_ms >= 0 &&
+	if (p->held_n)
+		return is_fresh(p) ? LOOK_SOON_MS : LOOK_MS;
+	return gw__links_count(p->links) ? LOOK_MS : -1;
+}
+
+static bool is_too_late(const struct proxy *p)
+{
+	return !gw__links_spoke(p->links) && !gw__links_count(p->links) && p->o->listen_ms >= 0 &&
 	       gw__clock_now_ns(&p->run->clock) - p->start_ns >= (uint64_t)p->o->listen_ms * 1000000;
 }
 
-static int wait_for_some(struct gw__proxy *p, struct gw__listener *l, struct gw__chan **source)
+static int wait_for_some(struct proxy *p, struct gw__listener *l, struct gw__chan **source)
 {
 	int ms = until_next_look(p);
-	if (ms < 0 && !p->spoken && p->o->listen_ms >= 0)
+	if (ms < 0 && !gw__links_spoke(p->links) && p->o->listen_ms >= 0)
 		ms = p->o->listen_ms;
 	int r = gw__listener_accept_within(l, ms, source, &p->run->error);
 	if (r == GW__SHORT && is_too_late(p))
@@ -194,17 +309,17 @@ static int wait_for_some(struct gw__proxy *p, struct gw__listener *l, struct gw_
 }
 
 /* Everybody who stands there. */
-static int accept_all(struct gw__proxy *p, struct gw__listener *l)
+static int accept_all(struct proxy *p, struct gw__listener *l)
 {
 	struct gw__chan *source = NULL;
 	int r = wait_for_some(p, l, &source);
-	for (unsigned n = 0; !r && n < GW__HELD_MAX; n++) {
-		gw__held_add(p, &source);
+	for (unsigned n = 0; !r && n < HELD_MAX; n++) {
+		hold(p, &source);
 		r = gw__listener_accept_within(l, 0, &source, &p->run->error);
 	}
 	if (!r)
-		gw__held_add(p, &source);
-	if ((r == -EMFILE || r == -ENFILE) && gw__held_drop_oldest(p, "there are no descriptors left, and it says nothing")) {
+		hold(p, &source);
+	if ((r == -EMFILE || r == -ENFILE) && drop_oldest(p, "there are no descriptors left, and it says nothing")) {
 		gw__error_clear(&p->run->error);
 		return 0;
 	}
@@ -212,7 +327,7 @@ static int accept_all(struct gw__proxy *p, struct gw__listener *l)
 }
 
 /* `l` NULL: a descriptor, which is one connection, and all there is. */
-static int conduct(struct gw__proxy *p, struct gw__listener *l)
+static int conduct(struct proxy *p, struct gw__listener *l)
 {
 	for (;;) {
 		int r = l ? accept_all(p, l) : gw__io_pause(p->run->cancel_fd, gw__io_deadline(until_next_look(p)));
@@ -220,13 +335,13 @@ static int conduct(struct gw__proxy *p, struct gw__listener *l)
 			r = pass_held_on(p);
 		if (r < 0)
 			return r;
-		reap(p);
+		gw__links_reap(p->links);
 		if (is_over(p))
 			return 0;
 	}
 }
 
-static int conduct_one(struct gw__proxy *p)
+static int conduct_one(struct proxy *p)
 {
 	struct gw__chan *source;
 	int r = gw__io_open_in(p->o->listen, &p->o->io, &source, &p->run->error);
@@ -238,11 +353,11 @@ static int conduct_one(struct gw__proxy *p)
 		gw__chan_close(&source, NULL);
 		return r;
 	}
-	gw__held_add(p, &source);
+	hold(p, &source);
 	return conduct(p, NULL);
 }
 
-static int run(struct gw__proxy *p)
+static int run(struct proxy *p)
 {
 	struct gw__listener *l = NULL;
 	p->listens = gw__uri_listens(p->o->listen);
@@ -292,59 +407,28 @@ static int check(const struct gw__proxy_opts *o, struct gw__error *error)
 	return gw__faults_check(o->fault, o->faults_n, error);
 }
 
-/* Whoever is still connected is cut off. */
-static void end_links(struct gw__proxy *p)
-{
-	while (p->links_n) {
-		struct gw__link *l = p->link[p->links_n - 1];
-		remove_link(p, p->links_n - 1);
-		gw__link_break(l);
-		gw__link_free(l);
-	}
-}
-
-static struct gw__proxy *proxy_new(struct gw__run *run, const struct gw__proxy_opts *o)
-{
-	struct gw__proxy *p = calloc(1, sizeof *p);
-	if (!p)
-		return NULL;
-	p->run = run;
-	p->o = o;
-	p->start_ns = gw__clock_now_ns(&run->clock);
-	p->faults.v = o->fault;
-	p->faults.n = o->faults_n;
-	pthread_mutex_init(&p->lock, NULL);
-	gw__migration_view_init(&p->view);
-	return p;
-}
-
-static void proxy_free(struct gw__proxy *p)
-{
-	gw__migration_view_fini(&p->view);
-	pthread_mutex_destroy(&p->lock);
-	free(p);
-}
-
 int gw__proxy(struct gw__run *r, const struct gw__proxy_opts *o, struct gw__proxy_result *result)
 {
+	struct gw__event_queue *events = NULL;
 	*result = (struct gw__proxy_result){.where = GW__WHERE_NO_MIGRATION};
 	int err = check(o, &r->error);
 	if (err)
 		return err;
-	struct gw__proxy *p = proxy_new(r, o);
+	struct proxy *p = calloc(1, sizeof *p);
 	if (!p)
 		return gw__error_set(&r->error, -ENOMEM, "no memory for a proxy");
-	err = gw__event_queue_start(o, &p->teller, &r->error);
+	p->run = r;
+	p->o = o;
+	p->start_ns = now_ns(p);
+	err = gw__event_queue_start(o, &events, &r->error);
+	if (!err)
+		err = gw__links_new(r, o, events, &p->links);
 	if (!err)
 		err = run(p);
-	end_links(p);
-	gw__held_drop_all(p, "the migration was over");
-	*result = (struct gw__proxy_result){.connections = p->connections,
-		.strangers = p->strangers,
-		.cuts = p->cuts,
-		.bytes = {p->bytes[0], p->bytes[1]},
-		.dropped = gw__event_queue_stop(p->teller),
-		.where = gw__migration_view_where(&p->view)};
-	proxy_free(p);
+	drop_all(p, "the migration was over");
+	gw__links_free(p->links, result);
+	result->strangers = p->strangers;
+	result->dropped = gw__event_queue_stop(events);
+	free(p);
 	return err;
 }
