@@ -331,6 +331,7 @@ static void any_bytes_in_both_directions_at_once(void **state)
 		int main_source, main_destination;
 		start(r);
 		connect_both(r, "QEVM", 4, &main_source, &main_destination);
+		expect(main_destination, "QEVM", 4);
 		int source = connect_source(r), destination;
 		struct pump pumps[4] = {{source, 3000000, 5, heads[i], false}, {-1, 3000000, 5, heads[i], false},
 			{-1, 2000001, 6, NULL, false}, {source, 2000001, 6, NULL, false}};
@@ -459,6 +460,30 @@ static void a_silent_preempt_channel_is_passed_on(void **state)
 	close(mute);
 	close(far);
 	assert_said(r, "2 unknown ");
+	rig_free(r);
+}
+
+/* A source that comes back may be silent for a moment while its old connection ends. */
+static void what_comes_while_a_main_channel_ends_is_not_its_preempt_channel(void **state)
+{
+	struct rig *r = rig_new();
+	int source, destination, back, far;
+	(void)state;
+	r->o.keep = true;
+	start(r);
+	connect_both(r, MAIN, sizeof MAIN - 1, &source, &destination);
+	put(source, ADVISE, sizeof ADVISE - 1);
+	expect(destination, MAIN, sizeof MAIN - 1);
+	expect(destination, ADVISE, sizeof ADVISE - 1);
+	shutdown(source, SHUT_WR);
+	expect_end(destination); /* and its other direction goes on */
+	int silent = connect_source(r);
+	connect_both(r, "\x08\0", 2, &back, &far);
+	expect(far, "\x08\0", 2); /* nobody was passed on before it */
+	close(silent), close(source), close(destination), close(back), close(far);
+	await_said(r, "sum 2 recovery 2 0\n");
+	cancel(r);
+	finish(r, -ECANCELED);
 	rig_free(r);
 }
 
@@ -790,6 +815,7 @@ int main(void)
 		cmocka_unit_test(what_looks_like_nothing_is_named_so),
 		cmocka_unit_test(strangers_are_not_passed_on),
 		cmocka_unit_test(a_silent_preempt_channel_is_passed_on),
+		cmocka_unit_test(what_comes_while_a_main_channel_ends_is_not_its_preempt_channel),
 		cmocka_unit_test(channels_go_on_in_the_order_in_which_they_came),
 		cmocka_unit_test(nobody_at_the_other_end),
 		cmocka_unit_test(a_cut_falls_on_the_byte),

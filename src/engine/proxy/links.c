@@ -66,6 +66,7 @@ struct link {
 	bool started;        /* the main thread's */
 	bool admitted;       /* the forward thread's: counts as a main channel */
 	struct flow flow[2]; /* forward, return */
+	_Atomic bool ending; /* a direction is over, or about to be closed: who connects now does not belong to it */
 	_Atomic unsigned ended;
 };
 
@@ -346,6 +347,7 @@ static int say_closed(struct flow *f)
 	else
 		snprintf(text, sizeof text, "nothing more from the %s, after %llu bytes", speaker(f), (ull)f->in_off);
 	say(f, cut ? "CUT" : "CLOSED", text);
+	atomic_store(&f->link->ending, true);
 	gw__chan_end_writes(f->to, NULL); /* fails when the other end is gone as well */
 	return FLOW_OVER;
 }
@@ -422,6 +424,7 @@ static void end_badly(struct flow *f, int r)
 	look_back(f);
 	if (r != -ECANCELED && !f->link->cut)
 		tell_failure(f);
+	atomic_store(&f->link->ending, true);
 	if (f->peer_closed_read)
 		shutdown(f->link->control_fd[is_forward(f) ? 0 : 1], SHUT_RD);
 	else
@@ -698,7 +701,7 @@ bool gw__links_may_be_preempt(struct gw__links *p, const struct gw__arrival *a)
 {
 	for (unsigned i = 0; i < p->n; i++) {
 		struct link *l = p->link[i];
-		if (is_main(l) && l->may_postcopy && l->serial < a->serial && is_same_peer(&l->peer, &a->peer))
+		if (is_main(l) && l->may_postcopy && !l->cut && !l->ending && l->serial < a->serial && is_same_peer(&l->peer, &a->peer))
 			return true;
 	}
 	return false;
