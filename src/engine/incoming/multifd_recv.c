@@ -8,7 +8,6 @@
 #include <time.h>
 
 #include "engine/incoming/multifd_recv.h"
-#include "image/write/page_writer.h"
 #include "wire/compress.h"
 
 /* Where a worker stands; guarded by the receiver's lock. */
@@ -24,14 +23,14 @@ struct gw__multifd_recv_channel {
 	pthread_t thread;
 	uint32_t id;
 	struct gw__chan *chan;
-	struct gw__page_writer *page_writer;
+	struct gw__sink_lane *lane;
 	uint8_t *head;   /* a packet's header */
 	uint8_t *packed; /* a compressed payload, and what came out of it before it is put in order */
 	struct gw__decompressor *unpacker;
 	bool has_method;
 	unsigned empty_n; /* packets without a payload, since the last with one */
 	struct gw__multifd_packet packet;
-	struct iovec places[GW__MULTIFD_PAGES_MAX]; /* of its payload in the page writer's buffer */
+	struct iovec places[GW__MULTIFD_PAGES_MAX]; /* of its payload in the lane's buffer */
 	_Atomic uint64_t payload_bytes, pages, zero_pages, packets;
 	_Atomic uint32_t method;
 	enum gw__multifd_recv_channel_state where;
@@ -50,6 +49,7 @@ struct gw__multifd_recv {
 	uint32_t arrived, syncs; /* workers at their SYNC; syncs completed */
 	bool stopping;
 	bool ended;             /* RAM is complete: no page may come */
+	bool pauses;            /* of COLO: what comes then belongs to the next checkpoint, and waits for it */
 	struct gw__error error; /* the first failure of a worker */
 
 	uint32_t n; /* workers that run; set before they matter to others */
@@ -115,7 +115,7 @@ static bool gw__multifd_recv_wait_block_list(struct gw__multifd_recv *g)
 int gw__multifd_recv_set_block_list(struct gw__multifd_recv *g, const struct gw__blocks *blocks, uint64_t page_bytes)
 {
 	for (uint32_t i = 0; i < g->n; i++) { /* the workers still wait */
-		int r = g->sink->ops->page_writer(g->sink, &g->worker[i].page_writer, &g->run->error);
+		int r = g->sink->ops->add_lane(g->sink, &g->worker[i].lane, &g->run->error);
 		if (r)
 			return r;
 	}
@@ -130,10 +130,14 @@ int gw__multifd_recv_set_block_list(struct gw__multifd_recv *g, const struct gw_
 /* A page that came after the last mark of the main channel would be written while the image is being completed. */
 static bool gw__multifd_recv_begin_packet(struct gw__multifd_recv_channel *w)
 {
-	pthread_mutex_lock(&w->multifd_recv->lock);
-	bool may = !w->multifd_recv->ended;
-	w->where = GW__MULTIFD_RECV_FILLING;
-	pthread_mutex_unlock(&w->multifd_recv->lock);
+	struct gw__multifd_recv *g = w->multifd_recv;
+	pthread_mutex_lock(&g->lock);
+	while (g->ended && g->pauses && !g->stopping && !g->error.code)
+		pthread_cond_wait(&g->changed, &g->lock);
+	bool may = !g->ended;
+	if (may || !g->pauses)
+		w->where = GW__MULTIFD_RECV_FILLING;
+	pthread_mutex_unlock(&g->lock);
 	return may;
 }
 
@@ -226,6 +230,8 @@ int gw__multifd_recv_sync_main(struct gw__multifd_recv *g)
 	int r = wait_for_all(g);
 	struct gw__multifd_recv_channel *w = missing_worker(g, r == -ECONNRESET);
 	uint32_t id = w ? w->id : 0, missing = g->n - g->arrived;
+	if (!r && g->sink->ops->barrier)
+		r = g->sink->ops->barrier(g->sink, &g->run->error);
 	if (!r) {
 		g->arrived = 0;
 		g->syncs++;
@@ -258,6 +264,21 @@ int gw__multifd_recv_finish(struct gw__multifd_recv *g)
 			"multifd channel %u: a SYNC behind the last of %u marks on the main channel; the source counts rounds in another way",
 			anomaly->id, g->syncs);
 	return gw__error_set(&g->run->error, -EPROTO, "multifd channel %u: pages behind its last SYNC", anomaly->id);
+}
+
+void gw__multifd_recv_set_pauses(struct gw__multifd_recv *g)
+{
+	pthread_mutex_lock(&g->lock);
+	g->pauses = true;
+	pthread_mutex_unlock(&g->lock);
+}
+
+void gw__multifd_recv_go_on(struct gw__multifd_recv *g)
+{
+	pthread_mutex_lock(&g->lock);
+	g->ended = false;
+	pthread_cond_broadcast(&g->changed);
+	pthread_mutex_unlock(&g->lock);
 }
 
 int gw__multifd_recv_check_drained(struct gw__multifd_recv *g, struct gw__multifd_recv_stats *stats)
@@ -296,7 +317,7 @@ static int start_workers(struct gw__multifd_recv *g, struct gw__incoming *in)
 int gw__multifd_recv_start(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__multifd_recv **multifd_recv)
 {
 	pthread_condattr_t attr;
-	if (!sink->ops->page_writer)
+	if (!sink->ops->add_lane)
 		return gw__error_set(&run->error, -EOPNOTSUPP, "a multifd migration cannot go there; receive it into an image");
 	struct gw__multifd_recv *g = calloc(1, sizeof *g + in->multifd_n * sizeof g->worker[0]);
 	if (!g)
@@ -331,7 +352,7 @@ void gw__multifd_recv_stop(struct gw__multifd_recv *g)
 			shutdown(g->worker[i].chan->fd, SHUT_RDWR);
 	for (uint32_t i = 0; i < g->n; i++) {
 		pthread_join(g->worker[i].thread, NULL);
-		gw__page_writer_free(g->worker[i].page_writer);
+		gw__sink_lane_free(&g->worker[i].lane);
 	}
 	pthread_cond_destroy(&g->changed);
 	pthread_mutex_destroy(&g->lock);
@@ -448,12 +469,12 @@ static int gw__multifd_recv_put_normal(struct gw__multifd_recv_channel *w, uint3
 	void *buffer;
 	int r = agree_method(w, error);
 	if (!r)
-		r = gw__page_writer_borrow_buffer(w->page_writer, &buffer, error);
+		r = w->lane->ops->borrow(w->lane, &buffer, error);
 	if (r)
 		return r;
 	int places_n = find_places(w, buffer);
 	r = w->unpacker ? unpack_pages(w, places_n, error) : read_payload(w, w->places, places_n, error);
-	return r ? r : gw__page_writer_submit(w->page_writer, block, w->packet.off, w->packet.normal, error);
+	return r ? r : w->lane->ops->submit(w->lane, block, w->packet.off, w->packet.normal, error);
 }
 
 /* How many pages from the first on follow each other, upwards or downwards; *low: the lowest of them. */
@@ -473,7 +494,7 @@ static int gw__multifd_recv_put_zeros(struct gw__multifd_recv_channel *w, uint32
 	for (uint32_t left = w->packet.zero, n; left; off += n, left -= n) {
 		uint64_t low;
 		n = run_of_zeros(off, left, w->multifd_recv->page_bytes, &low);
-		int r = w->multifd_recv->sink->ops->zeros(w->multifd_recv->sink, block, low, n, error);
+		int r = w->lane->ops->zeros(w->lane, block, low, n, error);
 		if (r)
 			return r;
 	}
@@ -583,7 +604,7 @@ static int take_packet(struct gw__multifd_recv_channel *w, bool *go_on, struct g
 		return 0;
 	if (!gw__multifd_recv_begin_packet(w))
 		return gw__error_set(error, -EPROTO, "a SYNC behind the end of RAM; the source counts rounds in another way");
-	r = gw__page_writer_flush(w->page_writer, error);
+	r = w->lane->ops->flush(w->lane, error);
 	*go_on = !r && gw__multifd_recv_wait_sync(w);
 	return r;
 }
@@ -598,7 +619,7 @@ static int work(struct gw__multifd_recv_channel *w, struct gw__error *error)
 	while (!r && go_on)
 		r = take_packet(w, &go_on, error);
 	if (!r && go_on)
-		r = gw__page_writer_flush(w->page_writer, error);
+		r = w->lane->ops->flush(w->lane, error);
 	if (r != GW__SHORT)
 		return r;
 	gw__multifd_recv_channel_eof(w);

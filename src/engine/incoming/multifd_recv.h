@@ -15,7 +15,7 @@
 
 struct gw__multifd_recv;
 
-/* Borrows the channels of `in`. The sink must offer page writers. */
+/* Borrows the channels of `in`. The sink must offer lanes. */
 int gw__multifd_recv_start(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__multifd_recv **multifd_recv);
 /* The block list came: packets may be judged from now on. `blocks` stays valid while the receiver lives. */
 int gw__multifd_recv_set_block_list(struct gw__multifd_recv *g, const struct gw__blocks *blocks, uint64_t page_bytes);
@@ -26,6 +26,12 @@ int gw__multifd_recv_sync_main(struct gw__multifd_recv *g);
  * before a SYNC, and each SYNC must have had its mark.
  */
 int gw__multifd_recv_finish(struct gw__multifd_recv *g);
+/*
+ * COLO, where RAM ends again and again: after `set_pauses`, workers wait at the end of RAM with what comes then, until the main thread lets
+ * them go on.
+ */
+void gw__multifd_recv_set_pauses(struct gw__multifd_recv *g);
+void gw__multifd_recv_go_on(struct gw__multifd_recv *g);
 /* Did a worker fail? Its sentence, as run->why. */
 int gw__multifd_recv_failure(struct gw__multifd_recv *g);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The sink that keeps a guest in a mapped-ram image: puts the records between the writer's regions. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -158,9 +159,57 @@ static int commit(struct gw__sink *s, struct gw__error *error)
 	return gw__image_is_committed(writer_of(s)) ? 0 : gw__image_commit(writer_of(s), error);
 }
 
-static int open_lane(struct gw__sink *s, struct gw__page_writer **page_writer, struct gw__error *error)
+/* --- a page writer as a lane --- */
+
+static_assert((int)GW__PAGE_WRITER_BUFFER_BYTES == (int)GW__SINK_LANE_BUFFER_BYTES, "what is borrowed has the size of all lanes");
+
+struct image_lane {
+	struct gw__sink_lane lane; /* first */
+	struct gw__image_writer *writer;
+	struct gw__page_writer *page_writer;
+};
+
+static struct gw__page_writer *page_writer_of(struct gw__sink_lane *l) { return ((struct image_lane *)l)->page_writer; }
+
+static int borrow(struct gw__sink_lane *l, void **buffer, struct gw__error *error)
 {
-	return gw__page_writer_new(writer_of(s), page_writer, error);
+	return gw__page_writer_borrow_buffer(page_writer_of(l), buffer, error);
+}
+
+static int submit(struct gw__sink_lane *l, uint32_t block, const uint64_t *off, uint32_t n, struct gw__error *error)
+{
+	return gw__page_writer_submit(page_writer_of(l), block, off, n, error);
+}
+
+static int put_lane_zeros(struct gw__sink_lane *l, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
+{
+	(void)error;
+	gw__image_put_zeros(((struct image_lane *)l)->writer, block, off, pages);
+	return 0;
+}
+
+static int flush(struct gw__sink_lane *l, struct gw__error *error) { return gw__page_writer_flush(page_writer_of(l), error); }
+
+static void free_lane(struct gw__sink_lane *l)
+{
+	gw__page_writer_free(page_writer_of(l));
+	free(l);
+}
+
+static int add_lane(struct gw__sink *s, struct gw__sink_lane **lane, struct gw__error *error)
+{
+	static const struct gw__sink_lane_ops ops = {borrow, submit, put_lane_zeros, flush, free_lane};
+	struct image_lane *l = calloc(1, sizeof *l);
+	if (!l)
+		return gw__error_set(error, -ENOMEM, "no memory for a page writer");
+	l->lane.ops = &ops;
+	l->writer = writer_of(s);
+	int r = gw__page_writer_new(l->writer, &l->page_writer, error);
+	if (r)
+		free(l);
+	else
+		*lane = &l->lane;
+	return r;
 }
 
 static void free_sink(struct gw__sink *s)
@@ -189,7 +238,7 @@ static struct gw__image_sink *gw__sink_image_around(struct gw__image_writer **wr
 		.sync = sync_image,
 		.commit = commit,
 		.postcopy = &gw__sink_image_postcopy,
-		.page_writer = open_lane,
+		.add_lane = add_lane,
 		.free = free_sink,
 	};
 	struct gw__image_sink *s = calloc(1, sizeof *s);

@@ -2,6 +2,13 @@
 /* What all sinks share; see sink.h. */
 #include "engine/sink/sink.h"
 
+void gw__sink_lane_free(struct gw__sink_lane **l)
+{
+	if (*l)
+		(*l)->ops->free(*l);
+	*l = NULL;
+}
+
 void gw__sink_free(struct gw__sink **s)
 {
 	if (*s)

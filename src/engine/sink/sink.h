@@ -22,8 +22,26 @@
 #include "wire/stream.h"
 
 struct gw__sink;
-struct gw__image;       /* image/read/image.h */
-struct gw__page_writer; /* image/write/page_writer.h */
+struct gw__image; /* image/read/image.h */
+
+/*
+ * A way into a sink for one more thread, which owns it; it goes before its sink. It lends buffers, so that a payload is read from the socket
+ * right where it is stored from. Between two flushes no page may be in two lanes; within a lane the last put of a page wins.
+ */
+enum { GW__SINK_LANE_BUFFER_BYTES = 512 << 10 };
+struct gw__sink_lane {
+	const struct gw__sink_lane_ops *ops;
+};
+struct gw__sink_lane_ops {
+	/* GW__SINK_LANE_BUFFER_BYTES, aligned to 4096. Borrowed again without a submit it is the same one. */
+	int (*borrow)(struct gw__sink_lane *l, void **buffer, struct gw__error *error);
+	/* `n` pages that stand one after the other in the borrowed buffer; page i goes to off[i] of the block. */
+	int (*submit)(struct gw__sink_lane *l, uint32_t block, const uint64_t *off, uint32_t n, struct gw__error *error);
+	int (*zeros)(struct gw__sink_lane *l, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error);
+	/* All that was put is where it belongs: what a barrier between rounds needs. */
+	int (*flush)(struct gw__sink_lane *l, struct gw__error *error);
+	void (*free)(struct gw__sink_lane *l);
+};
 
 /* What a sink knows of a guest whose first connection is gone. Lives as long as the sink. */
 struct gw__sink_recovery_info {
@@ -72,7 +90,9 @@ struct gw__sink_ops {
 	 * pages: a piece of an iterable that nobody here understands (spapr/htab), to be kept in its order.
 	 */
 	int (*device)(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__error *error);
-	int (*round)(struct gw__sink *s, struct gw__error *error);      /* the source finished an iteration */
+	int (*round)(struct gw__sink *s, struct gw__error *error); /* the source finished an iteration */
+	int (*barrier)(struct gw__sink *s,
+		struct gw__error *error); /* all lanes stand still: what comes after it is newer. NULL: all the same */
 	int (*switchover)(struct gw__sink *s, struct gw__error *error); /* it said that its guest is stopped */
 	int (*ram_end)(struct gw__sink *s, struct gw__error *error);
 	int (*end)(struct gw__sink *s, struct gw__view description, struct gw__error *error); /* n == 0: there is none */
@@ -83,11 +103,8 @@ struct gw__sink_ops {
 	int (*ram_of_image)(struct gw__sink *s, const struct gw__image *image, struct gw__error *error);
 	/* For a source that switches to post-copy. NULL: this sink takes guests only as a whole. */
 	const struct gw__sink_postcopy_ops *postcopy;
-	/*
-	 * A way in for one more thread, between `blocks` and `ram_end`; `zeros` may then be called from any thread as well.
-	 * NULL: this sink takes pages from one thread only.
-	 */
-	int (*page_writer)(struct gw__sink *s, struct gw__page_writer **page_writer, struct gw__error *error);
+	/* A way in for one more thread, between `blocks` and `ram_end`. NULL: this sink takes pages from one thread only. */
+	int (*add_lane)(struct gw__sink *s, struct gw__sink_lane **lane, struct gw__error *error);
 	void (*free)(struct gw__sink *s);
 };
 
@@ -95,7 +112,8 @@ struct gw__sink {
 	const struct gw__sink_ops *ops;
 };
 
-/* NULL is fine; nulls the giver's pointer. */
+/* Both: NULL is fine; nulls the giver's pointer. */
+void gw__sink_lane_free(struct gw__sink_lane **l);
 void gw__sink_free(struct gw__sink **s);
 /* Pages that did not come yet; for a sink that takes post-copy, once it has its blocks. */
 uint64_t gw__sink_count_missing(struct gw__sink *s);
