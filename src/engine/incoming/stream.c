@@ -16,8 +16,6 @@
 #include "engine/incoming/stream_private.h"
 #include "wire/xbzrle.h"
 
-/* More bytes into the stream buffer; gives the batch away first. */
-static int gw__incoming_fill(struct gw__incoming_stream *p);
 static int gw__incoming_handle_event(struct gw__incoming_stream *p, const struct gw__event *ev);
 static int gw__incoming_page(struct gw__incoming_stream *p, const struct gw__event *ev);
 static int gw__incoming_xbzrle(struct gw__incoming_stream *p, const struct gw__event *ev);
@@ -306,7 +304,7 @@ static int on_end(struct gw__incoming_stream *p, const struct gw__event *ev)
 	p->done = true;
 	p->stats->trailing_bytes = gw__stream_buf_left(&p->buf);
 	int r = p->state == GW__POSTCOPY_DST_POSTCOPY_ACTIVE ? gw__incoming_end_postcopy(p) : 0;
-	return r ? r : p->stats->described ? 0 : p->sink->ops->end(p->sink, (struct gw__view){0}, &p->run->error);
+	return r || p->stream.checkpoint ? r : p->stats->described ? 0 : p->sink->ops->end(p->sink, (struct gw__view){0}, &p->run->error);
 }
 
 static int on_flush(struct gw__incoming_stream *p, const struct gw__event *ev)
@@ -395,7 +393,7 @@ int gw__incoming_rp_send_pong(struct gw__incoming_stream *p, uint32_t token)
 	return 0;
 }
 
-static int gw__incoming_fill(struct gw__incoming_stream *p)
+int gw__incoming_fill(struct gw__incoming_stream *p)
 {
 	int r = gw__incoming_flush_batch(p);
 	if (r)
@@ -454,7 +452,7 @@ static uint32_t count_devices(const struct gw__incoming_stream *p)
 	return recovery_info.devices_n;
 }
 
-static void sum_up(struct gw__incoming_stream *p)
+void gw__incoming_sum_up(struct gw__incoming_stream *p)
 {
 	struct gw__stream_stats *t = p->stats;
 	t->stream_bytes = p->stream.off;
@@ -517,9 +515,11 @@ static int give_name(struct gw__incoming_stream *p, int r)
 	return named ? named : r;
 }
 
+int gw__incoming_decode(struct gw__incoming_stream *p) { return check_multifd(p, decode_all(p)); }
+
 static int receive_all(struct gw__incoming_stream *p)
 {
-	int r = check_multifd(p, decode_all(p));
+	int r = gw__incoming_decode(p);
 	if (!r && p->state != GW__POSTCOPY_DST_ENDING) /* which post-copy reaches with its last page */
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_END);
 	if (!r) {
@@ -530,7 +530,7 @@ static int receive_all(struct gw__incoming_stream *p)
 	r = give_name(p, r);
 	if (r >= 0)
 		gw__run_phase(p->run, GW__PHASE_DONE);
-	sum_up(p);
+	gw__incoming_sum_up(p);
 	return r;
 }
 
@@ -572,7 +572,7 @@ static int begin(struct gw__incoming_stream *p, struct gw__run *run, struct gw__
 	return gw__stream_buf_init(&p->buf, chan, run->tail_max_bytes + FEED_SLACK, &run->error);
 }
 
-static void end(struct gw__incoming_stream *p)
+void gw__incoming_end(struct gw__incoming_stream *p)
 {
 	gw__multifd_recv_stop(p->multifd_recv);
 	gw__stream_fini(&p->stream);
@@ -583,21 +583,27 @@ static void end(struct gw__incoming_stream *p)
 	free(p);
 }
 
+int gw__incoming_begin(struct gw__incoming_stream *p, struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink,
+	struct gw__stream_stats *stats)
+{
+	int r = begin(p, run, in->main, sink, stats);
+	p->expects_multifd = true;
+	p->in = in;
+	if (r)
+		return r;
+	gw__stream_buf_prime(&p->buf, in->head, in->head_n);
+	return in->multifd_n ? gw__multifd_recv_start(run, in, sink, &p->multifd_recv) : 0;
+}
+
 int gw__incoming_run(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats)
 {
 	struct gw__incoming_stream *p = calloc(1, sizeof *p);
 	if (!p)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
-	int r = begin(p, run, in->main, sink, stats);
-	p->expects_multifd = true;
-	p->in = in;
-	if (!r) {
-		gw__stream_buf_prime(&p->buf, in->head, in->head_n);
-		r = in->multifd_n ? gw__multifd_recv_start(run, in, sink, &p->multifd_recv) : 0;
-	}
+	int r = gw__incoming_begin(p, run, in, sink, stats);
 	if (!r)
 		r = receive_all(p);
-	end(p);
+	gw__incoming_end(p);
 	return r;
 }
 
@@ -617,7 +623,7 @@ int gw__incoming_recover(struct gw__run *run, struct gw__chan *chan, const struc
 		r = gw__incoming_begin_recovery(p);
 	if (!r)
 		r = receive_all(p);
-	end(p);
+	gw__incoming_end(p);
 	return r;
 }
 
@@ -634,7 +640,7 @@ int gw__incoming_run_channel(struct gw__run *run, struct gw__chan *chan, struct 
 		gw__error_clear(&run->error);
 		r = 0;
 	}
-	end(p);
+	gw__incoming_end(p);
 	gw__stream_stats_fini(&own);
 	return r;
 }

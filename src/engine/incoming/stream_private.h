@@ -44,6 +44,16 @@ struct gw__incoming_stream {
 	uint64_t checkpoint_ns, checkpoint_pages;
 };
 
+/* stream.c, for who does not go from the first byte to the last in one call */
+int gw__incoming_begin(struct gw__incoming_stream *p, struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink,
+	struct gw__stream_stats *stats);
+/* Until EVENT_END; what a worker saw first explains what the main thread saw. */
+int gw__incoming_decode(struct gw__incoming_stream *p);
+/* More bytes into the stream buffer; gives the batch away first. */
+int gw__incoming_fill(struct gw__incoming_stream *p);
+void gw__incoming_sum_up(struct gw__incoming_stream *p);
+void gw__incoming_end(struct gw__incoming_stream *p);
+
 /* One word to the source on the return path. */
 int gw__incoming_rp_send(struct gw__incoming_stream *p, uint16_t type, uint32_t value, struct gw__error *error);
 /* The answer to a PING. No failure when the link is gone: what had come before is still to be read, and its end tells. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/math.h"
@@ -132,6 +133,26 @@ int gw__image_put_raw(struct gw__image_writer *w, const void *bytes, size_t n, s
 	if (w->phase == GW__WRITER_RAM && w->ignore_shared)
 		return gw__writer_keep_between(w, bytes, n, error);
 	return put_here(w, bytes, n, error);
+}
+
+uint64_t gw__image_raw_off(const struct gw__image_writer *w) { return w->cursor; }
+
+int gw__image_replace_raw(struct gw__image_writer *w, uint64_t off, const void *bytes, size_t n, struct gw__error *error)
+{
+	assert(off + n <= w->cursor && w->phase != GW__WRITER_DONE);
+	return gw__writer_fail(w, gw__file_write(w->file.fd, w->file.dest.path, off, bytes, n, error));
+}
+
+int gw__image_check_room(const struct gw__image_writer *w, uint64_t bytes, struct gw__error *error)
+{
+	struct statvfs s;
+	if (fstatvfs(w->file.fd, &s) || !s.f_frsize || !s.f_blocks)
+		return 0;
+	uint64_t room = (uint64_t)s.f_bavail * s.f_frsize;
+	if (room >= bytes)
+		return 0;
+	return gw__error_set(error, -ENOSPC, "no room for %s: %llu bytes are free, %llu are needed", w->file.dest.path, (ull)room,
+		(ull)bytes);
 }
 
 /* Only the pieces with a bit in them: the hole in between says the same. */

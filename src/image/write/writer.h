@@ -48,6 +48,14 @@ int gw__image_put_config(struct gw__image_writer *w, const struct gw__config *co
  */
 int gw__image_put_raw(struct gw__image_writer *w, const void *bytes, size_t n, struct gw__error *error);
 /*
+ * Where the next raw bytes go, and other ones in the place of some that were put: as many, as nothing else can move. For what changes
+ * while the image is filled again and again.
+ */
+uint64_t gw__image_raw_off(const struct gw__image_writer *w);
+int gw__image_replace_raw(struct gw__image_writer *w, uint64_t off, const void *bytes, size_t n, struct gw__error *error);
+/* A failure if the file system has no room for so many bytes more; 0 if it has, or does not say. */
+int gw__image_check_room(const struct gw__image_writer *w, uint64_t bytes, struct gw__error *error);
+/*
  * 3. START of RAM with the block list, which was checked; places every block. `blocks` is copied, its offsets
  *    are not looked at. `ignored` blocks (legal with x-ignore-shared) get no place. -EFBIG when the file cannot
  *    be that long.
