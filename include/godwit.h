@@ -568,6 +568,49 @@ struct gw_convert_opts {
 enum { GW_UNSYNCED = 3 };
 GW_API int gw_convert(gw_job *job, const char *from, const char *to, const struct gw_convert_opts *o);
 
+/* --- Protect a guest: COLO, as the secondary that runs nothing --------------------------------------------------- */
+
+enum gw_standby_event_kind {
+	GW_STANDBY_CONNECTED, /* a primary is here, its guest is on its way */
+	GW_STANDBY_PROTECTED, /* all of it is here: epoch 0 */
+	GW_STANDBY_EPOCH,     /* a new epoch is here, and is the last one from now on */
+	GW_STANDBY_ENDED,     /* protection is over, `message` says why: the last epoch is in `image` */
+	GW_STANDBY_FAILED,    /* the guest was never protected, or its last epoch could not be put into an image: there is none */
+};
+struct gw_standby_event {
+	size_t size;
+	enum gw_standby_event_kind kind;
+	const char *vm, *image, *message; /* `message`: ENDED, FAILED */
+	uint64_t epoch;                   /* the last one */
+	uint64_t ram_bytes;
+	uint64_t pages, zero_pages, device_bytes; /* of it; 0 for epoch 0 but for the devices */
+	uint64_t pause_ns;                        /* from our CHECKPOINT_REPLY to our VMSTATE_LOADED */
+	uint64_t merge_ns;                        /* the pages of the epoch before went to their places in so much, outside the pause */
+	uint64_t memory_bytes;                    /* that this epoch took, besides the image */
+	uint32_t channels;                        /* multifd */
+};
+
+struct gw_standby_opts {
+	size_t size;
+	const struct gw_link_opts *link;
+	const char *name;          /* the guest's, one at a time. NULL: vm-1, vm-2, ..., as many as come */
+	uint64_t memory_limit;     /* that one epoch of a guest may take; beyond it protection ends, not the guest. 0: 1 GiB */
+	int checkpoint_timeout_ms; /* for a primary to ask for the next checkpoint. 0: 60 s; -1: none */
+	uint32_t channels;         /* multifd, as in gw_receive_opts */
+	void (*on_listening)(void *ctx, const char *uri);
+	/* From the thread of each guest, one at a time. The strings are lent for the call. */
+	void (*on_event)(void *ctx, const struct gw_standby_event *event);
+	void *ctx;
+};
+
+/*
+ * Be the COLO secondary of QEMUs (11.1) that connect to `uri`, without running their guests. Each guest has the folder DIR/NAME, where its last
+ * whole epoch appears as guest.img, an image as of gw_receive, when its protection ends. That is not synced, as it lives no longer than its
+ * guest. An image that is there goes when a guest of that name is protected again. Returns when the job is cancelled: 0 then, and each
+ * protection has ended between two epochs. A failure is one of listening, not of a guest. A trace is called from all threads. Since 0.1
+ */
+GW_API int gw_standby(gw_job *job, const char *uri, const char *dir, const struct gw_standby_opts *o);
+
 /* --- Plan ------------------------------------------------------------------------------------------------------- */
 
 /* A destination that waits, as its monitor describes it. Unknown things stay 0 or NULL and are not compared. */

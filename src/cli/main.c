@@ -22,6 +22,7 @@ static const struct {
 	{"serve", "let a QEMU run a kept guest at once and bring its memory behind", gw__cli_serve, false},
 	{"receive", "wait for one incoming migration and keep the guest", gw__cli_receive, false},
 	{"drain", "take what a post-copy source still has, for a destination out of reach", gw__cli_drain, false},
+	{"standby", "keep the last checkpoint of guests that run elsewhere", gw__cli_standby, false},
 	{"send", "give a kept guest to a waiting destination", gw__cli_send, false},
 	{"inspect", "show what an image or a stream holds", gw__cli_inspect, true},
 	{"verify", "check that a kept guest is whole, or that two are the same", gw__cli_verify, true},

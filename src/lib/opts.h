@@ -21,6 +21,7 @@
 	LINKED(gw_drain_opts, link, gw_link_opts)                                                                                          \
 	LINKED(gw_send_opts, link, gw_link_opts)                                                                                           \
 	LINKED(gw_serve_opts, link, gw_link_opts)                                                                                          \
+	LINKED(gw_standby_opts, link, gw_link_opts)                                                                                        \
 	LINKED(gw_proxy_opts, link, gw_link_opts)                                                                                          \
 	OPTS(gw_inspect_opts)                                                                                                              \
 	OPTS(gw_convert_opts)                                                                                                              \

@@ -16,7 +16,7 @@
 #include "lib/opts.h"
 
 /* Made by the library alone, for a callback of the program's. */
-static const char *const given_to_callbacks[] = {"gw_whole", "gw_proxy_message", "gw_proxy_channel", "gw_info_field"};
+static const char *const given_to_callbacks[] = {"gw_whole", "gw_proxy_message", "gw_proxy_channel", "gw_info_field", "gw_standby_event"};
 
 #define NAME(s)                      #s,
 #define NAME_LINKED(s, field, inner) NAME(s)
@@ -73,6 +73,9 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 		case 8:
 			return gw_proxy(job, "tcp:127.0.0.1:x y", "tcp::0",
 				&(struct gw_proxy_opts){.size = sizeof(struct gw_proxy_opts), .link = v}, NULL);
+		case 9:
+			return gw_standby(job, "tcp:127.0.0.1:x y", "/",
+				&(struct gw_standby_opts){.size = sizeof(struct gw_standby_opts), .link = v});
 		default:
 			return -ENOSYS;
 		}
@@ -87,6 +90,8 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 		return call == 0 ? gw_send(job, image, "tcp:127.0.0.1:1", v) : call == 1 ? gw_send_fd(job, image, unused_fd(), v) : -ENOSYS;
 	case GW__STRUCT_gw_serve_opts:
 		return call ? -ENOSYS : gw_serve(job, image, "tcp:127.0.0.1:1", v, NULL);
+	case GW__STRUCT_gw_standby_opts:
+		return call ? -ENOSYS : gw_standby(job, "tcp:127.0.0.1:x y", "/", v);
 	case GW__STRUCT_gw_proxy_opts:
 		return call ? -ENOSYS : gw_proxy(job, "tcp:127.0.0.1:x y", "tcp::0", v, NULL);
 	case GW__STRUCT_gw_inspect_opts:

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* godwit standby: keep the last checkpoint of guests that run elsewhere, to go on from when they die. */
+#include <errno.h>
+
+#include "cli/cmd/commands.h"
+#include "cli/ui/command_ctx.h"
+
+struct standby {
+	struct gw__cli_common common;
+	struct gw__command_ctx work;
+	struct gw_link_opts link;
+	struct gw_tls_opts tls;
+	struct gw_standby_opts opts;
+	const char *uri, *dir;
+};
+
+static void on_listening(void *ctx, const char *uri)
+{
+	struct standby *s = ctx;
+	gw__cli_progress_line(&s->work.progress, "listening %s", uri);
+	if (s->common.json)
+		gw__cli_json(json_pack("{ss so}", "event", "listening", "uri", gw__cli_json_text(uri)));
+	gw__ui_info("listening at %s%s", uri,
+		s->link.tls ? "" : "; without --tls-creds, whoever connects there is believed to be a primary");
+}
+
+static void show_json(const struct gw_standby_event *e)
+{
+	static const char *const names[] = {"connected", "protected", "epoch", "ended", "failed"};
+	gw__cli_json(json_pack("{ss so so so so so so so so so so si so}", "event", names[e->kind], "vm", gw__cli_json_text(e->vm), "image",
+		gw__cli_json_text(e->image), "epoch", gw__cli_json_size(e->epoch), "ram_bytes", gw__cli_json_size(e->ram_bytes), "pages",
+		gw__cli_json_size(e->pages), "zero_pages", gw__cli_json_size(e->zero_pages), "device_bytes",
+		gw__cli_json_size(e->device_bytes), "memory_bytes", gw__cli_json_size(e->memory_bytes), "pause_us",
+		gw__cli_json_size(e->pause_ns / 1000), "merge_us", gw__cli_json_size(e->merge_ns / 1000), "channels", (int)e->channels,
+		"message", gw__cli_json_text(e->message)));
+}
+
+static void on_event(void *ctx, const struct gw_standby_event *e)
+{
+	const struct standby *s = ctx;
+	if (s->common.json)
+		show_json(e);
+	switch (e->kind) {
+	case GW_STANDBY_CONNECTED:
+		gw__ui_verbose("%s: a primary is connected, %u multifd channels", e->vm, (unsigned)e->channels);
+		break;
+	case GW_STANDBY_PROTECTED:
+		gw__ui_info("%s: protected, %s of RAM", e->vm, GW__SIZE(e->ram_bytes));
+		break;
+	case GW_STANDBY_EPOCH:
+		gw__ui_verbose("%s: epoch %ju, %ju pages, %ju zero pages, pause %.1f ms", e->vm, (uintmax_t)e->epoch, (uintmax_t)e->pages,
+			(uintmax_t)e->zero_pages, (double)e->pause_ns / 1e6);
+		break;
+	case GW_STANDBY_ENDED:
+		gw__ui_error(0,
+			"%s: protection ended at epoch %ju: %s. That epoch is in %s. Restore it only if the primary does not run its guest any more",
+			e->vm, (uintmax_t)e->epoch, e->message, e->image);
+		break;
+	case GW_STANDBY_FAILED:
+		gw__ui_error(0,
+			"%s: not protected: %s. The primary keeps its guest; if that stands still, yank its migration and send x-colo-lost-heartbeat",
+			e->vm, e->message);
+		break;
+	}
+}
+
+static int run(struct standby *s)
+{
+	int status = gw__command_ctx_begin(&s->work, &s->common);
+	if (status != GW__CLI_GO)
+		return status;
+	int rc = gw_standby(s->work.job, s->uri, s->dir, &s->opts);
+	if (rc)
+		status = gw__command_ctx_failed(&s->work, gw__cli_status_before(rc), NULL);
+	gw__command_ctx_end(&s->work);
+	return rc ? status : GW__EXIT_DONE;
+}
+
+int gw__cli_standby(int argc, char **argv)
+{
+	struct standby s = {.common = GW__CLI_COMMON_INIT,
+		.link = {.size = sizeof s.link},
+		.tls = {.size = sizeof s.tls},
+		.opts = {.size = sizeof s.opts}};
+	const struct gw__cli_option options[] = {
+		GW__CLI_TEXT("name", "NAME", &s.opts.name,
+			"the folder of the guest in DIR, one guest at a time (default: vm-1, vm-2, ...)"),
+		GW__CLI_BYTES("memory-limit", "BYTES", &s.opts.memory_limit,
+			"what one epoch of a guest may take; beyond it protection ends (default: 1G)"),
+		GW__CLI_SECONDS("idle-timeout", &s.link.idle_timeout_ms,
+			"silence within an epoch that counts as a broken link (default: 30; none: wait for ever)"),
+		GW__CLI_SECONDS("checkpoint-timeout", &s.opts.checkpoint_timeout_ms,
+			"how long a primary may ask for no checkpoint (default: 60; none: for ever)"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES", &s.link.max_bandwidth,
+			"read at most so many bytes per second, of all guests together"),
+		GW__CLI_CHANNELS(&s.opts.channels, "multifd channels to wait for (default: as many as come)"),
+		GW__CLI_TEXT("tls-creds", "DIR", &s.tls.creds_dir, "speak TLS, with the credentials in this folder"),
+		GW__CLI_TEXT("tls-authz", "DN", &s.tls.authz, "let only a primary with this distinguished name connect"),
+		GW__CLI_TLS_PRIORITY(&s.tls.priority),
+		GW__CLI_COMMON(&s.common),
+	};
+	const struct gw__cli_usage usage = GW__CLI_USAGE("URI DIR [options]",
+		"Waits at URI for guests that are protected by checkpoints (COLO, QEMU 11.1 as the primary) and keeps the last whole checkpoint "
+		"of each in a folder of DIR, without running it. When its primary is gone it is DIR/NAME/guest.img. Runs until interrupted. "
+		"URI is tcp:HOST:PORT, unix:PATH or vsock:CID:PORT.",
+		options, 2, 2);
+	struct gw__cli_args args;
+	int status = gw__cli_parse(&usage, argc, argv, &args);
+	if (status != GW__CLI_GO)
+		return status;
+	s.uri = args.arg[0];
+	s.dir = args.arg[1];
+	s.link.tls = s.tls.creds_dir ? &s.tls : NULL;
+	if (s.tls.authz && !s.tls.creds_dir)
+		return gw__ui_error(GW__EXIT_USAGE, "--tls-authz needs --tls-creds");
+	if (s.tls.priority && !s.tls.creds_dir)
+		return gw__ui_error(GW__EXIT_USAGE, "--tls-priority needs --tls-creds");
+	s.opts.link = &s.link;
+	s.opts.on_listening = on_listening;
+	s.opts.on_event = on_event;
+	s.opts.ctx = &s;
+	return run(&s);
+}

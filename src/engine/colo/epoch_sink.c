@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The sink of a COLO standby: during the initial migration an image sink behind it, in a checkpoint an epoch in memory. See epoch_sink.h.
+ *
+ * Device state is kept as a primary sends it in a checkpoint, that of the initial migration too: FULL sections and one byte 00, early devices
+ * first. Those stand before RAM in the image, where they are replaced in place.
+ */
+#include "engine/colo/epoch_sink.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/sink/image_sink.h"
+#include "image/epochs/epoch.h"
+#include "image/write/writer.h"
+#include "wire/device_buffer.h"
+
+enum { EARLY_MAX = GW__EARLY_MAX };
+
+typedef unsigned long long ull;
+
+/* A device before RAM: its place in the image. */
+struct early {
+	uint64_t off;
+	size_t bytes;
+	struct gw__section section;
+};
+
+/* Grows as it comes; the stream's limit on device state bounds it. */
+struct device_state {
+	uint8_t *bytes;
+	size_t n;
+};
+
+struct gw__epoch_sink {
+	struct gw__sink sink;   /* first */
+	struct gw__sink *image; /* takes the writer over */
+	struct gw__image_writer *writer;
+	struct gw__epoch *epoch;     /* made with the block list, which tells the page size */
+	struct gw__epoch_lane *main; /* of the main channel */
+	uint64_t limit_bytes, page_bytes;
+	bool in_checkpoint; /* changed while no lane is in use */
+	bool pending;       /* committed, and not applied yet */
+	bool finished;
+	bool ram_ended, switchover; /* in the initial migration */
+	struct early *early;
+	uint32_t early_n, early_room;
+	struct device_state devices; /* of the last epoch that was applied */
+	uint8_t *text;               /* the description, as it came */
+	size_t text_bytes;
+	const struct gw__vmdesc *desc; /* parsed; borrowed */
+	struct gw__epoch_sink_stats stats;
+};
+
+static struct gw__epoch_sink *own(struct gw__sink *s) { return (struct gw__epoch_sink *)s; }
+
+/* --- the initial migration --- */
+
+static int put_config(struct gw__sink *s, const struct gw__config *config, struct gw__error *error)
+{
+	if (config->ignore_shared)
+		return gw__error_set(error, -EOPNOTSUPP,
+			"the source leaves shared memory out (x-ignore-shared), which a standby on another host would lack; switch that off");
+	own(s)->page_bytes = gw__config_page_bytes(config);
+	return own(s)->image->ops->config(own(s)->image, config, error);
+}
+
+static int put_blocks(struct gw__sink *s, uint32_t section_id, const struct gw__blocks *blocks, struct gw__error *error)
+{
+	struct gw__epoch_sink *o = own(s);
+	int r = o->image->ops->blocks(o->image, section_id, blocks, error);
+	if (r)
+		return r;
+	o->epoch = gw__epoch_new(o->page_bytes, o->limit_bytes);
+	o->main = o->epoch ? gw__epoch_add_lane(o->epoch) : NULL;
+	return o->main ? 0 : gw__error_set(error, -ENOMEM, "no memory for epochs");
+}
+
+static int append_devices(struct device_state *d, struct gw__view raw, struct gw__error *error)
+{
+	uint8_t *bytes = realloc(d->bytes, d->n + raw.n + 1);
+	if (!bytes)
+		return gw__error_set(error, -ENOMEM, "no memory for %zu bytes of device state", raw.n);
+	memcpy(bytes + d->n, raw.p, raw.n);
+	d->bytes = bytes;
+	d->n += raw.n;
+	bytes[d->n] = GW__ITEM_EOF;
+	return 0;
+}
+
+static int note_early(struct gw__epoch_sink *o, const struct gw__section *section, size_t bytes, struct gw__error *error)
+{
+	if (o->early_n == o->early_room) {
+		uint32_t room = o->early_room ? o->early_room * 2 : 4;
+		struct early *early = realloc(o->early, room * sizeof *early);
+		if (!early)
+			return gw__error_set(error, -ENOMEM, "no memory for the list of devices");
+		o->early = early;
+		o->early_room = room;
+	}
+	o->early[o->early_n++] = (struct early){gw__image_raw_off(o->writer), bytes, *section};
+	return 0;
+}
+
+static int put_device(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__error *error)
+{
+	struct gw__epoch_sink *o = own(s);
+	if (section->type != GW__ITEM_FULL)
+		return gw__error_set(error, -EOPNOTSUPP,
+			"section \"%s\" comes in pieces while the guest runs; checkpoints have no place for it", section->idstr);
+	int r = append_devices(&o->devices, raw, error);
+	if (r || o->ram_ended)
+		return r;
+	r = note_early(o, section, raw.n, error);
+	return r ? r : o->image->ops->device(o->image, section, off, raw, error);
+}
+
+static int note_round(struct gw__sink *s, struct gw__error *error)
+{
+	(void)s, (void)error;
+	return 0;
+}
+
+static int note_switchover(struct gw__sink *s, struct gw__error *error)
+{
+	(void)error;
+	own(s)->switchover = true;
+	return 0;
+}
+
+/* The image's own end of RAM comes with `finish`. */
+static int note_ram_end(struct gw__sink *s, struct gw__error *error)
+{
+	(void)error;
+	own(s)->ram_ended = true;
+	return 0;
+}
+
+static int keep_description(struct gw__sink *s, struct gw__view text, struct gw__error *error)
+{
+	struct gw__epoch_sink *o = own(s);
+	o->text = malloc(text.n + 1);
+	if (!o->text)
+		return gw__error_set(error, -ENOMEM, "no memory for the VM description");
+	if (text.n)
+		memcpy(o->text, text.p, text.n);
+	o->text_bytes = text.n;
+	return 0;
+}
+
+static int refuse_commit(struct gw__sink *s, struct gw__error *error)
+{
+	(void)s;
+	return gw__error_set(error, -EINVAL, "a standby's guest is finished by its epochs");
+}
+
+/* --- pages: to the image, or to the epoch --- */
+
+static int copy_to_epoch(struct gw__epoch_sink *o, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__error *error)
+{
+	enum { AT_ONCE = 64 };
+	uint64_t offs[AT_ONCE];
+	while (n) {
+		void *buffer;
+		int r = gw__epoch_borrow(o->main, &buffer, error), k = 0;
+		if (r)
+			return r;
+		for (; k < n && k < AT_ONCE && (uint64_t)(k + 1) * o->page_bytes <= GW__EPOCH_BUFFER_BYTES; k++) {
+			memcpy((uint8_t *)buffer + (uint64_t)k * o->page_bytes, pages[k].iov_base, o->page_bytes);
+			offs[k] = off + (uint64_t)k * o->page_bytes;
+		}
+		r = gw__epoch_submit(o->main, block, offs, (uint32_t)k, error);
+		if (r)
+			return r;
+		off += (uint64_t)k * o->page_bytes;
+		pages += k;
+		n -= k;
+	}
+	return 0;
+}
+
+static int put_pages(struct gw__sink *s, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__error *error)
+{
+	struct gw__epoch_sink *o = own(s);
+	if (o->in_checkpoint)
+		return copy_to_epoch(o, block, off, pages, n, error);
+	return o->image->ops->pages(o->image, block, off, pages, n, error);
+}
+
+static int put_zeros(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
+{
+	struct gw__epoch_sink *o = own(s);
+	if (o->in_checkpoint)
+		return gw__epoch_put_zeros(o->main, block, off, pages, error);
+	return o->image->ops->zeros(o->image, block, off, pages, error);
+}
+
+static int read_back(struct gw__sink *s, uint32_t block, uint64_t off, void *page, struct gw__error *error)
+{
+	return own(s)->image->ops->read_back(own(s)->image, block, off, page, error);
+}
+
+struct lane {
+	struct gw__sink_lane lane; /* first */
+	struct gw__epoch_sink *sink;
+	struct gw__sink_lane *image;
+	struct gw__epoch_lane *epoch;
+};
+
+static int borrow(struct gw__sink_lane *lane, void **buffer, struct gw__error *error)
+{
+	struct lane *l = (struct lane *)lane;
+	return l->sink->in_checkpoint ? gw__epoch_borrow(l->epoch, buffer, error) : l->image->ops->borrow(l->image, buffer, error);
+}
+
+static int submit(struct gw__sink_lane *lane, uint32_t block, const uint64_t *off, uint32_t n, struct gw__error *error)
+{
+	struct lane *l = (struct lane *)lane;
+	return l->sink->in_checkpoint ? gw__epoch_submit(l->epoch, block, off, n, error)
+				      : l->image->ops->submit(l->image, block, off, n, error);
+}
+
+static int put_lane_zeros(struct gw__sink_lane *lane, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
+{
+	struct lane *l = (struct lane *)lane;
+	return l->sink->in_checkpoint ? gw__epoch_put_zeros(l->epoch, block, off, pages, error)
+				      : l->image->ops->zeros(l->image, block, off, pages, error);
+}
+
+static int flush(struct gw__sink_lane *lane, struct gw__error *error)
+{
+	struct lane *l = (struct lane *)lane;
+	return l->image->ops->flush(l->image, error);
+}
+
+static void free_lane(struct gw__sink_lane *lane)
+{
+	gw__sink_lane_free(&((struct lane *)lane)->image);
+	free(lane);
+}
+
+static int add_lane(struct gw__sink *s, struct gw__sink_lane **lane, struct gw__error *error)
+{
+	static const struct gw__sink_lane_ops ops = {borrow, submit, put_lane_zeros, flush, free_lane};
+	struct lane *l = calloc(1, sizeof *l);
+	if (!l)
+		return gw__error_set(error, -ENOMEM, "no memory for a channel's epochs");
+	l->lane.ops = &ops;
+	l->sink = own(s);
+	l->epoch = gw__epoch_add_lane(l->sink->epoch);
+	int r = l->epoch ? l->sink->image->ops->add_lane(l->sink->image, &l->image, error)
+			 : gw__error_set(error, -ENOMEM, "no memory for a channel's epochs");
+	if (r)
+		free(l);
+	else
+		*lane = &l->lane;
+	return r;
+}
+
+/* A barrier of the main channel and all others: what comes after it is newer. */
+static int note_barrier(struct gw__sink *s, struct gw__error *error)
+{
+	(void)error;
+	if (own(s)->in_checkpoint)
+		gw__epoch_barrier(own(s)->epoch);
+	return 0;
+}
+
+/* --- devices --- */
+
+/* The early devices come first, and fit where they stand in the image. */
+static int check_devices(const struct gw__epoch_sink *s, const uint8_t *bytes, size_t n, struct gw__error *error)
+{
+	struct gw__device_buffer b;
+	struct gw__section section;
+	struct gw__view raw;
+	int r = gw__device_buffer_decode(bytes, n, s->desc, &b, error);
+	if (!r && b.devices <= s->early_n)
+		r = gw__error_set(error, -EPROTO, "%u devices, expected more than the %u that come before RAM", b.devices, s->early_n);
+	for (uint32_t i = 0; !r && i < s->early_n && gw__device_buffer_next(&b, &section, &raw); i++) {
+		const struct early *e = &s->early[i];
+		if (strcmp(section.idstr, e->section.idstr) || section.instance != e->section.instance || raw.n != e->bytes)
+			r = gw__error_set(error, -EPROTO,
+				"device %u is \"%s\" with %zu bytes, expected \"%s\" with %zu bytes, as in the initial migration", i,
+				section.idstr, raw.n, e->section.idstr, e->bytes);
+	}
+	return r;
+}
+
+static int replace_early(struct gw__epoch_sink *s, struct gw__view devices, struct gw__error *error)
+{
+	struct gw__device_buffer b;
+	struct gw__section section;
+	struct gw__view raw;
+	int r = s->early_n ? gw__device_buffer_decode(devices.p, devices.n, s->desc, &b, error) : 0;
+	for (uint32_t i = 0; !r && i < s->early_n && gw__device_buffer_next(&b, &section, &raw); i++)
+		r = gw__image_replace_raw(s->writer, s->early[i].off, raw.p, raw.n, error);
+	return r;
+}
+
+/* Those behind RAM. */
+static int put_devices(struct gw__epoch_sink *s, struct gw__error *error)
+{
+	struct gw__device_buffer b;
+	struct gw__section section;
+	struct gw__view raw;
+	int r = gw__device_buffer_decode(s->devices.bytes, s->devices.n, s->desc, &b, error);
+	for (uint32_t i = 0; !r && gw__device_buffer_next(&b, &section, &raw); i++)
+		r = i < s->early_n ? 0 : s->image->ops->device(s->image, &section, 0, raw, error);
+	return r;
+}
+
+/* --- epochs --- */
+
+int gw__epoch_sink_complete_guest(struct gw__epoch_sink *s, const struct gw__vmdesc *desc, struct gw__error *error)
+{
+	s->desc = desc;
+	if (!s->devices.n)
+		return gw__error_set(error, -EPROTO, "the guest came without any device");
+	s->devices.n++; /* the byte 00 */
+	s->stats.device_bytes = s->devices.n;
+	return check_devices(s, s->devices.bytes, s->devices.n, error);
+}
+
+void gw__epoch_sink_begin(struct gw__epoch_sink *s)
+{
+	assert(!s->pending && !s->finished);
+	s->in_checkpoint = true;
+}
+
+int gw__epoch_sink_reserve_devices(struct gw__epoch_sink *s, uint64_t bytes, uint8_t **to, struct gw__error *error)
+{
+	return gw__epoch_reserve_devices(s->epoch, bytes, to, error);
+}
+
+static void note_stats(struct gw__epoch_sink *s)
+{
+	struct gw__epoch_stats e = gw__epoch_stats(s->epoch);
+	s->stats = (struct gw__epoch_sink_stats){e.pages, e.zero_pages, gw__epoch_devices(s->epoch).n, e.memory_bytes, e.memory_most_bytes};
+}
+
+int gw__epoch_sink_check(struct gw__epoch_sink *s, struct gw__error *error)
+{
+	struct gw__view devices = gw__epoch_devices(s->epoch);
+	note_stats(s);
+	int r = check_devices(s, devices.p, devices.n, error);
+	return r ? r : gw__image_check_room(s->writer, s->stats.pages * s->page_bytes, error);
+}
+
+void gw__epoch_sink_commit(struct gw__epoch_sink *s) { s->pending = true; }
+
+static int apply_run(void *ctx, uint32_t block, uint64_t off, const uint8_t *pages, uint64_t n, struct gw__error *error)
+{
+	enum { AT_ONCE = 256 };
+	struct gw__epoch_sink *s = ctx;
+	struct iovec iov[AT_ONCE];
+	if (!pages)
+		return s->image->ops->zeros(s->image, block, off, n, error);
+	int r = 0;
+	for (uint64_t done = 0, k; !r && done < n; done += k) {
+		for (k = 0; k < AT_ONCE && done + k < n; k++)
+			iov[k] = (struct iovec){(void *)(uintptr_t)(pages + (done + k) * s->page_bytes), s->page_bytes};
+		r = s->image->ops->pages(s->image, block, off + done * s->page_bytes, iov, (int)k, error);
+	}
+	return r;
+}
+
+int gw__epoch_sink_apply(struct gw__epoch_sink *s, struct gw__error *error)
+{
+	if (!s->pending)
+		return 0;
+	struct gw__view devices = gw__epoch_devices(s->epoch);
+	uint8_t *copy = malloc(devices.n);
+	if (!copy)
+		return gw__error_set(error, -ENOMEM, "no memory for %zu bytes of device state", devices.n);
+	memcpy(copy, devices.p, devices.n);
+	int r = gw__epoch_apply(s->epoch, apply_run, s, error);
+	if (!r)
+		r = replace_early(s, devices, error);
+	if (r) {
+		free(copy);
+		return r;
+	}
+	free(s->devices.bytes);
+	s->devices = (struct device_state){copy, devices.n};
+	s->pending = false;
+	gw__epoch_reset(s->epoch, s->stats.memory_bytes); /* the next one will be about as large */
+	return 0;
+}
+
+void gw__epoch_sink_drop(struct gw__epoch_sink *s)
+{
+	if (s->epoch && !s->pending)
+		gw__epoch_reset(s->epoch, 0);
+}
+
+int gw__epoch_sink_finish(struct gw__epoch_sink *s, bool sync, struct gw__error *error)
+{
+	const struct gw__sink_ops *ops = s->image->ops;
+	struct gw__view text = {s->text, s->text_bytes};
+	int r = gw__epoch_sink_apply(s, error);
+	s->finished = true;
+	if (!r && s->switchover)
+		r = ops->switchover(s->image, error);
+	if (!r)
+		r = ops->ram_end(s->image, error);
+	if (!r)
+		r = put_devices(s, error);
+	if (!r)
+		r = ops->end(s->image, text, error);
+	if (!r && sync)
+		r = ops->sync(s->image, error);
+	return r ? r : ops->commit(s->image, error);
+}
+
+struct gw__epoch_sink_stats gw__epoch_sink_stats(const struct gw__epoch_sink *s) { return s->stats; }
+
+/* --- its life --- */
+
+struct gw__sink *gw__epoch_sink_sink(struct gw__epoch_sink *s) { return &s->sink; }
+
+static void free_sink(struct gw__sink *s)
+{
+	struct gw__epoch_sink *o = own(s);
+	gw__sink_free(&o->image);
+	gw__epoch_free(o->epoch);
+	free(o->early);
+	free(o->devices.bytes);
+	free(o->text);
+	free(o);
+}
+
+void gw__epoch_sink_free(struct gw__epoch_sink **s)
+{
+	if (*s)
+		free_sink(&(*s)->sink);
+	*s = NULL;
+}
+
+int gw__epoch_sink_new(const char *path, uint64_t limit_bytes, struct gw__epoch_sink **sink, struct gw__error *error)
+{
+	static const struct gw__sink_ops ops = {
+		.config = put_config,
+		.blocks = put_blocks,
+		.pages = put_pages,
+		.zeros = put_zeros,
+		.read_back = read_back,
+		.device = put_device,
+		.round = note_round,
+		.barrier = note_barrier,
+		.switchover = note_switchover,
+		.ram_end = note_ram_end,
+		.end = keep_description,
+		.commit = refuse_commit,
+		.add_lane = add_lane,
+		.free = free_sink,
+	};
+	struct gw__image_writer *writer = NULL;
+	struct gw__epoch_sink *s = calloc(1, sizeof *s);
+	if (!s)
+		return gw__error_set(error, -ENOMEM, "no memory for a standby");
+	s->sink.ops = &ops;
+	s->limit_bytes = limit_bytes;
+	int r = gw__image_create(path, &(struct gw__image_writer_opts){.unsynced = true}, &writer, error);
+	s->writer = writer;
+	if (!r)
+		r = gw__sink_image_new(&writer, &s->image, error);
+	if (r) {
+		gw__image_writer_close(writer);
+		free_sink(&s->sink);
+		return r;
+	}
+	*sink = s;
+	return 0;
+}

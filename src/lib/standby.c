@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gw_standby: one listener, and a thread for each guest that is protected. The caller's thread accepts; what a guest's thread has is its own,
+ * but for the caller's callbacks, which are called under one lock.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/colo/secondary.h"
+#include "lib/job.h"
+
+enum { NAMES_MAX = 100000, MEMORY_LIMIT_BYTES = 1 << 30, CHECKPOINT_MS = 60000 };
+
+struct standby {
+	gw_job *job;
+	const struct gw_standby_opts *o;
+	const char *dir;
+	pthread_mutex_t report_lock;
+	struct guest *guests; /* the caller's thread's */
+};
+
+/* One guest; its thread's, but for `next` and `done`. */
+struct guest {
+	struct standby *standby;
+	struct guest *next;
+	pthread_t thread;
+	atomic_bool done;
+	struct gw__run run;
+	struct gw__incoming in;
+	struct gw__epoch_sink *sink;
+	int dir_fd; /* its folder, locked */
+	char name[NAME_MAX + 1], image[PATH_MAX];
+	uint32_t channels;
+};
+
+static void report(struct guest *g, struct gw_standby_event *event)
+{
+	const struct gw_standby_opts *o = g->standby->o;
+	if (!GW__OPT(o, on_event))
+		return;
+	event->size = sizeof *event;
+	event->vm = g->name;
+	event->image = g->image;
+	event->ram_bytes = atomic_load(&g->run.counters.total_bytes);
+	event->channels = g->channels;
+	pthread_mutex_lock(&g->standby->report_lock);
+	o->on_event(GW__OPT(o, ctx), event);
+	pthread_mutex_unlock(&g->standby->report_lock);
+}
+
+/* From now on an older image of this name would be a guest of long ago. */
+static void remove_old_image(struct guest *g) { unlinkat(g->dir_fd, "guest.img", 0); }
+
+static void on_epoch(void *ctx, const struct gw__colo_epoch *e)
+{
+	struct guest *g = ctx;
+	if (!e->number)
+		remove_old_image(g);
+	report(g, &(struct gw_standby_event){.kind = e->number ? GW_STANDBY_EPOCH : GW_STANDBY_PROTECTED,
+			  .epoch = e->number,
+			  .pages = e->pages,
+			  .zero_pages = e->zero_pages,
+			  .device_bytes = e->device_bytes,
+			  .pause_ns = e->pause_ns,
+			  .merge_ns = e->merge_ns,
+			  .memory_bytes = e->memory_bytes});
+}
+
+static void report_end(struct guest *g, int r, const struct gw__colo_secondary_result *result)
+{
+	bool kept = result->state == GW__COLO_SECONDARY_LOST && !result->image_failed;
+	report(g, &(struct gw_standby_event){.kind = kept ? GW_STANDBY_ENDED : GW_STANDBY_FAILED,
+			  .epoch = result->last.number,
+			  .message = r ? g->run.error.text : "it was stopped here"});
+}
+
+static void *protect(void *guest)
+{
+	struct guest *g = guest;
+	const struct gw_standby_opts *o = g->standby->o;
+	int timeout_ms = GW__OPT(o, checkpoint_timeout_ms);
+	struct gw__colo_secondary_opts so = {.checkpoint_ms = timeout_ms ? timeout_ms : CHECKPOINT_MS,
+		.stop_fd = g->standby->job->cancel_fd,
+		.on_epoch = on_epoch,
+		.ctx = g};
+	struct gw__colo_secondary_result result;
+	report(g, &(struct gw_standby_event){.kind = GW_STANDBY_CONNECTED});
+	int r = gw__colo_secondary_run(&g->run, &g->in, g->sink, &so, &result);
+	report_end(g, r, &result);
+	atomic_store(&g->done, true);
+	return NULL;
+}
+
+static void free_guest(struct guest *g)
+{
+	gw__epoch_sink_free(&g->sink);
+	gw__incoming_close(&g->in);
+	if (g->dir_fd >= 0)
+		close(g->dir_fd);
+	free(g);
+}
+
+/* --- its folder --- */
+
+static int lock_folder(struct guest *g, struct gw__error *error)
+{
+	char path[PATH_MAX];
+	int n = snprintf(path, sizeof path, "%s/%s", g->standby->dir, g->name);
+	int m = snprintf(g->image, sizeof g->image, "%s/%s/guest.img", g->standby->dir, g->name);
+	if (n < 0 || m < 0 || (size_t)m >= sizeof g->image)
+		return gw__error_set(error, -ENAMETOOLONG, "%s/%s: the name is too long", g->standby->dir, g->name);
+	g->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (g->dir_fd < 0)
+		return gw__error_errno(error, errno, "cannot open the folder %s", path);
+	if (flock(g->dir_fd, LOCK_EX | LOCK_NB))
+		return gw__error_set(error, -EBUSY, "%s is in use: a guest of that name is protected already, or failed over", path);
+	return 0;
+}
+
+/* 0, -EEXIST, or another failure; only the latter with a sentence. */
+static int make_folder(struct guest *g, struct gw__error *error)
+{
+	char path[PATH_MAX];
+	int n = snprintf(path, sizeof path, "%s/%s", g->standby->dir, g->name);
+	if (n < 0 || (size_t)n >= sizeof path)
+		return gw__error_set(error, -ENAMETOOLONG, "%s/%s: the name is too long", g->standby->dir, g->name);
+	if (mkdir(path, 0700) == 0)
+		return 0;
+	return errno == EEXIST ? -EEXIST : gw__error_errno(error, errno, "cannot make the folder %s", path);
+}
+
+static int find_folder(struct guest *g, struct gw__error *error)
+{
+	const char *name = GW__OPT(g->standby->o, name);
+	int r = -EEXIST;
+	if (name) {
+		snprintf(g->name, sizeof g->name, "%s", name);
+		r = make_folder(g, error);
+	}
+	for (unsigned i = 1; !name && r == -EEXIST && i <= NAMES_MAX; i++) {
+		snprintf(g->name, sizeof g->name, "vm-%u", i);
+		r = make_folder(g, error);
+	}
+	if (!name && r == -EEXIST)
+		return gw__error_set(error, r, "%s has %d guests: remove folders that are not needed", g->standby->dir, NAMES_MAX);
+	return r && r != -EEXIST ? r : lock_folder(g, error);
+}
+
+/* --- accepting --- */
+
+static struct guest *new_guest(struct standby *s, struct gw__incoming *in)
+{
+	struct guest *g = calloc(1, sizeof *g);
+	if (!g)
+		return NULL;
+	g->standby = s;
+	g->dir_fd = -1;
+	gw__run_init(&g->run);
+	g->run.trace = s->job->run.trace;
+	g->run.page_bytes = s->job->run.page_bytes;
+	g->run.cancel_fd = s->job->cancel_fd;
+	g->in = *in;
+	g->in.listener = NULL; /* which is there for all guests */
+	g->channels = in->multifd_n;
+	*in = (struct gw__incoming){0};
+	return g;
+}
+
+static int filter_all(struct standby *s, struct guest *g)
+{
+	const struct gw_link_opts *link = GW__OPT(s->o, link);
+	int r = gw__job_filter(s->job, link, &g->in.main);
+	for (uint32_t i = 0; !r && i < g->in.multifd_n; i++)
+		r = gw__job_filter(s->job, link, &g->in.multifd[i]);
+	return r;
+}
+
+/* A guest that cannot be protected is told so and loses its connection; the others go on. */
+static int start_guest(struct standby *s, struct gw__incoming *in)
+{
+	struct guest *g = new_guest(s, in);
+	if (!g)
+		return gw__error_set(&s->job->run.error, -ENOMEM, "no memory for a guest");
+	uint64_t limit = GW__OPT(s->o, memory_limit);
+	int r = find_folder(g, &g->run.error);
+	if (!r)
+		r = gw__epoch_sink_new(g->image, limit ? limit : MEMORY_LIMIT_BYTES, &g->sink, &g->run.error);
+	if (!r)
+		r = filter_all(s, g);
+	if (!r) {
+		int err = pthread_create(&g->thread, NULL, protect, g);
+		r = err ? gw__error_errno(&g->run.error, err, "cannot start a thread for %s", g->name) : 0;
+	}
+	if (r) {
+		report(g, &(struct gw_standby_event){.kind = GW_STANDBY_FAILED, .message = g->run.error.text});
+		free_guest(g);
+		return 0;
+	}
+	g->next = s->guests;
+	s->guests = g;
+	return 0;
+}
+
+static void join_guests(struct standby *s, bool all)
+{
+	for (struct guest **at = &s->guests, *g; (g = *at);) {
+		if (!all && !atomic_load(&g->done)) {
+			at = &g->next;
+			continue;
+		}
+		*at = g->next;
+		pthread_join(g->thread, NULL);
+		free_guest(g);
+	}
+}
+
+/* What one source did wrong, and nothing of ours. */
+static bool is_of_a_source(int r) { return r == -EPROTO || r == -ETIMEDOUT || r == -ECONNRESET || r == -EPIPE || r == -EOPNOTSUPP; }
+
+static int accept_guests(struct standby *s, struct gw__listener *listener, const struct gw__accept_opts *go)
+{
+	struct gw__error *error = &s->job->run.error;
+	for (;;) {
+		struct gw__incoming in = {0};
+		int r = gw__accept(&s->job->run, listener, go, &in);
+		join_guests(s, false);
+		if (!r)
+			r = start_guest(s, &in);
+		else
+			gw__incoming_close(&in);
+		if (r && !is_of_a_source(r))
+			return r;
+		gw__error_clear(error);
+	}
+}
+
+static int listen_for_guests(struct standby *s, const struct gw__uri *uri, const struct gw__tls_creds *tls)
+{
+	const struct gw_link_opts *link = GW__OPT(s->o, link);
+	struct gw__io_opts io = gw__job_io_opts(s->job, link);
+	struct gw__accept_opts go = GW__ACCEPT_DEFAULTS;
+	struct gw__listener *listener = NULL;
+	go.channels = GW__OPT(s->o, channels);
+	go.idle_ms = io.idle_ms;
+	go.tls = tls;
+	io.connect_ms = -1;
+	int r = gw__io_listen(uri, &io, &listener, &s->job->run.error);
+	if (r)
+		return r;
+	if (GW__OPT(s->o, on_listening))
+		s->o->on_listening(GW__OPT(s->o, ctx), gw__listener_uri(listener));
+	r = accept_guests(s, listener, &go);
+	gw__listener_close(listener);
+	join_guests(s, true);
+	return r;
+}
+
+static int check_name(gw_job *job, const char *name)
+{
+	bool good = !name || (*name && *name != '.' && strlen(name) <= NAME_MAX && !strchr(name, '/'));
+	return good ? 0
+		    : gw__error_set(&job->run.error, -EINVAL,
+			      "\"%s\" cannot be the name of a guest: it names a folder, without / and not hidden", name);
+}
+
+static int check_folder(gw_job *job, const char *dir)
+{
+	struct stat st;
+	if (stat(dir, &st))
+		return gw__error_errno(&job->run.error, errno, "cannot keep guests in %s", dir);
+	return S_ISDIR(st.st_mode) ? 0 : gw__error_set(&job->run.error, -ENOTDIR, "cannot keep guests in %s: it is no folder", dir);
+}
+
+int gw_standby(gw_job *job, const char *uri_text, const char *dir, const struct gw_standby_opts *o)
+{
+	struct standby s = {.job = job, .o = o, .dir = dir};
+	struct gw__tls_creds *tls = NULL;
+	struct gw__uri *uri = malloc(sizeof *uri);
+	int r = gw__job_begin(job, 0);
+	if (!r)
+		r = GW__CHECK(o, &job->run.error);
+	if (!r)
+		r = uri ? gw__uri_parse(uri_text, uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
+	if (!r && !gw__uri_listens(uri))
+		r = gw__error_set(&job->run.error, -EINVAL, "%s: a standby listens, at tcp:, unix: or vsock:", uri_text);
+	if (!r)
+		r = check_name(job, GW__OPT(o, name));
+	if (!r)
+		r = check_folder(job, dir);
+	if (!r)
+		r = gw__job_tls(job, GW__OPT(o, link), GW__TLS_SERVER, &tls);
+	pthread_mutex_init(&s.report_lock, NULL);
+	if (!r)
+		r = listen_for_guests(&s, uri, tls);
+	pthread_mutex_destroy(&s.report_lock);
+	gw__tls_creds_free(tls);
+	free(uri);
+	if (r != -ECANCELED)
+		return r;
+	gw__error_clear(&job->run.error);
+	return 0;
+}

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: MIT
+"""COLO between a real primary and godwit standby: the primary's settings, and a wire between the two that knows the messages of the standby, so
+that a test can hold one back, look at a primary that stands still meanwhile, and cut the link there."""
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+
+import godwit
+
+READY, REQUEST, REPLY, SEND, SIZE, RECEIVED, LOADED = range(7)
+NAMES = ["CHECKPOINT_READY", "CHECKPOINT_REQUEST", "CHECKPOINT_REPLY", "VMSTATE_SEND", "VMSTATE_SIZE", "VMSTATE_RECEIVED", "VMSTATE_LOADED"]
+SHUT = bytes.fromhex("0001000400000000")
+
+
+def protect(vm, uri, delay_ms=100, channels=0, compression="none", tls=None):
+    """Make this QEMU a primary of the standby at `uri`."""
+    on = ["x-colo", "return-path", *(["multifd"] if channels else [])]
+    vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": c, "state": True} for c in on])
+    parameters = {"x_checkpoint_delay": delay_ms}
+    if channels:
+        parameters.update(multifd_channels=channels, multifd_compression=compression)
+    if tls:
+        parameters.update(tls_creds=tls, tls_hostname="localhost")
+    vm.qmp.command("migrate-set-parameters", **parameters)
+    vm.qmp.migrate(uri)
+
+
+def release(vm):
+    """A primary whose standby is gone runs its guest on, whatever it was doing (docs/spec/colo.md 8)."""
+    with contextlib.suppress(Exception):    # nothing to yank: its link has ended already
+        vm.qmp.command("yank", instances=[{"type": "migration"}])
+    vm.qmp.command("x-colo-lost-heartbeat")
+
+
+class Standby(godwit.Run):
+    """godwit standby at a socket in this folder, with one guest or many."""
+
+    def __init__(self, folder, *options, name="vm", **popen):
+        self.socket, self.dir = os.path.join(folder, "standby"), os.path.join(folder, "guests")
+        os.makedirs(self.dir, exist_ok=True)
+        named = [f"--name={name}"] if name else []
+        super().__init__("standby", f"unix:{self.socket}", self.dir, "--json", "-v", *named, *options, **popen)
+        self.image = os.path.join(self.dir, name or "vm-1", "guest.img")
+        self.wait_event("listening")
+
+    def events(self):
+        lines = self.stdout.splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def wait_event(self, name, timeout=60, match=lambda e: True):
+        deadline = time.monotonic() + timeout * godwit.patience()
+        while True:
+            ended = self.process.poll() is not None
+            found = [e for e in self.events() if e["event"] == name and match(e)]
+            if found:
+                return found[0]
+            assert not ended, f"{self} ended with {self.process.returncode}: {self.stderr}"
+            assert time.monotonic() < deadline, f"no event {name}: {self.stdout} {self.stderr}"
+            time.sleep(0.005)
+
+    def wait_epoch(self, number):
+        return self.wait_event("epoch", match=lambda e: e["epoch"] >= number)
+
+
+class Wire:
+    """Between a primary and its standby. hold(message, nth): that word of the standby waits, until go_on() or cut()."""
+
+    def __init__(self, path, to):
+        self.path, self.to = path, to
+        self.uri = f"unix:{path}"
+        self.sockets, self.threads = [], []
+        self.at = None
+        self.held, self.go = threading.Event(), threading.Event()
+        self.sent = [0] * len(NAMES)    # words of the standby that were passed on
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(32)
+        self.start(self.accept)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.cut()
+        for t in self.threads:
+            t.join()
+        os.unlink(self.path)
+
+    def start(self, function, *args):
+        t = threading.Thread(target=function, args=args, daemon=True)
+        self.threads.append(t)
+        t.start()
+
+    def accept(self):
+        while True:
+            try:
+                primary = self.listener.accept()[0]
+            except OSError:
+                return
+            standby = socket.socket(socket.AF_UNIX)
+            standby.connect(self.to)
+            self.sockets += [primary, standby]
+            self.start(self.forward, primary, standby)
+            self.start(self.back, standby, primary)
+
+    def forward(self, a, b):
+        with contextlib.suppress(OSError):
+            while data := a.recv(1 << 20):
+                b.sendall(data)
+            b.shutdown(socket.SHUT_WR)
+
+    def back(self, standby, primary):
+        """Return path messages up to SHUT, which have 8 bytes here, then COLO messages of 4."""
+        data, colo = b"", False
+        with contextlib.suppress(OSError):
+            while more := standby.recv(65536):
+                data += more
+                while len(data) >= (4 if colo else 8):
+                    word, data = data[:4 if colo else 8], data[4 if colo else 8:]
+                    if colo:
+                        self.pass_word(word, primary)
+                    else:
+                        primary.sendall(word)
+                    colo = colo or word == SHUT
+            primary.shutdown(socket.SHUT_WR)
+
+    def pass_word(self, word, primary):
+        number = int.from_bytes(word, "big")
+        if self.at and self.at[0] == number and self.sent[number] + 1 >= self.at[1]:
+            self.at = None
+            self.held.set()
+            self.go.wait()
+        primary.sendall(word)
+        self.sent[number] += 1
+
+    def hold(self, message, nth=1):
+        """Wait until the nth such word is there, or the next one if there were more. It is not passed on yet."""
+        self.held.clear()
+        self.go.clear()
+        self.at = (message, nth)
+        assert self.held.wait(60 * godwit.patience()), f"no {NAMES[message]}"
+
+    def go_on(self):
+        self.go.set()
+
+    def cut(self):
+        """The link breaks for both ends."""
+        for s in self.sockets:
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+        self.go.set()
