@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""godwit standby and real QEMU primaries: every epoch is the primary's memory, and a guest goes on from the last one.
+"""godwit standby and real QEMU primaries: every epoch is the primary's memory, byte for byte, a broken link leaves the last whole one, and a
+guest goes on from it.
 
-test-standby.py 11.1 [CASE...]
+test-standby.py CERTS-TOOL 11.1 [CASE...]. GODWIT_ROUNDS: how many primaries are killed; GODWIT_CUTS: links cut at random bytes.
 """
+import contextlib
 import os
+import random
 import signal
+import subprocess
 import sys
 import tempfile
 
@@ -15,49 +19,163 @@ import colo
 import godwit
 import images
 from colo import Standby, Wire
-from linuxguest import LinuxGuest, Restored, check_memory
+from linuxguest import LinuxGuest, Restored, check_memory, check_ticks, ticks_of
 from vm import Unavailable, skip
 
-
-def same_memory(vm, image):
-    """The image holds what the primary, which stands still, has in its RAM."""
-    raw = vm.path("raw")
-    images.raw_ram(image, raw)
-    with open(raw, "rb") as f:
-        images.same_bytes("RAM", vm.ram(), f.read())
-    os.unlink(raw)
+ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "3"))
+CUTS = int(os.environ.get("GODWIT_CUTS", "2"))
+PLAIN = (0, "none")
+LINKS = [PLAIN, (2, "none"), (2, "zlib"), (8, "zstd")]
+random = random.Random(11)
 
 
-def equal(folder, channels=0, compression="none", epochs=5):
-    """Behind some checkpoints the primary stands still, its LOADED held back: its RAM is the standby's, byte for byte. Then it runs on."""
-    with LinuxGuest("11.1") as vm, Standby(folder) as standby, Wire(os.path.join(folder, "wire"), standby.socket) as wire:
-        vm.booted()
-        colo.protect(vm, wire.uri, channels=channels, compression=compression)
-        assert standby.wait_event("protected")["ram_bytes"] >= vm.ram_bytes
-        wire.hold(colo.LOADED, epochs)
-        assert vm.qmp.command("query-status")["status"] == "colo"
-        ram = vm.ram()
+@contextlib.contextmanager
+def protected(vm, standby, link=PLAIN, delay_ms=100):
+    """A wire to the standby; the guest behind it is protected. Afterwards the primary runs on by itself."""
+    standby.forget()
+    with Wire(os.path.join(vm.dir, "wire"), standby.socket) as wire:
+        colo.protect(vm, wire.uri, delay_ms, *link)
+        standby.wait_event("protected")
+        yield wire
         wire.cut()
-        ended = standby.wait_event("ended")
-        assert ended["epoch"] >= epochs and ended["channels"] == channels, ended
-        assert vm.ram() == ram, "the primary did not stand still"
-        same_memory(vm, standby.image)
-        assert any(e["pages"] for e in standby.events() if e["event"] == "epoch"), "no epoch had a page"
-        colo.release(vm)
+    standby.wait_event("ended")
+    colo.release(vm)
+    assert vm.qmp.command("query-status")["status"] == "running"
+
+
+def ram_of(image, folder):
+    """What godwit reads from the image, which is whole; and the stamps in it are those of one moment."""
+    godwit.run("verify", image).ok()
+    raw = os.path.join(folder, "raw")
+    ram = images.raw_ram(image, raw)
+    check_memory(raw)
+    os.unlink(raw)
+    return ram
+
+
+def equal(folder):
+    """The primary stands still at a LOADED that is held back: its RAM is what the standby has. The next epoch is cut in its middle: it still is."""
+    with LinuxGuest("11.1") as vm, Standby(folder) as standby:
+        vm.booted()
+        for link in LINKS:
+            with protected(vm, standby, link) as wire:
+                wire.hold(colo.LOADED, 4)
+                assert vm.qmp.command("query-status")["status"] == "colo"
+                ram = vm.ram()
+                wire.cut_after(50000 + random.randrange(50000))     # an epoch has a thousand pages
+                wire.go_on()
+                ended = standby.wait_event("ended")
+                epochs = [e for e in standby.events() if e["event"] == "epoch"]
+                assert ended["epoch"] == wire.sent[colo.LOADED] == len(epochs) and ended["channels"] == link[0], ended
+                assert sum(e["pages"] for e in epochs) > 0, f"no epoch had a page: {epochs}"
+                images.same_bytes(f"RAM over {link}", ram_of(standby.image, folder), ram)
         vm.keeps_ticking()
         standby.kill(signal.SIGTERM)
         assert standby.wait().status == godwit.DONE
 
 
+def half(folder):
+    """The control: half of the pages from an earlier epoch, and the stamps are not those of one moment."""
+    with LinuxGuest("11.1") as vm, Standby(folder) as standby:
+        vm.booted()
+        rams = []
+        for _ in range(2):
+            with protected(vm, standby) as wire:
+                wire.hold(colo.LOADED, 2)
+                wire.cut()
+                standby.wait_event("ended")
+                rams.append(ram_of(standby.image, folder))
+            vm.stamped_again()
+        raw = os.path.join(folder, "raw")
+        pages = range(0, len(rams[0]), 4096)
+        with open(raw, "wb") as f:
+            f.write(b"".join(rams[at // 4096 % 2][at:at + 4096] for at in pages))
+        try:
+            check_memory(raw)
+        except AssertionError:
+            return
+        raise AssertionError("half an epoch was not noticed")
+
+
+def boundaries(folder):
+    """The link is cut at every word of an epoch and somewhere in its data, again and again with one primary: the last whole epoch is left."""
+    places = [(colo.REPLY, 0), (colo.RECEIVED, 1), (colo.LOADED, 1)]
+    with LinuxGuest("11.1") as vm, Standby(folder) as standby:
+        vm.booted()
+        for link in LINKS[:2]:
+            for word, more in places:
+                with protected(vm, standby, link, delay_ms=20) as wire:
+                    wire.hold(word, 3)
+                    wire.cut()
+                    ended = standby.wait_event("ended")
+                    assert ended["epoch"] == 2 + more, (colo.NAMES[word], ended)
+                    ram_of(standby.image, folder)
+            for n in [4, 9, *(random.randrange(10 ** random.randrange(2, 7)) for _ in range(CUTS))]:
+                with protected(vm, standby, link, delay_ms=20) as wire:
+                    wire.hold(colo.REPLY, 2)
+                    wire.cut_after(n)
+                    wire.go_on()
+                    ended = standby.wait_event("ended")
+                    assert ended["epoch"] == wire.sent[colo.LOADED] >= 1, (n, ended)
+                    ram_of(standby.image, folder)
+        vm.keeps_ticking()
+
+
+def kills(folder, certs):
+    """kill -9 of one primary after the other, each the successor of the one before: its counter goes on from the last epoch."""
+    psk = ["-object", f"tls-creds-psk,id=tls0,dir={certs}/psk,endpoint=client"]
+    vm = LinuxGuest("11.1", args=psk)
+    with Standby(folder, f"--tls-creds={certs}/psk") as standby, contextlib.ExitStack() as stack:
+        stack.enter_context(vm).booted()
+        for n in range(ROUNDS):
+            link = LINKS[n % len(LINKS)]
+            standby.forget()
+            colo.protect(vm, f"unix:{standby.socket}", 50, *link, tls="tls0")
+            standby.wait_epoch(1 + random.randrange(8))
+            before = vm.console()
+            os.kill(vm.pid, signal.SIGKILL)
+            ended = standby.wait_event("ended")
+            ram_of(standby.image, folder)
+            vm = Restored(standby.image, ["--lazy"] if n % 2 else [], "11.1", args=psk, backend="memfd" if n % 2 else "file")
+            stack.enter_context(vm)
+            vm.wait_console(lambda t: len(ticks_of(t[:t.rfind("\n") + 1])) >= 3)
+            vm.stamped_again()
+            check_goes_on(before, vm.console(), ended)
+
+
+def check_goes_on(before, after, ended):
+    """From the moment of the epoch, which may be older than the last line of the primary, and never newer."""
+    last, ticks = ticks_of(before)[-1][0], ticks_of(after[:after.rfind("\n") + 1])
+    if not after.startswith("tick"):    # its first line began before
+        ticks = [t for t in ticks if t[0] >= ticks[0][0]]
+    check_ticks(ticks)
+    assert last - 20 <= ticks[0][0] <= last + 2, f"{ticks[0]} after {last}, epoch {ended['epoch']}"
+    assert "BAD" not in after, after
+
+
+def no_primary(folder):
+    """A migration that is none of COLO is not lost: its guest is epoch 0."""
+    with LinuxGuest("11.1") as vm, Standby(folder) as standby:
+        vm.booted()
+        vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": "return-path", "state": True}])
+        vm.qmp.migrate(f"unix:{standby.socket}")
+        ended = standby.wait_event("ended")
+        assert ended["epoch"] == 0, ended
+        assert vm.qmp.command("query-migrate")["status"] == "completed"
+        images.same_bytes("RAM", ram_of(standby.image, folder), vm.ram())
+
+
 def main():
-    only = sys.argv[2:]
-    cases = {"plain": lambda d: equal(d), "channels-2": lambda d: equal(d, 2), }
-    for name, case in cases.items():
-        if only and name not in only:
-            continue
-        print(f"--- {name}", flush=True)
-        with tempfile.TemporaryDirectory(prefix="godwit-standby.") as folder:
-            case(folder)
+    certs_tool, only = sys.argv[1], sys.argv[3:]
+    cases = [equal, half, boundaries, kills, no_primary]
+    with tempfile.TemporaryDirectory(prefix="godwit-certs.") as certs:
+        subprocess.run([certs_tool, certs], check=True)
+        for case in cases:
+            if only and case.__name__ not in only:
+                continue
+            print(f"--- {case.__name__}", flush=True)
+            with tempfile.TemporaryDirectory(prefix="godwit-standby.") as folder:
+                case(folder, *([certs] if case is kills else []))
 
 
 if __name__ == "__main__":

@@ -16,15 +16,11 @@ SHUT = bytes.fromhex("0001000400000000")
 
 
 def protect(vm, uri, delay_ms=100, channels=0, compression="none", tls=None):
-    """Make this QEMU a primary of the standby at `uri`."""
-    on = ["x-colo", "return-path", *(["multifd"] if channels else [])]
-    vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": c, "state": True} for c in on])
-    parameters = {"x_checkpoint_delay": delay_ms}
-    if channels:
-        parameters.update(multifd_channels=channels, multifd_compression=compression)
-    if tls:
-        parameters.update(tls_creds=tls, tls_hostname="localhost")
-    vm.qmp.command("migrate-set-parameters", **parameters)
+    """Make this QEMU a primary of the standby at `uri`. tls: the id of its credentials object."""
+    states = {"x-colo": True, "return-path": True, "multifd": channels > 0}
+    vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": c, "state": on} for c, on in states.items()])
+    vm.qmp.command("migrate-set-parameters", x_checkpoint_delay=delay_ms, multifd_channels=channels or 2,
+                   multifd_compression=compression, tls_creds=tls or "")
     vm.qmp.migrate(uri)
 
 
@@ -41,6 +37,7 @@ class Standby(godwit.Run):
     def __init__(self, folder, *options, name="vm", **popen):
         self.socket, self.dir = os.path.join(folder, "standby"), os.path.join(folder, "guests")
         os.makedirs(self.dir, exist_ok=True)
+        self.told = 0
         named = [f"--name={name}"] if name else []
         super().__init__("standby", f"unix:{self.socket}", self.dir, "--json", "-v", *named, *options, **popen)
         self.image = os.path.join(self.dir, name or "vm-1", "guest.img")
@@ -48,7 +45,11 @@ class Standby(godwit.Run):
 
     def events(self):
         lines = self.stdout.splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return [json.loads(line) for line in lines if line.endswith("\n")][self.told:]
+
+    def forget(self):
+        """What was told so far is over: another guest comes."""
+        self.told += len(self.events())
 
     def wait_event(self, name, timeout=60, match=lambda e: True):
         deadline = time.monotonic() + timeout * godwit.patience()
@@ -73,6 +74,8 @@ class Wire:
         self.uri = f"unix:{path}"
         self.sockets, self.threads = [], []
         self.at = None
+        self.left = None                # bytes of the primary that still pass before the link is cut
+        self.lock = threading.Lock()
         self.held, self.go = threading.Event(), threading.Event()
         self.sent = [0] * len(NAMES)    # words of the standby that were passed on
         self.listener = socket.socket(socket.AF_UNIX)
@@ -110,8 +113,15 @@ class Wire:
 
     def forward(self, a, b):
         with contextlib.suppress(OSError):
-            while data := a.recv(1 << 20):
+            while data := a.recv(1 << 16):
+                with self.lock:
+                    last = self.left is not None and self.left <= len(data)
+                    if self.left is not None:
+                        data = data[:self.left]
+                        self.left -= len(data)
                 b.sendall(data)
+                if last:
+                    return self.cut()
             b.shutdown(socket.SHUT_WR)
 
     def back(self, standby, primary):
@@ -147,6 +157,11 @@ class Wire:
 
     def go_on(self):
         self.go.set()
+
+    def cut_after(self, n):
+        """The link breaks when the primary has sent so many bytes more, over all connections."""
+        with self.lock:
+            self.left = n
 
     def cut(self):
         """The link breaks for both ends."""
