@@ -23,7 +23,7 @@ from linuxguest import LinuxGuest, Restored, check_memory, check_ticks, ticks_of
 from vm import Unavailable, skip
 
 ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "3"))
-CUTS = int(os.environ.get("GODWIT_CUTS", "2"))
+CUTS = int(os.environ.get("GODWIT_CUTS", "1"))
 PLAIN = (0, "none")
 LINKS = [PLAIN, (2, "none"), (2, "zlib"), (8, "zstd")]
 random = random.Random(11)
@@ -40,7 +40,6 @@ def protected(vm, standby, link=PLAIN, delay_ms=100):
         wire.cut()
     standby.wait_event("ended")
     colo.release(vm)
-    assert vm.qmp.command("query-status")["status"] == "running"
 
 
 def ram_of(image, folder):
@@ -55,6 +54,7 @@ def ram_of(image, folder):
 
 def equal(folder):
     """The primary stands still at a LOADED that is held back: its RAM is what the standby has. The next epoch is cut in its middle: it still is."""
+    rams = []
     with LinuxGuest("11.1") as vm, Standby(folder) as standby:
         vm.booted()
         for link in LINKS:
@@ -62,39 +62,30 @@ def equal(folder):
                 wire.hold(colo.LOADED, 4)
                 assert vm.qmp.command("query-status")["status"] == "colo"
                 ram = vm.ram()
-                wire.cut_after(50000 + random.randrange(50000))     # an epoch has a thousand pages
+                wire.cut_after(random.randrange(100, 12000))    # less than the device state alone
                 wire.go_on()
                 ended = standby.wait_event("ended")
                 epochs = [e for e in standby.events() if e["event"] == "epoch"]
-                assert ended["epoch"] == wire.sent[colo.LOADED] == len(epochs) and ended["channels"] == link[0], ended
+                assert ended["epoch"] == wire.sent[colo.LOADED] == len(epochs) == 4 and ended["channels"] == link[0], ended
                 assert sum(e["pages"] for e in epochs) > 0, f"no epoch had a page: {epochs}"
                 images.same_bytes(f"RAM over {link}", ram_of(standby.image, folder), ram)
+            rams.append(ram)
         vm.keeps_ticking()
         standby.kill(signal.SIGTERM)
         assert standby.wait().status == godwit.DONE
+    check_mixed([rams[0], rams[-1]], folder)
 
 
-def half(folder):
+def check_mixed(rams, folder):
     """The control: half of the pages from an earlier epoch, and the stamps are not those of one moment."""
-    with LinuxGuest("11.1") as vm, Standby(folder) as standby:
-        vm.booted()
-        rams = []
-        for _ in range(2):
-            with protected(vm, standby) as wire:
-                wire.hold(colo.LOADED, 2)
-                wire.cut()
-                standby.wait_event("ended")
-                rams.append(ram_of(standby.image, folder))
-            vm.stamped_again()
-        raw = os.path.join(folder, "raw")
-        pages = range(0, len(rams[0]), 4096)
-        with open(raw, "wb") as f:
-            f.write(b"".join(rams[at // 4096 % 2][at:at + 4096] for at in pages))
-        try:
-            check_memory(raw)
-        except AssertionError:
-            return
-        raise AssertionError("half an epoch was not noticed")
+    raw = os.path.join(folder, "mixed")
+    with open(raw, "wb") as f:
+        f.write(b"".join(rams[at // 4096 % 2][at:at + 4096] for at in range(0, len(rams[0]), 4096)))
+    try:
+        check_memory(raw)
+    except AssertionError:
+        return
+    raise AssertionError("half an epoch was not noticed")
 
 
 def boundaries(folder):
@@ -104,14 +95,14 @@ def boundaries(folder):
         vm.booted()
         for link in LINKS[:2]:
             for word, more in places:
-                with protected(vm, standby, link, delay_ms=20) as wire:
+                with protected(vm, standby, link, delay_ms=10) as wire:
                     wire.hold(word, 3)
                     wire.cut()
                     ended = standby.wait_event("ended")
                     assert ended["epoch"] == 2 + more, (colo.NAMES[word], ended)
                     ram_of(standby.image, folder)
             for n in [4, 9, *(random.randrange(10 ** random.randrange(2, 7)) for _ in range(CUTS))]:
-                with protected(vm, standby, link, delay_ms=20) as wire:
+                with protected(vm, standby, link, delay_ms=10) as wire:
                     wire.hold(colo.REPLY, 2)
                     wire.cut_after(n)
                     wire.go_on()
@@ -167,7 +158,7 @@ def no_primary(folder):
 
 def main():
     certs_tool, only = sys.argv[1], sys.argv[3:]
-    cases = [equal, half, boundaries, kills, no_primary]
+    cases = [equal, boundaries, kills, no_primary]
     with tempfile.TemporaryDirectory(prefix="godwit-certs.") as certs:
         subprocess.run([certs_tool, certs], check=True)
         for case in cases:

@@ -29,6 +29,10 @@ def release(vm):
     with contextlib.suppress(Exception):    # nothing to yank: its link has ended already
         vm.qmp.command("yank", instances=[{"type": "migration"}])
     vm.qmp.command("x-colo-lost-heartbeat")
+    deadline = time.monotonic() + 30 * godwit.patience()
+    while (status := vm.qmp.command("query-status")["status"]) != "running":
+        assert time.monotonic() < deadline, status
+        time.sleep(0.005)
 
 
 class Standby(godwit.Run):
