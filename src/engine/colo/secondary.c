@@ -150,7 +150,9 @@ static int receive_epoch(struct session *s)
 		r = step(s, EV(RAM_END));
 	if (!r)
 		r = receive_devices(s);
-	return r ? r : gw__epoch_sink_check(s->sink, &s->run->error);
+	if (!r)
+		r = gw__epoch_sink_check(s->sink, &s->run->error);
+	return r ? r : gw__incoming_check_turn(s->stream);
 }
 
 static int take_checkpoint(struct session *s)

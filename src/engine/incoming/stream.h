@@ -88,6 +88,8 @@ void gw__incoming_use(struct gw__incoming_stream *p, size_t n);
 int gw__incoming_read(struct gw__incoming_stream *p, void *to, size_t n);
 /* 1: there is input, or the end; 0: not within `ms`; negative errno, -ECANCELED by `cancel_fd` alone. */
 int gw__incoming_wait(struct gw__incoming_stream *p, int ms, int cancel_fd);
+/* It is our turn: -EPROTO if bytes came before the source was answered. `write` asks this too. */
+int gw__incoming_check_turn(struct gw__incoming_stream *p);
 int gw__incoming_write(struct gw__incoming_stream *p, const void *bytes, size_t n);
 
 /* Image to sink, then commit. */

@@ -96,7 +96,18 @@ int gw__incoming_wait(struct gw__incoming_stream *p, int ms, int cancel_fd)
 	return r;
 }
 
+int gw__incoming_check_turn(struct gw__incoming_stream *p)
+{
+	size_t early = gw__stream_buf_left(&p->buf);
+	if (!early)
+		return 0;
+	return gw__error_set(&p->run->error, -EPROTO,
+		"at stream offset %llu: %zu bytes or more came before the source was answered: %02x ...", (unsigned long long)p->stream.off,
+		early, *gw__stream_buf_bytes(&p->buf));
+}
+
 int gw__incoming_write(struct gw__incoming_stream *p, const void *bytes, size_t n)
 {
-	return gw__chan_write_all(p->buf.chan, bytes, n, &p->run->error);
+	int r = gw__incoming_check_turn(p);
+	return r ? r : gw__chan_write_all(p->buf.chan, bytes, n, &p->run->error);
 }
