@@ -162,6 +162,8 @@ void gw__stream_fini(struct gw__stream *s);
  * next (docs/spec/colo.md 5.1). Any number of times; what came between is not the decoder's.
  */
 void gw__stream_begin_checkpoint(struct gw__stream *s);
+/* May it? Not a stream that ended without the END of its RAM section, nor one for files. */
+bool gw__stream_takes_checkpoints(const struct gw__stream *s);
 
 /*
  * 1: one event in *ev. 0: more bytes are needed. Both: *used bytes are done with. Negative errno: the stream is wrong,

@@ -8,9 +8,14 @@
 
 #include "wire/stream_private.h"
 
+bool gw__stream_takes_checkpoints(const struct gw__stream *s)
+{
+	return s->state == GW__STREAM_DONE && s->ram_ended && s->open_n == 0 && !s->config.mapped_ram;
+}
+
 void gw__stream_begin_checkpoint(struct gw__stream *s)
 {
-	assert(s->state == GW__STREAM_DONE && s->open_n == 0);
+	assert(gw__stream_takes_checkpoints(s));
 	s->checkpoint = true;
 	s->state = GW__STREAM_ITEM;
 	s->ram_ended = false;

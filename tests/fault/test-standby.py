@@ -18,7 +18,7 @@ import godwit
 import images
 import mfdsource
 from colo import LOADED, RECEIVED, REPLY, REQUEST, SEND, SIZE, Standby
-from coloprimary import EOF, Primary, device, devices, record, section
+from coloprimary import EOF, Primary, description, device, devices, record, section
 from mfdsource import BLOCK, PAGE, be, packet, page_bytes, sync
 
 MIB = 1 << 20
@@ -250,6 +250,60 @@ def protected_after_all(standby):
         p.checkpoint()
 
 
+# --- guests that cannot be protected: their source is not told that they are safe ---
+
+def background(p):
+    """A background snapshot: RAM never ENDs."""
+    p.begin(mark=False)
+    p.send(section(record(1, content(1, 1)), kind=2) + devices() + EOF + description())
+
+
+def no_return_path(p):
+    p.begin(mark=False, return_path=False)
+    p.send(section(record(1, content(1, 1)), kind=2) + p.end([]) + devices() + EOF + description())
+
+
+def no_devices(p):
+    p.begin(mark=False)
+    p.send(section(record(1, content(1, 1)), kind=2) + p.end([]) + mfdsource.tail())
+
+
+def in_pieces(p):
+    """A section that only its device understands (spapr/htab)."""
+    p.begin(mark=False)
+    p.send(b"\1" + be(5) + mfdsource.str8("spapr/htab") + be(0, 1) + b"some bytes" + b"\x7e" + be(5) + p.end([]))
+
+
+def huge_pages(p):
+    """Larger than anything that can be lent to a channel."""
+    machine = b"pc-i440fx-11.1"
+    bits = b"\5" + mfdsource.str8("configuration/target-page-bits") + be(1, 20)
+    p.send(b"QEVM" + be(3) + b"\7" + be(len(machine)) + machine + bits + b"\x08" + be(1, 0, size=2) + mfdsource.start(False) +
+           section(be(8, size=8), mfdsource.str8(BLOCK), bytes(9000), kind=2))
+
+
+UNFIT = [(background, "background snapshot"), (no_return_path, "no return path"), (no_devices, "without any device"),
+         (in_pieces, "comes in pieces"), (huge_pages, "guest pages of 1048576 bytes")]
+
+
+def unfit(folder):
+    with Standby(folder, name=None) as standby:
+        for case, message in UNFIT:
+            standby.forget()
+            with Primary(standby.socket) as p:
+                case(p)
+                got = b""
+                with contextlib.suppress(ConnectionResetError):
+                    while more := p.main.recv(4096):
+                        got += more
+                        assert mfdsource.SHUT_OK not in got, f"{case.__name__}: told that its guest is safe"
+                assert mfdsource.SHUT_OK not in got, f"{case.__name__}: told that its guest is safe"
+            failed = standby.wait_event("failed")
+            assert re.search(message, failed["message"]), (case.__name__, failed)
+            assert not os.path.exists(failed["image"])
+        protected_after_all(standby)
+
+
 # --- over channels ---
 
 def packets_wrong(folder):
@@ -368,7 +422,7 @@ def one_name(folder):
 
 
 def main():
-    for case in [right, wrong, packets_wrong, beyond_limit, silence, many_at_once, one_name]:
+    for case in [right, wrong, unfit, packets_wrong, beyond_limit, silence, many_at_once, one_name]:
         if sys.argv[1:] and case.__name__ not in sys.argv[1:]:
             continue
         started = time.monotonic()

@@ -47,6 +47,11 @@ class Standby(godwit.Run):
         self.image = os.path.join(self.dir, name or "vm-1", "guest.img")
         self.wait_event("listening")
 
+    def __exit__(self, kind, *_):
+        text = self.stderr
+        super().__exit__()
+        assert kind or not godwit.SANITIZER.search(text), text
+
     def events(self):
         lines = self.stdout.splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")][self.told:]

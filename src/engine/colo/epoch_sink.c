@@ -14,10 +14,9 @@
 
 #include "engine/sink/image_sink.h"
 #include "image/epochs/epoch.h"
+#include "image/read/image.h"
 #include "image/write/writer.h"
 #include "wire/device_buffer.h"
-
-enum { EARLY_MAX = GW__EARLY_MAX };
 
 typedef unsigned long long ull;
 
@@ -64,6 +63,9 @@ static int put_config(struct gw__sink *s, const struct gw__config *config, struc
 		return gw__error_set(error, -EOPNOTSUPP,
 			"the source leaves shared memory out (x-ignore-shared), which a standby on another host would lack; switch that off");
 	own(s)->page_bytes = gw__config_page_bytes(config);
+	if (own(s)->page_bytes > GW__EPOCH_BUFFER_BYTES)
+		return gw__error_set(error, -EOPNOTSUPP, "guest pages of %llu bytes, at most %d can be protected", (ull)own(s)->page_bytes,
+			GW__EPOCH_BUFFER_BYTES);
 	return own(s)->image->ops->config(own(s)->image, config, error);
 }
 
@@ -277,6 +279,8 @@ static int check_devices(const struct gw__epoch_sink *s, const uint8_t *bytes, s
 	struct gw__section section;
 	struct gw__view raw;
 	int r = gw__device_buffer_decode(bytes, n, s->desc, &b, error);
+	if (!r && b.devices > GW__IMAGE_DEVICES_MAX)
+		r = gw__error_set(error, -E2BIG, "%u devices, an image holds at most %d", b.devices, GW__IMAGE_DEVICES_MAX);
 	if (!r && b.devices <= s->early_n)
 		r = gw__error_set(error, -EPROTO, "%u devices, expected more than the %u that come before RAM", b.devices, s->early_n);
 	for (uint32_t i = 0; !r && i < s->early_n && gw__device_buffer_next(&b, &section, &raw); i++) {

@@ -33,6 +33,9 @@ int gw__incoming_receive_guest(struct gw__incoming_stream *p)
 {
 	int r = gw__incoming_decode(p);
 	gw__incoming_sum_up(p);
+	if (!r && !gw__stream_takes_checkpoints(&p->stream))
+		r = gw__error_set(&p->run->error, -EOPNOTSUPP,
+			"the source made a background snapshot, which no checkpoint can follow; switch that capability off");
 	if (r || p->stream.return_path)
 		return r;
 	return gw__error_set(&p->run->error, -EOPNOTSUPP,
