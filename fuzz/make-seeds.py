@@ -376,7 +376,38 @@ def receives():
     yield "end-in-the-switch", 0, head + listed + some + discard + ram_end + end(DEVICES), b""
 
 
+# docs/spec/colo.md 4
+
+def primaries():
+    """A guest, and checkpoints of it: what is sent before each answer."""
+    head = MAGIC + config() + command(1) + command(2, be(4, 1))
+    first = ram(blocks(GUEST), word(0, 8, "m0") + PAGE_OF + word(P, 2) + b"\0", word(0, 8, "pc.rom") + PAGE_OF)
+    guest = head + first + end(DEVICES)
+    devices = b"".join(start(4, i, n, 1) + body + footer(i) for i, n, body, _ in DEVICES) + b"\0"
+    request, size = be(4, 1), be(4, 4) + be(8, len(devices))
+    early = start(4, 9, "vmem", 1) + b"early" + footer(9)
+    described = [(9, "vmem", b"early", {"size": 5, "fields": [field("data", 5)]}), *DEVICES]
+    with_early = head + early + first + end(DEVICES, text=False)[:-1] + end(described)[len(end(described, text=False)) - 1:]
+
+    def epoch(*records, before=b"", state=devices):
+        return request, be(4, 3) + before + more(3, 1) + b"".join(records) + EOS + footer(1) + b"\0" + be(4, 4) + be(8, len(state)) + state
+
+    page, zero = word(P, 8, "m0") + PAGE_OF, word(0, 2) + b"\0"
+    yield "epochs", [guest, *epoch(page, zero), *epoch(zero), *epoch()]
+    yield "marks", [guest, *epoch(page, FLUSH, zero, FLUSH, before=command(11))]
+    yield "early", [with_early, *epoch(page, state=early + devices), *epoch(page, state=devices + early)]
+    yield "no-guest", [guest[:300]]
+    yield "no-size", [guest, *epoch(page), request, be(4, 3) + more(3, 1) + EOS + footer(1) + b"\0" + request]
+    yield "half", [guest, *epoch(page), *(part[:40] for part in epoch(zero))]
+    yield "too-much", [guest, request, be(4, 3) + more(3, 1) + EOS + footer(1) + b"\0" + be(4, 4) + be(8, 1 << 40)]
+    yield "turn", [guest + request, be(4, 3)]
+    yield "background", [head + start(1, 1, "ram", 4) + blocks(GUEST) + EOS + footer(1) + more(2, 1) + page + EOS + footer(1) + end(DEVICES),
+                         *epoch(page)]
+
+
 def main():
+    for name, pieces in primaries():
+        put("standby", name, b"".join(be(2, len(piece)) + piece for piece in pieces))
     for name, flags, one, two in receives():
         put("receive", name, bytes([flags]) + be(2, len(one)) + one + two)
     for name, data in working_sets():

@@ -14,6 +14,7 @@
 #include "base/math.h"
 #include "dissect/dissector.h"
 #include "dissect/dissector_private.h"
+#include "wire/colo.h"
 #include "wire/postcopy.h"
 
 /* The same where it stands, beside what else is said of these bytes. */
@@ -51,6 +52,9 @@ bool gw__message_exists(const char *name)
 			return true;
 	for (uint16_t i = GW__RP_SHUT; i <= GW__RP_SWITCHOVER_ACK; i++)
 		if (is_same(gw__rp_name(i), name))
+			return true;
+	for (unsigned i = 0; i < GW__COLO_MESSAGES; i++)
+		if (is_same(gw__colo_message_name(i), name))
 			return true;
 	for (size_t i = 0; i < GW__LEN(OWN); i++)
 		if (is_same(OWN[i], name))
@@ -290,6 +294,8 @@ static void on_value(struct gw__dissector *x, const struct gw__rp_msg *m)
 	switch (m->type) {
 	case GW__RP_SHUT:
 		gw__dissector_observed_event(x, m->value ? GW__OBSERVED_SHUT_ERROR : GW__OBSERVED_SHUT);
+		x->colo =
+			!m->value; /* a word of the return path behind it would begin with 00 01 to 00 07, one of COLO begins with 00 00 */
 		out = gw__dissector_make(x, "SHUT",
 			m->value ? "status %u: the destination failed" : "status %u: the destination has everything", m->value);
 		gw__dissector_number(out, "status", m->value);
@@ -415,7 +421,7 @@ static int gw__dissector_retpath(struct gw__dissector *x, const uint8_t *bytes, 
 	case GW__BITMAP_MARK:
 		return take_mark(x, bytes, n, used);
 	default:
-		return take_message(x, bytes, n, used);
+		return x->colo ? gw__dissector_colo_back(x, bytes, n, used) : take_message(x, bytes, n, used);
 	}
 }
 
@@ -508,6 +514,8 @@ static int step(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool la
 	*used = 0;
 	if (!x->ended)
 		return by_kind[x->o.kind](x, bytes, n, last, used);
+	if (x->o.kind == GW__DISSECTOR_MAIN && gw__stream_takes_checkpoints(&x->stream))
+		return gw__dissector_colo_forward(x, bytes, n, used);
 	return n ? gw__error_set(&x->error, -EPROTO, "bytes behind the end of the stream") : 0;
 }
 

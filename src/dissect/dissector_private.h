@@ -29,6 +29,11 @@ struct gw__dissector {
 	struct gw__dissector_stats stats;
 	uint32_t sights; /* bit i: enum gw__observed_event, to be confirmed */
 
+	/* colo.c: behind the end of a stream, and behind SHUT 0 on the return path */
+	bool colo;            /* messages of COLO were seen in this direction */
+	uint64_t device_left; /* bytes of the device state of a checkpoint */
+	uint32_t device_index;
+
 	/* stream.c */
 	struct gw__stream stream;
 	struct gw__dissector_stats section; /* what the tally was when the RAM section began */
@@ -66,6 +71,10 @@ struct gw__dissector_size {
 };
 const char *gw__dissector_size_text(uint64_t bytes, struct gw__dissector_size *s);
 #define GW__DISSECTOR_SIZE(bytes) gw__dissector_size_text(bytes, &(struct gw__dissector_size){""})
+
+/* Behind the last byte of a guest, forwards: messages, and device states. What is none of COLO is refused as bytes behind the end. */
+int gw__dissector_colo_forward(struct gw__dissector *x, const uint8_t *bytes, size_t n, size_t *used);
+int gw__dissector_colo_back(struct gw__dissector *x, const uint8_t *bytes, size_t n, size_t *used);
 
 /* pages.c */
 void gw__dissector_page(struct gw__dissector *x, const char *name, const struct gw__ram_where *where, uint64_t end_off);

@@ -98,6 +98,8 @@ enum gw__guest_location gw__migration_view_where(struct gw__migration_view *s)
 	pthread_mutex_lock(&s->lock);
 	uint32_t sights = s->sights;
 	pthread_mutex_unlock(&s->lock);
+	if (sights & bit(GW__OBSERVED_COLO))
+		return GW__WHERE_UNKNOWN;
 	if (sights & bit(GW__OBSERVED_SHUT))
 		return GW__WHERE_DESTINATION;
 	if (sights & bit(GW__OBSERVED_RECOVERY))

@@ -25,6 +25,7 @@ enum gw__observed_event {
 	GW__OBSERVED_SHUT_ERROR,
 	GW__OBSERVED_RECOVERY, /* a main channel of a recovery */
 	GW__OBSERVED_RESUMED,  /* RESUME_ACK */
+	GW__OBSERVED_COLO,     /* a word of a COLO secondary: both have the guest */
 	GW__SIGHTS
 };
 

@@ -144,6 +144,24 @@ def check_goes_on(before, after, ended):
     assert "BAD" not in after, after
 
 
+def explained(folder):
+    """godwit proxy between a primary and its standby says each message, and can cut behind one."""
+    with LinuxGuest("11.1") as vm, Standby(folder) as standby:
+        vm.booted()
+        uri = f"unix:{folder}/proxy"
+        with godwit.Run("proxy", uri, f"unix:{standby.socket}", "--json", "--cut-at=main:vmstate-loaded:3", "--cut-all") as proxy:
+            proxy.wait_stdout("listening")
+            colo.protect(vm, uri, 50, 2, "zlib")
+            assert standby.wait_event("ended")["epoch"] == 3
+            names = [e["message"] for e in proxy.wait().events if e["event"] == "message" and e["channel"] in ("main", None)]
+        for name in (*colo.NAMES, "DEVICE", "END", "MULTIFD_FLUSH"):
+            assert name in names, f"{name} was not said: {names}"
+        assert "UNINTERPRETED" not in names, names
+        assert names.count("CHECKPOINT_REQUEST") == names.count("VMSTATE_SIZE") == names.count("VMSTATE_RECEIVED") == 3, names
+        colo.release(vm)
+        ram_of(standby.image, folder)
+
+
 def no_primary(folder):
     """A migration that is none of COLO is not lost: its guest is epoch 0."""
     with LinuxGuest("11.1") as vm, Standby(folder) as standby:
@@ -158,7 +176,7 @@ def no_primary(folder):
 
 def main():
     certs_tool, only = sys.argv[1], sys.argv[3:]
-    cases = [equal, boundaries, kills, no_primary]
+    cases = [equal, boundaries, kills, explained, no_primary]
     with tempfile.TemporaryDirectory(prefix="godwit-certs.") as certs:
         subprocess.run([certs_tool, certs], check=True)
         for case in cases:

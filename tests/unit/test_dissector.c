@@ -110,6 +110,93 @@ static void check_said(const struct heard *h, const char *text, int line)
 }
 #define assert_said(h, text) check_said(h, text, __LINE__)
 
+/* --- COLO --- */
+
+static void put_colo_guest(struct sb *b)
+{
+	sb_head(b, "pc-i440fx-11.1");
+	sb_hex(b, "08 0001 0000");
+	sb_start_ram(b);
+	sb_be64(b, 0x4000 | 0x004);
+	sb_block(b, "m0", 0x4000);
+	sb_eos(b);
+	sb_more(b, 0x03, 1);
+	sb_eos(b);
+	sb_device(b, 4, "apic", 0, 3, "0123456789", 10);
+	sb_end(b);
+}
+
+static void checkpoints(void **state)
+{
+	(void)state;
+	struct heard h;
+	struct sb b = {0};
+	begin(&h);
+	put_colo_guest(&b);
+	size_t guest = b.n;
+	for (unsigned i = 0; i < 2; i++) {
+		sb_hex(&b, "00000001 00000003");
+		sb_more(&b, 0x03, 1);
+		sb_zero(&b, 0x1000, i ? NULL : "m0");
+		sb_eos(&b);
+		sb_hex(&b, "00 00000004 0000000000000022");
+		sb_named(&b, 0x04, 4, "apic", 0, 3);
+		sb_hex(&b, "30313233343536373839");
+		sb_footer(&b, 4);
+		sb_u8(&b, 0);
+	}
+	explain(&h, GW__DISSECTOR_MAIN, &b);
+	assert_int_equal(h.next_off, b.n);
+	char where[160];
+	snprintf(where, sizeof where, "%zu+4 CHECKPOINT_REQUEST stop, a checkpoint follows\n%zu+4 VMSTATE_SEND ", guest, guest + 4);
+	assert_said(&h, where);
+	assert_said(&h, " PAGES m0 0x1000-0x1fff: 1 zero page ");
+	assert_said(&h, "+12 VMSTATE_SIZE 34 bytes of device state follow {length 34}\n");
+	assert_said(&h, "+33 DEVICE apic, instance 0, version 3: 10 bytes {device apic} {instance 0} {length 10}\n");
+	assert_said(&h, "+1 EOF end of the device state\n");
+	assert_null(strstr(h.log, "UNINTERPRETED"));
+	assert_int_equal(h.stats.zero_pages, 2);
+	gw__migration_view_fini(&h.view);
+	sb_fini(&b);
+}
+
+static void answers_of_a_secondary(void **state)
+{
+	(void)state;
+	struct heard h;
+	struct sb b = {0};
+	begin(&h);
+	gw__migration_view_begin(&h.view, 4096);
+	sb_hex(&b, "0002 0004 00000001 0001 0004 00000000 00000000 00000002 00000005 00000006 00000009");
+	explain(&h, GW__DISSECTOR_RETURN_PATH, &b);
+	assert_said(&h, "8+8 SHUT status 0");
+	assert_said(&h, "16+4 CHECKPOINT_READY the secondary has the guest\n20+4 CHECKPOINT_REPLY stopped\n24+4 VMSTATE_RECEIVED ");
+	assert_said(&h, "28+4 VMSTATE_LOADED ");
+	assert_said(&h, "UNINTERPRETED COLO message number 9");
+	assert_int_equal(gw__migration_view_where(&h.view), GW__WHERE_UNKNOWN);
+	assert_true(gw__message_exists("vmstate-loaded"));
+	gw__migration_view_fini(&h.view);
+	sb_fini(&b);
+}
+
+/* What is no request, or follows a stream that no checkpoint can follow, is bytes. */
+static void no_checkpoints(void **state)
+{
+	static const char *const behind[] = {"00000003", "00000004 0000000000000021", "00000007", "ffffffff"};
+	(void)state;
+	for (unsigned i = 0; i < sizeof behind / sizeof behind[0]; i++) {
+		struct heard h;
+		struct sb b = {0};
+		begin(&h);
+		put_colo_guest(&b);
+		sb_hex(&b, behind[i]);
+		listen_to(&h, GW__DISSECTOR_MAIN, b.p, b.n, 1, true);
+		assert_said(&h, "UNINTERPRETED bytes behind the end of the stream");
+		gw__migration_view_fini(&h.view);
+		sb_fini(&b);
+	}
+}
+
 /* --- streams --- */
 
 static void put_head(struct sb *b)
@@ -579,6 +666,9 @@ int main(void)
 		cmocka_unit_test(multifd),
 		cmocka_unit_test(it_stops_where_it_is_told_to),
 		cmocka_unit_test(first_bytes),
+		cmocka_unit_test(checkpoints),
+		cmocka_unit_test(answers_of_a_secondary),
+		cmocka_unit_test(no_checkpoints),
 	};
 	return cmocka_run_group_tests_name("explain", tests, NULL, NULL);
 }
