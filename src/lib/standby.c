@@ -11,12 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/colo/secondary.h"
 #include "lib/job.h"
+#include "lib/standby_control.h"
 
 enum { NAMES_MAX = 100000, MEMORY_LIMIT_BYTES = 1 << 30, CHECKPOINT_MS = 60000 };
 
@@ -28,7 +30,7 @@ struct standby {
 	struct guest *guests; /* the caller's thread's */
 };
 
-/* One guest; its thread's, but for `next` and `done`. */
+/* One guest; its thread's, but for `next`, which is the caller's, and what stands behind the lock. */
 struct guest {
 	struct standby *standby;
 	struct guest *next;
@@ -37,9 +39,17 @@ struct guest {
 	struct gw__run run;
 	struct gw__incoming in;
 	struct gw__epoch_sink *sink;
-	int dir_fd; /* its folder, locked */
+	struct gw__standby_control *control;
+	int dir_fd;  /* its folder, locked */
+	int stop_fd; /* eventfd: readable when it is to end between two epochs */
 	char name[NAME_MAX + 1], image[PATH_MAX];
 	uint32_t channels;
+
+	pthread_mutex_t lock; /* for its control socket */
+	pthread_cond_t changed;
+	const char *state; /* "connected", "protected", "ended", "failed" */
+	uint64_t epoch;
+	bool failed_over; /* it was asked to */
 };
 
 static void report(struct guest *g, struct gw_standby_event *event)
@@ -60,11 +70,21 @@ static void report(struct guest *g, struct gw_standby_event *event)
 /* From now on an older image of this name would be a guest of long ago. */
 static void remove_old_image(struct guest *g) { unlinkat(g->dir_fd, "guest.img", 0); }
 
+static void set_state(struct guest *g, const char *state, uint64_t epoch)
+{
+	pthread_mutex_lock(&g->lock);
+	g->state = state;
+	g->epoch = epoch;
+	pthread_cond_broadcast(&g->changed);
+	pthread_mutex_unlock(&g->lock);
+}
+
 static void on_epoch(void *ctx, const struct gw__colo_epoch *e)
 {
 	struct guest *g = ctx;
 	if (!e->number)
 		remove_old_image(g);
+	set_state(g, "protected", e->number);
 	report(g, &(struct gw_standby_event){.kind = e->number ? GW_STANDBY_EPOCH : GW_STANDBY_PROTECTED,
 			  .epoch = e->number,
 			  .pages = e->pages,
@@ -75,12 +95,61 @@ static void on_epoch(void *ctx, const struct gw__colo_epoch *e)
 			  .memory_bytes = e->memory_bytes});
 }
 
-static void report_end(struct guest *g, int r, const struct gw__colo_secondary_result *result)
+static bool is_over(const struct guest *g) { return !strcmp(g->state, "ended") || !strcmp(g->state, "failed"); }
+
+/* What is asked at its control socket, from that one's thread. */
+
+static void say_state(struct guest *g, char *line, size_t n)
+{
+	bool there = !strcmp(g->state, "ended");
+	snprintf(line, n, "%s epoch %llu%s%s", g->state, (unsigned long long)g->epoch, there ? " image " : "", there ? g->image : "");
+}
+
+static void tell_status(void *ctx, char *line, size_t n)
+{
+	struct guest *g = ctx;
+	pthread_mutex_lock(&g->lock);
+	say_state(g, line, n);
+	pthread_mutex_unlock(&g->lock);
+}
+
+/* Whatever the primary does: an epoch that is under way never becomes whole now. */
+static void fail_over(void *ctx, char *line, size_t n)
+{
+	struct guest *g = ctx;
+	pthread_mutex_lock(&g->lock);
+	if (!is_over(g)) {
+		g->failed_over = true;
+		for (uint32_t i = 0; i < g->in.multifd_n; i++)
+			gw__sock_break(g->in.multifd[i]->fd);
+		gw__sock_break(g->in.main->fd);
+	}
+	while (!is_over(g))
+		pthread_cond_wait(&g->changed, &g->lock);
+	say_state(g, line, n);
+	pthread_mutex_unlock(&g->lock);
+}
+
+static void end_guest(struct guest *g, int r, const struct gw__colo_secondary_result *result)
 {
 	bool kept = result->state == GW__COLO_SECONDARY_LOST && !result->image_failed;
+	set_state(g, kept ? "ended" : "failed", result->last.number);
 	report(g, &(struct gw_standby_event){.kind = kept ? GW_STANDBY_ENDED : GW_STANDBY_FAILED,
 			  .epoch = result->last.number,
-			  .message = r ? g->run.error.text : "it was stopped here"});
+			  .message = !r                       ? "it was stopped here"
+				     : g->failed_over && kept ? "it was failed over"
+							      : g->run.error.text});
+}
+
+/* All but the struct, which the caller's thread frees. The folder is anybody's then. */
+static void let_go(struct guest *g)
+{
+	gw__standby_control_stop(&g->control);
+	gw__epoch_sink_free(&g->sink);
+	gw__incoming_close(&g->in);
+	if (g->dir_fd >= 0)
+		close(g->dir_fd);
+	g->dir_fd = -1;
 }
 
 static void *protect(void *guest)
@@ -89,23 +158,25 @@ static void *protect(void *guest)
 	const struct gw_standby_opts *o = g->standby->o;
 	int timeout_ms = GW__OPT(o, checkpoint_timeout_ms);
 	struct gw__colo_secondary_opts so = {.checkpoint_ms = timeout_ms ? timeout_ms : CHECKPOINT_MS,
-		.stop_fd = g->standby->job->cancel_fd,
+		.stop_fd = g->stop_fd,
 		.on_epoch = on_epoch,
 		.ctx = g};
 	struct gw__colo_secondary_result result;
 	report(g, &(struct gw_standby_event){.kind = GW_STANDBY_CONNECTED});
 	int r = gw__colo_secondary_run(&g->run, &g->in, g->sink, &so, &result);
-	report_end(g, r, &result);
+	end_guest(g, r, &result);
+	let_go(g);
 	atomic_store(&g->done, true);
 	return NULL;
 }
 
 static void free_guest(struct guest *g)
 {
-	gw__epoch_sink_free(&g->sink);
-	gw__incoming_close(&g->in);
-	if (g->dir_fd >= 0)
-		close(g->dir_fd);
+	let_go(g);
+	if (g->stop_fd >= 0)
+		close(g->stop_fd);
+	pthread_cond_destroy(&g->changed);
+	pthread_mutex_destroy(&g->lock);
 	free(g);
 }
 
@@ -164,6 +235,10 @@ static struct guest *new_guest(struct standby *s, struct gw__incoming *in)
 		return NULL;
 	g->standby = s;
 	g->dir_fd = -1;
+	g->stop_fd = eventfd(0, EFD_CLOEXEC);
+	g->state = "connected";
+	pthread_mutex_init(&g->lock, NULL);
+	pthread_cond_init(&g->changed, NULL);
 	gw__run_init(&g->run);
 	g->run.trace = s->job->run.trace;
 	g->run.page_bytes = s->job->run.page_bytes;
@@ -187,6 +262,7 @@ static int filter_all(struct standby *s, struct guest *g)
 /* A guest that cannot be protected is told so and loses its connection; the others go on. */
 static int start_guest(struct standby *s, struct gw__incoming *in)
 {
+	static const struct gw__standby_control_ops control = {tell_status, fail_over};
 	struct guest *g = new_guest(s, in);
 	if (!g)
 		return gw__error_set(&s->job->run.error, -ENOMEM, "no memory for a guest");
@@ -196,6 +272,10 @@ static int start_guest(struct standby *s, struct gw__incoming *in)
 		r = gw__epoch_sink_new(g->image, limit ? limit : MEMORY_LIMIT_BYTES, &g->sink, &g->run.error);
 	if (!r)
 		r = filter_all(s, g);
+	if (!r && g->stop_fd < 0)
+		r = gw__error_set(&g->run.error, -EMFILE, "no descriptor for %s", g->name);
+	if (!r)
+		r = gw__standby_control_start(g->dir_fd, &control, g, &g->control, &g->run.error);
 	if (!r) {
 		int err = pthread_create(&g->thread, NULL, protect, g);
 		r = err ? gw__error_errno(&g->run.error, err, "cannot start a thread for %s", g->name) : 0;
@@ -212,6 +292,8 @@ static int start_guest(struct standby *s, struct gw__incoming *in)
 
 static void join_guests(struct standby *s, bool all)
 {
+	for (struct guest *g = s->guests; all && g; g = g->next)
+		eventfd_write(g->stop_fd, 1);
 	for (struct guest **at = &s->guests, *g; (g = *at);) {
 		if (!all && !atomic_load(&g->done)) {
 			at = &g->next;

@@ -108,6 +108,13 @@ int gw__vmdesc_reconfigure(const uint8_t *text, size_t n, const struct gw__confi
 	return *out ? 0 : -ENOMEM;
 }
 
+bool gw__vmdesc_can_name(const char *idstr)
+{
+	json_t *name = json_string(idstr);
+	json_decref(name);
+	return name;
+}
+
 int gw__vmdesc_plain_add(struct gw__vmdesc_plain *p, const char *idstr, uint32_t instance, size_t body_bytes)
 {
 	if (!p->devices)

@@ -6,6 +6,7 @@
 #ifndef GW_WIRE_VMDESC_TEXT_H
 #define GW_WIRE_VMDESC_TEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,7 @@ struct gw__vmdesc_plain {
 	void *devices; /* a JSON array */
 	uint32_t n;
 };
+bool gw__vmdesc_can_name(const char *idstr); /* a description is JSON, whose names are UTF-8 */
 int gw__vmdesc_plain_add(struct gw__vmdesc_plain *p, const char *idstr, uint32_t instance, size_t body_bytes); /* 0, -ENOMEM */
 int gw__vmdesc_plain_text(const struct gw__vmdesc_plain *p, const struct gw__config *config, char **out, size_t *out_n);
 void gw__vmdesc_plain_fini(struct gw__vmdesc_plain *p);

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -216,6 +217,7 @@ WRONG = {
     "devices: no end": (for_devices(devices(9)), "does not end with the byte 00"),
     "devices: more behind the end": (for_devices(GOOD + b"x"), "1 bytes follow the end"),
     "devices: none": (for_devices(EOF), "is empty"),
+    "devices: another name": (for_devices(devices(9).replace(b"device8", b"\xff\xfevice8") + EOF), "but the VM description says"),
     "devices: RAM": (for_devices(section() + EOF), "section type 03 at byte 0"),
     "devices: a command": (for_devices(devices(9) + b"\x08" + be(1, 0, size=2) + EOF), "section type 08 at byte"),
     "devices: rubbish": (for_devices(b"\4" + b"\xa5" * 300 + EOF), "device state of a checkpoint"),
@@ -395,6 +397,55 @@ def many_at_once(folder):
             p.__exit__()
 
 
+def stopped(folder):
+    """Interrupted in the middle of an epoch: that one is taken first."""
+    with Standby(folder, name=None) as standby, Primary(standby.socket) as p:
+        p.guest()
+        p.checkpoint({1: content(1, 1)})
+        p.request()
+        p.send(p.end(p.pages({2: content(2, 2)}, [])))
+        standby.kill(signal.SIGTERM)
+        time.sleep(0.2)         # it has the time to do the wrong thing
+        p.send(EOF)
+        p.devices(devices(2) + EOF)
+        p.finish_epoch()
+        p.is_hung_up_on()
+        check_kept(standby, p, folder, "stopped here", epoch=2)
+        assert standby.wait().status == godwit.DONE
+
+
+def ask(standby, line, vm="vm"):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(os.path.join(standby.dir, vm, "control"))
+        s.sendall(line)
+        return s.makefile().read()
+
+
+def control(folder):
+    """Who fails over asks at the control socket: protection ends, also in the middle of an epoch, and the answer names the image."""
+    for channels in (0, 2):
+        for half in (False, True):
+            with Standby(folder, "--idle-timeout=none", "--checkpoint-timeout=none") as standby, Primary(standby.socket, channels) as p:
+                p.guest()
+                standby.wait_event("protected")
+                assert ask(standby, b"status\n") == "protected epoch 0\n"
+                p.checkpoint({1: content(1, 1)})
+                standby.wait_epoch(1)
+                if half:
+                    p.request()
+                    if channels:        # it waits for a SYNC on channel 1
+                        p.channel[0].sendall(sync())
+                        p.send(section(marks=1)[:-8])
+                    else:
+                        p.send(section(record(1, content(1, 9)))[:-3])
+                assert ask(standby, b"status\n") == "protected epoch 1\n"
+                assert ask(standby, b"nonsense\n").startswith("error ")
+                assert ask(standby, b"failover\n") == f"ended epoch 1 image {standby.image}\n"
+                p.is_hung_up_on()
+                check_kept(standby, p, folder, "failed over")
+            assert not os.path.exists(os.path.join(standby.dir, "vm", "control"))
+
+
 def one_name(folder):
     """A second guest of that name is turned away; an image of before stays until the new guest is protected, and goes then."""
     with Standby(folder) as standby:
@@ -422,7 +473,7 @@ def one_name(folder):
 
 
 def main():
-    for case in [right, wrong, unfit, packets_wrong, beyond_limit, silence, many_at_once, one_name]:
+    for case in [right, wrong, unfit, packets_wrong, beyond_limit, silence, many_at_once, stopped, control, one_name]:
         if sys.argv[1:] and case.__name__ not in sys.argv[1:]:
             continue
         started = time.monotonic()

@@ -17,6 +17,7 @@
 #include "image/read/image.h"
 #include "image/write/writer.h"
 #include "wire/device_buffer.h"
+#include "wire/vmdesc_text.h"
 
 typedef unsigned long long ull;
 
@@ -273,6 +274,19 @@ static int note_barrier(struct gw__sink *s, struct gw__error *error)
 /* --- devices --- */
 
 /* The early devices come first, and fit where they stand in the image. */
+static int check_early(const struct gw__epoch_sink *s, uint32_t i, const struct gw__section *section, size_t bytes, struct gw__error *error)
+{
+	if (i >= s->early_n)
+		return 0;
+	const struct early *e = &s->early[i];
+	if (!strcmp(section->idstr, e->section.idstr) && section->instance == e->section.instance && bytes == e->bytes)
+		return 0;
+	return gw__error_set(error, -EPROTO,
+		"device %u is \"%s\" with %zu bytes, expected \"%s\" with %zu bytes, as in the initial migration", i, section->idstr, bytes,
+		e->section.idstr, e->bytes);
+}
+
+/* Whatever an image could not hold has to be found here, while there still is the epoch before. */
 static int check_devices(const struct gw__epoch_sink *s, const uint8_t *bytes, size_t n, struct gw__error *error)
 {
 	struct gw__device_buffer b;
@@ -283,12 +297,10 @@ static int check_devices(const struct gw__epoch_sink *s, const uint8_t *bytes, s
 		r = gw__error_set(error, -E2BIG, "%u devices, an image holds at most %d", b.devices, GW__IMAGE_DEVICES_MAX);
 	if (!r && b.devices <= s->early_n)
 		r = gw__error_set(error, -EPROTO, "%u devices, expected more than the %u that come before RAM", b.devices, s->early_n);
-	for (uint32_t i = 0; !r && i < s->early_n && gw__device_buffer_next(&b, &section, &raw); i++) {
-		const struct early *e = &s->early[i];
-		if (strcmp(section.idstr, e->section.idstr) || section.instance != e->section.instance || raw.n != e->bytes)
-			r = gw__error_set(error, -EPROTO,
-				"device %u is \"%s\" with %zu bytes, expected \"%s\" with %zu bytes, as in the initial migration", i,
-				section.idstr, raw.n, e->section.idstr, e->bytes);
+	for (uint32_t i = 0; !r && gw__device_buffer_next(&b, &section, &raw); i++) {
+		r = check_early(s, i, &section, raw.n, error);
+		if (!r && !gw__vmdesc_can_name(section.idstr))
+			r = gw__error_set(error, -EPROTO, "the name of device %u is not UTF-8", i);
 	}
 	return r;
 }

@@ -181,11 +181,21 @@ static int take_checkpoint(struct session *s)
 	return r;
 }
 
+/* Who stops us waits for the end of an epoch: broken off, it would leave the primary's guest standing still. */
+static void stop_between_epochs(struct session *s)
+{
+	s->run->cancel_fd = -1;
+	s->in->main->cancel_fd = -1;
+}
+
 static int protect(struct session *s)
 {
+	for (uint32_t i = 0; i < s->in->multifd_n; i++) /* the main channel ends them */
+		s->in->multifd[i]->cancel_fd = -1;
 	int r = receive_guest(s);
 	if (r)
 		return r;
+	stop_between_epochs(s);
 	report_epoch(s, 0);
 	while (!(r = wait_for_request(s)) && !(r = take_checkpoint(s)))
 		;

@@ -95,6 +95,9 @@ static int put_device(struct gw__sink *s, const struct gw__section *section, uin
 		int r = count_piece(own, section, raw.n, error);
 		return r ? r : gw__image_put_raw(writer_of(s), raw.p, raw.n, error);
 	}
+	if (!gw__vmdesc_can_name(section->idstr))
+		return gw__error_set(error, -EPROTO, "section %u names a device that no description can name: it is not UTF-8",
+			section->id);
 	if (gw__vmdesc_plain_add(&own->plain, section->idstr, section->instance, gw__section_body_bytes(section, raw.n)))
 		return gw__error_set(error, -ENOMEM, "no memory for a list of devices");
 	int r = own->ram_ended ? 0 : gw__sink_image_keep_early(own, raw, error);
