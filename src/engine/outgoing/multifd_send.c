@@ -29,6 +29,7 @@ struct gw__multifd_send {
 	struct gw__run *run;
 	struct gw__multifd_send_opts o;
 	const struct gw__image *image; /* constant while workers run */
+	const struct gw__bitmap *only; /* so too; NULL: all pages */
 	uint64_t page_bytes;
 	_Atomic uint64_t packet_number; /* over all channels */
 
@@ -41,21 +42,28 @@ struct gw__multifd_send {
 	struct worker worker[];
 };
 
+/* The first page of the block, from the cursor on, of which there is something to say. */
+static uint64_t next_page(const struct gw__multifd_send *g)
+{
+	if (g->only)
+		return gw__bitmap_next_set(&g->only[g->block], g->page);
+	return g->o.name_zeros ? g->page : gw__bitmap_next_set(&g->image->present[g->block], g->page);
+}
+
 /* The next range of pages: false when there is none or somebody failed. */
 static bool take_range(struct gw__multifd_send *g, uint32_t *block, uint64_t *first, uint64_t *n)
 {
 	const struct gw__image *image = g->image;
 	uint64_t most = gw__multifd_pages(g->page_bytes);
 	pthread_mutex_lock(&g->lock);
-	while (g->block < image->blocks.n && (image->blocks.v[g->block].ignored || g->page >= image->present[g->block].bits)) {
+	while (g->block < image->blocks.n &&
+		(image->blocks.v[g->block].ignored || (g->page = next_page(g)) >= image->present[g->block].bits)) {
 		g->block++;
 		g->page = 0;
 	}
 	bool any = g->block < image->blocks.n && !g->error.code;
 	if (any) {
 		const struct gw__bitmap *present = &image->present[g->block];
-		if (!g->o.name_zeros) /* nothing to say of what is absent */
-			g->page = gw__bitmap_next_set(present, g->page);
 		*block = g->block;
 		*first = g->page;
 		*n = gw__min(most, present->bits - g->page);
@@ -74,11 +82,12 @@ static void describe(struct worker *w, uint32_t block, uint64_t first, uint64_t 
 	strcpy(p->block, g->image->blocks.v[block].name);
 	p->flags = g->o.method;
 	p->pages_alloc = gw__multifd_pages(g->page_bytes);
+	const struct gw__bitmap *only = g->only ? &g->only[block] : NULL;
 	for (uint64_t i = first; i < first + n; i++)
-		if (gw__bitmap_test(present, i))
+		if (gw__bitmap_test(present, i) && (!only || gw__bitmap_test(only, i)))
 			p->off[p->normal++] = i * g->page_bytes;
 	for (uint64_t i = first; g->o.name_zeros && i < first + n; i++)
-		if (!gw__bitmap_test(present, i))
+		if (!gw__bitmap_test(present, i) && (!only || gw__bitmap_test(only, i)))
 			p->off[p->normal + p->zero++] = i * g->page_bytes;
 	p->payload_bytes = p->normal * (uint32_t)g->page_bytes;
 	p->number = atomic_fetch_add(&g->packet_number, 1);
@@ -185,9 +194,10 @@ int gw__multifd_send_sync(struct gw__multifd_send *g, uint64_t page_bytes)
 	return r;
 }
 
-int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__image *image)
+int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__image *image, const struct gw__bitmap *only)
 {
 	g->image = image;
+	g->only = only;
 	g->block = 0;
 	g->page = 0;
 	for (uint32_t i = 0; i < g->n; i++) {

@@ -23,8 +23,11 @@ void gw__multifd_send_free(struct gw__multifd_send *g); /* NULL is fine */
 
 /* A SYNC packet on every channel. Main thread only, while no worker runs. */
 int gw__multifd_send_sync(struct gw__multifd_send *g, uint64_t page_bytes);
-/* Start sending every page of the image; the main thread may do other things meanwhile. */
-int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__image *image);
+/*
+ * Start sending every page of the image, or of each block those whose bit is set (`only`: one bitmap per block; NULL: all); the main thread may do
+ * other things meanwhile. What is borrowed stays as it is until the join.
+ */
+int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__image *image, const struct gw__bitmap *only);
 /* Wait until all is written. The first failure of any worker. */
 int gw__multifd_send_join(struct gw__multifd_send *g);
 

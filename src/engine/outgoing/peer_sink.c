@@ -72,6 +72,8 @@ static int put_config(struct gw__sink *sink, const struct gw__config *config, st
 		const uint8_t token[4] = {0, 0, 0, 1};
 		gw__command_encode(&c, GW__CMD_OPEN_RETURN_PATH, NULL, 0);
 		gw__command_encode(&c, GW__CMD_PING, token, sizeof token);
+	} else if (s->o.colo) {
+		gw__command_encode(&c, GW__CMD_ENABLE_COLO, NULL, 0);
 	}
 	return put(s, s->records, gw__wr_used(&c), error);
 }
@@ -127,6 +129,8 @@ static int commit(struct gw__sink *sink, struct gw__error *error)
 	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
 	if (s->o.ask_back)
 		return gw__await_shut(s->run, s->chan, s->o.answer_ms, error);
+	if (s->o.colo)
+		return 0;
 	return gw__chan_end_writes(s->chan, error);
 }
 
@@ -216,7 +220,7 @@ static int take_ram(struct gw__sink *sink, const struct gw__image *image, struct
 	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
 	(void)error; /* is run->why, which the workers' main thread writes */
 	s->image = image;
-	int r = gw__multifd_send_start(s->o.multifd_send, image);
+	int r = gw__multifd_send_start(s->o.multifd_send, image, NULL);
 	int joined = gw__multifd_send_join(s->o.multifd_send);
 	return r ? r : joined;
 }
@@ -256,6 +260,62 @@ static int put_ram_end(struct gw__sink *sink, struct gw__error *error)
 	if (!r)
 		r = put_sync(s, error);
 	return r ? r : written(s, gw__stream_writer_end_section(&s->writer, error), error);
+}
+
+/* --- the RAM of a checkpoint --- */
+
+static int put_changed_run(struct gw__peer_sink *s, const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n,
+	uint8_t *room, struct gw__error *error)
+{
+	struct iovec iov[PAGES_PER_WRITE];
+	if (!gw__bitmap_test(&image->present[block], first))
+		return put_zeros(&s->sink, block, first * s->page_bytes, n, error);
+	int r = gw__image_read_pages(image, block, first, n, room, error);
+	for (uint64_t i = 0; i < n; i++)
+		iov[i] = (struct iovec){room + i * s->page_bytes, s->page_bytes};
+	return r ? r : put_pages(&s->sink, block, first * s->page_bytes, iov, (int)n, error);
+}
+
+/* Runs of pages that are all there, or all not. */
+static int put_changed(struct gw__peer_sink *s, const struct gw__image *image, uint32_t block, const struct gw__bitmap *changed,
+	uint8_t *room, struct gw__error *error)
+{
+	const struct gw__bitmap *present = &image->present[block];
+	int r = 0;
+	for (uint64_t i = gw__bitmap_next_set(changed, 0), n; !r && i < changed->bits; i = gw__bitmap_next_set(changed, i + n)) {
+		bool there = gw__bitmap_test(present, i);
+		for (n = 1; n < PAGES_PER_WRITE && i + n < changed->bits && gw__bitmap_test(changed, i + n) &&
+			    gw__bitmap_test(present, i + n) == there;)
+			n++;
+		bool told = !there && s->o.multifd_send && s->o.zeros_in_packets;
+		if (!told && !(there && s->o.multifd_send))
+			r = put_changed_run(s, image, block, i, n, room, error);
+	}
+	return r;
+}
+
+int gw__peer_sink_put_checkpoint(struct gw__sink *sink, const struct gw__image *image, const struct gw__bitmap *changed,
+	struct gw__error *error)
+{
+	static const uint8_t eof[] = {GW__ITEM_EOF};
+	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
+	uint8_t *room = malloc(PAGES_PER_WRITE * s->page_bytes);
+	int r = room ? 0 : gw__error_set(error, -ENOMEM, "no memory for %d pages", PAGES_PER_WRITE);
+	if (!r && s->o.multifd_send) {
+		r = gw__multifd_send_start(s->o.multifd_send, image, changed);
+		int joined = gw__multifd_send_join(s->o.multifd_send);
+		r = r ? r : joined;
+	}
+	if (!r)
+		r = written(s, gw__stream_writer_begin_end(&s->writer, error), error);
+	for (uint32_t i = 0; !r && i < image->blocks.n; i++)
+		r = put_changed(s, image, i, &changed[i], room, error);
+	free(room);
+	if (!r)
+		r = put_sync(s, error);
+	if (!r)
+		r = written(s, gw__stream_writer_end_section(&s->writer, error), error);
+	return r ? r : put(s, eof, sizeof eof, error);
 }
 
 #define STREAM_OPS                                                                                                                         \

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+/* The protocol of a COLO primary, by the table of plan/colo_primary.h; see primary.h. */
+#include "engine/colo/primary.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/math.h"
+#include "engine/incoming/stream.h"
+#include "engine/outgoing/peer_sink.h"
+#include "plan/multifd_compat.h"
+#include "wire/colo.h"
+
+#define EV(x) GW__COLO_PRIMARY_EV_##x
+
+enum { COMPARE_PAGES = 64 };
+
+struct gw__colo_primary {
+	struct gw__run *run;
+	struct gw__outgoing *out;
+	struct gw__colo_primary_opts o;
+	enum gw__colo_primary_state state;
+	struct gw__multifd_send *multifd_send; /* NULL without */
+	struct gw__sink *sink;
+	const struct gw__image *image; /* what the secondary has; borrowed */
+	struct gw__bitmap *changed;    /* one per block of it */
+	uint32_t changed_n;
+};
+
+static int step(struct gw__colo_primary *p, enum gw__colo_primary_event event)
+{
+	int r = gw__colo_primary_step(p->state, event, &p->state, &p->run->error);
+	if (!r)
+		GW__TRACE(&p->run->trace, colo_state, "%s", gw__colo_primary_state_name(p->state));
+	return r;
+}
+
+/* From whatever state; the first failure stays. */
+static int lost(struct gw__colo_primary *p, int r)
+{
+	struct gw__error ignored = {0};
+	if (r)
+		gw__colo_primary_step(p->state, EV(BROKEN), &p->state, &ignored);
+	return r;
+}
+
+static int send_message(struct gw__colo_primary *p, enum gw__colo_message type, uint64_t bytes)
+{
+	uint8_t room[GW__COLO_MESSAGE_MAX_BYTES];
+	struct gw__wr c = gw__wr_over(room, sizeof room);
+	gw__colo_encode(&c, &(struct gw__colo_msg){.type = type, .bytes = bytes});
+	GW__TRACE(&p->run->trace, colo_send, "%s", gw__colo_message_name(type));
+	return gw__chan_write_all(p->out->main, room, gw__wr_used(&c), &p->run->error);
+}
+
+/* The one message that is due. A number that announces a value is none that a secondary sends. */
+static int await_message(struct gw__colo_primary *p)
+{
+	uint8_t bytes[4];
+	struct gw__colo_msg m;
+	struct gw__error *error = &p->run->error;
+	unsigned due = (unsigned)gw__colo_primary_expects(p->state);
+	size_t got;
+	int r = gw__chan_wait_readable(p->out->main, p->o.answer_ms, error);
+	if (r == 0)
+		return gw__error_set(error, -ETIMEDOUT, "%s: the secondary did not send %s within %d ms", p->out->main->name,
+			gw__colo_message_name(due), p->o.answer_ms);
+	r = r < 0 ? r : gw__chan_read_full(p->out->main, bytes, sizeof bytes, &got, error);
+	if (!r && got < sizeof bytes)
+		return gw__error_set(error, -ECONNRESET, "%s: the secondary closed the connection instead of sending %s",
+			p->out->main->name, gw__colo_message_name(due));
+	struct gw__rd c = gw__rd_over(bytes, sizeof bytes);
+	r = r ? r : gw__colo_decode(&c, &m, error);
+	if (r < 0)
+		return r;
+	GW__TRACE(&p->run->trace, colo_receive, "%s", gw__colo_message_name(m.type));
+	if (m.type != due)
+		return gw__error_set(error, -EPROTO, "unexpected COLO message %s in state \"%s\", expected %s",
+			gw__colo_message_name(m.type), gw__colo_primary_state_name(p->state), gw__colo_message_name(due));
+	return step(p, (enum gw__colo_primary_event)gw__colo_primary_event_of(m.type));
+}
+
+/* --- the guest --- */
+
+static int make_bitmaps(struct gw__colo_primary *p, const struct gw__image *image)
+{
+	p->changed = calloc(image->blocks.n + 1, sizeof *p->changed);
+	bool ok = p->changed;
+	for (; ok && p->changed_n < image->blocks.n; p->changed_n++)
+		ok = !gw__bitmap_init(&p->changed[p->changed_n], image->present[p->changed_n].bits);
+	return ok ? 0 : gw__error_set(&p->run->error, -ENOMEM, "no memory for bitmaps");
+}
+
+static int check_image(struct gw__colo_primary *p, const struct gw__image *image)
+{
+	if (image->config.ignore_shared)
+		return gw__error_set(&p->run->error, -EOPNOTSUPP, "%s leaves memory out (x-ignore-shared), which a secondary would lack",
+			image->path);
+	for (uint32_t i = 0; i < image->devices_n; i++)
+		if (image->devices[i].section.type != GW__ITEM_FULL)
+			return gw__error_set(&p->run->error, -EOPNOTSUPP,
+				"%s: device \"%s\" comes in pieces; checkpoints have no place for it", image->path,
+				image->devices[i].section.idstr);
+	return 0;
+}
+
+static int open_stream(struct gw__colo_primary *p, const struct gw__image *image)
+{
+	bool zeros_on_main = gw__multifd_compat_of(image->config.machine).zeros_on_main;
+	struct gw__multifd_send_opts mo = {.method = p->o.method, .level = p->o.level, .name_zeros = !zeros_on_main};
+	struct gw__peer_sink_opts so = {.ask_back = !p->o.old_dialect,
+		.answer_ms = p->o.answer_ms,
+		.zeros_in_packets = !zeros_on_main,
+		.colo = true};
+	int r = p->out->multifd_n ? gw__multifd_send_new(p->run, p->out, &mo, &p->multifd_send) : 0;
+	so.multifd_send = p->multifd_send;
+	return r ? r : gw__peer_sink_new(p->run, p->out->main, &so, &p->sink, &p->run->error);
+}
+
+/* The sink's commit waits for SHUT in the new dialect. */
+static int send_guest(struct gw__colo_primary *p, const struct gw__image *image)
+{
+	int r = check_image(p, image);
+	if (!r)
+		r = make_bitmaps(p, image);
+	if (!r)
+		r = open_stream(p, image);
+	if (!r)
+		r = gw__image_source_run(p->run, image, p->sink);
+	if (!r)
+		r = step(p, p->o.old_dialect ? EV(GUEST_SENT_OLD) : EV(GUEST_SENT));
+	if (!r && !p->o.old_dialect)
+		r = step(p, EV(SHUT));
+	p->image = image;
+	return r ? r : await_message(p);
+}
+
+int gw__colo_primary_send_guest(struct gw__colo_primary *p, const struct gw__image *image) { return lost(p, send_guest(p, image)); }
+
+/* --- checkpoints --- */
+
+static int check_same_vm(struct gw__colo_primary *p, const struct gw__image *image)
+{
+	const struct gw__blocks *a = &p->image->blocks, *b = &image->blocks;
+	bool same = a->n == b->n && !strcmp(p->image->config.machine, image->config.machine) && p->image->ram_id == image->ram_id;
+	for (uint32_t i = 0; same && i < a->n; i++)
+		same = !strcmp(a->v[i].name, b->v[i].name) && a->v[i].used_bytes == b->v[i].used_bytes;
+	return same ? check_image(p, image)
+		    : gw__error_set(&p->run->error, -EINVAL, "%s and %s are not of one VM: machine or RAM blocks differ", p->image->path,
+			      image->path);
+}
+
+static int compare_run(struct gw__colo_primary *p, const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, uint8_t *room)
+{
+	uint64_t page_bytes = gw__config_page_bytes(&image->config);
+	uint8_t *before = room, *now = room + COMPARE_PAGES * page_bytes;
+	int r = gw__image_read_pages(p->image, block, first, n, before, &p->run->error);
+	if (!r)
+		r = gw__image_read_pages(image, block, first, n, now, &p->run->error);
+	for (uint64_t i = 0; !r && i < n; i++)
+		if (memcmp(before + i * page_bytes, now + i * page_bytes, page_bytes))
+			gw__bitmap_set(&p->changed[block], first + i);
+	return r;
+}
+
+static int compare(struct gw__colo_primary *p, const struct gw__image *image)
+{
+	uint8_t *room = malloc(2 * COMPARE_PAGES * gw__config_page_bytes(&image->config));
+	int r = room ? 0 : gw__error_set(&p->run->error, -ENOMEM, "no memory to compare pages");
+	for (uint32_t b = 0; !r && b < p->changed_n; b++) {
+		struct gw__bitmap *changed = &p->changed[b];
+		gw__bitmap_clear_range(changed, 0, changed->bits);
+		for (uint64_t i = 0; !r && image != p->image && i < changed->bits; i += COMPARE_PAGES)
+			r = compare_run(p, image, b, i, gw__min(COMPARE_PAGES, changed->bits - i), room);
+	}
+	free(room);
+	return r;
+}
+
+/* FULL sections in the order of the image, in which early ones stand first, and one byte 00. */
+static int send_devices(struct gw__colo_primary *p, const struct gw__image *image)
+{
+	uint64_t bytes = 1, at = 0;
+	for (uint32_t i = 0; i < image->devices_n; i++)
+		bytes += image->devices[i].bytes;
+	uint8_t *all = calloc(1, bytes);
+	int r = all ? 0 : gw__error_set(&p->run->error, -ENOMEM, "no memory for %llu bytes of device state", (unsigned long long)bytes);
+	for (uint32_t i = 0; !r && i < image->devices_n; at += image->devices[i++].bytes)
+		r = gw__image_read_at(image, image->devices[i].off, all + at, image->devices[i].bytes, &p->run->error);
+	if (!r)
+		r = send_message(p, GW__COLO_VMSTATE_SIZE, bytes);
+	if (!r)
+		r = gw__chan_write_all(p->out->main, all, bytes, &p->run->error);
+	free(all);
+	return r ? r : step(p, EV(DEVICES_SENT));
+}
+
+static int checkpoint(struct gw__colo_primary *p, const struct gw__image *image)
+{
+	int r = send_message(p, GW__COLO_CHECKPOINT_REQUEST, 0);
+	if (!r)
+		r = step(p, EV(REQUEST_SENT));
+	if (!r)
+		r = await_message(p);
+	if (!r)
+		r = send_message(p, GW__COLO_VMSTATE_SEND, 0);
+	if (!r)
+		r = step(p, EV(SEND_SENT));
+	if (!r)
+		r = gw__peer_sink_put_checkpoint(p->sink, image, p->changed, &p->run->error);
+	if (!r)
+		r = step(p, EV(RAM_SENT));
+	if (!r)
+		r = send_devices(p, image);
+	if (!r)
+		r = await_message(p); /* VMSTATE_RECEIVED */
+	if (!r)
+		r = await_message(p); /* VMSTATE_LOADED */
+	if (!r)
+		p->image = image;
+	return r;
+}
+
+int gw__colo_primary_checkpoint(struct gw__colo_primary *p, const struct gw__image *image)
+{
+	int r = check_same_vm(p, image);
+	if (!r)
+		r = compare(p, image);
+	return r ? r : lost(p, checkpoint(p, image));
+}
+
+/* --- its life --- */
+
+enum gw__colo_primary_state gw__colo_primary_state(const struct gw__colo_primary *p) { return p->state; }
+
+int gw__colo_primary_new(struct gw__run *run, struct gw__outgoing *out, const struct gw__colo_primary_opts *o, struct gw__colo_primary **p)
+{
+	*p = NULL;
+	if (o->old_dialect && out->multifd_n)
+		return gw__error_set(&run->error, -EOPNOTSUPP, "the old dialect of COLO (QEMU 10.0) goes over one channel");
+	struct gw__colo_primary *made = calloc(1, sizeof *made);
+	if (!made)
+		return gw__error_set(&run->error, -ENOMEM, "no memory for a COLO primary");
+	made->run = run;
+	made->out = out;
+	made->o = *o;
+	*p = made;
+	return 0;
+}
+
+void gw__colo_primary_free(struct gw__colo_primary *p)
+{
+	if (!p)
+		return;
+	gw__sink_free(&p->sink);
+	gw__multifd_send_free(p->multifd_send);
+	for (uint32_t i = 0; p->changed && i < p->changed_n; i++)
+		gw__bitmap_fini(&p->changed[i]);
+	free(p->changed);
+	free(p);
+}
