@@ -19,7 +19,8 @@ import godwit
 import images
 import mfdsource
 from colo import LOADED, RECEIVED, REPLY, REQUEST, SEND, SIZE, Standby
-from coloprimary import EOF, Primary, description, device, devices, record, section
+from coloprimary import EOF, Primary, description, device, devices, early, record, section
+from private_mounts import mounts_possible, small_disk
 from mfdsource import BLOCK, PAGE, be, packet, page_bytes, sync
 
 MIB = 1 << 20
@@ -145,6 +146,30 @@ def right(folder):
             with Primary(standby.socket, channels) as p:
                 case(p)
             check_kept(standby, p, folder, "closed")
+
+
+def before_ram(folder):
+    """A device that stands before RAM in the image is replaced there with each epoch; one that does not fit in its place ends protection."""
+    changes = {"grown": (device(6, b"early" + bytes(12)), 'device 0 is "device6" with 43 bytes, expected "device6" with 42 bytes|says'),
+               "gone": (b"", "device7|says"), "last": (None, None)}
+    with Standby(folder, name=None) as standby:
+        for name, (data, message) in changes.items():
+            standby.forget()
+            with Primary(standby.socket) as p:
+                p.has_early = True
+                p.guest()
+                for salt in (1, 2):
+                    p.checkpoint({1: content(1, salt)}, salt=salt)
+                if data is not None:
+                    p.request()
+                    p.send(p.end(p.pages({1: content(1, 9)}, [])) + EOF)
+                    p.newer = {}
+                    p.devices(data + devices(9) + EOF)
+                    p.is_hung_up_on()
+            ended, text = check_kept(standby, p, folder, message)
+            assert text.count(early(2)) == 1 and text.count(b"early ") == 1, name
+            assert text.index(early(2)) < text.index(b"ram0"), "it does not stand before RAM"
+            assert text.count(devices(2)) == 1, name
 
 
 # --- what is wrong: within the second epoch, behind a good first one ---
@@ -356,6 +381,23 @@ def beyond_limit(folder):
             check_kept(standby, p, folder, "an epoch takes more than 9437184 bytes; raise --memory-limit")
 
 
+def full_disk(folder):
+    """Where an epoch finds no room, protection ends with the one before; pages that are there already need none."""
+    if not mounts_possible():
+        print("full_disk: SKIPPED: this user may not mount")
+        return
+    with small_disk(os.path.join(folder, "guests"), 3 * MIB), Standby(folder, name=None) as standby, Primary(standby.socket) as p:
+        p.guest()
+        for salt in range(1, 9):
+            p.checkpoint({n: content(n, salt) for n in range(300)}, salt=salt)
+        p.request()
+        p.send(p.end(p.pages({n: content(n, 9) for n in range(300, 800)}, [])) + EOF)
+        p.newer = {}
+        p.devices(devices(9) + EOF)
+        p.is_hung_up_on()
+        check_kept(standby, p, folder, "no room for .*guest.img: \\d+ bytes are free", epoch=8)
+
+
 def silence(folder):
     """Every wait has a limit."""
     waits = {
@@ -473,7 +515,7 @@ def one_name(folder):
 
 
 def main():
-    for case in [right, wrong, unfit, packets_wrong, beyond_limit, silence, many_at_once, stopped, control, one_name]:
+    for case in [right, before_ram, wrong, unfit, packets_wrong, beyond_limit, full_disk, silence, many_at_once, stopped, control, one_name]:
         if sys.argv[1:] and case.__name__ not in sys.argv[1:]:
             continue
         started = time.monotonic()

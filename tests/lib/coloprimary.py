@@ -15,15 +15,20 @@ def device(number, body=b"state of a device"):
     return b"\x04" + be(number) + str8(f"device{number}") + be(0, 1) + body + b"\x7e" + be(number)
 
 
+def early(salt=0):
+    """A device that comes before RAM (virtio-mem)."""
+    return device(6, b"early %-10d" % salt)
+
+
 def devices(salt=0):
     return device(7, b"%-16d" % salt) + device(8, b"\x7e" + be(8) + b" within")
 
 
-def description():
+def description(has_early=False):
     def one(number, size):
         return {"name": f"device{number}", "instance_id": 0, "vmsd_name": f"device{number}", "version": 1,
                 "fields": [{"name": "body", "type": "buffer", "size": size}]}
-    text = json.dumps({"page_size": PAGE, "devices": [one(7, 16), one(8, 12)]}).encode()
+    text = json.dumps({"page_size": PAGE, "devices": [*([one(6, 16)] if has_early else []), one(7, 16), one(8, 12)]}).encode()
     return b"\x06" + be(len(text)) + text
 
 
@@ -43,6 +48,7 @@ class Primary(mfdsource.Source):
         self.ram = bytearray(BLOCK_PAGES * PAGE)
         self.newer = {}         # what the epoch under way has changed
         self.epoch = -1
+        self.has_early = False
 
     def keep(self):
         for page, content in self.newer.items():
@@ -104,11 +110,14 @@ class Primary(mfdsource.Source):
     def guest(self, normal=None, zero=()):
         """The initial migration, and READY."""
         normal = {p: page_bytes(p) for p in range(0, 64)} if normal is None else normal
-        self.begin(mark=self.n > 0)
+        if self.has_early:
+            self.send(mfdsource.head() + early() + mfdsource.start(False))
+        else:
+            self.begin(mark=self.n > 0)
         records = self.pages(normal, zero)
         if records:
             self.send(section(*records, kind=2))
-        self.send(self.end([]) + devices() + EOF + description())
+        self.send(self.end([]) + devices() + EOF + description(self.has_early))
         self.hear(16)           # PONG, SHUT 0
         self.expect(READY)
         self.keep()
@@ -123,7 +132,7 @@ class Primary(mfdsource.Source):
         """A good one."""
         self.request()
         self.send(before + self.end(self.pages(normal or {}, zero)) + EOF)
-        self.devices(devices(salt) + EOF)
+        self.devices((early(salt) if self.has_early else b"") + devices(salt) + EOF)
         self.finish_epoch()
 
     def devices(self, data):

@@ -330,6 +330,39 @@ static int put_devices(struct gw__epoch_sink *s, struct gw__error *error)
 
 /* --- epochs --- */
 
+/* What `finish` writes behind the pages: bitmaps, devices, description, small records. */
+static uint64_t finish_bytes(const struct gw__epoch_sink *s)
+{
+	enum { PER_BLOCK = 2 * 65536, SOME = 1 << 18 };
+	const struct gw__blocks *blocks = gw__image_blocks(s->writer);
+	return s->stats.device_bytes + 2 * s->text_bytes + blocks->total_bytes / s->page_bytes / 8 + blocks->n * (uint64_t)PER_BLOCK + SOME;
+}
+
+struct absent {
+	struct gw__epoch_sink *sink;
+	uint64_t pages;
+};
+
+static int count_absent(void *ctx, uint32_t block, uint64_t off, const uint8_t *pages, uint64_t n, struct gw__error *error)
+{
+	struct absent *a = ctx;
+	uint64_t first = off / a->sink->page_bytes;
+	(void)error;
+	for (uint64_t i = first; pages && i < first + n; i++)
+		a->pages += !gw__bitmap_test(gw__image_present(a->sink->writer, block), i);
+	return 0;
+}
+
+/* Pages that are in the file already take no more room; they are counted where room is scarce. */
+static int check_room(struct gw__epoch_sink *s, struct gw__error *error)
+{
+	struct absent absent = {.sink = s};
+	if (!gw__image_check_room(s->writer, finish_bytes(s) + s->stats.pages * s->page_bytes, NULL))
+		return 0;
+	int r = gw__epoch_apply(s->epoch, count_absent, &absent, error);
+	return r ? r : gw__image_check_room(s->writer, finish_bytes(s) + absent.pages * s->page_bytes, error);
+}
+
 int gw__epoch_sink_complete_guest(struct gw__epoch_sink *s, const struct gw__vmdesc *desc, struct gw__error *error)
 {
 	s->desc = desc;
@@ -337,7 +370,8 @@ int gw__epoch_sink_complete_guest(struct gw__epoch_sink *s, const struct gw__vmd
 		return gw__error_set(error, -EPROTO, "the guest came without any device");
 	s->devices.n++; /* the byte 00 */
 	s->stats.device_bytes = s->devices.n;
-	return check_devices(s, s->devices.bytes, s->devices.n, error);
+	int r = check_devices(s, s->devices.bytes, s->devices.n, error);
+	return r ? r : gw__image_check_room(s->writer, finish_bytes(s), error);
 }
 
 void gw__epoch_sink_begin(struct gw__epoch_sink *s)
@@ -362,7 +396,7 @@ int gw__epoch_sink_check(struct gw__epoch_sink *s, struct gw__error *error)
 	struct gw__view devices = gw__epoch_devices(s->epoch);
 	note_stats(s);
 	int r = check_devices(s, devices.p, devices.n, error);
-	return r ? r : gw__image_check_room(s->writer, s->stats.pages * s->page_bytes, error);
+	return r ? r : check_room(s, error);
 }
 
 void gw__epoch_sink_commit(struct gw__epoch_sink *s) { s->pending = true; }

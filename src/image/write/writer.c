@@ -135,6 +135,8 @@ int gw__image_put_raw(struct gw__image_writer *w, const void *bytes, size_t n, s
 	return put_here(w, bytes, n, error);
 }
 
+const struct gw__bitmap *gw__image_present(const struct gw__image_writer *w, uint32_t block) { return &w->maps[block].present; }
+
 uint64_t gw__image_raw_off(const struct gw__image_writer *w) { return w->cursor; }
 
 int gw__image_replace_raw(struct gw__image_writer *w, uint64_t off, const void *bytes, size_t n, struct gw__error *error)

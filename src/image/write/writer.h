@@ -106,6 +106,8 @@ int gw__image_resume(const char *path, struct gw__image_writer **w, const struct
  */
 int gw__image_set_ram_id(struct gw__image_writer *w, uint32_t id, struct gw__error *error);
 bool gw__image_is_committed(const struct gw__image_writer *w);
+/* The pages of a block whose content is in the file. As above: between 3 and 5. */
+const struct gw__bitmap *gw__image_present(const struct gw__image_writer *w, uint32_t block);
 /* The pages of a block that were put; empty for an ignored one. */
 const struct gw__bitmap *gw__image_received(const struct gw__image_writer *w, uint32_t block);
 const struct gw__blocks *gw__image_blocks(const struct gw__image_writer *w);
