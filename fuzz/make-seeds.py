@@ -405,7 +405,23 @@ def primaries():
                          *epoch(page)]
 
 
+def secondaries():
+    """What it says: PONG and SHUT 0 in the new dialect, READY, and three words a checkpoint."""
+    shut = be(2, 2) + be(2, 4) + be(4, 1) + be(2, 1) + be(2, 4) + be(4, 0)
+    ready, epoch = be(4, 0), be(4, 2) + be(4, 5) + be(4, 6)
+    yield "good", 0, shut + ready + 3 * epoch
+    yield "old", 1, ready + 3 * epoch
+    yield "gone", 0, shut + ready + epoch + be(4, 2)
+    yield "loaded-first", 0, shut + ready + be(4, 2) + be(4, 6)
+    yield "size", 0, shut + ready + be(4, 2) + be(4, 4) + be(8, 9)
+    yield "number", 1, ready + be(4, 7)
+    yield "failed", 0, shut[:-1] + b"\1" + ready
+    yield "no-shut", 0, ready + epoch
+
+
 def main():
+    for name, flags, data in secondaries():
+        put("colo_primary", name, bytes([flags]) + data)
     for name, pieces in primaries():
         put("standby", name, b"".join(be(2, len(piece)) + piece for piece in pieces))
     for name, flags, one, two in receives():
