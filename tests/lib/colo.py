@@ -83,6 +83,7 @@ class Wire:
         self.uri = f"unix:{path}"
         self.sockets, self.threads = [], []
         self.at = None
+        self.is_cut = False
         self.left = None                # bytes of the primary that still pass before the link is cut
         self.lock = threading.Lock()
         self.held, self.go = threading.Event(), threading.Event()
@@ -130,7 +131,8 @@ class Wire:
                         self.left -= len(data)
                 b.sendall(data)
                 if last:
-                    return self.cut()
+                    self.cut()
+                    return
             b.shutdown(socket.SHUT_WR)
 
     def back(self, standby, primary):
@@ -151,7 +153,10 @@ class Wire:
     def pass_word(self, word, primary):
         number = int.from_bytes(word, "big")
         if self.at and self.at[0] == number and self.sent[number] + 1 >= self.at[1]:
-            self.at = None
+            with self.lock:
+                self.at = None
+                if not self.is_cut:
+                    self.go.clear()
             self.held.set()
             self.go.wait()
         primary.sendall(word)
@@ -160,8 +165,14 @@ class Wire:
     def hold(self, message, nth=1):
         """Wait until the nth such word is there, or the next one if there were more. It is not passed on yet."""
         self.held.clear()
-        self.go.clear()
         self.at = (message, nth)
+        assert self.held.wait(60 * godwit.patience()), f"no {NAMES[message]}"
+
+    def go_on_to(self, message):
+        """What is held is passed on, and the next such word is held in its place."""
+        self.held.clear()
+        self.at = (message, 0)
+        self.go.set()
         assert self.held.wait(60 * godwit.patience()), f"no {NAMES[message]}"
 
     def go_on(self):
@@ -177,4 +188,6 @@ class Wire:
         for s in self.sockets:
             with contextlib.suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)
-        self.go.set()
+        with self.lock:
+            self.is_cut = True
+            self.go.set()
