@@ -580,7 +580,7 @@ enum gw_standby_event_kind {
 struct gw_standby_event {
 	size_t size;
 	enum gw_standby_event_kind kind;
-	const char *vm, *image, *message; /* `message`: ENDED, FAILED */
+	const char *vm, *image, *message; /* `message`: ENDED, FAILED. `vm`, `image` NULL: FAILED, of connections that became no guest */
 	uint64_t epoch;                   /* the last one */
 	uint64_t ram_bytes;
 	uint64_t pages, zero_pages, device_bytes; /* of it; 0 for epoch 0 but for the devices */

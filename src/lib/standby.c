@@ -308,6 +308,17 @@ static void join_guests(struct standby *s, bool all)
 /* What one source did wrong, and nothing of ours. */
 static bool is_of_a_source(int r) { return r == -EPROTO || r == -ETIMEDOUT || r == -ECONNRESET || r == -EPIPE || r == -EOPNOTSUPP; }
 
+/* Of connections that did not become a guest. */
+static void report_nobody(struct standby *s)
+{
+	struct gw_standby_event event = {.size = sizeof event, .kind = GW_STANDBY_FAILED, .message = s->job->run.error.text};
+	if (!GW__OPT(s->o, on_event))
+		return;
+	pthread_mutex_lock(&s->report_lock);
+	s->o->on_event(GW__OPT(s->o, ctx), &event);
+	pthread_mutex_unlock(&s->report_lock);
+}
+
 static int accept_guests(struct standby *s, struct gw__listener *listener, const struct gw__accept_opts *go)
 {
 	struct gw__error *error = &s->job->run.error;
@@ -321,6 +332,8 @@ static int accept_guests(struct standby *s, struct gw__listener *listener, const
 			gw__incoming_close(&in);
 		if (r && !is_of_a_source(r))
 			return r;
+		if (r)
+			report_nobody(s);
 		gw__error_clear(error);
 	}
 }
@@ -334,6 +347,8 @@ static int listen_for_guests(struct standby *s, const struct gw__uri *uri, const
 	go.channels = GW__OPT(s->o, channels);
 	go.idle_ms = io.idle_ms;
 	go.tls = tls;
+	go.many_sources = true;
+
 	io.connect_ms = -1;
 	int r = gw__io_listen(uri, &io, &listener, &s->job->run.error);
 	if (r)

@@ -439,6 +439,29 @@ def many_at_once(folder):
             p.__exit__()
 
 
+def at_once(folder):
+    """Channels of two guests that come together cannot be told apart: no guest gets the pages of another. One after the other they are protected."""
+    for options in ([], ["--channels=2"]):
+        with Standby(folder, *options, name=None) as standby:
+            a, b = Primary(standby.socket, connect=False), Primary(standby.socket, connect=False)
+            with a, b:
+                a.main, b.main = a.open(), b.open()
+                mine, theirs = a.open_channel(0), b.open_channel(1)
+                mine.sendall(sync())
+                theirs.sendall(sync())
+                a.send(mfdsource.head() + mfdsource.start())
+                b.send(mfdsource.head() + mfdsource.start())
+                for p in (a, b):
+                    assert mfdsource.SHUT_OK not in p.answers()
+                message = standby.wait_event("failed")["message"]
+                assert re.search("2 main channels and multifd channels came at the same time", message), message
+            standby.forget()
+            with Primary(standby.socket, 2) as p:
+                p.guest()
+                p.checkpoint({1: content(1, 1)})
+            check_kept(standby, p, folder)
+
+
 def stopped(folder):
     """Interrupted in the middle of an epoch: that one is taken first."""
     with Standby(folder, name=None) as standby, Primary(standby.socket) as p:
@@ -515,7 +538,7 @@ def one_name(folder):
 
 
 def main():
-    for case in [right, before_ram, wrong, unfit, packets_wrong, beyond_limit, full_disk, silence, many_at_once, stopped, control, one_name]:
+    for case in [right, before_ram, wrong, unfit, packets_wrong, beyond_limit, full_disk, silence, many_at_once, at_once, stopped, control, one_name]:
         if sys.argv[1:] and case.__name__ not in sys.argv[1:]:
             continue
         started = time.monotonic()

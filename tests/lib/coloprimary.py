@@ -43,8 +43,8 @@ def section(*records, kind=3, number=1, marks=0):
 
 
 class Primary(mfdsource.Source):
-    def __init__(self, path, channels=0):
-        super().__init__(path, channels)
+    def __init__(self, path, channels=0, connect=True):
+        super().__init__(path, channels, connect)
         self.ram = bytearray(BLOCK_PAGES * PAGE)
         self.newer = {}         # what the epoch under way has changed
         self.epoch = -1

@@ -57,9 +57,8 @@ static void on_event(void *ctx, const struct gw_standby_event *e)
 			e->vm, (uintmax_t)e->epoch, e->message, e->image);
 		break;
 	case GW_STANDBY_FAILED:
-		gw__ui_error(0,
-			"%s: not protected: %s. The primary keeps its guest; if that stands still, yank its migration and send x-colo-lost-heartbeat",
-			e->vm, e->message);
+		gw__ui_error(0, "%s%snot protected: %s. %s", e->vm ? e->vm : "", e->vm ? ": " : "", e->message,
+			"The primary keeps its guest; if that stands still, yank its migration and send x-colo-lost-heartbeat");
 		break;
 	}
 }

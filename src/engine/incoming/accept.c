@@ -173,6 +173,7 @@ struct gather {
 	unsigned pending_n;
 	uint8_t uuid[GW__MULTIFD_CHANNELS_MAX + 1][16]; /* of the multifd channels */
 	uint64_t start_ns, last_ns;                     /* when it began; when the last channel came, 0: none yet */
+	unsigned mains_n;                               /* main channels that came, those that were dropped too */
 	uint64_t strangers_n;
 	struct gw__error stranger; /* the last one that said something */
 };
@@ -260,6 +261,7 @@ static void drop_main(struct gather *g, struct gw__chan **chan, const char *beca
 
 static void take_main(struct gather *g, struct gw__pending_channel *c)
 {
+	g->mains_n++;
 	if (is_mute(g, g->in->main))
 		drop_main(g, &g->in->main, "sent nothing behind its head, and another one came");
 	if (g->in->main) {
@@ -420,6 +422,8 @@ static bool complete(struct gather *g)
 {
 	if (!g->in->main)
 		return false;
+	if (g->o->many_sources && g->in->multifd_n && g->pending_n) /* another main channel, which speaks behind its channels? */
+		return false;
 	if (g->o->channels)
 		return g->in->multifd_n == g->o->channels;
 	enum gw__event_kind shown = look_ahead(g);
@@ -494,6 +498,16 @@ static int accept_next(struct gather *g)
 	return r == GW__SHORT ? 0 : r;
 }
 
+static int check_one_source(struct gather *g)
+{
+	if (!g->o->many_sources || g->mains_n < 2 || !g->in->multifd_n)
+		return check_ids(g);
+	return gw__error_set(&g->run->error, -EPROTO,
+		"%u main channels and multifd channels came at the same time, and nothing tells whose the latter are; all were dropped: start one source "
+		"after the other",
+		g->mains_n);
+}
+
 static int gather(struct gather *g)
 {
 	g->start_ns = gw__clock_now_ns(&g->run->clock);
@@ -505,10 +519,10 @@ static int gather(struct gather *g)
 			return r;
 		drop_ended(g);
 		if (complete(g))
-			return check_ids(g);
+			return check_one_source(g);
 		r = too_late(g);
 		if (r == GW__SHORT)
-			return check_ids(g);
+			return check_one_source(g);
 		if (!r)
 			r = check_limit(g);
 		if (r)

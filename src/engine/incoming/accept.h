@@ -41,6 +41,11 @@ struct gw__accept_opts {
 	int hello_ms;                    /* a connection must say what it is within this */
 	int accept_ms;                   /* all must be there so long after the first */
 	const struct gw__tls_creds *tls; /* NULL: plain */
+	/*
+	 * Sources of several guests may come. Nothing says whose a channel is, so if two main channels come in the time in which channels are waited
+	 * for, and channels came: -EPROTO, and all of them are dropped.
+	 */
+	bool many_sources;
 	bool source_is_first; /* the caller started it: what comes alone and cannot be understood is the source, and the reason */
 };
 #define GW__ACCEPT_DEFAULTS ((struct gw__accept_opts){.idle_ms = 30000, .hello_ms = 5000, .accept_ms = 15000})
