@@ -495,6 +495,8 @@ struct gw_info_summary {
 	uint64_t page_bytes_stored, zero_pages, xbzrle_bytes, device_bytes, description_bytes, framing_bytes;
 	bool memory_only;     /* the guest's memory without its devices (gw_drain): good to complete a QEMU that has them */
 	char fingerprint[33]; /* of an image: the same for its copies, another for any other guest; a stream has "" */
+	/* A recorded stream of a COLO primary: whole checkpoints behind the guest, whose pages these are. They are not in trailing_bytes. */
+	uint64_t checkpoints, checkpoint_pages, checkpoint_zero_pages, checkpoint_bytes;
 };
 GW_API int gw_info_summary(const gw_info *info, struct gw_info_summary *s);
 GW_API const char *gw_info_capability(const gw_info *info, uint32_t i); /* NULL past the end */

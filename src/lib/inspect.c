@@ -9,6 +9,7 @@
 #include "engine/sink/summary.h"
 #include "image/read/working_set.h"
 #include "lib/info.h"
+#include "lib/inspect_checkpoints.h"
 #include "lib/job.h"
 
 static void gw__info_warn(struct gw_info *info, const char *fmt, ...) GW__PRINTF(2, 3);
@@ -86,8 +87,22 @@ static void sum_stream(struct gw_info *info, struct gw__stream_stats *t)
 	s->framing_bytes = t->stream_bytes - t->page_payload_bytes - t->xbzrle_bytes - t->device_bytes - s->description_bytes;
 	info->block = t->block;
 	t->block = NULL;
-	if (t->trailing_bytes)
-		gw__info_warn(info, "more bytes follow behind the end of the stream");
+}
+
+static void sum_checkpoints(const gw_job *job, struct gw_info *info, const char *path)
+{
+	struct gw_info_summary *s = &info->summary;
+	struct gw__checkpoints c;
+	if (!s->return_path)
+		return;
+	gw__inspect_checkpoints(path, s->begin_off, s->end_off, job->run.tail_max_bytes, &c);
+	if (!c.whole)
+		return;
+	s->checkpoints = c.whole;
+	s->checkpoint_pages = c.pages;
+	s->checkpoint_zero_pages = c.zero_pages;
+	s->checkpoint_bytes = c.end_off - s->end_off;
+	s->trailing_bytes = c.file_bytes - c.end_off;
 }
 
 static int sum_image(gw_job *job, struct gw_info *info, const struct gw__image *image)
@@ -175,6 +190,11 @@ int gw_inspect(gw_job *job, const char *path, const struct gw_inspect_opts *o, g
 		r = gw__stored_guest_open(&job->run, path, GW__OPT(o, offset), &stored);
 	if (!r)
 		r = look(job, &stored, GW__OPT(o, every_page), made);
+	if (!r && made->format == GW_FORMAT_STREAM && made->summary.trailing_bytes) {
+		sum_checkpoints(job, made, path);
+		if (made->summary.trailing_bytes)
+			gw__info_warn(made, "more bytes follow behind the end of the stream");
+	}
 	if (!r && stored.image && GW__OPT(o, working_set))
 		r = sum_working_set(job, made, stored.image, o->working_set);
 	gw__stored_guest_close(&stored);

@@ -188,7 +188,8 @@ def explained(folder):
     with LinuxGuest("11.1") as vm, Standby(folder) as standby:
         vm.booted()
         uri = f"unix:{folder}/proxy"
-        with godwit.Run("proxy", uri, f"unix:{standby.socket}", "--json", "--cut-at=main:vmstate-loaded:3", "--cut-all") as proxy:
+        with godwit.Run("proxy", uri, f"unix:{standby.socket}", "--json", "--cut-at=main:vmstate-loaded:3", "--cut-all",
+                        f"--tap={folder}/tap") as proxy:
             proxy.wait_stdout("listening")
             colo.protect(vm, uri, 50, 2, "zlib")
             assert standby.wait_event("ended")["epoch"] == 3
@@ -199,6 +200,9 @@ def explained(folder):
         assert names.count("CHECKPOINT_REQUEST") == names.count("VMSTATE_SIZE") == names.count("VMSTATE_RECEIVED") == 3, names
         colo.release(vm)
         ram_of(standby.image, folder)
+        main, = [n for n in os.listdir(f"{folder}/tap") if n.endswith("main-forward")]
+        seen = godwit.run("inspect", f"{folder}/tap/{main}", "--json").ok().event("guest")
+        assert seen["checkpoints"] == 3 and seen["trailing_bytes"] == 0, seen
 
 
 def no_primary(folder):

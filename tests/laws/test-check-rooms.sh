@@ -27,7 +27,7 @@ source_file() { # PATH INCLUDE...
 }
 
 rooms='base wire plan dissect io guest qmp image/file image/epochs image/journal image/read image/write engine/core engine/sink engine/incoming
- engine/outgoing engine/pageserver engine/files engine/proxy lib qemu cli/ui cli/cmd cli/doctor cli/inspect cli'
+ engine/outgoing engine/pageserver engine/files engine/colo engine/proxy lib qemu cli/ui cli/cmd cli/doctor cli/inspect cli'
 
 make_good_tree() {
 	source_file include/godwit.h '<stdint.h>'
@@ -105,9 +105,11 @@ arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base qmp>ba
  engine/pageserver>engine/outgoing engine/pageserver>image/read
  engine/files>base engine/files>wire engine/files>io engine/files>engine/core engine/files>engine/sink engine/files>engine/incoming
  engine/files>image/read engine/files>image/write
+ engine/colo>base engine/colo>wire engine/colo>plan engine/colo>io engine/colo>engine/core engine/colo>engine/sink engine/colo>engine/incoming
+ engine/colo>engine/outgoing engine/colo>image/epochs engine/colo>image/file engine/colo>image/journal engine/colo>image/read engine/colo>image/write
  engine/proxy>base engine/proxy>wire engine/proxy>io engine/proxy>engine/core engine/proxy>dissect
  lib>base lib>wire lib>plan lib>io lib>guest lib>image/epochs lib>image/file lib>image/journal lib>image/read lib>image/write
- lib>engine/core lib>engine/sink lib>engine/incoming lib>engine/outgoing lib>engine/pageserver lib>engine/files lib>engine/proxy
+ lib>engine/core lib>engine/sink lib>engine/incoming lib>engine/outgoing lib>engine/pageserver lib>engine/files lib>engine/colo lib>engine/proxy lib>dissect
  qemu>base qemu>qmp qemu>cli/ui qemu>cli/cmd
  cli/ui>base cli/cmd>base cli/cmd>qmp cli/cmd>qemu cli/cmd>cli/ui
  cli/doctor>base cli/doctor>qmp cli/doctor>qemu cli/doctor>cli/ui cli/doctor>cli/cmd cli/inspect>base cli/inspect>cli/ui cli/inspect>cli/cmd

@@ -32,14 +32,15 @@ static void show_guest(const struct gw__inspect *in)
 		gw__cli_json_size(s->page_bytes_stored), "xbzrle", gw__cli_json_size(s->xbzrle_bytes), "devices",
 		gw__cli_json_size(s->device_bytes), "description", gw__cli_json_size(s->description_bytes), "framing",
 		gw__cli_json_size(s->framing_bytes));
-	json_t *o = json_pack("{ss so ss so so so so so so so so so si si si sb sb sb sb sb sb so so so}", "event", "guest", "file",
+	json_t *o = json_pack("{ss so ss so so so so so so so so so si si si sb sb sb sb sb sb so so so so so}", "event", "guest", "file",
 		gw__cli_json_text(in->file), "format", s->format == GW_FORMAT_IMAGE ? "image" : "stream", "machine",
 		gw__cli_json_text(s->machine), "run_state", gw__cli_json_text(s->run_state), "uuid", uuid_text(s), "page_bytes",
 		gw__cli_json_size(s->page_bytes), "ram_bytes", gw__cli_json_size(s->ram_bytes), "zero_pages",
 		gw__cli_json_size(s->zero_pages), "begin", gw__cli_json_size(s->begin_off), "end", gw__cli_json_size(s->end_off),
 		"trailing_bytes", gw__cli_json_size(s->trailing_bytes), "blocks", (int)s->blocks, "devices", (int)s->devices, "rounds",
 		(int)s->rounds, "described", s->described, "switchover", s->switchover, "background", s->background, "return_path",
-		s->return_path, "postcopy_advised", s->postcopy_advised, "memory_only", s->memory_only, "capabilities",
+		s->return_path, "postcopy_advised", s->postcopy_advised, "memory_only", s->memory_only, "checkpoints",
+		gw__cli_json_size(s->checkpoints), "checkpoint_pages", gw__cli_json_size(s->checkpoint_pages), "capabilities",
 		list(in->info, gw_info_capability), "warnings", list(in->info, gw_info_warning), "bytes", bytes);
 	gw__cli_json(o);
 }
