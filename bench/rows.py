@@ -5,6 +5,7 @@ A work that several rows look at is run once. The rows of a group are run togeth
 """
 from dataclasses import dataclass
 
+from coloworks import Checkpoints
 from lazyworks import Lazily, LazyStart, LoadStart
 from link import Link
 from waitworks import Asked, LazyWait
@@ -152,4 +153,18 @@ LAZY_WAIT = [
         LazyWait(True), LazyWait(False), "ms", ratio_at_most(1 / 3)),
 ]
 
-GROUPS = [SCAN, RECEIVE, SAVE, INSPECT, RESTORE, CHANNELS, DISK, SEND, ZEROS, LAZY_START, LAZY, LAZY_WAIT]
+# Checkpoints of a guest that is protected.
+
+COLO = [
+    Row("colo-pause", "colo", "how long a checkpoint stops a guest that godwit standby keeps, against a QEMU as secondary, median",
+        Checkpoints("godwit"), Checkpoints("qemu"), "p50_us", ratio_at_most(0.8)),
+    Row("colo-pause-p99", "colo", "the same, 99 of 100", Checkpoints("godwit"), Checkpoints("qemu"), "p99_us"),
+    Row("colo-memory", "colo", "memory of the standby, against the secondary's", Checkpoints("godwit"), Checkpoints("qemu"), "peak_mib",
+        ratio_at_most(0.6)),
+    Row("colo-pause-channels", "colo", "as colo-pause, with 2 channels", Checkpoints("godwit", 2), Checkpoints("qemu", 2), "p50_us",
+        ratio_at_most(0.8)),
+    Row("colo-pause-busy", "colo", "as colo-pause, with a guest that changes several times as many pages", Checkpoints("godwit", 0, 1200),
+        Checkpoints("qemu", 0, 1200), "p50_us", ratio_at_most(0.8)),
+]
+
+GROUPS = [SCAN, RECEIVE, SAVE, INSPECT, RESTORE, CHANNELS, DISK, SEND, ZEROS, LAZY_START, LAZY, LAZY_WAIT, COLO]

@@ -44,11 +44,12 @@ class LinuxGuest(Vm):
         self.version, self.cpus, self.backend = version, cpus, backend
         self.ram_bytes = keywords.pop("ram_bytes", RAM_BYTES)
         ram_name = keywords.pop("ram_name", "m0")
+        stamp_rate = keywords.pop("stamp_rate", 64)
         self.machine = machine or machine_name(version)
         kernel, initrd = get_guest()
         super().__init__(get_qemu(version), [
             *machine_args(self.machine, cpus, backend, self.ram_bytes, ram_name), "-kernel", kernel, "-initrd", initrd,
-            "-append", f"console=ttyS0 quiet stamp={stamp} stamp_rate=64",
+            "-append", f"console=ttyS0 quiet stamp={stamp} stamp_rate={stamp_rate}",
             "-qmp", "unix:{dir}/monitor,server=on,wait=off", "-pidfile", "{dir}/pid",
             *(["-incoming", incoming] if incoming else []), *args], **keywords)
         self.monitor = self.path("monitor")

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""
+Works about checkpoints: how long a Linux guest that is protected stands still for each, and what memory its standby takes, with godwit standby and with
+a QEMU as the secondary. As in works.py.
+"""
+import os
+import time
+from dataclasses import dataclass
+
+import colo
+from bench import NotRun
+from linuxguest import LinuxGuest
+from vm import Unavailable
+
+EPOCHS, SKIPPED, DELAY_MS, LONGEST_S = 40, 3, 200, 120
+STAMP_MIB = 32
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """From STOP to RESUME, by the time stamps of the primary's own events."""
+    by: str         # "godwit" or "qemu"
+    channels: int = 0
+    rate: int = 64      # pages its writer changes ten times a second
+
+    def title(self):
+        return f"checkpoints of a Linux guest every {DELAY_MS} ms, kept by {self.by}, {self.channels} channels, {10 * self.rate} pages/s"
+
+    def run(self, bench):
+        try:
+            with LinuxGuest("11.1", stamp=STAMP_MIB, stamp_rate=self.rate, backend="ram") as vm:
+                vm.booted()
+                pauses, memory = (kept_by_godwit if self.by == "godwit" else kept_by_qemu)(bench, vm, self.channels)
+        except Unavailable as e:
+            raise NotRun(str(e)) from None
+        return {"seconds": sum(pauses) / 1e6, "bytes": vm.ram_bytes, "cpu": 0.0, "others": None, "peak": memory,
+                "p50_us": pauses[len(pauses) // 2], "p99_us": pauses[len(pauses) * 99 // 100]}
+
+
+def kept_by_godwit(bench, vm, channels):
+    folder = os.path.join(bench.tmpfs, "standby")
+    with colo.Standby(folder, "-q") as standby:
+        colo.protect(vm, f"unix:{standby.socket}", DELAY_MS, channels)
+        pauses = measure(vm)
+        return pauses, memory_of(standby.process.pid)
+
+
+def kept_by_qemu(_, vm, channels):
+    with LinuxGuest("11.1", stamp=STAMP_MIB, backend="ram", incoming="defer") as secondary:
+        on = ["x-colo", "return-path", *(["multifd"] if channels else [])]
+        secondary.qmp.command("migrate-set-capabilities", capabilities=[{"capability": c, "state": True} for c in on])
+        secondary.qmp.command("migrate-set-parameters", multifd_channels=channels or 2)
+        uri = f"unix:{secondary.path('in')}"
+        secondary.qmp.command("migrate-incoming", uri=uri)
+        colo.protect(vm, uri, DELAY_MS, channels)
+        pauses = measure(vm)
+        return pauses, memory_of(secondary.process.pid)
+
+
+def measure(vm):
+    """Microseconds, in order of size; the first epochs hold what the initial migration left."""
+    pauses, stopped, deadline = [], None, time.monotonic() + LONGEST_S
+    while len(pauses) < EPOCHS + SKIPPED:
+        if time.monotonic() > deadline:
+            raise NotRun(f"only {len(pauses)} checkpoints in {LONGEST_S} s")
+        vm.qmp.command("query-name")
+        for event in vm.qmp.events:
+            at = event["timestamp"]["seconds"] * 1000000 + event["timestamp"]["microseconds"]
+            if event["event"] == "STOP":
+                stopped = at
+            if event["event"] == "RESUME" and stopped is not None:
+                pauses.append(float(at - stopped))
+                stopped = None
+        vm.qmp.events.clear()
+        time.sleep(DELAY_MS / 2000)
+    return sorted(pauses[SKIPPED:])
+
+
+def memory_of(pid):
+    """Bytes: its own, and of the files without a name that it has open."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        own = next(int(line.split()[1]) for line in f if line.startswith("VmRSS:")) << 10
+    fds = f"/proc/{pid}/fd"
+    unnamed = [os.stat(os.path.join(fds, fd)).st_blocks * 512 for fd in os.listdir(fds)
+               if "/guests/" in os.readlink(os.path.join(fds, fd)) and os.path.isfile(os.path.join(fds, fd))]
+    return own + sum(unnamed)
