@@ -46,7 +46,7 @@ static const struct gw__rule rules[] = {
 	{.with = A(TO_RAW) | A(OFFSET), .operations = OP(CONVERT),
 		.reason = "raw memory is made from its first byte on; leave out the offset"},
 	{.with = A(X_COLO), .operations = WE_MOVE,
-		.reason = "COLO runs between two QEMUs that both live; a guest that is kept in a file can be no end of it"},
+		.reason = "a COLO primary wants a secondary that takes its checkpoints, which is godwit standby; a guest in a file takes none"},
 
 	/* --- what QEMU refuses when the capabilities are set --- */
 	{.with = A(MULTIFD) | A(BACKGROUND_SNAPSHOT), .operations = ANY_QEMU, .found = GW__FOUND_CAPABILITIES,
