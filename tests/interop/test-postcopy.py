@@ -33,8 +33,6 @@ HUGE_ROUNDS = int(os.environ.get("GODWIT_KILL_ROUNDS", "6"))
 SEED = int(os.environ.get("GODWIT_SEED", "4"))
 HANGS_AT_THE_END = ("7.2",)     # when the link breaks between its last page and our last word (docs/spec/postcopy.md 1.4)
 UNDER_STRACE = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
-missing = []
-
 
 def is_kept(vm, receiver, console=None):
     """The source stands and says that it is done; the image has its memory to the byte, and nothing else is left."""
@@ -547,8 +545,6 @@ def main(argv):
                 print(f"    {time.monotonic() - begin:.1f} s", flush=True)
     except Unavailable as e:
         skip(str(e))
-    for why in missing:
-        print(f"SKIPPED: {why}", file=sys.stderr)
 
 
 if __name__ == "__main__":
