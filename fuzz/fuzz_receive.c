@@ -187,7 +187,8 @@ static int receive(struct gw__sink *sink, const uint8_t *bytes, size_t n, bool a
 	gw__stream_stats_fini(t);
 	*t = (struct gw__stream_stats){0};
 	open_link(&link, bytes, n, mute);
-	int r = again ? gw__incoming_recover(&run, &link.chan, &(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP}, sink, t)
+	int r = again ? gw__incoming_recover(&run, &(struct gw__incoming){.main = &link.chan},
+				&(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP}, sink, t)
 		      : gw__incoming_run_channel(&run, &link.chan, sink, t);
 	if (again && r == GW__SOURCE_NOT_NOTIFIED)
 		return 0;

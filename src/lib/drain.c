@@ -127,7 +127,8 @@ static int stand_in(gw_job *job, const char *uri_text, const struct gw_drain_opt
 		.link = GW__OPT(o, link),
 		.how = how,
 		.on_paused = GW__OPT(o, on_paused),
-		.ctx = GW__OPT(o, ctx)};
+		.ctx = GW__OPT(o, ctx),
+		.source_is_ours = GW__OPT(o, on_paused)};
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	struct gw__tls_creds *tls = NULL;
 	struct gw__uri *uri = malloc(sizeof *uri);

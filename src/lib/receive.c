@@ -163,7 +163,8 @@ static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sin
 		.tls = l->tls,
 		.link = GW__OPT(o, link),
 		.on_paused = GW__OPT(o, on_paused),
-		.ctx = GW__OPT(o, ctx)};
+		.ctx = GW__OPT(o, ctx),
+		.source_is_ours = GW__OPT(o, on_ready) && GW__OPT(o, on_paused)};
 	job->run.say = say_of(o);
 	int r = GW__OPT(o, resume) ? 0 : filter_all(job, &l->in, GW__OPT(o, link));
 	bool can_answer = GW__OPT(o, resume) || l->in.main->two_way;

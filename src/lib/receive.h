@@ -45,6 +45,7 @@ struct gw__receive_again {
 	struct gw__incoming_recover how;
 	int (*on_paused)(void *ctx, const char *uri, const char *error); /* may be NULL */
 	void *ctx;
+	bool source_is_ours; /* on_paused makes it come, and hears of every attempt */
 	uint32_t breaks;
 };
 

@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /* A source that waits in postcopy-paused, and what another process left of its guest; see receive.h. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "lib/receive.h"
 
 enum {
-	VAIN_MAX = 5,          /* connections in a row that bring no page */
-	FIRST_WORD_MS = 10000, /* of a source that has connected */
-	TLS_HANDSHAKE = 0x16,  /* its first byte; of a recovery without TLS it is that of a command */
+	VAIN_MAX = 5,          /* attempts of the source in a row that bring no page */
+	FIRST_WORD_MS = 10000, /* of whoever has connected */
+	TOLD_MAX = 8,          /* sentences about those who may be the source, and are not taken */
+};
+
+/* One wait, over all its connections. */
+struct wait {
+	struct gw__accept_opts how;
+	unsigned in_vain, told;
+	char last[GW__ERROR_BYTES]; /* of those sentences, without the address */
 };
 
 /* What no other connection makes good. */
@@ -19,43 +26,19 @@ static bool is_ours(int r)
 	return r == -ENOSPC || r == -EDQUOT || r == -EFBIG || r == -EIO || r == -EROFS || r == -ENOMEM || r == -ECANCELED;
 }
 
-/*
- * The source, or why it cannot be spoken with. GW__SHORT: one that ends without a word, like a preempt channel of a life that is over, or who
- * only looks at a port.
- */
-static int greet(struct gw__receive_again *a, struct gw__chan **chan)
+/* Whose address differs each time is not told each time. */
+static bool is_news(struct wait *w, const char *text)
 {
-	struct gw__error *error = &a->job->run.error;
-	unsigned char first = 0;
-	int r = gw__chan_wait_readable(*chan, FIRST_WORD_MS, error);
-	if (r < 0)
-		return r;
-	if (!r || recv((*chan)->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) != 1)
-		return GW__SHORT;
-	if (!a->tls && first == TLS_HANDSHAKE)
-		return gw__error_set(error, -EPROTO,
-			"%s: the source speaks TLS and we do not; give --tls-creds here, or switch TLS off there (tls-creds)",
-			(*chan)->name);
-	return a->tls ? gw__chan_start_tls(chan, a->tls, NULL, false, error) : 0;
+	const char *words = strstr(text, ": ");
+	words = words ? words : text;
+	if (w->told == TOLD_MAX || !strcmp(w->last, words))
+		return false;
+	snprintf(w->last, sizeof w->last, "%s", words);
+	w->told++;
+	return true;
 }
 
-/* The next connection of a source. GW__SHORT: there was one, but the two cannot speak; the sentence says why. */
-static int accept_next(struct gw__receive_again *a, struct gw__chan **chan)
-{
-	for (;;) {
-		int r = gw__listener_accept(a->listener, chan, &a->job->run.error);
-		if (r)
-			return r;
-		r = greet(a, chan);
-		if (!r)
-			return gw__job_filter(a->job, a->link, chan);
-		gw__chan_close(chan, NULL);
-		if (r != GW__SHORT)
-			return is_ours(r) ? r : GW__SHORT;
-	}
-}
-
-static int connect_again(struct gw__receive_again *a, struct gw__chan **chan)
+static int tell_paused(struct gw__receive_again *a)
 {
 	struct gw__error *error = &a->job->run.error;
 	char story[GW__ERROR_BYTES];
@@ -65,17 +48,26 @@ static int connect_again(struct gw__receive_again *a, struct gw__chan **chan)
 	int r = a->on_paused ? a->on_paused(a->ctx, gw__listener_uri(a->listener), story) : 0;
 	if (r)
 		return gw__error_set(error, r, "%s", story[0] ? story : "the source was not made to come back");
-	return accept_next(a, chan);
+	return 0;
 }
 
-/* A source that checks certificates does so behind the handshake, and says nothing. */
-static void blame_certificate(struct gw__error *error)
+/* The next connection of a source. GW__SHORT: there was one, but the two cannot speak; the sentence says why. */
+static int accept_next(struct gw__receive_again *a, struct wait *w, struct gw__incoming *in)
 {
-	char story[GW__ERROR_BYTES];
-	int code = error->code;
-	memcpy(story, error->text, sizeof story);
-	gw__error_clear(error);
-	gw__error_set(error, code, "%s; the source may not have accepted our certificate: see its log", story);
+	int r = tell_paused(a);
+	while (!r) {
+		r = gw__accept(&a->job->run, a->listener, &w->how, in);
+		if (!r)
+			return gw__job_filter(a->job, a->link, &in->main);
+		bool proved = in->handshake_done;
+		if (r != GW__SHORT || proved || a->source_is_ours) {
+			w->in_vain += r == GW__SHORT;
+			return r;
+		}
+		r = is_news(w, a->job->run.error.text) ? tell_paused(a) : 0;
+		gw__error_clear(&a->job->run.error);
+	}
+	return r;
 }
 
 /* What came over the connections before counts as well. */
@@ -89,39 +81,61 @@ static void add_counts(struct gw__stream_stats *t, const struct gw__stream_stats
 	t->advised = t->advised || earlier->advised;
 }
 
-static int recover(struct gw__receive_again *a, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_stats *stats)
+static int recover(struct gw__receive_again *a, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats)
 {
 	gw__stream_stats_fini(stats);
 	const struct gw__stream_stats earlier = *stats;
 	*stats = (struct gw__stream_stats){.missing_pages = earlier.missing_pages};
 	a->breaks++;
-	int r = gw__incoming_recover(&a->job->run, chan, &a->how, sink, stats);
+	int r = gw__incoming_recover(&a->job->run, in, &a->how, sink, stats);
 	add_counts(stats, &earlier);
-	if (r < 0 && a->tls && !chan->in_bytes && !is_ours(r))
-		blame_certificate(&a->job->run.error);
 	return r;
 }
 
-int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink, struct gw__stream_stats *stats)
+/* Only who has proved to be the source ends the wait for it: by its certificate, or because it knows the guest. */
+static void count(const struct gw__receive_again *a, struct wait *w, const struct gw__incoming *in, const struct gw__stream_stats *stats)
 {
-	unsigned in_vain = 0;
-	bool again = stats->state == GW__POSTCOPY_DST_PAUSED && !is_ours(r);
-	while (again && in_vain < VAIN_MAX) {
-		struct gw__chan *chan = NULL;
-		uint64_t late_pages = 0;
-		r = connect_again(a, &chan);
+	if (stats->late_pages)
+		w->in_vain = 0;
+	else if (a->source_is_ours || in->handshake_done || stats->resumed)
+		w->in_vain++;
+}
+
+static int receive_again(struct gw__receive_again *a, struct wait *w, int r, struct gw__sink *sink, struct gw__stream_stats *stats)
+{
+	bool again = true;
+	while (again && w->in_vain < VAIN_MAX) {
+		struct gw__incoming in = {0};
+		r = accept_next(a, w, &in);
 		if (!r) {
-			r = recover(a, chan, sink, stats);
-			late_pages = stats->late_pages;
+			r = recover(a, &in, sink, stats);
+			count(a, w, &in, stats);
 		} else if (r == GW__SHORT) {
 			r = a->job->run.error.code;
 		} else {
 			again = false;
 		}
-		gw__chan_close(&chan, NULL);
+		gw__chan_close(&in.main, NULL);
 		again = again && stats->state == GW__POSTCOPY_DST_PAUSED && !is_ours(r);
-		in_vain = late_pages ? 0 : in_vain + 1;
 	}
+	return r;
+}
+
+int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink, struct gw__stream_stats *stats)
+{
+	struct wait w = {.how = GW__ACCEPT_DEFAULTS};
+	if (stats->state != GW__POSTCOPY_DST_PAUSED || is_ours(r))
+		return r;
+	w.how.idle_ms = gw__job_io_opts(a->job, a->link).idle_ms;
+	w.how.hello_ms = FIRST_WORD_MS;
+	w.how.tls = a->tls;
+	w.how.comes_again = true;
+	w.how.source_is_first = a->source_is_ours;
+	w.how.pending = gw__pending_channels_new();
+	if (!w.how.pending)
+		return gw__error_set(&a->job->run.error, -ENOMEM, "no memory for connections");
+	r = receive_again(a, &w, r, sink, stats);
+	gw__pending_channels_free(w.how.pending);
 	return r;
 }
 

@@ -3,12 +3,14 @@
 """Post-copy sources made by hand, against godwit receive: what a robust one may send, what a hostile one does, and links that break
 at every place of the way back. No QEMU.
 """
+import contextlib
 import os
 import re
 import resource
 import signal
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
@@ -517,11 +519,11 @@ def nobody_came(folder):
     with r.start("--resume") as g:
         g.process.send_signal(signal.SIGINT)
         lacks(g.wait(), "SIGINT")
-    with r.start("--resume") as g:
+    with r.start("--resume", NEVER) as g:
         for _ in range(5):
             with Link(r.path) as s:
                 s.send(b"\xff")
-        lacks(g.wait(), "")
+        lacks(g.wait(), "nobody connected")
     lacks(godwit.run("receive", f"unix:{r.dir}/no/folder", r.image, "--resume"), "no/folder")
     lacks(godwit.run("receive", f"unix:{r.path}", r.image, "--resume", "--without-source"), "")
     finish_later(r, have)
@@ -536,8 +538,6 @@ RECOVERIES = {
     "resume without a question": (command(RESUME), "without asking"),
     "resume with half of the questions": (question(ROM) + command(RESUME), "without asking"),
     "a package": (package(), "PACKAGED"),
-    "a head": (head(), "51|type|before"),
-    "noise": (b"\xee" * 40, "ee|before"),
 }
 
 
@@ -593,6 +593,7 @@ def cut_anywhere(folder):
             for _ in range(5):
                 with Link(r.path) as s:
                     s.send(whole[:cuts.pop()] if cuts else whole[:1])
+            g.process.send_signal(signal.SIGINT)
             assert g.wait().status == godwit.RECOVERABLE
     answers = sum(8 + len(b) - 3 + 8 + bitmap_bytes(b) + 8 for b in PAGES) + 8
     reads = list(range(0, answers, 3))
@@ -605,8 +606,63 @@ def cut_anywhere(folder):
                         s.take(reads.pop() if reads else 1)
                     except Closed:
                         pass
+            g.process.send_signal(signal.SIGINT)
             assert g.wait().status == godwit.RECOVERABLE
     finish_later(r, have)
+
+
+HELD = (b"", b"\x08", b"GET / HTTP/1.1\r\n\r\n", b"QEVM", b"\x16\x03\x01\x02\0\x01", bytes(range(128, 228))) * 2
+
+
+def others_in_the_way(folder):
+    """Who holds a connection, leaves at once or asks for what is not there neither ends nor delays the wait for the source."""
+    r = Receiver(folder)
+    with contextlib.ExitStack() as held, r.start() as g:
+        with Link(r.path) as s:
+            have = s.switch()
+            s.pages(have, limit=20)
+        for data in HELD:
+            held.enter_context(Link(r.path)).send(data)
+        for _ in range(6):
+            Link(r.path).sock.close()
+        for _ in range(6):
+            with Link(r.path) as s:
+                s.send(question("nope"))
+                s.is_closed()
+        taken_soon(r, g, have)
+        assert g.stderr.count("speaks TLS and we do not; give --tls-creds") == 1, g.stderr
+    r.has_it()
+
+
+def taken_soon(r, g, have):
+    """A silent one would be waited for for ten seconds."""
+    begin = time.monotonic()
+    with Link(r.path) as s:
+        s.recover(have)
+        seconds = time.monotonic() - begin
+        s.pages(have)
+        s.finish()
+        s.__exit__()
+        g.wait().ok()
+    assert seconds < 5 * godwit.PATIENCE, f"{seconds:.1f} s until the source was taken"
+
+
+def few_descriptors(folder):
+    """500 silent connections, and 256 descriptors to hold them with: the source is taken, the first time and when it comes back."""
+    r = Receiver(folder)
+    with r.start() as g:
+        resource.prlimit(g.process.pid, resource.RLIMIT_NOFILE, (256, 256))
+        with contextlib.ExitStack() as held:
+            for _ in range(500):
+                held.enter_context(Link(r.path))
+            with Link(r.path) as s:
+                have = s.switch()
+                s.pages(have, limit=20)
+        with contextlib.ExitStack() as held:
+            for _ in range(500):
+                held.enter_context(Link(r.path))
+            taken_soon(r, g, have)
+    r.has_it()
 
 
 MIB = 1 << 20
@@ -693,7 +749,7 @@ def main():
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     with tempfile.TemporaryDirectory(prefix="godwit-pc.") as folder:
         for test in (good, odd_but_right, refused_before, refused_after, early_devices, gone_unheard, crashed, end_too_early, not_made_safe, not_made_safe_before,
-            end_in_the_switch, left_in_the_switch, strangers, other_memory, unusable, nobody_came, recovered, cut_anywhere,
+            end_in_the_switch, left_in_the_switch, strangers, other_memory, unusable, nobody_came, recovered, cut_anywhere, others_in_the_way, few_descriptors,
             many_discards, many_names, large_package, asks_twice):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {test.__name__}", flush=True)

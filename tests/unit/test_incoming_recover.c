@@ -15,16 +15,16 @@ enum { PAGE = 4096, LARGE = 2 << 20, PIECES = LARGE / PAGE };
 static void connect_once(struct gw__sink *sink, struct gw__stream_stats *stats)
 {
 	struct gw__run run;
-	struct gw__chan *chan = NULL;
+	struct gw__incoming in = {0};
 	struct gw__io_opts io = {.idle_ms = 10000, .connect_ms = 10000, .cancel_fd = -1};
 	int pair[2];
 	gw__run_init(&run);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	assert_int_equal(gw__chan_take_fd(pair[0], "the source", &io, &chan, &run.error), 0);
+	assert_int_equal(gw__chan_take_fd(pair[0], "the source", &io, &in.main, &run.error), 0);
 	close(pair[1]);
-	assert_true(gw__incoming_recover(&run, chan, &(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP}, sink, stats) < 0);
+	assert_true(gw__incoming_recover(&run, &in, &(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP}, sink, stats) < 0);
 	assert_int_equal(stats->state, GW__POSTCOPY_DST_PAUSED);
-	gw__chan_close(&chan, NULL);
+	gw__chan_close(&in.main, NULL);
 }
 
 static struct gw__blocks one_block(uint64_t bytes)

@@ -11,6 +11,7 @@
 
 #include "base/math.h"
 #include "engine/incoming/accept.h"
+#include "wire/framing.h"
 #include "wire/header.h"
 #include "wire/stream.h"
 
@@ -28,16 +29,20 @@ struct gw__pending_channel {
 	struct gw__chan *chan;
 	int fd; /* of the connection, whatever the channel is by now; open until the thread is joined */
 	const struct gw__tls_creds *tls;
-	uint8_t head[GW__MULTIFD_HELLO_BYTES]; /* longer than that of a main channel */
+	uint8_t head[GW__HEAD_MAX_BYTES]; /* longer than a hello and a main channel's */
+	size_t head_n;
+	bool comes_again;    /* the source is to come back after a break, with a command */
+	bool handshake_done; /* TLS: it has a certificate that we take */
+	bool is_about_tls;   /* why it was not recognised: a true source whose user has to change something may say this */
 	struct gw__multifd_hello hello;
 	enum gw__pending_channel_kind kind;
 	struct gw__error error;
 	_Atomic bool known;
 };
 
-/* Takes the channel, also on failure. The credentials are borrowed; NULL: plain. */
-static int gw__pending_channel_start(struct gw__chan **chan, const struct gw__tls_creds *tls, int hello_ms,
-	struct gw__pending_channel **pending, struct gw__error *error);
+/* Takes the channel, also on failure. The credentials are borrowed. */
+static int gw__pending_channel_start(struct gw__chan **chan, const struct gw__accept_opts *o, struct gw__pending_channel **pending,
+	struct gw__error *error);
 /* The thread stops waiting. */
 static void gw__pending_channel_shut_down(struct gw__pending_channel *c);
 static void gw__pending_channel_free(struct gw__pending_channel *c); /* joins the thread */
@@ -55,10 +60,15 @@ static int read_exactly(struct gw__chan *chan, uint8_t *to, size_t n, struct gw_
 
 static enum gw__pending_channel_kind strange(struct gw__pending_channel *c, uint32_t magic)
 {
-	if (magic >> 16 == 0x1603)
+	c->is_about_tls = magic >> 16 == 0x1603;
+	if (c->is_about_tls)
 		gw__error_set(&c->error, -EPROTO,
 			"%s: the source speaks TLS and we do not; give --tls-creds here, or switch TLS off there (tls-creds)",
 			c->chan->name);
+	else if (c->comes_again)
+		gw__error_set(&c->error, -EPROTO,
+			"%s: not a source that comes back: the connection begins with %08x, expected 08 and the number of a command",
+			c->chan->name, magic);
 	else
 		gw__error_set(&c->error, -EPROTO,
 			"%s: not a migration: the connection begins with %08x, expected 5145564d (main channel) or 11223344 (multifd)",
@@ -84,6 +94,7 @@ static enum gw__pending_channel_kind identify_main(struct gw__pending_channel *c
 		return GW__PENDING_UNRECOGNISED;
 	uint32_t version = (uint32_t)gw__be_get(c->head + GW__MAGIC_BYTES, 4);
 	uint8_t first = c->head[GW__MAIN_HEAD_BYTES - 1];
+	c->head_n = GW__MAIN_HEAD_BYTES;
 	if (version == GW__STREAM_VERSION && first && first <= GW__LAST_RECORD)
 		return GW__PENDING_MAIN;
 	gw__error_set(&c->error, -EPROTO,
@@ -92,24 +103,54 @@ static enum gw__pending_channel_kind identify_main(struct gw__pending_channel *c
 	return GW__PENDING_UNRECOGNISED;
 }
 
+/* It begins with a question about a block, or another command; the whole of it, so that nobody is taken who stops within. */
+static enum gw__pending_channel_kind identify_command(struct gw__pending_channel *c)
+{
+	size_t at = GW__MAGIC_BYTES, head = GW__COMMAND_HEAD_BYTES;
+	if (read_exactly(c->chan, c->head + at, head - at, &c->error))
+		return GW__PENDING_SILENT;
+	struct gw__command cmd;
+	struct gw__rd rd = gw__rd_over(c->head, head);
+	int r = gw__command_decode(&rd, &cmd, &c->error);
+	if (r < 0)
+		return GW__PENDING_UNRECOGNISED;
+	if (cmd.length > GW__LEN(c->head) - head) {
+		gw__error_set(&c->error, -EPROTO,
+			"%s: not a source that comes back: its first command has %u bytes, at most %zu are expected", c->chan->name,
+			cmd.length, GW__LEN(c->head) - head);
+		return GW__PENDING_UNRECOGNISED;
+	}
+	if (read_exactly(c->chan, c->head + head, cmd.length, &c->error))
+		return GW__PENDING_SILENT;
+	c->head_n = head + cmd.length;
+	return GW__PENDING_MAIN;
+}
+
+/* Or the job was cancelled, which is nobody's fault who has connected. */
+static bool had_no_time(int r) { return r == -ETIMEDOUT || r == -ECANCELED; }
+
 static enum gw__pending_channel_kind identify(struct gw__pending_channel *c)
 {
 	int r = c->tls ? gw__chan_start_tls(&c->chan, c->tls, NULL, false, &c->error) : 0;
+	c->is_about_tls = c->tls && r;
 	if (r)
-		return r == -ETIMEDOUT ? GW__PENDING_SILENT : GW__PENDING_UNRECOGNISED;
+		return had_no_time(r) ? GW__PENDING_SILENT : GW__PENDING_UNRECOGNISED;
+	c->handshake_done = c->tls;
 	r = read_exactly(c->chan, c->head, GW__MAGIC_BYTES, &c->error);
-	if (r == -ECONNRESET)
+	if (r == -ECONNRESET || (r && !had_no_time(r) && c->handshake_done))
 		return left_early(c);
 	if (r)
-		return r == -ETIMEDOUT ? GW__PENDING_SILENT : GW__PENDING_UNRECOGNISED;
+		return had_no_time(r) ? GW__PENDING_SILENT : GW__PENDING_UNRECOGNISED;
 	uint32_t magic = (uint32_t)gw__be_get(c->head, 4);
+	if (c->comes_again)
+		return c->head[0] == GW__ITEM_COMMAND && !c->head[1] ? identify_command(c) : strange(c, magic);
 	if (magic == GW__STREAM_MAGIC)
 		return identify_main(c);
 	if (magic != GW__MULTIFD_MAGIC)
 		return strange(c, magic);
 	if (read_exactly(c->chan, c->head + GW__MAGIC_BYTES, GW__MULTIFD_HELLO_BYTES - GW__MAGIC_BYTES, &c->error))
 		return GW__PENDING_UNRECOGNISED;
-	struct gw__rd rd = gw__rd_over(c->head, sizeof c->head);
+	struct gw__rd rd = gw__rd_over(c->head, GW__MULTIFD_HELLO_BYTES);
 	return gw__multifd_hello_decode(&rd, &c->hello, &c->error) ? GW__PENDING_UNRECOGNISED : GW__PENDING_MULTIFD;
 }
 
@@ -121,8 +162,8 @@ static void *identify_thread(void *ctx)
 	return NULL;
 }
 
-static int gw__pending_channel_start(struct gw__chan **chan, const struct gw__tls_creds *tls, int hello_ms,
-	struct gw__pending_channel **pending, struct gw__error *error)
+static int gw__pending_channel_start(struct gw__chan **chan, const struct gw__accept_opts *o, struct gw__pending_channel **pending,
+	struct gw__error *error)
 {
 	struct gw__pending_channel *c = calloc(1, sizeof *c);
 	if (!c) {
@@ -131,9 +172,10 @@ static int gw__pending_channel_start(struct gw__chan **chan, const struct gw__tl
 	}
 	c->chan = *chan;
 	c->fd = c->chan->fd;
-	c->tls = tls;
+	c->tls = o->tls;
+	c->comes_again = o->comes_again;
 	*chan = NULL;
-	c->chan->idle_ms = hello_ms;
+	c->chan->idle_ms = o->hello_ms;
 	int err = pthread_create(&c->thread, NULL, identify_thread, c);
 	if (err) {
 		gw__chan_close(&c->chan, NULL);
@@ -162,6 +204,13 @@ enum {
 	AHEAD = 32 << 10, /* of a main channel, looked at before it is read */
 	USUAL_PAGE_BYTES = 4096,
 	CANDIDATES_MAX = 2 * GW__MULTIFD_CHANNELS_MAX,
+	KEPT_MAX = 16, /* while a source is spoken with: its preempt channel is among the last, and descriptors are needed */
+};
+
+/* In the order of their coming. */
+struct gw__pending_channels {
+	struct gw__pending_channel *v[CANDIDATES_MAX];
+	unsigned n;
 };
 
 struct gather {
@@ -169,8 +218,7 @@ struct gather {
 	struct gw__listener *listener;
 	const struct gw__accept_opts *o;
 	struct gw__incoming *in;
-	struct gw__pending_channel *pending[CANDIDATES_MAX];
-	unsigned pending_n;
+	struct gw__pending_channels *pending;
 	uint8_t uuid[GW__MULTIFD_CHANNELS_MAX + 1][16]; /* of the multifd channels */
 	uint64_t start_ns, last_ns;                     /* when it began; when the last channel came, 0: none yet */
 	unsigned mains_n;                               /* main channels that came, those that were dropped too */
@@ -190,10 +238,11 @@ void gw__incoming_close(struct gw__incoming *in)
 
 static void drop_candidate(struct gather *g, unsigned i)
 {
-	gw__pending_channel_free(g->pending[i]);
-	g->pending_n--;
-	for (; i < g->pending_n; i++) /* the order is that of their coming */
-		g->pending[i] = g->pending[i + 1];
+	struct gw__pending_channels *p = g->pending;
+	gw__pending_channel_free(p->v[i]);
+	p->n--;
+	for (; i < p->n; i++)
+		p->v[i] = p->v[i + 1];
 }
 
 static void count_stranger(struct gather *g, const struct gw__error *error)
@@ -208,9 +257,9 @@ static void count_stranger(struct gather *g, const struct gw__error *error)
 static bool evict(struct gather *g)
 {
 	static const struct gw__error silent = {0};
-	if (!g->pending_n)
+	if (!g->pending->n)
 		return false;
-	gw__pending_channel_shut_down(g->pending[0]);
+	gw__pending_channel_shut_down(g->pending->v[0]);
 	drop_candidate(g, 0);
 	count_stranger(g, &silent);
 	return true;
@@ -218,11 +267,11 @@ static bool evict(struct gather *g)
 
 static int add_candidate(struct gather *g, struct gw__chan **chan)
 {
-	if (g->pending_n == CANDIDATES_MAX)
+	if (g->pending->n == CANDIDATES_MAX)
 		evict(g);
-	int r = gw__pending_channel_start(chan, g->o->tls, g->o->hello_ms, &g->pending[g->pending_n], &g->run->error);
+	int r = gw__pending_channel_start(chan, g->o, &g->pending->v[g->pending->n], &g->run->error);
 	if (!r)
-		g->pending_n++;
+		g->pending->n++;
 	return r;
 }
 
@@ -270,8 +319,9 @@ static void take_main(struct gather *g, struct gw__pending_channel *c)
 	}
 	g->in->main = c->chan;
 	c->chan = NULL;
-	memcpy(g->in->head, c->head, GW__MAIN_HEAD_BYTES);
-	g->in->head_n = GW__MAIN_HEAD_BYTES;
+	memcpy(g->in->head, c->head, c->head_n);
+	g->in->head_n = c->head_n;
+	g->in->handshake_done = c->handshake_done;
 	came(g);
 }
 
@@ -318,15 +368,38 @@ static int take_stranger(struct gather *g, struct gw__pending_channel *c)
 	static const struct gw__error silent = {0};
 	bool said = c->kind != GW__PENDING_SILENT;
 	count_stranger(g, said ? &c->error : &silent);
-	if (!said || !g->o->source_is_first || g->in->main || g->in->multifd_n || g->pending_n > 1)
+	if (!said || !g->o->source_is_first || g->in->main || g->in->multifd_n || g->pending->n > 1)
 		return 0;
 	return gw__error_set(&g->run->error, c->error.code, "%s", c->error.text);
+}
+
+/* Who is not the source is no news, unless it may be the source and a user has to change something. */
+static int take_stranger_again(struct gather *g, struct gw__pending_channel *c)
+{
+	static const struct gw__error silent = {0};
+	bool said = c->kind != GW__PENDING_SILENT;
+	count_stranger(g, said ? &c->error : &silent);
+	if (!said || !(g->o->source_is_first || c->is_about_tls || c->handshake_done))
+		return 0;
+	g->in->handshake_done = c->handshake_done;
+	gw__error_set(&g->run->error, c->error.code, "%s", c->error.text);
+	return GW__SHORT;
+}
+
+static int take_again(struct gather *g, struct gw__pending_channel *c)
+{
+	if (c->kind != GW__PENDING_MAIN)
+		return take_stranger_again(g, c);
+	take_main(g, c);
+	return 0;
 }
 
 static int take(struct gather *g, struct gw__pending_channel *c)
 {
 	if (c->chan)
 		c->chan->idle_ms = g->o->idle_ms;
+	if (g->o->comes_again)
+		return take_again(g, c);
 	if (c->kind == GW__PENDING_MULTIFD)
 		return take_multifd(g, c);
 	if (c->kind != GW__PENDING_MAIN)
@@ -338,12 +411,12 @@ static int take(struct gather *g, struct gw__pending_channel *c)
 static int collect(struct gather *g)
 {
 	int r = 0;
-	for (unsigned i = 0; !r && i < g->pending_n;) {
-		if (!atomic_load_explicit(&g->pending[i]->known, memory_order_acquire)) {
+	for (unsigned i = 0; !r && i < g->pending->n && !(g->o->comes_again && g->in->main);) {
+		if (!atomic_load_explicit(&g->pending->v[i]->known, memory_order_acquire)) {
 			i++;
 			continue;
 		}
-		r = take(g, g->pending[i]);
+		r = take(g, g->pending->v[i]);
 		drop_candidate(g, i);
 	}
 	return r;
@@ -420,14 +493,14 @@ static enum gw__event_kind look_ahead(const struct gather *g)
  */
 static bool complete(struct gather *g)
 {
-	if (!g->in->main)
-		return false;
-	if (g->o->many_sources && g->in->multifd_n && g->pending_n) /* another main channel, which speaks behind its channels? */
+	if (!g->in->main || g->o->comes_again)
+		return g->in->main;
+	if (g->o->many_sources && g->in->multifd_n && g->pending->n) /* another main channel, which speaks behind its channels? */
 		return false;
 	if (g->o->channels)
 		return g->in->multifd_n == g->o->channels;
 	enum gw__event_kind shown = look_ahead(g);
-	uint64_t quiet_ms = g->pending_n ? 0 : ms_since(g, g->last_ns);
+	uint64_t quiet_ms = g->pending->n ? 0 : ms_since(g, g->last_ns);
 	unsigned mute = count_mute(g);
 	bool lacks = shown == GW__EVENT_FLUSH && mute == g->in->multifd_n;
 	bool is_late = quiet_ms >= (uint64_t)(mute ? MUTE_MS : LATE_MS);
@@ -474,7 +547,7 @@ static int check_limit(struct gather *g)
 static int look_ms(const struct gather *g)
 {
 	int limit = gw__listener_connect_ms(g->listener);
-	if (g->pending_n || g->in->main)
+	if (g->pending->n || g->in->main)
 		return LOOK_MS;
 	if (g->in->multifd_n)
 		return 10 * LOOK_MS;
@@ -515,9 +588,10 @@ static int gather(struct gather *g)
 		int r = accept_next(g);
 		if (!r)
 			r = collect(g);
-		if (r)
+		if (r) /* GW__SHORT: of collect, see gw__accept */
 			return r;
-		drop_ended(g);
+		if (!g->o->comes_again)
+			drop_ended(g);
 		if (complete(g))
 			return check_one_source(g);
 		r = too_late(g);
@@ -530,15 +604,28 @@ static int gather(struct gather *g)
 	}
 }
 
+struct gw__pending_channels *gw__pending_channels_new(void) { return calloc(1, sizeof(struct gw__pending_channels)); }
+
+void gw__pending_channels_free(struct gw__pending_channels *p)
+{
+	for (unsigned i = 0; p && i < p->n; i++)
+		gw__pending_channel_shut_down(p->v[i]);
+	for (unsigned i = 0; p && i < p->n; i++)
+		gw__pending_channel_free(p->v[i]);
+	free(p);
+}
+
 int gw__accept(struct gw__run *run, struct gw__listener *l, const struct gw__accept_opts *o, struct gw__incoming *in)
 {
-	struct gather g = {.run = run, .listener = l, .o = o, .in = in};
+	struct gw__pending_channels *own = o->pending ? NULL : gw__pending_channels_new();
+	struct gather g = {.run = run, .listener = l, .o = o, .in = in, .pending = own ? own : o->pending};
 	memset(in, 0, sizeof *in);
+	if (!g.pending)
+		return gw__error_set(&run->error, -ENOMEM, "no memory for connections");
 	int r = gather(&g);
-	while (g.pending_n) {
-		gw__pending_channel_shut_down(g.pending[0]); /* nobody waits for what it would have said */
-		drop_candidate(&g, 0);
-	}
+	while (!r && g.pending->n > KEPT_MAX)
+		evict(&g);
+	gw__pending_channels_free(own); /* nobody waits for what they would have said */
 	if (r)
 		gw__incoming_close(in);
 	return r;

@@ -14,13 +14,19 @@
 #include "io/tls.h"
 #include "wire/multifd.h"
 
-enum { GW__MAGIC_BYTES = 4, GW__MAIN_HEAD_BYTES = 9 /* magic, version, and the type of what comes first */ };
+enum {
+	GW__MAGIC_BYTES = 4,
+	GW__MAIN_HEAD_BYTES = 9,                           /* magic, version, and the type of what comes first */
+	GW__COMMAND_HEAD_BYTES = 5,                        /* type, number, length */
+	GW__HEAD_MAX_BYTES = GW__COMMAND_HEAD_BYTES + 256, /* a question about a block with the longest name */
+};
 
 /* What was gathered. The channels belong to whoever holds this. */
 struct gw__incoming {
 	struct gw__chan *main;
-	uint8_t head[GW__MAIN_HEAD_BYTES]; /* of the main channel, read already */
+	uint8_t head[GW__HEAD_MAX_BYTES]; /* of the main channel, read already */
 	size_t head_n;
+	bool handshake_done;                                    /* it, or whoever the sentence is about, has a certificate that we take */
 	struct gw__chan *multifd[GW__MULTIFD_CHANNELS_MAX + 1]; /* by id, hello read */
 	uint32_t multifd_n;
 	/*
@@ -46,10 +52,23 @@ struct gw__accept_opts {
 	 * for, and channels came: -EPROTO, and all of them are dropped.
 	 */
 	bool many_sources;
+	/*
+	 * A source that comes back after a break in post-copy is waited for: one connection, which begins with a command. Whoever waits goes on from
+	 * call to call in `pending`, for one of them may be the preempt channel of the source.
+	 */
+	bool comes_again;
+	struct gw__pending_channels *pending; /* NULL: everybody else is dropped at the end of the call */
 	bool source_is_first; /* the caller started it: what comes alone and cannot be understood is the source, and the reason */
 };
 #define GW__ACCEPT_DEFAULTS ((struct gw__accept_opts){.idle_ms = 30000, .hello_ms = 5000, .accept_ms = 15000})
 
+struct gw__pending_channels *gw__pending_channels_new(void);    /* NULL: no memory */
+void gw__pending_channels_free(struct gw__pending_channels *p); /* closes them; NULL is fine */
+
+/*
+ * With `comes_again` also GW__SHORT and a sentence: somebody was dropped who may be the source, and whose user or ours should read why (TLS at
+ * one end only, certificates; with `source_is_first` anything).
+ */
 /* Waits for a main channel as long as the listener's connect limit says, whoever else comes meanwhile. */
 int gw__accept(struct gw__run *run, struct gw__listener *l, const struct gw__accept_opts *o, struct gw__incoming *in);
 

@@ -607,7 +607,7 @@ int gw__incoming_run(struct gw__run *run, struct gw__incoming *in, struct gw__si
 	return r;
 }
 
-int gw__incoming_recover(struct gw__run *run, struct gw__chan *chan, const struct gw__incoming_recover *o, struct gw__sink *sink,
+int gw__incoming_recover(struct gw__run *run, struct gw__incoming *in, const struct gw__incoming_recover *o, struct gw__sink *sink,
 	struct gw__stream_stats *stats)
 {
 	struct gw__incoming_stream *p = calloc(1, sizeof *p);
@@ -618,11 +618,13 @@ int gw__incoming_recover(struct gw__run *run, struct gw__chan *chan, const struc
 	p->early_shut = o->early_shut;
 	p->may_skip_blocks = o->may_skip_blocks;
 	p->state = GW__POSTCOPY_DST_PAUSED;
-	int r = begin(p, run, chan, sink, stats);
+	int r = begin(p, run, in->main, sink, stats);
 	if (!r)
 		r = gw__incoming_begin_recovery(p);
-	if (!r)
+	if (!r) {
+		gw__stream_buf_prime(&p->buf, in->head, in->head_n);
 		r = receive_all(p);
+	}
 	gw__incoming_end(p);
 	return r;
 }

@@ -22,6 +22,7 @@ struct gw__stream_stats {
 	enum gw__postcopy_dst_state state; /* of a stream that may switch to post-copy */
 	uint64_t late_pages;               /* that came after the switch, on this connection */
 	uint64_t missing_pages;            /* after a switch: not here yet */
+	bool resumed;                      /* a recovery: every block was asked for by its name, and RESUME_ACK was written */
 	bool given_back;                   /* it failed behind the source's last byte, and SHUT 1 was written: not that it was heard */
 	uint32_t devices, parts, opaque_sections;
 	uint32_t commands[12]; /* by number */
@@ -59,7 +60,7 @@ struct gw__incoming_recover {
 	bool early_shut;      /* draining: the source is told at once that it need not run the guest again */
 	bool may_skip_blocks; /* what the monitor of the source lists may be more than it sends */
 };
-int gw__incoming_recover(struct gw__run *run, struct gw__chan *chan, const struct gw__incoming_recover *o, struct gw__sink *sink,
+int gw__incoming_recover(struct gw__run *run, struct gw__incoming *in, const struct gw__incoming_recover *o, struct gw__sink *sink,
 	struct gw__stream_stats *stats);
 
 /*

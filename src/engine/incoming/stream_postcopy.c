@@ -283,6 +283,7 @@ static int gw__incoming_resume(struct gw__incoming_stream *p)
 	int r = say_resumed(p);
 	if (!r)
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_RESUME);
+	p->stats->resumed = !r;
 	gw__run_phase(p->run, GW__PHASE_RAM);
 	return r;
 }
