@@ -8,6 +8,8 @@ import os
 import re
 import resource
 import signal
+import ssl
+import subprocess
 import sys
 import tempfile
 import time
@@ -634,10 +636,10 @@ def others_in_the_way(folder):
     r.has_it()
 
 
-def taken_soon(r, g, have):
+def taken_soon(r, g, have, link=None):
     """A silent one would be waited for for ten seconds."""
     begin = time.monotonic()
-    with Link(r.path) as s:
+    with link() if link else Link(r.path) as s:
         s.recover(have)
         seconds = time.monotonic() - begin
         s.pages(have)
@@ -645,6 +647,44 @@ def taken_soon(r, g, have):
         s.__exit__()
         g.wait().ok()
     assert seconds < 5 * godwit.PATIENCE, f"{seconds:.1f} s until the source was taken"
+
+
+CLIENT = "C=DE,O=Godwit\\, Ltd,OU=Tests,CN=godwit client"
+
+
+class TlsLink(Link):
+    def __init__(self, path, certs, name):
+        super().__init__(path)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if name:
+            context.load_cert_chain(f"{certs}/{name}-cert.pem", f"{certs}/{name}-key.pem")
+        self.sock = context.wrap_socket(self.sock)
+
+
+def others_under_tls(folder):
+    """The same with certificates: who has none, or one that names somebody else, is not counted, and silence is not waited for."""
+    certs = os.path.join(folder, "certs")
+    os.mkdir(certs)
+    subprocess.run([sys.argv[1], certs], check=True)
+    good = os.path.join(certs, "good")
+    r = Receiver(folder)
+    with contextlib.ExitStack() as held, r.start(f"--tls-creds={good}", f"--tls-authz={CLIENT}") as g:
+        with TlsLink(r.path, good, "client") as s:
+            have = s.switch()
+            s.pages(have, limit=20)
+        for data in HELD:
+            held.enter_context(Link(r.path)).send(data)
+        held.enter_context(TlsLink(r.path, good, "client"))
+        for name in ("", "server") * 6:
+            try:
+                with TlsLink(r.path, good, name) as s:
+                    s.is_closed()
+            except OSError:     # refused within the handshake, or by an alert behind it
+                pass
+        taken_soon(r, g, have, lambda: TlsLink(r.path, good, "client"))
+        assert re.search("CN=server", g.stderr) and re.search("no certificate|did not send", g.stderr), g.stderr
+    r.has_it()
 
 
 def few_descriptors(folder):
@@ -749,7 +789,8 @@ def main():
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     with tempfile.TemporaryDirectory(prefix="godwit-pc.") as folder:
         for test in (good, odd_but_right, refused_before, refused_after, early_devices, gone_unheard, crashed, end_too_early, not_made_safe, not_made_safe_before,
-            end_in_the_switch, left_in_the_switch, strangers, other_memory, unusable, nobody_came, recovered, cut_anywhere, others_in_the_way, few_descriptors,
+            end_in_the_switch, left_in_the_switch, strangers, other_memory, unusable, nobody_came, recovered, cut_anywhere, others_in_the_way, others_under_tls,
+            few_descriptors,
             many_discards, many_names, large_package, asks_twice):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {test.__name__}", flush=True)

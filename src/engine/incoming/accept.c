@@ -47,7 +47,7 @@ static int gw__pending_channel_start(struct gw__chan **chan, const struct gw__ac
 static void gw__pending_channel_shut_down(struct gw__pending_channel *c);
 static void gw__pending_channel_free(struct gw__pending_channel *c); /* joins the thread */
 
-enum { GW__LAST_RECORD = 8 /* a command */ };
+enum { GW__LAST_RECORD = 8 /* a command */, GW__TLS_HANDSHAKE = 0x16 };
 
 static int read_exactly(struct gw__chan *chan, uint8_t *to, size_t n, struct gw__error *error)
 {
@@ -126,16 +126,30 @@ static enum gw__pending_channel_kind identify_command(struct gw__pending_channel
 	return GW__PENDING_MAIN;
 }
 
+/* Of those who fail only who began with a handshake, or as a source without TLS does, may be the source. */
+static int shake_hands(struct gw__pending_channel *c)
+{
+	unsigned char first = 0;
+	int r = gw__chan_wait_readable(c->chan, c->chan->idle_ms, &c->error);
+	if (r < 0)
+		return r;
+	if (!r)
+		return -ETIMEDOUT;
+	if (recv(c->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1)
+		c->is_about_tls = first == GW__TLS_HANDSHAKE || first == GW__ITEM_COMMAND;
+	return gw__chan_start_tls(&c->chan, c->tls, NULL, false, &c->error);
+}
+
 /* Or the job was cancelled, which is nobody's fault who has connected. */
 static bool had_no_time(int r) { return r == -ETIMEDOUT || r == -ECANCELED; }
 
 static enum gw__pending_channel_kind identify(struct gw__pending_channel *c)
 {
-	int r = c->tls ? gw__chan_start_tls(&c->chan, c->tls, NULL, false, &c->error) : 0;
-	c->is_about_tls = c->tls && r;
+	int r = c->tls ? shake_hands(c) : 0;
 	if (r)
 		return had_no_time(r) ? GW__PENDING_SILENT : GW__PENDING_UNRECOGNISED;
 	c->handshake_done = c->tls;
+	c->is_about_tls = false;
 	r = read_exactly(c->chan, c->head, GW__MAGIC_BYTES, &c->error);
 	if (r == -ECONNRESET || (r && !had_no_time(r) && c->handshake_done))
 		return left_early(c);
