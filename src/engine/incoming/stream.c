@@ -187,9 +187,10 @@ static int on_command(struct gw__incoming_stream *p, const struct gw__event *ev)
 	p->stats->commands[cmd->number]++;
 	if (cmd->number == GW__CMD_PING && p->buf.chan->two_way)
 		return gw__incoming_rp_send_pong(p, cmd->ping_token);
-	if (cmd->number == GW__CMD_SWITCHOVER_START)
-		return p->sink->ops->switchover(p->sink, &p->run->error);
-	return 0;
+	if (cmd->number != GW__CMD_SWITCHOVER_START)
+		return 0;
+	int r = give_config(p); /* it may stand anywhere, also before the first section */
+	return r ? r : p->sink->ops->switchover(p->sink, &p->run->error);
 }
 
 static int end_ram(struct gw__incoming_stream *p)
