@@ -87,6 +87,11 @@ struct gw__qmp_migration {
 	char address[256]; /* destination: the socket it listens on, as a URI; "" if none */
 };
 /*
+ * A migration that has ended may not be cleaned up yet: until then multifd must stay on (docs/spec/channels.md 5.1). 0 too if none has ended;
+ * -EBUSY: it takes too long.
+ */
+int gw__qmp_await_cleaned_up(struct gw__qmp *q, struct gw__error *error);
+/*
  * Start a migration. 7.2 calls one "failed" a moment before it has cleaned up behind it, or never does, and a new one in between
  * leaves it confused for good: so that is waited for, and then -EBUSY. `why` must not be NULL.
  */

@@ -90,7 +90,7 @@ static bool has_instance(struct gw__qmp *q)
 	return found;
 }
 
-static int await_cleaned_up(struct gw__qmp *q, struct gw__error *error)
+int gw__qmp_await_cleaned_up(struct gw__qmp *q, struct gw__error *error)
 {
 	for (int waited = 0; has_instance(q); waited += CLEANED_POLL_MS) {
 		struct gw__qmp_migration last;
@@ -109,7 +109,7 @@ static int await_cleaned_up(struct gw__qmp *q, struct gw__error *error)
 
 int gw__qmp_migrate(struct gw__qmp *q, const char *uri, struct gw__error *error)
 {
-	int err = await_cleaned_up(q, error);
+	int err = gw__qmp_await_cleaned_up(q, error);
 	return err ? err : gw__qmp_call(q, "migrate", json_pack("{s:s}", "uri", uri), NULL, error);
 }
 

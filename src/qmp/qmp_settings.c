@@ -241,12 +241,15 @@ static int send_parameters(struct gw__qmp *q, const struct gw__qmp_settings *now
  * Off, parameters, on. What is forbidden is forbidden together (mapped-ram with TLS, multifd with xbzrle,
  * zero-copy with compression), so a subset of a legal state is legal, and every state we pass is a subset of
  * the one we come from or of the one we go to. Off first also leads out of mapped-ram under TLS, where QEMU
- * refuses every parameter.
+ * refuses every parameter. Not before the last migration is cleaned up: 7.2 and 10.0 close their channels only while multifd is on, and
+ * abort where they were left.
  */
 int gw__qmp_settings_restore(struct gw__qmp *q, const struct gw__qmp_settings *s, struct gw__error *error)
 {
 	struct gw__qmp_settings *now = NULL;
-	int err = gw__qmp_settings_save(q, &now, error);
+	int err = gw__qmp_await_cleaned_up(q, error);
+	if (!err)
+		err = gw__qmp_settings_save(q, &now, error);
 	if (err)
 		return err;
 	int off = send_differing(q, now, s, false, error);

@@ -93,11 +93,16 @@ static void restore_sends_the_differences_in_a_legal_order(void **state)
 {
 	(void)state;
 	struct session s;
-	begin(&s, (const struct fake_step[]){HELLO, CAPS(2, "true", "false", "true"), PARAMS(3, "5"), CAPS(4, "false", "true", "true"),
-			  PARAMS(5, "7"), {FAKE_HEAR, "{\"capabilities\":[{\"capability\":\"multifd\",\"state\":false}]}"},
-			  RETURNS(6, "{}"), {FAKE_HEAR, "\"arguments\":{\"max-bandwidth\":5}"}, RETURNS(7, "{}"),
-			  {FAKE_HEAR, "{\"capabilities\":[{\"capability\":\"xbzrle\",\"state\":true}]}"}, RETURNS(8, "{}"),
-			  CAPS(9, "true", "false", "true"), PARAMS(10, "5"), REST_IS_SILENCE});
+	begin(&s,
+		(const struct fake_step[]){HELLO, CAPS(2, "true", "false", "true"), PARAMS(3, "5"),
+			/* multifd may not be switched off while a migration that failed closes its channels */
+			{FAKE_HEAR, "query-yank"}, RETURNS(4, LEFT_OVER), {FAKE_HEAR, "query-migrate"},
+			RETURNS(5, "{\"status\": \"failed\"}"), {FAKE_HEAR, "query-yank"}, RETURNS(6, "[]"),
+			CAPS(7, "false", "true", "true"), PARAMS(8, "7"),
+			{FAKE_HEAR, "{\"capabilities\":[{\"capability\":\"multifd\",\"state\":false}]}"}, RETURNS(9, "{}"),
+			{FAKE_HEAR, "\"arguments\":{\"max-bandwidth\":5}"}, RETURNS(10, "{}"),
+			{FAKE_HEAR, "{\"capabilities\":[{\"capability\":\"xbzrle\",\"state\":true}]}"}, RETURNS(11, "{}"),
+			{FAKE_HEAR, "query-yank"}, RETURNS(12, "[]"), CAPS(13, "true", "false", "true"), PARAMS(14, "5"), REST_IS_SILENCE});
 	struct gw__qmp_settings *snapshot = NULL;
 	assert_int_equal(gw__qmp_settings_save(s.q, &snapshot, &s.error), 0);
 	assert_true(gw__qmp_settings_has(snapshot, "multifd"));
@@ -118,8 +123,9 @@ static void restore_goes_on_after_a_refusal(void **state)
 	(void)state;
 	struct session s;
 	begin(&s, (const struct fake_step[]){HELLO, CAPS(2, "true", "false", "true"), PARAMS(3, "18446744073709551615"),
-			  CAPS(4, "false", "false", "true"), PARAMS(5, "7"), {FAKE_HEAR, "\"max-bandwidth\":9223372036854775807"},
-			  {FAKE_SAY, "{\"error\": {\"desc\": \"not now\"}, \"id\": 6}\n"}, {FAKE_HEAR, "\"xbzrle\""}, RETURNS(7, "{}"),
+			  {FAKE_HEAR, "query-yank"}, RETURNS(4, "[]"), CAPS(5, "false", "false", "true"), PARAMS(6, "7"),
+			  {FAKE_HEAR, "\"max-bandwidth\":9223372036854775807"},
+			  {FAKE_SAY, "{\"error\": {\"desc\": \"not now\"}, \"id\": 7}\n"}, {FAKE_HEAR, "\"xbzrle\""}, RETURNS(8, "{}"),
 			  REST_IS_SILENCE});
 	struct gw__qmp_settings *snapshot = NULL;
 	assert_int_equal(gw__qmp_settings_save(s.q, &snapshot, &s.error), 0);
