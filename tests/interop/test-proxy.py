@@ -198,7 +198,7 @@ PREEMPT = ["postcopy-ram", "postcopy-preempt"]
 
 
 def preempt(source):
-    with Migration(source, PREEMPT, max_bandwidth=60 * MIB) as m:
+    with Migration(source, PREEMPT, max_bandwidth=60 * MIB, max_postcopy_bandwidth=20 * MIB) as m:
         m.postcopy()
         m.completes()
         m.arrived()
