@@ -98,6 +98,11 @@ int gw__qmp_await_cleaned_up(struct gw__qmp *q, struct gw__error *error);
 int gw__qmp_migrate(struct gw__qmp *q, const char *uri, struct gw__error *error);
 int gw__qmp_query_migrate(struct gw__qmp *q, struct gw__qmp_migration *m, struct gw__error *error);
 
+/* Whether that QEMU may handle faults of its guest, which post-copy into it needs. UNKNOWN: the monitor does not tell which process it is. */
+enum gw__userfaultfd_right { GW__USERFAULTFD_UNKNOWN, GW__USERFAULTFD_ALLOWED, GW__USERFAULTFD_FORBIDDEN };
+#define GW__USERFAULTFD_CURE "set sysctl vm.unprivileged_userfaultfd=1, or give QEMU access to /dev/userfaultfd or CAP_SYS_PTRACE"
+enum gw__userfaultfd_right gw__qmp_userfaultfd_right(struct gw__qmp *q, uid_t *uid); /* `uid`: its user, unless UNKNOWN */
+
 struct gw__qmp_status {
 	char name[48]; /* "running", "paused", "inmigrate", "postmigrate", ... */
 	bool running;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 enum { CAP_SYS_PTRACE_BIT = 19 };
 
@@ -37,18 +38,36 @@ static bool only_for_privileged(void)
 	return c == '0';
 }
 
-int gw__qmp_hint_userfaultfd(struct gw__qmp *q, struct gw__error *error)
+/* By its owner's rights and everybody's; whether one of its groups may is not known. */
+static enum gw__userfaultfd_right right_to_device(uid_t uid)
+{
+	enum { BOTH = 6, OWNER = BOTH << 6, GROUP = BOTH << 3, OTHERS = BOTH };
+	struct stat st;
+	if (stat("/dev/userfaultfd", &st))
+		return GW__USERFAULTFD_FORBIDDEN;
+	if ((st.st_uid == uid && (st.st_mode & OWNER) == OWNER) || (st.st_mode & OTHERS) == OTHERS)
+		return GW__USERFAULTFD_ALLOWED;
+	return st.st_gid && (st.st_mode & GROUP) == GROUP ? GW__USERFAULTFD_UNKNOWN : GW__USERFAULTFD_FORBIDDEN;
+}
+
+enum gw__userfaultfd_right gw__qmp_userfaultfd_right(struct gw__qmp *q, uid_t *uid)
 {
 	struct ucred peer = {0};
 	socklen_t n = sizeof peer;
+	if (!gw__qmp_can_pass_fds(q) || getsockopt(gw__qmp_fd(q), SOL_SOCKET, SO_PEERCRED, &peer, &n) || !peer.pid)
+		return GW__USERFAULTFD_UNKNOWN;
+	*uid = peer.uid;
+	if (!only_for_privileged() || !lacks_ptrace(peer.pid))
+		return GW__USERFAULTFD_ALLOWED;
+	return right_to_device(peer.uid);
+}
+
+int gw__qmp_hint_userfaultfd(struct gw__qmp *q, struct gw__error *error)
+{
+	uid_t uid = 0;
 	bool about = strcasestr(error->text, "userfaultfd") || strcasestr(error->text, "not supported by host kernel") ||
 		     strcasestr(error->text, "postcopy is not supported");
-	if (!about || !gw__qmp_can_pass_fds(q) || getsockopt(gw__qmp_fd(q), SOL_SOCKET, SO_PEERCRED, &peer, &n) || !peer.pid)
+	if (!about || strcasestr(error->text, "backend") || gw__qmp_userfaultfd_right(q, &uid) != GW__USERFAULTFD_FORBIDDEN)
 		return error->code;
-	if (strcasestr(error->text, "backend") || !only_for_privileged() || !lacks_ptrace(peer.pid))
-		return error->code;
-	return gw__error_hint(error,
-		"QEMU's user %u may not use userfaultfd: set sysctl vm.unprivileged_userfaultfd=1, or give QEMU access to /dev/userfaultfd "
-		"or CAP_SYS_PTRACE",
-		(unsigned)peer.uid);
+	return gw__error_hint(error, "QEMU's user %u may not use userfaultfd: " GW__USERFAULTFD_CURE, (unsigned)uid);
 }

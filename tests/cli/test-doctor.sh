@@ -38,6 +38,8 @@ fake 'exit 3'
 qemu missing "status 3"
 fake 'yes'
 qemu missing "does not say its version"
+run 0 doctor --qmp=./nobody --json
+json "its row" "[(o['finding'], 'nobody' in o['text']) for o in lines if o['name'] == 'qemu-userfaultfd'] == [('missing', True)]"
 run 0 doctor nofolder
 err_is_empty
 out_has "nofolder"

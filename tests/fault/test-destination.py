@@ -185,10 +185,10 @@ def device_missing(kept):
 def not_waiting(kept):
     """A QEMU that runs a guest of its own, or waits elsewhere, is left in peace."""
     with Victim(kept.version) as vm:
-        godwit.run("restore", kept.image, f"--qmp={vm.monitor}").fails(godwit.FAILED, "does not wait", "running|incoming defer")
+        godwit.run("restore", kept.image, f"--qmp={vm.monitor}").fails(godwit.REFUSED, "does not wait", "running|incoming defer")
         vm.unharmed()
     with Victim(kept.version, incoming="tcp:127.0.0.1:0") as vm:
-        godwit.run("restore", kept.image, f"--qmp={vm.monitor}").fails(godwit.FAILED, "elsewhere|already", "send|defer")
+        godwit.run("restore", kept.image, f"--qmp={vm.monitor}").fails(godwit.REFUSED, "elsewhere|already", "send|defer")
         assert vm.qmp.command("query-status")["status"] == "inmigrate"
 
 
@@ -406,6 +406,11 @@ def other_multifd_settings(kept):
     kept.untouched()
 
 
+def doctor(vm):
+    """The row about that QEMU."""
+    return [o for o in godwit.run("doctor", f"--qmp={vm.monitor}", "--json").ok().events if o["name"] == "qemu-userfaultfd"][0]
+
+
 def no_userfaultfd(kept):
     """QEMU says that its kernel cannot, where its user may not: the cure is named. 7.2 does not find its modules as another user."""
     reads = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]     # for a QEMU below a home that is closed to others
@@ -424,6 +429,12 @@ def no_userfaultfd(kept):
         for command in (["restore", "--lazy"], ["serve"]):
             godwit.run(*command, kept.image, f"--qmp={vm.monitor}").fails(godwit.FAILED, *cure)
             assert vm.state() == before, "its settings have changed"
+        said = doctor(vm)
+        assert said["finding"] == "missing" and "user 65534" in said["text"], said
+        assert all(c in said["advice"] for c in cure[1:]), said
+        assert vm.state() == before, "its settings have changed"
+    with Victim(kept.version, incoming="defer") as vm:
+        assert doctor(vm)["finding"] == "ok", doctor(vm)        # root's
     kept.untouched()
 
 

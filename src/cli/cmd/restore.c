@@ -127,10 +127,11 @@ static int run(struct gw__restore *r)
 {
 	struct timespec start = gw__monotonic_now();
 	int e = r->command ? gw__restore_start_child(r) : open_monitor(r);
-	if (!e)
-		e = gw__restore_plan(r);
 	if (e)
 		return failed(r, GW__EXIT_FAILED);
+	e = gw__restore_plan(r);
+	if (e) /* -EBUSY: it waits for no guest, which plan and serve refuse as well */
+		return failed(r, e == -EBUSY && !r->command ? GW__EXIT_REFUSED : GW__EXIT_FAILED);
 	if (r->plan.way == GW_WAY_REFUSED)
 		return refused(r);
 	if (r->lazy && gw__postcopy_session_check(r->path, r->info, &r->error))

@@ -13,18 +13,14 @@ static const struct {
 	const char *name, *use;
 	gw__checkup_fn *look;
 } checks[] = {
-	{"kernel", "everything", gw__check_kernel},
-	{"qemu", "save and restore", gw__check_qemu},
-	{"kvm", "guests at full speed", gw__check_kvm},
-	{"userfaultfd", "post-copy", gw__check_userfaultfd},
+	{"kernel", "everything", gw__check_kernel}, {"qemu", "save and restore", gw__check_qemu},
+	{"kvm", "guests at full speed", gw__check_kvm}, {"userfaultfd", "post-copy", gw__check_userfaultfd},
 	{"pagemap-scan", "finding dirty pages of a process", gw__check_pagemap_scan},
-	{"io_uring", "fast files and sockets", gw__check_io_uring},
-	{"tmpfile", "images that leave nothing behind", gw__check_tmpfile},
-	{"direct-io", "images past the page cache", gw__check_direct_io},
-	{"holes", "sparse images", gw__check_holes},
-	{"memlock", "buffers fixed in memory", gw__check_memlock},
-	{"hugepages", "guests on huge pages", gw__check_hugepages},
+	{"io_uring", "fast files and sockets", gw__check_io_uring}, {"tmpfile", "images that leave nothing behind", gw__check_tmpfile},
+	{"direct-io", "images past the page cache", gw__check_direct_io}, {"holes", "sparse images", gw__check_holes},
+	{"memlock", "buffers fixed in memory", gw__check_memlock}, {"hugepages", "guests on huge pages", gw__check_hugepages},
 	{"keepers", "guests that wait for a page server", gw__check_monitor_brokers},
+	{"qemu-userfaultfd", "post-copy into the QEMU of --qmp", gw__check_qemu_userfaultfd}, /* the last: only with --qmp */
 };
 
 static const char *const findings[] = {"ok", "limited", "missing"};
@@ -56,9 +52,10 @@ static void show(const char *name, const char *use, const struct gw__checkup *c,
 int gw__cli_doctor(int argc, char **argv)
 {
 	bool json = false;
-	const char *qemu = "qemu-system-x86_64";
+	const char *qemu = "qemu-system-x86_64", *qmp = NULL;
 	const struct gw__cli_option options[] = {
 		GW__CLI_TEXT("qemu", "PROGRAM", &qemu, "the QEMU to ask (default: qemu-system-x86_64)"),
+		GW__CLI_TEXT("qmp", "QMP", &qmp, "also ask the QEMU behind this monitor: may it use userfaultfd?"),
 		GW__CLI_FLAG("json", &json, "print one JSON object per line on standard output"),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("[DIR] [options]",
@@ -71,8 +68,8 @@ int gw__cli_doctor(int argc, char **argv)
 	int status = gw__cli_parse(&usage, argc, argv, &args);
 	if (status != GW__CLI_GO)
 		return status;
-	for (unsigned i = 0; i < GW__LEN(checks); i++) {
-		struct gw__checkup c = {.dir = args.n ? args.arg[0] : ".", .qemu = qemu};
+	for (unsigned i = 0; i < GW__LEN(checks) - !qmp; i++) {
+		struct gw__checkup c = {.dir = args.n ? args.arg[0] : ".", .qemu = qemu, .qmp = qmp};
 		checks[i].look(&c);
 		show(checks[i].name, checks[i].use, &c, json);
 	}

@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "qmp/qmp.h"
+
 enum { ANSWER_MS = 10000, END_MS = 500 };
 
 static pid_t start(const char *program, int *out)
@@ -106,4 +108,34 @@ void gw__check_qemu(struct gw__checkup *c)
 		return;
 	}
 	gw__checkup_is(c, GW__FOUND_OK, NULL, "%s: streams, and reads mapped-ram images itself", line);
+}
+
+static void judge_userfaultfd(struct gw__checkup *c, struct gw__qmp *q)
+{
+	uid_t uid = 0;
+	switch (gw__qmp_userfaultfd_right(q, &uid)) {
+	case GW__USERFAULTFD_ALLOWED:
+		gw__checkup_is(c, GW__FOUND_OK, NULL, "user %u, which this QEMU runs as, may use userfaultfd", (unsigned)uid);
+		return;
+	case GW__USERFAULTFD_FORBIDDEN:
+		gw__checkup_is(c, GW__FOUND_MISSING, GW__USERFAULTFD_CURE "; restore without --lazy needs none",
+			"user %u, which this QEMU runs as, may not use userfaultfd: serve and restore --lazy will be refused",
+			(unsigned)uid);
+		return;
+	default:
+		gw__checkup_is(c, GW__FOUND_LIMITED, "ask on that QEMU's host, by a unix socket of its monitor",
+			"this monitor does not tell whether its QEMU may use userfaultfd");
+	}
+}
+
+void gw__check_qemu_userfaultfd(struct gw__checkup *c)
+{
+	struct gw__error error = {0};
+	struct gw__qmp *q = NULL;
+	if (gw__qmp_open(c->qmp, ANSWER_MS, &q, &error)) {
+		gw__checkup_is(c, GW__FOUND_MISSING, "name the QMP socket of a QEMU that runs", "%s", error.text);
+		return;
+	}
+	judge_userfaultfd(c, q);
+	gw__qmp_close(q);
 }
