@@ -45,7 +45,8 @@ class Certs:
     def options(self, tls, uri):
         """A unix socket has no host, by which a certificate could be checked."""
         name = [f"--tls-hostname={HOST}"] if tls == X509 and not (uri or "").startswith("tcp:") else []
-        return [f"--tls-creds={self.dir(tls)}", *name] if tls else []
+        whose = ["--tls-username=alice"] if tls == PSK else []      # another key of the file than that of "qemu"
+        return [f"--tls-creds={self.dir(tls)}", *name, *whose] if tls else []
 
 
 def listen_at(vm, listen):
@@ -124,6 +125,7 @@ def refused(kept, version, certs):
                 (["--resume"], godwit.REFUSED, ["nothing to --resume"]),
                 (good, godwit.REFUSED, ["--tls-hostname"]),
                 (["--tls-hostname=x"], godwit.USAGE, ["needs --tls-creds"]),
+                (["--tls-username=x"], godwit.USAGE, ["needs? --tls-creds"]),
                 (["--connect=unix:/x"], godwit.USAGE, ["needs --listen"]),
                 (["--listen=exec:cat"], godwit.USAGE, ["exec:cat"]),
                 (["--listen=/x"], godwit.USAGE, ["not at /x"]),

@@ -51,7 +51,8 @@ def content(salt):
 
 def tls_object(kind, endpoint, folder="good"):
     if kind == "psk":
-        return ["-object", f"tls-creds-psk,id=tls0,dir={certs}/psk,endpoint={endpoint}"]
+        name = ",username=alice" if endpoint == "client" else ""      # whose key is used, not that of "qemu"
+        return ["-object", f"tls-creds-psk,id=tls0,dir={certs}/psk,endpoint={endpoint}{name}"]
     return ["-object", f"tls-creds-x509,id=tls0,dir={certs}/{folder},endpoint={endpoint}"]
 
 
@@ -153,7 +154,8 @@ def try_row(folder, n, row):
     check_kept(f"received {row}", image, ram)
     with Paused(machine, tls, "server", incoming=True) as vm:
         vm.set_up(method, channels, hostname="")
-        godwit.run("send", image, listen(vm, transport), "-q", f"--channels={channels}", f"--compress={method}", *creds(tls), *host).ok()
+        godwit.run("send", image, listen(vm, transport), "-q", f"--channels={channels}", f"--compress={method}", *creds(tls), *host,
+                   *(["--tls-username=alice"] if tls == "psk" else [])).ok()
         assert status(vm)[0] == "completed", status(vm)
         images.same_bytes(f"sent {row}", vm.ram(), ram)
 
