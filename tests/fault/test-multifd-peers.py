@@ -256,6 +256,14 @@ def channels_after_main(folder):
 
 
 @case
+def channels_after_main_of_an_old_source(folder):
+    """7.2 has no mark by which multifd could be known: it waits for its channels to be read, and so do we."""
+    with receiver(folder, "main of 7.2 speaks first", idle=1) as (r, s):
+        s.main = s.open(mfdsource.head() + mfdsource.start(mark=False))
+        r.refuses("nothing came", "no page|not one page", "--channels")
+
+
+@case
 def tls_client_towards_plain(folder):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

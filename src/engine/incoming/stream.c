@@ -518,9 +518,20 @@ static int give_name(struct gw__incoming_stream *p, int r)
 
 int gw__incoming_decode(struct gw__incoming_stream *p) { return check_multifd(p, decode_all(p)); }
 
+/* A source before 8.1 has no mark by which multifd is known: it is silent until its channels, which came too late, are read. */
+static int explain_silence(struct gw__incoming_stream *p, int r)
+{
+	bool no_page = p->stream.blocks.n && !p->stats->pages && !p->stats->zero_pages && !p->stats->xbzrle_pages;
+	if (r != -ETIMEDOUT || p->multifd_recv || !p->expects_multifd || !no_page)
+		return r;
+	return gw__error_hint(&p->run->error,
+		"not one page came: if multifd is on at the source, its other connections came too late to be known for what they are; say "
+		"how many with --channels");
+}
+
 static int receive_all(struct gw__incoming_stream *p)
 {
-	int r = gw__incoming_decode(p);
+	int r = explain_silence(p, gw__incoming_decode(p));
 	if (!r && p->state != GW__POSTCOPY_DST_ENDING) /* which post-copy reaches with its last page */
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_END);
 	if (!r) {
