@@ -59,7 +59,8 @@ struct gw__dissector_opts {
 	enum gw__dissector_kind kind;
 	struct gw__migration_view *view;
 	size_t tail_max_bytes;
-	bool every_page; /* say each page, not only runs */
+	uint64_t page_bytes; /* of the target, where the stream does not state it. 0: 4 KiB then */
+	bool every_page;     /* say each page, not only runs */
 	/* false: say nothing more and take no more bytes, until gw__dissector is called again. */
 	bool (*say)(void *ctx, const struct gw__message *m);
 	void *ctx;

@@ -12,7 +12,7 @@ typedef unsigned long long ull;
 
 int gw__dissector_begin_stream(struct gw__dissector *x)
 {
-	const struct gw__stream_opts o = {.tail_max_bytes = x->o.tail_max_bytes, .postcopy = true};
+	const struct gw__stream_opts o = {.tail_max_bytes = x->o.tail_max_bytes, .postcopy = true, .page_bytes = x->o.page_bytes};
 	switch (x->o.kind) {
 	case GW__DISSECTOR_MAIN:
 		gw__stream_init(&x->stream, &o);

@@ -87,6 +87,20 @@ class Guests:
         godwit("to a stream", "convert", self.path("first"), self.path("stream.of"), "--to=stream")
         godwit("the stream holds it too", "verify", self.path("stream.of"), self.path("first"))
 
+    def proxied(self):
+        """Between two QEMUs, where nothing states the page size before it is too late. Without a word the pages cannot be told apart."""
+        for option, understood in (([f"--page-size={self.page_bytes}"], True), ([], False)):
+            with self.vm("-S") as vm, self.vm("-S", "-incoming", "defer") as there:
+                at, to = f"unix:{self.path('proxy')}", f"unix:{self.path('there')}"
+                there.qmp.command("migrate-incoming", uri=to)
+                with Run("proxy", at, to, "--json", *option) as proxy:
+                    proxy.wait_stderr("listening")
+                    vm.qmp.command("migrate", uri=at)
+                    done = proxy.wait(90)
+                check("passed on all the same", there.qmp.command("query-migrate")["status"] == "completed", done)
+                said = [e.get("message") for e in done.events]
+                check(f"explained {option}", ("DESCRIPTION" in said and "UNINTERPRETED" not in said) == understood, done)
+
     def running(self):
         state = ("running", "guest-panicked")  # an s390x without a disk gives up
         with self.vm() as vm:
@@ -107,6 +121,8 @@ def main():
         except Unavailable as e:
             skip(e)
         guests.twice()
+        if guests.page_bytes != 4096:
+            guests.proxied()
         guests.running()
     sys.exit(failures > 0)
 

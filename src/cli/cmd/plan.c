@@ -153,6 +153,7 @@ int gw__cli_plan(int argc, char **argv)
 		GW__CLI_TEXT("qemu", "RELEASE", &p.release, "ask the table: beside this release of QEMU, such as 10.0"),
 		GW__CLI_BYTES("offset", "BYTES", &p.opts.offset, "where the image or stream begins in IMAGE"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &p.opts.memory_limit, "device state looked at in memory at most (default: 32M)"),
+		GW__CLI_PAGE_SIZE(&p.common),
 		GW__CLI_QUIET(&p.common),
 		GW__CLI_JSON(&p.common),
 	};

@@ -130,6 +130,7 @@ int gw__cli_proxy(int argc, char **argv)
 		GW__CLI_LIST("rate", "[CHANNEL:][DIRECTION:]BYTES", &p.rate, "pass at most so many bytes per second; may be repeated"),
 		GW__CLI_TEXT("tap", "DIR", &p.opts.tap_dir, "record what passes: a file for each direction of each connection"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &p.opts.memory_limit, "device state looked at in memory at most (default: 32M)"),
+		GW__CLI_PAGE_SIZE(&p.common),
 		GW__CLI_SECONDS("connect-timeout", &p.link.connect_timeout_ms,
 			"how long to try to connect (default: 10), and to wait for a source (default: none)"),
 		{.name = "verbose",

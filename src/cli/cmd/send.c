@@ -99,6 +99,7 @@ int gw__cli_send(int argc, char **argv)
 		GW__CLI_TLS_PRIORITY(&s.tls.priority),
 		GW__CLI_TLS_USERNAME(&s.tls.psk_name),
 		GW__CLI_BYTES("memory-limit", "BYTES", &s.opts.memory_limit, "device state held in memory at most (default: 32M)"),
+		GW__CLI_PAGE_SIZE(&s.common),
 		GW__CLI_COMMON(&s.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE URI [options]",

@@ -510,6 +510,7 @@ static int set_up(struct flow *f)
 	struct gw__dissector_opts eo = {.kind = explain_as(f->link, f->direction),
 		.view = &p->view,
 		.tail_max_bytes = o->tail_max_bytes,
+		.page_bytes = p->run->page_bytes,
 		.say = on_message,
 		.ctx = f};
 	int r = set_up_faults(f);
