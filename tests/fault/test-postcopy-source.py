@@ -636,6 +636,26 @@ def others_in_the_way(folder):
     r.has_it()
 
 
+def asks_and_falls_silent(folder):
+    """Who knows the name of a block is heard, but not for as long as a source that was believed."""
+    r = Receiver(folder)
+    with r.start("--idle-timeout=none") as g, Link(r.path) as s:
+        have = s.switch()
+        s.pages(have, limit=20)
+        s.__exit__()
+        with Link(r.path) as asker:
+            asker.send(question(BLOCK))
+            begin = time.monotonic()
+            with Link(r.path) as s:
+                s.recover(have)
+                assert time.monotonic() - begin < 20 * godwit.PATIENCE
+                s.pages(have)
+                s.finish()
+                s.__exit__()
+                g.wait().ok()
+    r.has_it()
+
+
 def taken_soon(r, g, have, link=None):
     """A silent one would be waited for for ten seconds."""
     begin = time.monotonic()
@@ -789,7 +809,7 @@ def main():
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     with tempfile.TemporaryDirectory(prefix="godwit-pc.") as folder:
         for test in (good, odd_but_right, refused_before, refused_after, early_devices, gone_unheard, crashed, end_too_early, not_made_safe, not_made_safe_before,
-            end_in_the_switch, left_in_the_switch, strangers, other_memory, unusable, nobody_came, recovered, cut_anywhere, others_in_the_way, others_under_tls,
+            end_in_the_switch, left_in_the_switch, strangers, other_memory, unusable, nobody_came, recovered, cut_anywhere, others_in_the_way, asks_and_falls_silent, others_under_tls,
             few_descriptors,
             many_discards, many_names, large_package, asks_twice):
             if wanted == [""] or test.__name__ in wanted:

@@ -19,6 +19,9 @@ static int gw__incoming_send_recv_bitmap(struct gw__incoming_stream *p, const st
 
 typedef unsigned long long ull;
 
+/* A source that comes back asks for one block after the other; who stops asking keeps the true one waiting behind it. */
+enum { QUESTION_MS = 10000 };
+
 #define CHECKPOINT_NS UINT64_C(5000000000)
 
 int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_event event)
@@ -284,6 +287,7 @@ static int gw__incoming_resume(struct gw__incoming_stream *p)
 	if (!r)
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_RESUME);
 	p->stats->resumed = !r;
+	p->buf.chan->idle_ms = p->idle_ms;
 	gw__run_phase(p->run, GW__PHASE_RAM);
 	return r;
 }
@@ -311,6 +315,9 @@ int gw__incoming_begin_recovery(struct gw__incoming_stream *p)
 		.ram_section_id_unknown = recovery_info.ram_section_id_unknown,
 		.blocks = recovery_info.blocks};
 	p->handover_persisted = true;
+	p->idle_ms = p->buf.chan->idle_ms;
+	if (p->idle_ms < 0 || p->idle_ms > QUESTION_MS)
+		p->buf.chan->idle_ms = QUESTION_MS;
 	p->bitmap_requested = calloc(recovery_info.blocks->n, sizeof *p->bitmap_requested);
 	p->stats->block = calloc(recovery_info.blocks->n, sizeof *p->stats->block);
 	p->stats->blocks_n = recovery_info.blocks->n;

@@ -41,6 +41,7 @@ struct gw__incoming_stream {
 	uint8_t *package;          /* as it comes; the sink's once it is whole */
 	size_t package_bytes, package_room;
 	bool *bitmap_requested; /* by block, while recovering */
+	int idle_ms;            /* the channel's own limit, once the source has said RESUME */
 	uint64_t checkpoint_ns, checkpoint_pages;
 };
 
