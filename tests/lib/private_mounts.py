@@ -51,3 +51,14 @@ def as_nobody(*command):
     except FileNotFoundError:
         return None
     return prefix if done.returncode == 0 else None
+
+
+def run_as_nobody(argv, place, *caps):
+    """A QEMU's command line for an ordinary user with these capabilities: it is seen at `place`, also from below a home closed to others."""
+    nobody = as_nobody("true")
+    assert nobody, "needs root and setpriv"
+    held = [f"--{kind}-caps={','.join('+' + c for c in caps)}" for kind in ("inh", "ambient")] if caps else []
+    home, program = os.path.split(os.path.realpath(argv[0]))
+    os.mkdir(place)
+    script = 'mount --bind "$0" "$1" && shift && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, home, place, *nobody, *held, os.path.join(place, program), *argv[1:]]
