@@ -21,6 +21,7 @@ struct note {
 struct notes {
 	struct note *v;
 	size_t n, room;
+	size_t end; /* where behind RAM the decoder found the end, 0 if nowhere */
 };
 
 struct feed {
@@ -173,28 +174,19 @@ static struct notes feed(const uint8_t *data, size_t n, uint64_t seed, size_t ta
 	else
 		gw__stream_init(&f.s, &o);
 	run(&f);
+	f.notes.end = f.s.end.end;
 	gw__stream_fini(&f.s);
 	gw__stream_fini(&f.s);
 	return f.notes;
 }
 
-/* Where the stream ended as a stream does; false when it did not. */
-static bool ends_at(const struct notes *notes, uint64_t *off)
-{
-	if (!notes->n || notes->v[notes->n - 1].kind != GW__EVENT_END)
-		return false;
-	*off = notes->v[notes->n - 1].off;
-	return true;
-}
-
 /*
- * A guest can write whole ends of the stream into a device. Shown in parts one at the end of a part is taken,
- * as on a socket it must be; shown whole, the one at the last byte. In this alone the two may differ.
+ * A guest can write whole ends of the stream into a device. Shown in parts one at the end of a part is taken, as on a
+ * socket it must be; shown whole, the one at the last byte. In this alone, and in what is then said of it, the two may differ.
  */
 static bool has_two_ends(const struct notes *whole, const struct notes *parts)
 {
-	uint64_t last, first;
-	return ends_at(whole, &last) && ends_at(parts, &first) && first != last;
+	return whole->end && parts->end && whole->end != parts->end;
 }
 
 static void compare(const struct notes *whole, const struct notes *parts)

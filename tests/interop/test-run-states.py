@@ -15,6 +15,7 @@ import godwit
 import refstream
 import tinyguest
 from capture_guests import Kind, KindVm
+from linuxguest import LinuxGuest, Restored, check_continues
 from qmp import QmpError
 from vm import Unavailable, skip
 
@@ -63,10 +64,14 @@ class OrderedVm(KindVm):
         self.wait(lambda: self.run_state() == name, lambda: f"{self.run_state()}, not {name}")
 
     def wait(self, is_so, what):
-        deadline = time.monotonic() + 20 * godwit.PATIENCE
-        while not is_so():
-            assert time.monotonic() < deadline, what() if callable(what) else what
-            time.sleep(0.01)
+        wait(is_so, what)
+
+
+def wait(is_so, what):
+    deadline = time.monotonic() + 20 * godwit.PATIENCE
+    while not is_so():
+        assert time.monotonic() < deadline, what() if callable(what) else what
+        time.sleep(0.01)
 
 
 def state_in(image):
@@ -187,6 +192,28 @@ def changed_meanwhile(version):
             goes_on(vm, name)
 
 
+def linux_sleeps(version):
+    """Linux in S3: kept, woken here, and woken once more out of its image, in both ways."""
+    with LinuxGuest(version, words="sleep_at=12") as source:
+        source.run_state = lambda: source.qmp.command("query-status")["status"]
+        source.booted()
+        wait(lambda: source.run_state() == "suspended", "Linux does not suspend")
+        image, before = source.path("image"), source.console()
+        if version == "7.2":
+            godwit.run("save", source.monitor, image).fails(godwit.REFUSED, "suspended", "nothing was changed")
+        else:
+            godwit.run("save", source.monitor, image).ok()
+            assert state_in(image) == "suspended" == source.run_state(), source.run_state()
+        source.qmp.command("system_wakeup")
+        source.keeps_ticking()
+        for options in () if version == "7.2" else ((), ("--lazy",)):
+            with Restored(image, options, version, backend="memfd") as copy:
+                wait(lambda: copy.qmp.command("query-status")["status"] == "suspended", "not as it was")
+                copy.qmp.command("system_wakeup")
+                copy.keeps_ticking()
+                check_continues(before, copy.console())
+
+
 def main():
     version = sys.argv[1]
     try:
@@ -198,7 +225,7 @@ def main():
             stopped_in_7_2(version)
         else:
             changed_meanwhile(version)
-        for step in (after_stop, debugged, waits):
+        for step in (after_stop, debugged, waits, linux_sleeps):
             step(version)
             print(f"{step.__name__}: {time.monotonic() - start:.1f} s", flush=True)
     except Unavailable as e:

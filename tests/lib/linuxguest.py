@@ -38,18 +38,19 @@ def machine_args(machine, cpus=1, backend="file", ram_bytes=RAM_BYTES, ram_name=
 
 
 class LinuxGuest(Vm):
-    """version: of QEMU. machine: pc of that version unless given. incoming: QEMU's -incoming, for a destination."""
+    """version: of QEMU. words: more for the guest's kernel. machine: pc of that version unless given. incoming: QEMU's -incoming, for a destination."""
 
     def __init__(self, version, machine=None, cpus=1, backend="file", incoming=None, args=(), stamp=STAMP_MIB, **keywords):
         self.version, self.cpus, self.backend = version, cpus, backend
         self.ram_bytes = keywords.pop("ram_bytes", RAM_BYTES)
         ram_name = keywords.pop("ram_name", "m0")
         stamp_rate = keywords.pop("stamp_rate", 64)
+        words = keywords.pop("words", "")
         self.machine = machine or machine_name(version)
         kernel, initrd = get_guest()
         super().__init__(get_qemu(version), [
             *machine_args(self.machine, cpus, backend, self.ram_bytes, ram_name), "-kernel", kernel, "-initrd", initrd,
-            "-append", f"console=ttyS0 quiet stamp={stamp} stamp_rate={stamp_rate}",
+            "-append", f"console=ttyS0 quiet stamp={stamp} stamp_rate={stamp_rate} {words}".strip(),
             "-qmp", "unix:{dir}/monitor,server=on,wait=off", "-pidfile", "{dir}/pid",
             *(["-incoming", incoming] if incoming else []), *args], **keywords)
         self.monitor = self.path("monitor")
