@@ -31,7 +31,20 @@ extern "C" {
 		.size = sizeof(o)                                                                                                          \
 	}
 
-GW_API const char *gw_version(void); /* "0.1.0". Since 0.1 */
+/* Of this header, for #if. What is used with it at run time is another question: gw_version_check. */
+#define GW_VERSION_MAJOR                       0
+#define GW_VERSION_MINOR                       2
+#define GW_VERSION_PATCH                       0
+#define GW_VERSION_NUMBER(major, minor, patch) ((major)*1000000 + (minor)*1000 + (patch))
+#define GW_VERSION_AT_LEAST(major, minor, patch)                                                                                           \
+	(GW_VERSION_NUMBER(GW_VERSION_MAJOR, GW_VERSION_MINOR, GW_VERSION_PATCH) >= GW_VERSION_NUMBER(major, minor, patch))
+
+GW_API const char *gw_version(void); /* of the library in use: "0.2.0". Any thread. Since 0.1 */
+/*
+ * Can the library in use serve a program made with that version of this header? 0; -EOPNOTSUPP: it is older, or of another major version.
+ * Usually gw_version_check(GW_VERSION_MAJOR, GW_VERSION_MINOR, GW_VERSION_PATCH). Any thread. Since 0.2
+ */
+GW_API int gw_version_check(unsigned major, unsigned minor, unsigned patch);
 
 /* --- Jobs ------------------------------------------------------------------------------------------------------ */
 
@@ -92,6 +105,25 @@ GW_API void gw_job_on_trace(gw_job *job, gw_trace_fn *fn, void *ctx);
  * Where a stream comes from or goes to, in QEMU's notation: tcp:HOST:PORT, unix:PATH, vsock:CID:PORT, fd:N,
  * exec:COMMAND, file:PATH[,offset=N].
  */
+enum gw_uri_kind { GW_URI_TCP, GW_URI_UNIX, GW_URI_VSOCK, GW_URI_FD, GW_URI_FILE, GW_URI_EXEC };
+enum gw_uri_family { GW_URI_ANY_FAMILY, GW_URI_IPV4, GW_URI_IPV6 };
+
+struct gw_uri {
+	size_t size;
+	enum gw_uri_kind kind;
+	enum gw_uri_family family; /* tcp */
+	char target[4096];         /* tcp: the host, "" for any; unix, file: the path; exec: the command; else "" */
+	char port[32];             /* tcp: a number or the name of a service */
+	uint16_t port_to;          /* tcp, listening: the last of the ports to try; 0: only the first */
+	uint32_t cid, vsock_port;
+	int fd;           /* fd; -1 for the others */
+	uint64_t offset;  /* file: bytes before the stream */
+	bool can_listen;  /* tcp, unix, vsock: a peer can connect there, and come back */
+	char reason[640]; /* of a refusal: what is wrong, and what a good one looks like */
+};
+/* Takes a URI to pieces as the calls below do. 0 or -EINVAL; nothing is opened or looked up. Any thread. Since 0.2 */
+GW_API int gw_uri_parse(const char *text, struct gw_uri *uri);
+
 struct gw_tls_opts {
 	size_t size;
 	/*
@@ -210,6 +242,31 @@ GW_API int gw_receive(gw_job *job, const char *uri, const char *path, const stru
 /* The same on a connected descriptor, which is taken over. Since 0.1 */
 GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *receipt);
 
+/* What an interrupted call left as PATH.partial, and what can be done with it. */
+enum gw_partial_kind {
+	GW_PARTIAL_GUEST,     /* a guest whose source keeps the rest: gw_receive with `resume` */
+	GW_PARTIAL_MEMORY,    /* the memory of a guest that has gone elsewhere: gw_drain */
+	GW_PARTIAL_LAYOUT,    /* no page is kept; it serves gw_partial_source_rollback, and the next gw_receive deletes it */
+	GW_PARTIAL_COMMITTED, /* a whole guest or memory, synced, that lacks its name at most; the same call again gives it that */
+};
+
+struct gw_partial_info {
+	size_t size;
+	enum gw_partial_kind kind;
+	char machine[1028];
+	uint64_t page_bytes, ram_bytes; /* ram_bytes: of the blocks that are kept */
+	uint32_t blocks;
+	uint64_t missing_pages;   /* that only the source has; LAYOUT: all of them */
+	uint64_t device_bytes;    /* device state that is kept */
+	uint64_t image_offset;    /* where the image begins in its file */
+	uint64_t user_data_bytes; /* see gw_partial_user_data */
+	bool host_crashed;        /* as in gw_receive_result */
+};
+/*
+ * -ENOENT: there is no such file; -EBUSY: a call is using it; -EPERM: it is another user's, or others can write to it; -EPROTO: it is damaged.
+ * Since 0.2
+ */
+GW_API int gw_partial_info(gw_job *job, const char *path, struct gw_partial_info *info);
 /*
  * The words that were given to a call that left PATH.partial behind: allocated, free() it. -ENOENT: there is no such file; -EBUSY: somebody
  * goes on with it; -EPERM: it is another user's, or others can write to it; -EPROTO: it is damaged. Since 0.1

@@ -14,8 +14,6 @@
 #include "base/math.h"
 #include "wire/header.h"
 
-const char *gw_version(void) { return GW_VERSION; }
-
 int gw_job_new(gw_job **job)
 {
 	gw_job *j = calloc(1, sizeof *j);

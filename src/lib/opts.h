@@ -27,6 +27,8 @@
 	OPTS(gw_convert_opts)                                                                                                              \
 	OPTS(gw_destination)                                                                                                               \
 	RESULT(gw_progress)                                                                                                                \
+	RESULT(gw_uri)                                                                                                                     \
+	RESULT(gw_partial_info)                                                                                                            \
 	RESULT(gw_receive_result)                                                                                                          \
 	RESULT(gw_serve_result)                                                                                                            \
 	RESULT(gw_proxy_result)                                                                                                            \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A source that waits in postcopy-paused, and what another process left of its guest; see receive.h. */
+/* A source that waits in postcopy-paused; see receive.h. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,56 +136,5 @@ int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink,
 		return gw__error_set(&a->job->run.error, -ENOMEM, "no memory for connections");
 	r = receive_again(a, &w, r, sink, stats);
 	gw__pending_channels_free(w.how.pending);
-	return r;
-}
-
-/* --- what is left --- */
-
-int gw__begun_open(gw_job *job, const char *path, struct gw__begun *b)
-{
-	int r = gw__job_begin(job, 0);
-	if (r)
-		return r;
-	b->target = calloc(1, sizeof *b->target);
-	if (!b->target)
-		return gw__error_set(&job->run.error, -ENOMEM, "no memory");
-	r = gw__destination_path_find(path, b->target, &job->run.error);
-	return r ? r : gw__recv_state_look(b->target, &b->partial, &b->saved, &job->run.error);
-}
-
-void gw__begun_close(struct gw__begun *b)
-{
-	gw__recv_state_close(b->partial);
-	if (b->target)
-		gw__destination_path_fini(b->target);
-	free(b->target);
-}
-
-int gw_partial_user_data(gw_job *job, const char *path, void **note, size_t *note_bytes)
-{
-	struct gw__begun begun = {0};
-	*note = NULL;
-	*note_bytes = 0;
-	int r = gw__begun_open(job, path, &begun);
-	if (!r) {
-		const struct gw__view *words = &begun.saved->note;
-		*note = malloc(words->n + 1);
-		*note_bytes = *note ? words->n : 0;
-		if (*note && words->n)
-			memcpy(*note, words->p, words->n);
-		if (!*note)
-			r = gw__error_set(&job->run.error, -ENOMEM, "no memory for a note of %zu bytes", words->n);
-	}
-	gw__begun_close(&begun);
-	return r;
-}
-
-int gw_partial_drop(gw_job *job, const char *path)
-{
-	struct gw__begun begun = {0};
-	int r = gw__begun_open(job, path, &begun);
-	if (!r)
-		r = gw__recv_state_drop(begun.partial, &job->run.error);
-	gw__begun_close(&begun);
 	return r;
 }

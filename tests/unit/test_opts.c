@@ -102,6 +102,10 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 		return call ? -ENOSYS : gw_plan_restore(info, v, &(struct gw_restore_plan){.size = sizeof(struct gw_restore_plan)});
 	case GW__STRUCT_gw_progress:
 		return call ? -ENOSYS : gw_job_progress(job, v);
+	case GW__STRUCT_gw_uri:
+		return call ? -ENOSYS : gw_uri_parse("fd:1", v);
+	case GW__STRUCT_gw_partial_info:
+		return call ? -ENOSYS : gw_partial_info(job, image, v);
 	case GW__STRUCT_gw_receive_result:
 		return call == 0   ? gw_receive(job, "tcp:127.0.0.1:0", image, NULL, v)
 		       : call == 1 ? gw_receive_fd(job, unused_fd(), image, NULL, v)

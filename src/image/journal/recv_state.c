@@ -652,6 +652,18 @@ int gw__recv_state_open(const struct gw__destination_path *t, struct gw__recv_st
 	return r;
 }
 
+int gw__recv_state_count_missing(struct gw__recv_state *p, uint64_t *pages, bool *rolled_back, struct gw__error *error)
+{
+	int r = gw__recv_state_load_maps(p, rolled_back, error);
+	*pages = 0;
+	for (uint32_t i = 0; !r && i < p->saved.blocks.n; i++) {
+		struct gw__bitmap present, received;
+		gw__recv_state_maps(p, i, &present, &received);
+		*pages += received.bits - gw__bitmap_count(&received);
+	}
+	return r;
+}
+
 /*
  * Some pages of a partly received guest that nobody but its source can know, to tell that from a stranger: chosen anew each time, of pages
  * with content that were received, the largest block first. See recv_state.h. The caller's thread.

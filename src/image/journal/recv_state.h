@@ -97,6 +97,12 @@ int gw__recv_state_look(const struct gw__destination_path *t, struct gw__recv_st
 	struct gw__error *error);
 
 /*
+ * How many of the guest's pages were not received. `*rolled_back` as for gw__recv_state_open. Of one that was held and looked at; it settles its
+ * bitmaps.
+ */
+int gw__recv_state_count_missing(struct gw__recv_state *p, uint64_t *pages, bool *rolled_back, struct gw__error *error);
+
+/*
  * What nobody but the source can know: some pages, chosen anew each time, each as large as the memory behind it. None when the image is not
  * there, or has none. Of one that was held and looked at; it settles its bitmaps. `s` needs a fini in any case.
  */
