@@ -152,7 +152,7 @@ static void check(gw_job *job, int r, const struct gw_serve_result *res, size_t 
 
 static int serve(gw_job *job, int fd, uint8_t mode, struct gw_serve_result *res)
 {
-	static const struct gw_serve_block large = {"ram0", LARGE_PAGES * PAGE};
+	static const struct gw_serve_block large = {sizeof(struct gw_serve_block), "ram0", LARGE_PAGES * PAGE};
 	struct gw_link_opts link = GW_INIT(link);
 	struct gw_serve_opts o = GW_INIT(o);
 	char uri[32];

@@ -12,6 +12,10 @@
  *   Structs    Option structs start with their size, set it with GW_INIT: `struct gw_send_opts o = GW_INIT(o);`
  *              Every other field may stay zero, which means the default. A size that was not set is -EINVAL; a field that is set and
  *              that this library does not know yet is -E2BIG; nothing was done then. Structs of results are given their size the same way.
+ *   Optional   An option that is 0, false or NULL was not given. Where 0 could be meant, the option is a pointer to the value. In results a number
+ *              or string that is not known is 0 or NULL. Enums are checked: a value that the library does not know is -EINVAL.
+ *   Arrays     A count and a pointer, `blocks` and `block`. Each element starts with its size, all with the same. Elements that the library
+ *              gives to a callback can be larger than those this header knows: GW_AT(whole->block, i).
  *   Output     The library never prints, never exits and installs no signal handler. It needs no SIGPIPE to be ignored.
  */
 #ifndef GODWIT_H
@@ -38,6 +42,9 @@ extern "C" {
 #define GW_VERSION_NUMBER(major, minor, patch) ((major)*1000000 + (minor)*1000 + (patch))
 #define GW_VERSION_AT_LEAST(major, minor, patch)                                                                                           \
 	(GW_VERSION_NUMBER(GW_VERSION_MAJOR, GW_VERSION_MINOR, GW_VERSION_PATCH) >= GW_VERSION_NUMBER(major, minor, patch))
+
+/* A pointer to element i of an array from the library. */
+#define GW_AT(array, i) ((__typeof__(array))(const void *)((const char *)(array) + (size_t)(i) * (array)->size))
 
 GW_API const char *gw_version(void); /* of the library in use: "0.2.0". Any thread. Since 0.1 */
 /*
@@ -151,15 +158,17 @@ struct gw_link_opts {
 /* --- Keep a guest: peer to image -------------------------------------------------------------------------------- */
 
 enum { GW_SAY_FAILED = 1 };
+struct gw_whole_block {
+	size_t size;
+	const char *name;
+	uint64_t used_bytes;
+};
 struct gw_whole {
 	size_t size;
 	const char *machine;   /* "": not known, behind a recovery */
 	const char *run_state; /* of the guest when its source stopped it, in the words of query-status; "": the stream does not tell */
 	uint32_t blocks;       /* 0: not known */
-	const struct gw_whole_block {
-		const char *name;
-		uint64_t used_bytes;
-	} * block;
+	const struct gw_whole_block *block;
 };
 
 struct gw_receive_opts {
@@ -278,6 +287,12 @@ GW_API int gw_partial_user_data(gw_job *job, const char *path, void **note, size
  */
 GW_API int gw_partial_drop(gw_job *job, const char *path);
 
+struct gw_drain_block {
+	size_t size;
+	const char *name;
+	uint64_t used_bytes, page_bytes; /* page_bytes: of the memory behind it */
+};
+
 /*
  * A source that waits in postcopy-paused while its destination, which has the guest, cannot be reached. We stand in for that destination. What
  * the monitor says of the source has to be given, because a source that comes back says nothing of itself.
@@ -288,10 +303,7 @@ struct gw_drain_opts {
 	const char *machine;
 	uint64_t page_bytes; /* of the guest */
 	uint32_t blocks;
-	const struct gw_drain_block {
-		const char *name;
-		uint64_t used_bytes, page_bytes; /* of the memory behind it */
-	} * block;
+	const struct gw_drain_block *block;
 	/*
 	 * Answer before the pages come, so that the source never runs its guest again, whatever becomes of us: right for QEMU 10.0 and later. Older
 	 * ones do not take it; they stay stopped by themselves.
@@ -359,6 +371,12 @@ enum gw_preempt {
 	GW_PREEMPT_EARLY, /* QEMU 7.2, which reads nothing before the second connection is there */
 };
 
+struct gw_serve_block {
+	size_t size;
+	const char *name;
+	uint64_t page_bytes;
+};
+
 struct gw_serve_opts {
 	size_t size;
 	const struct gw_link_opts *link;
@@ -367,10 +385,7 @@ struct gw_serve_opts {
 	int answer_timeout_ms; /* where a word of the destination is due. 0: 60 s; -1: no limit */
 	/* Backing page sizes of the destination's RAM blocks that are larger than the guest's page, powers of two. */
 	uint32_t blocks;
-	const struct gw_serve_block {
-		const char *name;
-		uint64_t page_bytes;
-	} * block;
+	const struct gw_serve_block *block;
 	void (*on_connected)(void *ctx); /* all connections stand; their address is not needed any more */
 	void *ctx;
 	/*
@@ -433,6 +448,7 @@ enum gw_proxy_fault_kind {
  * any) and each direction, counted by itself. A cut happens once; a channel that begins later takes the next one that fits.
  */
 struct gw_proxy_fault {
+	size_t size;
 	enum gw_proxy_fault_kind kind;
 	const char *channel;
 	enum gw_proxy_direction direction;
@@ -441,6 +457,7 @@ struct gw_proxy_fault {
 };
 
 struct gw_proxy_field {
+	size_t size;
 	const char *name;
 	const char *text; /* NULL: it is a number */
 	uint64_t number;
@@ -674,6 +691,18 @@ GW_API int gw_standby(gw_job *job, const char *uri, const char *dir, const struc
 
 /* --- Plan ------------------------------------------------------------------------------------------------------- */
 
+struct gw_destination_block {
+	size_t size;
+	const char *name;
+	uint64_t used_bytes, max_bytes;
+	bool unshared; /* certainly not shared memory: a block that an image leaves out would be empty */
+};
+struct gw_destination_device {
+	size_t size;
+	const char *address; /* of PCI: "0000:00:02.0", behind a bridge "0000:00:02.0:01.0"; of USB: the controller's, "/", port */
+	const char *type;    /* QEMU's name, "virtio-net-pci" */
+};
+
 /* A destination that waits, as its monitor describes it. Unknown things stay 0 or NULL and are not compared. */
 struct gw_destination {
 	size_t size;
@@ -681,18 +710,11 @@ struct gw_destination {
 	bool reads_images; /* knows the capability mapped-ram */
 	bool same_host;    /* can open our files */
 	uint32_t blocks;
-	const struct gw_destination_block {
-		const char *name;
-		uint64_t used_bytes, max_bytes;
-		bool unshared; /* certainly not shared memory: a block that an image leaves out would be empty */
-	} * block;
+	const struct gw_destination_block *block;
 	bool accepts_ignored_blocks; /* reads images that leave out shared blocks (QEMU 11.1 does, 10.0 does not) */
 	uint32_t cpus;
 	uint32_t devices;
-	const struct gw_destination_device {
-		const char *address; /* of PCI: "0000:00:02.0", behind a bridge "0000:00:02.0:01.0"; of USB: the controller's, "/", port */
-		const char *type;    /* QEMU's name, "virtio-net-pci" */
-	} * device;
+	const struct gw_destination_device *device;
 };
 
 enum gw_way {

@@ -18,14 +18,16 @@ static int take_blocks(gw_job *job, const struct gw_drain_opts *o, struct gw__bl
 {
 	struct gw__error *error = &job->run.error;
 	for (uint32_t i = 0; i < GW__OPT(o, blocks); i++) {
-		const struct gw_drain_block *given = &o->block[i];
-		struct gw__block b = {.used_bytes = given->used_bytes,
-			.page_bytes = given->page_bytes > o->page_bytes ? given->page_bytes : 0};
-		if (!gw__name_ok(given->name, strlen(given->name)) || !b.used_bytes || b.used_bytes > INT64_MAX / 4 ||
+		const struct gw_drain_block *given = GW_AT(o->block, i);
+		const char *name = GW__OPT(given, name);
+		uint64_t backing_bytes = GW__OPT(given, page_bytes);
+		struct gw__block b = {.used_bytes = GW__OPT(given, used_bytes),
+			.page_bytes = backing_bytes > o->page_bytes ? backing_bytes : 0};
+		if (!name || !gw__name_ok(name, strlen(name)) || !b.used_bytes || b.used_bytes > INT64_MAX / 4 ||
 			b.used_bytes % gw__max(o->page_bytes, b.page_bytes) || (b.page_bytes && !gw__is_power_of_2(b.page_bytes)))
 			return gw__error_set(error, -EINVAL, "a RAM block of %llu bytes in pages of %llu is not possible",
-				(unsigned long long)given->used_bytes, (unsigned long long)given->page_bytes);
-		memcpy(b.name, given->name, strlen(given->name) + 1);
+				(unsigned long long)b.used_bytes, (unsigned long long)backing_bytes);
+		memcpy(b.name, name, strlen(name) + 1);
 		int r = gw__blocks_add(blocks, &b);
 		if (r)
 			return gw__error_set(error, r == -EEXIST ? -EINVAL : r, "the RAM block \"%s\" cannot be taken", b.name);

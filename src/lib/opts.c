@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/math.h"
+
 enum { NO_FIELD = 0 /* where the size is */ };
 
 static const struct {
@@ -29,27 +31,85 @@ static bool asks_for_more(const uint8_t *given, size_t size, size_t ours)
 	return false;
 }
 
-static const void *linked_to(enum gw__struct_id id, const void *given, size_t size)
+static const struct {
+	enum gw__struct_id of;
+	size_t count_off, field_off;
+	const char *field;
+	enum gw__struct_id element;
+} arrays[] = {
+#define ARRAY(s, count, field, inner)                                                                                                      \
+	{GW__STRUCT_##s, offsetof(struct s, count), offsetof(struct s, field), #s "." #field, GW__STRUCT_##inner},
+	GW__STRUCT_ARRAYS(ARRAY)};
+
+/* A pointer in the caller's struct; NULL where that is from before there was one. */
+static const void *pointer_at(const void *given, size_t off)
 {
-	const void *linked = NULL;
-	size_t at = rows[id].linked_off;
-	if (at != NO_FIELD && size >= at + sizeof linked)
-		memcpy(&linked, (const uint8_t *)given + at, sizeof linked);
-	return linked;
+	const void *p = NULL;
+	if (*(const size_t *)given >= off + sizeof p)
+		memcpy(&p, (const uint8_t *)given + off, sizeof p);
+	return p;
+}
+
+static int check_one(enum gw__struct_id id, const void *given, struct gw__error *error)
+{
+	size_t size = *(const size_t *)given;
+	if (size <= sizeof size || size > GW__STRUCT_BYTES_MAX)
+		return gw__error_set(error, -EINVAL,
+			"struct %s has the size %zu, expected %zu: set it with GW_INIT (struct %s o = GW_INIT(o);)", rows[id].name, size,
+			rows[id].bytes, rows[id].name);
+	if (!rows[id].is_result && asks_for_more(given, size, rows[id].bytes))
+		return gw__error_set(error, -E2BIG,
+			"struct %s has %zu bytes and a field is set that this library does not know (it knows %zu bytes): use a newer libgodwit",
+			rows[id].name, size, rows[id].bytes);
+	return 0;
+}
+
+/* The size of the first element is the distance from one to the next. */
+static int check_elements(const char *field, enum gw__struct_id id, const void *array, uint32_t n, struct gw__error *error)
+{
+	if (n && !array)
+		return gw__error_set(error, -EINVAL, "%s is NULL, expected %u of them", field, n);
+	size_t stride = n ? *(const size_t *)array : 0;
+	if (stride % _Alignof(size_t))
+		return gw__error_set(error, -EINVAL, "%s: elements of %zu bytes are not possible: set the size with GW_INIT", field,
+			stride);
+	for (uint32_t i = 0; i < n; i++) {
+		const void *element = (const uint8_t *)array + i * stride;
+		int r = check_one(id, element, error);
+		if (r)
+			return r;
+		if (*(const size_t *)element != stride)
+			return gw__error_set(error, -EINVAL, "%s[%u] has the size %zu, expected that of the first, %zu", field, i,
+				*(const size_t *)element, stride);
+	}
+	return 0;
+}
+
+static int check_arrays(enum gw__struct_id id, const void *given, struct gw__error *error)
+{
+	int r = 0;
+	for (size_t i = 0; !r && i < GW__LEN(arrays); i++) {
+		uint32_t n = 0;
+		if (arrays[i].of != id || *(const size_t *)given < arrays[i].count_off + sizeof n)
+			continue;
+		memcpy(&n, (const uint8_t *)given + arrays[i].count_off, sizeof n);
+		r = check_elements(arrays[i].field, arrays[i].element, pointer_at(given, arrays[i].field_off), n, error);
+	}
+	return r;
 }
 
 int gw__struct_check(enum gw__struct_id id, const void *given, struct gw__error *error)
 {
-	for (; given; given = linked_to(id, given, *(const size_t *)given), id = rows[id].linked) {
-		size_t size = *(const size_t *)given;
-		if (size <= sizeof size || size > GW__STRUCT_BYTES_MAX)
-			return gw__error_set(error, -EINVAL,
-				"struct %s has the size %zu, expected %zu: set it with GW_INIT (struct %s o = GW_INIT(o);)", rows[id].name,
-				size, rows[id].bytes, rows[id].name);
-		if (!rows[id].is_result && asks_for_more(given, size, rows[id].bytes))
-			return gw__error_set(error, -E2BIG,
-				"struct %s has %zu bytes and a field is set that this library does not know (it knows %zu bytes): use a newer libgodwit",
-				rows[id].name, size, rows[id].bytes);
+	int r = 0;
+	while (!r && given) {
+		size_t linked_off = rows[id].linked_off;
+		r = check_one(id, given, error);
+		if (!r)
+			r = check_arrays(id, given, error);
+		if (r || linked_off == NO_FIELD)
+			return r;
+		given = pointer_at(given, linked_off);
+		id = rows[id].linked;
 	}
-	return 0;
+	return r;
 }

@@ -26,6 +26,11 @@
 	OPTS(gw_inspect_opts)                                                                                                              \
 	OPTS(gw_convert_opts)                                                                                                              \
 	OPTS(gw_destination)                                                                                                               \
+	OPTS(gw_destination_block)                                                                                                         \
+	OPTS(gw_destination_device)                                                                                                        \
+	OPTS(gw_drain_block)                                                                                                               \
+	OPTS(gw_serve_block)                                                                                                               \
+	OPTS(gw_proxy_fault)                                                                                                               \
 	RESULT(gw_progress)                                                                                                                \
 	RESULT(gw_uri)                                                                                                                     \
 	RESULT(gw_partial_info)                                                                                                            \
@@ -40,6 +45,14 @@
 	RESULT(gw_run_state_plan)                                                                                                          \
 	RESULT(gw_rule)
 
+/* Arrays in them: `count` elements at `field`. */
+#define GW__STRUCT_ARRAYS(ARRAY)                                                                                                           \
+	ARRAY(gw_drain_opts, blocks, block, gw_drain_block)                                                                                \
+	ARRAY(gw_serve_opts, blocks, block, gw_serve_block)                                                                                \
+	ARRAY(gw_proxy_opts, faults, fault, gw_proxy_fault)                                                                                \
+	ARRAY(gw_destination, blocks, block, gw_destination_block)                                                                         \
+	ARRAY(gw_destination, devices, device, gw_destination_device)
+
 #define GW__STRUCT_ID(s)                      GW__STRUCT_##s,
 #define GW__STRUCT_ID_LINKED(s, field, inner) GW__STRUCT_##s,
 enum gw__struct_id { GW__STRUCTS(GW__STRUCT_ID, GW__STRUCT_ID_LINKED, GW__STRUCT_ID) GW__STRUCTS_N };
@@ -47,8 +60,8 @@ enum gw__struct_id { GW__STRUCTS(GW__STRUCT_ID, GW__STRUCT_ID_LINKED, GW__STRUCT
 enum { GW__STRUCT_BYTES_MAX = 16384 }; /* a size above it was never set */
 
 /*
- * NULL is fine. -EINVAL: its size is none. -E2BIG: it is from a newer program and asks for something this library does not know; of a result
- * that is no failure. `why` may be NULL.
+ * NULL is fine. -EINVAL: its size is none, or that of an element of an array is not that of the first, or there is no array. -E2BIG: it is from a newer program and asks for something this library does not know; of a result
+ * that is no failure. `error` may be NULL.
  */
 int gw__struct_check(enum gw__struct_id id, const void *given, struct gw__error *error);
 

@@ -23,14 +23,17 @@ static struct gw__plan_block *blocks_of_info(const gw_info *info)
 
 static struct gw__plan_block *blocks_of_destination(const struct gw_destination *d)
 {
-	struct gw__plan_block *v = calloc(d->blocks + 1, sizeof *v);
-	for (uint32_t i = 0; v && i < d->blocks; i++)
+	uint32_t n = GW__OPT(d, blocks);
+	struct gw__plan_block *v = calloc((size_t)n + 1, sizeof *v);
+	for (uint32_t i = 0; v && i < n; i++) {
+		const struct gw_destination_block *b = GW_AT(d->block, i);
 		v[i] = (struct gw__plan_block){
-			.name = d->block[i].name,
-			.used_bytes = d->block[i].used_bytes,
-			.max_bytes = d->block[i].max_bytes,
-			.unshared = d->block[i].unshared,
+			.name = GW__OPT(b, name),
+			.used_bytes = GW__OPT(b, used_bytes),
+			.max_bytes = GW__OPT(b, max_bytes),
+			.unshared = GW__OPT(b, unshared),
 		};
+	}
 	return v;
 }
 
@@ -54,9 +57,10 @@ static uint32_t cpus_of_info(const gw_info *info)
 
 static struct gw__plan_device *devices_of_destination(const struct gw_destination *d)
 {
-	struct gw__plan_device *v = calloc((size_t)d->devices + 1, sizeof *v);
-	for (uint32_t i = 0; v && i < d->devices; i++)
-		v[i] = (struct gw__plan_device){d->device[i].address, d->device[i].type};
+	uint32_t n = GW__OPT(d, devices);
+	struct gw__plan_device *v = calloc((size_t)n + 1, sizeof *v);
+	for (uint32_t i = 0; v && i < n; i++)
+		v[i] = (struct gw__plan_device){GW__OPT(GW_AT(d->device, i), address), GW__OPT(GW_AT(d->device, i), type)};
 	return v;
 }
 
@@ -86,14 +90,14 @@ int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct 
 			.section = sections,
 		};
 		struct gw__plan_destination there = {
-			.machine = d->machine,
-			.reads_images = d->reads_images,
-			.accepts_ignored_blocks = d->accepts_ignored_blocks,
-			.same_host = d->same_host,
-			.blocks_n = d->blocks,
+			.machine = GW__OPT(d, machine),
+			.reads_images = GW__OPT(d, reads_images),
+			.accepts_ignored_blocks = GW__OPT(d, accepts_ignored_blocks),
+			.same_host = GW__OPT(d, same_host),
+			.blocks_n = GW__OPT(d, blocks),
 			.block = theirs,
-			.cpus = d->cpus,
-			.devices_n = d->devices,
+			.cpus = GW__OPT(d, cpus),
+			.devices_n = GW__OPT(d, devices),
 			.device = devices,
 		};
 		static const enum gw_way public[] = {[GW__RESTORE_METHOD_REFUSED] = GW_WAY_REFUSED,

@@ -14,7 +14,7 @@ static void on_message(void *ctx, const struct gw__proxy_queued_message *said)
 	const struct gw_proxy_opts *o = ctx;
 	struct gw_proxy_field field[GW__MESSAGE_FIELDS_MAX];
 	for (unsigned i = 0; i < said->fields_n; i++)
-		field[i] = (struct gw_proxy_field){said->field[i].name, said->field[i].text, said->field[i].number};
+		field[i] = (struct gw_proxy_field){sizeof *field, said->field[i].name, said->field[i].text, said->field[i].number};
 	const struct gw_proxy_message m = {.size = sizeof m,
 		.time_ns = said->time_ns,
 		.connection = said->connection,
@@ -63,9 +63,11 @@ static void copy_opts(const struct gw_proxy_opts *o, struct gw_proxy_opts *ours)
 static struct gw__fault *copy_faults(const struct gw_proxy_opts *o)
 {
 	struct gw__fault *v = calloc(o->faults + 1, sizeof *v);
-	for (uint32_t i = 0; v && i < o->faults; i++)
-		v[i] = (struct gw__fault){(enum gw__fault_kind)o->fault[i].kind, o->fault[i].channel,
-			(enum gw__proxy_direction)o->fault[i].direction, o->fault[i].amount, o->fault[i].message};
+	for (uint32_t i = 0; v && i < o->faults; i++) {
+		const struct gw_proxy_fault *f = GW_AT(o->fault, i);
+		v[i] = (struct gw__fault){(enum gw__fault_kind)GW__OPT(f, kind), GW__OPT(f, channel),
+			(enum gw__proxy_direction)GW__OPT(f, direction), GW__OPT(f, amount), GW__OPT(f, message)};
+	}
 	return v;
 }
 

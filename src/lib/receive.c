@@ -132,7 +132,7 @@ static int on_whole(void *ctx, const char *machine, const char *run_state, const
 	if (!block)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < whole.blocks; i++)
-		block[i] = (struct gw_whole_block){blocks->v[i].name, blocks->v[i].used_bytes};
+		block[i] = (struct gw_whole_block){sizeof *block, blocks->v[i].name, blocks->v[i].used_bytes};
 	whole.block = block;
 	int r = o->on_whole(o->ctx, &whole);
 	free(block);

@@ -35,7 +35,7 @@ static struct gw__pageserver_block *copy_blocks(const struct gw_serve_opts *o)
 	uint32_t n = GW__OPT(o, blocks);
 	struct gw__pageserver_block *v = calloc(n + 1, sizeof *v);
 	for (uint32_t i = 0; v && i < n; i++)
-		v[i] = (struct gw__pageserver_block){o->block[i].name, o->block[i].page_bytes};
+		v[i] = (struct gw__pageserver_block){GW__OPT(GW_AT(o->block, i), name), GW__OPT(GW_AT(o->block, i), page_bytes)};
 	return v;
 }
 

@@ -47,7 +47,10 @@ static int ask_blocks(struct gw__qmp *q, struct gw__cli_destination *to, struct 
 		return gw__error_set(error, -ENOMEM, "no memory for %u RAM blocks", n);
 	for (unsigned i = 0; i < n; i++) {
 		const struct gw__qmp_block *b = &to->asked[i];
-		to->block[i] = (struct gw_destination_block){.name = b->name, .used_bytes = b->used_bytes, .max_bytes = b->total_bytes};
+		to->block[i] = (struct gw_destination_block){.size = sizeof *to->block,
+			.name = b->name,
+			.used_bytes = b->used_bytes,
+			.max_bytes = b->total_bytes};
 	}
 	to->d.block = to->block;
 	to->d.blocks = n;
@@ -94,7 +97,7 @@ static int ask_devices(struct gw__qmp *q, struct gw__cli_destination *to, struct
 	if (!to->device)
 		return gw__error_set(error, -ENOMEM, "no memory for %u devices", n);
 	for (unsigned i = 0; i < n; i++)
-		to->device[i] = (struct gw_destination_device){to->asked_devices[i].address, to->asked_devices[i].type};
+		to->device[i] = (struct gw_destination_device){sizeof *to->device, to->asked_devices[i].address, to->asked_devices[i].type};
 	to->d.cpus = cpus;
 	to->d.device = to->device;
 	to->d.devices = n;

@@ -62,7 +62,7 @@ static int serve_once(struct gw__postcopy_session *l, bool resume)
 		return gw__error_set(&l->error, -ENOMEM, "no memory to serve pages");
 	}
 	for (unsigned i = 0; i < l->blocks_n; i++)
-		blocks[i] = (struct gw_serve_block){l->blocks[i].name, l->blocks[i].page_bytes};
+		blocks[i] = (struct gw_serve_block){sizeof *blocks, l->blocks[i].name, l->blocks[i].page_bytes};
 	link.size = sizeof link;
 	tls.size = sizeof tls;
 	link.tls = tls.creds_dir ? &tls : NULL;

@@ -304,7 +304,8 @@ static int check_guest(struct gw__save *s, const struct gw_whole *whole)
 		r = gw__qmp_query_blocks(s->qmp, &theirs, &n, &s->error);
 	for (uint32_t i = 0; !r && i < whole->blocks; i++)
 		for (unsigned k = 0; k < n; k++)
-			same += !strcmp(whole->block[i].name, theirs[k].name) && whole->block[i].used_bytes <= theirs[k].total_bytes;
+			same += !strcmp(GW_AT(whole->block, i)->name, theirs[k].name) &&
+				GW_AT(whole->block, i)->used_bytes <= theirs[k].total_bytes;
 	free(theirs);
 	if (r)
 		return r;

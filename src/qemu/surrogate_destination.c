@@ -75,7 +75,7 @@ static int ask_blocks(struct gw__surrogate *s)
 	if (!s->block)
 		return gw__error_set(&s->error, -ENOMEM, "no memory for %u RAM blocks", n);
 	for (unsigned i = 0; i < n; i++)
-		s->block[i] = (struct gw_drain_block){s->names[i].name, s->names[i].used_bytes, s->names[i].page_bytes};
+		s->block[i] = (struct gw_drain_block){sizeof *s->block, s->names[i].name, s->names[i].used_bytes, s->names[i].page_bytes};
 	s->opts.machine = s->machine.machine;
 	s->opts.page_bytes = m.page_bytes ? m.page_bytes : 4096;
 	s->opts.blocks = n;

@@ -59,6 +59,37 @@ none) sanitize= ;;
 esac
 # shellcheck disable=SC2086
 cc -std=c17 -Wall -Wextra -pedantic -Werror $sanitize example.c -o example $flags 2>log || failed "cc example.c: $(cat log)"
+# All that the header declares can be used from C++.
+cat >uses.cc <<'EOC'
+#include <godwit.h>
+#if !GW_VERSION_AT_LEAST(0, 2, 0)
+#error the header does not know its version
+#endif
+static int on_whole(void *, const struct gw_whole *whole)
+{
+	uint64_t bytes = 0;
+	for (uint32_t i = 0; i < whole->blocks; i++)
+		bytes += GW_AT(whole->block, i)->used_bytes;
+	return bytes ? 0 : GW_SAY_FAILED;
+}
+int main()
+{
+	gw_drain_block block[2] = {GW_INIT(block[0]), GW_INIT(block[1])};
+	gw_drain_opts drain = GW_INIT(drain);
+	gw_receive_opts receive = GW_INIT(receive);
+	gw_destination_device device = GW_INIT(device);
+	gw_serve_block served = GW_INIT(served);
+	gw_proxy_fault fault = GW_INIT(fault);
+	drain.block = block;
+	receive.on_whole = on_whole;
+	return GW_AT(drain.block, 1) != &block[1] || !device.size || !served.size || !fault.size;
+}
+EOC
+for compiler in c++ g++ clang++; do
+	command -v "$compiler" >/dev/null || continue
+	# shellcheck disable=SC2046,SC2086
+	$compiler -std=c++17 -fsyntax-only -Wall -Werror $(pkg-config --cflags libgodwit) uses.cc 2>log || failed "$compiler uses.cc: $(cat log)"
+done
 # Whatever compiles here accepts the header. Flags to link with are not passed: clang warns of those.
 for compiler in "cc example.c" "gcc example.c" "clang example.c" "c++ example.cc" "g++ example.cc" "clang++ example.cc"; do
 	command -v "${compiler%% *}" >/dev/null || continue

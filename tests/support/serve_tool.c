@@ -39,7 +39,7 @@ static int take_option(char *text, struct gw_serve_opts *o, struct gw_link_opts 
 	else if (o->blocks == BLOCKS_MAX)
 		return -1;
 	else
-		blocks[o->blocks++] = (struct gw_serve_block){text, strtoull(value, NULL, 0)};
+		blocks[o->blocks++] = (struct gw_serve_block){sizeof *blocks, text, strtoull(value, NULL, 0)};
 	return 0;
 }
 

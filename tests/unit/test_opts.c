@@ -16,7 +16,8 @@
 #include "lib/opts.h"
 
 /* Made by the library alone, for a callback of the program's. */
-static const char *const given_to_callbacks[] = {"gw_whole", "gw_proxy_message", "gw_proxy_channel", "gw_info_field", "gw_standby_event"};
+static const char *const given_to_callbacks[] = {"gw_whole", "gw_whole_block", "gw_proxy_field", "gw_proxy_message", "gw_proxy_channel",
+	"gw_info_field", "gw_standby_event"};
 
 #define NAME(s)                      #s,
 #define NAME_LINKED(s, field, inner) NAME(s)
@@ -39,6 +40,35 @@ static int unused_fd(void)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
 	close(pair[1]);
 	return pair[0];
+}
+
+static int ask(enum gw__struct_id id, void *v, unsigned call);
+
+/* An array of one. */
+static int ask_element(enum gw__struct_id id, void *v, unsigned call)
+{
+	switch (id) {
+	case GW__STRUCT_gw_destination_block:
+		return call ? -ENOSYS
+			    : ask(GW__STRUCT_gw_destination,
+				      &(struct gw_destination){.size = sizeof(struct gw_destination), .blocks = 1, .block = v}, 0);
+	case GW__STRUCT_gw_destination_device:
+		return call ? -ENOSYS
+			    : ask(GW__STRUCT_gw_destination,
+				      &(struct gw_destination){.size = sizeof(struct gw_destination), .devices = 1, .device = v}, 0);
+	case GW__STRUCT_gw_drain_block:
+		return ask(GW__STRUCT_gw_drain_opts, &(struct gw_drain_opts){.size = sizeof(struct gw_drain_opts), .blocks = 1, .block = v},
+			call);
+	case GW__STRUCT_gw_serve_block:
+		return ask(GW__STRUCT_gw_serve_opts, &(struct gw_serve_opts){.size = sizeof(struct gw_serve_opts), .blocks = 1, .block = v},
+			call);
+	case GW__STRUCT_gw_proxy_fault:
+		return ask(GW__STRUCT_gw_proxy_opts, &(struct gw_proxy_opts){.size = sizeof(struct gw_proxy_opts), .faults = 1, .fault = v},
+			call);
+	default:
+		fail_msg("%s has no row here", names[id]);
+		return -ENOSYS;
+	}
 }
 
 /* Every function that takes this struct, `call` being which of them; -ENOSYS behind the last one. */
@@ -130,8 +160,7 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 	case GW__STRUCT_gw_rule:
 		return call == 0 ? gw_plan_rule(0, v) : call == 1 ? gw_plan_combination(GW_OPERATION_SAVE, none, 0, v) : -ENOSYS;
 	default:
-		fail_msg("%s has no row here", names[id]);
-		return -ENOSYS;
+		return ask_element(id, v, call);
 	}
 }
 
@@ -203,6 +232,33 @@ static void the_sentence_names_the_struct(void **state)
 	assert_non_null(strstr(gw_job_error(job), "GW_INIT"));
 }
 
+/* Elements of a newer or older program are found by the size of the first; what does not fit is named. */
+static void arrays_have_a_stride(void **state)
+{
+	(void)state;
+	struct newer {
+		struct gw_drain_block block;
+		uint64_t more;
+	} v[2] = {{{sizeof v[0], "a", 4096, 0}, 0}, {{sizeof v[0], "b", 0, 0}, 0}};
+	struct gw_drain_opts o = GW_INIT(o);
+	o.machine = "pc";
+	o.page_bytes = 4096;
+	o.blocks = 2;
+	assert_int_equal(gw_drain(job, "tcp::0", image, &o, NULL), -EINVAL);
+	assert_non_null(strstr(gw_job_error(job), "gw_drain_opts.block is NULL"));
+	o.block = &v[0].block;
+	assert_int_equal(gw_drain(job, "tcp::0", image, &o, NULL), -EINVAL); /* the second one is read */
+	assert_non_null(strstr(gw_job_error(job), "a RAM block of 0 bytes"));
+	v[1].more = 1;
+	assert_int_equal(gw_drain(job, "tcp::0", image, &o, NULL), -E2BIG);
+	v[1].more = 0;
+	v[1].block.size = sizeof v[1].block;
+	assert_int_equal(gw_drain(job, "tcp::0", image, &o, NULL), -EINVAL);
+	assert_non_null(strstr(gw_job_error(job), "gw_drain_opts.block[1] has the size"));
+	v[0].block.size--;
+	assert_int_equal(gw_drain(job, "tcp::0", image, &o, NULL), -EINVAL);
+}
+
 static bool listed(const char *name)
 {
 	for (unsigned i = 0; i < GW__STRUCTS_N; i++)
@@ -257,6 +313,7 @@ int main(void)
 		cmocka_unit_test(a_forgotten_size_is_refused),
 		cmocka_unit_test(a_field_of_the_future_is_refused),
 		cmocka_unit_test(other_sizes_are_fine),
+		cmocka_unit_test(arrays_have_a_stride),
 		cmocka_unit_test(the_sentence_names_the_struct),
 		cmocka_unit_test(every_struct_of_the_header_is_in_the_table),
 	};

@@ -37,7 +37,9 @@ static void job_says(const char *part)
 		fail_msg("\"%s\" does not say \"%s\"", gw_job_error(job), part);
 }
 
-static const struct gw_drain_block usual[] = {{"m0", 1 << 20, 4096}, {"rom", 8192, 4096}};
+enum { SIZE = sizeof(struct gw_drain_block) };
+
+static const struct gw_drain_block usual[] = {{SIZE, "m0", 1 << 20, 4096}, {SIZE, "rom", 8192, 4096}};
 
 static void options(struct gw_drain_opts *o, struct gw_link_opts *link)
 {
@@ -162,10 +164,10 @@ static void looked_at(void **s)
 static void of_another_guest(void **s)
 {
 	(void)s;
-	const struct gw_drain_block larger[] = {{"m0", 2 << 20, 4096}, {"rom", 8192, 4096}},
-				    named[] = {{"m0", 1 << 20, 4096}, {"ram", 8192, 4096}},
-				    more[] = {usual[0], usual[1], {"vga", 4096, 4096}}, huge[] = {{"m0", 1 << 20, 1 << 20}, usual[1]},
-				    moved[] = {usual[1], usual[0]};
+	const struct gw_drain_block larger[] = {{SIZE, "m0", 2 << 20, 4096}, {SIZE, "rom", 8192, 4096}},
+				    named[] = {{SIZE, "m0", 1 << 20, 4096}, {SIZE, "ram", 8192, 4096}},
+				    more[] = {usual[0], usual[1], {SIZE, "vga", 4096, 4096}},
+				    huge[] = {{SIZE, "m0", 1 << 20, 1 << 20}, usual[1]}, moved[] = {usual[1], usual[0]};
 	leave();
 	assert_int_equal(drain(larger, 2, 4096), -EALREADY);
 	job_says("other memory");

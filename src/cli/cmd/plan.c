@@ -83,7 +83,7 @@ static struct gw_destination_block *blocks_with_ram(const gw_info *info, uint64_
 	struct gw_destination_block *v = calloc((size_t)s.blocks + 1, sizeof *v);
 	uint32_t main_ram = 0;
 	for (*n = 0; v && gw_info_block(info, *n, &b) == 0; (*n)++) {
-		v[*n] = (struct gw_destination_block){.name = b.name, .used_bytes = b.used_bytes};
+		v[*n] = (struct gw_destination_block){.size = sizeof *v, .name = b.name, .used_bytes = b.used_bytes};
 		if (b.used_bytes > v[main_ram].used_bytes)
 			main_ram = *n;
 	}

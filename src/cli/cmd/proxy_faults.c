@@ -78,7 +78,7 @@ static int add(struct gw__cli_faults *f, const char *option, enum gw_proxy_fault
 	}
 	f->words[f->n] = words;
 	struct gw_proxy_fault *fault = &f->v[f->n++];
-	*fault = (struct gw_proxy_fault){.kind = kind};
+	*fault = (struct gw_proxy_fault){.size = sizeof *fault, .kind = kind};
 	unsigned n = split(words, word);
 	if (message ? take_message(fault, word, n) : take_amount(fault, word, n))
 		return 0;

@@ -31,8 +31,9 @@ void gw__cli_proxy_json(const struct gw_proxy_message *m)
 		(int)m->connection, "channel", gw__cli_json_text(m->channel), "direction", direction_json(m->direction), "offset",
 		gw__cli_json_size(m->off), "bytes", gw__cli_json_size(m->bytes), "message", m->name, "text", gw__cli_json_text(m->text));
 	for (uint32_t i = 0; line && i < m->fields; i++)
-		json_object_set_new(line, m->field[i].name,
-			m->field[i].text ? gw__cli_json_text(m->field[i].text) : gw__cli_json_size(m->field[i].number));
+		json_object_set_new(line, GW_AT(m->field, i)->name,
+			GW_AT(m->field, i)->text ? gw__cli_json_text(GW_AT(m->field, i)->text)
+						 : gw__cli_json_size(GW_AT(m->field, i)->number));
 	gw__cli_json(line);
 }
 
