@@ -142,7 +142,7 @@ static void take_parts(struct peer *p, bool resumes, const uint8_t *data, size_t
 
 static void check(gw_job *job, int r, const struct gw_serve_result *res, size_t sent)
 {
-	bool completed = !strcmp(res->state, "completed"), failed = !strcmp(res->state, "failed");
+	bool completed = res->state == GW_MIGRATION_COMPLETED, failed = res->state == GW_MIGRATION_FAILED;
 	HOLDS(r <= 0 && (r == 0) == completed);
 	HOLDS(r == 0 || gw_job_error(job)[0]);
 	HOLDS(res->recoverable == (!completed && !failed));

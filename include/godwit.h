@@ -88,6 +88,20 @@ enum gw_phase {
 	GW_PHASE_DONE,
 };
 
+/* The words of query-migrate. Since 0.2 */
+enum gw_migration_state {
+	GW_MIGRATION_NONE, /* nothing was begun */
+	GW_MIGRATION_SETUP,
+	GW_MIGRATION_ACTIVE,
+	GW_MIGRATION_POSTCOPY_DEVICE,
+	GW_MIGRATION_POSTCOPY_ACTIVE,
+	GW_MIGRATION_POSTCOPY_PAUSED,
+	GW_MIGRATION_POSTCOPY_RECOVER,
+	GW_MIGRATION_COMPLETED,
+	GW_MIGRATION_FAILED,
+};
+GW_API const char *gw_migration_state_name(uint32_t i); /* "postcopy-paused". NULL past the end. Any thread. Since 0.2 */
+
 struct gw_progress {
 	size_t size;
 	enum gw_phase phase;
@@ -231,12 +245,12 @@ struct gw_receive_result {
 	 * source may have heard that it failed here, or found the link closed, and have its guest again: ask it before that is ended here.
 	 */
 	bool recoverable;
-	bool was_complete;      /* resumed: nothing was missing any more, and no source was waited for */
-	bool host_crashed;      /* resumed: the host was once started anew, so what had come after a checkpoint came again */
-	const char *state;      /* how far it came, in the words of query-migrate */
-	uint64_t missing_pages; /* when it is recoverable */
-	uint32_t breaks;        /* how often the link broke */
-	bool postcopy_possible; /* the source can switch to post-copy; when the link breaks before, it may just have done so */
+	bool was_complete;             /* resumed: nothing was missing any more, and no source was waited for */
+	bool host_crashed;             /* resumed: the host was once started anew, so what had come after a checkpoint came again */
+	enum gw_migration_state state; /* how far it came */
+	uint64_t missing_pages;        /* when it is recoverable */
+	uint32_t breaks;               /* how often the link broke */
+	bool postcopy_possible;        /* the source can switch to post-copy; when the link breaks before, it may just have done so */
 	bool image_committed; /* the image has its name and is whole; on failure all the same: its folder could not be made safe on its disk */
 };
 
@@ -350,8 +364,8 @@ struct gw_send_opts {
 	uint32_t channels;               /* multifd channels, as the destination expects them; only an image can be sent so. 0: none */
 	enum gw_compression compression; /* with channels; as the destination expects it */
 	int level;                       /* zlib 1..9, zstd 1..20; 0: 1 */
-	bool has_uuid;                   /* multifd names the guest by its UUID: the destination's -uuid, if it has one */
-	uint8_t uuid[16];
+	const uint8_t
+		*uuid; /* 16 bytes. Multifd names the guest by its UUID: the destination's -uuid, if it has one. NULL: that of the image */
 	uint64_t memory_limit; /* bytes of device state held in memory. 0: 32 MiB */
 };
 
@@ -413,8 +427,8 @@ struct gw_serve_opts {
 
 struct gw_serve_result {
 	size_t size;
-	bool recoverable;  /* on failure: the destination runs the guest and waits; serve again with `resume` */
-	const char *state; /* how far it came, in the words of query-migrate */
+	bool recoverable;              /* on failure: the destination runs the guest and waits; serve again with `resume` */
+	enum gw_migration_state state; /* how far it came */
 	uint64_t requests, requested_pages, pushed_pages, zero_pages;
 	uint64_t already_there; /* pages a resumed destination had */
 	/* How long requests waited for their pages: from when they could be read until the pages were written. 0: there were none. */
@@ -560,8 +574,7 @@ struct gw_info_summary {
 	uint64_t page_bytes, ram_bytes;
 	uint64_t begin_off, end_off; /* in the file */
 	uint64_t trailing_bytes;
-	bool has_uuid;
-	uint8_t uuid[16];
+	const uint8_t *uuid; /* 16 bytes; NULL: it has none */
 	uint32_t capabilities, blocks, devices;
 	bool described; /* there is a VM description */
 	bool switchover, background, return_path, postcopy_advised;

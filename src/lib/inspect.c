@@ -54,8 +54,7 @@ static int describe(gw_job *job, struct gw_info *info)
 	s->machine = g->config.machine;
 	s->page_bytes = gw__config_page_bytes(&g->config);
 	s->ram_bytes = g->blocks.total_bytes;
-	s->has_uuid = g->config.has_uuid;
-	memcpy(s->uuid, g->config.uuid, sizeof s->uuid);
+	s->uuid = g->config.has_uuid ? g->config.uuid : NULL;
 	s->capabilities = g->config.caps_n;
 	s->memory_only = g->config.memory_only;
 	s->blocks = g->blocks.n;

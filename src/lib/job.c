@@ -2,6 +2,7 @@
 /* Jobs: error, progress, trace, cancellation of one piece of work at a time. */
 #include "lib/job.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -13,6 +14,11 @@
 
 #include "base/math.h"
 #include "wire/header.h"
+
+static_assert((int)GW_PHASE_WAITING == (int)GW__PHASE_WAITING && (int)GW_PHASE_RAM == (int)GW__PHASE_RAM &&
+		      (int)GW_PHASE_DEVICES == (int)GW__PHASE_DEVICES && (int)GW_PHASE_SYNC == (int)GW__PHASE_SYNC &&
+		      (int)GW_PHASE_DONE == (int)GW__PHASE_DONE,
+	"the phases are the engine's");
 
 int gw_job_new(gw_job **job)
 {

@@ -41,6 +41,28 @@ static const struct {
 	{GW__STRUCT_##s, offsetof(struct s, count), offsetof(struct s, field), #s "." #field, GW__STRUCT_##inner},
 	GW__STRUCT_ARRAYS(ARRAY)};
 
+static const struct {
+	enum gw__struct_id of;
+	size_t off;
+	const char *field;
+	unsigned last;
+} enums[] = {
+#define ENUM(s, field, last) {GW__STRUCT_##s, offsetof(struct s, field), #s "." #field, last},
+	GW__STRUCT_ENUMS(ENUM)};
+
+static int check_enums(enum gw__struct_id id, const void *given, struct gw__error *error)
+{
+	for (size_t i = 0; i < GW__LEN(enums); i++) {
+		unsigned value = 0;
+		if (enums[i].of != id || *(const size_t *)given < enums[i].off + sizeof value)
+			continue;
+		memcpy(&value, (const uint8_t *)given + enums[i].off, sizeof value);
+		if (value > enums[i].last)
+			return gw__error_set(error, -EINVAL, "%s is %d, expected 0 to %u", enums[i].field, (int)value, enums[i].last);
+	}
+	return 0;
+}
+
 /* A pointer in the caller's struct; NULL where that is from before there was one. */
 static const void *pointer_at(const void *given, size_t off)
 {
@@ -61,7 +83,7 @@ static int check_one(enum gw__struct_id id, const void *given, struct gw__error 
 		return gw__error_set(error, -E2BIG,
 			"struct %s has %zu bytes and a field is set that this library does not know (it knows %zu bytes): use a newer libgodwit",
 			rows[id].name, size, rows[id].bytes);
-	return 0;
+	return check_enums(id, given, error);
 }
 
 /* The size of the first element is the distance from one to the next. */

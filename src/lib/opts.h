@@ -53,6 +53,14 @@
 	ARRAY(gw_destination, blocks, block, gw_destination_block)                                                                         \
 	ARRAY(gw_destination, devices, device, gw_destination_device)
 
+/* Enums in what the caller fills in, with the last value there is. */
+#define GW__STRUCT_ENUMS(ENUM)                                                                                                             \
+	ENUM(gw_send_opts, compression, GW_COMPRESS_ZSTD)                                                                                  \
+	ENUM(gw_serve_opts, preempt, GW_PREEMPT_EARLY)                                                                                     \
+	ENUM(gw_proxy_fault, kind, GW_PROXY_RATE)                                                                                          \
+	ENUM(gw_proxy_fault, direction, GW_PROXY_RETURN)                                                                                   \
+	ENUM(gw_convert_opts, to, GW_FORMAT_RAW)
+
 #define GW__STRUCT_ID(s)                      GW__STRUCT_##s,
 #define GW__STRUCT_ID_LINKED(s, field, inner) GW__STRUCT_##s,
 enum gw__struct_id { GW__STRUCTS(GW__STRUCT_ID, GW__STRUCT_ID_LINKED, GW__STRUCT_ID) GW__STRUCTS_N };
@@ -60,7 +68,8 @@ enum gw__struct_id { GW__STRUCTS(GW__STRUCT_ID, GW__STRUCT_ID_LINKED, GW__STRUCT
 enum { GW__STRUCT_BYTES_MAX = 16384 }; /* a size above it was never set */
 
 /*
- * NULL is fine. -EINVAL: its size is none, or that of an element of an array is not that of the first, or there is no array. -E2BIG: it is from a newer program and asks for something this library does not know; of a result
+ * NULL is fine. -EINVAL: its size is none, or that of an element of an array is not that of the first, or there is no array, or an enum has a value it
+ * does not have. -E2BIG: it is from a newer program and asks for something this library does not know; of a result
  * that is no failure. `error` may be NULL.
  */
 int gw__struct_check(enum gw__struct_id id, const void *given, struct gw__error *error);

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* gw_proxy: look on between the two ends of a migration. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/math.h"
 #include "engine/proxy/proxy.h"
 #include "lib/job.h"
+
+static_assert((int)GW_PROXY_NEITHER == (int)GW__PROXY_NEITHER && (int)GW_PROXY_FORWARD == (int)GW__PROXY_FORWARD &&
+		      (int)GW_PROXY_RETURN == (int)GW__PROXY_RETURN && (int)GW_PROXY_CUT_AFTER == (int)GW__FAULT_CUT_AFTER &&
+		      (int)GW_PROXY_CUT_AT == (int)GW__FAULT_CUT_AT && (int)GW_PROXY_RATE == (int)GW__FAULT_RATE,
+	"directions and faults are the engine's");
 
 static const char *or_null(const char *text) { return *text ? text : NULL; }
 

@@ -6,6 +6,7 @@
 #include "engine/sink/image_sink.h"
 #include "image/journal/recv_state.h"
 #include "lib/receive.h"
+#include "lib/states.h"
 
 /* It was finished by a process that died before it could tell; nobody waits for a word. */
 static bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outcome *out);
@@ -30,7 +31,7 @@ void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job,
 		.recoverable = t->state == GW__POSTCOPY_DST_PAUSED || (o->postcopy && t->state == GW__POSTCOPY_DST_IN_DOUBT),
 		.was_complete = o->was_complete,
 		.host_crashed = o->host_crashed,
-		.state = gw__postcopy_dst_state_name(t->state),
+		.state = gw__migration_state_of_destination(t->state),
 		.missing_pages = t->missing_pages,
 		.breaks = o->breaks,
 		.postcopy_possible = t->advised,

@@ -105,7 +105,7 @@ static int connect_all(gw_job *job, const struct gw__uri *uri, const struct gw__
 	struct gw__outgoing_opts d = {.io = gw__job_io_opts(job, GW__OPT(o, link)), .channels = GW__OPT(o, channels)};
 	int r = gw__job_tls(job, GW__OPT(o, link), GW__TLS_CLIENT, &l->tls);
 	d.tls = l->tls;
-	if (GW__OPT(o, has_uuid))
+	if (GW__OPT(o, uuid))
 		memcpy(d.uuid, o->uuid, sizeof d.uuid);
 	else if (stored->image && stored->image->config.has_uuid)
 		memcpy(d.uuid, stored->image->config.uuid, sizeof d.uuid);

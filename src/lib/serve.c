@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* gw_serve: the page server of an image. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -7,8 +8,13 @@
 #include "engine/pageserver/pageserver.h"
 #include "lib/combine.h"
 #include "lib/job.h"
+#include "lib/states.h"
 
 enum { ANSWER_MS = 60000 };
+
+static_assert((int)GW_PREEMPT_OFF == (int)GW__PREEMPT_OFF && (int)GW_PREEMPT_ON == (int)GW__PREEMPT_ON &&
+		      (int)GW_PREEMPT_EARLY == (int)GW__PREEMPT_EARLY,
+	"the ways of a preempt channel are the engine's");
 
 static uint64_t to_us(uint64_t ns) { return ns / 1000 + (ns % 1000 != 0); }
 
@@ -16,7 +22,7 @@ static void make_result(const struct gw__pageserver_stats *t, struct gw_serve_re
 {
 	struct gw_serve_result ours = {
 		.recoverable = t->state == GW__POSTCOPY_SRC_PAUSED,
-		.state = gw__postcopy_src_state_name(t->state),
+		.state = gw__migration_state_of_source(t->state),
 		.requests = t->requests,
 		.requested_pages = t->requested_pages,
 		.pushed_pages = t->pushed_pages,
@@ -98,8 +104,6 @@ static int check(const struct serving *s)
 {
 	struct gw__error *error = &s->job->run.error;
 	unsigned preempt = GW__OPT(s->o, preempt);
-	if (preempt > GW_PREEMPT_EARLY)
-		return gw__error_set(error, -EINVAL, "there is no way %u of a preempt channel", preempt);
 	if (GW__OPT(s->o, takeover_fd) && !GW__OPT(s->o, resume))
 		return gw__error_set(error, -EINVAL, "only a recovery can be joined");
 	if (preempt && !gw__uri_listens(&s->uri))

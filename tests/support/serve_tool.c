@@ -53,8 +53,8 @@ static int serve(const char *image, const char *uri, const struct gw_serve_opts 
 	if (r)
 		fprintf(stderr, "%s\n", gw_job_error(job));
 	printf("recoverable=%d\nstate=%s\nrequests=%ju\nrequested_pages=%ju\npushed_pages=%ju\nzero_pages=%ju\nalready_there=%ju\n",
-		res.recoverable, res.state, (uintmax_t)res.requests, (uintmax_t)res.requested_pages, (uintmax_t)res.pushed_pages,
-		(uintmax_t)res.zero_pages, (uintmax_t)res.already_there);
+		res.recoverable, gw_migration_state_name(res.state), (uintmax_t)res.requests, (uintmax_t)res.requested_pages,
+		(uintmax_t)res.pushed_pages, (uintmax_t)res.zero_pages, (uintmax_t)res.already_there);
 	printf("latency_p50_us=%ju\nlatency_p99_us=%ju\nlatency_max_us=%ju\nworking_set_pages=%ju\n", (uintmax_t)res.latency_p50_us,
 		(uintmax_t)res.latency_p99_us, (uintmax_t)res.latency_max_us, (uintmax_t)res.working_set_pages);
 	gw_job_free(job);

@@ -6,6 +6,7 @@
 #include "unit.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -259,6 +260,64 @@ static void arrays_have_a_stride(void **state)
 	assert_int_equal(gw_drain(job, "tcp::0", image, &o, NULL), -EINVAL);
 }
 
+static void an_enum_has_a_last_value(void **state)
+{
+	(void)state;
+	static const struct {
+		enum gw__struct_id id;
+		size_t off;
+		unsigned last;
+		const char *field;
+	} v[] = {
+#define ENUM(s, field, last) {GW__STRUCT_##s, offsetof(struct s, field), last, #s "." #field},
+		GW__STRUCT_ENUMS(ENUM)};
+	for (unsigned i = 0; i < GW__LEN(v); i++) {
+		for (unsigned k = 0; k < 2; k++) {
+			uint8_t *o = calloc(1, bytes[v[i].id]);
+			const unsigned bad = k ? UINT_MAX : v[i].last + 1;
+			memcpy(o, &bytes[v[i].id], sizeof bytes[0]);
+			memcpy(o + v[i].off, &v[i].last, sizeof bad);
+			assert_int_equal(gw__struct_check(v[i].id, o, NULL), 0);
+			memcpy(o + v[i].off, &bad, sizeof bad);
+			assert_int_equal(ask(v[i].id, o, 0), -EINVAL);
+			assert_non_null(strstr(gw_job_error(job), v[i].field));
+			free(o);
+		}
+	}
+}
+
+/* Every enum of a struct that the caller fills in is checked. */
+static void every_enum_of_the_header_is_in_the_table(void **state)
+{
+	(void)state;
+	static const char *const fields[] = {
+#define ENUM_NAME(s, field, last) #s "." #field,
+		GW__STRUCT_ENUMS(ENUM_NAME)};
+	char path[4096], line[4096], name[64] = "", type[64], field[64], full[160];
+	unsigned found = 0;
+	snprintf(path, sizeof path, "%s/include/godwit.h", getenv("SRC"));
+	FILE *f = fopen(path, "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof line, f)) {
+		sscanf(line, "struct %63[a-z_0-9] {", name);
+		if (sscanf(line, "\tenum %63[a-z_0-9] %63[a-z_0-9];", type, field) != 2)
+			continue;
+		for (unsigned id = 0; id < GW__STRUCTS_N; id++) {
+			if (strcmp(names[id], name) || is_result[id])
+				continue;
+			snprintf(full, sizeof full, "%s.%s", name, field);
+			unsigned i = 0;
+			while (i < GW__LEN(fields) && strcmp(fields[i], full))
+				i++;
+			if (i == GW__LEN(fields))
+				fail_msg("%s of godwit.h is not in GW__STRUCT_ENUMS", full);
+			found++;
+		}
+	}
+	fclose(f);
+	assert_int_equal(found, GW__LEN(fields));
+}
+
 static bool listed(const char *name)
 {
 	for (unsigned i = 0; i < GW__STRUCTS_N; i++)
@@ -314,6 +373,8 @@ int main(void)
 		cmocka_unit_test(a_field_of_the_future_is_refused),
 		cmocka_unit_test(other_sizes_are_fine),
 		cmocka_unit_test(arrays_have_a_stride),
+		cmocka_unit_test(an_enum_has_a_last_value),
+		cmocka_unit_test(every_enum_of_the_header_is_in_the_table),
 		cmocka_unit_test(the_sentence_names_the_struct),
 		cmocka_unit_test(every_struct_of_the_header_is_in_the_table),
 	};

@@ -90,11 +90,11 @@ static int failed(struct drain *d, int rc)
 	const char *error = d->source.error.code ? d->source.error.text : gw__command_error(&d->work);
 	if (rc == -EALREADY)
 		return refuse(d, error);
-	if (d->got.state && !strcmp(d->got.state, "setup"))
+	if (d->got.state == GW_MIGRATION_SETUP)
 		return gw__cli_failed(&d->common, GW__EXIT_FAILED, "%s; nothing was changed", error);
 	struct gw__qmp_migration m = {0};
 	bool has_all = gw__qmp_query_migrate(d->source.qmp, &m, &(struct gw__error){0}) || !m.ended;
-	if (has_all && d->got.state && !strcmp(d->got.state, "postcopy-paused"))
+	if (has_all && d->got.state == GW_MIGRATION_POSTCOPY_PAUSED)
 		return gw__cli_failed(&d->common, GW__EXIT_RECOVERABLE,
 			"%s; the source still has all its memory: do not stop it, and start godwit drain %s %s again", error, d->address,
 			d->path);

@@ -15,6 +15,7 @@ struct send {
 	struct gw_link_opts link;
 	struct gw_tls_opts tls;
 	struct gw_send_opts opts;
+	uint8_t uuid[16];
 	unsigned compression, level;
 	const char *image, *uri;
 };
@@ -120,9 +121,9 @@ int gw__cli_send(int argc, char **argv)
 		return gw__ui_error(GW__EXIT_USAGE, "--tls-priority and --tls-username need --tls-creds");
 	if (s.level && !s.compression)
 		return gw__ui_error(GW__EXIT_USAGE, "--level needs --compress");
-	if (uuid && !gw__cli_parse_uuid(uuid, s.opts.uuid))
+	if (uuid && !gw__cli_parse_uuid(uuid, s.uuid))
 		return gw__ui_error(GW__EXIT_USAGE, "--uuid %s: expected 32 hexadecimal digits in groups of 8-4-4-4-12", uuid);
-	s.opts.has_uuid = uuid != NULL;
+	s.opts.uuid = uuid ? s.uuid : NULL;
 	s.opts.compression = (enum gw_compression)s.compression;
 	s.opts.level = (int)s.level;
 	s.link.tls = s.tls.creds_dir ? &s.tls : NULL;

@@ -9,7 +9,7 @@
 static json_t *uuid_text(const struct gw_info_summary *s)
 {
 	char text[40], *to = text;
-	if (!s->has_uuid)
+	if (!s->uuid)
 		return json_null();
 	for (unsigned i = 0; i < 16; i++)
 		to += sprintf(to, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", s->uuid[i]);
