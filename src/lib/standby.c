@@ -67,8 +67,12 @@ static void report(struct guest *g, struct gw_standby_event *event)
 	pthread_mutex_unlock(&g->standby->report_lock);
 }
 
-/* From now on an older image of this name would be a guest of long ago. */
-static void remove_old_image(struct guest *g) { unlinkat(g->dir_fd, "guest.img", 0); }
+/* From now on an older image of this name would be a guest of long ago, and an older lock would prove the death of another primary (qemu/owner_lock.h). */
+static void remove_older(struct guest *g)
+{
+	unlinkat(g->dir_fd, "owner.lock", 0);
+	unlinkat(g->dir_fd, "guest.img", 0);
+}
 
 static void set_state(struct guest *g, const char *state, uint64_t epoch)
 {
@@ -83,7 +87,7 @@ static void on_epoch(void *ctx, const struct gw__colo_epoch *e)
 {
 	struct guest *g = ctx;
 	if (!e->number)
-		remove_old_image(g);
+		remove_older(g);
 	set_state(g, "protected", e->number);
 	report(g, &(struct gw_standby_event){.kind = e->number ? GW_STANDBY_EPOCH : GW_STANDBY_PROTECTED,
 			  .epoch = e->number,

@@ -49,6 +49,7 @@ json_t *gw__qmp_handoff_state(const struct gw__qmp *q); /* owned by the caller *
 int gw__qmp_take_over(int fd, const json_t *past, json_int_t first_id, struct gw__qmp **q, struct gw__error *error);
 void gw__qmp_set_call_limit(struct gw__qmp *q, int timeout_ms);
 bool gw__qmp_can_pass_fds(const struct gw__qmp *q);   /* a unix socket */
+bool gw__qmp_has_oob(const struct gw__qmp *q);        /* QEMU takes out-of-band commands */
 unsigned gw__qmp_unanswered(const struct gw__qmp *q); /* replies that were given up and have not come since */
 /* For poll. Lines may already be buffered: poll only after gw__qmp_event(q, 0, ...) found nothing. */
 int gw__qmp_fd(const struct gw__qmp *q);

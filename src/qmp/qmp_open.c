@@ -21,6 +21,7 @@ int gw__qmp_fd(const struct gw__qmp *q) { return q->line.fd; }
 int gw__qmp_version(const struct gw__qmp *q) { return q->version; }
 const char *gw__qmp_version_text(const struct gw__qmp *q) { return q->version_text; }
 bool gw__qmp_can_pass_fds(const struct gw__qmp *q) { return q->unix_socket; }
+bool gw__qmp_has_oob(const struct gw__qmp *q) { return q->oob; }
 
 static int say_not_qmp(const struct gw__qmp *q, const char *said, struct gw__error *error)
 {

@@ -35,19 +35,14 @@ def release(vm):
         time.sleep(0.005)
 
 
-class Standby(godwit.Run):
-    """godwit standby at a socket in this folder, with one guest or many."""
+class Telling(godwit.Run):
+    """A command that tells events as JSON lines while it runs."""
 
-    def __init__(self, folder, *options, name="vm", **popen):
-        self.socket, self.dir = os.path.join(folder, "standby"), os.path.join(folder, "guests")
-        os.makedirs(self.dir, exist_ok=True)
+    def __init__(self, *args, **popen):
         self.told = 0
-        named = [f"--name={name}"] if name else []
-        super().__init__("standby", f"unix:{self.socket}", self.dir, "--json", "-v", *named, *options, **popen)
-        self.image = os.path.join(self.dir, name or "vm-1", "guest.img")
-        self.wait_event("listening")
+        super().__init__(*args, "--json", **popen)
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind=None, *_):
         text = self.stderr
         super().__exit__()
         assert kind or not godwit.SANITIZER.search(text), text
@@ -71,8 +66,38 @@ class Standby(godwit.Run):
             assert time.monotonic() < deadline, f"no event {name}: {self.stdout} {self.stderr}"
             time.sleep(0.005)
 
+
+class Standby(Telling):
+    """godwit standby at a socket in this folder, with one guest or many."""
+
+    def __init__(self, folder, *options, name="vm", **popen):
+        self.socket, self.dir = os.path.join(folder, "standby"), os.path.join(folder, "guests")
+        os.makedirs(self.dir, exist_ok=True)
+        named = [f"--name={name}"] if name else []
+        super().__init__("standby", f"unix:{self.socket}", self.dir, "-v", *named, *options, **popen)
+        self.folder = os.path.join(self.dir, name or "vm-1")
+        self.image = os.path.join(self.folder, "guest.img")
+        self.wait_event("listening")
+
     def wait_epoch(self, number):
         return self.wait_event("epoch", match=lambda e: e["epoch"] >= number)
+
+
+class Protect(Telling):
+    """godwit protect of this guest."""
+
+    def __init__(self, vm, uri, *options, **popen):
+        super().__init__("protect", vm.monitor, uri, *options, **popen)
+
+    def wait_protected(self, checkpoints=1):
+        """From now on, and not only from an earlier time."""
+        self.wait_event("checkpoint", match=lambda e: e["checkpoints"] >= checkpoints)
+        return self
+
+    def ends(self, status):
+        result = self.wait()
+        assert result.status == status, result
+        return result
 
 
 class Wire:
@@ -116,7 +141,12 @@ class Wire:
             except OSError:
                 return
             standby = socket.socket(socket.AF_UNIX)
-            standby.connect(self.to)
+            try:
+                standby.connect(self.to)
+            except OSError:     # nobody is there just now
+                primary.close()
+                standby.close()
+                continue
             self.sockets += [primary, standby]
             self.start(self.forward, primary, standby)
             self.start(self.back, standby, primary)

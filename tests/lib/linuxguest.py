@@ -95,11 +95,11 @@ class LinuxGuest(Vm):
 
 
 class Restored(LinuxGuest):
-    """godwit restore IMAGE OPTIONS -- QEMU ...: godwit is the process, QEMU its child."""
+    """godwit restore IMAGE OPTIONS -- QEMU ...: godwit is the process, QEMU its child. command: another one of this form."""
 
-    def __init__(self, image, options, version, **keywords):
+    def __init__(self, image, options, version, command="restore", **keywords):
         super().__init__(version, **keywords)
-        self.argv = [PROGRAM, "restore", image, *options, "--", *self.argv]
+        self.argv = [PROGRAM, command, image, *options, "--", *self.argv]
 
     def __enter__(self):
         try:

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/cmd/commands.h"
+#include "qemu/owner_lock.h"
 #include "qmp/sleep.h"
 #include "cli/cmd/restore.h"
 
@@ -51,6 +52,8 @@ static int hand_over(struct gw__restore *r)
 {
 	gw__qmp_close(r->qmp); /* from here on the guest is QEMU's alone */
 	r->qmp = NULL;
+	if (r->on_restored)
+		r->on_restored(r->ctx);
 	if (!r->child || r->detach)
 		return GW__EXIT_DONE;
 	return gw__restore_wait_child(r);
@@ -123,13 +126,25 @@ static int open_monitor(struct gw__restore *r)
 		info.image);
 }
 
+/* A QEMU that is started has inherited it. */
+static int hand_owner_lock(struct gw__restore *r)
+{
+	static const char name[] = "godwit-owner";
+	if (r->owner_fd < 0)
+		return 0;
+	gw__owner_lock_name_owner(r->owner_fd, gw__monitor_broker_peer(gw__qmp_fd(r->qmp)));
+	return r->command ? 0 : gw__qmp_call_fd(r->qmp, "getfd", json_pack("{s:s}", "fdname", name), r->owner_fd, NULL, &r->error);
+}
+
 static int run(struct gw__restore *r)
 {
 	struct timespec start = gw__monotonic_now();
 	int e = r->command ? gw__restore_start_child(r) : open_monitor(r);
 	if (e)
 		return failed(r, GW__EXIT_FAILED);
-	e = gw__restore_plan(r);
+	e = hand_owner_lock(r);
+	if (!e)
+		e = gw__restore_plan(r);
 	if (e) /* -EBUSY: it waits for no guest, which plan and serve refuse as well */
 		return failed(r, e == -EBUSY && !r->command ? GW__EXIT_REFUSED : GW__EXIT_FAILED);
 	if (r->plan.way == GW_WAY_REFUSED)
@@ -170,9 +185,23 @@ static int check_not_lazy(const struct gw__postcopy_session_opts *w)
 		"--listen, --connect, --connect-timeout, --answer-timeout, --preempt, --working-set, --tls-creds and the other --tls options are of use with --lazy only");
 }
 
+int gw__restore_execute(struct gw__restore *r)
+{
+	int status = gw__command_ctx_begin(&r->work, &r->common);
+	if (status == GW__CLI_GO)
+		status = inspect(r);
+	if (status == GW__CLI_GO)
+		status = run(r);
+	gw_info_free(r->info);
+	gw__qmp_settings_free(r->before);
+	gw__qmp_close(r->qmp);
+	gw__command_ctx_end(&r->work);
+	return status;
+}
+
 int gw__cli_restore(int argc, char **argv)
 {
-	struct gw__restore r = {.common = GW__CLI_COMMON_INIT, .channels = 0};
+	struct gw__restore r = {.common = GW__CLI_COMMON_INIT, .owner_fd = -1};
 	const struct gw__cli_option options[] = {
 		GW__CLI_TEXT("qmp", "QMP", &r.address, "use the QEMU behind this monitor, started with -incoming defer"),
 		GW__CLI_CHOICE("way", "auto|direct|stream", &r.way,
@@ -203,15 +232,5 @@ int gw__cli_restore(int argc, char **argv)
 	if (!r.address == !(r.command && r.command[0]))
 		return gw__ui_error(GW__EXIT_USAGE, "restore needs either --qmp QMP or -- and the command that starts QEMU");
 	status = r.lazy ? gw__postcopy_session_check_opts(&r.opts) : check_not_lazy(&r.opts);
-	if (status == GW__CLI_GO)
-		status = gw__command_ctx_begin(&r.work, &r.common);
-	if (status == GW__CLI_GO)
-		status = inspect(&r);
-	if (status == GW__CLI_GO)
-		status = run(&r);
-	gw_info_free(r.info);
-	gw__qmp_settings_free(r.before);
-	gw__qmp_close(r.qmp);
-	gw__command_ctx_end(&r.work);
-	return status;
+	return status == GW__CLI_GO ? gw__restore_execute(&r) : status;
 }

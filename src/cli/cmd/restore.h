@@ -23,6 +23,9 @@ struct gw__restore {
 	unsigned way; /* enum gw__restore_way */
 	bool detach;
 	bool lazy;
+	int owner_fd;                   /* a lock that says who runs the guest (qemu/owner_lock.h), for its QEMU to hold; -1: none */
+	void (*on_restored)(void *ctx); /* the guest is in its QEMU, with all of its memory; NULL: nobody asks */
+	void *ctx;
 	struct gw__cli_common common;
 
 	/* What is found. */
@@ -38,6 +41,9 @@ struct gw__restore {
 };
 
 enum gw__restore_way { GW__RESTORE_AUTO, GW__RESTORE_DIRECT, GW__RESTORE_STREAM };
+
+/* All of it, with what is asked for: the exit status. */
+int gw__restore_execute(struct gw__restore *r);
 
 /* Start the command with a monitor of ours and nothing to load yet. */
 int gw__restore_start_child(struct gw__restore *r);

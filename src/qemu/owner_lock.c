@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/* Who runs a protected guest, proved by a lock; see owner_lock.h. */
+#include "qemu/owner_lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char FILE_NAME[] = "owner.lock", NEW_NAME[] = "owner.lock.new";
+
+static int path_of(char path[PATH_MAX], const char *folder, const char *file, struct gw__error *error)
+{
+	int n = snprintf(path, PATH_MAX, "%s/%s", folder, file);
+	return n >= 0 && n < PATH_MAX ? 0 : gw__error_set(error, -ENAMETOOLONG, "%s/%s: the name is too long", folder, file);
+}
+
+/* Its content is for people and for a successor of ours: the process, and the name of the descriptor there. */
+static void write_owner(int fd, pid_t pid, const char *name)
+{
+	char text[96];
+	int n = snprintf(text, sizeof text, "%d %s\n", (int)pid, *name ? name : "-");
+	if (ftruncate(fd, 0) || pwrite(fd, text, (size_t)n, 0) != n)
+		return; /* the lock is what counts */
+}
+
+static pid_t read_owner(int fd, char name[64])
+{
+	char text[96] = "";
+	int pid = 0;
+	*name = 0;
+	if (pread(fd, text, sizeof text - 1, 0) <= 0 || sscanf(text, "%d %63[a-z0-9-]", &pid, name) < 1)
+		return 0;
+	if (!strcmp(name, "-"))
+		*name = 0;
+	return pid > 0 ? pid : 0;
+}
+
+static int open_lock(const char *path, int flags, struct gw__error *error)
+{
+	struct stat st;
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+	if (fd < 0)
+		return errno == ENOENT ? -ENOENT : gw__error_errno(error, errno, "cannot open %s", path);
+	if (!fstat(fd, &st) && S_ISREG(st.st_mode))
+		return fd;
+	close(fd);
+	return gw__error_set(error, -EINVAL, "%s is no file", path);
+}
+
+/* --- for whoever protects --- */
+
+/* An earlier protection may have left it: to this QEMU or to another one. */
+static int find_earlier(struct gw__owner_lock *l, struct gw__error *error)
+{
+	char path[PATH_MAX], name[64];
+	int r = path_of(path, l->folder, FILE_NAME, error);
+	int fd = r ? r : open_lock(path, 0, error);
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	pid_t owner = read_owner(fd, name);
+	bool held = flock(fd, LOCK_EX | LOCK_NB) != 0;
+	close(fd);
+	if (held && owner != l->qemu)
+		return gw__error_set(error, -EBUSY, "process %d runs a guest of this name: it holds %s", (int)owner, path);
+	if (held)
+		snprintf(l->in_place, sizeof l->in_place, "%s", name);
+	return 0;
+}
+
+int gw__owner_lock_open(struct gw__owner_lock *l, const char *dir, const char *name, pid_t qemu, struct gw__error *error)
+{
+	*l = (struct gw__owner_lock){.qemu = qemu};
+	int r = path_of(l->folder, dir, name, error);
+	if (!r && mkdir(l->folder, 0700) && errno != EEXIST)
+		r = gw__error_errno(error, errno, "cannot make the folder %s", l->folder);
+	if (!r)
+		r = find_earlier(l, error);
+	if (r)
+		*l = (struct gw__owner_lock){0};
+	return r;
+}
+
+static int make_new(const char *path, struct gw__error *error)
+{
+	unlink(path); /* of an attempt that was killed */
+	int fd = open_lock(path, O_CREAT | O_EXCL, error);
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB)) {
+		int err = errno;
+		close(fd);
+		return gw__error_errno(error, err, "cannot lock %s", path);
+	}
+	return fd == -ENOENT ? gw__error_errno(error, ENOENT, "cannot make %s", path) : fd;
+}
+
+int gw__owner_lock_hand(struct gw__owner_lock *l, struct gw__qmp *q, struct gw__error *error)
+{
+	char path[PATH_MAX], name[64];
+	if (!l->folder[0])
+		return 0;
+	int r = path_of(path, l->folder, NEW_NAME, error);
+	int fd = r ? r : make_new(path, error);
+	if (fd < 0)
+		return fd;
+	/* Never a name that was used before: QEMU would close what has it, and so free a lock that still tells that it lives. */
+	snprintf(name, sizeof name, "godwit-owner-%d-%u", (int)getpid(), ++l->handed);
+	write_owner(fd, l->qemu, name);
+	r = gw__qmp_call_fd(q, "getfd", json_pack("{s:s}", "fdname", name), fd, NULL, error);
+	close(fd); /* ours would hold the lock as well */
+	if (r)
+		unlink(path);
+	else
+		snprintf(l->pending, sizeof l->pending, "%s", name);
+	return r;
+}
+
+static void close_in_qemu(struct gw__qmp *q, char name[64])
+{
+	if (*name)
+		gw__qmp_call(q, "closefd", json_pack("{s:s}", "fdname", name), NULL, NULL);
+	*name = 0;
+}
+
+int gw__owner_lock_place(struct gw__owner_lock *l, struct gw__qmp *q, struct gw__error *error)
+{
+	char from[PATH_MAX], to[PATH_MAX];
+	if (!l->pending[0])
+		return 0;
+	int r = path_of(from, l->folder, NEW_NAME, error);
+	if (!r)
+		r = path_of(to, l->folder, FILE_NAME, error);
+	if (!r && rename(from, to))
+		r = gw__error_errno(error, errno, "cannot rename %s to %s", from, to);
+	if (r)
+		return r;
+	close_in_qemu(q, l->in_place);
+	snprintf(l->in_place, sizeof l->in_place, "%s", l->pending);
+	l->pending[0] = 0;
+	return 0;
+}
+
+void gw__owner_lock_drop(struct gw__owner_lock *l, struct gw__qmp *q)
+{
+	char path[PATH_MAX];
+	if (!l->pending[0])
+		return;
+	if (!path_of(path, l->folder, NEW_NAME, NULL))
+		unlink(path);
+	close_in_qemu(q, l->pending);
+}
+
+static void remove_file(const struct gw__owner_lock *l)
+{
+	char path[PATH_MAX], name[64];
+	int fd = path_of(path, l->folder, FILE_NAME, NULL) ? -1 : open_lock(path, 0, NULL);
+	if (fd < 0)
+		return;
+	if (read_owner(fd, name) == l->qemu && !strcmp(name, l->in_place))
+		unlink(path);
+	close(fd);
+}
+
+void gw__owner_lock_remove(struct gw__owner_lock *l, struct gw__qmp *q)
+{
+	gw__owner_lock_drop(l, q);
+	if (!l->in_place[0])
+		return;
+	remove_file(l);
+	close_in_qemu(q, l->in_place);
+}
+
+/* --- for whoever fails over --- */
+
+void gw__owner_lock_name_owner(int fd, pid_t qemu) { write_owner(fd, qemu, ""); }
+
+bool gw__owner_lock_is_current(const char *folder, int fd)
+{
+	char path[PATH_MAX];
+	struct stat ours, now;
+	return !path_of(path, folder, FILE_NAME, NULL) && !fstat(fd, &ours) && !lstat(path, &now) && now.st_ino == ours.st_ino &&
+	       now.st_dev == ours.st_dev;
+}
+
+int gw__owner_lock_take(const char *folder, bool make, int *fd, pid_t *holder, struct gw__error *error)
+{
+	char path[PATH_MAX], name[64];
+	*holder = 0;
+	int r = path_of(path, folder, FILE_NAME, error);
+	int got = r ? r : open_lock(path, make ? O_CREAT : 0, error);
+	if (got < 0)
+		return got;
+	if (flock(got, LOCK_EX | LOCK_NB)) {
+		int err = errno;
+		*holder = read_owner(got, name);
+		close(got);
+		return err == EWOULDBLOCK ? -EBUSY : gw__error_errno(error, err, "cannot lock %s", path);
+	}
+	if (!gw__owner_lock_is_current(folder, got)) { /* it went, or was replaced, in between */
+		close(got);
+		return -ENOENT;
+	}
+	write_owner(got, 0, "");
+	fcntl(got, F_SETFD, 0);
+	*fd = got;
+	return 0;
+}

@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: MIT */
+/* The protection of one guest, from the first copy to the last release; see protect.h. */
+#include "qemu/protect.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <godwit.h>
+
+#include "base/math.h"
+#include "qemu/colo_release.h"
+#include "qemu/monitor_broker.h"
+#include "qemu/owner_lock.h"
+#include "qemu/protect_instance.h"
+#include "qemu/protect_preflight.h"
+#include "qmp/sleep.h"
+
+enum {
+	CONNECT_MS = 10000,
+	LOOK_MS = 50,       /* between two looks at the clock */
+	ASK_MS = 200,       /* between two questions how far the first copy is */
+	ANSWER_MS = 100,    /* for a question while the guest may stand still */
+	SETUP_MS = 10000,   /* to reach the standby */
+	STALL_MS = 20000,   /* in which the standby takes nothing of the first copy */
+	RELEASE_MS = 60000, /* in the end; it takes some milliseconds */
+	PAUSE_MS = 500,     /* between two attempts, doubled up to */
+	PAUSE_MAX_MS = 8000,
+	EVENTS_MS = 200, /* for the events of a release to arrive */
+	MAX_PASSES = 40, /* a guest that dirties faster than the standby receives is stopped for as long as is allowed */
+	STOP_MS = 5000,
+};
+#define UNLIMITED_BYTES_PER_S (INT64_C(1) << 42)
+
+enum phase { COPYING, PROTECTED, OVER };
+enum why { GO_ON, ASKED, LOST, GONE };
+
+/* From migrate to release; one attempt. */
+struct watch {
+	enum phase phase;
+	bool stopped;        /* the guest stands still, and nobody but us is known to be why */
+	double stopped_s;    /* since when, by our clock */
+	uint64_t stopped_us; /* by QEMU's */
+	double began_s, asked_s, moved_s, checkpoint_s;
+	uint64_t moved_bytes, checkpoints, pause_us;
+	bool pushed, shutting_down, exited;
+	char status[48]; /* of the migration, as its events say */
+};
+
+struct gw__protect {
+	struct gw__protect_opts o;
+	char name[256];
+	struct gw__qmp *qmp;
+	struct gw__qmp_settings *before;
+	struct gw__protect_instance instance;
+	struct gw__protect_guard guard;
+	struct gw__owner_lock lock;
+	struct timespec start;
+	struct watch w;
+	uint64_t longest_us;
+	char reason[400];
+};
+
+static double now_s(const struct gw__protect *p) { return gw__monotonic_seconds_since(&p->start); }
+
+static void tell(struct gw__protect *p, enum gw__protect_event_kind kind, const char *reason)
+{
+	struct gw__protect_event e = {kind, reason, p->w.checkpoints, p->w.pause_us, p->longest_us};
+	p->o.on_event(p->o.ctx, &e);
+}
+
+/* --- events --- */
+
+static uint64_t event_us(const json_t *event)
+{
+	const json_t *t = json_object_get(event, "timestamp");
+	return (uint64_t)json_integer_value(json_object_get(t, "seconds")) * 1000000 +
+	       (uint64_t)json_integer_value(json_object_get(t, "microseconds"));
+}
+
+static void on_stop(struct gw__protect *p, const json_t *event)
+{
+	struct watch *w = &p->w;
+	w->stopped = true;
+	w->stopped_s = w->checkpoint_s = now_s(p);
+	w->stopped_us = event_us(event);
+}
+
+/* The first checkpoint tells that the standby has taken up epoch 0, and removed the older lock. */
+static void on_resume(struct gw__protect *p, const json_t *event)
+{
+	struct watch *w = &p->w;
+	uint64_t us = event_us(event);
+	if (!w->stopped)
+		return;
+	w->stopped = false;
+	w->pause_us = us > w->stopped_us ? us - w->stopped_us : 0;
+	if (w->pause_us > p->longest_us)
+		p->longest_us = w->pause_us;
+	if (w->phase != PROTECTED || w->exited)
+		return;
+	w->checkpoints++;
+	tell(p, GW__PROTECT_CHECKPOINT, NULL);
+	struct gw__error error = {0};
+	if (gw__owner_lock_place(&p->lock, p->qmp, &error)) {
+		gw__owner_lock_drop(&p->lock, p->qmp);
+		tell(p, GW__PROTECT_NOTE, error.text);
+	}
+}
+
+/* "colo" comes a moment before the guest runs again; that is no checkpoint. */
+static void on_migration(struct gw__protect *p, const json_t *data)
+{
+	struct watch *w = &p->w;
+	const char *status = json_string_value(json_object_get(data, "status"));
+	snprintf(w->status, sizeof w->status, "%s", status ? status : "");
+	if (w->phase == PROTECTED && strcmp(w->status, "colo"))
+		w->exited = true;
+	else if (!strcmp(w->status, "failed") || !strcmp(w->status, "completed") || !strcmp(w->status, "cancelled"))
+		w->exited = true;
+}
+
+/* A guest that writes faster than the standby takes it gets one longer stop, within what is allowed. */
+static void on_pass(struct gw__protect *p, const json_t *data)
+{
+	if (p->w.pushed || p->w.phase != COPYING || json_integer_value(json_object_get(data, "pass")) < MAX_PASSES)
+		return;
+	p->w.pushed = true;
+	gw__qmp_call(p->qmp, "migrate-set-parameters", json_pack("{s:i}", "downtime-limit", p->o.timeout_ms / 2), NULL, NULL);
+}
+
+static void on_event(struct gw__protect *p, const json_t *event)
+{
+	const char *name = json_string_value(json_object_get(event, "event"));
+	const json_t *data = json_object_get(event, "data");
+	if (!strcmp(name, "STOP"))
+		on_stop(p, event);
+	else if (!strcmp(name, "RESUME"))
+		on_resume(p, event);
+	else if (!strcmp(name, "MIGRATION"))
+		on_migration(p, data);
+	else if (!strcmp(name, "MIGRATION_PASS"))
+		on_pass(p, data);
+	else if (!strcmp(name, "COLO_EXIT"))
+		p->w.exited = true;
+	else if (!strcmp(name, "SHUTDOWN"))
+		p->w.shutting_down = true;
+}
+
+/* One event, if it comes within the limit. False: QEMU has gone. */
+static bool take_event(struct gw__protect *p, int ms)
+{
+	json_t *event;
+	int r = gw__qmp_event(p->qmp, ms, &event, NULL);
+	if (r == GW__SHORT)
+		return true;
+	if (r)
+		return false;
+	on_event(p, event);
+	json_decref(event);
+	return true;
+}
+
+/* What came until now; also from a QEMU that has gone. */
+static void take_events(struct gw__protect *p)
+{
+	json_t *event;
+	while (!gw__qmp_event(p->qmp, 0, &event, NULL)) {
+		on_event(p, event);
+		json_decref(event);
+	}
+}
+
+/* Behind a release: how long was the standstill that it ended? */
+static void await_resume(struct gw__protect *p)
+{
+	double end = now_s(p) + EVENTS_MS / 1e3;
+	take_events(p);
+	while (p->w.stopped && now_s(p) < end && take_event(p, 1))
+		;
+}
+
+/* --- what ends an attempt --- */
+
+GW__PRINTF(2, 3) static enum why lost(struct gw__protect *p, const char *fmt, ...)
+{
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(p->reason, sizeof p->reason, fmt, args);
+	va_end(args);
+	return LOST;
+}
+
+static int left_ms(const struct gw__protect *p, double since_s, int ms)
+{
+	double left = ms - (now_s(p) - since_s) * 1e3;
+	return left > 0 ? (int)left + 1 : 0;
+}
+
+/* The release takes its time as well. */
+static int standstill_ms(const struct gw__protect *p) { return p->o.timeout_ms - p->o.timeout_ms / 4; }
+
+/* Its user may stop the guest too; but then QEMU answers, and says so. */
+static bool is_stopped_by_its_user(struct gw__protect *p)
+{
+	struct gw__qmp_status s;
+	gw__qmp_set_call_limit(p->qmp, ANSWER_MS);
+	int r = gw__qmp_query_status(p->qmp, &s, NULL);
+	gw__qmp_set_call_limit(p->qmp, GW__QMP_CALL_MS);
+	return !r && (s.running || (strcmp(s.name, "colo") && strcmp(s.name, "finish-migrate") && strcmp(s.name, "postmigrate")));
+}
+
+static enum why check_standstill(struct gw__protect *p)
+{
+	if (!p->w.stopped || left_ms(p, p->w.stopped_s, standstill_ms(p)))
+		return GO_ON;
+	if (is_stopped_by_its_user(p)) {
+		p->w.stopped = false;
+		return GO_ON;
+	}
+	return lost(p, "the standby did not complete %s within %d ms", p->w.phase == PROTECTED ? "a checkpoint" : "the first copy",
+		standstill_ms(p));
+}
+
+static enum why check_exit(struct gw__protect *p)
+{
+	struct gw__qmp_migration m;
+	if (!p->w.exited)
+		return GO_ON;
+	if (p->w.phase == PROTECTED)
+		return lost(p, "the connection to the standby broke");
+	if (gw__qmp_query_migrate(p->qmp, &m, NULL) || !m.error[0])
+		return lost(p, "the standby did not take the guest (migration status \"%s\")", p->w.status);
+	return lost(p, "the standby at %s did not take the guest: %s", p->o.uri, m.error);
+}
+
+static enum why check_silence(struct gw__protect *p)
+{
+	int limit = p->o.silence_ms < 0 ? -1 : p->o.interval_ms + p->o.silence_ms;
+	if (p->w.phase != PROTECTED || p->w.stopped || limit < 0 || left_ms(p, p->w.checkpoint_s, limit))
+		return GO_ON;
+	return lost(p, "the standby took no checkpoint for %d s", limit / 1000);
+}
+
+/* Only while the guest runs: QEMU answers then. */
+static enum why check_copy(struct gw__protect *p)
+{
+	struct watch *w = &p->w;
+	struct gw__qmp_migration m;
+	if (w->phase != COPYING || w->stopped || left_ms(p, w->asked_s, ASK_MS))
+		return GO_ON;
+	int r = gw__qmp_query_migrate(p->qmp, &m, NULL);
+	w->asked_s = now_s(p);
+	if (r)
+		return GO_ON;
+	if (m.transferred_bytes != w->moved_bytes) {
+		w->moved_bytes = m.transferred_bytes;
+		w->moved_s = now_s(p);
+	}
+	if (!strcmp(m.status, "setup") && !left_ms(p, w->began_s, SETUP_MS))
+		return lost(p, "the standby at %s was not reached within %d s", p->o.uri, SETUP_MS / 1000);
+	if (!left_ms(p, w->moved_s, STALL_MS))
+		return lost(p, "the standby took nothing of the guest for %d s", STALL_MS / 1000);
+	return GO_ON;
+}
+
+/* --- an attempt --- */
+
+static int set_parameters(struct gw__protect *p, struct gw__error *error)
+{
+	static const char *const methods[] = {"none", "zlib", "zstd"};
+	unsigned level = p->o.level ? p->o.level : 1;
+	json_int_t rate = p->o.max_bandwidth ? (json_int_t)p->o.max_bandwidth : UNLIMITED_BYTES_PER_S;
+	json_t *j = json_pack("{s:i, s:I}", "x-checkpoint-delay", p->o.interval_ms, "max-bandwidth", rate);
+	if (p->o.channels) {
+		json_object_set_new(j, "multifd-channels", json_integer(p->o.channels));
+		json_object_set_new(j, "multifd-compression", json_string(methods[p->o.compression]));
+	}
+	if (p->o.compression == GW_COMPRESS_ZLIB)
+		json_object_set_new(j, "multifd-zlib-level", json_integer(level));
+	if (p->o.compression == GW_COMPRESS_ZSTD)
+		json_object_set_new(j, "multifd-zstd-level", json_integer(level));
+	return gw__qmp_call(p->qmp, "migrate-set-parameters", j, NULL, error);
+}
+
+static int start(struct gw__protect *p, struct gw__error *error)
+{
+	const struct gw__qmp_capability caps[] = {{"events", true}, {"return-path", true}, {"x-colo", true}, {"multifd", true}};
+	int r = gw__owner_lock_hand(&p->lock, p->qmp, error);
+	if (!r)
+		r = gw__qmp_clear_capabilities(p->qmp, p->before, false, error);
+	if (!r)
+		r = gw__qmp_set_capabilities(p->qmp, caps, p->o.channels ? 4 : 3, error);
+	if (!r)
+		r = set_parameters(p, error);
+	take_events(p); /* of earlier times */
+	p->w = (struct watch){.began_s = now_s(p), .moved_s = now_s(p)};
+	return r ? r : gw__qmp_migrate(p->qmp, p->o.uri, error);
+}
+
+static void keep_guard(struct gw__protect *p)
+{
+	if (gw__protect_guard_lives(&p->guard))
+		return;
+	gw__protect_guard_dismiss(&p->guard);
+	gw__protect_guard_start(&p->guard, p->qmp, p->before, p->instance.fd, p->o.on_release, p->o.ctx, NULL);
+}
+
+static void note_protected(struct gw__protect *p)
+{
+	if (p->w.phase != COPYING || p->w.stopped || strcmp(p->w.status, "colo"))
+		return;
+	p->w.phase = PROTECTED;
+	p->w.checkpoint_s = now_s(p);
+	tell(p, GW__PROTECT_PROTECTED, NULL);
+}
+
+static enum why follow(struct gw__protect *p)
+{
+	enum why (*const checks[])(struct gw__protect *) = {check_exit, check_standstill, check_copy, check_silence};
+	enum why why = GO_ON;
+	while (why == GO_ON) {
+		int ms = LOOK_MS, left = p->w.stopped ? left_ms(p, p->w.stopped_s, standstill_ms(p)) : LOOK_MS;
+		if (!take_event(p, left < ms ? left : ms))
+			return GONE;
+		note_protected(p);
+		if (p->o.stopped(p->o.ctx))
+			return ASKED;
+		for (unsigned i = 0; why == GO_ON && i < GW__LEN(checks); i++)
+			why = checks[i](p);
+		keep_guard(p);
+	}
+	return why;
+}
+
+/* All that an attempt has changed. The guest first. */
+static int undo(struct gw__protect *p, struct gw__error *error)
+{
+	int r = gw__colo_release(p->qmp, RELEASE_MS, error);
+	gw__qmp_set_call_limit(p->qmp, GW__QMP_CALL_MS);
+	if (r == -ECONNRESET)
+		return r;
+	await_resume(p);
+	gw__owner_lock_drop(&p->lock, p->qmp);
+	int set = gw__qmp_settings_restore(p->qmp, p->before, error);
+	return r ? r : set;
+}
+
+static void end_attempt(struct gw__protect *p)
+{
+	gw__protect_guard_dismiss(&p->guard);
+	gw__qmp_settings_free(p->before);
+	p->before = NULL;
+}
+
+/* -ECONNRESET: QEMU has gone. Another failure: it could not be put back in order. */
+static int attempt(struct gw__protect *p, enum why *why, struct gw__error *error)
+{
+	struct gw__error cause = {0};
+	int r = gw__qmp_settings_save(p->qmp, &p->before, error);
+	if (!r)
+		r = gw__protect_guard_start(&p->guard, p->qmp, p->before, p->instance.fd, p->o.on_release, p->o.ctx, error);
+	if (r) {
+		end_attempt(p);
+		*why = lost(p, "%s", error->text);
+		return r == -ECONNRESET ? r : 0;
+	}
+	tell(p, GW__PROTECT_CONNECTING, NULL);
+	r = start(p, &cause);
+	*why = r ? lost(p, "%s", cause.text) : follow(p);
+	r = *why == GONE ? -ECONNRESET : undo(p, error);
+	end_attempt(p);
+	return r;
+}
+
+/* --- between attempts --- */
+
+static enum why pause_between(struct gw__protect *p, int ms)
+{
+	struct gw__qmp_status s = {0};
+	double end = now_s(p) + ms / 1e3;
+	do {
+		if (!take_event(p, LOOK_MS))
+			return GONE;
+		if (p->o.stopped(p->o.ctx))
+			return ASKED;
+		if (now_s(p) >= end && gw__qmp_query_status(p->qmp, &s, NULL) == -ECONNRESET)
+			return GONE;
+	} while (now_s(p) < end || !s.running); /* its user has stopped it: that guest is none to protect */
+	return GO_ON;
+}
+
+static enum gw__protect_end gone(struct gw__protect *p)
+{
+	take_events(p);
+	return p->w.shutting_down ? GW__PROTECT_SHUT_DOWN : GW__PROTECT_LOST;
+}
+
+/* The file goes before the descriptor: what is free must not name a QEMU that lives. */
+static enum gw__protect_end stop(struct gw__protect *p)
+{
+	gw__owner_lock_remove(&p->lock, p->qmp);
+	return GW__PROTECT_STOPPED;
+}
+
+enum gw__protect_end gw__protect_run(struct gw__protect *p, struct gw__error *error)
+{
+	bool was_protected = false;
+	for (int pause_ms = PAUSE_MS;;) {
+		enum why why = GO_ON;
+		gw__error_clear(error);
+		int r = attempt(p, &why, error);
+		bool now_protected = p->w.phase == PROTECTED;
+		was_protected |= now_protected;
+		if (r == -ECONNRESET)
+			return gone(p);
+		if (r)
+			return GW__PROTECT_IN_DOUBT;
+		if (why == ASKED)
+			return stop(p);
+		if (!was_protected) {
+			gw__owner_lock_remove(&p->lock, p->qmp);
+			gw__error_clear(error);
+			gw__error_set(error, -EREMOTEIO, "%s", p->reason);
+			return GW__PROTECT_NEVER;
+		}
+		tell(p, now_protected ? GW__PROTECT_UNPROTECTED : GW__PROTECT_NOT_YET, p->reason);
+		pause_ms = now_protected ? PAUSE_MS : pause_ms < PAUSE_MAX_MS ? 2 * pause_ms : PAUSE_MAX_MS;
+		p->w = (struct watch){0};
+		why = pause_between(p, pause_ms);
+		if (why == GONE)
+			return gone(p);
+		if (why == ASKED)
+			return stop(p);
+	}
+}
+
+/* --- opening --- */
+
+static int find_name(struct gw__protect *p, struct gw__error *error)
+{
+	json_t *said = NULL;
+	int r = p->o.name ? 0 : gw__qmp_call(p->qmp, "query-name", NULL, &said, error);
+	const char *name = p->o.name ? p->o.name : json_string_value(json_object_get(said, "name"));
+	snprintf(p->name, sizeof p->name, "%s", name ? name : "");
+	json_decref(said);
+	if (r || !p->o.dir || (p->name[0] && p->name[0] != '.' && !strchr(p->name, '/')))
+		return r;
+	return gw__error_set(error, -EINVAL,
+		p->name[0] ? "\"%s\" cannot be the name of the guest's folder: say --name"
+			   : "its QEMU has no -name%s: say --name, as the standby was told",
+		p->name);
+}
+
+static int open_lock(struct gw__protect *p, struct gw__error *error)
+{
+	if (!p->o.dir)
+		return 0;
+	if (!gw__qmp_can_pass_fds(p->qmp))
+		return gw__error_set(error, -EOPNOTSUPP, "%s cannot be handed the lock of %s/%s: that takes a monitor at a unix socket",
+			p->o.address, p->o.dir, p->name);
+	return gw__owner_lock_open(&p->lock, p->o.dir, p->name, gw__monitor_broker_peer(gw__qmp_fd(p->qmp)), error);
+}
+
+static int look(struct gw__protect *p, struct gw__error *error)
+{
+	const struct gw__protect_wishes wishes = {p->o.uri, p->o.channels, p->o.compression, p->o.memory_only};
+	struct gw__qmp_settings *now = NULL;
+	int r = gw__qmp_settings_save(p->qmp, &now, error);
+	if (!r)
+		r = gw__protect_preflight(p->qmp, now, &wishes, error);
+	gw__qmp_settings_free(now);
+	return r;
+}
+
+int gw__protect_open(const struct gw__protect_opts *o, struct gw__protect **to, struct gw__error *error)
+{
+	struct gw__protect *p = calloc(1, sizeof *p);
+	if (!p)
+		return gw__error_set(error, -ENOMEM, "no memory");
+	p->o = *o;
+	p->start = gw__monotonic_now();
+	int r = gw__protect_instance_take(&p->instance, o->address, error);
+	if (!r)
+		r = gw__qmp_open(o->address, CONNECT_MS, &p->qmp, error);
+	if (!r)
+		r = look(p, error);
+	if (!r)
+		r = find_name(p, error);
+	if (!r)
+		r = open_lock(p, error);
+	if (r) {
+		gw__protect_close(p);
+		return r;
+	}
+	*to = p;
+	return 0;
+}
+
+const char *gw__protect_name(const struct gw__protect *p) { return p->name; }
+
+void gw__protect_close(struct gw__protect *p)
+{
+	if (!p)
+		return;
+	gw__protect_guard_dismiss(&p->guard);
+	gw__qmp_settings_free(p->before);
+	gw__qmp_close(p->qmp);
+	gw__protect_instance_leave(&p->instance);
+	free(p);
+}
+
+/* --- from another process --- */
+
+/* Both processes were killed. What was set before, nobody knows any more; but without x-colo it is harmless. */
+static int clean_up(struct gw__qmp *q, struct gw__error *error)
+{
+	const struct gw__qmp_capability off[] = {{"x-colo", false}};
+	struct gw__qmp_migration m;
+	struct gw__qmp_settings *now = NULL;
+	int r = gw__qmp_query_migrate(q, &m, error);
+	if (!r)
+		r = gw__qmp_settings_save(q, &now, error);
+	bool left = !r && gw__qmp_settings_on(now, "x-colo");
+	gw__qmp_settings_free(now);
+	if (r || !left)
+		return r ? r : GW__PROTECT_WAS_IDLE;
+	r = gw__colo_release(q, RELEASE_MS, error);
+	gw__qmp_set_call_limit(q, GW__QMP_CALL_MS);
+	if (!r)
+		r = gw__qmp_set_capabilities(q, off, 1, error);
+	return r ? r : GW__PROTECT_WAS_LEFT;
+}
+
+int gw__protect_stop(const char *address, int patience_ms, struct gw__error *error)
+{
+	struct gw__qmp *q = NULL;
+	int stopped = gw__protect_instance_stop(address, patience_ms, error);
+	if (stopped && stopped != -ENOENT)
+		return stopped;
+	int r = gw__qmp_open(address, STOP_MS, &q, error);
+	if (!r)
+		r = clean_up(q, error);
+	gw__qmp_close(q);
+	return !stopped && r == GW__PROTECT_WAS_IDLE ? 0 : r;
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Protects the guest of a QEMU by checkpoints: makes it a COLO primary of a standby, guards it, and protects it again when that was lost.
+ *
+ * A guest that stands still too long is released from its standby, and runs on unprotected. Whenever it is not protected, nothing of ours is set in its QEMU.
+ * The monitor is ours alone as long as this lasts, with one command at a time: then QEMU answers out of band whatever the other commands wait for. It
+ * prints nothing, and tells its caller by events.
+ *
+ *   connecting -> migrating -> protected -> (standby lost) released -> pause -> connecting ...
+ *
+ * One thread, and the second process of protect_guard.h.
+ */
+#ifndef GW_QEMU_PROTECT_H
+#define GW_QEMU_PROTECT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "qemu/protect_guard.h"
+
+struct gw__protect;
+
+enum gw__protect_event_kind {
+	GW__PROTECT_CONNECTING,  /* the first copy of the guest goes to the standby */
+	GW__PROTECT_PROTECTED,   /* it is there; checkpoints follow */
+	GW__PROTECT_CHECKPOINT,  /* one more: `pause_us` */
+	GW__PROTECT_UNPROTECTED, /* `reason`; the guest runs on. `pause_us`: how long it stood still last */
+	GW__PROTECT_NOT_YET,     /* an attempt failed, `reason`; the next one follows */
+	GW__PROTECT_NOTE,        /* `reason`: something its user should know */
+};
+struct gw__protect_event {
+	enum gw__protect_event_kind kind;
+	const char *reason;
+	uint64_t checkpoints, pause_us, longest_us; /* longest_us: of all standstills that were ours */
+};
+
+struct gw__protect_opts {
+	const char *address, *uri; /* QMP; the standby */
+	const char *name, *dir;    /* dir: the standby's folder, if it is on this host, or NULL. name NULL: QEMU's own */
+	int interval_ms, timeout_ms;
+	int silence_ms; /* without a checkpoint, after which the standby is lost; -1: none */
+	unsigned channels, compression, level;
+	uint64_t max_bandwidth; /* 0: none */
+	bool memory_only;
+	bool (*stopped)(void *ctx); /* is it to end? Asked several times a second */
+	void (*on_event)(void *ctx, const struct gw__protect_event *e);
+	gw__protect_guard_fn *on_release; /* in the second process */
+	void *ctx;
+};
+
+/* How it ended. But for the last, nothing of ours is left in QEMU. */
+enum gw__protect_end {
+	GW__PROTECT_STOPPED,   /* as it was asked to; the guest runs on */
+	GW__PROTECT_NEVER,     /* the first attempt failed; the guest runs on */
+	GW__PROTECT_SHUT_DOWN, /* its QEMU was shut down */
+	GW__PROTECT_LOST,      /* its QEMU has gone, and the guest with it */
+	GW__PROTECT_IN_DOUBT,  /* it could not be released, or put back in order */
+};
+
+/* Looks whether it is possible. -EOPNOTSUPP, -EBUSY: it is not (now), with the reason. */
+int gw__protect_open(const struct gw__protect_opts *o, struct gw__protect **p, struct gw__error *error);
+const char *gw__protect_name(const struct gw__protect *p); /* of the guest; "" if it has none */
+enum gw__protect_end gw__protect_run(struct gw__protect *p, struct gw__error *error);
+void gw__protect_close(struct gw__protect *p); /* NULL is fine */
+
+/*
+ * For a QEMU that another process protects or protected: ends that. 0: it was stopped, and QEMU is as before. GW__PROTECT_WAS_IDLE: nobody did, and nothing
+ * was to be done. GW__PROTECT_WAS_LEFT: nobody did, and the guest was released from a protection that somebody had left.
+ */
+enum { GW__PROTECT_WAS_IDLE = 1, GW__PROTECT_WAS_LEFT = 2 };
+int gw__protect_stop(const char *address, int patience_ms, struct gw__error *error);
+
+#endif

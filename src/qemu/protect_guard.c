@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/* Releases a primary whose guard was killed; see protect_guard.h. */
+#include "qemu/protect_guard.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "qemu/colo_release.h"
+
+enum { RELEASE_MS = 60000, DISMISSED = 'k', READY = 'r' };
+#define FIRST_ID ((json_int_t)1 << 40) /* above every number that the first process has used */
+
+struct post {
+	int fd, monitor, keep_fd;
+	json_t *known;
+	const struct gw__qmp_settings *before;
+	gw__protect_guard_fn *report;
+	void *ctx;
+};
+
+static void close_all_but(const struct post *p)
+{
+	long max = sysconf(_SC_OPEN_MAX);
+	for (int i = 3; i < (max > 0 && max < 65536 ? max : 65536); i++)
+		if (i != p->fd && i != p->monitor && i != p->keep_fd)
+			close(i);
+}
+
+static int release(const struct post *p, struct gw__error *error)
+{
+	struct gw__qmp *q = NULL;
+	int r = gw__qmp_take_over(p->monitor, p->known, FIRST_ID, &q, error);
+	if (r)
+		return r;
+	r = gw__colo_release(q, RELEASE_MS, error);
+	gw__qmp_set_call_limit(q, GW__QMP_CALL_MS);
+	if (!r)
+		r = gw__qmp_settings_restore(q, p->before, error);
+	gw__qmp_close(q);
+	return r;
+}
+
+static char read_word(int fd)
+{
+	char word = 0;
+	ssize_t n;
+	do
+		n = read(fd, &word, 1);
+	while (n < 0 && errno == EINTR);
+	return n == 1 ? word : 0;
+}
+
+static bool send_word(int fd, char word)
+{
+	ssize_t n;
+	do
+		n = send(fd, &word, 1, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n == 1;
+}
+
+static void stand(const struct post *p)
+{
+	struct gw__error error = {0};
+	setsid(); /* out of reach of what is sent to our group */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	prctl(PR_SET_NAME, "godwit-release");
+	close_all_but(p);
+	if (!send_word(p->fd, READY))
+		_exit(1); /* nothing was changed yet */
+	if (read_word(p->fd) == DISMISSED)
+		_exit(0);
+	int r = release(p, &error);
+	p->report(p->ctx, r, &error);
+	_exit(r != 0);
+}
+
+int gw__protect_guard_start(struct gw__protect_guard *g, struct gw__qmp *q, const struct gw__qmp_settings *before, int keep_fd,
+	gw__protect_guard_fn *report, void *ctx, struct gw__error *error)
+{
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return gw__error_errno(error, errno, "cannot make a socket pair");
+	json_t *known = gw__qmp_handoff_state(q);
+	pid_t pid = known ? fork() : -1;
+	if (pid == 0)
+		stand(&(struct post){pair[0], gw__qmp_fd(q), keep_fd, known, before, report, ctx});
+	int err = errno;
+	json_decref(known);
+	close(pair[0]);
+	if (pid < 0) {
+		close(pair[1]);
+		return gw__error_errno(error, err, "cannot start the second process");
+	}
+	*g = (struct gw__protect_guard){pid, pair[1]};
+	if (read_word(g->fd) == READY)
+		return 0;
+	kill(g->pid, SIGKILL); /* if we merely did not hear it, it would take our end for a death */
+	close(g->fd);
+	waitpid(g->pid, NULL, 0);
+	*g = (struct gw__protect_guard){0};
+	return gw__error_set(error, -ECHILD, "the second process ended before it had begun");
+}
+
+bool gw__protect_guard_lives(const struct gw__protect_guard *g)
+{
+	struct pollfd p = {.fd = g->fd, .events = POLLIN};
+	return g->pid && poll(&p, 1, 0) == 0;
+}
+
+void gw__protect_guard_dismiss(struct gw__protect_guard *g)
+{
+	if (!g->pid)
+		return;
+	if (!send_word(g->fd, DISMISSED))
+		kill(g->pid, SIGKILL); /* it would take our end for a death */
+	close(g->fd);
+	waitpid(g->pid, NULL, 0);
+	*g = (struct gw__protect_guard){0};
+}

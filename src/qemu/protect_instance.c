@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/* Which process protects a QEMU; see protect_instance.h. */
+#include "qemu/protect_instance.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "qemu/monitor_broker_private.h"
+#include "qmp/sleep.h"
+
+enum { POLL_MS = 10, AGAIN = 100 };
+
+static int path_in(char path[160], const char *folder, const char *address, struct gw__error *error)
+{
+	char name[32];
+	int r = gw__monitor_broker_name(address, name);
+	if (r)
+		return gw__error_errno(error, -r, "cannot find the monitor %s", address);
+	snprintf(path, 160, "%s/%.16s.protect", folder, name);
+	return 0;
+}
+
+static bool is_first_process(int fd, pid_t *pid)
+{
+	struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+	if (fcntl(fd, F_GETLK, &l) || l.l_type == F_UNLCK)
+		return false;
+	*pid = l.l_pid;
+	return true;
+}
+
+static bool is_at(const char *path, int fd)
+{
+	struct stat st;
+	return !fstat(fd, &st) && gw__monitor_broker_is_at(path, &st);
+}
+
+/* GW__SHORT: its file went while it was opened. */
+static int try_take(struct gw__protect_instance *i, const char *address, struct gw__error *error)
+{
+	struct flock own = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+	int fd = open(i->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return gw__error_errno(error, errno, "cannot make %s", i->path);
+	if (flock(fd, LOCK_EX | LOCK_NB)) {
+		pid_t pid = 0;
+		bool known = is_first_process(fd, &pid);
+		close(fd);
+		return gw__error_set(error, -EBUSY, "process %d protects the QEMU at %s already: godwit protect --stop ends that",
+			known ? (int)pid : 0, address);
+	}
+	if (!is_at(i->path, fd)) {
+		close(fd);
+		return GW__SHORT;
+	}
+	fcntl(fd, F_SETLK, &own);
+	i->fd = fd;
+	return 0;
+}
+
+int gw__protect_instance_take(struct gw__protect_instance *i, const char *address, struct gw__error *error)
+{
+	char folder[GW__MONITOR_BROKER_PATH_BYTES];
+	int r = gw__monitor_broker_make_folder(folder, error);
+	*i = (struct gw__protect_instance)GW__PROTECT_INSTANCE_INIT;
+	if (!r)
+		r = path_in(i->path, folder, address, error);
+	if (r)
+		return r;
+	for (int n = 0; (r = try_take(i, address, error)) == GW__SHORT && n < AGAIN; n++)
+		gw__sleep_ms(POLL_MS);
+	return r == GW__SHORT ? gw__error_set(error, -EAGAIN, "%s is made and removed all the time", i->path) : r;
+}
+
+void gw__protect_instance_leave(struct gw__protect_instance *i)
+{
+	if (i->fd < 0)
+		return;
+	if (is_at(i->path, i->fd))
+		unlink(i->path);
+	close(i->fd);
+	*i = (struct gw__protect_instance)GW__PROTECT_INSTANCE_INIT;
+}
+
+/* It cannot become another process between the question and the signal: its lock is looked at again. */
+static void ask_to_end(int fd)
+{
+	pid_t pid, again;
+	if (!is_first_process(fd, &pid))
+		return;
+	int process = pidfd_open(pid, 0);
+	if (process < 0)
+		return;
+	if (is_first_process(fd, &again) && again == pid)
+		pidfd_send_signal(process, SIGTERM, NULL, 0);
+	close(process);
+}
+
+static int await_end(int fd, int patience_ms, struct gw__error *error)
+{
+	struct timespec start = gw__monotonic_now();
+	while (flock(fd, LOCK_EX | LOCK_NB)) {
+		if (gw__monotonic_seconds_since(&start) * 1e3 > patience_ms)
+			return gw__error_set(error, -ETIMEDOUT, "the process that protects this QEMU has not ended within %d s",
+				patience_ms / 1000);
+		gw__sleep_ms(POLL_MS);
+	}
+	return 0;
+}
+
+/* GW__SHORT: not in this folder. */
+static int stop_in(const char *folder, const char *address, int patience_ms, struct gw__error *error)
+{
+	char path[160];
+	int r = path_in(path, folder, address, error);
+	int fd = r ? -1 : open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return r ? r : GW__SHORT;
+	bool idle = flock(fd, LOCK_EX | LOCK_NB) == 0; /* both were killed */
+	if (!idle) {
+		ask_to_end(fd);
+		r = await_end(fd, patience_ms, error);
+	}
+	if (!r && is_at(path, fd))
+		unlink(path);
+	close(fd);
+	return idle ? GW__SHORT : r;
+}
+
+int gw__protect_instance_stop(const char *address, int patience_ms, struct gw__error *error)
+{
+	char folder[GW__MONITOR_BROKER_PATH_BYTES];
+	for (unsigned n = 0; gw__monitor_broker_folder(n, folder); n++) {
+		if (gw__monitor_broker_check_folder(folder, NULL))
+			continue;
+		int r = stop_in(folder, address, patience_ms, error);
+		if (r != GW__SHORT)
+			return r;
+	}
+	return -ENOENT;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One protection per QEMU, and how another process ends it: a file of this user's run-time folder that is named after the monitor.
+ *
+ * Two locks are on it. One (flock) is shared with the second process, so that it is free only when both are done with QEMU. The other (fcntl) is the first
+ * process's own, and the kernel tells whose it is.
+ */
+#ifndef GW_QEMU_PROTECT_INSTANCE_H
+#define GW_QEMU_PROTECT_INSTANCE_H
+
+#include "base/error.h"
+
+struct gw__protect_instance {
+	int fd;         /* -1: none */
+	char path[160]; /* "": none */
+};
+#define GW__PROTECT_INSTANCE_INIT                                                                                                          \
+	{                                                                                                                                  \
+		.fd = -1                                                                                                                   \
+	}
+
+/* `address` as for gw__qmp_open. -EBUSY: that QEMU is protected already. */
+int gw__protect_instance_take(struct gw__protect_instance *i, const char *address, struct gw__error *error);
+void gw__protect_instance_leave(struct gw__protect_instance *i); /* also of none, also twice */
+
+/* Ask whoever protects this QEMU to stop, and wait until it is done. 0; -ENOENT: nobody does; -ETIMEDOUT. */
+int gw__protect_instance_stop(const char *address, int patience_ms, struct gw__error *error);
+
+#endif

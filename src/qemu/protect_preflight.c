@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/* What keeps a QEMU from being a COLO primary; see protect_preflight.h. */
+#include "qemu/protect_preflight.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <godwit.h>
+
+#include "base/math.h"
+
+enum { FIRST_RELEASE = 1101 };
+
+static int check_release(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__error *error)
+{
+	if (gw__qmp_version(q) < FIRST_RELEASE)
+		return gw__error_set(error, -EOPNOTSUPP,
+			"QEMU %s cannot be protected: releases before 11.1 complete the migration instead of sending checkpoints",
+			gw__qmp_version_text(q));
+	if (!gw__qmp_settings_has(now, "x-colo"))
+		return gw__error_set(error, -EOPNOTSUPP, "this QEMU %s was built without COLO: it has no capability x-colo",
+			gw__qmp_version_text(q));
+	if (!gw__qmp_has_oob(q))
+		return gw__error_set(error, -EOPNOTSUPP,
+			"this monitor has no out-of-band commands, without which the guest cannot be released in the middle of a checkpoint");
+	return 0;
+}
+
+static int check_blockers(struct gw__qmp *q, struct gw__error *error)
+{
+	json_t *said = NULL;
+	int r = gw__qmp_call(q, "query-migrate", NULL, &said, error);
+	const char *reason = json_string_value(json_array_get(json_object_get(said, "blocked-reasons"), 0));
+	if (!r && reason)
+		r = gw__error_set(error, -EOPNOTSUPP, "this guest cannot be migrated, and so not be protected: %.300s", reason);
+	json_decref(said);
+	return r;
+}
+
+static int check_state(struct gw__qmp *q, struct gw__error *error)
+{
+	struct gw__qmp_migration m;
+	struct gw__qmp_status s;
+	int r = gw__qmp_query_migrate(q, &m, error);
+	if (!r)
+		r = gw__qmp_query_status(q, &s, error);
+	if (r)
+		return r;
+	if (!strcmp(m.status, "colo"))
+		return gw__error_set(error, -EBUSY, "it is protected already, or was and not released: godwit protect --stop ends that");
+	if (m.status[0] && !m.ended && strcmp(m.status, "none"))
+		return gw__error_set(error, -EBUSY, "it is busy with another migration (status \"%s\"); wait for its end or cancel it",
+			m.status);
+	if (!s.running)
+		return gw__error_set(error, -EBUSY, "its guest does not run (\"%s\")", s.name);
+	return 0;
+}
+
+/* A disk that is written to would be ahead of the memory that a failover goes on from. */
+static int check_disks(struct gw__qmp *q, struct gw__error *error)
+{
+	json_t *said = NULL, *d;
+	size_t i;
+	int r = gw__qmp_call(q, "query-block", NULL, &said, error);
+	json_array_foreach(said, i, d)
+	{
+		const json_t *inserted = json_object_get(d, "inserted");
+		const char *name = json_string_value(json_object_get(d, "device")), *path = json_string_value(json_object_get(d, "qdev"));
+		const char *node = json_string_value(json_object_get(inserted, "node-name"));
+		if (r || !inserted || json_is_true(json_object_get(inserted, "ro")))
+			continue;
+		r = gw__error_set(error, -EOPNOTSUPP,
+			"its disk %.100s is writable and is not protected: after a failover it would be ahead of the guest's memory. Say --memory-only if "
+			"that is taken care of",
+			name && *name   ? name
+			: path && *path ? path
+			: node          ? node
+					: "?");
+	}
+	json_decref(said);
+	return r;
+}
+
+/* " \ n0: index=0,type=user,..." below its device, or alone. */
+static bool is_netdev(const char *line)
+{
+	const char *type = strstr(line, ",type=");
+	return type && strncmp(type, ",type=nic", strlen(",type=nic")) && strncmp(type, ",type=hubport", strlen(",type=hubport"));
+}
+
+static int check_network(struct gw__qmp *q, struct gw__error *error)
+{
+	json_t *said = NULL;
+	char *rest = NULL;
+	int r = gw__qmp_call(q, "human-monitor-command", json_pack("{s:s}", "command-line", "info network"), &said, error);
+	char *text = r ? NULL : strdup(json_is_string(said) ? json_string_value(said) : "");
+	json_decref(said);
+	if (!r && !text)
+		return gw__error_set(error, -ENOMEM, "no memory for a list of networks");
+	for (char *line = text ? strtok_r(text, "\r\n", &rest) : NULL; line && !r; line = strtok_r(NULL, "\r\n", &rest)) {
+		if (!is_netdev(line))
+			continue;
+		line += strspn(line, " \\");
+		r = gw__error_set(error, -EOPNOTSUPP,
+			"its network %.*s is not protected: after a failover others would have seen packets that the guest has not sent yet. Say "
+			"--memory-only if that is taken care of",
+			(int)strcspn(line, ":"), line);
+	}
+	free(text);
+	return r;
+}
+
+static int check_combination(struct gw__qmp *q, const struct gw__protect_wishes *w, struct gw__error *error)
+{
+	static const char *const methods[] = {NULL, "zlib", "zstd"}, *const kinds[] = {"tcp", "unix", "vsock"};
+	const char *with[6] = {"x-colo", "return-path"};
+	unsigned n = 2, kind = 0;
+	struct gw_rule refusal = {.size = sizeof refusal};
+	while (kind < GW__LEN(kinds) && (strncmp(w->uri, kinds[kind], strlen(kinds[kind])) || w->uri[strlen(kinds[kind])] != ':'))
+		kind++;
+	if (kind == GW__LEN(kinds))
+		return gw__error_set(error, -EOPNOTSUPP, "%s: a standby is reached at tcp:, unix: or vsock:", w->uri);
+	with[n++] = kinds[kind];
+	if (w->channels)
+		with[n++] = "multifd";
+	if (methods[w->compression])
+		with[n++] = methods[w->compression];
+	with[n] = NULL;
+	if (gw_plan_combination(GW_OPERATION_QEMU_SOURCE, with, (unsigned)gw__qmp_version(q), &refusal) == -EOPNOTSUPP)
+		return gw__error_set(error, -EOPNOTSUPP, "%s", refusal.reason);
+	return 0;
+}
+
+int gw__protect_preflight(struct gw__qmp *q, const struct gw__qmp_settings *now, const struct gw__protect_wishes *w,
+	struct gw__error *error)
+{
+	int r = check_release(q, now, error);
+	if (!r)
+		r = check_combination(q, w, error);
+	if (!r)
+		r = check_state(q, error);
+	if (!r)
+		r = check_blockers(q, error);
+	if (!r && !w->memory_only)
+		r = check_disks(q, error);
+	return r || w->memory_only ? r : check_network(q, error);
+}
