@@ -152,17 +152,12 @@ static struct gw__sink *reopen_sink(void)
 
 /* --- and what must be true --- */
 
-static bool stands_still(const struct gw__stream_stats *t)
+static bool stands_still(const struct gw__incoming_result *t)
 {
 	return t->state == GW__POSTCOPY_DST_PAUSED || t->state == GW__POSTCOPY_DST_IN_DOUBT;
 }
 
-static bool has_begun_to_switch(const struct gw__stream_stats *t)
-{
-	return t->commands[GW__CMD_POSTCOPY_RAM_DISCARD] || t->commands[GW__CMD_PACKAGED];
-}
-
-static void check_outcome(int r, const struct gw__stream_stats *t)
+static void check_outcome(int r, const struct gw__incoming_result *t, bool switched)
 {
 	struct gw__image *image;
 	struct gw__error error = {0};
@@ -175,21 +170,22 @@ static void check_outcome(int r, const struct gw__stream_stats *t)
 	HOLDS(stands_still(t) || t->state == GW__POSTCOPY_DST_FAILED);
 	HOLDS(count_entries() == (stands_still(t) ? 2 : is_there(".partial.state") ? 1 : 0));
 	HOLDS(!stands_still(t) || (is_there(".partial") && is_there(".partial.state")));
-	HOLDS(stands_still(t) || !is_there(".partial.state") || has_begun_to_switch(t)); /* who the source is, for --abandon */
+	HOLDS(stands_still(t) || !is_there(".partial.state") || switched); /* who the source is, for --abandon */
 }
 
-static int receive(struct gw__sink *sink, const uint8_t *bytes, size_t n, bool again, bool mute, struct gw__stream_stats *t)
+static int receive(struct gw__sink *sink, const uint8_t *bytes, size_t n, bool again, bool mute, struct gw__incoming_result *t)
 {
 	static struct gw__run run;
 	struct link link;
 	gw__run_init(&run);
 	run.tail_max_bytes = DEVICES_MAX;
-	gw__stream_stats_fini(t);
-	*t = (struct gw__stream_stats){0};
+	struct gw__stream_stats stats = {0};
+	*t = (struct gw__incoming_result){.location = again ? t->location : gw__location_at(GW__PLACE_SOURCE_RUNS)};
 	open_link(&link, bytes, n, mute);
 	int r = again ? gw__incoming_recover(&run, &(struct gw__incoming){.main = &link.chan},
-				&(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP}, sink, t)
-		      : gw__incoming_run_channel(&run, &link.chan, sink, t);
+				&(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP}, sink, &stats, t)
+		      : gw__incoming_run_channel(&run, &link.chan, sink, &stats, t);
+	gw__stream_stats_fini(&stats);
 	if (again && r == GW__SOURCE_NOT_NOTIFIED)
 		return 0;
 	fuzz_result_is_sound(r, &run.error);
@@ -198,7 +194,7 @@ static int receive(struct gw__sink *sink, const uint8_t *bytes, size_t n, bool a
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-	struct gw__stream_stats stats = {0};
+	struct gw__incoming_result result = {0};
 	if (!dir[0])
 		make_place();
 	if (n < HEAD_BYTES)
@@ -206,17 +202,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	size_t first = gw__be_get(data + 1, 2), left = n - HEAD_BYTES;
 	first = first < left ? first : left;
 	struct gw__sink *sink = make_sink();
-	int r = receive(sink, data + HEAD_BYTES, first, false, data[0] & MUTE, &stats);
-	if (r < 0 && stands_still(&stats)) {
+	int r = receive(sink, data + HEAD_BYTES, first, false, data[0] & MUTE, &result);
+	bool switched = result.has_switched;
+	if (r < 0 && stands_still(&result)) {
 		if (data[0] & ANOTHER_PROCESS) {
 			gw__sink_free(&sink);
 			sink = reopen_sink();
 		}
-		r = receive(sink, data + HEAD_BYTES + first, left - first, true, data[0] & MUTE, &stats);
+		r = receive(sink, data + HEAD_BYTES + first, left - first, true, data[0] & MUTE, &result);
 	}
 	gw__sink_free(&sink);
-	check_outcome(r, &stats);
-	gw__stream_stats_fini(&stats);
+	check_outcome(r, &result, switched);
 	empty_place();
 	return 0;
 }

@@ -145,9 +145,9 @@ static int stand_in(gw_job *job, const char *uri_text, const struct gw_drain_opt
 	if (!r && GW__OPT(o, on_listening))
 		o->on_listening(GW__OPT(o, ctx), gw__listener_uri(again.listener));
 	again.tls = tls;
-	out->stats.state = GW__POSTCOPY_DST_PAUSED;
+	out->result.state = GW__POSTCOPY_DST_PAUSED;
 	if (!r)
-		r = gw__receive_again(&again, r, sink, &out->stats);
+		r = gw__receive_again(&again, r, sink, out);
 	out->breaks = again.breaks;
 	gw__listener_close(again.listener);
 	gw__tls_creds_free(tls);
@@ -191,7 +191,7 @@ static int give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o
 	int r = gw__sink_rollback_new(so, &sink, &job->run.error);
 	if (!r)
 		r = stand_in(job, uri, o, how, sink, &out);
-	if (out.stats.given_back) { /* which is what was wanted */
+	if (out.result.given_back) { /* which is what was wanted */
 		gw__error_clear(&job->run.error);
 		r = gw__sink_rollback_met_anomaly(sink)
 			    ? gw__error_set(&job->run.error, -ESTALE,

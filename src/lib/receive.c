@@ -14,6 +14,7 @@ static bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outc
 void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job, struct gw_receive_result *receipt)
 {
 	const struct gw__stream_stats *t = &o->stats;
+	const struct gw__incoming_result *result = &o->result;
 	struct gw_receive_result ours = {
 		.stream_bytes = t->stream_bytes + t->multifd.bytes,
 		.ram_bytes = atomic_load(&job->run.counters.total_bytes),
@@ -28,13 +29,13 @@ void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job,
 		.channels = t->multifd.channels,
 		.multifd_bytes = t->multifd.bytes,
 		.postcopy = o->postcopy,
-		.recoverable = t->state == GW__POSTCOPY_DST_PAUSED || (o->postcopy && t->state == GW__POSTCOPY_DST_IN_DOUBT),
+		.recoverable = result->state == GW__POSTCOPY_DST_PAUSED || (o->postcopy && result->state == GW__POSTCOPY_DST_IN_DOUBT),
 		.was_complete = o->was_complete,
 		.host_crashed = o->host_crashed,
-		.state = gw__migration_state_of_destination(t->state),
-		.missing_pages = t->missing_pages,
+		.state = gw__migration_state_of_destination(result->state),
+		.missing_pages = result->missing_pages,
 		.breaks = o->breaks,
-		.postcopy_possible = t->advised,
+		.postcopy_possible = result->can_switch,
 		.image_committed = o->image_committed,
 	};
 	gw__struct_out(receipt, receipt ? receipt->size : 0, &ours, sizeof ours);
@@ -74,8 +75,8 @@ static int open_partial(gw_job *job, const char *path, const struct gw_receive_o
 		r = check_ours(job, path, o, *sink);
 	if (r)
 		return r;
-	out->stats.state = GW__POSTCOPY_DST_PAUSED;
-	out->stats.missing_pages = gw__sink_count_missing(*sink);
+	out->result.state = GW__POSTCOPY_DST_PAUSED;
+	out->result.missing_pages = gw__sink_count_missing(*sink);
 	out->postcopy = true;
 	return 0;
 }
@@ -118,11 +119,6 @@ static int filter_all(gw_job *job, struct gw__incoming *in, const struct gw_link
 	for (uint32_t i = 0; !r && i < in->multifd_n; i++)
 		r = gw__job_filter(job, link, &in->multifd[i]);
 	return r;
-}
-
-static bool has_switched(const struct gw__stream_stats *t)
-{
-	return t->commands[GW__CMD_POSTCOPY_RAM_DISCARD] > 0 || t->commands[GW__CMD_PACKAGED] > 0;
 }
 
 static int on_whole(void *ctx, const char *machine, const char *run_state, const struct gw__blocks *blocks)
@@ -170,14 +166,14 @@ static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sin
 	int r = GW__OPT(o, resume) ? 0 : filter_all(job, &l->in, GW__OPT(o, link));
 	bool can_answer = GW__OPT(o, resume) || l->in.main->two_way;
 	if (!r && !GW__OPT(o, resume))
-		r = gw__incoming_run(&job->run, &l->in, sink, &out->stats);
-	out->postcopy = out->postcopy || has_switched(&out->stats);
+		r = gw__incoming_run(&job->run, &l->in, sink, &out->stats, &out->result);
+	out->postcopy = out->postcopy || out->result.has_switched;
 	gw__chan_close(&l->in.main, NULL);
-	if (l->in.listener && out->stats.state == GW__POSTCOPY_DST_PAUSED)
-		r = gw__receive_again(&again, r, sink, &out->stats);
+	if (l->in.listener && out->result.state == GW__POSTCOPY_DST_PAUSED)
+		r = gw__receive_again(&again, r, sink, out);
 	out->breaks = again.breaks;
 	job->run.say = (struct gw__say){0};
-	out->told = !r && out->stats.return_path && can_answer;
+	out->told = !r && out->result.can_be_told && can_answer;
 	return r;
 }
 
@@ -244,7 +240,7 @@ static bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outc
 		return false;
 	sink->ops->postcopy->discard_checkpoint(sink);
 	out->was_complete = true;
-	out->stats.state = GW__POSTCOPY_DST_COMPLETED;
+	out->result.state = GW__POSTCOPY_DST_COMPLETED;
 	return true;
 }
 
@@ -252,7 +248,7 @@ int gw__receive_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_out
 {
 	if (gw__receive_was_whole(sink, out))
 		return 0;
-	int r = gw__incoming_finish_offline(&job->run, sink, &out->stats);
+	int r = gw__incoming_finish_offline(&job->run, sink, &out->stats, &out->result);
 	out->was_complete = !r;
 	return r;
 }
@@ -263,7 +259,7 @@ static int resume_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_o
 	if (r != GW__SHORT)
 		return r;
 	return gw__error_set(&job->run.error, -EAGAIN, "%llu pages are missing, which nobody but the source has",
-		(unsigned long long)out->stats.missing_pages);
+		(unsigned long long)out->result.missing_pages);
 }
 
 static void finish(gw_job *job, struct gw__receive_outcome *out, struct gw__sink **sink, struct gw__receive_link *l,

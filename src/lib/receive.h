@@ -17,6 +17,7 @@ struct gw__receive_link {
 /* What a call knows beside the last connection. */
 struct gw__receive_outcome {
 	struct gw__stream_stats stats;
+	struct gw__incoming_result result;
 	bool told, was_complete, host_crashed, postcopy, image_committed;
 	uint32_t breaks;
 };
@@ -51,8 +52,8 @@ struct gw__receive_again {
 
 /*
  * Until the guest is whole, or nothing more is to be expected. `r` is how the last connection ended (0: there was none yet), and
- * *tally what it told; they are those of the last one then.
+ * *out what it told; they are those of the last one then.
  */
-int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink, struct gw__stream_stats *stats);
+int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink, struct gw__receive_outcome *out);
 
 #endif

@@ -78,53 +78,56 @@ static void add_counts(struct gw__stream_stats *t, const struct gw__stream_stats
 	t->zero_pages += earlier->zero_pages;
 	t->xbzrle_pages += earlier->xbzrle_pages;
 	t->parts += earlier->parts;
-	t->advised = t->advised || earlier->advised;
 }
 
-static int recover(struct gw__receive_again *a, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats)
+static int recover(struct gw__receive_again *a, struct gw__incoming *in, struct gw__sink *sink, struct gw__receive_outcome *out)
 {
-	gw__stream_stats_fini(stats);
-	const struct gw__stream_stats earlier = *stats;
-	*stats = (struct gw__stream_stats){.missing_pages = earlier.missing_pages};
+	gw__stream_stats_fini(&out->stats);
+	const struct gw__stream_stats earlier = out->stats;
+	const struct gw__incoming_result before = out->result;
+	out->stats = (struct gw__stream_stats){0};
+	out->result = (struct gw__incoming_result){.location = before.location, .missing_pages = before.missing_pages};
 	a->breaks++;
-	int r = gw__incoming_recover(&a->job->run, in, &a->how, sink, stats);
-	add_counts(stats, &earlier);
+	int r = gw__incoming_recover(&a->job->run, in, &a->how, sink, &out->stats, &out->result);
+	add_counts(&out->stats, &earlier);
+	out->result.can_switch = out->result.can_switch || before.can_switch;
 	return r;
 }
 
 /* Only who has proved to be the source ends the wait for it: by its certificate, or because it knows the guest. */
-static void count(const struct gw__receive_again *a, struct wait *w, const struct gw__incoming *in, const struct gw__stream_stats *stats)
+static void count(const struct gw__receive_again *a, struct wait *w, const struct gw__incoming *in,
+	const struct gw__incoming_result *result)
 {
-	if (stats->late_pages)
+	if (result->brought_pages)
 		w->in_vain = 0;
-	else if (a->source_is_ours || in->handshake_done || stats->resumed)
+	else if (a->source_is_ours || in->handshake_done || result->resumed)
 		w->in_vain++;
 }
 
-static int receive_again(struct gw__receive_again *a, struct wait *w, int r, struct gw__sink *sink, struct gw__stream_stats *stats)
+static int receive_again(struct gw__receive_again *a, struct wait *w, int r, struct gw__sink *sink, struct gw__receive_outcome *out)
 {
 	bool again = true;
 	while (again && w->in_vain < VAIN_MAX) {
 		struct gw__incoming in = {0};
 		r = accept_next(a, w, &in);
 		if (!r) {
-			r = recover(a, &in, sink, stats);
-			count(a, w, &in, stats);
+			r = recover(a, &in, sink, out);
+			count(a, w, &in, &out->result);
 		} else if (r == GW__SHORT) {
 			r = a->job->run.error.code;
 		} else {
 			again = false;
 		}
 		gw__chan_close(&in.main, NULL);
-		again = again && stats->state == GW__POSTCOPY_DST_PAUSED && !is_ours(r);
+		again = again && out->result.state == GW__POSTCOPY_DST_PAUSED && !is_ours(r);
 	}
 	return r;
 }
 
-int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink, struct gw__stream_stats *stats)
+int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink, struct gw__receive_outcome *out)
 {
 	struct wait w = {.how = GW__ACCEPT_DEFAULTS};
-	if (stats->state != GW__POSTCOPY_DST_PAUSED || is_ours(r))
+	if (out->result.state != GW__POSTCOPY_DST_PAUSED || is_ours(r))
 		return r;
 	w.how.idle_ms = gw__job_io_opts(a->job, a->link).idle_ms;
 	w.how.hello_ms = FIRST_WORD_MS;
@@ -134,7 +137,7 @@ int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink,
 	w.how.pending = gw__pending_channels_new();
 	if (!w.how.pending)
 		return gw__error_set(&a->job->run.error, -ENOMEM, "no memory for connections");
-	r = receive_again(a, &w, r, sink, stats);
+	r = receive_again(a, &w, r, sink, out);
 	gw__pending_channels_free(w.how.pending);
 	return r;
 }

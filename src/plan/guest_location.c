@@ -89,7 +89,6 @@ static const struct {
 	{EV(SOURCE_UNREPAIRED), WHOLE | PART | BOTH, TO(BOTH_POSSIBLE), NEXT(ASK_SOURCE), EXIT(IN_DOUBT), "kept-source-not-put-back"},
 	{EV(SOURCE_WAITS), SOURCE | PART | BOTH, TO(KEPT_IN_PART), NEXT(RESUME), EXIT(RECOVERABLE), "source-waits"},
 	{EV(SOURCE_UNCLEAR), SOURCE | PART | WHOLE | BOTH, TO(BOTH_POSSIBLE), NEXT(ASK_SOURCE), EXIT(IN_DOUBT), "source-unclear"},
-	{EV(SOURCE_UNCLEAR), SPLIT, STAYS, NEXT(KEEP_SOURCE), EXIT(IN_DOUBT), "source-not-done"},
 	{EV(SOURCE_HANGS), SOURCE | PART | BOTH, TO(KEPT_IN_PART), NEXT(END_WITHOUT_SOURCE), EXIT(RECOVERABLE), "source-hangs"},
 
 	{EV(GIVEN_BACK), SOURCE_PAUSED | PART | BOTH, TO(SOURCE_RUNS), NEXT(CONTINUE_SOURCE), EXIT(DONE), "given-back"},
@@ -111,7 +110,8 @@ static const struct {
 
 	{EV(DRAINED), SPLIT, TO(DESTINATION_WAITS), NEXT(SERVE), EXIT(DONE), "drained"},
 	{EV(DRAINED_UNSAFE), SPLIT, STAYS, NEXT(KEEP_SOURCE), EXIT(IN_DOUBT), "drained-not-safe"},
-	{EV(DRAINED_UNREAD), SPLIT, STAYS, NEXT(KEEP_SOURCE), EXIT(IN_DOUBT), "drained-not-readable"},
+	{EV(DRAINED_UNREAD), SPLIT | DEST_WAITS, TO(SPLIT), NEXT(KEEP_SOURCE), EXIT(IN_DOUBT), "drained-not-readable"},
+	{EV(DRAINED_UNCONFIRMED), SPLIT | DEST_WAITS, TO(SPLIT), NEXT(KEEP_SOURCE), EXIT(IN_DOUBT), "drained-not-confirmed"},
 	{EV(SPLIT), SOURCE | SPLIT, TO(SPLIT), NEXT(RECOVER), EXIT(RECOVERABLE), "split"},
 	{EV(EPOCH_KEPT), SOURCE_RUNS, TO(BOTH_POSSIBLE), NEXT(ASK_SOURCE), EXIT(IN_DOUBT), "epoch-kept"},
 	/* clang-format on */
@@ -146,7 +146,8 @@ const char *gw__location_event_name(enum gw__location_event event)
 		"a destination that failed", "a destination that waits for pages", "a destination that cannot be asked",
 		"a destination that was shut down", "a destination that hangs", "memory drained",
 		"memory drained into an image that is not safe", "memory drained into an image that cannot be read",
-		"a break in post-copy between two others", "the last epoch of a primary"};
+		"memory drained from a source that does not say so", "a break in post-copy between two others",
+		"the last epoch of a primary"};
 	return event < GW__LOCATION_EVENTS ? names[event] : "?";
 }
 

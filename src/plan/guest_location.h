@@ -79,7 +79,7 @@ enum gw__location_event {
 	GW__LOCATION_EV_SAVED_STOPPED,     /* it was to be left stopped */
 	GW__LOCATION_EV_SOURCE_UNREPAIRED, /* it could not be put back in order, or not be reached */
 	GW__LOCATION_EV_SOURCE_WAITS,      /* in postcopy-paused, for who has a part */
-	GW__LOCATION_EV_SOURCE_UNCLEAR,    /* it does not say what it waits for, or that it is done */
+	GW__LOCATION_EV_SOURCE_UNCLEAR,    /* it does not say what it waits for */
 	GW__LOCATION_EV_SOURCE_HANGS,      /* a QEMU 7.2 that has sent all (docs/spec/postcopy.md 1.4) */
 	/* giving it back */
 	GW__LOCATION_EV_GIVEN_BACK,
@@ -98,10 +98,11 @@ enum gw__location_event {
 	GW__LOCATION_EV_DESTINATION_HANGS,     /* it lost us while it loaded the devices, and will never run */
 	/* between two others */
 	GW__LOCATION_EV_DRAINED,
-	GW__LOCATION_EV_DRAINED_UNSAFE, /* the source has sent everything, and the image is not safe */
-	GW__LOCATION_EV_DRAINED_UNREAD, /* the image cannot be read back */
-	GW__LOCATION_EV_SPLIT,          /* the link broke in post-copy */
-	GW__LOCATION_EV_EPOCH_KEPT,     /* of a primary that is not connected any more */
+	GW__LOCATION_EV_DRAINED_UNSAFE,      /* the source has sent everything, and the image is not safe */
+	GW__LOCATION_EV_DRAINED_UNREAD,      /* the image cannot be read back */
+	GW__LOCATION_EV_DRAINED_UNCONFIRMED, /* the source does not say that it has sent everything */
+	GW__LOCATION_EV_SPLIT,               /* the link broke in post-copy */
+	GW__LOCATION_EV_EPOCH_KEPT,          /* of a primary that is not connected any more */
 	GW__LOCATION_EVENTS
 };
 

@@ -45,15 +45,16 @@ static void leave(uint64_t missing)
 	assert_int_equal(status, 0);
 }
 
-static int end_alone(struct gw__stream_stats *stats)
+static int end_alone(struct gw__incoming_result *result)
 {
+	struct gw__stream_stats stats = {0};
 	struct gw__run run;
 	struct gw__sink *sink = NULL;
 	struct gw__view note;
 	bool rolled_back;
 	gw__run_init(&run);
 	assert_ok(gw__sink_image_resume(image, &sink, &note, &rolled_back, &run.error), run.error);
-	int r = gw__incoming_finish_offline(&run, sink, stats);
+	int r = gw__incoming_finish_offline(&run, sink, &stats, result);
 	gw__sink_free(&sink);
 	return r;
 }
@@ -61,14 +62,14 @@ static int end_alone(struct gw__stream_stats *stats)
 static void nothing_is_missing(void **s)
 {
 	(void)s;
-	struct gw__stream_stats stats = {0};
+	struct gw__incoming_result result = {0};
 	struct gw__image *im;
 	struct gw__error error = {0};
 	uint8_t got[KIT_PAGE], want[KIT_PAGE];
 	leave(0);
 	assert_int_equal(kit_count_entries(dir), 2);
-	assert_int_equal(end_alone(&stats), 0);
-	assert_int_equal(stats.state, GW__POSTCOPY_DST_COMPLETED);
+	assert_int_equal(end_alone(&result), 0);
+	assert_int_equal(result.state, GW__POSTCOPY_DST_COMPLETED);
 	assert_int_equal(kit_count_entries(dir), 1);
 	assert_ok(gw__image_open(image, 0, &im, &error), error);
 	for (uint32_t b = 0; b < 4; b++)
@@ -84,10 +85,10 @@ static void nothing_is_missing(void **s)
 static void pages_are_missing(void **s)
 {
 	(void)s;
-	struct gw__stream_stats stats = {0};
+	struct gw__incoming_result result = {0};
 	leave(7);
-	assert_int_equal(end_alone(&stats), GW__SHORT);
-	assert_int_equal(stats.missing_pages, 7);
+	assert_int_equal(end_alone(&result), GW__SHORT);
+	assert_int_equal(result.missing_pages, 7);
 	assert_int_equal(kit_count_entries(dir), 2);
 }
 

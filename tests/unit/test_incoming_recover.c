@@ -12,8 +12,9 @@
 enum { PAGE = 4096, LARGE = 2 << 20, PIECES = LARGE / PAGE };
 
 /* A connection that ends before a word was said. */
-static void connect_once(struct gw__sink *sink, struct gw__stream_stats *stats)
+static void connect_once(struct gw__sink *sink, struct gw__incoming_result *result)
 {
+	struct gw__stream_stats stats = {0};
 	struct gw__run run;
 	struct gw__incoming in = {0};
 	struct gw__io_opts io = {.idle_ms = 10000, .connect_ms = 10000, .cancel_fd = -1};
@@ -22,8 +23,10 @@ static void connect_once(struct gw__sink *sink, struct gw__stream_stats *stats)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	assert_int_equal(gw__chan_take_fd(pair[0], "the source", &io, &in.main, &run.error), 0);
 	close(pair[1]);
-	assert_true(gw__incoming_recover(&run, &in, &(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP}, sink, stats) < 0);
-	assert_int_equal(stats->state, GW__POSTCOPY_DST_PAUSED);
+	assert_true(
+		gw__incoming_recover(&run, &in, &(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP}, sink, &stats, result) < 0);
+	gw__stream_stats_fini(&stats);
+	assert_int_equal(result->state, GW__POSTCOPY_DST_PAUSED);
 	gw__chan_close(&in.main, NULL);
 }
 
@@ -39,16 +42,15 @@ static void a_huge_guest_is_looked_through_once(void **state)
 {
 	(void)state;
 	struct gw__blocks blocks = one_block(UINT64_C(1) << 40);
-	struct gw__stream_stats stats = {0};
+	struct gw__incoming_result result = {0};
 	struct gw__sink *sink = NULL;
 	struct gw__error error = {0};
 	assert_int_equal(
 		gw__sink_rollback_new(&(struct gw__rollback_opts){.blocks = &blocks, .page_bytes = PAGE, .ram_section_id_unknown = true},
 			&sink, &error),
 		0);
-	connect_once(sink, &stats);
-	assert_int_equal(stats.missing_pages, 0);
-	gw__stream_stats_fini(&stats);
+	connect_once(sink, &result);
+	assert_int_equal(result.missing_pages, 0);
 	gw__sink_free(&sink);
 	gw__blocks_fini(&blocks);
 }
@@ -88,18 +90,17 @@ static void a_large_page_counts_as_a_whole(void **state)
 	static const struct gw__sink_postcopy_ops postcopy = {.recovery_info = recovery_info, .received = get_received, .discard = discard};
 	static const struct gw__sink_ops ops = {.postcopy = &postcopy};
 	struct gw__sink sink = {&ops};
-	struct gw__stream_stats stats = {0};
+	struct gw__incoming_result result = {0};
 	struct gw__blocks blocks = one_block(5 * LARGE);
 	guest = &blocks;
 	assert_int_equal(gw__bitmap_init(&received, 5 * PIECES), 0);
 	gw__bitmap_set_range(&received, PIECES, PIECES); /* whole, between nothing and a part */
 	gw__bitmap_set_range(&received, 2 * PIECES + 5, PIECES - 5);
 	gw__bitmap_set_range(&received, 4 * PIECES, PIECES);
-	connect_once(&sink, &stats);
+	connect_once(&sink, &result);
 	assert_int_equal(void_off, 2 * LARGE);
 	assert_int_equal(void_pages, PIECES);
-	assert_int_equal(stats.missing_pages, 3 * PIECES);
-	gw__stream_stats_fini(&stats);
+	assert_int_equal(result.missing_pages, 3 * PIECES);
 	gw__bitmap_fini(&received);
 	gw__blocks_fini(&blocks);
 }

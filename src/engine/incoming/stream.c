@@ -184,7 +184,6 @@ static int on_command(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	const struct gw__command *cmd = &ev->command;
 	GW__TRACE(&p->run->trace, command, "%s", gw__command_name(cmd->number));
-	p->stats->commands[cmd->number]++;
 	if (cmd->number == GW__CMD_PING && p->buf.chan->two_way)
 		return gw__incoming_rp_send_pong(p, cmd->ping_token);
 	if (cmd->number != GW__CMD_SWITCHOVER_START)
@@ -220,7 +219,7 @@ static int on_eos(struct gw__incoming_stream *p, const struct gw__event *ev)
 	if (r || !p->multifd_recv)
 		return r;
 	if (p->stream.section_type == GW__ITEM_START)
-		p->sync_per_section = p->stats->flushes == 0;
+		p->sync_per_section = !p->flush_came;
 	return p->sync_per_section ? gw__multifd_recv_sync_main(p->multifd_recv) : 0;
 }
 
@@ -295,7 +294,7 @@ static int on_opaque(struct gw__incoming_stream *p, const struct gw__event *ev)
 static int on_desc(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	p->stats->description_bytes = ev->raw.n;
-	p->stats->described = true;
+	p->described = true;
 	return p->sink->ops->end(p->sink, ev->body, &p->run->error);
 }
 
@@ -305,13 +304,13 @@ static int on_end(struct gw__incoming_stream *p, const struct gw__event *ev)
 	p->done = true;
 	p->stats->trailing_bytes = gw__stream_buf_left(&p->buf);
 	int r = p->state == GW__POSTCOPY_DST_POSTCOPY_ACTIVE ? gw__incoming_end_postcopy(p) : 0;
-	return r || p->stream.checkpoint ? r : p->stats->described ? 0 : p->sink->ops->end(p->sink, (struct gw__view){0}, &p->run->error);
+	return r || p->stream.checkpoint ? r : p->described ? 0 : p->sink->ops->end(p->sink, (struct gw__view){0}, &p->run->error);
 }
 
 static int on_flush(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	int r = gw__incoming_flush_batch(p); /* a ZERO here and the page on a channel must not change places */
-	p->stats->flushes++;
+	p->flush_came = true;
 	if (r)
 		return r;
 	if (p->multifd_recv)
@@ -463,8 +462,11 @@ void gw__incoming_sum_up(struct gw__incoming_stream *p)
 	t->return_path = p->stream.return_path;
 	t->advised = p->stream.advised;
 	t->switchover = p->stream.switchover;
-	t->state = p->state;
-	t->missing_pages = p->state == GW__POSTCOPY_DST_PAUSED ? gw__sink_count_missing(p->sink) : 0;
+	p->result->state = p->state;
+	p->result->can_be_told = p->stream.return_path;
+	p->result->can_switch = p->stream.advised;
+	p->result->brought_pages = p->late_pages;
+	p->result->missing_pages = p->state == GW__POSTCOPY_DST_PAUSED ? gw__sink_count_missing(p->sink) : 0;
 }
 
 /* What a worker saw first explains what the main thread saw after it. */
@@ -493,7 +495,7 @@ static int make_safe(struct gw__incoming_stream *p)
 	if (r < 0)
 		return gw__error_set(&p->run->error, r, "the source's monitor does not confirm what it sent");
 	p->say_failed = r == GW__SAY_FAILED && !p->handover_persisted;
-	return named_last ? 0 : ops->commit(p->sink, &p->run->error);
+	return named_last ? 0 : gw__incoming_commit(p);
 }
 
 /* The second half, once it was told. */
@@ -510,7 +512,7 @@ static int give_name(struct gw__incoming_stream *p, int r)
 		gw__error_clear(&p->run->error);
 		r = 0;
 	}
-	int named = say->on_told && ops->sync && !p->handover_persisted ? ops->commit(p->sink, &p->run->error) : 0;
+	int named = say->on_told && ops->sync && !p->handover_persisted ? gw__incoming_commit(p) : 0;
 	if (!named && ops->postcopy)
 		ops->postcopy->discard_checkpoint(p->sink);
 	return named ? named : r;
@@ -542,6 +544,7 @@ static int receive_all(struct gw__incoming_stream *p)
 	r = give_name(p, r);
 	if (r >= 0)
 		gw__run_phase(p->run, GW__PHASE_DONE);
+	gw__incoming_note_end(p, r);
 	gw__incoming_sum_up(p);
 	return r;
 }
@@ -571,11 +574,12 @@ static uint64_t described_page_bytes(const struct gw__chan *chan)
 }
 
 static int begin(struct gw__incoming_stream *p, struct gw__run *run, struct gw__chan *chan, struct gw__sink *sink,
-	struct gw__stream_stats *stats)
+	struct gw__stream_stats *stats, struct gw__incoming_result *result)
 {
 	p->run = run;
 	p->sink = sink;
 	p->stats = stats;
+	p->result = result ? result : &p->own_result;
 	bool postcopy = chan->two_way && sink->ops->postcopy;
 	gw__stream_init(&p->stream, &(struct gw__stream_opts){.tail_max_bytes = run->tail_max_bytes,
 					    .postcopy = postcopy,
@@ -596,9 +600,9 @@ void gw__incoming_end(struct gw__incoming_stream *p)
 }
 
 int gw__incoming_begin(struct gw__incoming_stream *p, struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink,
-	struct gw__stream_stats *stats)
+	struct gw__stream_stats *stats, struct gw__incoming_result *result)
 {
-	int r = begin(p, run, in->main, sink, stats);
+	int r = begin(p, run, in->main, sink, stats, result);
 	p->expects_multifd = true;
 	p->in = in;
 	if (r)
@@ -607,12 +611,13 @@ int gw__incoming_begin(struct gw__incoming_stream *p, struct gw__run *run, struc
 	return in->multifd_n ? gw__multifd_recv_start(run, in, sink, &p->multifd_recv) : 0;
 }
 
-int gw__incoming_run(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats)
+int gw__incoming_run(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats,
+	struct gw__incoming_result *result)
 {
 	struct gw__incoming_stream *p = calloc(1, sizeof *p);
 	if (!p)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
-	int r = gw__incoming_begin(p, run, in, sink, stats);
+	int r = gw__incoming_begin(p, run, in, sink, stats, result);
 	if (!r)
 		r = receive_all(p);
 	gw__incoming_end(p);
@@ -620,17 +625,17 @@ int gw__incoming_run(struct gw__run *run, struct gw__incoming *in, struct gw__si
 }
 
 int gw__incoming_recover(struct gw__run *run, struct gw__incoming *in, const struct gw__incoming_recover *o, struct gw__sink *sink,
-	struct gw__stream_stats *stats)
+	struct gw__stream_stats *stats, struct gw__incoming_result *result)
 {
 	struct gw__incoming_stream *p = calloc(1, sizeof *p);
-	stats->state = GW__POSTCOPY_DST_PAUSED;
+	result->state = GW__POSTCOPY_DST_PAUSED;
 	if (!p)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
 	p->role = o->role;
 	p->early_shut = o->early_shut;
 	p->may_skip_blocks = o->may_skip_blocks;
 	p->state = GW__POSTCOPY_DST_PAUSED;
-	int r = begin(p, run, in->main, sink, stats);
+	int r = begin(p, run, in->main, sink, stats, result);
 	if (!r)
 		r = gw__incoming_begin_recovery(p);
 	if (!r) {
@@ -641,13 +646,14 @@ int gw__incoming_recover(struct gw__run *run, struct gw__incoming *in, const str
 	return r;
 }
 
-int gw__incoming_run_channel(struct gw__run *run, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_stats *stats)
+int gw__incoming_run_channel(struct gw__run *run, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_stats *stats,
+	struct gw__incoming_result *result)
 {
 	struct gw__stream_stats own = {0};
 	struct gw__incoming_stream *p = calloc(1, sizeof *p);
 	if (!p)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
-	int r = begin(p, run, chan, sink, stats ? stats : &own);
+	int r = begin(p, run, chan, sink, stats ? stats : &own, result);
 	if (!r)
 		r = receive_all(p);
 	if (r == GW__SOURCE_NOT_NOTIFIED) {

@@ -11,22 +11,17 @@
 #include "engine/sink/sink.h"
 #include "image/read/image.h"
 #include "io/chan.h"
+#include "plan/guest_location.h"
 #include "plan/postcopy_dst.h"
 
-/* What a stream was made of; complete when gw__incoming_run_channel returned 0, true as far as it got otherwise. */
+/* What a stream was made of, which decides nothing; complete when gw__incoming_run_channel returned 0, true as far as it got otherwise. */
 struct gw__stream_stats {
 	uint64_t stream_bytes;                                                      /* magic to the last byte of the description */
 	uint64_t page_payload_bytes, xbzrle_bytes, device_bytes, description_bytes; /* the rest is framing */
-	uint64_t pages, zero_pages, xbzrle_pages, flushes;
-	uint64_t trailing_bytes;           /* behind the end, as far as they had been read */
-	enum gw__postcopy_dst_state state; /* of a stream that may switch to post-copy */
-	uint64_t late_pages;               /* that came after the switch, on this connection */
-	uint64_t missing_pages;            /* after a switch: not here yet */
-	bool resumed;                      /* a recovery: every block was asked for by its name, and RESUME_ACK was written */
-	bool given_back;                   /* it failed behind the source's last byte, and SHUT 1 was written: not that it was heard */
+	uint64_t pages, zero_pages, xbzrle_pages;
+	uint64_t trailing_bytes; /* behind the end, as far as they had been read */
 	uint32_t devices, parts, opaque_sections;
-	uint32_t commands[12]; /* by number */
-	bool background, return_path, advised, switchover, described;
+	bool background, return_path, advised, switchover;
 	struct gw__multifd_recv_stats multifd; /* all 0 without */
 	/* Per block; `blocks_n` entries, owned by the tally. */
 	struct gw__block_stats {
@@ -37,22 +32,37 @@ struct gw__stream_stats {
 };
 void gw__stream_stats_fini(struct gw__stream_stats *t);
 
+/* How it ended, and what whoever goes on must know. */
+struct gw__incoming_result {
+	struct gw__location location;      /* given as it was before, and never left behind what is known */
+	enum gw__postcopy_dst_state state; /* of a stream that may switch to post-copy */
+	uint64_t missing_pages;            /* after a switch: not here yet */
+	bool can_switch;                   /* the source may, and need not have said so yet when its link breaks */
+	bool has_switched;                 /* it has begun to, whatever became of that */
+	bool can_be_told;                  /* it opened a return path */
+	bool brought_pages;                /* after the switch, on this connection */
+	bool resumed;                      /* a recovery: every block was asked for by its name, and RESUME_ACK was written */
+	bool given_back;                   /* it failed behind the source's last byte, and SHUT 1 was written: not that it was heard */
+};
+
 /*
  * Peer to sink: decode the stream on `chan` into `sink`, answer its return path, and commit. SHUT 0 is sent only after
  * the commit, SHUT 1 after a failure, neither without an open return path. Whether that was heard is not asked: this is
- * for files and the like. The tally may be NULL.
+ * for files and the like. The statistics and the result may be NULL.
  */
-int gw__incoming_run_channel(struct gw__run *run, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_stats *stats);
+int gw__incoming_run_channel(struct gw__run *run, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_stats *stats,
+	struct gw__incoming_result *result);
 
 /*
  * The same for all channels of a migration that were gathered; they stay the caller's. GW__SOURCE_NOT_NOTIFIED: committed, but SHUT 0
  * could not be sent; the sentence says why.
  */
 enum { GW__SOURCE_NOT_NOTIFIED = 1 };
-int gw__incoming_run(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats);
+int gw__incoming_run(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats,
+	struct gw__incoming_result *result);
 
 /*
- * A source may switch to post-copy then, if the sink can take that. When the result is negative and tally->state is
+ * A source may switch to post-copy then, if the sink can take that. When it returns a negative errno and result->state is
  * GW__POSTCOPY_DST_PAUSED, the guest stands in its source, the sink knows what came, and this goes on with a new connection, any number of times.
  */
 struct gw__incoming_recover {
@@ -61,13 +71,14 @@ struct gw__incoming_recover {
 	bool may_skip_blocks; /* what the monitor of the source lists may be more than it sends */
 };
 int gw__incoming_recover(struct gw__run *run, struct gw__incoming *in, const struct gw__incoming_recover *o, struct gw__sink *sink,
-	struct gw__stream_stats *stats);
+	struct gw__stream_stats *stats, struct gw__incoming_result *result);
 
 /*
  * When nothing is missing of what an earlier process left, it is ended and committed without a source. GW__SHORT: something is, and
- * nothing was done; tally->missing_pages says how much. Whether the source may still run the guest is the caller's to know.
+ * nothing was done; result->missing_pages says how much. Whether the source may still run the guest is the caller's to know.
  */
-int gw__incoming_finish_offline(struct gw__run *run, struct gw__sink *sink, struct gw__stream_stats *stats);
+int gw__incoming_finish_offline(struct gw__run *run, struct gw__sink *sink, struct gw__stream_stats *stats,
+	struct gw__incoming_result *result);
 
 /*
  * COLO: a guest whose connection goes on after it, with messages and then one checkpoint's RAM after the other (stream_checkpoint.c). The order

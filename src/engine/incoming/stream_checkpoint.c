@@ -16,7 +16,7 @@ int gw__incoming_open(struct gw__run *run, struct gw__incoming *in, struct gw__s
 	if (!p)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
 	*stream = p;
-	int r = gw__incoming_begin(p, run, in, sink, stats);
+	int r = gw__incoming_begin(p, run, in, sink, stats, NULL);
 	if (!r && p->multifd_recv)
 		gw__multifd_recv_set_pauses(p->multifd_recv);
 	return r;

@@ -24,14 +24,36 @@ enum { QUESTION_MS = 10000 };
 
 #define CHECKPOINT_NS UINT64_C(5000000000)
 
+/* What a change of state of who keeps a guest says of where that is. */
+static void note_location(struct gw__incoming_stream *p, enum gw__postcopy_dst_event event)
+{
+	if (p->role != GW__POSTCOPY_DST_KEEP)
+		return;
+	if (event == GW__POSTCOPY_DST_EV_HELD)
+		gw__location_note(&p->result->location, GW__LOCATION_EV_PERSISTED);
+	if (event == GW__POSTCOPY_DST_EV_RESUME)
+		gw__location_note(&p->result->location, GW__LOCATION_EV_SOURCE_WAITS);
+}
+
+/* The source has stopped its guest, whatever becomes of that here. */
+static void note_switch(struct gw__incoming_stream *p, uint16_t command)
+{
+	bool begins = command == GW__CMD_POSTCOPY_RAM_DISCARD || command == GW__CMD_PACKAGED;
+	if (!begins || p->handover_persisted || p->result->has_switched)
+		return;
+	p->result->has_switched = true;
+	gw__location_note(&p->result->location, GW__LOCATION_EV_SWITCH_BEGUN);
+}
+
 int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_event event)
 {
 	enum gw__postcopy_dst_state before = p->state;
 	int r = gw__postcopy_dst_step(p->role, before, event, &p->state, &p->run->error);
-	if (!r)
-		GW__TRACE(&p->run->trace, sink_state, "%s -> %s", gw__postcopy_dst_state_name(before),
-			gw__postcopy_dst_state_name(p->state));
-	return r;
+	if (r)
+		return r;
+	note_location(p, event);
+	GW__TRACE(&p->run->trace, sink_state, "%s -> %s", gw__postcopy_dst_state_name(before), gw__postcopy_dst_state_name(p->state));
+	return 0;
 }
 
 /* --- the switch --- */
@@ -130,8 +152,6 @@ static int on_package_item(struct gw__incoming_stream *p, const struct gw__event
 		GW__TRACE(&p->run->trace, device, "%s/%u %zu bytes", ev->section.idstr, ev->section.instance, ev->body.n);
 		p->stats->device_bytes += ev->raw.n;
 	}
-	if (command)
-		p->stats->commands[ev->command.number]++;
 	int r = append(p, ev->raw);
 	return r || !command || ev->command.number != GW__CMD_POSTCOPY_RUN ? r : take_package(p);
 }
@@ -144,7 +164,7 @@ bool gw__incoming_page_is_needed(struct gw__incoming_stream *p, const struct gw_
 		return true;
 	if (gw__bitmap_test(gw__incoming_postcopy_ops(p)->received(p->sink, where->block), where->off / p->stream.page_bytes))
 		return false;
-	p->stats->late_pages++;
+	p->late_pages++;
 	return true;
 }
 
@@ -177,11 +197,10 @@ int gw__incoming_end_postcopy(struct gw__incoming_stream *p)
 int gw__incoming_checkpoint(struct gw__incoming_stream *p)
 {
 	uint64_t now = gw__clock_now_ns(&p->run->clock);
-	if (p->state != GW__POSTCOPY_DST_POSTCOPY_ACTIVE || p->stats->late_pages == p->checkpoint_pages ||
-		now - p->checkpoint_ns < CHECKPOINT_NS)
+	if (p->state != GW__POSTCOPY_DST_POSTCOPY_ACTIVE || p->late_pages == p->checkpoint_pages || now - p->checkpoint_ns < CHECKPOINT_NS)
 		return 0;
 	int r = gw__incoming_postcopy_ops(p)->checkpoint(p->sink, &p->run->error);
-	p->checkpoint_pages = p->stats->late_pages;
+	p->checkpoint_pages = p->late_pages;
 	p->checkpoint_ns = gw__clock_now_ns(&p->run->clock);
 	return r;
 }
@@ -201,7 +220,7 @@ int gw__incoming_handle_postcopy(struct gw__incoming_stream *p, const struct gw_
 	if (!ours)
 		return void_now ? 0 : GW__SHORT; /* OPEN_RETURN_PATH again, SWITCHOVER_START: nothing follows from them any more */
 	GW__TRACE(&p->run->trace, command, "%s", gw__command_name(number));
-	p->stats->commands[number]++;
+	note_switch(p, number);
 	if (number == GW__CMD_POSTCOPY_RAM_DISCARD)
 		return on_discard(p, &ev->command);
 	if (number == GW__CMD_PACKAGED)
@@ -286,7 +305,7 @@ static int gw__incoming_resume(struct gw__incoming_stream *p)
 	int r = say_resumed(p);
 	if (!r)
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_RESUME);
-	p->stats->resumed = !r;
+	p->result->resumed = !r;
 	p->buf.chan->idle_ms = p->idle_ms;
 	gw__run_phase(p->run, GW__PHASE_RAM);
 	return r;

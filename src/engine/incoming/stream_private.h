@@ -17,6 +17,7 @@ struct gw__incoming_stream {
 	struct gw__stream stream;
 	struct gw__sink *sink;
 	struct gw__stream_stats *stats;
+	struct gw__incoming_result *result, own_result; /* the first: the caller's, or the second */
 	struct iovec batch[GW__BATCH_PAGES];
 	int batch_n;      /* pages with content */
 	uint64_t zeros_n; /* or of zeros: one of the two is 0 */
@@ -25,9 +26,13 @@ struct gw__incoming_stream {
 	struct gw__incoming *in;               /* NULL: one channel and nothing else; borrowed */
 	struct gw__multifd_recv *multifd_recv; /* NULL without multifd */
 	bool expects_multifd;                  /* channels that came with this one would be here */
+	bool flush_came;                       /* one at least */
 	bool sync_per_section;                 /* how the source marks syncs; known at the end of START */
 	bool ram_ended;                        /* told to the sink */
 	bool owes_config; /* the sink gets the configuration when POSTCOPY_ADVISE, which may state the page size, has come or will not */
+	bool committed, committed_unsafe; /* by us; the second: its folder is not safe */
+	bool told_failed;                 /* of which nobody knows whether it was heard */
+	bool described;                   /* the sink has been told the end, with a description */
 	bool done;
 	uint8_t *scratch; /* a page, for deltas */
 
@@ -42,12 +47,13 @@ struct gw__incoming_stream {
 	size_t package_bytes, package_room;
 	bool *bitmap_requested; /* by block, while recovering */
 	int idle_ms;            /* the channel's own limit, once the source has said RESUME */
+	uint64_t late_pages;    /* after the switch, on this connection */
 	uint64_t checkpoint_ns, checkpoint_pages;
 };
 
 /* stream.c, for who does not go from the first byte to the last in one call */
 int gw__incoming_begin(struct gw__incoming_stream *p, struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink,
-	struct gw__stream_stats *stats);
+	struct gw__stream_stats *stats, struct gw__incoming_result *result);
 /* Until EVENT_END; what a worker saw first explains what the main thread saw. */
 int gw__incoming_decode(struct gw__incoming_stream *p);
 /* More bytes into the stream buffer; gives the batch away first. */
@@ -67,6 +73,10 @@ int gw__incoming_rp_send_pong(struct gw__incoming_stream *p, uint32_t token);
  * closing with its last words unread would reset the connection.
  */
 int gw__incoming_finish_with_source(struct gw__incoming_stream *p, int result);
+/* The image is committed, and where the guest is says so. */
+int gw__incoming_commit(struct gw__incoming_stream *p);
+/* All is over with `r`: where is the guest? */
+void gw__incoming_note_end(struct gw__incoming_stream *p, int r);
 
 /* --- stream_postcopy.c --- */
 
@@ -74,7 +84,7 @@ static inline const struct gw__sink_postcopy_ops *gw__incoming_postcopy_ops(cons
 {
 	return p->sink->ops->postcopy;
 }
-/* A change of state; an event without a row is an error. */
+/* A change of state; an event without a row is an error. What it means for the guest is noted. */
 int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_event event);
 /* What only post-copy has: GW__SHORT: it is not for this file. */
 int gw__incoming_handle_postcopy(struct gw__incoming_stream *p, const struct gw__event *ev);

@@ -44,10 +44,11 @@ static int tell_failure(struct gw__incoming_stream *p, int result)
 	struct gw__error ignored = {0}; /* the first failure is what matters; the source notices a closed link as well */
 	bool ended = p->state == GW__POSTCOPY_DST_ENDING;
 	bool told = may_tell_failure(p) && gw__incoming_rp_send(p, GW__RP_SHUT, 1, &ignored) == 0;
+	p->told_failed = told;
 	step_surely(p, GW__POSTCOPY_DST_EV_BROKEN);
 	if (!ended)
 		return result;
-	p->stats->given_back = told;
+	p->result->given_back = told;
 	if (!p->handover_persisted)
 		step_surely(p, GW__POSTCOPY_DST_EV_GIVE_BACK);
 	if (p->buf.chan->two_way) /* a word that waits unread would be lost with a reset */
@@ -95,6 +96,60 @@ int gw__incoming_finish_with_source(struct gw__incoming_stream *p, int result)
 	return GW__SOURCE_NOT_NOTIFIED;
 }
 
+/* --- where the guest is then --- */
+
+static void note(struct gw__incoming_stream *p, enum gw__location_event event) { gw__location_note(&p->result->location, event); }
+
+int gw__incoming_commit(struct gw__incoming_stream *p)
+{
+	const struct gw__sink_ops *ops = p->sink->ops;
+	bool drains = p->role == GW__POSTCOPY_DST_DRAIN;
+	int r = ops->commit(p->sink, &p->run->error);
+	p->committed = !r;
+	p->committed_unsafe = r && ops->postcopy && ops->postcopy->is_committed(p->sink);
+	if (!r)
+		note(p, drains ? GW__LOCATION_EV_DRAINED : GW__LOCATION_EV_COMMITTED);
+	else if (p->committed_unsafe)
+		note(p, drains ? GW__LOCATION_EV_DRAINED_UNSAFE : GW__LOCATION_EV_COMMITTED_UNSAFE);
+	return r;
+}
+
+/* Nothing of the guest had to be kept: its source has it. */
+static void note_source_has_it(struct gw__incoming_stream *p)
+{
+	bool running = atomic_load(&p->run->counters.phase) < GW__PHASE_DEVICES;
+	if (!running && !p->told_failed)
+		note(p, GW__LOCATION_EV_BROKEN_AT_END);
+	else if (running && p->stream.advised && p->result->location.place == GW__PLACE_SOURCE_RUNS)
+		note(p, GW__LOCATION_EV_BROKEN_UNSURE);
+	else
+		note(p, GW__LOCATION_EV_BROKEN);
+}
+
+static void note_failure(struct gw__incoming_stream *p)
+{
+	enum gw__place place = p->result->location.place;
+	bool in_doubt = p->state == GW__POSTCOPY_DST_IN_DOUBT;
+	if (p->role == GW__POSTCOPY_DST_DRAIN)
+		note(p, in_doubt ? GW__LOCATION_EV_DRAINED_UNSAFE : GW__LOCATION_EV_BROKEN);
+	else if (place == GW__PLACE_KEPT_IN_PART)
+		note(p, in_doubt || !gw__sink_count_missing(p->sink) ? GW__LOCATION_EV_NOTHING_MISSING : GW__LOCATION_EV_BROKEN);
+	else if (p->result->has_switched)
+		note(p, GW__LOCATION_EV_BROKEN);
+	else
+		note_source_has_it(p);
+}
+
+void gw__incoming_note_end(struct gw__incoming_stream *p, int r)
+{
+	if (r == GW__SOURCE_NOT_NOTIFIED && p->role == GW__POSTCOPY_DST_KEEP)
+		note(p, GW__LOCATION_EV_NOT_NOTIFIED);
+	else if (r < 0 && p->committed && p->role == GW__POSTCOPY_DST_KEEP)
+		note(p, GW__LOCATION_EV_UNCONFIRMED);
+	else if (r < 0 && !p->committed_unsafe && p->result->location.place != GW__PLACE_BOTH_POSSIBLE)
+		note_failure(p);
+}
+
 /* A guest of which nothing is missing, and that only has to be ended: killed while it was made safe. No source is needed. See stream.h. */
 
 int gw__incoming_put_devices(struct gw__sink *sink, struct gw__view raw, struct gw__error *error)
@@ -111,14 +166,15 @@ int gw__incoming_put_devices(struct gw__sink *sink, struct gw__view raw, struct 
 	return r;
 }
 
-int gw__incoming_finish_offline(struct gw__run *run, struct gw__sink *sink, struct gw__stream_stats *stats)
+int gw__incoming_finish_offline(struct gw__run *run, struct gw__sink *sink, struct gw__stream_stats *stats,
+	struct gw__incoming_result *result)
 {
 	const struct gw__sink_postcopy_ops *ops = sink->ops->postcopy;
 	struct gw__sink_recovery_info recovery_info;
 	struct gw__error *error = &run->error;
 	ops->recovery_info(sink, &recovery_info);
-	stats->missing_pages = gw__sink_count_missing(sink);
-	if (stats->missing_pages)
+	result->missing_pages = gw__sink_count_missing(sink);
+	if (result->missing_pages)
 		return GW__SHORT;
 	atomic_store(&run->counters.total_bytes, recovery_info.blocks->total_bytes);
 	gw__run_phase(run, GW__PHASE_DEVICES);
@@ -138,7 +194,7 @@ int gw__incoming_finish_offline(struct gw__run *run, struct gw__sink *sink, stru
 	ops->recovery_info(sink, &recovery_info);
 	stats->devices = recovery_info.devices_n;
 	ops->discard_checkpoint(sink);
-	stats->state = GW__POSTCOPY_DST_COMPLETED;
+	result->state = GW__POSTCOPY_DST_COMPLETED;
 	gw__run_phase(run, GW__PHASE_DONE);
 	return 0;
 }
