@@ -120,6 +120,88 @@ GW_API void gw_job_on_progress(gw_job *job, gw_progress_fn *fn, void *ctx);
 typedef void gw_trace_fn(void *ctx, const char *name, const char *text);
 GW_API void gw_job_on_trace(gw_job *job, gw_trace_fn *fn, void *ctx);
 
+/* --- Where the guest is ----------------------------------------------------------------------------------------- */
+
+enum gw_place {
+	GW_PLACE_SOURCE_RUNS,       /* its source has it, as before */
+	GW_PLACE_SOURCE_PAUSED,     /* its source alone has it, and may not run it by itself */
+	GW_PLACE_DESTINATION_RUNS,  /* with all of its memory */
+	GW_PLACE_DESTINATION_WAITS, /* or will, at the first page it lacks; the pages are in an image */
+	GW_PLACE_KEPT_WHOLE,        /* in an image, and nobody runs it */
+	GW_PLACE_KEPT_IN_PART,      /* its source is stopped and has the rest */
+	GW_PLACE_SPLIT,             /* the destination has it, and a source that is stopped has pages of it */
+	GW_PLACE_BOTH_POSSIBLE,     /* more than one may have it: nobody may be set running without asking */
+	GW_PLACE_LOST,              /* who ran it is gone */
+};
+GW_API const char *gw_place_name(enum gw_place place); /* "source-runs"; "?" past the last one. Any thread. Since 0.2 */
+
+enum gw_next_step {
+	GW_NEXT_NOTHING,
+	GW_NEXT_TRY_AGAIN,           /* nothing has changed: put right what the message says */
+	GW_NEXT_ASK_SOURCE,          /* query-migrate and query-status there */
+	GW_NEXT_CONTINUE_SOURCE,     /* cont, if it does not run */
+	GW_NEXT_RESUME,              /* gw_receive with `resume`, or give the guest back */
+	GW_NEXT_END_WITHOUT_SOURCE,  /* gw_receive with `resume` and `without_source` */
+	GW_NEXT_REMOVE_FILES,        /* they are of no more use */
+	GW_NEXT_ASK_DESTINATION,     /* has it loaded the guest? */
+	GW_NEXT_SERVE,               /* gw_serve with `resume` */
+	GW_NEXT_RESTORE,             /* the image, which is as old as it is */
+	GW_NEXT_RESTART_DESTINATION, /* kill it first */
+	GW_NEXT_DRAIN,               /* gw_drain; do not stop the source */
+	GW_NEXT_KEEP_SOURCE,         /* do not stop its process: only there all of the memory is safe */
+	GW_NEXT_RECOVER,             /* migrate-recover at the destination, migrate with resume at the source */
+};
+GW_API const char *gw_next_step_name(enum gw_next_step step); /* "try-again"; "?" past the last one. Any thread. Since 0.2 */
+
+/* How it stands when a call has ended, well or not. It is the last field of each result, and keeps its size. */
+struct gw_outcome {
+	size_t size;
+	enum gw_place place;
+	enum gw_next_step next_step;
+	uint64_t missing_pages; /* of a part that is kept */
+	bool peer_notified;     /* the other end has heard that we have it, or said that it has */
+	bool committed;         /* there is a whole image under its name */
+	unsigned exit_status;   /* of a command that ends with it, as godwit(1) has them */
+	const char *message;    /* an id of what there is to say: "part-kept". Lower case and "-"; an id keeps its meaning. Static */
+};
+/* Of the last call of the job that moved a guest. -EINVAL: no size. Since 0.2 */
+GW_API int gw_job_outcome(const gw_job *job, struct gw_outcome *outcome);
+
+/* What somebody learns of a guest who has a monitor of its source or destination, or decided something before a call. */
+enum gw_evidence {
+	GW_EVIDENCE_WRONG_USE,             /* before anything was touched: so, */
+	GW_EVIDENCE_REFUSED,               /* so, */
+	GW_EVIDENCE_UNCHANGED,             /* or it failed */
+	GW_EVIDENCE_SOURCE_RUNS,           /* its migration is over, and it runs its guest */
+	GW_EVIDENCE_SOURCE_STANDS,         /* the same, of a guest that did not run before */
+	GW_EVIDENCE_SAVED_RUNS,            /* it has sent a copy, and runs on */
+	GW_EVIDENCE_SAVED_STANDS,          /* a copy, and stands as before */
+	GW_EVIDENCE_SAVED_STOPPED,         /* it was to be left stopped */
+	GW_EVIDENCE_SOURCE_UNREPAIRED,     /* it could not be put back in order, or not be reached */
+	GW_EVIDENCE_SOURCE_WAITS,          /* in postcopy-paused, for who has a part */
+	GW_EVIDENCE_SOURCE_UNCLEAR,        /* it does not say what it waits for */
+	GW_EVIDENCE_SOURCE_HANGS,          /* a QEMU 7.2 that has sent all */
+	GW_EVIDENCE_GIVEN_BACK,            /* to the source, by a rollback */
+	GW_EVIDENCE_NOT_GIVEN_BACK,        /* that was not seen */
+	GW_EVIDENCE_FILES_LEFT,            /* given back, and what came of it is still there */
+	GW_EVIDENCE_ALSO_KEPT,             /* given back, and there is a whole image of it */
+	GW_EVIDENCE_ARRIVED,               /* the destination has everything */
+	GW_EVIDENCE_DESTINATION_FAILED,    /* it said so, or was seen to have no guest */
+	GW_EVIDENCE_DESTINATION_WAITS,     /* for pages */
+	GW_EVIDENCE_DESTINATION_UNCLEAR,   /* it cannot be asked */
+	GW_EVIDENCE_DESTINATION_SHUT_DOWN, /* by its guest or its user */
+	GW_EVIDENCE_DESTINATION_HANGS,     /* it lost its page server while it loaded the devices, and will never run */
+	GW_EVIDENCE_DRAINED_UNSAFE,        /* the source has sent everything, and the image is not safe */
+	GW_EVIDENCE_DRAINED_UNREAD,        /* the image cannot be read back */
+	GW_EVIDENCE_DRAINED_UNCONFIRMED,   /* the source does not say that it has sent everything */
+};
+/* What is to be said of a guest of which only the place is known. -EINVAL: no size, or no such place. Pure. Since 0.2 */
+GW_API int gw_outcome_at(struct gw_outcome *outcome, enum gw_place place);
+/*
+ * What follows from that. Evidence that contradicts all that was known leaves both possible. -EINVAL: no size, or no such evidence. Pure. Since 0.2
+ */
+GW_API int gw_outcome_note(struct gw_outcome *outcome, enum gw_evidence evidence);
+
 /* --- Links ------------------------------------------------------------------------------------------------------ */
 
 /*
@@ -252,6 +334,7 @@ struct gw_receive_result {
 	uint32_t breaks;               /* how often the link broke */
 	bool postcopy_possible;        /* the source can switch to post-copy; when the link breaks before, it may just have done so */
 	bool image_committed; /* the image has its name and is whole; on failure all the same: its folder could not be made safe on its disk */
+	struct gw_outcome outcome;
 };
 
 /*
@@ -434,6 +517,7 @@ struct gw_serve_result {
 	/* How long requests waited for their pages: from when they could be read until the pages were written. 0: there were none. */
 	uint64_t latency_p50_us, latency_p99_us, latency_max_us;
 	uint64_t working_set_pages; /* of the pushed ones: those that the working set named */
+	struct gw_outcome outcome;
 };
 
 /*
@@ -535,6 +619,7 @@ struct gw_proxy_result {
 	uint64_t dropped_messages;     /* messages on_message was too slow for */
 	enum gw_proxy_outcome outcome; /* of the last migration */
 	uint32_t strangers;            /* connections dropped before the destination heard of them; not among `connections` */
+	struct gw_outcome guest;       /* as far as somebody who looked on can tell */
 };
 
 /*
@@ -679,6 +764,7 @@ struct gw_standby_event {
 	uint64_t merge_ns;                        /* the pages of the epoch before went to their places in so much, outside the pause */
 	uint64_t memory_bytes;                    /* that this epoch took, besides the image */
 	uint32_t channels;                        /* multifd */
+	struct gw_outcome outcome;
 };
 
 struct gw_standby_opts {

@@ -8,6 +8,7 @@
 #include "engine/sink/rollback.h"
 #include "base/math.h"
 #include "image/write/writer.h"
+#include "lib/outcome.h"
 #include "lib/receive.h"
 
 enum { RAM_SECTION_ID = 1 /* until the source says what it is */ };
@@ -142,9 +143,11 @@ static int stand_in(gw_job *job, const char *uri_text, const struct gw_drain_opt
 	io.connect_ms = GW__OPT(GW__OPT(o, link), connect_timeout_ms) ? o->link->connect_timeout_ms : -1;
 	if (!r)
 		r = gw__io_listen(uri, &io, &again.listener, &job->run.error);
+	out->listened = !r;
 	if (!r && GW__OPT(o, on_listening))
 		o->on_listening(GW__OPT(o, ctx), gw__listener_uri(again.listener));
 	again.tls = tls;
+	out->begun = true;
 	out->result.state = GW__POSTCOPY_DST_PAUSED;
 	if (!r)
 		r = gw__receive_again(&again, r, sink, out);
@@ -157,7 +160,7 @@ static int stand_in(gw_job *job, const char *uri_text, const struct gw_drain_opt
 
 int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *receipt)
 {
-	struct gw__receive_outcome out = {.postcopy = true};
+	struct gw__receive_outcome out = {.postcopy = true, .result.location = gw__location_at(GW__PLACE_SPLIT)};
 	struct gw__blocks blocks = {0};
 	struct gw__sink *sink = NULL;
 	int r = gw__job_begin(job, 0);
@@ -175,7 +178,12 @@ int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_dra
 		r = stand_in(job, uri, o,
 			(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_DRAIN, .early_shut = GW__OPT(o, early_answer)}, sink, &out);
 	out.told = !r && !out.was_complete;
-	gw__receive_receipt(&out, job, receipt);
+	out.image_committed = sink && sink->ops->postcopy->is_committed(sink);
+	if (r < 0 && !out.begun) { /* whatever is wrong with the words of the monitor, its user did not say them */
+		gw__location_note(&out.result.location, r == -EALREADY ? GW__LOCATION_EV_REFUSED : GW__LOCATION_EV_UNCHANGED);
+		out.begun = true;
+	}
+	gw__receive_receipt(&out, r, job, receipt);
 	gw__stream_stats_fini(&out.stats);
 	gw__sink_free(&sink);
 	gw__blocks_fini(&blocks);
@@ -184,13 +192,14 @@ int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_dra
 
 /* The source hears that we have it all, and then that we cannot use it. */
 static int give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o, const struct gw__rollback_opts *so,
-	struct gw__incoming_recover how)
+	struct gw__incoming_recover how, bool *listened)
 {
-	struct gw__receive_outcome out = {0};
+	struct gw__receive_outcome out = {.result.location = gw__location_at(GW__PLACE_KEPT_IN_PART)};
 	struct gw__sink *sink = NULL;
 	int r = gw__sink_rollback_new(so, &sink, &job->run.error);
 	if (!r)
 		r = stand_in(job, uri, o, how, sink, &out);
+	*listened = out.listened;
 	if (out.result.given_back) { /* which is what was wanted */
 		gw__error_clear(&job->run.error);
 		r = gw__sink_rollback_met_anomaly(sink)
@@ -203,9 +212,29 @@ static int give_back(gw_job *job, const char *uri, const struct gw_drain_opts *o
 	return r;
 }
 
+/* What is wrong with what is here of the guest, or was asked for, is found before anybody could come. */
+static bool is_refused(int r, bool listened)
+{
+	return r == -ENOENT || r == -EINVAL || r == -EALREADY || r == -EBUSY ||
+	       (!listened && (r == -EPROTO || r == -EPERM || r == -ENOMEM));
+}
+
+static void note_rollback(gw_job *job, enum gw__place place, int r, bool listened)
+{
+	struct gw__location l = gw__location_at(place);
+	bool back = r == 0 || r == GW_CLEANUP_INCOMPLETE;
+	gw__location_note(&l, back                      ? GW__LOCATION_EV_GIVEN_BACK
+			      : is_refused(r, listened) ? GW__LOCATION_EV_REFUSED
+							: GW__LOCATION_EV_NOT_GIVEN_BACK);
+	if (r == GW_CLEANUP_INCOMPLETE)
+		gw__location_note(&l, GW__LOCATION_EV_FILES_LEFT);
+	gw__job_end_at(job, l)->peer_notified = back;
+}
+
 int gw_source_rollback(gw_job *job, const char *uri, const struct gw_drain_opts *o)
 {
 	struct gw__blocks blocks = {0};
+	bool listened = false;
 	int r = gw__job_begin(job, 0);
 	if (!r)
 		r = GW__CHECK(o, &job->run.error);
@@ -214,7 +243,8 @@ int gw_source_rollback(gw_job *job, const char *uri, const struct gw_drain_opts 
 	if (!r)
 		r = give_back(job, uri, o,
 			&(struct gw__rollback_opts){.blocks = &blocks, .page_bytes = o->page_bytes, .ram_section_id_unknown = true},
-			(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP, .may_skip_blocks = true});
+			(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP, .may_skip_blocks = true}, &listened);
+	note_rollback(job, GW__PLACE_SOURCE_PAUSED, r, listened);
 	gw__blocks_fini(&blocks);
 	return r;
 }
@@ -240,6 +270,7 @@ int gw_partial_source_rollback(gw_job *job, const char *uri, const char *path, c
 		.ctx = GW__OPT(o, ctx)};
 	struct gw__begun begun = {0};
 	struct gw__recv_state_samples samples = {0};
+	bool listened = false;
 	int r = gw__job_begin(job, 0);
 	if (!r)
 		r = GW__CHECK(o, &job->run.error);
@@ -254,11 +285,12 @@ int gw_partial_source_rollback(gw_job *job, const char *uri, const char *path, c
 			.page_bytes = gw__config_page_bytes(&begun.saved->config),
 			.ram_id = begun.saved->ram_id,
 			.samples = &samples};
-		r = give_back(job, uri, &how, &so, (struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP});
+		r = give_back(job, uri, &how, &so, (struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP}, &listened);
 	}
 	gw__recv_state_samples_fini(&samples);
 	if (!r && gw__recv_state_drop(begun.partial, &job->run.error))
 		r = GW_CLEANUP_INCOMPLETE;
+	note_rollback(job, GW__PLACE_KEPT_IN_PART, r, listened);
 	gw__begun_close(&begun);
 	return r;
 }

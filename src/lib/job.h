@@ -18,7 +18,8 @@ struct gw_job {
 	void *progress_ctx;
 	gw_trace_fn *trace;
 	void *trace_ctx;
-	struct gw__rate *rate; /* of this call's channels; NULL: none */
+	struct gw_outcome outcome; /* of the last call that moved a guest */
+	struct gw__rate *rate;     /* of this call's channels; NULL: none */
 };
 
 /* Begin a call: forgets the last error and counters. -ECANCELED if the job was cancelled before. */

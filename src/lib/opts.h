@@ -34,6 +34,7 @@
 	RESULT(gw_progress)                                                                                                                \
 	RESULT(gw_uri)                                                                                                                     \
 	RESULT(gw_partial_info)                                                                                                            \
+	RESULT(gw_outcome)                                                                                                                 \
 	RESULT(gw_receive_result)                                                                                                          \
 	RESULT(gw_serve_result)                                                                                                            \
 	RESULT(gw_proxy_result)                                                                                                            \

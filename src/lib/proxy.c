@@ -6,7 +6,7 @@
 
 #include "base/math.h"
 #include "engine/proxy/proxy.h"
-#include "lib/job.h"
+#include "lib/outcome.h"
 
 static_assert((int)GW_PROXY_NEITHER == (int)GW__PROXY_NEITHER && (int)GW_PROXY_FORWARD == (int)GW__PROXY_FORWARD &&
 		      (int)GW_PROXY_RETURN == (int)GW__PROXY_RETURN && (int)GW_PROXY_CUT_AFTER == (int)GW__FAULT_CUT_AFTER &&
@@ -77,14 +77,31 @@ static struct gw__fault *copy_faults(const struct gw_proxy_opts *o)
 	return v;
 }
 
-static void make_result(const struct gw__proxy_result *r, struct gw_proxy_result *result)
+/* Of a migration that was only looked at. */
+static struct gw__location find_guest(enum gw__guest_location where)
+{
+	static const enum gw__location_event events[] = {
+		[GW__WHERE_NO_MIGRATION] = GW__LOCATION_EV_UNCHANGED,
+		[GW__WHERE_SOURCE] = GW__LOCATION_EV_BROKEN,
+		[GW__WHERE_DESTINATION] = GW__LOCATION_EV_ARRIVED,
+		[GW__WHERE_UNCONFIRMED] = GW__LOCATION_EV_SENT_UNANSWERED,
+		[GW__WHERE_PAUSED] = GW__LOCATION_EV_SPLIT,
+		[GW__WHERE_UNKNOWN] = GW__LOCATION_EV_SOURCE_UNCLEAR,
+	};
+	struct gw__location l = gw__location_at(GW__PLACE_SOURCE_RUNS);
+	gw__location_note(&l, events[where]);
+	return l;
+}
+
+static void make_result(const struct gw__proxy_result *r, const struct gw_outcome *guest, struct gw_proxy_result *result)
 {
 	struct gw_proxy_result ours = {.connections = r->connections,
 		.cuts = r->cuts,
 		.bytes = {r->bytes[0], r->bytes[1]},
 		.dropped_messages = r->dropped,
 		.outcome = (enum gw_proxy_outcome)r->where,
-		.strangers = r->strangers};
+		.strangers = r->strangers,
+		.guest = *guest};
 	gw__struct_out(result, result ? result->size : 0, &ours, sizeof ours);
 }
 
@@ -133,7 +150,7 @@ int gw_proxy(gw_job *job, const char *listen_uri, const char *connect_uri, const
 		r = gw__uri_parse(connect_uri, &uri[1], &job->run.error);
 	if (!r)
 		r = run(job, &uri[0], &uri[1], &ours, &got);
-	make_result(&got, result);
+	make_result(&got, gw__job_end_at(job, find_guest(got.where)), result);
 	free(uri);
 	return r;
 }

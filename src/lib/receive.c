@@ -5,14 +5,32 @@
 
 #include "engine/sink/image_sink.h"
 #include "image/journal/recv_state.h"
+#include "lib/outcome.h"
 #include "lib/receive.h"
 #include "lib/states.h"
 
 /* It was finished by a process that died before it could tell; nobody waits for a word. */
 static bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outcome *out);
 
-void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job, struct gw_receive_result *receipt)
+/* The engine has seen the rest. */
+static void note_end(struct gw__receive_outcome *o, int r)
 {
+	struct gw__location *l = &o->result.location;
+	if (r >= 0)
+		return;
+	if (!o->begun)
+		gw__location_note(l, gw__location_event_before(r));
+	else if (l->place == GW__PLACE_KEPT_IN_PART && !o->result.missing_pages)
+		gw__location_note(l, o->image_committed ? GW__LOCATION_EV_COMMITTED_UNSAFE : GW__LOCATION_EV_NOTHING_MISSING);
+}
+
+void gw__receive_receipt(struct gw__receive_outcome *o, int r, gw_job *job, struct gw_receive_result *receipt)
+{
+	note_end(o, r);
+	struct gw_outcome *outcome = gw__job_end_at(job, o->result.location);
+	outcome->missing_pages = o->result.missing_pages;
+	outcome->peer_notified = o->told;
+	outcome->committed = o->image_committed;
 	const struct gw__stream_stats *t = &o->stats;
 	const struct gw__incoming_result *result = &o->result;
 	struct gw_receive_result ours = {
@@ -37,6 +55,7 @@ void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job,
 		.breaks = o->breaks,
 		.postcopy_possible = result->can_switch,
 		.image_committed = o->image_committed,
+		.outcome = *outcome,
 	};
 	gw__struct_out(receipt, receipt ? receipt->size : 0, &ours, sizeof ours);
 }
@@ -75,6 +94,7 @@ static int open_partial(gw_job *job, const char *path, const struct gw_receive_o
 		r = check_ours(job, path, o, *sink);
 	if (r)
 		return r;
+	out->begun = true;
 	out->result.state = GW__POSTCOPY_DST_PAUSED;
 	out->result.missing_pages = gw__sink_count_missing(*sink);
 	out->postcopy = true;
@@ -165,6 +185,7 @@ static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sin
 	job->run.say = say_of(o);
 	int r = GW__OPT(o, resume) ? 0 : filter_all(job, &l->in, GW__OPT(o, link));
 	bool can_answer = GW__OPT(o, resume) || l->in.main->two_way;
+	out->begun = out->begun || !r;
 	if (!r && !GW__OPT(o, resume))
 		r = gw__incoming_run(&job->run, &l->in, sink, &out->stats, &out->result);
 	out->postcopy = out->postcopy || out->result.has_switched;
@@ -240,6 +261,7 @@ static bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outc
 		return false;
 	sink->ops->postcopy->discard_checkpoint(sink);
 	out->was_complete = true;
+	gw__location_note(&out->result.location, GW__LOCATION_EV_COMMITTED);
 	out->result.state = GW__POSTCOPY_DST_COMPLETED;
 	return true;
 }
@@ -250,6 +272,8 @@ int gw__receive_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_out
 		return 0;
 	int r = gw__incoming_finish_offline(&job->run, sink, &out->stats, &out->result);
 	out->was_complete = !r;
+	if (!r)
+		gw__location_note(&out->result.location, GW__LOCATION_EV_COMMITTED);
 	return r;
 }
 
@@ -262,14 +286,23 @@ static int resume_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_o
 		(unsigned long long)out->result.missing_pages);
 }
 
-static void finish(gw_job *job, struct gw__receive_outcome *out, struct gw__sink **sink, struct gw__receive_link *l,
+static void finish(gw_job *job, int r, struct gw__receive_outcome *out, struct gw__sink **sink, struct gw__receive_link *l,
 	struct gw_receive_result *receipt)
 {
 	out->image_committed = *sink && (*sink)->ops->postcopy->is_committed(*sink);
-	gw__receive_receipt(out, job, receipt);
+	gw__receive_receipt(out, r, job, receipt);
 	gw__stream_stats_fini(&out->stats);
 	gw__sink_free(sink);
 	close_link(l);
+}
+
+/* `uri` NULL: not known yet, or a descriptor. A file or a command keeps its guest. */
+static struct gw__location begins_at(const struct gw__uri *uri, const struct gw_receive_opts *o)
+{
+	if (GW__OPT(o, resume))
+		return gw__location_at(GW__PLACE_KEPT_IN_PART);
+	bool stored = uri && (uri->kind == GW__URI_FILE || uri->kind == GW__URI_EXEC);
+	return gw__location_at(stored ? GW__PLACE_KEPT_WHOLE : GW__PLACE_SOURCE_RUNS);
 }
 
 static int check_structs(gw_job *job, const struct gw_receive_opts *o, const struct gw_receive_result *receipt)
@@ -285,12 +318,15 @@ int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct
 	struct gw__sink *sink = NULL;
 	struct gw__uri *uri = malloc(sizeof *uri);
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
+	out.result.location = begins_at(NULL, o);
 	if (!r)
 		r = check_structs(job, o, receipt);
 	if (!r && GW__OPT(o, without_source) && !GW__OPT(o, resume))
 		r = gw__error_set(&job->run.error, -EINVAL, "without a source only what was begun can be ended");
 	if (!r)
 		r = uri ? gw__uri_parse(uri_text, uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
+	if (!r)
+		out.result.location = begins_at(uri, o);
 	if (!r)
 		r = check_combination(job, gw__ability_of_uri(uri), o);
 	if (!r)
@@ -302,7 +338,7 @@ int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct
 		if (!r)
 			r = receive(job, &l, sink, o, &out);
 	}
-	finish(job, &out, &sink, &l, receipt);
+	finish(job, r, &out, &sink, &l, receipt);
 	free(uri);
 	return r;
 }
@@ -314,6 +350,7 @@ int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive
 	struct gw__sink *sink = NULL;
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	int begun = gw__job_begin(job, GW__OPT(o, memory_limit));
+	out.result.location = begins_at(NULL, o);
 	int r = gw__chan_take_fd(fd, "the source", &io, &l.in.main, &job->run.error);
 	if (!r)
 		r = begun;
@@ -329,6 +366,6 @@ int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive
 		r = ready(job, o);
 	if (!r)
 		r = receive(job, &l, sink, o, &out);
-	finish(job, &out, &sink, &l, receipt);
+	finish(job, r, &out, &sink, &l, receipt);
 	return r;
 }

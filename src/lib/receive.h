@@ -18,10 +18,13 @@ struct gw__receive_link {
 struct gw__receive_outcome {
 	struct gw__stream_stats stats;
 	struct gw__incoming_result result;
+	bool begun; /* a source was heard, or there is a part of its guest: more than nothing is known */
+	bool listened;
 	bool told, was_complete, host_crashed, postcopy, image_committed;
 	uint32_t breaks;
 };
-void gw__receive_receipt(const struct gw__receive_outcome *o, const gw_job *job, struct gw_receive_result *receipt);
+/* The job's outcome and the receipt of a call that ended with `r`. */
+void gw__receive_receipt(struct gw__receive_outcome *o, int r, gw_job *job, struct gw_receive_result *receipt);
 /* -EALREADY: something was begun there. What was begun and never held goes away. */
 int gw__receive_check_free(gw_job *job, const char *path);
 

@@ -8,6 +8,7 @@
 #include "engine/outgoing/multifd_send.h"
 #include "engine/outgoing/peer_sink.h"
 #include "lib/combine.h"
+#include "lib/outcome.h"
 #include "plan/multifd_compat.h"
 
 enum { ANSWER_MS = 60000 };
@@ -112,6 +113,27 @@ static int connect_all(gw_job *job, const struct gw__uri *uri, const struct gw__
 	return r ? r : gw__outgoing_connect(&job->run, uri, &d, &l->out);
 }
 
+/* `two_way`: somebody could answer. */
+static void note_end(gw_job *job, int r, bool connected, bool two_way)
+{
+	struct gw__location l = gw__location_at(GW__PLACE_KEPT_WHOLE);
+	const struct gw__counters *c = &job->run.counters;
+	bool sent = atomic_load(&c->phase) >= GW__PHASE_SYNC;
+	enum gw__location_event event = GW__LOCATION_EV_BROKEN;
+	if (!r)
+		event = two_way ? GW__LOCATION_EV_ARRIVED : GW__LOCATION_EV_SENT_UNANSWERED;
+	else if (!connected || (atomic_load(&c->phase) == GW__PHASE_WAITING && !atomic_load(&c->moved_bytes)))
+		event = gw__location_event_before(r);
+	else if (two_way && r == -EREMOTEIO)
+		event = GW__LOCATION_EV_DESTINATION_FAILED;
+	else if (two_way && sent)
+		event = GW__LOCATION_EV_SENT;
+	gw__location_note(&l, event);
+	struct gw_outcome *outcome = gw__job_end_at(job, l);
+	outcome->peer_notified = !r && two_way;
+	outcome->committed = true;
+}
+
 int gw_send(gw_job *job, const char *path, const char *uri_text, const struct gw_send_opts *o)
 {
 	struct gw__stored_guest stored = {0};
@@ -130,8 +152,10 @@ int gw_send(gw_job *job, const char *path, const char *uri_text, const struct gw
 		r = check_combination(job, &stored, gw__ability_of_uri(uri), o);
 	if (!r)
 		r = connect_all(job, uri, &stored, o, &l);
+	bool connected = !r, two_way = l.out.main && l.out.main->two_way;
 	if (!r)
 		r = send_over(job, &stored, &l, o);
+	note_end(job, r, connected, two_way);
 	close_link(&l);
 	gw__stored_guest_close(&stored);
 	free(uri);
@@ -155,8 +179,10 @@ int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_send_opts 
 		r = gw__job_check_devices(job, stored.image);
 	if (!r)
 		r = check_combination(job, &stored, GW__ABILITY_BIT(GW__ABILITY_FD), o);
+	bool connected = !r, two_way = l.out.main && l.out.main->two_way;
 	if (!r)
 		r = send_over(job, &stored, &l, o);
+	note_end(job, r, connected, two_way);
 	close_link(&l);
 	gw__stored_guest_close(&stored);
 	return r;

@@ -7,7 +7,7 @@
 #include "engine/outgoing/connect.h"
 #include "engine/pageserver/pageserver.h"
 #include "lib/combine.h"
-#include "lib/job.h"
+#include "lib/outcome.h"
 #include "lib/states.h"
 
 enum { ANSWER_MS = 60000 };
@@ -18,7 +18,20 @@ static_assert((int)GW_PREEMPT_OFF == (int)GW__PREEMPT_OFF && (int)GW_PREEMPT_ON 
 
 static uint64_t to_us(uint64_t ns) { return ns / 1000 + (ns % 1000 != 0); }
 
-static void make_result(const struct gw__pageserver_stats *t, struct gw_serve_result *result)
+/* What the page server's state says of the guest. `ran`: it came so far as to speak. */
+static struct gw__location find_guest(const struct gw__pageserver_stats *t, int r, bool resume, bool ran)
+{
+	struct gw__location l = gw__location_at(resume ? GW__PLACE_DESTINATION_WAITS : GW__PLACE_KEPT_WHOLE);
+	if (!r)
+		gw__location_note(&l, GW__LOCATION_EV_ARRIVED);
+	else if (t->state == GW__POSTCOPY_SRC_PAUSED)
+		gw__location_note(&l, GW__LOCATION_EV_DESTINATION_WAITS);
+	else
+		gw__location_note(&l, ran ? GW__LOCATION_EV_DESTINATION_FAILED : gw__location_event_before(r));
+	return l;
+}
+
+static void make_result(const struct gw__pageserver_stats *t, const struct gw_outcome *outcome, struct gw_serve_result *result)
 {
 	struct gw_serve_result ours = {
 		.recoverable = t->state == GW__POSTCOPY_SRC_PAUSED,
@@ -32,6 +45,7 @@ static void make_result(const struct gw__pageserver_stats *t, struct gw_serve_re
 		.latency_p50_us = to_us(gw__histogram_quantile(&t->latency, 500)),
 		.latency_p99_us = to_us(gw__histogram_quantile(&t->latency, 990)),
 		.latency_max_us = to_us(t->latency.max),
+		.outcome = *outcome,
 	};
 	gw__struct_out(result, result ? result->size : 0, &ours, sizeof ours);
 }
@@ -159,6 +173,7 @@ int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_ser
 	struct gw__pageserver_stats stats = {.state = GW__OPT(o, resume) ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP};
 	struct serving *s = calloc(1, sizeof *s);
 	int r = gw__job_begin(job, 0);
+	bool ran = false;
 	if (!s)
 		return gw__error_set(&job->run.error, -ENOMEM, "no memory");
 	s->job = job;
@@ -179,9 +194,13 @@ int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_ser
 		r = open_working_set(s);
 	if (!r)
 		r = connect_main(s);
+	ran = !r;
 	if (!r)
 		r = serve(s, &stats);
-	make_result(&stats, result);
+	struct gw_outcome *outcome = gw__job_end_at(job, find_guest(&stats, r, GW__OPT(o, resume), ran));
+	outcome->peer_notified = !r;
+	outcome->committed = true;
+	make_result(&stats, outcome, result);
 	finish(s);
 	return r;
 }

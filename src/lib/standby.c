@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "engine/colo/secondary.h"
-#include "lib/job.h"
+#include "lib/outcome.h"
 #include "lib/standby_control.h"
 
 enum { NAMES_MAX = 100000, MEMORY_LIMIT_BYTES = 1 << 30, CHECKPOINT_MS = 60000 };
@@ -52,6 +52,18 @@ struct guest {
 	bool failed_over; /* it was asked to */
 };
 
+/* The primary's, as long as it is heard; what is kept of it then says nothing of whether it still runs. */
+static struct gw_outcome find_guest(enum gw_standby_event_kind kind)
+{
+	struct gw_outcome outcome = {.size = sizeof outcome};
+	struct gw__location l = gw__location_at(GW__PLACE_SOURCE_RUNS);
+	if (kind == GW_STANDBY_ENDED)
+		gw__location_note(&l, GW__LOCATION_EV_EPOCH_KEPT);
+	gw__outcome_set(&outcome, &l);
+	outcome.committed = kind == GW_STANDBY_ENDED;
+	return outcome;
+}
+
 static void report(struct guest *g, struct gw_standby_event *event)
 {
 	const struct gw_standby_opts *o = g->standby->o;
@@ -62,6 +74,7 @@ static void report(struct guest *g, struct gw_standby_event *event)
 	event->image = g->image;
 	event->ram_bytes = atomic_load(&g->run.counters.total_bytes);
 	event->channels = g->channels;
+	event->outcome = find_guest(event->kind);
 	pthread_mutex_lock(&g->standby->report_lock);
 	o->on_event(GW__OPT(o, ctx), event);
 	pthread_mutex_unlock(&g->standby->report_lock);

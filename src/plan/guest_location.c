@@ -58,6 +58,7 @@ static const struct {
 	{EV(SWITCH_BEGUN), SOURCE, TO(SOURCE_PAUSED), NEXT(ASK_SOURCE), EXIT(IN_DOUBT), "broken-in-switch"},
 	{EV(PERSISTED), SOURCE_PAUSED, TO(KEPT_IN_PART), NEXT(RESUME), EXIT(RECOVERABLE), "part-kept"},
 	{EV(COMMITTED), SOURCE | PART | WHOLE, TO(KEPT_WHOLE), NEXT(NOTHING), EXIT(DONE), "kept"},
+	{EV(COMMITTED), SPLIT, TO(DESTINATION_WAITS), NEXT(SERVE), EXIT(DONE), "drained"},
 	{EV(NOT_NOTIFIED), WHOLE, TO(BOTH_POSSIBLE), NEXT(ASK_SOURCE), EXIT(IN_DOUBT), "source-not-notified"},
 	{EV(UNCONFIRMED), WHOLE | BOTH, TO(BOTH_POSSIBLE), NEXT(ASK_SOURCE), EXIT(IN_DOUBT), "source-unconfirmed"},
 	{EV(UNCONFIRMED), SOURCE, TO(SOURCE_PAUSED), NEXT(ASK_SOURCE), EXIT(IN_DOUBT), "source-unconfirmed"},
@@ -78,6 +79,7 @@ static const struct {
 	{EV(COMMITTED_UNSAFE), WHOLE, STAYS, NEXT(TRY_AGAIN), EXIT(IN_DOUBT), "kept-not-synced"},
 	{EV(COMMITTED_UNSAFE), PART | BOTH, TO(BOTH_POSSIBLE), NEXT(ASK_SOURCE), EXIT(RECOVERABLE), "all-kept-not-ended"},
 
+	{EV(COMMITTED_UNSAFE), SPLIT, STAYS, NEXT(KEEP_SOURCE), EXIT(IN_DOUBT), "drained-not-safe"},
 	{EV(SOURCE_RUNS), SOURCE | PART, TO(SOURCE_RUNS), NEXT(NOTHING), EXIT(FAILED), "source-runs"},
 	{EV(SOURCE_RUNS), WHOLE | BOTH, TO(SOURCE_RUNS), NEXT(NOTHING), EXIT(IN_DOUBT), "kept-and-source-runs"},
 	{EV(SOURCE_STANDS), SOURCE | PART, TO(SOURCE_PAUSED), NEXT(NOTHING), EXIT(FAILED), "source-stands"},
@@ -108,7 +110,6 @@ static const struct {
 	{EV(DESTINATION_SHUT_DOWN), DEST_RUNS | DEST_WAITS | BOTH | LOST, TO(LOST), NEXT(NOTHING), EXIT(DONE), "destination-shut-down"},
 	{EV(DESTINATION_HANGS), WHOLE | DEST_WAITS | BOTH, TO(KEPT_WHOLE), NEXT(RESTART_DESTINATION), EXIT(FAILED), "destination-hangs"},
 
-	{EV(DRAINED), SPLIT, TO(DESTINATION_WAITS), NEXT(SERVE), EXIT(DONE), "drained"},
 	{EV(DRAINED_UNSAFE), SPLIT, STAYS, NEXT(KEEP_SOURCE), EXIT(IN_DOUBT), "drained-not-safe"},
 	{EV(DRAINED_UNREAD), SPLIT | DEST_WAITS, TO(SPLIT), NEXT(KEEP_SOURCE), EXIT(IN_DOUBT), "drained-not-readable"},
 	{EV(DRAINED_UNCONFIRMED), SPLIT | DEST_WAITS, TO(SPLIT), NEXT(KEEP_SOURCE), EXIT(IN_DOUBT), "drained-not-confirmed"},
@@ -144,10 +145,9 @@ const char *gw__location_event_name(enum gw__location_event event)
 		"a guest not seen to be given back", "files left behind a guest given back", "a whole image of a guest given back",
 		"the guest given", "the guest arrived", "all sent and no answer", "all sent to where nobody answers",
 		"a destination that failed", "a destination that waits for pages", "a destination that cannot be asked",
-		"a destination that was shut down", "a destination that hangs", "memory drained",
-		"memory drained into an image that is not safe", "memory drained into an image that cannot be read",
-		"memory drained from a source that does not say so", "a break in post-copy between two others",
-		"the last epoch of a primary"};
+		"a destination that was shut down", "a destination that hangs", "memory drained into an image that is not safe",
+		"memory drained into an image that cannot be read", "memory drained from a source that does not say so",
+		"a break in post-copy between two others", "the last epoch of a primary"};
 	return event < GW__LOCATION_EVENTS ? names[event] : "?";
 }
 

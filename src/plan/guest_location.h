@@ -63,7 +63,7 @@ enum gw__location_event {
 	/* to an image */
 	GW__LOCATION_EV_SWITCH_BEGUN,    /* the source has stopped the guest to switch to post-copy */
 	GW__LOCATION_EV_PERSISTED,       /* device state and received bitmap survive us */
-	GW__LOCATION_EV_COMMITTED,       /* the image is whole, synced and has its name */
+	GW__LOCATION_EV_COMMITTED,       /* the image is whole, synced and has its name; of a drain, which has no devices, too */
 	GW__LOCATION_EV_NOT_NOTIFIED,    /* and the source does not know */
 	GW__LOCATION_EV_UNCONFIRMED,     /* and the source's monitor does not say that it is over */
 	GW__LOCATION_EV_BROKEN,          /* the link, the disk, the stream: in any direction */
@@ -97,7 +97,6 @@ enum gw__location_event {
 	GW__LOCATION_EV_DESTINATION_SHUT_DOWN, /* by its guest or its user */
 	GW__LOCATION_EV_DESTINATION_HANGS,     /* it lost us while it loaded the devices, and will never run */
 	/* between two others */
-	GW__LOCATION_EV_DRAINED,
 	GW__LOCATION_EV_DRAINED_UNSAFE,      /* the source has sent everything, and the image is not safe */
 	GW__LOCATION_EV_DRAINED_UNREAD,      /* the image cannot be read back */
 	GW__LOCATION_EV_DRAINED_UNCONFIRMED, /* the source does not say that it has sent everything */

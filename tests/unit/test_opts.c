@@ -133,6 +133,11 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 		return call ? -ENOSYS : gw_plan_restore(info, v, &(struct gw_restore_plan){.size = sizeof(struct gw_restore_plan)});
 	case GW__STRUCT_gw_progress:
 		return call ? -ENOSYS : gw_job_progress(job, v);
+	case GW__STRUCT_gw_outcome:
+		return call == 0   ? gw_job_outcome(job, v)
+		       : call == 1 ? gw_outcome_at(v, GW_PLACE_LOST)
+		       : call == 2 ? gw_outcome_note(v, GW_EVIDENCE_REFUSED)
+				   : -ENOSYS;
 	case GW__STRUCT_gw_uri:
 		return call ? -ENOSYS : gw_uri_parse("fd:1", v);
 	case GW__STRUCT_gw_partial_info:

@@ -103,14 +103,13 @@ static void note(struct gw__incoming_stream *p, enum gw__location_event event) {
 int gw__incoming_commit(struct gw__incoming_stream *p)
 {
 	const struct gw__sink_ops *ops = p->sink->ops;
-	bool drains = p->role == GW__POSTCOPY_DST_DRAIN;
 	int r = ops->commit(p->sink, &p->run->error);
 	p->committed = !r;
 	p->committed_unsafe = r && ops->postcopy && ops->postcopy->is_committed(p->sink);
 	if (!r)
-		note(p, drains ? GW__LOCATION_EV_DRAINED : GW__LOCATION_EV_COMMITTED);
+		note(p, GW__LOCATION_EV_COMMITTED);
 	else if (p->committed_unsafe)
-		note(p, drains ? GW__LOCATION_EV_DRAINED_UNSAFE : GW__LOCATION_EV_COMMITTED_UNSAFE);
+		note(p, GW__LOCATION_EV_COMMITTED_UNSAFE);
 	return r;
 }
 
