@@ -9,14 +9,14 @@
 
 enum { READS_GAPS = 1101 }; /* as gw__qmp_version gives it; 10.0 cannot, in between nobody has tried */
 
-int gw__cli_destination_failed(const struct gw__qmp_migration *m, struct gw__error *error)
+int gw__qemu_destination_failed(const struct gw__qmp_migration *m, struct gw__error *error)
 {
 	return m->failed ? gw__error_set(error, -EBUSY, "this QEMU failed to load a guest and takes no other%s%s; end it and start it anew",
 				   m->error[0] ? ": " : "", m->error)
 			 : 0;
 }
 
-int gw__cli_destination_waits(struct gw__qmp *q, struct gw__error *error)
+int gw__qemu_destination_waits(struct gw__qmp *q, struct gw__error *error)
 {
 	struct gw__qmp_status s;
 	struct gw__qmp_migration m;
@@ -28,7 +28,7 @@ int gw__cli_destination_waits(struct gw__qmp *q, struct gw__error *error)
 	if (strcmp(s.name, "inmigrate"))
 		return gw__error_set(error, -EBUSY,
 			"this QEMU does not wait for a guest (its state is \"%s\"); start it with -incoming defer", s.name);
-	if (gw__cli_destination_failed(&m, error))
+	if (gw__qemu_destination_failed(&m, error))
 		return -EBUSY;
 	if ((m.status[0] && strcmp(m.status, "none")) || m.address[0]) /* 7.2 listens without a status */
 		return gw__error_set(error, -EBUSY,
@@ -36,7 +36,7 @@ int gw__cli_destination_waits(struct gw__qmp *q, struct gw__error *error)
 	return 0;
 }
 
-static int ask_blocks(struct gw__qmp *q, struct gw__cli_destination *to, struct gw__error *error)
+static int ask_blocks(struct gw__qmp *q, struct gw__qemu_destination *to, struct gw__error *error)
 {
 	unsigned n = 0;
 	int e = gw__qmp_query_blocks(q, &to->asked, &n, error);
@@ -65,7 +65,7 @@ static bool is_of(const struct gw_destination_block *b, const char *id)
 	return id && !strcmp(path ? b->name + sizeof objects - 1 : b->name, id);
 }
 
-static int ask_sharing(struct gw__qmp *q, struct gw__cli_destination *to, struct gw__error *error)
+static int ask_sharing(struct gw__qmp *q, struct gw__qemu_destination *to, struct gw__error *error)
 {
 	json_t *said = NULL, *dev;
 	size_t i;
@@ -84,7 +84,7 @@ static int ask_sharing(struct gw__qmp *q, struct gw__cli_destination *to, struct
 }
 
 /* A QEMU that does not tell is not compared; one that goes away is noticed here as anywhere. */
-static int ask_devices(struct gw__qmp *q, struct gw__cli_destination *to, struct gw__error *error)
+static int ask_devices(struct gw__qmp *q, struct gw__qemu_destination *to, struct gw__error *error)
 {
 	unsigned cpus = 0, n = 0;
 	struct gw__error unknown = {0};
@@ -104,10 +104,11 @@ static int ask_devices(struct gw__qmp *q, struct gw__cli_destination *to, struct
 	return 0;
 }
 
-int gw__cli_destination_ask(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__cli_destination *to, struct gw__error *error)
+int gw__qemu_destination_ask(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__qemu_destination *to,
+	struct gw__error *error)
 {
 	struct gw__qmp_machine machine;
-	*to = (struct gw__cli_destination){.d = {.size = sizeof to->d}};
+	*to = (struct gw__qemu_destination){.d = {.size = sizeof to->d}};
 	int e = gw__qmp_query_machine(q, &machine, error);
 	if (!e)
 		e = ask_blocks(q, to, error);
@@ -125,24 +126,24 @@ int gw__cli_destination_ask(struct gw__qmp *q, const struct gw__qmp_settings *no
 	return 0;
 }
 
-int gw__cli_destination_fits(struct gw__qmp *q, const struct gw__qmp_settings *now, const gw_info *info, struct gw__error *error)
+int gw__qemu_destination_fits(struct gw__qmp *q, const struct gw__qmp_settings *now, const gw_info *info, struct gw__error *error)
 {
-	struct gw__cli_destination there = {0};
+	struct gw__qemu_destination there = {0};
 	struct gw_restore_plan plan = GW_INIT(plan);
-	int e = gw__cli_destination_ask(q, now, &there, error);
+	int e = gw__qemu_destination_ask(q, now, &there, error);
 	if (!e) {
 		gw_plan_restore(info, &there.d, &plan);
 		e = plan.way == GW_WAY_REFUSED ? gw__error_set(error, -EINVAL, "%s", plan.reason) : 0;
 	}
-	gw__cli_destination_fini(&there);
+	gw__qemu_destination_fini(&there);
 	return e;
 }
 
-void gw__cli_destination_fini(struct gw__cli_destination *d)
+void gw__qemu_destination_fini(struct gw__qemu_destination *d)
 {
 	free(d->asked);
 	free(d->block);
 	free(d->asked_devices);
 	free(d->device);
-	*d = (struct gw__cli_destination){.d = {.size = sizeof d->d}};
+	*d = (struct gw__qemu_destination){.d = {.size = sizeof d->d}};
 }

@@ -94,6 +94,8 @@ struct gw__monitor_broker_info {
 	pid_t pid, server, qemu; /* server: the page server that is attached; 0: none */
 	char address[256], image[256];
 };
+/* A JSON string of any text, of as much as there is room for here, in whole characters, so that none makes a message too long, or none at all. */
+json_t *gw__monitor_broker_text(const char *text);
 /* The monitor broker of the monitor at `address`: 0, -ENOENT, or -ETIMEDOUT with a sentence. Nothing changes. */
 int gw__monitor_broker_ask(const char *address, struct gw__monitor_broker_info *info, struct gw__error *error);
 typedef void gw__monitor_broker_fn(void *ctx, const struct gw__monitor_broker_info *info);

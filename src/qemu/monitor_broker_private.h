@@ -68,8 +68,6 @@ int gw__monitor_broker_receive(int socket, int ms, struct gw__monitor_broker_mes
 void gw__monitor_broker_message_fini(struct gw__monitor_broker_message *m);
 /* A descriptor of the message by its name in the list "fds"; it is the caller's then. -1: not there. */
 int gw__monitor_broker_message_take(struct gw__monitor_broker_message *m, const char *name);
-/* As much of it as a gw__monitor_broker_info has room for, in whole characters, so that no text makes a message too long, or none at all. */
-json_t *gw__monitor_broker_text(const char *text);
 /* JSON in a file without a name, and back. -1, NULL: not possible. */
 int gw__monitor_broker_to_file(const json_t *j);
 json_t *gw__monitor_broker_from_file(int fd);

@@ -8,8 +8,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "qemu/monitor_broker_private.h"
-#include "cli/ui/output.h"
 
 enum { FILE_MAX_BYTES = 16 << 20 };
 
@@ -101,9 +101,15 @@ int gw__monitor_broker_message_take(struct gw__monitor_broker_message *m, const 
 
 json_t *gw__monitor_broker_text(const char *text)
 {
-	json_t *whole = gw__cli_json_text(text);
+	enum { ROOM = sizeof((struct gw__monitor_broker_info *)0)->image };
+	char clean[4 * ROOM + 1];
+	json_t *whole = text ? json_string(text) : json_null(); /* NULL if it is not UTF-8 */
+	if (!whole) {
+		gw__text_filter(clean, sizeof clean, text, false);
+		whole = json_string(clean);
+	}
 	const char *s = json_string_value(whole);
-	size_t n = sizeof((struct gw__monitor_broker_info *)0)->image - 1;
+	size_t n = ROOM - 1;
 	if (!s || strlen(s) <= n)
 		return whole;
 	while (((unsigned char)s[n] & 0xc0) == 0x80) /* the first byte left out begins a character */

@@ -53,7 +53,7 @@ static int prepare(struct gw__postcopy_session *l)
 	r = gw__qmp_clear_capabilities(l->qmp, l->before, false, &l->error);
 	if (!r)
 		r = gw__postcopy_session_set_tls(l);
-	l->tls = l->opts.tls.creds_dir;
+	l->tls = l->tls_opts.creds_dir;
 	l->tls_known = true;
 	return r ? r : gw__qmp_set_capabilities(l->qmp, caps, GW__LEN(caps), &l->error);
 }
@@ -95,7 +95,7 @@ static int check_waits(struct gw__postcopy_session *l, const struct gw__qmp_migr
 	struct gw__qmp_status s;
 	int r = gw__qmp_query_status(l->qmp, &s, &l->error);
 	if (!r && !strcmp(s.name, "inmigrate"))
-		r = gw__cli_destination_failed(m, &l->error);
+		r = gw__qemu_destination_failed(m, &l->error);
 	if (r == -EBUSY)
 		l->refused = true;
 	if (r || !strcmp(s.name, "inmigrate"))
@@ -166,7 +166,7 @@ static int look(struct gw__postcopy_session *l, struct gw__qmp_migration *m)
 
 static int give_guest(struct gw__postcopy_session *l, const struct gw__qmp_migration *m)
 {
-	if (l->opts.resume_only) {
+	if (l->resume_only) {
 		l->refused = true;
 		return gw__error_set(&l->error, -EINVAL,
 			"no guest in this QEMU waits for pages (status \"%s\"), so there is nothing to --resume",

@@ -1,44 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Post-copy from an image into a QEMU, between the commands that do it: `restore --lazy` and `serve`. postcopy_session.c drives the
+ * Post-copy from an image into a QEMU, between the calls that do it: a lazy gw_qemu_restore() and gw_qemu_serve(). postcopy_session.c drives the
  * QEMU through it, postcopy_session_serve.c is the page server's turns, postcopy_session_monitor.c gets the monitor, from QEMU or from a monitor broker,
  * postcopy_session_recover.c gets a QEMU to listen again. One thread. Keeps nothing outside the image, the QEMU and the keeper.
  */
 #ifndef GW_QEMU_POSTCOPY_SESSION_H
 #define GW_QEMU_POSTCOPY_SESSION_H
 
+#include "qemu/driver.h"
 #include "qemu/monitor_broker.h"
-#include "cli/ui/command_ctx.h"
 #include "qmp/qmp.h"
 
-/* What its options say; zeroed ones are the defaults. */
-struct gw__postcopy_session_opts {
-	struct gw_link_opts link;
-	struct gw_tls_opts tls; /* creds_dir NULL: plain */
-	int answer_ms;
-	const char *listen, *connect; /* NULL: a private unix socket; where it listens */
-	bool resume_only;
-	bool preempt;
-	unsigned working_set; /* GW__WORKING_SET_* */
-};
-enum { GW__WORKING_SET_ON, GW__WORKING_SET_OFF };
-#define GW__POSTCOPY_SESSION_OPTIONS(w)                                                                                                    \
-	GW__CLI_TEXT("listen", "URI", &(w)->listen,                                                                                        \
-		"where QEMU is to listen for us: tcp:HOST:PORT, unix:PATH (default: a private unix socket)"),                              \
-		GW__CLI_TEXT("connect", "URI", &(w)->connect, "how to get there from here, where that is another address"),                \
-		GW__CLI_SECONDS("connect-timeout", &(w)->link.connect_timeout_ms, "how long to try to reach QEMU there (default: 10)"),    \
-		GW__CLI_SECONDS("answer-timeout", &(w)->answer_ms, "how long QEMU may take to answer where it has to (default: 60)"),      \
-		GW__CLI_FLAG("preempt", &(w)->preempt, "what the guest waits for goes over a connection of its own"),                      \
-		GW__CLI_CHOICE("working-set", "on|off", &(w)->working_set,                                                                 \
-			"push first what was asked for the last time, and keep in IMAGE.ws what is asked for now (default: on)"),          \
-		GW__CLI_TEXT("tls-creds", "DIR", &(w)->tls.creds_dir, "speak TLS, with the credentials in this folder"),                   \
-		GW__CLI_TEXT("tls-hostname", "NAME", &(w)->tls.hostname,                                                                   \
-			"what QEMU's certificate must name (default: the host of a tcp: URI)"),                                            \
-		GW__CLI_TLS_PRIORITY(&(w)->tls.priority), GW__CLI_TLS_USERNAME(&(w)->tls.psk_name)
-/* GW__CLI_GO, or GW__EXIT_USAGE after a sentence. */
-int gw__postcopy_session_check_opts(struct gw__postcopy_session_opts *w);
-
-/* Where the guest is, as far as we know. Exit status, sentence and what becomes of the monitor broker follow from it. */
+/* Where the guest is, as far as we know. The outcome and what becomes of the monitor broker follow from it. */
 enum gw__session_guest {
 	GW__GUEST_NOT_HERE,        /* not in this QEMU: it was not given, or it was lost with it */
 	GW__GUEST_UNKNOWN,         /* this QEMU may have it */
@@ -54,9 +27,12 @@ struct gw__postcopy_session {
 	/* What is asked for; borrowed. */
 	const char *path;
 	uint64_t offset;
-	struct gw__postcopy_session_opts opts;
+	struct gw_qemu_postcopy_opts opts;
+	struct gw_link_opts link_opts;
+	struct gw_tls_opts tls_opts; /* creds_dir NULL: plain */
+	bool resume_only;
 	bool foreign_qemu; /* it may run as another user */
-	struct gw__command_ctx *work;
+	gw_qemu *driver;
 	struct gw__qmp *qmp; /* of gw__postcopy_session_open, or the caller's */
 
 	/* What is known of the QEMU; a monitor broker has a copy. */
@@ -97,6 +73,9 @@ struct gw__postcopy_session {
 	{                                                                                                                                  \
 		.keeper = GW__MONITOR_BROKER_INIT, .link = -1                                                                              \
 	}
+
+/* What was asked for becomes l->opts and those it names. NULL: defaults. 0, or -EINVAL or -E2BIG with a sentence in l->error. */
+int gw__postcopy_session_set_opts(struct gw__postcopy_session *l, const struct gw_qemu_postcopy_opts *o);
 
 /* Whether a guest can run before its memory is there: 0, or -EOPNOTSUPP with the reason. */
 int gw__postcopy_session_check(const char *path, const gw_info *info, struct gw__error *error);

@@ -1,29 +1,32 @@
 /* SPDX-License-Identifier: MIT */
-/* What can be given lazily at all; see postcopy_session.h. Looks at the image only, before any QEMU is touched. */
+/* What is asked for, and what can be given lazily at all; see postcopy_session.h. Before any QEMU is touched. */
 #include <errno.h>
 #include <string.h>
 
-#include "cli/ui/check_caps.h"
+#include "base/requested_caps.h"
 #include "qemu/postcopy_session.h"
 
 static bool can_listen(const char *uri)
 {
-	const char *kind = uri ? gw__cli_ability_of_uri(uri) : "unix";
+	const char *kind = uri ? gw__requested_caps_of_uri(uri) : "unix";
 	return kind && (!strcmp(kind, "tcp") || !strcmp(kind, "unix") || !strcmp(kind, "vsock"));
 }
 
-int gw__postcopy_session_check_opts(struct gw__postcopy_session_opts *w)
+int gw__postcopy_session_set_opts(struct gw__postcopy_session *l, const struct gw_qemu_postcopy_opts *o)
 {
-	if (!can_listen(w->listen) || !can_listen(w->connect))
-		return gw__ui_error(GW__EXIT_USAGE, "QEMU can listen at tcp:HOST:PORT, unix:PATH and vsock:CID:PORT, not at %s",
-			can_listen(w->listen) ? w->connect : w->listen);
-	if (w->connect && !w->listen)
-		return gw__ui_error(GW__EXIT_USAGE, "--connect needs --listen");
-	if (w->tls.hostname && !w->tls.creds_dir)
-		return gw__ui_error(GW__EXIT_USAGE, "--tls-hostname needs --tls-creds");
-	if ((w->tls.priority || w->tls.psk_name) && !w->tls.creds_dir)
-		return gw__ui_error(GW__EXIT_USAGE, "--tls-priority and --tls-username need --tls-creds");
-	return GW__CLI_GO;
+	int r = gw__qemu_copy_opts("gw_qemu_postcopy_opts", o, &l->opts, sizeof l->opts, &l->error);
+	if (!r)
+		r = gw__qemu_copy_opts("gw_link_opts", l->opts.link, &l->link_opts, sizeof l->link_opts, &l->error);
+	if (!r)
+		r = gw__qemu_copy_opts("gw_tls_opts", l->link_opts.tls, &l->tls_opts, sizeof l->tls_opts, &l->error);
+	if (r)
+		return r;
+	if (!can_listen(l->opts.listen) || !can_listen(l->opts.connect))
+		return gw__error_set(&l->error, -EINVAL, "QEMU can listen at tcp:HOST:PORT, unix:PATH and vsock:CID:PORT, not at %s",
+			can_listen(l->opts.listen) ? l->opts.connect : l->opts.listen);
+	if (l->opts.connect && !l->opts.listen)
+		return gw__error_set(&l->error, -EINVAL, "an address to connect to (%s) needs one to listen at", l->opts.connect);
+	return 0;
 }
 
 int gw__postcopy_session_check(const char *path, const gw_info *info, struct gw__error *error)

@@ -39,7 +39,7 @@ static int check_file(struct gw__postcopy_session *l)
 			"%s was written to since this QEMU got pages of it: it has %jd bytes, expected %lld; bring it back as it was",
 			l->path, (intmax_t)st.st_size, strtoll(l->written, NULL, 10));
 	if (same_file && strcmp(l->written, written))
-		gw__ui_error(0,
+		gw__qemu_warn(l->driver,
 			"%s has a newer or older date than when this QEMU got pages of it, but is the image of the same guest; it is served. If "
 			"something wrote to its memory pages, stop and serve a copy from before",
 			l->path);
@@ -93,7 +93,7 @@ static int check_fits(struct gw__postcopy_session *l, const gw_info *info)
 	struct gw__qmp_settings *now = NULL;
 	int r = gw__qmp_settings_save(l->qmp, &now, &l->error);
 	if (!r)
-		r = gw__cli_destination_fits(l->qmp, now, info, &l->error);
+		r = gw__qemu_destination_fits(l->qmp, now, info, &l->error);
 	gw__qmp_settings_free(now);
 	l->refused |= r == -EINVAL;
 	return r;
@@ -104,9 +104,9 @@ int gw__postcopy_session_check_image(struct gw__postcopy_session *l, bool resume
 	struct gw_inspect_opts o = GW_INIT(o);
 	gw_info *info = NULL;
 	o.offset = l->offset;
-	int r = gw_inspect(l->work->job, l->path, &o, &info);
+	int r = gw_inspect(l->driver->job, l->path, &o, &info);
 	if (r)
-		return gw__error_set(&l->error, r, "%s", gw_job_error(l->work->job));
+		return gw__error_set(&l->error, r, "%s", gw_job_error(l->driver->job));
 	r = check(l, info, resume);
 	l->refused |= r == -ESTALE;
 	if (!r && !resume)

@@ -94,7 +94,7 @@ static void reach(struct gw__postcopy_session *l)
 /* Certificates name a host, and an address of this machine alone has none. Better now than when QEMU listens. */
 static int check_name(struct gw__postcopy_session *l)
 {
-	const struct gw_tls_opts *tls = &l->opts.tls;
+	const struct gw_tls_opts *tls = &l->tls_opts;
 	char path[4096];
 	if (!tls->creds_dir || tls->hostname || !strncmp(l->uri, "tcp:", 4))
 		return 0;

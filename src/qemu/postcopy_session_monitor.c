@@ -43,8 +43,8 @@ static json_t *known_to_json(const struct gw__postcopy_session *l)
 	json_object_set_new(j, "identity", json_string(l->fingerprint));
 	json_object_set_new(j, "file", json_string(l->file));
 	json_object_set_new(j, "written", json_string(l->written));
-	json_object_set_new(j, "listened", gw__cli_json_text(l->listened));
-	json_object_set_new(j, "reached", gw__cli_json_text(l->reached));
+	json_object_set_new(j, "listened", gw__monitor_broker_text(l->listened));
+	json_object_set_new(j, "reached", gw__monitor_broker_text(l->reached));
 	if (l->before)
 		json_object_set_new(j, "settings", gw__qmp_settings_to_json(l->before));
 	if (l->blocks)
@@ -118,13 +118,13 @@ static int adopt(struct gw__postcopy_session *l, struct gw__monitor_handoff *han
 	if (r)
 		return r;
 	known_from_json(l, handoff->known);
-	gw__ui_verbose("the monitor of this QEMU was kept by another process since its page server ended");
+	gw__qemu_detail(l->driver, "the monitor of this QEMU was kept by another process since its page server ended");
 	return 0;
 }
 
-static void say_none(struct gw__error *error)
+static void say_none(const struct gw__postcopy_session *l, struct gw__error *error)
 {
-	gw__ui_verbose("nothing keeps the monitor open if this process dies: %s",
+	gw__qemu_detail(l->driver, "nothing keeps the monitor open if this process dies: %s",
 		error->text[0] ? error->text : "no process can be started for it");
 	gw__error_clear(error);
 }
@@ -138,7 +138,7 @@ static int start_keeper(struct gw__postcopy_session *l, const char *address)
 	if (r == -EBUSY || r == -EEXIST || r == -ETIMEDOUT)
 		return gw__error_set(&l->error, r, "%s", error.text);
 	if (r)
-		say_none(&error);
+		say_none(l, &error);
 	return 0;
 }
 
@@ -184,7 +184,7 @@ int gw__postcopy_session_open(struct gw__postcopy_session *l, const char *addres
 		return r;
 	}
 	if (l->error.code) /* one does not answer, and is rather another QEMU's: this one's would be found by the address */
-		gw__ui_verbose("%s", l->error.text);
+		gw__qemu_detail(l->driver, "%s", l->error.text);
 	gw__error_clear(&l->error);
 	r = start_keeper(l, address);
 	if (r) {

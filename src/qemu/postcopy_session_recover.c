@@ -113,7 +113,7 @@ static int ask_until_listening(struct gw__postcopy_session *l)
 		struct gw__error error = {0};
 		int r = gw__qmp_call_oob(l->qmp, "migrate-recover", json_pack("{s:s}", "uri", l->listen), NULL, &error);
 		int ms = (int)(1000 * gw__monotonic_seconds_since(&start));
-		if (!r || r != -EREMOTEIO || !is_early(&error) || gw__cli_stopped())
+		if (!r || r != -EREMOTEIO || !is_early(&error) || gw__qemu_cancelled(l->driver))
 			return r ? gw__error_set(&l->error, r, "%s", error.text) : 0;
 		if (join(l, ms))
 			return 0;

@@ -45,29 +45,21 @@ static void on_guest_runs(void *ctx)
 
 static void on_note(void *ctx, const char *sentence)
 {
-	(void)ctx;
-	gw__ui_info("%s", sentence);
+	const struct gw__postcopy_session *l = ctx;
+	gw__qemu_note(l->driver, "%s", sentence);
 }
 
 static int serve_once(struct gw__postcopy_session *l, bool resume)
 {
-	struct gw_link_opts link = l->opts.link;
-	struct gw_tls_opts tls = l->opts.tls;
 	struct gw_serve_opts o = GW_INIT(o);
 	struct gw_serve_block *blocks = calloc(l->blocks_n + 1, sizeof *blocks);
-	char *working_set = gw__working_set_path(l->path);
-	if (!blocks || !working_set) {
-		free(blocks);
-		free(working_set);
+	if (!blocks)
 		return gw__error_set(&l->error, -ENOMEM, "no memory to serve pages");
-	}
 	for (unsigned i = 0; i < l->blocks_n; i++)
 		blocks[i] = (struct gw_serve_block){sizeof *blocks, l->blocks[i].name, l->blocks[i].page_bytes};
-	link.size = sizeof link;
-	tls.size = sizeof tls;
-	link.tls = tls.creds_dir ? &tls : NULL;
-	o.link = &link;
-	o.answer_timeout_ms = l->opts.answer_ms;
+	l->link_opts.tls = l->tls_opts.creds_dir ? &l->tls_opts : NULL;
+	o.link = &l->link_opts;
+	o.answer_timeout_ms = l->opts.answer_timeout_ms;
 	o.image_offset = l->offset;
 	o.resume = l->resumes = resume;
 	o.block = blocks;
@@ -76,23 +68,22 @@ static int serve_once(struct gw__postcopy_session *l, bool resume)
 	if (l->taken)
 		o.on_socket = on_taken_socket;
 	else
-		o.on_socket = resume && !tls.creds_dir ? on_socket : NULL; /* a TLS session dies with its process */
+		o.on_socket = resume && !l->tls_opts.creds_dir ? on_socket : NULL; /* a TLS session dies with its process */
 	o.on_guest_runs = on_guest_runs;
 	o.takeover_fd = l->takeover_fd;
 	o.preempt = l->preempt;
-	o.working_set = l->opts.working_set == GW__WORKING_SET_ON ? working_set : NULL;
+	o.working_set = l->opts.working_set;
 	o.on_note = on_note;
 	o.ctx = l;
 	l->result = (struct gw_serve_result)GW_INIT(l->result);
-	int r = gw_serve(l->work->job, l->path, l->uri, &o, &l->result);
+	int r = gw_serve(l->driver->job, l->path, l->uri, &o, &l->result);
 	free(blocks);
-	free(working_set);
 	l->takeover_fd = l->taken = false;
 	if (r && resume)
 		gw__monitor_broker_release_socket(&l->keeper);
 	l->guest = !r ? GW__GUEST_COMPLETE : l->result.recoverable ? GW__GUEST_POSTCOPY_PAUSED : GW__GUEST_NOT_HERE;
 	if (r)
-		gw__error_set(&l->error, r, "%s", gw_job_error(l->work->job));
+		gw__error_set(&l->error, r, "%s", gw_job_error(l->driver->job));
 	return r;
 }
 
@@ -100,11 +91,11 @@ int gw__postcopy_session_serve(struct gw__postcopy_session *l, bool resume)
 {
 	unsigned in_vain = 0;
 	int r = serve_once(l, resume);
-	while (r && l->guest == GW__GUEST_POSTCOPY_PAUSED && !gw__cli_stopped()) {
+	while (r && l->guest == GW__GUEST_POSTCOPY_PAUSED && !gw__qemu_cancelled(l->driver)) {
 		in_vain = l->result.pushed_pages + l->result.requested_pages ? 0 : in_vain + 1;
 		if (in_vain == ATTEMPTS_MAX)
 			return r;
-		gw__ui_verbose("%s; the guest waits, a new connection is made", l->error.text);
+		gw__qemu_detail(l->driver, "%s; the guest waits, a new connection is made", l->error.text);
 		gw__error_clear(&l->error);
 		r = gw__postcopy_session_recover(l);
 		if (r || l->guest == GW__GUEST_COMPLETE)

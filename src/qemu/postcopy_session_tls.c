@@ -49,9 +49,9 @@ int gw__postcopy_session_set_tls(struct gw__postcopy_session *l)
 	const json_t *now = gw__qmp_settings_parameter(l->before, "tls-creds");
 	const char *set = json_string_value(now);
 	int r = 0;
-	if (l->opts.tls.creds_dir && set && set[0]) /* its user has decided */
+	if (l->tls_opts.creds_dir && set && set[0]) /* its user has decided */
 		return 0;
-	if (l->opts.tls.creds_dir)
+	if (l->tls_opts.creds_dir)
 		r = find_credentials(l, name);
 	if (r || (!now && !name[0]))
 		return r;
@@ -71,7 +71,7 @@ int gw__postcopy_session_check_tls(struct gw__postcopy_session *l)
 		l->tls = creds && creds[0];
 		json_decref(said);
 	}
-	if (!l->tls_known || l->tls == !!l->opts.tls.creds_dir)
+	if (!l->tls_known || l->tls == !!l->tls_opts.creds_dir)
 		return 0;
 	l->refused = true;
 	return gw__error_set(&l->error, -EINVAL,

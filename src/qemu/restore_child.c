@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The QEMU that restore starts: its command line, its life and its end. See restore.h. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,8 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "qemu/restore.h"
 #include "qmp/sleep.h"
-#include "cli/cmd/restore.h"
 
 enum {
 	GREETING_MS = 30000,
@@ -21,7 +22,7 @@ enum {
 	END_MS = 5000,        /* for a QEMU that is told to end */
 };
 
-static int count(char **v)
+static int count(char *const *v)
 {
 	int n = 0;
 	while (v[n])
@@ -30,19 +31,19 @@ static int count(char **v)
 }
 
 /* The command with what makes QEMU wait for its guest and connect to our monitor. NULL when there is no memory. */
-static char **command_line(char **command, const char *monitor)
+static char *const *command_line(char *const *command, const char *monitor)
 {
 	const char *ours[] = {"-incoming", "defer", "-qmp", monitor, NULL};
 	int n = count(command), m = (int)GW__LEN(ours);
-	char **v = calloc((size_t)(n + m), sizeof *v);
+	const char **v = calloc((size_t)(n + m), sizeof *v);
 	if (!v)
 		return NULL;
 	memcpy(v, command, (size_t)n * sizeof *v);
 	memcpy(v + n, ours, (size_t)m * sizeof *v);
-	return v;
+	return (char *const *)v;
 }
 
-static bool waits_for_something_else(char **command)
+static bool waits_for_something_else(char *const *command)
 {
 	for (int i = 0; command[i]; i++)
 		if (!strcmp(command[i], "-incoming") || !strcmp(command[i], "--incoming") || !strcmp(command[i], "-loadvm"))
@@ -50,16 +51,33 @@ static bool waits_for_something_else(char **command)
 	return false;
 }
 
-static pid_t start(char **command, const char *monitor)
+/* A command that cannot be run is told over a pipe, which a program that runs has closed. */
+static int start(struct gw__restore *r, const char *monitor)
 {
+	int told[2], err = 0;
+	char *const *command = r->o.command;
+	if (pipe2(told, O_CLOEXEC))
+		return gw__error_errno(&r->error, errno, "cannot make a pipe");
 	pid_t pid = fork();
-	if (pid)
-		return pid;
-	char **v = command_line(command, monitor);
-	if (v)
-		execvp(v[0], v);
-	gw__ui_error(0, "cannot run %s: %s", command[0], strerror(errno));
-	_exit(127);
+	if (pid == 0) {
+		char *const *v = command_line(command, monitor);
+		if (v)
+			execvp(v[0], v);
+		err = v ? errno : ENOMEM;
+		_exit(write(told[1], &err, sizeof err) == sizeof err ? 127 : 126);
+	}
+	int fork_err = errno;
+	close(told[1]);
+	bool failed = pid > 0 && read(told[0], &err, sizeof err) == sizeof err;
+	close(told[0]);
+	if (pid < 0)
+		return gw__error_errno(&r->error, fork_err, "cannot start %s", command[0]);
+	if (failed) {
+		waitpid(pid, NULL, 0);
+		return gw__error_errno(&r->error, err, "cannot run %s", command[0]);
+	}
+	r->driver->child = pid;
+	return 0;
 }
 
 /* QEMU connects to us, so that nobody else can be first; the folder is ours alone. */
@@ -85,28 +103,26 @@ static int accept_monitor(struct gw__restore *r, int listener)
 	for (int waited = 0; waited < GREETING_MS; waited += LOOK_MS) {
 		if (poll(&p, 1, LOOK_MS) == 1) {
 			int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-			return fd >= 0 ? fd : gw__error_errno(&r->error, errno, "cannot take the monitor of %s", r->command[0]);
+			return fd >= 0 ? fd : gw__error_errno(&r->error, errno, "cannot take the monitor of %s", r->o.command[0]);
 		}
 		if (gw__restore_child_died(r))
 			return r->error.code;
-		if (gw__cli_stopped())
-			return gw__error_set(&r->error, -ECANCELED, "%s", gw__command_error(&r->work));
-		if (!r->child && !ended_at)
+		if (gw__qemu_cancelled(r->driver))
+			return gw__error_set(&r->error, -ECANCELED, "%s", gw__qemu_job_error(r->driver));
+		if (!r->driver->child && !ended_at)
 			ended_at = waited + LOOK_MS;
 		if (ended_at && waited - ended_at > ENDED_WELL_MS)
-			return gw__error_set(&r->error, -ECHILD, "%s ended without opening its monitor; is it a QEMU?", r->command[0]);
+			return gw__error_set(&r->error, -ECHILD, "%s ended without opening its monitor; is it a QEMU?", r->o.command[0]);
 	}
-	return gw__error_set(&r->error, -ETIMEDOUT, "%s did not open its monitor within %d s; is it a QEMU?", r->command[0],
+	return gw__error_set(&r->error, -ETIMEDOUT, "%s did not open its monitor within %d s; is it a QEMU?", r->o.command[0],
 		GREETING_MS / 1000);
 }
 
 static int start_and_accept(struct gw__restore *r, int listener, const char *monitor)
 {
-	r->child = start(r->command, monitor);
-	if (r->child < 0) {
-		r->child = 0;
-		return gw__error_errno(&r->error, errno, "cannot start %s", r->command[0]);
-	}
+	int started = start(r, monitor);
+	if (started)
+		return started;
 	int fd = accept_monitor(r, listener);
 	return fd < 0 ? fd : gw__qmp_take_fd(fd, GREETING_MS, &r->qmp, &r->error);
 }
@@ -115,7 +131,7 @@ int gw__restore_start_child(struct gw__restore *r)
 {
 	char dir[] = "/tmp/godwit-XXXXXX", monitor[128];
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	if (waits_for_something_else(r->command))
+	if (waits_for_something_else(r->o.command))
 		return gw__error_set(&r->error, -EINVAL, "leave -incoming and -loadvm out of the command: restore adds what is needed");
 	int listener = listen_in(dir, &a, &r->error);
 	int result = listener;
@@ -135,56 +151,56 @@ int gw__restore_start_child(struct gw__restore *r)
 bool gw__restore_child_died(struct gw__restore *r)
 {
 	int status;
-	if (!r->child)
+	if (!r->driver->child)
 		return false;
 	gw__sleep_ms(100); /* its socket closes a moment before it can be waited for */
-	if (waitpid(r->child, &status, WNOHANG) != r->child)
+	if (waitpid(r->driver->child, &status, WNOHANG) != r->driver->child)
 		return false;
-	r->child = 0;
+	r->driver->child = 0;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return false;
-	if (gw__cli_stopped() && r->error.code) /* it died of our stopping */
+	if (gw__qemu_cancelled(r->driver) && r->error.code) /* it died of our stopping */
 		return true;
 	gw__error_clear(&r->error);
 	if (WIFSIGNALED(status))
-		gw__error_set(&r->error, -ECHILD, "%s was ended by signal %d (%s)", r->command[0], WTERMSIG(status),
+		gw__error_set(&r->error, -ECHILD, "%s was ended by signal %d (%s)", r->o.command[0], WTERMSIG(status),
 			strsignal(WTERMSIG(status)));
 	else
-		gw__error_set(&r->error, -ECHILD, "%s ended with status %d; its own messages above say why", r->command[0],
+		gw__error_set(&r->error, -ECHILD, "%s ended with status %d; its own messages above say why", r->o.command[0],
 			WEXITSTATUS(status));
 	return true;
 }
 
 void gw__restore_end_child(struct gw__restore *r)
 {
-	if (!r->child) { /* a daemon by now */
+	if (!r->driver->child) { /* a daemon by now */
 		gw__qmp_call(r->qmp, "quit", NULL, NULL, NULL);
 		return;
 	}
-	kill(r->child, SIGTERM);
+	kill(r->driver->child, SIGTERM);
 	for (int waited = 0; waited < END_MS; waited += 20) {
-		if (waitpid(r->child, NULL, WNOHANG) == r->child) {
-			r->child = 0;
+		if (waitpid(r->driver->child, NULL, WNOHANG) == r->driver->child) {
+			r->driver->child = 0;
 			return;
 		}
 		gw__sleep_ms(20);
 	}
-	kill(r->child, SIGKILL);
-	waitpid(r->child, NULL, 0);
-	r->child = 0;
+	kill(r->driver->child, SIGKILL);
+	waitpid(r->driver->child, NULL, 0);
+	r->driver->child = 0;
 }
 
-int gw__restore_wait_child(struct gw__restore *r)
+int gw_qemu_wait(gw_qemu *qemu, int *status)
 {
-	int status;
 	pid_t got;
+	gw__error_clear(&qemu->error);
+	if (!qemu->child)
+		return gw__error_set(&qemu->error, -ECHILD, "no QEMU that was started here is there");
 	do
-		got = waitpid(r->child, &status, 0);
+		got = waitpid(qemu->child, status, 0);
 	while (got < 0 && errno == EINTR);
-	if (got < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
-		return GW__EXIT_DONE;
-	if (WIFSIGNALED(status))
-		return gw__ui_error(GW__EXIT_FAILED, "%s was ended by signal %d (%s)", r->command[0], WTERMSIG(status),
-			strsignal(WTERMSIG(status)));
-	return gw__ui_error(GW__EXIT_FAILED, "%s ended with status %d", r->command[0], WEXITSTATUS(status));
+	if (got < 0)
+		return gw__error_errno(&qemu->error, errno, "cannot wait for process %d", (int)qemu->child);
+	qemu->child = 0;
+	return 0;
 }

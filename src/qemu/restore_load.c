@@ -9,10 +9,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "cli/ui/check_caps.h"
+#include "base/requested_caps.h"
 #include "qemu/destination.h"
+#include "qemu/restore.h"
 #include "qmp/sleep.h"
-#include "cli/cmd/restore.h"
 
 enum {
 	FDSET = 7301, /* any number the user's QEMU is unlikely to have */
@@ -26,14 +26,14 @@ static const char FD_NAME[] = "godwit-restore";
 static void check_combination(struct gw__restore *r)
 {
 	bool direct = r->plan.way == GW_WAY_DIRECT;
-	struct gw__cli_requested_caps w = {0};
+	struct gw__requested_caps w = {0};
 	struct gw_rule refusal = GW_INIT(refusal);
-	gw__cli_requested_caps_add(&w, r->summary.format == GW_FORMAT_IMAGE ? "image" : "stream");
-	gw__cli_requested_caps_add(&w, direct ? "mapped-ram" : NULL);
-	gw__cli_requested_caps_add(&w, direct ? "file" : "fd");
-	gw__cli_requested_caps_add(&w, direct ? "fdset" : NULL);
-	gw__cli_requested_caps_add(&w, r->channels ? "multifd" : NULL);
-	gw__cli_requested_caps_add(&w, r->offset ? "offset" : NULL);
+	gw__requested_caps_add(&w, r->summary.format == GW_FORMAT_IMAGE ? "image" : "stream");
+	gw__requested_caps_add(&w, direct ? "mapped-ram" : NULL);
+	gw__requested_caps_add(&w, direct ? "file" : "fd");
+	gw__requested_caps_add(&w, direct ? "fdset" : NULL);
+	gw__requested_caps_add(&w, r->o.channels ? "multifd" : NULL);
+	gw__requested_caps_add(&w, r->o.image_offset ? "offset" : NULL);
 	if (gw_plan_combination(direct ? GW_OPERATION_RESTORE_DIRECT : GW_OPERATION_RESTORE_STREAM, w.name,
 		    (unsigned)gw__qmp_version(r->qmp), &refusal) == 0)
 		return;
@@ -43,25 +43,26 @@ static void check_combination(struct gw__restore *r)
 
 int gw__restore_plan(struct gw__restore *r)
 {
-	struct gw__cli_destination there = {0};
-	int e = gw__cli_destination_waits(r->qmp, &r->error);
+	struct gw__qemu_destination there = {0};
+	int e = gw__qemu_destination_waits(r->qmp, &r->error);
 	if (!e)
 		e = gw__qmp_settings_save(r->qmp, &r->before, &r->error);
 	if (!e)
-		e = gw__cli_destination_ask(r->qmp, r->before, &there, &r->error);
+		e = gw__qemu_destination_ask(r->qmp, r->before, &there, &r->error);
 	if (!e) {
-		there.d.reads_images &= r->way != GW__RESTORE_STREAM && !r->max_bandwidth; /* nothing holds a QEMU that reads back */
+		there.d.reads_images &=
+			r->o.way != GW_QEMU_RESTORE_STREAM && !r->o.max_bandwidth; /* nothing holds a QEMU that reads back */
 		r->plan.size = sizeof r->plan;
 		gw_plan_restore(r->info, &there.d, &r->plan);
 	}
-	if (!e && r->way == GW__RESTORE_STREAM && r->plan.way == GW_WAY_STREAM)
+	if (!e && r->o.way == GW_QEMU_RESTORE_STREAM && r->plan.way == GW_WAY_STREAM)
 		snprintf(r->plan.reason, sizeof r->plan.reason, "the image is sent as a stream, as asked for");
-	else if (!e && r->max_bandwidth && r->plan.way == GW_WAY_STREAM && !r->lazy)
+	else if (!e && r->o.max_bandwidth && r->plan.way == GW_WAY_STREAM && r->o.way != GW_QEMU_RESTORE_LAZY)
 		snprintf(r->plan.reason, sizeof r->plan.reason,
 			"the image is sent as a stream: QEMU knows no limit (--max-bandwidth) when it reads an image itself");
-	if (!e && r->plan.way != GW_WAY_REFUSED && (r->way != GW__RESTORE_DIRECT || r->plan.way == GW_WAY_DIRECT))
+	if (!e && r->plan.way != GW_WAY_REFUSED && (r->o.way != GW_QEMU_RESTORE_DIRECT || r->plan.way == GW_WAY_DIRECT))
 		check_combination(r);
-	gw__cli_destination_fini(&there);
+	gw__qemu_destination_fini(&there);
 	return e;
 }
 
@@ -80,8 +81,8 @@ static int set_parameters(struct gw__restore *r, bool direct)
 	json_t *p = json_object();
 	if (gw__qmp_settings_parameter(r->before, "tls-creds"))
 		json_object_set_new(p, "tls-creds", json_string(""));
-	if (direct && r->channels)
-		json_object_set_new(p, "multifd-channels", json_integer(r->channels));
+	if (direct && r->o.channels)
+		json_object_set_new(p, "multifd-channels", json_integer(r->o.channels));
 	return gw__qmp_call(r->qmp, "migrate-set-parameters", p, NULL, &r->error);
 }
 
@@ -94,7 +95,7 @@ static int set_capabilities(struct gw__restore *r, bool direct)
 		caps[n++] = (struct gw__qmp_capability){"x-ignore-shared", true};
 	if (direct)
 		caps[n++] = (struct gw__qmp_capability){"mapped-ram", true};
-	if (direct && r->channels)
+	if (direct && r->o.channels)
 		caps[n++] = (struct gw__qmp_capability){"multifd", true};
 	int e = gw__qmp_clear_capabilities(r->qmp, r->before, false, &r->error);
 	if (!e)
@@ -123,8 +124,8 @@ static int await_loaded(struct gw__restore *r, int limit_ms)
 		if (m.ended)
 			return gw__error_set(&r->error, -EREMOTEIO, "QEMU could not load the guest: %s",
 				m.error[0] ? m.error : "it does not say why");
-		if (gw__cli_stopped())
-			return gw__error_set(&r->error, -ECANCELED, "%s", gw__command_error(&r->work));
+		if (gw__qemu_cancelled(r->driver))
+			return gw__error_set(&r->error, -ECANCELED, "%s", gw__qemu_job_error(r->driver));
 		gw__sleep_ms(POLL_MS);
 	}
 	return gw__error_set(&r->error, -ETIMEDOUT, "QEMU has got everything but does not say that the guest is loaded");
@@ -143,7 +144,7 @@ static int load_direct(struct gw__restore *r)
 	close(fd);
 	if (e)
 		return e;
-	snprintf(uri, sizeof uri, "file:/dev/fdset/%d,offset=%" PRIu64, FDSET, r->offset);
+	snprintf(uri, sizeof uri, "file:/dev/fdset/%d,offset=%" PRIu64, FDSET, r->o.image_offset);
 	e = migrate_incoming(r, uri);
 	if (!e)
 		e = await_loaded(r, -1);
@@ -173,21 +174,21 @@ static int load_stream(struct gw__restore *r)
 	}
 	struct gw_link_opts link = GW_INIT(link);
 	struct gw_send_opts o = GW_INIT(o);
-	link.max_bandwidth = r->max_bandwidth;
-	link.idle_timeout_ms = r->idle_ms;
+	link.max_bandwidth = r->o.max_bandwidth;
+	link.idle_timeout_ms = r->o.idle_timeout_ms;
 	o.link = &link;
-	o.image_offset = r->offset;
-	o.memory_limit = r->memory_limit;
-	e = gw_send_fd(r->work.job, r->path, pair[0], &o);
+	o.image_offset = r->o.image_offset;
+	o.memory_limit = r->o.memory_limit;
+	e = gw_send_fd(r->driver->job, r->path, pair[0], &o);
 	if (!e)
 		return await_loaded(r, STREAM_END_MS);
-	if (gw__cli_stopped())
-		return gw__error_set(&r->error, e, "%s", gw__command_error(&r->work));
+	if (gw__qemu_cancelled(r->driver))
+		return gw__error_set(&r->error, e, "%s", gw__qemu_job_error(r->driver));
 	struct gw__error qemu = {0}; /* its own words are better than the end of a socket */
 	struct gw__qmp_migration m;
 	if (gw__qmp_query_migrate(r->qmp, &m, &qemu) == 0 && m.error[0])
 		return gw__error_set(&r->error, e, "QEMU could not load the guest: %s", m.error);
-	return gw__error_set(&r->error, e, "%s", gw_job_error(r->work.job));
+	return gw__error_set(&r->error, e, "%s", gw_job_error(r->driver->job));
 }
 
 int gw__restore_load(struct gw__restore *r)

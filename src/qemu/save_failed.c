@@ -1,30 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A save that failed: the QEMU is put back in order as far as it can be, and a sentence says how it and its guest stand now; see
+ * A save that failed: the QEMU is put back in order as far as it can be, and the outcome says how it and its guest stand now; see
  * save.h. Not the failure itself, which is told by whoever met it. Main thread, after the worker's end.
  */
 #include <errno.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "qmp/sleep.h"
-#include "cli/cmd/save.h"
+#include "qemu/save.h"
 #include "qemu/surrogate_destination.h"
+#include "qmp/sleep.h"
 
 enum { REPAIR_PATIENCE_MS = 3000, RECONNECT_MS = 5000, RECONNECT_LONG_MS = 30000, CANCELLING_MS = 3000, POLL_MS = 20 };
-
-/* The image is there, and only something behind it went wrong. */
-static int failed_but_kept(struct gw__save *s, const char *what, int repaired, const char *unrepaired)
-{
-	const char *run = s->was.running ? "runs on" : "is stopped as before";
-	if (!repaired)
-		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; the guest is kept in %s all the same, and %s", what, s->path,
-			run);
-	return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
-		"%s; the guest is kept in %s all the same, but the QEMU could not be put back in order: %s", what, s->path, unrepaired);
-}
 
 static bool is_lost(int r) { return r == -ECONNRESET || r == -EPIPE || r == -ENOTCONN; }
 
@@ -46,7 +33,7 @@ static void say_cause(struct gw__save *s, char *text, size_t n)
 {
 	struct gw__qmp_migration m;
 	bool ended_early = s->result == -EPROTO || s->result == -ECONNRESET || s->result == -EPIPE || s->result == -EREMOTEIO;
-	if (gw__cli_stopped() || (!ended_early && !s->error.code))
+	if (gw__qemu_cancelled(s->driver) || (!ended_early && !s->error.code))
 		return;
 	int r = gw__qmp_query_migrate(s->qmp, &m, NULL);
 	for (int waited = 0; !r && !strcmp(m.status, "cancelling") && waited < CANCELLING_MS; waited += POLL_MS) {
@@ -71,60 +58,52 @@ static int repair_anew(struct gw__save *s, struct gw__error *error)
 }
 
 /* After the switch the guest is not put back by anybody but the rest of its memory, or its operator's word. */
-static int stands_still(struct gw__save *s, enum gw__save_rest rest, const char *what)
+static int stands_still(struct gw__save *s, enum gw__save_rest rest, int code, const char *what)
 {
-	if (rest == GW__SAVE_PART_LEFT && !s->receipt.recoverable)
-		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
-			"%s; the guest stands still in its QEMU as before (postcopy-paused): once that is put right, go on with godwit save --postcopy --resume "
-			"%s %s, or have it run on without an image with --abandon",
-			what, s->address, s->path);
-	if (rest == GW__SAVE_PART_LEFT)
-		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
-			"%s; the guest stands still in its QEMU (postcopy-paused), and %ju of its pages are missing in %s.partial: go on with godwit save "
-			"--postcopy --resume %s %s, or have it run on without an image with --abandon",
-			what, (uintmax_t)s->receipt.missing_pages, s->path, s->address, s->path);
-	if (s->resume)
-		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
-			"%s; its QEMU does not say that it waits for this save, so nothing was done to it; look at its query-migrate and query-status, and at %s.partial",
-			what, s->path);
-	return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
-		"%s; the guest was being handed over, and stands still in its QEMU, which does not say what it waits for; look at its query-migrate, and at "
-		"%s.partial",
-		what, s->path);
+	s->out.recoverable = s->receipt.recoverable;
+	s->out.resumed = s->resume;
+	return gw__save_end(s, rest == GW__SAVE_PART_LEFT ? GW_QEMU_SAVE_PAUSED : GW_QEMU_SAVE_UNKNOWN, code, "%s", what);
+}
+
+/* The QEMU is as before, or it is not, for the reason in `repair`. */
+static int say_outcome(struct gw__save *s, int code, const char *what, int r, const struct gw__error *repair)
+{
+	s->out.image_kept = s->result >= 0 || s->receipt.image_committed;
+	if (s->out.image_kept && !r)
+		return gw__save_end(s, GW_QEMU_SAVE_KEPT, code, "%s", what);
+	if (s->out.image_kept)
+		return gw__save_end(s, GW_QEMU_SAVE_NOT_PUT_BACK, code,
+			"%s; the guest is kept in %s all the same, but the QEMU could not be put back in order: %s", what, s->path,
+			repair->text);
+	if (is_lost(r))
+		return gw__save_end(s, GW_QEMU_SAVE_QEMU_GONE, code, "%s", what);
+	if (r)
+		return gw__save_end(s, GW_QEMU_SAVE_NOT_PUT_BACK, code, "%s; and the QEMU could not be put back in order: %s", what,
+			repair->text);
+	gw__save_drop_list(s);
+	/* docs/spec/channels.md 5.3: seen with 7.2, and not with 10.0 */
+	s->out.may_refuse = s->at_start && gw__qmp_version(s->qmp) < 1000;
+	return gw__save_end(s, GW_QEMU_SAVE_FAILED, code, "%s", what);
 }
 
 int gw__save_failed(struct gw__save *s)
 {
 	char what[sizeof s->error.text];
 	bool ours = s->error.code; /* the monitor's story explains more than the channel's */
-	snprintf(what, sizeof what, "%s", ours ? s->error.text : gw__command_error(&s->work));
+	int code = ours ? s->error.code : s->result;
+	snprintf(what, sizeof what, "%s", ours ? s->error.text : gw__qemu_job_error(s->driver));
 	say_cause(s, what, sizeof what);
 	struct gw__error repair = {0};
 	struct gw__error hang = {0};
 	enum gw__save_rest rest = s->postcopy && s->result < 0 ? gw__save_what_is_left(s) : GW__SAVE_NOTHING_LEFT;
 	bool is_held = s->receipt.recoverable || s->resume;
-	if (rest == GW__SAVE_UNKNOWN && is_held && gw__watchdog_check_hang(s->qmp, s->path, &hang))
-		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s; %s", what, hang.text);
+	if (rest == GW__SAVE_UNKNOWN && is_held && gw__watchdog_check_hang(s->qmp, &hang))
+		return gw__save_end(s, GW_QEMU_SAVE_HUNG, code, "%s; %s", what, hang.text);
 	if (rest != GW__SAVE_NOTHING_LEFT && is_held)
-		return stands_still(s, rest, what);
+		return stands_still(s, rest, code, what);
 	int r = rest == GW__SAVE_ALL_LEFT ? gw__surrogate_give_back(s->qmp, s->before, s->was, &repair)
 					  : gw__watchdog_repair(s->qmp, s->before, s->was, REPAIR_PATIENCE_MS, &repair);
 	if (is_lost(r) && !(r = repair_anew(s, &repair)))
 		snprintf(what, sizeof what, "the connection to the monitor at %s broke in the middle", s->address);
-	if (s->result >= 0 || s->receipt.image_committed)
-		return failed_but_kept(s, what, r, repair.text);
-	if (is_lost(r))
-		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; QEMU itself has gone away, and nothing was written to %s", what,
-			s->path);
-	if (r)
-		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; and the QEMU could not be put back in order: %s", what,
-			repair.text);
-	gw__save_drop_list(s);
-	/* docs/spec/channels.md 5.3: seen with 7.2, and not with 10.0 */
-	bool spoilt = s->at_start && gw__qmp_version(s->qmp) < 1000;
-	bool is_there = access(s->path, F_OK) == 0;
-	return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; %s%s, and the guest %s%s", what,
-		is_there ? s->path : "no image was written", is_there ? " is as it was before" : "",
-		s->was.running ? "runs on" : "is stopped as before",
-		spoilt ? ", but a QEMU as old as this may refuse to migrate after a background snapshot that failed" : "");
+	return say_outcome(s, code, what, r, &repair);
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cmd/save.h"
+#include "qemu/save.h"
 #include "qemu/surrogate_destination.h"
 
 /* --- words to whoever goes on --- */
@@ -66,7 +66,7 @@ int gw__save_check_source(struct gw__save *s)
 	if (!same)
 		return gw__error_set(&s->error, -EINVAL, "the QEMU at %s is not the one whose guest %s.partial is a part of", s->address,
 			s->path);
-	if (strncmp(m.status, "postcopy", strlen("postcopy")) && gw__watchdog_check_hang(s->qmp, s->path, &s->error))
+	if (strncmp(m.status, "postcopy", strlen("postcopy")) && gw__watchdog_check_hang(s->qmp, &s->error))
 		return s->error.code;
 	if (strncmp(m.status, "postcopy", strlen("postcopy")) && !m.ended)
 		return gw__error_set(&s->error, -EBUSY, "this QEMU does not wait for the rest of a save (migration status \"%s\")",
@@ -85,7 +85,7 @@ int gw__save_on_paused(void *ctx, const char *uri, const char *error)
 	struct gw__save *s = ctx;
 	(void)uri; /* on_listening told it */
 	if (*error)
-		gw__ui_verbose("%s; the guest stands still in its QEMU, a new connection is made", error);
+		gw__qemu_detail(s->driver, "%s; the guest stands still in its QEMU, a new connection is made", error);
 	atomic_store(&s->paused, true);
 	return 0;
 }
@@ -103,7 +103,7 @@ static bool has_passed(struct gw__save *s, const struct gw__qmp_migration *m)
 void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration *m)
 {
 	if (atomic_exchange(&s->paused, false) && gw__surrogate_come_back(s->qmp, s->path, s->listening, &s->error))
-		gw_job_cancel(s->work.job);
+		gw_job_cancel(s->driver->job);
 	bool wants = s->was.running && !s->switched && !s->cannot_switch && !s->resume; /* who stands still already needs no switch */
 	if (!wants || strcmp(m->status, "active") || !has_passed(s, m))
 		return;
@@ -112,9 +112,9 @@ void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration
 	s->switched = !r;
 	s->cannot_switch = r == -EREMOTEIO; /* asked once more it would say the same */
 	if (!r)
-		gw__ui_verbose("after a pass over its memory the guest is stopped, and the rest follows");
+		gw__qemu_detail(s->driver, "after a pass over its memory the guest is stopped, and the rest follows");
 	else if (s->cannot_switch)
-		gw__ui_error(0, "%s; the save goes on without post-copy", error.text);
+		gw__qemu_warn(s->driver, "%s; the save goes on without post-copy", error.text);
 }
 
 /* --- when it failed --- */
@@ -138,7 +138,7 @@ void gw__save_drop_list(struct gw__save *s)
 	bool is_ours = s->receipt.postcopy && !s->receipt.recoverable && !s->resume;
 	int r = is_ours ? drop_partial(s, &error) : 0;
 	if (r && r != -ENOENT)
-		gw__ui_error(0, "%s", error.text);
+		gw__qemu_warn(s->driver, "%s", error.text);
 }
 
 /* The guest rather than its image: it runs on in its QEMU, and what came is thrown away. */
@@ -151,19 +151,17 @@ int gw__save_abandon(struct gw__save *s)
 	else if (r == GW__SHORT && (m.failed || m.cancelled)) /* it has its guest already */
 		r = gw__watchdog_repair(s->qmp, s->before, s->was, 0, &s->error);
 	struct gw__error hang = {0};
-	if (r == -ETIMEDOUT && gw__watchdog_check_hang(s->qmp, s->path, &hang))
-		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s", hang.text);
+	s->out.was_running = s->was.running;
+	if (r == -ETIMEDOUT && gw__watchdog_check_hang(s->qmp, &hang))
+		return gw__save_end(s, GW_QEMU_SAVE_HUNG, hang.code, "%s", hang.text);
 	if (r)
-		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
-			"%s; the guest stands still in its QEMU, and what came of it stays in %s.partial",
-			s->error.code ? s->error.text : "it did not take its guest back", s->path);
-	const char *run = s->was.running ? "runs on" : "is stopped";
+		return gw__save_end(s, GW_QEMU_SAVE_NOT_ABANDONED, r, "%s",
+			s->error.code ? s->error.text : "it did not take its guest back");
 	r = drop_partial(s, &s->error);
-	if (r) /* -EALREADY: there are two of it */
-		return gw__cli_failed(&s->common, r == -EALREADY ? GW__EXIT_IN_DOUBT : GW__EXIT_FAILED,
-			"the guest %s in its QEMU as before the save, but %s", run, s->error.text);
-	gw__ui_info("the guest %s in its QEMU as before the save, and what had come of it is gone", run);
-	return GW__EXIT_DONE;
+	s->out.outcome = GW_QEMU_SAVE_ABANDONED;
+	return r ? gw__save_end(s, r == -EALREADY ? GW_QEMU_SAVE_ABANDONED_DOUBLE : GW_QEMU_SAVE_ABANDONED_LEFT_OVER, r, "%s",
+			   s->error.text)
+		 : 0;
 }
 
 enum gw__save_rest gw__save_what_is_left(struct gw__save *s)
@@ -176,7 +174,7 @@ enum gw__save_rest gw__save_what_is_left(struct gw__save *s)
 		return GW__SAVE_UNKNOWN; /* somebody else has its guest, or we do not know who */
 	if (r == GW__SHORT) {            /* it had sent everything, and has its guest again: what came is of no use */
 		if (s->receipt.recoverable && drop_partial(s, &error))
-			gw__ui_error(0, "%s", error.text);
+			gw__qemu_warn(s->driver, "%s", error.text);
 		return GW__SAVE_NOTHING_LEFT;
 	}
 	if (r)

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "qemu/save.h"
 #include "qmp/sleep.h"
-#include "cli/cmd/save.h"
 
 enum {
 	CONNECT_MS = 10000,
@@ -39,7 +39,7 @@ static int look_at_state(struct gw__save *s)
 		return r;
 	s->was.running = status.running;
 	snprintf(s->state, sizeof s->state, "%s", status.name);
-	gw_plan_run_state(status.name, (unsigned)gw__qmp_version(s->qmp), s->stop, &plan);
+	gw_plan_run_state(status.name, (unsigned)gw__qmp_version(s->qmp), s->o.stop, &plan);
 	if (plan.after == GW_AFTER_REFUSED)
 		return refuse(s, -EBUSY, plan.reason);
 	bool lacks = !strncmp(m.status, "postcopy", strlen("postcopy")) && !m.total_bytes; /* only a source counts what it sends */
@@ -66,10 +66,11 @@ static int check_unplugged(struct gw__save *s)
 /* The user's word goes first: he may have a QEMU that we do not know. */
 static int find_page_size(struct gw__save *s)
 {
-	uint64_t bytes = 0;
-	if (s->common.page_bytes || gw__qmp_query_page_bytes(s->qmp, &bytes, NULL) || !bytes)
+	uint64_t bytes = s->o.page_bytes;
+	if (!bytes && (gw__qmp_query_page_bytes(s->qmp, &bytes, NULL) || !bytes))
 		return 0;
-	return gw_job_page_size(s->work.job, bytes);
+	int r = gw_job_page_size(s->driver->job, bytes);
+	return r ? gw__error_set(&s->error, r, "%s", gw_job_error(s->driver->job)) : 0;
 }
 
 int gw__save_open(struct gw__save *s)
@@ -100,25 +101,25 @@ int gw__save_open(struct gw__save *s)
 static void add_multifd(const struct gw__save *s, json_t *p)
 {
 	static const char *const methods[] = {"none", "zlib", "zstd"};
-	unsigned level = s->level ? s->level : 1;
-	json_object_set_new(p, "multifd-channels", json_integer(s->channels));
-	json_object_set_new(p, "multifd-compression", json_string(methods[s->compression]));
-	if (s->compression == GW_COMPRESS_ZLIB)
+	int level = s->o.level ? s->o.level : 1;
+	json_object_set_new(p, "multifd-channels", json_integer(s->o.channels));
+	json_object_set_new(p, "multifd-compression", json_string(methods[s->o.compression]));
+	if (s->o.compression == GW_COMPRESS_ZLIB)
 		json_object_set_new(p, "multifd-zlib-level", json_integer(level));
-	if (s->compression == GW_COMPRESS_ZSTD)
+	if (s->o.compression == GW_COMPRESS_ZSTD)
 		json_object_set_new(p, "multifd-zstd-level", json_integer(level));
 }
 
 static int set_parameters(struct gw__save *s)
 {
-	json_t *p =
-		json_pack("{s:I}", "max-bandwidth", (json_int_t)(s->max_bandwidth ? s->max_bandwidth : (uint64_t)UNLIMITED_BYTES_PER_S));
-	if (gw__qmp_settings_parameter(s->before, "tls-creds") && !s->tls.creds_dir)
+	json_t *p = json_pack("{s:I}", "max-bandwidth",
+		(json_int_t)(s->o.max_bandwidth ? s->o.max_bandwidth : (uint64_t)UNLIMITED_BYTES_PER_S));
+	if (gw__qmp_settings_parameter(s->before, "tls-creds") && !s->o.tls)
 		json_object_set_new(p, "tls-creds", json_string(""));
-	if (s->channels)
+	if (s->o.channels)
 		add_multifd(s, p);
 	if (s->postcopy) /* 0: no limit */
-		json_object_set_new(p, "max-postcopy-bandwidth", json_integer((json_int_t)s->max_bandwidth));
+		json_object_set_new(p, "max-postcopy-bandwidth", json_integer((json_int_t)s->o.max_bandwidth));
 	return gw__qmp_call(s->qmp, "migrate-set-parameters", p, NULL, &s->error);
 }
 
@@ -130,7 +131,7 @@ static int prepare(struct gw__save *s)
 	if (!r && s->at_start)
 		r = gw__qmp_set_capabilities(s->qmp, background, 1, &s->error);
 	else if (!r)
-		r = gw__qmp_set_capabilities(s->qmp, live, s->channels || s->postcopy ? 2 : 1, &s->error);
+		r = gw__qmp_set_capabilities(s->qmp, live, s->o.channels || s->postcopy ? 2 : 1, &s->error);
 	return r ? r : set_parameters(s);
 }
 
@@ -140,6 +141,7 @@ int gw__save_start(struct gw__save *s)
 	strcat(uri, FD_NAME);
 	if (s->resume) { /* the source is told as often as the link breaks, the first time too */
 		atomic_store(&s->started, true);
+		atomic_store(&s->driver->rate_known, true);
 		return 0;
 	}
 	int r = prepare(s);
@@ -152,6 +154,7 @@ int gw__save_start(struct gw__save *s)
 	if (!r)
 		r = gw__qmp_migrate(s->qmp, s->listen ? s->listening : uri, &s->error);
 	atomic_store(&s->started, !r);
+	atomic_store(&s->driver->rate_known, !r);
 	return r;
 }
 
@@ -165,7 +168,7 @@ static void give_up(struct gw__save *s, const struct gw__qmp_migration *m)
 	}
 	gw__error_set(&s->error, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m->status,
 		m->error[0] ? m->error : "it does not say why");
-	gw_job_cancel(s->work.job);
+	gw_job_cancel(s->driver->job);
 }
 
 static void note_was(struct gw__save *s, struct gw__was was)
@@ -195,7 +198,7 @@ static void note_its_user(struct gw__save *s, const struct gw__qmp_migration *m)
 static void stop_for_the_rest(struct gw__save *s)
 {
 	struct gw__was before = s->was;
-	gw__ui_verbose("the guest dirties memory faster than it can be received; it is stopped for the rest");
+	gw__qemu_detail(s->driver, "the guest dirties memory faster than it can be received; it is stopped for the rest");
 	note_was(s, (struct gw__was){before.running, before.running});
 	if (gw__qmp_call(s->qmp, "stop", NULL, NULL, NULL))
 		note_was(s, before);
@@ -213,7 +216,7 @@ int gw__save_reconnect(struct gw__save *s, int patience_ms)
 	gw__qmp_close(s->qmp);
 	s->qmp = q;
 	gw__error_clear(&s->error);
-	gw__ui_verbose("the monitor at %s was gone for a while", s->address);
+	gw__qemu_detail(s->driver, "the monitor at %s was gone for a while", s->address);
 	return 0;
 }
 
@@ -240,8 +243,8 @@ static void follow_once(struct gw__save *s)
 	}
 	if (r)
 		return;
-	atomic_store(&s->remaining_bytes, m.remaining_bytes);
-	atomic_store(&s->dirty_bytes_per_s, m.dirty_pages_rate * m.page_bytes);
+	atomic_store(&s->driver->remaining_bytes, m.remaining_bytes);
+	atomic_store(&s->driver->dirty_bytes_per_s, m.dirty_pages_rate * m.page_bytes);
 	if (!s->was.stopped_by_us || s->at_start)
 		note_its_user(s, &m);
 	if (s->postcopy)
@@ -421,7 +424,7 @@ static int let_stand(struct gw__save *s)
 {
 	if (s->kept)
 		return check_kept(s);
-	if (!s->stop)
+	if (!s->o.stop)
 		return gw__watchdog_let_run(s->qmp, s->was, &s->error);
 	return s->at_start ? gw__qmp_call(s->qmp, "stop", NULL, NULL, &s->error) : 0;
 }

@@ -36,7 +36,7 @@ int gw__surrogate_await_paused(struct gw__qmp *q, const char *image, struct gw__
 			return GW__SHORT;
 		if (image && waited == PAUSE_MS)
 			gw__qmp_call_oob(q, "migrate-pause", NULL, NULL, NULL);
-		bool hangs = image && waited > PAUSE_MS && gw__watchdog_check_hang(q, image, NULL);
+		bool hangs = image && waited > PAUSE_MS && gw__watchdog_check_hang(q, NULL);
 		if (hangs || waited > 2 * PAUSE_MS)
 			return gw__error_set(error, -ETIMEDOUT, "QEMU does not notice that the link broke (status \"%s\")", m->status);
 		gw__sleep_ms(POLL_MS);

@@ -11,9 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cli/ui/output.h"
-#include "qmp/sleep.h"
 #include "qemu/surrogate_destination.h"
+#include "qmp/sleep.h"
 
 enum {
 	POLL_MS = 50,
@@ -25,7 +24,7 @@ enum {
 };
 
 /* docs/spec/postcopy.md 1.4 */
-int gw__watchdog_check_hang(struct gw__qmp *q, const char *image, struct gw__error *error)
+int gw__watchdog_check_hang(struct gw__qmp *q, struct gw__error *error)
 {
 	struct gw__qmp_migration m;
 	struct gw__qmp_status run;
@@ -36,8 +35,8 @@ int gw__watchdog_check_hang(struct gw__qmp *q, const char *image, struct gw__err
 		return 0;
 	return gw__error_set(error, -ENOLINK,
 		"its QEMU has sent all of its guest and hangs (migration status \"%s\"), as one so old does when the link breaks behind its last page, and "
-		"never runs that guest again: end the image with godwit receive --resume --without-source unix:unused %s, and then that QEMU",
-		m.status, image);
+		"never runs that guest again",
+		m.status);
 }
 
 static int wait_until_over(struct gw__qmp *q, int patience_ms, struct gw__error *error)
@@ -51,7 +50,7 @@ static int wait_until_over(struct gw__qmp *q, int patience_ms, struct gw__error 
 			return 0;
 		if (!strcmp(m.status, "postcopy-paused"))
 			return GW__WATCHDOG_PAUSED;
-		if (waited >= patience_ms + CANCEL_MS || (waited >= patience_ms && gw__watchdog_check_hang(q, "", NULL)))
+		if (waited >= patience_ms + CANCEL_MS || (waited >= patience_ms && gw__watchdog_check_hang(q, NULL)))
 			return gw__error_set(error, -ETIMEDOUT, "the migration does not end (status \"%s\")", m.status);
 		if (waited >= patience_ms && waited < patience_ms + POLL_MS)
 			gw__qmp_call(q, "migrate_cancel", NULL, NULL, NULL);
@@ -110,18 +109,8 @@ static void close_all_but(int fd)
 			close(i);
 }
 
-/* All that the guard knows; `was` is kept up to date. */
-struct post {
-	int fd;
-	const char *address, *image;
-	const struct gw__qmp_settings *before;
-	const json_t *identity;
-	struct gw__was was;
-	struct gw__private_socket *own;
-};
-
 /* Whoever serves the monitor may go away meanwhile, more than once. */
-static int repair_patiently(const struct post *p, struct gw__qmp **q, struct gw__error *error)
+static int repair_patiently(const struct gw__watchdog_post *p, struct gw__qmp **q, struct gw__error *error)
 {
 	for (int tries = 0;; tries++) {
 		gw__error_clear(error);
@@ -149,42 +138,43 @@ static bool is_held(const char *image)
 	return r != -ENOENT && r != -EPROTO; /* the latter: begun, and never held */
 }
 
-static int repair_after_death(const struct post *p)
+static int report(const struct gw__watchdog_post *p, enum gw_qemu_save_outcome outcome, const char *error)
 {
-	const char *address = p->address, *image = p->image;
+	struct gw_qemu_guard_report r = {.size = sizeof r, .outcome = outcome, .monitor = p->address, .path = p->image, .error = error};
+	return p->on_end ? p->on_end(p->ctx, &r) : 0;
+}
+
+static int repair_after_death(const struct gw__watchdog_post *p)
+{
+	const char *image = p->may_switch ? p->image : NULL;
 	struct gw__error error = {0};
 	struct gw__qmp *q = NULL;
 	int r = repair_patiently(p, &q, &error);
 	struct gw__error hang = {0};
 	if (q && r == -ETIMEDOUT && is_held(image))
-		gw__watchdog_check_hang(q, image, &hang);
+		gw__watchdog_check_hang(q, &hang);
 	gw__qmp_close(q);
 	if (hang.code)
-		return gw__ui_error(GW__EXIT_RECOVERABLE, "the save was killed; %s", hang.text);
+		return report(p, GW_QEMU_SAVE_HUNG, hang.text);
 	if (r == GW__WATCHDOG_PAUSED && !is_held(image)) { /* it was killed before there was anything to go on with */
-		r = gw__qmp_open_again(address, CONNECT_MS, p->identity, &q, &error);
+		r = gw__qmp_open_again(p->address, CONNECT_MS, p->identity, &q, &error);
 		if (!r)
 			r = gw__surrogate_give_back(q, p->before, p->was, &error);
 		gw__qmp_close(q);
 	}
 	if (r == GW__WATCHDOG_PAUSED)
-		return gw__ui_error(GW__EXIT_RECOVERABLE,
-			"the save was killed after its QEMU had switched to post-copy: the guest stands still there (postcopy-paused) until godwit save "
-			"--postcopy --resume %s %s has fetched the rest of its memory",
-			address, image ? image : "IMAGE");
-	if (r)
-		return gw__ui_error(GW__EXIT_IN_DOUBT, "the save was killed, and its QEMU could not be put back in order: %s", error.text);
-	return gw__ui_error(GW__EXIT_FAILED, "the save was killed before it had finished; its QEMU is as it was before");
+		return report(p, GW_QEMU_SAVE_PAUSED, "");
+	return report(p, r ? GW_QEMU_SAVE_NOT_PUT_BACK : GW_QEMU_SAVE_FAILED, error.text);
 }
 
 /* What is said to the guard: RELIEVED, or NEWS and bits. */
 enum { RELIEVED = 'k', NEWS = 0x10, NEWS_RUNNING = 1, NEWS_OURS = 2 };
 
-static void watch(struct post *p)
+static void watch(int fd, struct gw__watchdog_post *p)
 {
 	char word = 0;
 	for (;;) {
-		ssize_t n = read(p->fd, &word, 1);
+		ssize_t n = read(fd, &word, 1);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n != 1)
@@ -230,8 +220,7 @@ static int await_post(struct gw__watchdog *g, struct gw__error *error)
 	return gw__error_set(error, -ECHILD, "the guard process ended before it had begun");
 }
 
-int gw__watchdog_start(struct gw__watchdog *g, const char *address, const struct gw__qmp_settings *before, const json_t *identity,
-	struct gw__was was, const char *image, struct gw__private_socket *own, struct gw__error *error)
+int gw__watchdog_start(struct gw__watchdog *g, const struct gw__watchdog_post *post, struct gw__error *error)
 {
 	int pair[2];
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
@@ -245,7 +234,8 @@ int gw__watchdog_start(struct gw__watchdog *g, const char *address, const struct
 	}
 	if (pid == 0) {
 		take_post(pair[0]);
-		watch(&(struct post){pair[0], address, image, before, identity, was, own});
+		struct gw__watchdog_post own = *post;
+		watch(pair[0], &own);
 	}
 	close(pair[0]);
 	*g = (struct gw__watchdog){pid, pair[1]};

@@ -8,6 +8,7 @@
 #ifndef GW_QEMU_WATCHDOG_H
 #define GW_QEMU_WATCHDOG_H
 
+#include <godwit-qemu.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -26,12 +27,19 @@ struct gw__watchdog {
 	int fd;    /* our end of the socket pair */
 };
 
-/*
- * `address` as for gw__qmp_open, `identity` of the QEMU there. The snapshot is what will be put back. `image`: of a save that may switch to post-copy; a QEMU that stands
- * still then is left so, with a sentence that says how to go on. NULL: it will not. `own`: what it takes away, if we cannot.
- */
-int gw__watchdog_start(struct gw__watchdog *g, const char *address, const struct gw__qmp_settings *before, const json_t *identity,
-	struct gw__was was, const char *image, struct gw__private_socket *own, struct gw__error *error);
+/* All that the guard knows; borrowed, and its own from the fork on. */
+struct gw__watchdog_post {
+	const char *address;                   /* as for gw__qmp_open */
+	const char *image;                     /* of the save */
+	bool may_switch;                       /* to post-copy: a QEMU that stands still then is left so, as somebody may go on with it */
+	const struct gw__qmp_settings *before; /* what will be put back */
+	const json_t *identity;                /* of the QEMU there */
+	struct gw__was was;                    /* kept up to date */
+	struct gw__private_socket *own;        /* what it takes away, if we cannot */
+	int (*on_end)(void *ctx, const struct gw_qemu_guard_report *report); /* what became of it; its exit status. NULL: nobody is told */
+	void *ctx;
+};
+int gw__watchdog_start(struct gw__watchdog *g, const struct gw__watchdog_post *post, struct gw__error *error);
 /* Its user stopped or started it meanwhile, or we do: the guard has only a copy. */
 void gw__watchdog_tell(struct gw__watchdog *g, struct gw__was was);
 /* All is well: the guard goes away. Also on a zeroed one, also twice. */
@@ -49,9 +57,9 @@ int gw__watchdog_repair(struct gw__qmp *q, const struct gw__qmp_settings *before
 
 /*
  * A QEMU 7.2 that lost the link behind its last page never ends its migration, and never runs its guest again: -ENOLINK, and a sentence that
- * says how to end the image and that QEMU. 0: it is not like that, or does not say so.
+ * says so. 0: it is not like that, or does not say so.
  */
-int gw__watchdog_check_hang(struct gw__qmp *q, const char *image, struct gw__error *error);
+int gw__watchdog_check_hang(struct gw__qmp *q, struct gw__error *error);
 
 /*
  * Lets the guest run unless it does, or somebody else is why it does not, however long QEMU takes to allow it (within reason).

@@ -1,33 +1,36 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# What the library exports, what the header declares and what libgodwit(3) explains are the same functions; and what is
+# What each library exports, what its header declares and what its manual page explains are the same functions; and what is
 # installed can be built against.
 # shellcheck source-path=SCRIPTDIR
 . "$SRC/tests/cli/lib.sh"
 needs nm
 
-sed -n 's/^GW_API .*[ *]\(gw_[a-z0-9_]*\)(.*/\1/p' "$SRC/include/godwit.h" | sort >declared
-same "declarations found" "$(grep -c '^GW_API' "$SRC/include/godwit.h")" "$(grep -c . declared)"
-nm -D --defined-only "$LIBRARY" | sed -n 's/^[0-9a-f]* [TtWBDR] \([^@]*\).*/\1/p' | grep -v '^__' | sort >exported
-cmp -s declared exported || failed "the library exports other functions than godwit.h declares: $(diff declared exported)"
-sed -n 's/^	\(gw_[a-z0-9_]*\);$/\1/p' "$SRC/src/lib/godwit.map" | sort >mapped
-cmp -s declared mapped || failed "godwit.map lists other functions than godwit.h declares: $(diff declared mapped)"
-sed -n 's/^\*.*[ *]\(gw_[a-z0-9_]*\)(.*)\*$/\1/p' "$SRC/man/libgodwit.3.scd" | sort >explained
-cmp -s declared explained || failed "libgodwit(3) explains other functions than godwit.h declares: $(diff declared explained)"
-
-# The prototypes in the page are those of the header.
-python3 - "$SRC" <<'EOP' >differing || failed "cannot compare prototypes"
+matches() { # HEADER LIBRARY MAP PAGE
+	sed -n 's/^GW_API .*[ *]\(gw_[a-z0-9_]*\)(.*/\1/p' "$SRC/include/$1" | sort >declared
+	same "declarations found in $1" "$(grep -c '^GW_API' "$SRC/include/$1")" "$(grep -c . declared)"
+	nm -D --defined-only "$2" | sed -n 's/^[0-9a-f]* [TtWBDR] \([^@]*\).*/\1/p' | grep -v '^__' | sort >exported
+	cmp -s declared exported || failed "$2 exports other functions than $1 declares: $(diff declared exported)"
+	sed -n 's/^	\(gw_[a-z0-9_]*\);$/\1/p' "$SRC/src/$3" | sort >mapped
+	cmp -s declared mapped || failed "$3 lists other functions than $1 declares: $(diff declared mapped)"
+	sed -n 's/^\*.*[ *]\(gw_[a-z0-9_]*\)(.*)\*$/\1/p' "$SRC/man/$4.3.scd" | sort >explained
+	cmp -s declared explained || failed "$4(3) explains other functions than $1 declares: $(diff declared explained)"
+	# The prototypes in the page are those of the header.
+	python3 - "$SRC/include/$1" "$SRC/man/$4.3.scd" <<'EOP' >differing || failed "cannot compare prototypes"
 import re, sys
 squeeze = lambda s: re.sub(r"\s*([*(),])\s*", r"\1", re.sub(r"\s+", " ", s)).strip()
-header = open(sys.argv[1] + "/include/godwit.h").read()
-page = open(sys.argv[1] + "/man/libgodwit.3.scd").read()
+header = open(sys.argv[1]).read()
+page = open(sys.argv[2]).read()
 declared = {squeeze(d) for d in re.findall(r"^GW_API ([^;{]*);", header, re.M)}
 explained = {squeeze(d.replace("\\", "")) for d in re.findall(r"^\*(.*gw_[a-z0-9_]*\(.*\))\*$", page, re.M)}
 for d in sorted(declared ^ explained):
-    print(("only in godwit.h: " if d in declared else "only in libgodwit(3): ") + d)
+    print(("only in the header: " if d in declared else "only in the page: ") + d)
 EOP
-[ ! -s differing ] || failed "prototypes differ: $(cat differing)"
+	[ ! -s differing ] || failed "prototypes of $1 differ: $(cat differing)"
+}
+matches godwit.h "$LIBRARY" lib/godwit.map libgodwit
+matches godwit-qemu.h "$LIBRARY_QEMU" qemu/godwit-qemu.map libgodwit-qemu
 
 # The command uses the library through its exported functions, and has none of them inside.
 ! nm "$GODWIT" 2>/dev/null | grep -q ' T gw_[a-z]' || failed "the command contains functions of the library"
@@ -38,27 +41,20 @@ command -v meson >/dev/null && command -v pkg-config >/dev/null && command -v cc
 	finish
 }
 DESTDIR=$tmp/root meson install -C "$BUILD" --no-rebuild >log 2>&1 || failed "meson install: $(tail -n 3 log)"
-find root -name libgodwit.pc -o -name godwit.h -o -name godwit.1 -o -name 'libgodwit.so.0' -o -name 'libgodwit.a' \
-	-o -path '*/completions/godwit' | sed 's,.*/,,' | sort >installed
-same "installed" "godwit godwit.1 godwit.h libgodwit.a libgodwit.pc libgodwit.so.0" "$(tr '\n' ' ' <installed | sed 's/ $//')"
+find root -name '*.pc' -o -name 'godwit*.h' -o -name godwit.1 -o -name 'lib*.3' -o -name 'lib*.so.0' -o -name 'lib*.a' \
+	-o -path '*/completions/godwit' | sed 's,.*/,,' | LC_ALL=C sort >installed
+same "installed" "godwit godwit-qemu.h godwit-qemu.pc godwit.1 godwit.h libgodwit-qemu.3 libgodwit-qemu.a libgodwit-qemu.so.0 libgodwit.3 \
+libgodwit.a libgodwit.pc libgodwit.so.0" "$(tr '\n' ' ' <installed | sed 's/ $//')"
 [ -x "$(find root -path '*/bin/godwit')" ] || failed "the command is not installed"
 PKG_CONFIG_LIBDIR=$(dirname "$(find "$tmp/root" -name libgodwit.pc)")
 export PKG_CONFIG_LIBDIR PKG_CONFIG_SYSROOT_DIR="$tmp/root"
 same "version" "$("$GODWIT" --version)" "godwit $(pkg-config --modversion libgodwit)"
-sed -n '/^# EXAMPLE/,$p' "$SRC/man/libgodwit.3.scd" | sed -n '/^```$/,/^```$/p' | grep -v '^```' | sed 's/\\\\/\\/g' >example
-{
-	printf '#include <godwit.h>\n#include <stdio.h>\nint main(void)\n{\n'
-	cat example
-	printf 'return 0;\n}\n'
-} >example.c
-cp example.c example.cc
-flags=$(pkg-config --cflags --libs libgodwit) || failed "pkg-config: $flags"
+same "version of the second library" "$(pkg-config --modversion libgodwit)" "$(pkg-config --modversion godwit-qemu)"
 case $SANITIZE in
 none) sanitize= ;;
 *) sanitize=-fsanitize=$SANITIZE ;;
 esac
-# shellcheck disable=SC2086
-cc -std=c17 -Wall -Wextra -pedantic -Werror $sanitize example.c -o example $flags 2>log || failed "cc example.c: $(cat log)"
+
 # All that the header declares can be used from C++.
 cat >uses.cc <<'EOC'
 #include <godwit.h>
@@ -91,14 +87,34 @@ for compiler in c++ g++ clang++; do
 	$compiler -std=c++17 -fsyntax-only -Wall -Werror $(pkg-config --cflags libgodwit) uses.cc 2>log || failed "$compiler uses.cc: $(cat log)"
 done
 # Whatever compiles here accepts the header. Flags to link with are not passed: clang warns of those.
-for compiler in "cc example.c" "gcc example.c" "clang example.c" "c++ example.cc" "g++ example.cc" "clang++ example.cc"; do
-	command -v "${compiler%% *}" >/dev/null || continue
+builds() { # FILE PACKAGE STATIC: as C against the shared libraries and the static ones, as C++ its syntax
+	flags=$(pkg-config --cflags --libs "$2") || failed "pkg-config: $flags"
+	# shellcheck disable=SC2086
+	cc -std=c17 -Wall -Wextra -pedantic -Werror $sanitize "$1.c" -o "$1" $flags 2>log || failed "cc $1.c: $(cat log)"
+	cp "$1.c" "$1.cc"
+	for compiler in "cc $1.c" "gcc $1.c" "clang $1.c" "c++ $1.cc" "g++ $1.cc" "clang++ $1.cc"; do
+		command -v "${compiler%% *}" >/dev/null || continue
+		# shellcheck disable=SC2046,SC2086
+		$compiler -fsyntax-only -Wall -Werror $(pkg-config --cflags "$2") 2>log || failed "$compiler: $(cat log)"
+	done
+}
+builds_statically() { # FILE PACKAGE
 	# shellcheck disable=SC2046,SC2086
-	$compiler -fsyntax-only -Wall -Werror $(pkg-config --cflags libgodwit) 2>log || failed "$compiler: $(cat log)"
-done
-rm "$(find root -name libgodwit.so)" # leaves the static one
-static=$(pkg-config --static --cflags --libs libgodwit)
-# shellcheck disable=SC2086
-cc -std=c17 $sanitize example.c -o example-static $static 2>log || failed "cc example.c, static: $(cat log)"
-! nm -D example-static | grep -q ' U gw_' || failed "the static example wants the shared library"
+	cc -std=c17 $sanitize "$1.c" -o "$1-static" $(pkg-config --static --cflags --libs "$2") 2>log || failed "cc $1.c, static: $(cat log)"
+	! nm -D "$1-static" | grep -q ' U gw_' || failed "the static $1 wants a shared library"
+}
+example() { # PAGE HEADER FILE
+	{
+		printf '#include <%s>\n#include <stdio.h>\nint main(void)\n{\n' "$2"
+		sed -n '/^# EXAMPLE/,$p' "$SRC/man/$1.3.scd" | sed -n '/^```$/,/^```$/p' | grep -v '^```' | sed 's/\\\\/\\/g'
+		printf 'return 0;\n}\n'
+	} >"$3.c"
+}
+example libgodwit godwit.h example
+example libgodwit-qemu godwit-qemu.h example-qemu
+builds example libgodwit
+builds example-qemu godwit-qemu
+find root -name 'libgodwit*.so' -exec rm {} + # leaves the static ones
+builds_statically example libgodwit
+builds_statically example-qemu godwit-qemu
 finish

@@ -31,6 +31,7 @@ rooms='base wire plan dissect io guest qmp image/file image/epochs image/journal
 
 make_good_tree() {
 	source_file include/godwit.h '<stdint.h>'
+	source_file include/godwit-qemu.h '<godwit.h>'
 	for each in $rooms; do
 		source_file "src/$each/x.h" '<stddef.h>'
 		source_file "src/$each/x.c" "\"$each/x.h\"" '<string.h>'
@@ -40,7 +41,8 @@ make_good_tree() {
 	source_file src/io/y.c '"base/x.h"' '<sys/socket.h>' '<liburing.h>' '<gnutls/gnutls.h>'
 	source_file src/image/write/y.c '"image/journal/x.h"' '<liburing.h>'
 	source_file src/lib/y.c '"godwit.h"' '"engine/incoming/x.h"' '<pthread.h>'
-	source_file src/cli/cmd/y.c '<godwit.h>' '"cli/ui/x.h"' '<unistd.h>'
+	source_file src/qemu/y.c '<godwit-qemu.h>' '"qmp/x.h"' '<jansson.h>'
+	source_file src/cli/cmd/y.c '<godwit-qemu.h>' '"cli/ui/x.h"' '<unistd.h>'
 	source_file tests/test_x.c '"io/x.h"' '<cmocka.h>'
 	source_file build/src/wire/made.c '<pthread.h>' # not ours
 	echo '# SPDX-License-Identifier: MIT' >"$tmp/tree/meson.build"
@@ -110,9 +112,9 @@ arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base qmp>ba
  engine/proxy>base engine/proxy>wire engine/proxy>io engine/proxy>engine/core engine/proxy>dissect
  lib>base lib>wire lib>plan lib>io lib>guest lib>image/epochs lib>image/file lib>image/journal lib>image/read lib>image/write
  lib>engine/core lib>engine/sink lib>engine/incoming lib>engine/outgoing lib>engine/pageserver lib>engine/files lib>engine/colo lib>engine/proxy lib>dissect
- qemu>base qemu>qmp qemu>cli/ui qemu>cli/cmd
- cli/ui>base cli/cmd>base cli/cmd>qmp cli/cmd>qemu cli/cmd>cli/ui
- cli/doctor>base cli/doctor>qmp cli/doctor>qemu cli/doctor>cli/ui cli/doctor>cli/cmd cli/inspect>base cli/inspect>cli/ui cli/inspect>cli/cmd
+ qemu>base qemu>qmp
+ cli/ui>base cli/cmd>base cli/cmd>cli/ui
+ cli/doctor>base cli/doctor>cli/ui cli/doctor>cli/cmd cli/inspect>base cli/inspect>cli/ui cli/inspect>cli/cmd
  cli>base cli>cli/ui cli>cli/cmd '
 for from in $rooms; do
 	for to in $rooms; do
@@ -138,6 +140,8 @@ sed 's|^room base$|room base lib|' "$here/../../scripts/check-rooms" >"$tmp/circ
 script=$tmp/circle
 refuses "a circle in the table" 'the table has a circle'
 script=$here/../../scripts/check-rooms
+refuses_include include/godwit.h '<godwit-qemu.h>' 'include may not include godwit-qemu.h'
+refuses_include src/lib/x.c '<godwit-qemu.h>' 'lib may not include godwit-qemu.h'
 refuses_include src/wire/x.c '<io/x.h>' 'wire may not include io/x.h'
 refuses_include src/wire/x.c '"wire/../io/x.h"' '"wire/../io/x.h" hides its room'
 refuses_include src/wire/x.c '"./x.h"' '"./x.h" hides its room'

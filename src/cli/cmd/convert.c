@@ -77,9 +77,9 @@ int gw__cli_convert(int argc, char **argv)
 	if (opts.block && formats[form] != GW_FORMAT_RAW)
 		return gw__ui_error(GW__EXIT_USAGE, "convert: --block needs --to=raw; the other forms have all RAM blocks");
 	static const char *const abilities[] = {NULL, "to-stream", "to-raw"};
-	struct gw__cli_requested_caps wish = {0};
-	gw__cli_requested_caps_add(&wish, abilities[form]);
-	gw__cli_requested_caps_add(&wish, opts.to_offset ? "offset" : NULL);
+	struct gw__requested_caps wish = {0};
+	gw__requested_caps_add(&wish, abilities[form]);
+	gw__requested_caps_add(&wish, opts.to_offset ? "offset" : NULL);
 	status = gw__cli_check_caps(&common, GW_OPERATION_CONVERT, &wish, 0);
 	if (status != GW__CLI_GO)
 		return status;

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "cli/cmd/commands.h"
-#include "qemu/destination.h"
 #include "cli/cmd/plan_table.h"
 #include "cli/ui/command_ctx.h"
 
@@ -50,28 +49,15 @@ static int refused(const struct plan *p, const char *error)
 
 static int plan_for_qmp(struct plan *p, const gw_info *info)
 {
-	enum { TIMEOUT_MS = 10000 };
-	struct gw__error error = {0};
-	struct gw__qmp *q = NULL;
-	struct gw__qmp_settings *now = NULL;
-	struct gw__cli_destination there = {0};
-	int status, e = gw__qmp_open(p->qmp, TIMEOUT_MS, &q, &error);
-	if (!e)
-		e = gw__cli_destination_waits(q, &error);
-	bool busy = e == -EBUSY && q;
-	if (!e)
-		e = gw__qmp_settings_save(q, &now, &error);
-	if (!e)
-		e = gw__cli_destination_ask(q, now, &there, &error);
-	there.d.same_host &= !p->remote;
-	if (busy)
-		status = refused(p, error.text);
-	else
-		status = e ? gw__cli_failed(&p->common, GW__EXIT_FAILED, "%s", error.text) : plan_for(p, info, &there.d);
-	gw__cli_destination_fini(&there);
-	gw__qmp_settings_free(now);
-	gw__qmp_close(q);
-	return status;
+	struct gw_restore_plan r = GW_INIT(r);
+	int status = gw__command_ctx_drive(&p->work);
+	if (status != GW__CLI_GO)
+		return status;
+	int e = gw_qemu_plan_restore(p->work.qemu, p->qmp, info, p->remote, &r);
+	const char *error = gw_qemu_error(p->work.qemu);
+	if (e == -EBUSY)
+		return refused(p, error);
+	return e ? gw__cli_failed(&p->common, GW__EXIT_FAILED, "%s", error) : report(p, &r);
 }
 
 /* A destination of which only the main memory's size is known has otherwise what the guest needs. */

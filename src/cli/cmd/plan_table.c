@@ -83,11 +83,11 @@ static const char *found_text(const char *found)
 /* Does anything refuse these in that operation, this row or another? */
 static bool is_refused(uint32_t op, uint64_t abilities, unsigned qemu)
 {
-	struct gw__cli_requested_caps w = {0};
+	struct gw__requested_caps w = {0};
 	const char *name;
 	for (uint32_t i = 0; (name = gw_plan_ability(i)); i++)
 		if (abilities >> i & 1)
-			gw__cli_requested_caps_add(&w, name);
+			gw__requested_caps_add(&w, name);
 	return gw_plan_combination((enum gw_operation)op, w.name, qemu, NULL) != 0;
 }
 
@@ -178,18 +178,18 @@ static int parse_version(const char *text)
 }
 
 /* Cuts `text` at its commas. */
-static int split(char *text, struct gw__cli_requested_caps *w)
+static int split(char *text, struct gw__requested_caps *w)
 {
 	char *rest;
 	for (char *word = strtok_r(text, ",", &rest); word; word = strtok_r(NULL, ",", &rest)) {
 		if (w->n + 1 == GW__LEN(w->name))
 			return gw__ui_error(GW__EXIT_USAGE, "plan: --with: too many abilities");
-		gw__cli_requested_caps_add(w, word);
+		gw__requested_caps_add(w, word);
 	}
 	return GW__CLI_GO;
 }
 
-static int misuse_ability(const struct gw__cli_requested_caps *w, int op)
+static int misuse_ability(const struct gw__requested_caps *w, int op)
 {
 	for (unsigned i = 0; i < w->n; i++) {
 		const char *one[] = {w->name[i], NULL};
@@ -202,7 +202,7 @@ static int misuse_ability(const struct gw__cli_requested_caps *w, int op)
 int gw__cli_plan_question(const struct gw__cli_common *c, const char *operation, const char *abilities, const char *qemu)
 {
 	char text[1024];
-	struct gw__cli_requested_caps w = {0};
+	struct gw__requested_caps w = {0};
 	struct gw_rule r = GW_INIT(r);
 	int op = find_operation(operation), version = qemu ? parse_version(qemu) : 0;
 	if (op < 0)

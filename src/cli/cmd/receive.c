@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "cli/cmd/commands.h"
-#include "qmp/sleep.h"
 #include "cli/ui/command_ctx.h"
 
 struct receive {
@@ -196,7 +195,6 @@ static int give_back(struct receive *r)
 
 static int run(struct receive *r)
 {
-	struct timespec start = gw__monotonic_now();
 	int status = gw__command_ctx_begin(&r->work, &r->common);
 	if (status != GW__CLI_GO)
 		return status;
@@ -205,7 +203,7 @@ static int run(struct receive *r)
 	if (rc)
 		status = rc == GW_SOURCE_NOT_NOTIFIED ? untold(r) : failed(r, rc);
 	else
-		report(r, &r->got, gw__monotonic_seconds_since(&start));
+		report(r, &r->got, gw__cli_progress_seconds(&r->work.progress));
 	gw__command_ctx_end(&r->work);
 	return rc ? status : GW__EXIT_DONE;
 }

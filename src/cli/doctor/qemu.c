@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <godwit-qemu.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -12,8 +13,6 @@
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include "qmp/qmp.h"
 
 enum { ANSWER_MS = 10000, END_MS = 500 };
 
@@ -110,15 +109,15 @@ void gw__check_qemu(struct gw__checkup *c)
 	gw__checkup_is(c, GW__FOUND_OK, NULL, "%s: streams, and reads mapped-ram images itself", line);
 }
 
-static void judge_userfaultfd(struct gw__checkup *c, struct gw__qmp *q)
+static void judge_userfaultfd(struct gw__checkup *c, enum gw_qemu_userfaultfd may, uint32_t uid)
 {
-	uid_t uid = 0;
-	switch (gw__qmp_userfaultfd_right(q, &uid)) {
-	case GW__USERFAULTFD_ALLOWED:
+	switch (may) {
+	case GW_QEMU_USERFAULTFD_ALLOWED:
 		gw__checkup_is(c, GW__FOUND_OK, NULL, "user %u, which this QEMU runs as, may use userfaultfd", (unsigned)uid);
 		return;
-	case GW__USERFAULTFD_FORBIDDEN:
-		gw__checkup_is(c, GW__FOUND_MISSING, GW__USERFAULTFD_CURE "; restore without --lazy needs none",
+	case GW_QEMU_USERFAULTFD_FORBIDDEN:
+		gw__checkup_is(c, GW__FOUND_MISSING,
+			"set sysctl vm.unprivileged_userfaultfd=1, or give QEMU access to /dev/userfaultfd or CAP_SYS_PTRACE; restore without --lazy needs none",
 			"user %u, which this QEMU runs as, may not use userfaultfd: serve and restore --lazy will be refused",
 			(unsigned)uid);
 		return;
@@ -130,12 +129,16 @@ static void judge_userfaultfd(struct gw__checkup *c, struct gw__qmp *q)
 
 void gw__check_qemu_userfaultfd(struct gw__checkup *c)
 {
-	struct gw__error error = {0};
-	struct gw__qmp *q = NULL;
-	if (gw__qmp_open(c->qmp, ANSWER_MS, &q, &error)) {
-		gw__checkup_is(c, GW__FOUND_MISSING, "name the QMP socket of a QEMU that runs", "%s", error.text);
-		return;
-	}
-	judge_userfaultfd(c, q);
-	gw__qmp_close(q);
+	enum gw_qemu_userfaultfd may = GW_QEMU_USERFAULTFD_UNKNOWN;
+	uint32_t uid = 0;
+	gw_job *job = NULL;
+	gw_qemu *qemu = NULL;
+	if (gw_job_new(&job) || gw_qemu_new(job, &qemu))
+		gw__checkup_is(c, GW__FOUND_MISSING, "free some memory", "no memory");
+	else if (gw_qemu_may_userfaultfd(qemu, c->qmp, &may, &uid))
+		gw__checkup_is(c, GW__FOUND_MISSING, "name the QMP socket of a QEMU that runs", "%s", gw_qemu_error(qemu));
+	else
+		judge_userfaultfd(c, may, uid);
+	gw_qemu_free(qemu);
+	gw_job_free(job);
 }

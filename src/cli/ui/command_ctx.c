@@ -11,14 +11,22 @@
 
 static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP};
 static gw_job *volatile stop_job;
+static gw_qemu *volatile stop_qemu; /* of that job */
 static volatile sig_atomic_t stop_signal;
+
+static const char *stop_reason(int number)
+{
+	return number == SIGINT ? "stopped by SIGINT" : number == SIGTERM ? "stopped by SIGTERM" : "stopped by SIGHUP";
+}
 
 static void on_stop(int number)
 {
 	stop_signal = number;
 	for (unsigned i = 0; i < GW__LEN(stop_signals); i++)
 		signal(stop_signals[i], SIG_DFL);
-	if (stop_job)
+	if (stop_qemu)
+		gw_qemu_cancel(stop_qemu, stop_reason(number));
+	else if (stop_job)
 		gw_job_cancel(stop_job);
 }
 
@@ -57,13 +65,39 @@ int gw__command_ctx_begin(struct gw__command_ctx *w, const struct gw__cli_common
 	return GW__CLI_GO;
 }
 
+static void on_log(void *ctx, enum gw_qemu_log_level level, const char *text)
+{
+	(void)ctx;
+	if (level == GW_QEMU_LOG_WARNING)
+		gw__ui_error(0, "%s", text);
+	else if (level == GW_QEMU_LOG_NOTE)
+		gw__ui_info("%s", text);
+	else
+		gw__ui_verbose("%s", text);
+}
+
+int gw__command_ctx_drive(struct gw__command_ctx *w)
+{
+	int rc = gw_qemu_new(w->job, &w->qemu);
+	if (rc)
+		return gw__ui_error(GW__EXIT_FAILED, "cannot start: %s", strerror(-rc));
+	gw_qemu_on_log(w->qemu, on_log, NULL);
+	stop_qemu = w->qemu;
+	if (stop_signal) /* it came in between */
+		gw_qemu_cancel(w->qemu, stop_reason(stop_signal));
+	return GW__CLI_GO;
+}
+
 void gw__command_ctx_end(struct gw__command_ctx *w)
 {
 	const char *warning;
 	gw__cli_progress_end(&w->progress);
 	for (uint32_t i = 0; w->job && (warning = gw_job_warning(w->job, i)); i++)
 		gw__ui_verbose("warning: %s", warning);
+	stop_qemu = NULL;
 	stop_job = NULL;
+	gw_qemu_free(w->qemu);
+	w->qemu = NULL;
 	gw_job_free(w->job);
 	w->job = NULL;
 }
@@ -95,11 +129,8 @@ int gw__cli_failed(const struct gw__cli_common *c, int status, const char *fmt, 
 
 const char *gw__command_error(const struct gw__command_ctx *w)
 {
-	static char stopped[64];
-	if (stop_signal) {
-		snprintf(stopped, sizeof stopped, "stopped by SIG%s", sigabbrev_np(stop_signal));
-		return stopped;
-	}
+	if (stop_signal)
+		return stop_reason(stop_signal);
 	const char *error = gw_job_error(w->job);
 	return *error ? error : "it failed without saying why";
 }

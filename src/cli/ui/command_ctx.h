@@ -7,7 +7,7 @@
 #ifndef GW_CLI_UI_COMMAND_CTX_H
 #define GW_CLI_UI_COMMAND_CTX_H
 
-#include <godwit.h>
+#include <godwit-qemu.h>
 
 #include "cli/ui/options.h"
 #include "cli/ui/output.h"
@@ -15,6 +15,7 @@
 
 struct gw__command_ctx {
 	gw_job *job;
+	gw_qemu *qemu;                       /* of gw__command_ctx_drive; NULL without */
 	const struct gw__cli_common *common; /* borrowed */
 	struct gw__cli_progress progress;
 };
@@ -22,6 +23,9 @@ struct gw__command_ctx {
 /* GW__CLI_GO, or the exit status after a sentence. End with gw__command_ctx_end in any case. */
 int gw__command_ctx_begin(struct gw__command_ctx *w, const struct gw__cli_common *c);
 void gw__command_ctx_end(struct gw__command_ctx *w);
+
+/* For a command that drives a QEMU: w->qemu, whose words are messages. GW__CLI_GO, or the exit status after a sentence. */
+int gw__command_ctx_drive(struct gw__command_ctx *w);
 
 /* The file beside an image that keeps its working set: to be freed. NULL: no memory. */
 char *gw__working_set_path(const char *image);

@@ -175,6 +175,8 @@ void gw__cli_progress_show(void *ctx, const struct gw_progress *now)
 	p->last_phase = (int)now->phase;
 }
 
+double gw__cli_progress_seconds(const struct gw__cli_progress *p) { return (double)(now_ns() - p->start_ns) / 1e9; }
+
 void gw__cli_progress_end(struct gw__cli_progress *p)
 {
 	gw__ui_progress_line(NULL);

@@ -47,6 +47,8 @@ void gw__cli_progress_hook(struct gw__cli_progress *p, gw__cli_extra_fn *fn, voi
 /* A line of its own for the program that reads --progress: "listening tcp:127.0.0.1:4444". */
 void gw__cli_progress_line(struct gw__cli_progress *p, const char *fmt, ...) GW__PRINTF(2, 3);
 
+/* Since its beginning. */
+double gw__cli_progress_seconds(const struct gw__cli_progress *p);
 /* Wipes the bar; nothing is shown after it. */
 void gw__cli_progress_end(struct gw__cli_progress *p);
 

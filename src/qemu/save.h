@@ -1,34 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A save from a running QEMU, between its parts: save.c is the command, save_source.c drives the QEMU, save_postcopy.c where it switches
+ * A save from a running QEMU, between its parts: save.c is the call, save_source.c drives the QEMU, save_postcopy.c where it switches
  * to post-copy, save_failed.c ends what failed.
  *
  * Two threads: a worker receives the guest, the main thread speaks with the monitor, because a QEMU in its last phase answers
  * nobody before its bytes are taken. Behind the last byte the worker asks it whether it was it that sent them; `talk` is the lock.
  */
-#ifndef GW_CLI_CMD_SAVE_H
-#define GW_CLI_CMD_SAVE_H
+#ifndef GW_QEMU_SAVE_H
+#define GW_QEMU_SAVE_H
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "qemu/watchdog.h"
+#include "qemu/driver.h"
 #include "qemu/private_socket.h"
-#include "cli/ui/command_ctx.h"
+#include "qemu/watchdog.h"
 #include "qmp/qmp.h"
 
 struct gw__save {
 	/* What is asked for. */
-	const char *address, *path, *listen; /* listen: a URI when the monitor cannot pass descriptors, else NULL */
-	bool stop;                           /* leave the guest stopped */
-	bool at_start;                       /* background snapshot */
-	bool postcopy, resume, abandon;      /* the last two: another process left a part of it */
-	uint64_t offset, max_bandwidth, memory_limit;
-	int idle_ms;
-	unsigned channels, compression, level; /* multifd; compression as enum gw_compression */
-	bool direct_io;
-	struct gw_tls_opts tls; /* creds_dir NULL: plain */
-	struct gw__cli_common common;
+	gw_qemu *driver;
+	const char *address, *path, *listen;      /* listen: a URI when the monitor cannot pass descriptors, else NULL */
+	bool at_start, postcopy, resume, abandon; /* as far as this guest and QEMU allow; the last two: another call left a part of it */
+	struct gw_qemu_save_opts o;
 
 	/* The source. */
 	struct gw__qmp *qmp;
@@ -46,7 +40,6 @@ struct gw__save {
 	uint64_t stopped_us, resumed_us; /* by QEMU's own clock; 0: not seen */
 
 	/* The worker's result. */
-	struct gw__command_ctx work;
 	pthread_t thread;
 	int source_fd, our_fd;         /* the pair; -1 when not used */
 	struct gw__private_socket own; /* that QEMU connects to, where it is not handed one */
@@ -56,8 +49,7 @@ struct gw__save {
 	char *note;          /* for who goes on in our place */
 	int result;
 	struct gw_receive_result receipt;
-	/* From the monitor to the progress line. */
-	_Atomic uint64_t remaining_bytes, dirty_bytes_per_s;
+	struct gw_qemu_save_result out;
 };
 
 /* Connect, look whether a save is possible now, remember what must be put back. 0 or a sentence in s->why. */
@@ -75,7 +67,9 @@ void gw__save_close(struct gw__save *s);
 /* The monitor went away and perhaps comes back; see gw__qmp_open_again. */
 int gw__save_reconnect(struct gw__save *s, int patience_ms);
 
-/* save_failed.c: what went wrong, how everything stands now, and the exit status for it. */
+/* It ends so: the outcome, and the driver's sentence and code. Returns the code. */
+int gw__save_end(struct gw__save *s, enum gw_qemu_save_outcome outcome, int code, const char *fmt, ...) GW__PRINTF(4, 5);
+/* save_failed.c: what went wrong, and how everything stands now. A negative errno. */
 int gw__save_failed(struct gw__save *s);
 
 /* save_postcopy.c */
@@ -86,7 +80,7 @@ int gw__save_on_paused(void *ctx, const char *uri, const char *error); /* worker
 void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration *m);
 /* How it stands after a failure, where the guest may stand still in QEMU with or without a part of it here. */
 enum gw__save_rest { GW__SAVE_NOTHING_LEFT, GW__SAVE_PART_LEFT, GW__SAVE_ALL_LEFT, GW__SAVE_UNKNOWN };
-/* In place of a save: the exit status. */
+/* In place of a save: 0, or a negative errno. */
 int gw__save_abandon(struct gw__save *s);
 enum gw__save_rest gw__save_what_is_left(struct gw__save *s);
 /* QEMU runs its guest on: what was kept in case it would not is of no more use. Only what this save has made. */

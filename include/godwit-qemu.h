@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libgodwit-qemu: drives a QEMU through its monitor (QMP), so that libgodwit keeps its guest or gives it one.
+ *
+ * The conventions of godwit.h hold here too. Besides:
+ *   Driver     A gw_qemu makes one call at a time, in one thread. It borrows a job, which has the progress and the trace; the job must
+ *              outlive it. gw_qemu_cancel() and gw_qemu_rate() may be called from any thread, gw_qemu_cancel() also from a signal handler.
+ *   Results    0 is success, a negative errno is failure; gw_qemu_error() is the sentence. The result's `outcome` says where the guest is
+ *              then, after every call; the struct of a result is not optional.
+ *   Monitors   A path, unix:PATH or tcp:HOST:PORT. QEMU serves one client on each: a monitor that somebody else holds is not answered.
+ *   Output     The library prints nothing. What is decided and done on the way goes to gw_qemu_on_log().
+ *   Processes  gw_qemu_save() forks a guard, which puts the QEMU back in order if the caller dies; gw_qemu_serve() and a lazy
+ *              gw_qemu_restore() fork a monitor broker, which keeps the monitor for a successor. Their callers need no SIGCHLD handling.
+ */
+#ifndef GODWIT_QEMU_H
+#define GODWIT_QEMU_H
+
+#include <godwit.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* --- The driver ------------------------------------------------------------------------------------------------- */
+
+typedef struct gw_qemu gw_qemu;
+
+GW_API int gw_qemu_new(gw_job *job, gw_qemu **qemu); /* borrows `job`. -ENOMEM. Since 0.2 */
+/* NULL is fine; not while a call runs. A QEMU that gw_qemu_restore() started runs on. Since 0.2 */
+GW_API void gw_qemu_free(gw_qemu *qemu);
+
+/* Why the last call failed: one sentence. "" when it did not. Valid until the next call. Since 0.2 */
+GW_API const char *gw_qemu_error(const gw_qemu *qemu);
+
+/*
+ * Makes the running call end soon with -ECANCELED, and every later one too; the job as well. The guest is left as the outcome says. `reason` is
+ * the sentence for it and must live as long as the driver; NULL: "cancelled". Any thread, signal handlers. Since 0.2
+ */
+GW_API void gw_qemu_cancel(gw_qemu *qemu, const char *reason);
+
+enum gw_qemu_log_level {
+	GW_QEMU_LOG_WARNING, /* something did not work, and the call goes on without it */
+	GW_QEMU_LOG_NOTE,    /* what its user should know */
+	GW_QEMU_LOG_DETAIL,  /* what is decided and done */
+};
+/* One sentence, from the calling thread or, of a save, from one of the library; one at a time. NULL: none. Since 0.2 */
+typedef void gw_qemu_log_fn(void *ctx, enum gw_qemu_log_level level, const char *text);
+GW_API void gw_qemu_on_log(gw_qemu *qemu, gw_qemu_log_fn *fn, void *ctx);
+
+/* What only the monitor of a source knows while gw_qemu_save() runs. */
+struct gw_qemu_rate {
+	size_t size;
+	bool known;
+	uint64_t remaining_bytes;   /* still to be sent, as of now */
+	uint64_t dirty_bytes_per_s; /* how fast the guest writes */
+};
+GW_API int gw_qemu_rate(const gw_qemu *qemu, struct gw_qemu_rate *rate); /* any thread. -EINVAL: no size. Since 0.2 */
+
+/* --- Keep a running guest ---------------------------------------------------------------------------------------- */
+
+enum gw_qemu_save_outcome {
+	GW_QEMU_SAVE_NOT_BEGUN, /* nothing was changed */
+	GW_QEMU_SAVE_REFUSED,   /* the same: what is asked for is not possible at all, with this QEMU or with its guest as it is */
+	GW_QEMU_SAVE_DONE,      /* the image is there, and the guest is as was asked for */
+	GW_QEMU_SAVE_FAILED,    /* no image was made; guest and settings are as before */
+	/* An image was made or not (`image_kept`); the call could not put the QEMU back in order, gw_qemu_error() says why. */
+	GW_QEMU_SAVE_NOT_PUT_BACK,
+	GW_QEMU_SAVE_KEPT,      /* the image is there and the QEMU is as before, but something behind it failed */
+	GW_QEMU_SAVE_QEMU_GONE, /* no image was made, and the QEMU has gone away */
+	/* After the switch to post-copy: the guest stands still in postcopy-paused. Call again with `resume`, or gw_qemu_save_abandon(). */
+	GW_QEMU_SAVE_PAUSED,
+	GW_QEMU_SAVE_UNKNOWN, /* after the switch, and the QEMU does not say what it waits for; PATH.partial may hold a part of the guest */
+	/*
+	 * A QEMU before 10.0 that lost the link behind its last page never runs its guest again: end the image by gw_receive() with `resume` and
+	 * `without_source`, then that QEMU.
+	 */
+	GW_QEMU_SAVE_HUNG,
+	GW_QEMU_SAVE_ABANDONED, /* gw_qemu_save_abandon: the guest is in its QEMU as before the save; nothing is left of it here */
+	GW_QEMU_SAVE_ABANDONED_LEFT_OVER, /* the same, but what had come of it is still here */
+	GW_QEMU_SAVE_ABANDONED_DOUBLE,    /* the same, and what had come of it is a whole guest: there are two of it now */
+	GW_QEMU_SAVE_NOT_ABANDONED,       /* the guest stands still in its QEMU as before */
+};
+
+/* What the guard of a save reports after its caller's death, in the guard's own process. */
+struct gw_qemu_guard_report {
+	size_t size;
+	enum gw_qemu_save_outcome outcome; /* FAILED: the QEMU is as before; PAUSED, NOT_PUT_BACK or HUNG */
+	const char *monitor, *path;
+	const char *error; /* "": none */
+};
+
+struct gw_qemu_save_opts {
+	size_t size;
+	uint64_t image_offset;           /* the image begins there; what an existing file has before it is kept */
+	uint64_t memory_limit;           /* bytes of device state held in memory. 0: 32 MiB */
+	uint64_t max_bandwidth;          /* bytes/s that QEMU may send. 0: no limit */
+	uint64_t page_bytes;             /* of the guest's target. 0: the QEMU is asked */
+	int idle_timeout_ms;             /* silence that counts as a failure. 0: 30 s; -1: none */
+	bool stop;                       /* leave the guest stopped */
+	bool at_start;                   /* the image is of the moment at which the save begins (background snapshot), not of its end */
+	bool postcopy;                   /* stop the guest after one pass over its memory, so that the save ends however much it writes */
+	bool resume;                     /* with `postcopy`: go on with what an earlier call left, whose QEMU is in postcopy-paused */
+	bool direct_io;                  /* write memory past the page cache */
+	uint32_t channels;               /* multifd channels. 0: none */
+	enum gw_compression compression; /* with channels */
+	int level;                       /* zlib 1..9, zstd 1..20; 0: 1 */
+	const char *listen;              /* where QEMU is to connect to. NULL: it is handed a socket, or connects to a private one */
+	const struct gw_tls_opts *tls;   /* NULL: plain. QEMU uses the credentials that its own parameter tls-creds names */
+	/*
+	 * Called in the guard's process, if this one dies in the middle, once the QEMU was looked after; the answer is the guard's exit status. The process is
+	 * a fork of the caller's: only what does not depend on other threads may be used. NULL: nothing is reported. `ctx` is for this.
+	 */
+	int (*on_guard_end)(void *ctx, const struct gw_qemu_guard_report *report);
+	void *ctx;
+};
+
+struct gw_qemu_save_result {
+	size_t size;
+	enum gw_qemu_save_outcome outcome;
+	bool image_kept;    /* the image has its name and is whole */
+	bool was_running;   /* the guest, as far as it and its user are concerned */
+	bool running;       /* the guest runs now */
+	bool state_kept;    /* it did not run, and its QEMU put its run state back */
+	bool recoverable;   /* PAUSED: a part of the guest is in PATH.partial, which lacks missing_pages */
+	bool resumed;       /* UNKNOWN: it was before this call that the guest was handed over */
+	bool may_refuse;    /* FAILED: a QEMU as old as this may refuse to migrate after a background snapshot that failed */
+	char run_state[48]; /* in the words of query-status */
+	uint64_t ram_bytes, stream_bytes, pages, zero_pages, missing_pages;
+	uint64_t paused_us; /* how long the guest stood still, by QEMU's own clock. 0: not known */
+	uint32_t rounds;
+};
+
+/*
+ * Keep the guest of the QEMU at `monitor` in the mapped-ram image `path` while it runs; the image is made as by gw_receive(). -EBUSY, -EOPNOTSUPP:
+ * refused; -ENOLINK: hung; -ECANCELED; -ETIMEDOUT; -ECONNRESET: the monitor or the QEMU is gone; -EREMOTEIO: QEMU's own error; or as of
+ * gw_receive(). Since 0.2
+ */
+GW_API int gw_qemu_save(gw_qemu *qemu, const char *monitor, const char *path, const struct gw_qemu_save_opts *o,
+	struct gw_qemu_save_result *result);
+/* What a save by post-copy left is dropped, and its QEMU runs the guest on. Errors as above. Since 0.2 */
+GW_API int gw_qemu_save_abandon(gw_qemu *qemu, const char *monitor, const char *path, struct gw_qemu_save_result *result);
+
+/* --- Bring a guest back ------------------------------------------------------------------------------------------ */
+
+/* Post-copy from an image: how its page server and the QEMU find each other. */
+struct gw_qemu_postcopy_opts {
+	size_t size;
+	const struct gw_link_opts *link; /* NULL: defaults. `max_bandwidth` is of what is pushed */
+	int answer_timeout_ms;           /* where a word of the QEMU is due. 0: 60 s; -1: no limit */
+	const char *listen;      /* where the QEMU is to listen: tcp:HOST:PORT, unix:PATH, vsock:CID:PORT. NULL: a private unix socket */
+	const char *connect;     /* how to get there, where that is another address */
+	bool preempt;            /* what the guest waits for goes over a connection of its own */
+	const char *working_set; /* as in gw_serve_opts */
+};
+
+enum gw_qemu_restore_way {
+	GW_QEMU_RESTORE_AUTO,   /* direct or stream, whichever is possible and faster */
+	GW_QEMU_RESTORE_DIRECT, /* the QEMU reads the image itself */
+	GW_QEMU_RESTORE_STREAM, /* it is sent the image */
+	GW_QEMU_RESTORE_LAZY,   /* it runs the guest at once, and its memory follows (post-copy) */
+};
+
+struct gw_qemu_restore_opts {
+	size_t size;
+	enum gw_qemu_restore_way way;
+	const char *monitor;  /* of a QEMU that was started with -incoming defer; or */
+	char *const *command; /* how to start one, ends with NULL; -incoming and a monitor are added */
+	uint64_t image_offset, memory_limit;
+	uint64_t max_bandwidth; /* bytes/s. 0: no limit */
+	int idle_timeout_ms;    /* 0: 30 s; -1: none */
+	const int *owner_fd;    /* a lock on who runs the guest, which its QEMU is to hold. NULL: none */
+	uint32_t channels;      /* multifd threads with which the QEMU reads the image. 0: none */
+	const struct gw_qemu_postcopy_opts
+		*postcopy; /* with GW_QEMU_RESTORE_LAZY. Its link has the bandwidth and timeouts then. NULL: defaults */
+};
+
+enum gw_qemu_guest_outcome {
+	GW_QEMU_GUEST_NOT_BEGUN,       /* nothing was started, sent or asked for */
+	GW_QEMU_GUEST_REFUSED,         /* the same: it does not fit, or what is asked for is not possible with this QEMU */
+	GW_QEMU_GUEST_NOT_HERE,        /* the guest is not in this QEMU; the image is as it was */
+	GW_QEMU_GUEST_DONE,            /* it has every page. An error behind that, if there is one, is gw_qemu_error() */
+	GW_QEMU_GUEST_ENDED,           /* the QEMU was shut down before it had every page, by its guest or user */
+	GW_QEMU_GUEST_WAITS,           /* it runs until it touches a page it lacks: gw_qemu_serve() brings the rest */
+	GW_QEMU_GUEST_UNKNOWN,         /* it may be in this QEMU: gw_qemu_serve() finds out */
+	GW_QEMU_GUEST_IN_PRIMARY,      /* gw_qemu_failover: its primary runs it, or nothing proves that it does not. Nothing was started */
+	GW_QEMU_GUEST_PRIMARY_UNKNOWN, /* the same, and it could not be found out */
+	GW_QEMU_GUEST_SILENT, /* the QEMU's monitor does not answer, as that of one whose guest waits for a page may. Nothing was sent */
+};
+
+struct gw_qemu_restore_result {
+	size_t size;
+	enum gw_qemu_guest_outcome outcome;
+	enum gw_way way; /* that was taken; GW_WAY_REFUSED: none, or lazy */
+	bool running;
+	bool qemu_ended;    /* the QEMU that was started for this guest was ended again */
+	bool started;       /* a QEMU that was started is there: gw_qemu_wait() */
+	char run_state[48]; /* in the words of query-status */
+	char monitor[32];   /* "pid:N": what gw_qemu_serve() takes for the monitor of a QEMU that was started; "" */
+	const char *path;   /* the image; valid until the next call with the driver */
+	uint64_t ram_bytes, elapsed_ns;
+};
+
+/*
+ * Give the guest of the image or stream file `path` to a QEMU. -EBUSY: it waits for no guest; -EINVAL: it does not fit; -EREMOTEIO: QEMU could not
+ * load it; -ECHILD: it ended; -ECANCELED; -ETIMEDOUT; or as of gw_send() and gw_serve(). Since 0.2
+ */
+GW_API int gw_qemu_restore(gw_qemu *qemu, const char *path, const struct gw_qemu_restore_opts *o, struct gw_qemu_restore_result *result);
+/*
+ * Waits for the end of the QEMU that gw_qemu_restore() started: 0 and *status as waitpid() gives it. -ECHILD: there is none, or it has made itself
+ * a daemon. Since 0.2
+ */
+GW_API int gw_qemu_wait(gw_qemu *qemu, int *status);
+
+struct gw_qemu_failover_opts {
+	size_t size;
+	const struct gw_qemu_restore_opts *restore; /* as for gw_qemu_restore(); not NULL */
+	bool primary_is_dead; /* the caller has made sure that the primary does not run the guest any more, where no lock proves it */
+};
+
+/*
+ * Let the guest that gw_standby() protects in `dir` (DIR/NAME) go on from its last checkpoint: proves that its primary is dead, ends the protection and
+ * restores the image. -EBUSY: its primary runs it; -EPERM: nothing proves that it does not; -ENODATA: there is no checkpoint; otherwise as
+ * gw_qemu_restore(). Since 0.2
+ */
+GW_API int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failover_opts *o, struct gw_qemu_restore_result *result);
+
+struct gw_qemu_serve_opts {
+	size_t size;
+	uint64_t image_offset, memory_limit;
+	bool resume_only;                             /* only go on with a guest that waits for its pages */
+	const struct gw_qemu_postcopy_opts *postcopy; /* NULL: defaults */
+};
+
+struct gw_qemu_serve_result {
+	size_t size;
+	enum gw_qemu_guest_outcome outcome;
+	bool refused;          /* WAITS: what was asked for is not possible with this QEMU; its guest waits on */
+	bool image_unreadable; /* NOT_BEGUN, WAITS: nothing else was wrong */
+	bool preempt;
+	uint64_t requests, requested_pages, pushed_pages, zero_pages, already_there, working_set_pages;
+	uint64_t latency_p50_us, latency_p99_us, latency_max_us; /* from a request to its page on the link */
+};
+
+/*
+ * Be the page server of the image `path` for the QEMU at `monitor`: give it the guest if it waits for one, or the pages it lacks. May die and be
+ * called again at any moment, by another process too. Errors as of gw_serve() and gw_qemu_restore(). Since 0.2
+ */
+GW_API int gw_qemu_serve(gw_qemu *qemu, const char *monitor, const char *path, const struct gw_qemu_serve_opts *o,
+	struct gw_qemu_serve_result *result);
+
+/* Monitors that are kept for page servers by processes of this user. */
+struct gw_qemu_broker {
+	size_t size;
+	bool answers;               /* else only `pid` is known, or 0 */
+	int32_t pid, server_pid;    /* server_pid: of the page server that is attached; 0: none */
+	const char *monitor, *path; /* what gw_qemu_serve() was given */
+};
+typedef void gw_qemu_broker_fn(void *ctx, const struct gw_qemu_broker *broker);
+GW_API void gw_qemu_brokers(gw_qemu_broker_fn *fn, void *ctx); /* any thread. Since 0.2 */
+
+/* --- Protect a running guest -------------------------------------------------------------------------------------- */
+
+enum gw_qemu_protect_event_kind {
+	GW_QEMU_PROTECT_CONNECTING,  /* the first copy of the guest goes to the standby */
+	GW_QEMU_PROTECT_PROTECTED,   /* it is there; checkpoints follow */
+	GW_QEMU_PROTECT_CHECKPOINT,  /* one more: `pause_us` */
+	GW_QEMU_PROTECT_UNPROTECTED, /* `reason`; the guest runs on. `pause_us`: how long it stood still last */
+	GW_QEMU_PROTECT_NOT_YET,     /* an attempt failed, `reason`; the next one follows */
+	GW_QEMU_PROTECT_NOTE,        /* `reason`: something its user should know */
+};
+struct gw_qemu_protect_event {
+	size_t size;
+	enum gw_qemu_protect_event_kind kind;
+	const char *name;   /* of the guest; "": it has none */
+	const char *reason; /* NULL: none */
+	uint64_t checkpoints, pause_us;
+	uint64_t longest_us; /* of all standstills so far */
+};
+
+struct gw_qemu_protect_opts {
+	size_t size;
+	const char *name; /* of the guest at the standby. NULL: QEMU's -name */
+	const char *
+		dir; /* the standby's folder, if it is on this host: DIR/NAME/owner.lock then proves to gw_qemu_failover() whether this QEMU lives */
+	int interval_ms;                 /* from one checkpoint to the next. 0: 500 */
+	int timeout_ms;                  /* the longest standstill of the guest before it is released. 0: 2000 */
+	int silence_ms;                  /* how long the standby may take no checkpoint while the guest runs. 0: 30 s; -1: for ever */
+	uint64_t max_bandwidth;          /* bytes/s of the first copy. 0: no limit */
+	uint32_t channels;               /* multifd channels. 0: none */
+	enum gw_compression compression; /* with channels */
+	int level;                       /* 0: 1 */
+	bool memory_only;                /* the guest's disks and network are not protected with it, and that may be */
+	void (*on_event)(void *ctx, const struct gw_qemu_protect_event *event); /* from the calling thread. NULL: nobody is told */
+	/*
+	 * In the second process, if this one dies in the middle, once the guest was released: 0, or a negative errno and why it could not be (-ECONNRESET: its
+	 * QEMU has gone too). The process is a fork of the caller's. NULL: nobody is told.
+	 */
+	void (*on_release)(void *ctx, int result, const char *error);
+	void *ctx;
+};
+
+enum gw_qemu_protect_outcome {
+	GW_QEMU_PROTECT_NOT_BEGUN, /* nothing was changed */
+	GW_QEMU_PROTECT_REFUSED,   /* the same: it is not possible with this QEMU, or with its guest as it is */
+	GW_QEMU_PROTECT_NEVER,     /* the first attempt failed; the guest runs on, and its QEMU is as before */
+	GW_QEMU_PROTECT_STOPPED,   /* by gw_qemu_cancel(), or by another process: the guest runs on, and its QEMU is as before */
+	GW_QEMU_PROTECT_SHUT_DOWN, /* its QEMU was shut down */
+	GW_QEMU_PROTECT_LOST,      /* its QEMU has gone, and the guest with it: gw_qemu_failover() */
+	GW_QEMU_PROTECT_IN_DOUBT,  /* it could not be released from its standby, or its QEMU not be put back in order */
+};
+struct gw_qemu_protect_result {
+	size_t size;
+	enum gw_qemu_protect_outcome outcome;
+	char name[256]; /* of the guest; "": it has none */
+};
+
+/*
+ * Make the QEMU at `monitor` a COLO primary of the standby at `uri`, guard it, and protect it again whenever that was lost; a guest that stands still too
+ * long is released, and runs on. Ends by gw_qemu_cancel(), which is success, or when the QEMU ends. Nobody else can use the monitor meanwhile. -EOPNOTSUPP,
+ * -EBUSY: refused; -EREMOTEIO: never protected; -ECONNRESET: lost. Since 0.2
+ */
+GW_API int gw_qemu_protect(gw_qemu *qemu, const char *monitor, const char *uri, const struct gw_qemu_protect_opts *o,
+	struct gw_qemu_protect_result *result);
+
+enum gw_qemu_protection {
+	GW_QEMU_WAS_PROTECTED,   /* by another process, which has ended that */
+	GW_QEMU_WAS_UNPROTECTED, /* nothing was to be done */
+	GW_QEMU_WAS_LEFT,        /* by a process that was killed; the guest is released, and the QEMU's parameters were left as they are */
+};
+/*
+ * End the protection of the QEMU at `monitor` by another process. *was: how it was. -ETIMEDOUT, -EBUSY: it is not known whether it has ended. Since 0.2
+ */
+GW_API int gw_qemu_protect_stop(gw_qemu *qemu, const char *monitor, enum gw_qemu_protection *was);
+
+/* --- A broken post-copy ------------------------------------------------------------------------------------------ */
+
+struct gw_qemu_drain_opts {
+	size_t size;
+	const struct gw_link_opts *link; /* NULL: defaults */
+	const char *listen;              /* NULL: a private unix socket */
+};
+
+enum gw_qemu_drain_outcome {
+	GW_QEMU_DRAIN_NOT_BEGUN, /* nothing was changed */
+	GW_QEMU_DRAIN_REFUSED,   /* the same: this QEMU is no source that can be drained, or the image holds other work */
+	GW_QEMU_DRAIN_DONE,      /* all is in the image, synced and read back: it is safe to end the source */
+	GW_QEMU_DRAIN_AGAIN,     /* the source still has all its memory: call again */
+	GW_QEMU_DRAIN_NOT_SAFE, /* the source has sent all and will not again, but the image is not whole. Its process has the memory: do not end it */
+	GW_QEMU_DRAIN_NOT_READ, /* the image is there, but cannot be read back: do not end the source */
+	GW_QEMU_DRAIN_SILENT,   /* the image is there, but the source does not say that it has sent all: do not end it */
+};
+
+struct gw_qemu_drain_result {
+	size_t size;
+	enum gw_qemu_drain_outcome outcome;
+	uint64_t ram_bytes, page_bytes_stored, zero_pages;
+	uint32_t breaks; /* how often the link broke */
+};
+
+/*
+ * Take the memory that the source at `monitor`, in postcopy-paused, still has into the image `path`, for gw_qemu_serve() to complete its
+ * destination with. The source never runs its guest again. Errors as of gw_drain(). Since 0.2
+ */
+GW_API int gw_qemu_drain(gw_qemu *qemu, const char *monitor, const char *path, const struct gw_qemu_drain_opts *o,
+	struct gw_qemu_drain_result *result);
+
+/* --- Questions --------------------------------------------------------------------------------------------------- */
+
+/*
+ * gw_plan_restore() for the QEMU at `monitor`, which is asked what it is; `remote`: it cannot open our files. -EBUSY: it waits for no guest. Since 0.2
+ */
+GW_API int gw_qemu_plan_restore(gw_qemu *qemu, const char *monitor, const gw_info *info, bool remote, struct gw_restore_plan *plan);
+
+/* Whether a QEMU may handle faults of its guest, which post-copy into it needs. */
+enum gw_qemu_userfaultfd {
+	GW_QEMU_USERFAULTFD_UNKNOWN, /* its monitor does not tell which process it is */
+	GW_QEMU_USERFAULTFD_ALLOWED,
+	GW_QEMU_USERFAULTFD_FORBIDDEN,
+};
+/* *uid: its user, unless UNKNOWN. Since 0.2 */
+GW_API int gw_qemu_may_userfaultfd(gw_qemu *qemu, const char *monitor, enum gw_qemu_userfaultfd *may, uint32_t *uid);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/* The public calls of protection and failover: what is asked for in godwit-qemu.h, in the words of protect.h, failover.h and restore.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "qemu/driver.h"
+#include "qemu/failover.h"
+#include "qemu/protect.h"
+#include "qemu/restore.h"
+
+enum { INTERVAL_MS = 500, TIMEOUT_MS = 2000, SILENCE_MS = 30000, STOP_PATIENCE_MS = 90000 };
+
+struct protection {
+	gw_qemu *driver;
+	struct gw_qemu_protect_opts o;
+	struct gw__protect *session;
+};
+
+static bool is_stopped(void *ctx) { return gw__qemu_cancelled(((const struct protection *)ctx)->driver); }
+
+static void on_event(void *ctx, const struct gw__protect_event *e)
+{
+	static const enum gw_qemu_protect_event_kind kinds[] = {[GW__PROTECT_CONNECTING] = GW_QEMU_PROTECT_CONNECTING,
+		[GW__PROTECT_PROTECTED] = GW_QEMU_PROTECT_PROTECTED,
+		[GW__PROTECT_CHECKPOINT] = GW_QEMU_PROTECT_CHECKPOINT,
+		[GW__PROTECT_UNPROTECTED] = GW_QEMU_PROTECT_UNPROTECTED,
+		[GW__PROTECT_NOT_YET] = GW_QEMU_PROTECT_NOT_YET,
+		[GW__PROTECT_NOTE] = GW_QEMU_PROTECT_NOTE};
+	const struct protection *p = ctx;
+	struct gw_qemu_protect_event event = {.size = sizeof event,
+		.kind = kinds[e->kind],
+		.name = p->session ? gw__protect_name(p->session) : "",
+		.reason = e->reason,
+		.checkpoints = e->checkpoints,
+		.pause_us = e->pause_us,
+		.longest_us = e->longest_us};
+	if (p->o.on_event)
+		p->o.on_event(p->o.ctx, &event);
+}
+
+static void on_release(void *ctx, int r, const struct gw__error *error)
+{
+	const struct protection *p = ctx;
+	if (p->o.on_release)
+		p->o.on_release(p->o.ctx, r, error->text);
+}
+
+static int run(struct protection *p, struct gw_qemu_protect_result *out)
+{
+	static const struct {
+		enum gw_qemu_protect_outcome outcome;
+		int code;
+	} ends[] = {[GW__PROTECT_STOPPED] = {GW_QEMU_PROTECT_STOPPED, 0},
+		[GW__PROTECT_NEVER] = {GW_QEMU_PROTECT_NEVER, -EREMOTEIO},
+		[GW__PROTECT_SHUT_DOWN] = {GW_QEMU_PROTECT_SHUT_DOWN, 0},
+		[GW__PROTECT_LOST] = {GW_QEMU_PROTECT_LOST, -ECONNRESET},
+		[GW__PROTECT_IN_DOUBT] = {GW_QEMU_PROTECT_IN_DOUBT, -EREMOTEIO}};
+	struct gw__error error = {0};
+	enum gw__protect_end end = gw__protect_run(p->session, &error);
+	out->outcome = ends[end].outcome;
+	if (!ends[end].code)
+		return 0;
+	return gw__qemu_fail(p->driver, error.code ? error.code : ends[end].code, "%s", error.code ? error.text : "its QEMU has gone");
+}
+
+int gw_qemu_protect(gw_qemu *qemu, const char *monitor, const char *uri, const struct gw_qemu_protect_opts *o,
+	struct gw_qemu_protect_result *result)
+{
+	struct protection p = {.driver = qemu};
+	struct gw_qemu_protect_result out = {0};
+	int r = gw__qemu_begin(qemu, "gw_qemu_protect_opts", o, &p.o, sizeof p.o, result);
+	if (r)
+		return r;
+	const struct gw__protect_opts opts = {.address = monitor,
+		.uri = uri,
+		.name = p.o.name,
+		.dir = p.o.dir,
+		.interval_ms = p.o.interval_ms ? p.o.interval_ms : INTERVAL_MS,
+		.timeout_ms = p.o.timeout_ms ? p.o.timeout_ms : TIMEOUT_MS,
+		.silence_ms = p.o.silence_ms ? p.o.silence_ms : SILENCE_MS,
+		.channels = p.o.channels,
+		.compression = (unsigned)p.o.compression,
+		.level = (unsigned)p.o.level,
+		.max_bandwidth = p.o.max_bandwidth,
+		.memory_only = p.o.memory_only,
+		.stopped = is_stopped,
+		.on_event = on_event,
+		.on_release = on_release,
+		.ctx = &p};
+	r = gw__protect_open(&opts, &p.session, &qemu->error);
+	if (r) {
+		out.outcome = r == -EOPNOTSUPP || r == -EBUSY ? GW_QEMU_PROTECT_REFUSED : GW_QEMU_PROTECT_NOT_BEGUN;
+	} else {
+		snprintf(out.name, sizeof out.name, "%s", gw__protect_name(p.session));
+		r = run(&p, &out);
+		gw__protect_close(p.session);
+	}
+	gw__qemu_give_result(result, &out, sizeof out);
+	return r;
+}
+
+int gw_qemu_protect_stop(gw_qemu *qemu, const char *monitor, enum gw_qemu_protection *was)
+{
+	gw__error_clear(&qemu->error);
+	int r = gw__protect_stop(monitor, STOP_PATIENCE_MS, &qemu->error);
+	*was = r == GW__PROTECT_WAS_IDLE ? GW_QEMU_WAS_UNPROTECTED : r == GW__PROTECT_WAS_LEFT ? GW_QEMU_WAS_LEFT : GW_QEMU_WAS_PROTECTED;
+	return r < 0 ? r : 0;
+}
+
+/* --- failover --- */
+
+static int restore(gw_qemu *qemu, struct gw__failover *held, struct gw__restore *r)
+{
+	free(qemu->path);
+	qemu->path = strdup(held->image);
+	if (!qemu->path)
+		return gw__qemu_fail(qemu, -ENOMEM, "no memory for the name of an image");
+	gw__qemu_note(qemu, "the guest goes on from its last checkpoint%s",
+		held->was_connected ? "; its standby has ended the protection" : "");
+	gw__qemu_detail(qemu, "the image %s was made %.1f s ago", held->image, held->age_s);
+	r->path = r->out.path = qemu->path;
+	r->o.owner_fd = &held->owner_fd;
+	return gw__restore_execute(r);
+}
+
+int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failover_opts *o, struct gw_qemu_restore_result *result)
+{
+	struct gw__failover held = GW__FAILOVER_INIT;
+	struct gw__restore r = {.driver = qemu, .out.path = dir};
+	struct gw_qemu_failover_opts copy;
+	int e = gw__qemu_begin(qemu, "gw_qemu_failover_opts", o, &copy, sizeof copy, result);
+	if (!e)
+		e = gw__qemu_copy_opts("gw_qemu_restore_opts", copy.restore, &r.o, sizeof r.o, &qemu->error);
+	if (e)
+		return e;
+	e = gw__failover_prepare(&held, dir, copy.primary_is_dead, &qemu->error);
+	if (e == -EBUSY || e == -EPERM)
+		r.out.outcome = GW_QEMU_GUEST_IN_PRIMARY;
+	else if (e && e != -ENODATA)
+		r.out.outcome = GW_QEMU_GUEST_PRIMARY_UNKNOWN;
+	if (!e)
+		e = restore(qemu, &held, &r);
+	gw__failover_end(&held); /* the new QEMU alone has the lock now, and its guest may be protected in the same folder again */
+	gw__qemu_give_result(result, &r.out, sizeof r.out);
+	return e;
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/* A kept guest into a QEMU, started here or waiting already. The call and its flow; see restore.h. */
+#include "qemu/restore.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "qemu/owner_lock.h"
+#include "qmp/sleep.h"
+
+enum { CONNECT_MS = 10000 };
+
+static bool is_lazy(const struct gw__restore *r) { return r->o.way == GW_QEMU_RESTORE_LAZY; }
+
+/* The guest is not in this QEMU: if we started it, it ends; if not, it goes on waiting or has ended by itself. */
+static int failed(struct gw__restore *r, enum gw_qemu_guest_outcome outcome)
+{
+	pid_t *child = &r->driver->child;
+	bool died = gw__restore_child_died(r), daemon = r->o.command && !*child && r->qmp;
+	r->out.outcome = outcome;
+	if (!died && (*child || daemon)) {
+		gw__restore_end_child(r);
+		r->out.qemu_ended = true;
+	}
+	return gw__qemu_fail(r->driver, r->error.code, "%s", r->error.text);
+}
+
+static int refused(struct gw__restore *r)
+{
+	gw__error_clear(&r->error);
+	gw__error_set(&r->error, -EINVAL, "%s", r->plan.reason);
+	return failed(r, GW_QEMU_GUEST_REFUSED);
+}
+
+static int not_direct(struct gw__restore *r)
+{
+	char error[sizeof r->plan.reason];
+	snprintf(error, sizeof error, "%s", r->plan.reason);
+	snprintf(r->plan.reason, sizeof r->plan.reason, "--way direct is not possible: %.480s", error);
+	return refused(r);
+}
+
+/* The guest is in the QEMU, whatever came behind. */
+static void loaded(struct gw__restore *r)
+{
+	struct gw__qmp_status s = {.name = "unknown"};
+	gw__qmp_query_status(r->qmp, &s, NULL);
+	r->out.outcome = GW_QEMU_GUEST_DONE;
+	r->out.running = s.running;
+	snprintf(r->out.run_state, sizeof r->out.run_state, "%s", s.name);
+	r->out.way = is_lazy(r) ? GW_WAY_REFUSED : r->plan.way;
+}
+
+static int load_lazily(struct gw__restore *r)
+{
+	struct gw__postcopy_session *l = &r->post_copy;
+	*l = (struct gw__postcopy_session){.path = r->path,
+		.offset = r->o.image_offset,
+		.foreign_qemu = !r->o.command,
+		.driver = r->driver,
+		.qmp = r->qmp,
+		.keeper = GW__MONITOR_BROKER_INIT,
+		.link = -1};
+	int e = gw__postcopy_session_set_opts(l, r->o.postcopy);
+	if (!e)
+		e = gw__postcopy_session_guard(l, r->o.monitor);
+	if (!e)
+		e = gw__postcopy_session_run(l);
+	gw__postcopy_session_end(l);
+	snprintf(r->out.monitor, sizeof r->out.monitor, "%s", l->name);
+	return e ? gw__error_set(&r->error, e, "%s", l->error.text) : 0;
+}
+
+/* What was started for this guest alone, and did not get it, ends. One that may have it is left alone, whatever happens. */
+static int failed_lazily(struct gw__restore *r)
+{
+	switch (r->post_copy.guest) {
+	case GW__GUEST_COMPLETE:
+		loaded(r);
+		break;
+	case GW__GUEST_ENDED:
+		r->out.outcome = GW_QEMU_GUEST_ENDED;
+		break;
+	case GW__GUEST_POSTCOPY_PAUSED:
+		r->out.outcome = GW_QEMU_GUEST_WAITS;
+		break;
+	case GW__GUEST_UNKNOWN:
+		if (r->o.command)
+			return failed(r, GW_QEMU_GUEST_NOT_HERE);
+		r->out.outcome = GW_QEMU_GUEST_UNKNOWN;
+		break;
+	default:
+		return failed(r, GW_QEMU_GUEST_NOT_HERE);
+	}
+	return gw__qemu_fail(r->driver, r->error.code, "%s", r->error.text);
+}
+
+static int open_monitor(struct gw__restore *r)
+{
+	struct gw__monitor_broker_info info;
+	int e = gw__monitor_broker_ask(r->o.monitor, &info, &r->error);
+	if (e == -ENOENT)
+		return gw__qmp_open(r->o.monitor, CONNECT_MS, &r->qmp, &r->error);
+	if (e)
+		return e;
+	return gw__error_set(&r->error, -EBUSY,
+		"process %d holds the monitor %s: a guest of %s is in this QEMU, godwit serve goes on with it", info.pid, r->o.monitor,
+		info.image);
+}
+
+/* A QEMU that is started has inherited it. */
+static int hand_owner_lock(struct gw__restore *r)
+{
+	static const char name[] = "godwit-owner";
+	if (!r->o.owner_fd)
+		return 0;
+	gw__owner_lock_name_owner(*r->o.owner_fd, gw__monitor_broker_peer(gw__qmp_fd(r->qmp)));
+	return r->o.command ? 0 : gw__qmp_call_fd(r->qmp, "getfd", json_pack("{s:s}", "fdname", name), *r->o.owner_fd, NULL, &r->error);
+}
+
+static int run(struct gw__restore *r)
+{
+	int e = r->o.command ? gw__restore_start_child(r) : open_monitor(r);
+	if (e)
+		return failed(r, GW_QEMU_GUEST_NOT_HERE);
+	e = hand_owner_lock(r);
+	if (!e)
+		e = gw__restore_plan(r);
+	if (e) /* -EBUSY: it waits for no guest, which plan and serve refuse as well */
+		return failed(r, e == -EBUSY && !r->o.command ? GW_QEMU_GUEST_REFUSED : GW_QEMU_GUEST_NOT_HERE);
+	if (r->plan.way == GW_WAY_REFUSED)
+		return refused(r);
+	if (is_lazy(r) && gw__postcopy_session_check(r->path, r->info, &r->error))
+		return failed(r, GW_QEMU_GUEST_REFUSED);
+	if (r->o.way == GW_QEMU_RESTORE_DIRECT && r->plan.way != GW_WAY_DIRECT)
+		return not_direct(r);
+	if (!is_lazy(r))
+		gw__qemu_detail(r->driver, "%s", r->plan.reason);
+	e = is_lazy(r) ? load_lazily(r) : gw__restore_load(r);
+	if (e)
+		return is_lazy(r) ? failed_lazily(r) : failed(r, GW_QEMU_GUEST_NOT_HERE);
+	loaded(r);
+	return 0;
+}
+
+static int inspect(struct gw__restore *r)
+{
+	struct gw_inspect_opts o = GW_INIT(o);
+	o.offset = r->o.image_offset;
+	o.memory_limit = r->o.memory_limit;
+	int e = gw_inspect(r->driver->job, r->path, &o, &r->info);
+	if (e)
+		return gw__qemu_fail(r->driver, e, "%s", gw__qemu_job_error(r->driver));
+	r->summary.size = sizeof r->summary;
+	gw_info_summary(r->info, &r->summary);
+	r->out.ram_bytes = r->summary.ram_bytes;
+	return 0;
+}
+
+static int check(struct gw__restore *r)
+{
+	if (!r->o.monitor == !(r->o.command && r->o.command[0]))
+		return gw__qemu_fail(r->driver, -EINVAL, "a restore needs either a monitor or a command that starts QEMU");
+	return r->driver->child ? gw__qemu_fail(r->driver, -EBUSY, "process %d was started here and not waited for", (int)r->driver->child)
+				: 0;
+}
+
+int gw__restore_execute(struct gw__restore *r)
+{
+	struct timespec start = gw__monotonic_now();
+	int e = check(r);
+	if (!e)
+		e = inspect(r);
+	if (!e)
+		e = run(r);
+	gw_info_free(r->info);
+	gw__qmp_settings_free(r->before);
+	gw__qmp_close(r->qmp); /* from here on the guest is QEMU's alone */
+	r->out.started = r->driver->child;
+	r->out.elapsed_ns = (uint64_t)(gw__monotonic_seconds_since(&start) * 1e9);
+	return e;
+}
+
+int gw_qemu_restore(gw_qemu *qemu, const char *path, const struct gw_qemu_restore_opts *o, struct gw_qemu_restore_result *result)
+{
+	struct gw__restore r = {.driver = qemu, .path = path, .out.path = path};
+	int e = gw__qemu_begin(qemu, "gw_qemu_restore_opts", o, &r.o, sizeof r.o, result);
+	if (e)
+		return e;
+	e = gw__restore_execute(&r);
+	gw__qemu_give_result(result, &r.out, sizeof r.out);
+	return e;
+}
