@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "qemu/monitor_broker.h"
+
 static const char FILE_NAME[] = "owner.lock", NEW_NAME[] = "owner.lock.new";
 
 static int path_of(char path[PATH_MAX], const char *folder, const char *file, struct gw__error *error)
@@ -54,40 +56,27 @@ static int open_lock(const char *path, int flags, struct gw__error *error)
 
 /* --- for whoever protects --- */
 
-/* An earlier protection may have left it: to this QEMU or to another one. */
-static int find_earlier(struct gw__owner_lock *l, struct gw__error *error)
+/* An earlier protection may have left `file`: to this QEMU, which has it under `name` then, or to another one. */
+static int find_earlier(const struct gw__owner_lock *l, const char *file, char name[64], struct gw__error *error)
 {
-	char path[PATH_MAX], name[64];
-	int r = path_of(path, l->folder, FILE_NAME, error);
+	char path[PATH_MAX];
+	int r = path_of(path, l->folder, file, error);
 	int fd = r ? r : open_lock(path, 0, error);
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
 	pid_t owner = read_owner(fd, name);
 	bool held = flock(fd, LOCK_EX | LOCK_NB) != 0;
 	close(fd);
-	if (held && owner != l->qemu)
-		return gw__error_set(error, -EBUSY, "process %d runs a guest of this name: it holds %s", (int)owner, path);
-	if (held)
-		snprintf(l->in_place, sizeof l->in_place, "%s", name);
-	return 0;
-}
-
-int gw__owner_lock_open(struct gw__owner_lock *l, const char *dir, const char *name, pid_t qemu, struct gw__error *error)
-{
-	*l = (struct gw__owner_lock){.qemu = qemu};
-	int r = path_of(l->folder, dir, name, error);
-	if (!r && mkdir(l->folder, 0700) && errno != EEXIST)
-		r = gw__error_errno(error, errno, "cannot make the folder %s", l->folder);
-	if (!r)
-		r = find_earlier(l, error);
-	if (r)
-		*l = (struct gw__owner_lock){0};
-	return r;
+	if (!held)
+		*name = 0;
+	return held && owner != l->qemu
+		       ? gw__error_set(error, -EBUSY, "process %d runs a guest of this name: it holds %s", (int)owner, path)
+		       : 0;
 }
 
 static int make_new(const char *path, struct gw__error *error)
 {
-	unlink(path); /* of an attempt that was killed */
+	unlink(path); /* of a QEMU that is dead */
 	int fd = open_lock(path, O_CREAT | O_EXCL, error);
 	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB)) {
 		int err = errno;
@@ -151,6 +140,22 @@ void gw__owner_lock_drop(struct gw__owner_lock *l, struct gw__qmp *q)
 	if (!path_of(path, l->folder, NEW_NAME, NULL))
 		unlink(path);
 	close_in_qemu(q, l->pending);
+}
+
+int gw__owner_lock_open(struct gw__owner_lock *l, const char *dir, const char *name, struct gw__qmp *q, struct gw__error *error)
+{
+	*l = (struct gw__owner_lock){.qemu = gw__monitor_broker_peer(gw__qmp_fd(q))};
+	int r = path_of(l->folder, dir, name, error);
+	if (!r && mkdir(l->folder, 0700) && errno != EEXIST)
+		r = gw__error_errno(error, errno, "cannot make the folder %s", l->folder);
+	if (!r)
+		r = find_earlier(l, FILE_NAME, l->in_place, error);
+	if (!r)
+		r = find_earlier(l, NEW_NAME, l->pending, error);
+	if (r)
+		*l = (struct gw__owner_lock){0};
+	gw__owner_lock_drop(l, q); /* of an attempt that was killed */
+	return r;
 }
 
 static void remove_file(const struct gw__owner_lock *l)

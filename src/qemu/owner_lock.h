@@ -29,7 +29,7 @@ struct gw__owner_lock { /* a zeroed one does nothing */
 };
 
 /* The folder is made if need be. -EBUSY: another process runs the guest of this name. */
-int gw__owner_lock_open(struct gw__owner_lock *l, const char *dir, const char *name, pid_t qemu, struct gw__error *error);
+int gw__owner_lock_open(struct gw__owner_lock *l, const char *dir, const char *name, struct gw__qmp *q, struct gw__error *error);
 int gw__owner_lock_hand(struct gw__owner_lock *l, struct gw__qmp *q, struct gw__error *error);
 int gw__owner_lock_place(struct gw__owner_lock *l, struct gw__qmp *q, struct gw__error *error); /* nothing pending: 0 */
 void gw__owner_lock_drop(struct gw__owner_lock *l, struct gw__qmp *q);                          /* what is pending */

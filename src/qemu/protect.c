@@ -7,13 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 #include <godwit.h>
 
 #include "base/math.h"
 #include "qemu/colo_release.h"
-#include "qemu/monitor_broker.h"
 #include "qemu/owner_lock.h"
 #include "qemu/protect_instance.h"
 #include "qemu/protect_preflight.h"
@@ -23,7 +23,7 @@ enum {
 	CONNECT_MS = 10000,
 	LOOK_MS = 50,       /* between two looks at the clock */
 	ASK_MS = 200,       /* between two questions how far the first copy is */
-	ANSWER_MS = 100,    /* for a question while the guest may stand still */
+	ANSWER_MS = 100,    /* for a command while the guest may stand still, which QEMU may not answer then */
 	SETUP_MS = 10000,   /* to reach the standby */
 	STALL_MS = 20000,   /* in which the standby takes nothing of the first copy */
 	RELEASE_MS = 60000, /* in the end; it takes some milliseconds */
@@ -103,12 +103,12 @@ static void on_resume(struct gw__protect *p, const json_t *event)
 	if (w->phase != PROTECTED || w->exited)
 		return;
 	w->checkpoints++;
-	tell(p, GW__PROTECT_CHECKPOINT, NULL);
 	struct gw__error error = {0};
 	if (gw__owner_lock_place(&p->lock, p->qmp, &error)) {
 		gw__owner_lock_drop(&p->lock, p->qmp);
 		tell(p, GW__PROTECT_NOTE, error.text);
 	}
+	tell(p, GW__PROTECT_CHECKPOINT, NULL);
 }
 
 /* "colo" comes a moment before the guest runs again; that is no checkpoint. */
@@ -207,9 +207,7 @@ static int standstill_ms(const struct gw__protect *p) { return p->o.timeout_ms -
 static bool is_stopped_by_its_user(struct gw__protect *p)
 {
 	struct gw__qmp_status s;
-	gw__qmp_set_call_limit(p->qmp, ANSWER_MS);
 	int r = gw__qmp_query_status(p->qmp, &s, NULL);
-	gw__qmp_set_call_limit(p->qmp, GW__QMP_CALL_MS);
 	return !r && (s.running || (strcmp(s.name, "colo") && strcmp(s.name, "finish-migrate") && strcmp(s.name, "postmigrate")));
 }
 
@@ -322,6 +320,7 @@ static enum why follow(struct gw__protect *p)
 {
 	enum why (*const checks[])(struct gw__protect *) = {check_exit, check_standstill, check_copy, check_silence};
 	enum why why = GO_ON;
+	gw__qmp_set_call_limit(p->qmp, p->o.timeout_ms / 8 < ANSWER_MS ? p->o.timeout_ms / 8 : ANSWER_MS);
 	while (why == GO_ON) {
 		int ms = LOOK_MS, left = p->w.stopped ? left_ms(p, p->w.stopped_s, standstill_ms(p)) : LOOK_MS;
 		if (!take_event(p, left < ms ? left : ms))
@@ -406,9 +405,27 @@ static enum gw__protect_end stop(struct gw__protect *p)
 	return GW__PROTECT_STOPPED;
 }
 
+/* An epoch is kept apart from the guest, and pages of zeros take none: this is no more than a hint. */
+static void note_room(struct gw__protect *p)
+{
+	struct gw__qmp_machine machine;
+	struct statvfs fs;
+	char text[300];
+	if (!p->o.dir || statvfs(p->o.dir, &fs) || gw__qmp_query_machine(p->qmp, &machine, NULL))
+		return;
+	uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize, ram = machine.ram_bytes + machine.plugged_bytes;
+	if (room >= ram)
+		return;
+	snprintf(text, sizeof text,
+		"the standby's folder has room for %ju MiB, and the guest has %ju MiB of memory: protection ends when it is full",
+		(uintmax_t)(room >> 20), (uintmax_t)(ram >> 20));
+	tell(p, GW__PROTECT_NOTE, text);
+}
+
 enum gw__protect_end gw__protect_run(struct gw__protect *p, struct gw__error *error)
 {
 	bool was_protected = false;
+	note_room(p);
 	for (int pause_ms = PAUSE_MS;;) {
 		enum why why = GO_ON;
 		gw__error_clear(error);
@@ -462,7 +479,7 @@ static int open_lock(struct gw__protect *p, struct gw__error *error)
 	if (!gw__qmp_can_pass_fds(p->qmp))
 		return gw__error_set(error, -EOPNOTSUPP, "%s cannot be handed the lock of %s/%s: that takes a monitor at a unix socket",
 			p->o.address, p->o.dir, p->name);
-	return gw__owner_lock_open(&p->lock, p->o.dir, p->name, gw__monitor_broker_peer(gw__qmp_fd(p->qmp)), error);
+	return gw__owner_lock_open(&p->lock, p->o.dir, p->name, p->qmp, error);
 }
 
 static int look(struct gw__protect *p, struct gw__error *error)

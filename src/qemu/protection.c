@@ -117,9 +117,8 @@ static int restore(gw_qemu *qemu, struct gw__failover *held, struct gw__restore 
 	qemu->path = strdup(held->image);
 	if (!qemu->path)
 		return gw__qemu_fail(qemu, -ENOMEM, "no memory for the name of an image");
-	gw__qemu_note(qemu, "the guest goes on from its last checkpoint%s",
-		held->was_connected ? "; its standby has ended the protection" : "");
-	gw__qemu_detail(qemu, "the image %s was made %.1f s ago", held->image, held->age_s);
+	gw__qemu_detail(qemu, "nobody runs the guest; it goes on from %s, made %.1f s ago%s", held->image, held->age_s,
+		held->was_connected ? " when its standby was told to end the protection" : "");
 	r->path = r->out.path = qemu->path;
 	r->o.owner_fd = &held->owner_fd;
 	return gw__restore_execute(r);

@@ -3,7 +3,8 @@
 """godwit protect and godwit failover with real QEMUs: the guest goes on from its last epoch when its primary is dead and never before, and runs on whatever
 happens to its standby or its guard.
 
-test-protect.py 11.1 10.0 [CASE...]. GODWIT_ROUNDS: how many primaries are killed; GODWIT_SEED.
+test-protect.py 11.1 10.0 [CASE...]. GODWIT_ROUNDS: how many primaries are killed, and how many accidents of each kind happen; GODWIT_INTERVAL: milliseconds
+between two checkpoints; GODWIT_SEED.
 """
 import contextlib
 import os
@@ -19,10 +20,12 @@ import colo
 import godwit
 from colo import Protect, Standby, Wire
 from linuxguest import LinuxGuest, Restored, check_ticks, ticks_of
+from qmp import QmpClosed
 from vm import Unavailable, skip
 
-ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "2"))
-INTERVAL_MS, TIMEOUT_MS = 100, 800
+ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "0"))
+INTERVAL_MS, TIMEOUT_MS = int(os.environ.get("GODWIT_INTERVAL", "100")), int(800 * godwit.patience())
+PATIENT = "--timeout=60000"    # where a busy machine may take its time
 OPTIONS = (f"--interval={INTERVAL_MS}", f"--timeout={TIMEOUT_MS}")
 LINKS = [(), ("--channels=2",), ("--channels=2", "--compress=zstd")]
 random = random.Random(int(os.environ.get("GODWIT_SEED", "10")))
@@ -63,8 +66,16 @@ def longest_standstill_ms(vm):
     return longest
 
 
-def failover(folder, *options, backend="memfd", **keywords):
-    return Restored(folder, options, "11.1", command="failover", backend=backend, args=["-name", "vm"], **keywords)
+class FailedOver(Restored):
+    def __init__(self, folder, *options):
+        super().__init__(folder, options, "11.1", command="failover", backend="memfd", args=["-name", "vm"])
+
+    def wait_restored(self):
+        """All of its memory is there, and the folder is free for another protection."""
+        deadline = time.monotonic() + 60 * godwit.patience()
+        while "godwit: restored" not in self.stderr():
+            assert time.monotonic() < deadline, self.stderr()
+            time.sleep(0.02)
 
 
 def refused(folder, *patterns):
@@ -81,25 +92,74 @@ def check_goes_on(before, after, epochs):
     assert "BAD" not in after, after
 
 
+def stands_still(vm):
+    """The last of STOP and RESUME that a QEMU that was killed has sent."""
+    with contextlib.suppress(QmpClosed):
+        vm.qmp.wait_event("none of this name", timeout=10)
+    return [e["event"] for e in vm.qmp.events if e["event"] in ("STOP", "RESUME")][-1] == "STOP"
+
+
 def kills(folder):
     """kill -9 of one primary after the other, each the failed-over guest of the one before. Never while it lives; the lock proves its death."""
+    within = 0
     with Standby(folder) as standby, contextlib.ExitStack() as stack:
         vm = stack.enter_context(LinuxGuest("11.1", args=["-name", "vm"])).booted()
-        for n in range(ROUNDS):
+        for n in range(ROUNDS or 2):
             standby.forget()
-            with Protect(vm, f"unix:{standby.socket}", f"--dir={standby.dir}", *OPTIONS, *LINKS[n % len(LINKS)]) as protect:
+            with Protect(vm, f"unix:{standby.socket}", f"--dir={standby.dir}", *OPTIONS, PATIENT, *LINKS[n % len(LINKS)]) as protect:
                 protect.wait_protected(1 + random.randrange(8))
                 time.sleep(random.random() * INTERVAL_MS / 1e3)
                 refused(standby.folder, f"process {vm.pid} holds .*owner.lock")
                 before = vm.console()
-                vm.process.poll()
                 os.kill(vm.pid, signal.SIGKILL)
-                vm = stack.enter_context(failover(standby.folder, *(["--eager"] if n % 3 == 2 else [])))
+                within += stands_still(vm)
+                vm = stack.enter_context(FailedOver(standby.folder, *(["--eager"] if n % 3 == 2 else [])))
                 assert "its QEMU has gone" in protect.ends(godwit.RECOVERABLE).stderr
             vm.wait_console(lambda t: len(ticks_of(t[:t.rfind("\n") + 1])) >= 3)
+            vm.wait_restored()
             vm.stamped_again()
             check_goes_on(before, vm.console(), standby.events()[-1])
+            if n % 10 == 9:
+                print(f"{n + 1} primaries killed, {within} of them within an epoch", flush=True)
             refused(standby.folder, f"process {vm.pid} holds .*owner.lock")
+        print(f"{n + 1} primaries killed, {within} of them within an epoch", flush=True)
+
+
+def kill_protected(folder, stack):
+    """A guest with a last epoch at the standby, which still is there, and a dead primary: the standby, and the console until then."""
+    standby = stack.enter_context(Standby(folder))
+    with LinuxGuest("11.1", args=["-name", "vm"]) as vm:
+        vm.booted()
+        with Protect(vm, f"unix:{standby.socket}", f"--dir={standby.dir}", *OPTIONS, PATIENT) as protect:
+            protect.wait_protected(3)
+            os.kill(vm.pid, signal.SIGKILL)
+            protect.wait()
+        return standby, vm.console()
+
+
+def failovers(folder):
+    """Into a QEMU that waits; and killed in the middle, after which the page server goes on. Either QEMU has the lock then."""
+    with contextlib.ExitStack() as stack:
+        standby, before = kill_protected(folder, stack)
+        with LinuxGuest("11.1", incoming="defer", backend="memfd") as vm:
+            godwit.run("failover", standby.folder, f"--qmp={vm.monitor}").ok()
+            vm.wait_console(lambda t: len(ticks_of(t[:t.rfind("\n") + 1])) >= 3)
+            check_goes_on(before, vm.console(), standby.stdout)
+            refused(standby.folder, f"process {vm.pid} holds .*owner.lock")
+        with FailedOver(standby.folder, "--max-bandwidth=8M") as vm:
+            deadline = time.monotonic() + 60 * godwit.patience()
+            while vm.qmp.command("query-migrate").get("status") != "postcopy-active":
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            vm.process.kill()
+            vm.process.wait()
+            refused(standby.folder, f"process {vm.pid} holds .*owner.lock")
+            godwit.run("serve", standby.image, f"--qmp={vm.monitor}").ok()
+            while len(ticks_of(vm.console())) < 4:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            check_goes_on(before, vm.console(), standby.stdout)
+            vm.qmp.command("quit")
 
 
 def stops(folder):
@@ -187,6 +247,133 @@ def guards(folder):
         vm.keeps_ticking()
 
 
+class Accidents:
+    """What may happen to a protected guest, at any moment. Each leaves it protected again."""
+
+    KINDS = ["standby_stopped", "standby_killed", "link_cut", "link_cut_after_bytes", "guard_killed", "second_killed", "both_killed", "copy_killed"]
+
+    def __init__(self, folder, vm, stack):
+        self.folder, self.vm, self.stack = folder, vm, stack
+        self.before = vm.state()
+        self.standby = stack.enter_context(Standby(folder))
+        self.wire = stack.enter_context(Wire(os.path.join(folder, "wire"), self.standby.socket))
+        self.epochs = self.longest_ms = 0
+        self.start(())
+
+    def start(self, link):
+        self.protect = self.stack.enter_context(Protect(self.vm, self.wire.uri, f"--dir={self.standby.dir}", *OPTIONS, *link))
+        self.protect.wait_protected()
+
+    def again(self):
+        """A guard that was killed needs a successor; the settings that only it knew are put back by hand."""
+        self.protect.wait()
+        as_before(self.vm, self.before)
+        self.start(random.choice(LINKS))
+
+    def happen(self, kind):
+        self.standby.forget()
+        forget_events(self.vm)
+        time.sleep(random.random() * 2 * INTERVAL_MS / 1e3)
+        self.protect.forget()
+        getattr(self, kind)()
+        self.protect.wait_protected()
+        longest = longest_standstill_ms(self.vm)
+        assert longest < TIMEOUT_MS, f"{kind}: the guest stood still for {longest} ms"
+        self.longest_ms = max(self.longest_ms, longest)
+        assert "BAD" not in self.vm.console()
+
+    def check_image(self):
+        """The standby has lost its primary: what it has is whole, and of one moment."""
+        self.epochs += 1
+        self.standby.wait_event("ended")
+        godwit.run("verify", self.standby.image).ok()
+
+    def standby_stopped(self):
+        os.kill(self.standby.process.pid, signal.SIGSTOP)
+        time.sleep(random.random() * 3 * TIMEOUT_MS / 1e3)
+        os.kill(self.standby.process.pid, signal.SIGCONT)
+
+    def standby_killed(self):
+        self.standby.kill()
+        self.standby.wait()
+        self.protect.wait_event("unprotected")
+        self.standby = self.stack.enter_context(Standby(self.folder))
+
+    def link_cut(self):
+        self.wire.cut()
+        self.protect.wait_event("unprotected")
+
+    def link_cut_after_bytes(self):
+        self.wire.cut_after(random.randrange(1, 10 ** random.randrange(1, 7)))
+        self.protect.wait_event("unprotected")
+        self.wire.left = None
+
+    def guard_killed(self):
+        self.protect.kill()
+        self.protect.wait_guard("its guard was killed; it runs on")
+        self.check_image()
+        self.again()
+
+    def second(self):
+        with open(f"/proc/{self.protect.process.pid}/task/{self.protect.process.pid}/children", encoding="ascii") as f:
+            return int(f.read())
+
+    def second_killed(self):
+        first = self.second()
+        os.kill(first, signal.SIGKILL)
+        deadline = time.monotonic() + 10 * godwit.patience()
+        while True:
+            with contextlib.suppress(ValueError):
+                if self.second() != first:
+                    break
+            assert time.monotonic() < deadline, "there is no other"
+        self.guard_killed()
+
+    def both_killed(self):
+        second = self.second()
+        os.kill(self.protect.process.pid, signal.SIGSTOP)
+        os.kill(second, signal.SIGKILL)
+        self.protect.kill()
+        self.protect.wait()
+        godwit.run("protect", "--stop", self.vm.monitor).ok()
+        self.check_image()
+        self.vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": c, "state": on} for c, on in self.before["capabilities"].items()])
+        p = self.before["parameters"]
+        self.vm.qmp.command("migrate-set-parameters", **{k: p[k] for k in p if k in ("x-checkpoint-delay", "max-bandwidth", "multifd-channels",
+                                                                                     "multifd-compression", "downtime-limit")})
+        self.again()
+
+    def copy_killed(self):
+        self.protect.kill(signal.SIGTERM)
+        self.protect.ends(godwit.DONE)
+        protect = self.stack.enter_context(Protect(self.vm, self.wire.uri, f"--dir={self.standby.dir}", *OPTIONS, "--max-bandwidth=64M"))
+        protect.wait_event("connecting")
+        time.sleep(random.random())
+        protect.kill()
+        protect.wait()
+        self.again()
+
+
+def moments(folder):
+    """Accidents at random moments: never a longer standstill than is allowed, a whole epoch at the standby, and protected again."""
+    with LinuxGuest("11.1", args=["-name", "vm"]) as vm, contextlib.ExitStack() as stack:
+        vm.booted()
+        accidents = Accidents(folder, vm, stack)
+        kinds = Accidents.KINDS * (ROUNDS or 1)
+        random.shuffle(kinds)
+        for n, kind in enumerate(kinds):
+            try:
+                accidents.happen(kind)
+            except BaseException:
+                print(f"accident {n}: {kind}", flush=True)
+                raise
+        godwit.run("protect", "--stop", vm.monitor).ok()
+        as_before(vm, accidents.before)
+        assert owner_locks(vm) == 0
+        vm.keeps_ticking()
+        print(f"{len(kinds)} accidents, the longest standstill {accidents.longest_ms:.0f} ms, {accidents.epochs} images whole", flush=True)
+
+
 def refusals(folder):
     """What cannot be protected is not touched."""
     disk = ["-drive", "if=none,id=d0,file=null-co://,format=raw", "-device", "virtio-blk-pci,drive=d0"]
@@ -206,7 +393,7 @@ def refusals(folder):
 
 def main():
     only = sys.argv[3:]
-    for case in [kills, stops, standbys, guards, refusals]:
+    for case in [kills, failovers, stops, standbys, guards, moments, refusals]:
         if only and case.__name__ not in only:
             continue
         print(f"--- {case.__name__}", flush=True)

@@ -16,6 +16,7 @@ int gw__cli_failover(int argc, char **argv)
 		GW__CLI_FLAG("primary-is-dead", &r.primary_is_dead,
 			"you have made sure that the primary does not run the guest any more, where no lock proves it"),
 		GW__CLI_FLAG("eager", &eager, "let the guest run when all of its memory is there, instead of at once (post-copy)"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.o.max_bandwidth, "bring the memory no faster than this"),
 		GW__CLI_FLAG("detach", &r.detach, "leave as soon as the guest is restored instead of waiting for QEMU to end"),
 		GW__CLI_COMMON(&r.common),
 	};
