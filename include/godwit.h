@@ -7,6 +7,8 @@
  *              that can give a documented positive answer says so. -EOPNOTSUPP before anything was moved: the plan refuses it.
  *   Threads    A job belongs to one thread at a time. gw_job_cancel() and gw_job_progress() may be called from any
  *              thread, gw_job_cancel() also from a signal handler. Different jobs are independent.
+ *   Busy       A job does one call at a time: another one, also out of a callback, is -EBUSY, and nothing else happens. A call blocks, unless
+ *              gw_job_start() came before it.
  *   Ownership  Strings and structs passed in are borrowed for the call. What a gw_..._new or gw_inspect gave is freed
  *              with its gw_..._free; strings inside live as long as it does.
  *   Structs    Option structs start with their size, set it with GW_INIT: `struct gw_send_opts o = GW_INIT(o);`
@@ -58,8 +60,9 @@ GW_API int gw_version_check(unsigned major, unsigned minor, unsigned patch);
 /* One piece of work at a time, with its error, progress and cancellation. May be used for one call after another. */
 typedef struct gw_job gw_job;
 
-GW_API int gw_job_new(gw_job **job);  /* -ENOMEM, -EMFILE. Since 0.1 */
-GW_API void gw_job_free(gw_job *job); /* NULL is fine; not while a call runs. Since 0.1 */
+GW_API int gw_job_new(gw_job **job); /* -ENOMEM, -EMFILE. Since 0.1 */
+/* NULL is fine. A started call is cancelled and waited for; while a call blocks, nothing is freed. Since 0.1 */
+GW_API void gw_job_free(gw_job *job);
 
 /* Why the last call failed: one sentence, what, where, expected, got. "" when it did not. Valid until the next call. */
 GW_API const char *gw_job_error(const gw_job *job);
@@ -77,8 +80,10 @@ GW_API const char *gw_job_warning(const gw_job *job, uint32_t i);
  */
 GW_API int gw_job_page_size(gw_job *job, uint64_t bytes);
 
-/* Makes the running call end soon with -ECANCELED, and every later one too. Any thread, signal handlers. Since 0.1 */
+/* Makes the running call end soon with -ECANCELED, and every later one too, until gw_job_reset. Any thread, signal handlers. Since 0.1 */
 GW_API void gw_job_cancel(gw_job *job);
+/* As it was when it was new, but for page size and callbacks: not cancelled, no error, not started. -EBUSY: a call runs. Since 0.2 */
+GW_API int gw_job_reset(gw_job *job);
 
 enum gw_phase {
 	GW_PHASE_WAITING, /* for a peer */
@@ -112,13 +117,13 @@ struct gw_progress {
 };
 GW_API int gw_job_progress(const gw_job *job, struct gw_progress *p); /* any thread. -EINVAL: no size. Since 0.1 */
 
-/* Called from the working thread about ten times a second and at every change of phase. NULL: none. Since 0.1 */
+/* Called from the working thread about ten times a second and at every change of phase. NULL: none. -EBUSY: a call runs. Since 0.1 */
 typedef void gw_progress_fn(void *ctx, const struct gw_progress *p);
-GW_API void gw_job_on_progress(gw_job *job, gw_progress_fn *fn, void *ctx);
+GW_API int gw_job_on_progress(gw_job *job, gw_progress_fn *fn, void *ctx);
 
-/* A line for each message and change of state, from the working thread; for people who look for a fault. Since 0.1 */
+/* A line for each message and change of state, from the working thread; for people who look for a fault. -EBUSY: a call runs. Since 0.1 */
 typedef void gw_trace_fn(void *ctx, const char *name, const char *text);
-GW_API void gw_job_on_trace(gw_job *job, gw_trace_fn *fn, void *ctx);
+GW_API int gw_job_on_trace(gw_job *job, gw_trace_fn *fn, void *ctx);
 
 /* --- Where the guest is ----------------------------------------------------------------------------------------- */
 
@@ -883,6 +888,75 @@ GW_API int gw_plan_rule(uint32_t i, struct gw_rule *rule);
  * not named is not known and refuses nothing. Pure. The calls above ask the same before they start. Since 0.1
  */
 GW_API int gw_plan_combination(enum gw_operation op, const char *const *abilities, unsigned qemu, struct gw_rule *refusal);
+
+/* --- Calls that are only begun ----------------------------------------------------------------------------------- */
+
+/*
+ * For an event loop, or a language that no foreign thread may call: the same calls, without callbacks. After gw_job_start the next call on the job
+ * returns 0 at once and runs in a thread of the library, with all signals blocked. Its structs, strings and result are borrowed until gw_job_wait has
+ * said how it ended. What callbacks would have said is an event; callbacks in its options are -EINVAL, those of the job are not called.
+ *
+ *   gw_job_start(job, NULL);
+ *   gw_receive(job, uri, path, &o, &result);
+ *   poll gw_job_fd(job); each time: while (!gw_job_next_event(job, &event)) ...; GW_EVENT_DONE is the last one
+ *   gw_job_wait(job, -1, &r);
+ */
+enum gw_event_kind {
+	GW_EVENT_NONE,
+	/* Without being asked for. */
+	GW_EVENT_PHASE,      /* number: enum gw_phase; for more, gw_job_progress */
+	GW_EVENT_LISTENING,  /* uri: on_listening */
+	GW_EVENT_CONNECTED,  /* on_connected */
+	GW_EVENT_RUNS,       /* on_guest_runs */
+	GW_EVENT_NOTE,       /* text: on_note */
+	GW_EVENT_DIFFERENCE, /* text: of gw_compare */
+	GW_EVENT_STANDBY,    /* standby: on_event of gw_standby */
+	GW_EVENT_DONE,       /* the call has ended */
+	/* Only if they are in `events` of gw_start_opts. */
+	GW_EVENT_TRACE,   /* name, text */
+	GW_EVENT_MESSAGE, /* message: on_message of gw_proxy */
+	GW_EVENT_CHANNEL, /* channel: on_channel of gw_proxy */
+	/* Questions, likewise. The call waits for gw_job_answer, with what the callback would have returned. */
+	GW_EVENT_READY,  /* on_ready */
+	GW_EVENT_BROKEN, /* uri, text: on_paused */
+	GW_EVENT_WHOLE,  /* whole: on_whole; the only one that has a positive answer, GW_SAY_FAILED */
+	GW_EVENT_TOLD,   /* on_told */
+	GW_EVENT_SOCKET, /* number, a descriptor: on_socket. The answer is 0 */
+};
+#define GW_EVENT_BIT(kind) (UINT64_C(1) << (kind))
+
+struct gw_start_opts {
+	size_t size;
+	uint64_t events; /* GW_EVENT_BIT of each kind that is wanted besides those that always come */
+};
+
+struct gw_event {
+	size_t size;
+	enum gw_event_kind kind;
+	bool wants_answer;
+	uint64_t time_ns; /* CLOCK_MONOTONIC */
+	const char *name, *text, *uri;
+	uint64_t number;
+	const struct gw_whole *whole;
+	const struct gw_proxy_message *message;
+	const struct gw_proxy_channel *channel;
+	const struct gw_standby_event *standby;
+	uint64_t dropped; /* events before this one for which there was no room: the owner was too slow */
+};
+
+/* `o` may be NULL. -EALREADY: it was started, and no call has come; -EBUSY: a call runs; -EINVAL: there is no such event. Since 0.2 */
+GW_API int gw_job_start(gw_job *job, const struct gw_start_opts *o);
+/* Readable (poll: POLLIN) while there is an event, or the call has ended and was not waited for. The job's: not to be closed or read. -EMFILE. Since 0.2 */
+GW_API int gw_job_fd(gw_job *job);
+/* Never waits. -EAGAIN: there is none now. What it points to lives until the next one is taken, or gw_job_wait. Since 0.2 */
+GW_API int gw_job_next_event(gw_job *job, struct gw_event *event);
+/* To the question that was taken last. -ESRCH: there is none, or it does not matter any more; -EINVAL: it has no such answer. Since 0.2 */
+GW_API int gw_job_answer(gw_job *job, int answer);
+/*
+ * 0: the started call has ended with *result, and the job is free for another one; events that were not taken are gone. -EAGAIN: the time is over
+ * (0: only looks; -1: no limit), or a question waits for its answer. -ESRCH: no call was begun. Since 0.2
+ */
+GW_API int gw_job_wait(gw_job *job, int timeout_ms, int *result);
 
 #ifdef __cplusplus
 }

@@ -107,19 +107,37 @@ static int check_combination(gw_job *job, const struct gw__stored_guest *from, c
 	return gw__job_allow(job, GW__OPERATION_CONVERT, wanted);
 }
 
-int gw_convert(gw_job *job, const char *from, const char *to, const struct gw_convert_opts *o)
+struct convert_args {
+	const char *from, *to;
+	const struct gw_convert_opts *o;
+};
+
+static int convert(gw_job *job, void *args)
 {
+	const struct convert_args *a = args;
+	const struct gw_convert_opts *o = a->o;
 	struct gw__stored_guest stored = {0};
 	enum gw_format format = GW__OPT(o, to);
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
 	if (!r)
 		r = GW__CHECK(o, &job->run.error);
 	if (!r)
-		r = gw__stored_guest_open(&job->run, from, GW__OPT(o, from_offset), &stored);
+		r = GW__NEED(job, a->from);
+	if (!r)
+		r = GW__NEED(job, a->to);
+	if (!r)
+		r = gw__stored_guest_open(&job->run, a->from, GW__OPT(o, from_offset), &stored);
 	if (!r)
 		r = check_combination(job, &stored, o);
 	if (!r)
-		r = format == GW_FORMAT_STREAM || format == GW_FORMAT_RAW ? to_file(job, &stored, to, o) : to_image(job, &stored, to, o);
+		r = format == GW_FORMAT_STREAM || format == GW_FORMAT_RAW ? to_file(job, &stored, a->to, o)
+									  : to_image(job, &stored, a->to, o);
 	gw__stored_guest_close(&stored);
 	return r;
+}
+
+int gw_convert(gw_job *job, const char *from, const char *to, const struct gw_convert_opts *o)
+{
+	const struct convert_args a = {from, to, o};
+	return gw__call(job, convert, &a, sizeof a);
 }

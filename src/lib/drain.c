@@ -10,6 +10,7 @@
 #include "image/write/writer.h"
 #include "lib/outcome.h"
 #include "lib/receive.h"
+#include "lib/started.h"
 
 enum { RAM_SECTION_ID = 1 /* until the source says what it is */ };
 
@@ -158,36 +159,55 @@ static int stand_in(gw_job *job, const char *uri_text, const struct gw_drain_opt
 	return r;
 }
 
-int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *receipt)
+/* One call of any of them. */
+struct drain_args {
+	const char *uri, *path;
+	const void *o; /* of gw_partial_source_rollback a struct gw_receive_opts, else a struct gw_drain_opts */
+	struct gw_receive_result *result;
+};
+
+static int drain(gw_job *job, void *args)
 {
+	const struct drain_args *a = args;
 	struct gw__receive_outcome out = {.postcopy = true, .result.location = gw__location_at(GW__PLACE_SPLIT)};
 	struct gw__blocks blocks = {0};
 	struct gw__sink *sink = NULL;
+	struct gw_drain_opts o;
 	int r = gw__job_begin(job, 0);
+	int bad = gw__take_drain_opts(job, a->o, &o);
+	r = r ? r : bad;
 	if (!r)
-		r = GW__CHECK(o, &job->run.error);
+		r = GW__CHECK(a->result, &job->run.error);
 	if (!r)
-		r = GW__CHECK(receipt, &job->run.error);
+		r = GW__NEED(job, a->uri);
 	if (!r)
-		r = take_blocks(job, o, &blocks);
+		r = GW__NEED(job, a->path);
 	if (!r)
-		r = open_sink(job, path, o, &blocks, &sink, &out);
+		r = take_blocks(job, &o, &blocks);
+	if (!r)
+		r = open_sink(job, a->path, &o, &blocks, &sink, &out);
 	if (!r)
 		r = gw__receive_alone(job, sink, &out);
 	if (r == GW__SHORT)
-		r = stand_in(job, uri, o,
-			(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_DRAIN, .early_shut = GW__OPT(o, early_answer)}, sink, &out);
+		r = stand_in(job, a->uri, &o, (struct gw__incoming_recover){.role = GW__POSTCOPY_DST_DRAIN, .early_shut = o.early_answer},
+			sink, &out);
 	out.told = !r && !out.was_complete;
 	out.image_committed = sink && sink->ops->postcopy->is_committed(sink);
 	if (r < 0 && !out.begun) { /* whatever is wrong with the words of the monitor, its user did not say them */
 		gw__location_note(&out.result.location, r == -EALREADY ? GW__LOCATION_EV_REFUSED : GW__LOCATION_EV_UNCHANGED);
 		out.begun = true;
 	}
-	gw__receive_receipt(&out, r, job, receipt);
+	gw__receive_receipt(&out, r, job, a->result);
 	gw__stream_stats_fini(&out.stats);
 	gw__sink_free(&sink);
 	gw__blocks_fini(&blocks);
 	return r;
+}
+
+int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *result)
+{
+	const struct drain_args a = {uri, path, o, result};
+	return gw__call(job, drain, &a, sizeof a);
 }
 
 /* The source hears that we have it all, and then that we cannot use it. */
@@ -231,22 +251,32 @@ static void note_rollback(gw_job *job, enum gw__place place, int r, bool listene
 	gw__job_end_at(job, l)->peer_notified = back;
 }
 
-int gw_source_rollback(gw_job *job, const char *uri, const struct gw_drain_opts *o)
+static int source_rollback(gw_job *job, void *args)
 {
+	const struct drain_args *a = args;
 	struct gw__blocks blocks = {0};
 	bool listened = false;
+	struct gw_drain_opts o;
 	int r = gw__job_begin(job, 0);
+	int bad = gw__take_drain_opts(job, a->o, &o);
+	r = r ? r : bad;
 	if (!r)
-		r = GW__CHECK(o, &job->run.error);
+		r = GW__NEED(job, a->uri);
 	if (!r)
-		r = take_blocks(job, o, &blocks);
+		r = take_blocks(job, &o, &blocks);
 	if (!r)
-		r = give_back(job, uri, o,
-			&(struct gw__rollback_opts){.blocks = &blocks, .page_bytes = o->page_bytes, .ram_section_id_unknown = true},
+		r = give_back(job, a->uri, &o,
+			&(struct gw__rollback_opts){.blocks = &blocks, .page_bytes = o.page_bytes, .ram_section_id_unknown = true},
 			(struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP, .may_skip_blocks = true}, &listened);
 	note_rollback(job, GW__PLACE_SOURCE_PAUSED, r, listened);
 	gw__blocks_fini(&blocks);
 	return r;
+}
+
+int gw_source_rollback(gw_job *job, const char *uri, const struct gw_drain_opts *o)
+{
+	const struct drain_args a = {uri, NULL, o, NULL};
+	return gw__call(job, source_rollback, &a, sizeof a);
 }
 
 /* The source of a drain has given its guest to a destination, and one of an image that is whole may have. */
@@ -261,31 +291,35 @@ static int check_ours(gw_job *job, const char *path, const struct gw__begun *beg
 		"%s.partial is memory that was drained; the guest is in the destination of that source", path);
 }
 
-int gw_partial_source_rollback(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o)
+static int partial_source_rollback(gw_job *job, void *args)
 {
-	struct gw_drain_opts how = {.size = sizeof how,
-		.link = GW__OPT(o, link),
-		.on_listening = GW__OPT(o, on_listening),
-		.on_paused = GW__OPT(o, on_paused),
-		.ctx = GW__OPT(o, ctx)};
+	const struct drain_args *a = args;
+	struct gw_receive_opts o;
 	struct gw__begun begun = {0};
 	struct gw__recv_state_samples samples = {0};
 	bool listened = false;
 	int r = gw__job_begin(job, 0);
+	int bad = gw__take_receive_opts(job, a->o, &o);
+	r = r ? r : bad;
 	if (!r)
-		r = GW__CHECK(o, &job->run.error);
+		r = GW__NEED(job, a->uri);
 	if (!r)
-		r = gw__begun_open(job, path, &begun);
+		r = gw__begun_open(job, a->path, &begun);
 	if (!r)
-		r = check_ours(job, path, &begun);
+		r = check_ours(job, a->path, &begun);
 	if (!r && !gw__recv_state_is_layout_only(begun.partial))
 		r = gw__recv_state_sample(begun.partial, &samples, &job->run.error);
 	if (!r) {
+		struct gw_drain_opts how = {.size = sizeof how,
+			.link = o.link,
+			.on_listening = o.on_listening,
+			.on_paused = o.on_paused,
+			.ctx = o.ctx};
 		const struct gw__rollback_opts so = {.blocks = &begun.saved->blocks,
 			.page_bytes = gw__config_page_bytes(&begun.saved->config),
 			.ram_id = begun.saved->ram_id,
 			.samples = &samples};
-		r = give_back(job, uri, &how, &so, (struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP}, &listened);
+		r = give_back(job, a->uri, &how, &so, (struct gw__incoming_recover){.role = GW__POSTCOPY_DST_KEEP}, &listened);
 	}
 	gw__recv_state_samples_fini(&samples);
 	if (!r && gw__recv_state_drop(begun.partial, &job->run.error))
@@ -293,4 +327,10 @@ int gw_partial_source_rollback(gw_job *job, const char *uri, const char *path, c
 	note_rollback(job, GW__PLACE_KEPT_IN_PART, r, listened);
 	gw__begun_close(&begun);
 	return r;
+}
+
+int gw_partial_source_rollback(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o)
+{
+	const struct drain_args a = {uri, path, o, NULL};
+	return gw__call(job, partial_source_rollback, &a, sizeof a);
 }

@@ -176,8 +176,16 @@ static int look(gw_job *job, struct gw__stored_guest *stored, bool every_page, s
 	return r;
 }
 
-int gw_inspect(gw_job *job, const char *path, const struct gw_inspect_opts *o, gw_info **info)
+struct inspect_args {
+	const char *path;
+	const struct gw_inspect_opts *o;
+	gw_info **info;
+};
+
+static int inspect(gw_job *job, void *args)
 {
+	const struct inspect_args *a = args;
+	const struct gw_inspect_opts *o = a->o;
 	struct gw__stored_guest stored = {0};
 	gw_info *made = calloc(1, sizeof *made);
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
@@ -186,11 +194,15 @@ int gw_inspect(gw_job *job, const char *path, const struct gw_inspect_opts *o, g
 	if (!r)
 		r = GW__CHECK(o, &job->run.error);
 	if (!r)
-		r = gw__stored_guest_open(&job->run, path, GW__OPT(o, offset), &stored);
+		r = GW__NEED(job, a->path);
+	if (!r)
+		r = GW__NEED(job, a->info);
+	if (!r)
+		r = gw__stored_guest_open(&job->run, a->path, GW__OPT(o, offset), &stored);
 	if (!r)
 		r = look(job, &stored, GW__OPT(o, every_page), made);
 	if (!r && made->format == GW_FORMAT_STREAM && made->summary.trailing_bytes) {
-		sum_checkpoints(job, made, path);
+		sum_checkpoints(job, made, a->path);
 		if (made->summary.trailing_bytes)
 			gw__info_warn(made, "more bytes follow behind the end of the stream");
 	}
@@ -201,6 +213,12 @@ int gw_inspect(gw_job *job, const char *path, const struct gw_inspect_opts *o, g
 		gw_info_free(made);
 		return r;
 	}
-	*info = made;
+	*a->info = made;
 	return 0;
+}
+
+int gw_inspect(gw_job *job, const char *path, const struct gw_inspect_opts *o, gw_info **info)
+{
+	const struct inspect_args a = {path, o, info};
+	return gw__call(job, inspect, &a, sizeof a);
 }

@@ -5,14 +5,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/math.h"
+#include "lib/started.h"
 #include "wire/header.h"
 
 static_assert((int)GW_PHASE_WAITING == (int)GW__PHASE_WAITING && (int)GW_PHASE_RAM == (int)GW__PHASE_RAM &&
@@ -22,6 +21,8 @@ static_assert((int)GW_PHASE_WAITING == (int)GW__PHASE_WAITING && (int)GW_PHASE_R
 
 int gw_job_new(gw_job **job)
 {
+	if (!job)
+		return -EINVAL;
 	gw_job *j = calloc(1, sizeof *j);
 	if (!j)
 		return -ENOMEM;
@@ -38,20 +39,28 @@ int gw_job_new(gw_job **job)
 
 void gw_job_free(gw_job *job)
 {
-	if (!job)
+	if (!job || !gw__call_fini(job))
 		return;
 	gw__rate_free(job->rate);
 	close(job->cancel_fd);
 	free(job);
 }
 
-const char *gw_job_error(const gw_job *job) { return job->run.error.text; }
+/* A thread of ours may be writing it. */
+const char *gw_job_error(const gw_job *job) { return job && !gw__call_is_started(&job->call) ? job->run.error.text : ""; }
 
-const char *gw_job_warning(const gw_job *job, uint32_t i) { return i < job->run.warnings.n ? job->run.warnings.text[i] : NULL; }
+const char *gw_job_warning(const gw_job *job, uint32_t i)
+{
+	if (!job || gw__call_is_started(&job->call))
+		return NULL;
+	return i < job->run.warnings.n ? job->run.warnings.text[i] : NULL;
+}
 
 void gw_job_cancel(gw_job *job)
 {
 	const uint64_t one = 1;
+	if (!job)
+		return;
 	int err = errno; /* may interrupt anything */
 	ssize_t n = write(job->cancel_fd, &one, sizeof one);
 	(void)n; /* full means cancelled already */
@@ -61,6 +70,8 @@ void gw_job_cancel(gw_job *job)
 int gw_job_page_size(gw_job *job, uint64_t bytes)
 {
 	enum { LEAST = 1 << GW__PAGE_BITS_RAM, MOST = 1 << GW__PAGE_BITS_MAX };
+	if (!job || !gw__call_is_idle(&job->call))
+		return job ? -EBUSY : -EINVAL;
 	gw__error_clear(&job->run.error);
 	if (bytes && (!gw__is_power_of_2(bytes) || bytes < LEAST || bytes > MOST))
 		return gw__error_set(&job->run.error, -EINVAL, "a page size of %llu, expected a power of two from %d to %d",
@@ -80,7 +91,7 @@ void gw__struct_out(void *out, size_t out_size, const void *ours, size_t our_siz
 
 int gw_job_progress(const gw_job *job, struct gw_progress *p)
 {
-	int r = GW__CHECK(p, NULL);
+	int r = job && p ? GW__CHECK(p, NULL) : -EINVAL;
 	if (r)
 		return r;
 	const struct gw__counters *c = &job->run.counters;
@@ -96,39 +107,22 @@ int gw_job_progress(const gw_job *job, struct gw_progress *p)
 	return 0;
 }
 
-static void tick(void *ctx)
+int gw_job_on_progress(gw_job *job, gw_progress_fn *fn, void *ctx)
 {
-	gw_job *job = ctx;
-	struct gw_progress p = GW_INIT(p);
-	gw_job_progress(job, &p);
-	job->progress(job->progress_ctx, &p);
-}
-
-void gw_job_on_progress(gw_job *job, gw_progress_fn *fn, void *ctx)
-{
+	if (!job || !gw__call_is_idle(&job->call))
+		return job ? -EBUSY : -EINVAL;
 	job->progress = fn;
 	job->progress_ctx = ctx;
-	job->run.tick = fn ? tick : NULL;
-	job->run.tick_ctx = job;
+	return 0;
 }
 
-static void trace_line(void *ctx, const char *name, const char *fmt, ...)
+int gw_job_on_trace(gw_job *job, gw_trace_fn *fn, void *ctx)
 {
-	gw_job *job = ctx;
-	char text[512];
-	va_list ap;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	job->trace(job->trace_ctx, name, text);
-}
-
-void gw_job_on_trace(gw_job *job, gw_trace_fn *fn, void *ctx)
-{
+	if (!job || !gw__call_is_idle(&job->call))
+		return job ? -EBUSY : -EINVAL;
 	job->trace = fn;
 	job->trace_ctx = ctx;
-	job->run.trace.line = fn ? trace_line : NULL;
-	job->run.trace.ctx = job;
+	return 0;
 }
 
 static bool is_cancelled(const gw_job *job)
@@ -141,6 +135,7 @@ int gw__job_begin(gw_job *job, size_t memory_limit)
 {
 	struct gw__counters *c = &job->run.counters;
 	gw__error_clear(&job->run.error);
+	gw__report_begin(job);
 	gw__rate_free(job->rate);
 	job->rate = NULL;
 	atomic_store(&c->phase, GW__PHASE_WAITING);

@@ -5,10 +5,13 @@
 
 #include "godwit.h"
 
+#include <errno.h>
+
 #include "engine/core/run.h"
 #include "engine/files/stored_guest.h"
 #include "io/chan.h"
 #include "io/tls.h"
+#include "lib/call.h"
 #include "lib/opts.h"
 
 struct gw_job {
@@ -19,7 +22,9 @@ struct gw_job {
 	gw_trace_fn *trace;
 	void *trace_ctx;
 	struct gw_outcome outcome; /* of the last call that moved a guest */
-	struct gw__rate *rate;     /* of this call's channels; NULL: none */
+	struct gw__rate *rate; /* of this call's channels; NULL: none */
+	uint32_t phase;        /* that was reported last, by a started call */
+	struct gw__call call;
 };
 
 /* Begin a call: forgets the last error and counters. -ECANCELED if the job was cancelled before. */
@@ -31,6 +36,9 @@ int gw__job_begin(gw_job *job, size_t memory_limit);
  */
 #define GW__OPT(o, field)                                                                                                                  \
 	((o) && (o)->size >= offsetof(__typeof__(*(o)), field) + sizeof(o)->field ? (o)->field : (__typeof__((o)->field)){0})
+
+/* A callback that may return 0 or a negative errno returned this. */
+static inline int gw__callback_result(int r) { return r > 0 ? -EINVAL : r; }
 
 struct gw__io_opts gw__job_io_opts(const gw_job *job, const struct gw_link_opts *link);
 /* Put the filters a link asks for on a channel; all channels of a call have the bandwidth together. */

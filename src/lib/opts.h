@@ -31,6 +31,8 @@
 	OPTS(gw_drain_block)                                                                                                               \
 	OPTS(gw_serve_block)                                                                                                               \
 	OPTS(gw_proxy_fault)                                                                                                               \
+	OPTS(gw_start_opts)                                                                                                                \
+	RESULT(gw_event)                                                                                                                   \
 	RESULT(gw_progress)                                                                                                                \
 	RESULT(gw_uri)                                                                                                                     \
 	RESULT(gw_partial_info)                                                                                                            \

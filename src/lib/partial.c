@@ -11,6 +11,8 @@
 int gw__begun_open(gw_job *job, const char *path, struct gw__begun *b)
 {
 	int r = gw__job_begin(job, 0);
+	if (!r)
+		r = GW__NEED(job, path);
 	if (r)
 		return r;
 	b->target = calloc(1, sizeof *b->target);
@@ -28,33 +30,63 @@ void gw__begun_close(struct gw__begun *b)
 	free(b->target);
 }
 
-int gw_partial_user_data(gw_job *job, const char *path, void **note, size_t *note_bytes)
+/* One call of any of them. */
+struct partial_args {
+	const char *path;
+	void **note;
+	size_t *note_bytes;
+	struct gw_partial_info *info;
+};
+
+static int user_data(gw_job *job, void *args)
 {
+	const struct partial_args *a = args;
 	struct gw__begun begun = {0};
-	*note = NULL;
-	*note_bytes = 0;
-	int r = gw__begun_open(job, path, &begun);
+	int r = gw__job_begin(job, 0);
+	if (!r)
+		r = GW__NEED(job, a->note);
+	if (!r)
+		r = GW__NEED(job, a->note_bytes);
+	if (!r)
+		r = gw__begun_open(job, a->path, &begun);
 	if (!r) {
 		const struct gw__view *words = &begun.saved->note;
-		*note = malloc(words->n + 1);
-		*note_bytes = *note ? words->n : 0;
-		if (*note && words->n)
-			memcpy(*note, words->p, words->n);
-		if (!*note)
+		*a->note = malloc(words->n + 1);
+		*a->note_bytes = *a->note ? words->n : 0;
+		if (*a->note && words->n)
+			memcpy(*a->note, words->p, words->n);
+		if (!*a->note)
 			r = gw__error_set(&job->run.error, -ENOMEM, "no memory for a note of %zu bytes", words->n);
 	}
 	gw__begun_close(&begun);
 	return r;
 }
 
-int gw_partial_drop(gw_job *job, const char *path)
+int gw_partial_user_data(gw_job *job, const char *path, void **note, size_t *note_bytes)
 {
+	const struct partial_args a = {.path = path, .note = note, .note_bytes = note_bytes};
+	if (note)
+		*note = NULL;
+	if (note_bytes)
+		*note_bytes = 0;
+	return gw__call(job, user_data, &a, sizeof a);
+}
+
+static int drop(gw_job *job, void *args)
+{
+	const struct partial_args *a = args;
 	struct gw__begun begun = {0};
-	int r = gw__begun_open(job, path, &begun);
+	int r = gw__begun_open(job, a->path, &begun);
 	if (!r)
 		r = gw__recv_state_drop(begun.partial, &job->run.error);
 	gw__begun_close(&begun);
 	return r;
+}
+
+int gw_partial_drop(gw_job *job, const char *path)
+{
+	const struct partial_args a = {.path = path};
+	return gw__call(job, drop, &a, sizeof a);
 }
 
 static enum gw_partial_kind kind_of(const struct gw__begun *b)
@@ -83,21 +115,30 @@ static void describe(const struct gw__begun *b, struct gw_partial_info *info)
 		info->missing_pages = info->ram_bytes / info->page_bytes;
 }
 
-int gw_partial_info(gw_job *job, const char *path, struct gw_partial_info *info)
+static int look(gw_job *job, void *args)
 {
+	const struct partial_args *a = args;
 	struct gw_partial_info ours = {0};
 	struct gw__begun begun = {0};
 	int r = gw__job_begin(job, 0);
 	if (!r)
-		r = GW__CHECK(info, &job->run.error);
+		r = GW__NEED(job, a->info);
 	if (!r)
-		r = gw__begun_open(job, path, &begun);
+		r = GW__CHECK(a->info, &job->run.error);
+	if (!r)
+		r = gw__begun_open(job, a->path, &begun);
 	if (!r)
 		describe(&begun, &ours);
 	if (!r && (ours.kind == GW_PARTIAL_GUEST || ours.kind == GW_PARTIAL_MEMORY))
 		r = gw__recv_state_count_missing(begun.partial, &ours.missing_pages, &ours.host_crashed, &job->run.error);
 	if (!r)
-		gw__struct_out(info, info->size, &ours, sizeof ours);
+		gw__struct_out(a->info, a->info->size, &ours, sizeof ours);
 	gw__begun_close(&begun);
 	return r;
+}
+
+int gw_partial_info(gw_job *job, const char *path, struct gw_partial_info *info)
+{
+	const struct partial_args a = {.path = path, .info = info};
+	return gw__call(job, look, &a, sizeof a);
 }

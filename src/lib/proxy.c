@@ -7,6 +7,7 @@
 #include "base/math.h"
 #include "engine/proxy/proxy.h"
 #include "lib/outcome.h"
+#include "lib/started.h"
 
 static_assert((int)GW_PROXY_NEITHER == (int)GW__PROXY_NEITHER && (int)GW_PROXY_FORWARD == (int)GW__PROXY_FORWARD &&
 		      (int)GW_PROXY_RETURN == (int)GW__PROXY_RETURN && (int)GW_PROXY_CUT_AFTER == (int)GW__FAULT_CUT_AFTER &&
@@ -56,14 +57,6 @@ static void on_listening(void *ctx, const char *uri)
 {
 	const struct gw_proxy_opts *o = ctx;
 	o->on_listening(o->ctx, uri);
-}
-
-/* The caller's struct as this library knows it, whatever it was built with. */
-static void copy_opts(const struct gw_proxy_opts *o, struct gw_proxy_opts *ours)
-{
-	*ours = (struct gw_proxy_opts){.size = sizeof *ours};
-	if (o)
-		gw__struct_out(ours, sizeof *ours, o, gw__min(o->size, sizeof *ours));
 }
 
 static struct gw__fault *copy_faults(const struct gw_proxy_opts *o)
@@ -131,26 +124,42 @@ static int run(gw_job *job, const struct gw__uri *listen_uri, const struct gw__u
 	return r;
 }
 
-int gw_proxy(gw_job *job, const char *listen_uri, const char *connect_uri, const struct gw_proxy_opts *o, struct gw_proxy_result *result)
+struct proxy_args {
+	const char *listen_uri, *connect_uri;
+	const struct gw_proxy_opts *o;
+	struct gw_proxy_result *result;
+};
+
+static int pass_on(gw_job *job, void *args)
 {
+	const struct proxy_args *a = args;
 	struct gw__uri *uri = calloc(2, sizeof *uri);
 	struct gw__proxy_result got = {.where = GW__WHERE_NO_MIGRATION};
-	struct gw_proxy_opts ours;
-	copy_opts(o, &ours);
-	int r = gw__job_begin(job, ours.memory_limit);
+	struct gw_proxy_opts o;
+	int r = gw__job_begin(job, GW__OPT(a->o, memory_limit));
+	int bad = gw__take_proxy_opts(job, a->o, &o);
+	r = r ? r : bad;
 	if (!r)
-		r = GW__CHECK(o, &job->run.error);
+		r = GW__CHECK(a->result, &job->run.error);
 	if (!r)
-		r = GW__CHECK(result, &job->run.error);
+		r = GW__NEED(job, a->listen_uri);
+	if (!r)
+		r = GW__NEED(job, a->connect_uri);
 	if (!r && !uri)
 		r = gw__error_set(&job->run.error, -ENOMEM, "no memory");
 	if (!r)
-		r = gw__uri_parse(listen_uri, &uri[0], &job->run.error);
+		r = gw__uri_parse(a->listen_uri, &uri[0], &job->run.error);
 	if (!r)
-		r = gw__uri_parse(connect_uri, &uri[1], &job->run.error);
+		r = gw__uri_parse(a->connect_uri, &uri[1], &job->run.error);
 	if (!r)
-		r = run(job, &uri[0], &uri[1], &ours, &got);
-	make_result(&got, gw__job_end_at(job, find_guest(got.where)), result);
+		r = run(job, &uri[0], &uri[1], &o, &got);
+	make_result(&got, gw__job_end_at(job, find_guest(got.where)), a->result);
 	free(uri);
 	return r;
+}
+
+int gw_proxy(gw_job *job, const char *listen_uri, const char *connect_uri, const struct gw_proxy_opts *o, struct gw_proxy_result *result)
+{
+	const struct proxy_args a = {listen_uri, connect_uri, o, result};
+	return gw__call(job, pass_on, &a, sizeof a);
 }

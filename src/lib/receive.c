@@ -7,6 +7,7 @@
 #include "image/journal/recv_state.h"
 #include "lib/outcome.h"
 #include "lib/receive.h"
+#include "lib/started.h"
 #include "lib/states.h"
 
 /* It was finished by a process that died before it could tell; nobody waits for a word. */
@@ -153,13 +154,13 @@ static int on_whole(void *ctx, const char *machine, const char *run_state, const
 	whole.block = block;
 	int r = o->on_whole(o->ctx, &whole);
 	free(block);
-	return r;
+	return r == GW_SAY_FAILED ? r : gw__callback_result(r);
 }
 
 static int on_told(void *ctx)
 {
 	const struct gw_receive_opts *o = ctx;
-	return o->on_told(o->ctx);
+	return gw__callback_result(o->on_told(o->ctx));
 }
 
 static struct gw__say say_of(const struct gw_receive_opts *o)
@@ -200,7 +201,7 @@ static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sin
 
 static int ready(gw_job *job, const struct gw_receive_opts *o)
 {
-	int r = GW__OPT(o, on_ready) ? o->on_ready(GW__OPT(o, ctx)) : 0;
+	int r = gw__callback_result(GW__OPT(o, on_ready) ? o->on_ready(GW__OPT(o, ctx)) : 0);
 	return r ? gw__error_set(&job->run.error, r, "the source could not be started") : 0;
 }
 
@@ -305,67 +306,95 @@ static struct gw__location begins_at(const struct gw__uri *uri, const struct gw_
 	return gw__location_at(stored ? GW__PLACE_KEPT_WHOLE : GW__PLACE_SOURCE_RUNS);
 }
 
-static int check_structs(gw_job *job, const struct gw_receive_opts *o, const struct gw_receive_result *receipt)
+/* One call. */
+struct receive_args {
+	const char *uri, *path;
+	int fd;
+	const struct gw_receive_opts *o;
+	struct gw_receive_result *result;
+};
+
+static int begin(gw_job *job, const struct receive_args *a, struct gw_receive_opts *o)
 {
-	int r = GW__CHECK(o, &job->run.error);
-	return r ? r : GW__CHECK(receipt, &job->run.error);
+	int r = gw__job_begin(job, GW__OPT(a->o, memory_limit));
+	int bad = gw__take_receive_opts(job, a->o, o);
+	r = r ? r : bad;
+	if (!r)
+		r = GW__CHECK(a->result, &job->run.error);
+	if (!r)
+		r = GW__NEED(job, a->path);
+	return r;
 }
 
-int gw_receive(gw_job *job, const char *uri_text, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *receipt)
+static int receive_at(gw_job *job, void *args)
 {
+	const struct receive_args *a = args;
 	struct gw__receive_link l = {0};
 	struct gw__receive_outcome out = {0};
+	struct gw_receive_opts o;
 	struct gw__sink *sink = NULL;
 	struct gw__uri *uri = malloc(sizeof *uri);
-	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
-	out.result.location = begins_at(NULL, o);
+	int r = begin(job, a, &o);
+	out.result.location = begins_at(NULL, &o);
 	if (!r)
-		r = check_structs(job, o, receipt);
-	if (!r && GW__OPT(o, without_source) && !GW__OPT(o, resume))
+		r = GW__NEED(job, a->uri);
+	if (!r && o.without_source && !o.resume)
 		r = gw__error_set(&job->run.error, -EINVAL, "without a source only what was begun can be ended");
 	if (!r)
-		r = uri ? gw__uri_parse(uri_text, uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
+		r = uri ? gw__uri_parse(a->uri, uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
 	if (!r)
-		out.result.location = begins_at(uri, o);
+		out.result.location = begins_at(uri, &o);
 	if (!r)
-		r = check_combination(job, gw__ability_of_uri(uri), o);
+		r = check_combination(job, gw__ability_of_uri(uri), &o);
 	if (!r)
-		r = open_sink(job, path, o, &sink, &out);
-	if (!r && GW__OPT(o, without_source)) {
+		r = open_sink(job, a->path, &o, &sink, &out);
+	if (!r && o.without_source) {
 		r = resume_alone(job, sink, &out);
-	} else if (!r && !(GW__OPT(o, resume) && gw__receive_was_whole(sink, &out))) {
-		r = open_source(job, uri, o, &l);
+	} else if (!r && !(o.resume && gw__receive_was_whole(sink, &out))) {
+		r = open_source(job, uri, &o, &l);
 		if (!r)
-			r = receive(job, &l, sink, o, &out);
+			r = receive(job, &l, sink, &o, &out);
 	}
-	finish(job, r, &out, &sink, &l, receipt);
+	finish(job, r, &out, &sink, &l, a->result);
 	free(uri);
 	return r;
 }
 
-int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *receipt)
+int gw_receive(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *result)
 {
+	const struct receive_args a = {uri, path, -1, o, result};
+	return gw__call(job, receive_at, &a, sizeof a);
+}
+
+static int receive_from(gw_job *job, void *args)
+{
+	const struct receive_args *a = args;
 	struct gw__receive_link l = {0};
 	struct gw__receive_outcome out = {0};
+	struct gw_receive_opts o;
 	struct gw__sink *sink = NULL;
-	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
-	int begun = gw__job_begin(job, GW__OPT(o, memory_limit));
-	out.result.location = begins_at(NULL, o);
-	int r = gw__chan_take_fd(fd, "the source", &io, &l.in.main, &job->run.error);
-	if (!r)
+	int begun = begin(job, a, &o);
+	out.result.location = begins_at(NULL, &o);
+	struct gw__io_opts io = gw__job_io_opts(job, begun ? NULL : o.link);
+	int r = gw__chan_take_fd(a->fd, "the source", &io, &l.in.main, &job->run.error);
+	if (begun) /* which keeps its sentence */
 		r = begun;
-	if (!r)
-		r = check_structs(job, o, receipt);
-	if (!r && GW__OPT(o, resume))
+	if (!r && o.resume)
 		r = gw__error_set(&job->run.error, -EINVAL, "a source can come back only to an address: tcp, unix or vsock");
 	if (!r)
-		r = check_combination(job, GW__ABILITY_BIT(GW__ABILITY_FD), o);
+		r = check_combination(job, GW__ABILITY_BIT(GW__ABILITY_FD), &o);
 	if (!r)
-		r = open_sink(job, path, o, &sink, &out);
+		r = open_sink(job, a->path, &o, &sink, &out);
 	if (!r)
-		r = ready(job, o);
+		r = ready(job, &o);
 	if (!r)
-		r = receive(job, &l, sink, o, &out);
-	finish(job, r, &out, &sink, &l, receipt);
+		r = receive(job, &l, sink, &o, &out);
+	finish(job, r, &out, &sink, &l, a->result);
 	return r;
+}
+
+int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *result)
+{
+	const struct receive_args a = {NULL, path, fd, o, result};
+	return gw__call_with_fd(job, receive_from, &a, sizeof a, fd);
 }

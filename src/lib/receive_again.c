@@ -45,7 +45,7 @@ static int tell_paused(struct gw__receive_again *a)
 	memcpy(story, error->text, sizeof story);
 	gw__error_clear(error);
 	gw__run_phase(&a->job->run, GW__PHASE_WAITING);
-	int r = a->on_paused ? a->on_paused(a->ctx, gw__listener_uri(a->listener), story) : 0;
+	int r = gw__callback_result(a->on_paused ? a->on_paused(a->ctx, gw__listener_uri(a->listener), story) : 0);
 	if (r)
 		return gw__error_set(error, r, "%s", story[0] ? story : "the source was not made to come back");
 	return 0;

@@ -134,27 +134,38 @@ static void note_end(gw_job *job, int r, bool connected, bool two_way)
 	outcome->committed = true;
 }
 
-int gw_send(gw_job *job, const char *path, const char *uri_text, const struct gw_send_opts *o)
+struct send_args {
+	const char *path, *uri;
+	int fd;
+	const struct gw_send_opts *o;
+};
+
+static int send_to(gw_job *job, void *args)
 {
+	const struct send_args *a = args;
 	struct gw__stored_guest stored = {0};
 	struct link l = {0};
 	struct gw__uri *uri = malloc(sizeof *uri);
-	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
+	int r = gw__job_begin(job, GW__OPT(a->o, memory_limit));
 	if (!r)
-		r = GW__CHECK(o, &job->run.error);
+		r = GW__CHECK(a->o, &job->run.error);
 	if (!r)
-		r = uri ? gw__uri_parse(uri_text, uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
+		r = GW__NEED(job, a->path);
+	if (!r)
+		r = GW__NEED(job, a->uri);
+	if (!r)
+		r = uri ? gw__uri_parse(a->uri, uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
 	if (!r) /* the image first: connecting to a QEMU and going away again would end its wait */
-		r = gw__stored_guest_open(&job->run, path, GW__OPT(o, image_offset), &stored);
+		r = gw__stored_guest_open(&job->run, a->path, GW__OPT(a->o, image_offset), &stored);
 	if (!r)
 		r = gw__job_check_devices(job, stored.image);
 	if (!r)
-		r = check_combination(job, &stored, gw__ability_of_uri(uri), o);
+		r = check_combination(job, &stored, gw__ability_of_uri(uri), a->o);
 	if (!r)
-		r = connect_all(job, uri, &stored, o, &l);
+		r = connect_all(job, uri, &stored, a->o, &l);
 	bool connected = !r, two_way = l.out.main && l.out.main->two_way;
 	if (!r)
-		r = send_over(job, &stored, &l, o);
+		r = send_over(job, &stored, &l, a->o);
 	note_end(job, r, connected, two_way);
 	close_link(&l);
 	gw__stored_guest_close(&stored);
@@ -162,28 +173,43 @@ int gw_send(gw_job *job, const char *path, const char *uri_text, const struct gw
 	return r;
 }
 
-int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_send_opts *o)
+int gw_send(gw_job *job, const char *path, const char *uri, const struct gw_send_opts *o)
 {
+	const struct send_args a = {path, uri, -1, o};
+	return gw__call(job, send_to, &a, sizeof a);
+}
+
+static int send_over_fd(gw_job *job, void *args)
+{
+	const struct send_args *a = args;
 	struct gw__stored_guest stored = {0};
 	struct link l = {0};
-	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
-	int begun = gw__job_begin(job, GW__OPT(o, memory_limit));
-	int r = gw__chan_take_fd(fd, "the destination", &io, &l.out.main, &job->run.error);
-	if (!r)
+	int begun = gw__job_begin(job, GW__OPT(a->o, memory_limit));
+	if (!begun)
+		begun = GW__CHECK(a->o, &job->run.error);
+	if (!begun)
+		begun = GW__NEED(job, a->path);
+	struct gw__io_opts io = gw__job_io_opts(job, begun ? NULL : GW__OPT(a->o, link));
+	int r = gw__chan_take_fd(a->fd, "the destination", &io, &l.out.main, &job->run.error);
+	if (begun) /* which keeps its sentence */
 		r = begun;
 	if (!r)
-		r = GW__CHECK(o, &job->run.error);
-	if (!r)
-		r = gw__stored_guest_open(&job->run, path, GW__OPT(o, image_offset), &stored);
+		r = gw__stored_guest_open(&job->run, a->path, GW__OPT(a->o, image_offset), &stored);
 	if (!r)
 		r = gw__job_check_devices(job, stored.image);
 	if (!r)
-		r = check_combination(job, &stored, GW__ABILITY_BIT(GW__ABILITY_FD), o);
+		r = check_combination(job, &stored, GW__ABILITY_BIT(GW__ABILITY_FD), a->o);
 	bool connected = !r, two_way = l.out.main && l.out.main->two_way;
 	if (!r)
-		r = send_over(job, &stored, &l, o);
+		r = send_over(job, &stored, &l, a->o);
 	note_end(job, r, connected, two_way);
 	close_link(&l);
 	gw__stored_guest_close(&stored);
 	return r;
+}
+
+int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_send_opts *o)
+{
+	const struct send_args a = {path, NULL, fd, o};
+	return gw__call_with_fd(job, send_over_fd, &a, sizeof a, fd);
 }

@@ -8,6 +8,7 @@
 #include "engine/pageserver/pageserver.h"
 #include "lib/combine.h"
 #include "lib/outcome.h"
+#include "lib/started.h"
 #include "lib/states.h"
 
 enum { ANSWER_MS = 60000 };
@@ -168,27 +169,43 @@ static void finish(struct serving *s)
 	free(s);
 }
 
-int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_serve_opts *o, struct gw_serve_result *result)
+struct serve_args {
+	const char *path, *uri;
+	const struct gw_serve_opts *o;
+	struct gw_serve_result *result;
+};
+
+static int begin(struct serving *s, const struct serve_args *a, struct gw_serve_opts *o)
 {
-	struct gw__pageserver_stats stats = {.state = GW__OPT(o, resume) ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP};
+	int r = gw__job_begin(s->job, 0);
+	int bad = gw__take_serve_opts(s->job, a->o, o);
+	s->o = o;
+	r = r ? r : bad;
+	if (!r)
+		r = GW__CHECK(a->result, &s->job->run.error);
+	if (!r)
+		r = GW__NEED(s->job, a->path);
+	if (!r)
+		r = GW__NEED(s->job, a->uri);
+	if (!r)
+		r = gw__uri_parse(a->uri, &s->uri, &s->job->run.error);
+	return r ? r : check(s);
+}
+
+static int serve_image(gw_job *job, void *args)
+{
+	const struct serve_args *a = args;
+	struct gw_serve_opts o;
+	struct gw__pageserver_stats stats = {.state = GW__OPT(a->o, resume) ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP};
 	struct serving *s = calloc(1, sizeof *s);
-	int r = gw__job_begin(job, 0);
 	bool ran = false;
 	if (!s)
 		return gw__error_set(&job->run.error, -ENOMEM, "no memory");
 	s->job = job;
-	s->o = o;
+	int r = begin(s, a, &o);
 	if (!r)
-		r = GW__CHECK(o, &job->run.error);
-	if (!r)
-		r = GW__CHECK(result, &job->run.error);
-	if (!r)
-		r = gw__uri_parse(uri, &s->uri, &job->run.error);
-	if (!r)
-		r = check(s);
-	if (!r)
-		r = gw__image_open(path, GW__OPT(o, image_offset), &s->image, &job->run.error);
-	if (!r && !GW__OPT(o, resume))
+		r = gw__image_open(a->path, o.image_offset, &s->image, &job->run.error);
+	if (!r && !o.resume)
 		r = gw__job_check_devices(job, s->image);
 	if (!r)
 		r = open_working_set(s);
@@ -197,10 +214,16 @@ int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_ser
 	ran = !r;
 	if (!r)
 		r = serve(s, &stats);
-	struct gw_outcome *outcome = gw__job_end_at(job, find_guest(&stats, r, GW__OPT(o, resume), ran));
+	struct gw_outcome *outcome = gw__job_end_at(job, find_guest(&stats, r, GW__OPT(a->o, resume), ran));
 	outcome->peer_notified = !r;
 	outcome->committed = true;
-	make_result(&stats, outcome, result);
+	make_result(&stats, outcome, a->result);
 	finish(s);
 	return r;
+}
+
+int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_serve_opts *o, struct gw_serve_result *result)
+{
+	const struct serve_args a = {path, uri, o, result};
+	return gw__call(job, serve_image, &a, sizeof a);
 }

@@ -19,6 +19,7 @@
 #include "engine/colo/secondary.h"
 #include "lib/outcome.h"
 #include "lib/standby_control.h"
+#include "lib/started.h"
 
 enum { NAMES_MAX = 100000, MEMORY_LIMIT_BYTES = 1 << 30, CHECKPOINT_MS = 60000 };
 
@@ -394,24 +395,35 @@ static int check_folder(gw_job *job, const char *dir)
 	return S_ISDIR(st.st_mode) ? 0 : gw__error_set(&job->run.error, -ENOTDIR, "cannot keep guests in %s: it is no folder", dir);
 }
 
-int gw_standby(gw_job *job, const char *uri_text, const char *dir, const struct gw_standby_opts *o)
+struct standby_args {
+	const char *uri, *dir;
+	const struct gw_standby_opts *o;
+};
+
+static int stand_by(gw_job *job, void *args)
 {
-	struct standby s = {.job = job, .o = o, .dir = dir};
+	const struct standby_args *a = args;
+	struct gw_standby_opts o;
+	struct standby s = {.job = job, .o = &o, .dir = a->dir};
 	struct gw__tls_creds *tls = NULL;
 	struct gw__uri *uri = malloc(sizeof *uri);
 	int r = gw__job_begin(job, 0);
+	int bad = gw__take_standby_opts(job, a->o, &o);
+	r = r ? r : bad;
 	if (!r)
-		r = GW__CHECK(o, &job->run.error);
+		r = GW__NEED(job, a->uri);
 	if (!r)
-		r = uri ? gw__uri_parse(uri_text, uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
+		r = GW__NEED(job, a->dir);
+	if (!r)
+		r = uri ? gw__uri_parse(a->uri, uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
 	if (!r && !gw__uri_listens(uri))
-		r = gw__error_set(&job->run.error, -EINVAL, "%s: a standby listens, at tcp:, unix: or vsock:", uri_text);
+		r = gw__error_set(&job->run.error, -EINVAL, "%s: a standby listens, at tcp:, unix: or vsock:", a->uri);
 	if (!r)
-		r = check_name(job, GW__OPT(o, name));
+		r = check_name(job, o.name);
 	if (!r)
-		r = check_folder(job, dir);
+		r = check_folder(job, a->dir);
 	if (!r)
-		r = gw__job_tls(job, GW__OPT(o, link), GW__TLS_SERVER, &tls);
+		r = gw__job_tls(job, o.link, GW__TLS_SERVER, &tls);
 	pthread_mutex_init(&s.report_lock, NULL);
 	if (!r)
 		r = listen_for_guests(&s, uri, tls);
@@ -422,4 +434,10 @@ int gw_standby(gw_job *job, const char *uri_text, const char *dir, const struct 
 		return r;
 	gw__error_clear(&job->run.error);
 	return 0;
+}
+
+int gw_standby(gw_job *job, const char *uri, const char *dir, const struct gw_standby_opts *o)
+{
+	const struct standby_args a = {uri, dir, o};
+	return gw__call(job, stand_by, &a, sizeof a);
 }

@@ -131,6 +131,10 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 		return call ? -ENOSYS : gw_convert(job, image, image, v);
 	case GW__STRUCT_gw_destination:
 		return call ? -ENOSYS : gw_plan_restore(info, v, &(struct gw_restore_plan){.size = sizeof(struct gw_restore_plan)});
+	case GW__STRUCT_gw_start_opts:
+		return call ? -ENOSYS : gw_job_start(job, v);
+	case GW__STRUCT_gw_event:
+		return call ? -ENOSYS : gw_job_next_event(job, v);
 	case GW__STRUCT_gw_progress:
 		return call ? -ENOSYS : gw_job_progress(job, v);
 	case GW__STRUCT_gw_outcome:
