@@ -350,7 +350,11 @@ struct gw_receive_result {
  */
 enum { GW_SOURCE_NOT_NOTIFIED = 1 };
 GW_API int gw_receive(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *receipt);
-/* The same on a connected descriptor, which is taken over. Since 0.1 */
+/*
+ * The same on a connected descriptor, as of gw_send_fd, gw_serve_fd and gw_drain_fd: it is taken over in any case, also by -EBUSY, speaks TLS if the
+ * link asks for that, and nobody can come back over it when it breaks: after a break in post-copy another call with `resume` goes on over another
+ * descriptor. `uri` of on_paused is NULL; on_listening and multifd are not for it. Since 0.1
+ */
 GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *receipt);
 
 /* What an interrupted call left as PATH.partial, and what can be done with it. */
@@ -425,6 +429,8 @@ struct gw_drain_opts {
  * source that was to hear so only now, without `early_answer`, stands still for good. Since 0.1
  */
 GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *receipt);
+/* On a descriptor that the source has connected or will connect when on_paused asks it to; see gw_receive_fd. Since 0.2 */
+GW_API int gw_drain_fd(gw_job *job, int fd, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *receipt);
 /*
  * The opposite: make the source run its guest on. Only right when nobody else has it: when we were its destination. QEMU 7.2 needs a `cont`
  * afterwards. Since 0.1
@@ -462,6 +468,7 @@ struct gw_send_opts {
  * destination has said so (-EREMOTEIO: it said that it failed); on a pipe or file it means that all was written. Since 0.1
  */
 GW_API int gw_send(gw_job *job, const char *path, const char *uri, const struct gw_send_opts *o);
+/* See gw_receive_fd. Since 0.1 */
 GW_API int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_send_opts *o);
 
 /* --- Give a guest at once, its memory behind: post-copy from an image ------------------------------------------- */
@@ -531,6 +538,9 @@ struct gw_serve_result {
  * a failure, or the death of this process, another one resumes. Since 0.1
  */
 GW_API int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_serve_opts *o, struct gw_serve_result *result);
+
+/* See gw_receive_fd. A preempt channel needs an address. Since 0.2 */
+GW_API int gw_serve_fd(gw_job *job, const char *path, int fd, const struct gw_serve_opts *o, struct gw_serve_result *result);
 
 /* --- Look on between two ends, and break things ------------------------------------------------------------------ */
 
@@ -788,7 +798,7 @@ struct gw_standby_opts {
 /*
  * Be the COLO secondary of QEMUs (11.1) that connect to `uri`, without running their guests. Each guest has the folder DIR/NAME, where its last
  * whole epoch appears as guest.img, an image as of gw_receive, when its protection ends. That is not synced, as it lives no longer than its
- * guest. An image that is there goes when a guest of that name is protected again. Returns when the job is cancelled: 0 then, and each
+ * guest. An image that is there goes when a guest of that name is protected again. Returns when the job is cancelled meanwhile: 0 then, and each
  * protection has ended between two epochs. A failure is one of listening, not of a guest. A trace is called from all threads. Since 0.1
  */
 GW_API int gw_standby(gw_job *job, const char *uri, const char *dir, const struct gw_standby_opts *o);

@@ -124,6 +124,23 @@ static int open_sink(gw_job *job, const char *path, const struct gw_drain_opts *
 
 /* --- the source --- */
 
+/* One that has connected already. */
+static int stand_in_over(gw_job *job, struct gw__chan **source, const struct gw_drain_opts *o, struct gw__incoming_recover how,
+	struct gw__sink *sink, struct gw__receive_outcome *out)
+{
+	struct gw__receive_again again = {.job = job,
+		.link = GW__OPT(o, link),
+		.how = how,
+		.on_paused = GW__OPT(o, on_paused),
+		.ctx = GW__OPT(o, ctx),
+		.source_is_ours = GW__OPT(o, on_paused)};
+	out->listened = out->begun = true;
+	out->result.state = GW__POSTCOPY_DST_PAUSED;
+	int r = gw__receive_again_over(&again, source, sink, out);
+	out->breaks = again.breaks;
+	return r;
+}
+
 static int stand_in(gw_job *job, const char *uri_text, const struct gw_drain_opts *o, struct gw__incoming_recover how,
 	struct gw__sink *sink, struct gw__receive_outcome *out)
 {
@@ -162,26 +179,37 @@ static int stand_in(gw_job *job, const char *uri_text, const struct gw_drain_opt
 /* One call of any of them. */
 struct drain_args {
 	const char *uri, *path;
+	bool has_fd; /* gw_drain_fd, instead of the URI */
+	int fd;
 	const void *o; /* of gw_partial_source_rollback a struct gw_receive_opts, else a struct gw_drain_opts */
 	struct gw_receive_result *result;
 };
+
+static int begin(gw_job *job, const struct drain_args *a, struct gw_drain_opts *o)
+{
+	int r = gw__job_begin(job, 0);
+	int bad = gw__take_drain_opts(job, a->o, o);
+	r = r ? r : bad;
+	if (!r)
+		r = GW__CHECK(a->result, &job->run.error);
+	if (!r && !a->has_fd)
+		r = GW__NEED(job, a->uri);
+	return r ? r : GW__NEED(job, a->path);
+}
 
 static int drain(gw_job *job, void *args)
 {
 	const struct drain_args *a = args;
 	struct gw__receive_outcome out = {.postcopy = true, .result.location = gw__location_at(GW__PLACE_SPLIT)};
 	struct gw__blocks blocks = {0};
+	struct gw__tls_creds *tls = NULL;
+	struct gw__chan *source = NULL;
 	struct gw__sink *sink = NULL;
 	struct gw_drain_opts o;
-	int r = gw__job_begin(job, 0);
-	int bad = gw__take_drain_opts(job, a->o, &o);
-	r = r ? r : bad;
-	if (!r)
-		r = GW__CHECK(a->result, &job->run.error);
-	if (!r)
-		r = GW__NEED(job, a->uri);
-	if (!r)
-		r = GW__NEED(job, a->path);
+	int r = begin(job, a, &o);
+	const struct gw__incoming_recover how = {.role = GW__POSTCOPY_DST_DRAIN, .early_shut = o.early_answer};
+	int taken = !a->has_fd ? 0 : gw__job_take_fd(job, a->fd, "the source", r ? NULL : o.link, GW__TLS_SERVER, &tls, &source);
+	r = r ? r : taken;
 	if (!r)
 		r = take_blocks(job, &o, &blocks);
 	if (!r)
@@ -189,8 +217,7 @@ static int drain(gw_job *job, void *args)
 	if (!r)
 		r = gw__receive_alone(job, sink, &out);
 	if (r == GW__SHORT)
-		r = stand_in(job, a->uri, &o, (struct gw__incoming_recover){.role = GW__POSTCOPY_DST_DRAIN, .early_shut = o.early_answer},
-			sink, &out);
+		r = source ? stand_in_over(job, &source, &o, how, sink, &out) : stand_in(job, a->uri, &o, how, sink, &out);
 	out.told = !r && !out.was_complete;
 	out.image_committed = sink && sink->ops->postcopy->is_committed(sink);
 	if (r < 0 && !out.begun) { /* whatever is wrong with the words of the monitor, its user did not say them */
@@ -201,13 +228,21 @@ static int drain(gw_job *job, void *args)
 	gw__stream_stats_fini(&out.stats);
 	gw__sink_free(&sink);
 	gw__blocks_fini(&blocks);
+	gw__chan_close(&source, NULL);
+	gw__tls_creds_free(tls);
 	return r;
 }
 
 int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *result)
 {
-	const struct drain_args a = {uri, path, o, result};
+	const struct drain_args a = {uri, path, false, -1, o, result};
 	return gw__call(job, drain, &a, sizeof a);
+}
+
+int gw_drain_fd(gw_job *job, int fd, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *result)
+{
+	const struct drain_args a = {NULL, path, true, fd, o, result};
+	return gw__call_with_fd(job, drain, &a, sizeof a, fd);
 }
 
 /* The source hears that we have it all, and then that we cannot use it. */
@@ -275,7 +310,7 @@ static int source_rollback(gw_job *job, void *args)
 
 int gw_source_rollback(gw_job *job, const char *uri, const struct gw_drain_opts *o)
 {
-	const struct drain_args a = {uri, NULL, o, NULL};
+	const struct drain_args a = {uri, NULL, false, -1, o, NULL};
 	return gw__call(job, source_rollback, &a, sizeof a);
 }
 
@@ -331,6 +366,6 @@ static int partial_source_rollback(gw_job *job, void *args)
 
 int gw_partial_source_rollback(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o)
 {
-	const struct drain_args a = {uri, path, o, NULL};
+	const struct drain_args a = {uri, path, false, -1, o, NULL};
 	return gw__call(job, partial_source_rollback, &a, sizeof a);
 }

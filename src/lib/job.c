@@ -190,3 +190,15 @@ int gw__job_tls(gw_job *job, const struct gw_link_opts *link, enum gw__tls_role 
 	};
 	return gw__tls_creds_load(role, &o, creds, &job->run.error);
 }
+
+int gw__job_take_fd(gw_job *job, int fd, const char *name, const struct gw_link_opts *link, enum gw__tls_role role,
+	struct gw__tls_creds **creds, struct gw__chan **chan)
+{
+	struct gw__io_opts io = gw__job_io_opts(job, link);
+	int r = gw__chan_take_fd(fd, name, &io, chan, &job->run.error);
+	if (!r)
+		r = gw__job_tls(job, link, role, creds);
+	if (!r && *creds && !(*chan)->two_way)
+		r = gw__error_set(&job->run.error, -EINVAL, "TLS with %s needs a socket, and descriptor %d is none", name, fd);
+	return r || !*creds ? r : gw__chan_start_tls(chan, *creds, NULL, false, &job->run.error);
+}

@@ -45,6 +45,9 @@ struct gw__io_opts gw__job_io_opts(const gw_job *job, const struct gw_link_opts 
 int gw__job_filter(gw_job *job, const struct gw_link_opts *link, struct gw__chan **chan);
 /* The credentials a link asks for; NULL where it asks for none. */
 int gw__job_tls(gw_job *job, const struct gw_link_opts *link, enum gw__tls_role role, struct gw__tls_creds **creds);
+/* A channel over a descriptor that a call was given, which is taken over in any case; with TLS if the link asks for it. *creds outlive the channel. */
+int gw__job_take_fd(gw_job *job, int fd, const char *name, const struct gw_link_opts *link, enum gw__tls_role role,
+	struct gw__tls_creds **creds, struct gw__chan **chan);
 
 /* Copies at most what the caller's struct has room for; nothing where `out` is NULL or its size was refused. */
 void gw__struct_out(void *out, size_t out_size, const void *ours, size_t our_size);

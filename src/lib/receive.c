@@ -61,10 +61,10 @@ void gw__receive_receipt(struct gw__receive_outcome *o, int r, gw_job *job, stru
 	gw__struct_out(receipt, receipt ? receipt->size : 0, &ours, sizeof ours);
 }
 
-/* `there`: what carries the stream, as an ability. */
+/* `there`: what carries the stream, and whether that is asked for TLS, as abilities. */
 static int check_combination(gw_job *job, uint64_t there, const struct gw_receive_opts *o)
 {
-	uint64_t wanted = there | gw__ability_of_link(GW__OPT(o, link));
+	uint64_t wanted = there;
 	wanted |= GW__OPT(o, channels) ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0;
 	wanted |= GW__OPT(o, direct_io) ? GW__ABILITY_BIT(GW__ABILITY_DIRECT_IO) : 0;
 	wanted |= GW__OPT(o, image_offset) ? GW__ABILITY_BIT(GW__ABILITY_OFFSET) : 0;
@@ -190,6 +190,8 @@ static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sin
 	if (!r && !GW__OPT(o, resume))
 		r = gw__incoming_run(&job->run, &l->in, sink, &out->stats, &out->result);
 	out->postcopy = out->postcopy || out->result.has_switched;
+	if (!r && GW__OPT(o, resume) && !l->in.listener)
+		r = gw__receive_again_over(&again, &l->in.main, sink, out);
 	gw__chan_close(&l->in.main, NULL);
 	if (l->in.listener && out->result.state == GW__POSTCOPY_DST_PAUSED)
 		r = gw__receive_again(&again, r, sink, out);
@@ -345,7 +347,7 @@ static int receive_at(gw_job *job, void *args)
 	if (!r)
 		out.result.location = begins_at(uri, &o);
 	if (!r)
-		r = check_combination(job, gw__ability_of_uri(uri), &o);
+		r = check_combination(job, gw__ability_of_uri(uri) | gw__ability_of_link(o.link), &o);
 	if (!r)
 		r = open_sink(job, a->path, &o, &sink, &out);
 	if (!r && o.without_source) {
@@ -375,20 +377,20 @@ static int receive_from(gw_job *job, void *args)
 	struct gw__sink *sink = NULL;
 	int begun = begin(job, a, &o);
 	out.result.location = begins_at(NULL, &o);
-	struct gw__io_opts io = gw__job_io_opts(job, begun ? NULL : o.link);
-	int r = gw__chan_take_fd(a->fd, "the source", &io, &l.in.main, &job->run.error);
+	int r = gw__job_take_fd(job, a->fd, "the source", begun ? NULL : o.link, GW__TLS_SERVER, &l.tls, &l.in.main);
 	if (begun) /* which keeps its sentence */
 		r = begun;
-	if (!r && o.resume)
-		r = gw__error_set(&job->run.error, -EINVAL, "a source can come back only to an address: tcp, unix or vsock");
+	if (!r && o.without_source)
+		r = gw__error_set(&job->run.error, -EINVAL, "a descriptor is given, and no source is wanted");
 	if (!r)
 		r = check_combination(job, GW__ABILITY_BIT(GW__ABILITY_FD), &o);
 	if (!r)
 		r = open_sink(job, a->path, &o, &sink, &out);
-	if (!r)
+	if (!r && !(o.resume && gw__receive_was_whole(sink, &out))) {
 		r = ready(job, &o);
-	if (!r)
-		r = receive(job, &l, sink, &o, &out);
+		if (!r)
+			r = receive(job, &l, sink, &o, &out);
+	}
 	finish(job, r, &out, &sink, &l, a->result);
 	return r;
 }

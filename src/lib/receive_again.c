@@ -45,7 +45,7 @@ static int tell_paused(struct gw__receive_again *a)
 	memcpy(story, error->text, sizeof story);
 	gw__error_clear(error);
 	gw__run_phase(&a->job->run, GW__PHASE_WAITING);
-	int r = gw__callback_result(a->on_paused ? a->on_paused(a->ctx, gw__listener_uri(a->listener), story) : 0);
+	int r = gw__callback_result(a->on_paused ? a->on_paused(a->ctx, a->listener ? gw__listener_uri(a->listener) : NULL, story) : 0);
 	if (r)
 		return gw__error_set(error, r, "%s", story[0] ? story : "the source was not made to come back");
 	return 0;
@@ -139,5 +139,18 @@ int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink,
 		return gw__error_set(&a->job->run.error, -ENOMEM, "no memory for connections");
 	r = receive_again(a, &w, r, sink, out);
 	gw__pending_channels_free(w.how.pending);
+	return r;
+}
+
+int gw__receive_again_over(struct gw__receive_again *a, struct gw__chan **chan, struct gw__sink *sink, struct gw__receive_outcome *out)
+{
+	struct gw__incoming in = {.main = *chan};
+	*chan = NULL;
+	int r = tell_paused(a);
+	if (!r)
+		r = gw__job_filter(a->job, a->link, &in.main);
+	if (!r)
+		r = recover(a, &in, sink, out);
+	gw__chan_close(&in.main, NULL);
 	return r;
 }

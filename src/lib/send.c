@@ -81,7 +81,7 @@ static int send_over(gw_job *job, struct gw__stored_guest *stored, struct link *
 	return r ? r : closed;
 }
 
-/* `there`: what carries the stream, as an ability. */
+/* `there`: what carries the stream, and whether that is asked for TLS, as abilities. */
 static int check_combination(gw_job *job, const struct gw__stored_guest *stored, uint64_t there, const struct gw_send_opts *o)
 {
 	static const uint64_t methods[] = {
@@ -90,7 +90,7 @@ static int check_combination(gw_job *job, const struct gw__stored_guest *stored,
 		[GW_COMPRESS_ZSTD] = GW__ABILITY_BIT(GW__ABILITY_ZSTD),
 	};
 	uint32_t channels = GW__OPT(o, channels);
-	uint64_t wanted = there | gw__ability_of_link(GW__OPT(o, link)) | methods[GW__OPT(o, compression)];
+	uint64_t wanted = there | methods[GW__OPT(o, compression)];
 	wanted |= GW__ABILITY_BIT(stored->image ? GW__ABILITY_IMAGE : GW__ABILITY_STREAM);
 	wanted |= channels ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0;
 	wanted |= GW__OPT(o, image_offset) ? GW__ABILITY_BIT(GW__ABILITY_OFFSET) : 0;
@@ -160,7 +160,7 @@ static int send_to(gw_job *job, void *args)
 	if (!r)
 		r = gw__job_check_devices(job, stored.image);
 	if (!r)
-		r = check_combination(job, &stored, gw__ability_of_uri(uri), a->o);
+		r = check_combination(job, &stored, gw__ability_of_uri(uri) | gw__ability_of_link(GW__OPT(a->o, link)), a->o);
 	if (!r)
 		r = connect_all(job, uri, &stored, a->o, &l);
 	bool connected = !r, two_way = l.out.main && l.out.main->two_way;
@@ -189,8 +189,7 @@ static int send_over_fd(gw_job *job, void *args)
 		begun = GW__CHECK(a->o, &job->run.error);
 	if (!begun)
 		begun = GW__NEED(job, a->path);
-	struct gw__io_opts io = gw__job_io_opts(job, begun ? NULL : GW__OPT(a->o, link));
-	int r = gw__chan_take_fd(a->fd, "the destination", &io, &l.out.main, &job->run.error);
+	int r = gw__job_take_fd(job, a->fd, "the destination", begun ? NULL : GW__OPT(a->o, link), GW__TLS_CLIENT, &l.tls, &l.out.main);
 	if (begun) /* which keeps its sentence */
 		r = begun;
 	if (!r)

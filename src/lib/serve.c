@@ -2,7 +2,9 @@
 /* gw_serve: the page server of an image. */
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "engine/outgoing/connect.h"
 #include "engine/pageserver/pageserver.h"
@@ -64,6 +66,8 @@ static struct gw__pageserver_block *copy_blocks(const struct gw_serve_opts *o)
 struct serving {
 	gw_job *job;
 	const struct gw_serve_opts *o;
+	bool has_fd; /* gw_serve_fd */
+	int fd;      /* until it is taken over; -1 */
 	struct gw__uri uri;
 	struct gw__outgoing_opts dial;
 	struct gw__tls_creds *tls;
@@ -143,6 +147,13 @@ static int open_working_set(struct serving *s)
 	return 0;
 }
 
+static int take_main(struct serving *s)
+{
+	int fd = s->fd;
+	s->fd = -1;
+	return gw__job_take_fd(s->job, fd, "the destination", s->o->link, GW__TLS_CLIENT, &s->tls, &s->out.main);
+}
+
 static int connect_main(struct serving *s)
 {
 	const struct gw_link_opts *link = GW__OPT(s->o, link);
@@ -154,6 +165,12 @@ static int connect_main(struct serving *s)
 	if (!r)
 		r = gw__outgoing_connect(&s->job->run, &s->uri, &s->dial, &s->out);
 	s->dial.io.on_socket = NULL; /* the main channel's alone */
+	return r;
+}
+
+static int connect_or_take(struct serving *s)
+{
+	int r = s->has_fd ? take_main(s) : connect_main(s);
 	if (!r && !s->out.main->two_way)
 		r = gw__error_set(&s->job->run.error, -EINVAL, "%s: post-copy needs a socket, the destination has to ask for pages",
 			s->uri.text);
@@ -162,6 +179,8 @@ static int connect_main(struct serving *s)
 
 static void finish(struct serving *s)
 {
+	if (s->fd >= 0)
+		close(s->fd);
 	gw__outgoing_close(&s->out);
 	gw__tls_creds_free(s->tls);
 	gw__working_set_close(s->working_set);
@@ -171,6 +190,8 @@ static void finish(struct serving *s)
 
 struct serve_args {
 	const char *path, *uri;
+	bool has_fd; /* instead of the URI */
+	int fd;
 	const struct gw_serve_opts *o;
 	struct gw_serve_result *result;
 };
@@ -179,6 +200,9 @@ static int begin(struct serving *s, const struct serve_args *a, struct gw_serve_
 {
 	int r = gw__job_begin(s->job, 0);
 	int bad = gw__take_serve_opts(s->job, a->o, o);
+	char descriptor[32];
+	const char *uri = a->has_fd ? descriptor : a->uri;
+	snprintf(descriptor, sizeof descriptor, "fd:%d", a->fd < 0 ? 0 : a->fd);
 	s->o = o;
 	r = r ? r : bad;
 	if (!r)
@@ -186,9 +210,9 @@ static int begin(struct serving *s, const struct serve_args *a, struct gw_serve_
 	if (!r)
 		r = GW__NEED(s->job, a->path);
 	if (!r)
-		r = GW__NEED(s->job, a->uri);
+		r = GW__NEED(s->job, uri);
 	if (!r)
-		r = gw__uri_parse(a->uri, &s->uri, &s->job->run.error);
+		r = gw__uri_parse(uri, &s->uri, &s->job->run.error);
 	return r ? r : check(s);
 }
 
@@ -199,9 +223,13 @@ static int serve_image(gw_job *job, void *args)
 	struct gw__pageserver_stats stats = {.state = GW__OPT(a->o, resume) ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP};
 	struct serving *s = calloc(1, sizeof *s);
 	bool ran = false;
+	if (!s && a->fd >= 0)
+		close(a->fd);
 	if (!s)
 		return gw__error_set(&job->run.error, -ENOMEM, "no memory");
 	s->job = job;
+	s->has_fd = a->has_fd;
+	s->fd = a->fd;
 	int r = begin(s, a, &o);
 	if (!r)
 		r = gw__image_open(a->path, o.image_offset, &s->image, &job->run.error);
@@ -210,7 +238,7 @@ static int serve_image(gw_job *job, void *args)
 	if (!r)
 		r = open_working_set(s);
 	if (!r)
-		r = connect_main(s);
+		r = connect_or_take(s);
 	ran = !r;
 	if (!r)
 		r = serve(s, &stats);
@@ -224,6 +252,12 @@ static int serve_image(gw_job *job, void *args)
 
 int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_serve_opts *o, struct gw_serve_result *result)
 {
-	const struct serve_args a = {path, uri, o, result};
+	const struct serve_args a = {path, uri, false, -1, o, result};
 	return gw__call(job, serve_image, &a, sizeof a);
+}
+
+int gw_serve_fd(gw_job *job, const char *path, int fd, const struct gw_serve_opts *o, struct gw_serve_result *result)
+{
+	const struct serve_args a = {path, NULL, true, fd, o, result};
+	return gw__call_with_fd(job, serve_image, &a, sizeof a, fd);
 }
