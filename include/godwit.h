@@ -11,6 +11,7 @@
  *              gw_job_start() came before it.
  *   Ownership  Strings and structs passed in are borrowed for the call. What a gw_..._new or gw_inspect gave is freed
  *              with its gw_..._free; strings inside live as long as it does.
+ *   Lists      are asked by index, from 0: a function that gives a string answers NULL past the end, one that fills a struct -ERANGE.
  *   Structs    Option structs start with their size, set it with GW_INIT: `struct gw_send_opts o = GW_INIT(o);`
  *              Every other field may stay zero, which means the default. A size that was not set is -EINVAL; a field that is set and
  *              that this library does not know yet is -E2BIG; nothing was done then. Structs of results are given their size the same way.
@@ -138,7 +139,7 @@ enum gw_place {
 	GW_PLACE_BOTH_POSSIBLE,     /* more than one may have it: nobody may be set running without asking */
 	GW_PLACE_LOST,              /* who ran it is gone */
 };
-GW_API const char *gw_place_name(enum gw_place place); /* "source-runs"; "?" past the last one. Any thread. Since 0.2 */
+GW_API const char *gw_place_name(uint32_t i); /* of enum gw_place: "source-runs". NULL past the end. Any thread. Since 0.2 */
 
 enum gw_next_step {
 	GW_NEXT_NOTHING,
@@ -156,7 +157,7 @@ enum gw_next_step {
 	GW_NEXT_KEEP_SOURCE,         /* do not stop its process: only there all of the memory is safe */
 	GW_NEXT_RECOVER,             /* migrate-recover at the destination, migrate with resume at the source */
 };
-GW_API const char *gw_next_step_name(enum gw_next_step step); /* "try-again"; "?" past the last one. Any thread. Since 0.2 */
+GW_API const char *gw_next_step_name(uint32_t i); /* of enum gw_next_step: "try-again". NULL past the end. Any thread. Since 0.2 */
 
 /* How it stands when a call has ended, well or not. It is the last field of each result, and keeps its size. */
 struct gw_outcome {
@@ -169,7 +170,7 @@ struct gw_outcome {
 	unsigned exit_status;   /* of a command that ends with it, as godwit(1) has them */
 	const char *message;    /* an id of what there is to say: "part-kept". Lower case and "-"; an id keeps its meaning. Static */
 };
-/* Of the last call of the job that moved a guest. -EINVAL: no size. Since 0.2 */
+/* Of the last call of the job that moved a guest. -EINVAL: no size; -EBUSY: a started call runs. Since 0.2 */
 GW_API int gw_job_outcome(const gw_job *job, struct gw_outcome *outcome);
 
 /* What somebody learns of a guest who has a monitor of its source or destination, or decided something before a call. */

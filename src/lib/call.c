@@ -100,6 +100,12 @@ int gw__call_with_fd(gw_job *job, gw__call_fn *fn, const void *args, size_t byte
 	return r;
 }
 
+int gw__call_lacks(gw_job *job, const char *arg)
+{
+	const char *name = strpbrk(arg, ">."); /* of a->path */
+	return gw__error_set(&job->run.error, -EINVAL, "%s is NULL", name ? name + 1 : arg);
+}
+
 /* The thread is gone then. */
 static void join(struct gw__call *c)
 {

@@ -33,6 +33,7 @@ bool gw__call_is_started(const struct gw__call *c); /* a thread of ours works on
 bool gw__call_fini(gw_job *job);                    /* false: a call blocks on this job */
 
 /* A pointer that must be given. */
-#define GW__NEED(job, arg) ((arg) ? 0 : gw__error_set(&(job)->run.error, -EINVAL, #arg " is NULL"))
+#define GW__NEED(job, arg) ((arg) ? 0 : gw__call_lacks(job, #arg))
+int gw__call_lacks(gw_job *job, const char *arg);
 
 #endif

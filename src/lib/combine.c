@@ -63,7 +63,7 @@ static void rule_out(const struct gw__rule *r, struct gw_rule *rule)
 int gw_plan_combination(enum gw_operation op, const char *const *abilities, unsigned qemu, struct gw_rule *refusal)
 {
 	uint64_t wanted = 0;
-	int bad = GW__CHECK(refusal, NULL);
+	int bad = abilities ? GW__CHECK(refusal, NULL) : -EINVAL;
 	if (bad || !gw__capability_operation(op))
 		return bad ? bad : -EINVAL;
 	for (; *abilities; abilities++) {
@@ -82,7 +82,7 @@ int gw_plan_combination(enum gw_operation op, const char *const *abilities, unsi
 int gw_plan_rule(uint32_t i, struct gw_rule *rule)
 {
 	const struct gw__rule *r = gw__capability_rule(i);
-	int bad = GW__CHECK(rule, NULL);
+	int bad = rule ? GW__CHECK(rule, NULL) : -EINVAL;
 	if (bad || !r)
 		return bad ? bad : -ERANGE;
 	rule_out(r, rule);

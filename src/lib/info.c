@@ -21,7 +21,7 @@ void gw_info_free(gw_info *info)
 
 int gw_info_summary(const gw_info *info, struct gw_info_summary *s)
 {
-	int r = GW__CHECK(s, NULL);
+	int r = info && s ? GW__CHECK(s, NULL) : -EINVAL;
 	if (r)
 		return r;
 	struct gw_info_summary ours = info->summary;
@@ -32,14 +32,14 @@ int gw_info_summary(const gw_info *info, struct gw_info_summary *s)
 
 const char *gw_info_capability(const gw_info *info, uint32_t i)
 {
-	return i < info->guest.config.caps_n ? info->guest.config.caps[i] : NULL;
+	return info && i < info->guest.config.caps_n ? info->guest.config.caps[i] : NULL;
 }
 
-const char *gw_info_warning(const gw_info *info, uint32_t i) { return i < info->warnings_n ? info->warning[i] : NULL; }
+const char *gw_info_warning(const gw_info *info, uint32_t i) { return info && i < info->warnings_n ? info->warning[i] : NULL; }
 
 int gw_info_block(const gw_info *info, uint32_t i, struct gw_info_block *b)
 {
-	int r = GW__CHECK(b, NULL);
+	int r = info && b ? GW__CHECK(b, NULL) : -EINVAL;
 	if (r)
 		return r;
 	if (i >= info->guest.blocks.n)
@@ -64,7 +64,7 @@ int gw_info_block(const gw_info *info, uint32_t i, struct gw_info_block *b)
 
 int gw_info_working_set(const gw_info *info, struct gw_info_working_set *w)
 {
-	int r = GW__CHECK(w, NULL);
+	int r = info && w ? GW__CHECK(w, NULL) : -EINVAL;
 	if (r)
 		return r;
 	struct gw_info_working_set ours = info->working_set.sum;
@@ -77,7 +77,7 @@ int gw_info_working_set(const gw_info *info, struct gw_info_working_set *w)
 
 int gw_info_device(const gw_info *info, uint32_t i, struct gw_info_device *d)
 {
-	int r = GW__CHECK(d, NULL);
+	int r = info && d ? GW__CHECK(d, NULL) : -EINVAL;
 	if (r)
 		return r;
 	if (i >= info->guest.devices_n)
@@ -120,6 +120,8 @@ static void pass_field(void *ctx, const struct gw__vmdesc_field *field)
 
 int gw_info_fields(const gw_info *info, uint32_t i, gw_field_fn *fn, void *ctx)
 {
+	if (!info || !fn)
+		return -EINVAL;
 	if (i >= info->guest.devices_n)
 		return -ERANGE;
 	uint32_t described = info->guest.device[i].described;

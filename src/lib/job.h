@@ -22,8 +22,8 @@ struct gw_job {
 	gw_trace_fn *trace;
 	void *trace_ctx;
 	struct gw_outcome outcome; /* of the last call that moved a guest */
-	struct gw__rate *rate; /* of this call's channels; NULL: none */
-	uint32_t phase;        /* that was reported last, by a started call */
+	struct gw__rate *rate;     /* of this call's channels; NULL: none */
+	uint32_t phase;            /* that was reported last, by a started call */
 	struct gw__call call;
 };
 

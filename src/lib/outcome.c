@@ -42,8 +42,8 @@ static const enum gw__location_event events[] = {
 };
 _Static_assert(sizeof events / sizeof events[0] == GW_EVIDENCE_DRAINED_UNCONFIRMED + 1, "each evidence is an event");
 
-const char *gw_place_name(enum gw_place place) { return gw__place_name((enum gw__place)place); }
-const char *gw_next_step_name(enum gw_next_step step) { return gw__next_step_name((enum gw__next_step)step); }
+const char *gw_place_name(uint32_t i) { return i < GW__PLACES ? gw__place_name((enum gw__place)i) : NULL; }
+const char *gw_next_step_name(uint32_t i) { return i < GW__NEXT_STEPS ? gw__next_step_name((enum gw__next_step)i) : NULL; }
 
 void gw__outcome_set(struct gw_outcome *o, const struct gw__location *l)
 {
@@ -69,7 +69,9 @@ enum gw__location_event gw__location_event_before(int rc)
 
 int gw_job_outcome(const gw_job *job, struct gw_outcome *outcome)
 {
-	int r = GW__CHECK(outcome, NULL);
+	int r = job && outcome ? GW__CHECK(outcome, NULL) : -EINVAL;
+	if (!r && gw__call_is_started(&job->call)) /* a thread of ours may be writing it */
+		r = -EBUSY;
 	if (!r)
 		gw__struct_out(outcome, outcome->size, &job->outcome, sizeof job->outcome);
 	return r;
@@ -78,7 +80,7 @@ int gw_job_outcome(const gw_job *job, struct gw_outcome *outcome)
 /* A struct of ours from that of a program, which may know less of it. */
 static int take(struct gw_outcome *ours, const struct gw_outcome *theirs)
 {
-	int r = GW__CHECK(theirs, NULL);
+	int r = theirs ? GW__CHECK(theirs, NULL) : -EINVAL;
 	*ours = (struct gw_outcome){.size = sizeof *ours};
 	if (!r && theirs->size < sizeof *ours) /* there was never another size */
 		r = -EINVAL;

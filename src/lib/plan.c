@@ -66,7 +66,7 @@ static struct gw__plan_device *devices_of_destination(const struct gw_destinatio
 
 int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct gw_restore_plan *plan)
 {
-	int bad = GW__CHECK(d, NULL);
+	int bad = info && d && plan ? GW__CHECK(d, NULL) : -EINVAL;
 	if (!bad)
 		bad = GW__CHECK(plan, NULL);
 	if (bad)
@@ -120,7 +120,7 @@ int gw_plan_run_state(const char *state, unsigned qemu, bool stop, struct gw_run
 		[GW__RUN_KEPT] = GW_AFTER_KEPT,
 		[GW__RUN_STOPPED] = GW_AFTER_STOPPED};
 	struct gw_run_state_plan out = {.after = GW_AFTER_REFUSED};
-	int r = gw__struct_check(GW__STRUCT_gw_run_state_plan, plan, NULL);
+	int r = state && plan ? GW__CHECK(plan, NULL) : -EINVAL;
 	if (r)
 		return r;
 	out.after = public[gw__plan_run_state(state, qemu, stop, out.reason, sizeof out.reason)];

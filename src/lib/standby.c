@@ -407,9 +407,9 @@ static int stand_by(gw_job *job, void *args)
 	struct standby s = {.job = job, .o = &o, .dir = a->dir};
 	struct gw__tls_creds *tls = NULL;
 	struct gw__uri *uri = malloc(sizeof *uri);
-	int r = gw__job_begin(job, 0);
+	int begun = gw__job_begin(job, 0);
 	int bad = gw__take_standby_opts(job, a->o, &o);
-	r = r ? r : bad;
+	int r = begun ? begun : bad;
 	if (!r)
 		r = GW__NEED(job, a->uri);
 	if (!r)
@@ -430,7 +430,7 @@ static int stand_by(gw_job *job, void *args)
 	pthread_mutex_destroy(&s.report_lock);
 	gw__tls_creds_free(tls);
 	free(uri);
-	if (r != -ECANCELED)
+	if (r != -ECANCELED || begun)
 		return r;
 	gw__error_clear(&job->run.error);
 	return 0;
