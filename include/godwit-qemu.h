@@ -120,6 +120,7 @@ struct gw_qemu_save_result {
 	bool image_kept;    /* the image has its name and is whole */
 	bool was_running;   /* the guest, as far as it and its user are concerned */
 	bool running;       /* the guest runs now */
+	bool stopped;       /* it does not, because its QEMU has given it away (postmigrate) */
 	bool state_kept;    /* it did not run, and its QEMU put its run state back */
 	bool recoverable;   /* PAUSED: a part of the guest is in PATH.partial, which lacks missing_pages */
 	bool resumed;       /* UNKNOWN: it was before this call that the guest was handed over */

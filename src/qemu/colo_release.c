@@ -34,13 +34,10 @@ static int look(struct gw__qmp *q, struct look *l, struct gw__error *error)
 	return r ? r : gw__qmp_query_status(q, &l->run, error);
 }
 
-static bool is_over(const struct gw__qmp_migration *m) { return m->ended || !m->status[0] || !strcmp(m->status, "none"); }
+static bool is_over(const struct gw__qmp_migration *m) { return m->ended || m->state == GW__MIGRATION_NONE; }
 
 /* A migration and COLO stop a guest under other names. */
-static bool is_stopped_by_its_user(const struct gw__qmp_status *s)
-{
-	return !s->running && strcmp(s->name, "colo") && strcmp(s->name, "finish-migrate") && strcmp(s->name, "postmigrate");
-}
+static bool is_stopped_by_its_user(const struct gw__qmp_status *s) { return !s->running && !gw__qmp_is_migrations(s->state); }
 
 /* 0: released; GW__SHORT: not yet. */
 static int try_release(struct gw__qmp *q, struct look *l, struct gw__error *error)

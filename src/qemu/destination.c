@@ -25,12 +25,12 @@ int gw__qemu_destination_waits(struct gw__qmp *q, struct gw__error *error)
 		e = gw__qmp_query_migrate(q, &m, error);
 	if (e)
 		return e;
-	if (strcmp(s.name, "inmigrate"))
+	if (s.state != GW__RUN_STATE_INMIGRATE)
 		return gw__error_set(error, -EBUSY,
 			"this QEMU does not wait for a guest (its state is \"%s\"); start it with -incoming defer", s.name);
 	if (gw__qemu_destination_failed(&m, error))
 		return -EBUSY;
-	if ((m.status[0] && strcmp(m.status, "none")) || m.address[0]) /* 7.2 listens without a status */
+	if (m.state != GW__MIGRATION_NONE || m.address[0]) /* 7.2 listens without a status */
 		return gw__error_set(error, -EBUSY,
 			"this QEMU already listens for a migration elsewhere; start it with -incoming defer, or use godwit send");
 	return 0;

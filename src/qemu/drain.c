@@ -42,14 +42,14 @@ static int refuse(struct drain *d, int code, const char *error) { return end(d, 
 static int check_state(struct drain *d, const struct gw__qmp_status *run, const struct gw__qmp_migration *m)
 {
 	char error[600];
-	bool source = !strcmp(run->name, "finish-migrate");
-	if (!strcmp(m->status, "postcopy-paused") && source)
+	bool source = run->state == GW__RUN_STATE_FINISH_MIGRATE;
+	if (m->state == GW__MIGRATION_POSTCOPY_PAUSED && source)
 		return 0;
-	if (!strcmp(m->status, "postcopy-paused") || (!strncmp(m->status, "postcopy", strlen("postcopy")) && !m->total_bytes))
+	if (m->state == GW__MIGRATION_POSTCOPY_PAUSED || (gw__qmp_is_postcopy(m->state) && !m->total_bytes))
 		snprintf(error, sizeof error,
 			"this QEMU is the destination of its migration, it has the guest (state \"%s\"); godwit serve brings pages to it",
 			run->name);
-	else if (!strncmp(m->status, "postcopy", strlen("postcopy")))
+	else if (gw__qmp_is_postcopy(m->state))
 		snprintf(error, sizeof error,
 			"this QEMU still sends to its destination (status \"%s\"); if that cannot be reached, give it the monitor command "
 			"migrate-pause first",
@@ -133,7 +133,7 @@ static int verify(struct drain *d)
  */
 static bool hangs_at_the_end(const struct gw__qmp_migration *m, int waited_ms)
 {
-	return waited_ms >= HANGS_MS && !strcmp(m->status, "postcopy-active") && !m->remaining_bytes;
+	return waited_ms >= HANGS_MS && m->state == GW__MIGRATION_POSTCOPY_ACTIVE && !m->remaining_bytes;
 }
 
 /* Whoever sent these pages, it is the source that has to say that it has none left. */

@@ -94,11 +94,12 @@ static int check_waits(struct gw__postcopy_session *l, const struct gw__qmp_migr
 {
 	struct gw__qmp_status s;
 	int r = gw__qmp_query_status(l->qmp, &s, &l->error);
-	if (!r && !strcmp(s.name, "inmigrate"))
+	bool waits = !r && s.state == GW__RUN_STATE_INMIGRATE;
+	if (waits)
 		r = gw__qemu_destination_failed(m, &l->error);
 	if (r == -EBUSY)
 		l->refused = true;
-	if (r || !strcmp(s.name, "inmigrate"))
+	if (r || waits)
 		return r;
 	l->refused = true;
 	return gw__error_set(&l->error, -EINVAL, "this QEMU waits for no guest (it is \"%s\"), start one with -incoming defer", s.name);
@@ -146,14 +147,14 @@ static int put_back(struct gw__postcopy_session *l, int r)
 /* Does its guest run already? */
 static int look(struct gw__postcopy_session *l, struct gw__qmp_migration *m)
 {
-	*m = (struct gw__qmp_migration){0};
+	*m = (struct gw__qmp_migration){.state = GW__MIGRATION_NONE};
 	l->guest = l->phase == GW__MONITOR_BROKER_RUNS ? GW__GUEST_POSTCOPY_PAUSED : GW__GUEST_UNKNOWN;
 	int r = l->guest == GW__GUEST_POSTCOPY_PAUSED ? 0 : query(l, m, GW__POSTCOPY_SESSION_HELD_UP_MS);
 	if (r == -ETIMEDOUT)
 		gw__error_clear(&l->error);
 	if (r || l->guest == GW__GUEST_POSTCOPY_PAUSED)
 		return r == -ETIMEDOUT ? 0 : r;
-	l->guest = !strncmp(m->status, "postcopy", 8) ? GW__GUEST_POSTCOPY_PAUSED : GW__GUEST_NOT_HERE;
+	l->guest = gw__qmp_is_postcopy(m->state) ? GW__GUEST_POSTCOPY_PAUSED : GW__GUEST_NOT_HERE;
 	if (m->completed && m->total_bytes) { /* only a source counts what it sends */
 		l->refused = true;
 		return gw__error_set(&l->error, -EINVAL,

@@ -48,6 +48,7 @@ struct watch {
 	uint64_t moved_bytes, checkpoints, pause_us;
 	bool pushed, shutting_down, exited;
 	char status[48]; /* of the migration, as its events say */
+	enum gw__qmp_migration_state state;
 };
 
 struct gw__protect {
@@ -117,9 +118,8 @@ static void on_migration(struct gw__protect *p, const json_t *data)
 	struct watch *w = &p->w;
 	const char *status = json_string_value(json_object_get(data, "status"));
 	snprintf(w->status, sizeof w->status, "%s", status ? status : "");
-	if (w->phase == PROTECTED && strcmp(w->status, "colo"))
-		w->exited = true;
-	else if (!strcmp(w->status, "failed") || !strcmp(w->status, "completed") || !strcmp(w->status, "cancelled"))
+	w->state = gw__qmp_migration_state_of(w->status);
+	if (w->phase == PROTECTED ? w->state != GW__MIGRATION_COLO : gw__qmp_has_ended(w->state))
 		w->exited = true;
 }
 
@@ -208,7 +208,7 @@ static bool is_stopped_by_its_user(struct gw__protect *p)
 {
 	struct gw__qmp_status s;
 	int r = gw__qmp_query_status(p->qmp, &s, NULL);
-	return !r && (s.running || (strcmp(s.name, "colo") && strcmp(s.name, "finish-migrate") && strcmp(s.name, "postmigrate")));
+	return !r && (s.running || !gw__qmp_is_migrations(s.state));
 }
 
 static enum why check_standstill(struct gw__protect *p)
@@ -258,7 +258,7 @@ static enum why check_copy(struct gw__protect *p)
 		w->moved_bytes = m.transferred_bytes;
 		w->moved_s = now_s(p);
 	}
-	if (!strcmp(m.status, "setup") && !left_ms(p, w->began_s, SETUP_MS))
+	if (m.state == GW__MIGRATION_SETUP && !left_ms(p, w->began_s, SETUP_MS))
 		return lost(p, "the standby at %s was not reached within %d s", p->o.uri, SETUP_MS / 1000);
 	if (!left_ms(p, w->moved_s, STALL_MS))
 		return lost(p, "the standby took nothing of the guest for %d s", STALL_MS / 1000);
@@ -309,7 +309,7 @@ static void keep_guard(struct gw__protect *p)
 
 static void note_protected(struct gw__protect *p)
 {
-	if (p->w.phase != COPYING || p->w.stopped || strcmp(p->w.status, "colo"))
+	if (p->w.phase != COPYING || p->w.stopped || p->w.state != GW__MIGRATION_COLO)
 		return;
 	p->w.phase = PROTECTED;
 	p->w.checkpoint_s = now_s(p);

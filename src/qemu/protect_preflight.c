@@ -48,9 +48,9 @@ static int check_state(struct gw__qmp *q, struct gw__error *error)
 		r = gw__qmp_query_status(q, &s, error);
 	if (r)
 		return r;
-	if (!strcmp(m.status, "colo"))
+	if (m.state == GW__MIGRATION_COLO)
 		return gw__error_set(error, -EBUSY, "it is protected already, or was and not released: godwit protect --stop ends that");
-	if (m.status[0] && !m.ended && strcmp(m.status, "none"))
+	if (m.state != GW__MIGRATION_NONE && !m.ended)
 		return gw__error_set(error, -EBUSY, "it is busy with another migration (status \"%s\"); wait for its end or cancel it",
 			m.status);
 	if (!s.running)

@@ -113,7 +113,8 @@ static void fill_in(struct gw__save *s)
 	const struct gw_receive_result *r = &s->receipt;
 	struct gw_qemu_save_result *out = &s->out;
 	out->was_running = s->was.running;
-	out->running = !strcmp(s->state, "running");
+	out->running = gw__qmp_run_state_of(s->state) == GW__RUN_STATE_RUNNING;
+	out->stopped = gw__qmp_run_state_of(s->state) == GW__RUN_STATE_POSTMIGRATE;
 	out->state_kept = s->kept;
 	snprintf(out->run_state, sizeof out->run_state, "%s", s->state);
 	out->ram_bytes = r->ram_bytes;

@@ -36,7 +36,7 @@ static void say_cause(struct gw__save *s, char *text, size_t n)
 	if (gw__qemu_cancelled(s->driver) || (!ended_early && !s->error.code))
 		return;
 	int r = gw__qmp_query_migrate(s->qmp, &m, NULL);
-	for (int waited = 0; !r && !strcmp(m.status, "cancelling") && waited < CANCELLING_MS; waited += POLL_MS) {
+	for (int waited = 0; !r && m.state == GW__MIGRATION_CANCELLING && waited < CANCELLING_MS; waited += POLL_MS) {
 		gw__sleep_ms(POLL_MS);
 		r = gw__qmp_query_migrate(s->qmp, &m, NULL);
 	}

@@ -66,9 +66,10 @@ int gw__save_check_source(struct gw__save *s)
 	if (!same)
 		return gw__error_set(&s->error, -EINVAL, "the QEMU at %s is not the one whose guest %s.partial is a part of", s->address,
 			s->path);
-	if (strncmp(m.status, "postcopy", strlen("postcopy")) && gw__watchdog_check_hang(s->qmp, &s->error))
+	bool is_postcopy = gw__qmp_is_postcopy(m.state);
+	if (!is_postcopy && gw__watchdog_check_hang(s->qmp, &s->error))
 		return s->error.code;
-	if (strncmp(m.status, "postcopy", strlen("postcopy")) && !m.ended)
+	if (!is_postcopy && !m.ended)
 		return gw__error_set(&s->error, -EBUSY, "this QEMU does not wait for the rest of a save (migration status \"%s\")",
 			*m.status ? m.status : "none");
 	if (m.completed && s->abandon)
@@ -105,7 +106,7 @@ void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration
 	if (atomic_exchange(&s->paused, false) && gw__surrogate_come_back(s->qmp, s->path, s->listening, &s->error))
 		gw_job_cancel(s->driver->job);
 	bool wants = s->was.running && !s->switched && !s->cannot_switch && !s->resume; /* who stands still already needs no switch */
-	if (!wants || strcmp(m->status, "active") || !has_passed(s, m))
+	if (!wants || m->state != GW__MIGRATION_ACTIVE || !has_passed(s, m))
 		return;
 	struct gw__error error = {0};
 	int r = gw__qmp_call(s->qmp, "migrate-start-postcopy", NULL, NULL, &error);

@@ -42,14 +42,14 @@ static int look_at_state(struct gw__save *s)
 	gw_plan_run_state(status.name, (unsigned)gw__qmp_version(s->qmp), s->o.stop, &plan);
 	if (plan.after == GW_AFTER_REFUSED)
 		return refuse(s, -EBUSY, plan.reason);
-	bool lacks = !strncmp(m.status, "postcopy", strlen("postcopy")) && !m.total_bytes; /* only a source counts what it sends */
+	bool lacks = gw__qmp_is_postcopy(m.state) && !m.total_bytes; /* only a source counts what it sends */
 	char busy[300];
 	snprintf(busy, sizeof busy,
 		lacks ? "it still lacks pages of its guest (post-copy, status \"%s\"), which cannot be cancelled; let its page server (godwit serve) bring the "
 			"rest first"
 		      : "it is busy with another migration (status \"%s\"); wait for its end or cancel it",
 		m.status);
-	return m.status[0] && !m.ended && strcmp(m.status, "none") ? refuse(s, -EBUSY, busy) : 0;
+	return m.state != GW__MIGRATION_NONE && !m.ended ? refuse(s, -EBUSY, busy) : 0;
 }
 
 /* 7.2 does not say in time that it has such a device, and then pages that never come would be missed. */
@@ -188,9 +188,9 @@ static void note_its_user(struct gw__save *s, const struct gw__qmp_migration *m)
 	struct gw__qmp_status now;
 	if (gw__qmp_query_status(s->qmp, &now, NULL))
 		return;
-	if (now.running && (!s->at_start || !strcmp(m->status, "active")))
+	if (now.running && (!s->at_start || m->state == GW__MIGRATION_ACTIVE))
 		note_was(s, (struct gw__was){.running = true});
-	else if (!strcmp(now.name, "paused") && !s->was.stopped_by_us)
+	else if (now.state == GW__RUN_STATE_PAUSED && !s->was.stopped_by_us)
 		note_was(s, (struct gw__was){0});
 }
 
@@ -334,7 +334,7 @@ static int check_waits(struct gw__save *s)
 			r = gw__qmp_query_status(s->qmp, &run, &s->error);
 		if (r || m.ended)
 			return r ? r : say_ended(s, &m);
-		if (!strcmp(run.name, "finish-migrate") && !m.remaining_bytes)
+		if (run.state == GW__RUN_STATE_FINISH_MIGRATE && !m.remaining_bytes)
 			return 0;
 		gw__sleep_ms(5);
 	}
@@ -352,7 +352,7 @@ static int check_sender(struct gw__save *s, const struct gw_whole *whole)
 static int decide(struct gw__save *s, const struct gw_whole *whole)
 {
 	struct gw_run_state_plan plan = GW_INIT(plan);
-	if (!strcmp(whole->run_state, "running"))
+	if (gw__qmp_run_state_of(whole->run_state) == GW__RUN_STATE_RUNNING)
 		note_was(s, (struct gw__was){.running = true});
 	else if (*whole->run_state && !s->was.stopped_by_us && !s->switched)
 		note_was(s, (struct gw__was){0});

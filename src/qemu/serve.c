@@ -56,7 +56,7 @@ static bool guest_waits(const struct serve *s)
 	if (!r)
 		r = gw__qmp_query_migrate(q, &m, &error);
 	gw__qmp_close(q);
-	return !r && !strncmp(m.status, "postcopy", strlen("postcopy"));
+	return !r && gw__qmp_is_postcopy(m.state);
 }
 
 /* Before QEMU is touched: an image that cannot be read starts nothing. */

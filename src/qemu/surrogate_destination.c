@@ -30,9 +30,9 @@ int gw__surrogate_await_paused(struct gw__qmp *q, const char *image, struct gw__
 		int r = gw__qmp_query_migrate(q, m, error);
 		if (r)
 			return r;
-		if (!strcmp(m->status, "postcopy-paused"))
+		if (m->state == GW__MIGRATION_POSTCOPY_PAUSED)
 			return 0;
-		if (m->ended || !m->status[0] || !strcmp(m->status, "none"))
+		if (m->ended || m->state == GW__MIGRATION_NONE)
 			return GW__SHORT;
 		if (image && waited == PAUSE_MS)
 			gw__qmp_call_oob(q, "migrate-pause", NULL, NULL, NULL);

@@ -30,8 +30,8 @@ int gw__watchdog_check_hang(struct gw__qmp *q, struct gw__error *error)
 	struct gw__qmp_status run;
 	if (gw__qmp_version(q) >= 1000 || gw__qmp_query_migrate(q, &m, NULL) || gw__qmp_query_status(q, &run, NULL))
 		return 0;
-	bool sent_all = !strcmp(run.name, "finish-migrate") && !m.remaining_bytes;
-	if (!sent_all || (strcmp(m.status, "postcopy-active") && strcmp(m.status, "cancelling")))
+	bool sent_all = run.state == GW__RUN_STATE_FINISH_MIGRATE && !m.remaining_bytes;
+	if (!sent_all || (m.state != GW__MIGRATION_POSTCOPY_ACTIVE && m.state != GW__MIGRATION_CANCELLING))
 		return 0;
 	return gw__error_set(error, -ENOLINK,
 		"its QEMU has sent all of its guest and hangs (migration status \"%s\"), as one so old does when the link breaks behind its last page, and "
@@ -46,9 +46,9 @@ static int wait_until_over(struct gw__qmp *q, int patience_ms, struct gw__error 
 		int r = gw__qmp_query_migrate(q, &m, error);
 		if (r)
 			return r;
-		if (!m.status[0] || m.ended || !strcmp(m.status, "none"))
+		if (m.ended || m.state == GW__MIGRATION_NONE)
 			return 0;
-		if (!strcmp(m.status, "postcopy-paused"))
+		if (m.state == GW__MIGRATION_POSTCOPY_PAUSED)
 			return GW__WATCHDOG_PAUSED;
 		if (waited >= patience_ms + CANCEL_MS || (waited >= patience_ms && gw__watchdog_check_hang(q, NULL)))
 			return gw__error_set(error, -ETIMEDOUT, "the migration does not end (status \"%s\")", m.status);
@@ -63,7 +63,8 @@ static bool is_ours_to_start(const struct gw__qmp_status *s, struct gw__was was)
 {
 	if (s->running || !was.running)
 		return false;
-	return !strcmp(s->name, "postmigrate") || !strcmp(s->name, "finish-migrate") || (!strcmp(s->name, "paused") && was.stopped_by_us);
+	return s->state == GW__RUN_STATE_POSTMIGRATE || s->state == GW__RUN_STATE_FINISH_MIGRATE ||
+	       (s->state == GW__RUN_STATE_PAUSED && was.stopped_by_us);
 }
 
 static int try_let_run(struct gw__qmp *q, struct gw__was was, struct gw__error *error)

@@ -15,6 +15,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "qmp/states.h"
 
 struct gw__qmp;
 
@@ -75,9 +76,10 @@ int gw__qmp_call_oob(struct gw__qmp *q, const char *command, json_t *arguments, 
 /* The next event: 0 and *event (owned), or GW__SHORT when none came within `timeout_ms` (0: do not wait). */
 int gw__qmp_event(struct gw__qmp *q, int timeout_ms, json_t **event, struct gw__error *error);
 
-/* Migration, in QEMU's terms. A status we do not know is kept as text and counts as "still running". */
+/* Migration, in QEMU's terms. */
 struct gw__qmp_migration {
-	char status[48]; /* "" when nothing ever ran, and in 7.2 while it only listens */
+	enum gw__qmp_migration_state state;
+	char status[48]; /* its word, for sentences; "" when nothing ever ran, and in 7.2 while it only listens */
 	char error[512]; /* error-desc, or "" */
 	bool ended, completed, failed, cancelled;
 	uint64_t total_bytes, remaining_bytes, transferred_bytes, dirty_pages_rate, page_bytes;
@@ -105,7 +107,8 @@ enum gw__userfaultfd_right { GW__USERFAULTFD_UNKNOWN, GW__USERFAULTFD_ALLOWED, G
 enum gw__userfaultfd_right gw__qmp_userfaultfd_right(struct gw__qmp *q, uid_t *uid); /* `uid`: its user, unless UNKNOWN */
 
 struct gw__qmp_status {
-	char name[48]; /* "running", "paused", "inmigrate", "postmigrate", ... */
+	enum gw__qmp_run_state state;
+	char name[48]; /* its word, for sentences */
 	bool running;
 };
 int gw__qmp_query_status(struct gw__qmp *q, struct gw__qmp_status *s, struct gw__error *error);

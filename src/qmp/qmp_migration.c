@@ -42,10 +42,11 @@ static void read_migration(struct gw__qmp_migration *m, const json_t *said)
 	const json_t *ram = json_object_get(said, "ram");
 	gw__qmp_get_text(m->status, sizeof m->status, said, "status");
 	gw__qmp_get_text(m->error, sizeof m->error, said, "error-desc");
-	m->completed = strcmp(m->status, "completed") == 0;
-	m->failed = strcmp(m->status, "failed") == 0;
-	m->cancelled = strcmp(m->status, "cancelled") == 0;
-	m->ended = m->completed || m->failed || m->cancelled;
+	m->state = gw__qmp_migration_state_of(m->status);
+	m->completed = m->state == GW__MIGRATION_COMPLETED;
+	m->failed = m->state == GW__MIGRATION_FAILED;
+	m->cancelled = m->state == GW__MIGRATION_CANCELLED;
+	m->ended = gw__qmp_has_ended(m->state);
 	m->total_bytes = gw__qmp_get_u64(ram, "total");
 	m->remaining_bytes = gw__qmp_get_u64(ram, "remaining");
 	m->transferred_bytes = gw__qmp_get_u64(ram, "transferred");
@@ -62,7 +63,7 @@ static void read_migration(struct gw__qmp_migration *m, const json_t *said)
 int gw__qmp_query_migrate(struct gw__qmp *q, struct gw__qmp_migration *m, struct gw__error *error)
 {
 	json_t *said = NULL;
-	*m = (struct gw__qmp_migration){0};
+	*m = (struct gw__qmp_migration){.state = GW__MIGRATION_NONE};
 	int err = gw__qmp_call(q, "query-migrate", NULL, &said, error);
 	if (err)
 		return err;
@@ -122,6 +123,7 @@ int gw__qmp_query_status(struct gw__qmp *q, struct gw__qmp_status *s, struct gw_
 		return err;
 	gw__qmp_get_text(s->name, sizeof s->name, said, "status");
 	const json_t *running = json_object_get(said, "running");
+	s->state = gw__qmp_run_state_of(s->name);
 	s->running = json_is_true(running);
 	/* Who runs the guest is decided from this: no guessing. */
 	if (!s->name[0] || !json_is_boolean(running))

@@ -56,7 +56,7 @@ static int report(const struct save *s)
 	const struct gw_qemu_save_result *r = &s->out;
 	double pause_ms = (double)r->paused_us / 1000;
 	char now[80] = "runs on";
-	if (!strcmp(r->run_state, "postmigrate"))
+	if (r->stopped)
 		snprintf(now, sizeof now, "is stopped");
 	else if (!r->running)
 		snprintf(now, sizeof now, "is %s%s", r->run_state, r->state_kept ? " as before" : "");
