@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { KEEPS_SINCE = 1000 }; /* the first release seen to put a state back that is not "running" */
+#include "plan/qemu_quirks.h"
 
 enum kind {
 	RUNS,
@@ -45,7 +45,7 @@ const char *gw__plan_run_state_name(unsigned i) { return i < sizeof rows / sizeo
 
 static enum gw__run_after stands(const char *name, unsigned version, bool stop, bool sleeps, char *reason, size_t room)
 {
-	if (version >= KEEPS_SINCE)
+	if (gw__qemu_has_quirk(version, GW__QUIRK_KEEPS_RUN_STATE))
 		return GW__RUN_KEPT;
 	if (sleeps) {
 		snprintf(reason, room,

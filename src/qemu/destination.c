@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { READS_GAPS = 1101 }; /* as gw__qmp_version gives it; 10.0 cannot, in between nobody has tried */
-
 int gw__qemu_destination_failed(const struct gw__qmp_migration *m, struct gw__error *error)
 {
 	return m->failed ? gw__error_set(error, -EBUSY, "this QEMU failed to load a guest and takes no other%s%s; end it and start it anew",
@@ -121,7 +119,7 @@ int gw__qemu_destination_ask(struct gw__qmp *q, const struct gw__qmp_settings *n
 	snprintf(to->machine, sizeof to->machine, "%s", machine.machine);
 	to->d.machine = *to->machine ? to->machine : NULL;
 	to->d.reads_images = gw__qmp_settings_has(now, "mapped-ram");
-	to->d.accepts_ignored_blocks = gw__qmp_version(q) >= READS_GAPS;
+	to->d.accepts_ignored_blocks = gw__qmp_has_quirk(q, GW__QUIRK_READS_IGNORED_BLOCKS);
 	to->d.same_host = gw__qmp_can_pass_fds(q);
 	return 0;
 }

@@ -131,9 +131,10 @@ static int verify(struct drain *d)
  * A 7.2 that lost the link behind its last page does not end (docs/spec/postcopy.md 1.4). One that has pages left and finds no link is paused
  * well before.
  */
-static bool hangs_at_the_end(const struct gw__qmp_migration *m, int waited_ms)
+static bool hangs_at_the_end(const struct drain *d, const struct gw__qmp_migration *m, int waited_ms)
 {
-	return waited_ms >= HANGS_MS && m->state == GW__MIGRATION_POSTCOPY_ACTIVE && !m->remaining_bytes;
+	return gw__qmp_has_quirk(d->source.qmp, GW__QUIRK_HANGS_BEHIND_LAST_PAGE) && waited_ms >= HANGS_MS &&
+	       m->state == GW__MIGRATION_POSTCOPY_ACTIVE && !m->remaining_bytes;
 }
 
 /* Whoever sent these pages, it is the source that has to say that it has none left. */
@@ -145,7 +146,7 @@ static int await_completed(struct drain *d, bool untold)
 		int r = gw__qmp_query_migrate(d->source.qmp, &m, &error);
 		if (r)
 			return end(d, GW_QEMU_DRAIN_SILENT, r, "%s", error.text);
-		if (m.completed || (untold && hangs_at_the_end(&m, waited)))
+		if (m.completed || (untold && hangs_at_the_end(d, &m, waited)))
 			return 0;
 		gw__sleep_ms(POLL_MS);
 	}

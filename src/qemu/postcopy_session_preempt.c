@@ -4,13 +4,11 @@
 
 #include "qemu/postcopy_session.h"
 
-enum { LATE_RELEASE = 800 }; /* 7.2 reads nothing before the second connection is there */
-
 #define CAPABILITY "postcopy-preempt"
 
 static enum gw_preempt how(const struct gw__postcopy_session *l)
 {
-	return gw__qmp_version(l->qmp) < LATE_RELEASE ? GW_PREEMPT_EARLY : GW_PREEMPT_ON;
+	return gw__qmp_has_quirk(l->qmp, GW__QUIRK_PREEMPT_FIRST) ? GW_PREEMPT_EARLY : GW_PREEMPT_ON;
 }
 
 int gw__postcopy_session_choose_preempt(struct gw__postcopy_session *l)

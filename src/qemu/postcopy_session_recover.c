@@ -53,7 +53,7 @@ static int look(struct gw__postcopy_session *l)
  */
 static bool is_early(const struct gw__error *error)
 {
-	return strstr(error->text, "postcopy is paused") || strstr(error->text, "Address already in use");
+	return gw__qemu_refused(error->text, GW__REFUSAL_NOT_PAUSED) || gw__qemu_refused(error->text, GW__REFUSAL_PORT_IN_USE);
 }
 
 /* QEMU does not need this link any more. */

@@ -11,11 +11,9 @@
 
 #include "base/math.h"
 
-enum { FIRST_RELEASE = 1101 };
-
 static int check_release(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__error *error)
 {
-	if (gw__qmp_version(q) < FIRST_RELEASE)
+	if (gw__qmp_has_quirk(q, GW__QUIRK_NO_CHECKPOINTS))
 		return gw__error_set(error, -EOPNOTSUPP,
 			"QEMU %s cannot be protected: releases before 11.1 complete the migration instead of sending checkpoints",
 			gw__qmp_version_text(q));

@@ -18,7 +18,6 @@ enum {
 	FDSET = 7301, /* any number the user's QEMU is unlikely to have */
 	POLL_MS = 20,
 	STREAM_END_MS = 30000,
-	SINCE_EXIT_ON_ERROR = 901, /* migrate-incoming can leave a failed QEMU alive to tell why */
 };
 static const char FD_NAME[] = "godwit-restore";
 
@@ -106,7 +105,7 @@ static int set_capabilities(struct gw__restore *r, bool direct)
 static int migrate_incoming(struct gw__restore *r, const char *uri)
 {
 	json_t *args = json_pack("{s:s}", "uri", uri);
-	if (gw__qmp_version(r->qmp) >= SINCE_EXIT_ON_ERROR)
+	if (gw__qmp_has_quirk(r->qmp, GW__QUIRK_EXIT_ON_ERROR))
 		json_object_set_new(args, "exit-on-error", json_false());
 	return gw__qmp_call(r->qmp, "migrate-incoming", args, NULL, &r->error);
 }

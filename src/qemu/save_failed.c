@@ -81,8 +81,7 @@ static int say_outcome(struct gw__save *s, int code, const char *what, int r, co
 		return gw__save_end(s, GW_QEMU_SAVE_NOT_PUT_BACK, code, "%s; and the QEMU could not be put back in order: %s", what,
 			repair->text);
 	gw__save_drop_list(s);
-	/* docs/spec/channels.md 5.3: seen with 7.2, and not with 10.0 */
-	s->out.may_refuse = s->at_start && gw__qmp_version(s->qmp) < 1000;
+	s->out.may_refuse = s->at_start && gw__qmp_has_quirk(s->qmp, GW__QUIRK_SPOILT_BY_SNAPSHOT);
 	return gw__save_end(s, GW_QEMU_SAVE_FAILED, code, "%s", what);
 }
 

@@ -52,11 +52,11 @@ static int look_at_state(struct gw__save *s)
 	return m.state != GW__MIGRATION_NONE && !m.ended ? refuse(s, -EBUSY, busy) : 0;
 }
 
-/* 7.2 does not say in time that it has such a device, and then pages that never come would be missed. */
 static int check_unplugged(struct gw__save *s)
 {
 	uint64_t unplugged = 0;
-	int r = s->postcopy && gw__qmp_version(s->qmp) < 800 ? gw__qmp_query_unplugged(s->qmp, &unplugged, &s->error) : 0;
+	int r = s->postcopy && gw__qmp_has_quirk(s->qmp, GW__QUIRK_LATE_UNPLUGGED) ? gw__qmp_query_unplugged(s->qmp, &unplugged, &s->error)
+										   : 0;
 	return r || !unplugged
 		       ? r
 		       : gw__error_set(&s->error, -EOPNOTSUPP,

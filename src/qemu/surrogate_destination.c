@@ -96,7 +96,7 @@ static int make_address(struct gw__surrogate *s)
 int gw__surrogate_open(struct gw__surrogate *s)
 {
 	s->opts.size = sizeof s->opts;
-	s->opts.early_answer = gw__qmp_version(s->qmp) >= 1000; /* docs/spec/postcopy.md 1.4 */
+	s->opts.early_answer = gw__qmp_has_quirk(s->qmp, GW__QUIRK_TAKES_EARLY_SHUT);
 	s->opts.on_listening = on_listening;
 	s->opts.on_paused = on_paused;
 	s->opts.ctx = s;

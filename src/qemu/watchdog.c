@@ -23,12 +23,12 @@ enum {
 	REPAIRS = 5, /* of a monitor that breaks again */
 };
 
-/* docs/spec/postcopy.md 1.4 */
 int gw__watchdog_check_hang(struct gw__qmp *q, struct gw__error *error)
 {
 	struct gw__qmp_migration m;
 	struct gw__qmp_status run;
-	if (gw__qmp_version(q) >= 1000 || gw__qmp_query_migrate(q, &m, NULL) || gw__qmp_query_status(q, &run, NULL))
+	if (!gw__qmp_has_quirk(q, GW__QUIRK_HANGS_BEHIND_LAST_PAGE) || gw__qmp_query_migrate(q, &m, NULL) ||
+		gw__qmp_query_status(q, &run, NULL))
 		return 0;
 	bool sent_all = run.state == GW__RUN_STATE_FINISH_MIGRATE && !m.remaining_bytes;
 	if (!sent_all || (m.state != GW__MIGRATION_POSTCOPY_ACTIVE && m.state != GW__MIGRATION_CANCELLING))

@@ -15,6 +15,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "plan/qemu_quirks.h"
 #include "qmp/states.h"
 
 struct gw__qmp;
@@ -57,6 +58,7 @@ int gw__qmp_fd(const struct gw__qmp *q);
 
 /* From the greeting: 100*major + minor, e.g. 1001 for 10.1; "10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)". */
 int gw__qmp_version(const struct gw__qmp *q);
+bool gw__qmp_has_quirk(const struct gw__qmp *q, enum gw__qemu_quirk quirk);
 const char *gw__qmp_version_text(const struct gw__qmp *q);
 
 /*

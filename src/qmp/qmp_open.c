@@ -19,6 +19,7 @@ enum { AGAIN_MS = 100 };
 
 int gw__qmp_fd(const struct gw__qmp *q) { return q->line.fd; }
 int gw__qmp_version(const struct gw__qmp *q) { return q->version; }
+bool gw__qmp_has_quirk(const struct gw__qmp *q, enum gw__qemu_quirk quirk) { return gw__qemu_has_quirk((unsigned)q->version, quirk); }
 const char *gw__qmp_version_text(const struct gw__qmp *q) { return q->version_text; }
 bool gw__qmp_can_pass_fds(const struct gw__qmp *q) { return q->unix_socket; }
 bool gw__qmp_has_oob(const struct gw__qmp *q) { return q->oob; }

@@ -65,9 +65,8 @@ enum gw__userfaultfd_right gw__qmp_userfaultfd_right(struct gw__qmp *q, uid_t *u
 int gw__qmp_hint_userfaultfd(struct gw__qmp *q, struct gw__error *error)
 {
 	uid_t uid = 0;
-	bool about = strcasestr(error->text, "userfaultfd") || strcasestr(error->text, "not supported by host kernel") ||
-		     strcasestr(error->text, "postcopy is not supported");
-	if (!about || strcasestr(error->text, "backend") || gw__qmp_userfaultfd_right(q, &uid) != GW__USERFAULTFD_FORBIDDEN)
+	bool about = gw__qemu_refused(error->text, GW__REFUSAL_NO_USERFAULTFD) && !gw__qemu_refused(error->text, GW__REFUSAL_BACKEND);
+	if (!about || gw__qmp_userfaultfd_right(q, &uid) != GW__USERFAULTFD_FORBIDDEN)
 		return error->code;
 	return gw__error_hint(error, "QEMU's user %u may not use userfaultfd: " GW__USERFAULTFD_CURE, (unsigned)uid);
 }

@@ -93,7 +93,7 @@ fi
 
 # --- rooms ------------------------------------------------------------------------------------------------------
 # Every pair: all includes of one room at once, and each must be refused, or none of them be.
-arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base qmp>base
+arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base qmp>base qmp>plan
  image/file>base image/epochs>base image/journal>base image/journal>wire image/journal>image/file image/read>base image/read>wire image/read>image/file
  image/write>base image/write>wire image/write>image/file image/write>image/journal
  engine/core>base engine/core>io
@@ -112,7 +112,7 @@ arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base qmp>ba
  engine/proxy>base engine/proxy>wire engine/proxy>io engine/proxy>engine/core engine/proxy>dissect
  lib>base lib>wire lib>plan lib>io lib>guest lib>image/epochs lib>image/file lib>image/journal lib>image/read lib>image/write
  lib>engine/core lib>engine/sink lib>engine/incoming lib>engine/outgoing lib>engine/pageserver lib>engine/files lib>engine/colo lib>engine/proxy lib>dissect
- qemu>base qemu>qmp
+ qemu>base qemu>plan qemu>qmp
  cli/ui>base cli/cmd>base cli/cmd>cli/ui
  cli/doctor>base cli/doctor>cli/ui cli/doctor>cli/cmd cli/inspect>base cli/inspect>cli/ui cli/inspect>cli/cmd
  cli>base cli>cli/ui cli>cli/cmd '
