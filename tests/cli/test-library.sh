@@ -113,8 +113,15 @@ example() { # PAGE HEADER FILE
 example libgodwit godwit.h example
 example libgodwit-qemu godwit-qemu.h example-qemu
 builds example libgodwit
+for example in "$SRC"/examples/*.c; do
+	lines=$(wc -l <"$example")
+	[ "$lines" -lt 100 ] || failed "$example has $lines lines, expected fewer than 100"
+	cp "$example" .
+	builds "$(basename "$example" .c)" godwit-qemu
+done
 builds example-qemu godwit-qemu
 find root -name 'libgodwit*.so' -exec rm {} + # leaves the static ones
 builds_statically example libgodwit
+builds_statically save-and-restore godwit-qemu
 builds_statically example-qemu godwit-qemu
 finish
