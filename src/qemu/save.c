@@ -157,6 +157,9 @@ static int check_combination(struct gw__save *s)
 	struct gw_rule refusal = GW_INIT(refusal);
 	if ((unsigned)s->o.compression >= GW__LEN(methods))
 		return gw__save_end(s, GW_QEMU_SAVE_REFUSED, -EINVAL, "there is no method of compression %u", (unsigned)s->o.compression);
+	if (s->postcopy && s->o.channels)
+		return gw__save_end(s, GW_QEMU_SAVE_REFUSED, -EOPNOTSUPP,
+			"in post-copy all pages come over the main channel, and multifd channels were asked for");
 	gw__requested_caps_add(&w, s->at_start ? "background-snapshot" : "return-path");
 	gw__requested_caps_add(&w, s->o.channels ? "multifd" : NULL);
 	gw__requested_caps_add(&w, s->postcopy ? "postcopy-ram" : NULL);

@@ -140,6 +140,20 @@ sed 's|^room base$|room base lib|' "$here/../../scripts/check-rooms" >"$tmp/circ
 script=$tmp/circle
 refuses "a circle in the table" 'the table has a circle'
 script=$here/../../scripts/check-rooms
+for line in 'printf("x");' 'fprintf(stderr, "x");' '	fputs("x", f);' 'perror("x");' 'write(STDERR_FILENO, "x", 1);' 'v = vfprintf(f, s, a);'; do
+	echo "$line" >>"$tmp/tree/src/qemu/x.c"
+	refuses "a library that prints: $line" 'qemu may not print'
+done
+for line in 'snprintf(a, 1, "x");' 'gw__fprintf(f);' 'int my_stderr;'; do
+	echo "$line" >>"$tmp/tree/src/qemu/x.c"
+done
+echo 'fprintf(stderr, "x");' >>"$tmp/tree/src/cli/cmd/x.c"
+if sh "$script" "$tmp/tree" >"$tmp/out"; then
+	echo "ok: what does not print passes, and so does a command that prints"
+else
+	fail "what does not print: $(cat "$tmp/out")"
+fi
+good_tree
 refuses_include include/godwit.h '<godwit-qemu.h>' 'include may not include godwit-qemu.h'
 refuses_include src/lib/x.c '<godwit-qemu.h>' 'lib may not include godwit-qemu.h'
 refuses_include src/wire/x.c '<io/x.h>' 'wire may not include io/x.h'
