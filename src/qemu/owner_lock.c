@@ -158,6 +158,12 @@ int gw__owner_lock_open(struct gw__owner_lock *l, const char *dir, const char *n
 	return r;
 }
 
+bool gw__owner_lock_has_standby(const struct gw__owner_lock *l)
+{
+	char path[PATH_MAX];
+	return !l->folder[0] || (!path_of(path, l->folder, "control", NULL) && !access(path, F_OK));
+}
+
 static void remove_file(const struct gw__owner_lock *l)
 {
 	char path[PATH_MAX], name[64];

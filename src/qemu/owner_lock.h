@@ -33,6 +33,7 @@ int gw__owner_lock_open(struct gw__owner_lock *l, const char *dir, const char *n
 int gw__owner_lock_hand(struct gw__owner_lock *l, struct gw__qmp *q, struct gw__error *error);
 int gw__owner_lock_place(struct gw__owner_lock *l, struct gw__qmp *q, struct gw__error *error); /* nothing pending: 0 */
 void gw__owner_lock_drop(struct gw__owner_lock *l, struct gw__qmp *q);                          /* what is pending */
+bool gw__owner_lock_has_standby(const struct gw__owner_lock *l); /* a standby keeps a guest in that folder; true without a folder */
 /* The file goes first: it must not be free while QEMU runs. */
 void gw__owner_lock_remove(struct gw__owner_lock *l, struct gw__qmp *q);
 

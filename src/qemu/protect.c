@@ -90,6 +90,23 @@ static void on_stop(struct gw__protect *p, const json_t *event)
 	w->stopped_us = event_us(event);
 }
 
+/* A lock elsewhere than where the standby keeps the guest would prove nothing to a failover. */
+static void place_lock(struct gw__protect *p)
+{
+	struct gw__error error = {0};
+	char text[800];
+	if (gw__owner_lock_place(&p->lock, p->qmp, &error)) {
+		gw__owner_lock_drop(&p->lock, p->qmp);
+		tell(p, GW__PROTECT_NOTE, error.text);
+	} else if (!gw__owner_lock_has_standby(&p->lock)) {
+		snprintf(text, sizeof text,
+			"the standby does not keep the guest in %.200s/%.200s, so its owner.lock tells a failover nothing: start the standby with "
+			"--name=%.100s, and say its folder with --dir",
+			p->o.dir, p->name, p->name);
+		tell(p, GW__PROTECT_NOTE, text);
+	}
+}
+
 /* The first checkpoint tells that the standby has taken up epoch 0, and removed the older lock. */
 static void on_resume(struct gw__protect *p, const json_t *event)
 {
@@ -103,12 +120,8 @@ static void on_resume(struct gw__protect *p, const json_t *event)
 		p->longest_us = w->pause_us;
 	if (w->phase != PROTECTED || w->exited)
 		return;
-	w->checkpoints++;
-	struct gw__error error = {0};
-	if (gw__owner_lock_place(&p->lock, p->qmp, &error)) {
-		gw__owner_lock_drop(&p->lock, p->qmp);
-		tell(p, GW__PROTECT_NOTE, error.text);
-	}
+	if (++w->checkpoints == 1)
+		place_lock(p);
 	tell(p, GW__PROTECT_CHECKPOINT, NULL);
 }
 

@@ -4,7 +4,7 @@
 happens to its standby or its guard.
 
 test-protect.py 11.1 10.0 [CASE...]. GODWIT_ROUNDS: how many primaries are killed, and how many accidents of each kind happen; GODWIT_INTERVAL: milliseconds
-between two checkpoints; GODWIT_SEED.
+between two checkpoints; GODWIT_TIMEOUT: those of a standstill on an idle machine; GODWIT_SEED.
 """
 import contextlib
 import os
@@ -24,9 +24,9 @@ from qmp import QmpClosed
 from vm import Unavailable, skip
 
 ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "0"))
-INTERVAL_MS, TIMEOUT_MS = int(os.environ.get("GODWIT_INTERVAL", "100")), int(800 * godwit.patience())
+INTERVAL_MS, TIMEOUT_MS = int(os.environ.get("GODWIT_INTERVAL", "100")), int(os.environ.get("GODWIT_TIMEOUT", "800")) * godwit.patience()
 PATIENT = "--timeout=60000"    # where a busy machine may take its time
-OPTIONS = (f"--interval={INTERVAL_MS}", f"--timeout={TIMEOUT_MS}")
+OPTIONS = (f"--interval={INTERVAL_MS}", f"--timeout={TIMEOUT_MS:.0f}")
 LINKS = [(), ("--channels=2",), ("--channels=2", "--compress=zstd")]
 random = random.Random(int(os.environ.get("GODWIT_SEED", "10")))
 
@@ -185,6 +185,11 @@ def stops(folder):
             as_before(vm, before)
             assert owner_locks(vm) == 0
             refused(standby.folder, "nothing proves", "--primary-is-dead")
+        with Protect(vm, f"unix:{standby.socket}", f"--dir={folder}", "--name=elsewhere", *OPTIONS) as protect:
+            assert "--name=elsewhere" in protect.wait_event("note")["message"]
+            protect.kill(signal.SIGINT)
+            protect.ends(godwit.DONE)
+        standby.wait_event("ended")
         vm.keeps_ticking()
         godwit.run("protect", "--stop", vm.monitor).ok()
         os.unlink(standby.image)
