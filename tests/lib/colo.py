@@ -89,8 +89,14 @@ class Protect(Telling):
     def __init__(self, vm, uri, *options, **popen):
         super().__init__("protect", vm.monitor, uri, *options, **popen)
 
+    def wait_unprotected(self):
+        """The event; what comes is told after it."""
+        found = self.wait_event("unprotected")
+        self.told += self.events().index(found) + 1
+        return found
+
     def wait_protected(self, checkpoints=1):
-        """From now on, and not only from an earlier time."""
+        """By what was told since forget() or wait_unprotected()."""
         self.wait_event("checkpoint", match=lambda e: e["checkpoints"] >= checkpoints)
         return self
 
