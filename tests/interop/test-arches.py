@@ -18,6 +18,11 @@ from vm import Unavailable, Vm, get_qemu, skip
 QEMU = "10.0"
 TARGETS = {  # arguments, page size, iterable section, what a load and a save by stock QEMU alone change too
     "aarch64": (["-M", "virt", "-cpu", "cortex-a57", "-m", "32"], 4096, None, ("pl031",)),  # a clock: another second, another state
+    "arm": (["-M", "versatilepb", "-audio", "none", "-m", "32"], 1024, None, ("pl031",)),
+    "or1k": (["-M", "or1k-sim", "-m", "32"], 8192, None, ()),
+    "alpha": (["-m", "32"], 8192, None, ()),
+    "tricore": (["-M", "tricore_testboard"], 16384, None, ()),
+    "avr": (["-M", "mega2560"], 256, None, ()),
     "ppc64": (["-M", "pseries", "-m", "256"], 4096, "spapr/htab", ("cpu_common", "cpu", "spapr", "spapr/htab")),
     "riscv64": (["-M", "virt", "-m", "32"], 4096, None, ("goldfish_rtc",)),
     "s390x": (["-M", "s390-ccw-virtio", "-m", "32", "-no-shutdown"], 4096, "s390-storage_attributes", ("s390-skeys",)),
