@@ -81,6 +81,12 @@ GW_API const char *gw_job_warning(const gw_job *job, uint32_t i);
  */
 GW_API int gw_job_page_size(gw_job *job, uint64_t bytes);
 
+/*
+ * The page size that holds until a stream states its own, as gw_job_page_size otherwise: some targets state it only where it is not
+ * their least. Since 0.2
+ */
+GW_API int gw_job_usual_page_size(gw_job *job, uint64_t bytes);
+
 /* Makes the running call end soon with -ECANCELED, and every later one too, until gw_job_reset. Any thread, signal handlers. Since 0.1 */
 GW_API void gw_job_cancel(gw_job *job);
 /* As it was when it was new, but for page size and callbacks: not cancelled, no error, not started. -EBUSY: a call runs. Since 0.2 */

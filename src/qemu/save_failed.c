@@ -28,6 +28,9 @@ static void say_quit(struct gw__save *s, char *text, size_t n)
 	}
 }
 
+/* docs/spec/channels.md 3.2: what it says once we have told it that we failed. */
+static bool is_our_word(const struct gw__qmp_migration *m) { return !strncmp(m->error, "Sibling indicated error", 23); }
+
 /* A stream that ends too early ends for a reason, which QEMU knows and which comes first. What we broke off ourselves needs no second story. */
 static void say_cause(struct gw__save *s, char *text, size_t n)
 {
@@ -44,7 +47,7 @@ static void say_cause(struct gw__save *s, char *text, size_t n)
 		say_quit(s, text, n);
 	else if (m.cancelled)
 		snprintf(text, n, "somebody cancelled the migration at a monitor of the QEMU at %s (status \"cancelled\")", s->address);
-	else if (m.failed && *m.error && !s->error.code)
+	else if (m.failed && *m.error && !s->error.code && !is_our_word(&m))
 		snprintf(text, n, "QEMU ended the migration with status \"failed\": %s", m.error);
 }
 

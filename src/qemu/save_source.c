@@ -66,11 +66,14 @@ static int check_unplugged(struct gw__save *s)
 /* The user's word goes first: he may have a QEMU that we do not know. */
 static int find_page_size(struct gw__save *s)
 {
-	uint64_t bytes = s->o.page_bytes;
-	if (!bytes && (gw__qmp_query_page_bytes(s->qmp, &bytes, NULL) || !bytes))
-		return 0;
-	int r = gw_job_page_size(s->driver->job, bytes);
-	return r ? gw__error_set(&s->error, r, "%s", gw_job_error(s->driver->job)) : 0;
+	gw_job *job = s->driver->job;
+	uint64_t bytes = 0;
+	int r = 0;
+	if (s->o.page_bytes)
+		r = gw_job_page_size(job, s->o.page_bytes);
+	else if (!gw__qmp_query_page_bytes(s->qmp, &bytes, NULL))
+		r = gw_job_usual_page_size(job, bytes);
+	return r ? gw__error_set(&s->error, r, "%s", gw_job_error(job)) : 0;
 }
 
 int gw__save_open(struct gw__save *s)

@@ -74,7 +74,7 @@ int gw__qmp_query_unplugged(struct gw__qmp *q, uint64_t *bytes, struct gw__error
 static const struct {
 	const char *arch;
 	uint64_t page_bytes;
-} PAGES[] = {{"alpha", 8192}, {"or1k", 8192}, {"sparc64", 8192}};
+} PAGES[] = {{"alpha", 8192}, {"arm", 1024}, {"cris", 8192}, {"or1k", 8192}, {"sparc64", 8192}, {"tricore", 16384}};
 
 int gw__qmp_query_page_bytes(struct gw__qmp *q, uint64_t *bytes, struct gw__error *error)
 {

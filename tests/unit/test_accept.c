@@ -74,6 +74,10 @@ static int say_main(struct world *w) { return say(w, "QEVM\0\0\0\3\7\0\0\0\5", 1
 static const char plain[] = CONFIG_AND_LIST "\0\0\0\0\0\0\0\x10\x7e\0\0\0\2\2\0\0\0\2\0\0\0\0\0\0\0\x08\1r";
 static const char flush[] = CONFIG_AND_LIST "\0\0\0\0\0\0\2\0\0\0\0\0\0\0\0\x10";
 
+#define NO_PAGE "\0\0\0\0\0\0\0\x10\x7e\0\0\0\2"
+static const char whole[] = CONFIG_AND_LIST NO_PAGE "\3\0\0\0\2" NO_PAGE "\0\6\0\0\0\x23"
+						    "{\"page_size\": 4096, \"devices\": [ ]}";
+
 static void go_on(struct world *w, const char *bytes, size_t n)
 {
 	assert_int_equal(send(w->peer[w->n - 1], bytes, n, MSG_NOSIGNAL), (ssize_t)n);
@@ -128,6 +132,19 @@ static void main_alone(void **state)
 	say_main(&w);
 	assert_gathered(&w, 0);
 	assert_int_equal(gw__chan_read(w.in.main, rest, sizeof rest, &w.run.error), 4); /* only the head was taken */
+	tear_down(&w);
+}
+
+/* A guest of next to nothing has been sent, to its end, before anybody looked. */
+static void a_whole_stream_is_looked_at_once(void **state)
+{
+	struct world w;
+	set_up(&w, state, 0);
+	say_main(&w);
+	go_on(&w, whole, sizeof whole - 1);
+	alarm(30);
+	assert_gathered(&w, 0);
+	alarm(0);
 	tear_down(&w);
 }
 
@@ -425,6 +442,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(main_alone),
+		cmocka_unit_test(a_whole_stream_is_looked_at_once),
 		cmocka_unit_test(each_is_at_its_id),
 		cmocka_unit_test(as_many_as_there_are),
 		cmocka_unit_test(a_silent_one_is_dropped),

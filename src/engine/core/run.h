@@ -50,10 +50,11 @@ struct gw__run {
 	struct gw__counters counters;
 	struct gw__trace trace;
 	struct gw__clock clock;
-	int cancel_fd;           /* readable when the job is cancelled; -1: never. Borrowed. */
-	uint64_t page_bytes;     /* of the target, as the user says; 0: he does not */
-	size_t tail_max_bytes;   /* device state and description held in memory */
-	void (*tick)(void *ctx); /* progress, from the main thread, at most every tick_ns; may be NULL */
+	int cancel_fd;             /* readable when the job is cancelled; -1: never. Borrowed. */
+	uint64_t page_bytes;       /* of the target, as the user says; 0: he does not */
+	uint64_t usual_page_bytes; /* of a target that may state another; 0: not known */
+	size_t tail_max_bytes;     /* device state and description held in memory */
+	void (*tick)(void *ctx);   /* progress, from the main thread, at most every tick_ns; may be NULL */
 	void *tick_ctx;
 	uint64_t tick_ns, next_tick_ns;
 	unsigned steps; /* since cancel_fd was looked at */

@@ -475,7 +475,7 @@ static uint64_t ms_since(const struct gather *g, uint64_t ns) { return (gw__cloc
 
 /*
  * What the first bytes of the main channel tell of its source: PAGE, it brings the pages itself; FLUSH, others do (docs/spec/multifd.md); NONE,
- * they do not tell (yet), or are enciphered.
+ * they do not tell (yet), or are enciphered. All of a stream without a page may be there, to its END.
  */
 static enum gw__event_kind look_ahead(const struct gather *g)
 {
@@ -491,14 +491,14 @@ static enum gw__event_kind look_ahead(const struct gather *g)
 	gw__stream_init(&stream, &(struct gw__stream_opts){.tail_max_bytes = g->run->tail_max_bytes,
 					 .postcopy = true,
 					 .page_bytes = g->run->page_bytes,
-					 .usual_page_bytes = USUAL_PAGE_BYTES});
+					 .usual_page_bytes = g->run->usual_page_bytes ? g->run->usual_page_bytes : USUAL_PAGE_BYTES});
 	do {
 		if (gw__stream_next(&stream, bytes + at, GW__MAIN_HEAD_BYTES + (size_t)n - at, false, &used, &ev, &ignored) != 1)
 			ev.kind = GW__EVENT_NONE;
 		at += used;
-	} while (ev.kind != GW__EVENT_NONE && ev.kind != GW__EVENT_PAGE && ev.kind != GW__EVENT_FLUSH);
+	} while (ev.kind != GW__EVENT_NONE && ev.kind != GW__EVENT_PAGE && ev.kind != GW__EVENT_FLUSH && ev.kind != GW__EVENT_END);
 	gw__stream_fini(&stream);
-	return ev.kind;
+	return ev.kind == GW__EVENT_END ? GW__EVENT_PAGE : ev.kind; /* nobody else brought any */
 }
 
 /*

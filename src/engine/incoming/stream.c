@@ -581,10 +581,11 @@ static int begin(struct gw__incoming_stream *p, struct gw__run *run, struct gw__
 	p->stats = stats;
 	p->result = result ? result : &p->own_result;
 	bool postcopy = chan->two_way && sink->ops->postcopy;
+	uint64_t described = described_page_bytes(chan);
 	gw__stream_init(&p->stream, &(struct gw__stream_opts){.tail_max_bytes = run->tail_max_bytes,
 					    .postcopy = postcopy,
 					    .page_bytes = run->page_bytes,
-					    .usual_page_bytes = described_page_bytes(chan)});
+					    .usual_page_bytes = described ? described : run->usual_page_bytes});
 	return gw__stream_buf_init(&p->buf, chan, run->tail_max_bytes + FEED_SLACK, &run->error);
 }
 

@@ -13,6 +13,7 @@ enum {
 	NS_PER_S = 1000000000,
 	FIRST_NS = NS_PER_S / 50,
 	FIRST_BYTES = 16 << 20,
+	HOST_PAGE_BYTES = 4096, /* of a destination that is not known better. docs/spec/stream.md 3.1: stated only where they are larger */
 };
 
 struct gw__page_scheduler {
@@ -44,7 +45,7 @@ static uint64_t host_page_of(const struct gw__page_scheduler *s, const struct gw
 	for (uint32_t i = 0; i < s->o->blocks_n; i++)
 		if (!strcmp(s->o->block[i].name, b->name) && s->o->block[i].page_bytes > s->page_bytes)
 			return s->o->block[i].page_bytes;
-	return s->page_bytes;
+	return gw__max(s->page_bytes, HOST_PAGE_BYTES);
 }
 
 static int init_block(struct gw__page_scheduler *s, uint32_t i)
@@ -52,7 +53,7 @@ static int init_block(struct gw__page_scheduler *s, uint32_t i)
 	const struct gw__block *b = &s->image->blocks.v[i];
 	uint64_t bytes = host_page_of(s, b);
 	s->host_page_bytes[i] = bytes;
-	s->list_page_bytes[i] = bytes > s->page_bytes ? bytes : 0;
+	s->list_page_bytes[i] = bytes > gw__max(s->page_bytes, HOST_PAGE_BYTES) ? bytes : 0;
 	if (!gw__is_power_of_2(bytes))
 		return gw__error_set(&s->run->error, -EINVAL,
 			"the destination's pages of block \"%s\" are said to have %llu bytes, which is not a power of two", b->name,
@@ -91,7 +92,7 @@ int gw__page_scheduler_new(struct gw__run *run, const struct gw__image *image, c
 	if (!s)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a page server");
 	*s = (struct gw__page_scheduler){.run = run, .image = image, .o = o, .out = out, .pacing = pacing, .stats = stats};
-	s->page_bytes = s->page_summary = gw__config_page_bytes(&image->config);
+	s->page_bytes = gw__config_page_bytes(&image->config);
 	return init_blocks(s);
 }
 
