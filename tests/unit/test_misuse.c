@@ -116,6 +116,7 @@ static int done(void) { return 0; }
 	X(gw_convert, CALL, gw_convert(job, path, path, NULL))                                                                             \
 	X(gw_standby, CALL, gw_standby(job, uri, path, NULL))                                                                              \
 	X(gw_job_page_size, SETTING, gw_job_page_size(job, 4096))                                                                          \
+	X(gw_job_usual_page_size, SETTING, gw_job_usual_page_size(job, 4096))                                                              \
 	X(gw_job_on_progress, SETTING, gw_job_on_progress(job, NULL, NULL))                                                                \
 	X(gw_job_on_trace, SETTING, gw_job_on_trace(job, NULL, NULL))                                                                      \
 	X(gw_job_reset, SETTING, gw_job_reset(job))                                                                                        \
