@@ -70,8 +70,8 @@ static struct gw__fault *copy_faults(const struct gw_proxy_opts *o)
 	return v;
 }
 
-/* Of a migration that was only looked at. */
-static struct gw__location find_guest(enum gw__guest_location where)
+/* Of a migration that was only looked at. `r`: but for the end that was asked for, nothing was passed on. */
+static struct gw__location find_guest(enum gw__guest_location where, int r)
 {
 	static const enum gw__location_event events[] = {
 		[GW__WHERE_NO_MIGRATION] = GW__LOCATION_EV_UNCHANGED,
@@ -82,7 +82,7 @@ static struct gw__location find_guest(enum gw__guest_location where)
 		[GW__WHERE_UNKNOWN] = GW__LOCATION_EV_SOURCE_UNCLEAR,
 	};
 	struct gw__location l = gw__location_at(GW__PLACE_SOURCE_RUNS);
-	gw__location_note(&l, events[where]);
+	gw__location_note(&l, r && r != -ECANCELED ? gw__location_event_before(r) : events[where]);
 	return l;
 }
 
@@ -153,7 +153,7 @@ static int pass_on(gw_job *job, void *args)
 		r = gw__uri_parse(a->connect_uri, &uri[1], &job->run.error);
 	if (!r)
 		r = run(job, &uri[0], &uri[1], &o, &got);
-	make_result(&got, gw__job_end_at(job, find_guest(got.where)), a->result);
+	make_result(&got, gw__job_end_at(job, find_guest(got.where, r)), a->result);
 	free(uri);
 	return r;
 }

@@ -87,6 +87,7 @@ err_has "no image was written"
 intact
 run 1 receive "exec:exit 3" kept/image --json
 json "failure" 'lines[-1]["event"] == "failed" and lines[-1]["status"] == 1'
+json "place" '(lines[-1]["place"], lines[-1]["next_step"], lines[-1]["message_id"]) == ("kept-whole", "try-again", "image-as-before")'
 intact
 run 1 receive unix:nofolder/socket kept/image
 err_is_messages
@@ -109,6 +110,13 @@ end_receiver 1
 err_has "the source runs its guest on"
 intact
 absent socket
+start_receiver unix:socket kept/image --json # the same, as programs are told it
+python3 -c 'import socket
+s = socket.socket(socket.AF_UNIX)
+s.connect("socket")
+s.sendall(open("cut", "rb").read())'
+end_receiver 1
+json "place" '(lines[-1]["place"], lines[-1]["message_id"]) == ("source-runs", "source-runs")'
 
 start_receiver unix:socket kept/image --idle-timeout=0.3 # a source that falls silent
 python3 -c 'import socket

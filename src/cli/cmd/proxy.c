@@ -47,21 +47,16 @@ static void on_channel(void *ctx, const struct gw_proxy_channel *c)
 
 static const struct {
 	const char *name, *text;
-	enum gw__exit status;
 } outcomes[] = {
-	[GW_PROXY_NO_MIGRATION] = {"none", "no migration was seen", GW__EXIT_FAILED},
-	[GW_PROXY_AT_SOURCE] = {"source", "the migration broke off before the guest had left: it is the source's as before",
-		GW__EXIT_FAILED},
-	[GW_PROXY_ARRIVED] = {"arrived", "the guest arrived, and the source was told so", GW__EXIT_DONE},
+	[GW_PROXY_NO_MIGRATION] = {"none", "no migration was seen"},
+	[GW_PROXY_AT_SOURCE] = {"source", "the migration broke off before the guest had left: it is the source's as before"},
+	[GW_PROXY_ARRIVED] = {"arrived", "the guest arrived, and the source was told so"},
 	[GW_PROXY_UNCONFIRMED] = {"unconfirmed",
-		"everything went through; without a return path (return-path at the source) nobody could say that the guest arrived",
-		GW__EXIT_DONE},
+		"everything went through; without a return path (return-path at the source) nobody could say that the guest arrived"},
 	[GW_PROXY_PAUSED] = {"paused",
 		"the link ended in post-copy: the guest is the destination's, runs until it lacks a page, and waits then; migrate-recover there, and "
-		"migrate with resume at the source, through a proxy that listens, go on",
-		GW__EXIT_RECOVERABLE},
-	[GW_PROXY_IN_DOUBT] = {"in-doubt", "what could be seen does not tell where the guest is: ask both monitors (query-migrate)",
-		GW__EXIT_IN_DOUBT},
+		"migrate with resume at the source, through a proxy that listens, go on"},
+	[GW_PROXY_IN_DOUBT] = {"in-doubt", "what could be seen does not tell where the guest is: ask both monitors (query-migrate)"},
 };
 
 static void report(const struct proxy *p, const struct gw_proxy_result *r)
@@ -70,10 +65,12 @@ static void report(const struct proxy *p, const struct gw_proxy_result *r)
 	if (r->strangers)
 		gw__ui_info("%u connections were dropped before the destination heard of them", (unsigned)r->strangers);
 	if (p->common.json)
-		gw__cli_json(json_pack("{ss ss so si si si so so so}", "event", "ended", "outcome", outcomes[r->outcome].name, "text",
-			gw__cli_json_text(outcomes[r->outcome].text), "connections", (int)r->connections, "strangers", (int)r->strangers,
-			"cuts", (int)r->cuts, "forward_bytes", gw__cli_json_size(r->bytes[0]), "return_bytes",
-			gw__cli_json_size(r->bytes[1]), "missed", gw__cli_json_size(r->dropped_messages)));
+		gw__cli_json(gw__cli_json_at(json_pack("{ss ss so si si si so so so}", "event", "ended", "outcome",
+						     outcomes[r->outcome].name, "text", gw__cli_json_text(outcomes[r->outcome].text),
+						     "connections", (int)r->connections, "strangers", (int)r->strangers, "cuts",
+						     (int)r->cuts, "forward_bytes", gw__cli_json_size(r->bytes[0]), "return_bytes",
+						     gw__cli_json_size(r->bytes[1]), "missed", gw__cli_json_size(r->dropped_messages)),
+			&r->guest));
 }
 
 /* Being stopped is how --keep ends, so it says nothing about the guest. */
@@ -81,15 +78,14 @@ static int end(struct proxy *p, int rc, const struct gw_proxy_result *r)
 {
 	if (rc && (rc != -ECANCELED || r->outcome == GW_PROXY_NO_MIGRATION)) {
 		report(p, r);
-		return gw__command_ctx_failed(&p->work, rc == -ECANCELED ? GW__EXIT_FAILED : gw__cli_status_before(rc),
-			r->connections ? outcomes[r->outcome].text : "nothing was passed on");
+		return gw__command_ctx_failed_at(&p->work, &r->guest, r->connections ? outcomes[r->outcome].text : "nothing was passed on");
 	}
 	report(p, r);
-	if (outcomes[r->outcome].status == GW__EXIT_DONE)
+	if (r->guest.exit_status == GW__EXIT_DONE)
 		gw__ui_info("%s", outcomes[r->outcome].text);
 	else
 		gw__ui_error(0, "%s", outcomes[r->outcome].text);
-	return outcomes[r->outcome].status;
+	return (int)r->guest.exit_status;
 }
 
 static int run(struct proxy *p)

@@ -15,7 +15,7 @@ struct receive {
 	struct gw_receive_opts opts;
 	const char *uri, *image;
 	struct gw_receive_result got;
-	bool abandon, listened;
+	bool abandon;
 	char at[4200]; /* what is listened at, with the port there is; "": nothing yet */
 };
 
@@ -30,7 +30,6 @@ static void on_listening(void *ctx, const char *uri)
 	gw__cli_progress_line(&r->work.progress, "listening %s", uri);
 	if (r->common.json)
 		gw__cli_json(json_pack("{ss so}", "event", "listening", "uri", gw__cli_json_text(uri)));
-	r->listened = true;
 	snprintf(r->at, sizeof r->at, "%s", uri);
 	gw__ui_info("listening at %s%s", uri,
 		r->link.tls || !(r->abandon || r->opts.resume)
@@ -53,13 +52,15 @@ static int on_paused(void *ctx, const char *uri, const char *error)
 static void report(struct receive *r, const struct gw_receive_result *got, double seconds)
 {
 	if (r->common.json)
-		gw__cli_json(json_pack("{ss so so so so so so si si sb sb sb si sb so sf}", "event", "done", "image",
-			gw__cli_json_text(r->image), "stream_bytes", gw__cli_json_size(got->stream_bytes), "ram_bytes",
-			gw__cli_json_size(got->ram_bytes), "pages", gw__cli_json_size(got->pages), "zero_pages",
-			gw__cli_json_size(got->zero_pages), "xbzrle_pages", gw__cli_json_size(got->xbzrle_pages), "devices",
-			(int)got->devices, "rounds", (int)got->rounds, "source_notified", got->source_notified, "background",
-			got->background, "postcopy", got->postcopy, "breaks", (int)got->breaks, "host_crashed", got->host_crashed,
-			"trailing_bytes", gw__cli_json_size(got->trailing_bytes), "seconds", seconds));
+		gw__cli_json(gw__cli_json_at(
+			json_pack("{ss so so so so so so si si sb sb sb si sb so sf}", "event", "done", "image",
+				gw__cli_json_text(r->image), "stream_bytes", gw__cli_json_size(got->stream_bytes), "ram_bytes",
+				gw__cli_json_size(got->ram_bytes), "pages", gw__cli_json_size(got->pages), "zero_pages",
+				gw__cli_json_size(got->zero_pages), "xbzrle_pages", gw__cli_json_size(got->xbzrle_pages), "devices",
+				(int)got->devices, "rounds", (int)got->rounds, "source_notified", got->source_notified, "background",
+				got->background, "postcopy", got->postcopy, "breaks", (int)got->breaks, "host_crashed", got->host_crashed,
+				"trailing_bytes", gw__cli_json_size(got->trailing_bytes), "seconds", seconds),
+			&got->outcome));
 	if (got->trailing_bytes)
 		gw__ui_error(0, "%ju bytes followed behind the end of the stream and were ignored", (uintmax_t)got->trailing_bytes);
 	if (got->host_crashed)
@@ -84,91 +85,119 @@ static bool listens(const struct receive *r)
 	return !strncmp(r->uri, "tcp:", 4) || !strncmp(r->uri, "unix:", 5) || !strncmp(r->uri, "vsock:", 6);
 }
 
-/*
- * Who runs the guest when we could not keep it? A source with a return path resumes by itself. One without
- * may believe that all went well, once it has written everything. Behind a pipe or file there is nobody.
- */
-static const char *state_after_failure(const struct receive *r, const struct gw_progress *p)
+/* --- what is said of where the guest is then; godwit.h has the ids --- */
+
+enum { TEXT_BYTES = 5 * 4200 };
+typedef void say_fn(const struct receive *r, char *text, size_t n);
+
+static void say_no_image(const struct receive *r, char *text, size_t n)
 {
-	if (!listens(r) || (p->phase == GW_PHASE_WAITING && !p->moved_bytes))
-		return "no image was written";
-	if (p->phase < GW_PHASE_DEVICES && r->got.postcopy_possible)
-		return "no image was written and the source runs its guest on, unless it was just switching to post-copy: " ASK_IT;
-	if (p->phase < GW_PHASE_DEVICES)
-		return "no image was written and the source runs its guest on";
-	return "no image was written; a source without return path may hold its guest paused: continue it "
-	       "there (cont)";
+	(void)r;
+	snprintf(text, n, "no image was written");
+}
+
+/* Behind a pipe or file there is nobody. */
+static void say_source_runs(const struct receive *r, char *text, size_t n)
+{
+	snprintf(text, n, "no image was written%s", listens(r) ? " and the source runs its guest on" : "");
+}
+
+static void say_source_may_switch(const struct receive *r, char *text, size_t n)
+{
+	snprintf(text, n, "no image was written%s",
+		listens(r) ? " and the source runs its guest on, unless it was just switching to post-copy: " ASK_IT : "");
+}
+
+/* A source without return path may believe that all went well, once it has written everything. */
+static void say_source_may_be_paused(const struct receive *r, char *text, size_t n)
+{
+	snprintf(text, n, "no image was written%s",
+		listens(r) ? "; a source without return path may hold its guest paused: continue it there (cont)" : "");
 }
 
 /* Whole and under its name, and only its folder is not safe: the source was told of a failure. */
-static int image_committed(struct receive *r)
+static void say_not_synced(const struct receive *r, char *text, size_t n)
 {
-	char state[4200];
-	snprintf(state, sizeof state, "it is whole, but if this host crashes now what was there before may be back%s",
+	snprintf(text, n, "it is whole, but if this host crashes now what was there before may be back%s",
 		!listens(r) ? ""
 			    : "; the source runs its guest on or, without a return path, may hold it paused: continue it there (cont)");
-	return gw__command_ctx_failed(&r->work, GW__EXIT_IN_DOUBT, state);
 }
 
-/* The guest stands still in its source, and what came of it is here. */
-static int paused(struct receive *r)
+/* A descriptor cannot be connected to again. */
+static const char *again_at(const struct receive *r) { return listens(r) ? address(r) : "URI"; }
+
+static void say_part_kept(const struct receive *r, char *text, size_t n)
 {
-	char state[5 * 4200];
-	const char *uri = listens(r) ? address(r) : "URI"; /* a descriptor cannot be connected to again */
-	if (r->got.image_committed)
-		snprintf(state, sizeof state,
+	const char *uri = again_at(r);
+	snprintf(text, n,
+		"the guest stands still in its source (postcopy-paused) and %ju of its pages are missing here: start godwit receive --resume %s %s, and "
+		"let the source connect to it again (migrate with resume: migrate -r %s), or give it its guest back the same way with --abandon; if the "
+		"source says failed it runs its guest, and %s.partial is of no more use",
+		(uintmax_t)r->got.outcome.missing_pages, uri, r->image, uri, r->image);
+}
+
+static void say_all_kept(const struct receive *r, char *text, size_t n)
+{
+	const char *uri = again_at(r);
+	if (r->got.outcome.committed)
+		snprintf(text, n,
 			"it is whole; ask the source with query-migrate: if it says failed, it has its guest (cont, if that does not run), and %s.partial.state may go; "
 			"if it does not run its guest and cannot, end it with godwit receive --resume --without-source %s %s",
 			r->image, uri, r->image);
-	else if (!r->got.missing_pages)
-		snprintf(state, sizeof state,
+	else
+		snprintf(text, n,
 			"%s.partial lacks nothing, but is not safe on its disk; ask the source with query-migrate: if it says failed, it has its guest (cont, if "
 			"that does not run), and %s.partial and %s.partial.state may go; if it does not run its guest and cannot, end it with godwit receive "
 			"--resume --without-source %s %s",
 			r->image, r->image, r->image, uri, r->image);
-	else
-		snprintf(state, sizeof state,
-			"the guest stands still in its source (postcopy-paused) and %ju of its pages are missing here: start godwit receive --resume %s %s, and "
-			"let the source connect to it again (migrate with resume: migrate -r %s), or give it its guest back the same way with --abandon; if the "
-			"source says failed it runs its guest, and %s.partial is of no more use",
-			(uintmax_t)r->got.missing_pages, uri, r->image, uri, r->image);
-	return gw__command_ctx_failed(&r->work, GW__EXIT_RECOVERABLE, state);
 }
 
-static int switching(struct receive *r)
+static void say_in_switch(const struct receive *r, char *text, size_t n)
 {
-	char state[4 * 4200];
-	const char *uri = listens(r) ? address(r) : "URI";
-	snprintf(state, sizeof state,
+	const char *uri = again_at(r);
+	snprintf(text, n,
 		"no image was written, and the source had stopped its guest to switch to post-copy: " ASK_IT
 		", but start godwit receive --abandon %s %s, before anything else is received there, and let it connect to that (migrate -r %s), "
 		"and it has its guest again",
 		uri, r->image, uri);
-	return gw__command_ctx_failed(&r->work, GW__EXIT_IN_DOUBT, state);
-}
-
-static int failed(struct receive *r, int rc)
-{
-	if (r->got.recoverable)
-		return paused(r);
-	if (r->got.image_committed)
-		return image_committed(r);
-	if (r->got.postcopy && !r->opts.resume)
-		return switching(r);
-	if (rc == -EALREADY)
-		return gw__command_ctx_failed(&r->work, GW__EXIT_REFUSED, "nothing was begun");
-	struct gw_progress p = GW_INIT(p);
-	gw_job_progress(r->work.job, &p);
-	return gw__command_ctx_failed(&r->work, p.moved_bytes ? GW__EXIT_FAILED : gw__cli_status_before(rc), state_after_failure(r, &p));
 }
 
 /* The guest is kept and runs on where it came from: two of them, if nobody is told. */
-static int untold(struct receive *r)
+static void say_not_notified(const struct receive *r, char *text, size_t n)
 {
-	char state[4200];
-	snprintf(state, sizeof state, "it is kept in %s all the same, while the source, as it cannot know, %s", r->image,
+	snprintf(text, n, "it is kept in %s all the same, while the source, as it cannot know, %s", r->image,
 		r->got.postcopy ? "runs it on, or, a QEMU 7.2 that had switched to post-copy, waits for ever" : "runs it on");
-	return gw__command_ctx_failed(&r->work, GW__EXIT_IN_DOUBT, state);
+}
+
+static void say_not_begun(const struct receive *r, char *text, size_t n)
+{
+	(void)r;
+	snprintf(text, n, "nothing was begun");
+}
+
+static const struct {
+	const char *id;
+	say_fn *say;
+} SAID[] = {
+	{"source-runs", say_source_runs},
+	{"source-runs-or-switches", say_source_may_switch},
+	{"source-may-be-paused", say_source_may_be_paused},
+	{"kept-not-synced", say_not_synced},
+	{"part-kept", say_part_kept},
+	{"all-kept-not-ended", say_all_kept},
+	{"broken-in-switch", say_in_switch},
+	{"source-not-notified", say_not_notified},
+};
+
+static int failed(struct receive *r, int rc)
+{
+	char text[TEXT_BYTES];
+	say_fn *say = rc == -EALREADY ? say_not_begun : say_no_image;
+	for (unsigned i = 0; i < GW__LEN(SAID); i++)
+		if (!strcmp(SAID[i].id, r->got.outcome.message))
+			say = SAID[i].say;
+	say(r, text, sizeof text);
+	return gw__command_ctx_failed_at(&r->work, &r->got.outcome, text);
 }
 
 static int give_back(struct receive *r)
@@ -178,15 +207,16 @@ static int give_back(struct receive *r)
 		return status;
 	int rc = gw_partial_source_rollback(r->work.job, r->uri, r->image, &r->opts);
 	gw__cli_progress_end(&r->work.progress);
-	bool unusable = !r->listened && (rc == -EPROTO || rc == -EPERM || rc == -ENOMEM); /* what is here of the guest */
-	if (rc == -ENOENT || rc == -EINVAL || rc == -EALREADY || rc == -EBUSY || unusable)
-		status = gw__command_ctx_failed(&r->work, GW__EXIT_REFUSED, "nothing was changed");
-	else if (rc == GW_CLEANUP_INCOMPLETE)
-		status = gw__command_ctx_failed(&r->work, GW__EXIT_FAILED, "the source has its guest again (cont, if that does not run)");
-	else if (rc)
-		status = gw__command_ctx_failed(&r->work, GW__EXIT_RECOVERABLE,
+	struct gw_outcome outcome = GW_INIT(outcome);
+	gw_job_outcome(r->work.job, &outcome);
+	if (outcome.place == GW_PLACE_SOURCE_RUNS && rc)
+		status = gw__command_ctx_failed_at(&r->work, &outcome, "the source has its guest again (cont, if that does not run)");
+	else if (outcome.place == GW_PLACE_BOTH_POSSIBLE)
+		status = gw__command_ctx_failed_at(&r->work, &outcome,
 			"the files are kept, as the source was not seen to take its guest back: ask it with query-migrate; if it says failed, it has its guest "
 			"and the files may go; if postcopy-paused, start this again");
+	else if (rc)
+		status = gw__command_ctx_failed_at(&r->work, &outcome, "nothing was changed");
 	else
 		gw__ui_info("the source has its guest again (cont, if that does not run), and what had come of it is gone");
 	gw__command_ctx_end(&r->work);
@@ -201,7 +231,7 @@ static int run(struct receive *r)
 	int rc = gw_receive(r->work.job, r->uri, r->image, &r->opts, &r->got);
 	gw__cli_progress_end(&r->work.progress);
 	if (rc)
-		status = rc == GW_SOURCE_NOT_NOTIFIED ? untold(r) : failed(r, rc);
+		status = failed(r, rc);
 	else
 		report(r, &r->got, gw__cli_progress_seconds(&r->work.progress));
 	gw__command_ctx_end(&r->work);

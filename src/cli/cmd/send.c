@@ -32,31 +32,35 @@ static bool answers(const char *uri)
 static void report(struct send *s)
 {
 	struct gw_progress p = GW_INIT(p);
+	struct gw_outcome outcome = GW_INIT(outcome);
 	gw_job_progress(s->work.job, &p);
+	gw_job_outcome(s->work.job, &outcome);
 	if (s->common.json)
-		gw__cli_json(json_pack("{ss so so so so sb}", "event", "done", "image", gw__cli_json_text(s->image), "uri",
-			gw__cli_json_text(s->uri), "ram_bytes", gw__cli_json_size(p.ram_bytes), "bytes", gw__cli_json_size(p.moved_bytes),
-			"confirmed", answers(s->uri)));
+		gw__cli_json(gw__cli_json_at(json_pack("{ss so so so so sb}", "event", "done", "image", gw__cli_json_text(s->image), "uri",
+						     gw__cli_json_text(s->uri), "ram_bytes", gw__cli_json_size(p.ram_bytes), "bytes",
+						     gw__cli_json_size(p.moved_bytes), "confirmed", outcome.peer_notified),
+			&outcome));
 	if (answers(s->uri))
 		gw__ui_info("the destination has loaded the guest of %s (%s of RAM)", s->image, GW__SIZE(p.ram_bytes));
 	else
 		gw__ui_info("the guest of %s (%s of RAM) was written to %s", s->image, GW__SIZE(p.ram_bytes), s->uri);
 }
 
-static int failed(struct send *s, int rc)
+static int failed(struct send *s)
 {
 	struct gw_progress p = GW_INIT(p);
+	struct gw_outcome outcome = GW_INIT(outcome);
 	gw_job_progress(s->work.job, &p);
+	gw_job_outcome(s->work.job, &outcome);
+	if (outcome.place == GW_PLACE_BOTH_POSSIBLE)
+		return gw__command_ctx_failed_at(&s->work, &outcome,
+			"everything was sent, but whether the destination has loaded the guest is not known; look at "
+			"it before "
+			"sending again");
 	if (p.phase == GW_PHASE_WAITING && !p.moved_bytes)
-		return gw__command_ctx_failed(&s->work, gw__cli_status_before(rc), "nothing was sent");
-	if (!answers(s->uri))
-		return gw__command_ctx_failed(&s->work, GW__EXIT_FAILED, "the image is untouched");
-	if (rc == -EREMOTEIO || p.phase < GW_PHASE_SYNC)
-		return gw__command_ctx_failed(&s->work, GW__EXIT_FAILED, "the destination does not have the guest, the image is untouched");
-	return gw__command_ctx_failed(&s->work, GW__EXIT_IN_DOUBT,
-		"everything was sent, but whether the destination has loaded the guest is not known; look at "
-		"it before "
-		"sending again");
+		return gw__command_ctx_failed_at(&s->work, &outcome, "nothing was sent");
+	return gw__command_ctx_failed_at(&s->work, &outcome,
+		answers(s->uri) ? "the destination does not have the guest, the image is untouched" : "the image is untouched");
 }
 
 static int run(struct send *s)
@@ -67,7 +71,7 @@ static int run(struct send *s)
 	int rc = gw_send(s->work.job, s->image, s->uri, &s->opts);
 	gw__cli_progress_end(&s->work.progress);
 	if (rc)
-		status = failed(s, rc);
+		status = failed(s);
 	else
 		report(s);
 	gw__command_ctx_end(&s->work);

@@ -27,12 +27,14 @@ static void on_listening(void *ctx, const char *uri)
 static void show_json(const struct gw_standby_event *e)
 {
 	static const char *const names[] = {"connected", "protected", "epoch", "ended", "failed"};
-	gw__cli_json(json_pack("{ss so so so so so so so so so so si so}", "event", names[e->kind], "vm", gw__cli_json_text(e->vm), "image",
-		gw__cli_json_text(e->image), "epoch", gw__cli_json_size(e->epoch), "ram_bytes", gw__cli_json_size(e->ram_bytes), "pages",
-		gw__cli_json_size(e->pages), "zero_pages", gw__cli_json_size(e->zero_pages), "device_bytes",
-		gw__cli_json_size(e->device_bytes), "memory_bytes", gw__cli_json_size(e->memory_bytes), "pause_us",
-		gw__cli_json_size(e->pause_ns / 1000), "merge_us", gw__cli_json_size(e->merge_ns / 1000), "channels", (int)e->channels,
-		"message", gw__cli_json_text(e->message)));
+	gw__cli_json(gw__cli_json_at(
+		json_pack("{ss so so so so so so so so so so si so}", "event", names[e->kind], "vm", gw__cli_json_text(e->vm), "image",
+			gw__cli_json_text(e->image), "epoch", gw__cli_json_size(e->epoch), "ram_bytes", gw__cli_json_size(e->ram_bytes),
+			"pages", gw__cli_json_size(e->pages), "zero_pages", gw__cli_json_size(e->zero_pages), "device_bytes",
+			gw__cli_json_size(e->device_bytes), "memory_bytes", gw__cli_json_size(e->memory_bytes), "pause_us",
+			gw__cli_json_size(e->pause_ns / 1000), "merge_us", gw__cli_json_size(e->merge_ns / 1000), "channels",
+			(int)e->channels, "message", gw__cli_json_text(e->message)),
+		&e->outcome));
 }
 
 static void on_event(void *ctx, const struct gw_standby_event *e)

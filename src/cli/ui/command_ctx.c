@@ -115,6 +115,21 @@ char *gw__working_set_path(const char *image)
 
 int gw__cli_stopped(void) { return stop_signal; }
 
+json_t *gw__cli_json_at(json_t *object, const struct gw_outcome *o)
+{
+	json_object_set_new(object, "place", json_string(gw_place_name(o->place)));
+	json_object_set_new(object, "next_step", json_string(gw_next_step_name(o->next_step)));
+	json_object_set_new(object, "message_id", json_string(o->message));
+	if (o->missing_pages)
+		json_object_set_new(object, "missing_pages", gw__cli_json_size(o->missing_pages));
+	return object;
+}
+
+static json_t *failed_event(int status, const char *text)
+{
+	return json_pack("{ss si so}", "event", "failed", "status", status, "message", gw__cli_json_text(text));
+}
+
 int gw__cli_failed(const struct gw__cli_common *c, int status, const char *fmt, ...)
 {
 	char text[2048];
@@ -123,7 +138,20 @@ int gw__cli_failed(const struct gw__cli_common *c, int status, const char *fmt, 
 	vsnprintf(text, sizeof text, fmt, args);
 	va_end(args);
 	if (c->json)
-		gw__cli_json(json_pack("{ss si so}", "event", "failed", "status", status, "message", gw__cli_json_text(text)));
+		gw__cli_json(failed_event(status, text));
+	return gw__ui_error(status, "%s", text);
+}
+
+int gw__cli_failed_at(const struct gw__cli_common *c, const struct gw_outcome *o, const char *fmt, ...)
+{
+	char text[2048];
+	int status = (int)o->exit_status;
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(text, sizeof text, fmt, args);
+	va_end(args);
+	if (c->json)
+		gw__cli_json(gw__cli_json_at(failed_event(status, text), o));
 	return gw__ui_error(status, "%s", text);
 }
 
@@ -138,4 +166,9 @@ const char *gw__command_error(const struct gw__command_ctx *w)
 int gw__command_ctx_failed(struct gw__command_ctx *w, int status, const char *state)
 {
 	return gw__cli_failed(w->common, status, "%s%s%s", gw__command_error(w), state ? "; " : "", state ? state : "");
+}
+
+int gw__command_ctx_failed_at(struct gw__command_ctx *w, const struct gw_outcome *outcome, const char *state)
+{
+	return gw__cli_failed_at(w->common, outcome, "%s%s%s", gw__command_error(w), state ? "; " : "", state ? state : "");
 }

@@ -46,5 +46,10 @@ int gw__cli_status_before(int rc);
 int gw__command_ctx_failed(struct gw__command_ctx *w, int status, const char *state);
 /* The same with a sentence of the command's own. */
 int gw__cli_failed(const struct gw__cli_common *c, int status, const char *fmt, ...) GW__PRINTF(3, 4);
+/* The same where the guest's place decides: the status is the outcome's, which the event names too. */
+int gw__command_ctx_failed_at(struct gw__command_ctx *w, const struct gw_outcome *outcome, const char *state);
+int gw__cli_failed_at(const struct gw__cli_common *c, const struct gw_outcome *outcome, const char *fmt, ...) GW__PRINTF(3, 4);
+/* Fields of a result: where the guest is. Takes and returns `object`; NULL stays NULL. */
+json_t *gw__cli_json_at(json_t *object, const struct gw_outcome *outcome);
 
 #endif
