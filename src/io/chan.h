@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 
 #include "base/clock.h"
+#include "base/conditions.h"
 #include "base/error.h"
 #include "io/uri.h"
 
@@ -82,7 +83,7 @@ int gw__io_listen(const struct gw__uri *uri, const struct gw__io_opts *o, struct
 const char *gw__listener_uri(const struct gw__listener *l);
 /* -ETIMEDOUT after o->connect_ms, -ECANCELED. */
 int gw__listener_accept(struct gw__listener *l, struct gw__chan **c, struct gw__error *error);
-/* The same with a limit of its own, and GW__SHORT instead of a sentence when nobody came. */
+/* The same with a limit of its own, and GW__NOBODY instead of a sentence when nobody came. */
 int gw__listener_accept_within(struct gw__listener *l, int ms, struct gw__chan **c, struct gw__error *error);
 int gw__listener_connect_ms(const struct gw__listener *l); /* the limit of accept; -1: none */
 void gw__listener_close(struct gw__listener *l);           /* removes a unix socket file it made; NULL is fine */

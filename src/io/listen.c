@@ -227,13 +227,13 @@ static int take_peer(struct gw__listener *l, int fd, const struct gw__addr *peer
 	return gw__chan_take_fd(fd, name, &l->opts, c, error);
 }
 
-/* 0 and a channel, GW__SHORT when nobody came before the deadline, or a negative errno. */
+/* 0 and a channel, GW__NOBODY when nobody came before the deadline, or a negative errno. */
 static int accept_until(struct gw__listener *l, uint64_t deadline, struct gw__chan **c, struct gw__error *error)
 {
 	for (;;) {
 		int r = gw__io_poll(l->fds, l->n, l->opts.cancel_fd, deadline);
 		if (r == 0)
-			return GW__SHORT;
+			return GW__NOBODY;
 		if (r == -ECANCELED)
 			return gw__error_set(error, r, "%.200s: cancelled while waiting for a connection", l->uri);
 		for (int i = 0; r > 0 && i < l->n; i++) {
@@ -253,7 +253,7 @@ static int accept_until(struct gw__listener *l, uint64_t deadline, struct gw__ch
 int gw__listener_accept(struct gw__listener *l, struct gw__chan **c, struct gw__error *error)
 {
 	int r = accept_until(l, gw__io_deadline(l->opts.connect_ms), c, error);
-	if (r != GW__SHORT)
+	if (r != GW__NOBODY)
 		return r;
 	return gw__error_set(error, -ETIMEDOUT, "nobody connected to %.200s for %d ms; start the source, or check its address", l->uri,
 		l->opts.connect_ms);

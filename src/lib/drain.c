@@ -216,7 +216,7 @@ static int drain(gw_job *job, void *args)
 		r = open_sink(job, a->path, &o, &blocks, &sink, &out);
 	if (!r)
 		r = gw__receive_alone(job, sink, &out);
-	if (r == GW__SHORT)
+	if (r == GW__MISSING)
 		r = source ? stand_in_over(job, &source, &o, how, sink, &out) : stand_in(job, a->uri, &o, how, sink, &out);
 	out.told = !r && !out.was_complete;
 	out.image_committed = sink && sink->ops->postcopy->is_committed(sink);

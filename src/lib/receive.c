@@ -283,7 +283,7 @@ int gw__receive_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_out
 static int resume_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_outcome *out)
 {
 	int r = gw__receive_alone(job, sink, out);
-	if (r != GW__SHORT)
+	if (r != GW__MISSING)
 		return r;
 	return gw__error_set(&job->run.error, -EAGAIN, "%llu pages are missing, which nobody but the source has",
 		(unsigned long long)out->result.missing_pages);

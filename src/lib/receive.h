@@ -28,7 +28,7 @@ void gw__receive_receipt(struct gw__receive_outcome *o, int r, gw_job *job, stru
 /* -EALREADY: something was begun there. What was begun and never held goes away. */
 int gw__receive_check_free(gw_job *job, const char *path);
 
-/* It lacks nothing, and is ended without a source. GW__SHORT: something is missing. */
+/* It lacks nothing, and is ended without a source. GW__MISSING: something is missing. */
 int gw__receive_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_outcome *out);
 
 /* What an earlier call left: locked, to be looked at or taken away; its pages stay as they are. Zeroed before. */

@@ -51,7 +51,7 @@ static int tell_paused(struct gw__receive_again *a)
 	return 0;
 }
 
-/* The next connection of a source. GW__SHORT: there was one, but the two cannot speak; the sentence says why. */
+/* The next connection of a source. GW__DROPPED: there was one, but the two cannot speak; the sentence says why. */
 static int accept_next(struct gw__receive_again *a, struct wait *w, struct gw__incoming *in)
 {
 	int r = tell_paused(a);
@@ -60,8 +60,8 @@ static int accept_next(struct gw__receive_again *a, struct wait *w, struct gw__i
 		if (!r)
 			return gw__job_filter(a->job, a->link, &in->main);
 		bool proved = in->handshake_done;
-		if (r != GW__SHORT || proved || a->source_is_ours) {
-			w->in_vain += r == GW__SHORT;
+		if (r != GW__DROPPED || proved || a->source_is_ours) {
+			w->in_vain += r == GW__DROPPED;
 			return r;
 		}
 		r = is_news(w, a->job->run.error.text) ? tell_paused(a) : 0;
@@ -113,7 +113,7 @@ static int receive_again(struct gw__receive_again *a, struct wait *w, int r, str
 		if (!r) {
 			r = recover(a, &in, sink, out);
 			count(a, w, &in, &out->result);
-		} else if (r == GW__SHORT) {
+		} else if (r == GW__DROPPED) {
 			r = a->job->run.error.code;
 		} else {
 			again = false;

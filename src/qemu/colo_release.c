@@ -39,7 +39,7 @@ static bool is_over(const struct gw__qmp_migration *m) { return m->ended || m->s
 /* A migration and COLO stop a guest under other names. */
 static bool is_stopped_by_its_user(const struct gw__qmp_status *s) { return !s->running && !gw__qmp_is_migrations(s->state); }
 
-/* 0: released; GW__SHORT: not yet. */
+/* 0: released; GW__NOT_YET: not yet. */
 static int try_release(struct gw__qmp *q, struct look *l, struct gw__error *error)
 {
 	int r = break_link(q);
@@ -50,7 +50,7 @@ static int try_release(struct gw__qmp *q, struct look *l, struct gw__error *erro
 	if (r == -ECONNRESET)
 		return gw__error_set(error, r, "QEMU has gone");
 	bool free = !r && is_over(&l->migration) && (l->run.running || is_stopped_by_its_user(&l->run));
-	return free ? 0 : GW__SHORT;
+	return free ? 0 : GW__NOT_YET;
 }
 
 int gw__colo_release(struct gw__qmp *q, int patience_ms, struct gw__error *error)
@@ -62,7 +62,7 @@ int gw__colo_release(struct gw__qmp *q, int patience_ms, struct gw__error *error
 	for (;;) {
 		int r = try_release(q, &l, error);
 		double now_s = gw__monotonic_seconds_since(&start);
-		if (r != GW__SHORT)
+		if (r != GW__NOT_YET)
 			return r;
 		if (!is_over(&l.migration))
 			over_s = 0;

@@ -176,7 +176,7 @@ static int run(struct drain *d)
 	return r ? r : verify(d);
 }
 
-/* A drain that was killed behind its last page has left a whole image, and a source that is done. GW__SHORT: it is not like that. */
+/* A drain that was killed behind its last page has left a whole image, and a source that is done. GW__NOT_MINE: it is not like that. */
 static int finish_earlier(struct drain *d)
 {
 	struct gw__error error = {0};
@@ -184,7 +184,7 @@ static int finish_earlier(struct drain *d)
 	void *note = NULL;
 	size_t n;
 	if (gw__qmp_query_migrate(d->source.qmp, &m, &error) || !m.completed || gw_partial_user_data(d->driver->job, d->path, &note, &n))
-		return GW__SHORT;
+		return GW__NOT_MINE;
 	free(note);
 	int r = take_all(d);
 	if (d->driver->error.code)
@@ -226,7 +226,7 @@ static int connect_and_run(struct drain *d)
 	if (r)
 		return r;
 	r = finish_earlier(d);
-	return r == GW__SHORT ? run(d) : r;
+	return r == GW__NOT_MINE ? run(d) : r;
 }
 
 int gw_qemu_drain(gw_qemu *qemu, const char *monitor, const char *path, const struct gw_qemu_drain_opts *o,

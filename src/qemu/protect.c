@@ -168,7 +168,7 @@ static bool take_event(struct gw__protect *p, int ms)
 {
 	json_t *event;
 	int r = gw__qmp_event(p->qmp, ms, &event, NULL);
-	if (r == GW__SHORT)
+	if (r == GW__NOTHING_CAME)
 		return true;
 	if (r)
 		return false;

@@ -43,7 +43,7 @@ static bool is_at(const char *path, int fd)
 	return !fstat(fd, &st) && gw__monitor_broker_is_at(path, &st);
 }
 
-/* GW__SHORT: its file went while it was opened. */
+/* GW__NOT_YET: its file went while it was opened. */
 static int try_take(struct gw__protect_instance *i, const char *address, struct gw__error *error)
 {
 	struct flock own = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
@@ -59,7 +59,7 @@ static int try_take(struct gw__protect_instance *i, const char *address, struct 
 	}
 	if (!is_at(i->path, fd)) {
 		close(fd);
-		return GW__SHORT;
+		return GW__NOT_YET;
 	}
 	fcntl(fd, F_SETLK, &own);
 	i->fd = fd;
@@ -75,9 +75,9 @@ int gw__protect_instance_take(struct gw__protect_instance *i, const char *addres
 		r = path_in(i->path, folder, address, error);
 	if (r)
 		return r;
-	for (int n = 0; (r = try_take(i, address, error)) == GW__SHORT && n < AGAIN; n++)
+	for (int n = 0; (r = try_take(i, address, error)) == GW__NOT_YET && n < AGAIN; n++)
 		gw__sleep_ms(POLL_MS);
-	return r == GW__SHORT ? gw__error_set(error, -EAGAIN, "%s is made and removed all the time", i->path) : r;
+	return r == GW__NOT_YET ? gw__error_set(error, -EAGAIN, "%s is made and removed all the time", i->path) : r;
 }
 
 void gw__protect_instance_leave(struct gw__protect_instance *i)
@@ -116,14 +116,14 @@ static int await_end(int fd, int patience_ms, struct gw__error *error)
 	return 0;
 }
 
-/* GW__SHORT: not in this folder. */
+/* GW__NOT_MINE: not in this folder. */
 static int stop_in(const char *folder, const char *address, int patience_ms, struct gw__error *error)
 {
 	char path[160];
 	int r = path_in(path, folder, address, error);
 	int fd = r ? -1 : open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
-		return r ? r : GW__SHORT;
+		return r ? r : GW__NOT_MINE;
 	bool idle = flock(fd, LOCK_EX | LOCK_NB) == 0; /* both were killed */
 	if (!idle) {
 		ask_to_end(fd);
@@ -132,7 +132,7 @@ static int stop_in(const char *folder, const char *address, int patience_ms, str
 	if (!r && is_at(path, fd))
 		unlink(path);
 	close(fd);
-	return idle ? GW__SHORT : r;
+	return idle ? GW__NOT_MINE : r;
 }
 
 int gw__protect_instance_stop(const char *address, int patience_ms, struct gw__error *error)
@@ -142,7 +142,7 @@ int gw__protect_instance_stop(const char *address, int patience_ms, struct gw__e
 		if (gw__monitor_broker_check_folder(folder, NULL))
 			continue;
 		int r = stop_in(folder, address, patience_ms, error);
-		if (r != GW__SHORT)
+		if (r != GW__NOT_MINE)
 			return r;
 	}
 	return -ENOENT;

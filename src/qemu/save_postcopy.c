@@ -149,7 +149,7 @@ int gw__save_abandon(struct gw__save *s)
 	int r = gw__surrogate_await_paused(s->qmp, s->path, &m, &s->error);
 	if (!r)
 		r = gw__surrogate_give_back(s->qmp, s->before, s->was, &s->error);
-	else if (r == GW__SHORT && (m.failed || m.cancelled)) /* it has its guest already */
+	else if (r == GW__ENDED && (m.failed || m.cancelled)) /* it has its guest already */
 		r = gw__watchdog_repair(s->qmp, s->before, s->was, 0, &s->error);
 	struct gw__error hang = {0};
 	s->out.was_running = s->was.running;
@@ -171,9 +171,9 @@ enum gw__save_rest gw__save_what_is_left(struct gw__save *s)
 	struct gw__error error = {0};
 	int r = gw__surrogate_await_paused(s->qmp, s->path, &m, &error);
 	bool is_held = s->receipt.recoverable || s->resume;
-	if (r == GW__SHORT && is_held && !m.failed && !m.cancelled)
+	if (r == GW__ENDED && is_held && !m.failed && !m.cancelled)
 		return GW__SAVE_UNKNOWN; /* somebody else has its guest, or we do not know who */
-	if (r == GW__SHORT) {            /* it had sent everything, and has its guest again: what came is of no use */
+	if (r == GW__ENDED) {            /* it had sent everything, and has its guest again: what came is of no use */
 		if (s->receipt.recoverable && drop_partial(s, &error))
 			gw__qemu_warn(s->driver, "%s", error.text);
 		return GW__SAVE_NOTHING_LEFT;

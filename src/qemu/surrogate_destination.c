@@ -33,7 +33,7 @@ int gw__surrogate_await_paused(struct gw__qmp *q, const char *image, struct gw__
 		if (m->state == GW__MIGRATION_POSTCOPY_PAUSED)
 			return 0;
 		if (m->ended || m->state == GW__MIGRATION_NONE)
-			return GW__SHORT;
+			return GW__ENDED;
 		if (image && waited == PAUSE_MS)
 			gw__qmp_call_oob(q, "migrate-pause", NULL, NULL, NULL);
 		bool hangs = image && waited > PAUSE_MS && gw__watchdog_check_hang(q, NULL);
@@ -47,7 +47,7 @@ int gw__surrogate_come_back(struct gw__qmp *q, const char *image, const char *ur
 {
 	struct gw__qmp_migration m;
 	int r = gw__surrogate_await_paused(q, image, &m, error);
-	if (r == GW__SHORT)
+	if (r == GW__ENDED)
 		return gw__error_set(error, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
 			m.error[0] ? m.error : "it does not say why");
 	return r ? r : gw__qmp_call(q, "migrate", json_pack("{s:s, s:b}", "uri", uri, "resume", 1), NULL, error);

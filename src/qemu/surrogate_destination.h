@@ -31,7 +31,7 @@ int gw__surrogate_open(struct gw__surrogate *s);
 void gw__surrogate_close(struct gw__surrogate *s); /* also on a zeroed one, also twice */
 
 /*
- * Until a source has noticed that its link broke. 0: it is paused; GW__SHORT: it has ended, in *m; or what went wrong. `image`: of a save, by
+ * Until a source has noticed that its link broke. 0: it is paused; GW__ENDED: it has ended, in *m; or what went wrong. `image`: of a save, by
  * which alone it was connected, so that it may be told to pause; NULL: it is only waited for.
  */
 int gw__surrogate_await_paused(struct gw__qmp *q, const char *image, struct gw__qmp_migration *m, struct gw__error *error);

@@ -19,10 +19,10 @@ struct gw__qmp_line {
 
 uint64_t gw__qmp_deadline_ns(int timeout_ms);
 int gw__qmp_left_ms(uint64_t deadline_ns);                    /* as poll wants it: 0 when it has passed, -1 for ever */
-int gw__qmp_wait(int fd, short events, uint64_t deadline_ns); /* 0, GW__SHORT, -errno */
+int gw__qmp_wait(int fd, short events, uint64_t deadline_ns); /* 0, GW__NOTHING_CAME, -errno */
 
 /*
- * The next line, NUL-terminated without its end, lent until the next call. GW__SHORT: not within the limit,
+ * The next line, NUL-terminated without its end, lent until the next call. GW__NOTHING_CAME: not within the limit,
  * what came is kept. -ECONNRESET: the peer is gone. -EMSGSIZE: a line beyond the bound.
  */
 int gw__qmp_line_next(struct gw__qmp_line *l, uint64_t deadline_ns, char **line, size_t *n);

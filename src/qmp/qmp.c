@@ -78,7 +78,7 @@ static bool drop_late(struct gw__qmp *q, const json_t *message, json_int_t want)
 
 /*
  * One message. 0: *reply is what came, owned; or NULL when it was an event (queued) or a late reply
- * (dropped). GW__SHORT: nothing within the limit. A failure leaves the connection broken.
+ * (dropped). GW__NOTHING_CAME: nothing within the limit. A failure leaves the connection broken.
  */
 static int step(struct gw__qmp *q, json_int_t want, uint64_t deadline_ns, json_t **reply, struct gw__error *error)
 {
@@ -86,8 +86,8 @@ static int step(struct gw__qmp *q, json_int_t want, uint64_t deadline_ns, json_t
 	size_t n;
 	*reply = NULL;
 	int err = gw__qmp_line_next(&q->line, deadline_ns, &line, &n);
-	if (err == GW__SHORT)
-		return GW__SHORT;
+	if (err == GW__NOTHING_CAME)
+		return GW__NOTHING_CAME;
 	if (err)
 		return say_broken(q, err, error);
 	json_t *j = gw__qmp_parse(line, n);
@@ -117,7 +117,7 @@ static int await_reply(struct gw__qmp *q, json_int_t want, uint64_t deadline_ns,
 		if (err || *reply)
 			return err;
 	} while (gw__qmp_left_ms(deadline_ns) != 0);
-	return GW__SHORT;
+	return GW__NOTHING_CAME;
 }
 
 static int say_unasked(struct gw__qmp *q, json_t *reply, struct gw__error *error)
@@ -226,7 +226,7 @@ static int execute(struct gw__qmp *q, bool oob, const char *command, json_t *arg
 		return err;
 	json_t *reply = NULL;
 	err = await_reply(q, q->last_id, deadline_ns, &reply, error);
-	if (err == GW__SHORT)
+	if (err == GW__NOTHING_CAME)
 		return say_late(q, command, error);
 	return err ? err : judge_reply(q, command, reply, result, error);
 }

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "base/conditions.h"
 #include "base/error.h"
 #include "plan/qemu_quirks.h"
 #include "qmp/states.h"
@@ -75,7 +76,7 @@ int gw__qmp_call_fd(struct gw__qmp *q, const char *command, json_t *arguments, i
  * server. Only for migrate-pause, migrate-recover, yank and query-yank. In band where QEMU did not offer it.
  */
 int gw__qmp_call_oob(struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__error *error);
-/* The next event: 0 and *event (owned), or GW__SHORT when none came within `timeout_ms` (0: do not wait). */
+/* The next event: 0 and *event (owned), or GW__NOTHING_CAME when none came within `timeout_ms` (0: do not wait). */
 int gw__qmp_event(struct gw__qmp *q, int timeout_ms, json_t **event, struct gw__error *error);
 
 /* Migration, in QEMU's terms. */

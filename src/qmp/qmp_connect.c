@@ -60,7 +60,7 @@ static int say_unix_failure(const char *path, int err, struct gw__error *error)
 	return gw__error_errno(error, err, "cannot connect to QMP at %s", path);
 }
 
-/* One address, within the limit: 0, GW__SHORT, -errno. */
+/* One address, within the limit: 0, GW__NOTHING_CAME, -errno. */
 static int connect_within(int fd, const struct sockaddr *to, socklen_t n, uint64_t deadline_ns)
 {
 	for (;;) {
@@ -72,7 +72,7 @@ static int connect_within(int fd, const struct sockaddr *to, socklen_t n, uint64
 		if (errno == EAGAIN) {
 			int left = gw__qmp_left_ms(deadline_ns);
 			if (left == 0)
-				return GW__SHORT;
+				return GW__NOTHING_CAME;
 			poll(NULL, 0, left < 0 || left > RETRY_MS ? RETRY_MS : left);
 			continue;
 		}
@@ -108,7 +108,7 @@ static int connect_unix(const char *path, int timeout_ms, uint64_t deadline_ns, 
 		return 0;
 	}
 	close(s);
-	return err == GW__SHORT ? gw__qmp_say_busy(path, timeout_ms, error) : say_unix_failure(path, -err, error);
+	return err == GW__NOTHING_CAME ? gw__qmp_say_busy(path, timeout_ms, error) : say_unix_failure(path, -err, error);
 }
 
 /* "HOST:PORT" or "[HOST]:PORT"; an empty host is this machine. */
@@ -146,7 +146,7 @@ static int try_each(const struct addrinfo *list, uint64_t deadline_ns, int *fd)
 		}
 		close(s);
 	}
-	return err == GW__SHORT ? -ETIMEDOUT : err;
+	return err == GW__NOTHING_CAME ? -ETIMEDOUT : err;
 }
 
 static int connect_tcp(const char *at, uint64_t deadline_ns, int *fd, struct gw__error *error)

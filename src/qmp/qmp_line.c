@@ -49,7 +49,7 @@ int gw__qmp_wait(int fd, short events, uint64_t deadline_ns)
 		if (r < 0 && errno != EINTR)
 			return -errno;
 		if (left == 0)
-			return GW__SHORT;
+			return GW__NOTHING_CAME;
 	}
 }
 
@@ -155,7 +155,7 @@ int gw__qmp_line_send(struct gw__qmp_line *l, const char *bytes, size_t n, int f
 			return -errno;
 		int err = gw__qmp_wait(l->fd, POLLOUT, deadline_ns);
 		if (err)
-			return err == GW__SHORT ? -ETIMEDOUT : err;
+			return err == GW__NOTHING_CAME ? -ETIMEDOUT : err;
 	}
 	return 0;
 }

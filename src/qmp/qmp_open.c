@@ -37,9 +37,9 @@ static int say_not_qmp(const struct gw__qmp *q, const char *said, struct gw__err
 static int say_no_greeting(const struct gw__qmp *q, int err, int timeout_ms, struct gw__error *error)
 {
 	size_t partial = gw__qmp_line_partial(&q->line);
-	if (err == GW__SHORT && partial == 0)
+	if (err == GW__NOTHING_CAME && partial == 0)
 		return gw__qmp_say_busy(q->address, timeout_ms, error);
-	if (err == GW__SHORT)
+	if (err == GW__NOTHING_CAME)
 		return gw__error_set(error, -EPROTO, "%s is not a QMP socket: %zu bytes without a line end within %d ms", q->address,
 			partial, timeout_ms);
 	if (err == -ECONNRESET)
@@ -93,7 +93,7 @@ static int await_greeting(struct gw__qmp *q, uint64_t deadline_ns, char **line, 
 		gw__qmp_keep_event(q, *greeting, n);
 		*greeting = NULL;
 		if (gw__qmp_left_ms(deadline_ns) == 0)
-			return GW__SHORT;
+			return GW__NOTHING_CAME;
 	}
 }
 

@@ -195,11 +195,11 @@ def not_a_stream(place, rng):
 
 
 def damaged(place, stream, rng):
-    """One byte changed in the records around memory: refused, or (in a page or a field) kept as it came; never a crash. Not in the magic:
+    """One byte changed in the records around memory: refused, or (in a page or a field) kept as it came; never a crash. Not in the magic or version:
     without that it is a stranger, who is not waited for but does not end the wait either (strangers_first)."""
     kept = 0
     for _ in range(30):
-        at = max(4, rng.choice([rng.randrange(len(stream)), rng.randrange(400), len(stream) - 1 - rng.randrange(20000)]))
+        at = max(8, rng.choice([rng.randrange(len(stream)), rng.randrange(400), len(stream) - 1 - rng.randrange(20000)]))
         bad = bytearray(stream)
         bad[at] ^= 1 << rng.randrange(8)
         with place.receive(IDLE) as r:

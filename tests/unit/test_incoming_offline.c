@@ -87,7 +87,7 @@ static void pages_are_missing(void **s)
 	(void)s;
 	struct gw__incoming_result result = {0};
 	leave(7);
-	assert_int_equal(end_alone(&result), GW__SHORT);
+	assert_int_equal(end_alone(&result), GW__MISSING);
 	assert_int_equal(result.missing_pages, 7);
 	assert_int_equal(kit_count_entries(dir), 2);
 }

@@ -105,7 +105,7 @@ static void a_reply_may_drip_and_events_may_come_between(void **state)
 		assert_string_equal(json_string_value(json_object_get(event, "event")), names[i]);
 		json_decref(event);
 	}
-	assert_int_equal(gw__qmp_event(s.q, 0, &event, &s.error), GW__SHORT);
+	assert_int_equal(gw__qmp_event(s.q, 0, &event, &s.error), GW__NOTHING_CAME);
 	finish(&s);
 }
 
@@ -127,7 +127,7 @@ static void the_oldest_events_are_dropped(void **state)
 		assert_int_equal(json_integer_value(json_object_get(event, "data")), i);
 		json_decref(event);
 	}
-	assert_int_equal(gw__qmp_event(s.q, 0, &event, &s.error), GW__SHORT);
+	assert_int_equal(gw__qmp_event(s.q, 0, &event, &s.error), GW__NOTHING_CAME);
 	finish(&s);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The protocol of a COLO secondary: one message after the other, by the table of plan/colo_secondary.h. See secondary.h. */
+#include "base/conditions.h"
 #include "engine/colo/secondary.h"
 
 #include <assert.h>
@@ -110,13 +111,13 @@ static int receive_guest(struct session *s)
 	return r ? r : send_ready(s);
 }
 
-/* The only moment at which we may end without a pause for the primary. 0: there is a message; GW__SHORT: we were stopped. */
+/* The only moment at which we may end without a pause for the primary. 0: there is a message; GW__STOPPED: we were stopped. */
 static int wait_for_request(struct session *s)
 {
 	int r = gw__incoming_wait(s->stream, s->o->checkpoint_ms, s->o->stop_fd);
 	if (r == -ECANCELED) {
 		gw__error_clear(&s->run->error);
-		return GW__SHORT;
+		return GW__STOPPED;
 	}
 	if (r == 0)
 		return gw__error_set(&s->run->error, -ETIMEDOUT, "the primary asked for no checkpoint within %d ms", s->o->checkpoint_ms);
@@ -212,7 +213,7 @@ static int finish(struct session *s, int r)
 	bool had_epoch = gw__colo_secondary_has_epoch(s->state);
 	gw__error_clear(&s->run->error);
 	step(s, EV(BROKEN));
-	s->result->stopped = r == GW__SHORT;
+	s->result->stopped = r == GW__STOPPED;
 	s->result->state = s->state;
 	for (uint32_t i = 0; i < s->in->multifd_n; i++)
 		gw__sock_break(s->in->multifd[i]->fd);
@@ -229,7 +230,7 @@ static int finish(struct session *s, int r)
 		return gw__error_where(&s->run->error, "the image of epoch %llu cannot be made",
 			(unsigned long long)s->result->last.number);
 	s->run->error = why;
-	return r == GW__SHORT ? 0 : r;
+	return r == GW__STOPPED ? 0 : r;
 }
 
 int gw__colo_secondary_run(struct gw__run *run, struct gw__incoming *in, struct gw__epoch_sink *sink,

@@ -397,7 +397,7 @@ static int take_stranger_again(struct gather *g, struct gw__pending_channel *c)
 		return 0;
 	g->in->handshake_done = c->handshake_done;
 	gw__error_set(&g->run->error, c->error.code, "%s", c->error.text);
-	return GW__SHORT;
+	return GW__DROPPED;
 }
 
 static int take_again(struct gather *g, struct gw__pending_channel *c)
@@ -524,7 +524,7 @@ static bool complete(struct gather *g)
 	return true;
 }
 
-/* 0: there is time; GW__SHORT: it is over, and what came is enough. */
+/* 0: there is time; GW__ENOUGH: it is over, and what came is enough. */
 static int too_late(struct gather *g)
 {
 	const struct gw__incoming *in = g->in;
@@ -532,7 +532,7 @@ static int too_late(struct gather *g)
 		return 0;
 	if (!g->o->channels) { /* all but somebody who has not finished to say who it is */
 		drop_mute(g);
-		return GW__SHORT;
+		return GW__ENOUGH;
 	}
 	return gw__error_set(&g->run->error, -ETIMEDOUT,
 		"the main channel and %u multifd channels came, expected %u of them within %d ms; set multifd-channels to %u at the source",
@@ -582,7 +582,7 @@ static int accept_next(struct gather *g)
 		gw__error_clear(&g->run->error);
 		return 0;
 	}
-	return r == GW__SHORT ? 0 : r;
+	return r == GW__NOBODY ? 0 : r;
 }
 
 static int check_one_source(struct gather *g)
@@ -602,14 +602,14 @@ static int gather(struct gather *g)
 		int r = accept_next(g);
 		if (!r)
 			r = collect(g);
-		if (r) /* GW__SHORT: of collect, see gw__accept */
+		if (r) /* GW__DROPPED: of collect, see gw__accept */
 			return r;
 		if (!g->o->comes_again)
 			drop_ended(g);
 		if (complete(g))
 			return check_one_source(g);
 		r = too_late(g);
-		if (r == GW__SHORT)
+		if (r == GW__ENOUGH)
 			return check_one_source(g);
 		if (!r)
 			r = check_limit(g);

@@ -9,6 +9,7 @@
 #ifndef GW_ENGINE_INCOMING_ACCEPT_H
 #define GW_ENGINE_INCOMING_ACCEPT_H
 
+#include "base/conditions.h"
 #include "engine/core/run.h"
 #include "io/chan.h"
 #include "io/tls.h"
@@ -66,7 +67,7 @@ struct gw__pending_channels *gw__pending_channels_new(void);    /* NULL: no memo
 void gw__pending_channels_free(struct gw__pending_channels *p); /* closes them; NULL is fine */
 
 /*
- * With `comes_again` also GW__SHORT and a sentence: somebody was dropped who may be the source, and whose user or ours should read why (TLS at
+ * With `comes_again` also GW__DROPPED and a sentence: somebody was dropped who may be the source, and whose user or ours should read why (TLS at
  * one end only, certificates; with `source_is_first` anything).
  */
 /* Waits for a main channel as long as the listener's connect limit says, whoever else comes meanwhile. */

@@ -537,7 +537,7 @@ static int read_header(struct gw__multifd_recv_channel *w, struct gw__error *err
 			return (int)got;
 		if (got == 0)
 			return done ? gw__error_set(error, -EPROTO, "the channel ends inside a packet header (%zu of %zu bytes)", done, n)
-				    : GW__SHORT;
+				    : GW__CHANNEL_ENDED;
 		done += (size_t)got;
 		struct gw__rd c = gw__rd_over(w->head, done);
 		r = gw__multifd_packet_decode(&c, w->multifd_recv->page_bytes, &w->packet, error);
@@ -590,7 +590,7 @@ static int put_packet(struct gw__multifd_recv_channel *w, struct gw__error *erro
 	return 0;
 }
 
-/* GW__SHORT: the channel ended where it may. */
+/* GW__CHANNEL_ENDED: the channel ended where it may. */
 static int take_packet(struct gw__multifd_recv_channel *w, bool *go_on, struct gw__error *error)
 {
 	int r = read_header(w, error);
@@ -620,7 +620,7 @@ static int work(struct gw__multifd_recv_channel *w, struct gw__error *error)
 		r = take_packet(w, &go_on, error);
 	if (!r && go_on)
 		r = w->lane->ops->flush(w->lane, error);
-	if (r != GW__SHORT)
+	if (r != GW__CHANNEL_ENDED)
 		return r;
 	gw__multifd_recv_channel_eof(w);
 	return 0;

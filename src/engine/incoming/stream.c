@@ -115,7 +115,7 @@ static int gw__incoming_xbzrle(struct gw__incoming_stream *p, const struct gw__e
 	int r = gw__incoming_flush_batch(p);
 	if (!r)
 		r = p->sink->ops->read_back(p->sink, ev->where.block, ev->where.off, p->scratch, error);
-	if (r == GW__SHORT)
+	if (r == GW__NO_PAGE)
 		return gw__error_set(error, -EPROTO,
 			"at stream offset %llu: an XBZRLE delta for page %llx of block \"%s\", which was never sent", (ull)ev->off,
 			(ull)ev->where.off, name);
@@ -349,7 +349,7 @@ static int gw__incoming_handle_event(struct gw__incoming_stream *p, const struct
 		[GW__EVENT_END] = on_end,
 	};
 	int r = gw__incoming_handle_postcopy(p, ev);
-	if (r != GW__SHORT)
+	if (r != GW__NOT_MINE)
 		return r;
 	if (ev->anomaly)
 		warn(p->run, ev);

@@ -5,6 +5,7 @@
 #ifndef GW_ENGINE_INCOMING_STREAM_H
 #define GW_ENGINE_INCOMING_STREAM_H
 
+#include "base/conditions.h"
 #include "engine/incoming/multifd_recv.h"
 #include "engine/incoming/accept.h"
 #include "engine/core/run.h"
@@ -74,7 +75,7 @@ int gw__incoming_recover(struct gw__run *run, struct gw__incoming *in, const str
 	struct gw__stream_stats *stats, struct gw__incoming_result *result);
 
 /*
- * When nothing is missing of what an earlier process left, it is ended and committed without a source. GW__SHORT: something is, and
+ * When nothing is missing of what an earlier process left, it is ended and committed without a source. GW__MISSING: something is, and
  * nothing was done; result->missing_pages says how much. Whether the source may still run the guest is the caller's to know.
  */
 int gw__incoming_finish_offline(struct gw__run *run, struct gw__sink *sink, struct gw__stream_stats *stats,

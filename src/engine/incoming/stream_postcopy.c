@@ -212,13 +212,13 @@ int gw__incoming_handle_postcopy(struct gw__incoming_stream *p, const struct gw_
 	if (p->in_package)
 		return on_package_item(p, ev);
 	if (ev->kind != GW__EVENT_COMMAND)
-		return GW__SHORT;
+		return GW__NOT_MINE;
 	uint16_t number = ev->command.number;
 	bool ours = number == GW__CMD_POSTCOPY_RAM_DISCARD || number == GW__CMD_PACKAGED || number == GW__CMD_RECV_BITMAP ||
 		    number == GW__CMD_POSTCOPY_RESUME;
 	bool void_now = p->stream.postcopy >= GW__STREAM_LISTENING && number != GW__CMD_PING;
 	if (!ours)
-		return void_now ? 0 : GW__SHORT; /* OPEN_RETURN_PATH again, SWITCHOVER_START: nothing follows from them any more */
+		return void_now ? 0 : GW__NOT_MINE; /* OPEN_RETURN_PATH again, SWITCHOVER_START: nothing follows from them any more */
 	GW__TRACE(&p->run->trace, command, "%s", gw__command_name(number));
 	note_switch(p, number);
 	if (number == GW__CMD_POSTCOPY_RAM_DISCARD)

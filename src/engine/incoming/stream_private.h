@@ -3,6 +3,7 @@
 #ifndef GW_ENGINE_INCOMING_STREAM_PRIVATE_H
 #define GW_ENGINE_INCOMING_STREAM_PRIVATE_H
 
+#include "base/conditions.h"
 #include "engine/core/stream_buf.h"
 #include "plan/postcopy_dst.h"
 #include "engine/incoming/stream.h"
@@ -86,7 +87,7 @@ static inline const struct gw__sink_postcopy_ops *gw__incoming_postcopy_ops(cons
 }
 /* A change of state; an event without a row is an error. What it means for the guest is noted. */
 int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_event event);
-/* What only post-copy has: GW__SHORT: it is not for this file. */
+/* What only post-copy has: GW__NOT_MINE: it is not for this file. */
 int gw__incoming_handle_postcopy(struct gw__incoming_stream *p, const struct gw__event *ev);
 /* May this page be taken? One that is there already is not taken twice. */
 bool gw__incoming_page_is_needed(struct gw__incoming_stream *p, const struct gw__ram_where *where);

@@ -174,7 +174,7 @@ int gw__incoming_finish_offline(struct gw__run *run, struct gw__sink *sink, stru
 	ops->recovery_info(sink, &recovery_info);
 	result->missing_pages = gw__sink_count_missing(sink);
 	if (result->missing_pages)
-		return GW__SHORT;
+		return GW__MISSING;
 	atomic_store(&run->counters.total_bytes, recovery_info.blocks->total_bytes);
 	gw__run_phase(run, GW__PHASE_DEVICES);
 	int r = recovery_info.ram_section_id_unknown ? ops->learn_ram_id(sink, recovery_info.ram_id, error)

@@ -6,6 +6,7 @@
 #ifndef GW_ENGINE_PAGESERVER_PAGE_WRITER_H
 #define GW_ENGINE_PAGESERVER_PAGE_WRITER_H
 
+#include "base/conditions.h"
 #include "engine/core/run.h"
 #include "image/read/image.h"
 #include "io/chan.h"
@@ -47,7 +48,7 @@ enum gw__page_urgency {
 	GW__PAGES_REQUESTED,  /* over the preempt channel, if there is one */
 };
 /*
- * As many pages of a run as are sent together; how many in *n. Unless `may_wait`, GW__SHORT when the first of them has to come from the
+ * As many pages of a run as are sent together; how many in *n. Unless `may_wait`, GW__WOULD_BLOCK when the first of them has to come from the
  * disk; nothing was sent then.
  */
 int gw__page_out_send(struct gw__page_out *out, const struct gw__page_run *run, enum gw__page_urgency urgency, bool may_wait, uint64_t *n);

@@ -255,7 +255,7 @@ int gw__return_path_read(struct gw__return_path *rp, uint64_t ns, bool *may_push
 		return r;
 	r = rp->ops->wait(rp->ctx, ns, may_push);
 	if (r <= 0)
-		return r ? r : GW__SHORT;
+		return r ? r : GW__NOTHING_CAME;
 	r = need(rp, gw__stream_buf_left(&rp->buf) + 1);
 	return r ? r : take_messages(rp, &any);
 }

@@ -7,6 +7,7 @@
 #define GW_ENGINE_PAGESERVER_RETURN_PATH_H
 
 #include "base/bitmap.h"
+#include "base/conditions.h"
 #include "engine/core/run.h"
 #include "image/read/image.h"
 #include "io/chan.h"
@@ -32,7 +33,7 @@ int gw__return_path_new(struct gw__run *run, const struct gw__image *image, stru
 	const enum gw__postcopy_src_state *state, const struct gw__return_path_ops *ops, void *ctx, struct gw__return_path **rp);
 void gw__return_path_free(struct gw__return_path *rp); /* NULL is fine */
 
-/* Messages that came, waiting at most `ns` for the first byte: 0, or GW__SHORT when none came. `may_push` as of wait; NULL: no. */
+/* Messages that came, waiting at most `ns` for the first byte: 0, or GW__NOTHING_CAME when none came. `may_push` as of wait; NULL: no. */
 int gw__return_path_read(struct gw__return_path *rp, uint64_t ns, bool *may_push);
 
 /* What a reply may be; each stays true once it came. */

@@ -302,7 +302,7 @@ static int wait_for_some(struct proxy *p, struct gw__listener *l, struct gw__cha
 	if (ms < 0 && !gw__links_spoke(p->links) && p->o->listen_ms >= 0)
 		ms = p->o->listen_ms;
 	int r = gw__listener_accept_within(l, ms, source, &p->run->error);
-	if (r == GW__SHORT && is_too_late(p))
+	if (r == GW__NOBODY && is_too_late(p))
 		return gw__error_set(&p->run->error, -ETIMEDOUT, "no source spoke at %.200s for %d ms; start it, or check its address",
 			gw__listener_uri(l), p->o->listen_ms);
 	return r;

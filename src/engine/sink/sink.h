@@ -15,6 +15,7 @@
 
 #include "base/bitmap.h"
 #include "base/bytes.h"
+#include "base/conditions.h"
 #include "base/error.h"
 #include "wire/header.h"
 #include "wire/framing.h"
@@ -83,7 +84,7 @@ struct gw__sink_ops {
 	/* `n` consecutive pages of a block, one iovec each. */
 	int (*pages)(struct gw__sink *s, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__error *error);
 	int (*zeros)(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error);
-	/* What is there now, as the base of an XBZRLE delta: 0, or GW__SHORT when the page never came. */
+	/* What is there now, as the base of an XBZRLE delta: 0, or GW__NO_PAGE when the page never came. */
 	int (*read_back)(struct gw__sink *s, uint32_t block, uint64_t off, void *page, struct gw__error *error);
 	/*
 	 * A whole section, header and footer included; it stood at `off` of where it comes from. FULL: a device. START, PART, END, also between

@@ -33,7 +33,7 @@ int gw__file_read_now(int fd, uint64_t off, void *to, size_t n)
 	ssize_t got = preadv2(fd, &iov, 1, (off_t)off, RWF_NOWAIT);
 	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) /* where nobody can tell, it is tried */
 		got = pread(fd, to, n, (off_t)off);
-	return got == (ssize_t)n ? 0 : GW__SHORT;
+	return got == (ssize_t)n ? 0 : GW__WOULD_BLOCK;
 }
 
 int gw__file_write_failed(int fd, const char *path, uint64_t off, uint64_t n, int err, struct gw__error *error)

@@ -12,11 +12,12 @@
 #include <sys/uio.h>
 
 #include "base/bytes.h"
+#include "base/conditions.h"
 #include "base/error.h"
 
 /* `path` is for the sentence. -ENODATA when the file ends before `n` bytes were read. */
 int gw__file_read(int fd, const char *path, uint64_t off, void *to, size_t n, struct gw__error *error);
-/* The same if it need not wait for the disk; GW__SHORT if it would, or if anything else is in the way. */
+/* The same if it need not wait for the disk; GW__WOULD_BLOCK if it would, or if anything else is in the way. */
 int gw__file_read_now(int fd, uint64_t off, void *to, size_t n);
 int gw__file_write(int fd, const char *path, uint64_t off, const void *from, size_t n, struct gw__error *error);
 /* `iov` is used up: its entries are changed. At most IOV_MAX of them. */

@@ -9,6 +9,7 @@
 #define GW_IMAGE_READ_IMAGE_H
 
 #include "base/bitmap.h"
+#include "base/conditions.h"
 #include "base/error.h"
 #include "wire/header.h"
 #include "wire/framing.h"
@@ -75,7 +76,7 @@ void gw__image_close(struct gw__image *image); /* NULL is fine */
  * whatever the file holds. -ENODATA when the file became shorter since it was opened.
  */
 int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, void *to, struct gw__error *error);
-/* The same for pages that all have their bit; GW__SHORT if it would have to wait for the disk. */
+/* The same for pages that all have their bit; GW__WOULD_BLOCK if it would have to wait for the disk. */
 int gw__image_read_pages_now(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, void *to);
 /* These pages will be read soon. Costs about a microsecond for each that is not in memory. */
 void gw__image_readahead(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n);

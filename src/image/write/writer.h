@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 
 #include "base/bitmap.h"
+#include "base/conditions.h"
 #include "base/error.h"
 #include "image/journal/recv_state.h"
 #include "wire/header.h"
@@ -69,7 +70,7 @@ int gw__image_put_pages(struct gw__image_writer *w, uint32_t block, uint64_t off
 	struct gw__error *error);
 /* A page that had content keeps it in the file, under a cleared bit: as with QEMU, no space is given back. */
 void gw__image_put_zeros(struct gw__image_writer *w, uint32_t block, uint64_t off, uint64_t pages);
-/* What the image holds of a page now: 0, GW__SHORT if neither content nor zeros were ever put. */
+/* What the image holds of a page now: 0, GW__NO_PAGE if neither content nor zeros were ever put. */
 int gw__image_read_back_page(struct gw__image_writer *w, uint32_t block, uint64_t off, void *page, struct gw__error *error);
 /*
  * Between 3 and 5, for a source that switches to post-copy. What was put of these pages is void: neither content nor zeros came. */

@@ -198,7 +198,7 @@ int gw__image_read_back_page(struct gw__image_writer *w, uint32_t block, uint64_
 	const struct gw__page_maps *m = maps_of(w, block, off, 1);
 	uint64_t i = off / w->page_bytes, at = w->blocks.v[block].pages_off + off;
 	if (!has_bit(&m->received, i))
-		return GW__SHORT;
+		return GW__NO_PAGE;
 	if (!has_bit(&m->present, i)) {
 		memset(page, 0, w->page_bytes);
 		return 0;
