@@ -87,6 +87,7 @@ struct gw_qemu_guard_report {
 	enum gw_qemu_save_outcome outcome; /* FAILED: the QEMU is as before; PAUSED, NOT_PUT_BACK or HUNG */
 	const char *monitor, *path;
 	const char *error; /* "": none */
+	struct gw_outcome guest;
 };
 
 struct gw_qemu_save_opts {
@@ -129,6 +130,7 @@ struct gw_qemu_save_result {
 	uint64_t ram_bytes, stream_bytes, pages, zero_pages, missing_pages;
 	uint64_t paused_us; /* how long the guest stood still, by QEMU's own clock. 0: not known */
 	uint32_t rounds;
+	struct gw_outcome guest; /* where it is: of the table of godwit.h */
 };
 
 /*
@@ -199,6 +201,7 @@ struct gw_qemu_restore_result {
 	char monitor[32];   /* "pid:N": what gw_qemu_serve() takes for the monitor of a QEMU that was started; "" */
 	const char *path;   /* the image; valid until the next call with the driver */
 	uint64_t ram_bytes, elapsed_ns;
+	struct gw_outcome guest;
 };
 
 /*
@@ -240,6 +243,7 @@ struct gw_qemu_serve_result {
 	bool preempt;
 	uint64_t requests, requested_pages, pushed_pages, zero_pages, already_there, working_set_pages;
 	uint64_t latency_p50_us, latency_p99_us, latency_max_us; /* from a request to its page on the link */
+	struct gw_outcome guest;
 };
 
 /*
@@ -356,6 +360,7 @@ struct gw_qemu_drain_result {
 	enum gw_qemu_drain_outcome outcome;
 	uint64_t ram_bytes, page_bytes_stored, zero_pages;
 	uint32_t breaks; /* how often the link broke */
+	struct gw_outcome guest;
 };
 
 /*

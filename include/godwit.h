@@ -192,6 +192,7 @@ enum gw_evidence {
 	GW_EVIDENCE_SOURCE_UNREPAIRED,     /* it could not be put back in order, or not be reached */
 	GW_EVIDENCE_SOURCE_WAITS,          /* in postcopy-paused, for who has a part */
 	GW_EVIDENCE_SOURCE_UNCLEAR,        /* it does not say what it waits for */
+	GW_EVIDENCE_SOURCE_GONE,           /* nobody answers at its monitor any more */
 	GW_EVIDENCE_SOURCE_HANGS,          /* a QEMU 7.2 that has sent all */
 	GW_EVIDENCE_GIVEN_BACK,            /* to the source, by a rollback */
 	GW_EVIDENCE_NOT_GIVEN_BACK,        /* that was not seen */

@@ -91,6 +91,7 @@ static const struct {
 	{EV(SOURCE_UNREPAIRED), WHOLE | PART | BOTH, TO(BOTH_POSSIBLE), NEXT(ASK_SOURCE), EXIT(IN_DOUBT), "kept-source-not-put-back"},
 	{EV(SOURCE_WAITS), SOURCE | PART | BOTH, TO(KEPT_IN_PART), NEXT(RESUME), EXIT(RECOVERABLE), "source-waits"},
 	{EV(SOURCE_UNCLEAR), SOURCE | PART | WHOLE | BOTH, TO(BOTH_POSSIBLE), NEXT(ASK_SOURCE), EXIT(IN_DOUBT), "source-unclear"},
+	{EV(SOURCE_GONE), SOURCE | PART | WHOLE | BOTH, TO(BOTH_POSSIBLE), NEXT(ASK_SOURCE), EXIT(IN_DOUBT), "source-gone"},
 	{EV(SOURCE_HANGS), SOURCE | PART | BOTH, TO(KEPT_IN_PART), NEXT(END_WITHOUT_SOURCE), EXIT(RECOVERABLE), "source-hangs"},
 
 	{EV(GIVEN_BACK), SOURCE_PAUSED | PART | BOTH, TO(SOURCE_RUNS), NEXT(CONTINUE_SOURCE), EXIT(DONE), "given-back"},
@@ -141,7 +142,7 @@ const char *gw__location_event_name(enum gw__location_event event)
 		"a break with no page missing", "an image whose folder is not synced", "a source that runs the guest",
 		"a source whose guest stands as before", "a copy of a running guest", "a copy of a standing guest",
 		"a copy of a guest that was to be stopped", "a source that is not put back in order", "a source in postcopy-paused",
-		"a source that does not say what it waits for", "a source that hangs", "the guest given back",
+		"a source that does not say what it waits for", "a source that is gone", "a source that hangs", "the guest given back",
 		"a guest not seen to be given back", "files left behind a guest given back", "a whole image of a guest given back",
 		"the guest given", "the guest arrived", "all sent and no answer", "all sent to where nobody answers",
 		"a destination that failed", "a destination that waits for pages", "a destination that cannot be asked",

@@ -80,6 +80,7 @@ enum gw__location_event {
 	GW__LOCATION_EV_SOURCE_UNREPAIRED, /* it could not be put back in order, or not be reached */
 	GW__LOCATION_EV_SOURCE_WAITS,      /* in postcopy-paused, for who has a part */
 	GW__LOCATION_EV_SOURCE_UNCLEAR,    /* it does not say what it waits for */
+	GW__LOCATION_EV_SOURCE_GONE,       /* nobody answers at its monitor any more */
 	GW__LOCATION_EV_SOURCE_HANGS,      /* a QEMU 7.2 that has sent all (docs/spec/postcopy.md 1.4) */
 	/* giving it back */
 	GW__LOCATION_EV_GIVEN_BACK,

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "qemu/driver.h"
+#include "qemu/guest_outcome.h"
 #include "qemu/surrogate_destination.h"
 #include "qmp/sleep.h"
 
@@ -241,6 +242,7 @@ int gw_qemu_drain(gw_qemu *qemu, const char *monitor, const char *path, const st
 		if (!d.link.connect_timeout_ms)
 			d.link.connect_timeout_ms = COME_MS;
 		r = connect_and_run(&d);
+		d.out.guest = gw__guest_after_drain(&d.got.outcome, d.out.outcome);
 		gw__surrogate_close(&d.source);
 		gw__qmp_close(d.source.qmp);
 		free(d.note);

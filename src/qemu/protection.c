@@ -8,6 +8,7 @@
 #include "qemu/driver.h"
 #include "qemu/failover.h"
 #include "qemu/protect.h"
+#include "qemu/guest_outcome.h"
 #include "qemu/restore.h"
 
 enum { INTERVAL_MS = 500, TIMEOUT_MS = 2000, SILENCE_MS = 30000, STOP_PATIENCE_MS = 90000 };
@@ -141,6 +142,8 @@ int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failov
 		r.out.outcome = GW_QEMU_GUEST_PRIMARY_UNKNOWN;
 	if (!e)
 		e = restore(qemu, &held, &r);
+	if (!r.out.guest.size)
+		r.out.guest = gw__guest_after_restore(&r.out.guest, r.out.outcome, false, false);
 	gw__failover_end(&held); /* the new QEMU alone has the lock now, and its guest may be protected in the same folder again */
 	gw__qemu_give_result(result, &r.out, sizeof r.out);
 	return e;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "qemu/guest_outcome.h"
 #include "qemu/owner_lock.h"
 #include "qmp/sleep.h"
 
@@ -178,6 +179,8 @@ int gw__restore_execute(struct gw__restore *r)
 	gw__qmp_settings_free(r->before);
 	gw__qmp_close(r->qmp); /* from here on the guest is QEMU's alone */
 	r->out.started = r->driver->child;
+	r->out.guest = gw__guest_after_restore(&r->post_copy.result.outcome, r->out.outcome, false,
+		is_lazy(r) && r->post_copy.guest == GW__GUEST_QEMU_HUNG);
 	r->out.elapsed_ns = (uint64_t)(gw__monotonic_seconds_since(&start) * 1e9);
 	return e;
 }

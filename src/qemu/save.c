@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/requested_caps.h"
+#include "qemu/guest_outcome.h"
 
 static void on_listening(void *ctx, const char *uri)
 {
@@ -124,6 +125,8 @@ static void fill_in(struct gw__save *s)
 	out->missing_pages = r->missing_pages;
 	out->rounds = r->rounds;
 	out->paused_us = s->resumed_us > s->stopped_us && s->stopped_us ? s->resumed_us - s->stopped_us : 0;
+	enum gw_place alone = s->was.running ? GW_PLACE_SOURCE_RUNS : GW_PLACE_SOURCE_PAUSED;
+	out->guest = gw__guest_after_save(s->resume || s->abandon ? GW_PLACE_KEPT_IN_PART : alone, out);
 }
 
 static int run(struct gw__save *s)

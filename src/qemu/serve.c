@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "qemu/driver.h"
+#include "qemu/guest_outcome.h"
 #include "qemu/postcopy_session.h"
 
 enum { CONNECT_MS = 10000, LOOK_MS = 3000 };
@@ -101,6 +102,7 @@ static void fill_in(struct serve *s)
 {
 	const struct gw_serve_result *r = &s->session.result;
 	struct gw_qemu_serve_result *out = &s->out;
+	out->guest = gw__guest_after_restore(&r->outcome, out->outcome, out->refused, s->session.guest == GW__GUEST_QEMU_HUNG);
 	out->preempt = s->session.preempt != GW_PREEMPT_OFF;
 	out->requests = r->requests;
 	out->requested_pages = r->requested_pages;

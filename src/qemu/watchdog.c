@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "qemu/guest_outcome.h"
 #include "qemu/surrogate_destination.h"
 #include "qmp/sleep.h"
 
@@ -142,6 +143,8 @@ static bool is_held(const char *image)
 static int report(const struct gw__watchdog_post *p, enum gw_qemu_save_outcome outcome, const char *error)
 {
 	struct gw_qemu_guard_report r = {.size = sizeof r, .outcome = outcome, .monitor = p->address, .path = p->image, .error = error};
+	struct gw_qemu_save_result save = {.outcome = outcome, .was_running = p->was.running};
+	r.guest = gw__guest_after_save(p->was.running ? GW_PLACE_SOURCE_RUNS : GW_PLACE_SOURCE_PAUSED, &save);
 	return p->on_end ? p->on_end(p->ctx, &r) : 0;
 }
 

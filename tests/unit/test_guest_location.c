@@ -34,6 +34,7 @@ static const char *const GRAPH[GW__LOCATION_EVENTS] = {
 	[EV(SOURCE_UNREPAIRED)] = "PP--BB-B-",
 	[EV(SOURCE_WAITS)] = "HH---H-H-",
 	[EV(SOURCE_UNCLEAR)] = "BB--BB-B-",
+	[EV(SOURCE_GONE)] = "BB--BB-B-",
 	[EV(SOURCE_HANGS)] = "HH---H-H-",
 	[EV(GIVEN_BACK)] = "-R---R-R-",
 	[EV(NOT_GIVEN_BACK)] = "-B---B-B-",

@@ -20,15 +20,17 @@ static int report(const struct drain *d)
 {
 	const struct gw_qemu_drain_result *r = &d->out;
 	if (d->common.json) {
-		gw__cli_json(json_pack("{ss so so so so si sb}", "event", "drained", "image", gw__cli_json_text(d->path), "ram_bytes",
-			gw__cli_json_size(r->ram_bytes), "page_bytes_stored", gw__cli_json_size(r->page_bytes_stored), "zero_pages",
-			gw__cli_json_size(r->zero_pages), "breaks", (int)r->breaks, "safe_to_stop", 1));
-		return GW__EXIT_DONE;
+		gw__cli_json(gw__cli_json_at(json_pack("{ss so so so so si sb}", "event", "drained", "image", gw__cli_json_text(d->path),
+						     "ram_bytes", gw__cli_json_size(r->ram_bytes), "page_bytes_stored",
+						     gw__cli_json_size(r->page_bytes_stored), "zero_pages",
+						     gw__cli_json_size(r->zero_pages), "breaks", (int)r->breaks, "safe_to_stop", 1),
+			&r->guest));
+		return (int)r->guest.exit_status;
 	}
 	gw__ui_info("%s of the source's memory are in %s, synced and read back: it is safe to stop the source", GW__SIZE(r->ram_bytes),
 		d->path);
 	gw__ui_info("its destination gets what it lacks with godwit serve %s --qmp QMP, QMP being the destination's monitor", d->path);
-	return GW__EXIT_DONE;
+	return (int)r->guest.exit_status;
 }
 
 static int end(const struct drain *d)
@@ -38,21 +40,21 @@ static int end(const struct drain *d)
 	case GW_QEMU_DRAIN_DONE:
 		return report(d);
 	case GW_QEMU_DRAIN_NOT_BEGUN:
-		return gw__cli_failed(&d->common, GW__EXIT_FAILED, "%s; nothing was changed", error);
+		return gw__cli_failed_at(&d->common, &d->out.guest, "%s; nothing was changed", error);
 	case GW_QEMU_DRAIN_REFUSED:
-		return gw__cli_failed(&d->common, GW__EXIT_REFUSED, "%s; nothing was changed", error);
+		return gw__cli_failed_at(&d->common, &d->out.guest, "%s; nothing was changed", error);
 	case GW_QEMU_DRAIN_AGAIN:
-		return gw__cli_failed(&d->common, GW__EXIT_RECOVERABLE,
+		return gw__cli_failed_at(&d->common, &d->out.guest,
 			"%s; the source still has all its memory: do not stop it, and start godwit drain %s %s again", error, d->monitor,
 			d->path);
 	case GW_QEMU_DRAIN_NOT_READ:
-		return gw__cli_failed(&d->common, GW__EXIT_IN_DOUBT,
+		return gw__cli_failed_at(&d->common, &d->out.guest,
 			"%s; the image cannot be read back: do not stop the source, its process still has the memory", error);
 	case GW_QEMU_DRAIN_SILENT:
-		return gw__cli_failed(&d->common, GW__EXIT_IN_DOUBT,
+		return gw__cli_failed_at(&d->common, &d->out.guest,
 			"%s: do not stop the source, it does not say that it is done and its process still has the memory", error);
 	default: /* GW_QEMU_DRAIN_NOT_SAFE */
-		return gw__cli_failed(&d->common, GW__EXIT_IN_DOUBT,
+		return gw__cli_failed_at(&d->common, &d->out.guest,
 			"%s; the source has sent everything and will not send it again, but %s is not safe: do not stop the source, its process still has the memory",
 			error, d->path);
 	}

@@ -13,8 +13,10 @@ static void report(const struct gw__cli_restore *r)
 	const char *way = r->lazy ? "lazy" : out->way == GW_WAY_DIRECT ? "direct" : "stream";
 	double seconds = (double)out->elapsed_ns / 1e9;
 	if (r->common.json)
-		gw__cli_json(json_pack("{s:s, s:o, s:s, s:s, s:b, s:f}", "event", "restored", "image", gw__cli_json_text(out->path), "way",
-			way, "state", out->run_state, "running", out->running, "seconds", seconds));
+		gw__cli_json(gw__cli_json_at(json_pack("{s:s, s:o, s:s, s:s, s:b, s:f}", "event", "restored", "image",
+						     gw__cli_json_text(out->path), "way", way, "state", out->run_state, "running",
+						     out->running, "seconds", seconds),
+			&out->guest));
 	else
 		gw__ui_info("restored %s of memory in %.2f s; the guest is %s", GW__SIZE(out->ram_bytes), seconds, out->run_state);
 }
@@ -25,17 +27,17 @@ static int hand_over(const struct gw__cli_restore *r)
 	int status;
 	const char *name = r->o.command ? r->o.command[0] : "";
 	if (!r->out.started || r->detach || gw_qemu_wait(r->work.qemu, &status))
-		return GW__EXIT_DONE;
+		return (int)r->out.guest.exit_status;
 	if (WIFSIGNALED(status))
 		return gw__ui_error(GW__EXIT_FAILED, "%s was ended by signal %d (%s)", name, WTERMSIG(status), strsignal(WTERMSIG(status)));
 	return WEXITSTATUS(status) ? gw__ui_error(GW__EXIT_FAILED, "%s ended with status %d", name, WEXITSTATUS(status)) : GW__EXIT_DONE;
 }
 
-static int failed(const struct gw__cli_restore *r, int status, const char *error)
+static int failed(const struct gw__cli_restore *r, const char *error)
 {
 	if (r->out.qemu_ended)
-		return gw__cli_failed(&r->common, status, "%s; the QEMU was ended again, %s is untouched", error, r->out.path);
-	return gw__cli_failed(&r->common, status, "%s; %s is untouched", error, r->out.path);
+		return gw__cli_failed_at(&r->common, &r->out.guest, "%s; the QEMU was ended again, %s is untouched", error, r->out.path);
+	return gw__cli_failed_at(&r->common, &r->out.guest, "%s; %s is untouched", error, r->out.path);
 }
 
 static int end(const struct gw__cli_restore *r)
@@ -43,13 +45,13 @@ static int end(const struct gw__cli_restore *r)
 	const char *error = gw_qemu_error(r->work.qemu), *monitor = r->o.monitor ? r->o.monitor : r->out.monitor;
 	switch (r->out.outcome) {
 	case GW_QEMU_GUEST_IN_PRIMARY:
-		return gw__cli_failed(&r->common, GW__EXIT_REFUSED, "%s; nothing was started", error);
+		return gw__cli_failed_at(&r->common, &r->out.guest, "%s; nothing was started", error);
 	case GW_QEMU_GUEST_PRIMARY_UNKNOWN:
-		return gw__cli_failed(&r->common, GW__EXIT_IN_DOUBT, "%s; nothing was started", error);
+		return gw__cli_failed_at(&r->common, &r->out.guest, "%s; nothing was started", error);
 	case GW_QEMU_GUEST_NOT_BEGUN:
-		return gw__cli_failed(&r->common, GW__EXIT_FAILED, "%s; nothing was started", error);
+		return gw__cli_failed_at(&r->common, &r->out.guest, "%s; nothing was started", error);
 	case GW_QEMU_GUEST_REFUSED:
-		return failed(r, GW__EXIT_REFUSED, error);
+		return failed(r, error);
 	case GW_QEMU_GUEST_DONE:
 		if (*error && r->lazy)
 			gw__ui_error(0, "%s; the guest has every page", error);
@@ -61,15 +63,15 @@ static int end(const struct gw__cli_restore *r)
 			r->out.path);
 		return hand_over(r);
 	case GW_QEMU_GUEST_WAITS: /* the guest runs already, and needs us: whatever happens, its QEMU is left alone */
-		return gw__cli_failed(&r->common, GW__EXIT_RECOVERABLE,
+		return gw__cli_failed_at(&r->common, &r->out.guest,
 			"%s; the guest runs in its QEMU until it touches a page it lacks, and waits then: godwit serve %s --qmp %s brings the rest",
 			error, r->out.path, monitor);
 	case GW_QEMU_GUEST_UNKNOWN:
-		return gw__cli_failed(&r->common, GW__EXIT_IN_DOUBT,
+		return gw__cli_failed_at(&r->common, &r->out.guest,
 			"%s; whether the guest is in this QEMU is not known: godwit serve %s --qmp %s finds out", error, r->out.path,
 			monitor);
 	default:
-		return failed(r, GW__EXIT_FAILED, error);
+		return failed(r, error);
 	}
 }
 

@@ -28,16 +28,17 @@ static int on_guard_end(void *ctx, const struct gw_qemu_guard_report *r)
 	(void)ctx;
 	switch (r->outcome) {
 	case GW_QEMU_SAVE_HUNG:
-		return gw__ui_error(GW__EXIT_RECOVERABLE, "the save was killed; %s: " HANG_CURE, r->error, r->path);
+		return gw__ui_error((int)r->guest.exit_status, "the save was killed; %s: " HANG_CURE, r->error, r->path);
 	case GW_QEMU_SAVE_PAUSED:
-		return gw__ui_error(GW__EXIT_RECOVERABLE,
+		return gw__ui_error((int)r->guest.exit_status,
 			"the save was killed after its QEMU had switched to post-copy: the guest stands still there (postcopy-paused) until godwit save "
 			"--postcopy --resume %s %s has fetched the rest of its memory",
 			r->monitor, r->path);
 	case GW_QEMU_SAVE_FAILED:
-		return gw__ui_error(GW__EXIT_FAILED, "the save was killed before it had finished; its QEMU is as it was before");
+		return gw__ui_error((int)r->guest.exit_status, "the save was killed before it had finished; its QEMU is as it was before");
 	default:
-		return gw__ui_error(GW__EXIT_IN_DOUBT, "the save was killed, and its QEMU could not be put back in order: %s", r->error);
+		return gw__ui_error((int)r->guest.exit_status, "the save was killed, and its QEMU could not be put back in order: %s",
+			r->error);
 	}
 }
 
@@ -61,28 +62,30 @@ static int report(const struct save *s)
 	else if (!r->running)
 		snprintf(now, sizeof now, "is %s%s", r->run_state, r->state_kept ? " as before" : "");
 	if (s->common.json) {
-		gw__cli_json(json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:s, s:f}", "event", "saved", "image",
-			gw__cli_json_text(s->path), "ram_bytes", gw__cli_json_size(r->ram_bytes), "stream_bytes",
-			gw__cli_json_size(r->stream_bytes), "pages", (json_int_t)r->pages, "zero_pages", (json_int_t)r->zero_pages,
-			"rounds", (json_int_t)r->rounds, "running", r->running, "state", r->run_state, "paused_ms", pause_ms));
-		return GW__EXIT_DONE;
+		gw__cli_json(gw__cli_json_at(json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:s, s:f}", "event", "saved", "image",
+						     gw__cli_json_text(s->path), "ram_bytes", gw__cli_json_size(r->ram_bytes),
+						     "stream_bytes", gw__cli_json_size(r->stream_bytes), "pages", (json_int_t)r->pages,
+						     "zero_pages", (json_int_t)r->zero_pages, "rounds", (json_int_t)r->rounds, "running",
+						     r->running, "state", r->run_state, "paused_ms", pause_ms),
+			&r->guest));
+		return (int)r->guest.exit_status;
 	}
 	gw__ui_info("saved %s of memory into %s (%s received); the guest %s", GW__SIZE(r->ram_bytes), s->path, GW__SIZE(r->stream_bytes),
 		now);
 	if (pause_ms > 0)
 		gw__ui_info("the guest stood still for %.0f ms", pause_ms);
-	return GW__EXIT_DONE;
+	return (int)r->guest.exit_status;
 }
 
 /* After the switch the guest is not put back by anybody but the rest of its memory, or its operator's word. */
 static int paused(const struct save *s, const char *error)
 {
 	if (!s->out.recoverable)
-		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
+		return gw__cli_failed_at(&s->common, &s->out.guest,
 			"%s; the guest stands still in its QEMU as before (postcopy-paused): once that is put right, go on with godwit save --postcopy --resume "
 			"%s %s, or have it run on without an image with --abandon",
 			error, s->monitor, s->path);
-	return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
+	return gw__cli_failed_at(&s->common, &s->out.guest,
 		"%s; the guest stands still in its QEMU (postcopy-paused), and %ju of its pages are missing in %s.partial: go on with godwit save "
 		"--postcopy --resume %s %s, or have it run on without an image with --abandon",
 		error, (uintmax_t)s->out.missing_pages, s->path, s->monitor, s->path);
@@ -91,10 +94,10 @@ static int paused(const struct save *s, const char *error)
 static int unknown(const struct save *s, const char *error)
 {
 	if (s->out.resumed)
-		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
+		return gw__cli_failed_at(&s->common, &s->out.guest,
 			"%s; its QEMU does not say that it waits for this save, so nothing was done to it; look at its query-migrate and query-status, and at %s.partial",
 			error, s->path);
-	return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
+	return gw__cli_failed_at(&s->common, &s->out.guest,
 		"%s; the guest was being handed over, and stands still in its QEMU, which does not say what it waits for; look at its query-migrate, and at "
 		"%s.partial",
 		error, s->path);
@@ -103,7 +106,7 @@ static int unknown(const struct save *s, const char *error)
 static int failed(const struct save *s, const char *error)
 {
 	bool is_there = access(s->path, F_OK) == 0;
-	return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; %s%s, and the guest %s%s", error,
+	return gw__cli_failed_at(&s->common, &s->out.guest, "%s; %s%s, and the guest %s%s", error,
 		is_there ? s->path : "no image was written", is_there ? " is as it was before" : "",
 		s->out.was_running ? "runs on" : "is stopped as before",
 		s->out.may_refuse ? ", but a QEMU as old as this may refuse to migrate after a background snapshot that failed" : "");
@@ -114,10 +117,9 @@ static int abandoned(const struct save *s, const char *error)
 	const char *run = s->out.was_running ? "runs on" : "is stopped";
 	if (s->out.outcome == GW_QEMU_SAVE_ABANDONED) {
 		gw__ui_info("the guest %s in its QEMU as before the save, and what had come of it is gone", run);
-		return GW__EXIT_DONE;
+		return (int)s->out.guest.exit_status;
 	}
-	return gw__cli_failed(&s->common, s->out.outcome == GW_QEMU_SAVE_ABANDONED_DOUBLE ? GW__EXIT_IN_DOUBT : GW__EXIT_FAILED,
-		"the guest %s in its QEMU as before the save, but %s", run, error);
+	return gw__cli_failed_at(&s->common, &s->out.guest, "the guest %s in its QEMU as before the save, but %s", run, error);
 }
 
 static int end(const struct save *s)
@@ -127,32 +129,32 @@ static int end(const struct save *s)
 	case GW_QEMU_SAVE_DONE:
 		return report(s);
 	case GW_QEMU_SAVE_NOT_BEGUN:
-		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; nothing was changed", error);
+		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; nothing was changed", error);
 	case GW_QEMU_SAVE_REFUSED:
-		return gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s; nothing was changed", error);
+		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; nothing was changed", error);
 	case GW_QEMU_SAVE_FAILED:
 		return failed(s, error);
 	case GW_QEMU_SAVE_KEPT:
-		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; the guest is kept in %s all the same, and %s", error, s->path,
+		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; the guest is kept in %s all the same, and %s", error, s->path,
 			run);
 	case GW_QEMU_SAVE_QEMU_GONE:
-		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s; QEMU itself has gone away, and nothing was written to %s", error,
+		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; QEMU itself has gone away, and nothing was written to %s", error,
 			s->path);
 	case GW_QEMU_SAVE_PAUSED:
 		return paused(s, error);
 	case GW_QEMU_SAVE_UNKNOWN:
 		return unknown(s, error);
 	case GW_QEMU_SAVE_HUNG:
-		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s: " HANG_CURE, error, s->path);
+		return gw__cli_failed_at(&s->common, &s->out.guest, "%s: " HANG_CURE, error, s->path);
 	case GW_QEMU_SAVE_ABANDONED:
 	case GW_QEMU_SAVE_ABANDONED_LEFT_OVER:
 	case GW_QEMU_SAVE_ABANDONED_DOUBLE:
 		return abandoned(s, error);
 	case GW_QEMU_SAVE_NOT_ABANDONED:
-		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
+		return gw__cli_failed_at(&s->common, &s->out.guest,
 			"%s; the guest stands still in its QEMU, and what came of it stays in %s.partial", error, s->path);
 	default: /* GW_QEMU_SAVE_NOT_PUT_BACK */
-		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT, "%s", error);
+		return gw__cli_failed_at(&s->common, &s->out.guest, "%s", error);
 	}
 }
 

@@ -20,12 +20,14 @@ static void report(const struct serve *s)
 {
 	const struct gw_qemu_serve_result *r = &s->out;
 	if (s->common.json)
-		gw__cli_json(json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:{s:I, s:I, s:I}}", "event", "served", "image",
-			gw__cli_json_text(s->path), "requests", (json_int_t)r->requests, "requested_pages", (json_int_t)r->requested_pages,
-			"pushed_pages", (json_int_t)r->pushed_pages, "zero_pages", (json_int_t)r->zero_pages, "already_there",
-			(json_int_t)r->already_there, "working_set_pages", (json_int_t)r->working_set_pages, "preempt", r->preempt,
-			"latency_us", "p50", (json_int_t)r->latency_p50_us, "p99", (json_int_t)r->latency_p99_us, "max",
-			(json_int_t)r->latency_max_us));
+		gw__cli_json(gw__cli_json_at(json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:{s:I, s:I, s:I}}", "event",
+						     "served", "image", gw__cli_json_text(s->path), "requests", (json_int_t)r->requests,
+						     "requested_pages", (json_int_t)r->requested_pages, "pushed_pages",
+						     (json_int_t)r->pushed_pages, "zero_pages", (json_int_t)r->zero_pages, "already_there",
+						     (json_int_t)r->already_there, "working_set_pages", (json_int_t)r->working_set_pages,
+						     "preempt", r->preempt, "latency_us", "p50", (json_int_t)r->latency_p50_us, "p99",
+						     (json_int_t)r->latency_p99_us, "max", (json_int_t)r->latency_max_us),
+			&r->guest));
 	else if (!r->requested_pages && !r->pushed_pages)
 		gw__ui_info("QEMU had every page of its guest already, and took nothing of %s", s->path);
 	else
@@ -37,22 +39,23 @@ static void report(const struct serve *s)
 static int ended(const struct serve *s)
 {
 	if (s->common.json)
-		gw__cli_json(json_pack("{s:s, s:o}", "event", "ended", "image", gw__cli_json_text(s->path)));
+		gw__cli_json(
+			gw__cli_json_at(json_pack("{s:s, s:o}", "event", "ended", "image", gw__cli_json_text(s->path)), &s->out.guest));
 	else
 		gw__ui_info(
 			"QEMU was shut down before it had every page, and with it the guest; %s is as it was, and older than the guest's disks",
 			s->path);
-	return GW__EXIT_DONE;
+	return (int)s->out.guest.exit_status;
 }
 
 static int waits(const struct serve *s, const char *error)
 {
 	if (s->out.image_unreadable)
-		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
+		return gw__cli_failed_at(&s->common, &s->out.guest,
 			"%s; the guest in QEMU waits for its pages: bring the image back as it was and start godwit serve again", error);
 	if (s->out.refused)
-		return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE, "%s; the guest in QEMU waits on", error);
-	return gw__cli_failed(&s->common, GW__EXIT_RECOVERABLE,
+		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; the guest in QEMU waits on", error);
+	return gw__cli_failed_at(&s->common, &s->out.guest,
 		"%s; the guest runs in QEMU until it touches a page it lacks, and waits then: start godwit serve %s --qmp %s again", error,
 		s->path, s->monitor);
 }
@@ -62,28 +65,28 @@ static int end(const struct serve *s)
 	const char *error = gw_qemu_error(s->work.qemu);
 	switch (s->out.outcome) {
 	case GW_QEMU_GUEST_NOT_BEGUN:
-		return gw__cli_failed(&s->common, s->out.refused ? GW__EXIT_REFUSED : GW__EXIT_FAILED, "%s; %s", error,
+		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; %s", error,
 			s->out.image_unreadable ? "QEMU was not asked for anything" : "nothing was sent");
 	case GW_QEMU_GUEST_REFUSED:
-		return gw__cli_failed(&s->common, GW__EXIT_REFUSED, "%s", error);
+		return gw__cli_failed_at(&s->common, &s->out.guest, "%s", error);
 	case GW_QEMU_GUEST_DONE:
 		if (*error)
 			gw__ui_error(0, "%s; the guest has every page", error);
 		report(s);
-		return GW__EXIT_DONE;
+		return (int)s->out.guest.exit_status;
 	case GW_QEMU_GUEST_ENDED:
 		return ended(s);
 	case GW_QEMU_GUEST_WAITS:
 		return waits(s, error);
 	case GW_QEMU_GUEST_UNKNOWN:
-		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
+		return gw__cli_failed_at(&s->common, &s->out.guest,
 			"%s; whether the guest is in this QEMU is not known: start godwit serve %s --qmp %s again", error, s->path,
 			s->monitor);
 	case GW_QEMU_GUEST_SILENT:
-		return gw__cli_failed(&s->common, GW__EXIT_IN_DOUBT,
+		return gw__cli_failed_at(&s->common, &s->out.guest,
 			"%s; nothing was sent. A guest that waits for a page can hold its QEMU up: start the command again", error);
 	default:
-		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s; no guest runs in this QEMU, %s is untouched", error, s->path);
+		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; no guest runs in this QEMU, %s is untouched", error, s->path);
 	}
 }
 

@@ -117,6 +117,8 @@ int gw__cli_stopped(void) { return stop_signal; }
 
 json_t *gw__cli_json_at(json_t *object, const struct gw_outcome *o)
 {
+	if (!o->message) /* the call refused its structs: there is no outcome */
+		return object;
 	json_object_set_new(object, "place", json_string(gw_place_name(o->place)));
 	json_object_set_new(object, "next_step", json_string(gw_next_step_name(o->next_step)));
 	json_object_set_new(object, "message_id", json_string(o->message));
@@ -145,7 +147,7 @@ int gw__cli_failed(const struct gw__cli_common *c, int status, const char *fmt, 
 int gw__cli_failed_at(const struct gw__cli_common *c, const struct gw_outcome *o, const char *fmt, ...)
 {
 	char text[2048];
-	int status = (int)o->exit_status;
+	int status = o->message ? (int)o->exit_status : GW__EXIT_FAILED;
 	va_list args;
 	va_start(args, fmt);
 	vsnprintf(text, sizeof text, fmt, args);
