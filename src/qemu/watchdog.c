@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -171,22 +172,26 @@ static int repair_after_death(const struct gw__watchdog_post *p)
 	return report(p, r ? GW_QEMU_SAVE_NOT_PUT_BACK : GW_QEMU_SAVE_FAILED, error.text);
 }
 
-/* What is said to the guard: RELIEVED, or NEWS and bits. */
-enum { RELIEVED = 'k', NEWS = 0x10, NEWS_RUNNING = 1, NEWS_OURS = 2 };
+/* The record. */
+enum { RECORD_RUNNING = 1, RECORD_STOPPED_BY_US = 2, RECORD_RELIEVED = 4 };
 
-static void watch(int fd, struct gw__watchdog_post *p)
+static unsigned record_of(struct gw__was was)
 {
-	char word = 0;
-	for (;;) {
-		ssize_t n = read(fd, &word, 1);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n != 1)
-			break;
-		if (word == RELIEVED)
-			_exit(0);
-		p->was = (struct gw__was){word & NEWS_RUNNING, word & NEWS_OURS};
-	}
+	return (was.running ? RECORD_RUNNING : 0u) | (was.stopped_by_us ? RECORD_STOPPED_BY_US : 0u);
+}
+
+/* Until nobody holds the other end; then the record says how it was. */
+static void watch(int fd, const _Atomic unsigned *record, struct gw__watchdog_post *p)
+{
+	char none;
+	ssize_t n;
+	do
+		n = read(fd, &none, 1);
+	while (n > 0 || (n < 0 && errno == EINTR));
+	unsigned last = atomic_load(record);
+	if (last & RECORD_RELIEVED)
+		_exit(0);
+	p->was = (struct gw__was){last & RECORD_RUNNING, last & RECORD_STOPPED_BY_US};
 	gw__private_socket_remove(p->own);
 	_exit(repair_after_death(p));
 }
@@ -207,6 +212,21 @@ static void take_post(int fd)
 		_exit(1);
 }
 
+static _Atomic unsigned *make_record(struct gw__was was)
+{
+	_Atomic unsigned *record = mmap(NULL, sizeof *record, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (record == MAP_FAILED)
+		return NULL;
+	atomic_init(record, record_of(was));
+	return record;
+}
+
+static void end_record(struct gw__watchdog *g)
+{
+	munmap((void *)g->record, sizeof *g->record);
+	g->record = NULL;
+}
+
 /* Nothing may be changed before it stands: a signal to the whole group would still end both. */
 static int await_post(struct gw__watchdog *g, struct gw__error *error)
 {
@@ -221,53 +241,53 @@ static int await_post(struct gw__watchdog *g, struct gw__error *error)
 	close(g->fd);
 	waitpid(g->pid, NULL, 0);
 	g->pid = 0;
+	end_record(g);
 	return gw__error_set(error, -ECHILD, "the guard process ended before it had begun");
 }
 
 int gw__watchdog_start(struct gw__watchdog *g, const struct gw__watchdog_post *post, struct gw__error *error)
 {
 	int pair[2];
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-		return gw__error_errno(error, errno, "cannot make a socket pair");
+	*g = (struct gw__watchdog){.record = make_record(post->was)};
+	if (!g->record)
+		return gw__error_errno(error, errno, "no memory for the guard process");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
+		int err = errno;
+		end_record(g);
+		return gw__error_errno(error, err, "cannot make a socket pair");
+	}
 	pid_t pid = fork();
 	if (pid < 0) {
 		int err = errno;
 		close(pair[0]);
 		close(pair[1]);
+		end_record(g);
 		return gw__error_errno(error, err, "cannot start the guard process");
 	}
 	if (pid == 0) {
 		take_post(pair[0]);
 		struct gw__watchdog_post own = *post;
-		watch(pair[0], &own);
+		watch(pair[0], g->record, &own);
 	}
 	close(pair[0]);
-	*g = (struct gw__watchdog){pid, pair[1]};
+	g->pid = pid;
+	g->fd = pair[1];
 	return await_post(g, error);
-}
-
-static bool say_to(struct gw__watchdog *g, char word)
-{
-	ssize_t n;
-	do
-		n = send(g->fd, &word, 1, MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
-	return n == 1;
 }
 
 void gw__watchdog_tell(struct gw__watchdog *g, struct gw__was was)
 {
-	if (g->pid) /* it can only fail if the guard is gone */
-		say_to(g, (char)(NEWS | (was.running ? NEWS_RUNNING : 0) | (was.stopped_by_us ? NEWS_OURS : 0)));
+	if (g->pid)
+		atomic_store(g->record, record_of(was));
 }
 
 void gw__watchdog_dismiss(struct gw__watchdog *g)
 {
 	if (!g->pid)
 		return;
-	if (!say_to(g, RELIEVED))
-		kill(g->pid, SIGKILL); /* it would take our end for a death */
+	atomic_fetch_or(g->record, RECORD_RELIEVED);
 	close(g->fd);
 	waitpid(g->pid, NULL, 0);
 	g->pid = 0;
+	end_record(g);
 }

@@ -2,13 +2,14 @@
 /*
  * The guard of a save: a process of its own that puts a QEMU back in order if we are killed in the middle.
  *
- * It is forked before anything is changed and sleeps on a socket. When that closes without the word that all is well,
- * it connects to the monitor, waits until the migration is over, puts the settings back and lets the guest run again.
+ * It is forked before anything is changed and sleeps on a socket. What it has to know is in a record that both processes map; it reads that once, when
+ * the socket closes. Unless all is well, it connects to the monitor, waits until the migration is over, puts the settings back and lets the guest run again.
  */
 #ifndef GW_QEMU_WATCHDOG_H
 #define GW_QEMU_WATCHDOG_H
 
 #include <godwit-qemu.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -23,8 +24,9 @@ struct gw__was {
 };
 
 struct gw__watchdog {
-	pid_t pid; /* 0: none */
-	int fd;    /* our end of the socket pair */
+	pid_t pid;                /* 0: none */
+	int fd;                   /* our end of the socket pair, on which nothing is said after the beginning */
+	_Atomic unsigned *record; /* shared with the guard, which reads it at our end */
 };
 
 /* All that the guard knows; borrowed, and its own from the fork on. */
@@ -40,7 +42,7 @@ struct gw__watchdog_post {
 	void *ctx;
 };
 int gw__watchdog_start(struct gw__watchdog *g, const struct gw__watchdog_post *post, struct gw__error *error);
-/* Its user stopped or started it meanwhile, or we do: the guard has only a copy. */
+/* Its user stopped or started it meanwhile, or we do: it is put into the record, and holds from the moment it is there. */
 void gw__watchdog_tell(struct gw__watchdog *g, struct gw__was was);
 /* All is well: the guard goes away. Also on a zeroed one, also twice. */
 void gw__watchdog_dismiss(struct gw__watchdog *g);
