@@ -738,9 +738,11 @@ struct gw_info_field {
 	uint64_t off, bytes; /* within the device's body */
 	uint64_t array_len;  /* elements described by this one entry */
 };
-typedef void gw_field_fn(void *ctx, const struct gw_info_field *f);
-/* The fields of device i, in order. -ENODATA without a VM description, -EPROTO: it does not fit the device, -ERANGE. Since 0.1 */
-GW_API int gw_info_fields(const gw_info *info, uint32_t i, gw_field_fn *fn, void *ctx);
+/*
+ * Field i of a device, in order, a struct before its parts. -ENODATA without a VM description; past the end -ERANGE or, where the description does
+ * not fit the device beyond what it describes so far, -EPROTO; -ENOMEM. Since 0.2
+ */
+GW_API int gw_info_field(const gw_info *info, uint32_t device, uint32_t i, struct gw_info_field *f);
 
 /* --- Compare and convert ---------------------------------------------------------------------------------------- */
 

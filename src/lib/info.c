@@ -5,13 +5,26 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/job.h"
+
+static void free_fields(struct gw_info *info)
+{
+	for (uint32_t i = 0; info->fields && i < info->guest.devices_n; i++) {
+		for (uint32_t k = 0; k < info->fields[i].n; k++)
+			free((char *)(uintptr_t)info->fields[i].v[k].path); /* and its type */
+		free(info->fields[i].v);
+	}
+	free(info->fields);
+}
 
 void gw_info_free(gw_info *info)
 {
 	if (!info)
 		return;
+	free_fields(info);
+	pthread_mutex_destroy(&info->lock);
 	gw__guest_summary_fini(&info->guest);
 	gw__vmdesc_free(info->desc);
 	free(info->block);
@@ -97,38 +110,95 @@ int gw_info_device(const gw_info *info, uint32_t i, struct gw_info_device *d)
 	return 0;
 }
 
-struct field_call {
-	gw_field_fn *fn;
-	void *ctx;
-};
+/* --- fields --- */
 
-static void pass_field(void *ctx, const struct gw__vmdesc_field *field)
+/* Both in one piece of memory. */
+static const char *keep_names(const struct gw__vmdesc_field *field, const char **type)
 {
-	struct field_call *call = ctx;
+	size_t path_bytes = strlen(field->path) + 1, type_bytes = strlen(field->type) + 1;
+	char *names = malloc(path_bytes + type_bytes);
+	if (!names)
+		return NULL;
+	*type = memcpy(names + path_bytes, field->type, type_bytes);
+	return memcpy(names, field->path, path_bytes);
+}
+
+static bool make_room(struct gw__info_fields *to)
+{
+	if (to->n < to->room)
+		return true;
+	uint32_t room = to->room ? 2 * to->room : 16;
+	struct gw_info_field *v = realloc(to->v, room * sizeof *v);
+	if (!v)
+		return false;
+	to->v = v;
+	to->room = room;
+	return true;
+}
+
+static void keep_field(void *ctx, const struct gw__vmdesc_field *field)
+{
+	struct gw__info_fields *to = ctx;
 	struct gw_info_field f = {
 		.size = sizeof f,
-		.path = field->path,
-		.type = field->type,
 		.depth = field->depth,
 		.is_struct = field->is_struct,
 		.off = field->off,
 		.bytes = field->bytes,
 		.array_len = field->array_len,
 	};
-	call->fn(call->ctx, &f);
+	if (to->end)
+		return;
+	f.path = make_room(to) ? keep_names(field, &f.type) : NULL;
+	if (f.path)
+		to->v[to->n++] = f;
+	else
+		to->end = -ENOMEM;
 }
 
-int gw_info_fields(const gw_info *info, uint32_t i, gw_field_fn *fn, void *ctx)
+/* Locked. */
+static void make_fields(const struct gw_info *info, uint32_t device, struct gw__info_fields *to)
 {
-	if (!info || !fn)
-		return -EINVAL;
-	if (i >= info->guest.devices_n)
-		return -ERANGE;
-	uint32_t described = info->guest.device[i].described;
-	if (!info->desc || described == UINT32_MAX)
-		return -ENODATA;
-	struct gw__view body = gw__info_body(info, i);
-	struct field_call call = {fn, ctx};
+	uint32_t described = info->guest.device[device].described;
+	struct gw__view body = gw__info_body(info, device);
 	size_t len;
-	return gw__vmdesc_walk(info->desc, described, body.p, body.n, &len, pass_field, &call, NULL) ? -EPROTO : 0;
+	if (!info->desc || described == UINT32_MAX) {
+		to->end = -ENODATA;
+		return;
+	}
+	int r = gw__vmdesc_walk(info->desc, described, body.p, body.n, &len, keep_field, to, NULL);
+	if (!to->end)
+		to->end = r ? -EPROTO : -ERANGE;
+}
+
+static int find_field(struct gw_info *info, uint32_t device, uint32_t i, struct gw_info_field *f)
+{
+	if (!info->fields)
+		info->fields = calloc(info->guest.devices_n, sizeof *info->fields);
+	if (!info->fields)
+		return -ENOMEM;
+	struct gw__info_fields *of = &info->fields[device];
+	if (!of->end)
+		make_fields(info, device, of);
+	if (i >= of->n)
+		return of->end;
+	*f = of->v[i];
+	return 0;
+}
+
+int gw_info_field(const gw_info *info, uint32_t device, uint32_t i, struct gw_info_field *f)
+{
+	struct gw_info *inside = (struct gw_info *)(uintptr_t)info;
+	struct gw_info_field ours;
+	int r = info && f ? GW__CHECK(f, NULL) : -EINVAL;
+	if (r)
+		return r;
+	if (device >= info->guest.devices_n)
+		return -ERANGE;
+	pthread_mutex_lock(&inside->lock);
+	r = find_field(inside, device, i, &ours);
+	pthread_mutex_unlock(&inside->lock);
+	if (!r)
+		gw__struct_out(f, f->size, &ours, sizeof ours);
+	return r;
 }

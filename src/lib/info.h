@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What inspect found, from the inside. Immutable once made. */
+/* What inspect found, from the inside. Immutable once made, but for the fields, which are made when they are asked for. */
 #ifndef GW_LIB_INFO_H
 #define GW_LIB_INFO_H
+
+#include <pthread.h>
 
 #include "engine/sink/summary.h"
 #include "engine/incoming/stream.h"
@@ -21,6 +23,12 @@ struct gw_info {
 		struct gw_info_working_set sum;
 		uint64_t *pages; /* by block; NULL without */
 	} working_set;
+	pthread_mutex_t lock; /* for `fields` and what is in there */
+	struct gw__info_fields {
+		struct gw_info_field *v;
+		uint32_t n, room;
+		int end; /* what is answered past the last one; 0: not made yet */
+	} * fields;      /* guest.devices_n of them; NULL: nobody has asked */
 	char run_state[33];
 	char warning[GW__INFO_WARNINGS][200];
 	uint32_t warnings_n;

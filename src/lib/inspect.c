@@ -189,6 +189,8 @@ static int inspect(gw_job *job, void *args)
 	struct gw__stored_guest stored = {0};
 	gw_info *made = calloc(1, sizeof *made);
 	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
+	if (made)
+		pthread_mutex_init(&made->lock, NULL);
 	if (!r && !made)
 		r = gw__error_set(&job->run.error, -ENOMEM, "no memory");
 	if (!r)

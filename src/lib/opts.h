@@ -43,6 +43,7 @@
 	RESULT(gw_info_summary)                                                                                                            \
 	RESULT(gw_info_block)                                                                                                              \
 	RESULT(gw_info_working_set)                                                                                                        \
+	RESULT(gw_info_field)                                                                                                              \
 	RESULT(gw_info_device)                                                                                                             \
 	RESULT(gw_restore_plan)                                                                                                            \
 	RESULT(gw_run_state_plan)                                                                                                          \

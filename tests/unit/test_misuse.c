@@ -89,7 +89,7 @@ static int a_descriptor(void)
 	return pair[0];
 }
 
-static void on_field(void *ctx, const struct gw_info_field *field) { (void)ctx, (void)field; }
+static struct gw_info_field field = GW_INIT(field);
 
 static int is_there(const char *text) { return text ? 0 : -ENOENT; }
 
@@ -144,7 +144,7 @@ static int done(void) { return 0; }
 	X(gw_info_block, PURE, -gw_info_block(NULL, 0, &block))                                                                            \
 	X(gw_info_working_set, PURE, -gw_info_working_set(NULL, &working_set))                                                             \
 	X(gw_info_device, PURE, -gw_info_device(NULL, 0, &device))                                                                         \
-	X(gw_info_fields, PURE, -gw_info_fields(NULL, 0, on_field, NULL))                                                                  \
+	X(gw_info_field, PURE, -gw_info_field(NULL, 0, 0, &field))                                                                         \
 	X(gw_plan_restore, PURE, -gw_plan_restore(NULL, &destination, &restore_plan))                                                      \
 	X(gw_plan_run_state, PURE, gw_plan_run_state("paused", 1000, false, &run_state_plan))                                              \
 	X(gw_plan_operation, PURE, is_there(gw_plan_operation(0)))                                                                         \

@@ -18,7 +18,7 @@
 
 /* Made by the library alone, for a callback of the program's. */
 static const char *const given_to_callbacks[] = {"gw_whole", "gw_whole_block", "gw_proxy_field", "gw_proxy_message", "gw_proxy_channel",
-	"gw_info_field", "gw_standby_event"};
+	"gw_standby_event"};
 
 #define NAME(s)                      #s,
 #define NAME_LINKED(s, field, inner) NAME(s)
@@ -45,6 +45,25 @@ static int unused_fd(void)
 
 static int ask(enum gw__struct_id id, void *v, unsigned call);
 
+static int ask_info(enum gw__struct_id id, void *v, unsigned call)
+{
+	switch (id) {
+	case GW__STRUCT_gw_info_summary:
+		return call ? -ENOSYS : gw_info_summary(info, v);
+	case GW__STRUCT_gw_info_block:
+		return call ? -ENOSYS : gw_info_block(info, 0, v);
+	case GW__STRUCT_gw_info_working_set:
+		return call ? -ENOSYS : gw_info_working_set(info, v);
+	case GW__STRUCT_gw_info_field:
+		return call ? -ENOSYS : gw_info_field(info, 0, 0, v);
+	case GW__STRUCT_gw_info_device:
+		return call ? -ENOSYS : gw_info_device(info, 0, v);
+	default:
+		fail_msg("%s has no row here", names[id]);
+		return -ENOSYS;
+	}
+}
+
 /* An array of one. */
 static int ask_element(enum gw__struct_id id, void *v, unsigned call)
 {
@@ -67,8 +86,7 @@ static int ask_element(enum gw__struct_id id, void *v, unsigned call)
 		return ask(GW__STRUCT_gw_proxy_opts, &(struct gw_proxy_opts){.size = sizeof(struct gw_proxy_opts), .faults = 1, .fault = v},
 			call);
 	default:
-		fail_msg("%s has no row here", names[id]);
-		return -ENOSYS;
+		return ask_info(id, v, call);
 	}
 }
 
@@ -155,14 +173,6 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 		return call ? -ENOSYS : gw_serve(job, image, "tcp:127.0.0.1:1", NULL, v);
 	case GW__STRUCT_gw_proxy_result:
 		return call ? -ENOSYS : gw_proxy(job, "tcp:127.0.0.1:x y", "tcp::0", NULL, v);
-	case GW__STRUCT_gw_info_summary:
-		return call ? -ENOSYS : gw_info_summary(info, v);
-	case GW__STRUCT_gw_info_block:
-		return call ? -ENOSYS : gw_info_block(info, 0, v);
-	case GW__STRUCT_gw_info_working_set:
-		return call ? -ENOSYS : gw_info_working_set(info, v);
-	case GW__STRUCT_gw_info_device:
-		return call ? -ENOSYS : gw_info_device(info, 0, v);
 	case GW__STRUCT_gw_restore_plan:
 		return call ? -ENOSYS : gw_plan_restore(info, &(struct gw_destination){.size = sizeof(struct gw_destination)}, v);
 	case GW__STRUCT_gw_run_state_plan:

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Fields of a device: where they are and, as far as their type says, what they mean. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,17 +106,15 @@ struct table {
 	int path_columns;
 };
 
-static void measure(void *ctx, const struct gw_info_field *f)
+static void measure(struct table *t, const struct gw_info_field *f)
 {
 	enum { MOST = 64 };
-	struct table *t = ctx;
 	int n = (int)strnlen(f->path, MOST);
 	t->path_columns = n > t->path_columns ? n : t->path_columns;
 }
 
-static void print_field(void *ctx, const struct gw_info_field *f)
+static void print_field(const struct table *t, const struct gw_info_field *f)
 {
-	const struct table *t = ctx;
 	char type[80];
 	if (f->array_len > 1)
 		snprintf(type, sizeof type, "%.50s x %ju", f->type, (uintmax_t)f->array_len);
@@ -130,11 +129,16 @@ static void print_field(void *ctx, const struct gw_info_field *f)
 void gw__inspect_fields(const struct gw__inspect *in, uint32_t i, const struct gw_info_device *d)
 {
 	struct table t = {d, 20};
+	struct gw_info_field f = GW_INIT(f);
+	int r = 0;
 	if (!in->summary.described)
 		return;
-	gw_info_fields(in->info, i, measure, &t);
+	for (uint32_t k = 0; gw_info_field(in->info, i, k, &f) == 0; k++)
+		measure(&t, &f);
 	gw__ui_print("  %-*s %-14s %8s %7s value\n", t.path_columns, "field", "type", "offset", "bytes");
-	if (gw_info_fields(in->info, i, print_field, &t))
+	for (uint32_t k = 0; (r = gw_info_field(in->info, i, k, &f)) == 0; k++)
+		print_field(&t, &f);
+	if (r != -ERANGE)
 		gw__ui_error(0, "the description of %s does not fit its bytes beyond what is shown", d->name);
 }
 

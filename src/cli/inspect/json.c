@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What inspect found, for programs: one object for the guest, one per RAM block, one per device with its
  * fields. */
+#include <errno.h>
 #include <stdio.h>
 
 #include "cli/inspect/inspect.h"
@@ -73,27 +74,19 @@ static void show_working_set(const struct gw__inspect *in)
 		gw__cli_json_size(w.begun), "added", gw__cli_json_size(w.added), "torn_bytes", gw__cli_json_size(w.torn_bytes)));
 }
 
-struct fields {
-	json_t *list;
-	const struct gw_info_device *device;
-};
-
-static void add_field(void *ctx, const struct gw_info_field *f)
-{
-	struct fields *to = ctx;
-	json_array_append_new(to->list, gw__inspect_field_json(f, to->device));
-}
-
 static void show_device(const struct gw__inspect *in, uint32_t i, const struct gw_info_device *d)
 {
-	struct fields f = {json_array(), d};
-	int rc = gw_info_fields(in->info, i, add_field, &f);
+	struct gw_info_field f = GW_INIT(f);
+	json_t *fields = json_array();
+	int r;
+	for (uint32_t k = 0; (r = gw_info_field(in->info, i, k, &f)) == 0; k++)
+		json_array_append_new(fields, gw__inspect_field_json(&f, d));
 	json_t *o = json_pack("{ss so sI sI so so sb}", "event", "device", "name", gw__cli_json_text(d->name), "instance",
 		(json_int_t)d->instance, "version", (json_int_t)d->version, "offset", gw__cli_json_size(d->off), "bytes",
 		gw__cli_json_size(d->bytes), "early", d->early);
-	if (rc == 0)
-		json_object_set(o, "fields", f.list);
-	json_decref(f.list);
+	if (r == -ERANGE)
+		json_object_set(o, "fields", fields);
+	json_decref(fields);
 	gw__cli_json(o);
 }
 
