@@ -114,6 +114,30 @@ enum gw_migration_state {
 };
 GW_API const char *gw_migration_state_name(uint32_t i); /* "postcopy-paused". NULL past the end. Any thread. Since 0.2 */
 
+/* The words of query-status. */
+enum gw_run_state {
+	GW_RUN_STATE_UNKNOWN, /* not said, or a word that this library does not know */
+	GW_RUN_STATE_RUNNING,
+	GW_RUN_STATE_PAUSED,
+	GW_RUN_STATE_PRELAUNCH,
+	GW_RUN_STATE_SHUTDOWN,
+	GW_RUN_STATE_GUEST_PANICKED,
+	GW_RUN_STATE_WATCHDOG,
+	GW_RUN_STATE_IO_ERROR,
+	GW_RUN_STATE_SUSPENDED,
+	GW_RUN_STATE_INMIGRATE,
+	GW_RUN_STATE_DEBUG,
+	GW_RUN_STATE_INTERNAL_ERROR,
+	GW_RUN_STATE_PRECONFIG,
+	GW_RUN_STATE_POSTMIGRATE,
+	GW_RUN_STATE_FINISH_MIGRATE,
+	GW_RUN_STATE_SAVE_VM,
+	GW_RUN_STATE_RESTORE_VM,
+	GW_RUN_STATE_COLO,
+};
+GW_API const char *gw_run_state_name(uint32_t i);             /* "guest-panicked". NULL past the end. Any thread. Since 0.2 */
+GW_API enum gw_run_state gw_run_state_find(const char *name); /* NULL is unknown. Any thread. Since 0.2 */
+
 struct gw_progress {
 	size_t size;
 	enum gw_phase phase;
@@ -274,9 +298,10 @@ struct gw_whole_block {
 };
 struct gw_whole {
 	size_t size;
-	const char *machine;   /* "": not known, behind a recovery */
-	const char *run_state; /* of the guest when its source stopped it, in the words of query-status; "": the stream does not tell */
-	uint32_t blocks;       /* 0: not known */
+	const char *machine;         /* NULL: not known, behind a recovery */
+	enum gw_run_state run_state; /* of the guest when its source stopped it */
+	const char *run_state_name;  /* the word itself; NULL: the stream does not tell */
+	uint32_t blocks;             /* 0: not known */
 	const struct gw_whole_block *block;
 };
 
@@ -678,7 +703,8 @@ struct gw_info_summary {
 	size_t size;
 	enum gw_format format; /* IMAGE or STREAM */
 	const char *machine;
-	const char *run_state; /* of the guest when it was saved ("running", "paused"); NULL: not said */
+	enum gw_run_state run_state; /* of the guest when it was saved */
+	const char *run_state_name;  /* the word itself; NULL: not said */
 	uint64_t page_bytes, ram_bytes;
 	uint64_t begin_off, end_off; /* in the file */
 	uint64_t trailing_bytes;
@@ -868,10 +894,10 @@ struct gw_run_state_plan {
 	char reason[400]; /* of a refusal: a sentence */
 };
 /*
- * `state` as query-status has it; `qemu`: the release, 100 * major + minor. `stop`: the caller wants it stopped afterwards, and takes postmigrate
- * where there is no other way. 0, or -EINVAL: the size of `plan`. Pure. Since 0.1
+ * `qemu`: the release, 100 * major + minor. `stop`: the caller wants it stopped afterwards, and takes postmigrate
+ * where there is no other way. 0, or -EINVAL: the size of `plan`, or no such state. Pure. Since 0.1
  */
-GW_API int gw_plan_run_state(const char *state, unsigned qemu, bool stop, struct gw_run_state_plan *plan);
+GW_API int gw_plan_run_state(enum gw_run_state state, unsigned qemu, bool stop, struct gw_run_state_plan *plan);
 
 enum gw_operation {
 	GW_OPERATION_SAVE,           /* a running QEMU sends, we keep */

@@ -103,7 +103,7 @@ static const struct gw_whole *keep_whole(struct item *item, const struct gw_whol
 		return NULL;
 	struct gw_whole_block *block = keep(item, from->block, from->blocks * sizeof *block);
 	whole->machine = keep_text(item, from->machine);
-	whole->run_state = keep_text(item, from->run_state);
+	whole->run_state_name = keep_text(item, from->run_state_name);
 	whole->block = block;
 	for (uint32_t i = 0; block && i < from->blocks; i++)
 		block[i].name = keep_text(item, from->block[i].name);

@@ -42,7 +42,7 @@ static void find_run_state(struct gw_info *info)
 			continue;
 		memcpy(info->run_state, body.p + 4, STATE_NAME_BYTES);
 		if (gw__name_ok(info->run_state, strlen(info->run_state)))
-			info->summary.run_state = info->run_state;
+			info->summary.run_state_name = info->run_state;
 	}
 }
 
@@ -63,6 +63,7 @@ static int describe(gw_job *job, struct gw_info *info)
 	s->description_bytes = g->text_bytes;
 	s->device_bytes = g->raw_bytes + g->piece_bytes;
 	find_run_state(info);
+	s->run_state = gw_run_state_find(s->run_state_name);
 	if (!g->text) {
 		gw__info_warn(info, "there is no VM description: device sections were told apart by their footers");
 		return 0;

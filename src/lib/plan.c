@@ -113,17 +113,18 @@ int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct 
 	return 0;
 }
 
-int gw_plan_run_state(const char *state, unsigned qemu, bool stop, struct gw_run_state_plan *plan)
+int gw_plan_run_state(enum gw_run_state state, unsigned qemu, bool stop, struct gw_run_state_plan *plan)
 {
 	static const enum gw_after_save public[] = {[GW__RUN_REFUSED] = GW_AFTER_REFUSED,
 		[GW__RUN_RUNS] = GW_AFTER_RUNS,
 		[GW__RUN_KEPT] = GW_AFTER_KEPT,
 		[GW__RUN_STOPPED] = GW_AFTER_STOPPED};
 	struct gw_run_state_plan out = {.after = GW_AFTER_REFUSED};
-	int r = state && plan ? GW__CHECK(plan, NULL) : -EINVAL;
+	const char *name = gw_run_state_name(state);
+	int r = name && plan ? GW__CHECK(plan, NULL) : -EINVAL;
 	if (r)
 		return r;
-	out.after = public[gw__plan_run_state(state, qemu, stop, out.reason, sizeof out.reason)];
+	out.after = public[gw__plan_run_state(name, qemu, stop, out.reason, sizeof out.reason)];
 	gw__struct_out(plan, plan->size, &out, sizeof out);
 	return 0;
 }

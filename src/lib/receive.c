@@ -145,7 +145,11 @@ static int filter_all(gw_job *job, struct gw__incoming *in, const struct gw_link
 static int on_whole(void *ctx, const char *machine, const char *run_state, const struct gw__blocks *blocks)
 {
 	const struct gw_receive_opts *o = ctx;
-	struct gw_whole whole = {.size = sizeof whole, .machine = machine, .run_state = run_state, .blocks = blocks ? blocks->n : 0};
+	struct gw_whole whole = {.size = sizeof whole,
+		.machine = *machine ? machine : NULL,
+		.run_state = gw_run_state_find(run_state),
+		.run_state_name = *run_state ? run_state : NULL,
+		.blocks = blocks ? blocks->n : 0};
 	struct gw_whole_block *block = calloc(whole.blocks + 1, sizeof *block);
 	if (!block)
 		return -ENOMEM;

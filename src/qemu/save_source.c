@@ -39,7 +39,7 @@ static int look_at_state(struct gw__save *s)
 		return r;
 	s->was.running = status.running;
 	snprintf(s->state, sizeof s->state, "%s", status.name);
-	gw_plan_run_state(status.name, (unsigned)gw__qmp_version(s->qmp), s->o.stop, &plan);
+	gw_plan_run_state(gw_run_state_find(status.name), (unsigned)gw__qmp_version(s->qmp), s->o.stop, &plan);
 	if (plan.after == GW_AFTER_REFUSED)
 		return refuse(s, -EBUSY, plan.reason);
 	bool lacks = gw__qmp_is_postcopy(m.state) && !m.total_bytes; /* only a source counts what it sends */
@@ -315,7 +315,7 @@ static int check_guest(struct gw__save *s, const struct gw_whole *whole)
 	free(theirs);
 	if (r)
 		return r;
-	if (*whole->machine && strcmp(whole->machine, machine.machine))
+	if (whole->machine && strcmp(whole->machine, machine.machine))
 		return gw__error_set(&s->error, -EPROTO,
 			"somebody else connected in place of the QEMU at %s: its machine is %s, a guest of %s came", s->address,
 			machine.machine, whole->machine);
@@ -355,14 +355,14 @@ static int check_sender(struct gw__save *s, const struct gw_whole *whole)
 static int decide(struct gw__save *s, const struct gw_whole *whole)
 {
 	struct gw_run_state_plan plan = GW_INIT(plan);
-	if (gw__qmp_run_state_of(whole->run_state) == GW__RUN_STATE_RUNNING)
+	if (whole->run_state == GW_RUN_STATE_RUNNING)
 		note_was(s, (struct gw__was){.running = true});
-	else if (*whole->run_state && !s->was.stopped_by_us && !s->switched)
+	else if (whole->run_state_name && !s->was.stopped_by_us && !s->switched)
 		note_was(s, (struct gw__was){0});
 	if (s->was.running || s->switched || s->at_start)
 		return 0;
-	snprintf(s->state, sizeof s->state, "%s", *whole->run_state ? whole->run_state : s->state);
-	gw_plan_run_state(s->state, (unsigned)gw__qmp_version(s->qmp), true, &plan);
+	snprintf(s->state, sizeof s->state, "%s", whole->run_state_name ? whole->run_state_name : s->state);
+	gw_plan_run_state(gw_run_state_find(s->state), (unsigned)gw__qmp_version(s->qmp), true, &plan);
 	s->kept = plan.after == GW_AFTER_KEPT;
 	return s->kept ? GW_SAY_FAILED : 0;
 }

@@ -136,6 +136,8 @@ static int done(void) { return 0; }
 	X(gw_version, PURE, is_there(gw_version()))                                                                                        \
 	X(gw_version_check, PURE, gw_version_check(0, 2, 0))                                                                               \
 	X(gw_migration_state_name, PURE, is_there(gw_migration_state_name(0)))                                                             \
+	X(gw_run_state_name, PURE, is_there(gw_run_state_name(0)))                                                                         \
+	X(gw_run_state_find, PURE, (int)gw_run_state_find("paused"))                                                                       \
 	X(gw_uri_parse, PURE, gw_uri_parse("fd:1", &parsed))                                                                               \
 	X(gw_info_free, PURE, (gw_info_free(NULL), done()))                                                                                \
 	X(gw_info_summary, PURE, -gw_info_summary(NULL, &summary))                                                                         \
@@ -146,7 +148,7 @@ static int done(void) { return 0; }
 	X(gw_info_device, PURE, -gw_info_device(NULL, 0, &device))                                                                         \
 	X(gw_info_field, PURE, -gw_info_field(NULL, 0, 0, &field))                                                                         \
 	X(gw_plan_restore, PURE, -gw_plan_restore(NULL, &destination, &restore_plan))                                                      \
-	X(gw_plan_run_state, PURE, gw_plan_run_state("paused", 1000, false, &run_state_plan))                                              \
+	X(gw_plan_run_state, PURE, gw_plan_run_state(GW_RUN_STATE_PAUSED, 1000, false, &run_state_plan))                                   \
 	X(gw_plan_operation, PURE, is_there(gw_plan_operation(0)))                                                                         \
 	X(gw_plan_ability, PURE, is_there(gw_plan_ability(0)))                                                                             \
 	X(gw_plan_rule, PURE, gw_plan_rule(0, &rule))                                                                                      \
@@ -322,8 +324,8 @@ static void every_call_in_every_state(void **unused)
 	X("", gw_job_new(NULL))                                                                                                            \
 	X("", gw_uri_parse(NULL, &parsed))                                                                                                 \
 	X("", gw_uri_parse(uri, NULL))                                                                                                     \
-	X("", gw_plan_run_state(NULL, 1000, false, &run_state_plan))                                                                       \
-	X("", gw_plan_run_state("paused", 1000, false, NULL))                                                                              \
+	X("", gw_plan_run_state((enum gw_run_state)99, 1000, false, &run_state_plan))                                                      \
+	X("", gw_plan_run_state(GW_RUN_STATE_PAUSED, 1000, false, NULL))                                                                   \
 	X("", gw_plan_rule(0, NULL))                                                                                                       \
 	X("", gw_plan_combination(GW_OPERATION_SEND, NULL, 0, &rule))
 

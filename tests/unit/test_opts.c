@@ -176,7 +176,7 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 	case GW__STRUCT_gw_restore_plan:
 		return call ? -ENOSYS : gw_plan_restore(info, &(struct gw_destination){.size = sizeof(struct gw_destination)}, v);
 	case GW__STRUCT_gw_run_state_plan:
-		return call ? -ENOSYS : gw_plan_run_state("paused", 1000, false, v);
+		return call ? -ENOSYS : gw_plan_run_state(GW_RUN_STATE_PAUSED, 1000, false, v);
 	case GW__STRUCT_gw_rule:
 		return call == 0 ? gw_plan_rule(0, v) : call == 1 ? gw_plan_combination(GW_OPERATION_SAVE, none, 0, v) : -ENOSYS;
 	default:

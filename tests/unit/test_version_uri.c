@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "base/math.h"
+#include "plan/run_state.h"
 
 static void the_header_is_of_this_version(void **state)
 {
@@ -83,6 +84,20 @@ static void a_refusal_has_a_reason(void **state)
 	assert_int_equal(gw_uri_parse("fd:1", NULL), -EINVAL);
 }
 
+/* A word that a table of the planner has, has a number. */
+static void run_states_are_known(void **state)
+{
+	(void)state;
+	unsigned n = 0;
+	for (; gw__plan_run_state_name(n); n++)
+		assert_int_not_equal(gw_run_state_find(gw__plan_run_state_name(n)), GW_RUN_STATE_UNKNOWN);
+	assert_null(gw_run_state_name(n + 1));
+	for (uint32_t i = 0; i <= n; i++)
+		assert_int_equal(gw_run_state_find(gw_run_state_name(i)), i);
+	assert_int_equal(gw_run_state_find("of tomorrow"), GW_RUN_STATE_UNKNOWN);
+	assert_int_equal(gw_run_state_find(NULL), GW_RUN_STATE_UNKNOWN);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -90,6 +105,7 @@ int main(void)
 		cmocka_unit_test(an_older_program_is_served),
 		cmocka_unit_test(uris_in_pieces),
 		cmocka_unit_test(a_refusal_has_a_reason),
+		cmocka_unit_test(run_states_are_known),
 	};
 	return cmocka_run_group_tests_name("version and uri", tests, NULL, NULL);
 }

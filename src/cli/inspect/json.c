@@ -35,7 +35,7 @@ static void show_guest(const struct gw__inspect *in)
 		gw__cli_json_size(s->framing_bytes));
 	json_t *o = json_pack("{ss so ss so so so so so so so so so si si si sb sb sb sb sb sb so so so so so}", "event", "guest", "file",
 		gw__cli_json_text(in->file), "format", s->format == GW_FORMAT_IMAGE ? "image" : "stream", "machine",
-		gw__cli_json_text(s->machine), "run_state", gw__cli_json_text(s->run_state), "uuid", uuid_text(s), "page_bytes",
+		gw__cli_json_text(s->machine), "run_state", gw__cli_json_text(s->run_state_name), "uuid", uuid_text(s), "page_bytes",
 		gw__cli_json_size(s->page_bytes), "ram_bytes", gw__cli_json_size(s->ram_bytes), "zero_pages",
 		gw__cli_json_size(s->zero_pages), "begin", gw__cli_json_size(s->begin_off), "end", gw__cli_json_size(s->end_off),
 		"trailing_bytes", gw__cli_json_size(s->trailing_bytes), "blocks", (int)s->blocks, "devices", (int)s->devices, "rounds",

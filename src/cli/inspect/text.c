@@ -88,7 +88,7 @@ static void show_guest(const struct gw__inspect *in)
 	const struct gw_info_summary *s = &in->summary;
 	gw__ui_print("%s: %s, whole\n\n", GW__NAME(in->file), s->format == GW_FORMAT_IMAGE ? "mapped-ram image" : "stream");
 	row("machine", "%s", s->machine);
-	row("run state", "%s", s->run_state ? s->run_state : "not said");
+	row("run state", "%s", s->run_state_name ? s->run_state_name : "not said");
 	if (s->uuid)
 		show_uuid(s->uuid);
 	row("memory", "%s in %u %s, pages of %s", GW__SIZE(s->ram_bytes), s->blocks, s->blocks == 1 ? "block" : "blocks",
