@@ -32,6 +32,31 @@ GW_API void gw_qemu_free(gw_qemu *qemu);
 /* Why the last call failed: one sentence. "" when it did not. Valid until the next call. Since 0.2 */
 GW_API const char *gw_qemu_error(const gw_qemu *qemu);
 
+/* What may be done about it, where that is known; a program says it in the terms of its own options. */
+enum gw_qemu_hint {
+	GW_QEMU_HINT_NONE,
+	GW_QEMU_HINT_AT_END,          /* save: not `at_start` */
+	GW_QEMU_HINT_NO_POSTCOPY,     /* save: not `postcopy` */
+	GW_QEMU_HINT_OTHER_WORK,      /* save, drain: gw_receive() or gw_qemu_drain() goes on with what is there */
+	GW_QEMU_HINT_SAVE_RESUME,     /* save_abandon: gw_qemu_save() with `resume` tells whether the image is whole */
+	GW_QEMU_HINT_SERVE,           /* gw_qemu_serve() goes on with this QEMU */
+	GW_QEMU_HINT_SEND,            /* let the QEMU listen at an address, and use gw_send() */
+	GW_QEMU_HINT_CONVERT,         /* gw_convert() makes an image of it */
+	GW_QEMU_HINT_NOT_LAZY,        /* restore: another `way` than lazy */
+	GW_QEMU_HINT_NOT_RESUME_ONLY, /* serve: not `resume_only` */
+	GW_QEMU_HINT_FIXED_PORT,      /* `listen` with a port */
+	GW_QEMU_HINT_NO_PREEMPT,      /* not `preempt` */
+	GW_QEMU_HINT_TLS,             /* link->tls with credentials */
+	GW_QEMU_HINT_NO_TLS,          /* no link->tls */
+	GW_QEMU_HINT_TLS_HOSTNAME,    /* `hostname` of link->tls: what QEMU's certificate names */
+	GW_QEMU_HINT_PROTECT_NAME,    /* protect: a `name` */
+	GW_QEMU_HINT_STANDBY_NAME,    /* protect: start the standby with this guest's name, and say its folder as `dir` */
+	GW_QEMU_HINT_PROTECT_STOP,    /* gw_qemu_protect_stop() */
+	GW_QEMU_HINT_MEMORY_ONLY,     /* protect: `memory_only`, if disks and network are taken care of */
+	GW_QEMU_HINT_PRIMARY_IS_DEAD, /* failover: `primary_is_dead`, if that is so */
+};
+GW_API enum gw_qemu_hint gw_qemu_hint(const gw_qemu *qemu); /* of the last call. Since 0.2 */
+
 /*
  * Makes the running call end soon with -ECANCELED, and every later one too; the job as well. The guest is left as the outcome says. `reason` is
  * the sentence for it and must live as long as the driver; NULL: "cancelled". Any thread, signal handlers. Since 0.2
@@ -276,8 +301,9 @@ enum gw_qemu_protect_event_kind {
 struct gw_qemu_protect_event {
 	size_t size;
 	enum gw_qemu_protect_event_kind kind;
-	const char *name;   /* of the guest; "": it has none */
-	const char *reason; /* NULL: none */
+	const char *name;       /* of the guest; "": it has none */
+	const char *reason;     /* NULL: none */
+	enum gw_qemu_hint hint; /* about the reason */
 	uint64_t checkpoints, pause_us;
 	uint64_t longest_us; /* of all standstills so far */
 };

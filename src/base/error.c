@@ -66,8 +66,18 @@ int gw__error_hint(struct gw__error *error, const char *fmt, ...)
 	return error->code;
 }
 
+int gw__error_advise(struct gw__error *error, int hint)
+{
+	if (!error)
+		return -1;
+	if (!error->hint)
+		error->hint = hint;
+	return error->code;
+}
+
 void gw__error_clear(struct gw__error *error)
 {
 	error->code = 0;
+	error->hint = 0;
 	error->text[0] = 0;
 }

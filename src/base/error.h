@@ -15,6 +15,7 @@ enum { GW__ERROR_BYTES = 640 };
 
 struct gw__error {
 	int code; /* negative errno of the first failure, 0 if none */
+	int hint; /* what may be done about it, as the room numbers such things; 0: nothing is known */
 	char text[GW__ERROR_BYTES];
 };
 
@@ -35,6 +36,9 @@ int gw__error_where(struct gw__error *error, const char *fmt, ...) GW__PRINTF(2,
 
 /* Put "; <text>" behind the sentence that is already there: a probable cause, and what to do. Returns error->code. */
 int gw__error_hint(struct gw__error *error, const char *fmt, ...) GW__PRINTF(2, 3);
+
+/* What may be done about the failure that is there, or will be; the first hint wins. `error` may be NULL. Returns error->code. */
+int gw__error_advise(struct gw__error *error, int hint);
 
 /* Forget the failure, for a caller that handled it. */
 void gw__error_clear(struct gw__error *error);

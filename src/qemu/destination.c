@@ -3,6 +3,7 @@
 #include "qemu/destination.h"
 
 #include <errno.h>
+#include <godwit-qemu.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,9 +29,10 @@ int gw__qemu_destination_waits(struct gw__qmp *q, struct gw__error *error)
 			"this QEMU does not wait for a guest (its state is \"%s\"); start it with -incoming defer", s.name);
 	if (gw__qemu_destination_failed(&m, error))
 		return -EBUSY;
-	if (m.state != GW__MIGRATION_NONE || m.address[0]) /* 7.2 listens without a status */
-		return gw__error_set(error, -EBUSY,
-			"this QEMU already listens for a migration elsewhere; start it with -incoming defer, or use godwit send");
+	if (m.state != GW__MIGRATION_NONE || m.address[0]) { /* 7.2 listens without a status */
+		gw__error_advise(error, GW_QEMU_HINT_SEND);
+		return gw__error_set(error, -EBUSY, "this QEMU already listens for a migration elsewhere; start it with -incoming defer");
+	}
 	return 0;
 }
 

@@ -46,10 +46,10 @@ static int check_state(struct drain *d, const struct gw__qmp_status *run, const 
 	bool source = run->state == GW__RUN_STATE_FINISH_MIGRATE;
 	if (m->state == GW__MIGRATION_POSTCOPY_PAUSED && source)
 		return 0;
-	if (m->state == GW__MIGRATION_POSTCOPY_PAUSED || (gw__qmp_is_postcopy(m->state) && !m->total_bytes))
-		snprintf(error, sizeof error,
-			"this QEMU is the destination of its migration, it has the guest (state \"%s\"); godwit serve brings pages to it",
-			run->name);
+	bool is_destination = m->state == GW__MIGRATION_POSTCOPY_PAUSED || (gw__qmp_is_postcopy(m->state) && !m->total_bytes);
+	gw__error_advise(&d->driver->error, is_destination ? GW_QEMU_HINT_SERVE : GW_QEMU_HINT_NONE);
+	if (is_destination)
+		snprintf(error, sizeof error, "this QEMU is the destination of its migration, it has the guest (state \"%s\")", run->name);
 	else if (gw__qmp_is_postcopy(m->state))
 		snprintf(error, sizeof error,
 			"this QEMU still sends to its destination (status \"%s\"); if that cannot be reached, give it the monitor command "
@@ -212,9 +212,10 @@ static int check_identity(struct drain *d)
 	json_decref(begun);
 	json_decref(identity);
 	free(note);
-	return other ? refuse(d, -EALREADY,
-			       "what was begun beside this image is no drain of this QEMU, but of another QEMU, or by godwit receive or save; go on with that")
-		     : 0;
+	if (!other)
+		return 0;
+	gw__error_advise(&d->driver->error, GW_QEMU_HINT_OTHER_WORK);
+	return refuse(d, -EALREADY, "what was begun beside this image is no drain of this QEMU, but other work");
 }
 
 static int connect_and_run(struct drain *d)

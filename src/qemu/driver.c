@@ -28,6 +28,8 @@ void gw_qemu_free(gw_qemu *qemu)
 
 const char *gw_qemu_error(const gw_qemu *qemu) { return qemu->error.text; }
 
+enum gw_qemu_hint gw_qemu_hint(const gw_qemu *qemu) { return (enum gw_qemu_hint)qemu->error.hint; }
+
 void gw_qemu_on_log(gw_qemu *qemu, gw_qemu_log_fn *fn, void *ctx)
 {
 	qemu->log = fn;

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <godwit-qemu.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,9 +34,10 @@ static int path_of(char path[PATH_MAX], const char *folder, const char *file, st
 
 static int refuse_unproved(const char *folder, struct gw__error *error)
 {
+	gw__error_advise(error, GW_QEMU_HINT_PRIMARY_IS_DEAD);
 	return gw__error_set(error, -EPERM,
-		"nothing proves that the primary does not run its guest any more: there is no %s/owner.lock, as its QEMU is on another host, was not handed it "
-		"(godwit protect --dir), or was released. Make sure that it is dead, and say --primary-is-dead",
+		"nothing proves that the primary does not run its guest any more: there is no %s/owner.lock, as its QEMU is on another host, was not handed it, "
+		"or was released",
 		folder);
 }
 

@@ -111,7 +111,7 @@ static int check_has_devices(struct gw__postcopy_session *l)
 		return 0;
 	l->refused = true;
 	return gw__error_set(&l->error, -EOPNOTSUPP,
-		"%s holds memory without devices (godwit drain): it can complete a QEMU in postcopy-paused, and this one "
+		"%s holds memory without devices (of a drain): it can complete a QEMU in postcopy-paused, and this one "
 		"has no guest yet",
 		l->path);
 }
@@ -169,8 +169,8 @@ static int give_guest(struct gw__postcopy_session *l, const struct gw__qmp_migra
 {
 	if (l->resume_only) {
 		l->refused = true;
-		return gw__error_set(&l->error, -EINVAL,
-			"no guest in this QEMU waits for pages (status \"%s\"), so there is nothing to --resume",
+		gw__error_advise(&l->driver->error, GW_QEMU_HINT_NOT_RESUME_ONLY);
+		return gw__error_set(&l->error, -EINVAL, "no guest in this QEMU waits for pages (status \"%s\")",
 			m->status[0] ? m->status : "none");
 	}
 	int r = check_waits(l, m);

@@ -29,19 +29,21 @@ int gw__postcopy_session_set_opts(struct gw__postcopy_session *l, const struct g
 	return 0;
 }
 
-int gw__postcopy_session_check(const char *path, const gw_info *info, struct gw__error *error)
+int gw__postcopy_session_check(gw_qemu *driver, const char *path, const gw_info *info, struct gw__error *error)
 {
 	struct gw_info_summary sum = GW_INIT(sum);
 	const char *cap;
 	gw_info_summary(info, &sum);
-	if (sum.format != GW_FORMAT_IMAGE)
-		return gw__error_set(error, -EOPNOTSUPP,
-			"%s is a stream, in which no page can be looked up; godwit convert makes an image of it", path);
+	if (sum.format != GW_FORMAT_IMAGE) {
+		gw__error_advise(&driver->error, GW_QEMU_HINT_CONVERT);
+		return gw__error_set(error, -EOPNOTSUPP, "%s is a stream, in which no page can be looked up", path);
+	}
 	for (uint32_t i = 0; (cap = gw_info_capability(info, i)); i++)
-		if (!strcmp(cap, "x-ignore-shared"))
+		if (!strcmp(cap, "x-ignore-shared")) {
+			gw__error_advise(&driver->error, GW_QEMU_HINT_NOT_LAZY);
 			return gw__error_set(error, -EOPNOTSUPP,
-				"%s was saved with x-ignore-shared and lacks the memory that was shared, but QEMU's post-copy has to be brought all memory; "
-				"godwit restore without --lazy loads it",
+				"%s was saved with x-ignore-shared and lacks the memory that was shared, but QEMU's post-copy has to be brought all memory",
 				path);
+		}
 	return 0;
 }

@@ -101,7 +101,8 @@ static int check_name(struct gw__postcopy_session *l)
 	if (snprintf(path, sizeof path, "%s/ca-cert.pem", tls->creds_dir) >= (int)sizeof path || access(path, F_OK))
 		return 0;
 	l->refused = true;
-	return gw__error_set(&l->error, -EINVAL, "certificates over a unix socket need --tls-hostname: what QEMU's certificate names");
+	gw__error_advise(&l->driver->error, GW_QEMU_HINT_TLS_HOSTNAME);
+	return gw__error_set(&l->error, -EINVAL, "certificates over a unix socket need the name that QEMU's certificate has");
 }
 
 static int choose(struct gw__postcopy_session *l, bool again)
@@ -111,9 +112,10 @@ static int choose(struct gw__postcopy_session *l, bool again)
 		opts = l->listened;
 	if (!opts[0])
 		return private_address(l);
-	if (again && lets_qemu_choose(opts))
-		return gw__error_set(&l->error, -EINVAL,
-			"a QEMU that may be held up cannot say which port it chose; give one: --listen tcp:HOST:PORT");
+	if (again && lets_qemu_choose(opts)) {
+		gw__error_advise(&l->driver->error, GW_QEMU_HINT_FIXED_PORT);
+		return gw__error_set(&l->error, -EINVAL, "a QEMU that may be held up cannot say which port it chose");
+	}
 	if (strlen(opts) >= sizeof l->listen || (l->opts.connect && strlen(l->opts.connect) >= sizeof l->uri))
 		return gw__error_set(&l->error, -ENAMETOOLONG, "the address %.40s... is too long", opts);
 	if (opts != l->listen)

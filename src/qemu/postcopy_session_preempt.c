@@ -16,7 +16,8 @@ int gw__postcopy_session_choose_preempt(struct gw__postcopy_session *l)
 	bool has = gw__qmp_settings_has(l->before, CAPABILITY);
 	if (l->opts.preempt && !has) {
 		l->refused = true;
-		return gw__error_set(&l->error, -EOPNOTSUPP, "this QEMU has no capability " CAPABILITY "; leave --preempt out");
+		gw__error_advise(&l->driver->error, GW_QEMU_HINT_NO_PREEMPT);
+		return gw__error_set(&l->error, -EOPNOTSUPP, "this QEMU has no capability " CAPABILITY);
 	}
 	l->preempt = l->opts.preempt ? how(l) : GW_PREEMPT_OFF;
 	l->preempt_known = true;

@@ -74,7 +74,6 @@ int gw__postcopy_session_check_tls(struct gw__postcopy_session *l)
 	if (!l->tls_known || l->tls == !!l->tls_opts.creds_dir)
 		return 0;
 	l->refused = true;
-	return gw__error_set(&l->error, -EINVAL,
-		l->tls ? "this QEMU speaks TLS with its page server: give --tls-creds"
-		       : "this QEMU does not speak TLS with its page server: leave --tls-creds out");
+	gw__error_advise(&l->driver->error, l->tls ? GW_QEMU_HINT_TLS : GW_QEMU_HINT_NO_TLS);
+	return gw__error_set(&l->error, -EINVAL, "this QEMU %s TLS with its page server", l->tls ? "speaks" : "does not speak");
 }

@@ -10,7 +10,7 @@
 #include <sys/statvfs.h>
 #include <time.h>
 
-#include <godwit.h>
+#include <godwit-qemu.h>
 
 #include "base/math.h"
 #include "qemu/colo_release.h"
@@ -63,13 +63,14 @@ struct gw__protect {
 	struct watch w;
 	uint64_t longest_us;
 	char reason[400];
+	int hint; /* about what is told */
 };
 
 static double now_s(const struct gw__protect *p) { return gw__monotonic_seconds_since(&p->start); }
 
 static void tell(struct gw__protect *p, enum gw__protect_event_kind kind, const char *reason)
 {
-	struct gw__protect_event e = {kind, reason, p->w.checkpoints, p->w.pause_us, p->longest_us};
+	struct gw__protect_event e = {kind, reason, p->hint, p->w.checkpoints, p->w.pause_us, p->longest_us};
 	p->o.on_event(p->o.ctx, &e);
 }
 
@@ -100,10 +101,11 @@ static void place_lock(struct gw__protect *p)
 		tell(p, GW__PROTECT_NOTE, error.text);
 	} else if (!gw__owner_lock_has_standby(&p->lock)) {
 		snprintf(text, sizeof text,
-			"the standby does not keep the guest in %.200s/%.200s, so its owner.lock tells a failover nothing: start the standby with "
-			"--name=%.100s, and say its folder with --dir",
-			p->o.dir, p->name, p->name);
+			"the standby does not keep the guest in %.200s/%.200s, so its owner.lock tells a failover nothing", p->o.dir,
+			p->name);
+		p->hint = GW_QEMU_HINT_STANDBY_NAME;
 		tell(p, GW__PROTECT_NOTE, text);
+		p->hint = GW_QEMU_HINT_NONE;
 	}
 }
 
@@ -479,9 +481,8 @@ static int find_name(struct gw__protect *p, struct gw__error *error)
 	json_decref(said);
 	if (r || !p->o.dir || (p->name[0] && p->name[0] != '.' && !strchr(p->name, '/')))
 		return r;
-	return gw__error_set(error, -EINVAL,
-		p->name[0] ? "\"%s\" cannot be the name of the guest's folder: say --name"
-			   : "its QEMU has no -name%s: say --name, as the standby was told",
+	gw__error_advise(error, GW_QEMU_HINT_PROTECT_NAME);
+	return gw__error_set(error, -EINVAL, p->name[0] ? "\"%s\" cannot be the name of the guest's folder" : "its QEMU has no -name%s",
 		p->name);
 }
 

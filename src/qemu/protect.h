@@ -32,6 +32,7 @@ enum gw__protect_event_kind {
 struct gw__protect_event {
 	enum gw__protect_event_kind kind;
 	const char *reason;
+	int hint;                                   /* enum gw_qemu_hint: what may be done about it */
 	uint64_t checkpoints, pause_us, longest_us; /* longest_us: of all standstills that were ours */
 };
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <godwit-qemu.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -54,8 +55,8 @@ static int try_take(struct gw__protect_instance *i, const char *address, struct 
 		pid_t pid = 0;
 		bool known = is_first_process(fd, &pid);
 		close(fd);
-		return gw__error_set(error, -EBUSY, "process %d protects the QEMU at %s already: godwit protect --stop ends that",
-			known ? (int)pid : 0, address);
+		gw__error_advise(error, GW_QEMU_HINT_PROTECT_STOP);
+		return gw__error_set(error, -EBUSY, "process %d protects the QEMU at %s already", known ? (int)pid : 0, address);
 	}
 	if (!is_at(i->path, fd)) {
 		close(fd);

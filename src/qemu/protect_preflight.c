@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <godwit.h>
+#include <godwit-qemu.h>
 
 #include "base/math.h"
 
@@ -46,8 +46,10 @@ static int check_state(struct gw__qmp *q, struct gw__error *error)
 		r = gw__qmp_query_status(q, &s, error);
 	if (r)
 		return r;
-	if (m.state == GW__MIGRATION_COLO)
-		return gw__error_set(error, -EBUSY, "it is protected already, or was and not released: godwit protect --stop ends that");
+	if (m.state == GW__MIGRATION_COLO) {
+		gw__error_advise(error, GW_QEMU_HINT_PROTECT_STOP);
+		return gw__error_set(error, -EBUSY, "it is protected already, or was and not released");
+	}
 	if (m.state != GW__MIGRATION_NONE && !m.ended)
 		return gw__error_set(error, -EBUSY, "it is busy with another migration (status \"%s\"); wait for its end or cancel it",
 			m.status);
@@ -69,9 +71,9 @@ static int check_disks(struct gw__qmp *q, struct gw__error *error)
 		const char *node = json_string_value(json_object_get(inserted, "node-name"));
 		if (r || !inserted || json_is_true(json_object_get(inserted, "ro")))
 			continue;
+		gw__error_advise(error, GW_QEMU_HINT_MEMORY_ONLY);
 		r = gw__error_set(error, -EOPNOTSUPP,
-			"its disk %.100s is writable and is not protected: after a failover it would be ahead of the guest's memory. Say --memory-only if "
-			"that is taken care of",
+			"its disk %.100s is writable and is not protected: after a failover it would be ahead of the guest's memory",
 			name && *name   ? name
 			: path && *path ? path
 			: node          ? node
@@ -101,9 +103,9 @@ static int check_network(struct gw__qmp *q, struct gw__error *error)
 		if (!is_netdev(line))
 			continue;
 		line += strspn(line, " \\");
+		gw__error_advise(error, GW_QEMU_HINT_MEMORY_ONLY);
 		r = gw__error_set(error, -EOPNOTSUPP,
-			"its network %.*s is not protected: after a failover others would have seen packets that the guest has not sent yet. Say "
-			"--memory-only if that is taken care of",
+			"its network %.*s is not protected: after a failover others would have seen packets that the guest has not sent yet",
 			(int)strcspn(line, ":"), line);
 	}
 	free(text);

@@ -34,6 +34,7 @@ static void on_event(void *ctx, const struct gw__protect_event *e)
 		.kind = kinds[e->kind],
 		.name = p->session ? gw__protect_name(p->session) : "",
 		.reason = e->reason,
+		.hint = (enum gw_qemu_hint)e->hint,
 		.checkpoints = e->checkpoints,
 		.pause_us = e->pause_us,
 		.longest_us = e->longest_us};

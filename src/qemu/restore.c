@@ -38,7 +38,7 @@ static int not_direct(struct gw__restore *r)
 {
 	char error[sizeof r->plan.reason];
 	snprintf(error, sizeof error, "%s", r->plan.reason);
-	snprintf(r->plan.reason, sizeof r->plan.reason, "--way direct is not possible: %.480s", error);
+	snprintf(r->plan.reason, sizeof r->plan.reason, "direct is not possible: %.480s", error);
 	return refused(r);
 }
 
@@ -105,8 +105,8 @@ static int open_monitor(struct gw__restore *r)
 		return gw__qmp_open(r->o.monitor, CONNECT_MS, &r->qmp, &r->error);
 	if (e)
 		return e;
-	return gw__error_set(&r->error, -EBUSY,
-		"process %d holds the monitor %s: a guest of %s is in this QEMU, godwit serve goes on with it", info.pid, r->o.monitor,
+	gw__error_advise(&r->driver->error, GW_QEMU_HINT_SERVE);
+	return gw__error_set(&r->error, -EBUSY, "process %d holds the monitor %s: a guest of %s is in this QEMU", info.pid, r->o.monitor,
 		info.image);
 }
 
@@ -132,7 +132,7 @@ static int run(struct gw__restore *r)
 		return failed(r, e == -EBUSY && !r->o.command ? GW_QEMU_GUEST_REFUSED : GW_QEMU_GUEST_NOT_HERE);
 	if (r->plan.way == GW_WAY_REFUSED)
 		return refused(r);
-	if (is_lazy(r) && gw__postcopy_session_check(r->path, r->info, &r->error))
+	if (is_lazy(r) && gw__postcopy_session_check(r->driver, r->path, r->info, &r->error))
 		return failed(r, GW_QEMU_GUEST_REFUSED);
 	if (r->o.way == GW_QEMU_RESTORE_DIRECT && r->plan.way != GW_WAY_DIRECT)
 		return not_direct(r);

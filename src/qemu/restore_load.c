@@ -58,7 +58,7 @@ int gw__restore_plan(struct gw__restore *r)
 		snprintf(r->plan.reason, sizeof r->plan.reason, "the image is sent as a stream, as asked for");
 	else if (!e && r->o.max_bandwidth && r->plan.way == GW_WAY_STREAM && r->o.way != GW_QEMU_RESTORE_LAZY)
 		snprintf(r->plan.reason, sizeof r->plan.reason,
-			"the image is sent as a stream: QEMU knows no limit (--max-bandwidth) when it reads an image itself");
+			"the image is sent as a stream: QEMU knows no limit when it reads an image itself");
 	if (!e && r->plan.way != GW_WAY_REFUSED && (r->o.way != GW_QEMU_RESTORE_DIRECT || r->plan.way == GW_WAY_DIRECT))
 		check_combination(r);
 	gw__qemu_destination_fini(&there);
@@ -155,9 +155,10 @@ static int load_stream(struct gw__restore *r)
 {
 	char uri[64] = "fd:";
 	int pair[2];
-	if (!gw__qmp_can_pass_fds(r->qmp))
-		return gw__error_set(&r->error, -EOPNOTSUPP,
-			"this monitor cannot pass descriptors (it is not a unix socket); let QEMU listen and use godwit send");
+	if (!gw__qmp_can_pass_fds(r->qmp)) {
+		gw__error_advise(&r->driver->error, GW_QEMU_HINT_SEND);
+		return gw__error_set(&r->error, -EOPNOTSUPP, "this monitor cannot pass descriptors (it is not a unix socket)");
+	}
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return gw__error_errno(&r->error, errno, "cannot make a socket pair");
 	strcat(uri, FD_NAME);

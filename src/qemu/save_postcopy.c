@@ -41,11 +41,10 @@ int gw__save_read_note(struct gw__save *s)
 	s->before = gw__qmp_settings_from_json(json_object_get(note, "settings"));
 	s->identity = json_incref(json_object_get(note, "qemu"));
 	json_decref(note);
-	return s->before && s->identity
-		       ? 0
-		       : gw__error_set(&s->error, -EPROTO,
-				 "%s.partial was not begun by godwit save; go on with godwit receive --resume or, if it was drained, with godwit drain",
-				 s->path);
+	if (s->before && s->identity)
+		return 0;
+	gw__error_advise(&s->driver->error, GW_QEMU_HINT_OTHER_WORK);
+	return gw__error_set(&s->error, -EPROTO, "%s.partial was not begun by a save", s->path);
 }
 
 /*
@@ -72,10 +71,10 @@ int gw__save_check_source(struct gw__save *s)
 	if (!is_postcopy && !m.ended)
 		return gw__error_set(&s->error, -EBUSY, "this QEMU does not wait for the rest of a save (migration status \"%s\")",
 			*m.status ? m.status : "none");
-	if (m.completed && s->abandon)
-		return gw__error_set(&s->error, -EBUSY,
-			"this QEMU has sent its guest away whole (migration status \"completed\"); godwit save --postcopy --resume tells whether %s has it",
-			s->path);
+	if (m.completed && s->abandon) {
+		gw__error_advise(&s->driver->error, GW_QEMU_HINT_SAVE_RESUME);
+		return gw__error_set(&s->error, -EBUSY, "this QEMU has sent its guest away whole (migration status \"completed\")");
+	}
 	return 0;
 }
 

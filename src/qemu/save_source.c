@@ -45,7 +45,7 @@ static int look_at_state(struct gw__save *s)
 	bool lacks = gw__qmp_is_postcopy(m.state) && !m.total_bytes; /* only a source counts what it sends */
 	char busy[300];
 	snprintf(busy, sizeof busy,
-		lacks ? "it still lacks pages of its guest (post-copy, status \"%s\"), which cannot be cancelled; let its page server (godwit serve) bring the "
+		lacks ? "it still lacks pages of its guest (post-copy, status \"%s\"), which cannot be cancelled; let its page server bring the "
 			"rest first"
 		      : "it is busy with another migration (status \"%s\"); wait for its end or cancel it",
 		m.status);
@@ -57,10 +57,11 @@ static int check_unplugged(struct gw__save *s)
 	uint64_t unplugged = 0;
 	int r = s->postcopy && gw__qmp_has_quirk(s->qmp, GW__QUIRK_LATE_UNPLUGGED) ? gw__qmp_query_unplugged(s->qmp, &unplugged, &s->error)
 										   : 0;
-	return r || !unplugged
-		       ? r
-		       : gw__error_set(&s->error, -EOPNOTSUPP,
-				 "this QEMU has a virtio-mem device that is not plugged in full, and is too old to be saved by post-copy with it; leave out --postcopy");
+	if (r || !unplugged)
+		return r;
+	gw__error_advise(&s->driver->error, GW_QEMU_HINT_NO_POSTCOPY);
+	return gw__error_set(&s->error, -EOPNOTSUPP,
+		"this QEMU has a virtio-mem device that is not plugged in full, and is too old to be saved by post-copy with it");
 }
 
 /* The user's word goes first: he may have a QEMU that we do not know. */
@@ -96,8 +97,10 @@ int gw__save_open(struct gw__save *s)
 	s->at_start = s->at_start && s->was.running;
 	s->postcopy = s->postcopy && s->was.running;
 	s->was.stopped_by_us = s->at_start; /* QEMU does for a moment */
-	if (!r && s->at_start && !gw__qmp_settings_has(s->before, "background-snapshot"))
-		r = refuse(s, -EOPNOTSUPP, "it has no background snapshots; leave out --at start");
+	if (!r && s->at_start && !gw__qmp_settings_has(s->before, "background-snapshot")) {
+		gw__error_advise(&s->driver->error, GW_QEMU_HINT_AT_END);
+		r = refuse(s, -EOPNOTSUPP, "it has no background snapshots");
+	}
 	return r;
 }
 

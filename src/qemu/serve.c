@@ -74,7 +74,7 @@ static int look_at_image(struct serve *s)
 		s->out.image_unreadable = true;
 		return end(s, guest_waits(s) ? GW_QEMU_GUEST_WAITS : GW_QEMU_GUEST_NOT_BEGUN, r);
 	}
-	r = gw__postcopy_session_check(l->path, info, &l->error);
+	r = gw__postcopy_session_check(s->driver, l->path, info, &l->error);
 	struct gw_info_summary sum = GW_INIT(sum);
 	gw_info_summary(info, &sum);
 	l->memory_only = sum.memory_only;

@@ -154,7 +154,11 @@ for line in 'printf("x");' 'fprintf(stderr, "x");' '	fputs("x", f);' 'perror("x"
 	echo "$line" >>"$tmp/tree/src/qemu/x.c"
 	refuses "a library that prints: $line" 'qemu may not print'
 done
-for line in 'snprintf(a, 1, "x");' 'gw__fprintf(f);' 'int my_stderr;'; do
+for line in '"; give --this"' '"then godwit serve brings it"'; do
+	echo "$line" >>"$tmp/tree/src/qemu/x.c"
+	refuses "a library that knows the command line: $line" 'qemu may not name a command or its options'
+done
+for line in 'snprintf(a, 1, "x");' '"/tmp/godwit-XXXXXX"' 'gw__fprintf(f);' 'int my_stderr;'; do
 	echo "$line" >>"$tmp/tree/src/qemu/x.c"
 done
 echo 'fprintf(stderr, "x");' >>"$tmp/tree/src/cli/cmd/x.c"

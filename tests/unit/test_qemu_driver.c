@@ -202,6 +202,7 @@ static void a_new_call_forgets_the_error_before(void **state)
 	struct results r = sized();
 	(void)state;
 	assert_string_equal(gw_qemu_error(qemu), "");
+	assert_int_equal(gw_qemu_hint(qemu), GW_QEMU_HINT_NONE);
 	assert_int_equal(gw_qemu_save(qemu, "/nowhere", "image", NULL, &r.save), -ENOENT);
 	assert_int_not_equal(gw_qemu_error(qemu)[0], 0);
 	assert_int_equal(gw_qemu_rate(qemu, &rate), 0);

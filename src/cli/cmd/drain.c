@@ -33,9 +33,9 @@ static int report(const struct drain *d)
 	return (int)r->guest.exit_status;
 }
 
-static int end(const struct drain *d)
+static int end(struct drain *d)
 {
-	const char *error = gw_qemu_error(d->work.qemu);
+	const char *error = gw__command_qemu_error(&d->work);
 	switch (d->out.outcome) {
 	case GW_QEMU_DRAIN_DONE:
 		return report(d);

@@ -54,7 +54,7 @@ static int plan_for_qmp(struct plan *p, const gw_info *info)
 	if (status != GW__CLI_GO)
 		return status;
 	int e = gw_qemu_plan_restore(p->work.qemu, p->qmp, info, p->remote, &r);
-	const char *error = gw_qemu_error(p->work.qemu);
+	const char *error = gw__command_qemu_error(&p->work);
 	if (e == -EBUSY)
 		return refused(p, error);
 	return e ? gw__cli_failed(&p->common, GW__EXIT_FAILED, "%s", error) : report(p, &r);

@@ -35,9 +35,16 @@ static void show_json(const struct gw_qemu_protect_event *e)
 		gw__cli_json_size(e->longest_us), "message", gw__cli_json_text(e->reason)));
 }
 
-static void on_event(void *ctx, const struct gw_qemu_protect_event *e)
+static void on_event(void *ctx, const struct gw_qemu_protect_event *event)
 {
 	struct protect *p = ctx;
+	struct gw_qemu_protect_event copy = *event;
+	const struct gw_qemu_protect_event *e = &copy;
+	char advice[1024];
+	if (e->hint == GW_QEMU_HINT_STANDBY_NAME) {
+		snprintf(advice, sizeof advice, "%s: start the standby with --name=%s, and say its folder with --dir", e->reason, e->name);
+		copy.reason = advice;
+	}
 	const char *name = name_of(e->name);
 	snprintf(p->name, sizeof p->name, "%s", e->name);
 	if (p->common.json)
@@ -78,9 +85,9 @@ static void on_release(void *ctx, int r, const char *error)
 		gw__ui_error(0, "%s: its guard was killed; it runs on, not protected, and its QEMU is as it was before", name_of(p->name));
 }
 
-static int end(const struct protect *p, int r)
+static int end(struct protect *p, int r)
 {
-	const char *name = name_of(p->out.name), *error = gw_qemu_error(p->work.qemu);
+	const char *name = name_of(p->out.name), *error = gw__command_qemu_error(&p->work);
 	switch (p->out.outcome) {
 	case GW_QEMU_PROTECT_STOPPED:
 		gw__ui_info("%s: released; it runs on, not protected, and its QEMU is as it was before", name);
@@ -117,7 +124,7 @@ static int start(struct protect *p)
 	return end(p, gw_qemu_protect(p->work.qemu, p->monitor, p->uri, &p->o, &p->out));
 }
 
-static int stop(const struct protect *p)
+static int stop(struct protect *p)
 {
 	static const char *const words[] = {[GW_QEMU_WAS_PROTECTED] = "the guest of the QEMU at %s is not protected any more",
 		[GW_QEMU_WAS_UNPROTECTED] = "nobody protects the guest of the QEMU at %s",
@@ -129,7 +136,7 @@ static int stop(const struct protect *p)
 	int r = gw_qemu_protect_stop(p->work.qemu, p->monitor, &was);
 	if (r)
 		return gw__cli_failed(&p->common, r == -ETIMEDOUT || r == -EBUSY ? GW__EXIT_IN_DOUBT : GW__EXIT_FAILED, "%s",
-			gw_qemu_error(p->work.qemu));
+			gw__command_qemu_error(&p->work));
 	if (p->common.json)
 		gw__cli_json(json_pack("{ss}", "event", "stopped"));
 	snprintf(text, sizeof text, words[was], p->monitor);

@@ -40,9 +40,9 @@ static int failed(const struct gw__cli_restore *r, const char *error)
 	return gw__cli_failed_at(&r->common, &r->out.guest, "%s; %s is untouched", error, r->out.path);
 }
 
-static int end(const struct gw__cli_restore *r)
+static int end(struct gw__cli_restore *r)
 {
-	const char *error = gw_qemu_error(r->work.qemu), *monitor = r->o.monitor ? r->o.monitor : r->out.monitor;
+	const char *error = gw__command_qemu_error(&r->work), *monitor = r->o.monitor ? r->o.monitor : r->out.monitor;
 	switch (r->out.outcome) {
 	case GW_QEMU_GUEST_IN_PRIMARY:
 		return gw__cli_failed_at(&r->common, &r->out.guest, "%s; nothing was started", error);

@@ -122,9 +122,9 @@ static int abandoned(const struct save *s, const char *error)
 	return gw__cli_failed_at(&s->common, &s->out.guest, "the guest %s in its QEMU as before the save, but %s", run, error);
 }
 
-static int end(const struct save *s)
+static int end(struct save *s)
 {
-	const char *error = gw_qemu_error(s->work.qemu), *run = s->out.was_running ? "runs on" : "is stopped as before";
+	const char *error = gw__command_qemu_error(&s->work), *run = s->out.was_running ? "runs on" : "is stopped as before";
 	switch (s->out.outcome) {
 	case GW_QEMU_SAVE_DONE:
 		return report(s);

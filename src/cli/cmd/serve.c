@@ -60,9 +60,9 @@ static int waits(const struct serve *s, const char *error)
 		s->path, s->monitor);
 }
 
-static int end(const struct serve *s)
+static int end(struct serve *s)
 {
-	const char *error = gw_qemu_error(s->work.qemu);
+	const char *error = gw__command_qemu_error(&s->work);
 	switch (s->out.outcome) {
 	case GW_QEMU_GUEST_NOT_BEGUN:
 		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; %s", error,

@@ -88,6 +88,34 @@ int gw__command_ctx_drive(struct gw__command_ctx *w)
 	return GW__CLI_GO;
 }
 
+const char *gw__command_qemu_error(struct gw__command_ctx *w)
+{
+	static const char *const words[] = {[GW_QEMU_HINT_NONE] = "",
+		[GW_QEMU_HINT_AT_END] = "; leave out --at start",
+		[GW_QEMU_HINT_NO_POSTCOPY] = "; leave out --postcopy",
+		[GW_QEMU_HINT_OTHER_WORK] =
+			"; go on with what began it: with godwit receive --resume, with godwit save --postcopy --resume or, if it was drained, with godwit drain",
+		[GW_QEMU_HINT_SAVE_RESUME] = "; godwit save --postcopy --resume tells whether the image has it",
+		[GW_QEMU_HINT_SERVE] = "; godwit serve brings pages to it",
+		[GW_QEMU_HINT_SEND] = "; or let it listen, and use godwit send",
+		[GW_QEMU_HINT_CONVERT] = "; godwit convert makes an image of it",
+		[GW_QEMU_HINT_NOT_LAZY] = "; godwit restore without --lazy loads it",
+		[GW_QEMU_HINT_NOT_RESUME_ONLY] = ", so there is nothing to --resume",
+		[GW_QEMU_HINT_FIXED_PORT] = "; give one: --listen tcp:HOST:PORT",
+		[GW_QEMU_HINT_NO_PREEMPT] = "; leave --preempt out",
+		[GW_QEMU_HINT_TLS] = ": give --tls-creds",
+		[GW_QEMU_HINT_NO_TLS] = ": leave --tls-creds out",
+		[GW_QEMU_HINT_TLS_HOSTNAME] = ": give --tls-hostname",
+		[GW_QEMU_HINT_PROTECT_NAME] = ": say --name, as the standby was told",
+		[GW_QEMU_HINT_STANDBY_NAME] = "; start the standby with --name, and say its folder with --dir",
+		[GW_QEMU_HINT_PROTECT_STOP] = ": godwit protect --stop ends that",
+		[GW_QEMU_HINT_MEMORY_ONLY] = ". Say --memory-only if that is taken care of",
+		[GW_QEMU_HINT_PRIMARY_IS_DEAD] = ". Make sure that it is dead, and say --primary-is-dead"};
+	unsigned hint = (unsigned)gw_qemu_hint(w->qemu);
+	snprintf(w->error, sizeof w->error, "%s%s", gw_qemu_error(w->qemu), hint < GW__LEN(words) ? words[hint] : "");
+	return w->error;
+}
+
 void gw__command_ctx_end(struct gw__command_ctx *w)
 {
 	const char *warning;

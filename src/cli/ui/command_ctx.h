@@ -18,6 +18,7 @@ struct gw__command_ctx {
 	gw_qemu *qemu;                       /* of gw__command_ctx_drive; NULL without */
 	const struct gw__cli_common *common; /* borrowed */
 	struct gw__cli_progress progress;
+	char error[1024]; /* of gw__command_qemu_error */
 };
 
 /* GW__CLI_GO, or the exit status after a sentence. End with gw__command_ctx_end in any case. */
@@ -26,6 +27,9 @@ void gw__command_ctx_end(struct gw__command_ctx *w);
 
 /* For a command that drives a QEMU: w->qemu, whose words are messages. GW__CLI_GO, or the exit status after a sentence. */
 int gw__command_ctx_drive(struct gw__command_ctx *w);
+
+/* Why the last call of w->qemu failed, and what may be done about it, in the words of our options. "" when it did not. */
+const char *gw__command_qemu_error(struct gw__command_ctx *w);
 
 /* The file beside an image that keeps its working set: to be freed. NULL: no memory. */
 char *gw__working_set_path(const char *image);
