@@ -9,10 +9,12 @@ import threading
 import time
 
 import godwit
+import refmultifd
 
 READY, REQUEST, REPLY, SEND, SIZE, RECEIVED, LOADED = range(7)
 NAMES = ["CHECKPOINT_READY", "CHECKPOINT_REQUEST", "CHECKPOINT_REPLY", "VMSTATE_SEND", "VMSTATE_SIZE", "VMSTATE_RECEIVED", "VMSTATE_LOADED"]
 SHUT = bytes.fromhex("0001000400000000")
+MULTIFD = refmultifd.MAGIC.to_bytes(4, "big")
 
 
 def protect(vm, uri, delay_ms=100, channels=0, compression="none", tls=None):
@@ -107,10 +109,12 @@ class Protect(Telling):
 
 
 class Wire:
-    """Between a primary and its standby. hold(message, nth): that word of the standby waits, until go_on() or cut()."""
+    """Between a primary and its standby. hold(message, nth): that word of the standby waits, until go_on() or cut(). records: what the primary
+    says is kept, so that was_sent() can tell."""
 
-    def __init__(self, path, to):
+    def __init__(self, path, to, records=False):
         self.path, self.to = path, to
+        self.records = [] if records else None      # a bytearray for each connection
         self.uri = f"unix:{path}"
         self.sockets, self.threads = [], []
         self.at = None
@@ -158,8 +162,13 @@ class Wire:
             self.start(self.back, standby, primary)
 
     def forward(self, a, b):
+        record = bytearray()
+        if self.records is not None:
+            self.records.append(record)
         with contextlib.suppress(OSError):
             while data := a.recv(1 << 16):
+                if self.records is not None:
+                    record += data
                 with self.lock:
                     last = self.left is not None and self.left <= len(data)
                     if self.left is not None:
@@ -227,3 +236,14 @@ class Wire:
         with self.lock:
             self.is_cut = True
             self.go.set()
+
+    def was_sent(self, block, off, pages):
+        """Which of these contents of the page the primary has sent last; None: neither. It may leave out what its guest wrote (docs/spec/colo.md 12)."""
+        channels = [refmultifd.Channel(bytes(r)) for r in self.records if r[:4] == MULTIFD]
+        if channels:
+            last = max((p for c in channels for p in c.packets if p.block == block and off in p.normal + p.zero), key=lambda p: p.number)
+            at = last.normal.index(off) * refmultifd.PAGE if off in last.normal else None
+            found = bytes(refmultifd.PAGE) if at is None else last.pages[at:at + refmultifd.PAGE]
+            return next((i for i, p in enumerate(pages) if p == found), None)
+        last = [max((r.rfind(p) for r in self.records), default=-1) for p in pages]
+        return last.index(max(last)) if max(last) >= 0 else None

@@ -50,7 +50,7 @@ class LinuxGuest(Vm):
         kernel, initrd = get_guest()
         super().__init__(get_qemu(version), [
             *machine_args(self.machine, cpus, backend, self.ram_bytes, ram_name), "-kernel", kernel, "-initrd", initrd,
-            "-append", f"console=ttyS0 quiet stamp={stamp} stamp_rate={stamp_rate} {words}".strip(),
+            "-append", f"console=ttyS0 quiet no_timer_check stamp={stamp} stamp_rate={stamp_rate} {words}".strip(),
             "-qmp", "unix:{dir}/monitor,server=on,wait=off", "-pidfile", "{dir}/pid",
             *(["-incoming", incoming] if incoming else []), *args], **keywords)
         self.monitor = self.path("monitor")
