@@ -93,12 +93,11 @@ class KeptRam:
     def check(self, ram, wire):
         """A page of zeros may have old content here: it is the bitmap in memory that tells."""
         kept = os.pread(self.file.fileno(), self.size, self.off)
-        return as_sent(wire, ram, kept, lambda page: any(page))
+        as_sent(wire, ram, kept, lambda page: any(page))
 
 
 def as_sent(wire, ram, kept, counts=lambda page: True):
-    """The primary's RAM is what was kept, but for pages that this QEMU did not send though its guest wrote them: those are as they were sent last.
-    How many."""
+    """The primary's RAM is what was kept, but for pages that this QEMU did not send though its guest wrote them: those are as they were sent last."""
     wrong = [at for big in range(0, len(ram), MIB) if kept[big:big + MIB] != ram[big:big + MIB]
              for at in range(big, big + MIB, 4096) if kept[at:at + 4096] != ram[at:at + 4096] and counts(ram[at:at + 4096])]
     for at in wrong:
@@ -106,12 +105,17 @@ def as_sent(wire, ram, kept, counts=lambda page: True):
         assert wire.was_sent("m0", at, pages) == 1, f"{len(wrong)} pages differ, that at {at:#x} from what was sent"
     if wrong:
         print(f"{len(wrong)} pages were never sent by the primary, the first at {wrong[0]:#x}")
-    return len(wrong)
+
+
+def knows(wire, ram):
+    """The control of as_sent: what was sent is found."""
+    at = next(at for at in range(64 * MIB, len(ram), 4096) if any(ram[at:at + 4096]))
+    found = wire.was_sent("m0", at, [b"never" + bytes(4091), ram[at:at + 4096]])
+    assert found == 1, f"the record does not know the page at {at:#x}"
 
 
 def every_epoch(folder):
     """Epoch after epoch: the primary at LOADED, and the standby when it is ready for the next."""
-    left_out = 0
     with LinuxGuest("11.1") as vm, Standby(folder) as standby:
         vm.booted()
         for link in LINKS:
@@ -121,14 +125,12 @@ def every_epoch(folder):
                     wire.hold(colo.LOADED, n)
                     ram = vm.ram()
                     wire.go_on_to(colo.REPLY)
-                    left_out += kept.check(ram, wire)
+                    kept.check(ram, wire)
+                    if n == EPOCHS:     # else the record of the wire ends in the middle of something
+                        knows(wire, ram)
                     wire.go_on()
                 kept.file.close()
-                at = next(at for at in range(64 * MIB, len(ram), 4096) if any(ram[at:at + 4096]))
-                found = wire.was_sent("m0", at, [b"never" + bytes(4091), ram[at:at + 4096]])
-                assert found == 1, f"the wire over {link} does not know the page at {at:#x}"
         vm.keeps_ticking()
-    assert left_out < EPOCHS, f"{left_out} pages were not sent by QEMU in {EPOCHS * len(LINKS)} epochs"
 
 
 def check_mixed(rams, folder):
