@@ -241,6 +241,35 @@ def standbys(folder):
         vm.keeps_ticking()
 
 
+def limits(folder):
+    """An epoch that is larger than the standby takes ends the protection, not the guest, and the one before is kept. Over TLS as QEMU has it set."""
+    keys = os.path.join(folder, "keys")
+    os.mkdir(keys, 0o700)
+    with open(os.path.join(keys, "keys.psk"), "w", encoding="ascii") as f:
+        f.write("qemu:" + os.urandom(16).hex() + "\n")
+    psk = ["-object", f"tls-creds-psk,id=tls0,dir={keys},endpoint=client"]
+    with LinuxGuest("11.1", args=["-name", "vm", *psk]) as vm, contextlib.ExitStack() as stack:
+        vm.booted()
+        vm.qmp.command("migrate-set-parameters", tls_creds="tls0")
+        before = vm.state()
+        standby = stack.enter_context(Standby(folder, f"--tls-creds={keys}", "--memory-limit=64K"))
+        protect = stack.enter_context(Protect(vm, f"unix:{standby.socket}", *PATIENT))
+        assert "an epoch takes more than 65536 bytes; raise --memory-limit" in standby.wait_event("ended")["message"]
+        forget_events(vm)
+        protect.wait_unprotected()
+        as_before(vm, before)
+        vm.keeps_ticking()
+        godwit.run("verify", standby.image).ok()
+        standby.kill(signal.SIGTERM)
+        assert standby.wait().status == godwit.DONE
+        stack.enter_context(Standby(folder, f"--tls-creds={keys}"))
+        protect.forget()
+        protect.wait_protected(2)
+        protect.kill(signal.SIGTERM)
+        protect.ends(godwit.DONE)
+        as_before(vm, before)
+
+
 def guards(folder):
     """kill -9 of the guard, between two epochs and at each word within one: the guest runs on, and its QEMU is as it was."""
     with LinuxGuest("11.1", args=["-name", "vm"]) as vm, Standby(folder) as standby:
@@ -408,7 +437,7 @@ def refusals(folder):
 
 def main():
     only = sys.argv[3:]
-    for case in [kills, failovers, stops, standbys, guards, moments, refusals]:
+    for case in [kills, failovers, stops, standbys, limits, guards, moments, refusals]:
         if only and case.__name__ not in only:
             continue
         print(f"--- {case.__name__}", flush=True)

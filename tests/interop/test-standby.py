@@ -28,7 +28,7 @@ CUTS = int(os.environ.get("GODWIT_CUTS", "1"))
 EPOCHS = int(os.environ.get("GODWIT_EPOCHS", "5"))
 MIB = 1 << 20
 PLAIN = (0, "none")
-LINKS = [PLAIN, (2, "none"), (2, "zlib"), (8, "zstd")]
+LINKS = [PLAIN, (2, "none"), (1, "zlib"), (8, "zstd")]
 random = random.Random(11)
 
 
