@@ -67,7 +67,7 @@ void gw_job_cancel(gw_job *job)
 	errno = err;
 }
 
-static int set_page_size(gw_job *job, uint64_t bytes, uint64_t *to)
+static int check_page_size(gw_job *job, uint64_t bytes)
 {
 	enum { LEAST = 1 << GW__PAGE_BITS_RAM, MOST = 1 << GW__PAGE_BITS_MAX };
 	if (!job || !gw__call_is_idle(&job->call))
@@ -76,13 +76,24 @@ static int set_page_size(gw_job *job, uint64_t bytes, uint64_t *to)
 	if (bytes && (!gw__is_power_of_2(bytes) || bytes < LEAST || bytes > MOST))
 		return gw__error_set(&job->run.error, -EINVAL, "a page size of %llu, expected a power of two from %d to %d",
 			(unsigned long long)bytes, LEAST, MOST);
-	*to = bytes;
 	return 0;
 }
 
-int gw_job_page_size(gw_job *job, uint64_t bytes) { return set_page_size(job, bytes, &job->run.page_bytes); }
+int gw_job_page_size(gw_job *job, uint64_t bytes)
+{
+	int r = check_page_size(job, bytes);
+	if (!r)
+		job->run.page_bytes = bytes;
+	return r;
+}
 
-int gw_job_usual_page_size(gw_job *job, uint64_t bytes) { return set_page_size(job, bytes, &job->run.usual_page_bytes); }
+int gw_job_usual_page_size(gw_job *job, uint64_t bytes)
+{
+	int r = check_page_size(job, bytes);
+	if (!r)
+		job->run.usual_page_bytes = bytes;
+	return r;
+}
 
 void gw__struct_out(void *out, size_t out_size, const void *ours, size_t our_size)
 {
