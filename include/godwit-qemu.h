@@ -343,6 +343,7 @@ struct gw_qemu_protect_result {
 	size_t size;
 	enum gw_qemu_protect_outcome outcome;
 	char name[256]; /* of the guest; "": it has none */
+	struct gw_outcome guest;
 };
 
 /*

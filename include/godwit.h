@@ -186,6 +186,7 @@ enum gw_next_step {
 	GW_NEXT_DRAIN,               /* gw_drain; do not stop the source */
 	GW_NEXT_KEEP_SOURCE,         /* do not stop its process: only there all of the memory is safe */
 	GW_NEXT_RECOVER,             /* migrate-recover at the destination, migrate with resume at the source */
+	GW_NEXT_FAILOVER,            /* gw_qemu_failover, which proves that the primary is dead, or refuses */
 };
 GW_API const char *gw_next_step_name(uint32_t i); /* of enum gw_next_step: "try-again". NULL past the end. Any thread. Since 0.2 */
 
@@ -231,6 +232,9 @@ enum gw_evidence {
 	GW_EVIDENCE_DRAINED_UNSAFE,        /* the source has sent everything, and the image is not safe */
 	GW_EVIDENCE_DRAINED_UNREAD,        /* the image cannot be read back */
 	GW_EVIDENCE_DRAINED_UNCONFIRMED,   /* the source does not say that it has sent everything */
+	GW_EVIDENCE_RELEASED,              /* a primary from its standby: it runs on, not protected */
+	GW_EVIDENCE_PRIMARY_SHUT_DOWN,     /* by its guest or its user */
+	GW_EVIDENCE_PRIMARY_GONE,          /* nobody answers at its monitor any more; its standby may have an epoch */
 };
 /* What is to be said of a guest of which only the place is known. -EINVAL: no size, or no such place. Pure. Since 0.2 */
 GW_API int gw_outcome_at(struct gw_outcome *outcome, enum gw_place place);

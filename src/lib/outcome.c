@@ -10,7 +10,7 @@ SAME(PLACE_LOST, PLACE_LOST);
 SAME(PLACES, PLACE_LOST + 1);
 SAME(NEXT_NOTHING, NEXT_NOTHING);
 SAME(NEXT_SERVE, NEXT_SERVE);
-SAME(NEXT_STEPS, NEXT_RECOVER + 1);
+SAME(NEXT_STEPS, NEXT_FAILOVER + 1);
 
 #define EVENT(name) [GW_EVIDENCE_##name] = GW__LOCATION_EV_##name
 static const enum gw__location_event events[] = {
@@ -40,8 +40,11 @@ static const enum gw__location_event events[] = {
 	EVENT(DRAINED_UNSAFE),
 	EVENT(DRAINED_UNREAD),
 	EVENT(DRAINED_UNCONFIRMED),
+	EVENT(RELEASED),
+	EVENT(PRIMARY_SHUT_DOWN),
+	EVENT(PRIMARY_GONE),
 };
-_Static_assert(sizeof events / sizeof events[0] == GW_EVIDENCE_DRAINED_UNCONFIRMED + 1, "each evidence is an event");
+_Static_assert(sizeof events / sizeof events[0] == GW_EVIDENCE_PRIMARY_GONE + 1, "each evidence is an event");
 
 const char *gw_place_name(uint32_t i) { return i < GW__PLACES ? gw__place_name((enum gw__place)i) : NULL; }
 const char *gw_next_step_name(uint32_t i) { return i < GW__NEXT_STEPS ? gw__next_step_name((enum gw__next_step)i) : NULL; }

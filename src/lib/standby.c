@@ -49,6 +49,7 @@ struct guest {
 	pthread_mutex_t lock; /* for its control socket */
 	pthread_cond_t changed;
 	const char *state; /* "connected", "protected", "ended", "failed" */
+	enum gw_place place;
 	uint64_t epoch;
 	bool failed_over; /* it was asked to */
 };
@@ -88,10 +89,16 @@ static void remove_older(struct guest *g)
 	unlinkat(g->dir_fd, "guest.img", 0);
 }
 
-static void set_state(struct guest *g, const char *state, uint64_t epoch)
+static void set_state(struct guest *g, enum gw_standby_event_kind kind, uint64_t epoch)
 {
+	static const char *const states[] = {[GW_STANDBY_CONNECTED] = "connected",
+		[GW_STANDBY_PROTECTED] = "protected",
+		[GW_STANDBY_EPOCH] = "protected",
+		[GW_STANDBY_ENDED] = "ended",
+		[GW_STANDBY_FAILED] = "failed"};
 	pthread_mutex_lock(&g->lock);
-	g->state = state;
+	g->state = states[kind];
+	g->place = find_guest(kind).place;
 	g->epoch = epoch;
 	pthread_cond_broadcast(&g->changed);
 	pthread_mutex_unlock(&g->lock);
@@ -102,8 +109,9 @@ static void on_epoch(void *ctx, const struct gw__colo_epoch *e)
 	struct guest *g = ctx;
 	if (!e->number)
 		remove_older(g);
-	set_state(g, "protected", e->number);
-	report(g, &(struct gw_standby_event){.kind = e->number ? GW_STANDBY_EPOCH : GW_STANDBY_PROTECTED,
+	enum gw_standby_event_kind kind = e->number ? GW_STANDBY_EPOCH : GW_STANDBY_PROTECTED;
+	set_state(g, kind, e->number);
+	report(g, &(struct gw_standby_event){.kind = kind,
 			  .epoch = e->number,
 			  .pages = e->pages,
 			  .zero_pages = e->zero_pages,
@@ -120,7 +128,8 @@ static bool is_over(const struct guest *g) { return !strcmp(g->state, "ended") |
 static void say_state(struct guest *g, char *line, size_t n)
 {
 	bool there = !strcmp(g->state, "ended");
-	snprintf(line, n, "%s epoch %llu%s%s", g->state, (unsigned long long)g->epoch, there ? " image " : "", there ? g->image : "");
+	snprintf(line, n, "%s epoch %llu place %s%s%s", g->state, (unsigned long long)g->epoch, gw_place_name(g->place),
+		there ? " image " : "", there ? g->image : "");
 }
 
 static void tell_status(void *ctx, char *line, size_t n)
@@ -151,8 +160,9 @@ static void fail_over(void *ctx, char *line, size_t n)
 static void end_guest(struct guest *g, int r, const struct gw__colo_secondary_result *result)
 {
 	bool kept = result->state == GW__COLO_SECONDARY_LOST && !result->image_failed;
-	set_state(g, kept ? "ended" : "failed", result->last.number);
-	report(g, &(struct gw_standby_event){.kind = kept ? GW_STANDBY_ENDED : GW_STANDBY_FAILED,
+	enum gw_standby_event_kind kind = kept ? GW_STANDBY_ENDED : GW_STANDBY_FAILED;
+	set_state(g, kind, result->last.number);
+	report(g, &(struct gw_standby_event){.kind = kind,
 			  .epoch = result->last.number,
 			  .message = !r                       ? "it was stopped here"
 				     : g->failed_over && kept ? "it was failed over"
@@ -254,9 +264,9 @@ static struct guest *new_guest(struct standby *s, struct gw__incoming *in)
 	g->standby = s;
 	g->dir_fd = -1;
 	g->stop_fd = eventfd(0, EFD_CLOEXEC);
-	g->state = "connected";
 	pthread_mutex_init(&g->lock, NULL);
 	pthread_cond_init(&g->changed, NULL);
+	set_state(g, GW_STANDBY_CONNECTED, 0);
 	gw__run_init(&g->run);
 	g->run.trace = s->job->run.trace;
 	g->run.page_bytes = s->job->run.page_bytes;

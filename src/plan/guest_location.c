@@ -116,6 +116,10 @@ static const struct {
 	{EV(DRAINED_UNCONFIRMED), SPLIT | DEST_WAITS, TO(SPLIT), NEXT(KEEP_SOURCE), EXIT(IN_DOUBT), "drained-not-confirmed"},
 	{EV(SPLIT), SOURCE | SPLIT, TO(SPLIT), NEXT(RECOVER), EXIT(RECOVERABLE), "split"},
 	{EV(EPOCH_KEPT), SOURCE_RUNS, TO(BOTH_POSSIBLE), NEXT(ASK_SOURCE), EXIT(IN_DOUBT), "epoch-kept"},
+
+	{EV(RELEASED), SOURCE_RUNS, STAYS, NEXT(NOTHING), EXIT(DONE), "released"},
+	{EV(PRIMARY_SHUT_DOWN), SOURCE_RUNS, TO(LOST), NEXT(NOTHING), EXIT(DONE), "primary-shut-down"},
+	{EV(PRIMARY_GONE), SOURCE_RUNS, TO(BOTH_POSSIBLE), NEXT(FAILOVER), EXIT(RECOVERABLE), "primary-gone"},
 	/* clang-format on */
 };
 
@@ -130,7 +134,7 @@ const char *gw__next_step_name(enum gw__next_step step)
 {
 	static const char *const names[GW__NEXT_STEPS] = {"nothing", "try-again", "ask-source", "continue-source", "resume",
 		"end-without-source", "remove-files", "ask-destination", "serve", "restore", "restart-destination", "drain", "keep-source",
-		"recover"};
+		"recover", "failover"};
 	return step < GW__NEXT_STEPS ? names[step] : "?";
 }
 
@@ -148,7 +152,8 @@ const char *gw__location_event_name(enum gw__location_event event)
 		"a destination that failed", "a destination that waits for pages", "a destination that cannot be asked",
 		"a destination that was shut down", "a destination that hangs", "memory drained into an image that is not safe",
 		"memory drained into an image that cannot be read", "memory drained from a source that does not say so",
-		"a break in post-copy between two others", "the last epoch of a primary"};
+		"a break in post-copy between two others", "the last epoch of a primary", "a primary released from its standby",
+		"a primary that was shut down", "a primary that is gone"};
 	return event < GW__LOCATION_EVENTS ? names[event] : "?";
 }
 

@@ -41,6 +41,7 @@ enum gw__next_step {
 	GW__NEXT_DRAIN,               /* again; do not stop the source */
 	GW__NEXT_KEEP_SOURCE,         /* do not stop its process: only there all of the memory is safe */
 	GW__NEXT_RECOVER,             /* migrate-recover at the destination, migrate with resume at the source */
+	GW__NEXT_FAILOVER,            /* which proves that the primary is dead, or refuses */
 	GW__NEXT_STEPS
 };
 
@@ -103,6 +104,10 @@ enum gw__location_event {
 	GW__LOCATION_EV_DRAINED_UNCONFIRMED, /* the source does not say that it has sent everything */
 	GW__LOCATION_EV_SPLIT,               /* the link broke in post-copy */
 	GW__LOCATION_EV_EPOCH_KEPT,          /* of a primary that is not connected any more */
+	/* a primary, by its monitor */
+	GW__LOCATION_EV_RELEASED,          /* from its standby: it runs on, not protected */
+	GW__LOCATION_EV_PRIMARY_SHUT_DOWN, /* by its guest or its user */
+	GW__LOCATION_EV_PRIMARY_GONE,      /* nobody answers at its monitor any more; its standby may have an epoch */
 	GW__LOCATION_EVENTS
 };
 

@@ -122,3 +122,24 @@ struct gw_outcome gw__guest_after_drain(const struct gw_outcome *drained, enum g
 	note(&o, AFTER_DRAIN[outcome]);
 	return o;
 }
+
+/* --- a protection --- */
+
+static const int AFTER_PROTECT[] = {
+	[GW_QEMU_PROTECT_NOT_BEGUN] = GW_EVIDENCE_UNCHANGED,
+	[GW_QEMU_PROTECT_REFUSED] = GW_EVIDENCE_REFUSED,
+	[GW_QEMU_PROTECT_NEVER] = GW_EVIDENCE_SOURCE_RUNS,
+	[GW_QEMU_PROTECT_STOPPED] = GW_EVIDENCE_RELEASED,
+	[GW_QEMU_PROTECT_SHUT_DOWN] = GW_EVIDENCE_PRIMARY_SHUT_DOWN,
+	[GW_QEMU_PROTECT_LOST] = GW_EVIDENCE_PRIMARY_GONE,
+	[GW_QEMU_PROTECT_IN_DOUBT] = GW_EVIDENCE_SOURCE_UNREPAIRED,
+};
+
+struct gw_outcome gw__guest_after_protect(enum gw_qemu_protect_outcome outcome, bool wrong_use)
+{
+	/* who was not released may stand, and its standby have an epoch, the first one too before its primary knows */
+	struct gw_outcome o = at(outcome == GW_QEMU_PROTECT_IN_DOUBT ? GW_PLACE_BOTH_POSSIBLE : GW_PLACE_SOURCE_RUNS);
+	bool not_begun = outcome == GW_QEMU_PROTECT_NOT_BEGUN;
+	note(&o, not_begun && wrong_use ? GW_EVIDENCE_WRONG_USE : AFTER_PROTECT[outcome]);
+	return o;
+}

@@ -17,5 +17,7 @@ struct gw_outcome gw__guest_after_save(enum gw_place begun_at, const struct gw_q
 struct gw_outcome gw__guest_after_restore(const struct gw_outcome *served, enum gw_qemu_guest_outcome outcome, bool refused, bool hangs);
 /* `drained`: of gw_drain(), whose size is 0 if it was not called. */
 struct gw_outcome gw__guest_after_drain(const struct gw_outcome *drained, enum gw_qemu_drain_outcome outcome);
+/* A protection. `wrong_use`: of one that was not begun. */
+struct gw_outcome gw__guest_after_protect(enum gw_qemu_protect_outcome outcome, bool wrong_use);
 
 #endif

@@ -407,17 +407,17 @@ static enum why pause_between(struct gw__protect *p, int ms)
 	return GO_ON;
 }
 
-static enum gw__protect_end gone(struct gw__protect *p)
+static enum gw_qemu_protect_outcome gone(struct gw__protect *p)
 {
 	take_events(p);
-	return p->w.shutting_down ? GW__PROTECT_SHUT_DOWN : GW__PROTECT_LOST;
+	return p->w.shutting_down ? GW_QEMU_PROTECT_SHUT_DOWN : GW_QEMU_PROTECT_LOST;
 }
 
 /* The file goes before the descriptor: what is free must not name a QEMU that lives. */
-static enum gw__protect_end stop(struct gw__protect *p)
+static enum gw_qemu_protect_outcome stop(struct gw__protect *p)
 {
 	gw__owner_lock_remove(&p->lock, p->qmp);
-	return GW__PROTECT_STOPPED;
+	return GW_QEMU_PROTECT_STOPPED;
 }
 
 /* An epoch is kept apart from the guest, and pages of zeros take none: this is no more than a hint. */
@@ -437,7 +437,7 @@ static void note_room(struct gw__protect *p)
 	tell(p, GW__PROTECT_NOTE, text);
 }
 
-enum gw__protect_end gw__protect_run(struct gw__protect *p, struct gw__error *error)
+enum gw_qemu_protect_outcome gw__protect_run(struct gw__protect *p, struct gw__error *error)
 {
 	bool was_protected = false;
 	note_room(p);
@@ -450,14 +450,14 @@ enum gw__protect_end gw__protect_run(struct gw__protect *p, struct gw__error *er
 		if (r == -ECONNRESET)
 			return gone(p);
 		if (r)
-			return GW__PROTECT_IN_DOUBT;
+			return GW_QEMU_PROTECT_IN_DOUBT;
 		if (why == ASKED)
 			return stop(p);
 		if (!was_protected) {
 			gw__owner_lock_remove(&p->lock, p->qmp);
 			gw__error_clear(error);
 			gw__error_set(error, -EREMOTEIO, "%s", p->reason);
-			return GW__PROTECT_NEVER;
+			return GW_QEMU_PROTECT_NEVER;
 		}
 		tell(p, now_protected ? GW__PROTECT_UNPROTECTED : GW__PROTECT_NOT_YET, p->reason);
 		pause_ms = now_protected ? PAUSE_MS : pause_ms < PAUSE_MAX_MS ? 2 * pause_ms : PAUSE_MAX_MS;

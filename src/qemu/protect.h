@@ -13,8 +13,7 @@
 #ifndef GW_QEMU_PROTECT_H
 #define GW_QEMU_PROTECT_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include <godwit-qemu.h>
 
 #include "base/error.h"
 #include "qemu/protect_guard.h"
@@ -50,19 +49,11 @@ struct gw__protect_opts {
 	void *ctx;
 };
 
-/* How it ended. But for the last, nothing of ours is left in QEMU. */
-enum gw__protect_end {
-	GW__PROTECT_STOPPED,   /* as it was asked to; the guest runs on */
-	GW__PROTECT_NEVER,     /* the first attempt failed; the guest runs on */
-	GW__PROTECT_SHUT_DOWN, /* its QEMU was shut down */
-	GW__PROTECT_LOST,      /* its QEMU has gone, and the guest with it */
-	GW__PROTECT_IN_DOUBT,  /* it could not be released, or put back in order */
-};
-
 /* Looks whether it is possible. -EOPNOTSUPP, -EBUSY: it is not (now), with the reason. */
 int gw__protect_open(const struct gw__protect_opts *o, struct gw__protect **p, struct gw__error *error);
 const char *gw__protect_name(const struct gw__protect *p); /* of the guest; "" if it has none */
-enum gw__protect_end gw__protect_run(struct gw__protect *p, struct gw__error *error);
+/* Until it is over: STOPPED to IN_DOUBT; but for IN_DOUBT nothing of ours is left in QEMU. NEVER and IN_DOUBT come with a sentence. */
+enum gw_qemu_protect_outcome gw__protect_run(struct gw__protect *p, struct gw__error *error);
 void gw__protect_close(struct gw__protect *p); /* NULL is fine */
 
 /*

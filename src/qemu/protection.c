@@ -51,20 +51,12 @@ static void on_release(void *ctx, int r, const struct gw__error *error)
 
 static int run(struct protection *p, struct gw_qemu_protect_result *out)
 {
-	static const struct {
-		enum gw_qemu_protect_outcome outcome;
-		int code;
-	} ends[] = {[GW__PROTECT_STOPPED] = {GW_QEMU_PROTECT_STOPPED, 0},
-		[GW__PROTECT_NEVER] = {GW_QEMU_PROTECT_NEVER, -EREMOTEIO},
-		[GW__PROTECT_SHUT_DOWN] = {GW_QEMU_PROTECT_SHUT_DOWN, 0},
-		[GW__PROTECT_LOST] = {GW_QEMU_PROTECT_LOST, -ECONNRESET},
-		[GW__PROTECT_IN_DOUBT] = {GW_QEMU_PROTECT_IN_DOUBT, -EREMOTEIO}};
 	struct gw__error error = {0};
-	enum gw__protect_end end = gw__protect_run(p->session, &error);
-	out->outcome = ends[end].outcome;
-	if (!ends[end].code)
+	out->outcome = gw__protect_run(p->session, &error);
+	if (out->outcome == GW_QEMU_PROTECT_STOPPED || out->outcome == GW_QEMU_PROTECT_SHUT_DOWN)
 		return 0;
-	return gw__qemu_fail(p->driver, error.code ? error.code : ends[end].code, "%s", error.code ? error.text : "its QEMU has gone");
+	int code = out->outcome == GW_QEMU_PROTECT_LOST ? -ECONNRESET : -EREMOTEIO;
+	return gw__qemu_fail(p->driver, error.code ? error.code : code, "%s", error.code ? error.text : "its QEMU has gone");
 }
 
 int gw_qemu_protect(gw_qemu *qemu, const char *monitor, const char *uri, const struct gw_qemu_protect_opts *o,
@@ -99,6 +91,7 @@ int gw_qemu_protect(gw_qemu *qemu, const char *monitor, const char *uri, const s
 		r = run(&p, &out);
 		gw__protect_close(p.session);
 	}
+	out.guest = gw__guest_after_protect(out.outcome, r == -EINVAL);
 	gw__qemu_give_result(result, &out, sizeof out);
 	return r;
 }

@@ -493,7 +493,7 @@ def control(folder):
             with Standby(folder, "--idle-timeout=none", "--checkpoint-timeout=none") as standby, Primary(standby.socket, channels) as p:
                 p.guest()
                 standby.wait_event("protected")
-                assert ask(standby, b"status\n") == "protected epoch 0\n"
+                assert ask(standby, b"status\n") == "protected epoch 0 place source-runs\n"
                 p.checkpoint({1: content(1, 1)})
                 standby.wait_epoch(1)
                 if half:
@@ -503,9 +503,9 @@ def control(folder):
                         p.send(section(marks=1)[:-8])
                     else:
                         p.send(section(record(1, content(1, 9)))[:-3])
-                assert ask(standby, b"status\n") == "protected epoch 1\n"
+                assert ask(standby, b"status\n") == "protected epoch 1 place source-runs\n"
                 assert ask(standby, b"nonsense\n").startswith("error ")
-                assert ask(standby, b"failover\n") == f"ended epoch 1 image {standby.image}\n"
+                assert ask(standby, b"failover\n") == f"ended epoch 1 place both-possible image {standby.image}\n"
                 p.is_hung_up_on()
                 check_kept(standby, p, folder, "failed over")
             assert not os.path.exists(os.path.join(standby.dir, "vm", "control"))

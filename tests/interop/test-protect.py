@@ -74,6 +74,12 @@ def longest_standstill_ms(vm):
     return longest
 
 
+def check_end(protect, event, place, next_step, message_id):
+    """Its last line says where the guest is."""
+    last = protect.events()[-1]
+    assert (last["event"], last["place"], last["next_step"], last["message_id"]) == (event, place, next_step, message_id), last
+
+
 class FailedOver(Restored):
     def __init__(self, folder, *options):
         super().__init__(folder, options, "11.1", command="failover", backend="memfd", args=["-name", "vm"])
@@ -123,6 +129,7 @@ def kills(folder):
                 within += stands_still(vm)
                 vm = stack.enter_context(FailedOver(standby.folder, *(["--eager"] if n % 3 == 2 else [])))
                 assert "its QEMU has gone" in protect.ends(godwit.RECOVERABLE).stderr
+                check_end(protect, "failed", "both-possible", "failover", "primary-gone")
             vm.wait_console(lambda t: len(ticks_of(t[:t.rfind("\n") + 1])) >= 3)
             vm.wait_restored()
             vm.stamped_again()
@@ -188,7 +195,9 @@ def stops(folder):
                 else:
                     protect.kill(signal.SIGTERM)
                 protect.ends(godwit.DONE)
-            standby.wait_event("ended")
+                check_end(protect, "ended", "source-runs", "nothing", "released")
+            kept = standby.wait_event("ended")
+            assert (kept["place"], kept["message_id"]) == ("both-possible", "epoch-kept"), kept
             assert vm.state() == before
             as_before(vm, before)
             assert owner_locks(vm) == 0

@@ -54,6 +54,9 @@ static const char *const GRAPH[GW__LOCATION_EVENTS] = {
 	[EV(DRAINED_UNCONFIRMED)] = "---S--S--",
 	[EV(SPLIT)] = "SS----S--",
 	[EV(EPOCH_KEPT)] = "B--------",
+	[EV(RELEASED)] = "R--------",
+	[EV(PRIMARY_SHUT_DOWN)] = "L--------",
+	[EV(PRIMARY_GONE)] = "B--------",
 };
 
 /* The new location; its place is GW__PLACES where the table has no row. */

@@ -160,6 +160,28 @@ static void a_drain(void **state)
 	}
 }
 
+static void a_protection(void **state)
+{
+	(void)state;
+	static const struct row rows[] = {
+		{GW_QEMU_PROTECT_NOT_BEGUN, 1, GW_PLACE_SOURCE_RUNS},
+		{GW_QEMU_PROTECT_REFUSED, 3, GW_PLACE_SOURCE_RUNS},
+		{GW_QEMU_PROTECT_NEVER, 1, GW_PLACE_SOURCE_RUNS},
+		{GW_QEMU_PROTECT_STOPPED, 0, GW_PLACE_SOURCE_RUNS},
+		{GW_QEMU_PROTECT_SHUT_DOWN, 0, GW_PLACE_LOST},
+		{GW_QEMU_PROTECT_LOST, 5, GW_PLACE_BOTH_POSSIBLE},
+		{GW_QEMU_PROTECT_IN_DOUBT, 4, GW_PLACE_BOTH_POSSIBLE},
+	};
+	for (unsigned i = 0; i < GW__LEN(rows); i++) {
+		struct gw_outcome o = gw__guest_after_protect((enum gw_qemu_protect_outcome)rows[i].outcome, false);
+		check(&rows[i], &o);
+	}
+	struct gw_outcome o = gw__guest_after_protect(GW_QEMU_PROTECT_NOT_BEGUN, true);
+	check(&(struct row){GW_QEMU_PROTECT_NOT_BEGUN, 2, GW_PLACE_SOURCE_RUNS}, &o);
+	o = gw__guest_after_protect(GW_QEMU_PROTECT_LOST, false);
+	assert_int_equal(o.next_step, GW_NEXT_FAILOVER);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -169,6 +191,7 @@ int main(void)
 		cmocka_unit_test(a_save_that_is_resumed_or_abandoned),
 		cmocka_unit_test(a_restore_or_page_server),
 		cmocka_unit_test(a_drain),
+		cmocka_unit_test(a_protection),
 	};
 	return cmocka_run_group_tests_name("guest_outcome", tests, NULL, NULL);
 }

@@ -39,7 +39,7 @@ static void a_place_alone_says_what_to_do(void **state)
 	assert_string_equal(gw_place_name(o.place), "kept-in-part");
 	assert_string_equal(gw_next_step_name(o.next_step), "resume");
 	assert_null(gw_place_name(GW_PLACE_LOST + 1));
-	assert_null(gw_next_step_name(GW_NEXT_RECOVER + 1));
+	assert_null(gw_next_step_name(GW_NEXT_FAILOVER + 1));
 	assert_int_equal(gw_outcome_at(&o, (enum gw_place)99), -EINVAL);
 }
 

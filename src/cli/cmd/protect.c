@@ -85,29 +85,36 @@ static void on_release(void *ctx, int r, const char *error)
 		gw__ui_error(0, "%s: its guard was killed; it runs on, not protected, and its QEMU is as it was before", name_of(p->name));
 }
 
-static int end(struct protect *p, int r)
+static void show_end(const struct protect *p)
 {
+	if (p->common.json)
+		gw__cli_json(gw__cli_json_at(json_pack("{ss so}", "event", "ended", "vm", gw__cli_json_text(p->out.name)), &p->out.guest));
+}
+
+static int end(struct protect *p)
+{
+	const struct gw_outcome *guest = &p->out.guest;
 	const char *name = name_of(p->out.name), *error = gw__command_qemu_error(&p->work);
 	switch (p->out.outcome) {
 	case GW_QEMU_PROTECT_STOPPED:
+		show_end(p);
 		gw__ui_info("%s: released; it runs on, not protected, and its QEMU is as it was before", name);
-		return GW__EXIT_DONE;
+		return (int)guest->exit_status;
 	case GW_QEMU_PROTECT_SHUT_DOWN:
+		show_end(p);
 		gw__ui_info("%s: its QEMU was shut down", name);
-		return GW__EXIT_DONE;
+		return (int)guest->exit_status;
 	case GW_QEMU_PROTECT_NEVER:
-		return gw__cli_failed(&p->common, GW__EXIT_FAILED, "%s: not protected: %s; it runs on, and its QEMU is as it was before",
-			name, error);
+		return gw__cli_failed_at(&p->common, guest, "%s: not protected: %s; it runs on, and its QEMU is as it was before", name,
+			error);
 	case GW_QEMU_PROTECT_LOST:
-		return gw__cli_failed(&p->common, GW__EXIT_RECOVERABLE,
+		return gw__cli_failed_at(&p->common, guest,
 			"%s: its QEMU has gone; if it is dead, godwit failover lets the guest go on from its last checkpoint", name);
-	case GW_QEMU_PROTECT_REFUSED:
-		return gw__cli_failed(&p->common, GW__EXIT_REFUSED, "%s; nothing was changed", error);
-	case GW_QEMU_PROTECT_NOT_BEGUN:
-		return gw__cli_failed(&p->common, r == -EINVAL ? GW__EXIT_USAGE : GW__EXIT_FAILED, "%s; nothing was changed", error);
-	default: /* GW_QEMU_PROTECT_IN_DOUBT */
-		return gw__cli_failed(&p->common, GW__EXIT_IN_DOUBT,
+	case GW_QEMU_PROTECT_IN_DOUBT:
+		return gw__cli_failed_at(&p->common, guest,
 			"%s: it could not be released from its standby: %s; look at it with query-status", name, error);
+	default: /* GW_QEMU_PROTECT_REFUSED, GW_QEMU_PROTECT_NOT_BEGUN */
+		return gw__cli_failed_at(&p->common, guest, "%s; nothing was changed", error);
 	}
 }
 
@@ -121,7 +128,18 @@ static int start(struct protect *p)
 	p->o.on_event = on_event;
 	p->o.on_release = on_release;
 	p->o.ctx = p;
-	return end(p, gw_qemu_protect(p->work.qemu, p->monitor, p->uri, &p->o, &p->out));
+	gw_qemu_protect(p->work.qemu, p->monitor, p->uri, &p->o, &p->out);
+	return end(p);
+}
+
+/* Of a guest that another process protects, as far as it is known. */
+static struct gw_outcome guest_after_stop(int r)
+{
+	struct gw_outcome o = GW_INIT(o);
+	bool not_known = r == -ETIMEDOUT || r == -EBUSY;
+	gw_outcome_at(&o, GW_PLACE_SOURCE_RUNS);
+	gw_outcome_note(&o, !r ? GW_EVIDENCE_RELEASED : not_known ? GW_EVIDENCE_SOURCE_UNCLEAR : GW_EVIDENCE_UNCHANGED);
+	return o;
 }
 
 static int stop(struct protect *p)
@@ -134,14 +152,15 @@ static int stop(struct protect *p)
 	enum gw_qemu_protection was;
 	char text[512];
 	int r = gw_qemu_protect_stop(p->work.qemu, p->monitor, &was);
+	struct gw_outcome guest = guest_after_stop(r);
 	if (r)
-		return gw__cli_failed(&p->common, r == -ETIMEDOUT || r == -EBUSY ? GW__EXIT_IN_DOUBT : GW__EXIT_FAILED, "%s",
-			gw__command_qemu_error(&p->work));
-	if (p->common.json)
-		gw__cli_json(json_pack("{ss}", "event", "stopped"));
+		return gw__cli_failed_at(&p->common, &guest, "%s", gw__command_qemu_error(&p->work));
+	json_t *event = p->common.json ? json_pack("{ss}", "event", "stopped") : NULL;
+	if (event) /* of a guest that nobody protected nothing was learnt */
+		gw__cli_json(was == GW_QEMU_WAS_UNPROTECTED ? event : gw__cli_json_at(event, &guest));
 	snprintf(text, sizeof text, words[was], p->monitor);
 	gw__ui_info("%s", text);
-	return GW__EXIT_DONE;
+	return (int)guest.exit_status;
 }
 
 static int check(const struct protect *p, int n)
