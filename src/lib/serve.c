@@ -21,24 +21,12 @@ static_assert((int)GW_PREEMPT_OFF == (int)GW__PREEMPT_OFF && (int)GW_PREEMPT_ON 
 
 static uint64_t to_us(uint64_t ns) { return ns / 1000 + (ns % 1000 != 0); }
 
-/* What the page server's state says of the guest. `ran`: it came so far as to speak. */
-static struct gw__location find_guest(const struct gw__pageserver_stats *t, int r, bool resume, bool ran)
-{
-	struct gw__location l = gw__location_at(resume ? GW__PLACE_DESTINATION_WAITS : GW__PLACE_KEPT_WHOLE);
-	if (!r)
-		gw__location_note(&l, GW__LOCATION_EV_ARRIVED);
-	else if (t->state == GW__POSTCOPY_SRC_PAUSED)
-		gw__location_note(&l, GW__LOCATION_EV_DESTINATION_WAITS);
-	else
-		gw__location_note(&l, ran ? GW__LOCATION_EV_DESTINATION_FAILED : gw__location_event_before(r));
-	return l;
-}
-
-static void make_result(const struct gw__pageserver_stats *t, const struct gw_outcome *outcome, struct gw_serve_result *result)
+static void make_result(const struct gw__pageserver_stats *t, const struct gw__pageserver_result *ended, const struct gw_outcome *outcome,
+	struct gw_serve_result *result)
 {
 	struct gw_serve_result ours = {
-		.recoverable = t->state == GW__POSTCOPY_SRC_PAUSED,
-		.state = gw__migration_state_of_source(t->state),
+		.recoverable = ended->state == GW__POSTCOPY_SRC_PAUSED,
+		.state = gw__migration_state_of_source(ended->state),
 		.requests = t->requests,
 		.requested_pages = t->requested_pages,
 		.pushed_pages = t->pushed_pages,
@@ -68,6 +56,7 @@ struct serving {
 	const struct gw_serve_opts *o;
 	bool has_fd; /* gw_serve_fd */
 	int fd;      /* until it is taken over; -1 */
+	bool begun;  /* the page server had its say */
 	struct gw__uri uri;
 	struct gw__outgoing_opts dial;
 	struct gw__tls_creds *tls;
@@ -96,7 +85,7 @@ static void on_guest_runs(void *ctx)
 		s->o->on_guest_runs(GW__OPT(s->o, ctx));
 }
 
-static int serve(struct serving *s, struct gw__pageserver_stats *stats)
+static int serve(struct serving *s, struct gw__pageserver_stats *stats, struct gw__pageserver_result *ended)
 {
 	struct gw__pageserver_block *blocks = copy_blocks(s->o);
 	int wait = GW__OPT(s->o, answer_timeout_ms);
@@ -114,7 +103,8 @@ static int serve(struct serving *s, struct gw__pageserver_stats *stats)
 		.answer_ms = wait ? wait : ANSWER_MS};
 	if (!blocks)
 		return gw__error_set(&s->job->run.error, -ENOMEM, "no memory for a list of blocks");
-	int r = gw__pageserver(&s->job->run, s->image, s->out.main, &so, stats);
+	s->begun = true;
+	int r = gw__pageserver(&s->job->run, s->image, s->out.main, &so, stats, ended);
 	free(blocks);
 	return r;
 }
@@ -220,9 +210,11 @@ static int serve_image(gw_job *job, void *args)
 {
 	const struct serve_args *a = args;
 	struct gw_serve_opts o;
-	struct gw__pageserver_stats stats = {.state = GW__OPT(a->o, resume) ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP};
+	bool resume = GW__OPT(a->o, resume);
+	struct gw__pageserver_stats stats = {0};
+	struct gw__pageserver_result ended = {.location = gw__location_at(resume ? GW__PLACE_DESTINATION_WAITS : GW__PLACE_KEPT_WHOLE),
+		.state = resume ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP};
 	struct serving *s = calloc(1, sizeof *s);
-	bool ran = false;
 	if (!s && a->fd >= 0)
 		close(a->fd);
 	if (!s)
@@ -239,13 +231,14 @@ static int serve_image(gw_job *job, void *args)
 		r = open_working_set(s);
 	if (!r)
 		r = connect_or_take(s);
-	ran = !r;
 	if (!r)
-		r = serve(s, &stats);
-	struct gw_outcome *outcome = gw__job_end_at(job, find_guest(&stats, r, GW__OPT(a->o, resume), ran));
+		r = serve(s, &stats, &ended);
+	if (!s->begun)
+		gw__location_note(&ended.location, resume ? GW__LOCATION_EV_DESTINATION_WAITS : gw__location_event_before(r));
+	struct gw_outcome *outcome = gw__job_end_at(job, ended.location);
 	outcome->peer_notified = !r;
 	outcome->committed = true;
-	make_result(&stats, outcome, a->result);
+	make_result(&stats, &ended, outcome, a->result);
 	finish(s);
 	return r;
 }

@@ -24,6 +24,7 @@ static struct {
 	unsigned at_request, without_room;
 	bool shut;
 	struct gw__pageserver_stats stats;
+	struct gw__pageserver_result result;
 } t;
 
 static void say(const struct gw__rp_msg *m)
@@ -45,7 +46,7 @@ int __real_ppoll(struct pollfd *p, nfds_t n, const struct timespec *timeout, con
 int __wrap_ppoll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask);
 int __wrap_ppoll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
-	bool waits = !timeout || timeout->tv_sec || timeout->tv_nsec, ending = t.stats.state == GW__POSTCOPY_SRC_ENDING;
+	bool waits = !timeout || timeout->tv_sec || timeout->tv_nsec, ending = t.result.state == GW__POSTCOPY_SRC_ENDING;
 	if (waits && (p[0].events & POLLOUT || ending))
 		take_everything();
 	if (waits && ending && !t.shut) {
@@ -98,9 +99,11 @@ static void pushes_into_room(unsigned dry)
 	t.server = fd[0];
 	t.ours = fd[1];
 	t.dry = dry;
+	t.result.location = gw__location_at(GW__PLACE_KEPT_WHOLE);
 	assert_ok(gw__chan_take_fd(fd[0], "the link", &GW__IO_DEFAULTS, &chan, &run.error), run.error);
-	assert_ok(gw__pageserver(&run, im, chan, &o, &t.stats), run.error);
-	assert_int_equal(t.stats.state, GW__POSTCOPY_SRC_COMPLETED);
+	assert_ok(gw__pageserver(&run, im, chan, &o, &t.stats, &t.result), run.error);
+	assert_int_equal(t.result.state, GW__POSTCOPY_SRC_COMPLETED);
+	assert_int_equal(t.result.location.place, GW__PLACE_DESTINATION_RUNS);
 	assert_int_equal(t.stats.requests, 1);
 	assert_int_equal(t.stats.requested_pages, ASKED_PAGES);
 	assert_int_equal(t.stats.pushed_pages + ASKED_PAGES, blocks.total_bytes / KIT_PAGE);
@@ -125,11 +128,45 @@ static void after_some_waits_for_the_disk(void **state)
 	pushes_into_room(5);
 }
 
+/* A destination that is gone before anything was sent: how far it came, and where the guest is, are one answer. */
+static void ends_without_a_destination(bool resume, enum gw__postcopy_src_state state, enum gw__place place)
+{
+	struct gw__blocks blocks = kit_small_pc();
+	struct gw__image *im;
+	struct gw__run run;
+	struct gw__chan *chan;
+	struct gw__pageserver_opts o = {.answer_ms = 60000, .resume = resume};
+	int fd[2];
+	kit_write_image(image, 0, &blocks);
+	gw__run_init(&run);
+	assert_ok(gw__image_open(image, 0, &im, &run.error), run.error);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
+	memset(&t, 0, sizeof t);
+	t.server = fd[0];
+	t.result.location = gw__location_at(resume ? GW__PLACE_DESTINATION_WAITS : GW__PLACE_KEPT_WHOLE);
+	close(fd[1]);
+	assert_ok(gw__chan_take_fd(fd[0], "the link", &GW__IO_DEFAULTS, &chan, &run.error), run.error);
+	assert_true(gw__pageserver(&run, im, chan, &o, &t.stats, &t.result) < 0);
+	assert_int_equal(t.result.state, state);
+	assert_int_equal(t.result.location.place, place);
+	gw__chan_close(&chan, NULL);
+	gw__image_close(im);
+	gw__blocks_fini(&blocks);
+}
+
+static void without_a_destination(void **state)
+{
+	(void)state;
+	ends_without_a_destination(false, GW__POSTCOPY_SRC_FAILED, GW__PLACE_KEPT_WHOLE);
+	ends_without_a_destination(true, GW__POSTCOPY_SRC_PAUSED, GW__PLACE_DESTINATION_WAITS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		each_in_a_folder(after_one_wait_for_the_disk),
 		each_in_a_folder(after_some_waits_for_the_disk),
+		each_in_a_folder(without_a_destination),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

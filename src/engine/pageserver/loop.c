@@ -30,6 +30,7 @@ struct gw__pageserver {
 	const struct gw__image *image;
 	const struct gw__pageserver_opts *o;
 	struct gw__pageserver_stats *stats;
+	struct gw__pageserver_result *result;
 	bool preempt_reconnected;
 
 	struct gw__page_out *out;
@@ -40,11 +41,11 @@ struct gw__pageserver {
 
 static int set_state(struct gw__pageserver *s, enum gw__postcopy_src_event event)
 {
-	enum gw__postcopy_src_state before = s->stats->state;
-	int r = gw__postcopy_src_step(before, event, &s->stats->state, &s->run->error);
+	enum gw__postcopy_src_state before = s->result->state;
+	int r = gw__postcopy_src_step(before, event, &s->result->state, &s->run->error);
 	if (!r)
 		GW__TRACE(&s->run->trace, serve_state, "%s -> %s", gw__postcopy_src_state_name(before),
-			gw__postcopy_src_state_name(s->stats->state));
+			gw__postcopy_src_state_name(s->result->state));
 	return r;
 }
 
@@ -276,7 +277,7 @@ static int open_modules(struct gw__pageserver *s, struct gw__chan *chan)
 	if (!s->pacing)
 		return gw__error_set(&s->run->error, -ENOMEM, "no memory for a page server");
 	r = gw__page_scheduler_new(s->run, s->image, s->o, s->out, s->pacing, s->stats, &s->pages);
-	return r ? r : gw__return_path_new(s->run, s->image, chan, s->o->answer_ms, &s->stats->state, &RETURN_PATH_OPS, s, &s->rp);
+	return r ? r : gw__return_path_new(s->run, s->image, chan, s->o->answer_ms, &s->result->state, &RETURN_PATH_OPS, s, &s->rp);
 }
 
 static int serve(struct gw__pageserver *s, struct gw__chan *chan)
@@ -292,25 +293,35 @@ static int serve(struct gw__pageserver *s, struct gw__chan *chan)
 	return r ? r : finish(s);
 }
 
+/* A destination that waits for pages has the guest; another one that was lost before it was told to run it has not. */
 static void note_failure(struct gw__pageserver *s)
 {
 	struct gw__error ignored = {0};
 	bool shut = s->rp && gw__return_path_shut_error(s->rp);
-	gw__postcopy_src_step(s->stats->state, shut ? GW__POSTCOPY_SRC_EV_SHUT_ERROR : GW__POSTCOPY_SRC_EV_BROKEN, &s->stats->state,
+	gw__postcopy_src_step(s->result->state, shut ? GW__POSTCOPY_SRC_EV_SHUT_ERROR : GW__POSTCOPY_SRC_EV_BROKEN, &s->result->state,
 		&ignored);
+	gw__location_note(&s->result->location,
+		s->result->state == GW__POSTCOPY_SRC_PAUSED ? GW__LOCATION_EV_DESTINATION_WAITS : GW__LOCATION_EV_DESTINATION_FAILED);
+}
+
+static void note_success(struct gw__pageserver *s)
+{
+	gw__location_note(&s->result->location, GW__LOCATION_EV_ARRIVED);
+	gw__run_phase(s->run, GW__PHASE_DONE);
 }
 
 int gw__pageserver(struct gw__run *run, const struct gw__image *image, struct gw__chan *chan, const struct gw__pageserver_opts *o,
-	struct gw__pageserver_stats *stats)
+	struct gw__pageserver_stats *stats, struct gw__pageserver_result *result)
 {
-	struct gw__pageserver s = {.run = run, .image = image, .o = o, .stats = stats};
-	*stats = (struct gw__pageserver_stats){.state = o->resume ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP};
+	struct gw__pageserver s = {.run = run, .image = image, .o = o, .stats = stats, .result = result};
+	*stats = (struct gw__pageserver_stats){0};
+	result->state = o->resume ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP;
 	atomic_store(&run->counters.total_bytes, image->blocks.total_bytes);
 	int r = serve(&s, chan);
 	if (r)
 		note_failure(&s);
 	else
-		gw__run_phase(run, GW__PHASE_DONE);
+		note_success(&s);
 	gw__return_path_free(s.rp);
 	gw__page_scheduler_free(s.pages);
 	gw__pacing_free(s.pacing);

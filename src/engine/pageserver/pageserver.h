@@ -14,6 +14,7 @@
 #include "image/read/image.h"
 #include "image/read/working_set.h"
 #include "io/chan.h"
+#include "plan/guest_location.h"
 #include "plan/postcopy_src.h"
 
 enum gw__preempt {
@@ -41,8 +42,14 @@ struct gw__pageserver_opts {
 	int answer_ms; /* how long a word of the destination may take where one is due: bitmaps, RESUME_ACK, SHUT; -1: for ever */
 };
 
+/* How it ended. */
+struct gw__pageserver_result {
+	struct gw__location location;      /* given as it was before */
+	enum gw__postcopy_src_state state; /* how far it came: PAUSED can be resumed, FAILED has never left the image */
+};
+
+/* What was sent, which decides nothing. */
 struct gw__pageserver_stats {
-	enum gw__postcopy_src_state state;                  /* how far it came */
 	uint64_t requests;                                  /* messages */
 	uint64_t requested_pages, pushed_pages, zero_pages; /* target pages sent */
 	uint64_t working_set_pages;                         /* pushed because they are in it; counted in pushed_pages too */
@@ -50,11 +57,8 @@ struct gw__pageserver_stats {
 	struct gw__histogram latency; /* ns from a request that can be read to its pages being written, of those that sent any */
 };
 
-/*
- * 0: completed, the destination needs nothing more. Otherwise a negative errno; tally->state says whether it can be
- * resumed (GW__POSTCOPY_SRC_PAUSED) or the guest never left the image (GW__POSTCOPY_SRC_FAILED).
- */
+/* 0: completed, the destination needs nothing more. Otherwise a negative errno; the result says what is left to do. */
 int gw__pageserver(struct gw__run *run, const struct gw__image *image, struct gw__chan *chan, const struct gw__pageserver_opts *o,
-	struct gw__pageserver_stats *stats);
+	struct gw__pageserver_stats *stats, struct gw__pageserver_result *result);
 
 #endif
