@@ -147,8 +147,8 @@ static int stop(struct protect *p)
 	static const char *const words[] = {[GW_QEMU_WAS_PROTECTED] = "the guest of the QEMU at %s is not protected any more",
 		[GW_QEMU_WAS_UNPROTECTED] = "nobody protects the guest of the QEMU at %s",
 		[GW_QEMU_WAS_LEFT] =
-			"whoever protected the guest of the QEMU at %s was killed; it is released, and its parameters and other "
-			"capabilities were left as they are"};
+			("whoever protected the guest of the QEMU at %s was killed; it is released, and its parameters and other "
+			 "capabilities were left as they are")};
 	enum gw_qemu_protection was;
 	char text[512];
 	int r = gw_qemu_protect_stop(p->work.qemu, p->monitor, &was);
