@@ -96,7 +96,7 @@ static int check_source(struct drain *d)
 
 static int failed(struct drain *d, int rc)
 {
-	const char *error = d->source.error.code ? d->source.error.text : gw__qemu_job_error(d->driver);
+	const char *error = d->source.stayed_away ? d->source.error.text : gw__qemu_job_error(d->driver);
 	if (rc == -EALREADY)
 		return refuse(d, rc, error);
 	if (d->got.state == GW_MIGRATION_SETUP)
@@ -155,22 +155,22 @@ static int await_completed(struct drain *d, bool untold)
 		"all pages are in %s, but the source does not say that it has sent them (status \"%s\")", d->path, m.status);
 }
 
-static int take_all(struct drain *d)
+static int open_surrogate(struct drain *d)
 {
 	int r = gw__surrogate_open(&d->source);
-	if (r)
-		return end(d, GW_QEMU_DRAIN_NOT_BEGUN, r, "%s", d->source.error.text);
-	return gw_drain(d->driver->job, d->source.listen, d->path, &d->source.opts, &d->got);
+	return r ? end(d, GW_QEMU_DRAIN_NOT_BEGUN, r, "%s", d->source.error.text) : 0;
 }
+
+static int take_all(struct drain *d) { return gw_drain(d->driver->job, d->source.listen, d->path, &d->source.opts, &d->got); }
 
 static int run(struct drain *d)
 {
 	int r = check_source(d);
+	if (!r)
+		r = open_surrogate(d);
 	if (r)
 		return r;
 	r = take_all(d);
-	if (d->driver->error.code)
-		return r;
 	if (r < 0)
 		return failed(d, r);
 	r = d->got.was_complete ? 0 : await_completed(d, r == GW_SOURCE_NOT_NOTIFIED); /* some of 7.2 never say it */
@@ -187,9 +187,10 @@ static int finish_earlier(struct drain *d)
 	if (gw__qmp_query_migrate(d->source.qmp, &m, &error) || !m.completed || gw_partial_user_data(d->driver->job, d->path, &note, &n))
 		return GW__NOT_MINE;
 	free(note);
-	int r = take_all(d);
-	if (d->driver->error.code)
+	int r = open_surrogate(d);
+	if (r)
 		return r;
+	r = take_all(d);
 	return r < 0 ? failed(d, r) : verify(d);
 }
 

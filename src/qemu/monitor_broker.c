@@ -116,9 +116,10 @@ int gw__monitor_broker_find_pid(struct gw__monitor_broker *k, pid_t qemu, struct
 	k->met = r == 1;
 	if (r)
 		return r == 1 ? 0 : r;
-	if (silent.code)
-		gw__error_set(error, silent.code, "%s", silent.text);
-	return -ENOENT;
+	if (!silent.code)
+		return -ENOENT;
+	gw__error_set(error, silent.code, "%s", silent.text);
+	return GW__SILENT;
 }
 
 /* --- starting --- */

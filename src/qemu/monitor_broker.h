@@ -21,6 +21,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/conditions.h"
 #include "base/error.h"
 
 struct gw__monitor_broker {
@@ -47,13 +48,13 @@ void gw__monitor_handoff_fini(struct gw__monitor_handoff *h);
 
 /*
  * The monitor broker of the monitor at `address` (a path, unix:, tcp:, or pid:N of a QEMU), if there is one: 0; -ENOENT without a
- * sentence: there is none; -EBUSY: another page server is attached to it; -ETIMEDOUT: it is there, and does not answer.
+ * sentence: there is none; -EBUSY: another page server is attached to it; -ETIMEDOUT: it is there, and does not answer; GW__SILENT: of pid:N, as below.
  */
 int gw__monitor_broker_find(struct gw__monitor_broker *k, const char *address, struct gw__monitor_handoff *handoff,
 	struct gw__error *error);
 /*
  * The monitor broker of a monitor of the QEMU that has this process id, whichever socket it is. Answers as above; but of one that is silent
- * nobody knows whose it is: -ENOENT with a sentence.
+ * nobody knows whose it is: GW__SILENT, with a sentence.
  */
 int gw__monitor_broker_find_pid(struct gw__monitor_broker *k, pid_t qemu, struct gw__monitor_handoff *handoff, struct gw__error *error);
 /*

@@ -142,7 +142,7 @@ static int start_keeper(struct gw__postcopy_session *l, const char *address)
 	return 0;
 }
 
-/* 0: a monitor broker gave it; -ENOENT without a sentence: there is none. */
+/* 0: a monitor broker gave it; -ENOENT without a sentence: there is none; GW__SILENT: one does not answer. */
 static int take_over(struct gw__postcopy_session *l, const char *address, pid_t qemu)
 {
 	struct gw__monitor_handoff handoff;
@@ -169,23 +169,24 @@ int gw__postcopy_session_open(struct gw__postcopy_session *l, const char *addres
 {
 	int fd = -1;
 	int r = take_over(l, address, 0);
+	if (r == GW__SILENT) /* and may be it */
+		return l->error.code;
 	if (r != -ENOENT)
 		return r;
-	if (l->error.code) /* one does not answer, and may be it */
-		return l->error.code;
 	if (!strncmp(address, "pid:", 4))
 		return gw__error_set(&l->error, -ESRCH, "no page server has left a monitor of a QEMU with process number %s", address + 4);
 	r = gw__qmp_dial(address, timeout_ms, &fd, &l->error);
 	if (r)
 		return r;
 	r = take_over(l, NULL, gw__monitor_broker_peer(fd));
-	if (r != -ENOENT) {
+	if (r != -ENOENT && r != GW__SILENT) {
 		close(fd);
 		return r;
 	}
-	if (l->error.code) /* one does not answer, and is rather another QEMU's: this one's would be found by the address */
+	if (r == GW__SILENT) { /* and is rather another QEMU's: this one's would be found by the address */
 		gw__qemu_detail(l->driver, "%s", l->error.text);
-	gw__error_clear(&l->error);
+		gw__error_clear(&l->error);
+	}
 	r = start_keeper(l, address);
 	if (r) {
 		close(fd);

@@ -36,7 +36,8 @@ struct gw__save {
 	pthread_mutex_t talk; /* who holds it may speak with the monitor, and look at what is said here of the source */
 	bool settled;         /* the end is the worker's to follow */
 	struct gw__watchdog guard;
-	struct gw__error error;          /* of the monitor */
+	struct gw__error error; /* of the monitor */
+	bool monitor_failed;    /* the save failed there, as `error` says, which explains more than the channel's story; under `talk` */
 	uint64_t stopped_us, resumed_us; /* by QEMU's own clock; 0: not seen */
 
 	/* The worker's result. */
@@ -64,7 +65,9 @@ int gw__save_on_told(void *ctx);
 /* All is over: let the guest run on, put the settings back. */
 int gw__save_finish(struct gw__save *s);
 void gw__save_close(struct gw__save *s);
-/* The monitor went away and perhaps comes back; see gw__qmp_open_again. */
+/* What was done at the monitor ended so, and finally: a failure is the save's. Returns r. */
+int gw__save_note_monitor(struct gw__save *s, int r);
+/* The monitor went away and perhaps comes back, and what had failed is forgotten; see gw__qmp_open_again. */
 int gw__save_reconnect(struct gw__save *s, int patience_ms);
 
 /* It ends so: the outcome, and the driver's sentence and code. Returns the code. */

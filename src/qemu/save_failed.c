@@ -36,7 +36,7 @@ static void say_cause(struct gw__save *s, char *text, size_t n)
 {
 	struct gw__qmp_migration m;
 	bool ended_early = s->result == -EPROTO || s->result == -ECONNRESET || s->result == -EPIPE || s->result == -EREMOTEIO;
-	if (gw__qemu_cancelled(s->driver) || (!ended_early && !s->error.code))
+	if (gw__qemu_cancelled(s->driver) || (!ended_early && !s->monitor_failed))
 		return;
 	int r = gw__qmp_query_migrate(s->qmp, &m, NULL);
 	for (int waited = 0; !r && m.state == GW__MIGRATION_CANCELLING && waited < CANCELLING_MS; waited += POLL_MS) {
@@ -47,7 +47,7 @@ static void say_cause(struct gw__save *s, char *text, size_t n)
 		say_quit(s, text, n);
 	else if (m.cancelled)
 		snprintf(text, n, "somebody cancelled the migration at a monitor of the QEMU at %s (status \"cancelled\")", s->address);
-	else if (m.failed && *m.error && !s->error.code && !is_our_word(&m))
+	else if (m.failed && *m.error && !s->monitor_failed && !is_our_word(&m))
 		snprintf(text, n, "QEMU ended the migration with status \"failed\": %s", m.error);
 }
 
@@ -91,9 +91,8 @@ static int say_outcome(struct gw__save *s, int code, const char *what, int r, co
 int gw__save_failed(struct gw__save *s)
 {
 	char what[sizeof s->error.text];
-	bool ours = s->error.code; /* the monitor's story explains more than the channel's */
-	int code = ours ? s->error.code : s->result;
-	snprintf(what, sizeof what, "%s", ours ? s->error.text : gw__qemu_job_error(s->driver));
+	int code = s->monitor_failed ? s->error.code : s->result;
+	snprintf(what, sizeof what, "%s", s->monitor_failed ? s->error.text : gw__qemu_job_error(s->driver));
 	say_cause(s, what, sizeof what);
 	struct gw__error repair = {0};
 	struct gw__error hang = {0};

@@ -159,9 +159,16 @@ int gw__save_start(struct gw__save *s)
 	}
 	if (!r)
 		r = gw__qmp_migrate(s->qmp, s->listen ? s->listening : uri, &s->error);
+	gw__save_note_monitor(s, r);
 	atomic_store(&s->started, !r);
 	atomic_store(&s->driver->rate_known, !r);
 	return r;
+}
+
+static int say_ended(struct gw__save *s, const struct gw__qmp_migration *m)
+{
+	return gw__error_set(&s->error, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m->status,
+		m->error[0] ? m->error : "it does not say why");
 }
 
 /* QEMU has given up and does not always close its end. What the channel says in the next moment explains more. */
@@ -172,8 +179,7 @@ static void give_up(struct gw__save *s, const struct gw__qmp_migration *m)
 		if (atomic_load(&s->done))
 			return;
 	}
-	gw__error_set(&s->error, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m->status,
-		m->error[0] ? m->error : "it does not say why");
+	gw__save_note_monitor(s, say_ended(s, m));
 	gw_job_cancel(s->driver->job);
 }
 
@@ -212,6 +218,12 @@ static void stop_for_the_rest(struct gw__save *s)
 
 static bool is_lost(int r) { return r == -ECONNRESET || r == -EPIPE || r == -ENOTCONN; }
 
+int gw__save_note_monitor(struct gw__save *s, int r)
+{
+	s->monitor_failed |= r < 0;
+	return r;
+}
+
 int gw__save_reconnect(struct gw__save *s, int patience_ms)
 {
 	struct gw__qmp *q = NULL;
@@ -222,6 +234,7 @@ int gw__save_reconnect(struct gw__save *s, int patience_ms)
 	gw__qmp_close(s->qmp);
 	s->qmp = q;
 	gw__error_clear(&s->error);
+	s->monitor_failed = false;
 	gw__qemu_detail(s->driver, "the monitor at %s was gone for a while", s->address);
 	return 0;
 }
@@ -243,9 +256,11 @@ static void follow_once(struct gw__save *s)
 	struct gw__qmp_migration m;
 	int r = gw__qmp_query_migrate(s->qmp, &m, NULL);
 	if (is_lost(r)) {
-		struct gw__error ignored = s->error;
+		struct gw__error before = s->error;
+		bool had_failed = s->monitor_failed;
 		gw__save_reconnect(s, 0);
-		s->error = ignored;
+		s->error = before;
+		s->monitor_failed = had_failed;
 	}
 	if (r)
 		return;
@@ -255,7 +270,7 @@ static void follow_once(struct gw__save *s)
 		note_its_user(s, &m);
 	if (s->postcopy)
 		gw__save_follow_postcopy(s, &m);
-	if (m.ended && !m.completed && !s->resume && !s->error.code)
+	if (m.ended && !m.completed && !s->resume && !s->monitor_failed)
 		give_up(s, &m);
 	bool may_stop = !s->was.stopped_by_us && !s->at_start && (!s->postcopy || s->cannot_switch);
 	if (may_stop && s->was.running && m.dirty_sync_count >= MAX_PASSES && !m.ended)
@@ -295,12 +310,6 @@ static void note_events(struct gw__save *s)
 }
 
 /* --- the end --- */
-
-static int say_ended(struct gw__save *s, const struct gw__qmp_migration *m)
-{
-	return gw__error_set(&s->error, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m->status,
-		m->error[0] ? m->error : "it does not say why");
-}
 
 /* Is it the machine we speak with that sent this? Names and sizes; a stranger that has the same is found out by what QEMU does next. */
 static int check_guest(struct gw__save *s, const struct gw_whole *whole)
@@ -382,7 +391,7 @@ int gw__save_on_whole(void *ctx, const struct gw_whole *whole)
 			if (!(r = gw__save_reconnect(s, RECONNECT_MS)))
 				r = check_sender(s, whole);
 	}
-	r = r ? r : decide(s, whole);
+	r = gw__save_note_monitor(s, r) ? r : decide(s, whole);
 	pthread_mutex_unlock(&s->talk);
 	return r;
 }
@@ -406,7 +415,7 @@ int gw__save_on_told(void *ctx)
 {
 	struct gw__save *s = ctx;
 	pthread_mutex_lock(&s->talk);
-	int r = persist(s, await_over);
+	int r = gw__save_note_monitor(s, persist(s, await_over));
 	pthread_mutex_unlock(&s->talk);
 	return r;
 }
@@ -446,7 +455,7 @@ int gw__save_finish(struct gw__save *s)
 	if (!gw__qmp_query_status(s->qmp, &status, NULL)) /* lets late events arrive */
 		snprintf(s->state, sizeof s->state, "%s", status.name);
 	note_events(s);
-	return r;
+	return gw__save_note_monitor(s, r);
 }
 
 void gw__save_close(struct gw__save *s)

@@ -57,7 +57,9 @@ static int on_paused(void *ctx, const char *uri, const char *error)
 {
 	struct gw__surrogate *s = ctx;
 	(void)uri, (void)error;
-	return gw__surrogate_come_back(s->qmp, NULL, s->listening, &s->error);
+	int r = gw__surrogate_come_back(s->qmp, NULL, s->listening, &s->error);
+	s->stayed_away = r < 0;
+	return r;
 }
 
 static int ask_blocks(struct gw__surrogate *s)
@@ -127,7 +129,7 @@ static int give_back(struct gw__surrogate *s, struct gw__error *error)
 	if (!r)
 		r = gw_source_rollback(job, s->listen, &s->opts);
 	if (r)
-		gw__error_set(error, r, "%s", s->error.code ? s->error.text : job ? gw_job_error(job) : "no memory");
+		gw__error_set(error, r, "%s", s->stayed_away ? s->error.text : job ? gw_job_error(job) : "no memory");
 	gw_job_free(job);
 	return r;
 }

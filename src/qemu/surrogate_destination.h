@@ -24,6 +24,7 @@ struct gw__surrogate {
 	struct gw_drain_block *block;
 	struct gw__qmp_machine machine;
 	struct gw__error error; /* of the monitor */
+	bool stayed_away;       /* the source, when it was to connect: `error` says why, and that explains more than our end of the link */
 };
 
 /* Asks the monitor what the source is, and makes an address. 0, or a negative errno with a sentence. */
