@@ -87,6 +87,7 @@ def drained(version):
         with drain(a, image, "--json") as g:
             done = g.wait().ok().event("drained")
         assert done["safe_to_stop"] and done["breaks"] == 1, done
+        assert godwit.where(done) == ("destination-waits", "drained"), done
         wait_status(a, "completed")
         assert not a.qmp.command("query-status")["running"]
         images.same_bytes("m0", images.raw_ram(image, b.path("raw")), stood)

@@ -29,6 +29,7 @@ def every_byte(kept, version):
         before = vm.state()
         with serve(kept, vm, "--json") as g:
             done = g.wait().ok().event("served")
+        assert godwit.where(done) == ("destination-runs", "arrived"), done
         assert done["pushed_pages"] + done["requested_pages"] >= 128 * MIB // 4096, done
         is_done(vm, before)
         assert vm.state()["run"] == "paused"
@@ -106,10 +107,11 @@ def restored_lazily(kept, version):
 def interrupted(kept, version):
     """SIGINT: the guest is QEMU's and waits, the sentence says how to go on, and so it does."""
     with kept.destination(version, "-S") as vm:
-        with serve(kept, vm, "--max-bandwidth=5M") as g:
+        with serve(kept, vm, "--max-bandwidth=5M", "--json") as g:
             wait_guest(vm)
             g.kill(signal.SIGINT)
-            g.wait().fails(godwit.RECOVERABLE, "godwit serve .* again", "runs in QEMU")
+            r = g.wait().fails(godwit.RECOVERABLE, "godwit serve .* again", "runs in QEMU")
+        assert godwit.where(r.event("failed")) == ("destination-waits", "destination-waits"), r
         with serve(kept, vm) as g:
             g.wait(90).ok()
         vm.qmp.cont()

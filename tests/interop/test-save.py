@@ -53,6 +53,7 @@ def save_live(vm, image, n, *options, offset=0):
     ticks = len(vm.ticks())
     saved = save(vm, image, *options)
     assert saved["running"] and saved["paused_ms"] < 10000, saved
+    assert godwit.where(saved) == ("source-runs", "saved"), saved
     assert vm.state() == before, f"{vm.state()} was {before}"
     assert vm.qmp.command("query-migrate")["status"] == "completed"
     vm.keeps_ticking()
@@ -116,6 +117,7 @@ def save_with_header(vm, image, offset):
 def save_and_stop(vm, image):
     saved = save(vm, image, "--stop")
     assert not saved["running"], saved
+    assert godwit.where(saved) == ("kept-whole" if saved["state"] == "postmigrate" else "source-paused", "saved"), saved
     console = vm.console()
     assert vm.qmp.command("query-status")["status"] in ("postmigrate", "paused")
     s = images.check_image(vm, image, vm.path("raw"))
@@ -132,7 +134,8 @@ def at_start_refused(vm, image):
     with open(image, "rb") as f:
         old = f.read()
     before = vm.state()
-    godwit.run("save", vm.monitor, image, "--at=start").fails(godwit.FAILED, "background", "runs on|nothing was changed")
+    r = godwit.run("save", vm.monitor, image, "--at=start", "--json").fails(godwit.FAILED, "background", "runs on|nothing was changed")
+    assert godwit.where(r.event("failed"))[0] == "source-runs", r
     assert vm.state() == before, f"{vm.state()} was {before}"
     vm.keeps_ticking()
     with open(image, "rb") as f:

@@ -173,6 +173,11 @@ class Result:
         return self
 
 
+def where(event):
+    """Of a line of --json: where the guest is, and the id of what there is to say."""
+    return event["place"], event["message_id"]
+
+
 def run(*args, timeout=60, **popen):
     """Run it to its end and return the Result."""
     with Run(*args, **popen) as r:
