@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "qemu/monitor_broker_private.h"
+#include "qemu/descriptors.h"
 #include "qmp/sleep.h"
 
 enum {
@@ -63,10 +64,7 @@ static void become_alone(struct keeper *k)
 	sigaction(SIGHUP, &none, NULL);
 	for (int fd = 0; null >= 0 && fd < 3; fd++)
 		dup2(null, fd);
-	long max = sysconf(_SC_OPEN_MAX);
-	for (int fd = 3; fd < (max > 0 && max < 65536 ? max : 65536); fd++)
-		if (fd != k->listener)
-			close(fd);
+	gw__close_all_but(&k->listener, 1);
 	prctl(PR_SET_NAME, "godwit-keeper");
 	if (chdir("/")) /* a folder that is removed meanwhile matters less than a mount that cannot be */
 		return;

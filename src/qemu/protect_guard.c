@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "qemu/colo_release.h"
+#include "qemu/descriptors.h"
 
 enum { RELEASE_MS = 60000, DISMISSED = 'k', READY = 'r' };
 #define FIRST_ID ((json_int_t)1 << 40) /* above every number that the first process has used */
@@ -23,14 +24,6 @@ struct post {
 	gw__protect_guard_fn *report;
 	void *ctx;
 };
-
-static void close_all_but(const struct post *p)
-{
-	long max = sysconf(_SC_OPEN_MAX);
-	for (int i = 3; i < (max > 0 && max < 65536 ? max : 65536); i++)
-		if (i != p->fd && i != p->monitor && i != p->keep_fd)
-			close(i);
-}
 
 static int release(const struct post *p, struct gw__error *error)
 {
@@ -73,7 +66,7 @@ static void stand(const struct post *p)
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	prctl(PR_SET_NAME, "godwit-release");
-	close_all_but(p);
+	gw__close_all_but((const int[]){p->fd, p->monitor, p->keep_fd}, 3);
 	/* A first process that is dead already may have changed something: this may be a successor. */
 	if (send_word(p->fd, READY) && read_word(p->fd) == DISMISSED)
 		_exit(0);

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "qemu/descriptors.h"
 #include "qemu/guest_outcome.h"
 #include "qemu/surrogate_destination.h"
 #include "qmp/sleep.h"
@@ -101,15 +102,6 @@ int gw__watchdog_repair(struct gw__qmp *q, const struct gw__qmp_settings *before
 	int ran = gw__watchdog_let_run(q, was, error); /* the guest first, and in any case */
 	int set = gw__qmp_settings_restore(q, before, error);
 	return r ? r : ran ? ran : set;
-}
-
-/* Whatever was inherited would keep a socket open whose end QEMU is to notice. */
-static void close_all_but(int fd)
-{
-	long max = sysconf(_SC_OPEN_MAX);
-	for (int i = 3; i < (max > 0 && max < 65536 ? max : 65536); i++)
-		if (i != fd)
-			close(i);
 }
 
 /* Whoever serves the monitor may go away meanwhile, more than once. */
@@ -203,7 +195,7 @@ static void take_post(int fd)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	close_all_but(fd);
+	gw__close_all_but(&fd, 1); /* whatever was inherited would keep a socket open whose end QEMU is to notice */
 	ssize_t n;
 	do
 		n = send(fd, "r", 1, MSG_NOSIGNAL);
