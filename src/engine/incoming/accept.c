@@ -511,8 +511,10 @@ static bool complete(struct gather *g)
 		return g->in->main;
 	if (g->o->many_sources && g->in->multifd_n && g->pending->n) /* another main channel, which speaks behind its channels? */
 		return false;
-	if (g->o->channels)
-		return g->in->multifd_n == g->o->channels;
+	if (g->o->channels) { /* a mute one may be a stranger's, and among those who have not said who they are is the source's own */
+		bool may_change = count_mute(g) && g->pending->n && ms_since(g, g->last_ns) < MUTE_MS;
+		return g->in->multifd_n == g->o->channels && !may_change;
+	}
 	enum gw__event_kind shown = look_ahead(g);
 	uint64_t quiet_ms = g->pending->n ? 0 : ms_since(g, g->last_ns);
 	unsigned mute = count_mute(g);
