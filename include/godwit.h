@@ -345,11 +345,11 @@ struct gw_receive_opts {
 	/*
 	 * For whoever has a monitor of the source; both are called with `ctx` from the calling thread, NULL: they are not. `on_whole`: the guest is whole
 	 * and synced, and its source waits to be told. 0: tell it so; GW_SAY_FAILED: tell it that it failed, by which a QEMU since 10.0 keeps the run
-	 * state of a guest that does not run; a negative errno ends the call, and the source has its guest again. `on_told`: it was told, and the image
+	 * state of a guest that does not run; a negative errno ends the call, and the source has its guest again. `on_source_notified`: it was told, and the image
 	 * gets its name next; a negative errno ends the call without. Behind a switch to post-copy it has its name already. Since 0.1
 	 */
 	int (*on_whole)(void *ctx, const struct gw_whole *whole);
-	int (*on_told)(void *ctx);
+	int (*on_source_notified)(void *ctx);
 };
 
 /* What was received. */
@@ -386,13 +386,13 @@ struct gw_receive_result {
  * but a source that waits to be told could not be; gw_job_error() says why. A QEMU then runs its guest on. Since 0.1
  */
 enum { GW_SOURCE_NOT_NOTIFIED = 1 };
-GW_API int gw_receive(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *receipt);
+GW_API int gw_receive(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *result);
 /*
  * The same on a connected descriptor, as of gw_send_fd, gw_serve_fd and gw_drain_fd: it is taken over in any case, also by -EBUSY, speaks TLS if the
  * link asks for that, and nobody can come back over it when it breaks: after a break in post-copy another call with `resume` goes on over another
  * descriptor. `uri` of on_paused is NULL; on_listening and multifd are not for it. Since 0.1
  */
-GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *receipt);
+GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *result);
 
 /* What an interrupted call left as PATH.partial, and what can be done with it. */
 enum gw_partial_kind {
@@ -465,9 +465,9 @@ struct gw_drain_opts {
  * again. -EALREADY: PATH.partial holds another guest; -EPERM: it may be somebody else's work; -EINVAL: the options do not describe one. GW_SOURCE_NOT_NOTIFIED: the image is there, and a
  * source that was to hear so only now, without `early_answer`, stands still for good. Since 0.1
  */
-GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *receipt);
+GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *result);
 /* On a descriptor that the source has connected or will connect when on_paused asks it to; see gw_receive_fd. Since 0.2 */
-GW_API int gw_drain_fd(gw_job *job, int fd, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *receipt);
+GW_API int gw_drain_fd(gw_job *job, int fd, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *result);
 /*
  * The opposite: make the source run its guest on. Only right when nobody else has it: when we were its destination. QEMU 7.2 needs a `cont`
  * afterwards. Since 0.1
@@ -548,7 +548,7 @@ struct gw_serve_opts {
 	/*
 	 * Some QEMUs do not survive a link that ends while they recover (11.1 one that ends before its first bytes, 7.2 any before
 	 * RESUME). So that it does not end with this process, another one can hold a copy of its socket, which is shown before it is
-	 * connected, until the destination goes on. A successor may use the copy: with `joined` the URI is fd:N of a link
+	 * connected, until the destination goes on. A successor may use the copy: with `takeover_fd` the URI is fd:N of a link
 	 * on which nothing but whole commands, and no RESUME, was written.
 	 */
 	void (*on_socket)(void *ctx, int fd);
@@ -967,11 +967,11 @@ enum gw_event_kind {
 	GW_EVENT_MESSAGE, /* message: on_message of gw_proxy */
 	GW_EVENT_CHANNEL, /* channel: on_channel of gw_proxy */
 	/* Questions, likewise. The call waits for gw_job_answer, with what the callback would have returned. */
-	GW_EVENT_READY,  /* on_ready */
-	GW_EVENT_BROKEN, /* uri, text: on_paused */
-	GW_EVENT_WHOLE,  /* whole: on_whole; the only one that has a positive answer, GW_SAY_FAILED */
-	GW_EVENT_TOLD,   /* on_told */
-	GW_EVENT_SOCKET, /* number, a descriptor: on_socket. The answer is 0 */
+	GW_EVENT_READY,           /* on_ready */
+	GW_EVENT_BROKEN,          /* uri, text: on_paused */
+	GW_EVENT_WHOLE,           /* whole: on_whole; the only one that has a positive answer, GW_SAY_FAILED */
+	GW_EVENT_SOURCE_NOTIFIED, /* on_source_notified */
+	GW_EVENT_SOCKET,          /* number, a descriptor: on_socket. The answer is 0 */
 };
 #define GW_EVENT_BIT(kind) (UINT64_C(1) << (kind))
 

@@ -129,7 +129,7 @@ void gw__chan_set_unsent_low_watermark(struct gw__chan *c, int bytes);
  * A second channel over the same socket, so that one thread can read and another write. Each is closed by itself; what ends the
  * writes of one ends those of both. -EOPNOTSUPP for what is no socket.
  */
-int gw__chan_dup(const struct gw__chan *c, struct gw__chan **twin, struct gw__error *error);
+int gw__chan_dup(const struct gw__chan *c, struct gw__chan **copy, struct gw__error *error);
 /* The sentence for a peer that takes nothing within the idle limit: -ETIMEDOUT. */
 int gw__chan_say_stuck(const struct gw__chan *c, struct gw__error *error);
 /* What waits to be read on a socket, without taking it: bytes > 0, 0 at the end, or negative errno. Waits as reading does. */

@@ -12,7 +12,7 @@
 
 enum { DRAIN_MS = 1000, LOOK_MS = 1 };
 
-int gw__chan_dup(const struct gw__chan *c, struct gw__chan **twin, struct gw__error *error)
+int gw__chan_dup(const struct gw__chan *c, struct gw__chan **copy, struct gw__error *error)
 {
 	const struct gw__io_opts o = {.idle_ms = c->idle_ms, .connect_ms = -1, .cancel_fd = c->cancel_fd};
 	if (!c->two_way)
@@ -20,7 +20,7 @@ int gw__chan_dup(const struct gw__chan *c, struct gw__chan **twin, struct gw__er
 	int fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		return gw__error_errno(error, errno, "%s: no second descriptor", c->name);
-	return gw__chan_take_fd(fd, c->name, &o, twin, error);
+	return gw__chan_take_fd(fd, c->name, &o, copy, error);
 }
 
 ssize_t gw__chan_peek(struct gw__chan *c, void *to, size_t n, struct gw__error *error)

@@ -224,7 +224,7 @@ static int drain(gw_job *job, void *args)
 		gw__location_note(&out.result.location, r == -EALREADY ? GW__LOCATION_EV_REFUSED : GW__LOCATION_EV_UNCHANGED);
 		out.begun = true;
 	}
-	gw__receive_receipt(&out, r, job, a->result);
+	gw__receive_fill_result(&out, r, job, a->result);
 	gw__stream_stats_fini(&out.stats);
 	gw__sink_free(&sink);
 	gw__blocks_fini(&blocks);

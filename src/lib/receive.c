@@ -25,7 +25,7 @@ static void note_end(struct gw__receive_outcome *o, int r)
 		gw__location_note(l, o->image_committed ? GW__LOCATION_EV_COMMITTED_UNSAFE : GW__LOCATION_EV_NOTHING_MISSING);
 }
 
-void gw__receive_receipt(struct gw__receive_outcome *o, int r, gw_job *job, struct gw_receive_result *receipt)
+void gw__receive_fill_result(struct gw__receive_outcome *o, int r, gw_job *job, struct gw_receive_result *to)
 {
 	note_end(o, r);
 	struct gw_outcome *outcome = gw__job_end_at(job, o->result.location);
@@ -58,7 +58,7 @@ void gw__receive_receipt(struct gw__receive_outcome *o, int r, gw_job *job, stru
 		.image_committed = o->image_committed,
 		.outcome = *outcome,
 	};
-	gw__struct_out(receipt, receipt ? receipt->size : 0, &ours, sizeof ours);
+	gw__struct_out(to, to ? to->size : 0, &ours, sizeof ours);
 }
 
 /* `there`: what carries the stream, and whether that is asked for TLS, as abilities. */
@@ -161,17 +161,17 @@ static int on_whole(void *ctx, const char *machine, const char *run_state, const
 	return r == GW_SAY_FAILED ? r : gw__callback_result(r);
 }
 
-static int on_told(void *ctx)
+static int on_source_notified(void *ctx)
 {
 	const struct gw_receive_opts *o = ctx;
-	return gw__callback_result(o->on_told(o->ctx));
+	return gw__callback_result(o->on_source_notified(o->ctx));
 }
 
 static struct gw__say say_of(const struct gw_receive_opts *o)
 {
 	return (struct gw__say){
 		GW__OPT(o, on_whole) ? on_whole : NULL,
-		GW__OPT(o, on_told) ? on_told : NULL,
+		GW__OPT(o, on_source_notified) ? on_source_notified : NULL,
 		(void *)(uintptr_t)o,
 	};
 }
@@ -294,10 +294,10 @@ static int resume_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_o
 }
 
 static void finish(gw_job *job, int r, struct gw__receive_outcome *out, struct gw__sink **sink, struct gw__receive_link *l,
-	struct gw_receive_result *receipt)
+	struct gw_receive_result *result)
 {
 	out->image_committed = *sink && (*sink)->ops->postcopy->is_committed(*sink);
-	gw__receive_receipt(out, r, job, receipt);
+	gw__receive_fill_result(out, r, job, result);
 	gw__stream_stats_fini(&out->stats);
 	gw__sink_free(sink);
 	close_link(l);

@@ -23,8 +23,8 @@ struct gw__receive_outcome {
 	bool told, was_complete, host_crashed, postcopy, image_committed;
 	uint32_t breaks;
 };
-/* The job's outcome and the receipt of a call that ended with `r`. */
-void gw__receive_receipt(struct gw__receive_outcome *o, int r, gw_job *job, struct gw_receive_result *receipt);
+/* The job's outcome and the result of a call that ended with `r`. */
+void gw__receive_fill_result(struct gw__receive_outcome *o, int r, gw_job *job, struct gw_receive_result *result);
 /* -EALREADY: something was begun there. What was begun and never held goes away. */
 int gw__receive_check_free(gw_job *job, const char *path);
 

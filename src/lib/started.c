@@ -44,7 +44,7 @@ static int paused(void *job, const char *uri, const char *reason)
 
 static int whole(void *job, const struct gw_whole *w) { return ask(job, &(struct gw_event){.kind = GW_EVENT_WHOLE, .whole = w}); }
 
-static int told(void *job) { return ask(job, &(struct gw_event){.kind = GW_EVENT_TOLD}); }
+static int told(void *job) { return ask(job, &(struct gw_event){.kind = GW_EVENT_SOURCE_NOTIFIED}); }
 
 static void show_socket(void *job, int fd) { ask(job, &(struct gw_event){.kind = GW_EVENT_SOCKET, .number = (uint64_t)fd}); }
 
@@ -70,13 +70,13 @@ static int refuse(gw_job *job)
 int gw__take_receive_opts(gw_job *job, const struct gw_receive_opts *o, struct gw_receive_opts *ours)
 {
 	TAKE(job, o, ours);
-	if (ours->on_listening || ours->on_ready || ours->on_paused || ours->on_whole || ours->on_told)
+	if (ours->on_listening || ours->on_ready || ours->on_paused || ours->on_whole || ours->on_source_notified)
 		return refuse(job);
 	ours->on_listening = listening;
 	ours->on_ready = wants(job, GW_EVENT_READY) ? ready : NULL;
 	ours->on_paused = wants(job, GW_EVENT_BROKEN) ? paused : NULL;
 	ours->on_whole = wants(job, GW_EVENT_WHOLE) ? whole : NULL;
-	ours->on_told = wants(job, GW_EVENT_TOLD) ? told : NULL;
+	ours->on_source_notified = wants(job, GW_EVENT_SOURCE_NOTIFIED) ? told : NULL;
 	ours->ctx = job;
 	return 0;
 }

@@ -46,7 +46,7 @@ static void *receive(void *ctx)
 	o.note_bytes = s->note ? strlen(s->note) : 0;
 	o.on_paused = gw__save_on_paused;
 	o.on_whole = gw__save_on_whole;
-	o.on_told = gw__save_on_told;
+	o.on_source_notified = gw__save_on_source_notified;
 	o.on_listening = on_listening;
 	o.on_ready = on_ready;
 	o.ctx = s;

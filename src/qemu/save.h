@@ -61,7 +61,7 @@ int gw__save_start(struct gw__save *s);
 void gw__save_follow(struct gw__save *s);
 /* The data is here (worker): is it that QEMU's, and what is it to be told? Then: does it say that it is over? */
 int gw__save_on_whole(void *ctx, const struct gw_whole *whole);
-int gw__save_on_told(void *ctx);
+int gw__save_on_source_notified(void *ctx);
 /* All is over: let the guest run on, put the settings back. */
 int gw__save_finish(struct gw__save *s);
 void gw__save_close(struct gw__save *s);

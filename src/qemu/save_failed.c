@@ -102,7 +102,7 @@ int gw__save_failed(struct gw__save *s)
 		return gw__save_end(s, GW_QEMU_SAVE_HUNG, code, "%s; %s", what, hang.text);
 	if (rest != GW__SAVE_NOTHING_LEFT && is_held)
 		return stands_still(s, rest, code, what);
-	int r = rest == GW__SAVE_ALL_LEFT ? gw__surrogate_give_back(s->qmp, s->before, s->was, &repair)
+	int r = rest == GW__SAVE_ALL_LEFT ? gw__surrogate_rollback(s->qmp, s->before, s->was, &repair)
 					  : gw__watchdog_repair(s->qmp, s->before, s->was, REPAIR_PATIENCE_MS, &repair);
 	if (is_lost(r) && !(r = repair_anew(s, &repair)))
 		snprintf(what, sizeof what, "the connection to the monitor at %s broke in the middle", s->address);

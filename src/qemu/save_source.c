@@ -411,7 +411,7 @@ static int await_over(struct gw__save *s)
 	return gw__error_set(&s->error, -ETIMEDOUT, "QEMU has sent everything but does not end its migration");
 }
 
-int gw__save_on_told(void *ctx)
+int gw__save_on_source_notified(void *ctx)
 {
 	struct gw__save *s = ctx;
 	pthread_mutex_lock(&s->talk);

@@ -134,7 +134,7 @@ static int give_back(struct gw__surrogate *s, struct gw__error *error)
 	return r;
 }
 
-int gw__surrogate_give_back(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, struct gw__error *error)
+int gw__surrogate_rollback(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, struct gw__error *error)
 {
 	struct gw_link_opts link = GW_INIT(link);
 	struct gw__surrogate s = {.qmp = q, .link = &link};

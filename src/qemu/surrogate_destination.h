@@ -42,6 +42,6 @@ int gw__surrogate_come_back(struct gw__qmp *q, const char *image, const char *ur
 /*
  * A source whose destination was ours alone runs its guest on (or stands as before), its settings are put back. 0, or why not.
  */
-int gw__surrogate_give_back(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, struct gw__error *error);
+int gw__surrogate_rollback(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, struct gw__error *error);
 
 #endif

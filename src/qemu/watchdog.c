@@ -156,7 +156,7 @@ static int repair_after_death(const struct gw__watchdog_post *p)
 	if (r == GW__WATCHDOG_PAUSED && !is_held(image)) { /* it was killed before there was anything to go on with */
 		r = gw__qmp_open_again(p->address, CONNECT_MS, p->identity, &q, &error);
 		if (!r)
-			r = gw__surrogate_give_back(q, p->before, p->was, &error);
+			r = gw__surrogate_rollback(q, p->before, p->was, &error);
 		gw__qmp_close(q);
 	}
 	if (r == GW__WATCHDOG_PAUSED)

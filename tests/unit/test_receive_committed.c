@@ -78,7 +78,7 @@ static void its_folder_is_not_safe(void **state)
 	}
 }
 
-/* The same of gw_convert, which has no receipt. */
+/* The same of gw_convert, which has no result. */
 static void what_was_converted(void **state)
 {
 	(void)state;

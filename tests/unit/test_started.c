@@ -158,7 +158,7 @@ static void a_failure_has_its_sentence(void **state)
 static void questions_are_answered(void **state)
 {
 	(void)state;
-	start(GW_EVENT_BIT(GW_EVENT_READY) | GW_EVENT_BIT(GW_EVENT_WHOLE) | GW_EVENT_BIT(GW_EVENT_TOLD));
+	start(GW_EVENT_BIT(GW_EVENT_READY) | GW_EVENT_BIT(GW_EVENT_WHOLE) | GW_EVENT_BIT(GW_EVENT_SOURCE_NOTIFIED));
 	assert_int_equal(gw_job_answer(job, 0), -ESRCH);
 	assert_int_equal(gw_receive(job, socket_uri, image, NULL, NULL), 0);
 	struct gw_event e = next(GW_EVENT_LISTENING);
@@ -175,7 +175,7 @@ static void questions_are_answered(void **state)
 	assert_string_not_equal(e.whole->machine, "");
 	assert_int_equal(gw_job_answer(job, GW_SAY_FAILED + 1), -EINVAL);
 	assert_int_equal(gw_job_answer(job, 0), 0);
-	next(GW_EVENT_TOLD);
+	next(GW_EVENT_SOURCE_NOTIFIED);
 	assert_int_equal(gw_job_answer(job, 0), 0);
 	next(GW_EVENT_DONE);
 	assert_int_equal(end(), 0);

@@ -34,12 +34,12 @@ struct gw__warnings {
 
 /*
  * Whoever has a monitor of the source has a say before the image gets its name. From the main thread; either may be NULL. `on_whole`: the
- * guest is whole and synced, the source waits to be told; 0, GW__SAY_FAILED, or a negative errno. `on_told`: it was told; 0 or a negative errno.
+ * guest is whole and synced, the source waits to be told; 0, GW__SAY_FAILED, or a negative errno. `on_source_notified`: it was told; 0 or a negative errno.
  */
 enum { GW__SAY_FAILED = 1 };
 struct gw__say {
 	int (*on_whole)(void *ctx, const char *machine, const char *run_state, const struct gw__blocks *blocks);
-	int (*on_told)(void *ctx);
+	int (*on_source_notified)(void *ctx);
 	void *ctx;
 };
 

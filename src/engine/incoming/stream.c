@@ -487,7 +487,7 @@ static int make_safe(struct gw__incoming_stream *p)
 	const struct gw__sink_ops *ops = p->sink->ops;
 	const struct gw__say *say = &p->run->say;
 	struct gw__stream *s = &p->stream;
-	bool named_last = say->on_told && ops->sync && !p->handover_persisted;
+	bool named_last = say->on_source_notified && ops->sync && !p->handover_persisted;
 	int r = named_last ? ops->sync(p->sink, &p->run->error) : 0;
 	if (!r && say->on_whole)
 		r = say->on_whole(say->ctx, p->handover_persisted ? "" : s->config.machine, p->stats->run_state,
@@ -505,14 +505,14 @@ static int give_name(struct gw__incoming_stream *p, int r)
 	const struct gw__say *say = &p->run->say;
 	if (r < 0)
 		return r;
-	int confirmed = say->on_told ? say->on_told(say->ctx) : 0;
+	int confirmed = say->on_source_notified ? say->on_source_notified(say->ctx) : 0;
 	if (confirmed)
 		return gw__error_set(&p->run->error, confirmed, "the source's monitor does not confirm that it is over");
-	if (say->on_told && r == GW__SOURCE_NOT_NOTIFIED) { /* it knows better than our last word's channel */
+	if (say->on_source_notified && r == GW__SOURCE_NOT_NOTIFIED) { /* it knows better than our last word's channel */
 		gw__error_clear(&p->run->error);
 		r = 0;
 	}
-	int named = say->on_told && ops->sync && !p->handover_persisted ? gw__incoming_commit(p) : 0;
+	int named = say->on_source_notified && ops->sync && !p->handover_persisted ? gw__incoming_commit(p) : 0;
 	if (!named && ops->postcopy)
 		ops->postcopy->discard_checkpoint(p->sink);
 	return named ? named : r;
