@@ -218,6 +218,7 @@ static int finish(struct session *s, int r)
 	for (uint32_t i = 0; i < s->in->multifd_n; i++)
 		gw__sock_break(s->in->multifd[i]->fd);
 	gw__sock_break(s->in->main->fd);
+	gw__incoming_stop_channels(s->stream); /* one may be writing into the epoch that is dropped now */
 	int made = 0;
 	if (had_epoch) {
 		gw__epoch_sink_drop(s->sink);

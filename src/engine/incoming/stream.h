@@ -88,6 +88,8 @@ int gw__incoming_finish_offline(struct gw__run *run, struct gw__sink *sink, stru
 struct gw__incoming_stream;
 int gw__incoming_open(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats,
 	struct gw__incoming_stream **p);
+/* Nothing is put into the sink any more: the threads of the channels have ended. NULL is fine. */
+void gw__incoming_stop_channels(struct gw__incoming_stream *p);
 void gw__incoming_close_stream(struct gw__incoming_stream **p); /* NULL inside is fine */
 /* The whole guest, to the last byte of its description; nothing is answered but PINGs, and nothing is committed. */
 int gw__incoming_receive_guest(struct gw__incoming_stream *p);

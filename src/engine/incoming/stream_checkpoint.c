@@ -22,6 +22,14 @@ int gw__incoming_open(struct gw__run *run, struct gw__incoming *in, struct gw__s
 	return r;
 }
 
+void gw__incoming_stop_channels(struct gw__incoming_stream *p)
+{
+	if (!p)
+		return;
+	gw__multifd_recv_stop(p->multifd_recv);
+	p->multifd_recv = NULL;
+}
+
 void gw__incoming_close_stream(struct gw__incoming_stream **p)
 {
 	if (*p)
