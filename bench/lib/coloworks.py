@@ -12,7 +12,8 @@ from bench import NotRun
 from linuxguest import LinuxGuest
 from vm import Unavailable
 
-EPOCHS, SKIPPED, LONGEST_S = 40, 3, 120
+EPOCHS, SKIPPED, DELAY_MS, LONGEST_S = 40, 3, 200, 120
+STAMP_MIB = 32
 
 
 @dataclass(frozen=True)
@@ -21,48 +22,45 @@ class Checkpoints:
     by: str         # "godwit" or "qemu"
     channels: int = 0
     rate: int = 64      # pages its writer changes ten times a second
-    delay_ms: int = 200
-    stamp_mib: int = 32
-    epochs: int = EPOCHS
 
     def title(self):
-        return f"checkpoints of a Linux guest every {self.delay_ms} ms, kept by {self.by}, {self.channels} channels, {10 * self.rate} pages/s"
+        return f"checkpoints of a Linux guest every {DELAY_MS} ms, kept by {self.by}, {self.channels} channels, {10 * self.rate} pages/s"
 
     def run(self, bench):
         try:
-            with LinuxGuest("11.1", stamp=self.stamp_mib, stamp_rate=self.rate, backend="ram") as vm:
+            with LinuxGuest("11.1", stamp=STAMP_MIB, stamp_rate=self.rate, backend="ram") as vm:
                 vm.booted()
-                pauses, memory = (kept_by_godwit if self.by == "godwit" else kept_by_qemu)(bench, vm, self)
+                pauses, memory = (kept_by_godwit if self.by == "godwit" else kept_by_qemu)(bench, vm, self.channels)
         except Unavailable as e:
             raise NotRun(str(e)) from None
         return {"seconds": sum(pauses) / 1e6, "bytes": vm.ram_bytes, "cpu": 0.0, "others": None, "peak": memory,
                 "p50_us": pauses[len(pauses) // 2], "p99_us": pauses[len(pauses) * 99 // 100]}
 
 
-def kept_by_godwit(bench, vm, work):
+def kept_by_godwit(bench, vm, channels):
     folder = os.path.join(bench.tmpfs, "standby")
     with colo.Standby(folder, "-q") as standby:
-        colo.protect(vm, f"unix:{standby.socket}", work.delay_ms, work.channels)
-        pauses = measure(vm, work)
+        colo.protect(vm, f"unix:{standby.socket}", DELAY_MS, channels)
+        pauses = measure(vm)
         return pauses, memory_of(standby.process.pid)
 
 
-def kept_by_qemu(_, vm, work):
-    with LinuxGuest("11.1", stamp=work.stamp_mib, backend="ram", incoming="defer") as secondary:
-        on = ["x-colo", "return-path", *(["multifd"] if work.channels else [])]
+def kept_by_qemu(_, vm, channels):
+    with LinuxGuest("11.1", stamp=STAMP_MIB, backend="ram", incoming="defer") as secondary:
+        on = ["x-colo", "return-path", *(["multifd"] if channels else [])]
         secondary.qmp.command("migrate-set-capabilities", capabilities=[{"capability": c, "state": True} for c in on])
-        secondary.qmp.command("migrate-set-parameters", multifd_channels=work.channels or 2)
+        secondary.qmp.command("migrate-set-parameters", multifd_channels=channels or 2)
         uri = f"unix:{secondary.path('in')}"
         secondary.qmp.command("migrate-incoming", uri=uri)
-        colo.protect(vm, uri, work.delay_ms, work.channels)
-        pauses = measure(vm, work)
+        colo.protect(vm, uri, DELAY_MS, channels)
+        pauses = measure(vm)
         return pauses, memory_of(secondary.process.pid)
 
 
-def measure(vm, work):
+def measure(vm):
     """Microseconds, in order of size; the first epochs hold what the initial migration left."""
     pauses, stopped, deadline = [], None, time.monotonic() + LONGEST_S
-    while len(pauses) < work.epochs + SKIPPED:
+    while len(pauses) < EPOCHS + SKIPPED:
         if time.monotonic() > deadline:
             raise NotRun(f"only {len(pauses)} checkpoints in {LONGEST_S} s")
         vm.qmp.command("query-name")
@@ -74,7 +72,7 @@ def measure(vm, work):
                 pauses.append(float(at - stopped))
                 stopped = None
         vm.qmp.events.clear()
-        time.sleep(work.delay_ms / 2000)
+        time.sleep(DELAY_MS / 2000)
     return sorted(pauses[SKIPPED:])
 
 
