@@ -151,6 +151,14 @@ def check_continues(before, after):
     assert len(ticks) > len(ticks_of(before)), "no tick in the second life"
 
 
+def check_goes_on(before, after, epoch):
+    """A guest that failed over goes on from the moment of its last epoch, which may be older than the last line of the primary, and never newer."""
+    last, ticks = ticks_of(before)[-1][0], ticks_of(after[:after.rfind("\n") + 1])
+    check_ticks(ticks)
+    assert last - 20 <= ticks[0][0] <= last + 2, f"{ticks[0]} after {last}, {epoch}"
+    assert "BAD" not in after, after
+
+
 def check_memory(path, cpus=1, stamp=STAMP_MIB):
     """The stamps in a raw RAM file are those of one moment."""
     writers, faults = check_stamp.check_file(path)
