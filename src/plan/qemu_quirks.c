@@ -27,6 +27,7 @@ static const struct gw__qemu_refusal_row refusals[GW__REFUSALS] = {
 	[GW__REFUSAL_PORT_IN_USE] = {{"address already in use"}, "postcopy.md 6.5"},
 	[GW__REFUSAL_NO_USERFAULTFD] = {{"userfaultfd", "not supported by host kernel", "postcopy is not supported"}, "channels.md 5.7"},
 	[GW__REFUSAL_BACKEND] = {{"backend"}, "channels.md 5.7"},
+	[GW__REFUSAL_SINK_FAILED] = {{"sibling indicated error"}, "channels.md 3.2"},
 };
 
 const struct gw__qemu_quirk_row *gw__qemu_quirk_row(enum gw__qemu_quirk quirk)

@@ -32,12 +32,13 @@ const struct gw__qemu_quirk_row *gw__qemu_quirk_row(enum gw__qemu_quirk quirk);
 /* `release`: 100 * major + minor, as gw__qmp_version gives it. */
 bool gw__qemu_has_quirk(unsigned release, enum gw__qemu_quirk quirk);
 
-/* Why QEMU has refused a command, where its error class does not tell. */
+/* Why QEMU has refused a command or ended a migration, where its error class does not tell. */
 enum gw__qemu_refusal {
 	GW__REFUSAL_NOT_PAUSED,     /* migrate-recover: its post-copy is not paused, or not yet */
 	GW__REFUSAL_PORT_IN_USE,    /* migrate-recover: the listener before has not let go of its port yet */
 	GW__REFUSAL_NO_USERFAULTFD, /* a capability: it has no userfaultfd, as the kernel or its rights say */
 	GW__REFUSAL_BACKEND,        /* a capability: its memory is of a kind that cannot do it */
+	GW__REFUSAL_SINK_FAILED,    /* a migration: the sink, which is us, has sent SHUT with a failure */
 	GW__REFUSALS
 };
 struct gw__qemu_refusal_row {

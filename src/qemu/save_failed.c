@@ -28,9 +28,6 @@ static void say_quit(struct gw__save *s, char *text, size_t n)
 	}
 }
 
-/* docs/spec/channels.md 3.2: what it says once we have told it that we failed. */
-static bool is_our_word(const struct gw__qmp_migration *m) { return !strncmp(m->error, "Sibling indicated error", 23); }
-
 /* A stream that ends too early ends for a reason, which QEMU knows and which comes first. What we broke off ourselves needs no second story. */
 static void say_cause(struct gw__save *s, char *text, size_t n)
 {
@@ -47,7 +44,7 @@ static void say_cause(struct gw__save *s, char *text, size_t n)
 		say_quit(s, text, n);
 	else if (m.cancelled)
 		snprintf(text, n, "somebody cancelled the migration at a monitor of the QEMU at %s (status \"cancelled\")", s->address);
-	else if (m.failed && *m.error && !s->monitor_failed && !is_our_word(&m))
+	else if (m.failed && *m.error && !s->monitor_failed && !gw__qemu_refused(m.error, GW__REFUSAL_SINK_FAILED))
 		snprintf(text, n, "QEMU ended the migration with status \"failed\": %s", m.error);
 }
 

@@ -82,6 +82,8 @@ static void refusals_are_known_by_their_words(void **state)
 	assert_true(gw__qemu_refused("Postcopy is not supported: Userfaultfd not available: Operation not permitted",
 		GW__REFUSAL_NO_USERFAULTFD));
 	assert_false(gw__qemu_refused("Failed to find an available port: Address already in use", GW__REFUSAL_NOT_PAUSED));
+	assert_true(gw__qemu_refused("Sibling indicated error 1", GW__REFUSAL_SINK_FAILED));
+	assert_false(gw__qemu_refused("Channel error: Input/output error", GW__REFUSAL_SINK_FAILED));
 	assert_false(gw__qemu_refused("", GW__REFUSAL_NOT_PAUSED));
 	assert_false(gw__qemu_refused("postcopy is pause", GW__REFUSAL_NOT_PAUSED));
 }
