@@ -124,16 +124,21 @@ static int open_sink(gw_job *job, const char *path, const struct gw_drain_opts *
 
 /* --- the source --- */
 
-/* One that has connected already. */
-static int stand_in_over(gw_job *job, struct gw__chan **source, const struct gw_drain_opts *o, struct gw__incoming_recover how,
-	struct gw__sink *sink, struct gw__receive_outcome *out)
+static struct gw__receive_again again_of(gw_job *job, const struct gw_drain_opts *o, struct gw__incoming_recover how)
 {
-	struct gw__receive_again again = {.job = job,
+	return (struct gw__receive_again){.job = job,
 		.link = GW__OPT(o, link),
 		.how = how,
 		.on_paused = GW__OPT(o, on_paused),
 		.ctx = GW__OPT(o, ctx),
 		.source_is_ours = GW__OPT(o, on_paused)};
+}
+
+/* One that has connected already. */
+static int stand_in_over(gw_job *job, struct gw__chan **source, const struct gw_drain_opts *o, struct gw__incoming_recover how,
+	struct gw__sink *sink, struct gw__receive_outcome *out)
+{
+	struct gw__receive_again again = again_of(job, o, how);
 	out->listened = out->begun = true;
 	out->result.state = GW__POSTCOPY_DST_PAUSED;
 	int r = gw__receive_again_over(&again, source, sink, out);
@@ -144,12 +149,7 @@ static int stand_in_over(gw_job *job, struct gw__chan **source, const struct gw_
 static int stand_in(gw_job *job, const char *uri_text, const struct gw_drain_opts *o, struct gw__incoming_recover how,
 	struct gw__sink *sink, struct gw__receive_outcome *out)
 {
-	struct gw__receive_again again = {.job = job,
-		.link = GW__OPT(o, link),
-		.how = how,
-		.on_paused = GW__OPT(o, on_paused),
-		.ctx = GW__OPT(o, ctx),
-		.source_is_ours = GW__OPT(o, on_paused)};
+	struct gw__receive_again again = again_of(job, o, how);
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	struct gw__tls_creds *tls = NULL;
 	struct gw__uri *uri = malloc(sizeof *uri);
