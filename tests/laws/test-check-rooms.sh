@@ -36,7 +36,7 @@ source_file() { # PATH INCLUDE...
 	} >"$path"
 }
 
-rooms='base wire plan dissect io guest qmp image/file image/epochs image/journal image/read image/write engine/core engine/sink engine/incoming
+rooms='base wire plan dissect io guest guest/mem qmp image/file image/epochs image/journal image/read image/write engine/core engine/sink engine/incoming
  engine/outgoing engine/pageserver engine/files engine/colo engine/proxy lib qemu cli/ui cli/cmd cli/doctor cli/inspect cli'
 
 make_good_tree() {
@@ -103,7 +103,7 @@ fi
 
 # --- rooms ------------------------------------------------------------------------------------------------------
 # Every pair: all includes of one room at once, and each must be refused, or none of them be.
-arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base qmp>base qmp>plan
+arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base guest/mem>base qmp>base qmp>plan
  image/file>base image/epochs>base image/journal>base image/journal>wire image/journal>image/file image/read>base image/read>wire image/read>image/file
  image/write>base image/write>wire image/write>image/file image/write>image/journal
  engine/core>base engine/core>io
