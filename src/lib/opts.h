@@ -6,6 +6,7 @@
 #ifndef GW_LIB_OPTS_H
 #define GW_LIB_OPTS_H
 
+#include "godwit-unstable.h"
 #include "godwit.h"
 
 #include "base/error.h"
@@ -32,6 +33,10 @@
 	OPTS(gw_serve_block)                                                                                                               \
 	OPTS(gw_proxy_fault)                                                                                                               \
 	OPTS(gw_start_opts)                                                                                                                \
+	OPTS(gw_guest_ops)                                                                                                                 \
+	OPTS(gw_guest_opts)                                                                                                                \
+	OPTS(gw_block)                                                                                                                     \
+	OPTS(gw_device)                                                                                                                    \
 	RESULT(gw_event)                                                                                                                   \
 	RESULT(gw_progress)                                                                                                                \
 	RESULT(gw_uri)                                                                                                                     \
@@ -61,6 +66,7 @@
 #define GW__STRUCT_ENUMS(ENUM)                                                                                                             \
 	ENUM(gw_send_opts, compression, GW_COMPRESS_ZSTD)                                                                                  \
 	ENUM(gw_serve_opts, preempt, GW_PREEMPT_EARLY)                                                                                     \
+	ENUM(gw_guest_opts, tracker, GW_TRACKER_TOLD)                                                                                      \
 	ENUM(gw_proxy_fault, kind, GW_PROXY_RATE)                                                                                          \
 	ENUM(gw_proxy_fault, direction, GW_PROXY_RETURN)                                                                                   \
 	ENUM(gw_convert_opts, to, GW_FORMAT_RAW)

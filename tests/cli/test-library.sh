@@ -7,17 +7,21 @@
 . "$SRC/tests/cli/lib.sh"
 needs nm
 
-matches() { # HEADER LIBRARY MAP PAGE
-	sed -n 's/^GW_API .*[ *]\(gw_[a-z0-9_]*\)(.*/\1/p' "$SRC/include/$1" | sort >declared
-	same "declarations found in $1" "$(grep -c '^GW_API' "$SRC/include/$1")" "$(grep -c . declared)"
+matches() { # HEADERS LIBRARY MAP PAGES: lists of the same length
+	: >all.h
+	: >all.scd
+	for header in $1; do cat "$SRC/include/$header" >>all.h; done
+	for page in $4; do cat "$SRC/man/$page.3.scd" >>all.scd; done
+	sed -n 's/^GW_API .*[ *]\(gw_[a-z0-9_]*\)(.*/\1/p' all.h | sort >declared
+	same "declarations found in $1" "$(grep -c '^GW_API' all.h)" "$(grep -c . declared)"
 	nm -D --defined-only "$2" | sed -n 's/^[0-9a-f]* [TtWBDR] \([^@]*\).*/\1/p' | grep -v '^__' | sort >exported
 	cmp -s declared exported || failed "$2 exports other functions than $1 declares: $(diff declared exported)"
 	sed -n 's/^	\(gw_[a-z0-9_]*\);$/\1/p' "$SRC/src/$3" | sort >mapped
 	cmp -s declared mapped || failed "$3 lists other functions than $1 declares: $(diff declared mapped)"
-	sed -n 's/^\*.*[ *]\(gw_[a-z0-9_]*\)(.*)\*$/\1/p' "$SRC/man/$4.3.scd" | sort >explained
+	sed -n 's/^\*.*[ *]\(gw_[a-z0-9_]*\)(.*)\*$/\1/p' all.scd | sort >explained
 	cmp -s declared explained || failed "$4(3) explains other functions than $1 declares: $(diff declared explained)"
 	# The prototypes in the page are those of the header.
-	python3 - "$SRC/include/$1" "$SRC/man/$4.3.scd" <<'EOP' >differing || failed "cannot compare prototypes"
+	python3 - all.h all.scd <<'EOP' >differing || failed "cannot compare prototypes"
 import re, sys
 squeeze = lambda s: re.sub(r"\s*([*(),])\s*", r"\1", re.sub(r"\s+", " ", s)).strip()
 header = open(sys.argv[1]).read()
@@ -29,7 +33,7 @@ for d in sorted(declared ^ explained):
 EOP
 	[ ! -s differing ] || failed "prototypes of $1 differ: $(cat differing)"
 }
-matches godwit.h "$LIBRARY" lib/godwit.map libgodwit
+matches "godwit.h godwit-unstable.h" "$LIBRARY" lib/godwit.map "libgodwit libgodwit-unstable"
 matches godwit-qemu.h "$LIBRARY_QEMU" qemu/godwit-qemu.map libgodwit-qemu
 
 # The command uses the library through its exported functions, and has none of them inside.
@@ -43,7 +47,7 @@ command -v meson >/dev/null && command -v pkg-config >/dev/null && command -v cc
 DESTDIR=$tmp/root meson install -C "$BUILD" --no-rebuild >log 2>&1 || failed "meson install: $(tail -n 3 log)"
 find root -name '*.pc' -o -name 'godwit*.h' -o -name godwit.1 -o -name 'lib*.3' -o -name 'lib*.so.0' -o -name 'lib*.a' \
 	-o -path '*/completions/godwit' | sed 's,.*/,,' | LC_ALL=C sort >installed
-same "installed" "godwit godwit-qemu.h godwit-qemu.pc godwit.1 godwit.h libgodwit-qemu.3 libgodwit-qemu.a libgodwit-qemu.so.0 libgodwit.3 \
+same "installed" "godwit godwit-qemu.h godwit-qemu.pc godwit-unstable.h godwit.1 godwit.h libgodwit-qemu.3 libgodwit-qemu.a libgodwit-qemu.so.0 libgodwit-unstable.3 libgodwit.3 \
 libgodwit.a libgodwit.pc libgodwit.so.0" "$(tr '\n' ' ' <installed | sed 's/ $//')"
 [ -x "$(find root -path '*/bin/godwit')" ] || failed "the command is not installed"
 PKG_CONFIG_LIBDIR=$(dirname "$(find "$tmp/root" -name libgodwit.pc)")

@@ -90,6 +90,34 @@ static int ask_element(enum gw__struct_id id, void *v, unsigned call)
 	}
 }
 
+static int no_hook(void *ctx, enum gw_why why)
+{
+	(void)ctx, (void)why;
+	return 0;
+}
+
+/* A guest that is made, and described. */
+static int ask_guest(enum gw__struct_id id, void *v, unsigned call)
+{
+	struct gw_guest_ops ops = GW_INIT(ops);
+	struct gw_guest_opts o = GW_INIT(o);
+	gw_guest *guest = NULL;
+	ops.pause = no_hook;
+	ops.resume = no_hook;
+	o.machine = "none";
+	o.tracker = GW_TRACKER_TOLD;
+	if (call)
+		return -ENOSYS;
+	if (id == GW__STRUCT_gw_guest_ops)
+		return gw_guest_new(&guest, v, &o, NULL);
+	if (id == GW__STRUCT_gw_guest_opts)
+		return gw_guest_new(&guest, &ops, v, NULL);
+	assert_int_equal(gw_guest_new(&guest, &ops, &o, NULL), 0);
+	int r = id == GW__STRUCT_gw_block ? gw_guest_add_block(guest, v) : gw_guest_add_device(guest, v);
+	gw_guest_free(guest);
+	return r;
+}
+
 /* Every function that takes this struct, `call` being which of them; -ENOSYS behind the last one. */
 static int ask(enum gw__struct_id id, void *v, unsigned call)
 {
@@ -149,6 +177,11 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 		return call ? -ENOSYS : gw_convert(job, image, image, v);
 	case GW__STRUCT_gw_destination:
 		return call ? -ENOSYS : gw_plan_restore(info, v, &(struct gw_restore_plan){.size = sizeof(struct gw_restore_plan)});
+	case GW__STRUCT_gw_guest_ops:
+	case GW__STRUCT_gw_guest_opts:
+	case GW__STRUCT_gw_block:
+	case GW__STRUCT_gw_device:
+		return ask_guest(id, v, call);
 	case GW__STRUCT_gw_start_opts:
 		return call ? -ENOSYS : gw_job_start(job, v);
 	case GW__STRUCT_gw_event:
@@ -299,24 +332,31 @@ static void an_enum_has_a_last_value(void **state)
 			assert_int_equal(gw__struct_check(v[i].id, o, NULL), 0);
 			memcpy(o + v[i].off, &bad, sizeof bad);
 			assert_int_equal(ask(v[i].id, o, 0), -EINVAL);
-			assert_non_null(strstr(gw_job_error(job), v[i].field));
+			if (v[i].id != GW__STRUCT_gw_guest_opts) /* which has nobody yet who could say it */
+				assert_non_null(strstr(gw_job_error(job), v[i].field));
 			free(o);
 		}
 	}
 }
 
-/* Every enum of a struct that the caller fills in is checked. */
-static void every_enum_of_the_header_is_in_the_table(void **state)
+static const char *const headers[] = {"godwit.h", "godwit-unstable.h"};
+
+static FILE *open_header(const char *header)
 {
-	(void)state;
+	char path[4096];
+	snprintf(path, sizeof path, "%s/include/%s", getenv("SRC"), header);
+	FILE *f = fopen(path, "re");
+	assert_non_null(f);
+	return f;
+}
+
+static unsigned count_enums(FILE *f)
+{
 	static const char *const fields[] = {
 #define ENUM_NAME(s, field, last) #s "." #field,
 		GW__STRUCT_ENUMS(ENUM_NAME)};
-	char path[4096], line[4096], name[64] = "", type[64], field[64], full[160];
+	char line[4096], name[64] = "", type[64], field[64], full[160];
 	unsigned found = 0;
-	snprintf(path, sizeof path, "%s/include/godwit.h", getenv("SRC"));
-	FILE *f = fopen(path, "re");
-	assert_non_null(f);
 	while (fgets(line, sizeof line, f)) {
 		sscanf(line, "struct %63[a-z_0-9] {", name);
 		if (sscanf(line, "\tenum %63[a-z_0-9] %63[a-z_0-9];", type, field) != 2)
@@ -329,12 +369,25 @@ static void every_enum_of_the_header_is_in_the_table(void **state)
 			while (i < GW__LEN(fields) && strcmp(fields[i], full))
 				i++;
 			if (i == GW__LEN(fields))
-				fail_msg("%s of godwit.h is not in GW__STRUCT_ENUMS", full);
+				fail_msg("%s of the header is not in GW__STRUCT_ENUMS", full);
 			found++;
 		}
 	}
 	fclose(f);
-	assert_int_equal(found, GW__LEN(fields));
+	return found;
+}
+
+/* Every enum of a struct that the caller fills in is checked. */
+static void every_enum_of_the_header_is_in_the_table(void **state)
+{
+	(void)state;
+	static const unsigned rows[] = {
+#define ENUM_ROW(s, field, last) last,
+		GW__STRUCT_ENUMS(ENUM_ROW)};
+	unsigned found = 0;
+	for (unsigned i = 0; i < GW__LEN(headers); i++)
+		found += count_enums(open_header(headers[i]));
+	assert_int_equal(found, GW__LEN(rows));
 }
 
 static bool listed(const char *name)
@@ -348,25 +401,30 @@ static bool listed(const char *name)
 	return false;
 }
 
-static void every_struct_of_the_header_is_in_the_table(void **state)
+static unsigned count_structs(FILE *f)
 {
-	(void)state;
-	char path[4096], line[4096], name[64] = "";
+	char line[4096], name[64] = "";
 	unsigned found = 0;
-	snprintf(path, sizeof path, "%s/include/godwit.h", getenv("SRC"));
-	FILE *f = fopen(path, "re");
-	assert_non_null(f);
 	while (fgets(line, sizeof line, f)) {
 		if (sscanf(line, "struct %63[a-z_0-9] {", name) == 1 && strchr(line, '{'))
 			continue;
 		if (*name && !strncmp(line, "\tsize_t size;", 13)) {
 			if (!listed(name))
-				fail_msg("struct %s of godwit.h is not in GW__STRUCTS", name);
+				fail_msg("struct %s of the header is not in GW__STRUCTS", name);
 			found++;
 		}
 		*name = 0;
 	}
 	fclose(f);
+	return found;
+}
+
+static void every_struct_of_the_header_is_in_the_table(void **state)
+{
+	(void)state;
+	unsigned found = 0;
+	for (unsigned i = 0; i < GW__LEN(headers); i++)
+		found += count_structs(open_header(headers[i]));
 	assert_int_equal(found, GW__STRUCTS_N + GW__LEN(given_to_callbacks));
 }
 

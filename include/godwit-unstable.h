@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libgodwit, the part that may still change: guests that run in this process. A VMM describes its RAM and its device state, and gets migration in the
+ * protocol of QEMU. Nothing here is promised from one release to the next, and programs that use it are linked to that one release (GODWIT_UNSTABLE).
+ *
+ * The conventions of godwit.h hold; what is new:
+ *
+ *   Guest      What a VMM has: RAM blocks, device sections, and hooks to stop it and let it run. Every operation is one blocking call on a job
+ *              with a guest at one end. A guest takes part in one call at a time.
+ *   Who has it gw_guest_where() is the only truth about who may run the guest, after success and after every failure. It is drawn from the table
+ *              that gives gw_outcome its place.
+ *   Hooks      are called from the thread that made the call on the job, one at a time, with no lock held. They may call gw_guest_dirty,
+ *              gw_guest_discard, gw_guest_where and gw_job_cancel; anything else with the same guest is -EBUSY.
+ *              They return 0, a negative errno, or a positive answer where one is documented; another positive answer is -EPROTO.
+ *   Started    gw_job_start is not for calls with a guest: they are refused (-EINVAL), because hooks have a thread of their own then.
+ *   Threads    The library makes threads for channels. None of them calls a hook.
+ *   Memory     of a block is read and written by the library during calls. The VMM does not unmap, remap, mprotect or madvise it meanwhile
+ *              (gw_guest_discard does that for it).
+ */
+#ifndef GODWIT_UNSTABLE_H
+#define GODWIT_UNSTABLE_H
+
+#include <godwit.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* --- Guests ------------------------------------------------------------------------------------------------------ */
+
+typedef struct gw_guest gw_guest;
+
+/* Why the guest is stopped, or runs. A VMM that shares nothing with the other side may ignore it. */
+enum gw_why {
+	GW_WHY_LEAVE,    /* stop: it may run elsewhere next. Give up what the other side needs (disk locks, addresses) */
+	GW_WHY_ARRIVED,  /* run: it came here, its devices are loaded. Take what the other side gave up */
+	GW_WHY_RETURNED, /* run: it did not leave after all, nobody else has it. Take back what was given up */
+};
+
+struct gw_guest_ops {
+	size_t size;
+	/*
+	 * Stop every vCPU and every device that writes to RAM, so that from the return until `resume` nothing changes RAM or device state. 1: it
+	 * stood still already, of its user's wish; then it is not resumed here when it does not leave.
+	 */
+	int (*pause)(void *ctx, enum gw_why why);
+	/* Let it run. On failure the guest stays stopped, here (GW_HERE), and the call fails. */
+	int (*resume)(void *ctx, enum gw_why why);
+};
+
+/* How writes to RAM are noticed. What it does not see is reported by gw_guest_dirty. */
+enum gw_tracker {
+	GW_TRACKER_AUTO, /* the best there is for this guest; today there is none, so one has to be named */
+	GW_TRACKER_OWN,  /* dirty_start, dirty_take, dirty_stop below */
+	GW_TRACKER_TOLD, /* gw_guest_dirty alone */
+};
+
+struct gw_guest_opts {
+	size_t size;
+	const char *machine; /* what must be equal on both ends, 1..1024 bytes: "myvmm-v1-q35" */
+	bool has_uuid;
+	uint8_t uuid[16];
+	uint64_t page_bytes; /* of the guest, in the stream. 0: 4096 */
+	enum gw_tracker tracker;
+	/*
+	 * OWN: start tracking all blocks with every page clean; stop. `take` ORs into `bitmap` (bit i: page first + i) what was written since it
+	 * was taken last, and re-arms these pages BEFORE it returns: what is written after the return is seen by the next take. `first` is a multiple
+	 * of 64.
+	 */
+	int (*dirty_start)(void *ctx);
+	int (*dirty_take)(void *ctx, const char *block, uint64_t first, uint64_t pages, uint64_t *bitmap);
+	void (*dirty_stop)(void *ctx);
+	bool empty; /* made to receive: GW_EMPTY, there is nothing to run yet. Else GW_HERE */
+};
+
+/* `ops`, `o` and what they point to are copied. -EINVAL, -E2BIG, -EOPNOTSUPP (tracker), -ENOMEM. Since 0.3 */
+GW_API int gw_guest_new(gw_guest **guest, const struct gw_guest_ops *ops, const struct gw_guest_opts *o, void *ctx);
+/* NULL is fine. -EBUSY, and nothing is freed: a call runs, or it is GW_IN_DOUBT. Since 0.3 */
+GW_API int gw_guest_free(gw_guest *guest);
+/* Why the last call on the guest itself (add, remove, discard, decide) failed: one sentence. "" when it did not. Since 0.3 */
+GW_API const char *gw_guest_error(const gw_guest *guest);
+
+struct gw_block {
+	size_t size;
+	const char *name; /* 1..255 bytes without control characters, the same on both ends */
+	void *host;       /* where it is mapped here, aligned to the guest's page_bytes */
+	uint64_t bytes;
+	uint64_t page_bytes; /* of the memory behind it: 4096, 2 MiB, 1 GiB. 0: the host's */
+	/* Shared memory (memfd, shmem, hugetlbfs): its fd and where the block begins in it. NULL: private memory. */
+	const int *fd;
+	uint64_t fd_offset;
+};
+/*
+ * -EBUSY: a call runs. -EEXIST: its name or memory is there already. -EFAULT: not mapped, or not writable. -E2BIG: more than 4096. -EINVAL names the
+ * field. A receive empties its memory first, whatever it held. Since 0.3
+ */
+GW_API int gw_guest_add_block(gw_guest *guest, const struct gw_block *block);
+/* No other thread may be in gw_guest_dirty or gw_guest_discard for this block. -ENOENT, -EBUSY. Since 0.3 */
+GW_API int gw_guest_remove_block(gw_guest *guest, const char *name);
+
+typedef struct gw_out gw_out; /* where `save` writes to; lent */
+/* -E2BIG: beyond memory_limit; -ENOMEM. Both end the call, whatever `save` returns. Since 0.3 */
+GW_API int gw_out_write(gw_out *out, const void *bytes, size_t n);
+
+/* A piece of device state: opaque bytes, on the wire a section whose body is be32 n and n bytes. */
+struct gw_device {
+	size_t size;
+	const char *name; /* 1..255 bytes without control characters */
+	uint32_t instance;
+	uint32_t version, oldest;            /* written; and the oldest that `load` takes. 0, 0: 1, version */
+	bool optional;                       /* a guest without this section is taken; `load` is not called */
+	int (*save)(void *ctx, gw_out *out); /* the guest is stopped */
+	int (*load)(void *ctx, uint32_t version, const uint8_t *bytes, size_t n); /* stopped; all of RAM is here */
+	void *ctx;
+};
+/* Saved in this order, loaded in the stream's. -EEXIST, -EBUSY, -EINVAL names the field. Since 0.3 */
+GW_API int gw_guest_add_device(gw_guest *guest, const struct gw_device *device);
+GW_API int gw_guest_remove_device(gw_guest *guest, const char *name, uint32_t instance); /* -ENOENT, -EBUSY. Since 0.3 */
+
+/*
+ * Bytes were written that the tracker does not see (this process, vhost-user's log, DMA). Call after the write. Any thread, never blocks, costs two
+ * atomic operations per 64 pages; a look when nothing tracks. -ENOENT, -ERANGE. Since 0.3
+ */
+GW_API int gw_guest_dirty(gw_guest *guest, const char *block, uint64_t offset, uint64_t bytes);
+/*
+ * Give memory back to the host (balloon, free page reporting): its content is zero from now on, here and wherever the guest goes. Instead
+ * of madvise or fallocate, always. Whole pages. Any thread. -ENOENT, -ERANGE, -EINVAL. Since 0.3
+ */
+GW_API int gw_guest_discard(gw_guest *guest, const char *block, uint64_t offset, uint64_t bytes);
+
+enum gw_where {
+	GW_HERE,     /* ours; it runs unless its user stopped it */
+	GW_EMPTY,    /* made to receive, or a receive failed: nothing to run */
+	GW_ARRIVING, /* a call is filling it; must not run */
+	GW_LEAVING,  /* a call is sending it; runs until `pause` */
+	GW_IN_DOUBT, /* the last bytes were sent, the answer was lost: must not run until gw_guest_decide */
+	GW_GONE,     /* the other side has it, all of it */
+};
+GW_API enum gw_where gw_guest_where(const gw_guest *guest); /* any thread. NULL: GW_EMPTY. Since 0.3 */
+GW_API const char *gw_guest_where_name(uint32_t i);         /* of enum gw_where: "in-doubt". NULL past the end. Any thread. Since 0.3 */
+/* Ends GW_IN_DOUBT by the word of somebody who knows (an operator, a fence). -EALREADY: there is nothing to decide. -EBUSY. Since 0.3 */
+GW_API int gw_guest_decide(gw_guest *guest, bool it_is_ours);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
