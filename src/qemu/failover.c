@@ -36,8 +36,7 @@ static int refuse_unproved(const char *folder, struct gw__error *error)
 {
 	gw__error_advise(error, GW_QEMU_HINT_PRIMARY_IS_DEAD);
 	return gw__error_set(error, -EPERM,
-		"nothing proves that the primary does not run its guest any more: there is no %s/owner.lock, as its QEMU is on another host, was not handed it, "
-		"or was released",
+		"nothing proves that the primary does not run its guest any more: no QEMU was handed %s/owner.lock, as it is on another host or was released",
 		folder);
 }
 

@@ -104,6 +104,13 @@ struct gw_outcome gw__guest_after_restore(const struct gw_outcome *served, enum 
 	return o;
 }
 
+struct gw_outcome gw__guest_without_epoch(void)
+{
+	struct gw_outcome o = at(GW_PLACE_BOTH_POSSIBLE);
+	note(&o, GW_EVIDENCE_UNCHANGED);
+	return o;
+}
+
 /* --- a drain --- */
 
 static const int AFTER_DRAIN[] = {

@@ -15,6 +15,8 @@ struct gw_outcome gw__guest_after_save(enum gw_place begun_at, const struct gw_q
  * loaded the devices.
  */
 struct gw_outcome gw__guest_after_restore(const struct gw_outcome *served, enum gw_qemu_guest_outcome outcome, bool refused, bool hangs);
+/* A failover that found no epoch: there is nothing to go on from, and nobody was seen to run the guest. */
+struct gw_outcome gw__guest_without_epoch(void);
 /* `drained`: of gw_drain(), whose size is 0 if it was not called. */
 struct gw_outcome gw__guest_after_drain(const struct gw_outcome *drained, enum gw_qemu_drain_outcome outcome);
 /* A protection. `wrong_use`: of one that was not begun. */

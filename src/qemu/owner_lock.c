@@ -14,6 +14,8 @@
 #include "qemu/monitor_broker.h"
 
 static const char FILE_NAME[] = "owner.lock", NEW_NAME[] = "owner.lock.new";
+/* In the place of a descriptor's name: made for a failover on an operator's word. Free, it proves nothing; nor does an empty file, that of one that was killed. */
+static const char BY_WORD[] = "by-word";
 
 static int path_of(char path[PATH_MAX], const char *folder, const char *file, struct gw__error *error)
 {
@@ -21,7 +23,7 @@ static int path_of(char path[PATH_MAX], const char *folder, const char *file, st
 	return n >= 0 && n < PATH_MAX ? 0 : gw__error_set(error, -ENAMETOOLONG, "%s/%s: the name is too long", folder, file);
 }
 
-/* Its content is for people and for a successor of ours: the process, and the name of the descriptor there. */
+/* The process, and the name of the descriptor there ("-": not known): for people, for a successor of ours, and to tell a QEMU's lock from one made on a word. */
 static void write_owner(int fd, pid_t pid, const char *name)
 {
 	char text[96];
@@ -37,8 +39,6 @@ static pid_t read_owner(int fd, char name[64])
 	*name = 0;
 	if (pread(fd, text, sizeof text - 1, 0) <= 0 || sscanf(text, "%d %63[a-z0-9-]", &pid, name) < 1)
 		return 0;
-	if (!strcmp(name, "-"))
-		*name = 0;
 	return pid > 0 ? pid : 0;
 }
 
@@ -67,7 +67,7 @@ static int find_earlier(const struct gw__owner_lock *l, const char *file, char n
 	pid_t owner = read_owner(fd, name);
 	bool held = flock(fd, LOCK_EX | LOCK_NB) != 0;
 	close(fd);
-	if (!held)
+	if (!held || *name == '-' || !strcmp(name, BY_WORD)) /* not ours to close */
 		*name = 0;
 	return held && owner != l->qemu
 		       ? gw__error_set(error, -EBUSY, "process %d runs a guest of this name: it holds %s", (int)owner, path)
@@ -196,26 +196,43 @@ bool gw__owner_lock_is_current(const char *folder, int fd)
 	       now.st_dev == ours.st_dev;
 }
 
-int gw__owner_lock_take(const char *folder, bool make, int *fd, pid_t *holder, struct gw__error *error)
+static bool proves(int fd)
 {
-	char path[PATH_MAX], name[64];
+	char name[64];
+	read_owner(fd, name);
+	return *name && strcmp(name, BY_WORD) != 0;
+}
+
+static int take(const char *folder, int fd, bool by_word, pid_t *holder, struct gw__error *error)
+{
+	char name[64];
+	if (flock(fd, LOCK_EX | LOCK_NB)) {
+		int err = errno;
+		*holder = read_owner(fd, name);
+		return err == EWOULDBLOCK ? -EBUSY : gw__error_errno(error, err, "cannot lock %s/%s", folder, FILE_NAME);
+	}
+	if (!gw__owner_lock_is_current(folder, fd)) /* it went, or was replaced, in between */
+		return -ENOENT;
+	bool proved = proves(fd);
+	if (!proved && !by_word)
+		return -ENOENT;
+	write_owner(fd, 0, proved ? "" : BY_WORD);
+	fcntl(fd, F_SETFD, 0);
+	return 0;
+}
+
+int gw__owner_lock_take(const char *folder, bool by_word, int *fd, pid_t *holder, struct gw__error *error)
+{
+	char path[PATH_MAX];
 	*holder = 0;
 	int r = path_of(path, folder, FILE_NAME, error);
-	int got = r ? r : open_lock(path, make ? O_CREAT : 0, error);
+	int got = r ? r : open_lock(path, by_word ? O_CREAT : 0, error);
 	if (got < 0)
 		return got;
-	if (flock(got, LOCK_EX | LOCK_NB)) {
-		int err = errno;
-		*holder = read_owner(got, name);
+	r = take(folder, got, by_word, holder, error);
+	if (r)
 		close(got);
-		return err == EWOULDBLOCK ? -EBUSY : gw__error_errno(error, err, "cannot lock %s", path);
-	}
-	if (!gw__owner_lock_is_current(folder, got)) { /* it went, or was replaced, in between */
-		close(got);
-		return -ENOENT;
-	}
-	write_owner(got, 0, "");
-	fcntl(got, F_SETFD, 0);
-	*fd = got;
-	return 0;
+	else
+		*fd = got;
+	return r;
 }

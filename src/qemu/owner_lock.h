@@ -39,9 +39,10 @@ void gw__owner_lock_remove(struct gw__owner_lock *l, struct gw__qmp *q);
 
 /*
  * For whoever wants to run the guest. 0: nobody runs it, and now the lock is `*fd`'s, which is inherited by a process that is started. -EBUSY: `*holder`
- * (0: not known) runs it. -ENOENT: there is no such file, so nothing is proved; with `make` it is made.
+ * (0: not known) runs it. -ENOENT: no QEMU was handed such a file, so nothing is proved. With `by_word` it is made then, and marked: for the next one that
+ * proves nothing either.
  */
-int gw__owner_lock_take(const char *folder, bool make, int *fd, pid_t *holder, struct gw__error *error);
+int gw__owner_lock_take(const char *folder, bool by_word, int *fd, pid_t *holder, struct gw__error *error);
 void gw__owner_lock_name_owner(int fd, pid_t qemu); /* who runs it now, for messages and for who protects it next */
 /* Whether the file that is locked is still the one in the folder. */
 bool gw__owner_lock_is_current(const char *folder, int fd);

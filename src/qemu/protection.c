@@ -132,7 +132,9 @@ int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failov
 	e = gw__failover_prepare(&held, dir, copy.primary_is_dead, &qemu->error);
 	if (e == -EBUSY || e == -EPERM)
 		r.out.outcome = GW_QEMU_GUEST_IN_PRIMARY;
-	else if (e && e != -ENODATA)
+	else if (e == -ENODATA)
+		r.out.guest = gw__guest_without_epoch();
+	else if (e)
 		r.out.outcome = GW_QEMU_GUEST_PRIMARY_UNKNOWN;
 	if (!e)
 		e = restore(qemu, &held, &r);

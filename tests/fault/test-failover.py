@@ -51,6 +51,9 @@ def locks(folder):
             f.failover(*option).fails(godwit.REFUSED, "process 4711 holds .*owner.lock", NOT_STARTED)
     with f.held("garbage"):
         f.failover().fails(godwit.REFUSED, "a process holds .*owner.lock", NOT_STARTED)
+    f.failover().fails(godwit.REFUSED, "nothing proves", "--primary-is-dead", NOT_STARTED)
+    with f.held():
+        pass
     f.failover().fails(godwit.FAILED, "guest.img")
     os.unlink(f.lock)
     os.symlink("/etc/passwd", f.lock)
@@ -62,11 +65,27 @@ def locks(folder):
     godwit.run("failover", f.path).fails(godwit.USAGE, "either --qmp")
 
 
+def words(folder):
+    """An operator's word is good for one attempt. What that leaves, however it ends, is no proof for the next one; a QEMU's lock is."""
+    f = Folder(folder)
+    for _ in range(2):
+        f.failover("--primary-is-dead").fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
+        f.failover().fails(godwit.REFUSED, "nothing proves", "--primary-is-dead", NOT_STARTED)
+    open(f.lock, "w", encoding="ascii").close()     # killed right behind the open
+    f.failover().fails(godwit.REFUSED, "nothing proves", NOT_STARTED)
+    with f.held():
+        pass
+    f.failover("--primary-is-dead").fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
+    f.failover().fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
+
+
 def folders(folder):
     f = Folder(folder)
     with f.held():
         pass
     f.failover().fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
+    last = f.failover("--json").events[-1]
+    assert (last["place"], last["next_step"]) == ("both-possible", "try-again"), last    # no image: it is not "kept whole"
     open(f.image, "wb").close()
     fd = os.open(f.path, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
@@ -133,7 +152,7 @@ def connected(folder):
 
 
 def main():
-    for case in [locks, folders, standbys_that_fail, connected]:
+    for case in [locks, words, folders, standbys_that_fail, connected]:
         if sys.argv[1:] and case.__name__ not in sys.argv[1:]:
             continue
         print(f"--- {case.__name__}", flush=True)
