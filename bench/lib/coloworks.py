@@ -13,7 +13,7 @@ from linuxguest import LinuxGuest
 from vm import Unavailable
 
 EPOCHS, SKIPPED, DELAY_MS, LONGEST_S = 40, 3, 200, 120
-STAMP_MIB = 32
+RAM_MIB, STAMP_MIB = 128, 32
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,19 @@ class Checkpoints:
     by: str         # "godwit" or "qemu"
     channels: int = 0
     rate: int = 64      # pages its writer changes ten times a second
+    sweep: int = 0      # MiB of which every page changes ten times a second
 
     def title(self):
-        return f"checkpoints of a Linux guest every {DELAY_MS} ms, kept by {self.by}, {self.channels} channels, {10 * self.rate} pages/s"
+        return f"checkpoints of a Linux guest every {DELAY_MS} ms, kept by {self.by}, {self.channels} channels, {10 * self.rate} pages/s" \
+            + (f", {self.sweep} MiB swept" if self.sweep else "")
 
     def run(self, bench):
         try:
-            with LinuxGuest("11.1", stamp=STAMP_MIB, stamp_rate=self.rate, backend="ram") as vm:
+            with LinuxGuest("11.1", stamp=STAMP_MIB, stamp_rate=self.rate, backend="ram", ram_bytes=(RAM_MIB + self.sweep) << 20,
+                            words=f"sweep={self.sweep}") as vm:
                 vm.booted()
+                # The first copy has to end, however much changes meanwhile; a checkpoint is not held back by either.
+                vm.qmp.command("migrate-set-parameters", max_bandwidth=0, downtime_limit=60000)
                 pauses, memory = (kept_by_godwit if self.by == "godwit" else kept_by_qemu)(bench, vm, self.channels)
         except Unavailable as e:
             raise NotRun(str(e)) from None
@@ -46,7 +51,7 @@ def kept_by_godwit(bench, vm, channels):
 
 
 def kept_by_qemu(_, vm, channels):
-    with LinuxGuest("11.1", stamp=STAMP_MIB, backend="ram", incoming="defer") as secondary:
+    with LinuxGuest("11.1", stamp=STAMP_MIB, backend="ram", ram_bytes=vm.ram_bytes, incoming="defer") as secondary:
         on = ["x-colo", "return-path", *(["multifd"] if channels else [])]
         secondary.qmp.command("migrate-set-capabilities", capabilities=[{"capability": c, "state": True} for c in on])
         secondary.qmp.command("migrate-set-parameters", multifd_channels=channels or 2)

@@ -103,20 +103,39 @@ def stands_still(vm):
     return [e["event"] for e in vm.qmp.events if e["event"] in ("STOP", "RESUME")][-1] == "STOP"
 
 
+def kill_within(vm, wire):
+    """kill -9 of a primary in the middle of an epoch: while it waits for a word of its standby, or while its pages are on their way."""
+    word = random.choice([colo.REPLY, colo.RECEIVED, colo.LOADED])
+    wire.hold(word, 0)
+    if word == colo.REPLY:
+        wire.when_sent(random.randrange(1, 10 ** random.randrange(2, 6)), lambda: os.kill(vm.pid, signal.SIGKILL))
+        wire.go_on()
+    else:
+        os.kill(vm.pid, signal.SIGKILL)
+    assert stands_still(vm)
+    wire.cut()
+
+
 def kills(folder):
-    """kill -9 of one primary after the other, each the failed-over guest of the one before. Never while it lives; the lock proves its death."""
+    """kill -9 of one primary after the other, each the failed-over guest of the one before: at any moment, and every other one within an epoch.
+    Never while it lives; the lock proves its death."""
     within = 0
     with Standby(folder) as standby, contextlib.ExitStack() as stack:
         vm = stack.enter_context(LinuxGuest("11.1", args=["-name", "vm"])).booted()
         for n in range(ROUNDS or 2):
             standby.forget()
-            with Protect(vm, f"unix:{standby.socket}", f"--dir={standby.dir}", *PATIENT, *LINKS[n % len(LINKS)]) as protect:
+            with Wire(os.path.join(folder, "wire"), standby.socket) as wire, \
+                    Protect(vm, wire.uri, f"--dir={standby.dir}", *PATIENT, *LINKS[n // 2 % len(LINKS)]) as protect:
                 protect.wait_protected(1 + random.randrange(8))
-                time.sleep(random.random() * INTERVAL_MS / 1e3)
                 refused(standby.folder, f"process {vm.pid} holds .*owner.lock")
+                if n % 2:
+                    kill_within(vm, wire)
+                    within += 1
+                else:
+                    time.sleep(random.random() * INTERVAL_MS / 1e3)
+                    os.kill(vm.pid, signal.SIGKILL)
+                    within += stands_still(vm)
                 before = vm.console()
-                os.kill(vm.pid, signal.SIGKILL)
-                within += stands_still(vm)
                 vm = stack.enter_context(FailedOver(standby.folder, *(["--eager"] if n % 3 == 2 else [])))
                 assert "its QEMU has gone" in protect.ends(godwit.RECOVERABLE).stderr
                 check_end(protect, "failed", "both-possible", "failover", "primary-gone")

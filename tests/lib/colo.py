@@ -119,7 +119,8 @@ class Wire:
         self.sockets, self.threads = [], []
         self.at = None
         self.is_cut = False
-        self.left = None                # bytes of the primary that still pass before the link is cut
+        self.left = None                # bytes of the primary that still pass before `then` is called
+        self.then = self.cut
         self.lock = threading.Lock()
         self.held, self.go = threading.Event(), threading.Event()
         self.sent = [0] * len(NAMES)    # words of the standby that were passed on
@@ -176,7 +177,7 @@ class Wire:
                         self.left -= len(data)
                 b.sendall(data)
                 if last:
-                    self.cut()
+                    self.then()
                     return
             b.shutdown(socket.SHUT_WR)
 
@@ -225,8 +226,12 @@ class Wire:
 
     def cut_after(self, n):
         """The link breaks when the primary has sent so many bytes more, over all connections."""
+        self.when_sent(n, self.cut)
+
+    def when_sent(self, n, action):
+        """When the primary has sent so many bytes more, what this connection has to say ends, and the action is taken."""
         with self.lock:
-            self.left = n
+            self.left, self.then = n, action
 
     def cut(self):
         """The link breaks for both ends."""
