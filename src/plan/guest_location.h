@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Where is the guest, and what does that mean? The one table of it: a place and an event give the new place, what is to be done next, the exit
- * status of a command that ends there, and the id of what is said. Engine, library, commands and the watchdog report events; none of them
- * decides. Pure.
+ * status of a command that ends there, and the id of what is said. Engine, library, commands and the watchdog report events, and tell what
+ * the table says. Pure.
  *
  * An event is evidence. What is not known to be over is taken to be so still; what nobody can know is a place of its own.
  */

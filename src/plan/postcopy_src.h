@@ -20,7 +20,7 @@ enum gw__postcopy_src_state {
 	GW__POSTCOPY_SRC_PAUSED,          /* the link broke; the destination holds the guest */
 	GW__POSTCOPY_SRC_RECOVER,         /* connected again; bitmaps are asked for */
 	GW__POSTCOPY_SRC_COMPLETED,
-	GW__POSTCOPY_SRC_FAILED, /* before the package: the guest is where it was */
+	GW__POSTCOPY_SRC_FAILED, /* before it ran there: the guest is where it was */
 	GW__POSTCOPY_SRC_STATES
 };
 

@@ -57,8 +57,8 @@ static int attach(struct gw__monitor_broker *k, const char *folder, const char *
 	struct gw__error *error)
 {
 	struct gw__monitor_broker_message m = {0};
-	pid_t keeper;
-	int fd = gw__monitor_broker_call(folder, name, "serve", &m, &keeper, error);
+	pid_t broker;
+	int fd = gw__monitor_broker_call(folder, name, "serve", &m, &broker, error);
 	if (fd < 0)
 		return fd;
 	int r = json_object_get(m.json, "busy") ? say_busy(&m, error) : take_hand(k, &m, handoff);
@@ -131,10 +131,10 @@ static int start_process(int listener, const char *path, const char *address, st
 	if (pid < 0)
 		return gw__error_errno(error, errno, "cannot start a process");
 	if (pid == 0) {
-		pid_t keeper = fork();
-		if (keeper == 0)
+		pid_t broker = fork();
+		if (broker == 0)
 			gw__monitor_broker_run(listener, path, address);
-		_exit(keeper < 0);
+		_exit(broker < 0);
 	}
 	int status = 0;
 	pid_t got;
@@ -166,7 +166,7 @@ static int start_locked(struct gw__monitor_broker *k, const char *address, const
 	gw__monitor_handoff_fini(&handoff);
 	if (holds) {
 		gw__monitor_broker_leave(k);
-		return gw__error_set(error, -EEXIST, "a page server has come, and left this monitor to a keeper: start the command again");
+		return gw__error_set(error, -EEXIST, "a page server has come, and left this monitor to a broker: start the command again");
 	}
 	if (r != -ENOENT || !gw__monitor_broker_socket(folder, name, &a))
 		return r;

@@ -4,7 +4,7 @@
  *
  * A guest that waits for a page can hold up its QEMU's main loop; then no new monitor is served, and only one that was
  * negotiated before, with oob, can still ask for a recovery. So the first page server of a QEMU starts a monitor broker, gives it a
- * copy of its monitor and what it knows of the QEMU, and may die: the next one gets both from the keeper. Who is attached to
+ * copy of its monitor and what it knows of the QEMU, and may die: the next one gets both from the broker. Who is attached to
  * the monitor broker has the monitor to himself; the monitor broker reads it only while nobody is.
  *
  *   page server ---- monitor --------------> QEMU       the monitor broker ends with the QEMU, with the migration, when the

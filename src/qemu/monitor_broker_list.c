@@ -40,9 +40,9 @@ static int call(const struct sockaddr_un *a)
 	return err == EAGAIN ? -ETIMEDOUT : -err;
 }
 
-static int say_silent(const struct sockaddr_un *a, pid_t keeper, struct gw__error *error)
+static int say_silent(const struct sockaddr_un *a, pid_t broker, struct gw__error *error)
 {
-	if (!keeper)
+	if (!broker)
 		return gw__error_set(error, -ETIMEDOUT,
 			"the process that keeps a QEMU's monitor does not answer at %s (fuser tells which it is): it is stopped, or the machine is too "
 			"busy; let it go on with kill -CONT, or try later",
@@ -50,24 +50,24 @@ static int say_silent(const struct sockaddr_un *a, pid_t keeper, struct gw__erro
 	return gw__error_set(error, -ETIMEDOUT,
 		"process %d, which keeps a QEMU's monitor, does not answer: it is stopped, or the machine is too busy; let it go on with kill "
 		"-CONT %d, or try later",
-		(int)keeper, (int)keeper);
+		(int)broker, (int)broker);
 }
 
-static int say_failed(const struct sockaddr_un *a, int r, pid_t keeper, struct gw__error *error)
+static int say_failed(const struct sockaddr_un *a, int r, pid_t broker, struct gw__error *error)
 {
 	if (r == -ENOENT || r == -ECONNREFUSED)
 		return -ENOENT;
 	if (r == -ETIMEDOUT || r == -EAGAIN)
-		return say_silent(a, keeper, error);
+		return say_silent(a, broker, error);
 	return gw__error_errno(error, -r, "cannot talk with the process that keeps a QEMU's monitor at %s", a->sun_path);
 }
 
-static int ask_once(const struct sockaddr_un *a, const char *want, struct gw__monitor_broker_message *m, int *fd, pid_t *keeper)
+static int ask_once(const struct sockaddr_un *a, const char *want, struct gw__monitor_broker_message *m, int *fd, pid_t *broker)
 {
 	*fd = call(a);
 	if (*fd < 0)
 		return *fd;
-	*keeper = gw__monitor_broker_peer(*fd);
+	*broker = gw__monitor_broker_peer(*fd);
 	int r = gw__monitor_broker_send(*fd, json_pack("{s:s}", "want", want), NULL, 0);
 	if (!r)
 		r = gw__monitor_broker_receive(*fd, GW__MONITOR_BROKER_ANSWER_MS, m);
@@ -77,17 +77,17 @@ static int ask_once(const struct sockaddr_un *a, const char *want, struct gw__mo
 }
 
 /* One that hangs up is ending, and next time nobody listens; or it has waited too long for our word, and does not the next time. */
-int gw__monitor_broker_call(const char *folder, const char *name, const char *want, struct gw__monitor_broker_message *m, pid_t *keeper,
+int gw__monitor_broker_call(const char *folder, const char *name, const char *want, struct gw__monitor_broker_message *m, pid_t *broker,
 	struct gw__error *error)
 {
 	struct sockaddr_un a;
 	int fd = -1, r = -ECONNRESET;
-	*keeper = 0;
+	*broker = 0;
 	if (!gw__monitor_broker_socket(folder, name, &a))
 		return -ENOENT;
 	for (unsigned i = 0; r == -ECONNRESET && i < CALLS_MAX; i++)
-		r = ask_once(&a, want, m, &fd, keeper);
-	return r ? say_failed(&a, r, *keeper, error) : fd;
+		r = ask_once(&a, want, m, &fd, broker);
+	return r ? say_failed(&a, r, *broker, error) : fd;
 }
 
 int gw__monitor_broker_each(int (*fn)(void *ctx, const char *folder, const char *name), void *ctx)
@@ -97,7 +97,7 @@ int gw__monitor_broker_each(int (*fn)(void *ctx, const char *folder, const char 
 	for (unsigned i = 0; !r && gw__monitor_broker_folder(i, folder); i++) {
 		DIR *dir = gw__monitor_broker_check_folder(folder, NULL) ? NULL : opendir(folder);
 		for (struct dirent *e; dir && !r && (e = readdir(dir));)
-			if (strstr(e->d_name, ".keeper"))
+			if (strstr(e->d_name, ".broker"))
 				r = fn(ctx, folder, e->d_name);
 		if (dir)
 			closedir(dir);

@@ -78,7 +78,7 @@ static void name_of(const char *key, char name[32])
 	uint64_t hash = 14695981039346656037u; /* FNV-1a: names must differ, nobody gains by two that do not */
 	for (; *key; key++)
 		hash = (hash ^ (unsigned char)*key) * 1099511628211u;
-	snprintf(name, 32, "%016jx.keeper", (uintmax_t)hash);
+	snprintf(name, 32, "%016jx.broker", (uintmax_t)hash);
 }
 
 /* The file is named too: a new QEMU makes a new socket at the same path. */

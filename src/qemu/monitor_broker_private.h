@@ -46,7 +46,7 @@ bool gw__monitor_broker_socket(const char *folder, const char *name, struct sock
  * A connection to it, and its answer to what we `want`; `monitor broker` is its process, 0 where that is not known. -ENOENT without a sentence:
  * there is none; -ETIMEDOUT or another errno with one: somebody is there, and must not be taken for none.
  */
-int gw__monitor_broker_call(const char *folder, const char *name, const char *want, struct gw__monitor_broker_message *m, pid_t *keeper,
+int gw__monitor_broker_call(const char *folder, const char *name, const char *want, struct gw__monitor_broker_message *m, pid_t *broker,
 	struct gw__error *error);
 /* Calls `fn` for each broker's socket until it returns something else than 0, which is the answer. */
 int gw__monitor_broker_each(int (*fn)(void *ctx, const char *folder, const char *name), void *ctx);

@@ -28,7 +28,7 @@ enum {
 	TURN_COMMANDS = 1 << 20, /* numbers of commands for each turn */
 };
 
-struct keeper {
+struct broker {
 	int listener, client, server, monitor, known, link; /* -1: none; client: who is not answered yet */
 	const char *path, *address;
 	struct stat socket; /* the file at `path`, as long as it is ours */
@@ -54,7 +54,7 @@ static void forget(int *fd)
 }
 
 /* Whatever was inherited would hold a file, a socket or a pipe open whose end somebody waits for. */
-static void become_alone(struct keeper *k)
+static void become_alone(struct broker *k)
 {
 	struct sigaction end = {.sa_handler = on_end}, none = {.sa_handler = SIG_IGN};
 	int null = open("/dev/null", O_RDWR);
@@ -65,13 +65,13 @@ static void become_alone(struct keeper *k)
 	for (int fd = 0; null >= 0 && fd < 3; fd++)
 		dup2(null, fd);
 	gw__close_all_but(&k->listener, 1);
-	prctl(PR_SET_NAME, "godwit-keeper");
+	prctl(PR_SET_NAME, "godwit-broker");
 	if (chdir("/")) /* a folder that is removed meanwhile matters less than a mount that cannot be */
 		return;
 }
 
 /* The path may be another's by now: whoever found nobody listening has bound it anew. */
-static void remove_socket(struct keeper *k)
+static void remove_socket(struct broker *k)
 {
 	char folder[GW__MONITOR_BROKER_PATH_BYTES];
 	forget(&k->listener);
@@ -84,7 +84,7 @@ static void remove_socket(struct keeper *k)
 	forget(&lock);
 }
 
-static void end(struct keeper *k)
+static void end(struct broker *k)
 {
 	remove_socket(k);
 	gw__monitor_broker_remove_private(k->folder, k->folder_fd);
@@ -94,7 +94,7 @@ static void end(struct keeper *k)
 
 /* --- page servers --- */
 
-static void on_keep(struct keeper *k, struct gw__monitor_broker_message *m)
+static void on_keep(struct broker *k, struct gw__monitor_broker_message *m)
 {
 	const char *phase = json_string_value(json_object_get(m->json, "keep"));
 	const char *image = json_string_value(json_object_get(m->json, "image"));
@@ -107,7 +107,7 @@ static void on_keep(struct keeper *k, struct gw__monitor_broker_message *m)
 	snprintf(k->image, sizeof k->image, "%s", image ? image : "");
 }
 
-static void hold(struct keeper *k, int link)
+static void hold(struct broker *k, int link)
 {
 	forget(&k->link);
 	k->link = link;
@@ -115,7 +115,7 @@ static void hold(struct keeper *k, int link)
 }
 
 /* The link must not end without a first word; one more does no harm. What was not even connected needs none. */
-static void speak_for_the_dead(struct keeper *k)
+static void speak_for_the_dead(struct broker *k)
 {
 	static const uint8_t ping[] = {0x08, 0x00, 0x02, 0x00, 0x04, 0x00, 0x00, 0x00, 0x01}; /* docs/spec/postcopy.md 2 */
 	if (k->link >= 0 && send(k->link, ping, sizeof ping, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
@@ -123,7 +123,7 @@ static void speak_for_the_dead(struct keeper *k)
 }
 
 /* Behind RESUME_ACK pages go out, and no word may come into one that was cut short. */
-static void settle_link(struct keeper *k)
+static void settle_link(struct broker *k)
 {
 	if (!k->resumed) {
 		speak_for_the_dead(k);
@@ -133,7 +133,7 @@ static void settle_link(struct keeper *k)
 	hold(k, -1);
 }
 
-static void on_server_gone(struct keeper *k)
+static void on_server_gone(struct broker *k)
 {
 	settle_link(k);
 	forget(&k->server);
@@ -149,7 +149,7 @@ static void on_server_gone(struct keeper *k)
 }
 
 /* One message; false when there is none at the moment. */
-static bool on_server(struct keeper *k)
+static bool on_server(struct broker *k)
 {
 	struct gw__monitor_broker_message m;
 	int r = gw__monitor_broker_receive(k->server, 0, &m);
@@ -172,7 +172,7 @@ static bool on_server(struct keeper *k)
 	return true;
 }
 
-static int say_info(const struct keeper *k, int client)
+static int say_info(const struct broker *k, int client)
 {
 	return gw__monitor_broker_send(client,
 		json_pack("{s:i, s:i, s:i, s:o, s:o, s:s}", "pid", (int)getpid(), "server", (int)k->server_pid, "qemu", (int)k->qemu,
@@ -181,7 +181,7 @@ static int say_info(const struct keeper *k, int client)
 }
 
 /* The monitor changes hands here: from now on only the page server reads it. */
-static int attach(struct keeper *k, int client)
+static int attach(struct broker *k, int client)
 {
 	int fd[] = {k->monitor, k->known, k->link};
 	bool any = k->monitor >= 0;
@@ -195,7 +195,7 @@ static int attach(struct keeper *k, int client)
 			      : 3);
 }
 
-static void answer(struct keeper *k, int client, const char *want)
+static void answer(struct broker *k, int client, const char *want)
 {
 	if (!strcmp(want, "info")) {
 		say_info(k, client);
@@ -220,7 +220,7 @@ static bool is_ours(int client)
 	return !getsockopt(client, SOL_SOCKET, SO_PEERCRED, &peer, &n) && (peer.uid == geteuid() || peer.uid == 0);
 }
 
-static void on_client(struct keeper *k)
+static void on_client(struct broker *k)
 {
 	struct gw__monitor_broker_message m;
 	k->client = accept4(k->listener, NULL, NULL, SOCK_CLOEXEC);
@@ -243,14 +243,14 @@ static void on_client(struct keeper *k)
 }
 
 /* Nobody is attached: is there anything left to keep? */
-static bool is_over(struct keeper *k)
+static bool is_over(struct broker *k)
 {
 	if (k->monitor < 0) /* whoever started it has gone without a word */
 		return gw__monotonic_seconds_since(&k->born) >= NOBODY_S;
 	return gw__monitor_broker_watch_look(&k->watch);
 }
 
-static void serve(struct keeper *k)
+static void serve(struct broker *k)
 {
 	for (;;) {
 		bool alone = k->server < 0;
@@ -279,7 +279,7 @@ static void serve(struct keeper *k)
 
 void gw__monitor_broker_run(int listener, const char *path, const char *address)
 {
-	struct keeper k = {.listener = listener,
+	struct broker k = {.listener = listener,
 		.client = -1,
 		.server = -1,
 		.monitor = -1,

@@ -215,9 +215,9 @@ void gw__postcopy_session_end(struct gw__postcopy_session *l)
 {
 	bool needed = gw__postcopy_session_needs_successor(l);
 	if (needed)
-		gw__monitor_broker_leave(&l->keeper);
+		gw__monitor_broker_leave(&l->broker);
 	else
-		gw__monitor_broker_dismiss(&l->keeper);
+		gw__monitor_broker_dismiss(&l->broker);
 	if (!needed || l->guest == GW__GUEST_POSTCOPY_PAUSED || l->guest == GW__GUEST_QEMU_HUNG)
 		gw__postcopy_session_remove_socket(l);
 	if (l->link >= 0)

@@ -2,7 +2,7 @@
 /*
  * Post-copy from an image into a QEMU, between the calls that do it: a lazy gw_qemu_restore() and gw_qemu_serve(). postcopy_session.c drives the
  * QEMU through it, postcopy_session_serve.c is the page server's turns, postcopy_session_monitor.c gets the monitor, from QEMU or from a monitor broker,
- * postcopy_session_recover.c gets a QEMU to listen again. One thread. Keeps nothing outside the image, the QEMU and the keeper.
+ * postcopy_session_recover.c gets a QEMU to listen again. One thread. Keeps nothing outside the image, the QEMU and the broker.
  */
 #ifndef GW_QEMU_POSTCOPY_SESSION_H
 #define GW_QEMU_POSTCOPY_SESSION_H
@@ -36,7 +36,7 @@ struct gw__postcopy_session {
 	struct gw__qmp *qmp; /* of gw__postcopy_session_open, or the caller's */
 
 	/* What is known of the QEMU; a monitor broker has a copy. */
-	struct gw__monitor_broker keeper;
+	struct gw__monitor_broker broker;
 	char name[32]; /* pid:N of a QEMU whose monitor has no address, for the next page server; "" */
 	enum gw__monitor_broker_phase phase;
 	struct gw__qmp_settings *before; /* NULL when nobody knows how they were */
@@ -71,7 +71,7 @@ struct gw__postcopy_session {
 };
 #define GW__POSTCOPY_SESSION_INIT                                                                                                          \
 	{                                                                                                                                  \
-		.keeper = GW__MONITOR_BROKER_INIT, .link = -1                                                                              \
+		.broker = GW__MONITOR_BROKER_INIT, .link = -1                                                                              \
 	}
 
 /* What was asked for becomes l->opts and those it names. NULL: defaults. 0, or -EINVAL or -E2BIG with a sentence in l->error. */

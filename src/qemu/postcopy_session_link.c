@@ -48,7 +48,7 @@ static bool runs_as_we_do(pid_t qemu)
 static int make_folder(struct gw__postcopy_session *l)
 {
 	if (!l->folder[0])
-		snprintf(l->folder, sizeof l->folder, "%s", l->keeper.folder);
+		snprintf(l->folder, sizeof l->folder, "%s", l->broker.folder);
 	int fd = l->folder[0] ? gw__monitor_broker_open_folder(l->folder) : -1;
 	if (fd < 0)
 		fd = new_folder(l);
@@ -194,7 +194,7 @@ int gw__postcopy_session_take_address(struct gw__postcopy_session *l, const char
 	snprintf(l->uri, sizeof l->uri, "%s", uri);
 	snprintf(l->listen, sizeof l->listen, "%s", uri);
 	snprintf(l->folder, sizeof l->folder, "%.*s", (int)(name - path), path);
-	l->folder_is_ours = strcmp(l->folder, l->keeper.folder);
+	l->folder_is_ours = strcmp(l->folder, l->broker.folder);
 	l->taken = true;
 	int fd = gw__monitor_broker_open_folder(l->folder);
 	if (fd < 0 && !gw__monitor_broker_peer(gw__qmp_fd(l->qmp)))

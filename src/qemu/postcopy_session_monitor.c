@@ -90,10 +90,10 @@ void gw__postcopy_session_publish(struct gw__postcopy_session *l, enum gw__monit
 {
 	if (phase > l->phase)
 		l->phase = phase;
-	if (l->keeper.fd < 0)
+	if (l->broker.fd < 0)
 		return;
 	json_t *known = known_to_json(l);
-	gw__monitor_broker_keep(&l->keeper, gw__qmp_fd(l->qmp), l->phase, l->path, known);
+	gw__monitor_broker_keep(&l->broker, gw__qmp_fd(l->qmp), l->phase, l->path, known);
 	json_decref(known);
 }
 
@@ -109,7 +109,7 @@ static int adopt(struct gw__postcopy_session *l, struct gw__monitor_handoff *han
 	int fd = handoff->monitor;
 	l->link = handoff->link;
 	handoff->monitor = handoff->link = -1;
-	int r = gw__qmp_take_over(fd, json_object_get(handoff->known, "past"), l->keeper.epoch, &l->qmp, &l->error);
+	int r = gw__qmp_take_over(fd, json_object_get(handoff->known, "past"), l->broker.epoch, &l->qmp, &l->error);
 	if (r)
 		return r;
 	gw__qmp_set_call_limit(l->qmp, ALIVE_MS);
@@ -130,10 +130,10 @@ static void say_none(const struct gw__postcopy_session *l, struct gw__error *err
 }
 
 /* -EBUSY, -EEXIST and -ETIMEDOUT of another's; or 0, whether there is one or not. */
-static int start_keeper(struct gw__postcopy_session *l, const char *address)
+static int start_broker(struct gw__postcopy_session *l, const char *address)
 {
 	struct gw__error error = {0};
-	int r = gw__monitor_broker_start(&l->keeper, address, &error);
+	int r = gw__monitor_broker_start(&l->broker, address, &error);
 	l->refused = r == -EBUSY;
 	if (r == -EBUSY || r == -EEXIST || r == -ETIMEDOUT)
 		return gw__error_set(&l->error, r, "%s", error.text);
@@ -146,20 +146,20 @@ static int start_keeper(struct gw__postcopy_session *l, const char *address)
 static int take_over(struct gw__postcopy_session *l, const char *address, pid_t qemu)
 {
 	struct gw__monitor_handoff handoff;
-	int r = address ? gw__monitor_broker_find(&l->keeper, address, &handoff, &l->error)
-			: gw__monitor_broker_find_pid(&l->keeper, qemu, &handoff, &l->error);
+	int r = address ? gw__monitor_broker_find(&l->broker, address, &handoff, &l->error)
+			: gw__monitor_broker_find_pid(&l->broker, qemu, &handoff, &l->error);
 	l->refused = r == -EBUSY;
 	if (r)
 		return r;
 	if (handoff.monitor < 0) { /* its page server died before it had a monitor */
-		gw__monitor_broker_dismiss(&l->keeper);
+		gw__monitor_broker_dismiss(&l->broker);
 		gw__monitor_handoff_fini(&handoff);
 		return -ENOENT;
 	}
 	r = adopt(l, &handoff);
 	gw__monitor_handoff_fini(&handoff);
 	if (r == -ECONNRESET || r == -EPROTO)
-		gw__monitor_broker_dismiss(&l->keeper);
+		gw__monitor_broker_dismiss(&l->broker);
 	else if (r)
 		l->guest = GW__GUEST_UNKNOWN; /* the monitor broker has the only monitor that it may still hear */
 	return r;
@@ -187,14 +187,14 @@ int gw__postcopy_session_open(struct gw__postcopy_session *l, const char *addres
 		gw__qemu_detail(l->driver, "%s", l->error.text);
 		gw__error_clear(&l->error);
 	}
-	r = start_keeper(l, address);
+	r = start_broker(l, address);
 	if (r) {
 		close(fd);
 		return r;
 	}
 	r = gw__qmp_greet(fd, address, timeout_ms, &l->qmp, &l->error);
 	if (r)
-		gw__monitor_broker_dismiss(&l->keeper);
+		gw__monitor_broker_dismiss(&l->broker);
 	else
 		gw__postcopy_session_publish(l, GW__MONITOR_BROKER_IDLE);
 	return r;
@@ -205,7 +205,7 @@ int gw__postcopy_session_guard(struct gw__postcopy_session *l, const char *addre
 	pid_t qemu = gw__monitor_broker_peer(gw__qmp_fd(l->qmp));
 	if (!address)
 		snprintf(l->name, sizeof l->name, "pid:%d", (int)qemu);
-	int r = address || qemu ? start_keeper(l, address ? address : l->name) : 0;
+	int r = address || qemu ? start_broker(l, address ? address : l->name) : 0;
 	if (!r)
 		gw__postcopy_session_publish(l, GW__MONITOR_BROKER_IDLE);
 	return r;

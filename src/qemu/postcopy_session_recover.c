@@ -61,7 +61,7 @@ static void drop_link(struct gw__postcopy_session *l)
 {
 	if (l->link < 0)
 		return;
-	gw__monitor_broker_release_socket(&l->keeper);
+	gw__monitor_broker_release_socket(&l->broker);
 	close(l->link);
 	l->link = -1;
 }

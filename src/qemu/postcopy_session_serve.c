@@ -28,7 +28,7 @@ static void on_connected(void *ctx)
 	gw__postcopy_session_publish(l, GW__MONITOR_BROKER_RUNS);
 }
 
-static void on_socket(void *ctx, int fd) { gw__monitor_broker_hold_socket(&((struct gw__postcopy_session *)ctx)->keeper, fd); }
+static void on_socket(void *ctx, int fd) { gw__monitor_broker_hold_socket(&((struct gw__postcopy_session *)ctx)->broker, fd); }
 
 static void on_taken_socket(void *ctx, int fd) { ((struct gw__postcopy_session *)ctx)->socket = fd; }
 
@@ -36,9 +36,9 @@ static void on_guest_runs(void *ctx)
 {
 	struct gw__postcopy_session *l = ctx;
 	if (l->resumes && l->preempt == GW_PREEMPT_ON)
-		gw__monitor_broker_release_socket_soon(&l->keeper);
+		gw__monitor_broker_release_socket_soon(&l->broker);
 	else if (l->resumes)
-		gw__monitor_broker_release_socket(&l->keeper);
+		gw__monitor_broker_release_socket(&l->broker);
 	if (l->loading)
 		gw__postcopy_session_publish_loaded(l);
 }
@@ -80,7 +80,7 @@ static int serve_once(struct gw__postcopy_session *l, bool resume)
 	free(blocks);
 	l->takeover_fd = l->taken = false;
 	if (r && resume)
-		gw__monitor_broker_release_socket(&l->keeper);
+		gw__monitor_broker_release_socket(&l->broker);
 	l->guest = !r ? GW__GUEST_COMPLETE : l->result.recoverable ? GW__GUEST_POSTCOPY_PAUSED : GW__GUEST_NOT_HERE;
 	if (r)
 		gw__error_set(&l->error, r, "%s", gw_job_error(l->driver->job));

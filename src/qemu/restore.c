@@ -61,7 +61,7 @@ static int load_lazily(struct gw__restore *r)
 		.foreign_qemu = !r->o.command,
 		.driver = r->driver,
 		.qmp = r->qmp,
-		.keeper = GW__MONITOR_BROKER_INIT,
+		.broker = GW__MONITOR_BROKER_INIT,
 		.link = -1};
 	int e = gw__postcopy_session_set_opts(l, r->o.postcopy);
 	if (!e)

@@ -45,11 +45,11 @@ static int failed(struct serve *s, int code)
 /* A guest that QEMU runs already needs this image: asked for the outcome only, and a QEMU that does not answer is in doubt anyhow. */
 static bool guest_waits(const struct serve *s)
 {
-	struct gw__monitor_broker_info keeper;
+	struct gw__monitor_broker_info broker;
 	struct gw__error error = {0};
 	struct gw__qmp *q = NULL;
 	struct gw__qmp_migration m = {0};
-	int r = gw__monitor_broker_ask(s->monitor, &keeper, &error);
+	int r = gw__monitor_broker_ask(s->monitor, &broker, &error);
 	if (r != -ENOENT) /* a monitor broker stays only where a guest may need a successor */
 		return true;
 	gw__error_clear(&error);

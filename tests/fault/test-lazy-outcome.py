@@ -78,7 +78,7 @@ def listens(kept, version):
 
 
 def recovers(kept, version):
-    """Its page server died in a recovery, and the keeper holds that link, without which a 7.2 does not live on. Who comes with an image
+    """Its page server died in a recovery, and the broker holds that link, without which a 7.2 does not live on. Who comes with an image
     that was written to is refused, and leaves it alone."""
     before = os.stat(kept.image)
     with kept.destination(version, "-S") as vm:

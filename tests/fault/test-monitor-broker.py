@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The keeper of a page server's monitor: who finds it, who must not, what it hands over, and that it ends when it is not needed.
+"""The broker of a page server's monitor: who finds it, who must not, what it hands over, and that it ends when it is not needed.
 
-test-keeper.py QEMU: a version.
+test-broker.py QEMU: a version.
 """
 import collections
 import contextlib
@@ -40,7 +40,7 @@ PACKAGE_SENT = Moment("active -> postcopy-device", False)
 
 
 class Place:
-    """A private XDG_RUNTIME_DIR, in which the keepers of these tests are alone."""
+    """A private XDG_RUNTIME_DIR, in which the brokers of these tests are alone."""
 
     def __init__(self, folder):
         self.runtime = folder
@@ -51,7 +51,7 @@ class Place:
         return os.listdir(self.folder) if os.path.isdir(self.folder) else []
 
     def info(self):
-        """(pid of the keeper, is its page server gone)."""
+        """(pid of the broker, is its page server gone)."""
         said = self.ask({"want": "info"})
         return said["pid"], not said["server"]
 
@@ -66,7 +66,7 @@ class Place:
         return self.ask({"want": "info"})["folder"]
 
     def wait_gone(self, pid):
-        wait(lambda: not self.sockets() and not lives(pid), f"keeper {pid} ends, {self.sockets()}")
+        wait(lambda: not self.sockets() and not lives(pid), f"broker {pid} ends, {self.sockets()}")
 
 
 def wait(true, what):
@@ -117,9 +117,9 @@ def hands_over(kept, version, place):
         where = place.where()
         assert os.path.isdir(where), where
         pid, alone = place.info()
-        rows = [e for e in godwit.run("doctor", "--json").ok().events if e["name"] == "keepers"]
+        rows = [e for e in godwit.run("doctor", "--json").ok().events if e["name"] == "brokers"]
         assert f"process {pid} holds {vm.monitor}" in rows[0]["text"] and kept.image in rows[0]["advice"], rows
-        assert (alone, name_of(pid), os.getpgid(pid)) == (True, "godwit-keeper", pid), (alone, name_of(pid), os.getpgid(pid), pid)
+        assert (alone, name_of(pid), os.getpgid(pid)) == (True, "godwit-broker", pid), (alone, name_of(pid), os.getpgid(pid), pid)
         assert [os.readlink(f"/proc/{pid}/fd/{n}") for n in range(3)] == ["/dev/null"] * 3
         mode = stat.S_IMODE(os.stat(place.folder).st_mode)
         assert mode == 0o700 and len(place.sockets()) == 1, (oct(mode), place.sockets())
@@ -132,7 +132,7 @@ def hands_over(kept, version, place):
 
 
 def of_a_long_name(kept, version, place):
-    """The image's path is longer than any message: the keeper goes on, and says whose it is, as far as whole characters go."""
+    """The image's path is longer than any message: the broker goes on, and says whose it is, as far as whole characters go."""
     folder = os.path.join(os.path.dirname(kept.image), "names")
     room = 255 - len(folder) - 1        # it ends in the middle of a character
     link = os.path.join(folder, "x" * (room % 2 + 1) + "\u00e9" * 120, *["\x01" * 200] * 16)
@@ -142,7 +142,7 @@ def of_a_long_name(kept, version, place):
         killed(SimpleNamespace(image=link), vm)
         said = place.ask({"want": "info"})["image"]
         assert len(said.encode()) == 254 and link.startswith(said), said
-        rows = [e for e in godwit.run("doctor", "--json").ok().events if e["name"] == "keepers"]
+        rows = [e for e in godwit.run("doctor", "--json").ok().events if e["name"] == "brokers"]
         assert "page server that is gone" in rows[0]["text"], rows
         godwit.run("restore", kept.image, f"--qmp={vm.monitor}").fails(godwit.FAILED, "holds the monitor")
         completes(kept, vm, f"pid:{vm.pid}")
@@ -160,7 +160,7 @@ def one_at_a_time(kept, version, place):
             assert not place.info()[1]
             g.kill()
             g.process.wait()
-        completes(kept, vm, vm.path("second"))      # the same QEMU: its keeper is found by another door
+        completes(kept, vm, vm.path("second"))      # the same QEMU: its broker is found by another door
         assert not place.sockets()
 
 
@@ -186,7 +186,7 @@ def ends_with_the_migration(kept, version, place):
 
 
 def ends_when_told(kept, version, place):
-    """SIGTERM; then the next page server connects by itself, and so it does when the keeper was killed as well."""
+    """SIGTERM; then the next page server connects by itself, and so it does when the broker was killed as well."""
     with kept.destination(version, "-S") as vm:
         for number in (signal.SIGTERM, signal.SIGKILL):
             killed(kept, vm)
@@ -221,7 +221,7 @@ def while_it_loads(kept, version, place):
         result = godwit.run("serve", kept.image, f"--qmp={vm.monitor}")
         if result.status != godwit.DONE:        # it had all it needed for its devices
             gave_up(vm, result, place)
-    wait(lambda: not place.sockets(), "its keeper ends with it")
+    wait(lambda: not place.sockets(), "its broker ends with it")
 
 
 def before_it_was_needed(kept, version, place):
@@ -277,7 +277,7 @@ def of_a_started_qemu(kept, version, place):
 
 
 def two_at_once(kept, version, place):
-    """Started together, before there is a keeper: one serves, the other is refused, or finds that all is done."""
+    """Started together, before there is a broker: one serves, the other is refused, or finds that all is done."""
     for _ in range(4):
         with kept.destination(version, "-S") as vm:
             with serve(kept, vm.monitor) as g, serve(kept, vm.monitor) as h:
@@ -355,7 +355,7 @@ def of_another_guest(kept, version, place):
 
 
 def held_by_a_stranger(kept, version, place):
-    """A silent client at the keeper's door holds nobody up for long."""
+    """A silent client at the broker's door holds nobody up for long."""
     with kept.destination(version, "-S") as vm:
         killed(kept, vm)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
@@ -418,7 +418,7 @@ def not_qemu(kept, version, place):
 
 
 def cleaned_away(kept, version, place):
-    """/tmp was cleaned while a keeper lived, and somebody put a link where its folder was: what is behind it is not touched."""
+    """/tmp was cleaned while a broker lived, and somebody put a link where its folder was: what is behind it is not touched."""
     other = os.path.join(place.runtime, "other")
     precious = os.path.join(other, "precious")
     os.mkdir(other, 0o755)
@@ -460,7 +460,7 @@ def stopped(pid):
 
 
 def stopped_for_a_while(kept, version, place):
-    """A keeper that does not answer is reported, in limited time, and not replaced: it alone has the monitor. Also when nobody gets
+    """A broker that does not answer is reported, in limited time, and not replaced: it alone has the monitor. Also when nobody gets
     into its queue any more."""
     with kept.destination(version, "-S", "-qmp", "unix:{dir}/second,server=on,wait=off") as vm:
         killed(kept, vm)
@@ -480,7 +480,7 @@ def stopped_for_a_while(kept, version, place):
                 for run, status in zip(runs, (godwit.IN_DOUBT, godwit.IN_DOUBT, godwit.FAILED), strict=True):
                     r = run.wait(60).fails(status, "does not answer", who)
                     assert r.seconds < 40 * godwit.PATIENCE, r
-                row = [e for e in godwit.run("doctor", "--json").ok().events if e["name"] == "keepers"][0]
+                row = [e for e in godwit.run("doctor", "--json").ok().events if e["name"] == "brokers"][0]
                 assert row["finding"] == "limited" and "does not answer" in row["text"], row
                 assert place.sockets() == door, "its door was taken away"
         assert place.info() == (pid, True), "it is another one"
@@ -488,7 +488,7 @@ def stopped_for_a_while(kept, version, place):
 
 
 def locked(kept, version, place):
-    """One who stands still in the middle of looking for a keeper holds up the others, but not for ever."""
+    """One who stands still in the middle of looking for a broker holds up the others, but not for ever."""
     if version != "11.1":       # it takes its time, and no QEMU has a part in it
         return
     with kept.destination(version, "-S") as vm:
@@ -562,7 +562,7 @@ def main(argv):
              while_it_loads, planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, goodbye, names_taken, of_another_user, not_qemu,
              cleaned_away, stopped_for_a_while, locked, two_at_once, of_two_moments, of_another_date, of_another_guest]
     try:
-        with tempfile.TemporaryDirectory(prefix="godwit-keeper.") as folder:
+        with tempfile.TemporaryDirectory(prefix="godwit-broker.") as folder:
             place = Place(folder)
             kept = Kept(version, folder)
             for test in tests:

@@ -63,7 +63,7 @@ def is_held_up(vm):
 
 class Killer:
     """Wears out destinations, and counts what it met. A guest that waits for a page can hold QEMU up, and no new monitor is
-    answered then: that each server gets through to it all the same is the work of the keeper its first one started."""
+    answered then: that each server gets through to it all the same is the work of the broker its first one started."""
 
     def __init__(self, kept, version):
         self.kept, self.version, self.rnd = kept, version, random.Random(SEED)

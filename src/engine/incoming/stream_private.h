@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files pull_*.c of a stream share: one stream on its way into a sink. Nobody else includes it. */
+/* What the files stream*.c share: one stream on its way into a sink. Nobody else includes it. */
 #ifndef GW_ENGINE_INCOMING_STREAM_PRIVATE_H
 #define GW_ENGINE_INCOMING_STREAM_PRIVATE_H
 
@@ -37,7 +37,7 @@ struct gw__incoming_stream {
 	bool done;
 	uint8_t *scratch; /* a page, for deltas */
 
-	/* stream_postcopy.c, stream_recovery.c */
+	/* stream_postcopy.c */
 	enum gw__postcopy_dst_role role;
 	enum gw__postcopy_dst_state state;
 	bool in_package, package_came, early_shut, may_skip_blocks;
@@ -67,7 +67,7 @@ int gw__incoming_rp_send(struct gw__incoming_stream *p, uint16_t type, uint32_t 
 /* The answer to a PING. No failure when the link is gone: what had come before is still to be read, and its end tells. */
 int gw__incoming_rp_send_pong(struct gw__incoming_stream *p, uint32_t token);
 
-/* --- stream_shutdown.c --- */
+/* --- stream_shutdown.c: the end, commit, and what the source is told --- */
 
 /*
  * Tell the source how it went: `result`, or GW__SOURCE_NOT_NOTIFIED. Success is told only when the data is safe; then the source closes first, because
@@ -93,18 +93,14 @@ int gw__incoming_handle_postcopy(struct gw__incoming_stream *p, const struct gw_
 bool gw__incoming_page_is_needed(struct gw__incoming_stream *p, const struct gw__ram_where *where);
 /* The source has sent its last byte: is anything missing? Then the end of RAM and the devices of the package, which come behind it. */
 int gw__incoming_end_postcopy(struct gw__incoming_stream *p);
-/* Those of a post-copy package, which may be empty (stream_offline.c). */
+/* Those of a post-copy package, which may be empty. */
 int gw__incoming_put_devices(struct gw__sink *sink, struct gw__view package, struct gw__error *error);
 /* Now and then, between two sections. */
 int gw__incoming_checkpoint(struct gw__incoming_stream *p);
 
-/* --- stream_recovery.c --- */
-
 int gw__incoming_begin_recovery(struct gw__incoming_stream *p);
 
-/* --- stream_events.c: what an event means for the sink --- */
-
-/* --- stream_pages.c --- */
+/* --- stream.c --- */
 
 /* What was gathered goes to the sink: before the stream buffer moves, and before anything that must not overtake it. */
 int gw__incoming_flush_batch(struct gw__incoming_stream *p);

@@ -5,7 +5,7 @@
 
 #include "engine/core/run.h"
 #include "engine/pageserver/page_scheduler.h"
-#include "engine/pageserver/page_writer.h"
+#include "engine/pageserver/page_out.h"
 #include "image/read/image.h"
 
 struct gw__handover {

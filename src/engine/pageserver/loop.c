@@ -2,7 +2,7 @@
 /*
  * The page server's course: hand over or resume, push, end; and how its modules meet. See pageserver.h and docs/spec/postcopy.md 3, 6.
  *
- *   destination --> return_path --request--> page_scheduler --> page_writer --> destination
+ *   destination --> return_path --request--> page_scheduler --> page_out --> destination
  *                        |                        |
  *                     pacing (when)           readahead
  */
@@ -12,7 +12,7 @@
 #include "engine/pageserver/handover.h"
 #include "engine/pageserver/pacing.h"
 #include "engine/pageserver/page_scheduler.h"
-#include "engine/pageserver/page_writer.h"
+#include "engine/pageserver/page_out.h"
 #include "engine/pageserver/pageserver.h"
 #include "engine/pageserver/return_path.h"
 #include "wire/postcopy.h"

@@ -7,7 +7,7 @@
 #define GW_ENGINE_PAGESERVER_PACING_H
 
 #include "base/histogram.h"
-#include "engine/pageserver/page_writer.h"
+#include "engine/pageserver/page_out.h"
 #include "image/read/working_set.h"
 
 struct gw__pacing;

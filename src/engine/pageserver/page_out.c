@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Pages onto the page server's connections; see page_writer.h. */
-#include "engine/pageserver/page_writer.h"
+/* Pages onto the page server's connections; see page_out.h. */
+#include "engine/pageserver/page_out.h"
 
 #include <errno.h>
 #include <stdlib.h>

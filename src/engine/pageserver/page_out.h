@@ -3,8 +3,8 @@
  * The page server's connections as a way out: pieces of runs of pages, the sections around them, and everything else that is written. What is
  * sent, and in which order, is for the page scheduler. The main thread's.
  */
-#ifndef GW_ENGINE_PAGESERVER_PAGE_WRITER_H
-#define GW_ENGINE_PAGESERVER_PAGE_WRITER_H
+#ifndef GW_ENGINE_PAGESERVER_PAGE_OUT_H
+#define GW_ENGINE_PAGESERVER_PAGE_OUT_H
 
 #include "base/conditions.h"
 #include "engine/core/run.h"
