@@ -35,25 +35,26 @@ GW_API const char *gw_qemu_error(const gw_qemu *qemu);
 /* What may be done about it, where that is known; a program says it in the terms of its own options. */
 enum gw_qemu_hint {
 	GW_QEMU_HINT_NONE,
-	GW_QEMU_HINT_AT_END,          /* save: not `at_start` */
-	GW_QEMU_HINT_NO_POSTCOPY,     /* save: not `postcopy` */
-	GW_QEMU_HINT_OTHER_WORK,      /* save, drain: gw_receive() or gw_qemu_drain() goes on with what is there */
-	GW_QEMU_HINT_SAVE_RESUME,     /* save_abandon: gw_qemu_save() with `resume` tells whether the image is whole */
-	GW_QEMU_HINT_SERVE,           /* gw_qemu_serve() goes on with this QEMU */
-	GW_QEMU_HINT_SEND,            /* let the QEMU listen at an address, and use gw_send() */
-	GW_QEMU_HINT_CONVERT,         /* gw_convert() makes an image of it */
-	GW_QEMU_HINT_NOT_LAZY,        /* restore: another `way` than lazy */
-	GW_QEMU_HINT_NOT_RESUME_ONLY, /* serve: not `resume_only` */
-	GW_QEMU_HINT_FIXED_PORT,      /* `listen` with a port */
-	GW_QEMU_HINT_NO_PREEMPT,      /* not `preempt` */
-	GW_QEMU_HINT_TLS,             /* link->tls with credentials */
-	GW_QEMU_HINT_NO_TLS,          /* no link->tls */
-	GW_QEMU_HINT_TLS_HOSTNAME,    /* `hostname` of link->tls: what QEMU's certificate names */
-	GW_QEMU_HINT_PROTECT_NAME,    /* protect: a `name` */
-	GW_QEMU_HINT_STANDBY_NAME,    /* protect: start the standby with this guest's name, and say its folder as `dir` */
-	GW_QEMU_HINT_PROTECT_STOP,    /* gw_qemu_protect_stop() */
-	GW_QEMU_HINT_MEMORY_ONLY,     /* protect: `memory_only`, if disks and network are taken care of */
-	GW_QEMU_HINT_PRIMARY_IS_DEAD, /* failover: `primary_is_dead`, if that is so */
+	GW_QEMU_HINT_AT_END,           /* save: not `at_start` */
+	GW_QEMU_HINT_NO_POSTCOPY,      /* save: not `postcopy` */
+	GW_QEMU_HINT_OTHER_WORK,       /* save, drain: gw_receive() or gw_qemu_drain() goes on with what is there */
+	GW_QEMU_HINT_SAVE_RESUME,      /* save_abandon: gw_qemu_save() with `resume` tells whether the image is whole */
+	GW_QEMU_HINT_SERVE,            /* gw_qemu_serve() goes on with this QEMU */
+	GW_QEMU_HINT_SEND,             /* let the QEMU listen at an address, and use gw_send() */
+	GW_QEMU_HINT_CONVERT,          /* gw_convert() makes an image of it */
+	GW_QEMU_HINT_NOT_LAZY,         /* restore: another `way` than lazy */
+	GW_QEMU_HINT_NOT_RESUME_ONLY,  /* serve: not `resume_only` */
+	GW_QEMU_HINT_FIXED_PORT,       /* `listen` with a port */
+	GW_QEMU_HINT_NO_PREEMPT,       /* not `preempt` */
+	GW_QEMU_HINT_TLS,              /* link->tls with credentials */
+	GW_QEMU_HINT_NO_TLS,           /* no link->tls */
+	GW_QEMU_HINT_TLS_HOSTNAME,     /* `hostname` of link->tls: what QEMU's certificate names */
+	GW_QEMU_HINT_PROTECT_NAME,     /* protect: a `name` */
+	GW_QEMU_HINT_STANDBY_NAME,     /* protect: start the standby with this guest's name, and say its folder as `dir` */
+	GW_QEMU_HINT_PROTECT_STOP,     /* gw_qemu_protect_stop() */
+	GW_QEMU_HINT_MEMORY_ONLY,      /* protect: `memory_only`, if disks and network are taken care of */
+	GW_QEMU_HINT_PRIMARY_IS_DEAD,  /* failover: `primary_is_dead`, if that is so */
+	GW_QEMU_HINT_NO_OUTPUT_COMMIT, /* protect: `no_output_commit` */
 };
 GW_API enum gw_qemu_hint gw_qemu_hint(const gw_qemu *qemu); /* of the last call. Since 0.2 */
 
@@ -321,6 +322,7 @@ struct gw_qemu_protect_opts {
 	enum gw_compression compression; /* with channels */
 	int level;                       /* 0: 1 */
 	bool memory_only;                /* the guest's disks and network are not protected with it, and that may be */
+	bool no_output_commit; /* what the guest sends leaves at once: after a failover others may have received what it has yet to send */
 	void (*on_event)(void *ctx, const struct gw_qemu_protect_event *event); /* from the calling thread. NULL: nobody is told */
 	/*
 	 * In the second process, if this one dies in the middle, once the guest was released: 0, or a negative errno and why it could not be (-ECONNRESET: its

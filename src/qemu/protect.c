@@ -3,6 +3,7 @@
 #include "qemu/protect.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +15,11 @@
 
 #include "base/math.h"
 #include "qemu/colo_release.h"
+#include "qemu/net_buffers.h"
 #include "qemu/owner_lock.h"
 #include "qemu/protect_instance.h"
 #include "qemu/protect_preflight.h"
+#include "qemu/relay.h"
 #include "qmp/sleep.h"
 
 enum {
@@ -59,6 +62,8 @@ struct gw__protect {
 	struct gw__protect_instance instance;
 	struct gw__protect_guard guard;
 	struct gw__owner_lock lock;
+	struct gw__net_buffers buffers;
+	struct gw__relay *relay; /* of an attempt; NULL: QEMU speaks with the standby itself */
 	struct timespec start;
 	struct watch w;
 	uint64_t longest_us;
@@ -165,11 +170,22 @@ static void on_event(struct gw__protect *p, const json_t *event)
 		p->w.shutting_down = true;
 }
 
+/* An event, or a word that the relay holds back. */
+static void await_something(struct gw__protect *p, int ms)
+{
+	struct pollfd fds[2] = {{.fd = gw__qmp_fd(p->qmp), .events = POLLIN}, {.fd = gw__relay_fd(p->relay), .events = POLLIN}};
+	poll(fds, 2, ms);
+}
+
 /* One event, if it comes within the limit. False: QEMU has gone. */
 static bool take_event(struct gw__protect *p, int ms)
 {
 	json_t *event;
-	int r = gw__qmp_event(p->qmp, ms, &event, NULL);
+	int r = gw__qmp_event(p->qmp, p->relay ? 0 : ms, &event, NULL);
+	if (r == GW__NOTHING_CAME && p->relay) {
+		await_something(p, ms);
+		r = gw__qmp_event(p->qmp, 0, &event, NULL);
+	}
 	if (r == GW__NOTHING_CAME)
 		return true;
 	if (r)
@@ -215,6 +231,11 @@ static int left_ms(const struct gw__protect *p, double since_s, int ms)
 	return left > 0 ? (int)left + 1 : 0;
 }
 
+static void set_answer_limit(struct gw__protect *p)
+{
+	gw__qmp_set_call_limit(p->qmp, p->o.timeout_ms / 8 < ANSWER_MS ? p->o.timeout_ms / 8 : ANSWER_MS);
+}
+
 /* The release takes its time as well. */
 static int standstill_ms(const struct gw__protect *p) { return p->o.timeout_ms - p->o.timeout_ms / 4; }
 
@@ -245,6 +266,9 @@ static enum why check_exit(struct gw__protect *p)
 		return GO_ON;
 	if (p->w.phase == PROTECTED)
 		return lost(p, "the connection to the standby broke");
+	const char *failure = p->relay ? gw__relay_failure(p->relay) : NULL;
+	if (failure)
+		return lost(p, "%s", failure);
 	if (gw__qmp_query_migrate(p->qmp, &m, NULL) || !m.error[0])
 		return lost(p, "the standby did not take the guest (migration status \"%s\")", p->w.status);
 	return lost(p, "the standby at %s did not take the guest: %s", p->o.uri, m.error);
@@ -280,6 +304,26 @@ static enum why check_copy(struct gw__protect *p)
 	return GO_ON;
 }
 
+/* --- output commit --- */
+
+/* QEMU hears of neither word before what it means for the network is done. It answers at either, with its guest standing still. */
+static enum why serve_relay(struct gw__protect *p)
+{
+	struct gw__error error = {0};
+	enum gw__relay_point point = p->relay ? gw__relay_waits(p->relay) : GW__RELAY_NOTHING;
+	if (point == GW__RELAY_NOTHING)
+		return GO_ON;
+	int left = p->w.stopped ? left_ms(p, p->w.stopped_s, standstill_ms(p)) : standstill_ms(p);
+	gw__qmp_set_call_limit(p->qmp, left > ANSWER_MS ? left : ANSWER_MS);
+	int r = point == GW__RELAY_READY ? gw__net_buffers_hold(&p->buffers, p->qmp, &error)
+					 : gw__net_buffers_release(&p->buffers, p->qmp, &error);
+	set_answer_limit(p);
+	if (r)
+		return lost(p, "what the guest sent cannot be held back: %s", error.text);
+	gw__relay_go_on(p->relay);
+	return GO_ON;
+}
+
 /* --- an attempt --- */
 
 static int set_parameters(struct gw__protect *p, struct gw__error *error)
@@ -299,6 +343,12 @@ static int set_parameters(struct gw__protect *p, struct gw__error *error)
 	return gw__qmp_call(p->qmp, "migrate-set-parameters", j, NULL, error);
 }
 
+/* Longer than a guest runs between two releases while it is protected, or the packets would leave too early. */
+static int fallback_ms(const struct gw__protect *p)
+{
+	return p->o.silence_ms < 0 ? -1 : p->o.interval_ms + p->o.silence_ms + p->o.timeout_ms;
+}
+
 static int start(struct gw__protect *p, struct gw__error *error)
 {
 	const struct gw__qmp_capability caps[] = {{"events", true}, {"return-path", true}, {"x-colo", true}, {"multifd", true}};
@@ -309,9 +359,11 @@ static int start(struct gw__protect *p, struct gw__error *error)
 		r = gw__qmp_set_capabilities(p->qmp, caps, p->o.channels ? 4 : 3, error);
 	if (!r)
 		r = set_parameters(p, error);
+	if (!r)
+		r = gw__net_buffers_add(&p->buffers, p->qmp, fallback_ms(p), error);
 	take_events(p); /* of earlier times */
 	p->w = (struct watch){.began_s = now_s(p), .moved_s = now_s(p)};
-	return r ? r : gw__qmp_migrate(p->qmp, p->o.uri, error);
+	return r ? r : gw__qmp_migrate(p->qmp, p->relay ? gw__relay_uri(p->relay) : p->o.uri, error);
 }
 
 static void keep_guard(struct gw__protect *p)
@@ -319,7 +371,7 @@ static void keep_guard(struct gw__protect *p)
 	if (gw__protect_guard_lives(&p->guard))
 		return;
 	gw__protect_guard_dismiss(&p->guard);
-	gw__protect_guard_start(&p->guard, p->qmp, p->before, p->instance.fd, p->o.on_release, p->o.ctx, NULL);
+	gw__protect_guard_start(&p->guard, p->qmp, p->before, p->relay, p->instance.fd, p->o.on_release, p->o.ctx, NULL);
 }
 
 static void note_protected(struct gw__protect *p)
@@ -333,9 +385,9 @@ static void note_protected(struct gw__protect *p)
 
 static enum why follow(struct gw__protect *p)
 {
-	enum why (*const checks[])(struct gw__protect *) = {check_exit, check_standstill, check_copy, check_silence};
+	enum why (*const checks[])(struct gw__protect *) = {serve_relay, check_exit, check_standstill, check_copy, check_silence};
 	enum why why = GO_ON;
-	gw__qmp_set_call_limit(p->qmp, p->o.timeout_ms / 8 < ANSWER_MS ? p->o.timeout_ms / 8 : ANSWER_MS);
+	set_answer_limit(p);
 	while (why == GO_ON) {
 		int ms = LOOK_MS, left = p->w.stopped ? left_ms(p, p->w.stopped_s, standstill_ms(p)) : LOOK_MS;
 		if (!take_event(p, left < ms ? left : ms))
@@ -358,14 +410,17 @@ static int undo(struct gw__protect *p, struct gw__error *error)
 	if (r == -ECONNRESET)
 		return r;
 	await_resume(p);
+	int passes = gw__net_buffers_remove(p->qmp, r ? NULL : error);
 	gw__owner_lock_drop(&p->lock, p->qmp);
-	int set = gw__qmp_settings_restore(p->qmp, p->before, error);
+	r = r ? r : passes;
+	int set = gw__qmp_settings_restore(p->qmp, p->before, r ? NULL : error);
 	return r ? r : set;
 }
 
 static void end_attempt(struct gw__protect *p)
 {
 	gw__protect_guard_dismiss(&p->guard);
+	gw__relay_stop(&p->relay);
 	gw__qmp_settings_free(p->before);
 	p->before = NULL;
 }
@@ -375,8 +430,10 @@ static int attempt(struct gw__protect *p, enum why *why, struct gw__error *error
 {
 	struct gw__error cause = {0};
 	int r = gw__qmp_settings_save(p->qmp, &p->before, error);
+	if (!r && p->buffers.n)
+		r = gw__relay_start(p->o.uri, p->qmp, &p->relay, error);
 	if (!r)
-		r = gw__protect_guard_start(&p->guard, p->qmp, p->before, p->instance.fd, p->o.on_release, p->o.ctx, error);
+		r = gw__protect_guard_start(&p->guard, p->qmp, p->before, p->relay, p->instance.fd, p->o.on_release, p->o.ctx, error);
 	if (r) {
 		end_attempt(p);
 		*why = lost(p, "%s", error->text);
@@ -498,9 +555,11 @@ static int open_lock(struct gw__protect *p, struct gw__error *error)
 
 static int look(struct gw__protect *p, struct gw__error *error)
 {
-	const struct gw__protect_wishes wishes = {p->o.uri, p->o.channels, p->o.compression, p->o.memory_only};
+	const struct gw__protect_wishes wishes = {p->o.uri, p->o.channels, p->o.compression, p->o.memory_only, &p->buffers};
 	struct gw__qmp_settings *now = NULL;
 	int r = gw__qmp_settings_save(p->qmp, &now, error);
+	if (!r && !p->o.memory_only && !p->o.no_output_commit)
+		r = gw__net_buffers_find(&p->buffers, p->qmp, error);
 	if (!r)
 		r = gw__protect_preflight(p->qmp, now, &wishes, error);
 	gw__qmp_settings_free(now);
@@ -538,6 +597,8 @@ void gw__protect_close(struct gw__protect *p)
 	if (!p)
 		return;
 	gw__protect_guard_dismiss(&p->guard);
+	gw__relay_stop(&p->relay);
+	gw__net_buffers_fini(&p->buffers);
 	gw__qmp_settings_free(p->before);
 	gw__qmp_close(p->qmp);
 	gw__protect_instance_leave(&p->instance);
@@ -561,6 +622,8 @@ static int clean_up(struct gw__qmp *q, struct gw__error *error)
 		return r ? r : GW__PROTECT_WAS_IDLE;
 	r = gw__colo_release(q, RELEASE_MS, error);
 	gw__qmp_set_call_limit(q, GW__QMP_CALL_MS);
+	if (!r)
+		r = gw__net_buffers_remove(q, error);
 	if (!r)
 		r = gw__qmp_set_capabilities(q, off, 1, error);
 	return r ? r : GW__PROTECT_WAS_LEFT;

@@ -42,7 +42,7 @@ struct gw__protect_opts {
 	int silence_ms; /* without a checkpoint, after which the standby is lost; -1: none */
 	unsigned channels, compression, level;
 	uint64_t max_bandwidth; /* 0: none */
-	bool memory_only;
+	bool memory_only, no_output_commit;
 	bool (*stopped)(void *ctx); /* is it to end? Asked several times a second */
 	void (*on_event)(void *ctx, const struct gw__protect_event *e);
 	gw__protect_guard_fn *on_release; /* in the second process */

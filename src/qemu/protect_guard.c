@@ -13,6 +13,7 @@
 
 #include "qemu/colo_release.h"
 #include "qemu/descriptors.h"
+#include "qemu/net_buffers.h"
 
 enum { RELEASE_MS = 60000, DISMISSED = 'k', READY = 'r' };
 #define FIRST_ID ((json_int_t)1 << 40) /* above every number that the first process has used */
@@ -21,6 +22,7 @@ struct post {
 	int fd, monitor, keep_fd;
 	json_t *known;
 	const struct gw__qmp_settings *before;
+	const struct gw__relay *relay; /* as it was: its threads are the first process's */
 	gw__protect_guard_fn *report;
 	void *ctx;
 };
@@ -33,6 +35,8 @@ static int release(const struct post *p, struct gw__error *error)
 		return r;
 	r = gw__colo_release(q, RELEASE_MS, error);
 	gw__qmp_set_call_limit(q, GW__QMP_CALL_MS);
+	int passes = r == -ECONNRESET ? r : gw__net_buffers_remove(q, r ? NULL : error);
+	r = r ? r : passes;
 	if (!r)
 		r = gw__qmp_settings_restore(q, p->before, error);
 	gw__qmp_close(q);
@@ -71,12 +75,13 @@ static void stand(const struct post *p)
 	if (send_word(p->fd, READY) && read_word(p->fd) == DISMISSED)
 		_exit(0);
 	int r = release(p, &error);
+	gw__relay_remove_left(p->relay);
 	p->report(p->ctx, r, &error);
 	_exit(r != 0);
 }
 
-int gw__protect_guard_start(struct gw__protect_guard *g, struct gw__qmp *q, const struct gw__qmp_settings *before, int keep_fd,
-	gw__protect_guard_fn *report, void *ctx, struct gw__error *error)
+int gw__protect_guard_start(struct gw__protect_guard *g, struct gw__qmp *q, const struct gw__qmp_settings *before,
+	const struct gw__relay *relay, int keep_fd, gw__protect_guard_fn *report, void *ctx, struct gw__error *error)
 {
 	int pair[2];
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
@@ -84,7 +89,7 @@ int gw__protect_guard_start(struct gw__protect_guard *g, struct gw__qmp *q, cons
 	json_t *known = gw__qmp_handoff_state(q);
 	pid_t pid = known ? fork() : -1;
 	if (pid == 0)
-		stand(&(struct post){pair[0], gw__qmp_fd(q), keep_fd, known, before, report, ctx});
+		stand(&(struct post){pair[0], gw__qmp_fd(q), keep_fd, known, before, relay, report, ctx});
 	int err = errno;
 	json_decref(known);
 	close(pair[0]);

@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* Whether a QEMU can be protected by checkpoints now. It changes nothing there, and asks nobody else. */
+/*
+ * Whether a QEMU can be protected by checkpoints now. It asks nobody else, and leaves nothing behind: whether a netdev can have a filter is tried with one
+ * that lets everything pass.
+ */
 #ifndef GW_QEMU_PROTECT_PREFLIGHT_H
 #define GW_QEMU_PROTECT_PREFLIGHT_H
 
 #include <stdbool.h>
 
 #include "base/error.h"
+#include "qemu/net_buffers.h"
 #include "qmp/qmp.h"
 
 struct gw__protect_wishes {
 	const char *uri;
-	unsigned channels, compression; /* compression: enum gw_compression */
-	bool memory_only;               /* its disks and network are the user's care */
+	unsigned channels, compression;        /* compression: enum gw_compression */
+	bool memory_only;                      /* its disks and network are the user's care */
+	const struct gw__net_buffers *buffers; /* what is to be held back */
 };
 
 /* 0; -EOPNOTSUPP, -EBUSY: not possible (now), with the reason; anything else: it could not be found out. */

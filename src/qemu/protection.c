@@ -79,6 +79,7 @@ int gw_qemu_protect(gw_qemu *qemu, const char *monitor, const char *uri, const s
 		.level = (unsigned)p.o.level,
 		.max_bandwidth = p.o.max_bandwidth,
 		.memory_only = p.o.memory_only,
+		.no_output_commit = p.o.no_output_commit,
 		.stopped = is_stopped,
 		.on_event = on_event,
 		.on_release = on_release,

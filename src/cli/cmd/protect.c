@@ -195,6 +195,8 @@ int gw__cli_protect(int argc, char **argv)
 		GW__CLI_SECONDS("checkpoint-timeout", &p.o.silence_ms,
 			"how long the standby may take no checkpoint while the guest runs (default: 30; none: for ever)"),
 		GW__CLI_FLAG("memory-only", &p.o.memory_only, "protect a guest whose disks and network are not protected with it"),
+		GW__CLI_FLAG("no-output-commit", &p.o.no_output_commit,
+			"let what the guest sends leave at once, instead of when the checkpoint behind it is safe"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &p.o.max_bandwidth, "let QEMU send the first copy no faster than this"),
 		GW__CLI_CHANNELS(&p.channels, "let QEMU send over N multifd channels (default: none)"),
 		GW__CLI_CHOICE("compress", "none|zlib|zstd", &p.compression, "let QEMU compress what it sends over them"),

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""Guests with the worker of tests/guest/worker.c, which counts to memory, to its disks and to the network, and a client that sees the latter."""
+import os
+import re
+import socket
+import threading
+import time
+
+import godwit
+from linuxguest import LinuxGuest, Restored
+
+STEP_MS = 10
+
+
+class Client:
+    """Who the guest speaks with: the numbers that arrive, in that order, each QEMU's by itself."""
+
+    def __init__(self, folder):
+        self.path = os.path.join(folder, "client")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        self.lock = threading.Lock()
+        self.numbers = []
+        self.thread = threading.Thread(target=self.listen, daemon=True)
+        self.thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.sendto(b"", self.path)
+        self.thread.join()
+        self.socket.close()
+        os.unlink(self.path)
+
+    def listen(self):
+        while frame := self.socket.recv(65536):
+            if frame[12:14] == b"\x88\xb5":
+                with self.lock:
+                    self.numbers.append(int(frame[14:].split(b"\0")[0].split()[1]))
+
+    def seen(self):
+        with self.lock:
+            return list(self.numbers)
+
+    def take(self):
+        """All that came until now, of a QEMU that is dead: what it sent is in our socket already."""
+        count = -1
+        while count != (count := len(self.seen())):
+            time.sleep(0.05)
+        with self.lock:
+            numbers, self.numbers = self.numbers, []
+        in_order(numbers)
+        return numbers
+
+    def wait_more(self, more, timeout=60):
+        before, deadline = len(self.seen()), time.monotonic() + timeout * godwit.patience()
+        while len(self.seen()) < before + more:
+            assert time.monotonic() < deadline, f"only {len(self.seen()) - before} packets came"
+            time.sleep(0.005)
+        in_order(self.seen())
+
+
+def in_order(numbers):
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True, f"not in a row: {numbers}"
+
+
+def net_args(client, netdev=None):
+    """-netdev and its device. {dir} is the guest's own folder."""
+    netdev = netdev or f"dgram,id=n0,local.type=unix,local.path={{dir}}/net,remote.type=unix,remote.path={client.path}"
+    return ["-netdev", netdev, "-device", "virtio-net-pci,netdev=n0"]
+
+
+class Working(LinuxGuest):
+    """A guest that works with the devices of `args`."""
+
+    def __init__(self, args, **keywords):
+        super().__init__("11.1", args=["-name", "vm", *args], words=f"work={STEP_MS}", **keywords)
+
+
+class FailedOver(Restored):
+    """The same guest by godwit failover."""
+
+    def __init__(self, folder, args, *options):
+        super().__init__(folder, options, "11.1", command="failover", backend="memfd", args=["-name", "vm", *args], words=f"work={STEP_MS}")
+
+    def wait_restored(self):
+        """All of its memory is there, and the folder is free for another protection."""
+        deadline = time.monotonic() + 60 * godwit.patience()
+        while "godwit: restored" not in self.stderr():
+            assert time.monotonic() < deadline, self.stderr()
+            time.sleep(0.02)
+
+
+def works(vm, passes=1):
+    """All sectors were compared with the table in memory once more, from now on."""
+    def count(text):
+        assert "work BAD" not in text, text
+        return len(re.findall(r"^work ok \d+$", text, re.M))
+    before = count(vm.console())
+    vm.wait_console(lambda t: count(t) > before + passes, timeout=60 * godwit.PATIENCE)
