@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "image/read/image.h"
 #include "image/write/writer.h"
 #include "wire/header.h"
 #include "wire/framing.h"
@@ -272,6 +273,22 @@ static inline void kit_write_image(const char *path, uint64_t base_off, const st
 		for (uint64_t i = 0; i * KIT_PAGE < blocks->v[b].used_bytes; i += 3)
 			kit_put_page(w, b, i, 0);
 	kit_finish(w);
+}
+
+/* Whoever maps the file as memory finds zeros in the place of each page that it does not hold. */
+static inline void kit_check_absent(void)
+{
+	struct gw__image *im;
+	struct gw__error error = {0};
+	uint64_t page = 0;
+	assert_ok(gw__image_open(image, 0, &im, &error), error);
+	for (uint32_t b = 0; b < im->blocks.n; b++) {
+		if (im->blocks.v[b].ignored)
+			continue;
+		assert_ok(gw__image_find_stale(im, b, &page, &error), error);
+		assert_int_equal(page, im->present[b].bits);
+	}
+	gw__image_close(im);
 }
 
 #endif

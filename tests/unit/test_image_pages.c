@@ -99,6 +99,7 @@ static void rewrite_pages(const struct gw__image_writer_opts *o)
 	uint8_t got[sizeof bitmap];
 	read_at(0x8e, got, sizeof got); /* right behind the header, as in the spec */
 	assert_memory_equal(got, bitmap, sizeof got);
+	kit_check_absent();
 	gw__blocks_fini(&blocks);
 }
 

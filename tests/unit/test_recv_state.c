@@ -239,6 +239,19 @@ static void a_killed_process_loses_nothing(void **s)
 	check_image();
 }
 
+/* The second process does not know what the first has put and made void. */
+static void old_content_goes_after_a_death_too(void **s)
+{
+	(void)s;
+	bool rolled_back;
+	leave(100);
+	struct gw__image_writer *w = resume(&rolled_back);
+	gw__image_put_zeros(w, 0, 50 * KIT_PAGE, 2);
+	gw__image_put_zeros(w, 0, 130 * KIT_PAGE, 1);
+	finish(w);
+	kit_check_absent();
+}
+
 static void again_and_again(void **s)
 {
 	(void)s;
@@ -805,6 +818,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		each(a_killed_process_loses_nothing),
+		each(old_content_goes_after_a_death_too),
 		each(again_and_again),
 		each(a_crashed_host_falls_back),
 		each(without_a_checkpoint_nothing_came),

@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/math.h"
+#include "image/file/absent.h"
 #include "image/file/fileio.h"
 #include "image/read/image.h"
 #include "wire/mapped.h"
@@ -171,6 +172,16 @@ int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t
 		i = next;
 	}
 	return 0;
+}
+
+int gw__image_find_stale(const struct gw__image *image, uint32_t block, uint64_t *page, struct gw__error *error)
+{
+	const struct gw__absent a = {.fd = image->fd,
+		.path = image->path,
+		.pages_off = page_off(image, block, 0),
+		.page_bytes = gw__config_page_bytes(&image->config),
+		.present = &image->present[block]};
+	return gw__absent_find(&a, 0, page, error);
 }
 
 int gw__image_read_pages_now(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, void *to)

@@ -80,6 +80,11 @@ int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t
 int gw__image_read_pages_now(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, void *to);
 /* These pages will be read soon. Costs about a microsecond for each that is not in memory. */
 void gw__image_readahead(const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n);
+/*
+ * The first page of a block that is not ignored which has no bit, and content in the file all the same: whoever maps the file as memory would
+ * see it. The number of pages if there is none. Only data among absent pages is read.
+ */
+int gw__image_find_stale(const struct gw__image *image, uint32_t block, uint64_t *page, struct gw__error *error);
 /* Raw bytes of the file (device state, description). A short file is -ENODATA. */
 int gw__image_read_at(const struct gw__image *image, uint64_t off, void *to, size_t n, struct gw__error *error);
 

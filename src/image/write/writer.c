@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/math.h"
+#include "image/file/absent.h"
 #include "image/file/fileio.h"
 #include "image/write/page_writer.h"
 #include "image/write/writer_private.h"
@@ -92,7 +93,10 @@ void gw__image_writer_close(struct gw__image_writer *w)
 	if (w->witness_fd >= 0)
 		close(w->witness_fd);
 	gw__atomic_file_close_file(&w->file);
-	for (uint32_t i = 0; w->maps && !w->partial && i < w->blocks.n; i++) {
+	for (uint32_t i = 0; w->maps && i < w->blocks.n; i++) {
+		gw__bitmap_fini(&w->maps[i].stale);
+		if (w->partial)
+			continue;
 		gw__bitmap_fini(&w->maps[i].present);
 		gw__bitmap_fini(&w->maps[i].received);
 	}
@@ -173,6 +177,19 @@ static int put_bitmap(struct gw__image_writer *w, const struct gw__block *b, con
 	return gw__writer_fail(w, r);
 }
 
+/* Old content under a cleared bit goes: who maps the file as memory must find zeros there. A writer that took over looks at all of them. */
+static int clear_absent(struct gw__image_writer *w, uint32_t block, struct gw__error *error)
+{
+	const struct gw__page_maps *m = &w->maps[block];
+	const struct gw__absent a = {.fd = w->file.fd,
+		.path = w->file.dest.path,
+		.pages_off = w->blocks.v[block].pages_off,
+		.page_bytes = w->page_bytes,
+		.present = &m->present,
+		.among = m->stale.bits ? &m->stale : NULL};
+	return gw__writer_fail(w, gw__absent_clear(&a, error));
+}
+
 int gw__image_put_ram_end(struct gw__image_writer *w, struct gw__error *error)
 {
 	assert(w->phase == GW__WRITER_RAM);
@@ -184,7 +201,9 @@ int gw__image_put_ram_end(struct gw__image_writer *w, struct gw__error *error)
 	assert(w->failed || __atomic_load_n(&w->under_way, __ATOMIC_ACQUIRE) == 0); /* page writers were flushed */
 	w->phase = GW__WRITER_DEVICES;
 	for (uint32_t i = 0; i < w->blocks.n; i++) {
-		int r = w->blocks.v[i].ignored ? 0 : put_bitmap(w, &w->blocks.v[i], &w->maps[i].present, error);
+		int r = w->blocks.v[i].ignored ? 0 : clear_absent(w, i, error);
+		if (!r && !w->blocks.v[i].ignored)
+			r = put_bitmap(w, &w->blocks.v[i], &w->maps[i].present, error);
 		if (r)
 			return r;
 	}

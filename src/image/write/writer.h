@@ -68,7 +68,7 @@ int gw__image_put_blocks(struct gw__image_writer *w, uint32_t section_id, const 
  */
 int gw__image_put_pages(struct gw__image_writer *w, uint32_t block, uint64_t off, const struct iovec *pages, int n,
 	struct gw__error *error);
-/* A page that had content keeps it in the file, under a cleared bit: as with QEMU, no space is given back. */
+/* A page that had content keeps it in the file, under a cleared bit, until RAM ends; then it becomes a hole. */
 void gw__image_put_zeros(struct gw__image_writer *w, uint32_t block, uint64_t off, uint64_t pages);
 /* What the image holds of a page now: 0, GW__NO_PAGE if neither content nor zeros were ever put. */
 int gw__image_read_back_page(struct gw__image_writer *w, uint32_t block, uint64_t off, void *page, struct gw__error *error);
@@ -115,7 +115,7 @@ const struct gw__blocks *gw__image_blocks(const struct gw__image_writer *w);
 /* Nobody will have to go on: the state file goes, and with the writer an image that was not committed. */
 void gw__image_discard_recv_state(struct gw__image_writer *w);
 
-/* 5. Bitmaps go to their places, then END of RAM. */
+/* 5. Absent pages read as zeros from now on, bitmaps go to their places, then END of RAM. */
 int gw__image_put_ram_end(struct gw__image_writer *w, struct gw__error *error);
 /* Before 6, also without it: all that was put survives the host. It still has no name. */
 int gw__image_sync(struct gw__image_writer *w, struct gw__error *error);

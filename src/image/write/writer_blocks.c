@@ -92,7 +92,8 @@ static int make_maps(struct gw__image_writer *w, struct gw__error *error)
 	for (uint32_t i = 0; ok && i < w->blocks.n; i++) {
 		uint64_t pages = w->blocks.v[i].used_bytes / w->page_bytes;
 		if (!w->blocks.v[i].ignored)
-			ok = !gw__bitmap_init(&w->maps[i].present, pages) && !gw__bitmap_init(&w->maps[i].received, pages);
+			ok = !gw__bitmap_init(&w->maps[i].present, pages) && !gw__bitmap_init(&w->maps[i].received, pages) &&
+			     !gw__bitmap_init(&w->maps[i].stale, pages);
 	}
 	return ok ? 0 : gw__error_set(error, -ENOMEM, "no memory for the bitmaps of %llu bytes of RAM", (ull)w->blocks.total_bytes);
 }

@@ -35,9 +35,10 @@ static uint64_t set_bits(struct gw__bitmap *b, uint64_t first, uint64_t n)
 	return changed;
 }
 
-/* The reverse. A word without any of the bits is not touched: it may cost nothing yet. */
-static uint64_t clear_bits(struct gw__bitmap *b, uint64_t first, uint64_t n)
+/* These pages have no content any more; returns how many had. A word without any of the bits is not touched: it may cost nothing yet. */
+static uint64_t take_content(struct gw__page_maps *m, uint64_t first, uint64_t n)
 {
+	struct gw__bitmap *b = &m->present;
 	uint64_t changed = 0;
 	for (uint64_t w = first / 64; w <= (first + n - 1) / 64; w++) {
 		uint64_t mask = gw__bitmap_mask(w, first, first + n);
@@ -45,8 +46,17 @@ static uint64_t clear_bits(struct gw__bitmap *b, uint64_t first, uint64_t n)
 		if (mask & old)
 			old = __atomic_fetch_and(&b->words[w], ~mask, __ATOMIC_RELEASE);
 		changed += (uint64_t)__builtin_popcountll(mask & old);
+		if (mask & old && m->stale.bits)
+			__atomic_fetch_or(&m->stale.words[w], mask & old, __ATOMIC_RELAXED);
 	}
 	return changed;
+}
+
+static void clear_received(struct gw__bitmap *b, uint64_t first, uint64_t n)
+{
+	for (uint64_t w = first / 64; w <= (first + n - 1) / 64; w++)
+		if (__atomic_load_n(&b->words[w], __ATOMIC_RELAXED))
+			__atomic_fetch_and(&b->words[w], ~gw__bitmap_mask(w, first, first + n), __ATOMIC_RELEASE);
 }
 
 static bool has_bit(const struct gw__bitmap *b, uint64_t i) { return __atomic_load_n(&b->words[i / 64], __ATOMIC_ACQUIRE) >> (i % 64) & 1; }
@@ -66,11 +76,8 @@ void gw__image_put_zeros(struct gw__image_writer *w, uint32_t block, uint64_t of
 	struct gw__page_maps *m = maps_of(w, block, off, pages);
 	if (pages == 0)
 		return;
-	/*
-	 * Old content stays in the file under a cleared bit, as with QEMU. A hole punched per page would cost
-	 * more than the page; who wants the space back can punch the gaps of the finished bitmap.
-	 */
-	uint64_t gone = clear_bits(&m->present, off / w->page_bytes, pages);
+	/* Old content stays in the file until RAM ends: the page may get another, and a hole costs more than the page. */
+	uint64_t gone = take_content(m, off / w->page_bytes, pages);
 	set_bits(&m->received, off / w->page_bytes, pages);
 	count(&w->stats.zero_pages, pages);
 	count(&w->stats.pages_present, -gone);
@@ -81,8 +88,8 @@ void gw__image_discard(struct gw__image_writer *w, uint32_t block, uint64_t off,
 	struct gw__page_maps *m = maps_of(w, block, off, pages);
 	if (pages == 0)
 		return;
-	clear_bits(&m->received, off / w->page_bytes, pages); /* first: a page that is not known has no content either */
-	count(&w->stats.pages_present, -clear_bits(&m->present, off / w->page_bytes, pages));
+	clear_received(&m->received, off / w->page_bytes, pages); /* first: a page that is not known has no content either */
+	count(&w->stats.pages_present, -take_content(m, off / w->page_bytes, pages));
 }
 
 /* The kernel begins to write what is dirty, without our waiting. Only a real failure of the disk counts. */

@@ -11,6 +11,7 @@
 struct gw__page_maps {
 	struct gw__bitmap present;  /* content is in the file */
 	struct gw__bitmap received; /* content or zeros were put at some time */
+	struct gw__bitmap stale;    /* content was put and then was none any more: the file may still have it. Empty: any page may be so */
 };
 
 /* With direct I/O, pages of the main channel on their way to a page writer. All zero: nothing. */
