@@ -43,6 +43,7 @@ enum gw_qemu_hint {
 	GW_QEMU_HINT_SEND,             /* let the QEMU listen at an address, and use gw_send() */
 	GW_QEMU_HINT_CONVERT,          /* gw_convert() makes an image of it */
 	GW_QEMU_HINT_NOT_LAZY,         /* restore: another `way` than lazy */
+	GW_QEMU_HINT_NOT_CLONE,        /* restore: another `way` than clone */
 	GW_QEMU_HINT_NOT_RESUME_ONLY,  /* serve: not `resume_only` */
 	GW_QEMU_HINT_FIXED_PORT,       /* `listen` with a port */
 	GW_QEMU_HINT_NO_PREEMPT,       /* not `preempt` */
@@ -187,6 +188,11 @@ enum gw_qemu_restore_way {
 	GW_QEMU_RESTORE_DIRECT, /* the QEMU reads the image itself */
 	GW_QEMU_RESTORE_STREAM, /* it is sent the image */
 	GW_QEMU_RESTORE_LAZY,   /* it runs the guest at once, and its memory follows (post-copy) */
+	/*
+	 * It maps the image as its memory, copy-on-write, and is sent the rest: any number of guests from one image, which stays as it is. A `command` is changed
+	 * to do so, which is logged as a detail; a QEMU behind `monitor` must do it already. -EOPNOTSUPP: not possible, the sentence says why.
+	 */
+	GW_QEMU_RESTORE_CLONE,
 };
 
 struct gw_qemu_restore_opts {

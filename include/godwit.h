@@ -498,6 +498,12 @@ struct gw_send_opts {
 	const uint8_t
 		*uuid; /* 16 bytes. Multifd names the guest by its UUID: the destination's -uuid, if it has one. NULL: that of the image */
 	uint64_t memory_limit; /* bytes of device state held in memory. 0: 32 MiB */
+	/*
+	 * Names of RAM blocks that the destination has already, because it maps the image as memory: no page of these is sent. Of an image that is clonable
+	 * (gw_inspect_opts) and over one channel.
+	 */
+	uint32_t mapped_blocks;
+	const char *const *mapped_block;
 };
 
 /*
@@ -694,6 +700,7 @@ struct gw_inspect_opts {
 	uint64_t memory_limit;
 	bool every_page;         /* read all pages of an image too, to see that they can be read; a stream always is read whole */
 	const char *working_set; /* look at this file too, where it is an image's; NULL: none. Never a reason to fail */
+	bool clonable;           /* find out whether QEMUs can map the image as memory; reads what data the file has among absent pages */
 };
 
 /*
@@ -724,6 +731,10 @@ struct gw_info_summary {
 	char fingerprint[33]; /* of an image: the same for its copies, another for any other guest; a stream has "" */
 	/* A recorded stream of a COLO primary: whole checkpoints behind the guest, whose pages these are. They are not in trailing_bytes. */
 	uint64_t checkpoints, checkpoint_pages, checkpoint_zero_pages, checkpoint_bytes;
+	/* With gw_inspect_opts.clonable: any number of QEMUs can map each of its RAM blocks as memory; or why they cannot, as a sentence. Else NULL. */
+	bool clonable;
+	const char *not_clonable;
+	const char *path; /* as gw_inspect() was given it */
 };
 GW_API int gw_info_summary(const gw_info *info, struct gw_info_summary *s);
 GW_API const char *gw_info_capability(const gw_info *info, uint32_t i); /* NULL past the end */
@@ -737,6 +748,7 @@ struct gw_info_block {
 	uint64_t pages, zero_pages, xbzrle_pages;         /* image: distinct pages; stream: records */
 	uint64_t bitmap_off, pages_off;                   /* image: absolute */
 	uint64_t working_set_pages;
+	bool clonable; /* with gw_inspect_opts.clonable: this block can be mapped */
 };
 GW_API int gw_info_block(const gw_info *info, uint32_t i, struct gw_info_block *b); /* -ERANGE */
 
@@ -850,6 +862,7 @@ struct gw_destination_block {
 	const char *name;
 	uint64_t used_bytes, max_bytes;
 	bool unshared; /* certainly not shared memory: a block that an image leaves out would be empty */
+	bool mapped;   /* it is the place of this block in the image itself, mapped copy-on-write */
 };
 struct gw_destination_device {
 	size_t size;
@@ -875,6 +888,7 @@ enum gw_way {
 	GW_WAY_REFUSED, /* see why */
 	GW_WAY_DIRECT,  /* the destination reads the image itself */
 	GW_WAY_STREAM,  /* we send it */
+	GW_WAY_CLONE,   /* the destination maps the image as memory, and we send what is not mapped */
 };
 
 struct gw_restore_plan {

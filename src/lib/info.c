@@ -28,6 +28,8 @@ void gw_info_free(gw_info *info)
 	gw__guest_summary_fini(&info->guest);
 	gw__vmdesc_free(info->desc);
 	free(info->block);
+	free(info->block_clonable);
+	free(info->path);
 	free(info->working_set.pages);
 	free(info);
 }
@@ -70,6 +72,7 @@ int gw_info_block(const gw_info *info, uint32_t i, struct gw_info_block *b)
 		.bitmap_off = block->bitmap_off,
 		.pages_off = block->pages_off,
 		.working_set_pages = info->working_set.pages ? info->working_set.pages[i] : 0,
+		.clonable = info->block_clonable && info->block_clonable[i],
 	};
 	gw__struct_out(b, b->size, &ours, sizeof ours);
 	return 0;

@@ -30,6 +30,9 @@ struct gw_info {
 		int end; /* what is answered past the last one; 0: not made yet */
 	} * fields;      /* guest.devices_n of them; NULL: nobody has asked */
 	char run_state[33];
+	char *path;
+	char not_clonable[400];
+	bool *block_clonable; /* guest.blocks.n of them; NULL: nobody has asked */
 	char warning[GW__INFO_WARNINGS][200];
 	uint32_t warnings_n;
 };

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/sink/summary.h"
 #include "image/read/working_set.h"
@@ -177,6 +178,59 @@ static int look(gw_job *job, struct gw__stored_guest *stored, bool every_page, s
 	return r;
 }
 
+/* The first reason is the one that is told. */
+static bool cannot(struct gw_info *info, const char *fmt, ...) GW__PRINTF(2, 3);
+static bool cannot(struct gw_info *info, const char *fmt, ...)
+{
+	va_list ap;
+	if (info->summary.not_clonable)
+		return false;
+	va_start(ap, fmt);
+	vsnprintf(info->not_clonable, sizeof info->not_clonable, fmt, ap);
+	va_end(ap);
+	info->summary.not_clonable = info->not_clonable;
+	return false;
+}
+
+/* Can a QEMU map this block out of the file, and find what the image means? docs/spec/mapped-ram.md 11. 1, 0 or a negative errno. */
+static int block_is_clonable(gw_job *job, struct gw_info *info, const struct gw__image *image, uint32_t i)
+{
+	const struct gw__block *b = &image->blocks.v[i];
+	uint64_t unit = (uint64_t)sysconf(_SC_PAGESIZE), page = 0;
+	if (b->ignored)
+		return cannot(info, "RAM block \"%s\" is not in the image, because its source shared it", b->name);
+	if (b->pages_off % unit || b->used_bytes % unit)
+		return cannot(info,
+			"the pages of RAM block \"%s\" are not aligned to %llu bytes in the file; godwit convert makes an image of it whose are",
+			b->name, (unsigned long long)unit);
+	int r = gw__image_find_stale(image, i, &page, &job->run.error);
+	if (r)
+		return r;
+	if (page < image->present[i].bits)
+		return cannot(info,
+			"page %llu of RAM block \"%s\" is zero in the image and has old content in the file, as QEMU leaves it; godwit convert makes an image of it that is clonable",
+			(unsigned long long)page, b->name);
+	return 1;
+}
+
+static int sum_clonable(gw_job *job, struct gw_info *info, const struct gw__image *image)
+{
+	int r = 0;
+	if (!image)
+		return cannot(info, "it is a stream; godwit convert makes an image of it");
+	if (info->summary.memory_only)
+		return cannot(info, "it is memory without devices");
+	info->block_clonable = calloc(image->blocks.n, sizeof *info->block_clonable);
+	if (!info->block_clonable)
+		return gw__error_set(&job->run.error, -ENOMEM, "no memory for %u RAM blocks", image->blocks.n);
+	for (uint32_t i = 0; r >= 0 && i < image->blocks.n; i++) {
+		r = block_is_clonable(job, info, image, i);
+		info->block_clonable[i] = r > 0;
+	}
+	info->summary.clonable = r >= 0 && !info->summary.not_clonable;
+	return r < 0 ? r : 0;
+}
+
 struct inspect_args {
 	const char *path;
 	const struct gw_inspect_opts *o;
@@ -211,7 +265,15 @@ static int inspect(gw_job *job, void *args)
 	}
 	if (!r && stored.image && GW__OPT(o, working_set))
 		r = sum_working_set(job, made, stored.image, o->working_set);
+	if (!r && GW__OPT(o, clonable))
+		r = sum_clonable(job, made, stored.image);
 	gw__stored_guest_close(&stored);
+	if (!r)
+		made->path = strdup(a->path);
+	if (!r && !made->path)
+		r = gw__error_set(&job->run.error, -ENOMEM, "no memory");
+	if (!r)
+		made->summary.path = made->path;
 	if (r) {
 		gw_info_free(made);
 		return r;

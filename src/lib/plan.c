@@ -32,6 +32,7 @@ static struct gw__plan_block *blocks_of_destination(const struct gw_destination 
 			.used_bytes = GW__OPT(b, used_bytes),
 			.max_bytes = GW__OPT(b, max_bytes),
 			.unshared = GW__OPT(b, unshared),
+			.mapped = GW__OPT(b, mapped),
 		};
 	}
 	return v;
@@ -102,7 +103,8 @@ int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct 
 		};
 		static const enum gw_way public[] = {[GW__RESTORE_METHOD_REFUSED] = GW_WAY_REFUSED,
 			[GW__RESTORE_METHOD_DIRECT] = GW_WAY_DIRECT,
-			[GW__RESTORE_METHOD_STREAM] = GW_WAY_STREAM};
+			[GW__RESTORE_METHOD_STREAM] = GW_WAY_STREAM,
+			[GW__RESTORE_METHOD_CLONE] = GW_WAY_CLONE};
 		out.way = public[gw__plan_restore_method(&g, &there, out.reason, sizeof out.reason)];
 	}
 	free(ours);

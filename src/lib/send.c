@@ -56,6 +56,36 @@ static int filter_all(gw_job *job, struct gw__outgoing *out, const struct gw_lin
 	return r;
 }
 
+static int mark_mapped(gw_job *job, struct gw__stored_guest *stored, const char *name)
+{
+	const struct gw__blocks *blocks = &stored->image->blocks;
+	for (uint32_t i = 0; name && i < blocks->n; i++)
+		if (!strcmp(blocks->v[i].name, name)) {
+			stored->left_out[i] = true;
+			return 0;
+		}
+	return gw__error_set(&job->run.error, -EINVAL, "%s has no RAM block \"%s\" that its destination could have mapped", stored->name,
+		name ? name : "");
+}
+
+/* The destination has them: it maps the image. */
+static int leave_out_mapped(gw_job *job, struct gw__stored_guest *stored, const struct gw_send_opts *o)
+{
+	uint32_t n = GW__OPT(o, mapped_blocks);
+	int r = 0;
+	if (!n)
+		return 0;
+	if (!stored->image || GW__OPT(o, channels))
+		return gw__error_set(&job->run.error, -EINVAL,
+			"only an image that is sent over one channel can leave out what its destination maps");
+	stored->left_out = calloc(stored->image->blocks.n, sizeof *stored->left_out);
+	if (!stored->left_out)
+		return gw__error_set(&job->run.error, -ENOMEM, "no memory for %u RAM blocks", stored->image->blocks.n);
+	for (uint32_t i = 0; !r && i < n; i++)
+		r = mark_mapped(job, stored, o->mapped_block ? o->mapped_block[i] : NULL);
+	return r;
+}
+
 static int send_over(gw_job *job, struct gw__stored_guest *stored, struct link *l, const struct gw_send_opts *o)
 {
 	struct gw__sink *sink = NULL;
@@ -160,6 +190,8 @@ static int send_to(gw_job *job, void *args)
 	if (!r)
 		r = gw__job_check_devices(job, stored.image);
 	if (!r)
+		r = leave_out_mapped(job, &stored, a->o);
+	if (!r)
 		r = check_combination(job, &stored, gw__ability_of_uri(uri) | gw__ability_of_link(GW__OPT(a->o, link)), a->o);
 	if (!r)
 		r = connect_all(job, uri, &stored, a->o, &l);
@@ -196,6 +228,8 @@ static int send_over_fd(gw_job *job, void *args)
 		r = gw__stored_guest_open(&job->run, a->path, GW__OPT(a->o, image_offset), &stored);
 	if (!r)
 		r = gw__job_check_devices(job, stored.image);
+	if (!r)
+		r = leave_out_mapped(job, &stored, a->o);
 	if (!r)
 		r = check_combination(job, &stored, GW__ABILITY_BIT(GW__ABILITY_FD), a->o);
 	bool connected = !r, two_way = l.out.main && l.out.main->two_way;

@@ -19,6 +19,8 @@ static const struct gw__qemu_quirk_row quirks[GW__QUIRKS] = {
 		"does not say before its pages that a virtio-mem device is not plugged in full, so that pages which never come would be missed"},
 	[GW__QUIRK_EXIT_ON_ERROR] = {901, 0, "channels.md 5.2", "can be told to stay and say why, if it cannot load a guest"},
 	[GW__QUIRK_READS_IGNORED_BLOCKS] = {1101, 0, "mapped-ram.md 4", "reads images whose shared blocks were left out (x-ignore-shared)"},
+	[GW__QUIRK_MAPS_IMAGES] = {802, 0, "mapped-ram.md 11",
+		"takes a part of a file as memory that is copied on write (offset=, readonly=on with rom=off)"},
 	[GW__QUIRK_NO_CHECKPOINTS] = {0, 1100, "colo.md 1", "completes the migration instead of sending checkpoints (COLO)"},
 };
 

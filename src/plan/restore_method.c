@@ -142,6 +142,14 @@ static bool differs(const struct gw__plan_guest *g, const struct gw__plan_destin
 	return false;
 }
 
+static uint64_t mapped_bytes(const struct gw__plan_destination *d)
+{
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < d->blocks_n; i++)
+		sum += d->block[i].mapped ? d->block[i].used_bytes : 0;
+	return sum;
+}
+
 /* The guest fits; by which way it goes. */
 static enum gw__restore_method choose(const struct gw__plan_guest *g, const struct gw__plan_destination *d, char *reason,
 	unsigned why_bytes)
@@ -149,6 +157,12 @@ static enum gw__restore_method choose(const struct gw__plan_guest *g, const stru
 	if (!g->image) {
 		snprintf(reason, why_bytes, "a stream file is sent by us");
 		return GW__RESTORE_METHOD_STREAM;
+	}
+	if (mapped_bytes(d)) {
+		snprintf(reason, why_bytes,
+			"the destination maps %s of the image as its memory, copy-on-write, so that only the rest is sent",
+			size_of(mapped_bytes(d)).text);
+		return GW__RESTORE_METHOD_CLONE;
 	}
 	if (!d->reads_images) {
 		snprintf(reason, why_bytes,

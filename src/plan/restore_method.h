@@ -16,6 +16,7 @@ struct gw__plan_block {
 	uint64_t used_bytes, max_bytes; /* max: how far a resizeable block may grow; 0: not known */
 	bool ignored;                   /* kept without content (x-ignore-shared) */
 	bool unshared;                  /* the destination's is certainly not shared memory */
+	bool mapped;                    /* the destination's is the image itself, mapped copy-on-write */
 };
 
 struct gw__plan_device {     /* with a PCI address */
@@ -49,7 +50,7 @@ struct gw__plan_destination {
 	const struct gw__plan_device *device;
 };
 
-enum gw__restore_method { GW__RESTORE_METHOD_REFUSED, GW__RESTORE_METHOD_DIRECT, GW__RESTORE_METHOD_STREAM };
+enum gw__restore_method { GW__RESTORE_METHOD_REFUSED, GW__RESTORE_METHOD_DIRECT, GW__RESTORE_METHOD_STREAM, GW__RESTORE_METHOD_CLONE };
 
 /* The sentence in `*why` is set for every answer. */
 enum gw__restore_method gw__plan_restore_method(const struct gw__plan_guest *g, const struct gw__plan_destination *d, char *reason,

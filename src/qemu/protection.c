@@ -123,7 +123,7 @@ static int restore(gw_qemu *qemu, struct gw__failover *held, struct gw__restore 
 int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failover_opts *o, struct gw_qemu_restore_result *result)
 {
 	struct gw__failover held = GW__FAILOVER_INIT;
-	struct gw__restore r = {.driver = qemu, .out.path = dir};
+	struct gw__restore r = GW__RESTORE_INIT(qemu, dir);
 	struct gw_qemu_failover_opts copy;
 	int e = gw__qemu_begin(qemu, "gw_qemu_failover_opts", o, &copy, sizeof copy, result);
 	if (!e)

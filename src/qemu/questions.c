@@ -2,10 +2,25 @@
 /* What is asked of a QEMU without changing anything. */
 #include <errno.h>
 
+#include "qemu/clone.h"
 #include "qemu/destination.h"
 #include "qemu/driver.h"
 
 enum { CONNECT_MS = 10000 };
+
+/* Those that map the image make the plan that of a clone; none is no failure. */
+static int mark_mapped(struct gw__qmp *q, const gw_info *info, struct gw__qemu_destination *there, struct gw__error *error)
+{
+	struct gw__clone clone = GW__CLONE_INIT;
+	struct gw_info_summary s = GW_INIT(s);
+	struct gw__error none = {0};
+	gw_info_summary(info, &s);
+	int r = s.clonable ? gw__clone_open(&clone, s.path, &none) : -EOPNOTSUPP;
+	if (!r)
+		r = gw__clone_find_mapped(&clone, q, info, there, &none);
+	gw__clone_close(&clone);
+	return r == -EREMOTEIO || r == -ECONNRESET ? gw__error_set(error, r, "%s", none.text) : 0;
+}
 
 int gw_qemu_plan_restore(gw_qemu *qemu, const char *monitor, const gw_info *info, bool remote, struct gw_restore_plan *plan)
 {
@@ -20,6 +35,8 @@ int gw_qemu_plan_restore(gw_qemu *qemu, const char *monitor, const gw_info *info
 		r = gw__qmp_settings_save(q, &now, &qemu->error);
 	if (!r)
 		r = gw__qemu_destination_ask(q, now, &there, &qemu->error);
+	if (!r && !remote)
+		r = mark_mapped(q, info, &there, &qemu->error);
 	there.d.same_host &= !remote;
 	if (!r)
 		r = gw_plan_restore(info, &there.d, plan);

@@ -12,6 +12,7 @@
 
 enum { CONNECT_MS = 10000 };
 
+static bool is_clone(const struct gw__restore *r) { return r->o.way == GW_QEMU_RESTORE_CLONE; }
 static bool is_lazy(const struct gw__restore *r) { return r->o.way == GW_QEMU_RESTORE_LAZY; }
 
 /* The guest is not in this QEMU: if we started it, it ends; if not, it goes on waiting or has ended by itself. */
@@ -24,6 +25,8 @@ static int failed(struct gw__restore *r, enum gw_qemu_guest_outcome outcome)
 		gw__restore_end_child(r);
 		r->out.qemu_ended = true;
 	}
+	if (is_clone(r) && r->error.code == -EOPNOTSUPP)
+		gw__error_advise(&r->driver->error, GW_QEMU_HINT_NOT_CLONE);
 	return gw__qemu_fail(r->driver, r->error.code, "%s", r->error.text);
 }
 
@@ -123,13 +126,16 @@ static int hand_owner_lock(struct gw__restore *r)
 static int run(struct gw__restore *r)
 {
 	int e = r->o.command ? gw__restore_start_child(r) : open_monitor(r);
+	if (e == -ECHILD && is_clone(r))
+		e = gw__clone_explain_end(r->o.command[0], &r->error);
 	if (e)
-		return failed(r, GW_QEMU_GUEST_NOT_HERE);
+		return failed(r, e == -EOPNOTSUPP ? GW_QEMU_GUEST_REFUSED : GW_QEMU_GUEST_NOT_HERE);
 	e = hand_owner_lock(r);
 	if (!e)
 		e = gw__restore_plan(r);
 	if (e) /* -EBUSY: it waits for no guest, which plan and serve refuse as well */
-		return failed(r, e == -EBUSY && !r->o.command ? GW_QEMU_GUEST_REFUSED : GW_QEMU_GUEST_NOT_HERE);
+		return failed(r, (e == -EBUSY && !r->o.command) || (e == -EOPNOTSUPP && is_clone(r)) ? GW_QEMU_GUEST_REFUSED
+												     : GW_QEMU_GUEST_NOT_HERE);
 	if (r->plan.way == GW_WAY_REFUSED)
 		return refused(r);
 	if (is_lazy(r) && gw__postcopy_session_check(r->driver, r->path, r->info, &r->error))
@@ -150,6 +156,7 @@ static int inspect(struct gw__restore *r)
 	struct gw_inspect_opts o = GW_INIT(o);
 	o.offset = r->o.image_offset;
 	o.memory_limit = r->o.memory_limit;
+	o.clonable = is_clone(r);
 	int e = gw_inspect(r->driver->job, r->path, &o, &r->info);
 	if (e)
 		return gw__qemu_fail(r->driver, e, "%s", gw__qemu_job_error(r->driver));
@@ -157,6 +164,28 @@ static int inspect(struct gw__restore *r)
 	gw_info_summary(r->info, &r->summary);
 	r->out.ram_bytes = r->summary.ram_bytes;
 	return 0;
+}
+
+/* Before anything is started: can this image, with this command, be cloned? */
+static int prepare_clone(struct gw__restore *r)
+{
+	struct gw__clone *c = &r->clone;
+	int e = gw__clone_check(c, r->info, r->o.command, &r->error);
+	if (e)
+		return failed(r, e == -EOPNOTSUPP || e == -EINVAL ? GW_QEMU_GUEST_REFUSED : GW_QEMU_GUEST_NOT_BEGUN);
+	if (!r->o.command)
+		return 0;
+	r->o.command = c->command.argv;
+	gw__qemu_detail(r->driver, "its memory is the image: %s", c->command.mapped);
+	if (c->command.new_id)
+		gw__qemu_detail(r->driver, "its vmgenid is a new one: -device vmgenid,guid=auto");
+	return 0;
+}
+
+static int open_clone(struct gw__restore *r)
+{
+	int e = gw__clone_open(&r->clone, r->path, &r->error);
+	return e ? failed(r, e == -EOPNOTSUPP ? GW_QEMU_GUEST_REFUSED : GW_QEMU_GUEST_NOT_BEGUN) : 0;
 }
 
 static int check(struct gw__restore *r)
@@ -171,10 +200,15 @@ int gw__restore_execute(struct gw__restore *r)
 {
 	struct timespec start = gw__monotonic_now();
 	int e = check(r);
+	if (!e && is_clone(r))
+		e = open_clone(r);
 	if (!e)
 		e = inspect(r);
+	if (!e && is_clone(r))
+		e = prepare_clone(r);
 	if (!e)
 		e = run(r);
+	gw__clone_close(&r->clone);
 	gw_info_free(r->info);
 	gw__qmp_settings_free(r->before);
 	gw__qmp_close(r->qmp); /* from here on the guest is QEMU's alone */
@@ -187,7 +221,7 @@ int gw__restore_execute(struct gw__restore *r)
 
 int gw_qemu_restore(gw_qemu *qemu, const char *path, const struct gw_qemu_restore_opts *o, struct gw_qemu_restore_result *result)
 {
-	struct gw__restore r = {.driver = qemu, .path = path, .out.path = path};
+	struct gw__restore r = GW__RESTORE_INIT(qemu, path);
 	int e = gw__qemu_begin(qemu, "gw_qemu_restore_opts", o, &r.o, sizeof r.o, result);
 	if (e)
 		return e;

@@ -8,9 +8,15 @@
 
 #include <sys/types.h>
 
+#include "qemu/clone.h"
 #include "qemu/driver.h"
 #include "qemu/postcopy_session.h"
 #include "qmp/qmp.h"
+
+#define GW__RESTORE_INIT(q, p)                                                                                                             \
+	{                                                                                                                                  \
+		.driver = q, .path = p, .out.path = p, .clone = GW__CLONE_INIT                                                             \
+	}
 
 struct gw__restore {
 	/* What is asked for. */
@@ -25,6 +31,7 @@ struct gw__restore {
 	struct gw__qmp_settings *before;
 	struct gw_restore_plan plan;
 	struct gw__postcopy_session post_copy;
+	struct gw__clone clone; /* with GW_QEMU_RESTORE_CLONE */
 	struct gw__error error;
 	struct gw_qemu_restore_result out;
 };

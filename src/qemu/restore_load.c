@@ -48,6 +48,8 @@ int gw__restore_plan(struct gw__restore *r)
 		e = gw__qmp_settings_save(r->qmp, &r->before, &r->error);
 	if (!e)
 		e = gw__qemu_destination_ask(r->qmp, r->before, &there, &r->error);
+	if (!e && r->o.way == GW_QEMU_RESTORE_CLONE)
+		e = gw__clone_find_mapped(&r->clone, r->qmp, r->info, &there, &r->error);
 	if (!e) {
 		there.d.reads_images &=
 			r->o.way != GW_QEMU_RESTORE_STREAM && !r->o.max_bandwidth; /* nothing holds a QEMU that reads back */
@@ -179,7 +181,9 @@ static int load_stream(struct gw__restore *r)
 	o.link = &link;
 	o.image_offset = r->o.image_offset;
 	o.memory_limit = r->o.memory_limit;
-	e = gw_send_fd(r->driver->job, r->path, pair[0], &o);
+	o.mapped_blocks = r->clone.mapped_n;
+	o.mapped_block = r->clone.mapped;
+	e = gw_send_fd(r->driver->job, r->clone.mapped_n ? r->clone.proc : r->path, pair[0], &o);
 	if (!e)
 		return await_loaded(r, STREAM_END_MS);
 	if (gw__qemu_cancelled(r->driver))

@@ -63,6 +63,7 @@ static void the_releases_that_were_seen_have_what_they_were_seen_to_have(void **
 		{GW__QUIRK_EXIT_ON_ERROR, false, true, true},
 		{GW__QUIRK_READS_IGNORED_BLOCKS, false, false, true},
 		{GW__QUIRK_NO_CHECKPOINTS, true, true, false},
+		{GW__QUIRK_MAPS_IMAGES, false, true, true},
 	};
 	(void)state;
 	assert_int_equal(GW__LEN(seen), GW__QUIRKS);

@@ -21,7 +21,8 @@ struct plan {
 	bool remote, old_qemu;
 };
 
-static const char *const ways[] = {[GW_WAY_REFUSED] = "refused", [GW_WAY_DIRECT] = "direct", [GW_WAY_STREAM] = "stream"};
+static const char *const ways[] = {
+	[GW_WAY_REFUSED] = "refused", [GW_WAY_DIRECT] = "direct", [GW_WAY_STREAM] = "stream", [GW_WAY_CLONE] = "clone"};
 
 static int report(const struct plan *p, const struct gw_restore_plan *r)
 {
@@ -103,6 +104,7 @@ static int run(struct plan *p)
 	p->work.progress.json = false; /* the decision is all that is printed */
 	if (status != GW__CLI_GO)
 		return status;
+	p->opts.clonable = true;
 	if (gw_inspect(p->work.job, p->image, &p->opts, &info)) {
 		status = gw__command_ctx_failed(&p->work, GW__EXIT_FAILED, NULL);
 	} else {

@@ -10,13 +10,19 @@
 static void report(const struct gw__cli_restore *r)
 {
 	const struct gw_qemu_restore_result *out = &r->out;
-	const char *way = r->lazy ? "lazy" : out->way == GW_WAY_DIRECT ? "direct" : "stream";
+	static const char *const ways[] =
+		{[GW_WAY_REFUSED] = "none", [GW_WAY_DIRECT] = "direct", [GW_WAY_STREAM] = "stream", [GW_WAY_CLONE] = "clone"};
+	const char *way = r->lazy ? "lazy" : ways[out->way];
 	double seconds = (double)out->elapsed_ns / 1e9;
+	json_t *number = r->number ? json_integer(r->number) : NULL;
 	if (r->common.json)
-		gw__cli_json(gw__cli_json_at(json_pack("{s:s, s:o, s:s, s:s, s:b, s:f}", "event", "restored", "image",
+		gw__cli_json(gw__cli_json_at(json_pack("{s:s, s:o, s:s, s:s, s:b, s:f, s:o*}", "event", "restored", "image",
 						     gw__cli_json_text(out->path), "way", way, "state", out->run_state, "running",
-						     out->running, "seconds", seconds),
+						     out->running, "seconds", seconds, "clone", number),
 			&out->guest));
+	else if (r->clone)
+		gw__ui_info("cloned %s of memory in %.2f s%s%.0u; the guest is %s", GW__SIZE(out->ram_bytes), seconds,
+			r->number ? ": number " : "", r->number, out->run_state);
 	else
 		gw__ui_info("restored %s of memory in %.2f s; the guest is %s", GW__SIZE(out->ram_bytes), seconds, out->run_state);
 }
@@ -83,6 +89,17 @@ static int check_not_lazy(const struct gw__cli_postcopy_opts *w)
 		"--listen, --connect, --connect-timeout, --answer-timeout, --preempt, --working-set, --tls-creds and the other --tls options are of use with --lazy only");
 }
 
+static int check_clone(const struct gw__cli_restore *r)
+{
+	if (!r->clone)
+		return r->clones ? gw__ui_error(GW__EXIT_USAGE, "-n is of use with --clone only") : GW__CLI_GO;
+	if (r->lazy || r->way || r->channels || r->o.max_bandwidth)
+		return gw__ui_error(GW__EXIT_USAGE, "--clone is a way of its own: leave out --lazy, --way, --channels and --max-bandwidth");
+	if (r->clones && !r->o.command)
+		return gw__ui_error(GW__EXIT_USAGE, "-n needs -- and the command that starts QEMU");
+	return GW__CLI_GO;
+}
+
 static int execute(struct gw__cli_restore *r)
 {
 	struct gw_qemu_failover_opts failover = {.size = sizeof failover, .restore = &r->o, .primary_is_dead = r->primary_is_dead};
@@ -104,7 +121,7 @@ static int execute(struct gw__cli_restore *r)
 int gw__cli_restore_run(struct gw__cli_restore *r)
 {
 	static const enum gw_qemu_restore_way ways[] = {GW_QEMU_RESTORE_AUTO, GW_QEMU_RESTORE_DIRECT, GW_QEMU_RESTORE_STREAM};
-	r->o.way = r->lazy ? GW_QEMU_RESTORE_LAZY : ways[r->way];
+	r->o.way = r->lazy ? GW_QEMU_RESTORE_LAZY : r->clone ? GW_QEMU_RESTORE_CLONE : ways[r->way];
 	r->o.channels = r->channels;
 	r->o.postcopy = &r->postcopy.o;
 	r->postcopy.link.max_bandwidth = r->o.max_bandwidth;
@@ -130,6 +147,15 @@ int gw__cli_restore(int argc, char **argv)
 		GW__CLI_PAGE_SIZE(&r.common),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.o.max_bandwidth, "send no faster than this"),
 		GW__CLI_FLAG("lazy", &r.lazy, "let the guest run at once and bring its memory behind (post-copy)"),
+		GW__CLI_FLAG("clone", &r.clone,
+			"let QEMU map the image as the guest's memory, copy-on-write: the guest runs at once, and the image stays as it is"),
+		{.name = "clones",
+			.letter = 'n',
+			.arg = "N",
+			.help = "with --clone: start the command N times, {n} in it being 1 to N",
+			.type = GW__CLI_TYPE_COUNT,
+			.most = 10000,
+			.to.count = &r.clones},
 		GW__CLI_POSTCOPY_OPTIONS(&r.postcopy),
 		GW__CLI_FLAG("detach", &r.detach, "leave as soon as the guest is restored instead of waiting for QEMU to end"),
 		GW__CLI_COMMON(&r.common),
@@ -148,5 +174,9 @@ int gw__cli_restore(int argc, char **argv)
 	if (!r.o.monitor == !(r.o.command && r.o.command[0]))
 		return gw__ui_error(GW__EXIT_USAGE, "restore needs either --qmp QMP or -- and the command that starts QEMU");
 	status = r.lazy ? gw__cli_postcopy_opts_check(&r.postcopy) : check_not_lazy(&r.postcopy);
-	return status == GW__CLI_GO ? gw__cli_restore_run(&r) : status;
+	if (status == GW__CLI_GO)
+		status = check_clone(&r);
+	if (status != GW__CLI_GO)
+		return status;
+	return r.clones ? gw__cli_restore_clones(&r, r.clones) : gw__cli_restore_run(&r);
 }

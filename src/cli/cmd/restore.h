@@ -12,7 +12,8 @@ struct gw__cli_restore {
 	const char *path;   /* of the image; or */
 	const char *folder; /* of a protected guest, DIR/NAME */
 	unsigned way, channels;
-	bool lazy, detach, primary_is_dead;
+	unsigned clones, number; /* how many are asked for, and which this one is; 0: not said */
+	bool lazy, clone, detach, primary_is_dead;
 	struct gw_qemu_restore_opts o;
 	struct gw__cli_postcopy_opts postcopy;
 	struct gw_qemu_restore_result out;
@@ -24,5 +25,7 @@ struct gw__cli_restore {
 
 /* All of it: the exit status. */
 int gw__cli_restore_run(struct gw__cli_restore *r);
+/* The same for clones 1 to n, each in a process of its own. */
+int gw__cli_restore_clones(struct gw__cli_restore *r, unsigned n);
 
 #endif

@@ -94,6 +94,7 @@ int gw__cli_inspect(int argc, char **argv)
 	in.file = args.arg[0];
 	in.working_set = gw__working_set_path(in.file);
 	opts.working_set = in.working_set;
+	opts.clonable = true;
 	status = run(&in, &common, &opts);
 	free(in.working_set);
 	return status;

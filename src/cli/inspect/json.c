@@ -43,6 +43,10 @@ static void show_guest(const struct gw__inspect *in)
 		s->return_path, "postcopy_advised", s->postcopy_advised, "memory_only", s->memory_only, "checkpoints",
 		gw__cli_json_size(s->checkpoints), "checkpoint_pages", gw__cli_json_size(s->checkpoint_pages), "capabilities",
 		list(in->info, gw_info_capability), "warnings", list(in->info, gw_info_warning), "bytes", bytes);
+	if (s->format == GW_FORMAT_IMAGE) {
+		json_object_set_new(o, "clonable", json_boolean(s->clonable));
+		json_object_set_new(o, "not_clonable", gw__cli_json_text(s->not_clonable));
+	}
 	gw__cli_json(o);
 }
 

@@ -105,6 +105,8 @@ static void show_guest(const struct gw__inspect *in)
 			(uintmax_t)s->checkpoint_pages, (uintmax_t)s->checkpoint_zero_pages);
 	if (s->trailing_bytes)
 		row("behind it", "%ju bytes that do not belong to it", (uintmax_t)s->trailing_bytes);
+	if (s->format == GW_FORMAT_IMAGE)
+		row("clonable", "%s", s->clonable ? "yes" : s->not_clonable);
 	show_working_set(in);
 }
 

@@ -100,6 +100,7 @@ const char *gw__command_qemu_error(struct gw__command_ctx *w)
 		[GW_QEMU_HINT_SEND] = "; or let it listen, and use godwit send",
 		[GW_QEMU_HINT_CONVERT] = "; godwit convert makes an image of it",
 		[GW_QEMU_HINT_NOT_LAZY] = "; godwit restore without --lazy loads it",
+		[GW_QEMU_HINT_NOT_CLONE] = "; godwit restore without --clone loads it",
 		[GW_QEMU_HINT_NOT_RESUME_ONLY] = ", so there is nothing to --resume",
 		[GW_QEMU_HINT_FIXED_PORT] = "; give one: --listen tcp:HOST:PORT",
 		[GW_QEMU_HINT_NO_PREEMPT] = "; leave --preempt out",

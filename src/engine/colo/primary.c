@@ -127,7 +127,7 @@ static int send_guest(struct gw__colo_primary *p, const struct gw__image *image)
 	if (!r)
 		r = open_stream(p, image);
 	if (!r)
-		r = gw__image_source_run(p->run, image, p->sink);
+		r = gw__image_source_run(p->run, image, NULL, p->sink);
 	if (!r)
 		r = step(p, p->o.old_dialect ? EV(GUEST_SENT_OLD) : EV(GUEST_SENT));
 	if (!r && !p->o.old_dialect)

@@ -11,6 +11,7 @@ struct run_all {
 	struct gw__run *run;
 	const struct gw__image *image;
 	struct gw__sink *sink;
+	const bool *left_out; /* one per block; NULL: none */
 	uint64_t page_bytes;
 	uint8_t *pages; /* BATCH_PAGES of them */
 };
@@ -89,7 +90,7 @@ static int put_ram(struct run_all *p)
 	if (p->sink->ops->ram_of_image)
 		r = p->sink->ops->ram_of_image(p->sink, image, &p->run->error);
 	for (uint32_t b = 0; !r && !p->sink->ops->ram_of_image && b < image->blocks.n; b++)
-		if (!image->blocks.v[b].ignored)
+		if (!image->blocks.v[b].ignored && !(p->left_out && p->left_out[b]))
 			r = put_block(p, b);
 	if (!r && image->switchover)
 		r = p->sink->ops->switchover(p->sink, &p->run->error);
@@ -132,9 +133,13 @@ static int put_tail(struct run_all *p)
 	return r ? r : put_end(p);
 }
 
-int gw__image_source_run(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink)
+int gw__image_source_run(struct gw__run *run, const struct gw__image *image, const bool *left_out, struct gw__sink *sink)
 {
-	struct run_all p = {.run = run, .image = image, .sink = sink, .page_bytes = gw__config_page_bytes(&image->config)};
+	struct run_all p = {.run = run,
+		.image = image,
+		.sink = sink,
+		.left_out = left_out,
+		.page_bytes = gw__config_page_bytes(&image->config)};
 	p.pages = malloc(BATCH_PAGES * p.page_bytes);
 	if (!p.pages)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for %d pages", BATCH_PAGES);

@@ -119,12 +119,14 @@ void gw__stored_guest_close(struct gw__stored_guest *stored)
 {
 	gw__image_close(stored->image);
 	stored->image = NULL;
+	free(stored->left_out);
+	stored->left_out = NULL;
 	gw__chan_close(&stored->stream, NULL);
 }
 
 int gw__stored_guest_run(struct gw__run *run, struct gw__stored_guest *stored, struct gw__sink *sink, struct gw__stream_stats *stats)
 {
-	int r = stored->image ? gw__image_source_run(run, stored->image, sink)
+	int r = stored->image ? gw__image_source_run(run, stored->image, stored->left_out, sink)
 			      : gw__incoming_run_channel(run, stored->stream, sink, stats, NULL);
 	bool is_named = !strncmp(run->error.text, stored->name, strlen(stored->name)); /* by the channel */
 	return r && !is_named ? gw__error_where(&run->error, "%s", stored->name) : r;

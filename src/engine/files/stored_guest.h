@@ -12,6 +12,7 @@ struct gw__stored_guest {
 	struct gw__image *image; /* one of the two */
 	struct gw__chan *stream;
 	uint64_t base_off;
+	bool *left_out; /* of an image, one per RAM block: no page of it is given to the sink. malloc'ed by who asks for it; NULL: none */
 	char name[160]; /* for sentences */
 };
 

@@ -108,7 +108,7 @@ int gw__incoming_check_turn(struct gw__incoming_stream *p);
 int gw__incoming_write(struct gw__incoming_stream *p, const void *bytes, size_t n);
 
 /* Image to sink, then commit. */
-int gw__image_source_run(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink);
+int gw__image_source_run(struct gw__run *run, const struct gw__image *image, const bool *left_out, struct gw__sink *sink);
 
 /* Everything but the pages, and no commit: what kind of guest is it? */
 int gw__image_source_describe(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink);
