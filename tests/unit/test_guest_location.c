@@ -52,7 +52,7 @@ static const char *const GRAPH[GW__LOCATION_EVENTS] = {
 	[EV(DRAINED_UNSAFE)] = "------S--",
 	[EV(DRAINED_UNREAD)] = "---S--S--",
 	[EV(DRAINED_UNCONFIRMED)] = "---S--S--",
-	[EV(SPLIT)] = "SS----S--",
+	[EV(SPLIT)] = "SS----SS-",
 	[EV(EPOCH_KEPT)] = "B--------",
 	[EV(RELEASED)] = "R--------",
 	[EV(PRIMARY_SHUT_DOWN)] = "L--------",
@@ -127,7 +127,7 @@ static bool is_proof(enum gw__location_event e)
 {
 	return e == EV(SOURCE_RUNS) || e == EV(SOURCE_STANDS) || e == EV(SOURCE_WAITS) || e == EV(SOURCE_HANGS) || e == EV(GIVEN_BACK) ||
 	       e == EV(GIVEN) || e == EV(ARRIVED) || e == EV(DESTINATION_FAILED) || e == EV(DESTINATION_WAITS) ||
-	       e == EV(DESTINATION_SHUT_DOWN) || e == EV(DESTINATION_HANGS);
+	       e == EV(DESTINATION_SHUT_DOWN) || e == EV(DESTINATION_HANGS) || e == EV(SPLIT);
 }
 
 static void doubt_ends_by_proof_alone(void **state)
