@@ -16,6 +16,7 @@ static const struct {
 	{"kernel", "everything", gw__check_kernel}, {"qemu", "save and restore", gw__check_qemu},
 	{"kvm", "guests at full speed", gw__check_kvm}, {"userfaultfd", "post-copy", gw__check_userfaultfd},
 	{"pagemap-scan", "finding dirty pages of a process", gw__check_pagemap_scan},
+	{"dirty-tracking", "guests of a process that migrate while they run", gw__check_dirty_tracking},
 	{"io_uring", "fast files and sockets", gw__check_io_uring}, {"tmpfile", "images that leave nothing behind", gw__check_tmpfile},
 	{"direct-io", "images past the page cache", gw__check_direct_io}, {"holes", "sparse images", gw__check_holes},
 	{"memlock", "buffers fixed in memory", gw__check_memlock}, {"hugepages", "guests on huge pages", gw__check_hugepages},
@@ -42,11 +43,11 @@ static void show(const char *name, const char *use, const struct gw__checkup *c,
 			"text", gw__cli_json_text(c->what), "advice", gw__cli_json_text(*c->advice ? c->advice : NULL)));
 		return;
 	}
-	gw__ui_print("%-13s %-8s %s\n", name, findings[c->finding], c->what);
+	gw__ui_print("%-14s %-8s %s\n", name, findings[c->finding], c->what);
 	if (c->finding != GW__FOUND_OK)
-		gw__ui_print("%-13s %-8s for: %s\n", "", "", use);
+		gw__ui_print("%-14s %-8s for: %s\n", "", "", use);
 	if (*c->advice)
-		gw__ui_print("%-13s %-8s try: %s\n", "", "", c->advice);
+		gw__ui_print("%-14s %-8s try: %s\n", "", "", c->advice);
 }
 
 int gw__cli_doctor(int argc, char **argv)

@@ -175,6 +175,52 @@ void gw__check_pagemap_scan(struct gw__checkup *c)
 		gw__checkup_is(c, GW__FOUND_OK, NULL, "works");
 }
 
+/* No fault has to be answered for it, so faults of user mode do. */
+static bool tracks_writes(void)
+{
+	enum { WP_ASYNC = 1 << 15, WP_UNPOPULATED = 1 << 13 };
+	struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | WP_UNPOPULATED | WP_ASYNC};
+	const char *how;
+	int fd = open_userfaultfd(&how);
+	if (fd < 0)
+		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	bool agreed = fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0;
+	if (fd >= 0)
+		close(fd);
+	struct gw__checkup scan = {0};
+	gw__check_pagemap_scan(&scan);
+	return agreed && scan.finding == GW__FOUND_OK;
+}
+
+/* Entries of a ring per vCPU, or -1; whether there is a log that is cleared by hand. */
+static long kvm_ring(bool *log)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm = fd < 0 ? -1 : ioctl(fd, KVM_CREATE_VM, 0);
+	*log = vm >= 0 && ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) > 0;
+	long bytes = vm < 0 ? -1 : ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_DIRTY_LOG_RING);
+	if (vm >= 0)
+		close(vm);
+	if (fd >= 0)
+		close(fd);
+	return bytes > 0 ? bytes / (long)sizeof(struct kvm_dirty_gfn) : -1;
+}
+
+void gw__check_dirty_tracking(struct gw__checkup *c)
+{
+	bool log, writes = tracks_writes();
+	long ring = kvm_ring(&log);
+	char entries[48] = "";
+	if (ring > 0)
+		snprintf(entries, sizeof entries, ", KVM's rings of up to %ld entries", ring);
+	if (!writes && !log) {
+		gw__checkup_is(c, GW__FOUND_MISSING, "Linux 6.7 or later; until then a VMM has to report each write to its guest",
+			"neither write protection by userfaultfd nor a dirty log of KVM's");
+		return;
+	}
+	gw__checkup_is(c, writes ? GW__FOUND_OK : GW__FOUND_LIMITED, writes ? NULL : "Linux 6.7 or later", "%s%s%s%s",
+		writes ? "write protection by userfaultfd" : "", writes && log ? ", " : "", log ? "KVM's dirty log" : "", entries);
+}
+
 void gw__check_memlock(struct gw__checkup *c)
 {
 	static const char advice[] = "ulimit -l unlimited, or LimitMEMLOCK= of the service";

@@ -44,6 +44,7 @@ struct gw__mem_guest_opts {
 	bool shared;               /* a memfd instead of private memory */
 	bool empty;                /* RAM is left zero, and content and counters come by gw__mem_guest_load */
 	bool tell_all;             /* `wrote` is called for each write, not only for those through the other mapping */
+	bool tell_first;           /* wrong, for tests of who is to find out: before the write */
 	/* From the thread that wrote, after the write. NULL: nothing is called. */
 	void (*wrote)(void *ctx, uint64_t offset, uint64_t bytes);
 	/* Makes the page zero and gives it back; 0 or a negative errno. NULL: done by the guest itself, by madvise. */

@@ -117,7 +117,10 @@ static int step(struct gw__mem_writer *w)
 	uint64_t s = atomic_load_explicit(&w->steps, memory_order_relaxed), page = gw__mem_visited(r, s), version = s / r->pages + 1;
 	uint64_t offset = page * GW__MEM_PAGE_BYTES, bytes = GW__MEM_PAGE_BYTES, at = 0;
 	bool other_mapping = (g->o.workload == GW__MEM_TOLD || g->o.workload == GW__MEM_UNTOLD) && s % 2;
+	bool tells = g->o.wrote && (g->o.tell_all || (other_mapping && g->o.workload == GW__MEM_TOLD));
 	int failed = 0;
+	if (tells && g->o.tell_first)
+		g->o.wrote(g->o.ctx, offset, GW__MEM_PAGE_BYTES);
 	atomic_thread_fence(memory_order_seq_cst);
 	if (g->o.workload == GW__MEM_DISCARD && gw__mem_is_zero(r, page, version))
 		failed = discard(g, offset);
@@ -125,7 +128,7 @@ static int step(struct gw__mem_writer *w)
 		at = gw__mem_write(r, page, version, false, (other_mapping ? g->alias : g->ram.host) + offset, &bytes);
 	if (failed < 0)
 		return failed;
-	if (g->o.wrote && (g->o.tell_all || (other_mapping && g->o.workload == GW__MEM_TOLD)))
+	if (tells && !g->o.tell_first)
 		g->o.wrote(g->o.ctx, offset + at, bytes);
 	atomic_store_explicit(&w->steps, s + 1, memory_order_release);
 	return 0;
