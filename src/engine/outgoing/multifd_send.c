@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sending an image over many channels; see multifd_send.h. */
+/* Sending pages over many channels, and those of an image; see multifd_send.h. */
 #include "engine/outgoing/multifd_send.h"
 
 #include <errno.h>
@@ -25,72 +25,132 @@ struct worker {
 	bool running;
 };
 
+/* The pages of an image; `lock` of the workers' owner guards the cursor. */
+struct image_pages {
+	struct gw__multifd_send *multifd_send;
+	const struct gw__image *image;
+	const struct gw__bitmap *only; /* NULL: all pages */
+	uint32_t block;
+	uint64_t page;
+};
+
 struct gw__multifd_send {
 	struct gw__run *run;
 	struct gw__multifd_send_opts o;
-	const struct gw__image *image; /* constant while workers run */
-	const struct gw__bitmap *only; /* so too; NULL: all pages */
+	struct gw__multifd_source source; /* constant while workers run */
+	struct image_pages image;
 	uint64_t page_bytes;
 	_Atomic uint64_t packet_number; /* over all channels */
+	_Atomic bool failed;
 
-	pthread_mutex_t lock; /* guards the cursor and the failure */
-	uint32_t block;
-	uint64_t page;
+	pthread_mutex_t lock; /* guards the failure, and the image's cursor */
 	struct gw__error error;
 
 	uint32_t n;
 	struct worker worker[];
 };
 
+/* --- the pages of an image --- */
+
 /* The first page of the block, from the cursor on, of which there is something to say. */
-static uint64_t next_page(const struct gw__multifd_send *g)
+static uint64_t next_page(const struct image_pages *p)
 {
-	if (g->only)
-		return gw__bitmap_next_set(&g->only[g->block], g->page);
-	return g->o.name_zeros ? g->page : gw__bitmap_next_set(&g->image->present[g->block], g->page);
+	if (p->only)
+		return gw__bitmap_next_set(&p->only[p->block], p->page);
+	return p->multifd_send->o.name_zeros ? p->page : gw__bitmap_next_set(&p->image->present[p->block], p->page);
 }
 
-/* The next range of pages: false when there is none or somebody failed. */
-static bool take_range(struct gw__multifd_send *g, uint32_t *block, uint64_t *first, uint64_t *n)
+/* The next range of pages: false when there is none. */
+static bool take_range(struct image_pages *p, uint32_t *block, uint64_t *first, uint64_t *n)
 {
-	const struct gw__image *image = g->image;
-	uint64_t most = gw__multifd_pages(g->page_bytes);
-	pthread_mutex_lock(&g->lock);
-	while (g->block < image->blocks.n &&
-		(image->blocks.v[g->block].ignored || (g->page = next_page(g)) >= image->present[g->block].bits)) {
-		g->block++;
-		g->page = 0;
+	const struct gw__image *image = p->image;
+	uint64_t most = gw__multifd_pages(p->multifd_send->page_bytes);
+	pthread_mutex_lock(&p->multifd_send->lock);
+	while (p->block < image->blocks.n &&
+		(image->blocks.v[p->block].ignored || (p->page = next_page(p)) >= image->present[p->block].bits)) {
+		p->block++;
+		p->page = 0;
 	}
-	bool any = g->block < image->blocks.n && !g->error.code;
+	bool any = p->block < image->blocks.n;
 	if (any) {
-		const struct gw__bitmap *present = &image->present[g->block];
-		*block = g->block;
-		*first = g->page;
-		*n = gw__min(most, present->bits - g->page);
-		g->page += *n;
+		const struct gw__bitmap *present = &image->present[p->block];
+		*block = p->block;
+		*first = p->page;
+		*n = gw__min(most, present->bits - p->page);
+		p->page += *n;
 	}
-	pthread_mutex_unlock(&g->lock);
+	pthread_mutex_unlock(&p->multifd_send->lock);
 	return any;
 }
 
-static void describe(struct worker *w, uint32_t block, uint64_t first, uint64_t n)
+static bool take_of_image(void *ctx, uint32_t worker, struct gw__multifd_packet *packet, uint32_t *block)
+{
+	struct image_pages *p = ctx;
+	uint64_t first, n, page_bytes = p->multifd_send->page_bytes;
+	(void)worker;
+	if (!take_range(p, block, &first, &n))
+		return false;
+	const struct gw__bitmap *present = &p->image->present[*block], *only = p->only ? &p->only[*block] : NULL;
+	for (uint64_t i = first; i < first + n; i++)
+		if (gw__bitmap_test(present, i) && (!only || gw__bitmap_test(only, i)))
+			packet->off[packet->normal++] = i * page_bytes;
+	for (uint64_t i = first; p->multifd_send->o.name_zeros && i < first + n; i++)
+		if (!gw__bitmap_test(present, i) && (!only || gw__bitmap_test(only, i)))
+			packet->off[packet->normal + packet->zero++] = i * page_bytes;
+	return true;
+}
+
+/* How many pages from page `i` of the packet on stand one after the other. */
+static uint32_t count_run(const struct gw__multifd_packet *packet, uint32_t i, uint64_t page_bytes)
+{
+	uint32_t n = 1;
+	while (i + n < packet->normal && packet->off[i + n] == packet->off[i] + n * page_bytes)
+		n++;
+	return n;
+}
+
+/* Straight from the page cache into the socket. */
+static int send_of_image(void *ctx, uint32_t block, const struct gw__multifd_packet *packet, struct gw__chan *chan,
+	const struct iovec *head, struct gw__error *error)
+{
+	const struct image_pages *p = ctx;
+	uint64_t page_bytes = p->multifd_send->page_bytes, pages_off = p->image->blocks.v[block].pages_off;
+	int r = gw__chan_write_all(chan, head->iov_base, head->iov_len, error);
+	for (uint32_t i = 0, n; !r && i < packet->normal; i += n) {
+		n = count_run(packet, i, page_bytes);
+		r = gw__chan_send_file(chan, p->image->fd, pages_off + packet->off[i], n * page_bytes, error);
+	}
+	return r;
+}
+
+static int read_of_image(void *ctx, uint32_t block, const struct gw__multifd_packet *packet, uint8_t *to, struct gw__error *error)
+{
+	const struct image_pages *p = ctx;
+	uint64_t page_bytes = p->multifd_send->page_bytes, pages_off = p->image->blocks.v[block].pages_off;
+	int r = 0;
+	for (uint32_t i = 0, n; !r && i < packet->normal; i += n) {
+		n = count_run(packet, i, page_bytes);
+		r = gw__image_read_at(p->image, pages_off + packet->off[i], to + i * page_bytes, n * page_bytes, error);
+	}
+	return r;
+}
+
+/* --- workers --- */
+
+/* The next packet: false when there is none, or somebody failed. */
+static bool describe(struct worker *w, uint32_t *block)
 {
 	struct gw__multifd_send *g = w->multifd_send;
 	struct gw__multifd_packet *p = &w->packet;
-	const struct gw__bitmap *present = &g->image->present[block];
 	memset(p, 0, offsetof(struct gw__multifd_packet, off));
-	strcpy(p->block, g->image->blocks.v[block].name);
 	p->flags = g->o.method;
 	p->pages_alloc = gw__multifd_pages(g->page_bytes);
-	const struct gw__bitmap *only = g->only ? &g->only[block] : NULL;
-	for (uint64_t i = first; i < first + n; i++)
-		if (gw__bitmap_test(present, i) && (!only || gw__bitmap_test(only, i)))
-			p->off[p->normal++] = i * g->page_bytes;
-	for (uint64_t i = first; g->o.name_zeros && i < first + n; i++)
-		if (!gw__bitmap_test(present, i) && (!only || gw__bitmap_test(only, i)))
-			p->off[p->normal + p->zero++] = i * g->page_bytes;
+	if (atomic_load_explicit(&g->failed, memory_order_relaxed) || !g->source.take(g->source.ctx, (uint32_t)(w - g->worker), p, block))
+		return false;
+	strcpy(p->block, g->source.blocks->v[*block].name);
 	p->payload_bytes = p->normal * (uint32_t)g->page_bytes;
 	p->number = atomic_fetch_add(&g->packet_number, 1);
+	return true;
 }
 
 static size_t encode_head(struct worker *w)
@@ -101,43 +161,26 @@ static size_t encode_head(struct worker *w)
 	return gw__wr_used(&c);
 }
 
-/* Calls `each` for every run of consecutive pages of the packet: where it is in the file, how long. */
-typedef int run_fn(struct worker *w, uint64_t file_off, size_t bytes, size_t done, struct gw__error *error);
-static int for_each_run(struct worker *w, uint32_t block, run_fn *each, struct gw__error *error)
-{
-	const struct gw__multifd_packet *p = &w->packet;
-	uint64_t page_bytes = w->multifd_send->page_bytes, pages_off = w->multifd_send->image->blocks.v[block].pages_off;
-	int r = 0;
-	for (uint32_t i = 0, n; !r && i < p->normal; i += n) {
-		for (n = 1; i + n < p->normal && p->off[i + n] == p->off[i] + n * page_bytes;)
-			n++;
-		r = each(w, pages_off + p->off[i], n * page_bytes, i * page_bytes, error);
-	}
-	return r;
-}
-
-static int send_run(struct worker *w, uint64_t file_off, size_t bytes, size_t done, struct gw__error *error)
-{
-	(void)done;
-	return gw__chan_send_file(w->chan, w->multifd_send->image->fd, file_off, bytes, error);
-}
-
-static int read_run(struct worker *w, uint64_t file_off, size_t bytes, size_t done, struct gw__error *error)
-{
-	return gw__image_read_at(w->multifd_send->image, file_off, w->pages + done, bytes, error);
-}
-
-/* Straight from the page cache into the socket. */
 static int send_plain(struct worker *w, uint32_t block, struct gw__error *error)
 {
-	int r = gw__chan_write_all(w->chan, w->head, encode_head(w), error);
-	return r ? r : for_each_run(w, block, send_run, error);
+	const struct gw__multifd_source *source = &w->multifd_send->source;
+	struct iovec head = {w->head, encode_head(w)};
+	return source->send(source->ctx, block, &w->packet, w->chan, &head, error);
+}
+
+static int send_copied(struct worker *w, uint32_t block, struct gw__error *error)
+{
+	const struct gw__multifd_source *source = &w->multifd_send->source;
+	struct iovec iov[] = {{w->head, encode_head(w)}, {w->pages, w->packet.payload_bytes}};
+	int r = source->read(source->ctx, block, &w->packet, w->pages, error);
+	return r ? r : gw__chan_write_allv(w->chan, iov, 2, error);
 }
 
 static int send_packed(struct worker *w, uint32_t block, struct gw__error *error)
 {
+	const struct gw__multifd_source *source = &w->multifd_send->source;
 	struct gw__wr out = gw__wr_over(w->packed, w->packed_room);
-	int r = for_each_run(w, block, read_run, error);
+	int r = source->read(source->ctx, block, &w->packet, w->pages, error);
 	if (!r && w->packet.normal)
 		r = gw__compress(w->packer, w->pages, w->packet.normal * w->multifd_send->page_bytes, true, &out, error);
 	if (r)
@@ -147,12 +190,21 @@ static int send_packed(struct worker *w, uint32_t block, struct gw__error *error
 	return gw__chan_write_allv(w->chan, iov, 2, error);
 }
 
+static int send_packet(struct worker *w, uint32_t block, struct gw__error *error)
+{
+	const struct gw__multifd_send *g = w->multifd_send;
+	if (g->o.method)
+		return send_packed(w, block, error);
+	return g->o.copies && g->source.copies ? send_copied(w, block, error) : send_plain(w, block, error);
+}
+
 static void fail(struct gw__multifd_send *g, const struct gw__error *error)
 {
 	pthread_mutex_lock(&g->lock);
 	if (!g->error.code)
 		g->error = *error;
 	pthread_mutex_unlock(&g->lock);
+	atomic_store_explicit(&g->failed, true, memory_order_relaxed);
 	for (uint32_t i = 0; i < g->n; i++) /* nobody goes on waiting for a destination that is lost */
 		if (g->worker[i].chan->fd >= 0)
 			shutdown(g->worker[i].chan->fd, SHUT_RDWR);
@@ -165,10 +217,8 @@ static void *send_pages(void *ctx)
 	struct gw__counters *c = &g->run->counters;
 	struct gw__error error = {0};
 	uint32_t block;
-	uint64_t first, n;
-	while (take_range(g, &block, &first, &n)) {
-		describe(w, block, first, n);
-		if (g->o.method ? send_packed(w, block, &error) : send_plain(w, block, &error)) {
+	while (describe(w, &block)) {
+		if (send_packet(w, block, &error)) {
 			gw__error_where(&error, "multifd channel %u", (unsigned)(w - g->worker));
 			fail(g, &error);
 			break;
@@ -194,12 +244,9 @@ int gw__multifd_send_sync(struct gw__multifd_send *g, uint64_t page_bytes)
 	return r;
 }
 
-int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__image *image, const struct gw__bitmap *only)
+int gw__multifd_send_start_source(struct gw__multifd_send *g, const struct gw__multifd_source *source)
 {
-	g->image = image;
-	g->only = only;
-	g->block = 0;
-	g->page = 0;
+	g->source = *source;
 	for (uint32_t i = 0; i < g->n; i++) {
 		int err = pthread_create(&g->worker[i].thread, NULL, send_pages, &g->worker[i]);
 		if (err)
@@ -207,6 +254,17 @@ int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__image *i
 		g->worker[i].running = true;
 	}
 	return 0;
+}
+
+int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__image *image, const struct gw__bitmap *only)
+{
+	g->image = (struct image_pages){.multifd_send = g, .image = image, .only = only};
+	return gw__multifd_send_start_source(g, &(struct gw__multifd_source){.blocks = &image->blocks,
+							.page_bytes = g->page_bytes,
+							.take = take_of_image,
+							.send = send_of_image,
+							.read = read_of_image,
+							.ctx = &g->image});
 }
 
 int gw__multifd_send_join(struct gw__multifd_send *g)
@@ -226,6 +284,9 @@ static int prepare(struct gw__multifd_send *g, struct worker *w, struct gw__chan
 	w->head = malloc(gw__multifd_head_bytes(1u << 8));
 	if (!w->head)
 		return gw__error_set(&g->run->error, -ENOMEM, "no memory for packet headers");
+	w->pages = g->o.method || g->o.copies ? malloc(GW__MULTIFD_PACKET_BYTES) : NULL;
+	if (!w->pages && (g->o.method || g->o.copies))
+		return gw__error_set(&g->run->error, -ENOMEM, "no memory for copies of pages");
 	if (!g->o.method)
 		return 0;
 	int r = gw__compressor_new(g->o.method, g->o.level, &w->packer, &g->run->error);
@@ -233,8 +294,7 @@ static int prepare(struct gw__multifd_send *g, struct worker *w, struct gw__chan
 		return r;
 	w->packed_room = gw__compress_bound(w->packer, GW__MULTIFD_PACKET_BYTES);
 	w->packed = malloc(w->packed_room);
-	w->pages = malloc(GW__MULTIFD_PACKET_BYTES);
-	return w->packed && w->pages ? 0 : gw__error_set(&g->run->error, -ENOMEM, "no memory to pack pages");
+	return w->packed ? 0 : gw__error_set(&g->run->error, -ENOMEM, "no memory to pack pages");
 }
 
 int gw__multifd_send_new(struct gw__run *run, struct gw__outgoing *out, const struct gw__multifd_send_opts *o,

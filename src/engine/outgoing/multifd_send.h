@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The workers that send an image's pages over multifd channels (docs/spec/multifd.md): one thread per channel while RAM is
- * being sent, all taking ranges of pages from one cursor. Each page is sent once, so the order between channels is free.
+ * The workers that send pages over multifd channels (docs/spec/multifd.md): one thread per channel while RAM is being sent, all taking
+ * pages from one source, an image or what else there is. Between two syncs each page is sent once, so the order between channels is free.
  * The syncs are the main thread's.
  */
 #ifndef GW_ENGINE_OUTGOING_MULTIFD_SEND_H
@@ -12,6 +12,7 @@
 
 struct gw__multifd_send_opts {
 	uint32_t method; /* 0, GW__MULTIFD_ZLIB, GW__MULTIFD_ZSTD */
+	bool copies;     /* of a source that says so, without compression */
 	int level;       /* of compression; 0: default of the method */
 	bool name_zeros; /* in the packets; false: somebody else tells of zero pages */
 };
@@ -23,6 +24,21 @@ void gw__multifd_send_free(struct gw__multifd_send *g); /* NULL is fine */
 
 /* A SYNC packet on every channel. Main thread only, while no worker runs. */
 int gw__multifd_send_sync(struct gw__multifd_send *g, uint64_t page_bytes);
+/* Where pages come from. All workers use it at once; it stays as it is until the join. */
+struct gw__multifd_source {
+	const struct gw__blocks *blocks;
+	uint64_t page_bytes;
+	bool copies; /* the pages change while they are sent: they are compressed and enciphered from a copy */
+	/* Pages of one block that nobody else takes: `off`, `normal` and `zero` of the packet, at most pages_alloc. False: there are no more. */
+	bool (*take)(void *ctx, uint32_t worker, struct gw__multifd_packet *packet, uint32_t *block);
+	/* The packet's normal pages: to the channel behind `head`, or to memory. */
+	int (*send)(void *ctx, uint32_t block, const struct gw__multifd_packet *packet, struct gw__chan *chan, const struct iovec *head,
+		struct gw__error *error);
+	int (*read)(void *ctx, uint32_t block, const struct gw__multifd_packet *packet, uint8_t *to, struct gw__error *error);
+	void *ctx;
+};
+/* Start sending all there is; the main thread may do other things meanwhile. */
+int gw__multifd_send_start_source(struct gw__multifd_send *g, const struct gw__multifd_source *source);
 /*
  * Start sending every page of the image, or of each block those whose bit is set (`only`: one bitmap per block; NULL: all); the main thread may do
  * other things meanwhile. What is borrowed stays as it is until the join.
