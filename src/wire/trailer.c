@@ -183,6 +183,18 @@ bool gw__trailer_could_end(const uint8_t *tail, size_t n)
 	return n > 0 && tail[n - 1] == GW__ITEM_EOF && split_all(NULL, 0, tail, n - 1, n, NULL) == 0;
 }
 
+bool gw__trailer_asks(const uint8_t *tail, size_t n, uint32_t *ping_token)
+{
+	struct gw__command cmd;
+	if (n < GW__PING_BYTES || tail[n - GW__PING_BYTES] != GW__ITEM_COMMAND)
+		return false;
+	struct gw__rd c = gw__rd_over(tail + n - GW__PING_BYTES, GW__PING_BYTES);
+	if (gw__command_decode(&c, &cmd, NULL) || cmd.number != GW__CMD_PING || gw__rd_left(&c))
+		return false;
+	*ping_token = cmd.ping_token;
+	return split_all(NULL, 0, tail, n - GW__PING_BYTES, n, NULL) == 0;
+}
+
 /* No description fits. The sentence of the nearest miss explains more than "incomplete". */
 static int look_without(const uint8_t *tail, size_t n, struct gw__trailer_end *end, struct gw__error *miss, struct gw__error *error)
 {

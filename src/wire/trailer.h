@@ -83,4 +83,11 @@ int gw__trailer_split(const struct gw__vmdesc *desc, size_t i, const uint8_t *by
  */
 bool gw__trailer_could_end(const uint8_t *tail, size_t n);
 
+/*
+ * Are these devices and behind them, at the very end, a PING, on whose answer a source may wait before it ends the stream? By footers alone, so that a
+ * guest can make it look so.
+ */
+enum { GW__PING_BYTES = 9 };
+bool gw__trailer_asks(const uint8_t *tail, size_t n, uint32_t *ping_token);
+
 #endif

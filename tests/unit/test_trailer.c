@@ -485,6 +485,27 @@ static void of_two_ends_that_fit_the_exact_one_is_taken(void **state)
 	sb_fini(&body);
 }
 
+/* A source that waits for an answer before it ends: behind whole devices only, at the very end only. */
+static void a_ping_behind_the_devices_asks(void **state)
+{
+	(void)state;
+	static const uint8_t ping[] = {8, 0, 2, 0, 4, 1, 2, 3, 4}, not_ping[] = {8, 0, 11, 0, 0};
+	struct sb b = {0};
+	uint32_t token = 0;
+	put_devices(&b);
+	size_t devices = b.n;
+	sb_bytes(&b, not_ping, sizeof not_ping);
+	assert_false(gw__trailer_asks(b.p, b.n, &token));
+	sb_bytes(&b, ping, sizeof ping);
+	for (size_t n = 0; n < b.n; n++)
+		assert_false(gw__trailer_asks(b.p, n, &token));
+	assert_true(gw__trailer_asks(b.p, b.n, &token));
+	assert_int_equal(token, 0x01020304);
+	b.p[devices - 1] ^= 1; /* the last footer */
+	assert_false(gw__trailer_asks(b.p, b.n, &token));
+	sb_fini(&b);
+}
+
 static void without_a_description_the_last_byte_must_be_the_end_mark(void **state)
 {
 	(void)state;
@@ -629,6 +650,7 @@ int main(void)
 		cmocka_unit_test(overlapping_candidates_cost_little),
 		cmocka_unit_test(small_candidates_cost_little),
 		cmocka_unit_test(of_two_ends_that_fit_the_exact_one_is_taken),
+		cmocka_unit_test(a_ping_behind_the_devices_asks),
 		cmocka_unit_test(without_a_description_the_last_byte_must_be_the_end_mark),
 		cmocka_unit_test(what_is_cut_short_is_refused),
 		cmocka_unit_test(every_device_of_the_description_is_there),

@@ -184,7 +184,7 @@ static int on_command(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	const struct gw__command *cmd = &ev->command;
 	GW__TRACE(&p->run->trace, command, "%s", gw__command_name(cmd->number));
-	if (cmd->number == GW__CMD_PING && p->buf.chan->two_way)
+	if (cmd->number == GW__CMD_PING && p->buf.chan->two_way && (!p->answered_off || ev->off != p->answered_off))
 		return gw__incoming_rp_send_pong(p, cmd->ping_token);
 	if (cmd->number != GW__CMD_SWITCHOVER_START)
 		return 0;
@@ -361,6 +361,7 @@ static int gw__incoming_handle_event(struct gw__incoming_stream *p, const struct
 /* --- the loop --- */
 
 enum {
+	ASKS_MAX = 64,
 	QUIET_MS = 5000,            /* docs/spec/stream.md 9: after a possible end without a description */
 	DESC_USUAL_BYTES = 1 << 20, /* 100 kB and 8 per processor */
 	DESC_MOST_BYTES = 16 << 20,
@@ -405,11 +406,34 @@ int gw__incoming_fill(struct gw__incoming_stream *p)
 	return r;
 }
 
+/*
+ * What stands behind RAM is handed out when its end is there. A source may ask before that whether all of it has come, and send the end when it
+ * knows (docs/spec/stream.md 9).
+ */
+static int answer_in_tail(struct gw__incoming_stream *p)
+{
+	size_t n = gw__stream_buf_left(&p->buf);
+	uint64_t off = p->stream.off + n - GW__PING_BYTES;
+	uint32_t token;
+	if (!p->buf.chan->two_way || !p->stream.return_path || p->asks >= ASKS_MAX || n < GW__PING_BYTES || off == p->answered_off)
+		return 0;
+	if (gw__stream_buf_bytes(&p->buf)[n - GW__PING_BYTES] != GW__ITEM_COMMAND) /* each look costs as much as there is */
+		return 0;
+	p->asks++;
+	if (!gw__trailer_asks(gw__stream_buf_bytes(&p->buf), n, &token))
+		return 0;
+	p->answered_off = off;
+	return gw__incoming_rp_send_pong(p, token);
+}
+
 /* More bytes for the decoder. `*last`: there will be none, or the source is silent after what may be the end. */
 static int more(struct gw__incoming_stream *p, bool *last)
 {
 	if (p->stream.state == GW__STREAM_TRAILER && gw__stream_buf_left(&p->buf)) {
-		int r = gw__chan_wait_readable(p->buf.chan, QUIET_MS, &p->run->error);
+		int r = answer_in_tail(p);
+		if (r < 0)
+			return r;
+		r = gw__chan_wait_readable(p->buf.chan, QUIET_MS, &p->run->error);
 		if (r < 0)
 			return r;
 		if (r == 0 && gw__trailer_could_end(gw__stream_buf_bytes(&p->buf), gw__stream_buf_left(&p->buf))) {

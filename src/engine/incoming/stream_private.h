@@ -33,6 +33,8 @@ struct gw__incoming_stream {
 	bool owes_config; /* the sink gets the configuration when POSTCOPY_ADVISE, which may state the page size, has come or will not */
 	bool committed, committed_unsafe; /* by us; the second: its folder is not safe */
 	bool told_failed;                 /* of which nobody knows whether it was heard */
+	uint64_t answered_off;            /* of a PING behind the devices that was answered before the end was known; 0: none */
+	unsigned asks;                    /* how often there may have been one */
 	bool described;                   /* the sink has been told the end, with a description */
 	bool done;
 	uint8_t *scratch; /* a page, for deltas */

@@ -35,6 +35,18 @@ static int read_message(struct gw__chan *chan, int ms, struct gw__rp_msg *m, str
 	}
 }
 
+static int failed_there(const struct gw__chan *chan, uint32_t value, struct gw__error *error)
+{
+	return gw__error_set(error, -EREMOTEIO, "%s: the destination could not load the guest (it reports error %u); its log tells why",
+		chan->name, value);
+}
+
+static int out_of_place(const struct gw__chan *chan, const struct gw__rp_msg *m, struct gw__error *error)
+{
+	return gw__error_set(error, -EPROTO, "%s: the destination sent %s, which has no place in a pre-copy", chan->name,
+		gw__rp_name(m->type));
+}
+
 /* Waits for SHUT: 0, -EREMOTEIO when the destination says that it failed, or what went wrong on the way. */
 int gw__await_shut(struct gw__run *run, struct gw__chan *chan, int ms, struct gw__error *error)
 {
@@ -47,12 +59,24 @@ int gw__await_shut(struct gw__run *run, struct gw__chan *chan, int ms, struct gw
 		if (m.type == GW__RP_PONG || m.type == GW__RP_SWITCHOVER_ACK)
 			continue;
 		if (m.type != GW__RP_SHUT)
-			return gw__error_set(error, -EPROTO, "%s: the destination sent %s, which has no place in a pre-copy", chan->name,
-				gw__rp_name(m.type));
-		if (m.value)
-			return gw__error_set(error, -EREMOTEIO,
-				"%s: the destination could not load the guest (it reports error %u); its log tells why", chan->name,
-				m.value);
-		return 0;
+			return out_of_place(chan, &m, error);
+		return m.value ? failed_there(chan, m.value, error) : 0;
+	}
+}
+
+int gw__await_pong(struct gw__run *run, struct gw__chan *chan, uint32_t token, int ms, struct gw__error *error)
+{
+	for (;;) {
+		struct gw__rp_msg m;
+		int r = read_message(chan, ms, &m, error);
+		if (r)
+			return r;
+		GW__TRACE(&run->trace, return_path_receive, "%s %u", gw__rp_name(m.type), m.value);
+		if (m.type == GW__RP_PONG && m.value == token)
+			return 0;
+		if (m.type == GW__RP_SHUT && m.value)
+			return failed_there(chan, m.value, error);
+		if (m.type != GW__RP_PONG && m.type != GW__RP_SWITCHOVER_ACK)
+			return out_of_place(chan, &m, error);
 	}
 }

@@ -11,5 +11,7 @@
  * destination says that it failed; -ETIMEDOUT, -ECONNRESET, -EPROTO when it is not known.
  */
 int gw__await_shut(struct gw__run *run, struct gw__chan *chan, int ms, struct gw__error *error);
+/* Waits for the PONG with this token, likewise: then all that was sent before its PING was read there. */
+int gw__await_pong(struct gw__run *run, struct gw__chan *chan, uint32_t token, int ms, struct gw__error *error);
 
 #endif
