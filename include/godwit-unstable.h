@@ -10,7 +10,7 @@
  *   Who has it gw_guest_where() is the only truth about who may run the guest, after success and after every failure. It is drawn from the table
  *              that gives gw_outcome its place.
  *   Hooks      are called from the thread that made the call on the job, one at a time, with no lock held. They may call gw_guest_dirty,
- *              gw_guest_discard, gw_guest_where and gw_job_cancel; anything else with the same guest is -EBUSY.
+ *              gw_guest_discard, gw_guest_where, gw_job_cancel, gw_job_limits and gw_job_order; anything else with the same guest is -EBUSY.
  *              They return 0, a negative errno, or a positive answer where one is documented; another positive answer is -EPROTO.
  *   Started    gw_job_start is not for calls with a guest: they are refused (-EINVAL), because hooks have a thread of their own then.
  *   Threads    The library makes threads for channels. None of them calls a hook.
@@ -140,6 +140,94 @@ GW_API enum gw_where gw_guest_where(const gw_guest *guest); /* any thread. NULL:
 GW_API const char *gw_guest_where_name(uint32_t i);         /* of enum gw_where: "in-doubt". NULL past the end. Any thread. Since 0.3 */
 /* Ends GW_IN_DOUBT by the word of somebody who knows (an operator, a fence). -EALREADY: there is nothing to decide. -EBUSY. Since 0.3 */
 GW_API int gw_guest_decide(gw_guest *guest, bool it_is_ours);
+
+/* --- Jobs with a guest --------------------------------------------------------------------------------------------- */
+
+/* Things that may change while a call runs. 0: leave as it is. */
+struct gw_limits {
+	size_t size;
+	uint32_t downtime_ms; /* how long the guest may stand still. 300 until it is set */
+};
+GW_API int gw_job_limits(gw_job *job, const struct gw_limits *l); /* any thread; also between calls: for the next. -EINVAL. Since 0.3 */
+
+enum gw_order {
+	GW_ORDER_FINISH, /* send: stop the guest now, whatever the downtime */
+};
+/* Any thread. 0: will be done. -EINVAL: not for this kind of call; -EALREADY; -ESRCH: no call with a guest runs; -EPERM: it is too late. Since 0.3 */
+GW_API int gw_job_order(gw_job *job, enum gw_order order);
+
+enum gw_guest_event_kind {
+	GW_GUEST_ROUND,   /* a round of copying has ended; the numbers below are of it */
+	GW_GUEST_STOPPED, /* the guest stands still */
+	GW_GUEST_RUNS,    /* it runs here, again or at last; downtime_ns is known to a source */
+};
+struct gw_guest_event {
+	size_t size;
+	enum gw_guest_event_kind kind;
+	uint64_t time_ns; /* CLOCK_MONOTONIC */
+	uint64_t round, dirty_pages, sent_bytes, bandwidth, downtime_ns;
+};
+typedef void gw_guest_event_fn(void *ctx, const struct gw_guest_event *e);
+/* From the thread of the call, as hooks are. NULL: none. -EBUSY: a call runs. Since 0.3 */
+GW_API int gw_job_on_guest_event(gw_job *job, gw_guest_event_fn *fn, void *ctx);
+
+/* What a call came to; filled on failure too. */
+struct gw_guest_result {
+	size_t size;
+	enum gw_where where;
+	uint64_t total_ns, downtime_ns;          /* downtime: as seen from here; receive: 0 */
+	uint64_t moved_bytes, pages, zero_pages; /* over the link; records, not distinct pages */
+	uint32_t rounds, channels;
+	uint64_t bandwidth, dirty_rate; /* bytes/s, send: when it was decided to stop */
+	bool hook_failed;               /* one of the VMM's hooks is why it failed */
+	struct gw_outcome outcome;
+};
+
+/* --- Send and receive ---------------------------------------------------------------------------------------------- */
+
+/* What is done when the guest writes faster than the link takes. */
+enum gw_converge {
+	GW_CONVERGE_STOP,    /* stop it for as long as it takes */
+	GW_CONVERGE_GIVE_UP, /* -ETIME; the guest was not touched */
+};
+
+struct gw_guest_send_opts {
+	size_t size;
+	const struct gw_link_opts *link;
+	uint32_t channels;               /* multifd, as the destination expects them. 0: none */
+	enum gw_compression compression; /* with channels */
+	int level;                       /* zlib 1..9, zstd 1..20; 0: 1 */
+	const struct gw_limits *limits;
+	enum gw_converge converge;
+	uint32_t patience; /* rounds without progress before `converge` acts. 0: 3 */
+	/* Do not ask (PING, before the end mark) whether everything is loaded before this side gives up the right to run: shorter by a round trip. */
+	bool no_confirm;
+	int answer_timeout_ms; /* of the destination, each of its answers. 0: 60 s; -1: none */
+	uint64_t memory_limit; /* bytes of device state held in memory. 0: 32 MiB */
+};
+/*
+ * Move a running guest to the destination that waits at `uri`. 0: GW_GONE. On failure it runs here again as if nothing had been (GW_HERE), unless the
+ * last bytes were sent and the answer was lost: GW_IN_DOUBT. Cancelled: -ECANCELED, GW_HERE; once the last bytes were sent a cancel has no effect.
+ * -EREMOTEIO: the destination said that it failed. -ENODATA, -EINPROGRESS: there is no guest to send. -EBUSY: another call has it. -ETIME. Since 0.3
+ */
+GW_API int gw_guest_send(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_send_opts *o, struct gw_guest_result *result);
+
+struct gw_guest_receive_opts {
+	size_t size;
+	const struct gw_link_opts *link;
+	uint32_t channels; /* 0: as many as come */
+	bool stay_paused;  /* load everything, do not let it run: that is the VMM's own doing later */
+	uint64_t memory_limit;
+	void (*on_listening)(void *ctx, const char *uri); /* the address peers can connect to, with its real port */
+	void *ctx;
+};
+/*
+ * Wait at `uri` for a guest, and run it. Machine, page size, blocks and devices must be those of the guest that comes: else it is turned away, and its
+ * source runs it on. 0: GW_HERE. GW_SOURCE_NOT_NOTIFIED: so too, but its source could not be told; a source of this library is GW_IN_DOUBT then, a
+ * QEMU runs its guest on. On failure GW_EMPTY, or GW_HERE when the hook `resume` failed. -EEXIST: there is a guest here. -EBUSY. Since 0.3
+ */
+GW_API int gw_guest_receive(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_receive_opts *o,
+	struct gw_guest_result *result);
 
 #ifdef __cplusplus
 }

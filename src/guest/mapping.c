@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -57,6 +58,10 @@ static int walk(FILE *maps, const char *what, uint64_t at, uint64_t end, const s
 			r = gw__error_set(error, -EINVAL,
 				"%s: the memory at %#llx is not that of the descriptor it was given with, from offset %llu on", what,
 				(ull)at, (ull)(fd_offset + (at - first)));
+		else if (file && m.rights[3] != 's')
+			r = gw__error_set(error, -EINVAL, "%s: its descriptor is mapped privately, expected MAP_SHARED", what);
+		else if (!file && (m.rights[3] == 's' || (m.inode && !strstr(line, "/anon_hugepage"))))
+			r = gw__error_set(error, -EINVAL, "%s: the memory at %#llx is that of a file: give its descriptor", what, (ull)at);
 		at = m.to;
 	}
 	free(line);

@@ -27,6 +27,7 @@ int gw_job_new(gw_job **job)
 	if (!j)
 		return -ENOMEM;
 	gw__run_init(&j->run);
+	j->guest.downtime_ms = 300;
 	j->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (j->cancel_fd < 0) {
 		int err = errno;

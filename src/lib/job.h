@@ -24,6 +24,13 @@ struct gw_job {
 	struct gw_outcome outcome; /* of the last call that moved a guest */
 	struct gw__rate *rate;     /* of this call's channels; NULL: none */
 	uint32_t phase;            /* that was reported last, by a started call */
+	struct {
+		gw_guest_event_fn *event;
+		void *event_ctx;
+		_Atomic uint32_t downtime_ms; /* any thread, as the next two */
+		_Atomic bool finish;
+		_Atomic int order; /* of guest_move.c */
+	} guest;
 	struct gw__call call;
 };
 

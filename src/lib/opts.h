@@ -36,6 +36,10 @@
 	OPTS(gw_guest_ops)                                                                                                                 \
 	OPTS(gw_guest_opts)                                                                                                                \
 	OPTS(gw_block)                                                                                                                     \
+	OPTS(gw_limits)                                                                                                                    \
+	LINKED(gw_guest_send_opts, link, gw_link_opts)                                                                                     \
+	LINKED(gw_guest_receive_opts, link, gw_link_opts)                                                                                  \
+	RESULT(gw_guest_result)                                                                                                            \
 	OPTS(gw_device)                                                                                                                    \
 	RESULT(gw_event)                                                                                                                   \
 	RESULT(gw_progress)                                                                                                                \
@@ -66,6 +70,8 @@
 #define GW__STRUCT_ENUMS(ENUM)                                                                                                             \
 	ENUM(gw_send_opts, compression, GW_COMPRESS_ZSTD)                                                                                  \
 	ENUM(gw_serve_opts, preempt, GW_PREEMPT_EARLY)                                                                                     \
+	ENUM(gw_guest_send_opts, compression, GW_COMPRESS_ZSTD)                                                                            \
+	ENUM(gw_guest_send_opts, converge, GW_CONVERGE_GIVE_UP)                                                                            \
 	ENUM(gw_guest_opts, tracker, GW_TRACKER_TOLD)                                                                                      \
 	ENUM(gw_proxy_fault, kind, GW_PROXY_RATE)                                                                                          \
 	ENUM(gw_proxy_fault, direction, GW_PROXY_RETURN)                                                                                   \

@@ -134,7 +134,7 @@ static int open_sink(gw_job *job, const char *path, const struct gw_receive_opts
 	return r;
 }
 
-static int filter_all(gw_job *job, struct gw__incoming *in, const struct gw_link_opts *link)
+int gw__receive_filter(gw_job *job, struct gw__incoming *in, const struct gw_link_opts *link)
 {
 	int r = gw__job_filter(job, link, &in->main);
 	for (uint32_t i = 0; !r && i < in->multifd_n; i++)
@@ -188,7 +188,7 @@ static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sin
 		.ctx = GW__OPT(o, ctx),
 		.source_is_ours = GW__OPT(o, on_ready) && GW__OPT(o, on_paused)};
 	job->run.say = say_of(o);
-	int r = GW__OPT(o, resume) ? 0 : filter_all(job, &l->in, GW__OPT(o, link));
+	int r = GW__OPT(o, resume) ? 0 : gw__receive_filter(job, &l->in, GW__OPT(o, link));
 	bool can_answer = GW__OPT(o, resume) || l->in.main->two_way;
 	out->begun = out->begun || !r;
 	if (!r && !GW__OPT(o, resume))
@@ -211,7 +211,7 @@ static int ready(gw_job *job, const struct gw_receive_opts *o)
 	return r ? gw__error_set(&job->run.error, r, "the source could not be started") : 0;
 }
 
-static void close_link(struct gw__receive_link *l)
+void gw__receive_close_link(struct gw__receive_link *l)
 {
 	gw__incoming_close(&l->in);
 	gw__tls_creds_free(l->tls);
@@ -248,7 +248,7 @@ static int wait_for_source(gw_job *job, const struct gw__uri *uri, const struct 
 }
 
 /* What does not listen is one channel, and nobody is there to shake hands with. */
-static int open_source(gw_job *job, const struct gw__uri *uri, const struct gw_receive_opts *o, struct gw__receive_link *l)
+int gw__receive_open_source(gw_job *job, const struct gw__uri *uri, const struct gw_receive_opts *o, struct gw__receive_link *l)
 {
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));
 	if (GW__OPT(o, channels) > GW__MULTIFD_CHANNELS_MAX)
@@ -300,7 +300,7 @@ static void finish(gw_job *job, int r, struct gw__receive_outcome *out, struct g
 	gw__receive_fill_result(out, r, job, result);
 	gw__stream_stats_fini(&out->stats);
 	gw__sink_free(sink);
-	close_link(l);
+	gw__receive_close_link(l);
 }
 
 /* `uri` NULL: not known yet, or a descriptor. A file or a command keeps its guest. */
@@ -357,7 +357,7 @@ static int receive_at(gw_job *job, void *args)
 	if (!r && o.without_source) {
 		r = resume_alone(job, sink, &out);
 	} else if (!r && !(o.resume && gw__receive_was_whole(sink, &out))) {
-		r = open_source(job, uri, &o, &l);
+		r = gw__receive_open_source(job, uri, &o, &l);
 		if (!r)
 			r = receive(job, &l, sink, &o, &out);
 	}

@@ -40,6 +40,11 @@ struct gw__begun {
 int gw__begun_open(gw_job *job, const char *path, struct gw__begun *b); /* needs a close in any case */
 void gw__begun_close(struct gw__begun *b);
 
+/* The connections of a source that waits or comes, gathered; all of them with the filters that the link asks for; closed again. */
+int gw__receive_open_source(gw_job *job, const struct gw__uri *uri, const struct gw_receive_opts *o, struct gw__receive_link *l);
+int gw__receive_filter(gw_job *job, struct gw__incoming *in, const struct gw_link_opts *link);
+void gw__receive_close_link(struct gw__receive_link *l);
+
 /* One recovery after the other. */
 struct gw__receive_again {
 	gw_job *job;

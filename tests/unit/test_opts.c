@@ -18,7 +18,7 @@
 
 /* Made by the library alone, for a callback of the program's. */
 static const char *const given_to_callbacks[] = {"gw_whole", "gw_whole_block", "gw_proxy_field", "gw_proxy_message", "gw_proxy_channel",
-	"gw_standby_event"};
+	"gw_standby_event", "gw_guest_event"};
 
 #define NAME(s)                      #s,
 #define NAME_LINKED(s, field, inner) NAME(s)
@@ -44,6 +44,7 @@ static int unused_fd(void)
 }
 
 static int ask(enum gw__struct_id id, void *v, unsigned call);
+static int ask_guest(enum gw__struct_id id, void *v, unsigned call);
 
 static int ask_info(enum gw__struct_id id, void *v, unsigned call)
 {
@@ -85,6 +86,15 @@ static int ask_element(enum gw__struct_id id, void *v, unsigned call)
 	case GW__STRUCT_gw_proxy_fault:
 		return ask(GW__STRUCT_gw_proxy_opts, &(struct gw_proxy_opts){.size = sizeof(struct gw_proxy_opts), .faults = 1, .fault = v},
 			call);
+	case GW__STRUCT_gw_guest_ops:
+	case GW__STRUCT_gw_guest_opts:
+	case GW__STRUCT_gw_block:
+	case GW__STRUCT_gw_device:
+	case GW__STRUCT_gw_limits:
+	case GW__STRUCT_gw_guest_send_opts:
+	case GW__STRUCT_gw_guest_receive_opts:
+	case GW__STRUCT_gw_guest_result:
+		return ask_guest(id, v, call);
 	default:
 		return ask_info(id, v, call);
 	}
@@ -94,6 +104,27 @@ static int no_hook(void *ctx, enum gw_why why)
 {
 	(void)ctx, (void)why;
 	return 0;
+}
+
+static int ask_described_guest(gw_guest *guest, enum gw__struct_id id, void *v, unsigned call)
+{
+	struct gw_guest_send_opts send = GW_INIT(send);
+	switch (id) {
+	case GW__STRUCT_gw_block:
+		return gw_guest_add_block(guest, v);
+	case GW__STRUCT_gw_device:
+		return gw_guest_add_device(guest, v);
+	case GW__STRUCT_gw_guest_send_opts:
+		return gw_guest_send(job, guest, "tcp:127.0.0.1:1", v, NULL);
+	case GW__STRUCT_gw_limits:
+		send.limits = v;
+		return gw_guest_send(job, guest, "tcp:127.0.0.1:1", &send, NULL);
+	case GW__STRUCT_gw_guest_receive_opts:
+		return gw_guest_receive(job, guest, "tcp:127.0.0.1:0", v, NULL);
+	default:
+		return call ? gw_guest_receive(job, guest, "tcp:127.0.0.1:0", NULL, v)
+			    : gw_guest_send(job, guest, "tcp:127.0.0.1:1", NULL, v);
+	}
 }
 
 /* A guest that is made, and described. */
@@ -106,14 +137,16 @@ static int ask_guest(enum gw__struct_id id, void *v, unsigned call)
 	ops.resume = no_hook;
 	o.machine = "none";
 	o.tracker = GW_TRACKER_TOLD;
-	if (call)
+	if (id == GW__STRUCT_gw_limits && call == 1)
+		return gw_job_limits(job, v);
+	if (call > (id == GW__STRUCT_gw_guest_result))
 		return -ENOSYS;
 	if (id == GW__STRUCT_gw_guest_ops)
 		return gw_guest_new(&guest, v, &o, NULL);
 	if (id == GW__STRUCT_gw_guest_opts)
 		return gw_guest_new(&guest, &ops, v, NULL);
 	assert_int_equal(gw_guest_new(&guest, &ops, &o, NULL), 0);
-	int r = id == GW__STRUCT_gw_block ? gw_guest_add_block(guest, v) : gw_guest_add_device(guest, v);
+	int r = ask_described_guest(guest, id, v, call);
 	gw_guest_free(guest);
 	return r;
 }
@@ -177,11 +210,6 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 		return call ? -ENOSYS : gw_convert(job, image, image, v);
 	case GW__STRUCT_gw_destination:
 		return call ? -ENOSYS : gw_plan_restore(info, v, &(struct gw_restore_plan){.size = sizeof(struct gw_restore_plan)});
-	case GW__STRUCT_gw_guest_ops:
-	case GW__STRUCT_gw_guest_opts:
-	case GW__STRUCT_gw_block:
-	case GW__STRUCT_gw_device:
-		return ask_guest(id, v, call);
 	case GW__STRUCT_gw_start_opts:
 		return call ? -ENOSYS : gw_job_start(job, v);
 	case GW__STRUCT_gw_event:

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The sink that makes a guest of this process out of what comes: pages into its RAM, device sections into its devices, then it runs. What does not
+ * fit is refused while its source still has it. The thread of the call; lanes have one each. Freed with gw__sink_free.
+ */
+#ifndef GW_ENGINE_GUEST_RAM_SINK_H
+#define GW_ENGINE_GUEST_RAM_SINK_H
+
+#include "engine/core/run.h"
+#include "engine/sink/sink.h"
+#include "guest/guest.h"
+
+struct gw__ram_sink_result {
+	bool arrived;       /* everything is loaded: it is ours from then on, whatever its source hears */
+	bool stays_stopped; /* it is not run here, as it was wished, or because the hook failed */
+	int resume_failed;  /* 0, or what the hook said */
+	bool hook;          /* a hook failed */
+	uint64_t loaded_ns; /* when it was */
+};
+
+struct gw__ram_sink_opts {
+	bool stay_paused;
+	void (*on_arrived)(void *ctx); /* it is ours; before it runs. May be NULL */
+	void *ctx;
+};
+
+/* `result` is written while the sink lives. */
+int gw__ram_sink_new(struct gw__run *run, struct gw__guest *guest, const struct gw__ram_sink_opts *o, struct gw__ram_sink_result *result,
+	struct gw__sink **sink);
+
+#endif

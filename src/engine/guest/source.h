@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A guest of this process as the source of a migration: copied while it runs, round by round, then stopped, and handed over. Runs to its end in the
+ * thread of the call, which calls all hooks; the channels have threads of their own.
+ */
+#ifndef GW_ENGINE_GUEST_SOURCE_H
+#define GW_ENGINE_GUEST_SOURCE_H
+
+#include "engine/core/run.h"
+#include "engine/outgoing/connect.h"
+#include "guest/guest.h"
+
+enum gw__guest_event_kind { GW__GUEST_EVENT_ROUND, GW__GUEST_EVENT_STOPPED, GW__GUEST_EVENT_RUNS };
+struct gw__guest_event {
+	enum gw__guest_event_kind kind;
+	uint64_t round, dirty_pages, sent_bytes, bandwidth; /* ROUND: it is over, and so many pages were written meanwhile */
+	uint64_t downtime_ns;                               /* RUNS: here, again or at last */
+};
+
+struct gw__guest_source_opts {
+	uint32_t method; /* of compression, with channels: 0, GW__MULTIFD_ZLIB, GW__MULTIFD_ZSTD */
+	int level;
+	bool tls;     /* pages are enciphered, so from a copy */
+	bool confirm; /* ask whether everything is loaded, before this side gives up the right to run it */
+	int answer_ms;
+	bool give_up;                     /* -ETIME when it does not get there; else it is stopped for as long as it takes */
+	uint32_t patience;                /* rounds without progress before that */
+	const _Atomic uint32_t *limit_ms; /* how long it may stand still */
+	const _Atomic bool *finish;       /* stop it now */
+	void (*on_event)(void *ctx, const struct gw__guest_event *event); /* may be NULL */
+	void *ctx;
+};
+
+struct gw__guest_source_result {
+	uint64_t downtime_ns, bandwidth, dirty_rate; /* bytes/s, when it was decided to stop */
+	bool stopped;                                /* the guest was asked to stop, and did */
+	bool handed_over;                            /* the end of the stream, or some of it, was written: the destination may run it */
+	bool refused;                                /* after that the destination said that it failed, so it does not */
+	bool stays_stopped;                          /* it did not leave, and the hook that lets it run again failed */
+	bool hook;                                   /* a hook failed */
+};
+
+/*
+ * 0: the destination has said that it has the guest. On failure it runs here again, unless `handed_over` and not `refused`: then nobody knows, and
+ * it stands still.
+ */
+int gw__guest_source_run(struct gw__run *run, struct gw__guest *guest, struct gw__outgoing *out, const struct gw__guest_source_opts *o,
+	struct gw__guest_source_result *result);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The stream of a guest of this process to a destination: head, block list, pages that are dirty, devices, end (docs/spec/stream.md 6). It knows how each
+ * of these is written, over one channel or many, and nothing of when. One thread, that of the call.
+ */
+#ifndef GW_ENGINE_GUEST_STREAM_OUT_H
+#define GW_ENGINE_GUEST_STREAM_OUT_H
+
+#include "engine/core/run.h"
+#include "engine/guest/dirty_pages.h"
+#include "engine/outgoing/connect.h"
+
+struct gw__stream_out_opts {
+	uint32_t method; /* of compression, with channels */
+	int level;
+	bool copies; /* pages are enciphered */
+};
+
+struct gw__stream_out;
+/* Borrows all. 0 or -ENOMEM, -EINVAL. */
+int gw__stream_out_new(struct gw__run *run, struct gw__guest *guest, struct gw__outgoing *out, const struct gw__stream_out_opts *o,
+	struct gw__stream_out **s);
+void gw__stream_out_free(struct gw__stream_out *s); /* NULL is fine */
+struct gw__dirty_pages *gw__stream_out_dirty(struct gw__stream_out *s);
+uint64_t gw__stream_out_bytes(const struct gw__stream_out *s); /* over all channels; between two rounds */
+
+/* Head, return path, and the list of blocks. */
+int gw__stream_out_begin(struct gw__stream_out *s);
+/* All pages that are to be sent now; `last`: RAM ends with them. */
+int gw__stream_out_put_round(struct gw__stream_out *s, bool last);
+/* Behind the last round: the device sections. *hook: it was a hook that failed. */
+int gw__stream_out_put_devices(struct gw__stream_out *s, bool *hook);
+int gw__stream_out_put_ping(struct gw__stream_out *s, uint32_t token);
+/* The end mark and the description, by which the destination may run the guest. */
+int gw__stream_out_put_end(struct gw__stream_out *s);
+
+#endif

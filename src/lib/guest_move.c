@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+/* gw_guest_send, gw_guest_receive: a guest of this process moves. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/math.h"
+#include "engine/guest/ram_sink.h"
+#include "engine/guest/source.h"
+#include "engine/incoming/stream.h"
+#include "lib/combine.h"
+#include "lib/guest.h"
+#include "lib/outcome.h"
+#include "lib/receive.h"
+#include "wire/multifd.h"
+
+enum { ANSWER_MS = 60000, PATIENCE = 3 };
+
+/* Of the job's orders. */
+enum { NO_CALL, RECEIVES, SENDS, FINISHES, TOO_LATE };
+
+/* --- the job --- */
+
+int gw_job_limits(gw_job *job, const struct gw_limits *l)
+{
+	int r = job && l ? GW__CHECK(l, NULL) : -EINVAL;
+	if (!r && GW__OPT(l, downtime_ms))
+		atomic_store(&job->guest.downtime_ms, l->downtime_ms);
+	return r;
+}
+
+int gw_job_order(gw_job *job, enum gw_order order)
+{
+	int state = SENDS;
+	if (!job || order != GW_ORDER_FINISH)
+		return -EINVAL;
+	if (atomic_compare_exchange_strong(&job->guest.order, &state, FINISHES)) {
+		atomic_store(&job->guest.finish, true);
+		return 0;
+	}
+	return state == NO_CALL ? -ESRCH : state == RECEIVES ? -EINVAL : state == FINISHES ? -EALREADY : -EPERM;
+}
+
+int gw_job_on_guest_event(gw_job *job, gw_guest_event_fn *fn, void *ctx)
+{
+	if (!job || !gw__call_is_idle(&job->call))
+		return job ? -EBUSY : -EINVAL;
+	job->guest.event = fn;
+	job->guest.event_ctx = ctx;
+	return 0;
+}
+
+static void report(void *ctx, const struct gw__guest_event *e)
+{
+	static const enum gw_guest_event_kind kinds[] = {[GW__GUEST_EVENT_ROUND] = GW_GUEST_ROUND,
+		[GW__GUEST_EVENT_STOPPED] = GW_GUEST_STOPPED,
+		[GW__GUEST_EVENT_RUNS] = GW_GUEST_RUNS};
+	gw_job *job = ctx;
+	if (e->kind == GW__GUEST_EVENT_STOPPED)
+		atomic_store(&job->guest.order, TOO_LATE);
+	if (!job->guest.event)
+		return;
+	const struct gw_guest_event event = {.size = sizeof event,
+		.kind = kinds[e->kind],
+		.time_ns = gw__clock_now_ns(&job->run.clock),
+		.round = e->round,
+		.dirty_pages = e->dirty_pages,
+		.sent_bytes = e->sent_bytes,
+		.bandwidth = e->bandwidth,
+		.downtime_ns = e->downtime_ns};
+	job->guest.event(job->guest.event_ctx, &event);
+}
+
+/* --- what both have --- */
+
+struct move_args {
+	gw_guest *guest;
+	const char *uri;
+	const void *o;
+	struct gw_guest_result *result;
+};
+
+/* The guest is this call's when 0 is returned. */
+static int begin(gw_job *job, const struct move_args *a, enum gw__guest_call call, struct gw__uri **uri)
+{
+	int r = gw__call_is_started(&job->call)
+			? gw__error_set(&job->run.error, -EINVAL,
+				  "gw_job_start is not for calls with a guest, whose hooks have a thread of their own then")
+			: 0;
+	if (!r)
+		r = GW__CHECK(a->result, &job->run.error);
+	if (!r)
+		r = GW__NEED(job, a->guest);
+	if (!r)
+		r = GW__NEED(job, a->uri);
+	*uri = r ? NULL : malloc(sizeof **uri);
+	if (!r)
+		r = *uri ? gw__uri_parse(a->uri, *uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
+	if (!r)
+		r = gw__guest_claim(a->guest, &job->run.error);
+	if (r)
+		return r;
+	r = gw__guest_may(call, (enum gw__where)atomic_load(&a->guest->where), &job->run.error);
+	if (r)
+		gw__guest_release(a->guest);
+	return r;
+}
+
+/* `ours` has the numbers of the call; the rest is known here. */
+static void finish(gw_job *job, const struct move_args *a, bool claimed, struct gw__location l, uint64_t began_ns,
+	struct gw_guest_result *ours)
+{
+	const struct gw__counters *c = &job->run.counters;
+	ours->where = gw_guest_where(a->guest);
+	ours->total_ns = gw__clock_now_ns(&job->run.clock) - began_ns;
+	ours->pages = atomic_load(&c->pages);
+	ours->zero_pages = atomic_load(&c->zero_pages);
+	ours->rounds = atomic_load(&c->rounds);
+	struct gw_outcome *outcome = gw__job_end_at(job, l);
+	outcome->peer_notified = l.place == GW__PLACE_DESTINATION_RUNS;
+	ours->outcome = *outcome;
+	gw__struct_out(a->result, a->result ? a->result->size : 0, ours, sizeof *ours);
+	if (claimed)
+		gw__guest_release(a->guest);
+}
+
+/* --- send --- */
+
+struct link {
+	struct gw__tls_creds *tls; /* outlive the channels */
+	struct gw__outgoing out;
+};
+
+static int check_send(gw_job *job, const struct gw__uri *uri, const struct gw_guest_send_opts *o)
+{
+	static const uint64_t methods[] = {
+		[GW_COMPRESS_NONE] = 0,
+		[GW_COMPRESS_ZLIB] = GW__ABILITY_BIT(GW__ABILITY_ZLIB),
+		[GW_COMPRESS_ZSTD] = GW__ABILITY_BIT(GW__ABILITY_ZSTD),
+	};
+	uint64_t wanted = gw__ability_of_uri(uri) | gw__ability_of_link(o->link) | methods[o->compression];
+	wanted |= o->channels ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0;
+	if (o->channels > GW__MULTIFD_CHANNELS_MAX)
+		return gw__error_set(&job->run.error, -EINVAL, "%u multifd channels, at most %d are possible", o->channels,
+			GW__MULTIFD_CHANNELS_MAX);
+	if (o->compression && !o->channels)
+		return gw__error_set(&job->run.error, -EINVAL, "compression needs channels");
+	return gw__job_allow(job, GW__OPERATION_SEND, wanted);
+}
+
+static int take_send_opts(gw_job *job, const struct gw_guest_send_opts *o, struct gw_guest_send_opts *ours)
+{
+	*ours = (struct gw_guest_send_opts){.size = sizeof *ours};
+	int r = GW__CHECK(o, &job->run.error);
+	if (!r && o)
+		gw__struct_out(ours, sizeof *ours, o, gw__min(o->size, sizeof *ours));
+	if (!r && ours->limits)
+		r = GW__CHECK(ours->limits, &job->run.error);
+	if (!r && ours->limits)
+		r = gw_job_limits(job, ours->limits);
+	ours->patience = ours->patience ? ours->patience : PATIENCE;
+	return r;
+}
+
+static int connect_all(gw_job *job, const struct gw__uri *uri, const gw_guest *guest, const struct gw_guest_send_opts *o, struct link *l)
+{
+	struct gw__outgoing_opts d = {.io = gw__job_io_opts(job, o->link), .channels = o->channels};
+	int r = gw__job_tls(job, o->link, GW__TLS_CLIENT, &l->tls);
+	d.tls = l->tls;
+	memcpy(d.uuid, guest->guest->uuid, sizeof d.uuid);
+	if (!r)
+		r = gw__outgoing_connect(&job->run, uri, &d, &l->out);
+	if (!r && !l->out.main->two_way)
+		r = gw__error_set(&job->run.error, -EOPNOTSUPP,
+			"%s: nobody can answer there, and a guest that runs here is given only to who says that it has it",
+			l->out.main->name);
+	if (!r)
+		r = gw__job_filter(job, o->link, &l->out.main);
+	for (uint32_t i = 0; !r && i < l->out.multifd_n; i++)
+		r = gw__job_filter(job, o->link, &l->out.multifd[i]);
+	return r;
+}
+
+static int source_run(gw_job *job, gw_guest *guest, struct link *l, const struct gw_guest_send_opts *o,
+	struct gw__guest_source_result *result)
+{
+	static const uint32_t methods[] =
+		{[GW_COMPRESS_NONE] = 0, [GW_COMPRESS_ZLIB] = GW__MULTIFD_ZLIB, [GW_COMPRESS_ZSTD] = GW__MULTIFD_ZSTD};
+	const struct gw__guest_source_opts so = {.method = methods[o->compression],
+		.level = o->level ? o->level : 1,
+		.tls = l->tls,
+		.confirm = !o->no_confirm,
+		.answer_ms = o->answer_timeout_ms ? o->answer_timeout_ms : ANSWER_MS,
+		.give_up = o->converge == GW_CONVERGE_GIVE_UP,
+		.patience = o->patience,
+		.limit_ms = &job->guest.downtime_ms,
+		.finish = &job->guest.finish,
+		.on_event = report,
+		.ctx = job};
+	gw__chan_set_deep_buffer(l->out.main, true);
+	for (uint32_t i = 0; i < l->out.multifd_n; i++)
+		gw__chan_set_deep_buffer(l->out.multifd[i], true);
+	int r = gw__guest_source_run(&job->run, guest->guest, &l->out, &so, result);
+	if (r && !result->handed_over && !result->hook)
+		gw__outgoing_hint_settings(&job->run.error, l->out.multifd_n);
+	for (uint32_t i = 0; !r && i < l->out.multifd_n; i++)
+		gw__chan_end_writes(l->out.multifd[i], NULL); /* with TLS a goodbye; the guest has arrived anyway */
+	return r;
+}
+
+/* Where it is, from what the source saw. */
+static enum gw__location_event end_of_send(int r, const struct gw__guest_source_result *result)
+{
+	if (!r)
+		return GW__LOCATION_EV_ARRIVED;
+	if (result->handed_over && !result->refused)
+		return GW__LOCATION_EV_SENT;
+	return result->stays_stopped ? GW__LOCATION_EV_BROKEN_AT_END : GW__LOCATION_EV_BROKEN;
+}
+
+static int send_connected(gw_job *job, const struct move_args *a, const struct gw__uri *uri, const struct gw_guest_send_opts *o,
+	struct gw__location *at, struct gw_guest_result *ours)
+{
+	struct gw__guest_source_result result = {0};
+	struct link l = {0};
+	gw__guest_set_location(a->guest, GW__SIDE_SOURCE, *at, true);
+	atomic_store(&job->guest.finish, false);
+	atomic_store(&job->guest.order, SENDS);
+	int r = connect_all(job, uri, a->guest, o, &l);
+	ours->channels = l.out.multifd_n;
+	if (!r)
+		r = source_run(job, a->guest, &l, o, &result);
+	for (uint32_t i = 0; i < l.out.multifd_n; i++)
+		ours->moved_bytes += l.out.multifd[i]->out_bytes;
+	ours->moved_bytes += l.out.main ? l.out.main->out_bytes : 0;
+	ours->downtime_ns = result.downtime_ns;
+	ours->bandwidth = result.bandwidth;
+	ours->dirty_rate = result.dirty_rate;
+	ours->hook_failed = result.hook;
+	gw__location_note(at, end_of_send(r, &result));
+	gw__guest_set_location(a->guest, GW__SIDE_SOURCE, *at, false);
+	gw__outgoing_close(&l.out);
+	gw__tls_creds_free(l.tls);
+	atomic_store(&job->guest.order, NO_CALL);
+	return r;
+}
+
+static int send_guest(gw_job *job, void *args)
+{
+	const struct move_args *a = args;
+	struct gw_guest_result ours = {0};
+	struct gw_guest_send_opts o;
+	struct gw__location at = gw__location_at(GW__PLACE_SOURCE_RUNS);
+	struct gw__uri *uri = NULL;
+	uint64_t began_ns = gw__clock_now_ns(&job->run.clock);
+	int r = gw__job_begin(job, GW__OPT((const struct gw_guest_send_opts *)a->o, memory_limit));
+	int bad = take_send_opts(job, a->o, &o);
+	r = r ? r : bad;
+	if (!r)
+		r = begin(job, a, GW__GUEST_SEND, &uri);
+	bool claimed = !r;
+	if (!r)
+		r = check_send(job, uri, &o);
+	if (r)
+		gw__location_note(&at, gw__location_event_before(r));
+	else
+		r = send_connected(job, a, uri, &o, &at, &ours);
+	finish(job, a, claimed, at, began_ns, &ours);
+	free(uri);
+	return r;
+}
+
+int gw_guest_send(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_send_opts *o, struct gw_guest_result *result)
+{
+	const struct move_args a = {guest, uri, o, result};
+	return gw__call(job, send_guest, &a, sizeof a);
+}
+
+/* --- receive --- */
+
+struct arrival {
+	gw_guest *guest;
+	struct gw__location *at;
+};
+
+/* It is ours: the hook that lets it run may ask. */
+static void on_arrived(void *ctx)
+{
+	struct arrival *x = ctx;
+	gw__location_note(x->at, GW__LOCATION_EV_ARRIVED);
+	gw__guest_set_location(x->guest, GW__SIDE_DESTINATION, *x->at, true);
+}
+
+static int take_receive_opts(gw_job *job, const struct gw_guest_receive_opts *o, struct gw_guest_receive_opts *ours)
+{
+	*ours = (struct gw_guest_receive_opts){.size = sizeof *ours};
+	int r = GW__CHECK(o, &job->run.error);
+	if (!r && o)
+		gw__struct_out(ours, sizeof *ours, o, gw__min(o->size, sizeof *ours));
+	return r;
+}
+
+static int receive_into(gw_job *job, struct gw__receive_link *l, struct gw__sink *sink, const struct gw_guest_receive_opts *o,
+	struct gw_guest_result *ours)
+{
+	struct gw__stream_stats stats = {0};
+	struct gw__incoming_result result = {.location = gw__location_at(GW__PLACE_SOURCE_RUNS)};
+	int r = gw__receive_filter(job, &l->in, o->link);
+	if (!r)
+		r = gw__incoming_run(&job->run, &l->in, sink, &stats, &result);
+	ours->moved_bytes = stats.stream_bytes + stats.multifd.bytes;
+	ours->channels = stats.multifd.channels;
+	gw__stream_stats_fini(&stats);
+	return r;
+}
+
+static int arrived(gw_job *job, int r, const struct gw__ram_sink_result *result)
+{
+	if (result->resume_failed) {
+		gw__error_clear(&job->run.error);
+		return gw__error_set(&job->run.error, result->resume_failed,
+			"the guest is here, but the hook that lets it run failed; its source does not run it any more");
+	}
+	if (!result->stays_stopped)
+		report(job, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS});
+	return r;
+}
+
+static int receive_connected(gw_job *job, const struct move_args *a, const struct gw__uri *uri, const struct gw_guest_receive_opts *o,
+	struct gw__location *at, struct gw_guest_result *ours)
+{
+	const struct gw_receive_opts ro = {.size = sizeof ro,
+		.link = o->link,
+		.channels = o->channels,
+		.on_listening = o->on_listening,
+		.ctx = o->ctx};
+	struct arrival x = {a->guest, at};
+	const struct gw__ram_sink_opts so = {.stay_paused = o->stay_paused, .on_arrived = on_arrived, .ctx = &x};
+	struct gw__ram_sink_result result = {0};
+	struct gw__receive_link l = {0};
+	struct gw__sink *sink = NULL;
+	gw__guest_set_location(a->guest, GW__SIDE_DESTINATION, *at, true);
+	atomic_store(&job->guest.order, RECEIVES);
+	int r = gw__ram_sink_new(&job->run, a->guest->guest, &so, &result, &sink);
+	if (!r)
+		r = gw__receive_open_source(job, uri, &ro, &l);
+	if (!r)
+		r = receive_into(job, &l, sink, o, ours);
+	gw__sink_free(&sink);
+	gw__receive_close_link(&l);
+	ours->hook_failed = result.hook;
+	if (result.arrived)
+		r = arrived(job, r, &result);
+	else
+		gw__location_note(at, GW__LOCATION_EV_BROKEN);
+	gw__guest_set_location(a->guest, GW__SIDE_DESTINATION, *at, false);
+	atomic_store(&job->guest.order, NO_CALL);
+	return r;
+}
+
+static int receive_guest(gw_job *job, void *args)
+{
+	const struct move_args *a = args;
+	struct gw_guest_result ours = {0};
+	struct gw_guest_receive_opts o;
+	struct gw__location at = gw__location_at(GW__PLACE_SOURCE_RUNS);
+	struct gw__uri *uri = NULL;
+	uint64_t began_ns = gw__clock_now_ns(&job->run.clock);
+	int r = gw__job_begin(job, GW__OPT((const struct gw_guest_receive_opts *)a->o, memory_limit));
+	int bad = take_receive_opts(job, a->o, &o);
+	r = r ? r : bad;
+	if (!r)
+		r = begin(job, a, GW__GUEST_RECEIVE, &uri);
+	bool claimed = !r;
+	if (!r)
+		r = gw__job_allow(job, GW__OPERATION_RECEIVE,
+			gw__ability_of_uri(uri) | gw__ability_of_link(o.link) | (o.channels ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0));
+	if (r)
+		gw__location_note(&at, gw__location_event_before(r));
+	else
+		r = receive_connected(job, a, uri, &o, &at, &ours);
+	finish(job, a, claimed, at, began_ns, &ours);
+	free(uri);
+	return r;
+}
+
+int gw_guest_receive(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_receive_opts *o, struct gw_guest_result *result)
+{
+	const struct move_args a = {guest, uri, o, result};
+	return gw__call(job, receive_guest, &a, sizeof a);
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/* See guest_kit.h. */
+#include "guest_kit.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define NEED(x)                                                                                                                            \
+	do {                                                                                                                               \
+		if (!(x)) {                                                                                                                \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                                                            \
+			abort();                                                                                                           \
+		}                                                                                                                          \
+	} while (0)
+
+/* --- hooks --- */
+
+static int take(int *answer)
+{
+	int r = *answer;
+	*answer = 0;
+	return r;
+}
+
+static int pause_vm(void *ctx, enum gw_why why)
+{
+	struct vm *vm = ctx;
+	int r = take(&vm->pause_fails);
+	NEED(why == GW_WHY_LEAVE && gw_guest_where(vm->guest) == GW_LEAVING);
+	if (r)
+		return r;
+	vm->paused++;
+	vm->runs = false;
+	return gw__mem_guest_pause(vm->mem);
+}
+
+static int resume_vm(void *ctx, enum gw_why why)
+{
+	struct vm *vm = ctx;
+	int r = take(&vm->resume_fails);
+	NEED(gw_guest_where(vm->guest) == (why == GW_WHY_ARRIVED ? GW_HERE : GW_LEAVING));
+	if (r)
+		return r;
+	vm->resumed++;
+	vm->runs = true;
+	return gw__mem_guest_resume(vm->mem);
+}
+
+static int save_vm(void *ctx, gw_out *out)
+{
+	struct vm *vm = ctx;
+	uint8_t state[GW__MEM_STATE_BYTES_MAX];
+	int r = take(&vm->save_fails);
+	return r ? r : gw_out_write(out, state, gw__mem_guest_save(vm->mem, state));
+}
+
+static int load_vm(void *ctx, uint32_t version, const uint8_t *bytes, size_t n)
+{
+	struct vm *vm = ctx;
+	struct gw__error error = {0};
+	int r = take(&vm->load_fails);
+	if (!r)
+		r = gw__mem_guest_load(vm->mem, bytes, n, &error);
+	if (r)
+		fprintf(stderr, "load (version %u): %d %s\n", version, r, error.text);
+	return r;
+}
+
+static void wrote(void *ctx, uint64_t offset, uint64_t bytes)
+{
+	struct vm *vm = ctx;
+	if (vm->guest)
+		gw_guest_dirty(vm->guest, "ram0", offset, bytes);
+}
+
+static int discard(void *ctx, uint64_t offset, uint64_t bytes)
+{
+	struct vm *vm = ctx;
+	return gw_guest_discard(vm->guest, "ram0", offset, bytes);
+}
+
+/* --- a VM --- */
+
+static void describe(struct vm *vm, bool empty)
+{
+	struct gw_guest_ops ops = GW_INIT(ops);
+	struct gw_guest_opts o = GW_INIT(o);
+	struct gw_block block = GW_INIT(block);
+	struct gw_device device = GW_INIT(device);
+	struct gw__mem_ram ram = gw__mem_guest_ram(vm->mem);
+	ops.pause = pause_vm;
+	ops.resume = resume_vm;
+	o.machine = "mem-1";
+	o.tracker = GW_TRACKER_TOLD;
+	o.empty = empty;
+	NEED(!gw_guest_new(&vm->guest, &ops, &o, vm));
+	block.name = "ram0";
+	block.host = ram.host;
+	block.bytes = ram.bytes;
+	block.fd = ram.fd < 0 ? NULL : &ram.fd;
+	NEED(!gw_guest_add_block(vm->guest, &block));
+	device.name = "mem";
+	device.save = save_vm;
+	device.load = load_vm;
+	device.ctx = vm;
+	NEED(!gw_guest_add_device(vm->guest, &device));
+	NEED(!gw_job_new(&vm->job));
+}
+
+void vm_new(struct vm *vm, const struct gw__mem_guest_opts *of, bool empty)
+{
+	struct gw__mem_guest_opts o = *of;
+	struct gw__error error = {0};
+	*vm = (struct vm){.result = {.size = sizeof vm->result}};
+	o.empty = empty;
+	o.tell_all = true;
+	o.wrote = wrote;
+	o.discard = discard;
+	o.ctx = vm;
+	if (gw__mem_guest_new(&vm->mem, &o, &error))
+		fprintf(stderr, "%s\n", error.text);
+	NEED(vm->mem);
+	describe(vm, empty);
+}
+
+void vm_free(struct vm *vm)
+{
+	if (vm->mem && vm->runs)
+		gw__mem_guest_pause(vm->mem);
+	if (gw_guest_where(vm->guest) == GW_IN_DOUBT)
+		gw_guest_decide(vm->guest, false);
+	NEED(!gw_guest_free(vm->guest));
+	gw_job_free(vm->job);
+	gw__mem_guest_free(vm->mem);
+	*vm = (struct vm){0};
+}
+
+bool vm_is_right(struct vm *vm)
+{
+	struct gw__mem_check check;
+	struct gw__error error = {0};
+	bool ran = !gw__mem_guest_pause(vm->mem);
+	int r = gw__mem_guest_check(vm->mem, 0, gw__mem_guest_ram(vm->mem).bytes / 4096, NULL, &check, &error);
+	if (r)
+		fprintf(stderr, "%s\n", error.text);
+	if (ran)
+		gw__mem_guest_resume(vm->mem);
+	return !r;
+}
+
+/* --- a relay that cuts --- */
+
+struct relay {
+	struct cut *cut;
+	int listener;
+	char to[108], at[128];
+	pthread_t thread;
+};
+
+static bool pass(int from, int to, uint64_t *left, uint64_t *passed)
+{
+	uint8_t bytes[65536];
+	size_t room = *left < sizeof bytes ? (size_t)*left : sizeof bytes;
+	ssize_t n = room ? recv(from, bytes, room, 0) : 0;
+	if (n <= 0)
+		return false;
+	for (ssize_t done = 0; done < n;) {
+		ssize_t put = send(to, bytes + done, (size_t)(n - done), MSG_NOSIGNAL);
+		if (put <= 0)
+			return false;
+		done += put;
+	}
+	*left -= *left == UINT64_MAX ? 0 : (uint64_t)n;
+	*passed += (uint64_t)n;
+	return *left > 0;
+}
+
+/* One connection: a test that cuts has no channels. */
+static void *relay(void *ctx)
+{
+	struct relay *r = ctx;
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	uint64_t left[2] = {r->cut->forth, r->cut->back};
+	struct pollfd p[2] = {{.events = POLLIN}, {.events = POLLIN}};
+	bool ended[2] = {false, false};
+	strcpy(to.sun_path, r->to);
+	p[0].fd = accept(r->listener, NULL, NULL);
+	p[1].fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	NEED(p[0].fd >= 0 && !connect(p[1].fd, (struct sockaddr *)&to, sizeof to));
+	uint64_t *passed[2] = {&r->cut->forth_bytes, &r->cut->back_bytes};
+	while (!ended[0] && !ended[1] && left[0] && left[1] && poll(p, 2, -1) > 0)
+		for (unsigned i = 0; i < 2; i++)
+			if (p[i].revents && !ended[0] && !ended[1])
+				ended[i] = !pass(p[i].fd, p[!i].fd, &left[i], passed[i]);
+	r->cut->fired = !left[0] || !left[1];
+	for (unsigned i = 0; i < 2; i++)
+		close(p[i].fd);
+	return NULL;
+}
+
+static void start_relay(struct relay *r, const char *folder, struct cut *cut)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	r->cut = cut;
+	snprintf(r->to, sizeof r->to, "%s/in", folder);
+	snprintf(r->at, sizeof r->at, "unix:%s/relay", folder);
+	strcpy(at.sun_path, r->at + 5);
+	r->listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	NEED(!bind(r->listener, (struct sockaddr *)&at, sizeof at) && !listen(r->listener, 1));
+	NEED(!pthread_create(&r->thread, NULL, relay, r));
+}
+
+static void end_relay(struct relay *r)
+{
+	pthread_join(r->thread, NULL);
+	close(r->listener);
+	unlink(r->at + 5);
+}
+
+/* --- a move --- */
+
+enum { HEAD_BYTES = 9 }; /* by which a source is known */
+
+struct receiver {
+	struct vm *vm;
+	struct move *m;
+	char uri[128];
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool listens;
+};
+
+static void set_listens(struct receiver *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->listens = true;
+	pthread_cond_signal(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void on_listening(void *ctx, const char *uri)
+{
+	(void)uri;
+	set_listens(ctx);
+}
+
+static void *receive(void *ctx)
+{
+	struct receiver *r = ctx;
+	struct gw_guest_receive_opts o = r->m->receive;
+	o.size = sizeof o;
+	o.on_listening = on_listening;
+	o.ctx = r;
+	r->m->received = gw_guest_receive(r->vm->job, r->vm->guest, r->uri, &o, &r->vm->result);
+	set_listens(r);
+	return NULL;
+}
+
+void vm_move(struct vm *from, struct vm *to, struct move *m)
+{
+	char folder[] = "/tmp/godwit-move-XXXXXX";
+	struct receiver r = {.vm = to, .m = m, .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+	struct relay relay_ = {0};
+	pthread_t thread;
+	NEED(mkdtemp(folder));
+	snprintf(r.uri, sizeof r.uri, "unix:%s/in", folder);
+	m->send.size = sizeof m->send;
+	m->receive.channels = m->send.channels;
+	NEED(!pthread_create(&thread, NULL, receive, &r));
+	pthread_mutex_lock(&r.lock);
+	while (!r.listens)
+		pthread_cond_wait(&r.changed, &r.lock);
+	pthread_mutex_unlock(&r.lock);
+	if (m->cut)
+		start_relay(&relay_, folder, m->cut);
+	m->sent = gw_guest_send(from->job, from->guest, m->cut ? relay_.at : r.uri, &m->send, &from->result);
+	if (m->sent && (!from->result.moved_bytes || (m->cut && m->cut->forth < HEAD_BYTES)))
+		gw_job_cancel(to->job); /* nobody came who said that it is a source */
+	pthread_join(thread, NULL);
+	if (m->cut)
+		end_relay(&relay_);
+	unlink(r.uri + 5);
+	NEED(!rmdir(folder));
+}

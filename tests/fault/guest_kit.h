@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* A mem guest as the VM of a gw_guest, and its move from one to another over a socket that may be cut. For tests; one main thread. */
+#ifndef GW_TESTS_GUEST_KIT_H
+#define GW_TESTS_GUEST_KIT_H
+
+#include <godwit-unstable.h>
+
+#include "guest/mem/mem_guest.h"
+
+struct vm {
+	struct gw__mem_guest *mem;
+	gw_guest *guest;
+	gw_job *job;
+	bool runs; /* as its hooks were called */
+	/* What its hooks answer instead, once. */
+	int pause_fails, resume_fails, save_fails, load_fails;
+	unsigned paused, resumed; /* how often */
+	struct gw_guest_result result;
+};
+
+/* `of`: as the one it will get its content from; `empty`: it waits for that. */
+void vm_new(struct vm *vm, const struct gw__mem_guest_opts *of, bool empty);
+void vm_free(struct vm *vm);
+/* Every byte is right; it is paused for that, and goes on if it ran. Prints why not. */
+bool vm_is_right(struct vm *vm);
+
+/* A link that passes on so many bytes in a direction, then breaks as a whole; UINT64_MAX: it never does. */
+struct cut {
+	uint64_t forth, back;
+	bool fired;                       /* it did */
+	uint64_t forth_bytes, back_bytes; /* that passed, of the first connection */
+};
+
+struct move {
+	struct gw_guest_send_opts send;
+	struct gw_guest_receive_opts receive;
+	struct cut *cut;    /* NULL: no relay */
+	int sent, received; /* results */
+};
+/* From one to the other; returns when both calls have ended. */
+void vm_move(struct vm *from, struct vm *to, struct move *m);
+
+#endif
