@@ -146,6 +146,7 @@ static void a_block_that_cannot_be(void **state)
 		{-EINVAL, "is not that of the descriptor", {0}},
 		{-EINVAL, "is not that of the descriptor", {0}},
 		{-EBADF, "cannot look at its descriptor", {0}},
+		{-EINVAL, "is that of a file: give its descriptor", {0}},
 	};
 	static const int bad_fd = 9999;
 	for (unsigned i = 0; i < GW__LEN(v); i++)
@@ -163,10 +164,10 @@ static void a_block_that_cannot_be(void **state)
 	v[10].b.host = read_only;
 	v[10].b.fd = NULL;
 	v[11].b.bytes = UINT64_C(1) << 44;
-	v[11].b.fd = NULL;
 	v[12].b.fd = &other_fd;
 	v[13].b.fd_offset = PAGE;
 	v[14].b.fd = &bad_fd;
+	v[15].b.fd = NULL;
 	gw_guest *g = new_guest();
 	for (unsigned i = 0; i < GW__LEN(v); i++) {
 		int r = gw_guest_add_block(g, &v[i].b);
