@@ -50,9 +50,14 @@ struct gw_guest_ops {
 
 /* How writes to RAM are noticed. What it does not see is reported by gw_guest_dirty. */
 enum gw_tracker {
-	GW_TRACKER_AUTO, /* the best there is for this guest; today there is none, so one has to be named */
+	GW_TRACKER_AUTO, /* the best there is for this guest: WRITES */
 	GW_TRACKER_OWN,  /* dirty_start, dirty_take, dirty_stop below */
 	GW_TRACKER_TOLD, /* gw_guest_dirty alone */
+	/*
+	 * A userfaultfd that write-protects: sees vCPUs and this process. Blind for other mappings of the same memory, other processes and devices. A
+	 * call fails with -EPERM or -EOPNOTSUPP where the kernel does not offer it, and says what to do.
+	 */
+	GW_TRACKER_WRITES,
 };
 
 struct gw_guest_opts {
@@ -61,6 +66,8 @@ struct gw_guest_opts {
 	bool has_uuid;
 	uint8_t uuid[16];
 	uint64_t page_bytes; /* of the guest, in the stream. 0: 4096 */
+	/* WRITES: one to use, e.g. handed into a jail; its API handshake is not done. It is not closed. NULL: opened when needed. */
+	const int *uffd;
 	enum gw_tracker tracker;
 	/*
 	 * OWN: start tracking all blocks with every page clean; stop. `take` ORs into `bitmap` (bit i: page first + i) what was written since it
@@ -73,7 +80,7 @@ struct gw_guest_opts {
 	bool empty; /* made to receive: GW_EMPTY, there is nothing to run yet. Else GW_HERE */
 };
 
-/* `ops`, `o` and what they point to are copied. -EINVAL, -E2BIG, -EOPNOTSUPP (tracker), -ENOMEM. Since 0.3 */
+/* `ops`, `o` and what they point to are copied. -EINVAL, -E2BIG, -ENOMEM. Since 0.3 */
 GW_API int gw_guest_new(gw_guest **guest, const struct gw_guest_ops *ops, const struct gw_guest_opts *o, void *ctx);
 /* NULL is fine. -EBUSY, and nothing is freed: a call runs, or it is GW_IN_DOUBT. Since 0.3 */
 GW_API int gw_guest_free(gw_guest *guest);
@@ -136,6 +143,7 @@ enum gw_where {
 	GW_IN_DOUBT, /* the last bytes were sent, the answer was lost: must not run until gw_guest_decide */
 	GW_GONE,     /* the other side has it, all of it */
 };
+GW_API const char *gw_guest_tracker(const gw_guest *guest); /* "writes", "own", "told". NULL: "". Any thread. Since 0.3 */
 GW_API enum gw_where gw_guest_where(const gw_guest *guest); /* any thread. NULL: GW_EMPTY. Since 0.3 */
 GW_API const char *gw_guest_where_name(uint32_t i);         /* of enum gw_where: "in-doubt". NULL past the end. Any thread. Since 0.3 */
 /* Ends GW_IN_DOUBT by the word of somebody who knows (an operator, a fence). -EALREADY: there is nothing to decide. -EBUSY. Since 0.3 */
@@ -199,7 +207,8 @@ struct gw_guest_send_opts {
 	int level;                       /* zlib 1..9, zstd 1..20; 0: 1 */
 	const struct gw_limits *limits;
 	enum gw_converge converge;
-	uint32_t patience; /* rounds without progress before `converge` acts. 0: 3 */
+	uint32_t patience;   /* rounds without progress before `converge` acts. 0: 3 */
+	uint32_t give_up_ms; /* -ETIME before the guest is stopped for good, whatever `converge` says. 0: no limit */
 	/* Do not ask (PING, before the end mark) whether everything is loaded before this side gives up the right to run: shorter by a round trip. */
 	bool no_confirm;
 	int answer_timeout_ms; /* of the destination, each of its answers. 0: 60 s; -1: none */

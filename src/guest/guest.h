@@ -53,7 +53,7 @@ struct gw__guest_device {
 struct gw__guest_ops {
 	int (*pause)(void *ctx);                /* it is to leave */
 	int (*resume)(void *ctx, bool arrived); /* it came, or it did not leave after all */
-	/* A tracker: all NULL where there is none. */
+	/* The VMM's own tracker: all NULL where there is none. */
 	int (*dirty_start)(void *ctx);
 	int (*dirty_take)(void *ctx, const char *block, uint64_t first, uint64_t pages, uint64_t *bitmap);
 	void (*dirty_stop)(void *ctx);
@@ -65,6 +65,8 @@ struct gw__guest {
 	bool has_uuid;
 	uint8_t uuid[16];
 	uint64_t page_bytes;
+	bool tracks_writes; /* by userfaultfd (tracker.h), */
+	int uffd;           /* this one; -1: one of ours */
 	struct gw__guest_ops ops;
 	void *ctx;
 

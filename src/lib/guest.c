@@ -88,7 +88,7 @@ static int check_opts(const struct gw_guest_ops *ops, const struct gw_guest_opts
 		return -EINVAL;
 	if (o->tracker == GW_TRACKER_OWN && (!o->dirty_start || !o->dirty_take || !o->dirty_stop))
 		return -EINVAL;
-	return o->tracker == GW_TRACKER_AUTO ? -EOPNOTSUPP : 0;
+	return 0;
 }
 
 static void describe(gw_guest *guest)
@@ -100,6 +100,8 @@ static void describe(gw_guest *guest)
 	memcpy(g->uuid, o->uuid, sizeof g->uuid);
 	g->page_bytes = o->page_bytes ? o->page_bytes : 4096;
 	g->ops = (struct gw__guest_ops){.pause = pause_to_leave, .resume = resume};
+	g->tracks_writes = o->tracker == GW_TRACKER_WRITES || o->tracker == GW_TRACKER_AUTO;
+	g->uffd = o->uffd ? *o->uffd : -1;
 	if (o->tracker == GW_TRACKER_OWN) {
 		g->ops.dirty_start = dirty_start;
 		g->ops.dirty_take = dirty_take;
@@ -296,6 +298,13 @@ int gw_guest_discard(gw_guest *guest, const char *block, uint64_t offset, uint64
 }
 
 enum gw_where gw_guest_where(const gw_guest *guest) { return guest ? (enum gw_where)atomic_load(&guest->where) : GW_EMPTY; }
+
+const char *gw_guest_tracker(const gw_guest *guest)
+{
+	if (!guest)
+		return "";
+	return guest->guest->tracks_writes ? "writes" : guest->guest->ops.dirty_take ? "own" : "told";
+}
 
 const char *gw_guest_where_name(uint32_t i) { return i < GW__WHERES ? gw__where_name((enum gw__where)i) : NULL; }
 

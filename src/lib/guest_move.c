@@ -14,7 +14,7 @@
 #include "lib/receive.h"
 #include "wire/multifd.h"
 
-enum { ANSWER_MS = 60000, PATIENCE = 3 };
+enum { ANSWER_MS = 60000 };
 
 /* Of the job's orders. */
 enum { NO_CALL, RECEIVES, SENDS, FINISHES, TOO_LATE };
@@ -158,7 +158,6 @@ static int take_send_opts(gw_job *job, const struct gw_guest_send_opts *o, struc
 		r = GW__CHECK(ours->limits, &job->run.error);
 	if (!r && ours->limits)
 		r = gw_job_limits(job, ours->limits);
-	ours->patience = ours->patience ? ours->patience : PATIENCE;
 	return r;
 }
 
@@ -191,8 +190,9 @@ static int source_run(gw_job *job, gw_guest *guest, struct link *l, const struct
 		.tls = l->tls,
 		.confirm = !o->no_confirm,
 		.answer_ms = o->answer_timeout_ms ? o->answer_timeout_ms : ANSWER_MS,
-		.give_up = o->converge == GW_CONVERGE_GIVE_UP,
+		.policy = o->converge == GW_CONVERGE_GIVE_UP ? GW__CONVERGE_GIVE_UP : GW__CONVERGE_STOP,
 		.patience = o->patience,
+		.give_up_ns = (uint64_t)o->give_up_ms * 1000000,
 		.limit_ms = &job->guest.downtime_ms,
 		.finish = &job->guest.finish,
 		.on_event = report,
@@ -201,32 +201,23 @@ static int source_run(gw_job *job, gw_guest *guest, struct link *l, const struct
 	for (uint32_t i = 0; i < l->out.multifd_n; i++)
 		gw__chan_set_deep_buffer(l->out.multifd[i], true);
 	int r = gw__guest_source_run(&job->run, guest->guest, &l->out, &so, result);
-	if (r && !result->handed_over && !result->hook)
+	if (r && result->location.place != GW__PLACE_BOTH_POSSIBLE && !result->hook)
 		gw__outgoing_hint_settings(&job->run.error, l->out.multifd_n);
 	for (uint32_t i = 0; !r && i < l->out.multifd_n; i++)
 		gw__chan_end_writes(l->out.multifd[i], NULL); /* with TLS a goodbye; the guest has arrived anyway */
 	return r;
 }
 
-/* Where it is, from what the source saw. */
-static enum gw__location_event end_of_send(int r, const struct gw__guest_source_result *result)
-{
-	if (!r)
-		return GW__LOCATION_EV_ARRIVED;
-	if (result->handed_over && !result->refused)
-		return GW__LOCATION_EV_SENT;
-	return result->stays_stopped ? GW__LOCATION_EV_BROKEN_AT_END : GW__LOCATION_EV_BROKEN;
-}
-
 static int send_connected(gw_job *job, const struct move_args *a, const struct gw__uri *uri, const struct gw_guest_send_opts *o,
 	struct gw__location *at, struct gw_guest_result *ours)
 {
-	struct gw__guest_source_result result = {0};
+	struct gw__guest_source_result result = {.location = *at};
 	struct link l = {0};
 	gw__guest_set_location(a->guest, GW__SIDE_SOURCE, *at, true);
 	atomic_store(&job->guest.finish, false);
 	atomic_store(&job->guest.order, SENDS);
 	int r = connect_all(job, uri, a->guest, o, &l);
+	bool connected = !r;
 	ours->channels = l.out.multifd_n;
 	if (!r)
 		r = source_run(job, a->guest, &l, o, &result);
@@ -237,7 +228,9 @@ static int send_connected(gw_job *job, const struct move_args *a, const struct g
 	ours->bandwidth = result.bandwidth;
 	ours->dirty_rate = result.dirty_rate;
 	ours->hook_failed = result.hook;
-	gw__location_note(at, end_of_send(r, &result));
+	*at = result.location;
+	if (!connected)
+		gw__location_note(at, gw__location_event_before(r));
 	gw__guest_set_location(a->guest, GW__SIDE_SOURCE, *at, false);
 	gw__outgoing_close(&l.out);
 	gw__tls_creds_free(l.tls);

@@ -72,7 +72,7 @@
 	ENUM(gw_serve_opts, preempt, GW_PREEMPT_EARLY)                                                                                     \
 	ENUM(gw_guest_send_opts, compression, GW_COMPRESS_ZSTD)                                                                            \
 	ENUM(gw_guest_send_opts, converge, GW_CONVERGE_GIVE_UP)                                                                            \
-	ENUM(gw_guest_opts, tracker, GW_TRACKER_TOLD)                                                                                      \
+	ENUM(gw_guest_opts, tracker, GW_TRACKER_WRITES)                                                                                    \
 	ENUM(gw_proxy_fault, kind, GW_PROXY_RATE)                                                                                          \
 	ENUM(gw_proxy_fault, direction, GW_PROXY_RETURN)                                                                                   \
 	ENUM(gw_convert_opts, to, GW_FORMAT_RAW)

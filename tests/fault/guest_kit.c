@@ -20,6 +20,8 @@
 		}                                                                                                                          \
 	} while (0)
 
+enum gw_tracker vm_tracker = GW_TRACKER_TOLD;
+
 /* --- hooks --- */
 
 static int take(int *answer)
@@ -98,7 +100,7 @@ static void describe(struct vm *vm, bool empty)
 	ops.pause = pause_vm;
 	ops.resume = resume_vm;
 	o.machine = "mem-1";
-	o.tracker = GW_TRACKER_TOLD;
+	o.tracker = vm_tracker;
 	o.empty = empty;
 	NEED(!gw_guest_new(&vm->guest, &ops, &o, vm));
 	block.name = "ram0";
@@ -120,7 +122,7 @@ void vm_new(struct vm *vm, const struct gw__mem_guest_opts *of, bool empty)
 	struct gw__error error = {0};
 	*vm = (struct vm){.result = {.size = sizeof vm->result}};
 	o.empty = empty;
-	o.tell_all = true;
+	o.tell_all = vm_tracker == GW_TRACKER_TOLD;
 	o.wrote = wrote;
 	o.discard = discard;
 	o.ctx = vm;

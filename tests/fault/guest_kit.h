@@ -18,6 +18,9 @@ struct vm {
 	struct gw_guest_result result;
 };
 
+/* How the guests that are made next are tracked. TOLD: they report each write. */
+extern enum gw_tracker vm_tracker;
+
 /* `of`: as the one it will get its content from; `empty`: it waits for that. */
 void vm_new(struct vm *vm, const struct gw__mem_guest_opts *of, bool empty);
 void vm_free(struct vm *vm);

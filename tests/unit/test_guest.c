@@ -103,8 +103,7 @@ static void a_guest_that_cannot_be(void **state)
 	v[5].o.page_bytes = 4097;
 	v[6].o.page_bytes = 512;
 	v[7].o.tracker = GW_TRACKER_OWN; /* without its hooks */
-	v[8].o.tracker = GW_TRACKER_AUTO;
-	v[8].wanted = -EOPNOTSUPP;
+	v[8].o.tracker = (enum gw_tracker)99;
 	for (unsigned i = 0; i < GW__LEN(v); i++) {
 		gw_guest *g = NULL;
 		int r = gw_guest_new(&g, &v[i].ops, &v[i].o, NULL);
@@ -163,7 +162,7 @@ static void a_block_that_cannot_be(void **state)
 	v[9].b.bytes = UINT64_MAX - PAGE + 1;
 	v[10].b.host = read_only;
 	v[10].b.fd = NULL;
-	v[11].b.bytes = UINT64_C(1) << 44;
+	v[11].b.bytes = 2 * PAGES * PAGE;
 	v[12].b.fd = &other_fd;
 	v[13].b.fd_offset = PAGE;
 	v[14].b.fd = &bad_fd;
@@ -409,7 +408,11 @@ static int set_up(void **state)
 	other_fd = memfd_create("other", MFD_CLOEXEC);
 	if (ftruncate(memfd, PAGES * PAGE) || ftruncate(other_fd, PAGES * PAGE))
 		return -1;
-	ram = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+	/* Behind it nothing may be read. */
+	ram = mmap(NULL, 2 * PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (ram == MAP_FAILED)
+		return -1;
+	ram = mmap(ram, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memfd, 0);
 	read_only = mmap(NULL, PAGES * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	return ram == MAP_FAILED || read_only == MAP_FAILED;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/math.h"
+#include "guest/tracker.h"
 
 enum {
 	CHUNK_WORDS = 8, /* that a worker takes at once: 512 pages */
@@ -28,7 +29,8 @@ struct taker {
 
 struct gw__dirty_pages {
 	struct gw__guest *guest;
-	bool started;
+	bool started;                /* the VMM's own tracker */
+	struct gw__tracker *tracker; /* NULL: none of ours */
 	uint64_t chunks;
 	_Atomic uint64_t cursor; /* the next chunk */
 	struct taker taker[GW__DIRTY_TAKERS_MAX];
@@ -74,6 +76,7 @@ void gw__dirty_pages_free(struct gw__dirty_pages *d)
 	if (!d)
 		return;
 	atomic_store(&d->guest->tracking, false);
+	gw__tracker_free(d->tracker);
 	if (d->started && d->guest->ops.dirty_stop)
 		d->guest->ops.dirty_stop(d->guest->ctx);
 	for (uint32_t i = 0; i < d->n; i++)
@@ -95,6 +98,18 @@ static void forget_told(const struct block *b)
 		atomic_store_explicit(&b->guest->told[i], 0, memory_order_relaxed);
 }
 
+static int start_tracker(struct gw__dirty_pages *d, struct gw__error *error)
+{
+	struct gw__tracked *blocks = calloc(d->n, sizeof *blocks);
+	if (!blocks)
+		return gw__error_set(error, -ENOMEM, "no memory for a tracker");
+	for (uint32_t i = 0; i < d->n; i++)
+		blocks[i] = (struct gw__tracked){.host = d->v[i].guest->host, .bytes = d->v[i].guest->bytes};
+	int r = gw__tracker_new_writes(&d->tracker, blocks, d->n, d->guest->page_bytes, d->guest->uffd, error);
+	free(blocks);
+	return r ? r : gw__tracker_start(d->tracker, error);
+}
+
 int gw__dirty_pages_start(struct gw__dirty_pages *d, struct gw__error *error)
 {
 	const struct gw__guest_ops *ops = &d->guest->ops;
@@ -103,7 +118,10 @@ int gw__dirty_pages_start(struct gw__dirty_pages *d, struct gw__error *error)
 		set_all(&d->v[i]);
 	}
 	atomic_store(&d->guest->tracking, true); /* before the first page is read; see gw__guest_dirty */
-	int r = ops->dirty_start ? ops->dirty_start(d->guest->ctx) : 0;
+	int r = d->guest->tracks_writes ? start_tracker(d, error) : 0;
+	if (r)
+		return r;
+	r = ops->dirty_start ? ops->dirty_start(d->guest->ctx) : 0;
 	d->started = !r;
 	return r ? gw__error_set(error, r, "the guest's own tracker could not be started") : 0;
 }
@@ -111,6 +129,8 @@ int gw__dirty_pages_start(struct gw__dirty_pages *d, struct gw__error *error)
 static int harvest_tracker(struct gw__dirty_pages *d, struct block *b, struct gw__error *error)
 {
 	const struct gw__guest_ops *ops = &d->guest->ops;
+	if (d->tracker)
+		return gw__tracker_take(d->tracker, (uint32_t)(b - d->v), b->words, error);
 	int r = ops->dirty_take ? ops->dirty_take(d->guest->ctx, b->guest->name, 0, b->pages, b->words) : 0;
 	if (r)
 		return gw__error_set(error, r, "the guest's own tracker failed in block \"%s\"", b->guest->name);

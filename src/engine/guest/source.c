@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Rounds, stop, hand-over of a live guest; see source.h. What is written, and how, is stream_out.c's. */
+/* Rounds, stop, hand-over of a live guest; see source.h. When it is stopped says plan/converge, who may run it plan/handover; how it is written, stream_out. */
 #include "engine/guest/source.h"
 
 #include <errno.h>
@@ -7,7 +7,11 @@
 #include "engine/guest/stream_out.h"
 #include "engine/outgoing/await_shut.h"
 
-enum { PING_LOADED = 0x676f6477 }; /* before the end mark: is everything loaded? */
+enum {
+	PING_LOADED = 0x676f6477, /* before the end mark: is everything loaded? */
+	GUESSED_TRIP_NS = 1000000,
+	GUESSED_LOAD_NS = 5000000,
+};
 
 struct source {
 	struct gw__run *run;
@@ -16,11 +20,16 @@ struct source {
 	const struct gw__guest_source_opts *o;
 	struct gw__guest_source_result *result;
 	struct gw__stream_out *stream;
-	bool stood_still; /* before it was asked to stop */
-	uint64_t stopped_ns;
-	uint64_t round, round_ns, sent_bytes; /* the last two: when this round began, and what was sent until then */
-	uint64_t dirty_pages, fewest;         /* after the last round; of all rounds */
-	uint32_t without_progress;
+	enum gw__handover_state state;
+
+	bool paused, stood_still; /* by us; before it was asked to */
+	uint64_t paused_ns;       /* when; and how long that took */
+	uint64_t pause_took_ns;
+
+	struct gw__converge converge;
+	uint64_t began_ns, busy_ns, round_ns, round; /* busy: the rounds before this one, which began at round_ns */
+	uint64_t dirty_pages;                        /* that are to be sent */
+	struct gw__converge_verdict verdict;
 };
 
 static uint64_t now(const struct source *s) { return gw__clock_now_ns(&s->run->clock); }
@@ -37,101 +46,144 @@ static int hook_failed(struct source *s, int r, const char *what)
 	return gw__error_set(&s->run->error, r, "%s", what);
 }
 
+/* What happened, for who may run the guest. */
+static int step(struct source *s, enum gw__handover_event event)
+{
+	return gw__handover_step(s->state, event, &s->state, &s->result->location, &s->run->error);
+}
+
 /* --- stop, and run on --- */
 
 static int stop(struct source *s)
 {
-	s->stopped_ns = now(s);
+	s->paused_ns = now(s);
 	int r = s->guest->ops.pause(s->guest->ctx);
 	if (r < 0)
 		return hook_failed(s, r, "the hook that stops the guest failed");
 	s->stood_still = r == 1;
-	s->result->stopped = true;
-	gw__run_phase(s->run, GW__PHASE_DEVICES);
-	tell(s, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_STOPPED});
+	s->paused = true;
+	s->pause_took_ns = now(s) - s->paused_ns;
 	return 0;
 }
 
-/* It did not leave. */
-static int run_on(struct source *s, int r)
+/* 0, or what the hook said. */
+static int run_on(struct source *s)
 {
-	if (!s->result->stopped)
-		return r;
-	int resumed = s->stood_still ? 0 : s->guest->ops.resume(s->guest->ctx, false);
-	s->result->downtime_ns = now(s) - s->stopped_ns;
-	if (resumed) {
-		s->result->stays_stopped = true;
-		s->result->hook = true;
-		gw__error_where(&s->run->error, "the hook that lets the guest run again failed with %d after", resumed);
-	} else if (!s->stood_still) {
-		tell(s, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS, .downtime_ns = s->result->downtime_ns});
-	}
+	if (!s->paused)
+		return 0;
+	s->paused = false;
+	s->result->downtime_ns = now(s) - s->paused_ns;
+	return s->stood_still ? 0 : s->guest->ops.resume(s->guest->ctx, false);
+}
+
+static int harvest(struct source *s)
+{
+	int r = gw__dirty_pages_harvest(gw__stream_out_dirty(s->stream), &s->dirty_pages, &s->run->error);
+	s->result->hook = s->result->hook || (r && s->guest->ops.dirty_take);
 	return r;
 }
 
 /* --- rounds --- */
 
-/* What was written while the round was sent; and how fast both are. */
+/* `unsent_pages`: of the round; `busy`: it has something to send at this moment. */
+static enum gw__converge_decision ask(struct source *s, enum gw__converge_at at, uint64_t unsent_pages, bool busy)
+{
+	const struct gw__counters *c = &s->run->counters;
+	uint64_t ns = now(s);
+	const struct gw__converge_now n = {.now_ns = ns - s->began_ns,
+		.busy_ns = s->busy_ns + (busy ? ns - s->round_ns : 0),
+		.left_bytes = atomic_load_explicit(&c->moved_bytes, memory_order_relaxed),
+		.sent_pages =
+			atomic_load_explicit(&c->pages, memory_order_relaxed) + atomic_load_explicit(&c->zero_pages, memory_order_relaxed),
+		.unsent_pages = unsent_pages,
+		.dirty_pages = busy ? 0 : s->dirty_pages,
+		.page_bytes = s->guest->page_bytes,
+		.pause_ns = s->pause_took_ns,
+		.round_trip_ns = GUESSED_TRIP_NS,
+		.load_ns = GUESSED_LOAD_NS};
+	s->converge.limits.downtime_ns = (uint64_t)atomic_load_explicit(s->o->limit_ms, memory_order_relaxed) * 1000000;
+	s->verdict = gw__converge_ask(&s->converge, at, &n);
+	return s->verdict.decision;
+}
+
+static int give_up(struct source *s)
+{
+	return gw__error_set(&s->run->error, -ETIME,
+		"the guest cannot be moved within %u ms of downtime: %s (it writes %llu bytes/s, the link carries %llu)",
+		atomic_load(s->o->limit_ms), gw__converge_reason_text(s->verdict.reason), (unsigned long long)s->verdict.dirty_rate,
+		(unsigned long long)s->verdict.bandwidth);
+}
+
+/* Ten times a second in the middle of a round. */
+static int look_at_link(void *ctx)
+{
+	struct source *s = ctx;
+	return ask(s, GW__CONVERGE_AT_SAMPLE, s->dirty_pages, true) == GW__CONVERGE_FAIL ? give_up(s) : 0;
+}
+
 static int end_round(struct source *s)
 {
-	uint64_t sent = gw__stream_out_bytes(s->stream), ended = now(s), ns = ended - s->round_ns;
-	int r = gw__dirty_pages_harvest(gw__stream_out_dirty(s->stream), &s->dirty_pages, &s->run->error);
-	if (r) {
-		s->result->hook = true;
+	const struct gw__counters *c = &s->run->counters;
+	s->busy_ns += now(s) - s->round_ns;
+	int r = harvest(s);
+	if (r)
 		return r;
-	}
-	ns = ns ? ns : 1;
-	s->result->bandwidth = (uint64_t)((double)(sent - s->sent_bytes) * 1e9 / (double)ns);
-	s->result->dirty_rate = (uint64_t)((double)(s->dirty_pages * s->guest->page_bytes) * 1e9 / (double)ns);
+	s->round++;
+	atomic_fetch_add_explicit(&s->run->counters.rounds, 1, memory_order_relaxed);
+	ask(s, GW__CONVERGE_AT_END, 0, false);
 	tell(s, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_ROUND,
 			.round = s->round,
 			.dirty_pages = s->dirty_pages,
-			.sent_bytes = sent,
-			.bandwidth = s->result->bandwidth});
-	s->sent_bytes = sent;
-	s->round_ns = ended;
-	s->round++;
-	atomic_fetch_add_explicit(&s->run->counters.rounds, 1, memory_order_relaxed);
+			.sent_bytes = atomic_load(&c->moved_bytes),
+			.bandwidth = s->verdict.bandwidth});
+	s->round_ns = now(s);
 	return 0;
 }
 
-static bool fits(const struct source *s)
+/* It is stopped for a moment, to count exactly. 1: it stays so; 0: it runs on. */
+static int look(struct source *s)
 {
-	double bytes = (double)(s->dirty_pages * s->guest->page_bytes);
-	uint32_t limit_ms = atomic_load_explicit(s->o->limit_ms, memory_order_relaxed);
-	return bytes * 1e3 <= (double)limit_ms * (double)s->result->bandwidth;
+	int r = stop(s);
+	if (!r)
+		r = harvest(s);
+	if (r)
+		return r;
+	if (ask(s, GW__CONVERGE_AT_LOOK, 0, false) == GW__CONVERGE_FINISH)
+		return 1;
+	r = run_on(s);
+	return r ? hook_failed(s, r, "the hook that lets the guest run on failed") : 0;
 }
 
-/* 1: what is left is sent while it stands still; 0: another round; -ETIME. */
+/* 1: what is left is sent while it stands still; 0: another round. */
 static int decide(struct source *s)
 {
-	if (atomic_load(s->o->finish) || !s->dirty_pages || fits(s))
+	enum gw__converge_decision decision = s->verdict.decision;
+	if (atomic_load(s->o->finish))
 		return 1;
-	bool progress = s->round == 1 || s->dirty_pages < s->fewest - s->fewest / 10;
-	s->fewest = progress ? s->dirty_pages : s->fewest;
-	s->without_progress = progress ? 0 : s->without_progress + 1;
-	if (s->without_progress < s->o->patience)
-		return 0;
-	if (!s->o->give_up)
-		return 1;
-	return gw__error_set(&s->run->error, -ETIME,
-		"the guest writes %llu bytes/s and the link takes %llu: it does not get there within %u ms of downtime; raise downtime_ms or the bandwidth",
-		(unsigned long long)s->result->dirty_rate, (unsigned long long)s->result->bandwidth, atomic_load(s->o->limit_ms));
+	if (decision == GW__CONVERGE_LOOK) {
+		int r = look(s);
+		if (r)
+			return r;
+		decision = s->verdict.decision;
+	}
+	if (decision == GW__CONVERGE_FAIL)
+		return give_up(s);
+	return decision == GW__CONVERGE_FINISH;
 }
 
 static int put_rounds(struct source *s)
 {
 	int r = gw__dirty_pages_start(gw__stream_out_dirty(s->stream), &s->run->error);
 	if (r)
-		return hook_failed(s, r, "the guest's tracker could not be started");
-	r = gw__stream_out_begin(s->stream);
+		s->result->hook = s->guest->ops.dirty_start;
+	else
+		r = gw__stream_out_begin(s->stream);
 	gw__run_phase(s->run, GW__PHASE_RAM);
-	s->round_ns = now(s);
-	s->sent_bytes = gw__stream_out_bytes(s->stream);
-	if (!r) /* so that what was reported since is sent once */
-		r = gw__dirty_pages_harvest(gw__stream_out_dirty(s->stream), &s->dirty_pages, &s->run->error);
+	s->began_ns = s->round_ns = now(s);
+	if (!r)
+		r = harvest(s);
 	while (!r) {
-		r = gw__stream_out_put_round(s->stream, false);
+		r = gw__stream_out_put_round(s->stream, false, look_at_link, s);
 		if (!r)
 			r = end_round(s);
 		if (!r)
@@ -144,10 +196,16 @@ static int put_rounds(struct source *s)
 
 static int put_last(struct source *s)
 {
-	int r = gw__dirty_pages_harvest(gw__stream_out_dirty(s->stream), &s->dirty_pages, &s->run->error);
+	int r = s->paused ? 0 : stop(s);
+	if (!r)
+		r = step(s, GW__HANDOVER_EV_PAUSED);
 	if (r)
-		return hook_failed(s, r, "the guest's tracker failed");
-	r = gw__stream_out_put_round(s->stream, true);
+		return r;
+	gw__run_phase(s->run, GW__PHASE_DEVICES);
+	tell(s, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_STOPPED});
+	r = harvest(s);
+	if (!r)
+		r = gw__stream_out_put_round(s->stream, true, NULL, NULL);
 	return r ? r : gw__stream_out_put_devices(s->stream, &s->result->hook);
 }
 
@@ -155,9 +213,13 @@ static int put_last(struct source *s)
 static int confirm(struct source *s)
 {
 	if (!s->o->confirm)
-		return 0;
+		return step(s, GW__HANDOVER_EV_NOT_ASKED);
 	int r = gw__stream_out_put_ping(s->stream, PING_LOADED);
-	return r ? r : gw__await_pong(s->run, s->out->main, PING_LOADED, s->o->answer_ms, &s->run->error);
+	if (!r)
+		r = step(s, GW__HANDOVER_EV_ASKED);
+	if (!r)
+		r = gw__await_pong(s->run, s->out->main, PING_LOADED, s->o->answer_ms, &s->run->error);
+	return r ? r : step(s, GW__HANDOVER_EV_PONG);
 }
 
 static int hand_over(struct source *s)
@@ -165,20 +227,20 @@ static int hand_over(struct source *s)
 	gw__run_phase(s->run, GW__PHASE_SYNC);
 	uint64_t before = s->out->main->out_bytes;
 	int r = gw__stream_out_put_end(s->stream);
-	s->result->handed_over = s->out->main->out_bytes > before; /* a QEMU runs it without the description too (docs/spec/stream.md 9) */
+	if (s->out->main->out_bytes > before) { /* of the end a part is enough for a QEMU (docs/spec/stream.md 9) */
+		int begun = step(s, GW__HANDOVER_EV_END_BEGUN);
+		r = r ? r : begun;
+	}
 	if (r)
 		return r;
 	s->out->main->cancel_fd = -1; /* it is too late for that */
 	r = gw__await_shut(s->run, s->out->main, s->o->answer_ms, &s->run->error);
-	s->result->refused = r == -EREMOTEIO;
-	return r;
+	return r ? r : step(s, GW__HANDOVER_EV_SHUT_OK);
 }
 
 static int go(struct source *s)
 {
 	int r = put_rounds(s);
-	if (!r)
-		r = stop(s);
 	if (!r)
 		r = put_last(s);
 	if (!r)
@@ -186,20 +248,43 @@ static int go(struct source *s)
 	return r ? r : hand_over(s);
 }
 
+/* What follows from a failure; the guest runs on where nobody else can have it. */
+static void fail(struct source *s, int r)
+{
+	struct gw__error ignored = {0};
+	gw__handover_step(s->state, r == -EREMOTEIO ? GW__HANDOVER_EV_SHUT_ERROR : GW__HANDOVER_EV_BROKEN, &s->state, &s->result->location,
+		&ignored);
+	if (s->state != GW__HANDOVER_RETURNED)
+		return;
+	bool ran = s->paused && !s->stood_still;
+	int resumed = run_on(s);
+	if (resumed) {
+		s->result->hook = true;
+		gw__location_note(&s->result->location, GW__LOCATION_EV_BROKEN_AT_END);
+		gw__error_where(&s->run->error, "the hook that lets the guest run again failed with %d after", resumed);
+	} else if (ran) {
+		tell(s, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS, .downtime_ns = s->result->downtime_ns});
+	}
+}
+
 int gw__guest_source_run(struct gw__run *run, struct gw__guest *guest, struct gw__outgoing *out, const struct gw__guest_source_opts *o,
 	struct gw__guest_source_result *result)
 {
-	struct source s = {.run = run, .guest = guest, .out = out, .o = o, .result = result};
+	struct source s = {.run = run, .guest = guest, .out = out, .o = o, .result = result, .state = GW__HANDOVER_RUNS};
 	struct gw__stream_out_opts so = {.method = o->method, .level = o->level, .copies = o->tls};
-	*result = (struct gw__guest_source_result){0};
+	*result = (struct gw__guest_source_result){.location = gw__location_at(GW__PLACE_SOURCE_RUNS)};
+	gw__converge_init(&s.converge,
+		&(struct gw__converge_limits){.policy = o->policy, .patience = o->patience, .give_up_ns = o->give_up_ns});
 	int r = gw__stream_out_new(run, guest, out, &so, &s.stream);
 	if (!r)
 		r = go(&s);
 	gw__stream_out_free(s.stream);
-	if (r && (!result->handed_over || result->refused))
-		return run_on(&s, r);
-	if (result->stopped)
-		result->downtime_ns = now(&s) - s.stopped_ns;
+	result->bandwidth = s.verdict.bandwidth;
+	result->dirty_rate = s.verdict.dirty_rate;
+	if (r)
+		fail(&s, r);
+	else
+		result->downtime_ns = now(&s) - s.paused_ns;
 	gw__run_phase(run, GW__PHASE_DONE);
 	return r;
 }

@@ -9,6 +9,8 @@
 #include "engine/core/run.h"
 #include "engine/outgoing/connect.h"
 #include "guest/guest.h"
+#include "plan/converge.h"
+#include "plan/handover.h"
 
 enum gw__guest_event_kind { GW__GUEST_EVENT_ROUND, GW__GUEST_EVENT_STOPPED, GW__GUEST_EVENT_RUNS };
 struct gw__guest_event {
@@ -23,26 +25,24 @@ struct gw__guest_source_opts {
 	bool tls;     /* pages are enciphered, so from a copy */
 	bool confirm; /* ask whether everything is loaded, before this side gives up the right to run it */
 	int answer_ms;
-	bool give_up;                     /* -ETIME when it does not get there; else it is stopped for as long as it takes */
-	uint32_t patience;                /* rounds without progress before that */
-	const _Atomic uint32_t *limit_ms; /* how long it may stand still */
-	const _Atomic bool *finish;       /* stop it now */
+	enum gw__converge_policy policy;                                  /* GIVE_UP or STOP, when it does not get there */
+	uint32_t patience;                                                /* rounds without progress before that. 0: the usual */
+	uint64_t give_up_ns;                                              /* 0: no limit */
+	const _Atomic uint32_t *limit_ms;                                 /* how long it may stand still */
+	const _Atomic bool *finish;                                       /* stop it now */
 	void (*on_event)(void *ctx, const struct gw__guest_event *event); /* may be NULL */
 	void *ctx;
 };
 
 struct gw__guest_source_result {
+	struct gw__location location;                /* as plan/handover has it */
 	uint64_t downtime_ns, bandwidth, dirty_rate; /* bytes/s, when it was decided to stop */
-	bool stopped;                                /* the guest was asked to stop, and did */
-	bool handed_over;                            /* the end of the stream, or some of it, was written: the destination may run it */
-	bool refused;                                /* after that the destination said that it failed, so it does not */
-	bool stays_stopped;                          /* it did not leave, and the hook that lets it run again failed */
 	bool hook;                                   /* a hook failed */
 };
 
 /*
- * 0: the destination has said that it has the guest. On failure it runs here again, unless `handed_over` and not `refused`: then nobody knows, and
- * it stands still.
+ * 0: the destination has said that it has the guest. On failure it runs here again where nobody else can have it; else it stands
+ * still, and the location says that both may.
  */
 int gw__guest_source_run(struct gw__run *run, struct gw__guest *guest, struct gw__outgoing *out, const struct gw__guest_source_opts *o,
 	struct gw__guest_source_result *result);

@@ -19,6 +19,7 @@ enum {
 	PAGES_PER_WRITE = 128,
 	PART_BYTES = 64 << 20,
 	LAST_WORD_MS = 1000,
+	LOOK_MS = 100,
 	RAM_ID = 1,
 	FIRST_DEVICE_ID = 2,
 };
@@ -36,6 +37,7 @@ struct gw__stream_out {
 	struct gw__multifd_compat compat;
 	struct gw__vmdesc_plain described; /* the devices that were written */
 	uint8_t *copy;                     /* PAGES_PER_WRITE pages */
+	uint64_t counted_bytes;            /* of the main channel */
 	uint8_t heads[PAGES_PER_WRITE][GW__RECORD_HEAD_MAX_BYTES];
 	uint8_t bytes[4096];
 };
@@ -44,6 +46,9 @@ struct gw__stream_out {
 static int written(struct gw__stream_out *s, int r)
 {
 	struct gw__error said = {0};
+	uint64_t out_bytes = s->out->main->out_bytes;
+	atomic_fetch_add_explicit(&s->run->counters.moved_bytes, out_bytes - s->counted_bytes, memory_order_relaxed);
+	s->counted_bytes = out_bytes;
 	gw__run_tick(s->run);
 	if ((r == -EPIPE || r == -ECONNRESET) && gw__await_shut(s->run, s->out->main, LAST_WORD_MS, &said) == -EREMOTEIO)
 		s->run->error = said;
@@ -132,14 +137,6 @@ void gw__stream_out_free(struct gw__stream_out *s)
 
 struct gw__dirty_pages *gw__stream_out_dirty(struct gw__stream_out *s) { return s->dirty; }
 
-uint64_t gw__stream_out_bytes(const struct gw__stream_out *s)
-{
-	uint64_t n = s->out->main->out_bytes;
-	for (uint32_t i = 0; i < s->out->multifd_n; i++)
-		n += s->out->multifd[i]->out_bytes;
-	return n;
-}
-
 /* --- the head --- */
 
 static int put_config(struct gw__stream_out *s)
@@ -209,13 +206,19 @@ static int put_batch(struct gw__stream_out *s, uint32_t block, const uint64_t *o
 	return r ? r : written(s, gw__chan_write_allv(s->out->main, iov, iov_n, &s->run->error));
 }
 
-static int put_on_main(struct gw__stream_out *s)
+static int put_on_main(struct gw__stream_out *s, gw__stream_out_look_fn *look, void *ctx)
 {
-	uint64_t off[PAGES_PER_WRITE];
+	uint64_t off[PAGES_PER_WRITE], next_ns = gw__clock_now_ns(&s->run->clock) + LOOK_MS * 1000000;
 	uint32_t block, n;
 	int r = 0;
-	while (!r && (n = gw__dirty_pages_take(s->dirty, 0, PAGES_PER_WRITE, &block, off)))
+	while (!r && (n = gw__dirty_pages_take(s->dirty, 0, PAGES_PER_WRITE, &block, off))) {
 		r = put_batch(s, block, off, n);
+		uint64_t now_ns = gw__clock_now_ns(&s->run->clock);
+		if (r || !look || now_ns < next_ns)
+			continue;
+		r = look(ctx);
+		next_ns = now_ns + LOOK_MS * 1000000;
+	}
 	return r;
 }
 
@@ -272,7 +275,7 @@ static int read_packet(void *ctx, uint32_t block, const struct gw__multifd_packe
 	return 0;
 }
 
-static int put_on_channels(struct gw__stream_out *s)
+static int put_on_channels(struct gw__stream_out *s, gw__stream_out_look_fn *look, void *ctx)
 {
 	const struct gw__multifd_source source = {.blocks = &s->blocks,
 		.page_bytes = s->guest->page_bytes,
@@ -282,20 +285,26 @@ static int put_on_channels(struct gw__stream_out *s)
 		.read = read_packet,
 		.ctx = s};
 	int r = gw__multifd_send_start_source(s->multifd_send, &source);
+	while (!r && !gw__multifd_send_wait(s->multifd_send, LOOK_MS)) {
+		gw__run_tick(s->run);
+		r = look ? look(ctx) : 0;
+	}
+	if (r)
+		gw__multifd_send_break(s->multifd_send);
 	int joined = gw__multifd_send_join(s->multifd_send);
 	return written(s, r ? r : joined);
 }
 
-int gw__stream_out_put_round(struct gw__stream_out *s, bool last)
+int gw__stream_out_put_round(struct gw__stream_out *s, bool last, gw__stream_out_look_fn *look, void *ctx)
 {
 	struct gw__error *error = &s->run->error;
-	int r = s->multifd_send ? put_on_channels(s) : 0;
+	int r = s->multifd_send ? put_on_channels(s, look, ctx) : 0;
 	if (!r && last)
 		r = written(s, gw__stream_writer_begin_end(&s->writer, error));
 	else if (!r && s->multifd_send)
 		r = written(s, gw__stream_writer_begin_part(&s->writer, 0, error));
 	if (!r)
-		r = s->multifd_send ? put_sync(s) : put_on_main(s);
+		r = s->multifd_send ? put_sync(s) : put_on_main(s, look, ctx);
 	return r ? r : written(s, gw__stream_writer_end_section(&s->writer, error));
 }
 

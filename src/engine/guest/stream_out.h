@@ -22,12 +22,15 @@ int gw__stream_out_new(struct gw__run *run, struct gw__guest *guest, struct gw__
 	struct gw__stream_out **s);
 void gw__stream_out_free(struct gw__stream_out *s); /* NULL is fine */
 struct gw__dirty_pages *gw__stream_out_dirty(struct gw__stream_out *s);
-uint64_t gw__stream_out_bytes(const struct gw__stream_out *s); /* over all channels; between two rounds */
 
 /* Head, return path, and the list of blocks. */
 int gw__stream_out_begin(struct gw__stream_out *s);
-/* All pages that are to be sent now; `last`: RAM ends with them. */
-int gw__stream_out_put_round(struct gw__stream_out *s, bool last);
+/*
+ * All pages that are to be sent now; `last`: RAM ends with them. `look` is called ten times a second meanwhile, and ends it with a negative errno; NULL: nobody
+ * looks.
+ */
+typedef int gw__stream_out_look_fn(void *ctx);
+int gw__stream_out_put_round(struct gw__stream_out *s, bool last, gw__stream_out_look_fn *look, void *ctx);
 /* Behind the last round: the device sections. *hook: it was a hook that failed. */
 int gw__stream_out_put_devices(struct gw__stream_out *s, bool *hook);
 int gw__stream_out_put_ping(struct gw__stream_out *s, uint32_t token);

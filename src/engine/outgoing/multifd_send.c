@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/math.h"
 #include "wire/compress.h"
@@ -43,7 +44,9 @@ struct gw__multifd_send {
 	_Atomic uint64_t packet_number; /* over all channels */
 	_Atomic bool failed;
 
-	pthread_mutex_t lock; /* guards the failure, and the image's cursor */
+	pthread_mutex_t lock; /* guards the failure, the image's cursor, and how many workers run */
+	pthread_cond_t ended;
+	uint32_t running_n;
 	struct gw__error error;
 
 	uint32_t n;
@@ -198,16 +201,21 @@ static int send_packet(struct worker *w, uint32_t block, struct gw__error *error
 	return g->o.copies && g->source.copies ? send_copied(w, block, error) : send_plain(w, block, error);
 }
 
+void gw__multifd_send_break(struct gw__multifd_send *g)
+{
+	atomic_store_explicit(&g->failed, true, memory_order_relaxed);
+	for (uint32_t i = 0; i < g->n; i++) /* nobody goes on waiting for a destination that is lost */
+		if (g->worker[i].chan->fd >= 0)
+			shutdown(g->worker[i].chan->fd, SHUT_RDWR);
+}
+
 static void fail(struct gw__multifd_send *g, const struct gw__error *error)
 {
 	pthread_mutex_lock(&g->lock);
 	if (!g->error.code)
 		g->error = *error;
 	pthread_mutex_unlock(&g->lock);
-	atomic_store_explicit(&g->failed, true, memory_order_relaxed);
-	for (uint32_t i = 0; i < g->n; i++) /* nobody goes on waiting for a destination that is lost */
-		if (g->worker[i].chan->fd >= 0)
-			shutdown(g->worker[i].chan->fd, SHUT_RDWR);
+	gw__multifd_send_break(g);
 }
 
 static void *send_pages(void *ctx)
@@ -227,7 +235,26 @@ static void *send_pages(void *ctx)
 		atomic_fetch_add_explicit(&c->zero_pages, w->packet.zero, memory_order_relaxed);
 		atomic_fetch_add_explicit(&c->moved_bytes, w->packet.payload_bytes, memory_order_relaxed);
 	}
+	pthread_mutex_lock(&g->lock);
+	if (!--g->running_n)
+		pthread_cond_signal(&g->ended);
+	pthread_mutex_unlock(&g->lock);
 	return NULL;
+}
+
+bool gw__multifd_send_wait(struct gw__multifd_send *g, int ms)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += ms % 1000 * 1000000L;
+	until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000L;
+	until.tv_nsec %= 1000000000L;
+	pthread_mutex_lock(&g->lock);
+	while (g->running_n && !pthread_cond_timedwait(&g->ended, &g->lock, &until))
+		;
+	bool ended = !g->running_n;
+	pthread_mutex_unlock(&g->lock);
+	return ended;
 }
 
 int gw__multifd_send_sync(struct gw__multifd_send *g, uint64_t page_bytes)
@@ -247,6 +274,7 @@ int gw__multifd_send_sync(struct gw__multifd_send *g, uint64_t page_bytes)
 int gw__multifd_send_start_source(struct gw__multifd_send *g, const struct gw__multifd_source *source)
 {
 	g->source = *source;
+	g->running_n = g->n;
 	for (uint32_t i = 0; i < g->n; i++) {
 		int err = pthread_create(&g->worker[i].thread, NULL, send_pages, &g->worker[i]);
 		if (err)
@@ -305,7 +333,12 @@ int gw__multifd_send_new(struct gw__run *run, struct gw__outgoing *out, const st
 		return gw__error_set(&run->error, -ENOMEM, "no memory for %u channels", out->multifd_n);
 	g->run = run;
 	g->o = *o;
+	pthread_condattr_t attr;
 	pthread_mutex_init(&g->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&g->ended, &attr);
+	pthread_condattr_destroy(&attr);
 	int r = 0;
 	for (uint32_t i = 0; !r && i < out->multifd_n; i++) {
 		g->n = i + 1;
@@ -330,6 +363,7 @@ void gw__multifd_send_free(struct gw__multifd_send *g)
 		free(g->worker[i].pages);
 		free(g->worker[i].packed);
 	}
+	pthread_cond_destroy(&g->ended);
 	pthread_mutex_destroy(&g->lock);
 	free(g);
 }

@@ -44,6 +44,10 @@ int gw__multifd_send_start_source(struct gw__multifd_send *g, const struct gw__m
  * other things meanwhile. What is borrowed stays as it is until the join.
  */
 int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__image *image, const struct gw__bitmap *only);
+/* Waits at most so long until all is written, or somebody failed: true then. For somebody who has something else to do meanwhile. */
+bool gw__multifd_send_wait(struct gw__multifd_send *g, int ms);
+/* Nobody goes on; the channels are of no more use. */
+void gw__multifd_send_break(struct gw__multifd_send *g);
 /* Wait until all is written. The first failure of any worker. */
 int gw__multifd_send_join(struct gw__multifd_send *g);
 
