@@ -56,6 +56,7 @@ enum gw_qemu_hint {
 	GW_QEMU_HINT_MEMORY_ONLY,      /* protect: `memory_only`, if disks and network are taken care of */
 	GW_QEMU_HINT_PRIMARY_IS_DEAD,  /* failover: `primary_is_dead`, if that is so */
 	GW_QEMU_HINT_NO_OUTPUT_COMMIT, /* protect: `no_output_commit` */
+	GW_QEMU_HINT_DISKS,            /* protect: `disks`, or `unprotected_disks` */
 };
 GW_API enum gw_qemu_hint gw_qemu_hint(const gw_qemu *qemu); /* of the last call. Since 0.2 */
 
@@ -329,6 +330,10 @@ struct gw_qemu_protect_opts {
 	int level;                       /* 0: 1 */
 	bool memory_only;                /* the guest's disks and network are not protected with it, and that may be */
 	bool no_output_commit; /* what the guest sends leaves at once: after a failover others may have received what it has yet to send */
+	const char *
+		disks; /* unix:PATH or tcp:HOST:PORT of the standby's gw_qemu_disks_new(), which then has the guest's disks as well. NULL: nobody has */
+	const char *const *unprotected_disks; /* writable ones that are left out, by the id of their -drive or their node's name */
+	uint32_t unprotected_n;
 	void (*on_event)(void *ctx, const struct gw_qemu_protect_event *event); /* from the calling thread. NULL: nobody is told */
 	/*
 	 * In the second process, if this one dies in the middle, once the guest was released: 0, or a negative errno and why it could not be (-ECONNRESET: its
@@ -371,6 +376,21 @@ enum gw_qemu_protection {
  * End the protection of the QEMU at `monitor` by another process. *was: how it was. -ETIMEDOUT, -EBUSY: it is not known whether it has ended. Since 0.2
  */
 GW_API int gw_qemu_protect_stop(gw_qemu *qemu, const char *monitor, enum gw_qemu_protection *was);
+
+/* --- The disks of a standby --------------------------------------------------------------------------------------- */
+
+typedef struct gw_qemu_disks gw_qemu_disks;
+
+/*
+ * Keeps the disks of the one guest that a gw_standby() with a `name` protects, beside it: at `address` (unix:PATH, tcp:HOST:PORT) gw_qemu_protect() asks for them,
+ * and a qemu-storage-daemon (`program`; NULL: as PATH has it) serves them over NBD at unix:PATH.nbd or the next port. `folder` is DIR/NAME of that
+ * standby, whose callbacks are passed on to the calls below. Whoever may connect there may write to the disks. Since 0.2
+ */
+GW_API int gw_qemu_disks_new(gw_qemu *qemu, const char *address, const char *folder, const char *program, gw_qemu_disks **disks);
+GW_API void gw_qemu_disks_free(gw_qemu_disks *disks); /* when the standby has returned. NULL is fine. Since 0.2 */
+GW_API void gw_qemu_disks_event(gw_qemu_disks *disks, const struct gw_standby_event *event);  /* on_event. Since 0.2 */
+GW_API int gw_qemu_disks_boundary(gw_qemu_disks *disks, uint64_t epoch, char *why, size_t n); /* on_boundary. Since 0.2 */
+GW_API void gw_qemu_disks_end(gw_qemu_disks *disks, uint64_t epoch, bool kept);               /* on_kept. Since 0.2 */
 
 /* --- A broken post-copy ------------------------------------------------------------------------------------------ */
 

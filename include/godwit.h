@@ -845,6 +845,13 @@ struct gw_standby_opts {
 	/* From the thread of each guest, one at a time. The strings are lent for the call. */
 	void (*on_event)(void *ctx, const struct gw_standby_event *event);
 	void *ctx;
+	/*
+	 * For whoever keeps something else of the guests at the same moments, their disks for instance; from the thread of the guest, NULL: nobody. on_boundary: all of
+	 * this epoch is here and its primary stands still; a negative errno and `why` (of `n` bytes) drop it, and end the protection. on_kept: protection is over,
+	 * and the image of `epoch` is about to appear (`kept`), or there is none.
+	 */
+	int (*on_boundary)(void *ctx, uint64_t epoch, char *why, size_t n);
+	void (*on_kept)(void *ctx, uint64_t epoch, bool kept);
 };
 
 /*

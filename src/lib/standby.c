@@ -121,6 +121,20 @@ static void on_epoch(void *ctx, const struct gw__colo_epoch *e)
 			  .memory_bytes = e->memory_bytes});
 }
 
+static int on_boundary(void *ctx, uint64_t number, struct gw__error *error)
+{
+	struct guest *g = ctx;
+	char why[400] = "";
+	int r = g->standby->o->on_boundary(GW__OPT(g->standby->o, ctx), number, why, sizeof why);
+	return r ? gw__error_set(error, r < 0 ? r : -EIO, "%s", why) : 0;
+}
+
+static void on_kept(void *ctx, uint64_t number, bool kept)
+{
+	struct guest *g = ctx;
+	g->standby->o->on_kept(GW__OPT(g->standby->o, ctx), number, kept);
+}
+
 static bool is_over(const struct guest *g) { return !strcmp(g->state, "ended") || !strcmp(g->state, "failed"); }
 
 /* What is asked at its control socket, from that one's thread. */
@@ -188,6 +202,8 @@ static void *protect(void *guest)
 	struct gw__colo_secondary_opts so = {.checkpoint_ms = timeout_ms ? timeout_ms : CHECKPOINT_MS,
 		.stop_fd = g->stop_fd,
 		.on_epoch = on_epoch,
+		.on_boundary = GW__OPT(o, on_boundary) ? on_boundary : NULL,
+		.on_kept = GW__OPT(o, on_kept) ? on_kept : NULL,
 		.ctx = g};
 	struct gw__colo_secondary_result result;
 	report(g, &(struct gw_standby_event){.kind = GW_STANDBY_CONNECTED});

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "qemu/mirror.h"
 #include "qmp/sleep.h"
 
 enum {
@@ -42,6 +43,7 @@ static bool is_stopped_by_its_user(const struct gw__qmp_status *s) { return !s->
 /* 0: released; GW__NOT_YET: not yet. */
 static int try_release(struct gw__qmp *q, struct look *l, struct gw__error *error)
 {
+	gw__mirror_break(q); /* of a server that hangs, or QEMU would wait for it with the main loop */
 	int r = break_link(q);
 	if (r != -ECONNRESET)
 		r = gw__qmp_call(q, "x-colo-lost-heartbeat", NULL, NULL, NULL); /* refused where it is no primary (any more) */

@@ -10,11 +10,14 @@
 #include <string.h>
 #include <sys/statvfs.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <godwit-qemu.h>
 
 #include "base/math.h"
 #include "qemu/colo_release.h"
+#include "qemu/disk_link.h"
+#include "qemu/mirror.h"
 #include "qemu/net_buffers.h"
 #include "qemu/owner_lock.h"
 #include "qemu/protect_instance.h"
@@ -24,7 +27,8 @@
 
 enum {
 	CONNECT_MS = 10000,
-	LOOK_MS = 50,       /* between two looks at the clock */
+	LOOK_MS = 50, /* between two looks at the clock */
+	ASK_SERVER_MS = 250,
 	ASK_MS = 200,       /* between two questions how far the first copy is */
 	ANSWER_MS = 100,    /* for a command while the guest may stand still, which QEMU may not answer then */
 	SETUP_MS = 10000,   /* to reach the standby */
@@ -49,7 +53,7 @@ struct watch {
 	uint64_t stopped_us; /* by QEMU's */
 	double began_s, asked_s, moved_s, checkpoint_s;
 	uint64_t moved_bytes, checkpoints, pause_us;
-	bool pushed, shutting_down, exited;
+	bool pushed, shutting_down, exited, mirror_failed;
 	char status[48]; /* of the migration, as its events say */
 	enum gw__qmp_migration_state state;
 };
@@ -63,6 +67,11 @@ struct gw__protect {
 	struct gw__protect_guard guard;
 	struct gw__owner_lock lock;
 	struct gw__net_buffers buffers;
+	struct gw__mirror mirror;
+	int disk_fd; /* to who keeps the disks at the standby; -1: none */
+	char server[512];
+	int greeting_fd; /* a connection to that server, which has not said a word yet; -1: none */
+	double greeting_s;
 	struct gw__relay *relay; /* of an attempt; NULL: QEMU speaks with the standby itself */
 	struct timespec start;
 	struct watch w;
@@ -166,23 +175,27 @@ static void on_event(struct gw__protect *p, const json_t *event)
 		on_pass(p, data);
 	else if (!strcmp(name, "COLO_EXIT"))
 		p->w.exited = true;
+	else if (!strncmp(name, "BLOCK_JOB_", strlen("BLOCK_JOB_")) && strcmp(name, "BLOCK_JOB_READY"))
+		p->w.mirror_failed |= gw__mirror_is_ours(json_string_value(json_object_get(data, "device")));
 	else if (!strcmp(name, "SHUTDOWN"))
 		p->w.shutting_down = true;
 }
 
-/* An event, or a word that the relay holds back. */
+/* An event, a word that the relay holds back, or a question about the disks. */
 static void await_something(struct gw__protect *p, int ms)
 {
-	struct pollfd fds[2] = {{.fd = gw__qmp_fd(p->qmp), .events = POLLIN}, {.fd = gw__relay_fd(p->relay), .events = POLLIN}};
-	poll(fds, 2, ms);
+	struct pollfd fds[3] = {{.fd = gw__qmp_fd(p->qmp), .events = POLLIN},
+		{.fd = p->relay ? gw__relay_fd(p->relay) : -1, .events = POLLIN}, {.fd = p->disk_fd, .events = POLLIN}};
+	poll(fds, 3, ms);
 }
 
 /* One event, if it comes within the limit. False: QEMU has gone. */
 static bool take_event(struct gw__protect *p, int ms)
 {
 	json_t *event;
-	int r = gw__qmp_event(p->qmp, p->relay ? 0 : ms, &event, NULL);
-	if (r == GW__NOTHING_CAME && p->relay) {
+	bool alone = !p->relay && p->disk_fd < 0;
+	int r = gw__qmp_event(p->qmp, alone ? ms : 0, &event, NULL);
+	if (r == GW__NOTHING_CAME && !alone) {
 		await_something(p, ms);
 		r = gw__qmp_event(p->qmp, 0, &event, NULL);
 	}
@@ -277,9 +290,11 @@ static enum why check_exit(struct gw__protect *p)
 static enum why check_silence(struct gw__protect *p)
 {
 	int limit = p->o.silence_ms < 0 ? -1 : p->o.interval_ms + p->o.silence_ms;
+	if (p->mirror.n) /* the guest's own writes may wait for a standby that hangs */
+		limit = p->o.interval_ms + standstill_ms(p);
 	if (p->w.phase != PROTECTED || p->w.stopped || limit < 0 || left_ms(p, p->w.checkpoint_s, limit))
 		return GO_ON;
-	return lost(p, "the standby took no checkpoint for %d s", limit / 1000);
+	return lost(p, "the standby took no checkpoint for %.1f s", limit / 1e3);
 }
 
 /* Only while the guest runs: QEMU answers then. */
@@ -304,6 +319,93 @@ static enum why check_copy(struct gw__protect *p)
 	return GO_ON;
 }
 
+/* --- disks --- */
+
+static int answer_limit_ms(const struct gw__protect *p)
+{
+	int left = p->w.stopped ? left_ms(p, p->w.stopped_s, standstill_ms(p)) : standstill_ms(p);
+	return left > ANSWER_MS ? left : ANSWER_MS;
+}
+
+/* The standby has an epoch and asks whether the mirrors are whole; the guest stands still, so what is in them now stays. */
+static enum why serve_disks(struct gw__protect *p)
+{
+	struct gw__error error = {0};
+	struct pollfd asked = {.fd = p->disk_fd, .events = POLLIN};
+	char line[64];
+	uint64_t done;
+	if (p->w.mirror_failed)
+		return lost(p, "the mirror of a disk to the standby has failed");
+	if (p->disk_fd < 0 || poll(&asked, 1, 0) <= 0)
+		return GO_ON;
+	if (gw__disk_link_read(p->disk_fd, line, sizeof line, ANSWER_MS))
+		return lost(p, "the standby does not keep its disks any more");
+	gw__qmp_set_call_limit(p->qmp, answer_limit_ms(p));
+	int r = gw__mirror_check(&p->mirror, p->qmp, &done, &error);
+	set_answer_limit(p);
+	if (r)
+		return lost(p, "its disks are not whole at the standby: %s", error.text[0] ? error.text : "a mirror is behind");
+	return gw__disk_link_write(p->disk_fd, "good\n") ? lost(p, "the standby does not keep its disks any more") : GO_ON;
+}
+
+static void close_one(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+/*
+ * A write of the guest waits for the server of its disks, and QEMU has no limit for that. A server that is alive greets whoever connects, so one that does not
+ * holds the guest's writes up too.
+ */
+static enum why check_server(struct gw__protect *p)
+{
+	struct pollfd greeting = {.fd = p->greeting_fd, .events = POLLIN};
+	struct gw__error ignored = {0};
+	if (p->disk_fd < 0 || (p->greeting_fd < 0 && left_ms(p, p->greeting_s, ASK_SERVER_MS)))
+		return GO_ON;
+	if (p->greeting_fd < 0) {
+		p->greeting_s = now_s(p);
+		gw__qmp_dial(p->server, ANSWER_MS, &p->greeting_fd, &ignored); /* one that is not there is an error of the mirrors */
+	} else if (poll(&greeting, 1, 0) > 0) {
+		close_one(&p->greeting_fd);
+	} else if (!left_ms(p, p->greeting_s, standstill_ms(p))) {
+		return lost(p, "the server of its disks at %s hangs", p->server);
+	}
+	return GO_ON;
+}
+
+/* Until the standby has all of each. The guest runs. */
+static enum why copy_disks(struct gw__protect *p)
+{
+	struct gw__error error = {0};
+	char prefix[16];
+	uint64_t done = 0, last = 0;
+	double moved_s = now_s(p);
+	int r = gw__disk_link_server(p->o.disks, p->server, sizeof p->server, &error);
+	if (!r)
+		r = gw__disk_link_open(p->o.disks, &p->mirror, &p->disk_fd, prefix, &error);
+	if (!r)
+		r = gw__mirror_start(&p->mirror, p->qmp, p->server, prefix, &error);
+	while (!r && (r = gw__mirror_check(&p->mirror, p->qmp, &done, &error)) == GW__NOT_YET) {
+		if (done != last)
+			moved_s = now_s(p);
+		last = done;
+		if (!left_ms(p, moved_s, STALL_MS))
+			return lost(p, "the standby took nothing of its disks for %d s", STALL_MS / 1000);
+		if (!take_event(p, LOOK_MS))
+			return GONE;
+		if (p->o.stopped(p->o.ctx))
+			return ASKED;
+		enum why why = check_server(p);
+		if (why != GO_ON)
+			return why;
+		r = 0;
+	}
+	return r == -ECONNRESET ? GONE : r ? lost(p, "%s", error.text) : GO_ON;
+}
+
 /* --- output commit --- */
 
 /* QEMU hears of neither word before what it means for the network is done. It answers at either, with its guest standing still. */
@@ -313,8 +415,7 @@ static enum why serve_relay(struct gw__protect *p)
 	enum gw__relay_point point = p->relay ? gw__relay_waits(p->relay) : GW__RELAY_NOTHING;
 	if (point == GW__RELAY_NOTHING)
 		return GO_ON;
-	int left = p->w.stopped ? left_ms(p, p->w.stopped_s, standstill_ms(p)) : standstill_ms(p);
-	gw__qmp_set_call_limit(p->qmp, left > ANSWER_MS ? left : ANSWER_MS);
+	gw__qmp_set_call_limit(p->qmp, answer_limit_ms(p));
 	int r = point == GW__RELAY_READY ? gw__net_buffers_hold(&p->buffers, p->qmp, &error)
 					 : gw__net_buffers_release(&p->buffers, p->qmp, &error);
 	set_answer_limit(p);
@@ -362,7 +463,7 @@ static int start(struct gw__protect *p, struct gw__error *error)
 	if (!r)
 		r = gw__net_buffers_add(&p->buffers, p->qmp, fallback_ms(p), error);
 	take_events(p); /* of earlier times */
-	p->w = (struct watch){.began_s = now_s(p), .moved_s = now_s(p)};
+	p->w = (struct watch){.began_s = now_s(p), .moved_s = now_s(p), .mirror_failed = p->w.mirror_failed};
 	return r ? r : gw__qmp_migrate(p->qmp, p->relay ? gw__relay_uri(p->relay) : p->o.uri, error);
 }
 
@@ -385,7 +486,8 @@ static void note_protected(struct gw__protect *p)
 
 static enum why follow(struct gw__protect *p)
 {
-	enum why (*const checks[])(struct gw__protect *) = {serve_relay, check_exit, check_standstill, check_copy, check_silence};
+	enum why (*const checks[])(
+		struct gw__protect *) = {serve_disks, serve_relay, check_exit, check_standstill, check_copy, check_silence, check_server};
 	enum why why = GO_ON;
 	set_answer_limit(p);
 	while (why == GO_ON) {
@@ -411,8 +513,9 @@ static int undo(struct gw__protect *p, struct gw__error *error)
 		return r;
 	await_resume(p);
 	int passes = gw__net_buffers_remove(p->qmp, r ? NULL : error);
+	int alone = gw__mirror_remove(p->qmp, r || passes ? NULL : error);
 	gw__owner_lock_drop(&p->lock, p->qmp);
-	r = r ? r : passes;
+	r = r ? r : passes ? passes : alone;
 	int set = gw__qmp_settings_restore(p->qmp, p->before, r ? NULL : error);
 	return r ? r : set;
 }
@@ -421,8 +524,17 @@ static void end_attempt(struct gw__protect *p)
 {
 	gw__protect_guard_dismiss(&p->guard);
 	gw__relay_stop(&p->relay);
+	close_one(&p->disk_fd);
+	close_one(&p->greeting_fd);
 	gw__qmp_settings_free(p->before);
 	p->before = NULL;
+}
+
+static enum why copy_disks_first(struct gw__protect *p)
+{
+	take_events(p); /* of earlier times */
+	p->w = (struct watch){0};
+	return p->mirror.n ? copy_disks(p) : GO_ON;
 }
 
 /* -ECONNRESET: QEMU has gone. Another failure: it could not be put back in order. */
@@ -440,8 +552,10 @@ static int attempt(struct gw__protect *p, enum why *why, struct gw__error *error
 		return r == -ECONNRESET ? r : 0;
 	}
 	tell(p, GW__PROTECT_CONNECTING, NULL);
-	r = start(p, &cause);
-	*why = r ? lost(p, "%s", cause.text) : follow(p);
+	*why = copy_disks_first(p);
+	r = *why == GO_ON ? start(p, &cause) : 0;
+	if (*why == GO_ON)
+		*why = r ? lost(p, "%s", cause.text) : follow(p);
 	r = *why == GONE ? -ECONNRESET : undo(p, error);
 	end_attempt(p);
 	return r;
@@ -555,11 +669,14 @@ static int open_lock(struct gw__protect *p, struct gw__error *error)
 
 static int look(struct gw__protect *p, struct gw__error *error)
 {
-	const struct gw__protect_wishes wishes = {p->o.uri, p->o.channels, p->o.compression, p->o.memory_only, &p->buffers};
+	const struct gw__protect_wishes wishes = {p->o.uri, p->o.channels, p->o.compression, p->o.memory_only, &p->buffers, &p->mirror,
+		p->o.disks != NULL};
 	struct gw__qmp_settings *now = NULL;
 	int r = gw__qmp_settings_save(p->qmp, &now, error);
 	if (!r && !p->o.memory_only && !p->o.no_output_commit)
 		r = gw__net_buffers_find(&p->buffers, p->qmp, error);
+	if (!r && !p->o.memory_only)
+		r = gw__mirror_find(&p->mirror, p->qmp, p->o.unprotected_disks, p->o.unprotected_n, error);
 	if (!r)
 		r = gw__protect_preflight(p->qmp, now, &wishes, error);
 	gw__qmp_settings_free(now);
@@ -573,6 +690,7 @@ int gw__protect_open(const struct gw__protect_opts *o, struct gw__protect **to, 
 		return gw__error_set(error, -ENOMEM, "no memory");
 	p->o = *o;
 	p->start = gw__monotonic_now();
+	p->disk_fd = p->greeting_fd = -1;
 	int r = gw__protect_instance_take(&p->instance, o->address, error);
 	if (!r)
 		r = gw__qmp_open(o->address, CONNECT_MS, &p->qmp, error);
@@ -599,6 +717,7 @@ void gw__protect_close(struct gw__protect *p)
 	gw__protect_guard_dismiss(&p->guard);
 	gw__relay_stop(&p->relay);
 	gw__net_buffers_fini(&p->buffers);
+	gw__mirror_fini(&p->mirror);
 	gw__qmp_settings_free(p->before);
 	gw__qmp_close(p->qmp);
 	gw__protect_instance_leave(&p->instance);
@@ -618,12 +737,18 @@ static int clean_up(struct gw__qmp *q, struct gw__error *error)
 		r = gw__qmp_settings_save(q, &now, error);
 	bool left = !r && gw__qmp_settings_on(now, "x-colo");
 	gw__qmp_settings_free(now);
+	if (!r && !left) { /* killed while the disks were copied */
+		gw__mirror_break(q);
+		r = gw__mirror_remove(q, error);
+	}
 	if (r || !left)
 		return r ? r : GW__PROTECT_WAS_IDLE;
 	r = gw__colo_release(q, RELEASE_MS, error);
 	gw__qmp_set_call_limit(q, GW__QMP_CALL_MS);
 	if (!r)
 		r = gw__net_buffers_remove(q, error);
+	if (!r)
+		r = gw__mirror_remove(q, error);
 	if (!r)
 		r = gw__qmp_set_capabilities(q, off, 1, error);
 	return r ? r : GW__PROTECT_WAS_LEFT;

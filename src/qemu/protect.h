@@ -43,6 +43,9 @@ struct gw__protect_opts {
 	unsigned channels, compression, level;
 	uint64_t max_bandwidth; /* 0: none */
 	bool memory_only, no_output_commit;
+	const char *disks; /* where the standby takes them; NULL: nowhere */
+	const char *const *unprotected_disks;
+	unsigned unprotected_n;
 	bool (*stopped)(void *ctx); /* is it to end? Asked several times a second */
 	void (*on_event)(void *ctx, const struct gw__protect_event *e);
 	gw__protect_guard_fn *on_release; /* in the second process */

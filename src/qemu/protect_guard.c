@@ -13,6 +13,7 @@
 
 #include "qemu/colo_release.h"
 #include "qemu/descriptors.h"
+#include "qemu/mirror.h"
 #include "qemu/net_buffers.h"
 
 enum { RELEASE_MS = 60000, DISMISSED = 'k', READY = 'r' };
@@ -37,6 +38,8 @@ static int release(const struct post *p, struct gw__error *error)
 	gw__qmp_set_call_limit(q, GW__QMP_CALL_MS);
 	int passes = r == -ECONNRESET ? r : gw__net_buffers_remove(q, r ? NULL : error);
 	r = r ? r : passes;
+	int alone = r == -ECONNRESET ? r : gw__mirror_remove(q, r ? NULL : error);
+	r = r ? r : alone;
 	if (!r)
 		r = gw__qmp_settings_restore(q, p->before, error);
 	gw__qmp_close(q);

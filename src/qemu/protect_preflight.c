@@ -59,28 +59,23 @@ static int check_state(struct gw__qmp *q, struct gw__error *error)
 }
 
 /* A disk that is written to would be ahead of the memory that a failover goes on from. */
-static int check_disks(struct gw__qmp *q, struct gw__error *error)
+static int check_disks(const struct gw__mirror *m, bool taken, struct gw__error *error)
 {
-	json_t *said = NULL, *d;
-	size_t i;
-	int r = gw__qmp_call(q, "query-block", NULL, &said, error);
-	json_array_foreach(said, i, d)
-	{
-		const json_t *inserted = json_object_get(d, "inserted");
-		const char *name = json_string_value(json_object_get(d, "device")), *path = json_string_value(json_object_get(d, "qdev"));
-		const char *node = json_string_value(json_object_get(inserted, "node-name"));
-		if (r || !inserted || json_is_true(json_object_get(inserted, "ro")))
-			continue;
-		gw__error_advise(error, GW_QEMU_HINT_MEMORY_ONLY);
-		r = gw__error_set(error, -EOPNOTSUPP,
+	static const char good[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+	if (m->n && !taken) {
+		gw__error_advise(error, GW_QEMU_HINT_DISKS);
+		return gw__error_set(error, -EOPNOTSUPP,
 			"its disk %.100s is writable and is not protected: after a failover it would be ahead of the guest's memory",
-			name && *name   ? name
-			: path && *path ? path
-			: node          ? node
-					: "?");
+			m->disks[0].id);
 	}
-	json_decref(said);
-	return r;
+	for (unsigned i = 0; i < m->n; i++)
+		if (strspn(m->disks[i].id, good) != strlen(m->disks[i].id) || strlen(m->disks[i].id) > 60) {
+			gw__error_advise(error, GW_QEMU_HINT_DISKS);
+			return gw__error_set(error, -EOPNOTSUPP,
+				"its disk %.100s cannot be protected: the standby names a file after it, and so its id may have 60 letters, digits, - and _",
+				m->disks[i].id);
+		}
+	return 0;
 }
 
 /* Only QEMU knows which netdevs a filter goes with: not those with vhost, nor with several queues. */
@@ -132,6 +127,6 @@ int gw__protect_preflight(struct gw__qmp *q, const struct gw__qmp_settings *now,
 	if (!r)
 		r = check_blockers(q, error);
 	if (!r && !w->memory_only)
-		r = check_disks(q, error);
+		r = check_disks(w->mirror, w->disks, error);
 	return r ? r : check_network(q, now, w->buffers, error);
 }

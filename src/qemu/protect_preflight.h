@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "base/error.h"
+#include "qemu/mirror.h"
 #include "qemu/net_buffers.h"
 #include "qmp/qmp.h"
 
@@ -17,6 +18,8 @@ struct gw__protect_wishes {
 	unsigned channels, compression;        /* compression: enum gw_compression */
 	bool memory_only;                      /* its disks and network are the user's care */
 	const struct gw__net_buffers *buffers; /* what is to be held back */
+	const struct gw__mirror *mirror;       /* the disks that are written to */
+	bool disks;                            /* and somebody at the standby takes them */
 };
 
 /* 0; -EOPNOTSUPP, -EBUSY: not possible (now), with the reason; anything else: it could not be found out. */

@@ -7,6 +7,7 @@
 
 #include "qemu/driver.h"
 #include "qemu/failover.h"
+#include "qemu/failover_disks.h"
 #include "qemu/protect.h"
 #include "qemu/guest_outcome.h"
 #include "qemu/restore.h"
@@ -80,6 +81,9 @@ int gw_qemu_protect(gw_qemu *qemu, const char *monitor, const char *uri, const s
 		.max_bandwidth = p.o.max_bandwidth,
 		.memory_only = p.o.memory_only,
 		.no_output_commit = p.o.no_output_commit,
+		.disks = p.o.disks,
+		.unprotected_disks = p.o.unprotected_disks,
+		.unprotected_n = p.o.unprotected_n,
 		.stopped = is_stopped,
 		.on_event = on_event,
 		.on_release = on_release,
@@ -120,10 +124,26 @@ static int restore(gw_qemu *qemu, struct gw__failover *held, struct gw__restore 
 	return gw__restore_execute(r);
 }
 
+/* The disks of the epoch take part in the command, or are in the QEMU that waits. */
+static int give_disks(gw_qemu *qemu, const char *dir, struct gw__restore *r, struct gw__failover_disks *disks)
+{
+	int e = gw__failover_disks_find(disks, dir, &qemu->error);
+	if (!e && r->o.command && r->o.command[0]) {
+		e = gw__failover_disks_fill(disks, r->o.command, &qemu->error);
+		r->o.command = disks->command;
+	} else if (!e) {
+		e = gw__failover_disks_are_in(disks, r->o.monitor, &qemu->error);
+	}
+	for (unsigned i = 0; !e && i < disks->n; i++)
+		gw__qemu_note(qemu, "its disk %s at that moment is %s", disks->disks[i].id, disks->disks[i].path);
+	return e ? e : gw__failover_disks_use(disks, dir, &qemu->error);
+}
+
 int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failover_opts *o, struct gw_qemu_restore_result *result)
 {
 	struct gw__failover held = GW__FAILOVER_INIT;
 	struct gw__restore r = GW__RESTORE_INIT(qemu, dir);
+	struct gw__failover_disks disks = {0};
 	struct gw_qemu_failover_opts copy;
 	int e = gw__qemu_begin(qemu, "gw_qemu_failover_opts", o, &copy, sizeof copy, result);
 	if (!e)
@@ -138,7 +158,10 @@ int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failov
 	else if (e)
 		r.out.outcome = GW_QEMU_GUEST_PRIMARY_UNKNOWN;
 	if (!e)
+		e = give_disks(qemu, dir, &r, &disks);
+	if (!e)
 		e = restore(qemu, &held, &r);
+	gw__failover_disks_fini(&disks);
 	if (!r.out.guest.size)
 		r.out.guest = gw__guest_after_restore(&r.out.guest, r.out.outcome, false, false);
 	gw__failover_end(&held); /* the new QEMU alone has the lock now, and its guest may be protected in the same folder again */

@@ -16,6 +16,7 @@
 #include <inttypes.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SECTORS = 2048, SECTOR_BYTES = 512, CHECKS_PER_STEP = 64, TYPE = 0x88b5, DISKS_MAX = 4 };
+enum { SECTORS = 2048, SECTOR_BYTES = 512, CHECK_SECTORS = 64, CHECKS_PER_STEP = 4, TYPE = 0x88b5, DISKS_MAX = 4 };
 
 struct work {
 	int disks[DISKS_MAX], n_disks;
@@ -33,7 +34,7 @@ struct work {
 	struct sockaddr_ll to;
 	uint64_t n, checked, bad;
 	uint64_t table[SECTORS];
-	uint64_t *buffer; /* a sector */
+	uint64_t *buffer; /* CHECK_SECTORS of them */
 };
 
 static void fill(uint64_t *sector, uint64_t n, uint64_t place)
@@ -58,27 +59,29 @@ static void send_number(struct work *w)
 		printf("work BAD cannot send\n");
 }
 
-static void check_sector(struct work *w, int disk, uint64_t place)
+static void check_sectors(struct work *w, int disk, uint64_t from)
 {
 	uint64_t want[SECTOR_BYTES / 8];
-	fill(want, w->table[place], place);
-	if (pread(w->disks[disk], w->buffer, SECTOR_BYTES, (off_t)(place * SECTOR_BYTES)) == SECTOR_BYTES &&
-		!memcmp(w->buffer, want, SECTOR_BYTES))
-		return;
-	if (w->bad++ < 5)
-		printf("work BAD disk %d sector %" PRIu64 " is not that of number %" PRIu64 "\n", disk, place, w->table[place]);
+	size_t bytes = (size_t)CHECK_SECTORS * SECTOR_BYTES;
+	bool read = pread(w->disks[disk], w->buffer, bytes, (off_t)(from * SECTOR_BYTES)) == (ssize_t)bytes;
+	for (uint64_t i = 0; i < CHECK_SECTORS; i++) {
+		fill(want, w->table[from + i], from + i);
+		if ((!read || memcmp(w->buffer + i * SECTOR_BYTES / 8, want, SECTOR_BYTES)) && w->bad++ < 5)
+			printf("work BAD disk %d sector %" PRIu64 " is not that of number %" PRIu64 "\n", disk, from + i,
+				w->table[from + i]);
+	}
 }
 
 static void check_some(struct work *w)
 {
-	for (int i = 0; i < CHECKS_PER_STEP; i++, w->checked++) {
+	for (int i = 0; i < CHECKS_PER_STEP; i++, w->checked += CHECK_SECTORS) {
 		if (w->checked == SECTORS) {
 			if (!w->bad)
 				printf("work ok %" PRIu64 "\n", w->n);
 			w->checked = w->bad = 0;
 		}
 		for (int d = 0; d < w->n_disks; d++)
-			check_sector(w, d, w->checked);
+			check_sectors(w, d, w->checked);
 	}
 }
 
@@ -102,7 +105,7 @@ static int prepare(struct work *w, int argc, char **argv)
 	w->net = -1;
 	if (strcmp(argv[2], "-") && (w->net = open_net(w, argv[2])) < 0)
 		return -1;
-	if (posix_memalign((void **)&w->buffer, 4096, 4096))
+	if (posix_memalign((void **)&w->buffer, 4096, (size_t)CHECK_SECTORS * SECTOR_BYTES))
 		return -1;
 	for (int i = 3; i < argc && w->n_disks < DISKS_MAX; i++, w->n_disks++) {
 		w->disks[w->n_disks] = open(argv[i], O_RDWR | O_DIRECT);

@@ -37,6 +37,10 @@ def get_qemu(version, target="x86_64"):
     return _ask("get-qemu", version, "--target", target)[0]
 
 
+def get_storage_daemon(version):
+    return _ask("get-qemu", version, "--storage-daemon")[0]
+
+
 def get_guest():
     """(kernel, initrd) of the Linux test guest."""
     return tuple(_ask("get-guest"))

@@ -18,6 +18,7 @@ struct protect {
 	struct gw_qemu_protect_result out;
 	char name[256]; /* once an event has told it */
 	bool stop;
+	struct gw__cli_list unprotected;
 };
 
 static const char *name_of(const char *name) { return *name ? name : "the guest"; }
@@ -125,6 +126,8 @@ static int start(struct protect *p)
 	p->o.channels = p->channels;
 	p->o.compression = (enum gw_compression)p->compression;
 	p->o.level = (int)p->level;
+	p->o.unprotected_disks = p->unprotected.v;
+	p->o.unprotected_n = p->unprotected.n;
 	p->o.on_event = on_event;
 	p->o.on_release = on_release;
 	p->o.ctx = p;
@@ -195,6 +198,8 @@ int gw__cli_protect(int argc, char **argv)
 		GW__CLI_SECONDS("checkpoint-timeout", &p.o.silence_ms,
 			"how long the standby may take no checkpoint while the guest runs (default: 30; none: for ever)"),
 		GW__CLI_FLAG("memory-only", &p.o.memory_only, "protect a guest whose disks and network are not protected with it"),
+		GW__CLI_TEXT("disks", "ADDRESS", &p.o.disks, "where the standby takes the guest's disks, as its own option --disks says"),
+		GW__CLI_LIST("unprotected-disk", "ID", &p.unprotected, "leave this writable disk out; may be given again"),
 		GW__CLI_FLAG("no-output-commit", &p.o.no_output_commit,
 			"let what the guest sends leave at once, instead of when the checkpoint behind it is safe"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &p.o.max_bandwidth, "let QEMU send the first copy no faster than this"),

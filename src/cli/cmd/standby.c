@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* godwit standby: keep the last checkpoint of guests that run elsewhere, to go on from when they die. */
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 
 #include "cli/cmd/commands.h"
 #include "cli/ui/command_ctx.h"
@@ -11,7 +13,8 @@ struct standby {
 	struct gw_link_opts link;
 	struct gw_tls_opts tls;
 	struct gw_standby_opts opts;
-	const char *uri, *dir;
+	const char *uri, *dir, *disks_at, *engine;
+	gw_qemu_disks *disks; /* NULL: none are kept */
 };
 
 static void on_listening(void *ctx, const char *uri)
@@ -40,6 +43,8 @@ static void show_json(const struct gw_standby_event *e)
 static void on_event(void *ctx, const struct gw_standby_event *e)
 {
 	const struct standby *s = ctx;
+	if (s->disks)
+		gw_qemu_disks_event(s->disks, e);
 	if (s->common.json)
 		show_json(e);
 	switch (e->kind) {
@@ -65,14 +70,41 @@ static void on_event(void *ctx, const struct gw_standby_event *e)
 	}
 }
 
+static int on_boundary(void *ctx, uint64_t epoch, char *why, size_t n)
+{
+	return gw_qemu_disks_boundary(((struct standby *)ctx)->disks, epoch, why, n);
+}
+static void on_kept(void *ctx, uint64_t epoch, bool kept) { gw_qemu_disks_end(((struct standby *)ctx)->disks, epoch, kept); }
+
+static int keep_disks(struct standby *s)
+{
+	char folder[PATH_MAX];
+	int n = snprintf(folder, sizeof folder, "%s/%s", s->dir, s->opts.name);
+	int status = gw__command_ctx_drive(&s->work);
+	if (status != GW__CLI_GO)
+		return status;
+	if (n >= (int)sizeof folder)
+		return gw__ui_error(GW__EXIT_USAGE, "%s: the name is too long", s->dir);
+	if (gw_qemu_disks_new(s->work.qemu, s->disks_at, folder, s->engine, &s->disks))
+		return gw__ui_error(GW__EXIT_FAILED, "%s", gw__command_qemu_error(&s->work));
+	s->opts.on_boundary = on_boundary;
+	s->opts.on_kept = on_kept;
+	return GW__CLI_GO;
+}
+
 static int run(struct standby *s)
 {
 	int status = gw__command_ctx_begin(&s->work, &s->common);
-	if (status != GW__CLI_GO)
+	if (status == GW__CLI_GO && s->disks_at)
+		status = keep_disks(s);
+	if (status != GW__CLI_GO) {
+		gw__command_ctx_end(&s->work);
 		return status;
+	}
 	int rc = gw_standby(s->work.job, s->uri, s->dir, &s->opts);
 	if (rc)
 		status = gw__command_ctx_failed(&s->work, gw__cli_status_before(rc), NULL);
+	gw_qemu_disks_free(s->disks);
 	gw__command_ctx_end(&s->work);
 	return rc ? status : GW__EXIT_DONE;
 }
@@ -86,6 +118,9 @@ int gw__cli_standby(int argc, char **argv)
 	const struct gw__cli_option options[] = {
 		GW__CLI_TEXT("name", "NAME", &s.opts.name,
 			"the folder of the guest in DIR, one guest at a time (default: vm-1, vm-2, ...)"),
+		GW__CLI_TEXT("disks", "ADDRESS", &s.disks_at,
+			"keep the guest's disks as well: unix:PATH or tcp:HOST:PORT for protect, and PATH.nbd or the next port for its QEMU"),
+		GW__CLI_TEXT("storage-daemon", "PROGRAM", &s.engine, "the qemu-storage-daemon that serves them (default: as PATH has it)"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &s.opts.memory_limit,
 			"what one epoch of a guest may take; beyond it protection ends (default: 1G)"),
 		GW__CLI_SECONDS("idle-timeout", &s.link.idle_timeout_ms,
@@ -116,6 +151,10 @@ int gw__cli_standby(int argc, char **argv)
 		return gw__ui_error(GW__EXIT_USAGE, "--tls-authz needs --tls-creds");
 	if (s.tls.priority && !s.tls.creds_dir)
 		return gw__ui_error(GW__EXIT_USAGE, "--tls-priority needs --tls-creds");
+	if (s.engine && !s.disks_at)
+		return gw__ui_error(GW__EXIT_USAGE, "--storage-daemon needs --disks");
+	if (s.disks_at && !s.opts.name)
+		return gw__ui_error(GW__EXIT_USAGE, "--disks needs --name: it is for one guest");
 	s.opts.link = &s.link;
 	s.opts.on_listening = on_listening;
 	s.opts.on_event = on_event;

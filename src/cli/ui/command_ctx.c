@@ -112,6 +112,7 @@ const char *gw__command_qemu_error(struct gw__command_ctx *w)
 		[GW_QEMU_HINT_PROTECT_STOP] = ": godwit protect --stop ends that",
 		[GW_QEMU_HINT_MEMORY_ONLY] = ". Say --memory-only if that is taken care of",
 		[GW_QEMU_HINT_PRIMARY_IS_DEAD] = ". Make sure that it is dead, and say --primary-is-dead",
+		[GW_QEMU_HINT_DISKS] = ". Say --disks if the standby keeps them, or leave it out with --unprotected-disk",
 		[GW_QEMU_HINT_NO_OUTPUT_COMMIT] = ". Say --no-output-commit if it may leave at once"};
 	unsigned hint = (unsigned)gw_qemu_hint(w->qemu);
 	snprintf(w->error, sizeof w->error, "%s%s", gw_qemu_error(w->qemu), hint < GW__LEN(words) ? words[hint] : "");

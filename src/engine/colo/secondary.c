@@ -97,6 +97,11 @@ static void report_epoch(struct session *s, uint64_t pause_ns)
 		s->o->on_epoch(s->o->ctx, e);
 }
 
+static int reach_boundary(struct session *s, uint64_t number)
+{
+	return s->o->on_boundary ? s->o->on_boundary(s->o->ctx, number, &s->run->error) : 0;
+}
+
 /* The guest that the primary has when protection begins. It stands still there until READY. */
 static int receive_guest(struct session *s)
 {
@@ -106,6 +111,8 @@ static int receive_guest(struct session *s)
 		r = gw__incoming_receive_guest(s->stream);
 	if (!r)
 		r = gw__epoch_sink_complete_guest(s->sink, gw__incoming_description(s->stream), error);
+	if (!r)
+		r = reach_boundary(s, 0);
 	if (!r)
 		r = step(s, EV(GUEST_SAFE));
 	return r ? r : send_ready(s);
@@ -166,6 +173,8 @@ static int take_checkpoint(struct session *s)
 	if (!r)
 		r = receive_epoch(s);
 	if (!r)
+		r = reach_boundary(s, s->result->epochs + 1);
+	if (!r)
 		r = step(s, EV(EPOCH_SAFE));
 	if (r)
 		return r;
@@ -220,6 +229,8 @@ static int finish(struct session *s, int r)
 	gw__sock_break(s->in->main->fd);
 	gw__incoming_stop_channels(s->stream); /* one may be writing into the epoch that is dropped now */
 	int made = 0;
+	if (s->o->on_kept)
+		s->o->on_kept(s->o->ctx, s->result->epochs, had_epoch);
 	if (had_epoch) {
 		gw__epoch_sink_drop(s->sink);
 		made = gw__epoch_sink_finish(s->sink, !s->result->epochs, &s->run->error);

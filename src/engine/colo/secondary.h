@@ -24,6 +24,9 @@ struct gw__colo_secondary_opts {
 	int stop_fd;       /* readable: end between two epochs; -1: never. Borrowed */
 	/* A new epoch is what a failover would run, 0 included. From the session's thread; may be NULL. */
 	void (*on_epoch)(void *ctx, const struct gw__colo_epoch *epoch);
+	/* All of this epoch is here, and the primary stands still: a failure drops it. May be NULL, as the next. */
+	int (*on_boundary)(void *ctx, uint64_t number, struct gw__error *error);
+	void (*on_kept)(void *ctx, uint64_t number, bool kept); /* before the image gets its name, or when there will be none */
 	void *ctx;
 };
 

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The disks of a standby's guest: a guard asks for them before the first copy, and answers at each boundary whether its mirrors are whole.
+ *
+ *   guard:   disks BYTES ID ...\n                     -> ok PREFIX | error WHY
+ *   standby: boundary N\n, the guest stands still     -> good\n, or the end
+ *
+ * One guest, and one protection of it at a time. A thread of its own waits for guards; once the guest itself comes, the connection and the disks are its
+ * thread's. What stands in between is behind the lock.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netdb.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "qemu/disk_link.h"
+#include "qemu/driver.h"
+#include "qemu/storage.h"
+
+enum { LINE_BYTES = 4096, ASK_MS = 10000, ANSWER_MS = 10000 };
+
+struct gw_qemu_disks {
+	char address[4096], server[4096], folder[PATH_MAX], program[PATH_MAX];
+	int listener, quit_fd;
+	pthread_t thread;
+
+	pthread_mutex_t lock;
+	struct gw__storage *waiting; /* that a guard has asked for; NULL: none */
+	int guard;                   /* its connection, with `waiting` or `taken` */
+	bool taken;                  /* by the guest's thread */
+	struct gw__storage *storage; /* the guest's thread's */
+};
+
+/* --- guards --- */
+
+static void drop_waiting(struct gw_qemu_disks *d)
+{
+	gw__storage_end(&d->waiting, 0, false);
+	if (!d->taken && d->guard >= 0) {
+		close(d->guard);
+		d->guard = -1;
+	}
+}
+
+static bool is_id(const char *id)
+{
+	return *id && *id != '.' && strlen(id) < GW__STORAGE_ID_BYTES &&
+	       strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == strlen(id);
+}
+
+static int parse(char *line, struct gw__storage_disk *disks, unsigned *n, struct gw__error *error)
+{
+	char *rest = NULL, *word = strtok_r(line, " ", &rest);
+	*n = 0;
+	if (!word || strcmp(word, "disks"))
+		return gw__error_set(error, -EPROTO, "expected \"disks\"");
+	while ((word = strtok_r(NULL, " ", &rest))) {
+		char *id = strtok_r(NULL, " ", &rest), *end;
+		uint64_t bytes = strtoull(word, &end, 10);
+		if (*n == GW__STORAGE_DISKS_MAX)
+			return gw__error_set(error, -E2BIG, "at most %d disks can be protected", GW__STORAGE_DISKS_MAX);
+		if (!id || *end || !bytes || bytes > INT64_MAX / 2 || !is_id(id))
+			return gw__error_set(error, -EPROTO, "a disk that cannot be protected was asked for");
+		for (unsigned i = 0; i < *n; i++)
+			if (!strcmp(disks[i].id, id))
+				return gw__error_set(error, -EPROTO, "two disks have the name %s", id);
+		snprintf(disks[*n].id, sizeof disks->id, "%s", id);
+		disks[(*n)++].bytes = bytes;
+	}
+	return 0;
+}
+
+static int open_storage(struct gw_qemu_disks *d, char *line, struct gw__error *error)
+{
+	struct gw__storage_disk disks[GW__STORAGE_DISKS_MAX];
+	unsigned n;
+	if (d->taken)
+		return gw__error_set(error, -EBUSY, "the guest is protected already, or its protection has not ended yet");
+	drop_waiting(d);
+	int r = parse(line, disks, &n, error);
+	if (!r && mkdir(d->folder, 0700) && errno != EEXIST)
+		r = gw__error_errno(error, errno, "cannot make the folder %s", d->folder);
+	return r ? r : gw__storage_open(d->folder, d->program, d->server, disks, n, &d->waiting, error);
+}
+
+static void hear_guard(struct gw_qemu_disks *d, int fd)
+{
+	char line[LINE_BYTES], text[600];
+	struct gw__error error = {0};
+	if (gw__disk_link_read(fd, line, sizeof line, ASK_MS)) {
+		close(fd);
+		return;
+	}
+	pthread_mutex_lock(&d->lock);
+	int r = open_storage(d, line, &error);
+	if (r)
+		snprintf(text, sizeof text, "error %.580s\n", error.text);
+	else
+		snprintf(text, sizeof text, "ok %s\n", gw__storage_prefix(d->waiting));
+	if (gw__disk_link_write(fd, text) || r)
+		close(fd);
+	else
+		d->guard = fd;
+	pthread_mutex_unlock(&d->lock);
+}
+
+/* A guard that went away before its guest came needs no disks. */
+static void look_after_waiting(struct gw_qemu_disks *d)
+{
+	pthread_mutex_lock(&d->lock);
+	struct pollfd p = {.fd = d->waiting ? d->guard : -1, .events = POLLIN};
+	if (d->waiting && poll(&p, 1, 0) > 0)
+		drop_waiting(d);
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void *accept_guards(void *disks)
+{
+	struct gw_qemu_disks *d = disks;
+	struct pollfd p[2] = {{.fd = d->listener, .events = POLLIN}, {.fd = d->quit_fd, .events = POLLIN}};
+	for (;;) {
+		int n = poll(p, 2, 500);
+		if (n > 0 && p[1].revents)
+			return NULL;
+		look_after_waiting(d);
+		int fd = n > 0 && p[0].revents ? accept4(d->listener, NULL, NULL, SOCK_CLOEXEC) : -1;
+		if (fd >= 0)
+			hear_guard(d, fd);
+	}
+}
+
+/* --- the guest --- */
+
+static void begin(struct gw_qemu_disks *d)
+{
+	pthread_mutex_lock(&d->lock);
+	d->storage = d->waiting;
+	d->waiting = NULL;
+	d->taken = d->storage != NULL;
+	pthread_mutex_unlock(&d->lock);
+}
+
+static int hear_verdict(struct gw_qemu_disks *d, struct gw__error *error)
+{
+	char line[LINE_BYTES];
+	if (gw__disk_link_read(d->guard, line, sizeof line, ANSWER_MS))
+		return gw__error_set(error, -ETIMEDOUT, "its guard does not say whether its disks are whole");
+	return !strcmp(line, "good") ? 0 : gw__error_set(error, -EIO, "its disks are not whole: %.300s", line);
+}
+
+int gw_qemu_disks_boundary(gw_qemu_disks *d, uint64_t epoch, char *why, size_t n)
+{
+	struct gw__error error = {0};
+	char text[64];
+	if (!d->storage)
+		return 0;
+	snprintf(text, sizeof text, "boundary %llu\n", (unsigned long long)epoch);
+	int r = gw__disk_link_write(d->guard, text) ? gw__error_set(&error, -EPIPE, "its guard has gone") : 0;
+	if (!r)
+		r = gw__storage_boundary(d->storage, epoch, &error);
+	if (!r)
+		r = hear_verdict(d, &error);
+	if (r)
+		snprintf(why, n, "%s", error.text);
+	return r;
+}
+
+void gw_qemu_disks_event(gw_qemu_disks *d, const struct gw_standby_event *e)
+{
+	if (e->kind == GW_STANDBY_CONNECTED)
+		begin(d);
+	else if (d->storage && (e->kind == GW_STANDBY_PROTECTED || e->kind == GW_STANDBY_EPOCH))
+		gw__storage_commit(d->storage, e->epoch);
+}
+
+void gw_qemu_disks_end(gw_qemu_disks *d, uint64_t epoch, bool kept)
+{
+	pthread_mutex_lock(&d->lock);
+	gw__storage_end(&d->storage, epoch, kept);
+	if (d->taken && d->guard >= 0) {
+		close(d->guard);
+		d->guard = -1;
+	}
+	d->taken = false;
+	pthread_mutex_unlock(&d->lock);
+}
+
+/* --- the address --- */
+
+static int bind_unix(const char *path, struct gw__error *error)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	if (strlen(path) + strlen(".nbd") >= sizeof at.sun_path)
+		return gw__error_set(error, -ENAMETOOLONG, "unix:%s: the name is too long for a socket", path);
+	strcpy(at.sun_path, path);
+	unlink(path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && !bind(fd, (struct sockaddr *)&at, sizeof at) && !listen(fd, 8))
+		return fd;
+	int err = errno;
+	if (fd >= 0)
+		close(fd);
+	return gw__error_errno(error, err, "cannot listen at unix:%s", path);
+}
+
+static int bind_tcp(const char *host, const char *port, struct gw__error *error)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list = NULL;
+	int e = getaddrinfo(*host ? host : NULL, port, &hints, &list), err = EADDRNOTAVAIL;
+	for (const struct addrinfo *a = e ? NULL : list; a; a = a->ai_next) {
+		int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
+		if (fd < 0)
+			continue;
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+		if (!bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, 8)) {
+			freeaddrinfo(list);
+			return fd;
+		}
+		err = errno;
+		close(fd);
+	}
+	if (!e)
+		freeaddrinfo(list);
+	return gw__error_errno(error, err, "cannot listen at tcp:%s:%s", host, port);
+}
+
+static int listen_for_guards(struct gw_qemu_disks *d, const char *address, struct gw__error *error)
+{
+	char host[256], port[16];
+	int r = gw__disk_link_server(address, d->server, sizeof d->server, error);
+	if (r)
+		return r;
+	if (!strncmp(address, "unix:", strlen("unix:")))
+		d->listener = bind_unix(address + strlen("unix:"), error);
+	else {
+		const char *at = address + strlen("tcp:"), *colon = strrchr(at, ':');
+		snprintf(host, sizeof host, "%.*s", (int)(colon - at), at);
+		snprintf(port, sizeof port, "%s", colon + 1);
+		d->listener = bind_tcp(host, port, error);
+	}
+	return d->listener < 0 ? d->listener : 0;
+}
+
+int gw_qemu_disks_new(gw_qemu *qemu, const char *address, const char *folder, const char *program, gw_qemu_disks **disks)
+{
+	gw__error_clear(&qemu->error);
+	struct gw_qemu_disks *d = calloc(1, sizeof *d);
+	if (!d)
+		return gw__qemu_fail(qemu, -ENOMEM, "no memory for disks");
+	d->listener = d->guard = -1;
+	pthread_mutex_init(&d->lock, NULL);
+	snprintf(d->folder, sizeof d->folder, "%s", folder);
+	snprintf(d->program, sizeof d->program, "%s", program ? program : "qemu-storage-daemon");
+	snprintf(d->address, sizeof d->address, "%s", address);
+	d->quit_fd = eventfd(0, EFD_CLOEXEC);
+	int r = d->quit_fd < 0 ? gw__error_errno(&qemu->error, errno, "no descriptor for disks")
+			       : listen_for_guards(d, address, &qemu->error);
+	if (!r) {
+		int err = pthread_create(&d->thread, NULL, accept_guards, d);
+		r = err ? gw__error_errno(&qemu->error, err, "cannot start a thread for disks") : 0;
+	}
+	if (!r) {
+		*disks = d;
+		return 0;
+	}
+	if (d->listener >= 0)
+		close(d->listener);
+	if (d->quit_fd >= 0)
+		close(d->quit_fd);
+	free(d);
+	return r;
+}
+
+void gw_qemu_disks_free(gw_qemu_disks *d)
+{
+	if (!d)
+		return;
+	eventfd_write(d->quit_fd, 1);
+	pthread_join(d->thread, NULL);
+	drop_waiting(d);
+	close(d->listener);
+	close(d->quit_fd);
+	if (!strncmp(d->address, "unix:", strlen("unix:")))
+		unlink(d->address + strlen("unix:"));
+	pthread_mutex_destroy(&d->lock);
+	free(d);
+}

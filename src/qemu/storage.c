@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: MIT */
+/* A qemu-storage-daemon and the overlays it is told to make; see storage.h. */
+#include "qemu/storage.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "qemu/descriptors.h"
+#include "qmp/qmp.h"
+#include "qmp/sleep.h"
+
+enum {
+	GREETING_MS = 10000,
+	CALL_MS = 5000, /* also of a snapshot, within the pause: whoever guards the primary does not wait as long as that */
+	JOB_MS = 20000,
+	QUIT_MS = 3000,
+	POLL_MS = 1,
+};
+
+struct gw__storage {
+	char folder[PATH_MAX], prefix[16];
+	unsigned session;
+	struct gw__storage_disk disks[GW__STORAGE_DISKS_MAX];
+	unsigned n;
+	pid_t pid; /* 0: it has ended */
+	struct gw__qmp *qmp;
+	struct gw__error failed; /* outside the pause; told at the next boundary */
+};
+
+/* --- files --- */
+
+static void name_of(const struct gw__storage *s, unsigned disk, uint64_t epoch, char name[160])
+{
+	snprintf(name, 160, "disk-%s.%u.%llu", s->disks[disk].id, s->session, (unsigned long long)epoch);
+}
+
+static int path_of(const struct gw__storage *s, unsigned disk, const char *what, char path[PATH_MAX], struct gw__error *error)
+{
+	int n = snprintf(path, PATH_MAX, "%s/disk-%s.%u.%s", s->folder, s->disks[disk].id, s->session, what);
+	return n > 0 && n < PATH_MAX ? 0 : gw__error_set(error, -ENAMETOOLONG, "%s: the name is too long", s->folder);
+}
+
+static int overlay_path(const struct gw__storage *s, unsigned disk, uint64_t epoch, char path[PATH_MAX], struct gw__error *error)
+{
+	char what[24];
+	snprintf(what, sizeof what, "%llu", (unsigned long long)epoch);
+	return path_of(s, disk, what, path, error);
+}
+
+static void remove_overlay(const struct gw__storage *s, unsigned disk, uint64_t epoch)
+{
+	char path[PATH_MAX];
+	if (!overlay_path(s, disk, epoch, path, NULL))
+		unlink(path);
+}
+
+/* "disk-ID.S.what" -> S; 0: no such name. */
+static unsigned session_of(const char *name)
+{
+	const char *last = strrchr(name, '.'), *at = last;
+	if (strncmp(name, "disk-", strlen("disk-")) || !last)
+		return 0;
+	while (at > name && at[-1] != '.')
+		at--;
+	return at > name ? (unsigned)strtoul(at, NULL, 10) : 0;
+}
+
+static bool is_used(const char *folder, unsigned session)
+{
+	char path[PATH_MAX];
+	int n = snprintf(path, sizeof path, "%s/disks.used.%u", folder, session);
+	return n >= (int)sizeof path || access(path, F_OK) == 0;
+}
+
+static unsigned last_session(const char *folder)
+{
+	unsigned last = 0, session;
+	DIR *d = opendir(folder);
+	for (struct dirent *e; d && (e = readdir(d));)
+		if ((session = session_of(e->d_name)) > last)
+			last = session;
+	if (d)
+		closedir(d);
+	return last;
+}
+
+/* Of this session, or (others) of all others that no guest was given. */
+static void remove_files(const struct gw__storage *s, bool others)
+{
+	DIR *d = opendir(s->folder);
+	for (struct dirent *e; d && (e = readdir(d));) {
+		unsigned session = session_of(e->d_name);
+		if (session && (session != s->session) == others && (!others || !is_used(s->folder, session)))
+			unlinkat(dirfd(d), e->d_name, 0);
+	}
+	if (d && others)
+		unlinkat(dirfd(d), "disks", 0);
+	if (d)
+		closedir(d);
+}
+
+static int make_file(const char *path, uint64_t bytes, struct gw__error *error)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return gw__error_errno(error, errno, "cannot make %s", path);
+	int err = bytes && ftruncate(fd, (off_t)bytes) ? errno : 0;
+	close(fd);
+	return err ? gw__error_errno(error, err, "cannot make %s", path) : 0;
+}
+
+/* --- the engine --- */
+
+static void run_engine(const char *program, int monitor)
+{
+	char chardev[64];
+	snprintf(chardev, sizeof chardev, "socket,id=monitor,fd=%d", monitor);
+	fcntl(monitor, F_SETFD, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	setsid(); /* out of reach of what is sent to our group */
+	int null = open("/dev/null", O_RDWR);
+	if (null >= 0) {
+		dup2(null, 0);
+		dup2(null, 1);
+	}
+	gw__close_all_but((const int[]){monitor}, 1);
+	execlp(program, program,
+		"-"
+		"-chardev",
+		chardev,
+		"-"
+		"-monitor",
+		"chardev=monitor", (char *)NULL); /* its own options */
+	_exit(127);
+}
+
+static int start_engine(struct gw__storage *s, const char *program, struct gw__error *error)
+{
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return gw__error_errno(error, errno, "cannot make a socket pair");
+	s->pid = fork();
+	if (s->pid == 0)
+		run_engine(program, pair[0]);
+	int err = errno;
+	close(pair[0]);
+	if (s->pid < 0) {
+		s->pid = 0;
+		close(pair[1]);
+		return gw__error_errno(error, err, "cannot start %s", program);
+	}
+	if (gw__qmp_take_fd(pair[1], GREETING_MS, &s->qmp, error))
+		return gw__error_set(error, -EIO, "%s does not serve disks: it did not start", program);
+	gw__qmp_set_call_limit(s->qmp, CALL_MS);
+	return 0;
+}
+
+static void end_engine(struct gw__storage *s)
+{
+	struct timespec start = gw__monotonic_now();
+	if (s->qmp)
+		gw__qmp_call(s->qmp, "quit", NULL, NULL, NULL);
+	while (s->pid && s->qmp && gw__monotonic_seconds_since(&start) * 1e3 < QUIT_MS) {
+		if (waitpid(s->pid, NULL, WNOHANG))
+			s->pid = 0;
+		else
+			gw__sleep_ms(POLL_MS);
+	}
+	if (s->pid) {
+		kill(s->pid, SIGKILL);
+		waitpid(s->pid, NULL, 0);
+		s->pid = 0;
+	}
+	gw__qmp_close(s->qmp);
+	s->qmp = NULL;
+}
+
+static const json_t *find_job(const json_t *jobs, const char *id)
+{
+	const json_t *j;
+	size_t i;
+	json_array_foreach(jobs, i, j)
+	{
+		const char *name = json_string_value(json_object_get(j, "id"));
+		if (name && !strcmp(name, id))
+			return j;
+	}
+	return NULL;
+}
+
+/* A job that was made not to vanish by itself. */
+static int finish_job(struct gw__storage *s, const char *id, struct gw__error *error)
+{
+	struct timespec start = gw__monotonic_now();
+	for (;;) {
+		json_t *jobs = NULL;
+		int r = gw__qmp_call(s->qmp, "query-jobs", NULL, &jobs, error);
+		const json_t *j = find_job(jobs, id);
+		const char *status = json_string_value(json_object_get(j, "status")), *why = json_string_value(json_object_get(j, "error"));
+		bool over = !j || (status && !strcmp(status, "concluded"));
+		if (!r && over && why)
+			r = gw__error_set(error, -EIO, "%.300s", why);
+		json_decref(jobs);
+		if (over && j)
+			gw__qmp_call(s->qmp, "job-dismiss", json_pack("{s:s}", "id", id), NULL, NULL);
+		if (r || over)
+			return r;
+		if (gw__monotonic_seconds_since(&start) * 1e3 > JOB_MS)
+			return gw__error_set(error, -ETIMEDOUT, "the engine does not end its job %s", id);
+		gw__sleep_ms(POLL_MS);
+	}
+}
+
+/* --- overlays --- */
+
+static int make_overlay(struct gw__storage *s, unsigned disk, uint64_t epoch, const char *below, const char *format,
+	struct gw__error *error)
+{
+	char path[PATH_MAX];
+	int r = overlay_path(s, disk, epoch, path, error);
+	if (!r)
+		r = make_file(path, 0, error);
+	if (!r)
+		r = gw__qmp_call(s->qmp, "blockdev-create",
+			json_pack("{s:s, s:{s:s, s:{s:s, s:s}, s:I, s:s, s:s}}", "job-id", "create", "options", "driver", "qcow2", "file",
+				"driver", "file", "filename", path, "size", (json_int_t)s->disks[disk].bytes, "backing-file", below,
+				"backing-fmt", format),
+			NULL, error);
+	if (!r)
+		r = finish_job(s, "create", error);
+	return r ? gw__error_where(error, "cannot make %s", path) : 0;
+}
+
+static void node_name(unsigned disk, uint64_t epoch, char name[40]) { snprintf(name, 40, "n%u-%llu", disk, (unsigned long long)epoch); }
+
+/* An overlay that the next boundary puts in its place. */
+static int open_overlay(struct gw__storage *s, unsigned disk, uint64_t epoch, struct gw__error *error)
+{
+	char path[PATH_MAX], node[40];
+	node_name(disk, epoch, node);
+	int r = overlay_path(s, disk, epoch, path, error);
+	return r ? r
+		 : gw__qmp_call(s->qmp, "blockdev-add",
+			   json_pack("{s:s, s:s, s:n, s:s, s:{s:s, s:s}}", "driver", "qcow2", "node-name", node, "backing", "discard",
+				   "unmap", "file", "driver", "file", "filename", path),
+			   NULL, error);
+}
+
+static int prepare_next(struct gw__storage *s, uint64_t epoch, struct gw__error *error)
+{
+	char below[PATH_MAX];
+	int r = 0;
+	for (unsigned i = 0; !r && i < s->n; i++) {
+		r = epoch > 1 ? overlay_path(s, i, epoch - 1, below, error) : path_of(s, i, "base", below, error);
+		if (!r)
+			r = make_overlay(s, i, epoch, below, epoch > 1 ? "qcow2" : "raw", error);
+		if (!r)
+			r = open_overlay(s, i, epoch, error);
+	}
+	return r;
+}
+
+/* What `epoch` wrote goes into the base, below an overlay that has all of it until then. */
+static int merge(struct gw__storage *s, unsigned disk, uint64_t epoch, struct gw__error *error)
+{
+	char top[40], active[40], base[40];
+	node_name(disk, epoch, top);
+	node_name(disk, epoch + 2, active);
+	node_name(disk, 0, base);
+	int r = gw__qmp_call(s->qmp, "block-commit",
+		json_pack("{s:s, s:s, s:s, s:s, s:b}", "job-id", "merge", "device", active, "top-node", top, "base-node", base,
+			"auto-dismiss", 0),
+		NULL, error);
+	if (!r)
+		r = finish_job(s, "merge", error);
+	if (!r)
+		r = gw__qmp_call(s->qmp, "blockdev-del", json_pack("{s:s}", "node-name", top), NULL, error);
+	if (!r)
+		remove_overlay(s, disk, epoch);
+	return r;
+}
+
+static int serve(struct gw__storage *s, unsigned disk, struct gw__error *error)
+{
+	char path[PATH_MAX], export[GW__STORAGE_ID_BYTES + 32], node[40], id[16];
+	node_name(disk, 0, node);
+	snprintf(id, sizeof id, "e%u", disk);
+	snprintf(export, sizeof export, "%s-%s", s->prefix, s->disks[disk].id);
+	int r = path_of(s, disk, "base", path, error);
+	if (!r)
+		r = make_file(path, s->disks[disk].bytes, error);
+	if (!r)
+		r = make_overlay(s, disk, 0, path, "raw", error); /* the disk of epoch 0 */
+	if (!r)
+		r = gw__qmp_call(s->qmp, "blockdev-add",
+			json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s}}", "driver", "raw", "node-name", node, "discard", "unmap", "file",
+				"driver", "file", "filename", path, "discard", "unmap"),
+			NULL, error);
+	return r ? r
+		 : gw__qmp_call(s->qmp, "block-export-add",
+			   json_pack("{s:s, s:s, s:s, s:s, s:b}", "type", "nbd", "id", id, "node-name", node, "name", export, "writable",
+				   1),
+			   NULL, error);
+}
+
+static int listen_at(struct gw__storage *s, const char *server, struct gw__error *error)
+{
+	const char *at = strchr(server, ':') + 1, *port = strrchr(at, ':');
+	if (!strncmp(server, "unix:", strlen("unix:"))) {
+		unlink(at);
+		return gw__qmp_call(s->qmp, "nbd-server-start", json_pack("{s:{s:s, s:{s:s}}}", "addr", "type", "unix", "data", "path", at),
+			NULL, error);
+	}
+	return gw__qmp_call(s->qmp, "nbd-server-start",
+		json_pack("{s:{s:s, s:{s:s%, s:s}}}", "addr", "type", "inet", "data", "host", at, (size_t)(port - at), "port", port + 1),
+		NULL, error);
+}
+
+/* --- one protection --- */
+
+int gw__storage_open(const char *folder, const char *program, const char *server, const struct gw__storage_disk *disks, unsigned n,
+	struct gw__storage **to, struct gw__error *error)
+{
+	struct gw__storage *s = calloc(1, sizeof *s);
+	if (!s)
+		return gw__error_set(error, -ENOMEM, "no memory for disks");
+	snprintf(s->folder, sizeof s->folder, "%s", folder);
+	memcpy(s->disks, disks, n * sizeof *disks);
+	s->n = n;
+	s->session = last_session(folder) + 1;
+	snprintf(s->prefix, sizeof s->prefix, "%u", s->session);
+	int r = start_engine(s, program, error);
+	if (!r)
+		r = listen_at(s, server, error);
+	for (unsigned i = 0; !r && i < n; i++)
+		r = serve(s, i, error);
+	if (!r)
+		r = prepare_next(s, 1, error);
+	if (r)
+		gw__storage_end(&s, 0, false);
+	else
+		*to = s;
+	return r;
+}
+
+const char *gw__storage_prefix(const struct gw__storage *s) { return s->prefix; }
+
+int gw__storage_boundary(struct gw__storage *s, uint64_t epoch, struct gw__error *error)
+{
+	char below[40], next[40];
+	int r = s->failed.code ? gw__error_set(error, s->failed.code, "%s", s->failed.text) : 0;
+	for (unsigned i = 0; !r && i < s->n; i++) {
+		node_name(i, epoch, below);
+		node_name(i, epoch + 1, next);
+		r = gw__qmp_call(s->qmp, "blockdev-snapshot", json_pack("{s:s, s:s}", "node", below, "overlay", next), NULL, error);
+		if (r)
+			gw__error_where(error, "the disk %s of epoch %llu cannot be closed", s->disks[i].id, (unsigned long long)epoch);
+	}
+	return r;
+}
+
+void gw__storage_commit(struct gw__storage *s, uint64_t epoch)
+{
+	int r = 0;
+	if (s->failed.code)
+		return;
+	if (!epoch)
+		remove_files(s, true);
+	for (unsigned i = 0; !r && epoch > 0 && i < s->n; i++) {
+		if (epoch > 1)
+			r = merge(s, i, epoch - 1, &s->failed);
+		else
+			remove_overlay(s, i, 0);
+	}
+	if (!r)
+		r = prepare_next(s, epoch + 2, &s->failed);
+	if (r && !s->failed.code)
+		gw__error_set(&s->failed, r, "the disks of epoch %llu cannot be prepared", (unsigned long long)epoch + 2);
+}
+
+/* A line for each: the name of its file, its ID. */
+static void write_list(const struct gw__storage *s, uint64_t epoch)
+{
+	char path[PATH_MAX + 16], new_path[PATH_MAX + 16], name[160], line[240];
+	snprintf(path, sizeof path, "%s/disks", s->folder);
+	snprintf(new_path, sizeof new_path, "%s/disks.new", s->folder);
+	int fd = open(new_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	bool good = fd >= 0;
+	for (unsigned i = 0; good && i < s->n; i++) {
+		name_of(s, i, epoch, name);
+		int n = snprintf(line, sizeof line, "%s %s\n", name, s->disks[i].id);
+		good = write(fd, line, (size_t)n) == n;
+	}
+	if (fd >= 0 && !close(fd) && good)
+		rename(new_path, path);
+}
+
+void gw__storage_end(struct gw__storage **storage, uint64_t epoch, bool kept)
+{
+	struct gw__storage *s = *storage;
+	*storage = NULL;
+	if (!s)
+		return;
+	end_engine(s);
+	if (kept) {
+		uint64_t last = epoch + (getenv("GODWIT_TEST_NO_DISK_BOUNDARY") != NULL); /* the control of a test: it must find that */
+		for (unsigned i = 0; i < s->n; i++) {                                     /* what no epoch has */
+			remove_overlay(s, i, last + 1);
+			remove_overlay(s, i, epoch + 2);
+		}
+		write_list(s, last);
+	} else {
+		remove_files(s, false);
+	}
+	free(s);
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The disks of one protection at the standby: an existing engine, qemu-storage-daemon, serves them to the primary over NBD, and keeps each epoch's writes in an
+ * overlay of its own. Files of the guest's folder, S being the number of the protection:
+ *
+ *   disk-ID.S.base              raw: all before the last epochs
+ *   disk-ID.S.N                 qcow2 on top of it, or on N-1's: with it, the disk at epoch N
+ *
+ *   open: base <- 1        boundary 0: base | 1 <- ...        boundary N: base <- N | N+1        commit N: N-1 goes into base
+ *
+ * The primary writes to the last one. At a boundary it stands still and has flushed, so what is below the new overlay is the disk of that epoch, byte for byte.
+ * An overlay is merged only when the epoch behind it counts, so the last epoch's file is never written to again. One thread at a time.
+ */
+#ifndef GW_QEMU_STORAGE_H
+#define GW_QEMU_STORAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum { GW__STORAGE_DISKS_MAX = 16, GW__STORAGE_ID_BYTES = 64 };
+
+struct gw__storage;
+
+struct gw__storage_disk {
+	char id[GW__STORAGE_ID_BYTES];
+	uint64_t bytes;
+};
+
+/* `server`: "unix:PATH" or "tcp:HOST:PORT", where the exports prefix-ID are. `program`: the engine. */
+int gw__storage_open(const char *folder, const char *program, const char *server, const struct gw__storage_disk *disks, unsigned n,
+	struct gw__storage **s, struct gw__error *error);
+const char *gw__storage_prefix(const struct gw__storage *s);
+/* The primary stands still: what it has written is the disk of `epoch`. */
+int gw__storage_boundary(struct gw__storage *s, uint64_t epoch, struct gw__error *error);
+/* That epoch counts. Outside the pause; a failure is told at the next boundary. */
+void gw__storage_commit(struct gw__storage *s, uint64_t epoch);
+/* The engine ends. kept: the disk of `epoch` stays, and the folder's file "disks" names it; otherwise nothing stays. Frees it. */
+void gw__storage_end(struct gw__storage **s, uint64_t epoch, bool kept);
+
+#endif

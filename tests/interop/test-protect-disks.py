@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The disks of a protected guest are at the standby, at the moment of its memory: after kill -9 of the primary each sector is what the guest's memory says.
+A mirror that is not whole is no epoch, and a server of disks that dies, hangs or is full is the end of the protection, not of the guest.
+
+test-protect-disks.py [CASE...]. GODWIT_ROUNDS: how many primaries are killed; GODWIT_SEED.
+"""
+import contextlib
+import glob
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import godwit
+from colo import Protect, Standby
+from linuxguest import LinuxGuest, check_goes_on
+from vm import Unavailable, get_storage_daemon, skip
+from worker import Client, FailedOver, Working, net_args, works
+
+ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "2"))
+PATIENT = ("--timeout=60000", "--interval=500")
+LINKS = [(), ("--channels=2",), ("--channels=2", "--compress=zstd")]
+DISK_BYTES = 2 << 20
+random = random.Random(int(os.environ.get("GODWIT_SEED", "11")))
+
+
+def disk_args(folder, n=2):
+    """Disks of a first primary, d0 and d1."""
+    args = []
+    for i in range(n):
+        path = os.path.join(folder, f"d{i}")
+        with open(path, "wb") as f:
+            f.truncate(DISK_BYTES)
+        args += ["-drive", f"if=none,id=d{i},file={path},format=raw,discard=unmap", "-device", f"virtio-blk-pci,drive=d{i}"]
+    return args
+
+
+def given_args(n=2):
+    """Those of a successor."""
+    return [a for i in range(n) for a in
+            ("-drive", f"if=none,id=d{i},file={{disk:d{i}}},format=qcow2,discard=unmap", "-device", f"virtio-blk-pci,drive=d{i}")]
+
+
+class DiskStandby(Standby):
+    def __init__(self, folder, **popen):
+        self.disks = f"unix:{folder}/disks"
+        super().__init__(folder, f"--disks={self.disks}", f"--storage-daemon={get_storage_daemon('11.1')}", **popen)
+
+    def protect(self, vm, *options):
+        return Protect(vm, f"unix:{self.socket}", f"--dir={self.dir}", f"--disks={self.disks}", *options)
+
+    def engine(self):
+        """The process that serves the disks."""
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as f:
+            own = f.read().split()
+        for task in glob.glob(f"/proc/{self.process.pid}/task/*/children"):
+            with contextlib.suppress(OSError), open(task, encoding="ascii") as f:
+                own += f.read().split()
+        return int(own[0])
+
+
+def ours(vm):
+    """What is of protect in this QEMU."""
+    nodes = [n["node-name"] for n in vm.qmp.command("query-named-block-nodes", flat=True)]
+    jobs = [j["device"] for j in vm.qmp.command("query-block-jobs")]
+    objects = [o["name"] for o in vm.qmp.command("qom-list", path="/objects")]
+    return [n for n in nodes + jobs + objects if n.startswith("godwit-")]
+
+
+def as_before(vm, before):
+    deadline = time.monotonic() + 30 * godwit.patience()
+    while (now := vm.state()) != before or ours(vm):
+        assert time.monotonic() < deadline, f"{before} has become {now}, with {ours(vm)}"
+        time.sleep(0.02)
+
+
+def kills(folder, rounds=None, options=PATIENT, at_least_s=0, **popen):
+    """One primary after the other, each the successor of the one before, with two disks and a network."""
+    with Client(folder) as client, DiskStandby(folder, **popen) as standby, contextlib.ExitStack() as stack:
+        vm = stack.enter_context(Working([*disk_args(folder), *net_args(client)])).booted()
+        works(vm)
+        for n in range(rounds or ROUNDS):
+            standby.forget()
+            with standby.protect(vm, *options, *LINKS[n % len(LINKS)]) as protect:
+                protect.wait_protected(1 if at_least_s else 1 + random.randrange(4))
+                client.wait_more(1)
+                time.sleep(max(at_least_s, random.random()))
+                before = vm.console()
+                os.kill(vm.pid, signal.SIGKILL)
+                protect.ends(godwit.RECOVERABLE)
+            last = client.take()[-1]
+            vm = stack.enter_context(FailedOver(standby.folder, [*given_args(), *net_args(client)], *(["--eager"] if n % 3 == 2 else [])))
+            client.wait_more(5)
+            vm.wait_restored()
+            works(vm)
+            check_goes_on(before, vm.console(), standby.stdout)
+            first = client.seen()[0]
+            assert last < first, f"the client has seen {last}, and its guest goes on with {first}"
+            print(f"{n + 1} primaries killed, the client has {last}, the successor began with {first}", flush=True)
+
+
+def control(folder):
+    """With the writes of the epoch that was under way the disks are of another moment, and that is noticed."""
+    for _ in range(3):
+        with tempfile.TemporaryDirectory(prefix="godwit-disks.") as more:
+            try:
+                kills(more, 1, ("--timeout=60000", "--interval=4000"), 3, env={**os.environ, "GODWIT_TEST_NO_DISK_BOUNDARY": "1"})
+            except AssertionError as e:
+                assert "work BAD" in str(e), e
+                return
+    raise AssertionError("a disk that is ahead of its memory was not noticed")
+
+
+def accidents(folder):
+    """The server of disks is killed, hangs, has no room; a mirror goes away. No epoch is called good, and protection comes back by itself."""
+    timeout_ms = 1500 * godwit.patience()
+    with DiskStandby(folder) as standby, Working(disk_args(folder)) as vm:
+        vm.booted()
+        before = vm.state()
+        with standby.protect(vm, "--interval=200", f"--timeout={timeout_ms:.0f}") as protect:
+            protect.wait_protected(2)
+            for accident in (killed, hangs, mirror_cancelled, no_room):
+                print(accident.__name__, flush=True)
+                standby.forget()
+                protect.forget()
+                vm.qmp.events.clear()
+                undo = accident(vm, standby)
+                lost = protect.wait_unprotected()
+                print(f"  {lost['message']}", flush=True)
+                assert lost["pause_us"] < timeout_ms * 1e3, lost
+                if undo:
+                    undo()
+                protect.wait_protected(2)
+            godwit.run("protect", "--stop", vm.monitor).ok()
+            protect.ends(godwit.DONE)
+        as_before(vm, before)
+        works(vm)
+
+
+def killed(_, standby):
+    os.kill(standby.engine(), signal.SIGKILL)
+
+
+def hangs(_, standby):
+    """The standby itself does as well, as its host would."""
+    engine = standby.engine()
+    os.kill(engine, signal.SIGSTOP)
+    return lambda: os.kill(engine, signal.SIGCONT) if os.path.exists(f"/proc/{engine}") else None
+
+
+def mirror_cancelled(vm, _):
+    vm.qmp.command("block-job-cancel", device="godwit-mirror-1", force=True)
+
+
+def no_room(_, standby):
+    """As a full disk: the engine may not write any file beyond its start."""
+    engine = standby.engine()
+    subprocess.run(["prlimit", f"--pid={engine}", "--fsize=4096"], check=True)
+
+
+def stops(folder):
+    """--stop, SIGTERM, a guard that was killed, also while the disks are copied: nothing of ours is left, and the guest works on."""
+    with DiskStandby(folder) as standby, Working(disk_args(folder)) as vm:
+        vm.booted()
+        before = vm.state()
+        for end in "stop", "SIGTERM", "guard":
+            with standby.protect(vm, "--interval=200", "--timeout=60000") as protect:
+                protect.wait_protected(1)
+                assert "godwit-mirror-1" in ours(vm)
+                if end == "stop":
+                    godwit.run("protect", "--stop", vm.monitor).ok()
+                else:
+                    protect.kill(signal.SIGTERM if end == "SIGTERM" else signal.SIGKILL)
+                if end == "guard":
+                    protect.wait()
+                    protect.wait_guard("its guard was killed; it runs on")
+                else:
+                    protect.ends(godwit.DONE)
+            as_before(vm, before)
+            standby.wait_event("ended")
+            standby.forget()
+        works(vm)
+
+
+def refusals(folder):
+    """A writable disk that nobody keeps, a command without its disk, a disk that was written to since."""
+    args = disk_args(folder)
+    with LinuxGuest("11.1", args=["-name", "vm", *args]) as vm:
+        nobody = f"unix:{folder}/nobody"
+        godwit.run("protect", vm.monitor, nobody).fails(godwit.REFUSED, "disk d0 is writable", "--unprotected-disk", "nothing was changed")
+        godwit.run("protect", vm.monitor, nobody, "--unprotected-disk=d0").fails(godwit.REFUSED, "disk d1 is writable")
+        godwit.run("protect", vm.monitor, nobody, "--unprotected-disk=d7").fails(godwit.USAGE, "no writable disk d7")
+        godwit.run("protect", vm.monitor, nobody, "--unprotected-disk=d0", "--unprotected-disk=d1").fails(godwit.FAILED, "did not take the guest")
+        godwit.run("protect", vm.monitor, nobody, f"--disks={nobody}").fails(godwit.FAILED, "was not reached")
+        assert not ours(vm)
+    with DiskStandby(folder) as standby:
+        with Working(args) as vm:
+            vm.booted()
+            with standby.protect(vm, *PATIENT) as protect:
+                protect.wait_protected(1)
+                os.kill(vm.pid, signal.SIGKILL)
+                protect.wait()
+        godwit.run("failover", standby.folder, "--", "/bin/false").fails(godwit.FAILED, r"disk d0 is not in the command: write \{disk:d0\}")
+        godwit.run("failover", standby.folder, "--", "/bin/false", "{disk:d0}{disk:d1}{disk:x}").fails(godwit.FAILED, "no such disk")
+        paths = [os.path.realpath(p) for d in ("d0", "d1") for p in glob.glob(f"{standby.folder}/disk-{d}.1.[0-9]*")]
+        with Working([*args], incoming="defer", backend="memfd") as other:
+            godwit.run("failover", standby.folder, f"--qmp={other.monitor}").fails(godwit.FAILED, "does not have all of the guest's disks.*d0 is", *paths)
+        given = [a for i, p in enumerate(paths) for a in ("-drive", f"if=none,id=d{i},file={p},format=qcow2", "-device", f"virtio-blk-pci,drive=d{i}")]
+        with Working(given, incoming="defer", backend="memfd") as other:
+            assert paths[1] in godwit.run("failover", standby.folder, f"--qmp={other.monitor}").ok().stderr
+            works(other)
+        godwit.run("failover", standby.folder, "--", "/bin/false", *paths, "{disk:d0}{disk:d1}").fails(godwit.FAILED, "has written to its disk")
+
+
+def main():
+    only = sys.argv[1:]
+    get_storage_daemon("11.1")
+    for case in [kills, control, accidents, stops, refusals]:
+        if only and case.__name__ not in only:
+            continue
+        print(f"--- {case.__name__}", flush=True)
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="godwit-disks.") as folder:
+            case(folder)
+        print(f"{time.monotonic() - started:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Unavailable as e:
+        skip(str(e))
