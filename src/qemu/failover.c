@@ -22,6 +22,7 @@ enum {
 	ANSWER_MS = 60000, /* for the image of the last epoch to be made */
 	FOLDER_MS = 10000, /* for a standby that has made it to let go of the folder */
 	POLL_MS = 10,
+	AGAIN = 3,
 };
 
 static int path_of(char path[PATH_MAX], const char *folder, const char *file, struct gw__error *error)
@@ -89,8 +90,8 @@ static int read_answer(int fd, char *line, size_t n, struct gw__error *error)
 	return 0;
 }
 
-/* What it answers is for the message only: whether there is an image, its folder tells. */
-static int end_protection(struct gw__failover *f, struct gw__error *error)
+/* What it answers is for the message only: whether there is an image, its folder tells. -ECONNRESET: it ended meanwhile. */
+static int ask_to_end(struct gw__failover *f, struct gw__error *error)
 {
 	static const char request[] = "failover\n";
 	char line[PATH_MAX + 256];
@@ -98,11 +99,24 @@ static int end_protection(struct gw__failover *f, struct gw__error *error)
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
 	f->was_connected = true;
-	int r = send(fd, request, strlen(request), MSG_NOSIGNAL) < 0 ? gw__error_errno(error, errno, "cannot ask the standby") : 0;
+	int err = send(fd, request, strlen(request), MSG_NOSIGNAL) < 0 ? errno : 0;
+	int r = err ? gw__error_errno(error, err == EPIPE ? ECONNRESET : err, "cannot ask the standby") : 0;
 	if (!r)
 		r = read_answer(fd, line, sizeof line, error);
 	close(fd);
 	return r;
+}
+
+/* A protection that has just ended by itself may close its socket under our feet; then nobody is there the next time. */
+static int end_protection(struct gw__failover *f, struct gw__error *error)
+{
+	for (int n = 0;; n++) {
+		gw__error_clear(error);
+		int r = ask_to_end(f, error);
+		if (r != -ECONNRESET || n == AGAIN)
+			return r;
+		gw__sleep_ms(POLL_MS);
+	}
 }
 
 static int hold_folder(struct gw__failover *f, const char *folder, struct gw__error *error)

@@ -19,7 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 from colo import Protect, Standby
-from linuxguest import LinuxGuest, check_goes_on
+from linuxguest import LinuxGuest, check_goes_on, ticks_of
 from vm import Unavailable, get_storage_daemon, skip
 from worker import Client, FailedOver, Working, net_args, works
 
@@ -99,6 +99,7 @@ def kills(folder, rounds=None, options=PATIENT, at_least_s=0, **popen):
             client.wait_more(5)
             vm.wait_restored()
             works(vm)
+            vm.wait_console(lambda t: len(ticks_of(t[:t.rfind("\n") + 1])) >= 3)
             check_goes_on(before, vm.console(), standby.stdout)
             first = client.seen()[0]
             assert last < first, f"the client has seen {last}, and its guest goes on with {first}"
@@ -188,6 +189,13 @@ def stops(folder):
         works(vm)
 
 
+def block_io(vm, *commands):
+    """What a guest would do to its disk d0, beyond the worker's sectors."""
+    for command in commands:
+        said = vm.qmp.human(f'qemu-io d0 "{command}"')
+        assert "fail" not in said.lower() and "error" not in said.lower(), (command, said)
+
+
 def refusals(folder):
     """A writable disk that nobody keeps, a command without its disk, a disk that was written to since."""
     args = disk_args(folder)
@@ -204,6 +212,8 @@ def refusals(folder):
             vm.booted()
             with standby.protect(vm, *PATIENT) as protect:
                 protect.wait_protected(1)
+                block_io(vm, "write -P 7 1M 64k", "write -z 1M 4k", "discard 1028k 4k", "read -P 7 1032k 56k", "flush")
+                protect.wait_protected(protect.events()[-1]["checkpoints"] + 2)
                 os.kill(vm.pid, signal.SIGKILL)
                 protect.wait()
         godwit.run("failover", standby.folder, "--", "/bin/false").fails(godwit.FAILED, r"disk d0 is not in the command: write \{disk:d0\}")
@@ -215,6 +225,7 @@ def refusals(folder):
         with Working(given, incoming="defer", backend="memfd") as other:
             assert paths[1] in godwit.run("failover", standby.folder, f"--qmp={other.monitor}").ok().stderr
             works(other)
+            block_io(other, "read -P 7 1032k 56k", "read -P 0 1M 4k", "read -P 0 1028k 4k")
         godwit.run("failover", standby.folder, "--", "/bin/false", *paths, "{disk:d0}{disk:d1}").fails(godwit.FAILED, "has written to its disk")
 
 
