@@ -21,7 +21,7 @@ from linuxguest import LinuxGuest
 from vm import Unavailable, skip
 from worker import Client, FailedOver, Working, in_order, net_args
 
-ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "1"))
 PATIENT = ("--timeout=60000", "--interval=500")
 LINKS = [(), ("--channels=2",), ("--channels=2", "--compress=zstd")]
 random = random.Random(int(os.environ.get("GODWIT_SEED", "11")))
