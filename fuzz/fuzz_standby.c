@@ -105,7 +105,7 @@ static struct gw__epoch_sink *make_sink(void)
 	static struct gw__sink_ops small;
 	struct gw__epoch_sink *sink;
 	struct gw__error error = {0};
-	HOLDS(!gw__epoch_sink_new(path, EPOCH_MAX, &sink, &error));
+	HOLDS(!gw__epoch_sink_new(path, &(struct gw__epoch_sink_opts){.limit_bytes = EPOCH_MAX}, &sink, &error));
 	any_size = gw__epoch_sink_sink(sink)->ops;
 	small = *any_size;
 	small.blocks = put_small_blocks;

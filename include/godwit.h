@@ -852,15 +852,23 @@ struct gw_standby_opts {
 	 */
 	int (*on_boundary)(void *ctx, uint64_t epoch, char *why, size_t n);
 	void (*on_kept)(void *ctx, uint64_t epoch, bool kept);
+	bool durable; /* an epoch is safe on the disk before it is acknowledged, and survives this process and its host. Since 0.2 */
 };
 
 /*
  * Be the COLO secondary of QEMUs (11.1) that connect to `uri`, without running their guests. Each guest has the folder DIR/NAME, where its last
  * whole epoch appears as guest.img, an image as of gw_receive, when its protection ends. That is not synced, as it lives no longer than its
- * guest. An image that is there goes when a guest of that name is protected again. Returns when the job is cancelled meanwhile: 0 then, and each
+ * guest, unless `durable`. An image that is there goes when a guest of that name is protected again. Returns when the job is cancelled meanwhile: 0 then, and each
  * protection has ended between two epochs. A failure is one of listening, not of a guest. A trace is called from all threads. Since 0.1
  */
 GW_API int gw_standby(gw_job *job, const char *uri, const char *dir, const struct gw_standby_opts *o);
+
+/*
+ * What a standby that was `durable` left of a guest when it died, in `dir`, the guest's folder DIR/NAME: guest.img is made of the last epoch that is whole, synced.
+ * gw_standby does the same for all guests when it begins. The caller sees to it that nobody else works in the folder, by an exclusive flock. 0, and
+ * *epoch; -ENOENT: nothing was left, or guest.img was made already. Another failure leaves everything as it is, to be tried again. Since 0.2
+ */
+GW_API int gw_standby_recover(gw_job *job, const char *dir, uint64_t *epoch);
 
 /* --- Plan ------------------------------------------------------------------------------------------------------- */
 

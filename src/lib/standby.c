@@ -19,6 +19,7 @@
 #include "engine/colo/secondary.h"
 #include "lib/outcome.h"
 #include "lib/standby_control.h"
+#include "lib/standby_recover.h"
 #include "lib/started.h"
 
 enum { NAMES_MAX = 100000, MEMORY_LIMIT_BYTES = 1 << 30, CHECKPOINT_MS = 60000 };
@@ -270,6 +271,14 @@ static int find_folder(struct guest *g, struct gw__error *error)
 	return r && r != -EEXIST ? r : lock_folder(g, error);
 }
 
+/* What an earlier standby left in it is the last epoch of this guest until there is another one. */
+static int recover(struct guest *g)
+{
+	uint64_t ignored;
+	int r = gw__epoch_sink_recover(g->image, &ignored, &g->run.error);
+	return r == -ENOENT ? 0 : r;
+}
+
 /* --- accepting --- */
 
 static struct guest *new_guest(struct standby *s, struct gw__incoming *in)
@@ -311,9 +320,12 @@ static int start_guest(struct standby *s, struct gw__incoming *in)
 	if (!g)
 		return gw__error_set(&s->job->run.error, -ENOMEM, "no memory for a guest");
 	uint64_t limit = GW__OPT(s->o, memory_limit);
+	struct gw__epoch_sink_opts so = {.limit_bytes = limit ? limit : MEMORY_LIMIT_BYTES, .durable = GW__OPT(s->o, durable)};
 	int r = find_folder(g, &g->run.error);
 	if (!r)
-		r = gw__epoch_sink_new(g->image, limit ? limit : MEMORY_LIMIT_BYTES, &g->sink, &g->run.error);
+		r = recover(g);
+	if (!r)
+		r = gw__epoch_sink_new(g->image, &so, &g->sink, &g->run.error);
 	if (!r)
 		r = filter_all(s, g);
 	if (!r && g->stop_fd < 0)
@@ -382,6 +394,20 @@ static int accept_guests(struct standby *s, struct gw__listener *listener, const
 	}
 }
 
+static void report_recovered(void *ctx, const char *vm, const char *image, uint64_t epoch, const struct gw__error *error)
+{
+	const struct standby *s = ctx;
+	struct gw_standby_event event = {.size = sizeof event,
+		.kind = error ? GW_STANDBY_FAILED : GW_STANDBY_ENDED,
+		.vm = vm,
+		.image = image,
+		.epoch = epoch,
+		.message = error ? error->text : "its standby died"};
+	event.outcome = find_guest(event.kind);
+	if (GW__OPT(s->o, on_event))
+		s->o->on_event(GW__OPT(s->o, ctx), &event);
+}
+
 static int listen_for_guests(struct standby *s, const struct gw__uri *uri, const struct gw__tls_creds *tls)
 {
 	const struct gw_link_opts *link = GW__OPT(s->o, link);
@@ -394,6 +420,7 @@ static int listen_for_guests(struct standby *s, const struct gw__uri *uri, const
 	go.many_sources = true;
 
 	io.connect_ms = -1;
+	gw__standby_recover_all(s->dir, report_recovered, s);
 	int r = gw__io_listen(uri, &io, &listener, &s->job->run.error);
 	if (r)
 		return r;

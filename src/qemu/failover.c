@@ -130,6 +130,15 @@ static int hold_folder(struct gw__failover *f, const char *folder, struct gw__er
 	return 0;
 }
 
+/* What a standby that died has left. That there is nothing is no failure here. */
+static int recover(struct gw__failover *f, const char *folder, gw_job *job, struct gw__error *error)
+{
+	uint64_t epoch;
+	int r = gw_standby_recover(job, folder, &epoch);
+	f->was_recovered = !r;
+	return r && r != -ENOENT ? gw__error_set(error, r, "%s", gw_job_error(job)) : 0;
+}
+
 static int find_image(struct gw__failover *f, const char *folder, struct gw__error *error)
 {
 	struct stat st;
@@ -154,7 +163,7 @@ static int prove_again(const struct gw__failover *f, const char *folder, struct 
 				 folder);
 }
 
-int gw__failover_prepare(struct gw__failover *f, const char *folder, bool primary_is_dead, struct gw__error *error)
+int gw__failover_prepare(struct gw__failover *f, const char *folder, bool primary_is_dead, gw_job *job, struct gw__error *error)
 {
 	*f = (struct gw__failover)GW__FAILOVER_INIT;
 	f->folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -167,6 +176,8 @@ int gw__failover_prepare(struct gw__failover *f, const char *folder, bool primar
 		r = hold_folder(f, folder, error);
 	if (!r)
 		r = prove_again(f, folder, error);
+	if (!r)
+		r = recover(f, folder, job, error);
 	if (!r)
 		r = find_image(f, folder, error);
 	if (r)

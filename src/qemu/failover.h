@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include <godwit.h>
+
 #include "base/error.h"
 
 struct gw__failover {
@@ -17,6 +19,7 @@ struct gw__failover {
 	int owner_fd;       /* the lock of owner_lock.h, for the new QEMU */
 	int folder_fd;      /* nobody else protects or restores a guest of this name meanwhile */
 	bool was_connected; /* the standby still had the link, and broke it */
+	bool was_recovered; /* the standby had died, and its journal had the epoch */
 	double age_s;       /* of the image */
 };
 #define GW__FAILOVER_INIT                                                                                                                  \
@@ -28,7 +31,7 @@ struct gw__failover {
  * 0: the guest may run, from `image`. -EBUSY: its primary runs it. -EPERM: nothing proves that it does not, and `primary_is_dead` was not said. -ENODATA: there
  * is no epoch to go on from. Another failure: it is not known, nothing was started.
  */
-int gw__failover_prepare(struct gw__failover *f, const char *folder, bool primary_is_dead, struct gw__error *error);
+int gw__failover_prepare(struct gw__failover *f, const char *folder, bool primary_is_dead, gw_job *job, struct gw__error *error);
 /* The image is not needed any more, or the new QEMU has both. */
 void gw__failover_end(struct gw__failover *f);
 

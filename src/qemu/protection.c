@@ -118,7 +118,9 @@ static int restore(gw_qemu *qemu, struct gw__failover *held, struct gw__restore 
 	if (!qemu->path)
 		return gw__qemu_fail(qemu, -ENOMEM, "no memory for the name of an image");
 	gw__qemu_detail(qemu, "nobody runs the guest; it goes on from %s, made %.1f s ago%s", held->image, held->age_s,
-		held->was_connected ? " when its standby was told to end the protection" : "");
+		held->was_connected   ? " when its standby was told to end the protection"
+		: held->was_recovered ? " from the journal of a standby that died"
+				      : "");
 	r->path = r->out.path = qemu->path;
 	r->o.owner_fd = &held->owner_fd;
 	return gw__restore_execute(r);
@@ -150,7 +152,7 @@ int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failov
 		e = gw__qemu_copy_opts("gw_qemu_restore_opts", copy.restore, &r.o, sizeof r.o, &qemu->error);
 	if (e)
 		return e;
-	e = gw__failover_prepare(&held, dir, copy.primary_is_dead, &qemu->error);
+	e = gw__failover_prepare(&held, dir, copy.primary_is_dead, qemu->job, &qemu->error);
 	if (e == -EBUSY || e == -EPERM)
 		r.out.outcome = GW_QEMU_GUEST_IN_PRIMARY;
 	else if (e == -ENODATA)

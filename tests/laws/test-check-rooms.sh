@@ -104,7 +104,7 @@ fi
 # --- rooms ------------------------------------------------------------------------------------------------------
 # Every pair: all includes of one room at once, and each must be refused, or none of them be.
 arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base guest/mem>base qmp>base qmp>plan
- image/file>base image/epochs>base image/journal>base image/journal>wire image/journal>image/file image/read>base image/read>wire image/read>image/file
+ image/file>base image/epochs>base image/epochs>wire image/epochs>image/file image/epochs>image/journal image/journal>base image/journal>wire image/journal>image/file image/read>base image/read>wire image/read>image/file
  image/write>base image/write>wire image/write>image/file image/write>image/journal
  engine/core>base engine/core>io
  engine/sink>base engine/sink>wire engine/sink>plan engine/sink>io engine/sink>engine/core

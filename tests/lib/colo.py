@@ -214,6 +214,11 @@ class Wire:
         self.at = (message, nth)
         assert self.held.wait(60 * godwit.patience()), f"no {NAMES[message]}"
 
+    def hold_next(self, message):
+        """While one is held: the next such word will be held too, which nobody waits for."""
+        self.held.clear()
+        self.at = (message, 0)
+
     def go_on_to(self, message):
         """What is held is passed on, and the next such word is held in its place."""
         self.held.clear()

@@ -89,6 +89,7 @@ static int a_descriptor(void)
 	return pair[0];
 }
 
+static uint64_t epoch;
 static struct gw_info_field field = GW_INIT(field);
 
 static int is_there(const char *text) { return text ? 0 : -ENOENT; }
@@ -115,6 +116,7 @@ static int done(void) { return 0; }
 	X(gw_compare, CALL, gw_compare(job, path, path, NULL, NULL))                                                                       \
 	X(gw_convert, CALL, gw_convert(job, path, path, NULL))                                                                             \
 	X(gw_standby, CALL, gw_standby(job, uri, path, NULL))                                                                              \
+	X(gw_standby_recover, CALL, gw_standby_recover(job, path, &epoch))                                                                 \
 	X(gw_job_page_size, SETTING, gw_job_page_size(job, 4096))                                                                          \
 	X(gw_job_usual_page_size, SETTING, gw_job_usual_page_size(job, 4096))                                                              \
 	X(gw_job_on_progress, SETTING, gw_job_on_progress(job, NULL, NULL))                                                                \
@@ -315,6 +317,8 @@ static void every_call_in_every_state(void **unused)
 	X("to", gw_convert(job, path, NULL, NULL))                                                                                         \
 	X("uri", gw_standby(job, NULL, path, NULL))                                                                                        \
 	X("dir", gw_standby(job, uri, NULL, NULL))                                                                                         \
+	X("dir", gw_standby_recover(job, NULL, &epoch))                                                                                    \
+	X("epoch", gw_standby_recover(job, path, NULL))                                                                                    \
 	X("", gw_job_wait(job, 0, NULL))                                                                                                   \
 	X("", gw_job_next_event(job, NULL))                                                                                                \
 	X("", gw_job_progress(job, NULL))                                                                                                  \

@@ -121,6 +121,8 @@ int gw__cli_standby(int argc, char **argv)
 		GW__CLI_TEXT("disks", "ADDRESS", &s.disks_at,
 			"keep the guest's disks as well: unix:PATH or tcp:HOST:PORT for protect, and PATH.nbd or the next port for its QEMU"),
 		GW__CLI_TEXT("storage-daemon", "PROGRAM", &s.engine, "the qemu-storage-daemon that serves them (default: as PATH has it)"),
+		GW__CLI_FLAG("durable", &s.opts.durable,
+			"make each epoch safe on the disk before it is acknowledged, so that it survives this command and its host"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &s.opts.memory_limit,
 			"what one epoch of a guest may take; beyond it protection ends (default: 1G)"),
 		GW__CLI_SECONDS("idle-timeout", &s.link.idle_timeout_ms,

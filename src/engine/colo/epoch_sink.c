@@ -9,9 +9,12 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/colo/durable.h"
 #include "engine/sink/image_sink.h"
 #include "image/epochs/epoch.h"
 #include "image/read/image.h"
@@ -40,7 +43,8 @@ struct gw__epoch_sink {
 	struct gw__image_writer *writer;
 	struct gw__epoch *epoch;     /* made with the block list, which tells the page size */
 	struct gw__epoch_lane *main; /* of the main channel */
-	uint64_t limit_bytes, page_bytes;
+	struct gw__epoch_sink_opts o;
+	uint64_t page_bytes;
 	bool in_checkpoint; /* changed while no lane is in use */
 	bool pending;       /* committed, and not applied yet */
 	bool finished;
@@ -52,6 +56,14 @@ struct gw__epoch_sink {
 	size_t text_bytes;
 	const struct gw__vmdesc *desc; /* parsed; borrowed */
 	struct gw__epoch_sink_stats stats;
+
+	/* Of a durable one. */
+	char path[PATH_MAX];
+	uint64_t number;             /* of the last epoch that was committed */
+	struct gw__config config;    /* of the image */
+	struct gw__durable *journal; /* NULL: it was not started */
+	uint8_t *note;               /* what a base says beyond what every image has */
+	size_t note_bytes;
 };
 
 static struct gw__epoch_sink *own(struct gw__sink *s) { return (struct gw__epoch_sink *)s; }
@@ -64,6 +76,8 @@ static int put_config(struct gw__sink *s, const struct gw__config *config, struc
 		return gw__error_set(error, -EOPNOTSUPP,
 			"the source leaves shared memory out (x-ignore-shared), which a standby on another host would lack; switch that off");
 	own(s)->page_bytes = gw__config_page_bytes(config);
+	own(s)->config = *config;
+	gw__config_add_cap(&own(s)->config, "mapped-ram"); /* a list that is full is the writer's to refuse */
 	if (own(s)->page_bytes > GW__EPOCH_BUFFER_BYTES)
 		return gw__error_set(error, -EOPNOTSUPP, "guest pages of %llu bytes, at most %d can be protected", (ull)own(s)->page_bytes,
 			GW__EPOCH_BUFFER_BYTES);
@@ -76,7 +90,7 @@ static int put_blocks(struct gw__sink *s, uint32_t section_id, const struct gw__
 	int r = o->image->ops->blocks(o->image, section_id, blocks, error);
 	if (r)
 		return r;
-	o->epoch = gw__epoch_new(o->page_bytes, o->limit_bytes);
+	o->epoch = gw__epoch_new(o->page_bytes, o->o.limit_bytes);
 	o->main = o->epoch ? gw__epoch_add_lane(o->epoch) : NULL;
 	return o->main ? 0 : gw__error_set(error, -ENOMEM, "no memory for epochs");
 }
@@ -357,10 +371,11 @@ static int count_absent(void *ctx, uint32_t block, uint64_t off, const uint8_t *
 static int check_room(struct gw__epoch_sink *s, struct gw__error *error)
 {
 	struct absent absent = {.sink = s};
-	if (!gw__image_check_room(s->writer, finish_bytes(s) + s->stats.pages * s->page_bytes, NULL))
+	uint64_t other = finish_bytes(s) + (s->journal ? gw__durable_bytes(s->journal, s->epoch) : 0);
+	if (!gw__image_check_room(s->writer, other + s->stats.pages * s->page_bytes, NULL))
 		return 0;
 	int r = gw__epoch_apply(s->epoch, count_absent, &absent, error);
-	return r ? r : gw__image_check_room(s->writer, finish_bytes(s) + absent.pages * s->page_bytes, error);
+	return r ? r : gw__image_check_room(s->writer, other + absent.pages * s->page_bytes, error);
 }
 
 int gw__epoch_sink_complete_guest(struct gw__epoch_sink *s, const struct gw__vmdesc *desc, struct gw__error *error)
@@ -399,7 +414,68 @@ int gw__epoch_sink_check(struct gw__epoch_sink *s, struct gw__error *error)
 	return r ? r : check_room(s, error);
 }
 
-void gw__epoch_sink_commit(struct gw__epoch_sink *s) { s->pending = true; }
+void gw__epoch_sink_commit(struct gw__epoch_sink *s)
+{
+	s->pending = true;
+	s->number++;
+}
+
+/* --- what outlives us --- */
+
+enum { NOTE_FIXED = 1 + 4, NOTE_EARLY = 8 + 8 };
+
+static const struct gw__bitmap *present(void *sink, uint32_t block)
+{
+	return gw__image_present(((struct gw__epoch_sink *)sink)->writer, block);
+}
+
+/* Views of what the sink has. */
+static void describe_base(struct gw__epoch_sink *s, struct gw__epoch_base *base)
+{
+	size_t early = 0;
+	for (uint32_t i = 0; i < s->early_n; i++)
+		early += s->early[i].bytes;
+	*base = (struct gw__epoch_base){.epoch = s->number, .present = present, .ctx = s};
+	base->saved.config = s->config;
+	base->saved.early = (struct gw__view){s->devices.bytes, early};
+	base->saved.package = (struct gw__view){s->devices.bytes, s->devices.n};
+	base->saved.note = (struct gw__view){s->note, s->note_bytes};
+	gw__image_describe(s->writer, &base->saved);
+}
+
+static int make_note(struct gw__epoch_sink *s, struct gw__error *error)
+{
+	s->note_bytes = NOTE_FIXED + s->early_n * (size_t)NOTE_EARLY + s->text_bytes;
+	s->note = malloc(s->note_bytes);
+	if (!s->note)
+		return gw__error_set(error, -ENOMEM, "no memory for what is known of the guest");
+	struct gw__wr c = gw__wr_over(s->note, s->note_bytes);
+	gw__wr_u8(&c, s->switchover);
+	gw__wr_be32(&c, s->early_n);
+	for (uint32_t i = 0; i < s->early_n; i++) {
+		gw__wr_be64(&c, s->early[i].off);
+		gw__wr_be64(&c, s->early[i].bytes);
+	}
+	gw__wr_bytes(&c, s->text, s->text_bytes);
+	return 0;
+}
+
+int gw__epoch_sink_start_journal(struct gw__epoch_sink *s, struct gw__error *error)
+{
+	struct gw__epoch_base base;
+	if (!s->o.durable)
+		return 0;
+	int r = make_note(s, error);
+	if (r)
+		return r;
+	describe_base(s, &base);
+	return gw__durable_start(s->path, s->o.extent_bytes, s->writer, &base, &s->journal, error);
+}
+
+int gw__epoch_sink_persist(struct gw__epoch_sink *s, struct gw__error *error)
+{
+	return s->journal ? gw__durable_append(s->journal, s->epoch, error) : 0;
+}
 
 static int apply_run(void *ctx, uint32_t block, uint64_t off, const uint8_t *pages, uint64_t n, struct gw__error *error)
 {
@@ -417,10 +493,8 @@ static int apply_run(void *ctx, uint32_t block, uint64_t off, const uint8_t *pag
 	return r;
 }
 
-int gw__epoch_sink_apply(struct gw__epoch_sink *s, struct gw__error *error)
+static int apply(struct gw__epoch_sink *s, struct gw__error *error)
 {
-	if (!s->pending)
-		return 0;
 	struct gw__view devices = gw__epoch_devices(s->epoch);
 	uint8_t *copy = malloc(devices.n);
 	if (!copy)
@@ -440,6 +514,16 @@ int gw__epoch_sink_apply(struct gw__epoch_sink *s, struct gw__error *error)
 	return 0;
 }
 
+int gw__epoch_sink_apply(struct gw__epoch_sink *s, struct gw__error *error)
+{
+	int r = s->pending ? apply(s, error) : 0;
+	if (r || !s->journal || !gw__durable_wants_base(s->journal))
+		return r;
+	struct gw__epoch_base base;
+	describe_base(s, &base);
+	return gw__durable_turn(s->journal, &base, error);
+}
+
 void gw__epoch_sink_drop(struct gw__epoch_sink *s)
 {
 	if (s->epoch && !s->pending)
@@ -450,7 +534,7 @@ int gw__epoch_sink_finish(struct gw__epoch_sink *s, bool sync, struct gw__error 
 {
 	const struct gw__sink_ops *ops = s->image->ops;
 	struct gw__view text = {s->text, s->text_bytes};
-	int r = gw__epoch_sink_apply(s, error);
+	int r = s->pending ? apply(s, error) : 0;
 	s->finished = true;
 	if (!r && s->switchover)
 		r = ops->switchover(s->image, error);
@@ -460,9 +544,13 @@ int gw__epoch_sink_finish(struct gw__epoch_sink *s, bool sync, struct gw__error 
 		r = put_devices(s, error);
 	if (!r)
 		r = ops->end(s->image, text, error);
-	if (!r && sync)
+	if (!r && (sync || s->o.durable))
 		r = ops->sync(s->image, error);
-	return r ? r : ops->commit(s->image, error);
+	if (!r)
+		r = ops->commit(s->image, error);
+	if (!r && s->journal)
+		gw__durable_end(s->journal);
+	return r;
 }
 
 struct gw__epoch_sink_stats gw__epoch_sink_stats(const struct gw__epoch_sink *s) { return s->stats; }
@@ -474,7 +562,9 @@ struct gw__sink *gw__epoch_sink_sink(struct gw__epoch_sink *s) { return &s->sink
 static void free_sink(struct gw__sink *s)
 {
 	struct gw__epoch_sink *o = own(s);
+	gw__durable_free(o->journal); /* before the writer, which its thread uses */
 	gw__sink_free(&o->image);
+	free(o->note);
 	gw__epoch_free(o->epoch);
 	free(o->early);
 	free(o->devices.bytes);
@@ -489,7 +579,7 @@ void gw__epoch_sink_free(struct gw__epoch_sink **s)
 	*s = NULL;
 }
 
-int gw__epoch_sink_new(const char *path, uint64_t limit_bytes, struct gw__epoch_sink **sink, struct gw__error *error)
+int gw__epoch_sink_new(const char *path, const struct gw__epoch_sink_opts *o, struct gw__epoch_sink **sink, struct gw__error *error)
 {
 	static const struct gw__sink_ops ops = {
 		.config = put_config,
@@ -512,8 +602,9 @@ int gw__epoch_sink_new(const char *path, uint64_t limit_bytes, struct gw__epoch_
 	if (!s)
 		return gw__error_set(error, -ENOMEM, "no memory for a standby");
 	s->sink.ops = &ops;
-	s->limit_bytes = limit_bytes;
-	int r = gw__image_create(path, &(struct gw__image_writer_opts){.unsynced = true}, &writer, error);
+	s->o = *o;
+	snprintf(s->path, sizeof s->path, "%s", path);
+	int r = gw__image_create(path, &(struct gw__image_writer_opts){.unsynced = !o->durable}, &writer, error);
 	s->writer = writer;
 	if (!r)
 		r = gw__sink_image_new(&writer, &s->image, error);
@@ -523,5 +614,105 @@ int gw__epoch_sink_new(const char *path, uint64_t limit_bytes, struct gw__epoch_
 		return r;
 	}
 	*sink = s;
+	return 0;
+}
+
+/* --- after a death --- */
+
+/* The places of the early devices, whose names are those of the base. */
+static int take_early(struct gw__epoch_sink *s, struct gw__rd *c, const struct gw__recv_state_saved *saved, struct gw__error *error)
+{
+	struct gw__device_buffer b;
+	struct gw__section section;
+	struct gw__view raw;
+	uint32_t n = gw__rd_be32(c);
+	int r = gw__device_buffer_decode(saved->package.p, saved->package.n, s->desc, &b, error);
+	if (r)
+		return r;
+	if (n > b.devices || n > gw__rd_left(c) / NOTE_EARLY)
+		return gw__error_set(error, -EPROTO, "%u devices are said to come before RAM, of %u in all", n, b.devices);
+	s->early = calloc(n + 1, sizeof *s->early);
+	if (!s->early)
+		return gw__error_set(error, -ENOMEM, "no memory for the list of devices");
+	for (; s->early_n < n && gw__device_buffer_next(&b, &section, &raw); s->early_n++) {
+		struct early *e = &s->early[s->early_n];
+		*e = (struct early){gw__rd_be64(c), gw__rd_be64(c), section};
+		if (e->bytes != raw.n || e->off > saved->start_off || e->bytes > saved->start_off - e->off)
+			return gw__error_set(error, -EPROTO, "device \"%s\" cannot stand at offset %llu", section.idstr, (ull)e->off);
+	}
+	return 0;
+}
+
+static int take_note(struct gw__epoch_sink *s, const struct gw__recv_state_saved *saved, struct gw__vmdesc **desc, struct gw__error *error)
+{
+	struct gw__rd c = gw__rd_over(saved->note.p, saved->note.n);
+	s->switchover = gw__rd_u8(&c);
+	struct gw__rd text = c;
+	gw__rd_take(&text, (size_t)gw__rd_be32(&text) * NOTE_EARLY);
+	if (text.cut)
+		return gw__error_set(error, -EPROTO, "what is known of the guest is cut short");
+	struct gw__view rest = {text.p, gw__rd_left(&text)};
+	int r = rest.n ? gw__vmdesc_parse(rest.p, rest.n, desc, error) : 0;
+	s->desc = *desc;
+	if (!r)
+		r = keep_description(&s->sink, rest, error);
+	return r ? r : take_early(s, &c, saved, error);
+}
+
+/* All that the journal has goes to its place. */
+static int replay(struct gw__epoch_sink *s, struct gw__epoch_journal *j, struct gw__error *error)
+{
+	struct gw__view devices;
+	int r = gw__epoch_journal_replay(j, apply_run, s, &devices, error);
+	if (!r)
+		r = check_devices(s, devices.p, devices.n, error);
+	if (!r)
+		r = replace_early(s, devices, error);
+	if (!r)
+		r = append_devices(&s->devices, devices, error);
+	return r;
+}
+
+static int recover(struct gw__epoch_sink *s, struct gw__epoch_journal *j, const struct gw__epoch_base *base,
+	struct gw__image_writer *writer, struct gw__error *error)
+{
+	struct gw__vmdesc *desc = NULL;
+	s->writer = writer;
+	s->page_bytes = gw__config_page_bytes(&base->saved.config);
+	int r = gw__sink_image_reopen(&writer, &base->saved, &s->image, error);
+	if (!r)
+		r = take_note(s, &base->saved, &desc, error);
+	if (!r)
+		r = replay(s, j, error);
+	if (!r)
+		r = gw__epoch_sink_finish(s, true, error);
+	gw__vmdesc_free(desc);
+	return r;
+}
+
+int gw__epoch_sink_recover(const char *path, uint64_t *epoch, struct gw__error *error)
+{
+	static const struct gw__sink_ops ops = {.free = free_sink};
+	struct gw__epoch_journal *j = NULL;
+	struct gw__epoch_base base;
+	struct gw__image_writer *writer = NULL;
+	int r = gw__durable_reopen(path, &j, &base, &writer, error);
+	if (r == -ENOENT)
+		return r;
+	struct gw__epoch_sink *s = r ? NULL : calloc(1, sizeof *s);
+	if (!r && !s) {
+		gw__image_writer_close(writer);
+		r = gw__error_set(error, -ENOMEM, "no memory for a standby");
+	}
+	if (s) {
+		s->sink.ops = &ops;
+		r = recover(s, j, &base, writer, error);
+	}
+	*epoch = j ? gw__epoch_journal_last(j) : 0;
+	gw__epoch_journal_close(j);
+	gw__epoch_sink_free(&s);
+	if (r)
+		return gw__error_where(error, "the last epoch that a standby left beside %s cannot be recovered", path);
+	gw__epoch_journal_remove(path);
 	return 0;
 }

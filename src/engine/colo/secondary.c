@@ -160,7 +160,9 @@ static int receive_epoch(struct session *s)
 		r = receive_devices(s);
 	if (!r)
 		r = gw__epoch_sink_check(s->sink, &s->run->error);
-	return r ? r : gw__incoming_check_turn(s->stream);
+	if (!r)
+		r = gw__incoming_check_turn(s->stream);
+	return r ? r : gw__epoch_sink_persist(s->sink, &s->run->error);
 }
 
 static int take_checkpoint(struct session *s)
@@ -206,6 +208,9 @@ static int protect(struct session *s)
 	if (r)
 		return r;
 	stop_between_epochs(s);
+	r = gw__epoch_sink_start_journal(s->sink, &s->run->error);
+	if (r)
+		return r;
 	report_epoch(s, 0);
 	while (!(r = wait_for_request(s)) && !(r = take_checkpoint(s)))
 		;

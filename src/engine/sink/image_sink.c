@@ -406,4 +406,24 @@ int gw__sink_image_resume(const char *path, struct gw__sink **sink, struct gw__v
 	return r;
 }
 
+int gw__sink_image_reopen(struct gw__image_writer **writer, const struct gw__recv_state_saved *saved, struct gw__sink **sink,
+	struct gw__error *error)
+{
+	struct gw__image_sink *o = gw__sink_image_around(writer);
+	if (!o) {
+		gw__image_writer_close(*writer);
+		return gw__error_set(error, -ENOMEM, "no memory for an image");
+	}
+	*sink = &o->sink;
+	o->config = saved->config;
+	o->page_bytes = gw__config_page_bytes(&saved->config);
+	o->ram_id = saved->ram_id;
+	int r = saved->early.n ? gw__sink_image_keep_early(o, saved->early, error) : 0;
+	if (!r)
+		r = describe_early(o, error);
+	if (r)
+		gw__sink_free(sink);
+	return r;
+}
+
 void gw__sink_image_note(struct gw__sink *sink, struct gw__view note) { own(sink)->note = note; }

@@ -115,6 +115,21 @@ const struct gw__blocks *gw__image_blocks(const struct gw__image_writer *w);
 /* Nobody will have to go on: the state file goes, and with the writer an image that was not committed. */
 void gw__image_discard_recv_state(struct gw__image_writer *w);
 
+/*
+ * For an image that is filled again and again, and outlives its process (image/epochs/epoch_journal.h): it has this name in its folder from now on, and keeps it
+ * when the writer goes away. What another process has to know to reopen it: `saved` gets views.
+ */
+int gw__image_keep_as(struct gw__image_writer *w, const char *name, struct gw__error *error);
+void gw__image_describe(const struct gw__image_writer *w, struct gw__recv_state_saved *saved);
+int gw__image_sync_pages(struct gw__image_writer *w,
+	struct gw__error *error); /* between 3 and 5, from any thread: what was put survives the host */
+/*
+ * A writer between 3 and 5 of the file `name` beside `path`, whose pages with content are `maps`, one bitmap after the other. -ENOENT: there is none; -EPERM: it
+ * is not ours alone.
+ */
+int gw__image_reopen(const char *path, const char *name, const struct gw__recv_state_saved *saved, struct gw__view maps,
+	struct gw__image_writer **w, struct gw__error *error);
+
 /* 5. Absent pages read as zeros from now on, bitmaps go to their places, then END of RAM. */
 int gw__image_put_ram_end(struct gw__image_writer *w, struct gw__error *error);
 /* Before 6, also without it: all that was put survives the host. It still has no name. */

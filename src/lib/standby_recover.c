@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* The last epochs of standbys that died: made images of, when a standby begins or when somebody asks. See standby_recover.h. */
+#include "lib/standby_recover.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "engine/colo/epoch_sink.h"
+#include "lib/call.h"
+#include "lib/job.h"
+
+static int image_of(const char *folder, char image[PATH_MAX], struct gw__error *error)
+{
+	int n = snprintf(image, PATH_MAX, "%s/guest.img", folder);
+	return n >= 0 && n < PATH_MAX ? 0 : gw__error_set(error, -ENAMETOOLONG, "%s/guest.img: the name is too long", folder);
+}
+
+static void recover_one(const char *dir, const char *vm, gw__standby_recovered_fn *fn, void *ctx)
+{
+	char folder[PATH_MAX], image[PATH_MAX];
+	struct gw__error error = {0};
+	uint64_t epoch = 0;
+	int n = snprintf(folder, sizeof folder, "%s/%s", dir, vm);
+	if (n < 0 || n >= (int)sizeof folder || image_of(folder, image, &error))
+		return;
+	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB)) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	int r = gw__epoch_sink_recover(image, &epoch, &error);
+	if (!r)
+		unlinkat(fd, "control", 0); /* nobody answers there */
+	if (r != -ENOENT)
+		fn(ctx, vm, image, epoch, r ? &error : NULL);
+	close(fd);
+}
+
+void gw__standby_recover_all(const char *dir, gw__standby_recovered_fn *fn, void *ctx)
+{
+	DIR *d = opendir(dir);
+	for (struct dirent *entry; d && (entry = readdir(d));)
+		if (entry->d_name[0] != '.')
+			recover_one(dir, entry->d_name, fn, ctx);
+	if (d)
+		closedir(d);
+}
+
+struct recover_args {
+	const char *dir;
+	uint64_t *epoch;
+};
+
+static int recover(gw_job *job, void *args)
+{
+	const struct recover_args *a = args;
+	char image[PATH_MAX];
+	int r = gw__job_begin(job, 0);
+	if (!r)
+		r = GW__NEED(job, a->dir);
+	if (!r)
+		r = GW__NEED(job, a->epoch);
+	if (!r)
+		r = image_of(a->dir, image, &job->run.error);
+	if (!r)
+		r = gw__epoch_sink_recover(image, a->epoch, &job->run.error);
+	return r == -ENOENT ? gw__error_set(&job->run.error, r, "no standby has left anything in %s", a->dir) : r;
+}
+
+int gw_standby_recover(gw_job *job, const char *dir, uint64_t *epoch)
+{
+	const struct recover_args a = {dir, epoch};
+	return gw__call(job, recover, &a, sizeof a);
+}
