@@ -25,6 +25,7 @@ static const struct {
 	{"standby", "keep the last checkpoint of guests that run elsewhere", gw__cli_standby, false},
 	{"protect", "send a running QEMU's guest to a standby, again and again", gw__cli_protect, false},
 	{"failover", "run a protected guest whose primary is dead", gw__cli_failover, false},
+	{"top", "show what is protected in a standby's folder, now and again", gw__cli_top, true},
 	{"send", "give a kept guest to a waiting destination", gw__cli_send, false},
 	{"inspect", "show what an image or a stream holds", gw__cli_inspect, true},
 	{"verify", "check that a kept guest is whole, or that two are the same", gw__cli_verify, true},

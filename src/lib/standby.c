@@ -20,6 +20,7 @@
 #include "lib/outcome.h"
 #include "lib/standby_control.h"
 #include "lib/standby_recover.h"
+#include "lib/standby_stats.h"
 #include "lib/started.h"
 
 enum { NAMES_MAX = 100000, MEMORY_LIMIT_BYTES = 1 << 30, CHECKPOINT_MS = 60000 };
@@ -52,6 +53,7 @@ struct guest {
 	const char *state; /* "connected", "protected", "ended", "failed" */
 	enum gw_place place;
 	uint64_t epoch;
+	struct gw__standby_stats stats;
 	bool failed_over; /* it was asked to */
 };
 
@@ -112,6 +114,9 @@ static void on_epoch(void *ctx, const struct gw__colo_epoch *e)
 		remove_older(g);
 	enum gw_standby_event_kind kind = e->number ? GW_STANDBY_EPOCH : GW_STANDBY_PROTECTED;
 	set_state(g, kind, e->number);
+	pthread_mutex_lock(&g->lock);
+	gw__standby_stats_note(&g->stats, e, gw__clock_now_ns(&g->run.clock));
+	pthread_mutex_unlock(&g->lock);
 	report(g, &(struct gw_standby_event){.kind = kind,
 			  .epoch = e->number,
 			  .pages = e->pages,
@@ -152,6 +157,17 @@ static void tell_status(void *ctx, char *line, size_t n)
 	struct guest *g = ctx;
 	pthread_mutex_lock(&g->lock);
 	say_state(g, line, n);
+	pthread_mutex_unlock(&g->lock);
+}
+
+static void tell_stats(void *ctx, char *line, size_t n)
+{
+	struct guest *g = ctx;
+	pthread_mutex_lock(&g->lock);
+	snprintf(line, n, "%s epoch %llu place %s ram_bytes %llu channels %u durable %d", g->state, (unsigned long long)g->epoch,
+		gw_place_name(g->place), (unsigned long long)atomic_load(&g->run.counters.total_bytes), (unsigned)g->channels,
+		(int)GW__OPT(g->standby->o, durable));
+	gw__standby_stats_print(&g->stats, gw__clock_now_ns(&g->run.clock), line, n);
 	pthread_mutex_unlock(&g->lock);
 }
 
@@ -315,7 +331,7 @@ static int filter_all(struct standby *s, struct guest *g)
 /* A guest that cannot be protected is told so and loses its connection; the others go on. */
 static int start_guest(struct standby *s, struct gw__incoming *in)
 {
-	static const struct gw__standby_control_ops control = {tell_status, fail_over};
+	static const struct gw__standby_control_ops control = {tell_status, tell_stats, fail_over};
 	struct guest *g = new_guest(s, in);
 	if (!g)
 		return gw__error_set(&s->job->run.error, -ENOMEM, "no memory for a guest");

@@ -42,12 +42,14 @@ static int read_line(struct gw__chan *c, char line[LINE_BYTES])
 
 static void answer(struct gw__standby_control *k, struct gw__chan *c)
 {
-	char line[LINE_BYTES], text[ANSWER_BYTES] = "error expected \"status\" or \"failover\"";
+	char line[LINE_BYTES], text[ANSWER_BYTES] = "error expected \"status\", \"stats\" or \"failover\"";
 	struct gw__error ignored = {0};
 	if (read_line(c, line))
 		return;
 	if (!strcmp(line, "status"))
 		k->ops->status(k->ctx, text, sizeof text - 1);
+	else if (!strcmp(line, "stats"))
+		k->ops->stats(k->ctx, text, sizeof text - 1);
 	else if (!strcmp(line, "failover"))
 		k->ops->failover(k->ctx, text, sizeof text - 1);
 	for (char *p = text; (p = strchr(p, '\n'));)

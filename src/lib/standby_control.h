@@ -4,6 +4,7 @@
  * ends:
  *
  *   status     what the session says of itself
+ *   stats      the same, without the image, and figures: words and numbers
  *   failover   protection ends now, whatever the link does; answered when the image is there
  *
  * Only this user and root may connect. It has a thread of its own, which calls the session back.
@@ -19,6 +20,7 @@ struct gw__standby_control;
 
 struct gw__standby_control_ops {
 	void (*status)(void *ctx, char *line, size_t n);
+	void (*stats)(void *ctx, char *line, size_t n);
 	void (*failover)(void *ctx, char *line, size_t n); /* returns when protection is over */
 };
 

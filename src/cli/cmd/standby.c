@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/cmd/commands.h"
+#include "cli/cmd/standby_metrics.h"
 #include "cli/ui/command_ctx.h"
 
 struct standby {
@@ -15,6 +17,8 @@ struct standby {
 	struct gw_standby_opts opts;
 	const char *uri, *dir, *disks_at, *engine;
 	gw_qemu_disks *disks; /* NULL: none are kept */
+	struct gw__cli_metrics_opts metrics_opts;
+	struct gw__cli_metrics *metrics; /* NULL: nobody looks */
 };
 
 static void on_listening(void *ctx, const char *uri)
@@ -25,6 +29,7 @@ static void on_listening(void *ctx, const char *uri)
 		gw__cli_json(json_pack("{ss so}", "event", "listening", "uri", gw__cli_json_text(uri)));
 	gw__ui_info("listening at %s%s", uri,
 		s->link.tls ? "" : "; without --tls-creds, whoever connects there is believed to be a primary");
+	gw__cli_metrics_ready(s->metrics);
 }
 
 static void show_json(const struct gw_standby_event *e)
@@ -92,16 +97,31 @@ static int keep_disks(struct standby *s)
 	return GW__CLI_GO;
 }
 
+static int show_metrics(struct standby *s)
+{
+	struct gw__error error = {0};
+	const char *listen = s->metrics_opts.listen;
+	if (gw__cli_metrics_start(&s->metrics_opts, &s->metrics, &error))
+		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s", error.text);
+	if (gw__cli_metrics_port(s->metrics))
+		gw__ui_info("metrics at http://%.*s:%u/metrics", (int)(strrchr(listen, ':') - listen), listen, gw__cli_metrics_port(s->metrics));
+	return GW__CLI_GO;
+}
+
 static int run(struct standby *s)
 {
 	int status = gw__command_ctx_begin(&s->work, &s->common);
 	if (status == GW__CLI_GO && s->disks_at)
 		status = keep_disks(s);
+	if (status == GW__CLI_GO)
+		status = show_metrics(s);
 	if (status != GW__CLI_GO) {
+		gw_qemu_disks_free(s->disks);
 		gw__command_ctx_end(&s->work);
 		return status;
 	}
 	int rc = gw_standby(s->work.job, s->uri, s->dir, &s->opts);
+	gw__cli_metrics_stop(s->metrics);
 	if (rc)
 		status = gw__command_ctx_failed(&s->work, gw__cli_status_before(rc), NULL);
 	gw_qemu_disks_free(s->disks);
@@ -132,6 +152,9 @@ int gw__cli_standby(int argc, char **argv)
 		GW__CLI_BYTES("max-bandwidth", "BYTES", &s.link.max_bandwidth,
 			"read at most so many bytes per second, of all guests together"),
 		GW__CLI_CHANNELS(&s.opts.channels, "multifd channels to wait for (default: as many as come)"),
+		GW__CLI_TEXT("metrics-file", "FILE", &s.metrics_opts.file,
+			"write metrics of the guests to this file every second, in Prometheus' text format"),
+		GW__CLI_TEXT("metrics-listen", "HOST:PORT", &s.metrics_opts.listen, "serve them at http://HOST:PORT/metrics"),
 		GW__CLI_TEXT("tls-creds", "DIR", &s.tls.creds_dir, "speak TLS, with the credentials in this folder"),
 		GW__CLI_TEXT("tls-authz", "DN", &s.tls.authz, "let only a primary with this distinguished name connect"),
 		GW__CLI_TLS_PRIORITY(&s.tls.priority),
@@ -148,6 +171,7 @@ int gw__cli_standby(int argc, char **argv)
 		return status;
 	s.uri = args.arg[0];
 	s.dir = args.arg[1];
+	s.metrics_opts.dir = s.dir;
 	s.link.tls = s.tls.creds_dir ? &s.tls : NULL;
 	if (s.tls.authz && !s.tls.creds_dir)
 		return gw__ui_error(GW__EXIT_USAGE, "--tls-authz needs --tls-creds");
