@@ -252,6 +252,8 @@ struct gw_qemu_failover_opts {
 	size_t size;
 	const struct gw_qemu_restore_opts *restore; /* as for gw_qemu_restore(); not NULL */
 	bool primary_is_dead; /* the caller has made sure that the primary does not run the guest any more, where no lock proves it */
+	const uint64_t
+		*epoch; /* an epoch that is kept (gw_standby_history), which becomes guest.img@EPOCH and is run. NULL: the last one */
 };
 
 /*

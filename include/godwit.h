@@ -852,7 +852,8 @@ struct gw_standby_opts {
 	 */
 	int (*on_boundary)(void *ctx, uint64_t epoch, char *why, size_t n);
 	void (*on_kept)(void *ctx, uint64_t epoch, bool kept);
-	bool durable; /* an epoch is safe on the disk before it is acknowledged, and survives this process and its host. Since 0.2 */
+	bool durable;     /* an epoch is safe on the disk before it is acknowledged, and survives this process and its host. Since 0.2 */
+	uint64_t history; /* so many epochs before the last one are kept (gw_standby_history), which then is `durable` too. Since 0.2 */
 };
 
 /*
@@ -869,6 +870,21 @@ GW_API int gw_standby(gw_job *job, const char *uri, const char *dir, const struc
  * *epoch; -ENOENT: nothing was left, or guest.img was made already. Another failure leaves everything as it is, to be tried again. Since 0.2
  */
 GW_API int gw_standby_recover(gw_job *job, const char *dir, uint64_t *epoch);
+
+struct gw_epoch {
+	size_t size;
+	uint64_t epoch;
+	bool is_last;
+	uint64_t bytes;  /* on the disk, for what it takes to go back to it; 0: is_last */
+	int64_t time_ns; /* when the epoch behind it came, since 1970; 0: is_last */
+};
+/*
+ * The epochs that are kept of a guest whose `image` (DIR/NAME/guest.img) there is, or will be when its protection ends: the last one, then those before it, the
+ * newest first. -ENODATA: none is. Since 0.2
+ */
+GW_API int gw_standby_history(gw_job *job, const char *image, void (*on_epoch)(void *ctx, const struct gw_epoch *epoch), void *ctx);
+/* One of them as an image of its own, `to`, which is replaced and not synced; also while the guest is protected. -ENODATA: it is not kept. Since 0.2 */
+GW_API int gw_standby_export(gw_job *job, const char *image, uint64_t epoch, const char *to);
 
 /* --- Plan ------------------------------------------------------------------------------------------------------- */
 

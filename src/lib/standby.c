@@ -90,6 +90,7 @@ static void remove_older(struct guest *g)
 {
 	unlinkat(g->dir_fd, "owner.lock", 0);
 	unlinkat(g->dir_fd, "guest.img", 0);
+	gw__epoch_history_remove_all(g->image);
 }
 
 static void set_state(struct guest *g, enum gw_standby_event_kind kind, uint64_t epoch)
@@ -336,7 +337,9 @@ static int start_guest(struct standby *s, struct gw__incoming *in)
 	if (!g)
 		return gw__error_set(&s->job->run.error, -ENOMEM, "no memory for a guest");
 	uint64_t limit = GW__OPT(s->o, memory_limit);
-	struct gw__epoch_sink_opts so = {.limit_bytes = limit ? limit : MEMORY_LIMIT_BYTES, .durable = GW__OPT(s->o, durable)};
+	struct gw__epoch_sink_opts so = {.limit_bytes = limit ? limit : MEMORY_LIMIT_BYTES,
+		.durable = GW__OPT(s->o, durable) || GW__OPT(s->o, history),
+		.history = GW__OPT(s->o, history)};
 	int r = find_folder(g, &g->run.error);
 	if (!r)
 		r = recover(g);

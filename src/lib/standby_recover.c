@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -78,4 +79,58 @@ int gw_standby_recover(gw_job *job, const char *dir, uint64_t *epoch)
 {
 	const struct recover_args a = {dir, epoch};
 	return gw__call(job, recover, &a, sizeof a);
+}
+
+struct history_args {
+	const char *image, *to;
+	uint64_t epoch;
+	void (*on_epoch)(void *ctx, const struct gw_epoch *epoch);
+	void *ctx;
+};
+
+static int list(gw_job *job, void *args)
+{
+	const struct history_args *a = args;
+	struct gw__epoch_past *past = NULL;
+	uint64_t last = 0;
+	size_t n = 0;
+	int r = gw__job_begin(job, 0);
+	if (!r)
+		r = GW__NEED(job, a->image);
+	if (!r)
+		r = GW__NEED(job, a->on_epoch);
+	if (!r)
+		r = gw__epoch_sink_history(a->image, &last, &past, &n, &job->run.error);
+	if (!r)
+		a->on_epoch(a->ctx, &(struct gw_epoch){.size = sizeof(struct gw_epoch), .epoch = last, .is_last = true});
+	for (size_t i = 0; !r && i < n; i++)
+		a->on_epoch(a->ctx, &(struct gw_epoch){.size = sizeof(struct gw_epoch),
+					    .epoch = past[i].number,
+					    .bytes = past[i].bytes,
+					    .time_ns = past[i].time_ns});
+	free(past);
+	return r;
+}
+
+int gw_standby_history(gw_job *job, const char *image, void (*on_epoch)(void *ctx, const struct gw_epoch *epoch), void *ctx)
+{
+	const struct history_args a = {.image = image, .on_epoch = on_epoch, .ctx = ctx};
+	return gw__call(job, list, &a, sizeof a);
+}
+
+static int export_epoch(gw_job *job, void *args)
+{
+	const struct history_args *a = args;
+	int r = gw__job_begin(job, 0);
+	if (!r)
+		r = GW__NEED(job, a->image);
+	if (!r)
+		r = GW__NEED(job, a->to);
+	return r ? r : gw__epoch_sink_export(a->image, a->epoch, a->to, &job->run.error);
+}
+
+int gw_standby_export(gw_job *job, const char *image, uint64_t epoch, const char *to)
+{
+	const struct history_args a = {.image = image, .epoch = epoch, .to = to};
+	return gw__call(job, export_epoch, &a, sizeof a);
 }

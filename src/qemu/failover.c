@@ -185,6 +185,19 @@ int gw__failover_prepare(struct gw__failover *f, const char *folder, bool primar
 	return r;
 }
 
+int gw__failover_choose(struct gw__failover *f, uint64_t epoch, gw_job *job, struct gw__error *error)
+{
+	char image[PATH_MAX];
+	int n = snprintf(image, sizeof image, "%s@%llu", f->image, (unsigned long long)epoch);
+	if (n < 0 || n >= (int)sizeof image)
+		return gw__error_set(error, -ENAMETOOLONG, "%s: the name is too long", f->image);
+	int r = gw_standby_export(job, f->image, epoch, image);
+	if (r)
+		return gw__error_set(error, r, "%s", gw_job_error(job));
+	memcpy(f->image, image, sizeof image);
+	return 0;
+}
+
 void gw__failover_end(struct gw__failover *f)
 {
 	if (f->owner_fd >= 0)

@@ -153,6 +153,8 @@ int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failov
 	if (e)
 		return e;
 	e = gw__failover_prepare(&held, dir, copy.primary_is_dead, qemu->job, &qemu->error);
+	if (!e && copy.epoch)
+		e = gw__failover_choose(&held, *copy.epoch, qemu->job, &qemu->error);
 	if (e == -EBUSY || e == -EPERM)
 		r.out.outcome = GW_QEMU_GUEST_IN_PRIMARY;
 	else if (e == -ENODATA)

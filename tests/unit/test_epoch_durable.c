@@ -11,7 +11,16 @@
 #include "engine/colo/epoch_sink.h"
 #include "image/read/image.h"
 
-enum { EPOCHS = 12, EXTENT_BYTES = 256 << 10, PAGES_MAX = 131, BLOCKS = 4, SECTOR = 512, FILES = 3, EVENTS_MAX = 4000 };
+enum {
+	EPOCHS = 12,
+	EXTENT_BYTES = 256 << 10,
+	PAGES_MAX = 131,
+	BLOCKS = 4,
+	SECTOR = 512,
+	FILES = 3 + EPOCHS,
+	EVENTS_MAX = 8000,
+	HISTORY = 4
+};
 
 /* --- a recording --- */
 
@@ -25,7 +34,9 @@ struct event {
 	uint8_t *bytes; /* NULL: room, of zeros */
 };
 
-static const char *const names[FILES] = {"image.journal.0", "image.journal.1", "image.standby"};
+static const char *const names[FILES] = {"image.journal.0", "image.journal.1", "image.standby", "image.history.0", "image.history.1",
+	"image.history.2", "image.history.3", "image.history.4", "image.history.5", "image.history.6", "image.history.7", "image.history.8",
+	"image.history.9", "image.history.10", "image.history.11"};
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct event events[EVENTS_MAX];
 static unsigned events_n;
@@ -52,8 +63,8 @@ static int file_of(int fd)
 		return -1;
 	if (S_ISDIR(st.st_mode))
 		return FILES;
-	for (int i = 0; i < 2; i++)
-		if (st.st_ino == inode[i])
+	for (int i = 0; i < FILES; i++)
+		if (i != 2 && st.st_ino == inode[i])
 			return i;
 	return 2;
 }
@@ -145,8 +156,10 @@ int __wrap_openat64(int at, const char *path, int flags, mode_t mode)
 		return -1;
 	int fd = __real_openat64(at, path, flags, mode);
 	struct stat st;
-	for (int i = 0; recording && fd >= 0 && i < 2; i++)
-		if (!strcmp(path, names[i]) && !fstat(fd, &st)) {
+	for (int i = 0; recording && fd >= 0 && i < FILES; i++)
+		if ((flags & O_CREAT) && !strcmp(path, names[i]) && !fstat(fd, &st)) {
+			for (int k = 0; k < FILES; k++) /* of one that is gone */
+				inode[k] = inode[k] == st.st_ino ? 0 : inode[k];
 			inode[i] = st.st_ino;
 			note(NAMED, i, 0, NULL, 0, 0);
 		}
@@ -268,7 +281,7 @@ static int die(struct gw__epoch_sink *s, int safe)
 /* How many epochs were safe before something failed, -1: none. The files stay as they are: we die. */
 static int live(const char *path, const struct gw__blocks *blocks)
 {
-	const struct gw__epoch_sink_opts o = {.limit_bytes = 64 << 20, .durable = true, .extent_bytes = EXTENT_BYTES};
+	const struct gw__epoch_sink_opts o = {.limit_bytes = 64 << 20, .durable = true, .extent_bytes = EXTENT_BYTES, .history = HISTORY};
 	struct gw__error error = {0};
 	struct gw__epoch_sink *s = NULL;
 	int safe = -1;
@@ -330,6 +343,28 @@ static void check_image(const char *path, uint32_t epoch, const char *when)
 	gw__image_close(g);
 }
 
+/* All epochs that are to be kept can be had; those before them cannot. */
+static void check_history(const char *path, uint64_t last, const char *when)
+{
+	struct gw__error error = {0};
+	struct gw__epoch_past *past;
+	uint64_t told;
+	size_t n;
+	kit_path to;
+	snprintf(to, sizeof to, "%.480s.epoch", path);
+	assert_ok(gw__epoch_sink_history(path, &told, &past, &n, &error), error);
+	if (told != last || n < (last < HISTORY ? last : HISTORY))
+		fail_msg("%s: %d epochs before %d, and epoch %d is the last one", when, (int)n, (int)told, (int)last);
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(past[i].number, last - 1 - i);
+		assert_ok(gw__epoch_sink_export(path, past[i].number, to, &error), error);
+		check_image(to, (uint32_t)past[i].number, when);
+		unlink(to);
+	}
+	free(past);
+	assert_int_equal(gw__epoch_sink_export(path, last + 1, to, &error), -ENODATA);
+}
+
 /* `safe`: the last one that was, -1: none. */
 static void check_recovery(const char *path, int safe, const char *when)
 {
@@ -343,6 +378,9 @@ static void check_recovery(const char *path, int safe, const char *when)
 	if ((int)epoch != safe && (int)epoch != safe + 1)
 		fail_msg("%s: epoch %d was recovered, %d was safe", when, (int)epoch, safe);
 	check_image(path, (uint32_t)epoch, when);
+	static unsigned n;
+	if (n++ % 3 == 0)
+		check_history(path, epoch, when);
 	assert_int_equal(gw__epoch_sink_recover(path, &epoch, &error), -ENOENT); /* and nothing is left of it */
 }
 
@@ -428,7 +466,8 @@ static void the_power_is_cut(void **state)
 			safe += events[i].kind == SAFE;
 		for (uint32_t manner = 0; manner < 3; manner++, cuts++) {
 			snprintf(when, sizeof when, "cut after call %u of %u, manner %u", cut, events_n, manner);
-			unlink(path);
+			kit_remove_dir(dead);
+			assert_int_equal(mkdir(dead, 0700), 0);
 			rebuild(dead, cut, manner);
 			check_recovery(path, safe, when);
 		}

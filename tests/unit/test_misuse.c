@@ -90,6 +90,9 @@ static int a_descriptor(void)
 }
 
 static uint64_t epoch;
+
+static void on_epoch(void *ctx, const struct gw_epoch *e) { (void)ctx, (void)e; }
+
 static struct gw_info_field field = GW_INIT(field);
 
 static int is_there(const char *text) { return text ? 0 : -ENOENT; }
@@ -117,6 +120,8 @@ static int done(void) { return 0; }
 	X(gw_convert, CALL, gw_convert(job, path, path, NULL))                                                                             \
 	X(gw_standby, CALL, gw_standby(job, uri, path, NULL))                                                                              \
 	X(gw_standby_recover, CALL, gw_standby_recover(job, path, &epoch))                                                                 \
+	X(gw_standby_history, CALL, gw_standby_history(job, path, on_epoch, NULL))                                                         \
+	X(gw_standby_export, CALL, gw_standby_export(job, path, 1, path))                                                                  \
 	X(gw_job_page_size, SETTING, gw_job_page_size(job, 4096))                                                                          \
 	X(gw_job_usual_page_size, SETTING, gw_job_usual_page_size(job, 4096))                                                              \
 	X(gw_job_on_progress, SETTING, gw_job_on_progress(job, NULL, NULL))                                                                \
@@ -319,6 +324,10 @@ static void every_call_in_every_state(void **unused)
 	X("dir", gw_standby(job, uri, NULL, NULL))                                                                                         \
 	X("dir", gw_standby_recover(job, NULL, &epoch))                                                                                    \
 	X("epoch", gw_standby_recover(job, path, NULL))                                                                                    \
+	X("image", gw_standby_history(job, NULL, on_epoch, NULL))                                                                          \
+	X("on_epoch", gw_standby_history(job, path, NULL, NULL))                                                                           \
+	X("image", gw_standby_export(job, NULL, 1, path))                                                                                  \
+	X("to", gw_standby_export(job, path, 1, NULL))                                                                                     \
 	X("", gw_job_wait(job, 0, NULL))                                                                                                   \
 	X("", gw_job_next_event(job, NULL))                                                                                                \
 	X("", gw_job_progress(job, NULL))                                                                                                  \

@@ -18,7 +18,7 @@
 
 /* Made by the library alone, for a callback of the program's. */
 static const char *const given_to_callbacks[] = {"gw_whole", "gw_whole_block", "gw_proxy_field", "gw_proxy_message", "gw_proxy_channel",
-	"gw_standby_event", "gw_guest_event"};
+	"gw_standby_event", "gw_guest_event", "gw_epoch"};
 
 #define NAME(s)                      #s,
 #define NAME_LINKED(s, field, inner) NAME(s)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* godwit convert: a kept guest into another form. */
+#include <errno.h>
 #include "cli/ui/check_caps.h"
 #include "cli/cmd/commands.h"
+#include "cli/cmd/epoch_image.h"
 #include "cli/ui/command_ctx.h"
 
 static const enum gw_format formats[] = {GW_FORMAT_IMAGE, GW_FORMAT_STREAM, GW_FORMAT_RAW};
@@ -25,7 +27,10 @@ static int run(const struct gw__cli_common *common, const char *from, const char
 	int status = gw__command_ctx_begin(&work, common);
 	if (status != GW__CLI_GO)
 		return status;
-	int r = gw_convert(work.job, from, to, opts);
+	struct gw__cli_epoch_image epoch;
+	const char *path = gw__cli_epoch_image_open(&epoch, work.job, from);
+	int r = path ? gw_convert(work.job, path, to, opts) : -ENODATA;
+	gw__cli_epoch_image_close(&epoch);
 	if (r == GW_UNSYNCED) {
 		status = gw__command_ctx_failed(&work, GW__EXIT_IN_DOUBT,
 			"it is whole, but if this host crashes now, what was there before may be back: sync its folder");

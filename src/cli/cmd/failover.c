@@ -2,8 +2,10 @@
 /* godwit failover: let a protected guest go on from its last checkpoint, when its primary is dead. Options; the words are those of restore. */
 #include <limits.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "cli/cmd/commands.h"
+#include "cli/cmd/epoch_image.h"
 #include "cli/cmd/restore.h"
 
 int gw__cli_failover(int argc, char **argv)
@@ -20,7 +22,7 @@ int gw__cli_failover(int argc, char **argv)
 		GW__CLI_FLAG("detach", &r.detach, "leave as soon as the guest is restored instead of waiting for QEMU to end"),
 		GW__CLI_COMMON(&r.common),
 	};
-	struct gw__cli_usage usage = GW__CLI_USAGE("DIR/NAME [options] (--qmp QMP | -- QEMU ARGUMENTS...)",
+	struct gw__cli_usage usage = GW__CLI_USAGE("DIR/NAME[@EPOCH] [options] (--qmp QMP | -- QEMU ARGUMENTS...)",
 		"Lets a guest that godwit standby protects in DIR/NAME go on from its last checkpoint, in a QEMU that is started with the given command or in "
 		"one that waits already. Never while its primary may run it still.",
 		options, 1, 1);
@@ -29,12 +31,20 @@ int gw__cli_failover(int argc, char **argv)
 	int status = gw__cli_parse(&usage, argc, argv, &args);
 	if (status != GW__CLI_GO)
 		return status;
+	uint64_t epoch;
+	char folder[PATH_MAX];
 	r.folder = args.arg[0];
+	if (access(r.folder, F_OK) && gw__cli_split_epoch(r.folder, folder, &epoch)) {
+		r.folder = folder;
+		r.epoch = &epoch;
+	}
 	r.o.command = args.command;
 	r.lazy = !eager;
 	if (!r.o.monitor == !(r.o.command && r.o.command[0]))
 		return gw__ui_error(GW__EXIT_USAGE, "failover needs either --qmp QMP or -- and the command that starts QEMU");
-	if (snprintf(image, sizeof image, "%s/guest.img", r.folder) >= (int)sizeof image)
+	int n = r.epoch ? snprintf(image, sizeof image, "%s/guest.img@%ju", r.folder, (uintmax_t)epoch)
+			: snprintf(image, sizeof image, "%s/guest.img", r.folder);
+	if (n < 0 || n >= (int)sizeof image)
 		return gw__ui_error(GW__EXIT_USAGE, "the name of %s is too long", r.folder);
 	r.path = image; /* whose working set is beside it */
 	return gw__cli_restore_run(&r);

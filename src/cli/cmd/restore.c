@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "cli/cmd/commands.h"
+#include "cli/cmd/epoch_image.h"
 #include "cli/cmd/restore.h"
 
 static void report(const struct gw__cli_restore *r)
@@ -100,14 +102,31 @@ static int check_clone(const struct gw__cli_restore *r)
 	return GW__CLI_GO;
 }
 
+/* IMAGE@EPOCH becomes a file of that name, which stays: the guest's memory may come from it for long, and by another page server. */
+static int make_epoch(struct gw__cli_restore *r)
+{
+	char image[PATH_MAX];
+	uint64_t epoch;
+	if (r->folder || access(r->path, F_OK) == 0 || !gw__cli_split_epoch(r->path, image, &epoch))
+		return GW__CLI_GO;
+	if (gw_standby_export(r->work.job, image, epoch, r->path))
+		return gw__command_ctx_failed(&r->work, GW__EXIT_FAILED, NULL);
+	return GW__CLI_GO;
+}
+
 static int execute(struct gw__cli_restore *r)
 {
-	struct gw_qemu_failover_opts failover = {.size = sizeof failover, .restore = &r->o, .primary_is_dead = r->primary_is_dead};
+	struct gw_qemu_failover_opts failover = {.size = sizeof failover,
+		.restore = &r->o,
+		.primary_is_dead = r->primary_is_dead,
+		.epoch = r->epoch};
 	int status = gw__cli_postcopy_opts_fill(&r->postcopy, r->path);
 	if (status == GW__CLI_GO)
 		status = gw__command_ctx_begin(&r->work, &r->common);
 	if (status == GW__CLI_GO)
 		status = gw__command_ctx_drive(&r->work);
+	if (status == GW__CLI_GO)
+		status = make_epoch(r);
 	if (status != GW__CLI_GO)
 		return status;
 	if (r->folder)

@@ -9,8 +9,9 @@
 struct gw__cli_restore {
 	struct gw__cli_common common;
 	struct gw__command_ctx work;
-	const char *path;   /* of the image; or */
-	const char *folder; /* of a protected guest, DIR/NAME */
+	const char *path;      /* of the image; or */
+	const char *folder;    /* of a protected guest, DIR/NAME */
+	const uint64_t *epoch; /* of it, NULL: the last one */
 	unsigned way, channels;
 	unsigned clones, number; /* how many are asked for, and which this one is; 0: not said */
 	bool lazy, clone, detach, primary_is_dead;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "cli/cmd/commands.h"
+#include "cli/cmd/epoch_image.h"
 #include "cli/ui/command_ctx.h"
 
 struct send {
@@ -68,7 +69,10 @@ static int run(struct send *s)
 	int status = gw__command_ctx_begin(&s->work, &s->common);
 	if (status != GW__CLI_GO)
 		return status;
-	int rc = gw_send(s->work.job, s->image, s->uri, &s->opts);
+	struct gw__cli_epoch_image epoch;
+	const char *path = gw__cli_epoch_image_open(&epoch, s->work.job, s->image);
+	int rc = path ? gw_send(s->work.job, path, s->uri, &s->opts) : -ENODATA;
+	gw__cli_epoch_image_close(&epoch);
 	gw__cli_progress_end(&s->work.progress);
 	if (rc)
 		status = failed(s);

@@ -19,6 +19,7 @@ struct standby {
 	gw_qemu_disks *disks; /* NULL: none are kept */
 	struct gw__cli_metrics_opts metrics_opts;
 	struct gw__cli_metrics *metrics; /* NULL: nobody looks */
+	unsigned history;
 };
 
 static void on_listening(void *ctx, const char *uri)
@@ -104,7 +105,8 @@ static int show_metrics(struct standby *s)
 	if (gw__cli_metrics_start(&s->metrics_opts, &s->metrics, &error))
 		return gw__cli_failed(&s->common, GW__EXIT_FAILED, "%s", error.text);
 	if (gw__cli_metrics_port(s->metrics))
-		gw__ui_info("metrics at http://%.*s:%u/metrics", (int)(strrchr(listen, ':') - listen), listen, gw__cli_metrics_port(s->metrics));
+		gw__ui_info("metrics at http://%.*s:%u/metrics", (int)(strrchr(listen, ':') - listen), listen,
+			gw__cli_metrics_port(s->metrics));
 	return GW__CLI_GO;
 }
 
@@ -143,6 +145,7 @@ int gw__cli_standby(int argc, char **argv)
 		GW__CLI_TEXT("storage-daemon", "PROGRAM", &s.engine, "the qemu-storage-daemon that serves them (default: as PATH has it)"),
 		GW__CLI_FLAG("durable", &s.opts.durable,
 			"make each epoch safe on the disk before it is acknowledged, so that it survives this command and its host"),
+		GW__CLI_COUNT("history", "N", &s.history, "keep N epochs before the last one, each as IMAGE@EPOCH; implies --durable"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &s.opts.memory_limit,
 			"what one epoch of a guest may take; beyond it protection ends (default: 1G)"),
 		GW__CLI_SECONDS("idle-timeout", &s.link.idle_timeout_ms,
@@ -179,9 +182,13 @@ int gw__cli_standby(int argc, char **argv)
 		return gw__ui_error(GW__EXIT_USAGE, "--tls-priority needs --tls-creds");
 	if (s.engine && !s.disks_at)
 		return gw__ui_error(GW__EXIT_USAGE, "--storage-daemon needs --disks");
+	if (s.disks_at && (s.opts.durable || s.history))
+		return gw__ui_error(GW__EXIT_USAGE,
+			"--disks cannot be used with --durable and --history: a disk has its last epoch only, and not after a kill");
 	if (s.disks_at && !s.opts.name)
 		return gw__ui_error(GW__EXIT_USAGE, "--disks needs --name: it is for one guest");
 	s.opts.link = &s.link;
+	s.opts.history = s.history;
 	s.opts.on_listening = on_listening;
 	s.opts.on_event = on_event;
 	s.opts.ctx = &s;

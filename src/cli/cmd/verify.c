@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* godwit verify: is a kept guest whole and consistent; or do two files hold the same guest? */
+#include <errno.h>
 #include <stdio.h>
 
 #include "cli/cmd/commands.h"
+#include "cli/cmd/epoch_image.h"
 #include "cli/ui/command_ctx.h"
 
 struct verify {
@@ -11,7 +13,8 @@ struct verify {
 	struct gw_inspect_opts opts;
 	unsigned most; /* differences to show */
 	unsigned shown;
-	const char *a, *b;
+	const char *a, *b;           /* as given */
+	const char *path_a, *path_b; /* to open */
 };
 
 static void report_image(const struct gw_info_summary *s)
@@ -75,7 +78,7 @@ static void report_json(const struct verify *v, const gw_info *info)
 static int verify_one(struct verify *v)
 {
 	gw_info *info = NULL;
-	if (gw_inspect(v->work.job, v->a, &v->opts, &info))
+	if (!v->path_a || gw_inspect(v->work.job, v->path_a, &v->opts, &info))
 		return gw__command_ctx_failed(&v->work, GW__EXIT_FAILED, NULL);
 	gw__cli_progress_end(&v->work.progress);
 	(v->common.json ? report_json : report)(v, info);
@@ -95,7 +98,7 @@ static bool on_difference(void *ctx, const char *sentence)
 
 static int verify_two(struct verify *v)
 {
-	int rc = gw_compare(v->work.job, v->a, v->b, on_difference, v);
+	int rc = v->path_a && v->path_b ? gw_compare(v->work.job, v->path_a, v->path_b, on_difference, v) : -ENODATA;
 	if (rc < 0)
 		return gw__command_ctx_failed(&v->work, GW__EXIT_FAILED, NULL);
 	gw__cli_progress_end(&v->work.progress);
@@ -145,8 +148,14 @@ int gw__cli_verify(int argc, char **argv)
 	v.b = args.n == 2 ? args.arg[1] : NULL;
 	v.opts.every_page = true;
 	status = gw__command_ctx_begin(&v.work, &v.common);
-	if (status == GW__CLI_GO)
+	struct gw__cli_epoch_image epoch_a = {""}, epoch_b = {""};
+	if (status == GW__CLI_GO) {
+		v.path_a = gw__cli_epoch_image_open(&epoch_a, v.work.job, v.a);
+		v.path_b = v.path_a && v.b ? gw__cli_epoch_image_open(&epoch_b, v.work.job, v.b) : NULL;
 		status = v.b ? verify_two(&v) : verify_one(&v);
+	}
+	gw__cli_epoch_image_close(&epoch_a);
+	gw__cli_epoch_image_close(&epoch_b);
 	gw__command_ctx_end(&v.work);
 	return status;
 }

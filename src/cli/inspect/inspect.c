@@ -5,6 +5,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#include "cli/cmd/epoch_image.h"
 
 #include "cli/cmd/commands.h"
 #include "cli/ui/command_ctx.h"
@@ -46,6 +49,31 @@ static int show(struct gw__inspect *in, const struct gw__cli_common *common)
 	return GW__EXIT_DONE;
 }
 
+/* --- what a standby keeps of a guest --- */
+
+static void json_epoch(void *ctx, const struct gw_epoch *e)
+{
+	(void)ctx;
+	gw__cli_json(json_pack("{ss so sb so so}", "event", "epoch", "epoch", gw__cli_json_size(e->epoch), "last", e->is_last, "bytes",
+		gw__cli_json_size(e->bytes), "time_ns", gw__cli_json_size((uint64_t)e->time_ns)));
+}
+
+static void print_epoch(void *ctx, const struct gw_epoch *e)
+{
+	char when[32] = "";
+	time_t s = (time_t)(e->time_ns / 1000000000);
+	struct tm t;
+	(void)ctx;
+	if (e->is_last) {
+		gw__ui_print("epoch %ju, the last one\n", (uintmax_t)e->epoch);
+		return;
+	}
+	if (localtime_r(&s, &t))
+		strftime(when, sizeof when, "%F %T", &t);
+	gw__ui_print("epoch %ju, until %s.%03d, %s to go back to it\n", (uintmax_t)e->epoch, when, (int)(e->time_ns / 1000000 % 1000),
+		GW__SIZE(e->bytes));
+}
+
 static int run(struct gw__inspect *in, const struct gw__cli_common *common, const struct gw_inspect_opts *opts)
 {
 	struct gw__command_ctx work;
@@ -54,7 +82,11 @@ static int run(struct gw__inspect *in, const struct gw__cli_common *common, cons
 	if (status != GW__CLI_GO)
 		return status;
 	work.progress.json = false; /* results, not events, are what this command prints */
-	if (gw_inspect(work.job, in->file, opts, &info)) {
+	struct gw__cli_epoch_image epoch = {""};
+	const char *path = in->history ? in->file : gw__cli_epoch_image_open(&epoch, work.job, in->file);
+	if (in->history && !gw_standby_history(work.job, in->file, common->json ? json_epoch : print_epoch, NULL)) {
+		status = GW__EXIT_DONE;
+	} else if (in->history || !path || gw_inspect(work.job, path, opts, &info)) {
 		status = gw__command_ctx_failed(&work, GW__EXIT_FAILED, NULL);
 	} else {
 		in->info = info;
@@ -62,6 +94,7 @@ static int run(struct gw__inspect *in, const struct gw__cli_common *common, cons
 		status = show(in, common);
 	}
 	gw_info_free(info);
+	gw__cli_epoch_image_close(&epoch);
 	gw__command_ctx_end(&work);
 	return status;
 }
@@ -72,6 +105,7 @@ int gw__cli_inspect(int argc, char **argv)
 	struct gw__inspect in = {0};
 	struct gw_inspect_opts opts = GW_INIT(opts);
 	const struct gw__cli_option options[] = {
+		GW__CLI_FLAG("history", &in.history, "list the epochs that a standby keeps of this guest (FILE: DIR/NAME/guest.img)"),
 		GW__CLI_FLAG("blocks", &in.blocks, "show the RAM blocks only"),
 		GW__CLI_FLAG("devices", &in.devices, "show the devices only"),
 		GW__CLI_TEXT("device", "NAME[/INSTANCE]", &in.device, "show the fields of this device and their values"),

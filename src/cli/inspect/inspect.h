@@ -12,6 +12,7 @@ struct gw__inspect {
 	char *working_set; /* its file, whether there is one or not */
 	const gw_info *info;
 	struct gw_info_summary summary;
+	bool history;
 	bool blocks, devices; /* show only these tables; neither: everything */
 	const char *device;   /* NAME or NAME/INSTANCE whose fields are wanted, or NULL */
 };

@@ -214,7 +214,7 @@ int gw__durable_reopen(const char *path, struct gw__epoch_journal **j, struct gw
 		return gw__error_set(error, -EPROTO, "%s%s has no journal, so no epoch of it is whole", path, GW__DURABLE_SUFFIX);
 	if (r)
 		return r;
-	r = gw__image_reopen(path, name, &base->saved, base->maps, w, error);
+	r = gw__image_reopen(path, name, false, &base->saved, base->maps, w, error);
 	if (r) {
 		gw__epoch_journal_close(*j);
 		*j = NULL;

@@ -5,7 +5,7 @@
  * Device state is kept as a primary sends it in a checkpoint, that of the initial migration too: FULL sections and one byte 00, early devices
  * first. Those stand before RAM in the image, where they are replaced in place.
  */
-#include "engine/colo/epoch_sink.h"
+#include "engine/colo/epoch_sink_private.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -14,57 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/colo/durable.h"
 #include "engine/sink/image_sink.h"
-#include "image/epochs/epoch.h"
 #include "image/read/image.h"
-#include "image/write/writer.h"
 #include "wire/device_buffer.h"
 #include "wire/vmdesc_text.h"
 
 typedef unsigned long long ull;
-
-/* A device before RAM: its place in the image. */
-struct early {
-	uint64_t off;
-	size_t bytes;
-	struct gw__section section;
-};
-
-/* Grows as it comes; the stream's limit on device state bounds it. */
-struct device_state {
-	uint8_t *bytes;
-	size_t n;
-};
-
-struct gw__epoch_sink {
-	struct gw__sink sink;   /* first */
-	struct gw__sink *image; /* takes the writer over */
-	struct gw__image_writer *writer;
-	struct gw__epoch *epoch;     /* made with the block list, which tells the page size */
-	struct gw__epoch_lane *main; /* of the main channel */
-	struct gw__epoch_sink_opts o;
-	uint64_t page_bytes;
-	bool in_checkpoint; /* changed while no lane is in use */
-	bool pending;       /* committed, and not applied yet */
-	bool finished;
-	bool ram_ended, switchover; /* in the initial migration */
-	struct early *early;
-	uint32_t early_n, early_room;
-	struct device_state devices; /* of the last epoch that was applied */
-	uint8_t *text;               /* the description, as it came */
-	size_t text_bytes;
-	const struct gw__vmdesc *desc; /* parsed; borrowed */
-	struct gw__epoch_sink_stats stats;
-
-	/* Of a durable one. */
-	char path[PATH_MAX];
-	uint64_t number;             /* of the last epoch that was committed */
-	struct gw__config config;    /* of the image */
-	struct gw__durable *journal; /* NULL: it was not started */
-	uint8_t *note;               /* what a base says beyond what every image has */
-	size_t note_bytes;
-};
 
 static struct gw__epoch_sink *own(struct gw__sink *s) { return (struct gw__epoch_sink *)s; }
 
@@ -155,9 +110,8 @@ static int note_ram_end(struct gw__sink *s, struct gw__error *error)
 	return 0;
 }
 
-static int keep_description(struct gw__sink *s, struct gw__view text, struct gw__error *error)
+int gw__epoch_sink_keep_text(struct gw__epoch_sink *o, struct gw__view text, struct gw__error *error)
 {
-	struct gw__epoch_sink *o = own(s);
 	o->text = malloc(text.n + 1);
 	if (!o->text)
 		return gw__error_set(error, -ENOMEM, "no memory for the VM description");
@@ -165,6 +119,11 @@ static int keep_description(struct gw__sink *s, struct gw__view text, struct gw_
 		memcpy(o->text, text.p, text.n);
 	o->text_bytes = text.n;
 	return 0;
+}
+
+static int keep_description(struct gw__sink *s, struct gw__view text, struct gw__error *error)
+{
+	return gw__epoch_sink_keep_text(own(s), text, error);
 }
 
 static int refuse_commit(struct gw__sink *s, struct gw__error *error)
@@ -300,8 +259,7 @@ static int check_early(const struct gw__epoch_sink *s, uint32_t i, const struct 
 		e->section.idstr, e->bytes);
 }
 
-/* Whatever an image could not hold has to be found here, while there still is the epoch before. */
-static int check_devices(const struct gw__epoch_sink *s, const uint8_t *bytes, size_t n, struct gw__error *error)
+int gw__epoch_sink_check_devices(const struct gw__epoch_sink *s, const uint8_t *bytes, size_t n, struct gw__error *error)
 {
 	struct gw__device_buffer b;
 	struct gw__section section;
@@ -371,7 +329,8 @@ static int count_absent(void *ctx, uint32_t block, uint64_t off, const uint8_t *
 static int check_room(struct gw__epoch_sink *s, struct gw__error *error)
 {
 	struct absent absent = {.sink = s};
-	uint64_t other = finish_bytes(s) + (s->journal ? gw__durable_bytes(s->journal, s->epoch) : 0);
+	uint64_t record = s->journal ? gw__durable_bytes(s->journal, s->epoch) + finish_bytes(s) : 0; /* and a new extent's base */
+	uint64_t other = finish_bytes(s) + record + (s->o.history ? record : 0);
 	if (!gw__image_check_room(s->writer, other + s->stats.pages * s->page_bytes, NULL))
 		return 0;
 	int r = gw__epoch_apply(s->epoch, count_absent, &absent, error);
@@ -385,7 +344,7 @@ int gw__epoch_sink_complete_guest(struct gw__epoch_sink *s, const struct gw__vmd
 		return gw__error_set(error, -EPROTO, "the guest came without any device");
 	s->devices.n++; /* the byte 00 */
 	s->stats.device_bytes = s->devices.n;
-	int r = check_devices(s, s->devices.bytes, s->devices.n, error);
+	int r = gw__epoch_sink_check_devices(s, s->devices.bytes, s->devices.n, error);
 	return r ? r : gw__image_check_room(s->writer, finish_bytes(s), error);
 }
 
@@ -410,7 +369,7 @@ int gw__epoch_sink_check(struct gw__epoch_sink *s, struct gw__error *error)
 {
 	struct gw__view devices = gw__epoch_devices(s->epoch);
 	note_stats(s);
-	int r = check_devices(s, devices.p, devices.n, error);
+	int r = gw__epoch_sink_check_devices(s, devices.p, devices.n, error);
 	return r ? r : check_room(s, error);
 }
 
@@ -421,8 +380,6 @@ void gw__epoch_sink_commit(struct gw__epoch_sink *s)
 }
 
 /* --- what outlives us --- */
-
-enum { NOTE_FIXED = 1 + 4, NOTE_EARLY = 8 + 8 };
 
 static const struct gw__bitmap *present(void *sink, uint32_t block)
 {
@@ -445,12 +402,12 @@ static void describe_base(struct gw__epoch_sink *s, struct gw__epoch_base *base)
 
 static int make_note(struct gw__epoch_sink *s, struct gw__error *error)
 {
-	s->note_bytes = NOTE_FIXED + s->early_n * (size_t)NOTE_EARLY + s->text_bytes;
+	s->note_bytes = GW__EPOCH_NOTE_FIXED + s->early_n * (size_t)GW__EPOCH_NOTE_EARLY + s->text_bytes;
 	s->note = malloc(s->note_bytes);
 	if (!s->note)
 		return gw__error_set(error, -ENOMEM, "no memory for what is known of the guest");
 	struct gw__wr c = gw__wr_over(s->note, s->note_bytes);
-	gw__wr_u8(&c, s->switchover);
+	gw__wr_u8(&c, (s->switchover ? GW__EPOCH_NOTE_SWITCHOVER : 0) | (s->o.history ? GW__EPOCH_NOTE_HISTORY : 0));
 	gw__wr_be32(&c, s->early_n);
 	for (uint32_t i = 0; i < s->early_n; i++) {
 		gw__wr_be64(&c, s->early[i].off);
@@ -477,7 +434,7 @@ int gw__epoch_sink_persist(struct gw__epoch_sink *s, struct gw__error *error)
 	return s->journal ? gw__durable_append(s->journal, s->epoch, error) : 0;
 }
 
-static int apply_run(void *ctx, uint32_t block, uint64_t off, const uint8_t *pages, uint64_t n, struct gw__error *error)
+int gw__epoch_sink_apply_run(void *ctx, uint32_t block, uint64_t off, const uint8_t *pages, uint64_t n, struct gw__error *error)
 {
 	enum { AT_ONCE = 256 };
 	struct gw__epoch_sink *s = ctx;
@@ -493,22 +450,113 @@ static int apply_run(void *ctx, uint32_t block, uint64_t off, const uint8_t *pag
 	return r;
 }
 
-static int apply(struct gw__epoch_sink *s, struct gw__error *error)
+int gw__epoch_sink_take_devices(struct gw__epoch_sink *s, struct gw__view devices, struct gw__error *error)
 {
-	struct gw__view devices = gw__epoch_devices(s->epoch);
-	uint8_t *copy = malloc(devices.n);
+	uint8_t *copy = malloc(devices.n + 1);
 	if (!copy)
 		return gw__error_set(error, -ENOMEM, "no memory for %zu bytes of device state", devices.n);
 	memcpy(copy, devices.p, devices.n);
-	int r = gw__epoch_apply(s->epoch, apply_run, s, error);
-	if (!r)
-		r = replace_early(s, devices, error);
+	int r = replace_early(s, devices, error);
 	if (r) {
 		free(copy);
 		return r;
 	}
 	free(s->devices.bytes);
 	s->devices = (struct device_state){copy, devices.n};
+	return 0;
+}
+
+/* --- the way back --- */
+
+struct past {
+	struct gw__epoch_sink *sink;
+	struct gw__epoch *epoch;
+	struct gw__epoch_lane *lane;
+};
+
+/* What the image has now of pages that are going to be replaced. */
+static int put_past(void *ctx, uint32_t block, uint64_t off, const uint8_t *ignored, uint64_t n, struct gw__error *error)
+{
+	struct past *p = ctx;
+	struct gw__epoch_sink *s = p->sink;
+	int r = 0;
+	(void)ignored;
+	for (uint64_t at = off, end = off + n * s->page_bytes; !r && at < end; at += s->page_bytes) {
+		void *buffer;
+		if (!gw__bitmap_test(gw__image_present(s->writer, block), at / s->page_bytes)) {
+			r = gw__epoch_put_zeros(p->lane, block, at, 1, error);
+			continue;
+		}
+		r = gw__epoch_borrow(p->lane, &buffer, error);
+		if (!r)
+			r = gw__image_read_back_page(s->writer, block, at, buffer, error);
+		if (!r)
+			r = gw__epoch_submit(p->lane, block, &at, 1, error);
+	}
+	return r;
+}
+
+/*
+ * Before its pages are replaced, the epoch before is kept. Of those that are replayed after a death only the last one may not have come so far: what the
+ * image has of the others is of any epoch.
+ */
+static int keep_past(struct gw__epoch_sink *s, struct gw__error *error)
+{
+	struct past p = {.sink = s};
+	uint64_t number = s->number - 1;
+	uint8_t *devices;
+	bool was_kept = s->replayed_last && s->replayed_last != s->number;
+	if (!s->o.history || was_kept || gw__epoch_history_has(s->path, number))
+		return 0;
+	p.epoch = gw__epoch_new(s->page_bytes, UINT64_MAX / 2); /* about as large as the one that replaces it, which was within the limit */
+	p.lane = p.epoch ? gw__epoch_add_lane(p.epoch) : NULL;
+	int r = p.lane ? gw__epoch_apply(s->epoch, put_past, &p, error) : gw__error_set(error, -ENOMEM, "no memory for the epoch before");
+	if (!r)
+		r = gw__epoch_reserve_devices(p.epoch, s->devices.n, &devices, error);
+	if (!r) {
+		memcpy(devices, s->devices.bytes, s->devices.n);
+		r = gw__epoch_history_keep(s->path, number, s->page_bytes, p.epoch, error);
+	}
+	gw__epoch_free(p.epoch);
+	if (!r && number >= s->o.history)
+		gw__epoch_history_remove(s->path, number - s->o.history);
+	return r;
+}
+
+/* What is known of the last epoch stays beside its image, to go back from. */
+static int keep_last(struct gw__epoch_sink *s, struct gw__error *error)
+{
+	char path[PATH_MAX + sizeof GW__EPOCH_HISTORY_SUFFIX];
+	struct gw__epoch_journal *j = NULL;
+	struct gw__epoch_base base;
+	if (!s->o.history)
+		return 0;
+	snprintf(path, sizeof path, "%s" GW__EPOCH_HISTORY_SUFFIX, s->path);
+	describe_base(s, &base);
+	int r = gw__epoch_journal_create(path, 0, &j, error);
+	if (!r)
+		r = gw__epoch_journal_begin(j, &base, error);
+	if (!r)
+		r = gw__epoch_journal_sync(j, error);
+	gw__epoch_journal_close(j);
+	return r;
+}
+
+static int apply(struct gw__epoch_sink *s, struct gw__error *error)
+{
+	struct gw__error ignored = {0};
+	int r = keep_past(s, s->finished ? &ignored : error);
+	if (r && s->finished) {
+		gw__epoch_history_remove_all(s->path);
+		s->o.history = 0;
+		r = 0;
+	}
+	if (!r)
+		r = gw__epoch_apply(s->epoch, gw__epoch_sink_apply_run, s, error);
+	if (!r)
+		r = gw__epoch_sink_take_devices(s, gw__epoch_devices(s->epoch), error);
+	if (r)
+		return r;
 	s->pending = false;
 	gw__epoch_reset(s->epoch, s->stats.memory_bytes); /* the next one will be about as large */
 	return 0;
@@ -534,8 +582,11 @@ int gw__epoch_sink_finish(struct gw__epoch_sink *s, bool sync, struct gw__error 
 {
 	const struct gw__sink_ops *ops = s->image->ops;
 	struct gw__view text = {s->text, s->text_bytes};
-	int r = s->pending ? apply(s, error) : 0;
+	struct gw__error ignored = {0};
 	s->finished = true;
+	int r = s->pending ? apply(s, error) : 0;
+	if (!r && keep_last(s, &ignored)) /* the last epoch is worth more than what was before it */
+		gw__epoch_history_remove_all(s->path);
 	if (!r && s->switchover)
 		r = ops->switchover(s->image, error);
 	if (!r)
@@ -559,7 +610,7 @@ struct gw__epoch_sink_stats gw__epoch_sink_stats(const struct gw__epoch_sink *s)
 
 struct gw__sink *gw__epoch_sink_sink(struct gw__epoch_sink *s) { return &s->sink; }
 
-static void free_sink(struct gw__sink *s)
+void gw__epoch_sink_free_parts(struct gw__sink *s)
 {
 	struct gw__epoch_sink *o = own(s);
 	gw__durable_free(o->journal); /* before the writer, which its thread uses */
@@ -575,7 +626,7 @@ static void free_sink(struct gw__sink *s)
 void gw__epoch_sink_free(struct gw__epoch_sink **s)
 {
 	if (*s)
-		free_sink(&(*s)->sink);
+		gw__epoch_sink_free_parts(&(*s)->sink);
 	*s = NULL;
 }
 
@@ -595,7 +646,7 @@ int gw__epoch_sink_new(const char *path, const struct gw__epoch_sink_opts *o, st
 		.end = keep_description,
 		.commit = refuse_commit,
 		.add_lane = add_lane,
-		.free = free_sink,
+		.free = gw__epoch_sink_free_parts,
 	};
 	struct gw__image_writer *writer = NULL;
 	struct gw__epoch_sink *s = calloc(1, sizeof *s);
@@ -610,109 +661,9 @@ int gw__epoch_sink_new(const char *path, const struct gw__epoch_sink_opts *o, st
 		r = gw__sink_image_new(&writer, &s->image, error);
 	if (r) {
 		gw__image_writer_close(writer);
-		free_sink(&s->sink);
+		gw__epoch_sink_free_parts(&s->sink);
 		return r;
 	}
 	*sink = s;
-	return 0;
-}
-
-/* --- after a death --- */
-
-/* The places of the early devices, whose names are those of the base. */
-static int take_early(struct gw__epoch_sink *s, struct gw__rd *c, const struct gw__recv_state_saved *saved, struct gw__error *error)
-{
-	struct gw__device_buffer b;
-	struct gw__section section;
-	struct gw__view raw;
-	uint32_t n = gw__rd_be32(c);
-	int r = gw__device_buffer_decode(saved->package.p, saved->package.n, s->desc, &b, error);
-	if (r)
-		return r;
-	if (n > b.devices || n > gw__rd_left(c) / NOTE_EARLY)
-		return gw__error_set(error, -EPROTO, "%u devices are said to come before RAM, of %u in all", n, b.devices);
-	s->early = calloc(n + 1, sizeof *s->early);
-	if (!s->early)
-		return gw__error_set(error, -ENOMEM, "no memory for the list of devices");
-	for (; s->early_n < n && gw__device_buffer_next(&b, &section, &raw); s->early_n++) {
-		struct early *e = &s->early[s->early_n];
-		*e = (struct early){gw__rd_be64(c), gw__rd_be64(c), section};
-		if (e->bytes != raw.n || e->off > saved->start_off || e->bytes > saved->start_off - e->off)
-			return gw__error_set(error, -EPROTO, "device \"%s\" cannot stand at offset %llu", section.idstr, (ull)e->off);
-	}
-	return 0;
-}
-
-static int take_note(struct gw__epoch_sink *s, const struct gw__recv_state_saved *saved, struct gw__vmdesc **desc, struct gw__error *error)
-{
-	struct gw__rd c = gw__rd_over(saved->note.p, saved->note.n);
-	s->switchover = gw__rd_u8(&c);
-	struct gw__rd text = c;
-	gw__rd_take(&text, (size_t)gw__rd_be32(&text) * NOTE_EARLY);
-	if (text.cut)
-		return gw__error_set(error, -EPROTO, "what is known of the guest is cut short");
-	struct gw__view rest = {text.p, gw__rd_left(&text)};
-	int r = rest.n ? gw__vmdesc_parse(rest.p, rest.n, desc, error) : 0;
-	s->desc = *desc;
-	if (!r)
-		r = keep_description(&s->sink, rest, error);
-	return r ? r : take_early(s, &c, saved, error);
-}
-
-/* All that the journal has goes to its place. */
-static int replay(struct gw__epoch_sink *s, struct gw__epoch_journal *j, struct gw__error *error)
-{
-	struct gw__view devices;
-	int r = gw__epoch_journal_replay(j, apply_run, s, &devices, error);
-	if (!r)
-		r = check_devices(s, devices.p, devices.n, error);
-	if (!r)
-		r = replace_early(s, devices, error);
-	if (!r)
-		r = append_devices(&s->devices, devices, error);
-	return r;
-}
-
-static int recover(struct gw__epoch_sink *s, struct gw__epoch_journal *j, const struct gw__epoch_base *base,
-	struct gw__image_writer *writer, struct gw__error *error)
-{
-	struct gw__vmdesc *desc = NULL;
-	s->writer = writer;
-	s->page_bytes = gw__config_page_bytes(&base->saved.config);
-	int r = gw__sink_image_reopen(&writer, &base->saved, &s->image, error);
-	if (!r)
-		r = take_note(s, &base->saved, &desc, error);
-	if (!r)
-		r = replay(s, j, error);
-	if (!r)
-		r = gw__epoch_sink_finish(s, true, error);
-	gw__vmdesc_free(desc);
-	return r;
-}
-
-int gw__epoch_sink_recover(const char *path, uint64_t *epoch, struct gw__error *error)
-{
-	static const struct gw__sink_ops ops = {.free = free_sink};
-	struct gw__epoch_journal *j = NULL;
-	struct gw__epoch_base base;
-	struct gw__image_writer *writer = NULL;
-	int r = gw__durable_reopen(path, &j, &base, &writer, error);
-	if (r == -ENOENT)
-		return r;
-	struct gw__epoch_sink *s = r ? NULL : calloc(1, sizeof *s);
-	if (!r && !s) {
-		gw__image_writer_close(writer);
-		r = gw__error_set(error, -ENOMEM, "no memory for a standby");
-	}
-	if (s) {
-		s->sink.ops = &ops;
-		r = recover(s, j, &base, writer, error);
-	}
-	*epoch = j ? gw__epoch_journal_last(j) : 0;
-	gw__epoch_journal_close(j);
-	gw__epoch_sink_free(&s);
-	if (r)
-		return gw__error_where(error, "the last epoch that a standby left beside %s cannot be recovered", path);
-	gw__epoch_journal_remove(path);
 	return 0;
 }

@@ -14,6 +14,7 @@
 #define GW_ENGINE_COLO_EPOCH_SINK_H
 
 #include "engine/sink/sink.h"
+#include "image/epochs/epoch_history.h"
 #include "wire/vmdesc.h"
 
 struct gw__epoch_sink;
@@ -22,6 +23,7 @@ struct gw__epoch_sink_opts {
 	uint64_t limit_bytes;  /* the memory that one epoch may take, device state included */
 	bool durable;          /* epochs outlive this process and its host, from gw__epoch_sink_start_journal on */
 	uint64_t extent_bytes; /* of the journal; 0: as usual */
+	uint64_t history;      /* so many epochs before the last one are kept; of a durable one */
 };
 
 /* The image will be `path`. */
@@ -54,6 +56,11 @@ int gw__epoch_sink_finish(struct gw__epoch_sink *s, bool sync, struct gw__error 
  * is, to be tried again.
  */
 int gw__epoch_sink_recover(const char *path, uint64_t *epoch, struct gw__error *error);
+
+/* A whole image of an epoch that is kept, as `to`, not synced; also while the guest is protected. -ENODATA: it is not kept. */
+int gw__epoch_sink_export(const char *path, uint64_t epoch, const char *to, struct gw__error *error);
+/* The last epoch, and those before it that are kept, the newest first; to be freed. -ENODATA: there is no history. */
+int gw__epoch_sink_history(const char *path, uint64_t *last, struct gw__epoch_past **past, size_t *n, struct gw__error *error);
 
 struct gw__epoch_sink_stats {
 	uint64_t pages, zero_pages; /* of the epoch that is, or was last, received */

@@ -160,9 +160,7 @@ static int receive_epoch(struct session *s)
 		r = receive_devices(s);
 	if (!r)
 		r = gw__epoch_sink_check(s->sink, &s->run->error);
-	if (!r)
-		r = gw__incoming_check_turn(s->stream);
-	return r ? r : gw__epoch_sink_persist(s->sink, &s->run->error);
+	return r ? r : gw__incoming_check_turn(s->stream);
 }
 
 static int take_checkpoint(struct session *s)
@@ -176,6 +174,8 @@ static int take_checkpoint(struct session *s)
 		r = receive_epoch(s);
 	if (!r)
 		r = reach_boundary(s, s->result->epochs + 1);
+	if (!r) /* last: one that is on the disk is an epoch, whatever becomes of us */
+		r = gw__epoch_sink_persist(s->sink, &s->run->error);
 	if (!r)
 		r = step(s, EV(EPOCH_SAFE));
 	if (r)

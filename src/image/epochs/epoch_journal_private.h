@@ -53,6 +53,8 @@ struct gw__epoch_journal {
 
 /* Neither is open. NULL: no memory; a failure says why. */
 int gw__epoch_journal_new(const char *path, struct gw__epoch_journal **j, struct gw__error *error);
+/* Reading: the records of an extent up to the first that is not whole. */
+int gw__epoch_extent_scan(const struct gw__epoch_journal *j, struct gw__epoch_extent *e, struct gw__error *error);
 int gw__epoch_journal_open_extent(struct gw__epoch_journal *j, unsigned i, int flags, struct gw__error *error);
 
 #endif

@@ -97,7 +97,7 @@ static int check_record(const struct gw__epoch_extent *e, struct record *rec, st
 }
 
 /* Its records, up to the first that is not whole. */
-static int scan(const struct gw__epoch_journal *j, struct gw__epoch_extent *e, struct gw__error *error)
+int gw__epoch_extent_scan(const struct gw__epoch_journal *j, struct gw__epoch_extent *e, struct gw__error *error)
 {
 	struct stat st;
 	if (fstat(e->fd, &st))
@@ -178,7 +178,7 @@ static int settle(struct gw__epoch_journal *j, const struct gw__epoch_head head[
 	memcpy(j->id, head[first].id, sizeof j->id);
 	j->page_bytes = head[first].third;
 	j->active = first;
-	int r = scan(j, &j->extent[first], error);
+	int r = gw__epoch_extent_scan(j, &j->extent[first], error);
 	j->order_n = 1;
 	if (r || !both || fate[!first] == TORN)
 		return r;
@@ -186,7 +186,7 @@ static int settle(struct gw__epoch_journal *j, const struct gw__epoch_head head[
 		return gw__error_set(error, -EPROTO, "%s is damaged: it ends with epoch %llu, and %s begins with epoch %llu", e->path,
 			(ull)e->last, j->extent[!first].path, (ull)head[!first].epoch);
 	j->order_n = 2;
-	return scan(j, &j->extent[!first], error);
+	return gw__epoch_extent_scan(j, &j->extent[!first], error);
 }
 
 static int take_base(struct gw__epoch_journal *j, struct gw__epoch_base *base, struct gw__error *error)
@@ -230,6 +230,15 @@ int gw__epoch_journal_open(const char *path, struct gw__epoch_journal **journal,
 	return 0;
 }
 
+bool gw__epoch_journal_drop_last(struct gw__epoch_journal *j)
+{
+	struct gw__epoch_extent *e = &j->extent[j->order_n == 2 ? !j->active : j->active];
+	if (e->last == e->base)
+		return false;
+	e->last--;
+	return true;
+}
+
 /* --- replaying --- */
 
 /* Its checksum was right when it was scanned; the guest's pages are nobody's promise all the same. */
@@ -252,6 +261,7 @@ struct reader {
 	struct gw__epoch_journal *j;
 	const struct gw__epoch_extent *e;
 	gw__epoch_apply_fn *fn;
+	gw__epoch_replayed_fn *done;
 	void *ctx;
 	uint8_t *piece;
 };
@@ -291,14 +301,20 @@ static int replay_record(const struct reader *p, struct record *rec, struct gw__
 	return r;
 }
 
+static struct gw__view devices_of(const struct record *rec)
+{
+	return (struct gw__view){rec->index + GW__EPOCH_HEAD_BYTES + rec->head.first * GW__EPOCH_ENTRY_BYTES, rec->head.second};
+}
+
 static int keep_devices(struct gw__epoch_journal *j, const struct record *rec, struct gw__view *devices, struct gw__error *error)
 {
 	uint64_t n = rec->head.second;
+	*devices = (struct gw__view){NULL, 0};
 	free(j->devices);
 	j->devices = malloc(n + 1);
 	if (!j->devices)
 		return gw__error_set(error, -ENOMEM, "no memory for %llu bytes of device state", (ull)n);
-	memcpy(j->devices, rec->index + GW__EPOCH_HEAD_BYTES + rec->head.first * GW__EPOCH_ENTRY_BYTES, n);
+	memcpy(j->devices, devices_of(rec).p, n);
 	*devices = (struct gw__view){j->devices, n};
 	return 0;
 }
@@ -308,7 +324,7 @@ static int replay_extent(const struct reader *p, struct gw__view *devices, struc
 	struct gw__epoch_extent at = *p->e; /* walks the epochs once more */
 	int r = 0;
 	at.last = at.base;
-	for (at.end_off = at.begin_off; !r && at.last < p->e->last; at.last++) {
+	for (at.end_off = at.begin_off; !r && at.last != p->e->last; at.last++) {
 		struct record rec = {.off = at.end_off};
 		r = find_record(p->j, &at, p->e->end_off, &rec, error);
 		if (!r)
@@ -317,6 +333,8 @@ static int replay_extent(const struct reader *p, struct gw__view *devices, struc
 			r = read_index(&at, &rec, error);
 		if (!r)
 			r = replay_record(p, &rec, error);
+		if (!r && p->done)
+			r = p->done(p->ctx, at.last + 1, devices_of(&rec), error);
 		if (!r && at.last + 1 == p->e->last)
 			r = keep_devices(p->j, &rec, devices, error);
 		at.end_off += rec.bytes;
@@ -325,10 +343,10 @@ static int replay_extent(const struct reader *p, struct gw__view *devices, struc
 	return r;
 }
 
-int gw__epoch_journal_replay(struct gw__epoch_journal *j, gw__epoch_apply_fn *fn, void *ctx, struct gw__view *devices,
-	struct gw__error *error)
+int gw__epoch_journal_replay(struct gw__epoch_journal *j, gw__epoch_apply_fn *fn, gw__epoch_replayed_fn *done, void *ctx,
+	struct gw__view *devices, struct gw__error *error)
 {
-	struct reader p = {.j = j, .fn = fn, .ctx = ctx, .piece = malloc(PIECE_BYTES)};
+	struct reader p = {.j = j, .fn = fn, .done = done, .ctx = ctx, .piece = malloc(PIECE_BYTES)};
 	*devices = j->saved.package;
 	int r = p.piece ? 0 : gw__error_set(error, -ENOMEM, "no memory to read the journal of %s", j->dest.path);
 	for (unsigned i = 0; !r && i < j->order_n; i++) {

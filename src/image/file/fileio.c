@@ -3,10 +3,16 @@
 #include "image/file/fileio.h"
 
 #include <errno.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 typedef unsigned long long ull;
+
+enum { COPY_BYTES = 1 << 20 };
 
 int gw__file_read(int fd, const char *path, uint64_t off, void *to, size_t n, struct gw__error *error)
 {
@@ -90,4 +96,42 @@ int gw__file_writev(int fd, const char *path, uint64_t off, struct iovec *iov, i
 		iov += skip;
 		n -= skip;
 	}
+}
+
+/* One stretch of data. */
+static int copy_data(int from, const char *from_path, int to, const char *to_path, uint64_t off, uint64_t end, struct gw__error *error)
+{
+	uint8_t *room = malloc(COPY_BYTES);
+	int r = room ? 0 : gw__error_set(error, -ENOMEM, "no memory to copy %s", from_path);
+	for (uint64_t n; !r && off < end; off += n) {
+		n = end - off < COPY_BYTES ? end - off : COPY_BYTES;
+		r = gw__file_read(from, from_path, off, room, n, error);
+		if (!r)
+			r = gw__file_write(to, to_path, off, room, n, error);
+	}
+	free(room);
+	return r;
+}
+
+int gw__file_copy(int from, const char *from_path, int to, const char *to_path, struct gw__error *error)
+{
+	struct stat st;
+	if (ioctl(to, FICLONE, from) == 0)
+		return 0;
+	if (fstat(from, &st) || ftruncate(to, st.st_size))
+		return gw__error_errno(error, errno, "cannot copy %s to %s", from_path, to_path);
+	for (off_t off = 0, end; off < st.st_size; off = end) {
+		off = lseek(from, off, SEEK_DATA);
+		if (off < 0 && errno == ENXIO)
+			return 0;
+		end = off < 0 ? -1 : lseek(from, off, SEEK_HOLE);
+		if (end < 0)
+			return gw__error_errno(error, errno, "cannot find the data of %s", from_path);
+		if (end > st.st_size) /* it grows */
+			end = st.st_size;
+		int r = off < end ? copy_data(from, from_path, to, to_path, (uint64_t)off, (uint64_t)end, error) : 0;
+		if (r)
+			return r;
+	}
+	return 0;
 }

@@ -23,6 +23,9 @@ int gw__file_write(int fd, const char *path, uint64_t off, const void *from, siz
 /* `iov` is used up: its entries are changed. At most IOV_MAX of them. */
 int gw__file_writev(int fd, const char *path, uint64_t off, struct iovec *iov, int n, struct gw__error *error);
 
+/* All of a file into an empty one: shared blocks where the file system can, else its data without its holes. */
+int gw__file_copy(int from, const char *from_path, int to, const char *to_path, struct gw__error *error);
+
 /* The sentence of a failed write of `n` bytes: the place, and what is free in the file system. Returns -err.
  */
 int gw__file_write_failed(int fd, const char *path, uint64_t off, uint64_t n, int err, struct gw__error *error);

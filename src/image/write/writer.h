@@ -125,9 +125,9 @@ int gw__image_sync_pages(struct gw__image_writer *w,
 	struct gw__error *error); /* between 3 and 5, from any thread: what was put survives the host */
 /*
  * A writer between 3 and 5 of the file `name` beside `path`, whose pages with content are `maps`, one bitmap after the other. -ENOENT: there is none; -EPERM: it
- * is not ours alone.
+ * is not ours alone. `temporary`: the file goes with the writer, unless that commits, which does not sync it.
  */
-int gw__image_reopen(const char *path, const char *name, const struct gw__recv_state_saved *saved, struct gw__view maps,
+int gw__image_reopen(const char *path, const char *name, bool temporary, const struct gw__recv_state_saved *saved, struct gw__view maps,
 	struct gw__image_writer **w, struct gw__error *error);
 
 /* 5. Absent pages read as zeros from now on, bitmaps go to their places, then END of RAM. */

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/math.h"
+#include "image/file/fileio.h"
 #include "image/write/writer_private.h"
 
 typedef unsigned long long ull;
@@ -68,6 +70,20 @@ static int take_maps(struct gw__image_writer *w, struct gw__view maps, struct gw
 	return 0;
 }
 
+/* A finished image has bitmaps, of which only what has a bit will be written again. */
+static int clear_maps(const struct gw__image_writer *w, struct gw__error *error)
+{
+	static const uint8_t zeros[65536];
+	int r = 0;
+	for (uint32_t i = 0; !r && i < w->blocks.n; i++) {
+		uint64_t n = gw__bitmap_wire_bytes(w->maps[i].present.bits);
+		for (uint64_t at = 0; !r && at < n; at += sizeof zeros)
+			r = gw__file_write(w->file.fd, w->file.dest.path, w->blocks.v[i].bitmap_off + at, zeros,
+				gw__min(sizeof zeros, n - at), error);
+	}
+	return r;
+}
+
 static int take_saved(struct gw__image_writer *w, const struct gw__recv_state_saved *saved, struct gw__error *error)
 {
 	w->opts.base_off = saved->base_off;
@@ -81,14 +97,15 @@ static int take_saved(struct gw__image_writer *w, const struct gw__recv_state_sa
 	return w->maps ? 0 : gw__error_set(error, -ENOMEM, "no memory for a list of %u blocks", saved->blocks.n);
 }
 
-int gw__image_reopen(const char *path, const char *name, const struct gw__recv_state_saved *saved, struct gw__view maps,
+int gw__image_reopen(const char *path, const char *name, bool temporary, const struct gw__recv_state_saved *saved, struct gw__view maps,
 	struct gw__image_writer **writer, struct gw__error *error)
 {
 	struct gw__image_writer *w = calloc(1, sizeof *w);
 	if (!w)
 		return gw__error_set(error, -ENOMEM, "no memory for the writer of %s", path);
 	w->direct_fd = w->witness_fd = -1;
-	w->file.keep_partial = true;
+	w->file.keep_partial = !temporary;
+	w->opts.unsynced = temporary;
 	int r = gw__atomic_file_find(path, &w->file, error);
 	if (!r) {
 		snprintf(w->file.partial, sizeof w->file.partial, "%s", name);
@@ -99,6 +116,8 @@ int gw__image_reopen(const char *path, const char *name, const struct gw__recv_s
 		r = take_saved(w, saved, error);
 	if (!r)
 		r = take_maps(w, maps, error);
+	if (!r && temporary)
+		r = clear_maps(w, error);
 	if (r) {
 		gw__image_writer_close(w);
 		return r;
