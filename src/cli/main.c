@@ -31,6 +31,7 @@ static const struct {
 	{"verify", "check that a kept guest is whole, or that two are the same", gw__cli_verify, true},
 	{"convert", "make an image, a stream or raw memory of a kept guest", gw__cli_convert, false},
 	{"proxy", "pass a migration on, explain it, and cut, slow or record it", gw__cli_proxy, true},
+	{"guest", "run, send and check a guest that proves itself", gw__cli_guest, true},
 	{"plan", "say how a kept guest would be restored, or why not", gw__cli_plan, true},
 	{"doctor", "say what this machine offers, and how to get what it lacks", gw__cli_doctor, true},
 };

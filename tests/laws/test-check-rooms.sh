@@ -37,7 +37,7 @@ source_file() { # PATH INCLUDE...
 }
 
 rooms='base wire plan dissect io guest guest/mem qmp image/file image/epochs image/journal image/read image/write engine/core engine/sink engine/incoming
- engine/outgoing engine/pageserver engine/files engine/colo engine/proxy lib qemu cli/ui cli/cmd cli/doctor cli/inspect cli'
+ engine/outgoing engine/pageserver engine/files engine/colo engine/proxy lib qemu cli/ui cli/cmd cli/doctor cli/guest cli/inspect cli'
 
 make_good_tree() {
 	source_file include/godwit.h '<stdint.h>'
@@ -124,7 +124,7 @@ arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base guest/
  lib>engine/core lib>engine/sink lib>engine/incoming lib>engine/outgoing lib>engine/pageserver lib>engine/files lib>engine/colo lib>engine/proxy lib>dissect
  qemu>base qemu>plan qemu>qmp
  cli/ui>base cli/cmd>base cli/cmd>cli/ui
- cli/doctor>base cli/doctor>cli/ui cli/doctor>cli/cmd cli/inspect>base cli/inspect>cli/ui cli/inspect>cli/cmd
+ cli/doctor>base cli/doctor>cli/ui cli/doctor>cli/cmd cli/guest>base cli/guest>cli/ui cli/guest>cli/cmd cli/guest>guest/mem cli/inspect>base cli/inspect>cli/ui cli/inspect>cli/cmd
  cli>base cli>cli/ui cli>cli/cmd '
 for from in $rooms; do
 	for to in $rooms; do
