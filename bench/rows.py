@@ -5,6 +5,7 @@ A work that several rows look at is run once. The rows of a group are run togeth
 """
 from dataclasses import dataclass
 
+from cloneworks import FirstOutput, Memory, QemuStart
 from coloworks import Checkpoints
 from lazyworks import Lazily, LazyStart, LoadStart
 from link import Link
@@ -153,6 +154,26 @@ LAZY_WAIT = [
         LazyWait(True), LazyWait(False), "ms", ratio_at_most(1 / 3)),
 ]
 
+# Guests out of one image, from the command to their first output.
+
+CLONE = [
+    Row("clone", "clones", "godwit restore --clone from the command to the guest's first output, against QEMU's own start to a paused prompt",
+        FirstOutput("clone"), QemuStart(), "ms"),
+    Row("clone-flat", "clones", "the same, against a guest of an eighth of the size", FirstOutput("clone"), FirstOutput("clone", scale=0.125), "ms",
+        ratio_at_most(1.3)),
+    Row("clone-eager", "clones", "the same against godwit restore", FirstOutput("clone"), FirstOutput("eager"), "ms"),
+    Row("clone-lazy", "clones", "the same against godwit restore --lazy", FirstOutput("clone"), FirstOutput("lazy"), "ms"),
+    Row("clone-8", "clones", "eight clones until the last one's first output, against eight times godwit restore", FirstOutput("clone", 8),
+        FirstOutput("eager", 8), "ms"),
+]
+
+CLONE_MEMORY = [
+    Row("clone-memory", "clone-memory", "memory of eight Linux guests of 512 MiB together, cloned, against restored", Memory("clone"), Memory("eager"),
+        "peak_mib", ratio_at_most(0.4)),
+    Row("clone-linux", "clone-memory", "eight Linux clones until the last one's first output, against eight times godwit restore", Memory("clone"),
+        Memory("eager"), "ms"),
+]
+
 # Checkpoints of a guest that is protected.
 
 def checkpoint_rows(name, guest, **load):
@@ -177,4 +198,4 @@ COLO = [
     *checkpoint_rows("sweep", "a guest that changes 23,000 pages between two checkpoints", sweep=90),
 ]
 
-GROUPS = [SCAN, RECEIVE, SAVE, INSPECT, RESTORE, CHANNELS, DISK, SEND, ZEROS, LAZY_START, LAZY, LAZY_WAIT, COLO]
+GROUPS = [SCAN, RECEIVE, SAVE, INSPECT, RESTORE, CHANNELS, DISK, SEND, ZEROS, LAZY_START, LAZY, LAZY_WAIT, CLONE, CLONE_MEMORY, COLO]
