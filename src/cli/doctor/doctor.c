@@ -14,8 +14,8 @@ static const struct {
 	gw__checkup_fn *look;
 } checks[] = {
 	{"kernel", "everything", gw__check_kernel}, {"qemu", "save and restore", gw__check_qemu},
-	{"kvm", "guests at full speed", gw__check_kvm}, {"userfaultfd", "post-copy", gw__check_userfaultfd},
-	{"pagemap-scan", "finding dirty pages of a process", gw__check_pagemap_scan},
+	{"clones", "many guests of one image", gw__check_clones}, {"kvm", "guests at full speed", gw__check_kvm},
+	{"userfaultfd", "post-copy", gw__check_userfaultfd}, {"pagemap-scan", "finding dirty pages of a process", gw__check_pagemap_scan},
 	{"dirty-tracking", "guests of a process that migrate while they run", gw__check_dirty_tracking},
 	{"io_uring", "fast files and sockets", gw__check_io_uring}, {"tmpfile", "images that leave nothing behind", gw__check_tmpfile},
 	{"direct-io", "images past the page cache", gw__check_direct_io}, {"holes", "sparse images", gw__check_holes},

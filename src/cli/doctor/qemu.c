@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/types.h>
@@ -16,7 +17,7 @@
 
 enum { ANSWER_MS = 10000, END_MS = 500 };
 
-static pid_t start(const char *program, int *out)
+static pid_t start(const char *const *argv, int *out)
 {
 	int pipe_fd[2];
 	if (pipe2(pipe_fd, O_CLOEXEC))
@@ -24,7 +25,7 @@ static pid_t start(const char *program, int *out)
 	pid_t child = fork();
 	if (child == 0) {
 		dup2(pipe_fd[1], STDOUT_FILENO);
-		execlp(program, program, "--version", (char *)NULL);
+		execvp(argv[0], (char *const *)(uintptr_t)argv);
 		dprintf(STDOUT_FILENO, "!%s", strerror(errno));
 		_exit(127);
 	}
@@ -66,11 +67,11 @@ static int end_child(pid_t child)
 	return waitpid(child, &status, 0) == child ? status : 0;
 }
 
-/* The first line of `program --version`, or "!" and why there is none. */
-static void ask_version(const char *program, char *line, size_t line_bytes)
+/* What `argv` says, or "!" and why it says nothing. */
+static void ask(const char *const *argv, char *line, size_t line_bytes)
 {
 	int fd;
-	pid_t child = start(program, &fd);
+	pid_t child = start(argv, &fd);
 	if (child < 0) {
 		snprintf(line, line_bytes, "!%s", strerror(errno));
 		return;
@@ -78,7 +79,6 @@ static void ask_version(const char *program, char *line, size_t line_bytes)
 	bool answered = read_answer(fd, line, line_bytes);
 	close(fd);
 	int status = end_child(child);
-	line[strcspn(line, "\n")] = 0;
 	if (!answered)
 		snprintf(line, line_bytes, "!it does not answer");
 	else if (WIFEXITED(status) && WEXITSTATUS(status) && !line[0])
@@ -90,7 +90,8 @@ void gw__check_qemu(struct gw__checkup *c)
 	static const char marker[] = "version ";
 	char line[200];
 	unsigned major = 0, minor = 0;
-	ask_version(c->qemu, line, sizeof line);
+	ask((const char *const[]){c->qemu, "--version", NULL}, line, sizeof line);
+	line[strcspn(line, "\n")] = 0;
 	if (line[0] == '!') {
 		gw__checkup_is(c, GW__FOUND_MISSING, "install QEMU (Debian: qemu-system-x86), or name it: --qemu=PROGRAM", "%s: %s",
 			c->qemu, line + 1);
@@ -107,6 +108,21 @@ void gw__check_qemu(struct gw__checkup *c)
 		return;
 	}
 	gw__checkup_is(c, GW__FOUND_OK, NULL, "%s: streams, and reads mapped-ram images itself", line);
+}
+
+/* Does it take a part of a file as memory that may be written and is not shared? */
+void gw__check_clones(struct gw__checkup *c)
+{
+	char text[8192];
+	ask((const char *const[]){c->qemu, "-object", "memory-backend-file,help", NULL}, text, sizeof text);
+	if (text[0] == '!')
+		gw__checkup_is(c, GW__FOUND_MISSING, "install QEMU (Debian: qemu-system-x86), or name it: --qemu=PROGRAM", "%s: %.200s",
+			c->qemu, text + 1);
+	else if (strstr(text, " rom=") && strstr(text, " offset="))
+		gw__checkup_is(c, GW__FOUND_OK, NULL, "%s can map images as memory", c->qemu);
+	else
+		gw__checkup_is(c, GW__FOUND_LIMITED, "QEMU 8.2 or later; restore without --clone needs none",
+			"%s cannot map a part of a file as memory that is copied on write", c->qemu);
 }
 
 static void judge_userfaultfd(struct gw__checkup *c, enum gw_qemu_userfaultfd may, uint32_t uid)
