@@ -88,6 +88,8 @@ static bool property_is(struct gw__qmp *q, const char *object, const char *name,
 static bool is_mapping(struct gw__qmp *q, const char *id, const struct gw_info_block *b)
 {
 	char object[NAME_BYTES + 16];
+	if (strchr(id, '/')) /* of a device, or firmware */
+		return false;
 	snprintf(object, sizeof object, "/objects/%s", id);
 	return property_is(q, object, "type", json_string("memory-backend-file")) &&
 	       property_is(q, object, "offset", json_integer((json_int_t)b->pages_off)) &&

@@ -17,6 +17,8 @@ static const struct gw__plan_block grows[] = {{.name = "m0", .used_bytes = 16 * 
 static const struct gw__plan_block grows_less[] = {{.name = "m0", .used_bytes = 16 * MIB},
 	{.name = "pc.rom", .used_bytes = MIB / 2, .max_bytes = MIB}};
 static const struct gw__plan_block renamed[] = {{.name = "pc.ram", .used_bytes = 16 * MIB}, {.name = "pc.rom", .used_bytes = 2 * MIB}};
+static const struct gw__plan_block mapped[] = {{.name = "m0", .used_bytes = 16 * MIB, .mapped = true},
+	{.name = "pc.rom", .used_bytes = 2 * MIB}};
 static const struct gw__plan_block unshared[] = {{.name = "m0", .used_bytes = 16 * MIB, .unshared = true}};
 
 #define IMAGE     .machine = "pc-10.0", .image = true, .blocks_n = 2, .block = kept
@@ -60,6 +62,9 @@ static const struct {
 	{"nothing is known of it", {IMAGE}, {LOCAL}, GW__RESTORE_METHOD_DIRECT, {"shortest"}},
 	{"it reads no images", {IMAGE}, {.same_host = true}, GW__RESTORE_METHOD_STREAM, {"mapped-ram"}},
 	{"it is far away", {IMAGE}, {.reads_images = true, .accepts_ignored_blocks = true}, GW__RESTORE_METHOD_STREAM, {"open our files"}},
+	{"it maps the image", {IMAGE}, {LOCAL, BLOCKS(mapped)}, GW__RESTORE_METHOD_CLONE, {"maps 16 MiB", "copy-on-write"}},
+	{"it maps the image and is another machine", {IMAGE}, {LOCAL, .machine = "q35-10.0", BLOCKS(mapped)}, GW__RESTORE_METHOD_REFUSED,
+		{"q35-10.0"}},
 	{"a stream file", {.machine = "pc"}, {LOCAL}, GW__RESTORE_METHOD_STREAM, {"stream file"}},
 	{"a stream with deltas", {.machine = "pc", .xbzrle = true}, {LOCAL}, GW__RESTORE_METHOD_REFUSED, {"XBZRLE", "godwit convert"}},
 	{"another machine type", {IMAGE}, {LOCAL, .machine = "q35-10.0"}, GW__RESTORE_METHOD_REFUSED, {"pc-10.0", "q35-10.0", "-machine"}},
