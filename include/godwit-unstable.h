@@ -33,6 +33,7 @@ typedef struct gw_guest gw_guest;
 /* Why the guest is stopped, or runs. A VMM that shares nothing with the other side may ignore it. */
 enum gw_why {
 	GW_WHY_LEAVE,    /* stop: it may run elsewhere next. Give up what the other side needs (disk locks, addresses) */
+	GW_WHY_KEEP,     /* stop: for a moment, it goes on here (a save). Run: that moment is over */
 	GW_WHY_ARRIVED,  /* run: it came here, its devices are loaded. Take what the other side gave up */
 	GW_WHY_RETURNED, /* run: it did not leave after all, nobody else has it. Take back what was given up */
 };
@@ -159,7 +160,7 @@ struct gw_limits {
 GW_API int gw_job_limits(gw_job *job, const struct gw_limits *l); /* any thread; also between calls: for the next. -EINVAL. Since 0.3 */
 
 enum gw_order {
-	GW_ORDER_FINISH, /* send: stop the guest now, whatever the downtime */
+	GW_ORDER_FINISH, /* send, save: stop the guest now, whatever the downtime */
 };
 /* Any thread. 0: will be done. -EINVAL: not for this kind of call; -EALREADY; -ESRCH: no call with a guest runs; -EPERM: it is too late. Since 0.3 */
 GW_API int gw_job_order(gw_job *job, enum gw_order order);
@@ -236,6 +237,34 @@ struct gw_guest_receive_opts {
  * QEMU runs its guest on. On failure GW_EMPTY, or GW_HERE when the hook `resume` failed. -EEXIST: there is a guest here. -EBUSY. Since 0.3
  */
 GW_API int gw_guest_receive(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_receive_opts *o,
+	struct gw_guest_result *result);
+
+/* --- Save and restore ---------------------------------------------------------------------------------------------- */
+
+struct gw_guest_save_opts {
+	size_t size;
+	uint64_t image_offset; /* the image begins there; what an existing file has before it is kept */
+	bool stop;             /* it stays stopped: it is in the image (GW_GONE), and not here */
+	bool direct_io;
+	const struct gw_limits *limits;
+	uint64_t memory_limit;
+};
+/*
+ * Keep a running guest in the mapped-ram image `path`, as it is at the end: its pages are written while it runs, then it is stopped for the rest and for its
+ * devices, and runs on before the image is synced. The image appears, whole and synced, only on success. 0: GW_HERE, or GW_GONE with `stop`. On failure
+ * GW_HERE. Errors as of gw_guest_send; -EIO: the hook `resume` failed. Since 0.3
+ */
+GW_API int gw_guest_save(gw_job *job, gw_guest *guest, const char *path, const struct gw_guest_save_opts *o,
+	struct gw_guest_result *result);
+
+struct gw_guest_restore_opts {
+	size_t size;
+	uint64_t image_offset;
+	bool stay_paused; /* load everything, do not let it run */
+	uint64_t memory_limit;
+};
+/* A guest out of an image, or a stream in a file, which stays as it is. 0: GW_HERE, it runs. On failure GW_EMPTY. Errors as of gw_guest_receive. Since 0.3 */
+GW_API int gw_guest_restore(gw_job *job, gw_guest *guest, const char *path, const struct gw_guest_restore_opts *o,
 	struct gw_guest_result *result);
 
 #ifdef __cplusplus

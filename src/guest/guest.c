@@ -185,6 +185,20 @@ int gw__out_write(struct gw_out *out, const void *bytes, size_t n)
 	return 0;
 }
 
+int gw__guest_device_save(const struct gw__guest_device *d, struct gw_out *out, size_t most, bool *hook, struct gw__error *error)
+{
+	int r = d->save(d->ctx, out);
+	if (out->failed == -E2BIG)
+		return gw__error_set(error, -E2BIG, "device \"%s\": more than %zu bytes of device state; raise memory_limit", d->name,
+			most);
+	if (out->failed)
+		return gw__error_set(error, out->failed, "device \"%s\": no memory for its state", d->name);
+	if (!r)
+		return 0;
+	*hook = true;
+	return gw__error_set(error, r > 0 ? -EPROTO : r, "the hook that saves device \"%s\" failed", d->name);
+}
+
 /* --- what it reports of itself --- */
 
 /* Set after the write and taken before the page is read (release, acquire): what is taken was written, and what is written later is set again. */

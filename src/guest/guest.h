@@ -49,10 +49,13 @@ struct gw__guest_device {
 	void *ctx;
 };
 
+/* As enum gw_why. */
+enum gw__why { GW__WHY_LEAVE, GW__WHY_KEEP, GW__WHY_ARRIVED, GW__WHY_RETURNED };
+
 /* What a guest is asked to do; its maker's. 0, or a negative errno; `pause` 1: it stood still already. */
 struct gw__guest_ops {
-	int (*pause)(void *ctx);                /* it is to leave */
-	int (*resume)(void *ctx, bool arrived); /* it came, or it did not leave after all */
+	int (*pause)(void *ctx, enum gw__why why);
+	int (*resume)(void *ctx, enum gw__why why);
 	/* The VMM's own tracker: all NULL where there is none. */
 	int (*dirty_start)(void *ctx);
 	int (*dirty_take)(void *ctx, const char *block, uint64_t first, uint64_t pages, uint64_t *bitmap);
@@ -90,6 +93,12 @@ int gw__guest_add_block(struct gw__guest *g, const struct gw__guest_block *block
 int gw__guest_remove_block(struct gw__guest *g, const char *name, struct gw__error *error);
 int gw__guest_add_device(struct gw__guest *g, const struct gw__guest_device *device, struct gw__error *error);
 int gw__guest_remove_device(struct gw__guest *g, const char *name, uint32_t instance, struct gw__error *error);
+
+/*
+ * The state of a device into `out`, which has max_bytes and is freed by the caller in any case. *hook: it was its hook that failed. `most` is for the
+ * sentence.
+ */
+int gw__guest_device_save(const struct gw__guest_device *d, struct gw_out *out, size_t most, bool *hook, struct gw__error *error);
 
 /* The next block from *i on, which then stands behind it; NULL: no more. */
 struct gw__guest_block *gw__guest_next_block(const struct gw__guest *g, uint32_t *i);

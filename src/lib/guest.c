@@ -21,6 +21,10 @@ SAME(ARRIVING);
 SAME(LEAVING);
 SAME(IN_DOUBT);
 SAME(GONE);
+SAME(WHY_LEAVE);
+SAME(WHY_KEEP);
+SAME(WHY_ARRIVED);
+SAME(WHY_RETURNED);
 _Static_assert((int)GW__WHERES == GW_GONE + 1, "each where has a name");
 
 /* --- one call at a time --- */
@@ -47,17 +51,17 @@ void gw__guest_set_location(gw_guest *guest, enum gw__side side, struct gw__loca
 /* What a VMM's hook answers where 0 and a negative errno are all there is. */
 static int answer(int r) { return r > 0 ? -EPROTO : r; }
 
-static int pause_to_leave(void *ctx)
+static int pause_guest(void *ctx, enum gw__why why)
 {
 	gw_guest *guest = ctx;
-	int r = guest->ops.pause(guest->ctx, GW_WHY_LEAVE);
+	int r = guest->ops.pause(guest->ctx, (enum gw_why)why);
 	return r == 1 ? r : answer(r);
 }
 
-static int resume(void *ctx, bool arrived)
+static int resume(void *ctx, enum gw__why why)
 {
 	gw_guest *guest = ctx;
-	return answer(guest->ops.resume(guest->ctx, arrived ? GW_WHY_ARRIVED : GW_WHY_RETURNED));
+	return answer(guest->ops.resume(guest->ctx, (enum gw_why)why));
 }
 
 static int dirty_start(void *ctx)
@@ -99,7 +103,7 @@ static void describe(gw_guest *guest)
 	g->has_uuid = o->has_uuid;
 	memcpy(g->uuid, o->uuid, sizeof g->uuid);
 	g->page_bytes = o->page_bytes ? o->page_bytes : 4096;
-	g->ops = (struct gw__guest_ops){.pause = pause_to_leave, .resume = resume};
+	g->ops = (struct gw__guest_ops){.pause = pause_guest, .resume = resume};
 	g->tracks_writes = o->tracker == GW_TRACKER_WRITES || o->tracker == GW_TRACKER_AUTO;
 	g->uffd = o->uffd ? *o->uffd : -1;
 	if (o->tracker == GW_TRACKER_OWN) {

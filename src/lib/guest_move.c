@@ -9,119 +9,17 @@
 #include "engine/guest/source.h"
 #include "engine/incoming/stream.h"
 #include "lib/combine.h"
-#include "lib/guest.h"
+#include "lib/guest_call.h"
 #include "lib/outcome.h"
 #include "lib/receive.h"
 #include "wire/multifd.h"
 
 enum { ANSWER_MS = 60000 };
 
-/* Of the job's orders. */
-enum { NO_CALL, RECEIVES, SENDS, FINISHES, TOO_LATE };
-
-/* --- the job --- */
-
-int gw_job_limits(gw_job *job, const struct gw_limits *l)
+static int parse(gw_job *job, const char *text, struct gw__uri **uri)
 {
-	int r = job && l ? GW__CHECK(l, NULL) : -EINVAL;
-	if (!r && GW__OPT(l, downtime_ms))
-		atomic_store(&job->guest.downtime_ms, l->downtime_ms);
-	return r;
-}
-
-int gw_job_order(gw_job *job, enum gw_order order)
-{
-	int state = SENDS;
-	if (!job || order != GW_ORDER_FINISH)
-		return -EINVAL;
-	if (atomic_compare_exchange_strong(&job->guest.order, &state, FINISHES)) {
-		atomic_store(&job->guest.finish, true);
-		return 0;
-	}
-	return state == NO_CALL ? -ESRCH : state == RECEIVES ? -EINVAL : state == FINISHES ? -EALREADY : -EPERM;
-}
-
-int gw_job_on_guest_event(gw_job *job, gw_guest_event_fn *fn, void *ctx)
-{
-	if (!job || !gw__call_is_idle(&job->call))
-		return job ? -EBUSY : -EINVAL;
-	job->guest.event = fn;
-	job->guest.event_ctx = ctx;
-	return 0;
-}
-
-static void report(void *ctx, const struct gw__guest_event *e)
-{
-	static const enum gw_guest_event_kind kinds[] = {[GW__GUEST_EVENT_ROUND] = GW_GUEST_ROUND,
-		[GW__GUEST_EVENT_STOPPED] = GW_GUEST_STOPPED,
-		[GW__GUEST_EVENT_RUNS] = GW_GUEST_RUNS};
-	gw_job *job = ctx;
-	if (e->kind == GW__GUEST_EVENT_STOPPED)
-		atomic_store(&job->guest.order, TOO_LATE);
-	if (!job->guest.event)
-		return;
-	const struct gw_guest_event event = {.size = sizeof event,
-		.kind = kinds[e->kind],
-		.time_ns = gw__clock_now_ns(&job->run.clock),
-		.round = e->round,
-		.dirty_pages = e->dirty_pages,
-		.sent_bytes = e->sent_bytes,
-		.bandwidth = e->bandwidth,
-		.downtime_ns = e->downtime_ns};
-	job->guest.event(job->guest.event_ctx, &event);
-}
-
-/* --- what both have --- */
-
-struct move_args {
-	gw_guest *guest;
-	const char *uri;
-	const void *o;
-	struct gw_guest_result *result;
-};
-
-/* The guest is this call's when 0 is returned. */
-static int begin(gw_job *job, const struct move_args *a, enum gw__guest_call call, struct gw__uri **uri)
-{
-	int r = gw__call_is_started(&job->call)
-			? gw__error_set(&job->run.error, -EINVAL,
-				  "gw_job_start is not for calls with a guest, whose hooks have a thread of their own then")
-			: 0;
-	if (!r)
-		r = GW__CHECK(a->result, &job->run.error);
-	if (!r)
-		r = GW__NEED(job, a->guest);
-	if (!r)
-		r = GW__NEED(job, a->uri);
-	*uri = r ? NULL : malloc(sizeof **uri);
-	if (!r)
-		r = *uri ? gw__uri_parse(a->uri, *uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
-	if (!r)
-		r = gw__guest_claim(a->guest, &job->run.error);
-	if (r)
-		return r;
-	r = gw__guest_may(call, (enum gw__where)atomic_load(&a->guest->where), &job->run.error);
-	if (r)
-		gw__guest_release(a->guest);
-	return r;
-}
-
-/* `ours` has the numbers of the call; the rest is known here. */
-static void finish(gw_job *job, const struct move_args *a, bool claimed, struct gw__location l, uint64_t began_ns,
-	struct gw_guest_result *ours)
-{
-	const struct gw__counters *c = &job->run.counters;
-	ours->where = gw_guest_where(a->guest);
-	ours->total_ns = gw__clock_now_ns(&job->run.clock) - began_ns;
-	ours->pages = atomic_load(&c->pages);
-	ours->zero_pages = atomic_load(&c->zero_pages);
-	ours->rounds = atomic_load(&c->rounds);
-	struct gw_outcome *outcome = gw__job_end_at(job, l);
-	outcome->peer_notified = l.place == GW__PLACE_DESTINATION_RUNS;
-	ours->outcome = *outcome;
-	gw__struct_out(a->result, a->result ? a->result->size : 0, ours, sizeof *ours);
-	if (claimed)
-		gw__guest_release(a->guest);
+	*uri = malloc(sizeof **uri);
+	return *uri ? gw__uri_parse(text, *uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
 }
 
 /* --- send --- */
@@ -195,7 +93,7 @@ static int source_run(gw_job *job, gw_guest *guest, struct link *l, const struct
 		.give_up_ns = (uint64_t)o->give_up_ms * 1000000,
 		.limit_ms = &job->guest.downtime_ms,
 		.finish = &job->guest.finish,
-		.on_event = report,
+		.on_event = gw__guest_report,
 		.ctx = job};
 	gw__chan_set_deep_buffer(l->out.main, true);
 	for (uint32_t i = 0; i < l->out.multifd_n; i++)
@@ -208,14 +106,14 @@ static int source_run(gw_job *job, gw_guest *guest, struct link *l, const struct
 	return r;
 }
 
-static int send_connected(gw_job *job, const struct move_args *a, const struct gw__uri *uri, const struct gw_guest_send_opts *o,
+static int send_connected(gw_job *job, const struct gw__guest_args *a, const struct gw__uri *uri, const struct gw_guest_send_opts *o,
 	struct gw__location *at, struct gw_guest_result *ours)
 {
 	struct gw__guest_source_result result = {.location = *at};
 	struct link l = {0};
 	gw__guest_set_location(a->guest, GW__SIDE_SOURCE, *at, true);
 	atomic_store(&job->guest.finish, false);
-	atomic_store(&job->guest.order, SENDS);
+	atomic_store(&job->guest.order, GW__ORDER_FINISHABLE);
 	int r = connect_all(job, uri, a->guest, o, &l);
 	bool connected = !r;
 	ours->channels = l.out.multifd_n;
@@ -234,13 +132,13 @@ static int send_connected(gw_job *job, const struct move_args *a, const struct g
 	gw__guest_set_location(a->guest, GW__SIDE_SOURCE, *at, false);
 	gw__outgoing_close(&l.out);
 	gw__tls_creds_free(l.tls);
-	atomic_store(&job->guest.order, NO_CALL);
+	atomic_store(&job->guest.order, GW__ORDER_NO_CALL);
 	return r;
 }
 
 static int send_guest(gw_job *job, void *args)
 {
-	const struct move_args *a = args;
+	const struct gw__guest_args *a = args;
 	struct gw_guest_result ours = {0};
 	struct gw_guest_send_opts o;
 	struct gw__location at = gw__location_at(GW__PLACE_SOURCE_RUNS);
@@ -250,22 +148,24 @@ static int send_guest(gw_job *job, void *args)
 	int bad = take_send_opts(job, a->o, &o);
 	r = r ? r : bad;
 	if (!r)
-		r = begin(job, a, GW__GUEST_SEND, &uri);
+		r = gw__guest_call_begin(job, a, GW__GUEST_SEND);
 	bool claimed = !r;
+	if (!r)
+		r = parse(job, a->where, &uri);
 	if (!r)
 		r = check_send(job, uri, &o);
 	if (r)
 		gw__location_note(&at, gw__location_event_before(r));
 	else
 		r = send_connected(job, a, uri, &o, &at, &ours);
-	finish(job, a, claimed, at, began_ns, &ours);
+	gw__guest_call_end(job, a, claimed, at, began_ns, &ours);
 	free(uri);
 	return r;
 }
 
 int gw_guest_send(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_send_opts *o, struct gw_guest_result *result)
 {
-	const struct move_args a = {guest, uri, o, result};
+	const struct gw__guest_args a = {guest, uri, "uri", o, result};
 	return gw__call(job, send_guest, &a, sizeof a);
 }
 
@@ -315,11 +215,11 @@ static int arrived(gw_job *job, int r, const struct gw__ram_sink_result *result)
 			"the guest is here, but the hook that lets it run failed; its source does not run it any more");
 	}
 	if (!result->stays_stopped)
-		report(job, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS});
+		gw__guest_report(job, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS});
 	return r;
 }
 
-static int receive_connected(gw_job *job, const struct move_args *a, const struct gw__uri *uri, const struct gw_guest_receive_opts *o,
+static int receive_connected(gw_job *job, const struct gw__guest_args *a, const struct gw__uri *uri, const struct gw_guest_receive_opts *o,
 	struct gw__location *at, struct gw_guest_result *ours)
 {
 	const struct gw_receive_opts ro = {.size = sizeof ro,
@@ -333,7 +233,7 @@ static int receive_connected(gw_job *job, const struct move_args *a, const struc
 	struct gw__receive_link l = {0};
 	struct gw__sink *sink = NULL;
 	gw__guest_set_location(a->guest, GW__SIDE_DESTINATION, *at, true);
-	atomic_store(&job->guest.order, RECEIVES);
+	atomic_store(&job->guest.order, GW__ORDER_NONE_TO_GIVE);
 	int r = gw__ram_sink_new(&job->run, a->guest->guest, &so, &result, &sink);
 	if (!r)
 		r = gw__receive_open_source(job, uri, &ro, &l);
@@ -347,13 +247,13 @@ static int receive_connected(gw_job *job, const struct move_args *a, const struc
 	else
 		gw__location_note(at, GW__LOCATION_EV_BROKEN);
 	gw__guest_set_location(a->guest, GW__SIDE_DESTINATION, *at, false);
-	atomic_store(&job->guest.order, NO_CALL);
+	atomic_store(&job->guest.order, GW__ORDER_NO_CALL);
 	return r;
 }
 
 static int receive_guest(gw_job *job, void *args)
 {
-	const struct move_args *a = args;
+	const struct gw__guest_args *a = args;
 	struct gw_guest_result ours = {0};
 	struct gw_guest_receive_opts o;
 	struct gw__location at = gw__location_at(GW__PLACE_SOURCE_RUNS);
@@ -363,8 +263,10 @@ static int receive_guest(gw_job *job, void *args)
 	int bad = take_receive_opts(job, a->o, &o);
 	r = r ? r : bad;
 	if (!r)
-		r = begin(job, a, GW__GUEST_RECEIVE, &uri);
+		r = gw__guest_call_begin(job, a, GW__GUEST_RECEIVE);
 	bool claimed = !r;
+	if (!r)
+		r = parse(job, a->where, &uri);
 	if (!r)
 		r = gw__job_allow(job, GW__OPERATION_RECEIVE,
 			gw__ability_of_uri(uri) | gw__ability_of_link(o.link) | (o.channels ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0));
@@ -372,13 +274,13 @@ static int receive_guest(gw_job *job, void *args)
 		gw__location_note(&at, gw__location_event_before(r));
 	else
 		r = receive_connected(job, a, uri, &o, &at, &ours);
-	finish(job, a, claimed, at, began_ns, &ours);
+	gw__guest_call_end(job, a, claimed, at, began_ns, &ours);
 	free(uri);
 	return r;
 }
 
 int gw_guest_receive(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_receive_opts *o, struct gw_guest_result *result)
 {
-	const struct move_args a = {guest, uri, o, result};
+	const struct gw__guest_args a = {guest, uri, "uri", o, result};
 	return gw__call(job, receive_guest, &a, sizeof a);
 }

@@ -39,6 +39,8 @@
 	OPTS(gw_limits)                                                                                                                    \
 	LINKED(gw_guest_send_opts, link, gw_link_opts)                                                                                     \
 	LINKED(gw_guest_receive_opts, link, gw_link_opts)                                                                                  \
+	LINKED(gw_guest_save_opts, limits, gw_limits)                                                                                      \
+	OPTS(gw_guest_restore_opts)                                                                                                        \
 	RESULT(gw_guest_result)                                                                                                            \
 	OPTS(gw_device)                                                                                                                    \
 	RESULT(gw_event)                                                                                                                   \

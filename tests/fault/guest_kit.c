@@ -35,7 +35,7 @@ static int pause_vm(void *ctx, enum gw_why why)
 {
 	struct vm *vm = ctx;
 	int r = take(&vm->pause_fails);
-	NEED(why == GW_WHY_LEAVE && gw_guest_where(vm->guest) == GW_LEAVING);
+	NEED((why == GW_WHY_LEAVE || why == GW_WHY_KEEP) && gw_guest_where(vm->guest) == GW_LEAVING);
 	if (r)
 		return r;
 	vm->paused++;

@@ -93,6 +93,8 @@ static int ask_element(enum gw__struct_id id, void *v, unsigned call)
 	case GW__STRUCT_gw_limits:
 	case GW__STRUCT_gw_guest_send_opts:
 	case GW__STRUCT_gw_guest_receive_opts:
+	case GW__STRUCT_gw_guest_save_opts:
+	case GW__STRUCT_gw_guest_restore_opts:
 	case GW__STRUCT_gw_guest_result:
 		return ask_guest(id, v, call);
 	default:
@@ -116,6 +118,10 @@ static int ask_described_guest(gw_guest *guest, enum gw__struct_id id, void *v, 
 		return gw_guest_add_device(guest, v);
 	case GW__STRUCT_gw_guest_send_opts:
 		return gw_guest_send(job, guest, "tcp:127.0.0.1:1", v, NULL);
+	case GW__STRUCT_gw_guest_save_opts:
+		return gw_guest_save(job, guest, "/nonexistent/image", v, NULL);
+	case GW__STRUCT_gw_guest_restore_opts:
+		return gw_guest_restore(job, guest, "/nonexistent/image", v, NULL);
 	case GW__STRUCT_gw_limits:
 		send.limits = v;
 		return gw_guest_send(job, guest, "tcp:127.0.0.1:1", &send, NULL);

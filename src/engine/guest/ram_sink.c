@@ -307,7 +307,7 @@ static void run_it(struct ram_sink *s)
 	s->result->stays_stopped = s->o.stay_paused;
 	if (s->o.stay_paused)
 		return;
-	s->result->resume_failed = s->guest->ops.resume(s->guest->ctx, true);
+	s->result->resume_failed = s->guest->ops.resume(s->guest->ctx, GW__WHY_ARRIVED);
 	s->result->stays_stopped = s->result->resume_failed;
 	s->result->hook = s->result->resume_failed;
 }

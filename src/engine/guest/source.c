@@ -57,7 +57,7 @@ static int step(struct source *s, enum gw__handover_event event)
 static int stop(struct source *s)
 {
 	s->paused_ns = now(s);
-	int r = s->guest->ops.pause(s->guest->ctx);
+	int r = s->guest->ops.pause(s->guest->ctx, GW__WHY_LEAVE);
 	if (r < 0)
 		return hook_failed(s, r, "the hook that stops the guest failed");
 	s->stood_still = r == 1;
@@ -73,7 +73,7 @@ static int run_on(struct source *s)
 		return 0;
 	s->paused = false;
 	s->result->downtime_ns = now(s) - s->paused_ns;
-	return s->stood_still ? 0 : s->guest->ops.resume(s->guest->ctx, false);
+	return s->stood_still ? 0 : s->guest->ops.resume(s->guest->ctx, GW__WHY_RETURNED);
 }
 
 static int harvest(struct source *s)

@@ -330,17 +330,7 @@ static int put_device(struct gw__stream_out *s, uint32_t i, size_t *left, bool *
 {
 	const struct gw__guest_device *d = &s->guest->device[i];
 	struct gw_out state = {.max_bytes = *left};
-	int r = d->save(d->ctx, &state);
-	if (state.failed == -E2BIG)
-		r = gw__error_set(&s->run->error, -E2BIG, "device \"%s\": more than %zu bytes of device state; raise memory_limit", d->name,
-			s->run->tail_max_bytes);
-	else if (state.failed)
-		r = gw__error_set(&s->run->error, state.failed, "device \"%s\": no memory for its state", d->name);
-	else if (r) {
-		r = r > 0 ? -EPROTO : r;
-		*hook = true;
-		gw__error_set(&s->run->error, r, "the hook that saves device \"%s\" failed", d->name);
-	}
+	int r = gw__guest_device_save(d, &state, s->run->tail_max_bytes, hook, &s->run->error);
 	if (!r)
 		r = put_section(s, FIRST_DEVICE_ID + i, d, &state);
 	*left -= state.n;

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/* What all calls with a guest have: limits, orders, events, their begin and their end. */
+#include "lib/guest_call.h"
+
+#include <errno.h>
+
+#include "lib/outcome.h"
+
+int gw_job_limits(gw_job *job, const struct gw_limits *l)
+{
+	int r = job && l ? GW__CHECK(l, NULL) : -EINVAL;
+	if (!r && GW__OPT(l, downtime_ms))
+		atomic_store(&job->guest.downtime_ms, l->downtime_ms);
+	return r;
+}
+
+int gw_job_order(gw_job *job, enum gw_order order)
+{
+	int state = GW__ORDER_FINISHABLE;
+	if (!job || order != GW_ORDER_FINISH)
+		return -EINVAL;
+	if (atomic_compare_exchange_strong(&job->guest.order, &state, GW__ORDER_FINISHES)) {
+		atomic_store(&job->guest.finish, true);
+		return 0;
+	}
+	return state == GW__ORDER_NO_CALL        ? -ESRCH
+	       : state == GW__ORDER_NONE_TO_GIVE ? -EINVAL
+	       : state == GW__ORDER_FINISHES     ? -EALREADY
+						 : -EPERM;
+}
+
+int gw_job_on_guest_event(gw_job *job, gw_guest_event_fn *fn, void *ctx)
+{
+	if (!job || !gw__call_is_idle(&job->call))
+		return job ? -EBUSY : -EINVAL;
+	job->guest.event = fn;
+	job->guest.event_ctx = ctx;
+	return 0;
+}
+
+void gw__guest_report(void *ctx, const struct gw__guest_event *e)
+{
+	static const enum gw_guest_event_kind kinds[] = {[GW__GUEST_EVENT_ROUND] = GW_GUEST_ROUND,
+		[GW__GUEST_EVENT_STOPPED] = GW_GUEST_STOPPED,
+		[GW__GUEST_EVENT_RUNS] = GW_GUEST_RUNS};
+	gw_job *job = ctx;
+	if (e->kind == GW__GUEST_EVENT_STOPPED)
+		atomic_store(&job->guest.order, GW__ORDER_TOO_LATE);
+	if (!job->guest.event)
+		return;
+	const struct gw_guest_event event = {.size = sizeof event,
+		.kind = kinds[e->kind],
+		.time_ns = gw__clock_now_ns(&job->run.clock),
+		.round = e->round,
+		.dirty_pages = e->dirty_pages,
+		.sent_bytes = e->sent_bytes,
+		.bandwidth = e->bandwidth,
+		.downtime_ns = e->downtime_ns};
+	job->guest.event(job->guest.event_ctx, &event);
+}
+
+int gw__guest_call_begin(gw_job *job, const struct gw__guest_args *a, enum gw__guest_call call)
+{
+	int r = gw__call_is_started(&job->call)
+			? gw__error_set(&job->run.error, -EINVAL,
+				  "gw_job_start is not for calls with a guest, whose hooks have a thread of their own then")
+			: 0;
+	if (!r)
+		r = GW__CHECK(a->result, &job->run.error);
+	if (!r)
+		r = GW__NEED(job, a->guest);
+	if (!r && !a->where)
+		r = gw__call_lacks(job, a->where_name);
+	if (!r)
+		r = gw__guest_claim(a->guest, &job->run.error);
+	if (r)
+		return r;
+	r = gw__guest_may(call, (enum gw__where)atomic_load(&a->guest->where), &job->run.error);
+	if (r)
+		gw__guest_release(a->guest);
+	return r;
+}
+
+void gw__guest_call_end(gw_job *job, const struct gw__guest_args *a, bool claimed, struct gw__location l, uint64_t began_ns,
+	struct gw_guest_result *ours)
+{
+	const struct gw__counters *c = &job->run.counters;
+	ours->where = gw_guest_where(a->guest);
+	ours->total_ns = gw__clock_now_ns(&job->run.clock) - began_ns;
+	ours->pages = atomic_load(&c->pages);
+	ours->zero_pages = atomic_load(&c->zero_pages);
+	ours->rounds = atomic_load(&c->rounds);
+	struct gw_outcome *outcome = gw__job_end_at(job, l);
+	outcome->peer_notified = l.place == GW__PLACE_DESTINATION_RUNS;
+	ours->outcome = *outcome;
+	gw__struct_out(a->result, a->result ? a->result->size : 0, ours, sizeof *ours);
+	if (claimed)
+		gw__guest_release(a->guest);
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/* gw_guest_save, gw_guest_restore: a guest of this process and an image. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/math.h"
+#include "engine/files/stored_guest.h"
+#include "engine/guest/ram_sink.h"
+#include "engine/guest/save.h"
+#include "engine/sink/image_sink.h"
+#include "lib/combine.h"
+#include "lib/guest_call.h"
+#include "lib/outcome.h"
+#include "lib/receive.h"
+
+/* --- save --- */
+
+static int take_save_opts(gw_job *job, const struct gw_guest_save_opts *o, struct gw_guest_save_opts *ours)
+{
+	*ours = (struct gw_guest_save_opts){.size = sizeof *ours};
+	int r = GW__CHECK(o, &job->run.error);
+	if (!r && o)
+		gw__struct_out(ours, sizeof *ours, o, gw__min(o->size, sizeof *ours));
+	return r || !ours->limits ? r : gw_job_limits(job, ours->limits);
+}
+
+static int open_image(gw_job *job, const char *path, const struct gw_guest_save_opts *o, struct gw__sink **sink)
+{
+	struct gw__image_writer *writer = NULL;
+	struct gw__image_writer_opts wo = {.base_off = o->image_offset, .direct = o->direct_io};
+	int r = gw__receive_check_free(job, path);
+	if (!r)
+		r = gw__image_create(path, &wo, &writer, &job->run.error);
+	if (!r)
+		r = gw__sink_image_new(&writer, sink, &job->run.error);
+	gw__image_writer_close(writer);
+	return r;
+}
+
+/* Where it is once it is kept. */
+static enum gw__location_event end_of_save(const struct gw_guest_save_opts *o, const struct gw__guest_save_result *result)
+{
+	if (o->stop)
+		return GW__LOCATION_EV_SAVED_STOPPED;
+	return result->stood_still ? GW__LOCATION_EV_SAVED_STANDS : GW__LOCATION_EV_SAVED_RUNS;
+}
+
+static int save_into(gw_job *job, gw_guest *guest, struct gw__sink *sink, const struct gw_guest_save_opts *o, struct gw__location *at,
+	struct gw_guest_result *ours)
+{
+	const struct gw__guest_save_opts so = {.stop = o->stop,
+		.limit_ms = &job->guest.downtime_ms,
+		.finish = &job->guest.finish,
+		.on_event = gw__guest_report,
+		.ctx = job};
+	struct gw__guest_save_result result;
+	gw__guest_set_location(guest, GW__SIDE_SOURCE, *at, true);
+	atomic_store(&job->guest.finish, false);
+	atomic_store(&job->guest.order, GW__ORDER_FINISHABLE);
+	int r = gw__guest_save_run(&job->run, guest->guest, sink, &so, &result);
+	ours->moved_bytes = atomic_load(&job->run.counters.moved_bytes);
+	ours->downtime_ns = result.downtime_ns;
+	ours->hook_failed = result.hook;
+	gw__location_note(at, r ? GW__LOCATION_EV_BROKEN : GW__LOCATION_EV_COMMITTED);
+	gw__location_note(at,
+		r ? (result.stays_stopped ? GW__LOCATION_EV_BROKEN_AT_END : GW__LOCATION_EV_BROKEN) : end_of_save(o, &result));
+	gw__guest_set_location(guest, GW__SIDE_SOURCE, *at, false);
+	atomic_store(&job->guest.order, GW__ORDER_NO_CALL);
+	return r;
+}
+
+static int save_guest(gw_job *job, void *args)
+{
+	const struct gw__guest_args *a = args;
+	struct gw_guest_result ours = {0};
+	struct gw_guest_save_opts o;
+	struct gw__location at = gw__location_at(GW__PLACE_SOURCE_RUNS);
+	struct gw__sink *sink = NULL;
+	uint64_t began_ns = gw__clock_now_ns(&job->run.clock);
+	int r = gw__job_begin(job, GW__OPT((const struct gw_guest_save_opts *)a->o, memory_limit));
+	int bad = take_save_opts(job, a->o, &o);
+	r = r ? r : bad;
+	if (!r)
+		r = gw__guest_call_begin(job, a, GW__GUEST_SEND);
+	bool claimed = !r;
+	if (!r)
+		r = open_image(job, a->where, &o, &sink);
+	if (r)
+		gw__location_note(&at, gw__location_event_before(r));
+	else
+		r = save_into(job, a->guest, sink, &o, &at, &ours);
+	gw__sink_free(&sink);
+	gw__guest_call_end(job, a, claimed, at, began_ns, &ours);
+	return r;
+}
+
+int gw_guest_save(gw_job *job, gw_guest *guest, const char *path, const struct gw_guest_save_opts *o, struct gw_guest_result *result)
+{
+	const struct gw__guest_args a = {guest, path, "path", o, result};
+	return gw__call(job, save_guest, &a, sizeof a);
+}
+
+/* --- restore --- */
+
+struct arrival {
+	gw_guest *guest;
+	struct gw__location *at;
+};
+
+static void on_arrived(void *ctx)
+{
+	struct arrival *x = ctx;
+	gw__location_note(x->at, GW__LOCATION_EV_ARRIVED);
+	gw__guest_set_location(x->guest, GW__SIDE_DESTINATION, *x->at, true);
+}
+
+static int restore_from(gw_job *job, gw_guest *guest, struct gw__stored_guest *stored, bool stay_paused, struct gw__location *at,
+	struct gw_guest_result *ours)
+{
+	struct arrival x = {guest, at};
+	const struct gw__ram_sink_opts so = {.stay_paused = stay_paused, .on_arrived = on_arrived, .ctx = &x};
+	struct gw__ram_sink_result result = {0};
+	struct gw__sink *sink = NULL;
+	gw__guest_set_location(guest, GW__SIDE_DESTINATION, *at, true);
+	atomic_store(&job->guest.order, GW__ORDER_NONE_TO_GIVE);
+	int r = gw__ram_sink_new(&job->run, guest->guest, &so, &result, &sink);
+	if (!r)
+		r = gw__stored_guest_run(&job->run, stored, sink, NULL);
+	gw__sink_free(&sink);
+	ours->moved_bytes = atomic_load(&job->run.counters.moved_bytes);
+	ours->hook_failed = result.hook;
+	if (!result.arrived)
+		gw__location_note(at, GW__LOCATION_EV_BROKEN);
+	else if (result.resume_failed)
+		r = gw__error_set(&job->run.error, result.resume_failed, "the guest is here, but the hook that lets it run failed");
+	else if (!result.stays_stopped)
+		gw__guest_report(job, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS});
+	gw__guest_set_location(guest, GW__SIDE_DESTINATION, *at, false);
+	atomic_store(&job->guest.order, GW__ORDER_NO_CALL);
+	return r;
+}
+
+static int restore_guest(gw_job *job, void *args)
+{
+	const struct gw__guest_args *a = args;
+	const struct gw_guest_restore_opts *o = a->o;
+	struct gw_guest_result ours = {0};
+	struct gw__location at = gw__location_at(GW__PLACE_KEPT_WHOLE);
+	struct gw__stored_guest stored = {0};
+	uint64_t began_ns = gw__clock_now_ns(&job->run.clock);
+	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
+	int bad = GW__CHECK(o, &job->run.error);
+	r = r ? r : bad;
+	if (!r)
+		r = gw__guest_call_begin(job, a, GW__GUEST_RECEIVE);
+	bool claimed = !r;
+	if (!r)
+		r = gw__stored_guest_open(&job->run, a->where, GW__OPT(o, image_offset), &stored);
+	if (r)
+		gw__location_note(&at, gw__location_event_before(r));
+	else
+		r = restore_from(job, a->guest, &stored, GW__OPT(o, stay_paused), &at, &ours);
+	gw__stored_guest_close(&stored);
+	gw__guest_call_end(job, a, claimed, at, began_ns, &ours);
+	return r;
+}
+
+int gw_guest_restore(gw_job *job, gw_guest *guest, const char *path, const struct gw_guest_restore_opts *o, struct gw_guest_result *result)
+{
+	const struct gw__guest_args a = {guest, path, "path", o, result};
+	return gw__call(job, restore_guest, &a, sizeof a);
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* A guest that never stops writing is kept in an image while it runs, and comes out of it; or it does not, and runs on. */
+#include "../unit/unit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/math.h"
+#include "guest_kit.h"
+
+static char folder[] = "/tmp/godwit-keep-XXXXXX", image[64];
+
+static struct gw__mem_guest_opts ram_of(uint64_t mib, enum gw__mem_workload workload)
+{
+	return (struct gw__mem_guest_opts){.bytes = mib << 20, .seed = 9, .workload = workload, .writers = 2, .steps_per_second = 20000};
+}
+
+static void start(struct vm *vm)
+{
+	assert_false(gw__mem_guest_resume(vm->mem));
+	vm->runs = true;
+}
+
+static void check_image(gw_job *job)
+{
+	gw_info *info = NULL;
+	struct gw_info_summary s = GW_INIT(s);
+	assert_int_equal(gw_inspect(job, image, NULL, &info), 0);
+	assert_int_equal(gw_info_summary(info, &s), 0);
+	assert_string_equal(s.machine, "mem-1");
+	assert_int_equal(s.devices, 1);
+	assert_int_equal(s.blocks, 1);
+	gw_info_free(info);
+}
+
+static void kept_while_it_runs(void **state)
+{
+	(void)state;
+	for (enum gw__mem_workload w = GW__MEM_UNIFORM; w < GW__MEM_TOLD; w++) {
+		struct gw__mem_guest_opts ram = ram_of(4, w);
+		struct gw_guest_restore_opts ro = GW_INIT(ro);
+		struct vm vm, to;
+		ram.shared = w % 2;
+		vm_new(&vm, &ram, false);
+		vm_new(&to, &ram, true);
+		start(&vm);
+		for (unsigned i = 0; i < 2; i++) /* the second takes the place of the first */
+			if (gw_guest_save(vm.job, vm.guest, image, NULL, &vm.result))
+				fail_msg("%s", gw_job_error(vm.job));
+		assert_true(vm.runs && vm.paused == 2 && vm.resumed == 2);
+		assert_int_equal(vm.result.where, GW_HERE);
+		assert_int_equal(vm.result.outcome.place, GW_PLACE_SOURCE_RUNS);
+		assert_string_equal(vm.result.outcome.message, "saved");
+		assert_true(vm.result.downtime_ns && vm.result.downtime_ns < vm.result.total_ns);
+		check_image(vm.job);
+		ro.stay_paused = w % 2;
+		if (gw_guest_restore(to.job, to.guest, image, &ro, &to.result))
+			fail_msg("%s", gw_job_error(to.job));
+		assert_int_equal(to.runs, !ro.stay_paused);
+		assert_int_equal(gw_guest_where(to.guest), GW_HERE);
+		assert_true(vm_is_right(&to));
+		assert_true(vm_is_right(&vm));
+		assert_int_equal(gw_guest_restore(to.job, to.guest, image, NULL, NULL), -EEXIST);
+		vm_free(&vm);
+		vm_free(&to);
+		unlink(image);
+	}
+}
+
+static void kept_and_stopped(void **state)
+{
+	(void)state;
+	struct gw__mem_guest_opts ram = ram_of(4, GW__MEM_UNIFORM);
+	struct gw_guest_save_opts o = GW_INIT(o);
+	struct vm vm;
+	vm_new(&vm, &ram, false);
+	start(&vm);
+	o.stop = true;
+	assert_int_equal(gw_guest_save(vm.job, vm.guest, image, &o, &vm.result), 0);
+	assert_true(!vm.runs && vm.resumed == 0 && gw_guest_where(vm.guest) == GW_GONE);
+	assert_int_equal(vm.result.outcome.place, GW_PLACE_KEPT_WHOLE);
+	assert_int_equal(gw_guest_save(vm.job, vm.guest, image, &o, NULL), -ENODATA);
+	assert_int_equal(gw_guest_restore(vm.job, vm.guest, image, NULL, NULL), 0); /* and back */
+	assert_true(vm.runs && vm_is_right(&vm));
+	vm_free(&vm);
+	unlink(image);
+}
+
+static void failures(void **state)
+{
+	(void)state;
+	struct gw__mem_guest_opts ram = ram_of(4, GW__MEM_UNIFORM), more = ram_of(5, GW__MEM_UNIFORM);
+	struct vm vm, to;
+	vm_new(&vm, &ram, false);
+	vm_new(&to, &more, true);
+	start(&vm);
+	assert_int_equal(gw_guest_save(vm.job, NULL, image, NULL, NULL), -EINVAL);
+	assert_int_equal(gw_guest_save(vm.job, vm.guest, NULL, NULL, NULL), -EINVAL);
+	assert_string_equal(gw_job_error(vm.job), "path is NULL");
+	assert_int_equal(gw_guest_save(vm.job, vm.guest, "/nonexistent/image", NULL, &vm.result), -ENOENT);
+	assert_int_equal(vm.result.where, GW_HERE);
+	vm.pause_fails = -EIO;
+	assert_int_equal(gw_guest_save(vm.job, vm.guest, image, NULL, &vm.result), -EIO);
+	assert_true(vm.result.hook_failed && vm.runs && !vm.resumed);
+	vm.save_fails = -EBADF;
+	assert_int_equal(gw_guest_save(vm.job, vm.guest, image, NULL, &vm.result), -EBADF);
+	assert_true(vm.result.hook_failed && vm.runs && vm.resumed == 1);
+	gw_job_cancel(vm.job);
+	assert_int_equal(gw_guest_save(vm.job, vm.guest, image, NULL, &vm.result), -ECANCELED);
+	gw_job_reset(vm.job);
+	vm.resume_fails = -EAGAIN;
+	assert_int_equal(gw_guest_save(vm.job, vm.guest, image, NULL, &vm.result), -EIO);
+	assert_int_equal(vm.result.where, GW_HERE);
+	assert_int_equal(vm.result.outcome.place, GW_PLACE_SOURCE_PAUSED);
+	assert_int_equal(access(image, F_OK), -1); /* nothing of all that is left */
+	start(&vm);
+	assert_int_equal(gw_guest_save(vm.job, vm.guest, image, NULL, NULL), 0);
+	assert_int_equal(gw_guest_restore(to.job, to.guest, "/nonexistent/image", NULL, &to.result), -ENOENT);
+	assert_int_equal(to.result.where, GW_EMPTY);
+	assert_int_equal(gw_guest_restore(to.job, to.guest, image, NULL, &to.result), -EINVAL);
+	assert_int_equal(to.result.where, GW_EMPTY);
+	assert_non_null(strstr(gw_job_error(to.job), "expected 5242880"));
+	assert_true(vm_is_right(&vm));
+	vm_free(&vm);
+	vm_free(&to);
+	unlink(image);
+}
+
+static int make_folder(void **state)
+{
+	(void)state;
+	if (!mkdtemp(folder))
+		return -1;
+	snprintf(image, sizeof image, "%s/image", folder);
+	return 0;
+}
+
+static int remove_folder(void **state)
+{
+	(void)state;
+	return rmdir(folder); /* nothing may be left in it */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(kept_while_it_runs),
+		cmocka_unit_test(kept_and_stopped),
+		cmocka_unit_test(failures),
+	};
+	return cmocka_run_group_tests_name("a guest is kept", tests, make_folder, remove_folder);
+}
