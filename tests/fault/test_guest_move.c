@@ -160,6 +160,28 @@ static void tracked_by_the_kernel(void **state)
 	vm_tracker = GW_TRACKER_TOLD;
 }
 
+/* A round over channels that takes longer than the main channel may be silent. */
+static void a_slow_link(void **state)
+{
+	(void)state;
+	struct gw__mem_guest_opts ram = ram_of(5, GW__MEM_UNIFORM);
+	struct gw_link_opts slow = GW_INIT(slow), impatient = GW_INIT(impatient);
+	struct move m = {0};
+	struct vm from, to;
+	ram.steps_per_second = 20;
+	slow.max_bandwidth = 1 << 20;
+	impatient.idle_timeout_ms = 3000;
+	m.send.link = &slow;
+	m.send.channels = 2;
+	m.receive.link = &impatient;
+	vm_new(&from, &ram, false);
+	vm_new(&to, &ram, true);
+	start(&from);
+	must_arrive(&from, &to, &m);
+	vm_free(&from);
+	vm_free(&to);
+}
+
 /* --- cancel --- */
 
 struct canceller {
@@ -450,6 +472,7 @@ int main(void)
 		cmocka_unit_test(every_way),
 		cmocka_unit_test(back_and_forth),
 		cmocka_unit_test(tracked_by_the_kernel),
+		cmocka_unit_test(a_slow_link),
 		cmocka_unit_test(cancelled_at_random),
 		cmocka_unit_test(a_link_that_breaks_anywhere),
 		cmocka_unit_test(hooks_that_fail),

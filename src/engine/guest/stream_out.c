@@ -20,6 +20,7 @@ enum {
 	PART_BYTES = 64 << 20,
 	LAST_WORD_MS = 1000,
 	LOOK_MS = 100,
+	KEEP_ALIVE_MS = 1000,
 	RAM_ID = 1,
 	FIRST_DEVICE_ID = 2,
 };
@@ -275,6 +276,20 @@ static int read_packet(void *ctx, uint32_t block, const struct gw__multifd_packe
 	return 0;
 }
 
+/*
+ * While pages go over other channels the main channel is silent, which a destination takes for a broken link after a while: an empty section says that
+ * there is somebody. Where the end of each section is a sync of all channels that cannot be said (docs/spec/multifd.md 5).
+ */
+static int keep_alive(struct gw__stream_out *s, uint64_t *next_ns)
+{
+	uint64_t now_ns = gw__clock_now_ns(&s->run->clock);
+	if (s->compat.sync_per_section || now_ns < *next_ns)
+		return 0;
+	*next_ns = now_ns + KEEP_ALIVE_MS * UINT64_C(1000000);
+	int r = written(s, gw__stream_writer_begin_part(&s->writer, 0, &s->run->error));
+	return r ? r : written(s, gw__stream_writer_end_section(&s->writer, &s->run->error));
+}
+
 static int put_on_channels(struct gw__stream_out *s, gw__stream_out_look_fn *look, void *ctx)
 {
 	const struct gw__multifd_source source = {.blocks = &s->blocks,
@@ -284,10 +299,13 @@ static int put_on_channels(struct gw__stream_out *s, gw__stream_out_look_fn *loo
 		.send = send_packet,
 		.read = read_packet,
 		.ctx = s};
+	uint64_t next_ns = gw__clock_now_ns(&s->run->clock) + KEEP_ALIVE_MS * UINT64_C(1000000);
 	int r = gw__multifd_send_start_source(s->multifd_send, &source);
 	while (!r && !gw__multifd_send_wait(s->multifd_send, LOOK_MS)) {
 		gw__run_tick(s->run);
 		r = look ? look(ctx) : 0;
+		if (!r)
+			r = keep_alive(s, &next_ns);
 	}
 	if (r)
 		gw__multifd_send_break(s->multifd_send);
