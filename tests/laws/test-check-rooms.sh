@@ -187,7 +187,7 @@ for room in base wire plan; do
 done
 refuses_include src/wire/x.c '"pthread.h"' 'there is no src/pthread.h'
 refuses_include src/plan/x.c '<jansson.h>' 'plan may not include <jansson.h>'
-refuses_include src/engine/core/x.c '<jansson.h>' 'engine/core may not include <jansson.h>; that library belongs to wire, qmp, qemu, cli'
+refuses_include src/engine/core/x.c '<jansson.h>' 'engine/core may not include <jansson.h>; that library belongs to wire, qmp, store, qemu, cli'
 refuses_include src/engine/core/x.c '<liburing.h>' 'engine/core may not include <liburing.h>; that library belongs to io, image'
 refuses_include src/lib/x.c '<gnutls/x509.h>' 'lib may not include <gnutls/x509.h>; that library belongs to io'
 refuses_include include/godwit.h '<unistd.h>' 'include may not include <unistd.h>'
