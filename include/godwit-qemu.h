@@ -57,6 +57,7 @@ enum gw_qemu_hint {
 	GW_QEMU_HINT_PRIMARY_IS_DEAD,  /* failover: `primary_is_dead`, if that is so */
 	GW_QEMU_HINT_NO_OUTPUT_COMMIT, /* protect: `no_output_commit` */
 	GW_QEMU_HINT_DISKS,            /* protect: `disks`, or `unprotected_disks` */
+	GW_QEMU_HINT_FENCE,            /* failover: a `fence`, or `accept_split_brain` */
 };
 GW_API enum gw_qemu_hint gw_qemu_hint(const gw_qemu *qemu); /* of the last call. Since 0.2 */
 
@@ -254,12 +255,17 @@ struct gw_qemu_failover_opts {
 	bool primary_is_dead; /* the caller has made sure that the primary does not run the guest any more, where no lock proves it */
 	const uint64_t
 		*epoch; /* an epoch that is kept (gw_standby_history), which becomes guest.img@EPOCH and is run. NULL: the last one */
+	const char
+		*lease; /* the one of its protection; NULL: none. The primary's term is waited out, and then its lease is the new QEMU's */
+	const char *
+		fence; /* "exec:CMD", run with the lease's generation once the lease is ours: 0 says that the primary cannot run any more. NULL: none */
+	bool accept_split_brain; /* let time alone tell that a guest on another host has ended, although a host that hangs as a whole is not fenced */
 };
 
 /*
  * Let the guest that gw_standby() protects in `dir` (DIR/NAME) go on from its last checkpoint: proves that its primary is dead, ends the protection and
- * restores the image. -EBUSY: its primary runs it; -EPERM: nothing proves that it does not; -ENODATA: there is no checkpoint; otherwise as
- * gw_qemu_restore(). Since 0.2
+ * restores the image. -EBUSY: its primary runs it; -EPERM, -EACCES: nothing proves that it does not; -ENODATA: there is no checkpoint; -EINPROGRESS: in
+ * doubt, whether the lease is ours or the fence has worked is not known; otherwise as gw_qemu_restore(). Since 0.2
  */
 GW_API int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failover_opts *o, struct gw_qemu_restore_result *result);
 
@@ -323,6 +329,12 @@ struct gw_qemu_protect_opts {
 	const char *name; /* of the guest at the standby. NULL: QEMU's -name */
 	const char *
 		dir; /* the standby's folder, if it is on this host: DIR/NAME/owner.lock then proves to gw_qemu_failover() whether this QEMU lives */
+	/*
+	 * The URL of a lease (docs/LEASE.md): who has it may run the guest. The guest is killed before another may have it. With the first checkpoint it is beaten;
+	 * while the guest is not protected it is held without a limit. NULL: none. The monitor must be a unix socket.
+	 */
+	const char *lease;
+	uint32_t lease_term_ms;          /* for how long a beat holds. 0: 10000; at least 3000 */
 	int interval_ms;                 /* from one checkpoint to the next. 0: 500 */
 	int timeout_ms;                  /* the longest standstill of the guest before it is released. 0: 2000 */
 	int silence_ms;                  /* how long the standby may take no checkpoint while the guest runs. 0: 30 s; -1: for ever */

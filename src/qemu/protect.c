@@ -17,7 +17,9 @@
 #include "base/math.h"
 #include "qemu/colo_release.h"
 #include "qemu/disk_link.h"
+#include "qemu/lease_keeper.h"
 #include "qemu/mirror.h"
+#include "qemu/monitor_broker.h"
 #include "qemu/net_buffers.h"
 #include "qemu/owner_lock.h"
 #include "qemu/protect_instance.h"
@@ -39,6 +41,9 @@ enum {
 	EVENTS_MS = 200, /* for the events of a release to arrive */
 	MAX_PASSES = 40, /* a guest that dirties faster than the standby receives is stopped for as long as is allowed */
 	STOP_MS = 5000,
+	DEATH_MS = 5000, /* of a QEMU that has closed its monitor */
+	LEASE_MS = 5000, /* to tell the lease's store that the guest runs on without a limit */
+	FREE_MS = 3000,  /* to tell that it is dead; who waits finds out by himself */
 };
 #define UNLIMITED_BYTES_PER_S (INT64_C(1) << 42)
 
@@ -66,6 +71,7 @@ struct gw__protect {
 	struct gw__protect_instance instance;
 	struct gw__protect_guard guard;
 	struct gw__owner_lock lock;
+	struct gw__lease_keeper *lease; /* NULL: none */
 	struct gw__net_buffers buffers;
 	struct gw__mirror mirror;
 	int disk_fd; /* to who keeps the disks at the standby; -1: none */
@@ -136,8 +142,10 @@ static void on_resume(struct gw__protect *p, const json_t *event)
 		p->longest_us = w->pause_us;
 	if (w->phase != PROTECTED || w->exited)
 		return;
-	if (++w->checkpoints == 1)
+	if (++w->checkpoints == 1) {
 		place_lock(p);
+		gw__lease_keeper_wish(p->lease, GW__LEASE_WISH_BEAT);
+	}
 	tell(p, GW__PROTECT_CHECKPOINT, NULL);
 }
 
@@ -507,6 +515,8 @@ static enum why follow(struct gw__protect *p)
 /* All that an attempt has changed. The guest first. */
 static int undo(struct gw__protect *p, struct gw__error *error)
 {
+	/* what the standby has is of the past from now on: no failover without the word of somebody */
+	gw__lease_keeper_wish(p->lease, GW__LEASE_WISH_HOLD);
 	int r = gw__colo_release(p->qmp, RELEASE_MS, error);
 	gw__qmp_set_call_limit(p->qmp, GW__QMP_CALL_MS);
 	if (r == -ECONNRESET)
@@ -578,17 +588,28 @@ static enum why pause_between(struct gw__protect *p, int ms)
 	return GO_ON;
 }
 
+/* The lease is nobody's only when its QEMU was seen to be dead. */
+static void free_lease(struct gw__protect *p)
+{
+	struct gw__error why = {0};
+	if (gw__lease_keeper_is_lost(p->lease, &why))
+		tell(p, GW__PROTECT_NOTE, why.text);
+	else if (gw__lease_keeper_saw_death(p->lease, DEATH_MS))
+		gw__lease_keeper_settle(p->lease, GW__LEASE_WISH_FREE, FREE_MS, NULL);
+}
+
 static enum gw_qemu_protect_outcome gone(struct gw__protect *p)
 {
 	take_events(p);
+	free_lease(p);
 	return p->w.shutting_down ? GW_QEMU_PROTECT_SHUT_DOWN : GW_QEMU_PROTECT_LOST;
 }
 
 /* The file goes before the descriptor: what is free must not name a QEMU that lives. */
-static enum gw_qemu_protect_outcome stop(struct gw__protect *p)
+static enum gw_qemu_protect_outcome stop(struct gw__protect *p, struct gw__error *error)
 {
 	gw__owner_lock_remove(&p->lock, p->qmp);
-	return GW_QEMU_PROTECT_STOPPED;
+	return gw__lease_keeper_settle(p->lease, GW__LEASE_WISH_HOLD, LEASE_MS, error) ? GW_QEMU_PROTECT_IN_DOUBT : GW_QEMU_PROTECT_STOPPED;
 }
 
 /* An epoch is kept apart from the guest, and pages of zeros take none: this is no more than a hint. */
@@ -623,7 +644,7 @@ enum gw_qemu_protect_outcome gw__protect_run(struct gw__protect *p, struct gw__e
 		if (r)
 			return GW_QEMU_PROTECT_IN_DOUBT;
 		if (why == ASKED)
-			return stop(p);
+			return stop(p, error);
 		if (!was_protected) {
 			gw__owner_lock_remove(&p->lock, p->qmp);
 			gw__error_clear(error);
@@ -637,7 +658,7 @@ enum gw_qemu_protect_outcome gw__protect_run(struct gw__protect *p, struct gw__e
 		if (why == GONE)
 			return gone(p);
 		if (why == ASKED)
-			return stop(p);
+			return stop(p, error);
 	}
 }
 
@@ -665,6 +686,18 @@ static int open_lock(struct gw__protect *p, struct gw__error *error)
 		return gw__error_set(error, -EOPNOTSUPP, "%s cannot be handed the lock of %s/%s: that takes a monitor at a unix socket",
 			p->o.address, p->o.dir, p->name);
 	return gw__owner_lock_open(&p->lock, p->o.dir, p->name, p->qmp, error);
+}
+
+static int take_lease(struct gw__protect *p, struct gw__error *error)
+{
+	const struct gw__lease_keeper_opts opts = {.url = p->o.lease,
+		.term_ms = p->o.lease_term_ms,
+		.qemu = gw__monitor_broker_peer(gw__qmp_fd(p->qmp)),
+		.keep_fd = p->instance.fd,
+		.stopped = p->o.stopped,
+		.ctx = p->o.ctx};
+	int r = p->o.lease ? gw__lease_keeper_take(&opts, &p->lease, error) : 0;
+	return r == -EPERM ? -EBUSY : r;
 }
 
 static int look(struct gw__protect *p, struct gw__error *error)
@@ -700,6 +733,8 @@ int gw__protect_open(const struct gw__protect_opts *o, struct gw__protect **to, 
 		r = find_name(p, error);
 	if (!r)
 		r = open_lock(p, error);
+	if (!r)
+		r = take_lease(p, error);
 	if (r) {
 		gw__protect_close(p);
 		return r;
@@ -719,6 +754,7 @@ void gw__protect_close(struct gw__protect *p)
 	gw__net_buffers_fini(&p->buffers);
 	gw__mirror_fini(&p->mirror);
 	gw__qmp_settings_free(p->before);
+	gw__lease_keeper_end(p->lease);
 	gw__qmp_close(p->qmp);
 	gw__protect_instance_leave(&p->instance);
 	free(p);

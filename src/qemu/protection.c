@@ -8,6 +8,7 @@
 #include "qemu/driver.h"
 #include "qemu/failover.h"
 #include "qemu/failover_disks.h"
+#include "qemu/failover_lease.h"
 #include "qemu/protect.h"
 #include "qemu/guest_outcome.h"
 #include "qemu/restore.h"
@@ -72,6 +73,8 @@ int gw_qemu_protect(gw_qemu *qemu, const char *monitor, const char *uri, const s
 		.uri = uri,
 		.name = p.o.name,
 		.dir = p.o.dir,
+		.lease = p.o.lease,
+		.lease_term_ms = p.o.lease_term_ms,
 		.interval_ms = p.o.interval_ms ? p.o.interval_ms : INTERVAL_MS,
 		.timeout_ms = p.o.timeout_ms ? p.o.timeout_ms : TIMEOUT_MS,
 		.silence_ms = p.o.silence_ms ? p.o.silence_ms : SILENCE_MS,
@@ -141,9 +144,40 @@ static int give_disks(gw_qemu *qemu, const char *dir, struct gw__restore *r, str
 	return e ? e : gw__failover_disks_use(disks, dir, &qemu->error);
 }
 
+static bool is_cancelled(void *ctx) { return gw__qemu_cancelled(ctx); }
+
+static int give_lease(void *ctx, pid_t pid, struct gw__error *error) { return gw__failover_lease_give(ctx, pid, error); }
+
+/* The lease, then the folder: a primary whose term is over has let go of its lock by then. */
+static int prepare(gw_qemu *qemu, const char *dir, const struct gw_qemu_failover_opts *o, struct gw__failover_lease *lease,
+	struct gw__failover *held)
+{
+	const struct gw__failover_lease_opts opts = {o->lease, o->fence, o->primary_is_dead, o->accept_split_brain, is_cancelled, qemu};
+	int e = gw__failover_lease_take(lease, &opts, &qemu->error);
+	if (!e)
+		e = gw__failover_prepare(held, dir, o->primary_is_dead || o->lease, qemu->job, &qemu->error);
+	return e || !o->epoch ? e : gw__failover_choose(held, *o->epoch, qemu->job, &qemu->error);
+}
+
+static void note_unprepared(int e, struct gw_qemu_restore_result *out)
+{
+	if (e == -EBUSY || e == -EPERM || e == -EACCES)
+		out->outcome = GW_QEMU_GUEST_IN_PRIMARY;
+	else if (e == -ENODATA)
+		out->guest = gw__guest_without_epoch();
+	else if (e && e != -EINVAL)
+		out->outcome = GW_QEMU_GUEST_PRIMARY_UNKNOWN;
+}
+
+static bool nobody_runs_it(enum gw_qemu_guest_outcome outcome)
+{
+	return outcome == GW_QEMU_GUEST_NOT_BEGUN || outcome == GW_QEMU_GUEST_REFUSED || outcome == GW_QEMU_GUEST_NOT_HERE;
+}
+
 int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failover_opts *o, struct gw_qemu_restore_result *result)
 {
 	struct gw__failover held = GW__FAILOVER_INIT;
+	struct gw__failover_lease lease = {0};
 	struct gw__restore r = GW__RESTORE_INIT(qemu, dir);
 	struct gw__failover_disks disks = {0};
 	struct gw_qemu_failover_opts copy;
@@ -152,15 +186,10 @@ int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failov
 		e = gw__qemu_copy_opts("gw_qemu_restore_opts", copy.restore, &r.o, sizeof r.o, &qemu->error);
 	if (e)
 		return e;
-	e = gw__failover_prepare(&held, dir, copy.primary_is_dead, qemu->job, &qemu->error);
-	if (!e && copy.epoch)
-		e = gw__failover_choose(&held, *copy.epoch, qemu->job, &qemu->error);
-	if (e == -EBUSY || e == -EPERM)
-		r.out.outcome = GW_QEMU_GUEST_IN_PRIMARY;
-	else if (e == -ENODATA)
-		r.out.guest = gw__guest_without_epoch();
-	else if (e)
-		r.out.outcome = GW_QEMU_GUEST_PRIMARY_UNKNOWN;
+	r.before_load = give_lease;
+	r.ctx = &lease;
+	e = prepare(qemu, dir, &copy, &lease, &held);
+	note_unprepared(e, &r.out);
 	if (!e)
 		e = give_disks(qemu, dir, &r, &disks);
 	if (!e)
@@ -168,6 +197,7 @@ int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failov
 	gw__failover_disks_fini(&disks);
 	if (!r.out.guest.size)
 		r.out.guest = gw__guest_after_restore(&r.out.guest, r.out.outcome, false, false);
+	gw__failover_lease_end(&lease, nobody_runs_it(r.out.outcome));
 	gw__failover_end(&held); /* the new QEMU alone has the lock now, and its guest may be protected in the same folder again */
 	gw__qemu_give_result(result, &r.out, sizeof r.out);
 	return e;

@@ -131,6 +131,8 @@ static int run(struct gw__restore *r)
 	if (e)
 		return failed(r, e == -EOPNOTSUPP ? GW_QEMU_GUEST_REFUSED : GW_QEMU_GUEST_NOT_HERE);
 	e = hand_owner_lock(r);
+	if (!e && r->before_load)
+		e = r->before_load(r->ctx, gw__monitor_broker_peer(gw__qmp_fd(r->qmp)), &r->error);
 	if (!e)
 		e = gw__restore_plan(r);
 	if (e) /* -EBUSY: it waits for no guest, which plan and serve refuse as well */

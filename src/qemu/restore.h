@@ -23,6 +23,9 @@ struct gw__restore {
 	gw_qemu *driver; /* its child is the QEMU that was started */
 	const char *path;
 	struct gw_qemu_restore_opts o;
+	int (*before_load)(void *ctx, pid_t qemu,
+		struct gw__error *error); /* the last moment at which nobody runs the guest. NULL: nothing is to be done */
+	void *ctx;
 
 	/* What is found. */
 	gw_info *info;

@@ -6,7 +6,7 @@
 . "$SRC/tests/cli/lib.sh"
 needs python3
 
-checks="kernel qemu clones kvm userfaultfd pagemap-scan dirty-tracking io_uring tmpfile direct-io holes memlock hugepages brokers"
+checks="kernel qemu clones kvm userfaultfd pagemap-scan dirty-tracking io_uring tmpfile direct-io holes memlock hugepages lease brokers"
 mkdir images
 run 0 doctor images
 err_is_empty

@@ -17,6 +17,12 @@ int gw__cli_failover(int argc, char **argv)
 		GW__CLI_TEXT("qmp", "QMP", &r.o.monitor, "use the QEMU behind this monitor, started with -incoming defer"),
 		GW__CLI_FLAG("primary-is-dead", &r.primary_is_dead,
 			"you have made sure that the primary does not run the guest any more, where no lock proves it"),
+		GW__CLI_TEXT("lease", "URL", &r.lease,
+			"take this lease first, which the primary was protected with (etcd://HOST:PORT/KEY, file:PATH)"),
+		GW__CLI_TEXT("fence", "exec:CMD", &r.fence,
+			"with --lease: run CMD with the lease's generation, which ends the primary for certain"),
+		GW__CLI_FLAG("accept-split-brain", &r.accept_split_brain,
+			"with --lease: let time alone tell that a primary on another host has ended"),
 		GW__CLI_FLAG("eager", &eager, "let the guest run when all of its memory is there, instead of at once (post-copy)"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.o.max_bandwidth, "bring the memory no faster than this"),
 		GW__CLI_FLAG("detach", &r.detach, "leave as soon as the guest is restored instead of waiting for QEMU to end"),
@@ -40,6 +46,8 @@ int gw__cli_failover(int argc, char **argv)
 	}
 	r.o.command = args.command;
 	r.lazy = !eager;
+	if ((r.fence || r.accept_split_brain) && !r.lease)
+		return gw__ui_error(GW__EXIT_USAGE, "--fence and --accept-split-brain need --lease");
 	if (!r.o.monitor == !(r.o.command && r.o.command[0]))
 		return gw__ui_error(GW__EXIT_USAGE, "failover needs either --qmp QMP or -- and the command that starts QEMU");
 	int n = r.epoch ? snprintf(image, sizeof image, "%s/guest.img@%ju", r.folder, (uintmax_t)epoch)

@@ -13,7 +13,7 @@ struct protect {
 	struct gw__cli_common common;
 	struct gw__command_ctx work;
 	const char *monitor, *uri;
-	unsigned interval_ms, timeout_ms, channels, compression, level;
+	unsigned lease_term_ms, interval_ms, timeout_ms, channels, compression, level;
 	struct gw_qemu_protect_opts o;
 	struct gw_qemu_protect_result out;
 	char name[256]; /* once an event has told it */
@@ -122,6 +122,7 @@ static int end(struct protect *p)
 static int start(struct protect *p)
 {
 	p->o.interval_ms = (int)p->interval_ms;
+	p->o.lease_term_ms = p->lease_term_ms;
 	p->o.timeout_ms = (int)p->timeout_ms;
 	p->o.channels = p->channels;
 	p->o.compression = (enum gw_compression)p->compression;
@@ -174,6 +175,8 @@ static int check(const struct protect *p, int n)
 		return gw__ui_error(GW__EXIT_USAGE, "--compress needs --channels: multifd channels alone compress");
 	if (p->level && !p->compression)
 		return gw__ui_error(GW__EXIT_USAGE, "--level needs --compress");
+	if (p->lease_term_ms && !p->o.lease)
+		return gw__ui_error(GW__EXIT_USAGE, "--lease-term needs --lease");
 	if (!p->interval_ms)
 		return gw__ui_error(GW__EXIT_USAGE, "--interval must be at least 1 ms");
 	if (p->timeout_ms < SHORTEST_TIMEOUT_MS)
@@ -192,6 +195,9 @@ int gw__cli_protect(int argc, char **argv)
 		GW__CLI_TEXT("name", "NAME", &p.o.name, "the guest's name at the standby (default: QEMU's -name)"),
 		GW__CLI_TEXT("dir", "DIR", &p.o.dir,
 			"the standby's folder, if it is on this host: DIR/NAME/owner.lock then tells failover whether this QEMU lives"),
+		GW__CLI_TEXT("lease", "URL", &p.o.lease,
+			"keep this lease while the guest runs, and kill it in time if that fails (etcd://HOST:PORT/KEY, file:PATH)"),
+		GW__CLI_COUNT("lease-term", "MS", &p.lease_term_ms, "milliseconds for which a beat of the lease holds (default: 10000)"),
 		GW__CLI_COUNT("interval", "MS", &p.interval_ms, "milliseconds from one checkpoint to the next (default: 500)"),
 		GW__CLI_COUNT("timeout", "MS", &p.timeout_ms,
 			"the longest standstill of the guest, in milliseconds, before it is released (default: 2000)"),

@@ -119,7 +119,10 @@ static int execute(struct gw__cli_restore *r)
 	struct gw_qemu_failover_opts failover = {.size = sizeof failover,
 		.restore = &r->o,
 		.primary_is_dead = r->primary_is_dead,
-		.epoch = r->epoch};
+		.epoch = r->epoch,
+		.lease = r->lease,
+		.fence = r->fence,
+		.accept_split_brain = r->accept_split_brain};
 	int status = gw__cli_postcopy_opts_fill(&r->postcopy, r->path);
 	if (status == GW__CLI_GO)
 		status = gw__command_ctx_begin(&r->work, &r->common);

@@ -14,7 +14,9 @@ struct gw__cli_restore {
 	const uint64_t *epoch; /* of it, NULL: the last one */
 	unsigned way, channels;
 	unsigned clones, number; /* how many are asked for, and which this one is; 0: not said */
-	bool lazy, clone, detach, primary_is_dead;
+	bool lazy, clone, detach;
+	bool primary_is_dead, accept_split_brain; /* and, of failover too: */
+	const char *lease, *fence;
 	struct gw_qemu_restore_opts o;
 	struct gw__cli_postcopy_opts postcopy;
 	struct gw_qemu_restore_result out;

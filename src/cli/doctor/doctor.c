@@ -20,6 +20,7 @@ static const struct {
 	{"io_uring", "fast files and sockets", gw__check_io_uring}, {"tmpfile", "images that leave nothing behind", gw__check_tmpfile},
 	{"direct-io", "images past the page cache", gw__check_direct_io}, {"holes", "sparse images", gw__check_holes},
 	{"memlock", "buffers fixed in memory", gw__check_memlock}, {"hugepages", "guests on huge pages", gw__check_hugepages},
+	{"lease", "failover between hosts by a lease", gw__check_lease},
 	{"brokers", "guests that wait for a page server", gw__check_monitor_brokers},
 	{"qemu-userfaultfd", "post-copy into the QEMU of --qmp", gw__check_qemu_userfaultfd}, /* the last: only with --qmp */
 };

@@ -22,7 +22,7 @@ void gw__checkup_is(struct gw__checkup *c, enum gw__finding finding, const char 
 typedef void gw__checkup_fn(struct gw__checkup *c);
 
 gw__checkup_fn gw__check_kernel, gw__check_userfaultfd, gw__check_kvm, gw__check_io_uring, gw__check_pagemap_scan;
-gw__checkup_fn gw__check_dirty_tracking, gw__check_memlock, gw__check_hugepages;
+gw__checkup_fn gw__check_dirty_tracking, gw__check_memlock, gw__check_hugepages, gw__check_lease;
 gw__checkup_fn gw__check_tmpfile, gw__check_direct_io, gw__check_holes;
 gw__checkup_fn gw__check_qemu, gw__check_clones, gw__check_qemu_userfaultfd, gw__check_monitor_brokers;
 

@@ -111,6 +111,7 @@ const char *gw__command_qemu_error(struct gw__command_ctx *w)
 		[GW_QEMU_HINT_STANDBY_NAME] = "; start the standby with --name, and say its folder with --dir",
 		[GW_QEMU_HINT_PROTECT_STOP] = ": godwit protect --stop ends that",
 		[GW_QEMU_HINT_MEMORY_ONLY] = ". Say --memory-only if that is taken care of",
+		[GW_QEMU_HINT_FENCE] = ". Say --fence=exec:CMD, which ends that host, or --accept-split-brain",
 		[GW_QEMU_HINT_PRIMARY_IS_DEAD] = ". Make sure that it is dead, and say --primary-is-dead",
 		[GW_QEMU_HINT_DISKS] = ". Say --disks if the standby keeps them, or leave it out with --unprotected-disk",
 		[GW_QEMU_HINT_NO_OUTPUT_COMMIT] = ". Say --no-output-commit if it may leave at once"};

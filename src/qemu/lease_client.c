@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/* The machine of a lease, its store and its clock; see lease_client.h. */
+#include "qemu/lease_client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#include "qemu/deadman.h"
+#include "qemu/process_identity.h"
+
+enum {
+	BEATS_PER_TERM = 5,
+	ANSWERS_PER_TERM = 8,
+	PAUSE_MS = 50, /* after an answer that did not come */
+	STEP_MS = 200,
+	SILENCE_MS = 8000, /* of the store, while it is asked for a lease */
+	DEATH_MS = 3000,   /* for a process whose term is over */
+};
+#define NS_PER_MS UINT64_C(1000000)
+
+int gw__lease_client_open(struct gw__lease_client *c, const char *url, const char *owner, unsigned term_ms, struct gw__error *error)
+{
+	unsigned ms = term_ms ? term_ms : GW__LEASE_TERM_MS;
+	const struct gw__lease_bounds bounds = {.term_ms = ms,
+		.beat_ms = ms / BEATS_PER_TERM,
+		.kill_ms = GW__LEASE_KILL_MS,
+		.drift_ppm = GW__LEASE_DRIFT_PPM};
+	if (ms < GW__LEASE_TERM_MIN_MS)
+		return gw__error_set(error, -EINVAL, "a lease of %u ms is too short: at least %d ms", ms, GW__LEASE_TERM_MIN_MS);
+	gw__lease_init(&c->lease, owner, &bounds);
+	c->answer_ms = (int)ms / ANSWERS_PER_TERM;
+	return gw__store_open(url, &c->store, error);
+}
+
+void gw__lease_client_close(struct gw__lease_client *c)
+{
+	gw__store_close(c->store);
+	c->store = NULL;
+}
+
+static void sleep_ms(int ms, int wake_fd)
+{
+	struct pollfd p = {.fd = wake_fd, .events = POLLIN};
+	poll(&p, 1, ms);
+}
+
+static bool tell(struct gw__lease_client *c)
+{
+	uint64_t ns = gw__lease_deadline_ns(&c->lease);
+	if (!c->on_deadline || c->told_ns == ns + 1)
+		return true;
+	bool told = c->on_deadline(c->ctx, ns);
+	c->told_ns = told ? ns + 1 : 0;
+	return told;
+}
+
+/* What cannot be read is no answer: nobody may go on from it. */
+static bool parse(struct gw__lease_client *c, const char *text, struct gw__lease_record *record)
+{
+	*record = (struct gw__lease_record){0};
+	return !*text || !gw__lease_record_parse(text, record, &c->trouble);
+}
+
+static void read_record(struct gw__lease_client *c, int wake_fd)
+{
+	char text[GW__STORE_TEXT_BYTES];
+	struct gw__lease_record record;
+	gw__error_clear(&c->trouble);
+	bool got = !gw__store_get(c->store, c->answer_ms, text, &c->trouble) && parse(c, text, &record);
+	bool is_dead = got && record.owner[0] && (c->is_dead || gw__process_look(record.owner) == GW__PROCESS_DEAD);
+	gw__lease_on_read(&c->lease, gw__boottime_ns(), got ? &record : NULL, is_dead);
+	if (!got)
+		sleep_ms(PAUSE_MS, wake_fd);
+}
+
+static void swap_record(struct gw__lease_client *c, const struct gw__lease_action *a, int wake_fd)
+{
+	char from[GW__LEASE_TEXT_BYTES] = "", to[GW__LEASE_TEXT_BYTES], text[GW__STORE_TEXT_BYTES];
+	struct gw__lease_record found;
+	if (!tell(c)) { /* nobody would end the guest in time: as if the swap were lost, and it is not sent */
+		gw__error_set(&c->trouble, -ECHILD, "the process that ends the guest in time is not there");
+		gw__lease_on_swap(&c->lease, gw__boottime_ns(), GW__LEASE_UNKNOWN, NULL);
+		return;
+	}
+	gw__error_clear(&c->trouble);
+	if (a->from.owner[0])
+		gw__lease_record_format(&a->from, from);
+	gw__lease_record_format(&a->to, to);
+	int r = gw__store_swap(c->store, c->answer_ms, from, to, text, &c->trouble);
+	if (r == GW__STORE_REFUSED && !parse(c, text, &found))
+		r = -EPROTO;
+	enum gw__lease_answer answer = !r ? GW__LEASE_CONFIRMED : r == GW__STORE_REFUSED ? GW__LEASE_REFUSED : GW__LEASE_UNKNOWN;
+	gw__lease_on_swap(&c->lease, gw__boottime_ns(), answer, answer == GW__LEASE_REFUSED ? &found : NULL);
+	if (r < 0)
+		sleep_ms(PAUSE_MS, wake_fd);
+}
+
+void gw__lease_client_step(struct gw__lease_client *c, int ms, int wake_fd)
+{
+	uint64_t now_ns = gw__boottime_ns();
+	struct gw__lease_action a = gw__lease_next(&c->lease, now_ns);
+	if (a.what == GW__LEASE_READ)
+		read_record(c, wake_fd);
+	else if (a.what == GW__LEASE_SWAP)
+		swap_record(c, &a, wake_fd);
+	else {
+		uint64_t left_ms = a.until_ns > now_ns ? (a.until_ns - now_ns) / NS_PER_MS + 1 : 0;
+		sleep_ms(left_ms < (uint64_t)ms ? (int)left_ms : ms, wake_fd);
+	}
+	tell(c);
+}
+
+/* --- taking it --- */
+
+struct taking {
+	struct gw__lease_record first; /* another's, as it was seen first */
+	uint64_t answered_ns;
+};
+
+static int refuse(const struct gw__lease_record *r, int code, const char *why, struct gw__error *error)
+{
+	return gw__error_set(error, code, "the lease is that of %s (generation %ju), %s", r->owner, (uintmax_t)r->generation, why);
+}
+
+/* Another's, which is not over yet. */
+static int judge(const struct gw__lease_client *c, struct taking *t, enum gw__lease_policy policy, struct gw__error *error)
+{
+	const struct gw__lease_record *r = &c->lease.current;
+	if (!r->owner[0] || !r->term_ms || c->lease.take_ns <= gw__boottime_ns())
+		return 0;
+	if (!t->first.owner[0])
+		t->first = *r;
+	if (r->term_ms == GW__LEASE_FOREVER)
+		return refuse(r, -EPERM, "without a limit: it runs the guest, or did so last", error);
+	if (t->first.beat != r->beat || t->first.generation != r->generation)
+		return refuse(r, -EBUSY, "which prolongs it: the guest runs there", error);
+	if (policy == GW__LEASE_NOT_BY_TIME && gw__process_look(r->owner) == GW__PROCESS_ELSEWHERE)
+		return refuse(r, -EACCES, "on another host, and only time would say that the guest has ended there", error);
+	return 0;
+}
+
+static int give_up(const struct gw__lease_client *c, int code, const char *why, struct gw__error *error)
+{
+	const char *trouble = c->trouble.text[0] ? c->trouble.text : "no reason is known";
+	if (gw__lease_in_doubt(&c->lease))
+		return gw__error_set(error, -EINPROGRESS, "whether the lease was taken is not known: %s", trouble);
+	return gw__error_set(error, code, "%s: %s", why, trouble);
+}
+
+/* By time it must be dead by now; here it can be seen. */
+static int await_death(const struct gw__lease_record *last, const char *own, struct gw__error *error)
+{
+	bool is_over = last->term_ms && strcmp(last->owner, own); /* with a term of 0 it has said so itself */
+	for (int ms = 0; is_over && gw__process_look(last->owner) == GW__PROCESS_LIVES; ms += PAUSE_MS) {
+		if (ms > DEATH_MS)
+			return gw__error_set(error, -EINPROGRESS, "the lease of %s is over, and that process still lives; end it by hand",
+				last->owner);
+		sleep_ms(PAUSE_MS, -1);
+	}
+	return 0;
+}
+
+int gw__lease_client_take(struct gw__lease_client *c, enum gw__lease_policy policy, bool (*stopped)(void *), void *ctx,
+	struct gw__error *error)
+{
+	struct taking t = {.answered_ns = gw__boottime_ns()};
+	struct gw__lease_record last = {0};
+	c->is_dead = policy == GW__LEASE_OWNER_IS_DEAD;
+	gw__lease_set_wish(&c->lease, GW__LEASE_WISH_HOLD);
+	while (!gw__lease_is_settled(&c->lease)) {
+		gw__lease_client_step(c, STEP_MS, -1);
+		uint64_t now_ns = gw__boottime_ns();
+		if (!c->trouble.code)
+			t.answered_ns = now_ns;
+		if (c->lease.state == GW__LEASE_WAITING) {
+			int r = judge(c, &t, policy, error);
+			if (r)
+				return r;
+			last = c->lease.current;
+		}
+		if (now_ns - t.answered_ns > SILENCE_MS * NS_PER_MS)
+			return give_up(c, -ETIMEDOUT, "nobody says whose the lease is", error);
+		if (stopped && stopped(ctx))
+			return give_up(c, -ECANCELED, "the lease was not taken", error);
+	}
+	return policy == GW__LEASE_OWNER_IS_DEAD ? 0 : await_death(&last, c->lease.owner, error);
+}

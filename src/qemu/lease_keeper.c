@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/* The thread that beats a lease; see lease_keeper.h. `client` and `deadman` are the thread's while it runs; what both see is atomic, or behind `lock`. */
+#include "qemu/lease_keeper.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
+
+#include "qemu/deadman.h"
+#include "qemu/process_identity.h"
+#include "qmp/sleep.h"
+
+enum { STEP_MS = 500, POLL_MS = 5, NOT_SETTLED = -1 };
+
+struct gw__lease_keeper {
+	struct gw__lease_client client;
+	struct gw__deadman deadman;
+	int process, keep_fd, wake;
+	pthread_t thread;
+	bool runs;
+	_Atomic int wish, settled; /* enum gw__lease_wish */
+	_Atomic bool end, lost;
+	pthread_mutex_t lock;
+	struct gw__error trouble; /* by `lock` */
+};
+
+static bool on_deadline(void *ctx, uint64_t ns)
+{
+	struct gw__lease_keeper *k = ctx;
+	uint64_t moment_ns = ns == GW__LEASE_NO_LIMIT ? GW__DEADMAN_NEVER : ns;
+	if (gw__lease_keeper_saw_death(k, 0)) /* nothing is left to be ended */
+		return true;
+	if (gw__deadman_set(&k->deadman, moment_ns))
+		return true;
+	gw__deadman_leave(&k->deadman); /* it was killed: another takes its place */
+	return !gw__deadman_start(&k->deadman, k->process, k->keep_fd, NULL) && gw__deadman_set(&k->deadman, moment_ns);
+}
+
+/* It is looked at even when there is nothing to tell it. */
+static void check_deadman(struct gw__lease_keeper *k)
+{
+	struct pollfd p = {.fd = k->deadman.fd, .events = POLLIN};
+	if (!k->deadman.pid || poll(&p, 1, 0) > 0)
+		k->client.told_ns = 0;
+}
+
+static void note_trouble(struct gw__lease_keeper *k)
+{
+	pthread_mutex_lock(&k->lock);
+	if (k->client.trouble.code)
+		k->trouble = k->client.trouble;
+	pthread_mutex_unlock(&k->lock);
+}
+
+static void *keep(void *ctx)
+{
+	struct gw__lease_keeper *k = ctx;
+	uint64_t woken;
+	while (!atomic_load(&k->end) && !atomic_load(&k->lost)) {
+		int wish = atomic_load(&k->wish);
+		gw__lease_set_wish(&k->client.lease, (enum gw__lease_wish)wish);
+		check_deadman(k);
+		gw__lease_client_step(&k->client, STEP_MS, k->wake);
+		if (read(k->wake, &woken, sizeof woken) < 0 && errno != EAGAIN)
+			break;
+		note_trouble(k);
+		atomic_store(&k->settled, gw__lease_is_settled(&k->client.lease) ? wish : NOT_SETTLED);
+		atomic_store(&k->lost, k->client.lease.state == GW__LEASE_LOST);
+	}
+	return NULL;
+}
+
+static int start_thread(struct gw__lease_keeper *k, struct gw__error *error)
+{
+	sigset_t all, before;
+	sigfillset(&all); /* signals are the caller's */
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int err = pthread_create(&k->thread, NULL, keep, k);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	k->runs = !err;
+	return err ? gw__error_errno(error, err, "cannot start the thread that keeps the lease") : 0;
+}
+
+static int open_keeper(struct gw__lease_keeper *k, const struct gw__lease_keeper_opts *o, struct gw__error *error)
+{
+	char owner[GW__IDENTITY_BYTES];
+	if (o->qemu <= 0)
+		return gw__error_set(error, -EOPNOTSUPP,
+			"a lease needs to know the process of its QEMU: that takes a monitor at a unix socket");
+	k->process = pidfd_open(o->qemu, 0);
+	if (k->process < 0)
+		return gw__error_errno(error, errno, "cannot watch the process %d", (int)o->qemu);
+	k->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (k->wake < 0)
+		return gw__error_errno(error, errno, "cannot make an eventfd");
+	int r = gw__process_identity(o->qemu, owner, error);
+	if (!r)
+		r = gw__lease_client_open(&k->client, o->url, owner, o->term_ms, error);
+	return r;
+}
+
+int gw__lease_keeper_take(const struct gw__lease_keeper_opts *o, struct gw__lease_keeper **to, struct gw__error *error)
+{
+	struct gw__lease_keeper *k = calloc(1, sizeof *k);
+	if (!k)
+		return gw__error_set(error, -ENOMEM, "no memory");
+	k->process = k->wake = -1;
+	k->keep_fd = o->keep_fd;
+	k->settled = NOT_SETTLED;
+	k->wish = GW__LEASE_WISH_HOLD;
+	pthread_mutex_init(&k->lock, NULL);
+	int r = open_keeper(k, o, error);
+	if (!r)
+		r = gw__deadman_start(&k->deadman, k->process, k->keep_fd, error);
+	if (!r)
+		r = gw__lease_client_take(&k->client, GW__LEASE_WAIT_OUT, o->stopped, o->ctx, error);
+	k->client.on_deadline = on_deadline;
+	k->client.ctx = k;
+	if (!r)
+		r = start_thread(k, error);
+	if (r) {
+		gw__lease_keeper_end(k);
+		return r;
+	}
+	*to = k;
+	return 0;
+}
+
+void gw__lease_keeper_wish(struct gw__lease_keeper *k, enum gw__lease_wish wish)
+{
+	if (!k || atomic_load(&k->wish) == (int)wish)
+		return;
+	atomic_store(&k->wish, wish);
+	eventfd_write(k->wake, 1);
+}
+
+int gw__lease_keeper_settle(struct gw__lease_keeper *k, enum gw__lease_wish wish, int patience_ms, struct gw__error *error)
+{
+	struct timespec start = gw__monotonic_now();
+	gw__lease_keeper_wish(k, wish);
+	while (k && atomic_load(&k->settled) != (int)wish) {
+		if (gw__lease_keeper_is_lost(k, error))
+			return -EOWNERDEAD;
+		if (gw__monotonic_seconds_since(&start) * 1e3 > patience_ms)
+			return gw__error_set(error, -ETIMEDOUT,
+				"the store of the lease does not confirm that it was released: its guest ends with its term");
+		gw__sleep_ms(POLL_MS);
+	}
+	return 0;
+}
+
+bool gw__lease_keeper_is_lost(struct gw__lease_keeper *k, struct gw__error *why)
+{
+	if (!k || !atomic_load(&k->lost))
+		return false;
+	pthread_mutex_lock(&k->lock);
+	gw__error_set(why, -EOWNERDEAD, "the lease was lost (%s), and the guest was ended for that",
+		k->trouble.text[0] ? k->trouble.text : "another has taken it");
+	pthread_mutex_unlock(&k->lock);
+	return true;
+}
+
+bool gw__lease_keeper_saw_death(const struct gw__lease_keeper *k, int patience_ms)
+{
+	struct pollfd p = {.fd = k ? k->process : -1, .events = POLLIN};
+	return k && poll(&p, 1, patience_ms) > 0;
+}
+
+void gw__lease_keeper_end(struct gw__lease_keeper *k)
+{
+	if (!k)
+		return;
+	atomic_store(&k->end, true);
+	if (k->runs) {
+		eventfd_write(k->wake, 1);
+		pthread_join(k->thread, NULL);
+	}
+	gw__deadman_leave(&k->deadman);
+	gw__lease_client_close(&k->client);
+	if (k->wake >= 0)
+		close(k->wake);
+	if (k->process >= 0)
+		close(k->process);
+	pthread_mutex_destroy(&k->lock);
+	free(k);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A process under a name that nobody else has, on any host, ever: HOST/BOOT-NAMESPACE/PID.START. Who reads such a name on the same host, in the same process
+ * namespace, can tell whether that process lives. Pure calls to the kernel, any thread.
+ */
+#ifndef GW_QEMU_PROCESS_IDENTITY_H
+#define GW_QEMU_PROCESS_IDENTITY_H
+
+#include <sys/types.h>
+
+#include "base/error.h"
+
+enum { GW__IDENTITY_BYTES = 160 };
+enum gw__process_seen { GW__PROCESS_ELSEWHERE, GW__PROCESS_LIVES, GW__PROCESS_DEAD };
+
+/* -ESRCH: there is no such process. */
+int gw__process_identity(pid_t pid, char name[GW__IDENTITY_BYTES], struct gw__error *error);
+/* ELSEWHERE: of another host, or one that cannot be seen from here. */
+enum gw__process_seen gw__process_look(const char *name);
+
+#endif

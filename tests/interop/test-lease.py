@@ -1,0 +1,343 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Who may run a guest, with a real etcd of three members: never two, whatever becomes of its members and of who has the lease.
+
+test-lease.py LEASE-TOOL [CASE...]. GODWIT_ROUNDS: how many accidents happen to the keepers of a lease, and by hand all cases.
+"""
+import contextlib
+import glob
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import etcd
+import godwit
+from colo import Protect, Standby
+from etcd import Etcd, record
+from linuxguest import LinuxGuest, Restored
+from vm import Unavailable, skip
+
+TOOL = sys.argv[1]
+ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "0"))
+TERM_MS = int(4000 * min(3, godwit.patience()))     # a busy etcd answers late, and a lease that is lost for that is lost rightly
+
+LONG_TERM_MS = 30000    # where nobody waits for its end
+
+
+class Keepers:
+    """Two hosts that want to run one guest, again and again. Each writes when its guest ran, by itself."""
+
+    def __init__(self, folder, url):
+        self.folder, self.url = folder, url
+        self.hosts = [etcd.another_host(folder, n) for n in (1, 2)]
+        self.process, self.runs = [None, None], 0
+        self.ends = False
+
+    def start(self, n):
+        self.runs += 1
+        log = os.path.join(self.folder, f"run-{self.runs}-{n}")
+        self.process[n] = subprocess.Popen([*self.hosts[n], TOOL, self.url, str(TERM_MS), log], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def keep_up(self):
+        """Whoever was refused, or lost it, asks again."""
+        for n, p in enumerate(self.process):
+            if p is None or p.poll() is not None:
+                self.start(n)
+
+    def spans(self):
+        """(from, to, host) of each guest that ran, in the order of time; a last line that was cut short by its death is left out."""
+        found = []
+        for path in glob.glob(os.path.join(self.folder, "run-*")):
+            with open(path, encoding="ascii") as f:
+                times = [int(line) for line in f.read().split("\n")[:-1] if line]
+            if times:
+                found.append((times[0], times[-1], path))
+        return sorted(found)
+
+    def now(self):
+        """Which of them has a guest that runs, or None; its log has grown within 50 ms."""
+        grown = [(max(os.stat(p).st_mtime, 0), p) for p in glob.glob(os.path.join(self.folder, "run-*")) if os.stat(p).st_size]
+        if not grown or time.time() - max(grown)[0] > 0.05 * godwit.patience():
+            return None
+        return int(max(grown)[1][-1])
+
+    def wait_runs(self, not_in=None):
+        deadline = time.monotonic() + 60 * godwit.patience()
+        while True:
+            self.keep_up()
+            now = self.now()
+            if now is not None and self.count() > (not_in or 0):
+                return now
+            assert time.monotonic() < deadline, "nobody runs the guest"
+            time.sleep(0.01)
+
+    def count(self):
+        return sum(os.stat(p).st_size > 0 for p in glob.glob(os.path.join(self.folder, "run-*")))
+
+    def check(self):
+        spans = self.spans()
+        for (_, end, a), (begin, _, b) in zip(spans, spans[1:]):
+            assert end < begin, f"two guests ran at once: {a} until {end}, {b} from {begin}"
+        return spans
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for p in self.process:
+            if p and p.poll() is None:
+                p.send_signal(signal.SIGCONT)
+                p.kill()
+                p.wait()
+
+
+class Accidents:
+    KINDS = ["holder_frozen", "holder_killed", "leader_frozen", "leader_killed", "two_frozen", "all_killed"]
+
+    def __init__(self, cluster, keepers):
+        self.cluster, self.keepers = cluster, keepers
+
+    def others_take_it(self, before):
+        return self.keepers.wait_runs(not_in=before)
+
+    def holder_frozen(self):
+        """The keeper cannot act any more; the deadman does. Later it comes back, and finds that it is over."""
+        n, before = self.keepers.wait_runs(), self.keepers.count()
+        frozen = self.keepers.process[n]
+        frozen.send_signal(signal.SIGSTOP)
+        self.others_take_it(before)
+        frozen.send_signal(signal.SIGCONT)
+
+    def holder_killed(self):
+        n, before = self.keepers.wait_runs(), self.keepers.count()
+        self.keepers.process[n].kill()
+        self.others_take_it(before)
+
+    def leader_frozen(self):
+        leader = self.cluster.leader()
+        self.keepers.wait_runs()
+        self.cluster.freeze(leader)
+        time.sleep(2 * TERM_MS / 1e3)
+        self.cluster.thaw(leader)
+        self.keepers.wait_runs()
+
+    def leader_killed(self):
+        leader = self.cluster.leader()
+        self.keepers.wait_runs()
+        self.cluster.kill(leader)
+        time.sleep(TERM_MS / 1e3)
+        self.cluster.start(leader)
+        self.keepers.wait_runs()
+
+    def two_frozen(self):
+        """No majority: nobody's swap is confirmed, and the guest ends."""
+        self.keepers.wait_runs()
+        before = self.keepers.count()
+        for i in 0, 1:
+            self.cluster.freeze(i)
+        self.nobody_runs()
+        for i in 0, 1:
+            self.cluster.thaw(i)
+        self.others_take_it(before)
+
+    def all_killed(self):
+        self.keepers.wait_runs()
+        before = self.keepers.count()
+        for i in range(3):
+            self.cluster.kill(i)
+        self.nobody_runs()
+        for i in range(3):
+            self.cluster.start(i)
+        self.others_take_it(before)
+
+    def nobody_runs(self):
+        deadline = time.monotonic() + 3 * TERM_MS / 1e3 * godwit.patience()
+        while self.keepers.now() is not None:
+            assert time.monotonic() < deadline, "the guest runs on without its lease"
+            time.sleep(0.01)
+
+
+def members(folder):
+    """Members killed and frozen, the leader too, holders killed and frozen: the guests that ran, by what they wrote, never overlap."""
+    with Etcd(folder) as cluster, Keepers(folder, cluster.url("guest")) as keepers:
+        accidents = Accidents(cluster, keepers)
+        kinds = Accidents.KINDS * (1 + ROUNDS // len(Accidents.KINDS)) if ROUNDS else ["holder_frozen", "leader_frozen", "two_frozen"]
+        for n, kind in enumerate(kinds[:ROUNDS or None]):
+            started = time.monotonic()
+            getattr(accidents, kind)()
+            keepers.check()
+            print(f"accident {n + 1}: {kind}, {time.monotonic() - started:.1f} s", flush=True)
+        generation = record(cluster.get("guest"))[1]
+        print(f"{len(keepers.check())} guests ran, generation {generation}, never two", flush=True)
+
+
+class Watch:
+    """From outside: is the primary's QEMU dead whenever the lease has another generation than the primary's?"""
+
+    def __init__(self, cluster, key, pid):
+        self.cluster, self.key, self.pid = cluster, key, pid
+        self.dead_at = self.taken_at = None
+        self.ended, self.wrong = False, None
+        self.first = record(cluster.get(key))[1]
+        self.threads = [threading.Thread(target=f, daemon=True) for f in (self.watch_process, self.watch_lease)]
+        for t in self.threads:
+            t.start()
+
+    def lives(self):
+        try:
+            with open(f"/proc/{self.pid}/stat", encoding="ascii", errors="replace") as f:
+                return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+        except OSError:
+            return False
+
+    def watch_process(self):
+        while not self.ended and self.lives():
+            time.sleep(0.002)
+        self.dead_at = time.monotonic()
+
+    def watch_lease(self):
+        while not self.ended and not self.taken_at:
+            now = record(self.cluster.get(self.key))
+            if now and now[1] > self.first:
+                self.taken_at = time.monotonic()
+                if self.lives():
+                    self.wrong = f"the lease is {now}, and the primary lives"
+            time.sleep(0.005)
+
+    def check(self):
+        self.ended = True
+        for t in self.threads:
+            t.join()
+        assert not self.wrong, self.wrong
+        assert self.taken_at, "the lease was never taken"
+        return self.taken_at - self.dead_at
+
+
+class FailedOver(Restored):
+    def __init__(self, folder, *options):
+        super().__init__(folder, options, "11.1", command="failover", backend="memfd", args=["-name", "vm"])
+
+
+def primary_of(stack, folder, url, prefix, term_ms=TERM_MS):
+    """A guest that is protected with a lease which is beaten."""
+    standby = stack.enter_context(Standby(folder))
+    vm = stack.enter_context(LinuxGuest("11.1", args=["-name", "vm"])).booted()
+    protect = stack.enter_context(Protect(vm, f"unix:{standby.socket}", f"--lease={url}", f"--lease-term={term_ms}", "--timeout=60000", "--interval=500",
+                                          prefix=prefix, start_new_session=True))
+    protect.wait_protected(2)
+    return standby, vm, protect
+
+
+def wait_record(cluster, key, match):
+    deadline = time.monotonic() + 30 * godwit.patience()
+    while not ((now := record(cluster.get(key))) and match(now)):
+        assert time.monotonic() < deadline, now
+        time.sleep(0.02)
+    return now
+
+
+def guard_killed(cluster, protect, stack):
+    os.killpg(protect.process.pid, signal.SIGKILL)
+
+
+def guard_stopped(cluster, protect, stack):
+    os.killpg(protect.process.pid, signal.SIGSTOP)
+    stack.callback(os.killpg, protect.process.pid, signal.SIGCONT)
+
+
+def etcd_gone(cluster, protect, stack):
+    """And back, when the primary has ended."""
+    for i in 0, 1:
+        cluster.kill(i)
+    time.sleep(1.2 * TERM_MS / 1e3)
+    for i in 0, 1:
+        cluster.start(i)
+
+
+def fails_over(accident, folder):
+    key = accident.__name__
+    with Etcd(folder) as cluster, contextlib.ExitStack() as stack:
+        url = cluster.url(key)
+        standby, vm, protect = primary_of(stack, folder, url, etcd.another_host(folder))
+        wait_record(cluster, key, lambda r: r[2] >= 2)
+        godwit.run("failover", standby.folder, f"--lease={url}", "--", "/bin/false").fails(godwit.REFUSED, "only time would say", "--accept-split-brain")
+        refused = godwit.run("failover", standby.folder, f"--lease={url}", "--accept-split-brain", "--", "/bin/false")
+        refused.fails(godwit.REFUSED, "which prolongs it: the guest runs there")
+        watch = Watch(cluster, key, vm.pid)
+        accident(cluster, protect, stack)
+        with FailedOver(standby.folder, f"--lease={url}", "--accept-split-brain") as after:
+            gap = watch.check()
+            after.wait_console(lambda t: "tick" in t)
+            owner, generation, _, term = wait_record(cluster, key, lambda r: r[3] == "forever" and r[1] >= 3)
+            assert f"/{after.pid}." in owner, (owner, after.pid)
+        print(f"{key}: the primary was dead {gap:.2f} s before its lease was taken; generation {generation}, {term}", flush=True)
+
+
+def killed_guards(folder):
+    fails_over(guard_killed, folder)
+
+
+def stopped_guards(folder):
+    fails_over(guard_stopped, folder)
+
+
+def gone_etcds(folder):
+    fails_over(etcd_gone, folder)
+
+
+def ends(folder):
+    """--stop: held without a limit, and no failover without somebody's word. A QEMU that dies: nobody's at once. A fence that fails, an etcd that is not there: in doubt."""
+    with Etcd(folder) as cluster, contextlib.ExitStack() as stack:
+        url = cluster.url("ends")
+        standby, vm, protect = primary_of(stack, folder, url, [], LONG_TERM_MS)
+        wait_record(cluster, "ends", lambda r: r[2] >= 2)
+        godwit.run("protect", "--stop", vm.monitor).ok()
+        protect.ends(godwit.DONE)
+        owner, _, _, term = record(cluster.get("ends"))
+        assert term == "forever" and f"/{vm.pid}." in owner
+        vm.keeps_ticking()
+        command = "failover", standby.folder, f"--lease={url}"
+        godwit.run(*command, "--", "/bin/false").fails(godwit.REFUSED, "without a limit", "--primary-is-dead")
+        standby.forget()
+        with Protect(vm, f"unix:{standby.socket}", f"--lease={url}", f"--lease-term={LONG_TERM_MS}", "--timeout=60000", "--interval=500") as again:
+            again.wait_protected(2)
+            wait_record(cluster, "ends", lambda r: r[3] == str(LONG_TERM_MS))
+            vm.process.kill()
+            again.wait()
+            assert record(cluster.get("ends"))[3] == "0", cluster.get("ends")
+        godwit.run(*command, "--fence=exec:exit 7; #", "--", "/bin/false").fails(godwit.IN_DOUBT, "the fence .* ended with status 7", "nothing was started")
+        fence = os.path.join(folder, "fenced")
+        godwit.run(*command, f"--fence=exec:echo >{fence}", "--", "/bin/false").fails(godwit.FAILED)
+        with open(fence, encoding="ascii") as f:
+            assert int(f.read()) >= 3
+        for i in range(3):
+            cluster.kill(i)
+        godwit.run(*command, "--", "/bin/false").fails(godwit.IN_DOUBT, "nobody says whose the lease is")
+
+
+CASES = ["members", "killed_guards", "stopped_guards", "gone_etcds", "ends"] if ROUNDS else ["members", "stopped_guards", "gone_etcds", "ends"]
+
+
+def main():
+    only = sys.argv[2:]
+    for case in [members, killed_guards, stopped_guards, gone_etcds, ends]:
+        if case.__name__ not in (only or CASES):
+            continue
+        print(f"--- {case.__name__}", flush=True)
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="godwit-lease.") as folder:
+            case(folder)
+        print(f"{time.monotonic() - started:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Unavailable as e:
+        skip(str(e))
