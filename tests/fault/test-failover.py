@@ -100,13 +100,16 @@ def control(folder, answer):
         listener.bind(os.path.join(folder.path, "control"))
         listener.listen(1)
 
-        def serve():
-            c = listener.accept()[0]
-            with c:
-                answer(c, c.recv(100))
+        def serve():        # whoever gets no answer asks once more
+            with contextlib.suppress(OSError):
+                while True:
+                    c = listener.accept()[0]
+                    with c:
+                        answer(c, c.recv(100))
         t = threading.Thread(target=serve, daemon=True)
         t.start()
         yield
+        listener.shutdown(socket.SHUT_RDWR)
         t.join()
     os.unlink(os.path.join(folder.path, "control"))
 
