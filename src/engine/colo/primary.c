@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/math.h"
+#include "engine/colo/primary_talk.h"
 #include "engine/incoming/stream.h"
 #include "engine/outgoing/peer_sink.h"
 #include "plan/multifd_compat.h"
@@ -20,66 +21,13 @@ struct gw__colo_primary {
 	struct gw__run *run;
 	struct gw__outgoing *out;
 	struct gw__colo_primary_opts o;
-	enum gw__colo_primary_state state;
+	struct gw__primary_talk talk;
 	struct gw__multifd_send *multifd_send; /* NULL without */
 	struct gw__sink *sink;
 	const struct gw__image *image; /* what the secondary has; borrowed */
 	struct gw__bitmap *changed;    /* one per block of it */
 	uint32_t changed_n;
 };
-
-static int step(struct gw__colo_primary *p, enum gw__colo_primary_event event)
-{
-	int r = gw__colo_primary_step(p->state, event, &p->state, &p->run->error);
-	if (!r)
-		GW__TRACE(&p->run->trace, colo_state, "%s", gw__colo_primary_state_name(p->state));
-	return r;
-}
-
-/* From whatever state; the first failure stays. */
-static int lost(struct gw__colo_primary *p, int r)
-{
-	struct gw__error ignored = {0};
-	if (r)
-		gw__colo_primary_step(p->state, EV(BROKEN), &p->state, &ignored);
-	return r;
-}
-
-static int send_message(struct gw__colo_primary *p, enum gw__colo_message type, uint64_t bytes)
-{
-	uint8_t room[GW__COLO_MESSAGE_MAX_BYTES];
-	struct gw__wr c = gw__wr_over(room, sizeof room);
-	gw__colo_encode(&c, &(struct gw__colo_msg){.type = type, .bytes = bytes});
-	GW__TRACE(&p->run->trace, colo_send, "%s", gw__colo_message_name(type));
-	return gw__chan_write_all(p->out->main, room, gw__wr_used(&c), &p->run->error);
-}
-
-/* The one message that is due. A number that announces a value is none that a secondary sends. */
-static int await_message(struct gw__colo_primary *p)
-{
-	uint8_t bytes[4];
-	struct gw__colo_msg m;
-	struct gw__error *error = &p->run->error;
-	unsigned due = (unsigned)gw__colo_primary_expects(p->state);
-	size_t got;
-	int r = gw__chan_wait_readable(p->out->main, p->o.answer_ms, error);
-	if (r == 0)
-		return gw__error_set(error, -ETIMEDOUT, "%s: the secondary did not send %s within %d ms", p->out->main->name,
-			gw__colo_message_name(due), p->o.answer_ms);
-	r = r < 0 ? r : gw__chan_read_full(p->out->main, bytes, sizeof bytes, &got, error);
-	if (!r && got < sizeof bytes)
-		return gw__error_set(error, -ECONNRESET, "%s: the secondary closed the connection instead of sending %s",
-			p->out->main->name, gw__colo_message_name(due));
-	struct gw__rd c = gw__rd_over(bytes, sizeof bytes);
-	r = r ? r : gw__colo_decode(&c, &m, error);
-	if (r < 0)
-		return r;
-	GW__TRACE(&p->run->trace, colo_receive, "%s", gw__colo_message_name(m.type));
-	if (m.type != due)
-		return gw__error_set(error, -EPROTO, "unexpected COLO message %s in state \"%s\", expected %s",
-			gw__colo_message_name(m.type), gw__colo_primary_state_name(p->state), gw__colo_message_name(due));
-	return step(p, (enum gw__colo_primary_event)gw__colo_primary_event_of(m.type));
-}
 
 /* --- the guest --- */
 
@@ -129,14 +77,17 @@ static int send_guest(struct gw__colo_primary *p, const struct gw__image *image)
 	if (!r)
 		r = gw__image_source_run(p->run, image, NULL, p->sink);
 	if (!r)
-		r = step(p, p->o.old_dialect ? EV(GUEST_SENT_OLD) : EV(GUEST_SENT));
+		r = gw__primary_talk_step(&p->talk, p->o.old_dialect ? EV(GUEST_SENT_OLD) : EV(GUEST_SENT));
 	if (!r && !p->o.old_dialect)
-		r = step(p, EV(SHUT));
+		r = gw__primary_talk_step(&p->talk, EV(SHUT));
 	p->image = image;
-	return r ? r : await_message(p);
+	return r ? r : gw__primary_talk_await(&p->talk);
 }
 
-int gw__colo_primary_send_guest(struct gw__colo_primary *p, const struct gw__image *image) { return lost(p, send_guest(p, image)); }
+int gw__colo_primary_send_guest(struct gw__colo_primary *p, const struct gw__image *image)
+{
+	return gw__primary_talk_lost(&p->talk, send_guest(p, image));
+}
 
 /* --- checkpoints --- */
 
@@ -189,34 +140,34 @@ static int send_devices(struct gw__colo_primary *p, const struct gw__image *imag
 	for (uint32_t i = 0; !r && i < image->devices_n; at += image->devices[i++].bytes)
 		r = gw__image_read_at(image, image->devices[i].off, all + at, image->devices[i].bytes, &p->run->error);
 	if (!r)
-		r = send_message(p, GW__COLO_VMSTATE_SIZE, bytes);
+		r = gw__primary_talk_send(&p->talk, GW__COLO_VMSTATE_SIZE, bytes);
 	if (!r)
 		r = gw__chan_write_all(p->out->main, all, bytes, &p->run->error);
 	free(all);
-	return r ? r : step(p, EV(DEVICES_SENT));
+	return r ? r : gw__primary_talk_step(&p->talk, EV(DEVICES_SENT));
 }
 
 static int checkpoint(struct gw__colo_primary *p, const struct gw__image *image)
 {
-	int r = send_message(p, GW__COLO_CHECKPOINT_REQUEST, 0);
+	int r = gw__primary_talk_send(&p->talk, GW__COLO_CHECKPOINT_REQUEST, 0);
 	if (!r)
-		r = step(p, EV(REQUEST_SENT));
+		r = gw__primary_talk_step(&p->talk, EV(REQUEST_SENT));
 	if (!r)
-		r = await_message(p);
+		r = gw__primary_talk_await(&p->talk);
 	if (!r)
-		r = send_message(p, GW__COLO_VMSTATE_SEND, 0);
+		r = gw__primary_talk_send(&p->talk, GW__COLO_VMSTATE_SEND, 0);
 	if (!r)
-		r = step(p, EV(SEND_SENT));
+		r = gw__primary_talk_step(&p->talk, EV(SEND_SENT));
 	if (!r)
 		r = gw__peer_sink_put_checkpoint(p->sink, image, p->changed, &p->run->error);
 	if (!r)
-		r = step(p, EV(RAM_SENT));
+		r = gw__primary_talk_step(&p->talk, EV(RAM_SENT));
 	if (!r)
 		r = send_devices(p, image);
 	if (!r)
-		r = await_message(p); /* VMSTATE_RECEIVED */
+		r = gw__primary_talk_await(&p->talk); /* VMSTATE_RECEIVED */
 	if (!r)
-		r = await_message(p); /* VMSTATE_LOADED */
+		r = gw__primary_talk_await(&p->talk); /* VMSTATE_LOADED */
 	if (!r)
 		p->image = image;
 	return r;
@@ -227,12 +178,12 @@ int gw__colo_primary_checkpoint(struct gw__colo_primary *p, const struct gw__ima
 	int r = check_same_vm(p, image);
 	if (!r)
 		r = compare(p, image);
-	return r ? r : lost(p, checkpoint(p, image));
+	return r ? r : gw__primary_talk_lost(&p->talk, checkpoint(p, image));
 }
 
 /* --- its life --- */
 
-enum gw__colo_primary_state gw__colo_primary_state(const struct gw__colo_primary *p) { return p->state; }
+enum gw__colo_primary_state gw__colo_primary_state(const struct gw__colo_primary *p) { return p->talk.state; }
 
 int gw__colo_primary_new(struct gw__run *run, struct gw__outgoing *out, const struct gw__colo_primary_opts *o, struct gw__colo_primary **p)
 {
@@ -245,6 +196,7 @@ int gw__colo_primary_new(struct gw__run *run, struct gw__outgoing *out, const st
 	made->run = run;
 	made->out = out;
 	made->o = *o;
+	made->talk = (struct gw__primary_talk){.run = run, .chan = out->main, .answer_ms = o->answer_ms};
 	*p = made;
 	return 0;
 }
