@@ -16,7 +16,8 @@ enum {
 
 struct block {
 	struct gw__guest_block *guest;
-	uint64_t *words; /* workers write only those of a chunk they took */
+	const uint8_t *host; /* where its pages are read */
+	uint64_t *words;     /* workers write only those of a chunk they took */
 	uint64_t words_n, pages;
 	uint64_t first_chunk, chunks; /* in the order of all blocks */
 };
@@ -29,6 +30,7 @@ struct taker {
 
 struct gw__dirty_pages {
 	struct gw__guest *guest;
+	bool tracks;                 /* writes are noticed */
 	bool started;                /* the VMM's own tracker */
 	struct gw__tracker *tracker; /* NULL: none of ours */
 	uint64_t chunks;
@@ -42,6 +44,7 @@ static int add(struct gw__dirty_pages *d, struct gw__guest_block *guest)
 {
 	struct block *b = &d->v[d->n];
 	b->guest = guest;
+	b->host = guest->host;
 	b->pages = gw__guest_block_pages(d->guest, guest);
 	b->words_n = gw__guest_block_words(d->guest, guest);
 	b->chunks = (b->words_n + CHUNK_WORDS - 1) / CHUNK_WORDS;
@@ -75,7 +78,8 @@ void gw__dirty_pages_free(struct gw__dirty_pages *d)
 {
 	if (!d)
 		return;
-	atomic_store(&d->guest->tracking, false);
+	if (d->tracks)
+		atomic_store(&d->guest->tracking, false);
 	gw__tracker_free(d->tracker);
 	if (d->started && d->guest->ops.dirty_stop)
 		d->guest->ops.dirty_stop(d->guest->ctx);
@@ -117,6 +121,7 @@ int gw__dirty_pages_start(struct gw__dirty_pages *d, struct gw__error *error)
 		forget_told(&d->v[i]);
 		set_all(&d->v[i]);
 	}
+	d->tracks = true;
 	atomic_store(&d->guest->tracking, true); /* before the first page is read; see gw__guest_dirty */
 	int r = d->guest->tracks_writes ? start_tracker(d, error) : 0;
 	if (r)
@@ -151,6 +156,13 @@ static uint64_t harvest_told(struct block *b)
 	return n;
 }
 
+void gw__dirty_pages_rewind(struct gw__dirty_pages *d)
+{
+	atomic_store(&d->cursor, 0);
+	for (uint32_t i = 0; i < GW__DIRTY_TAKERS_MAX; i++)
+		d->taker[i].word = d->taker[i].end = 0;
+}
+
 int gw__dirty_pages_harvest(struct gw__dirty_pages *d, uint64_t *pages, struct gw__error *error)
 {
 	int r = 0;
@@ -159,9 +171,7 @@ int gw__dirty_pages_harvest(struct gw__dirty_pages *d, uint64_t *pages, struct g
 		r = harvest_tracker(d, &d->v[i], error);
 		*pages += harvest_told(&d->v[i]);
 	}
-	atomic_store(&d->cursor, 0);
-	for (uint32_t i = 0; i < GW__DIRTY_TAKERS_MAX; i++)
-		d->taker[i].word = d->taker[i].end = 0;
+	gw__dirty_pages_rewind(d);
 	return r;
 }
 
@@ -220,4 +230,14 @@ uint32_t gw__dirty_pages_take(struct gw__dirty_pages *d, uint32_t taker, uint32_
 	return 0;
 }
 
-const uint8_t *gw__dirty_pages_host(const struct gw__dirty_pages *d, uint32_t block) { return d->v[block].guest->host; }
+const uint8_t *gw__dirty_pages_host(const struct gw__dirty_pages *d, uint32_t block) { return d->v[block].host; }
+void gw__dirty_pages_set_host(struct gw__dirty_pages *d, uint32_t block, const uint8_t *host) { d->v[block].host = host; }
+
+bool gw__dirty_pages_add(struct gw__dirty_pages *d, uint32_t block, uint64_t off)
+{
+	uint64_t page = off / d->guest->page_bytes, bit = UINT64_C(1) << page % 64;
+	uint64_t *word = &d->v[block].words[page / 64];
+	bool is_new = !(*word & bit);
+	*word |= bit;
+	return is_new;
+}

@@ -32,4 +32,10 @@ int gw__dirty_pages_harvest(struct gw__dirty_pages *d, uint64_t *pages, struct g
 uint32_t gw__dirty_pages_take(struct gw__dirty_pages *d, uint32_t taker, uint32_t most, uint32_t *block, uint64_t *off);
 const uint8_t *gw__dirty_pages_host(const struct gw__dirty_pages *d, uint32_t block);
 
+/* --- of copies: nothing is harvested here, and pages are read from other memory than the guest's --- */
+
+void gw__dirty_pages_set_host(struct gw__dirty_pages *d, uint32_t block, const uint8_t *host);
+bool gw__dirty_pages_add(struct gw__dirty_pages *d, uint32_t block, uint64_t off); /* false: it was there */
+void gw__dirty_pages_rewind(struct gw__dirty_pages *d);                            /* between the last add and the first take */
+
 #endif

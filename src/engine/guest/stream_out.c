@@ -32,11 +32,12 @@ struct gw__stream_out {
 	struct gw__stream_out_opts o;
 	struct gw__config config;
 	struct gw__blocks blocks;
-	struct gw__dirty_pages *dirty;
+	struct gw__dirty_pages *dirty, *pages; /* the guest's; what is to be sent */
 	struct gw__stream_writer writer;
 	struct gw__multifd_send *multifd_send; /* NULL: pages go over the main channel */
 	struct gw__multifd_compat compat;
 	struct gw__vmdesc_plain described; /* the devices that were written */
+	uint32_t described_n;
 	uint8_t *copy;                     /* PAGES_PER_WRITE pages */
 	uint64_t counted_bytes;            /* of the main channel */
 	uint8_t heads[PAGES_PER_WRITE][GW__RECORD_HEAD_MAX_BYTES];
@@ -77,7 +78,9 @@ static int list_blocks(struct gw__stream_out *s)
 	if (!s->blocks.n)
 		return gw__error_set(&s->run->error, -EINVAL, "the guest has no RAM block: add one with gw_guest_add_block");
 	atomic_store(&s->run->counters.total_bytes, s->blocks.total_bytes);
-	return gw__dirty_pages_new(s->guest, &s->blocks, &s->dirty, &s->run->error);
+	r = gw__dirty_pages_new(s->guest, &s->blocks, &s->dirty, &s->run->error);
+	s->pages = s->dirty;
+	return r;
 }
 
 static void configure(struct gw__stream_out *s)
@@ -137,6 +140,9 @@ void gw__stream_out_free(struct gw__stream_out *s)
 }
 
 struct gw__dirty_pages *gw__stream_out_dirty(struct gw__stream_out *s) { return s->dirty; }
+const struct gw__blocks *gw__stream_out_blocks(const struct gw__stream_out *s) { return &s->blocks; }
+
+void gw__stream_out_set_pages(struct gw__stream_out *s, struct gw__dirty_pages *pages) { s->pages = pages ? pages : s->dirty; }
 
 /* --- the head --- */
 
@@ -145,8 +151,12 @@ static int put_config(struct gw__stream_out *s)
 	struct gw__wr c = gw__wr_over(s->bytes, sizeof s->bytes);
 	gw__header_encode(&c);
 	gw__config_encode(&c, &s->config);
-	gw__command_encode(&c, GW__CMD_OPEN_RETURN_PATH, NULL, 0);
-	gw__ping_encode(&c, GW__PING_OPENED);
+	if (s->o.old_colo) {
+		gw__command_encode(&c, GW__CMD_ENABLE_COLO, NULL, 0);
+	} else {
+		gw__command_encode(&c, GW__CMD_OPEN_RETURN_PATH, NULL, 0);
+		gw__ping_encode(&c, GW__PING_OPENED);
+	}
 	return put(s, s->bytes, gw__wr_used(&c));
 }
 
@@ -188,7 +198,7 @@ static struct iovec content(struct gw__stream_out *s, uint32_t i, const uint8_t 
 static int put_batch(struct gw__stream_out *s, uint32_t block, const uint64_t *off, uint32_t n)
 {
 	struct iovec iov[2 * PAGES_PER_WRITE];
-	const uint8_t *host = gw__dirty_pages_host(s->dirty, block);
+	const uint8_t *host = gw__dirty_pages_host(s->pages, block);
 	uint64_t page_bytes = s->guest->page_bytes;
 	uint32_t zeros = 0;
 	int iov_n = 0;
@@ -212,7 +222,7 @@ static int put_on_main(struct gw__stream_out *s, gw__stream_out_look_fn *look, v
 	uint64_t off[PAGES_PER_WRITE], next_ns = gw__clock_now_ns(&s->run->clock) + LOOK_MS * 1000000;
 	uint32_t block, n;
 	int r = 0;
-	while (!r && (n = gw__dirty_pages_take(s->dirty, 0, PAGES_PER_WRITE, &block, off))) {
+	while (!r && (n = gw__dirty_pages_take(s->pages, 0, PAGES_PER_WRITE, &block, off))) {
 		r = put_batch(s, block, off, n);
 		uint64_t now_ns = gw__clock_now_ns(&s->run->clock);
 		if (r || !look || now_ns < next_ns)
@@ -231,10 +241,10 @@ static bool take(void *ctx, uint32_t worker, struct gw__multifd_packet *packet, 
 	struct gw__stream_out *s = ctx;
 	uint64_t page_bytes = s->guest->page_bytes;
 	uint64_t zero[GW__MULTIFD_PAGES_MAX];
-	uint32_t n = gw__dirty_pages_take(s->dirty, worker, packet->pages_alloc, block, packet->off);
+	uint32_t n = gw__dirty_pages_take(s->pages, worker, packet->pages_alloc, block, packet->off);
 	if (!n)
 		return false;
-	const uint8_t *host = gw__dirty_pages_host(s->dirty, *block);
+	const uint8_t *host = gw__dirty_pages_host(s->pages, *block);
 	for (uint32_t i = 0; i < n; i++)
 		if (!s->compat.zeros_on_main && gw__is_zero(host + packet->off[i], page_bytes))
 			zero[packet->zero++] = packet->off[i];
@@ -248,7 +258,7 @@ static int send_packet(void *ctx, uint32_t block, const struct gw__multifd_packe
 	struct gw__error *error)
 {
 	struct gw__stream_out *s = ctx;
-	const uint8_t *host = gw__dirty_pages_host(s->dirty, block);
+	const uint8_t *host = gw__dirty_pages_host(s->pages, block);
 	uint64_t page_bytes = s->guest->page_bytes;
 	struct iovec iov[1 + PAGES_PER_WRITE] = {*head};
 	int n = 1, r = 0;
@@ -268,7 +278,7 @@ static int send_packet(void *ctx, uint32_t block, const struct gw__multifd_packe
 static int read_packet(void *ctx, uint32_t block, const struct gw__multifd_packet *packet, uint8_t *to, struct gw__error *error)
 {
 	const struct gw__stream_out *s = ctx;
-	const uint8_t *host = gw__dirty_pages_host(s->dirty, block);
+	const uint8_t *host = gw__dirty_pages_host(s->pages, block);
 	uint64_t page_bytes = s->guest->page_bytes;
 	(void)error;
 	for (uint32_t i = 0; i < packet->normal; i++)
@@ -329,7 +339,8 @@ int gw__stream_out_put_round(struct gw__stream_out *s, bool last, gw__stream_out
 /* --- behind RAM --- */
 
 /* be32 n and n bytes between header and footer. */
-static int put_section(struct gw__stream_out *s, uint32_t id, const struct gw__guest_device *d, const struct gw_out *state)
+static int add_section(struct gw__stream_out *s, uint32_t id, const struct gw__guest_device *d, const struct gw_out *state,
+	struct gw_out *to)
 {
 	struct gw__section section = {.type = GW__ITEM_FULL, .id = id, .instance = d->instance, .version = d->version};
 	uint8_t head[512], foot[16];
@@ -338,30 +349,49 @@ static int put_section(struct gw__stream_out *s, uint32_t id, const struct gw__g
 	gw__section_encode(&c, &section);
 	gw__wr_be32(&c, (uint32_t)state->n);
 	gw__footer_encode(&f, id);
-	struct iovec iov[] = {{head, gw__wr_used(&c)}, {state->bytes, state->n}, {foot, gw__wr_used(&f)}};
-	if (gw__vmdesc_plain_add(&s->described, d->name, d->instance, 4 + state->n))
-		return gw__error_set(&s->run->error, -ENOMEM, "no memory for the VM description");
-	return written(s, gw__chan_write_allv(s->out->main, iov, 3, &s->run->error));
+	int r = gw__out_write(to, head, gw__wr_used(&c));
+	if (!r)
+		r = gw__out_write(to, state->bytes, state->n);
+	if (!r)
+		r = gw__out_write(to, foot, gw__wr_used(&f));
+	if (!r && s->described_n == id - FIRST_DEVICE_ID) { /* the first time */
+		r = gw__vmdesc_plain_add(&s->described, d->name, d->instance, 4 + state->n);
+		s->described_n++;
+	}
+	return r ? gw__error_set(&s->run->error, -ENOMEM, "no memory for the state of device \"%s\"", d->name) : 0;
 }
 
-static int put_device(struct gw__stream_out *s, uint32_t i, size_t *left, bool *hook)
+static int save_device(struct gw__stream_out *s, uint32_t i, size_t *left, struct gw_out *to, bool *hook)
 {
 	const struct gw__guest_device *d = &s->guest->device[i];
 	struct gw_out state = {.max_bytes = *left};
 	int r = gw__guest_device_save(d, &state, s->run->tail_max_bytes, hook, &s->run->error);
 	if (!r)
-		r = put_section(s, FIRST_DEVICE_ID + i, d, &state);
+		r = add_section(s, FIRST_DEVICE_ID + i, d, &state, to);
 	*left -= state.n;
 	free(state.bytes);
 	return r;
 }
 
-int gw__stream_out_put_devices(struct gw__stream_out *s, bool *hook)
+int gw__stream_out_save_devices(struct gw__stream_out *s, struct gw_out *to, bool *hook)
 {
 	size_t left = gw__min(s->run->tail_max_bytes, UINT32_MAX);
 	int r = 0;
+	*to = (struct gw_out){.max_bytes = SIZE_MAX};
 	for (uint32_t i = 0; !r && i < s->guest->devices_n; i++)
-		r = put_device(s, i, &left, hook);
+		r = save_device(s, i, &left, to, hook);
+	return r;
+}
+
+int gw__stream_out_put_saved_devices(struct gw__stream_out *s, const struct gw_out *saved) { return put(s, saved->bytes, saved->n); }
+
+int gw__stream_out_put_devices(struct gw__stream_out *s, bool *hook)
+{
+	struct gw_out saved;
+	int r = gw__stream_out_save_devices(s, &saved, hook);
+	if (!r)
+		r = gw__stream_out_put_saved_devices(s, &saved);
+	free(saved.bytes);
 	return r;
 }
 
@@ -387,4 +417,11 @@ int gw__stream_out_put_end(struct gw__stream_out *s)
 	int r = written(s, gw__chan_write_allv(s->out->main, iov, 2, &s->run->error));
 	free(text);
 	return r;
+}
+
+int gw__stream_out_put_checkpoint(struct gw__stream_out *s)
+{
+	static const uint8_t eof[] = {GW__ITEM_EOF};
+	int r = gw__stream_out_put_round(s, true, NULL, NULL);
+	return r ? r : put(s, eof, sizeof eof);
 }

@@ -13,7 +13,8 @@
 struct gw__stream_out_opts {
 	uint32_t method; /* of compression, with channels */
 	int level;
-	bool copies; /* pages are enciphered */
+	bool copies;   /* pages are enciphered */
+	bool old_colo; /* the dialect of COLO of QEMU 10.0: ENABLE_COLO, and no return path */
 };
 
 struct gw__stream_out;
@@ -22,6 +23,9 @@ int gw__stream_out_new(struct gw__run *run, struct gw__guest *guest, struct gw__
 	struct gw__stream_out **s);
 void gw__stream_out_free(struct gw__stream_out *s); /* NULL is fine */
 struct gw__dirty_pages *gw__stream_out_dirty(struct gw__stream_out *s);
+const struct gw__blocks *gw__stream_out_blocks(const struct gw__stream_out *s);
+/* What is to be sent from now on; NULL: the guest's own dirty pages again. Borrowed. */
+void gw__stream_out_set_pages(struct gw__stream_out *s, struct gw__dirty_pages *pages);
 
 /* Head, return path, and the list of blocks. */
 int gw__stream_out_begin(struct gw__stream_out *s);
@@ -31,10 +35,15 @@ int gw__stream_out_begin(struct gw__stream_out *s);
  */
 typedef int gw__stream_out_look_fn(void *ctx);
 int gw__stream_out_put_round(struct gw__stream_out *s, bool last, gw__stream_out_look_fn *look, void *ctx);
-/* Behind the last round: the device sections. *hook: it was a hook that failed. */
+/* The device sections, one behind the other, into `to`, which the caller frees. *hook: it was a hook that failed. */
+int gw__stream_out_save_devices(struct gw__stream_out *s, struct gw_out *to, bool *hook);
+/* Behind the last round: the device sections, as they are now, or as they were saved. */
 int gw__stream_out_put_devices(struct gw__stream_out *s, bool *hook);
+int gw__stream_out_put_saved_devices(struct gw__stream_out *s, const struct gw_out *saved);
 int gw__stream_out_put_ping(struct gw__stream_out *s, uint32_t token);
 /* The end mark and the description, by which the destination may run the guest. */
 int gw__stream_out_put_end(struct gw__stream_out *s);
+/* The RAM of a COLO checkpoint, to its EOF. */
+int gw__stream_out_put_checkpoint(struct gw__stream_out *s);
 
 #endif

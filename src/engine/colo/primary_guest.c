@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/* A live guest and its secondary; see primary_guest.h. */
+#include "engine/colo/primary_guest.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/math.h"
+#include "engine/colo/primary_talk.h"
+#include "engine/guest/epoch_copy.h"
+#include "engine/guest/stream_out.h"
+#include "engine/outgoing/await_shut.h"
+#include "io/chan.h"
+#include "wire/colo.h"
+#include "wire/framing.h"
+
+#define EV(x) GW__COLO_PRIMARY_EV_##x
+
+enum {
+	PATIENCE = 3,         /* rounds of the first copy without progress */
+	LOOKS = 8,            /* in an epoch */
+	LOOK_MS_LEAST = 2,    /* between two of them */
+	LOOKS_LAST = 4,       /* at most, right before the guest is stopped, */
+	FRESH_PAGES_FEW = 64, /* while a look finds more than this */
+};
+
+struct primary {
+	struct gw__run *run;
+	struct gw__guest *guest;
+	const struct gw__primary_guest_opts *o;
+	struct gw__primary_guest_result *result;
+	struct gw__primary_talk talk;
+	struct gw__stream_out *stream;
+	struct gw__epoch_copy *copy;
+	struct gw_out devices; /* of the epoch at hand */
+	struct gw__primary_guest_epoch epoch;
+	uint64_t stopped_ns, ran_ns;
+};
+
+static uint64_t now(const struct primary *p) { return gw__clock_now_ns(&p->run->clock); }
+
+static int hook_failed(struct primary *p, int r, const char *what)
+{
+	p->result->hook = true;
+	return gw__error_set(&p->run->error, r > 0 ? -EPROTO : r, "%s", what);
+}
+
+static int look(struct primary *p, uint64_t *fresh)
+{
+	int r = gw__epoch_copy_look(p->copy, fresh, &p->run->error);
+	p->result->hook |= r != 0;
+	return r;
+}
+
+/* --- an epoch: the guest stands still for this alone --- */
+
+static int save(struct primary *p)
+{
+	free(p->devices.bytes);
+	int r = look(p, &p->epoch.copied_in_pause);
+	return r ? r : gw__stream_out_save_devices(p->stream, &p->devices, &p->result->hook);
+}
+
+/* It runs again, whatever became of the epoch. */
+static int run_on(struct primary *p, int r)
+{
+	int resumed = p->guest->ops.resume(p->guest->ctx, false);
+	if (!resumed)
+		return r;
+	p->result->stays_stopped = true;
+	return hook_failed(p, resumed, "the hook that lets the guest run again failed; it stands still");
+}
+
+static int capture(struct primary *p)
+{
+	uint64_t fresh;
+	int r = 0;
+	for (int i = 0; !r && i < LOOKS_LAST; i++) {
+		r = look(p, &fresh);
+		if (fresh <= FRESH_PAGES_FEW)
+			break;
+	}
+	if (r)
+		return r;
+	p->stopped_ns = now(p);
+	int stood_still = p->guest->ops.pause(p->guest->ctx);
+	if (stood_still < 0)
+		return hook_failed(p, stood_still, "the hook that stops the guest failed");
+	r = save(p);
+	if (!stood_still)
+		r = run_on(p, r);
+	p->ran_ns = now(p);
+	p->epoch.pause_ns = p->ran_ns - p->stopped_ns;
+	p->epoch.pages = gw__epoch_copy_pages(p->copy);
+	return r;
+}
+
+static void committed(struct primary *p)
+{
+	struct gw__primary_guest_result *result = p->result;
+	p->epoch.commit_ns = now(p) - p->ran_ns;
+	result->last = p->epoch;
+	result->protected = true;
+	result->epochs = p->epoch.number;
+	if (p->epoch.number)
+		gw__histogram_add(&result->pause, p->epoch.pause_ns / 1000);
+	result->pages_most = gw__max(result->pages_most, p->epoch.number ? p->epoch.pages : 0);
+	GW__TRACE(&p->run->trace, colo_epoch, "%llu: %llu pages, %llu of them copied in a pause of %llu us",
+		(unsigned long long)p->epoch.number, (unsigned long long)p->epoch.pages, (unsigned long long)p->epoch.copied_in_pause,
+		(unsigned long long)p->epoch.pause_ns / 1000);
+	if (p->o->on_committed)
+		p->o->on_committed(p->o->ctx, &p->epoch);
+	p->epoch = (struct gw__primary_guest_epoch){.number = p->epoch.number + 1};
+	gw__epoch_copy_begin(p->copy, p->o->copy_pages);
+}
+
+/* --- the first copy --- */
+
+static bool is_ordered(const struct primary *p, enum gw__protect_order order) { return atomic_load(p->o->order) == (int)order; }
+
+static int put_rounds(struct primary *p)
+{
+	struct gw__dirty_pages *dirty = gw__stream_out_dirty(p->stream);
+	uint64_t left, fewest = UINT64_MAX;
+	int r = gw__dirty_pages_harvest(dirty, &left, &p->run->error);
+	for (int without_progress = 0; !r && without_progress < PATIENCE;) {
+		r = gw__stream_out_put_round(p->stream, false, NULL, NULL);
+		if (!r)
+			r = gw__dirty_pages_harvest(dirty, &left, &p->run->error);
+		if (left <= p->o->copy_pages / 2 || is_ordered(p, GW__PROTECT_ORDER_FINISH))
+			break;
+		without_progress = left < fewest - fewest / 10 ? 0 : without_progress + 1;
+		fewest = gw__min(fewest, left);
+	}
+	return r;
+}
+
+/* What is left comes from copies, so that the guest need not wait for it. */
+static int put_last(struct primary *p)
+{
+	gw__stream_out_set_pages(p->stream, gw__epoch_copy_taken(p->copy));
+	int r = gw__stream_out_put_round(p->stream, true, NULL, NULL);
+	if (!r)
+		r = gw__stream_out_put_saved_devices(p->stream, &p->devices);
+	return r ? r : gw__stream_out_put_end(p->stream);
+}
+
+static int await_ready(struct primary *p)
+{
+	int r = gw__primary_talk_step(&p->talk, p->o->old_dialect ? EV(GUEST_SENT_OLD) : EV(GUEST_SENT));
+	if (!r && !p->o->old_dialect) {
+		r = gw__await_shut(p->run, p->talk.chan, p->o->answer_ms, &p->run->error);
+		r = r ? r : gw__primary_talk_step(&p->talk, EV(SHUT));
+	}
+	return r ? r : gw__primary_talk_await(&p->talk);
+}
+
+static int send_guest(struct primary *p)
+{
+	int r = gw__dirty_pages_start(gw__stream_out_dirty(p->stream), &p->run->error);
+	if (r)
+		return hook_failed(p, r, "the guest's tracker could not be started");
+	gw__run_phase(p->run, GW__PHASE_RAM);
+	r = gw__stream_out_begin(p->stream);
+	if (!r)
+		r = put_rounds(p);
+	if (!r)
+		r = capture(p);
+	if (!r)
+		r = put_last(p);
+	if (!r)
+		r = await_ready(p);
+	if (!r)
+		committed(p);
+	return r;
+}
+
+/* --- checkpoints --- */
+
+/* Nothing is due from a secondary between two checkpoints but its end. 0: `ms` have passed. */
+static int wait_quietly(struct primary *p, int ms)
+{
+	uint8_t byte;
+	size_t got;
+	int r = gw__chan_wait_readable(p->talk.chan, ms, &p->run->error);
+	if (r <= 0)
+		return r;
+	r = gw__chan_read_full(p->talk.chan, &byte, 1, &got, &p->run->error);
+	if (r)
+		return r;
+	return got ? gw__error_set(&p->run->error, -EPROTO, "%s: the secondary spoke between two checkpoints", p->talk.chan->name)
+		   : gw__error_set(&p->run->error, -ECONNRESET, "%s: the secondary closed the connection", p->talk.chan->name);
+}
+
+/* Until the next checkpoint is due; what is written meanwhile is copied now and then. */
+static int wait_for_checkpoint(struct primary *p)
+{
+	uint64_t began_ns = now(p), fresh;
+	int r = 0;
+	while (!r && is_ordered(p, GW__PROTECT_ORDER_NONE) && gw__epoch_copy_pages(p->copy) <= p->o->copy_pages) {
+		uint32_t interval_ms = atomic_load_explicit(p->o->checkpoint_ms, memory_order_relaxed);
+		uint64_t passed_ms = (now(p) - began_ns) / 1000000;
+		if (passed_ms >= interval_ms)
+			break;
+		r = wait_quietly(p, (int)gw__min(gw__max(interval_ms / LOOKS, (uint64_t)LOOK_MS_LEAST), interval_ms - passed_ms));
+		if (!r)
+			r = look(p, &fresh);
+	}
+	return r;
+}
+
+/* FULL sections and one byte 00. */
+static int send_devices(struct primary *p)
+{
+	static const uint8_t eof[] = {GW__ITEM_EOF};
+	struct iovec iov[] = {{p->devices.bytes, p->devices.n}, {(void *)(uintptr_t)eof, sizeof eof}};
+	int r = gw__primary_talk_send(&p->talk, GW__COLO_VMSTATE_SIZE, p->devices.n + sizeof eof);
+	if (!r)
+		r = gw__chan_write_allv(p->talk.chan, iov, 2, &p->run->error);
+	return r ? r : gw__primary_talk_step(&p->talk, EV(DEVICES_SENT));
+}
+
+static int send_epoch(struct primary *p)
+{
+	int r = gw__primary_talk_send(&p->talk, GW__COLO_VMSTATE_SEND, 0);
+	if (!r)
+		r = gw__primary_talk_step(&p->talk, EV(SEND_SENT));
+	gw__stream_out_set_pages(p->stream, gw__epoch_copy_taken(p->copy));
+	if (!r)
+		r = gw__stream_out_put_checkpoint(p->stream);
+	if (!r)
+		r = gw__primary_talk_step(&p->talk, EV(RAM_SENT));
+	return r ? r : send_devices(p);
+}
+
+static int checkpoint(struct primary *p)
+{
+	int order = GW__PROTECT_ORDER_CHECKPOINT;
+	int r = gw__primary_talk_send(&p->talk, GW__COLO_CHECKPOINT_REQUEST, 0);
+	if (!r)
+		r = gw__primary_talk_step(&p->talk, EV(REQUEST_SENT));
+	if (!r)
+		r = gw__primary_talk_await(&p->talk);
+	atomic_compare_exchange_strong(p->o->order, &order, GW__PROTECT_ORDER_NONE);
+	if (!r)
+		r = capture(p);
+	if (!r)
+		r = send_epoch(p);
+	if (!r)
+		r = gw__primary_talk_await(&p->talk); /* VMSTATE_RECEIVED */
+	if (!r)
+		r = gw__primary_talk_await(&p->talk); /* VMSTATE_LOADED */
+	if (!r)
+		committed(p);
+	return r;
+}
+
+static int protect(struct primary *p)
+{
+	int r = send_guest(p);
+	while (!r && !is_ordered(p, GW__PROTECT_ORDER_FINISH)) {
+		r = wait_for_checkpoint(p);
+		if (!r && !is_ordered(p, GW__PROTECT_ORDER_FINISH))
+			r = checkpoint(p);
+	}
+	return gw__primary_talk_lost(&p->talk, r);
+}
+
+static int open_stream(struct primary *p, struct gw__outgoing *out)
+{
+	struct gw__stream_out_opts so = {.method = p->o->method, .level = p->o->level, .copies = p->o->tls, .old_colo = p->o->old_dialect};
+	if (p->o->old_dialect && out->multifd_n)
+		return gw__error_set(&p->run->error, -EOPNOTSUPP, "the old dialect of COLO (QEMU 10.0) goes over one channel");
+	int r = gw__stream_out_new(p->run, p->guest, out, &so, &p->stream);
+	return r ? r
+		 : gw__epoch_copy_new(p->guest, gw__stream_out_blocks(p->stream), gw__stream_out_dirty(p->stream), &p->copy,
+			   &p->run->error);
+}
+
+int gw__primary_guest_run(struct gw__run *run, struct gw__guest *guest, struct gw__outgoing *out, const struct gw__primary_guest_opts *o,
+	struct gw__primary_guest_result *result)
+{
+	struct primary p = {.run = run,
+		.guest = guest,
+		.o = o,
+		.result = result,
+		.talk = {.run = run, .chan = out->main, .answer_ms = o->answer_ms}};
+	*result = (struct gw__primary_guest_result){0};
+	int r = open_stream(&p, out);
+	if (!r)
+		r = protect(&p);
+	gw__epoch_copy_free(p.copy);
+	gw__stream_out_free(p.stream);
+	free(p.devices.bytes);
+	return r;
+}
