@@ -154,7 +154,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	gw__run_init(&run);
 	run.tail_max_bytes = DEVICES_MAX;
 	struct gw__epoch_sink *sink = make_sink();
-	int r = gw__colo_secondary_run(&run, &in, sink, &o, &result);
+	const struct gw__epoch_store store = gw__epoch_store_of_image(sink);
+	int r = gw__colo_secondary_run(&run, &in, &store, &o, &result);
 	HOLDS(r < 0); /* the input ends */
 	fuzz_result_is_sound(r, &run.error);
 	gw__epoch_sink_free(&sink);

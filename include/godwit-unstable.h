@@ -36,6 +36,8 @@ enum gw_why {
 	GW_WHY_KEEP,     /* stop: for a moment, it goes on here (a save). Run: that moment is over */
 	GW_WHY_ARRIVED,  /* run: it came here, its devices are loaded. Take what the other side gave up */
 	GW_WHY_RETURNED, /* run: it did not leave after all, nobody else has it. Take back what was given up */
+	GW_WHY_CHECKPOINT, /* stop, run: many times a second, and it stays where it is. Run, of a hot standby: with devices that were just loaded */
+	GW_WHY_FAILOVER, /* run: the other side is dead, the last whole checkpoint is loaded (a hot standby goes on from where it is) */
 };
 
 struct gw_guest_ops {
@@ -143,6 +145,7 @@ enum gw_where {
 	GW_LEAVING,  /* a call is sending it; runs until `pause` */
 	GW_IN_DOUBT, /* the last bytes were sent, the answer was lost: must not run until gw_guest_decide */
 	GW_GONE,     /* the other side has it, all of it */
+	GW_STANDBY,  /* it stands by for a primary, and has at least its first copy; must not run, but as a hot standby is told to */
 };
 GW_API const char *gw_guest_tracker(const gw_guest *guest); /* "writes", "own", "told". NULL: "". Any thread. Since 0.3 */
 GW_API enum gw_where gw_guest_where(const gw_guest *guest); /* any thread. NULL: GW_EMPTY. Since 0.3 */
@@ -155,12 +158,15 @@ GW_API int gw_guest_decide(gw_guest *guest, bool it_is_ours);
 /* Things that may change while a call runs. 0: leave as it is. */
 struct gw_limits {
 	size_t size;
-	uint32_t downtime_ms; /* how long the guest may stand still. 300 until it is set */
+	uint32_t downtime_ms;   /* how long the guest may stand still. 300 until it is set */
+	uint32_t checkpoint_ms; /* protect: between two checkpoints. 100 until it is set */
 };
 GW_API int gw_job_limits(gw_job *job, const struct gw_limits *l); /* any thread; also between calls: for the next. -EINVAL. Since 0.3 */
 
 enum gw_order {
-	GW_ORDER_FINISH, /* send, save: stop the guest now, whatever the downtime */
+	GW_ORDER_FINISH,     /* send, save: stop the guest now, whatever the downtime; protect: end between two checkpoints */
+	GW_ORDER_CHECKPOINT, /* protect: take one now */
+	GW_ORDER_FAILOVER,   /* standby: the primary does not run it any more, run it here */
 };
 /* Any thread. 0: will be done. -EINVAL: not for this kind of call; -EALREADY; -ESRCH: no call with a guest runs; -EPERM: it is too late. Since 0.3 */
 GW_API int gw_job_order(gw_job *job, enum gw_order order);
@@ -190,6 +196,8 @@ struct gw_guest_result {
 	uint64_t bandwidth, dirty_rate; /* bytes/s, send: when it was decided to stop */
 	bool hook_failed;               /* one of the VMM's hooks is why it failed */
 	struct gw_outcome outcome;
+	/* protect, standby. Pauses: how long the guest of the primary stood still for a checkpoint, as seen from here. */
+	uint64_t epochs, epoch_pages_max, pause_p50_us, pause_p99_us, pause_max_us;
 };
 
 /* --- Send and receive ---------------------------------------------------------------------------------------------- */
@@ -265,6 +273,73 @@ struct gw_guest_restore_opts {
 };
 /* A guest out of an image, or a stream in a file, which stays as it is. 0: GW_HERE, it runs. On failure GW_EMPTY. Errors as of gw_guest_receive. Since 0.3 */
 GW_API int gw_guest_restore(gw_job *job, gw_guest *guest, const char *path, const struct gw_guest_restore_opts *o,
+	struct gw_guest_result *result);
+
+/* --- Protect (COLO) ------------------------------------------------------------------------------------------------ */
+
+/* A checkpoint: from it on the standby can go on. */
+struct gw_guest_epoch {
+	size_t size;
+	uint64_t number; /* 0: the first copy */
+	uint64_t pages;
+	uint64_t pause_us;  /* the primary's guest stood still; a standby knows: from its REPLY to LOADED */
+	uint64_t commit_us; /* protect: from then until the standby had it */
+	/* standby, hot: pages taken over from the primary, and those that only the guest here had written, which were taken back. */
+	uint64_t flushed_pages, taken_back_pages;
+};
+typedef void gw_guest_epoch_fn(void *ctx, const struct gw_guest_epoch *epoch);
+
+struct gw_guest_protect_opts {
+	size_t size;
+	const struct gw_link_opts *link;
+	uint32_t channels;               /* multifd, as the standby expects them. 0: none */
+	enum gw_compression compression; /* with channels */
+	int level;
+	const struct gw_limits *limits; /* checkpoint_ms */
+	int standby_timeout_ms; /* for each word of the standby; then the guest runs on unprotected. 0: 1 s. It never stands still for it */
+	uint64_t copy_limit;    /* bytes of pages of an epoch; a fuller one is ended before its time. 0: 64 MiB */
+	bool old_dialect;       /* the standby is a QEMU 10.0 or older */
+	uint64_t memory_limit;
+	/* Output of the guest until this epoch may be let out (packets, writes to disks). From the thread of the call. NULL: it is not held. */
+	gw_guest_epoch_fn *on_committed;
+	void *ctx;
+};
+/*
+ * Copy the guest to the standby that waits at `uri` (gw_guest_standby, godwit standby, a QEMU 11.1 with x-colo), then keep that in step, one checkpoint
+ * after the other. The guest stands still for what it wrote since the last look and for its devices, never for the link or the standby. 0 when
+ * GW_ORDER_FINISH ended it; -ECONNRESET, -EPIPE, -ETIMEDOUT, -EPROTO: the standby was lost. In every case the guest runs on here (GW_HERE), unprotected: call
+ * again. -ENODATA, -EINPROGRESS: there is no guest; -EBUSY. Since 0.3
+ */
+GW_API int gw_guest_protect(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_protect_opts *o,
+	struct gw_guest_result *result);
+
+struct gw_guest_standby_opts {
+	size_t size;
+	const struct gw_link_opts *link;
+	uint32_t channels; /* 0: as many as come */
+	/*
+	 * It runs between checkpoints, as QEMU's secondary does, and each checkpoint undoes what it wrote: needs memory for a second copy of the guest, and
+	 * gw_guest_dirty or a tracker for its writes. Else it stands still, and needs memory for an epoch.
+	 */
+	bool hot;
+	uint64_t epoch_limit; /* bytes of an epoch that is not whole yet; more ends the protection. 0: 256 MiB */
+	uint64_t memory_limit;
+	void (*on_listening)(void *ctx, const char *uri);
+	gw_guest_epoch_fn *on_epoch; /* it is here, and acknowledged. From the thread of the call; may be NULL */
+	/*
+	 * Asked before it is run for GW_ORDER_FAILOVER: 0 only if the primary certainly does not run it any more (a lease, a fence). -EAGAIN: asked again after
+	 * 100 ms. Another negative errno ends the call, and it is not run. NULL: the order is the word of somebody who knows.
+	 */
+	int (*may_run)(void *ctx);
+	void *ctx;
+};
+/*
+ * Stand by at `uri` for a primary (gw_guest_protect, or a QEMU 11.1 with x-colo). 0: GW_ORDER_FAILOVER was given, and it runs here (GW_HERE): from the last
+ * whole checkpoint, or, hot, from where it is. When the link ends after the first copy the call waits for that order or for a cancel; an order is
+ * carried out between two checkpoints, at the latest when the link's idle limit has passed. -ECANCELED: GW_EMPTY, the standby was given up. On failure before
+ * the first copy was whole: GW_EMPTY. -EEXIST: there is a guest here. -EBUSY. Since 0.3
+ */
+GW_API int gw_guest_standby(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_standby_opts *o,
 	struct gw_guest_result *result);
 
 #ifdef __cplusplus

@@ -50,7 +50,7 @@ struct gw__guest_device {
 };
 
 /* As enum gw_why. */
-enum gw__why { GW__WHY_LEAVE, GW__WHY_KEEP, GW__WHY_ARRIVED, GW__WHY_RETURNED };
+enum gw__why { GW__WHY_LEAVE, GW__WHY_KEEP, GW__WHY_ARRIVED, GW__WHY_RETURNED, GW__WHY_CHECKPOINT, GW__WHY_FAILOVER };
 
 /* What a guest is asked to do; its maker's. 0, or a negative errno; `pause` 1: it stood still already. */
 struct gw__guest_ops {

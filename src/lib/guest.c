@@ -21,11 +21,14 @@ SAME(ARRIVING);
 SAME(LEAVING);
 SAME(IN_DOUBT);
 SAME(GONE);
+SAME(STANDBY);
 SAME(WHY_LEAVE);
 SAME(WHY_KEEP);
 SAME(WHY_ARRIVED);
 SAME(WHY_RETURNED);
-_Static_assert((int)GW__WHERES == GW_GONE + 1, "each where has a name");
+SAME(WHY_CHECKPOINT);
+SAME(WHY_FAILOVER);
+_Static_assert((int)GW__WHERES == GW_STANDBY + 1, "each where has a name");
 
 /* --- one call at a time --- */
 
@@ -39,11 +42,11 @@ int gw__guest_claim(gw_guest *guest, struct gw__error *error)
 
 void gw__guest_release(gw_guest *guest) { atomic_store(&guest->busy, false); }
 
-void gw__guest_set_location(gw_guest *guest, enum gw__side side, struct gw__location location, bool moving)
+void gw__guest_set_location(gw_guest *guest, enum gw__side side, struct gw__location location, enum gw__motion motion)
 {
 	guest->side = side;
 	guest->location = location;
-	atomic_store(&guest->where, gw__where_of(side, location.place, moving));
+	atomic_store(&guest->where, gw__where_of(side, location.place, motion));
 }
 
 /* --- new and free --- */
@@ -139,7 +142,7 @@ int gw_guest_new(gw_guest **guest, const struct gw_guest_ops *ops, const struct 
 	}
 	describe(g);
 	g->opts.machine = g->guest->machine;
-	gw__guest_set_location(g, g->opts.empty ? GW__SIDE_DESTINATION : GW__SIDE_SOURCE, gw__location_at(GW__PLACE_SOURCE_RUNS), false);
+	gw__guest_set_location(g, g->opts.empty ? GW__SIDE_DESTINATION : GW__SIDE_SOURCE, gw__location_at(GW__PLACE_SOURCE_RUNS), GW__MOTION_NONE);
 	*guest = g;
 	return 0;
 }
@@ -319,7 +322,7 @@ static int decide(gw_guest *guest, bool it_is_ours)
 	if (r)
 		return r;
 	gw__location_note(&l, it_is_ours ? GW__LOCATION_EV_GIVEN_BACK : GW__LOCATION_EV_ARRIVED);
-	gw__guest_set_location(guest, guest->side, l, false);
+	gw__guest_set_location(guest, guest->side, l, GW__MOTION_NONE);
 	return 0;
 }
 

@@ -27,6 +27,6 @@ struct gw_guest {
 int gw__guest_claim(gw_guest *guest, struct gw__error *error);
 void gw__guest_release(gw_guest *guest);
 /* Where it is; the call's. */
-void gw__guest_set_location(gw_guest *guest, enum gw__side side, struct gw__location location, bool moving);
+void gw__guest_set_location(gw_guest *guest, enum gw__side side, struct gw__location location, enum gw__motion motion);
 
 #endif

@@ -3,7 +3,9 @@
 #include "lib/guest_call.h"
 
 #include <errno.h>
+#include <sys/eventfd.h>
 
+#include "engine/colo/primary_guest.h"
 #include "lib/outcome.h"
 
 int gw_job_limits(gw_job *job, const struct gw_limits *l)
@@ -11,22 +13,69 @@ int gw_job_limits(gw_job *job, const struct gw_limits *l)
 	int r = job && l ? GW__CHECK(l, NULL) : -EINVAL;
 	if (!r && GW__OPT(l, downtime_ms))
 		atomic_store(&job->guest.downtime_ms, l->downtime_ms);
+	if (!r && GW__OPT(l, checkpoint_ms))
+		atomic_store(&job->guest.checkpoint_ms, l->checkpoint_ms);
 	return r;
 }
 
-int gw_job_order(gw_job *job, enum gw_order order)
+void gw__guest_call_takes(gw_job *job, enum gw__order_state orders)
+{
+	eventfd_t ignored;
+	if (orders != GW__ORDER_NO_CALL) {
+		atomic_store(&job->guest.finish, false);
+		atomic_store(&job->guest.protects, GW__PROTECT_ORDER_NONE);
+		eventfd_read(job->guest.stop_fd, &ignored);
+	}
+	atomic_store(&job->guest.order, (int)orders);
+}
+
+static int order_finish(gw_job *job, enum gw_order order)
 {
 	int state = GW__ORDER_FINISHABLE;
-	if (!job || order != GW_ORDER_FINISH)
+	if (order != GW_ORDER_FINISH)
 		return -EINVAL;
 	if (atomic_compare_exchange_strong(&job->guest.order, &state, GW__ORDER_FINISHES)) {
 		atomic_store(&job->guest.finish, true);
 		return 0;
 	}
-	return state == GW__ORDER_NO_CALL        ? -ESRCH
-	       : state == GW__ORDER_NONE_TO_GIVE ? -EINVAL
-	       : state == GW__ORDER_FINISHES     ? -EALREADY
-						 : -EPERM;
+	return state == GW__ORDER_FINISHES ? -EALREADY : -EPERM;
+}
+
+static int order_protect(gw_job *job, enum gw_order order)
+{
+	int none = GW__PROTECT_ORDER_NONE;
+	if (order == GW_ORDER_FAILOVER)
+		return -EINVAL;
+	if (order == GW_ORDER_CHECKPOINT)
+		return atomic_compare_exchange_strong(&job->guest.protects, &none, GW__PROTECT_ORDER_CHECKPOINT) ? 0 : -EALREADY;
+	return atomic_exchange(&job->guest.protects, GW__PROTECT_ORDER_FINISH) == GW__PROTECT_ORDER_FINISH ? -EALREADY : 0;
+}
+
+static int order_standby(gw_job *job, enum gw_order order)
+{
+	if (order != GW_ORDER_FAILOVER)
+		return -EINVAL;
+	if (atomic_exchange(&job->guest.finish, true))
+		return -EALREADY;
+	return eventfd_write(job->guest.stop_fd, 1) ? -errno : 0;
+}
+
+int gw_job_order(gw_job *job, enum gw_order order)
+{
+	if (!job || (unsigned)order > GW_ORDER_FAILOVER)
+		return -EINVAL;
+	switch (atomic_load(&job->guest.order)) {
+	case GW__ORDER_NO_CALL:
+		return -ESRCH;
+	case GW__ORDER_NONE_TO_GIVE:
+		return -EINVAL;
+	case GW__ORDER_PROTECTS:
+		return order_protect(job, order);
+	case GW__ORDER_STANDS_BY:
+		return order_standby(job, order);
+	default:
+		return order_finish(job, order);
+	}
 }
 
 int gw_job_on_guest_event(gw_job *job, gw_guest_event_fn *fn, void *ctx)

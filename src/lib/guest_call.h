@@ -14,6 +14,8 @@ enum gw__order_state {
 	GW__ORDER_FINISHABLE,
 	GW__ORDER_FINISHES,
 	GW__ORDER_TOO_LATE,
+	GW__ORDER_PROTECTS,
+	GW__ORDER_STANDS_BY,
 };
 
 struct gw__guest_args {
@@ -28,6 +30,8 @@ int gw__guest_call_begin(gw_job *job, const struct gw__guest_args *a, enum gw__g
 /* `ours` has the numbers of the call; the rest is known here. */
 void gw__guest_call_end(gw_job *job, const struct gw__guest_args *a, bool claimed, struct gw__location l, uint64_t began_ns,
 	struct gw_guest_result *ours);
+/* What may be ordered from now on; orders for the call before are forgotten, unless this one has ended. */
+void gw__guest_call_takes(gw_job *job, enum gw__order_state orders);
 /* To whoever listens to the job, which is `ctx`. */
 void gw__guest_report(void *ctx, const struct gw__guest_event *e);
 

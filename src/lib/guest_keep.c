@@ -54,9 +54,8 @@ static int save_into(gw_job *job, gw_guest *guest, struct gw__sink *sink, const 
 		.on_event = gw__guest_report,
 		.ctx = job};
 	struct gw__guest_save_result result;
-	gw__guest_set_location(guest, GW__SIDE_SOURCE, *at, true);
-	atomic_store(&job->guest.finish, false);
-	atomic_store(&job->guest.order, GW__ORDER_FINISHABLE);
+	gw__guest_set_location(guest, GW__SIDE_SOURCE, *at, GW__MOTION_MOVES);
+	gw__guest_call_takes(job, GW__ORDER_FINISHABLE);
 	int r = gw__guest_save_run(&job->run, guest->guest, sink, &so, &result);
 	ours->moved_bytes = atomic_load(&job->run.counters.moved_bytes);
 	ours->downtime_ns = result.downtime_ns;
@@ -64,8 +63,8 @@ static int save_into(gw_job *job, gw_guest *guest, struct gw__sink *sink, const 
 	gw__location_note(at, r ? GW__LOCATION_EV_BROKEN : GW__LOCATION_EV_COMMITTED);
 	gw__location_note(at,
 		r ? (result.stays_stopped ? GW__LOCATION_EV_BROKEN_AT_END : GW__LOCATION_EV_BROKEN) : end_of_save(o, &result));
-	gw__guest_set_location(guest, GW__SIDE_SOURCE, *at, false);
-	atomic_store(&job->guest.order, GW__ORDER_NO_CALL);
+	gw__guest_set_location(guest, GW__SIDE_SOURCE, *at, GW__MOTION_NONE);
+	gw__guest_call_takes(job, GW__ORDER_NO_CALL);
 	return r;
 }
 
@@ -111,7 +110,7 @@ static void on_arrived(void *ctx)
 {
 	struct arrival *x = ctx;
 	gw__location_note(x->at, GW__LOCATION_EV_ARRIVED);
-	gw__guest_set_location(x->guest, GW__SIDE_DESTINATION, *x->at, true);
+	gw__guest_set_location(x->guest, GW__SIDE_DESTINATION, *x->at, GW__MOTION_MOVES);
 }
 
 static int restore_from(gw_job *job, gw_guest *guest, struct gw__stored_guest *stored, bool stay_paused, struct gw__location *at,
@@ -121,8 +120,8 @@ static int restore_from(gw_job *job, gw_guest *guest, struct gw__stored_guest *s
 	const struct gw__ram_sink_opts so = {.stay_paused = stay_paused, .on_arrived = on_arrived, .ctx = &x};
 	struct gw__ram_sink_result result = {0};
 	struct gw__sink *sink = NULL;
-	gw__guest_set_location(guest, GW__SIDE_DESTINATION, *at, true);
-	atomic_store(&job->guest.order, GW__ORDER_NONE_TO_GIVE);
+	gw__guest_set_location(guest, GW__SIDE_DESTINATION, *at, GW__MOTION_MOVES);
+	gw__guest_call_takes(job, GW__ORDER_NONE_TO_GIVE);
 	int r = gw__ram_sink_new(&job->run, guest->guest, &so, &result, &sink);
 	if (!r)
 		r = gw__stored_guest_run(&job->run, stored, sink, NULL);
@@ -135,8 +134,8 @@ static int restore_from(gw_job *job, gw_guest *guest, struct gw__stored_guest *s
 		r = gw__error_set(&job->run.error, result.resume_failed, "the guest is here, but the hook that lets it run failed");
 	else if (!result.stays_stopped)
 		gw__guest_report(job, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS});
-	gw__guest_set_location(guest, GW__SIDE_DESTINATION, *at, false);
-	atomic_store(&job->guest.order, GW__ORDER_NO_CALL);
+	gw__guest_set_location(guest, GW__SIDE_DESTINATION, *at, GW__MOTION_NONE);
+	gw__guest_call_takes(job, GW__ORDER_NO_CALL);
 	return r;
 }
 

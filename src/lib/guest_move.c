@@ -10,24 +10,14 @@
 #include "engine/incoming/stream.h"
 #include "lib/combine.h"
 #include "lib/guest_call.h"
+#include "lib/guest_link.h"
 #include "lib/outcome.h"
 #include "lib/receive.h"
 #include "wire/multifd.h"
 
 enum { ANSWER_MS = 60000 };
 
-static int parse(gw_job *job, const char *text, struct gw__uri **uri)
-{
-	*uri = malloc(sizeof **uri);
-	return *uri ? gw__uri_parse(text, *uri, &job->run.error) : gw__error_set(&job->run.error, -ENOMEM, "no memory");
-}
-
 /* --- send --- */
-
-struct link {
-	struct gw__tls_creds *tls; /* outlive the channels */
-	struct gw__outgoing out;
-};
 
 static int check_send(gw_job *job, const struct gw__uri *uri, const struct gw_guest_send_opts *o)
 {
@@ -38,12 +28,8 @@ static int check_send(gw_job *job, const struct gw__uri *uri, const struct gw_gu
 	};
 	uint64_t wanted = gw__ability_of_uri(uri) | gw__ability_of_link(o->link) | methods[o->compression];
 	wanted |= o->channels ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0;
-	if (o->channels > GW__MULTIFD_CHANNELS_MAX)
-		return gw__error_set(&job->run.error, -EINVAL, "%u multifd channels, at most %d are possible", o->channels,
-			GW__MULTIFD_CHANNELS_MAX);
-	if (o->compression && !o->channels)
-		return gw__error_set(&job->run.error, -EINVAL, "compression needs channels");
-	return gw__job_allow(job, GW__OPERATION_SEND, wanted);
+	int r = gw__guest_link_check(job, o->channels, o->compression);
+	return r ? r : gw__job_allow(job, GW__OPERATION_SEND, wanted);
 }
 
 static int take_send_opts(gw_job *job, const struct gw_guest_send_opts *o, struct gw_guest_send_opts *ours)
@@ -59,31 +45,10 @@ static int take_send_opts(gw_job *job, const struct gw_guest_send_opts *o, struc
 	return r;
 }
 
-static int connect_all(gw_job *job, const struct gw__uri *uri, const gw_guest *guest, const struct gw_guest_send_opts *o, struct link *l)
-{
-	struct gw__outgoing_opts d = {.io = gw__job_io_opts(job, o->link), .channels = o->channels};
-	int r = gw__job_tls(job, o->link, GW__TLS_CLIENT, &l->tls);
-	d.tls = l->tls;
-	memcpy(d.uuid, guest->guest->uuid, sizeof d.uuid);
-	if (!r)
-		r = gw__outgoing_connect(&job->run, uri, &d, &l->out);
-	if (!r && !l->out.main->two_way)
-		r = gw__error_set(&job->run.error, -EOPNOTSUPP,
-			"%s: nobody can answer there, and a guest that runs here is given only to who says that it has it",
-			l->out.main->name);
-	if (!r)
-		r = gw__job_filter(job, o->link, &l->out.main);
-	for (uint32_t i = 0; !r && i < l->out.multifd_n; i++)
-		r = gw__job_filter(job, o->link, &l->out.multifd[i]);
-	return r;
-}
-
-static int source_run(gw_job *job, gw_guest *guest, struct link *l, const struct gw_guest_send_opts *o,
+static int source_run(gw_job *job, gw_guest *guest, struct gw__guest_link *l, const struct gw_guest_send_opts *o,
 	struct gw__guest_source_result *result)
 {
-	static const uint32_t methods[] =
-		{[GW_COMPRESS_NONE] = 0, [GW_COMPRESS_ZLIB] = GW__MULTIFD_ZLIB, [GW_COMPRESS_ZSTD] = GW__MULTIFD_ZSTD};
-	const struct gw__guest_source_opts so = {.method = methods[o->compression],
+	const struct gw__guest_source_opts so = {.method = gw__guest_link_method(o->compression),
 		.level = o->level ? o->level : 1,
 		.tls = l->tls,
 		.confirm = !o->no_confirm,
@@ -110,18 +75,13 @@ static int send_connected(gw_job *job, const struct gw__guest_args *a, const str
 	struct gw__location *at, struct gw_guest_result *ours)
 {
 	struct gw__guest_source_result result = {.location = *at};
-	struct link l = {0};
-	gw__guest_set_location(a->guest, GW__SIDE_SOURCE, *at, true);
-	atomic_store(&job->guest.finish, false);
-	atomic_store(&job->guest.order, GW__ORDER_FINISHABLE);
-	int r = connect_all(job, uri, a->guest, o, &l);
+	struct gw__guest_link l = {0};
+	gw__guest_set_location(a->guest, GW__SIDE_SOURCE, *at, GW__MOTION_MOVES);
+	gw__guest_call_takes(job, GW__ORDER_FINISHABLE);
+	int r = gw__guest_link_open(job, uri, a->guest, o->link, o->channels, &l);
 	bool connected = !r;
-	ours->channels = l.out.multifd_n;
 	if (!r)
 		r = source_run(job, a->guest, &l, o, &result);
-	for (uint32_t i = 0; i < l.out.multifd_n; i++)
-		ours->moved_bytes += l.out.multifd[i]->out_bytes;
-	ours->moved_bytes += l.out.main ? l.out.main->out_bytes : 0;
 	ours->downtime_ns = result.downtime_ns;
 	ours->bandwidth = result.bandwidth;
 	ours->dirty_rate = result.dirty_rate;
@@ -129,10 +89,9 @@ static int send_connected(gw_job *job, const struct gw__guest_args *a, const str
 	*at = result.location;
 	if (!connected)
 		gw__location_note(at, gw__location_event_before(r));
-	gw__guest_set_location(a->guest, GW__SIDE_SOURCE, *at, false);
-	gw__outgoing_close(&l.out);
-	gw__tls_creds_free(l.tls);
-	atomic_store(&job->guest.order, GW__ORDER_NO_CALL);
+	gw__guest_set_location(a->guest, GW__SIDE_SOURCE, *at, GW__MOTION_NONE);
+	gw__guest_link_close(&l, ours);
+	gw__guest_call_takes(job, GW__ORDER_NO_CALL);
 	return r;
 }
 
@@ -151,7 +110,7 @@ static int send_guest(gw_job *job, void *args)
 		r = gw__guest_call_begin(job, a, GW__GUEST_SEND);
 	bool claimed = !r;
 	if (!r)
-		r = parse(job, a->where, &uri);
+		r = gw__guest_link_uri(job, a->where, &uri);
 	if (!r)
 		r = check_send(job, uri, &o);
 	if (r)
@@ -181,7 +140,7 @@ static void on_arrived(void *ctx)
 {
 	struct arrival *x = ctx;
 	gw__location_note(x->at, GW__LOCATION_EV_ARRIVED);
-	gw__guest_set_location(x->guest, GW__SIDE_DESTINATION, *x->at, true);
+	gw__guest_set_location(x->guest, GW__SIDE_DESTINATION, *x->at, GW__MOTION_MOVES);
 }
 
 static int take_receive_opts(gw_job *job, const struct gw_guest_receive_opts *o, struct gw_guest_receive_opts *ours)
@@ -232,8 +191,8 @@ static int receive_connected(gw_job *job, const struct gw__guest_args *a, const 
 	struct gw__ram_sink_result result = {0};
 	struct gw__receive_link l = {0};
 	struct gw__sink *sink = NULL;
-	gw__guest_set_location(a->guest, GW__SIDE_DESTINATION, *at, true);
-	atomic_store(&job->guest.order, GW__ORDER_NONE_TO_GIVE);
+	gw__guest_set_location(a->guest, GW__SIDE_DESTINATION, *at, GW__MOTION_MOVES);
+	gw__guest_call_takes(job, GW__ORDER_NONE_TO_GIVE);
 	int r = gw__ram_sink_new(&job->run, a->guest->guest, &so, &result, &sink);
 	if (!r)
 		r = gw__receive_open_source(job, uri, &ro, &l);
@@ -246,8 +205,8 @@ static int receive_connected(gw_job *job, const struct gw__guest_args *a, const 
 		r = arrived(job, r, &result);
 	else
 		gw__location_note(at, GW__LOCATION_EV_BROKEN);
-	gw__guest_set_location(a->guest, GW__SIDE_DESTINATION, *at, false);
-	atomic_store(&job->guest.order, GW__ORDER_NO_CALL);
+	gw__guest_set_location(a->guest, GW__SIDE_DESTINATION, *at, GW__MOTION_NONE);
+	gw__guest_call_takes(job, GW__ORDER_NO_CALL);
 	return r;
 }
 
@@ -266,7 +225,7 @@ static int receive_guest(gw_job *job, void *args)
 		r = gw__guest_call_begin(job, a, GW__GUEST_RECEIVE);
 	bool claimed = !r;
 	if (!r)
-		r = parse(job, a->where, &uri);
+		r = gw__guest_link_uri(job, a->where, &uri);
 	if (!r)
 		r = gw__job_allow(job, GW__OPERATION_RECEIVE,
 			gw__ability_of_uri(uri) | gw__ability_of_link(o.link) | (o.channels ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0));

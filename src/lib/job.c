@@ -28,9 +28,13 @@ int gw_job_new(gw_job **job)
 		return -ENOMEM;
 	gw__run_init(&j->run);
 	j->guest.downtime_ms = 300;
+	j->guest.checkpoint_ms = 100;
 	j->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (j->cancel_fd < 0) {
+	j->guest.stop_fd = j->cancel_fd < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (j->guest.stop_fd < 0) {
 		int err = errno;
+		if (j->cancel_fd >= 0)
+			close(j->cancel_fd);
 		free(j);
 		return -err;
 	}
@@ -44,6 +48,7 @@ void gw_job_free(gw_job *job)
 		return;
 	gw__rate_free(job->rate);
 	close(job->cancel_fd);
+	close(job->guest.stop_fd);
 	free(job);
 }
 

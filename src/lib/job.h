@@ -27,9 +27,11 @@ struct gw_job {
 	struct {
 		gw_guest_event_fn *event;
 		void *event_ctx;
-		_Atomic uint32_t downtime_ms; /* any thread, as the next two */
+		_Atomic uint32_t downtime_ms, checkpoint_ms; /* any thread, as all that is atomic */
 		_Atomic bool finish;
-		_Atomic int order; /* of guest_move.c */
+		_Atomic int order;    /* enum gw__order_state */
+		_Atomic int protects; /* enum gw__protect_order */
+		int stop_fd;          /* a standby's, eventfd: readable once it is to end */
 	} guest;
 	struct gw__call call;
 };

@@ -41,6 +41,8 @@
 	LINKED(gw_guest_receive_opts, link, gw_link_opts)                                                                                  \
 	LINKED(gw_guest_save_opts, limits, gw_limits)                                                                                      \
 	OPTS(gw_guest_restore_opts)                                                                                                        \
+	LINKED(gw_guest_protect_opts, link, gw_link_opts)                                                                                  \
+	LINKED(gw_guest_standby_opts, link, gw_link_opts)                                                                                  \
 	RESULT(gw_guest_result)                                                                                                            \
 	OPTS(gw_device)                                                                                                                    \
 	RESULT(gw_event)                                                                                                                   \
@@ -73,6 +75,7 @@
 	ENUM(gw_send_opts, compression, GW_COMPRESS_ZSTD)                                                                                  \
 	ENUM(gw_serve_opts, preempt, GW_PREEMPT_EARLY)                                                                                     \
 	ENUM(gw_guest_send_opts, compression, GW_COMPRESS_ZSTD)                                                                            \
+	ENUM(gw_guest_protect_opts, compression, GW_COMPRESS_ZSTD)                                                                         \
 	ENUM(gw_guest_send_opts, converge, GW_CONVERGE_GIVE_UP)                                                                            \
 	ENUM(gw_guest_opts, tracker, GW_TRACKER_WRITES)                                                                                    \
 	ENUM(gw_proxy_fault, kind, GW_PROXY_RATE)                                                                                          \

@@ -225,7 +225,8 @@ static void *protect(void *guest)
 		.ctx = g};
 	struct gw__colo_secondary_result result;
 	report(g, &(struct gw_standby_event){.kind = GW_STANDBY_CONNECTED});
-	int r = gw__colo_secondary_run(&g->run, &g->in, g->sink, &so, &result);
+	const struct gw__epoch_store store = gw__epoch_store_of_image(g->sink);
+	int r = gw__colo_secondary_run(&g->run, &g->in, &store, &so, &result);
 	end_guest(g, r, &result);
 	let_go(g);
 	atomic_store(&g->done, true);

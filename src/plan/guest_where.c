@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-enum gw__where gw__where_of(enum gw__side side, enum gw__place place, bool moving)
+enum gw__where gw__where_of(enum gw__side side, enum gw__place place, enum gw__motion motion)
 {
 	/* What is not listed cannot be known to be ours alone. */
 	static const enum gw__where still[GW__SIDES][GW__PLACES] = {
@@ -34,14 +34,16 @@ enum gw__where gw__where_of(enum gw__side side, enum gw__place place, bool movin
 			},
 	};
 	enum gw__where where = still[side][place];
-	if (moving && where == GW__HERE && side == GW__SIDE_SOURCE)
+	if (motion == GW__MOTION_MOVES && where == GW__HERE && side == GW__SIDE_SOURCE)
 		return GW__LEAVING;
-	return moving && where == GW__EMPTY ? GW__ARRIVING : where;
+	if (motion == GW__MOTION_STANDS_BY && side == GW__SIDE_DESTINATION && where != GW__HERE)
+		return GW__STANDBY;
+	return motion == GW__MOTION_MOVES && where == GW__EMPTY ? GW__ARRIVING : where;
 }
 
 const char *gw__where_name(enum gw__where where)
 {
-	static const char *const names[GW__WHERES] = {"here", "empty", "arriving", "leaving", "in-doubt", "gone"};
+	static const char *const names[GW__WHERES] = {"here", "empty", "arriving", "leaving", "in-doubt", "gone", "standby"};
 	return where < GW__WHERES ? names[where] : "?";
 }
 
@@ -58,6 +60,7 @@ int gw__guest_may(enum gw__guest_call call, enum gw__where where, struct gw__err
 				[GW__LEAVING] = {-EBUSY, "another call is sending this guest"},
 				[GW__IN_DOUBT] = {-EINPROGRESS, "who has the guest is in doubt: call gw_guest_decide first"},
 				[GW__GONE] = {-ENODATA, "there is nothing to send: the guest has gone to the other side"},
+				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
 			},
 		[GW__GUEST_RECEIVE] =
 			{
@@ -65,6 +68,24 @@ int gw__guest_may(enum gw__guest_call call, enum gw__where where, struct gw__err
 				[GW__ARRIVING] = {-EBUSY, "another call is receiving this guest"},
 				[GW__LEAVING] = {-EBUSY, "another call is sending this guest"},
 				[GW__IN_DOUBT] = {-EINPROGRESS, "who has the guest is in doubt: call gw_guest_decide first"},
+				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
+			},
+		[GW__GUEST_PROTECT] =
+			{
+				[GW__EMPTY] = {-ENODATA, "there is nothing to protect: the guest is empty"},
+				[GW__ARRIVING] = {-EBUSY, "another call is receiving this guest"},
+				[GW__LEAVING] = {-EBUSY, "another call is sending this guest"},
+				[GW__IN_DOUBT] = {-EINPROGRESS, "who has the guest is in doubt: call gw_guest_decide first"},
+				[GW__GONE] = {-ENODATA, "there is nothing to protect: the guest has gone to the other side"},
+				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
+			},
+		[GW__GUEST_STANDBY] =
+			{
+				[GW__HERE] = {-EEXIST, "there is a guest here already; a standby would overwrite it"},
+				[GW__ARRIVING] = {-EBUSY, "another call is receiving this guest"},
+				[GW__LEAVING] = {-EBUSY, "another call is sending this guest"},
+				[GW__IN_DOUBT] = {-EINPROGRESS, "who has the guest is in doubt: call gw_guest_decide first"},
+				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
 			},
 		[GW__GUEST_DECIDE] =
 			{
@@ -73,12 +94,14 @@ int gw__guest_may(enum gw__guest_call call, enum gw__where where, struct gw__err
 				[GW__ARRIVING] = {-EBUSY, "another call is receiving this guest"},
 				[GW__LEAVING] = {-EBUSY, "another call is sending this guest"},
 				[GW__GONE] = {-EALREADY, "there is nothing to decide: the guest has gone to the other side"},
+				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
 			},
 		[GW__GUEST_FREE] =
 			{
 				[GW__ARRIVING] = {-EBUSY, "a call is receiving this guest"},
 				[GW__LEAVING] = {-EBUSY, "a call is sending this guest"},
 				[GW__IN_DOUBT] = {-EBUSY, "who has the guest is in doubt: call gw_guest_decide first"},
+				[GW__STANDBY] = {-EBUSY, "a call lets this guest stand by"},
 			},
 	};
 	int code = answers[call][where].code;

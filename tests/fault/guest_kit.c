@@ -35,7 +35,9 @@ static int pause_vm(void *ctx, enum gw_why why)
 {
 	struct vm *vm = ctx;
 	int r = take(&vm->pause_fails);
-	NEED((why == GW_WHY_LEAVE || why == GW_WHY_KEEP) && gw_guest_where(vm->guest) == GW_LEAVING);
+	enum gw_where where = gw_guest_where(vm->guest);
+	NEED(why == GW_WHY_LEAVE || why == GW_WHY_KEEP ? where == GW_LEAVING
+						       : why == GW_WHY_CHECKPOINT && (where == GW_HERE || where == GW_STANDBY));
 	if (r)
 		return r;
 	vm->paused++;
@@ -47,7 +49,9 @@ static int resume_vm(void *ctx, enum gw_why why)
 {
 	struct vm *vm = ctx;
 	int r = take(&vm->resume_fails);
-	NEED(gw_guest_where(vm->guest) == (why == GW_WHY_ARRIVED ? GW_HERE : GW_LEAVING));
+	enum gw_where where = gw_guest_where(vm->guest);
+	NEED(why == GW_WHY_CHECKPOINT ? where == GW_HERE || where == GW_STANDBY
+				      : where == (why == GW_WHY_RETURNED || why == GW_WHY_KEEP ? GW_LEAVING : GW_HERE));
 	if (r)
 		return r;
 	vm->resumed++;
@@ -185,7 +189,7 @@ static bool pass(int from, int to, uint64_t *left, uint64_t *passed)
 }
 
 /* One connection: a test that cuts has no channels. */
-static void *relay(void *ctx)
+static void *pass_on(void *ctx)
 {
 	struct relay *r = ctx;
 	struct sockaddr_un to = {.sun_family = AF_UNIX};
@@ -207,23 +211,29 @@ static void *relay(void *ctx)
 	return NULL;
 }
 
-static void start_relay(struct relay *r, const char *folder, struct cut *cut)
+struct relay *relay_start(const char *folder, struct cut *cut)
 {
 	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	struct relay *r = calloc(1, sizeof *r);
+	NEED(r);
 	r->cut = cut;
 	snprintf(r->to, sizeof r->to, "%s/in", folder);
 	snprintf(r->at, sizeof r->at, "unix:%s/relay", folder);
 	strcpy(at.sun_path, r->at + 5);
 	r->listener = socket(AF_UNIX, SOCK_STREAM, 0);
 	NEED(!bind(r->listener, (struct sockaddr *)&at, sizeof at) && !listen(r->listener, 1));
-	NEED(!pthread_create(&r->thread, NULL, relay, r));
+	NEED(!pthread_create(&r->thread, NULL, pass_on, r));
+	return r;
 }
 
-static void end_relay(struct relay *r)
+const char *relay_uri(const struct relay *r) { return r->at; }
+
+void relay_end(struct relay *r)
 {
 	pthread_join(r->thread, NULL);
 	close(r->listener);
 	unlink(r->at + 5);
+	free(r);
 }
 
 /* --- a move --- */
@@ -269,7 +279,7 @@ void vm_move(struct vm *from, struct vm *to, struct move *m)
 {
 	char folder[] = "/tmp/godwit-move-XXXXXX";
 	struct receiver r = {.vm = to, .m = m, .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-	struct relay relay_ = {0};
+	struct relay *relay = NULL;
 	pthread_t thread;
 	NEED(mkdtemp(folder));
 	snprintf(r.uri, sizeof r.uri, "unix:%s/in", folder);
@@ -281,13 +291,13 @@ void vm_move(struct vm *from, struct vm *to, struct move *m)
 		pthread_cond_wait(&r.changed, &r.lock);
 	pthread_mutex_unlock(&r.lock);
 	if (m->cut)
-		start_relay(&relay_, folder, m->cut);
-	m->sent = gw_guest_send(from->job, from->guest, m->cut ? relay_.at : r.uri, &m->send, &from->result);
+		relay = relay_start(folder, m->cut);
+	m->sent = gw_guest_send(from->job, from->guest, relay ? relay_uri(relay) : r.uri, &m->send, &from->result);
 	if (m->sent && (!from->result.moved_bytes || (m->cut && m->cut->forth < HEAD_BYTES)))
 		gw_job_cancel(to->job); /* nobody came who said that it is a source */
 	pthread_join(thread, NULL);
 	if (m->cut)
-		end_relay(&relay_);
+		relay_end(relay);
 	unlink(r.uri + 5);
 	NEED(!rmdir(folder));
 }

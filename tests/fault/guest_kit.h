@@ -34,6 +34,12 @@ struct cut {
 	uint64_t forth_bytes, back_bytes; /* that passed, of the first connection */
 };
 
+/* At a socket in the folder, to the socket "in" there. One connection. */
+struct relay;
+struct relay *relay_start(const char *folder, struct cut *cut);
+const char *relay_uri(const struct relay *r);
+void relay_end(struct relay *r);
+
 struct move {
 	struct gw_guest_send_opts send;
 	struct gw_guest_receive_opts receive;

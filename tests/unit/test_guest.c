@@ -316,17 +316,20 @@ static void where_it_is(void **state)
 {
 	(void)state;
 	for (unsigned place = 0; place < GW__PLACES; place++) {
-		enum gw__where source = gw__where_of(GW__SIDE_SOURCE, (enum gw__place)place, false);
-		enum gw__where destination = gw__where_of(GW__SIDE_DESTINATION, (enum gw__place)place, false);
+		enum gw__where source = gw__where_of(GW__SIDE_SOURCE, (enum gw__place)place, GW__MOTION_NONE);
+		enum gw__where destination = gw__where_of(GW__SIDE_DESTINATION, (enum gw__place)place, GW__MOTION_NONE);
 		assert_false(source == GW__HERE && destination == GW__HERE); /* never two */
+		assert_int_equal(gw__where_of(GW__SIDE_SOURCE, (enum gw__place)place, GW__MOTION_PROTECTED), source); /* it stays */
 		for (unsigned side = 0; side < GW__SIDES; side++) {
-			enum gw__where moving = gw__where_of((enum gw__side)side, (enum gw__place)place, true);
+			enum gw__where moving = gw__where_of((enum gw__side)side, (enum gw__place)place, GW__MOTION_MOVES);
 			assert_true(side == GW__SIDE_SOURCE ? moving != GW__HERE : true);
 			assert_int_not_equal(moving, GW__EMPTY);
+			enum gw__where stands_by = gw__where_of((enum gw__side)side, (enum gw__place)place, GW__MOTION_STANDS_BY);
+			assert_true(side == GW__SIDE_SOURCE || stands_by == (destination == GW__HERE ? GW__HERE : GW__STANDBY));
 		}
 	}
 	assert_string_equal(gw_guest_where_name(GW_IN_DOUBT), "in-doubt");
-	assert_null(gw_guest_where_name(GW_GONE + 1));
+	assert_null(gw_guest_where_name(GW_STANDBY + 1));
 	assert_int_equal(gw_guest_where(NULL), GW_EMPTY);
 }
 
@@ -334,11 +337,13 @@ static void what_may_be_begun(void **state)
 {
 	(void)state;
 	static const int answers[GW__GUEST_CALLS][GW__WHERES] = {
-		/* HERE, EMPTY, ARRIVING, LEAVING, IN_DOUBT, GONE */
-		[GW__GUEST_SEND] = {0, -ENODATA, -EBUSY, -EBUSY, -EINPROGRESS, -ENODATA},
-		[GW__GUEST_RECEIVE] = {-EEXIST, 0, -EBUSY, -EBUSY, -EINPROGRESS, 0},
-		[GW__GUEST_DECIDE] = {-EALREADY, -EALREADY, -EBUSY, -EBUSY, 0, -EALREADY},
-		[GW__GUEST_FREE] = {0, 0, -EBUSY, -EBUSY, -EBUSY, 0},
+		/* HERE, EMPTY, ARRIVING, LEAVING, IN_DOUBT, GONE, STANDBY */
+		[GW__GUEST_SEND] = {0, -ENODATA, -EBUSY, -EBUSY, -EINPROGRESS, -ENODATA, -EBUSY},
+		[GW__GUEST_RECEIVE] = {-EEXIST, 0, -EBUSY, -EBUSY, -EINPROGRESS, 0, -EBUSY},
+		[GW__GUEST_DECIDE] = {-EALREADY, -EALREADY, -EBUSY, -EBUSY, 0, -EALREADY, -EBUSY},
+		[GW__GUEST_FREE] = {0, 0, -EBUSY, -EBUSY, -EBUSY, 0, -EBUSY},
+		[GW__GUEST_PROTECT] = {0, -ENODATA, -EBUSY, -EBUSY, -EINPROGRESS, -ENODATA, -EBUSY},
+		[GW__GUEST_STANDBY] = {-EEXIST, 0, -EBUSY, -EBUSY, -EINPROGRESS, 0, -EBUSY},
 	};
 	for (unsigned call = 0; call < GW__GUEST_CALLS; call++)
 		for (unsigned where = 0; where < GW__WHERES; where++) {

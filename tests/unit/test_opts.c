@@ -18,7 +18,7 @@
 
 /* Made by the library alone, for a callback of the program's. */
 static const char *const given_to_callbacks[] = {"gw_whole", "gw_whole_block", "gw_proxy_field", "gw_proxy_message", "gw_proxy_channel",
-	"gw_standby_event", "gw_guest_event", "gw_epoch"};
+	"gw_standby_event", "gw_guest_event", "gw_guest_epoch", "gw_epoch"};
 
 #define NAME(s)                      #s,
 #define NAME_LINKED(s, field, inner) NAME(s)
@@ -93,6 +93,8 @@ static int ask_element(enum gw__struct_id id, void *v, unsigned call)
 	case GW__STRUCT_gw_limits:
 	case GW__STRUCT_gw_guest_send_opts:
 	case GW__STRUCT_gw_guest_receive_opts:
+	case GW__STRUCT_gw_guest_protect_opts:
+	case GW__STRUCT_gw_guest_standby_opts:
 	case GW__STRUCT_gw_guest_save_opts:
 	case GW__STRUCT_gw_guest_restore_opts:
 	case GW__STRUCT_gw_guest_result:
@@ -118,6 +120,10 @@ static int ask_described_guest(gw_guest *guest, enum gw__struct_id id, void *v, 
 		return gw_guest_add_device(guest, v);
 	case GW__STRUCT_gw_guest_send_opts:
 		return gw_guest_send(job, guest, "tcp:127.0.0.1:1", v, NULL);
+	case GW__STRUCT_gw_guest_protect_opts:
+		return gw_guest_protect(job, guest, "tcp:127.0.0.1:1", v, NULL);
+	case GW__STRUCT_gw_guest_standby_opts:
+		return gw_guest_standby(job, guest, "tcp:127.0.0.1:0", v, NULL);
 	case GW__STRUCT_gw_guest_save_opts:
 		return gw_guest_save(job, guest, "/nonexistent/image", v, NULL);
 	case GW__STRUCT_gw_guest_restore_opts:

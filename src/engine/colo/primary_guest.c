@@ -64,7 +64,7 @@ static int save(struct primary *p)
 /* It runs again, whatever became of the epoch. */
 static int run_on(struct primary *p, int r)
 {
-	int resumed = p->guest->ops.resume(p->guest->ctx, false);
+	int resumed = p->guest->ops.resume(p->guest->ctx, GW__WHY_CHECKPOINT);
 	if (!resumed)
 		return r;
 	p->result->stays_stopped = true;
@@ -83,7 +83,7 @@ static int capture(struct primary *p)
 	if (r)
 		return r;
 	p->stopped_ns = now(p);
-	int stood_still = p->guest->ops.pause(p->guest->ctx);
+	int stood_still = p->guest->ops.pause(p->guest->ctx, GW__WHY_CHECKPOINT);
 	if (stood_still < 0)
 		return hook_failed(p, stood_still, "the hook that stops the guest failed");
 	r = save(p);

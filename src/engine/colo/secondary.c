@@ -16,7 +16,8 @@ struct session {
 	struct gw__run *run;
 	struct gw__incoming *in;
 	struct gw__incoming_stream *stream;
-	struct gw__epoch_sink *sink;
+	const struct gw__epoch_store_ops *store;
+	void *ctx; /* of the store */
 	const struct gw__colo_secondary_opts *o;
 	struct gw__colo_secondary_result *result;
 	enum gw__colo_secondary_state state;
@@ -84,7 +85,7 @@ static int receive_message(struct session *s, struct gw__colo_msg *m)
 
 static void report_epoch(struct session *s, uint64_t pause_ns)
 {
-	struct gw__epoch_sink_stats stats = gw__epoch_sink_stats(s->sink);
+	struct gw__epoch_sink_stats stats = s->store->stats(s->ctx);
 	struct gw__colo_epoch *e = &s->result->last;
 	*e = (struct gw__colo_epoch){.number = s->result->epochs,
 		.pages = stats.pages,
@@ -106,11 +107,11 @@ static int reach_boundary(struct session *s, uint64_t number)
 static int receive_guest(struct session *s)
 {
 	struct gw__error *error = &s->run->error;
-	int r = gw__incoming_open(s->run, s->in, gw__epoch_sink_sink(s->sink), &s->stats, &s->stream);
+	int r = gw__incoming_open(s->run, s->in, s->store->sink(s->ctx), &s->stats, &s->stream);
 	if (!r)
 		r = gw__incoming_receive_guest(s->stream);
 	if (!r)
-		r = gw__epoch_sink_complete_guest(s->sink, gw__incoming_description(s->stream), error);
+		r = s->store->complete_guest(s->ctx, gw__incoming_description(s->stream), error);
 	if (!r)
 		r = reach_boundary(s, 0);
 	if (!r)
@@ -141,7 +142,7 @@ static int receive_devices(struct session *s)
 	if (m.bytes > s->run->tail_max_bytes)
 		return gw__error_set(&s->run->error, -E2BIG, "VMSTATE_SIZE announces %llu bytes of device state, at most %zu are taken",
 			(unsigned long long)m.bytes, s->run->tail_max_bytes);
-	r = gw__epoch_sink_reserve_devices(s->sink, m.bytes, &to, &s->run->error);
+	r = s->store->reserve_devices(s->ctx, m.bytes, &to, &s->run->error);
 	return r ? r : gw__incoming_read(s->stream, to, m.bytes);
 }
 
@@ -152,14 +153,15 @@ static int receive_epoch(struct session *s)
 	int r = receive_message(s, &m);
 	if (r)
 		return r;
-	gw__epoch_sink_begin(s->sink);
-	r = gw__incoming_receive_checkpoint(s->stream);
+	r = s->store->begin(s->ctx, &s->run->error);
+	if (!r)
+		r = gw__incoming_receive_checkpoint(s->stream);
 	if (!r)
 		r = step(s, EV(RAM_END));
 	if (!r)
 		r = receive_devices(s);
 	if (!r)
-		r = gw__epoch_sink_check(s->sink, &s->run->error);
+		r = s->store->check(s->ctx, &s->run->error);
 	return r ? r : gw__incoming_check_turn(s->stream);
 }
 
@@ -175,20 +177,22 @@ static int take_checkpoint(struct session *s)
 	if (!r)
 		r = reach_boundary(s, s->result->epochs + 1);
 	if (!r) /* last: one that is on the disk is an epoch, whatever becomes of us */
-		r = gw__epoch_sink_persist(s->sink, &s->run->error);
+		r = s->store->persist(s->ctx, &s->run->error);
 	if (!r)
 		r = step(s, EV(EPOCH_SAFE));
 	if (r)
 		return r;
-	gw__epoch_sink_commit(s->sink);
+	s->store->commit(s->ctx);
 	s->result->epochs++;
 	r = send_message(s, GW__COLO_VMSTATE_RECEIVED, EV(RECEIVED_SENT));
+	if (!r)
+		r = s->store->load(s->ctx, &s->run->error);
 	if (!r)
 		r = send_message(s, GW__COLO_VMSTATE_LOADED, EV(LOADED_SENT));
 	uint64_t loaded_ns = now(s);
 	report_epoch(s, loaded_ns - s->replied_ns);
 	if (!r)
-		r = gw__epoch_sink_apply(s->sink, &s->run->error);
+		r = s->store->apply(s->ctx, &s->run->error);
 	s->merge_ns = now(s) - loaded_ns;
 	return r;
 }
@@ -208,7 +212,7 @@ static int protect(struct session *s)
 	if (r)
 		return r;
 	stop_between_epochs(s);
-	r = gw__epoch_sink_start_journal(s->sink, &s->run->error);
+	r = s->store->start(s->ctx, &s->run->error);
 	if (r)
 		return r;
 	report_epoch(s, 0);
@@ -237,8 +241,8 @@ static int finish(struct session *s, int r)
 	if (s->o->on_kept)
 		s->o->on_kept(s->o->ctx, s->result->epochs, had_epoch);
 	if (had_epoch) {
-		gw__epoch_sink_drop(s->sink);
-		made = gw__epoch_sink_finish(s->sink, !s->result->epochs, &s->run->error);
+		s->store->drop(s->ctx);
+		made = s->store->finish(s->ctx, !s->result->epochs, &s->run->error);
 	}
 	s->result->image_failed = made != 0;
 	gw__incoming_close_stream(&s->stream);
@@ -250,10 +254,11 @@ static int finish(struct session *s, int r)
 	return r == GW__STOPPED ? 0 : r;
 }
 
-int gw__colo_secondary_run(struct gw__run *run, struct gw__incoming *in, struct gw__epoch_sink *sink,
+int gw__colo_secondary_run(struct gw__run *run, struct gw__incoming *in, const struct gw__epoch_store *store,
 	const struct gw__colo_secondary_opts *o, struct gw__colo_secondary_result *result)
 {
-	struct session s = {.run = run, .in = in, .sink = sink, .o = o, .result = result, .state = GW__COLO_SECONDARY_SETUP};
+	struct session s =
+		{.run = run, .in = in, .store = store->ops, .ctx = store->ctx, .o = o, .result = result, .state = GW__COLO_SECONDARY_SETUP};
 	*result = (struct gw__colo_secondary_result){0};
 	return finish(&s, protect(&s));
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The secondary of COLO that runs no guest (docs/spec/colo.md): receives a primary's guest, then one epoch after the other. It acknowledges an
- * epoch as soon as all of it is here, and moves the pages to their places while the primary's guest runs again. One thread, the session's.
+ * The secondary of COLO (docs/spec/colo.md): receives a primary's guest, then one epoch after the other, into a store, which also knows whether
+ * anybody runs the guest here. An epoch is acknowledged as soon as the store has it. One thread, the session's.
  */
 #ifndef GW_ENGINE_COLO_SECONDARY_H
 #define GW_ENGINE_COLO_SECONDARY_H
 
-#include "engine/colo/epoch_sink.h"
+#include "engine/colo/epoch_store.h"
 #include "engine/incoming/accept.h"
 #include "engine/core/run.h"
 #include "plan/colo_secondary.h"
@@ -40,9 +40,9 @@ struct gw__colo_secondary_result {
 
 /*
  * Until the link ends, which it always does: the result is a negative errno with a sentence that says why, or 0 when it was stopped. Whatever
- * it was, the last whole epoch is in the sink's image then, under its name, unless state is FAILED or `image_failed`.
+ * it was, the store has finished with the last whole epoch then, unless state is FAILED or `image_failed`.
  */
-int gw__colo_secondary_run(struct gw__run *run, struct gw__incoming *in, struct gw__epoch_sink *sink,
+int gw__colo_secondary_run(struct gw__run *run, struct gw__incoming *in, const struct gw__epoch_store *store,
 	const struct gw__colo_secondary_opts *o, struct gw__colo_secondary_result *result);
 
 #endif

@@ -175,6 +175,15 @@ int gw__dirty_pages_harvest(struct gw__dirty_pages *d, uint64_t *pages, struct g
 	return r;
 }
 
+int gw__dirty_pages_forget(struct gw__dirty_pages *d, struct gw__error *error)
+{
+	uint64_t ignored;
+	int r = gw__dirty_pages_harvest(d, &ignored, error);
+	for (uint32_t i = 0; !r && i < d->n; i++)
+		memset(d->v[i].words, 0, d->v[i].words_n * sizeof *d->v[i].words);
+	return r;
+}
+
 /* The block of a chunk, from the one before on. */
 static uint32_t find_block(const struct gw__dirty_pages *d, uint64_t chunk)
 {

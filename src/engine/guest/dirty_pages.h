@@ -25,6 +25,9 @@ int gw__dirty_pages_start(struct gw__dirty_pages *d, struct gw__error *error);
 /* All that was written since the last time, and re-armed, is to be sent too. *pages: how many are. */
 int gw__dirty_pages_harvest(struct gw__dirty_pages *d, uint64_t *pages, struct gw__error *error);
 
+/* All that was written until now is as if it had not been: nothing is to be sent. */
+int gw__dirty_pages_forget(struct gw__dirty_pages *d, struct gw__error *error);
+
 /*
  * Up to `most` pages of one block that nobody else has, in ascending order; 0: there are no more until the next harvest. `taker` is the number
  * of the worker.

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/math.h"
+#include "engine/guest/device_load.h"
 
 typedef unsigned long long ull;
 
@@ -14,14 +15,6 @@ struct block {
 	struct gw__guest_block *guest;
 	_Atomic uint64_t *filled; /* a bit per page that came with content once: it may have to be cleared. Lanes set bits */
 	uint64_t words_n;
-};
-
-/* A section that came, for the device that claims it. */
-struct state {
-	const struct gw__guest_device *device;
-	uint32_t version;
-	uint8_t *bytes;
-	size_t n;
 };
 
 struct ram_sink {
@@ -32,8 +25,7 @@ struct ram_sink {
 	struct gw__ram_sink_result *result;
 	struct block *block; /* in the order of the stream */
 	uint32_t blocks_n;
-	struct state *state; /* so too */
-	uint32_t states_n;
+	struct gw__device_load devices;
 };
 
 static struct ram_sink *own(struct gw__sink *sink) { return (struct ram_sink *)sink; }
@@ -203,60 +195,10 @@ static int add_lane(struct gw__sink *sink, struct gw__sink_lane **lane, struct g
 
 /* --- devices --- */
 
-static const struct gw__guest_device *find_device(const struct gw__guest *g, const struct gw__section *section)
-{
-	for (uint32_t i = 0; i < g->devices_n; i++)
-		if (g->device[i].instance == section->instance && !strcmp(g->device[i].name, section->idstr))
-			return &g->device[i];
-	return NULL;
-}
-
-static int check_device(const struct ram_sink *s, const struct gw__section *section, const struct gw__guest_device *d,
-	struct gw__error *error)
-{
-	if (section->type != GW__ITEM_FULL)
-		return gw__error_set(error, -EOPNOTSUPP, "device \"%s\" comes in pieces, which nobody here can load", section->idstr);
-	if (!d)
-		return gw__error_set(error, -ENODEV, "the guest that comes has a device \"%s\", instance %u, which this one has not",
-			section->idstr, section->instance);
-	if (section->version > d->version || section->version < d->oldest)
-		return gw__error_set(error, -ENOTSUP, "device \"%s\" comes in version %u, expected %u to %u", d->name, section->version,
-			d->oldest, d->version);
-	for (uint32_t i = 0; i < s->states_n; i++)
-		if (s->state[i].device == d)
-			return gw__error_set(error, -EPROTO, "device \"%s\" comes a second time", d->name);
-	return 0;
-}
-
-/* be32 n and n bytes. */
-static int keep_state(struct ram_sink *s, const struct gw__section *section, const struct gw__guest_device *d, struct gw__view body,
-	struct gw__error *error)
-{
-	if (body.n < 4 || gw__be_get(body.p, 4) != body.n - 4)
-		return gw__error_set(error, -EPROTO, "device \"%s\": %zu bytes came, expected their number in the first four", d->name,
-			body.n);
-	struct state *states = realloc(s->state, (s->states_n + 1) * sizeof *states);
-	if (!states)
-		return gw__error_set(error, -ENOMEM, "no memory for device \"%s\"", d->name);
-	s->state = states;
-	struct state *to = &s->state[s->states_n];
-	*to = (struct state){.device = d, .version = section->version, .bytes = malloc(body.n), .n = body.n - 4};
-	if (!to->bytes)
-		return gw__error_set(error, -ENOMEM, "no memory for device \"%s\"", d->name);
-	memcpy(to->bytes, body.p + 4, to->n);
-	s->states_n++;
-	return 0;
-}
-
 static int put_device(struct gw__sink *sink, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__error *error)
 {
-	struct ram_sink *s = own(sink);
-	const struct gw__guest_device *d = find_device(s->guest, section);
-	size_t body_bytes = gw__section_body_bytes(section, raw.n);
 	(void)off;
-	int r = check_device(s, section, d, error);
-	struct gw__view body = {raw.p + (raw.n - GW__FOOTER_BYTES - body_bytes), body_bytes};
-	return r ? r : keep_state(s, section, d, body, error);
+	return gw__device_load_add(&own(sink)->devices, section, raw, error);
 }
 
 static int note_nothing(struct gw__sink *sink, struct gw__error *error)
@@ -279,29 +221,6 @@ static int check_end(struct gw__sink *sink, struct gw__view description, struct 
 
 /* --- it is ours --- */
 
-static int check_missing(const struct ram_sink *s, struct gw__error *error)
-{
-	for (uint32_t i = 0; i < s->guest->devices_n; i++) {
-		const struct gw__guest_device *d = &s->guest->device[i];
-		uint32_t k = 0;
-		while (k < s->states_n && s->state[k].device != d)
-			k++;
-		if (k == s->states_n && !d->optional)
-			return gw__error_set(error, -ENODATA, "the guest that comes has no device \"%s\", instance %u, which this one has",
-				d->name, d->instance);
-	}
-	return 0;
-}
-
-static int load(struct ram_sink *s, const struct state *state, struct gw__error *error)
-{
-	int r = state->device->load(state->device->ctx, state->version, state->bytes, state->n);
-	if (!r)
-		return 0;
-	s->result->hook = true;
-	return gw__error_set(error, r > 0 ? -EPROTO : r, "the hook that loads device \"%s\" failed", state->device->name);
-}
-
 static void run_it(struct ram_sink *s)
 {
 	s->result->stays_stopped = s->o.stay_paused;
@@ -315,9 +234,10 @@ static void run_it(struct ram_sink *s)
 static int commit(struct gw__sink *sink, struct gw__error *error)
 {
 	struct ram_sink *s = own(sink);
-	int r = check_missing(s, error);
-	for (uint32_t i = 0; !r && i < s->states_n; i++)
-		r = load(s, &s->state[i], error);
+	int r = gw__device_load_check(&s->devices, error);
+	if (!r)
+		r = gw__device_load_run(&s->devices, error);
+	s->result->hook = s->devices.hook;
 	if (r)
 		return r;
 	s->result->arrived = true;
@@ -333,10 +253,8 @@ static void free_sink(struct gw__sink *sink)
 	struct ram_sink *s = own(sink);
 	for (uint32_t i = 0; i < s->blocks_n; i++)
 		free((void *)s->block[i].filled);
-	for (uint32_t i = 0; i < s->states_n; i++)
-		free(s->state[i].bytes);
+	gw__device_load_clear(&s->devices);
 	free(s->block);
-	free(s->state);
 	free(s);
 }
 
@@ -364,6 +282,7 @@ int gw__ram_sink_new(struct gw__run *run, struct gw__guest *guest, const struct 
 	s->sink.ops = &ops;
 	s->run = run;
 	s->guest = guest;
+	s->devices.guest = guest;
 	s->o = *o;
 	s->result = result;
 	*result = (struct gw__ram_sink_result){0};

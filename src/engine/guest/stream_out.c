@@ -38,8 +38,8 @@ struct gw__stream_out {
 	struct gw__multifd_compat compat;
 	struct gw__vmdesc_plain described; /* the devices that were written */
 	uint32_t described_n;
-	uint8_t *copy;                     /* PAGES_PER_WRITE pages */
-	uint64_t counted_bytes;            /* of the main channel */
+	uint8_t *copy;          /* PAGES_PER_WRITE pages */
+	uint64_t counted_bytes; /* of the main channel */
 	uint8_t heads[PAGES_PER_WRITE][GW__RECORD_HEAD_MAX_BYTES];
 	uint8_t bytes[4096];
 };
