@@ -23,6 +23,8 @@ STAMP_MIB = 4
 TICK = re.compile(r"^tick (\d+) uptime ([\d.]+)$", re.M)
 # The guest's own clock stands still while it is not running; this much may pass between two ticks on a busy machine.
 LONGEST_TICK_S = 15
+# The clocks of two processors under TCG on a busy machine are apart by up to this, and the counter may go from one to the other.
+CLOCKS_APART_S = 1
 
 
 def machine_name(version):
@@ -135,11 +137,11 @@ def ticks_of(text):
 
 
 def check_ticks(ticks):
-    """Counted without gap or restart, by a clock that does not jump."""
+    """Counted without gap or restart, by clocks that do not jump."""
     numbers = [n for n, _ in ticks]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), f"not in a row: {ticks}"
     for (a, before), (b, after) in zip(ticks, ticks[1:]):
-        assert before <= after <= before + LONGEST_TICK_S, f"tick {a} at {before}, tick {b} at {after}"
+        assert before - CLOCKS_APART_S <= after <= before + LONGEST_TICK_S, f"tick {a} at {before}, tick {b} at {after}"
 
 
 def check_continues(before, after):

@@ -23,6 +23,7 @@ static const char *const given_to_callbacks[] = {"gw_whole", "gw_whole_block", "
 #define NAME(s)                      #s,
 #define NAME_LINKED(s, field, inner) NAME(s)
 static const char *const names[] = {GW__STRUCTS(NAME, NAME_LINKED, NAME)};
+static const char *name_of(enum gw__struct_id id) { return id < GW__STRUCTS_N ? names[id] : "no struct"; }
 #define BYTES(s)                      sizeof(struct s),
 #define BYTES_LINKED(s, field, inner) BYTES(s)
 static const size_t bytes[] = {GW__STRUCTS(BYTES, BYTES_LINKED, BYTES)};
@@ -60,7 +61,7 @@ static int ask_info(enum gw__struct_id id, void *v, unsigned call)
 	case GW__STRUCT_gw_info_device:
 		return call ? -ENOSYS : gw_info_device(info, 0, v);
 	default:
-		fail_msg("%s has no row here", names[id]);
+		fail_msg("%s has no row here", name_of(id));
 		return -ENOSYS;
 	}
 }
