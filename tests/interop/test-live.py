@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """A guest of another program than QEMU, RAM only, sent by libgodwit to a real QEMU: its memory there is what it was when it left, and the QEMU cannot run it
-before the very end. And the same guest, with a device, kept by `godwit receive`.
+before the very end. And the same guest, with a device, kept by `godwit receive`, and protected by `godwit standby`.
 
 test-live.py GUEST_TOOL LIVE_OUT LIVE_IN 7.2|10.0|11.1
 """
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+import colo
 import godwit
 import images
 from vm import Unavailable, Vm, get_qemu, skip
@@ -31,14 +33,14 @@ COMPRESSION = {"none": 0, "zlib": 1, "zstd": 2}
 class Waiting(Vm):
     """A QEMU that waits for a guest, and will not run it by itself."""
 
-    def __init__(self, version, machine, channels=0, compression="none"):
+    def __init__(self, version, machine, channels=0, compression="none", colo=False):
         self.machine = machine
         super().__init__(get_qemu(version), ["-machine", machine, "-m", str(MEMORY), "-S", "-incoming", "defer"])
-        self.channels, self.compression = channels, compression
+        self.channels, self.compression, self.colo = channels, compression, colo
 
     def __enter__(self):
         super().__enter__()
-        capabilities = ["return-path"] if not self.channels else ["return-path", "multifd"]
+        capabilities = ["return-path", *(["multifd"] if self.channels else []), *(["x-colo"] if self.colo else [])]
         self.qmp.command("migrate-set-capabilities", capabilities=[{"capability": c, "state": True} for c in capabilities])
         if self.channels:
             self.qmp.command("migrate-set-parameters", multifd_channels=self.channels, multifd_compression=self.compression)
@@ -177,6 +179,33 @@ def into_an_image(tool, folder):
         os.unlink(image)
 
 
+def in_step_with_qemu(tool, version, machine, channels):
+    """A QEMU as the secondary: after its last checkpoint it has the memory of the primary, and takes over."""
+    with Waiting(version, machine, channels, colo=True) as vm:
+        ram = vm.path("ram")
+        assert send(tool, vm.uri, ram, machine=machine, block="pc.ram", mib=MEMORY, devices=0, channels=channels, epochs=4,
+                    old_dialect=int(version == "10.0")) == 0
+        vm.qmp.command("x-colo-lost-heartbeat")
+        assert vm.wait_over() in ("running", "paused", "prelaunch"), vm.status()
+        with open(ram, "rb") as f:
+            images.same_bytes(f"memory of the last checkpoint in QEMU {version}, {channels} channels", vm.memory(), f.read()[LOW:])
+
+
+def protected(tool, folder):
+    """By a godwit standby, which keeps an image of the last checkpoint."""
+    ram = os.path.join(folder, "ram")
+    for channels, compression in ((0, "none"), (2, "none"), (8, "zstd")):
+        with colo.Standby(folder, name=f"vm{channels}") as standby:
+            assert send(tool, f"unix:{standby.socket}", ram, epochs=4, channels=channels, compression=COMPRESSION[compression]) == 0
+            ended = standby.wait_event("ended")
+            assert ended["epoch"] == 4, ended
+            godwit.run("verify", standby.image).ok()
+            with open(ram, "rb") as f:
+                images.same_bytes("memory of the last epoch", images.raw_ram(standby.image, os.path.join(folder, "raw"), "ram0"), f.read())
+            standby.kill(signal.SIGTERM)
+            standby.wait()
+
+
 def examples(live_out, live_in, folder):
     """The two VMMs of examples/, one to the other."""
     uri = f"unix:{folder}/example"
@@ -204,9 +233,14 @@ def main():
     not_before_the_end(tool, version, old)
     cut_in_the_end(tool, version, old)
     cut_before_the_end(tool, version, old)
+    if version == "10.0":
+        in_step_with_qemu(tool, version, new, 0)
     if version == "11.1":
+        for channels in 0, 2:
+            in_step_with_qemu(tool, version, new, channels)
         with tempfile.TemporaryDirectory(prefix="godwit-live.") as folder:
             into_an_image(tool, folder)
+            protected(tool, folder)
             examples(live_out, live_in, folder)
 
 

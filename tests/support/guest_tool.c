@@ -4,6 +4,9 @@
  *
  * machine, block, mib, seed, workload (number), channels, compression (number), devices (0: none), confirm (0: no). Ends with 0: gone; 1: here
  * again; 4: in doubt; 2: wrong use. Says the rounds and the downtime.
+ *
+ * epochs=N: it is protected by the standby at URI instead, for N checkpoints, before the last of which it stands still; old_dialect. RAM is that of the last. Ends
+ * with 0, or 1.
  */
 #include <godwit-unstable.h>
 
@@ -106,6 +109,41 @@ static int send_to(const char *uri)
 	return status[result.where];
 }
 
+/* --- protect --- */
+
+static void on_committed(void *ctx, const struct gw_guest_epoch *e)
+{
+	uint64_t last = number("epochs", 0);
+	printf("epoch %llu: %llu pages, pause %llu us\n", (unsigned long long)e->number, (unsigned long long)e->pages,
+		(unsigned long long)e->pause_us);
+	if (e->number + 1 == last)
+		gw__mem_guest_pause(mem);
+	if (e->number == last)
+		gw_job_order(ctx, GW_ORDER_FINISH);
+}
+
+static int protect_at(const char *uri)
+{
+	struct gw_guest_protect_opts o = GW_INIT(o);
+	struct gw_guest_result result = GW_INIT(result);
+	gw_job *job = NULL;
+	if (gw_job_new(&job))
+		return 2;
+	o.channels = number("channels", 0);
+	o.compression = (enum gw_compression)number("compression", 0);
+	o.old_dialect = number("old_dialect", 0);
+	o.standby_timeout_ms = 60000; /* of a busy machine */
+	o.on_committed = on_committed;
+	o.ctx = job;
+	int r = gw_guest_protect(job, guest, uri, &o, &result);
+	if (r)
+		fprintf(stderr, "%s\n", gw_job_error(job));
+	printf("%s: %d, %llu epochs, pause %llu us\n", gw_guest_where_name(result.where), r, (unsigned long long)result.epochs,
+		(unsigned long long)result.pause_p50_us);
+	gw_job_free(job);
+	return r ? 1 : 0;
+}
+
 static bool keep_ram(const char *path)
 {
 	struct gw__mem_ram ram = gw__mem_guest_ram(mem);
@@ -131,7 +169,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "cannot make a guest: %s\n", error.text);
 		return 2;
 	}
-	int status = send_to(argv[1]);
+	int status = number("epochs", 0) ? protect_at(argv[1]) : send_to(argv[1]);
 	gw__mem_guest_pause(mem);
 	return keep_ram(argv[2]) ? status : 2;
 }
