@@ -142,7 +142,8 @@ int gw_guest_new(gw_guest **guest, const struct gw_guest_ops *ops, const struct 
 	}
 	describe(g);
 	g->opts.machine = g->guest->machine;
-	gw__guest_set_location(g, g->opts.empty ? GW__SIDE_DESTINATION : GW__SIDE_SOURCE, gw__location_at(GW__PLACE_SOURCE_RUNS), GW__MOTION_NONE);
+	gw__guest_set_location(g, g->opts.empty ? GW__SIDE_DESTINATION : GW__SIDE_SOURCE, gw__location_at(GW__PLACE_SOURCE_RUNS),
+		GW__MOTION_NONE);
 	*guest = g;
 	return 0;
 }

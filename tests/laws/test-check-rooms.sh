@@ -118,7 +118,7 @@ arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base guest/
  engine/files>base engine/files>wire engine/files>io engine/files>engine/core engine/files>engine/sink engine/files>engine/incoming
  engine/files>image/read engine/files>image/write
  engine/colo>base engine/colo>wire engine/colo>plan engine/colo>io engine/colo>engine/core engine/colo>engine/sink engine/colo>engine/incoming
- engine/colo>engine/outgoing engine/colo>image/epochs engine/colo>image/file engine/colo>image/journal engine/colo>image/read engine/colo>image/write
+ engine/colo>engine/outgoing engine/colo>engine/guest engine/colo>guest engine/colo>image/epochs engine/colo>image/file engine/colo>image/journal engine/colo>image/read engine/colo>image/write
  engine/proxy>base engine/proxy>wire engine/proxy>io engine/proxy>engine/core engine/proxy>dissect
  lib>base lib>wire lib>plan lib>io lib>guest lib>image/epochs lib>image/file lib>image/journal lib>image/read lib>image/write
  lib>engine/core lib>engine/sink lib>engine/incoming lib>engine/outgoing lib>engine/pageserver lib>engine/files lib>engine/colo lib>engine/proxy lib>dissect

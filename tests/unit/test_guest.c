@@ -318,7 +318,7 @@ static void where_it_is(void **state)
 	for (unsigned place = 0; place < GW__PLACES; place++) {
 		enum gw__where source = gw__where_of(GW__SIDE_SOURCE, (enum gw__place)place, GW__MOTION_NONE);
 		enum gw__where destination = gw__where_of(GW__SIDE_DESTINATION, (enum gw__place)place, GW__MOTION_NONE);
-		assert_false(source == GW__HERE && destination == GW__HERE); /* never two */
+		assert_false(source == GW__HERE && destination == GW__HERE);                                          /* never two */
 		assert_int_equal(gw__where_of(GW__SIDE_SOURCE, (enum gw__place)place, GW__MOTION_PROTECTED), source); /* it stays */
 		for (unsigned side = 0; side < GW__SIDES; side++) {
 			enum gw__where moving = gw__where_of((enum gw__side)side, (enum gw__place)place, GW__MOTION_MOVES);
