@@ -296,9 +296,9 @@ struct gw_guest_protect_opts {
 	enum gw_compression compression; /* with channels */
 	int level;
 	const struct gw_limits *limits; /* checkpoint_ms */
-	int standby_timeout_ms; /* for each word of the standby; then the guest runs on unprotected. 0: 1 s. It never stands still for it */
-	uint64_t copy_limit;    /* bytes of pages of an epoch; a fuller one is ended before its time. 0: 64 MiB */
-	bool old_dialect;       /* the standby is a QEMU 10.0 or older */
+	int standby_timeout_ms; /* for each word of the standby in a checkpoint; then the guest runs on unprotected. 0: 1 s. It never stands still for it */
+	uint64_t copy_limit; /* bytes of pages of an epoch; a fuller one is ended before its time. 0: 64 MiB */
+	bool old_dialect;    /* the standby is a QEMU 10.0 or older */
 	uint64_t memory_limit;
 	/* Output of the guest until this epoch may be let out (packets, writes to disks). From the thread of the call. NULL: it is not held. */
 	gw_guest_epoch_fn *on_committed;

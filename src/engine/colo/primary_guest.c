@@ -17,6 +17,7 @@
 #define EV(x) GW__COLO_PRIMARY_EV_##x
 
 enum {
+	READY_MS = 60000,     /* for SHUT and READY: a secondary may have to load a whole guest */
 	PATIENCE = 3,         /* rounds of the first copy without progress */
 	LOOKS = 8,            /* in an epoch */
 	LOOK_MS_LEAST = 2,    /* between two of them */
@@ -149,10 +150,13 @@ static int await_ready(struct primary *p)
 {
 	int r = gw__primary_talk_step(&p->talk, p->o->old_dialect ? EV(GUEST_SENT_OLD) : EV(GUEST_SENT));
 	if (!r && !p->o->old_dialect) {
-		r = gw__await_shut(p->run, p->talk.chan, p->o->answer_ms, &p->run->error);
+		r = gw__await_shut(p->run, p->talk.chan, p->talk.answer_ms, &p->run->error);
 		r = r ? r : gw__primary_talk_step(&p->talk, EV(SHUT));
 	}
-	return r ? r : gw__primary_talk_await(&p->talk);
+	if (!r)
+		r = gw__primary_talk_await(&p->talk);
+	p->talk.answer_ms = p->o->answer_ms;
+	return r;
 }
 
 static int send_guest(struct primary *p)
@@ -280,11 +284,12 @@ static int open_stream(struct primary *p, struct gw__outgoing *out)
 int gw__primary_guest_run(struct gw__run *run, struct gw__guest *guest, struct gw__outgoing *out, const struct gw__primary_guest_opts *o,
 	struct gw__primary_guest_result *result)
 {
+	int ready_ms = o->answer_ms < 0 || o->answer_ms > READY_MS ? o->answer_ms : READY_MS;
 	struct primary p = {.run = run,
 		.guest = guest,
 		.o = o,
 		.result = result,
-		.talk = {.run = run, .chan = out->main, .answer_ms = o->answer_ms}};
+		.talk = {.run = run, .chan = out->main, .answer_ms = ready_ms}};
 	*result = (struct gw__primary_guest_result){0};
 	int r = open_stream(&p, out);
 	if (!r)

@@ -27,7 +27,7 @@ struct gw__primary_guest_opts {
 	bool tls;
 	uint32_t method; /* of compression, with channels; 0: none */
 	int level;
-	int answer_ms;                         /* for each word of the secondary; -1: for ever */
+	int answer_ms;                         /* for each word of the secondary in a checkpoint; -1: for ever */
 	uint64_t copy_pages;                   /* an epoch with more is cut short */
 	const _Atomic uint32_t *checkpoint_ms; /* between two checkpoints */
 	_Atomic int *order;                    /* enum gw__protect_order; CHECKPOINT is taken back when it is done */
