@@ -168,7 +168,7 @@ enum gw_order {
 	GW_ORDER_CHECKPOINT, /* protect: take one now */
 	GW_ORDER_FAILOVER,   /* standby: the primary does not run it any more, run it here */
 };
-/* Any thread. 0: will be done. -EINVAL: not for this kind of call; -EALREADY; -ESRCH: no call with a guest runs; -EPERM: it is too late. Since 0.3 */
+/* Any thread. 0: will be done. -EINVAL: not for this kind of call; -EALREADY; -ESRCH: no call with a guest runs; -EPERM: it is too late; a standby: too early, it has nothing to run. Since 0.3 */
 GW_API int gw_job_order(gw_job *job, enum gw_order order);
 
 enum gw_guest_event_kind {
@@ -297,7 +297,7 @@ struct gw_guest_protect_opts {
 	int level;
 	const struct gw_limits *limits; /* checkpoint_ms */
 	int standby_timeout_ms; /* for each word of the standby in a checkpoint; then the guest runs on unprotected. 0: 1 s. It never stands still for it */
-	uint64_t copy_limit; /* bytes of pages of an epoch; a fuller one is ended before its time. 0: 64 MiB */
+	uint64_t copy_limit; /* bytes of pages after which a checkpoint is taken before its time; no bound. 0: 64 MiB */
 	bool old_dialect;    /* the standby is a QEMU 10.0 or older */
 	uint64_t memory_limit;
 	/* Output of the guest until this epoch may be let out (packets, writes to disks). From the thread of the call. NULL: it is not held. */
@@ -325,7 +325,7 @@ struct gw_guest_standby_opts {
 	uint64_t epoch_limit; /* bytes of an epoch that is not whole yet; more ends the protection. 0: 256 MiB */
 	uint64_t memory_limit;
 	void (*on_listening)(void *ctx, const char *uri);
-	gw_guest_epoch_fn *on_epoch; /* it is here, and acknowledged. From the thread of the call; may be NULL */
+	gw_guest_epoch_fn *on_epoch; /* it is here, and what a failover would run. From the thread of the call; may be NULL */
 	/*
 	 * Asked before it is run for GW_ORDER_FAILOVER: 0 only if the primary certainly does not run it any more (a lease, a fence). -EAGAIN: asked again after
 	 * 100 ms. Another negative errno ends the call, and it is not run. NULL: the order is the word of somebody who knows.
@@ -336,7 +336,8 @@ struct gw_guest_standby_opts {
 /*
  * Stand by at `uri` for a primary (gw_guest_protect, or a QEMU 11.1 with x-colo). 0: GW_ORDER_FAILOVER was given, and it runs here (GW_HERE): from the last
  * whole checkpoint, or, hot, from where it is. When the link ends after the first copy the call waits for that order or for a cancel; an order is
- * carried out between two checkpoints, at the latest when the link's idle limit has passed. -ECANCELED: GW_EMPTY, the standby was given up. On failure before
+ * carried out between two checkpoints, at the latest when the link's idle limit has passed. -ECANCELED: GW_EMPTY, the standby was given up. A failover whose hook `resume` fails: GW_HERE, stopped; whose
+ * devices cannot be loaded: GW_EMPTY, place "lost". On failure before
  * the first copy was whole: GW_EMPTY. -EEXIST: there is a guest here. -EBUSY. Since 0.3
  */
 GW_API int gw_guest_standby(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_standby_opts *o,

@@ -3,6 +3,7 @@
 #include "lib/guest_call.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 
 #include "engine/colo/primary_guest.h"
@@ -18,15 +19,22 @@ int gw_job_limits(gw_job *job, const struct gw_limits *l)
 	return r;
 }
 
+/* An order is for the call that runs, and no other: who gives one is not overtaken by the next call. Of all jobs, as orders are rare. */
+static pthread_mutex_t ordering = PTHREAD_MUTEX_INITIALIZER;
+
 void gw__guest_call_takes(gw_job *job, enum gw__order_state orders)
 {
 	eventfd_t ignored;
+	pthread_mutex_lock(&ordering);
 	if (orders != GW__ORDER_NO_CALL) {
 		atomic_store(&job->guest.finish, false);
 		atomic_store(&job->guest.protects, GW__PROTECT_ORDER_NONE);
 		eventfd_read(job->guest.stop_fd, &ignored);
+		if (gw__job_is_cancelled(job)) /* which wakes a standby as well */
+			eventfd_write(job->guest.stop_fd, 1);
 	}
 	atomic_store(&job->guest.order, (int)orders);
+	pthread_mutex_unlock(&ordering);
 }
 
 static int order_finish(gw_job *job, enum gw_order order)
@@ -60,10 +68,8 @@ static int order_standby(gw_job *job, enum gw_order order)
 	return eventfd_write(job->guest.stop_fd, 1) ? -errno : 0;
 }
 
-int gw_job_order(gw_job *job, enum gw_order order)
+static int give_order(gw_job *job, enum gw_order order)
 {
-	if (!job || (unsigned)order > GW_ORDER_FAILOVER)
-		return -EINVAL;
 	switch (atomic_load(&job->guest.order)) {
 	case GW__ORDER_NO_CALL:
 		return -ESRCH;
@@ -73,9 +79,21 @@ int gw_job_order(gw_job *job, enum gw_order order)
 		return order_protect(job, order);
 	case GW__ORDER_STANDS_BY:
 		return order_standby(job, order);
+	case GW__ORDER_TOO_EARLY:
+		return order == GW_ORDER_FAILOVER ? -EPERM : -EINVAL;
 	default:
 		return order_finish(job, order);
 	}
+}
+
+int gw_job_order(gw_job *job, enum gw_order order)
+{
+	if (!job || (unsigned)order > GW_ORDER_FAILOVER)
+		return -EINVAL;
+	pthread_mutex_lock(&ordering);
+	int r = give_order(job, order);
+	pthread_mutex_unlock(&ordering);
+	return r;
 }
 
 int gw_job_on_guest_event(gw_job *job, gw_guest_event_fn *fn, void *ctx)

@@ -15,6 +15,7 @@ enum gw__order_state {
 	GW__ORDER_FINISHES,
 	GW__ORDER_TOO_LATE,
 	GW__ORDER_PROTECTS,
+	GW__ORDER_TOO_EARLY, /* a standby that has no epoch yet */
 	GW__ORDER_STANDS_BY,
 };
 

@@ -14,8 +14,7 @@
 #include "lib/receive.h"
 
 enum {
-	STANDBY_MS = 1000,     /* for each word of a standby */
-	CHECKPOINT_MS = 60000, /* for a primary to ask for the next checkpoint */
+	STANDBY_MS = 1000, /* for each word of a standby */
 	ASK_AGAIN_MS = 100,
 };
 #define COPY_BYTES  (UINT64_C(64) << 20)
@@ -143,12 +142,14 @@ struct standby {
 	struct gw__standby_guest *store;
 	struct gw_guest_result *ours;
 	struct gw__histogram pause;
+	bool decided; /* that it is run here */
 };
 
 static void on_complete(void *ctx)
 {
 	struct standby *s = ctx;
 	gw__guest_set_location(s->guest, GW__SIDE_DESTINATION, *s->at, GW__MOTION_STANDS_BY);
+	gw__guest_call_takes(s->job, GW__ORDER_STANDS_BY);
 }
 
 static void on_epoch(void *ctx, const struct gw__colo_epoch *e)
@@ -157,14 +158,14 @@ static void on_epoch(void *ctx, const struct gw__colo_epoch *e)
 	struct gw__ram_cache_flushed flushed = gw__standby_guest_flushed(s->store);
 	const struct gw_guest_epoch epoch = {.size = sizeof epoch,
 		.number = e->number,
-		.pages = e->pages,
+		.pages = s->o->hot && e->number ? flushed.by_primary : e->pages,
 		.pause_us = e->pause_ns / 1000,
 		.flushed_pages = flushed.by_primary,
 		.taken_back_pages = flushed.by_secondary};
 	if (e->number)
 		gw__histogram_add(&s->pause, epoch.pause_us);
 	s->ours->epochs = e->number;
-	s->ours->epoch_pages_max = gw__max(s->ours->epoch_pages_max, e->pages);
+	s->ours->epoch_pages_max = gw__max(s->ours->epoch_pages_max, epoch.pages);
 	if (s->o->on_epoch)
 		s->o->on_epoch(s->o->ctx, &epoch);
 }
@@ -182,30 +183,36 @@ static int wait_for_order(const struct standby *s, int ms, bool for_order)
 	return 0;
 }
 
+static int ask_may_run(const struct standby *s)
+{
+	struct gw__error *error = &s->job->run.error;
+	int r = 0;
+	while (s->o->may_run && (r = s->o->may_run(s->o->ctx)) == -EAGAIN)
+		if (wait_for_order(s, ASK_AGAIN_MS, false))
+			return error->code;
+	s->ours->hook_failed = r;
+	return r ? gw__error_set(error, r > 0 ? -EPROTO : r, "it may not be run here, says the hook that was asked") : 0;
+}
+
 /* The link has ended, and there is an epoch. */
 static int fail_over(struct standby *s)
 {
-	struct gw__error *error = &s->job->run.error;
+	gw__error_clear(&s->job->run.error); /* how the link ended is no failure of ours */
 	int r = wait_for_order(s, -1, true);
-	while (!r && s->o->may_run && (r = s->o->may_run(s->o->ctx)) == -EAGAIN)
-		r = wait_for_order(s, ASK_AGAIN_MS, false);
-	if (r == -ECANCELED)
+	if (!r)
+		r = ask_may_run(s);
+	if (r)
 		return r;
-	gw__error_clear(error);
-	if (r) {
-		s->ours->hook_failed = true;
-		return gw__error_set(error, r > 0 ? -EPROTO : r, "it may not be run here, says the hook that was asked");
-	}
 	gw__location_note(s->at, GW__LOCATION_EV_ARRIVED); /* the hook that lets it run may ask */
 	gw__guest_set_location(s->guest, GW__SIDE_DESTINATION, *s->at, GW__MOTION_STANDS_BY);
 	r = gw__standby_guest_fail_over(s->store);
-	s->ours->hook_failed = gw__standby_guest_hook_failed(s->store);
+	s->decided = true;
 	return r;
 }
 
 static int secondary_run(struct standby *s, struct gw__receive_link *l)
 {
-	const struct gw__colo_secondary_opts so = {.checkpoint_ms = CHECKPOINT_MS,
+	const struct gw__colo_secondary_opts so = {.checkpoint_ms = -1, /* an order or a cancel ends it */
 		.stop_fd = s->job->guest.stop_fd,
 		.on_epoch = on_epoch,
 		.ctx = s};
@@ -223,6 +230,19 @@ static int secondary_run(struct standby *s, struct gw__receive_link *l)
 	return fail_over(s);
 }
 
+/*
+ * A call that failed has given up what it had. But a guest whose primary was declared dead is here, stopped, if its devices are loaded, and else
+ * lost.
+ */
+static void settle(struct standby *s, int r)
+{
+	s->ours->hook_failed = s->ours->hook_failed || (s->store && gw__standby_guest_hook_failed(s->store));
+	if (!r || (s->decided && gw__standby_guest_is_loaded(s->store)))
+		return;
+	*s->at = gw__location_at(s->decided ? GW__PLACE_LOST : GW__PLACE_SOURCE_RUNS);
+	gw__location_note(s->at, GW__LOCATION_EV_BROKEN);
+}
+
 static int stand_by(gw_job *job, const struct gw__guest_args *a, const struct gw__uri *uri, const struct gw_guest_standby_opts *o,
 	struct gw__location *at, struct gw_guest_result *ours)
 {
@@ -238,20 +258,17 @@ static int stand_by(gw_job *job, const struct gw__guest_args *a, const struct gw
 		.ctx = &s};
 	struct gw__receive_link l = {0};
 	gw__guest_set_location(a->guest, GW__SIDE_DESTINATION, *at, GW__MOTION_MOVES);
-	gw__guest_call_takes(job, GW__ORDER_STANDS_BY);
+	gw__guest_call_takes(job, GW__ORDER_TOO_EARLY);
 	int r = gw__standby_guest_new(&job->run, a->guest->guest, &so, &s.store);
 	if (!r)
 		r = gw__receive_open_source(job, uri, &ro, &l);
 	if (!r)
 		r = secondary_run(&s, &l);
 	gw__guest_call_takes(job, GW__ORDER_NO_CALL);
+	settle(&s, r);
 	gw__standby_guest_free(s.store);
 	gw__receive_close_link(&l);
 	give_pauses(&s.pause, ours);
-	if (r) { /* what it had is given up; a failover whose hooks failed as well */
-		*at = gw__location_at(GW__PLACE_SOURCE_RUNS);
-		gw__location_note(at, GW__LOCATION_EV_BROKEN);
-	}
 	gw__guest_set_location(a->guest, GW__SIDE_DESTINATION, *at, GW__MOTION_NONE);
 	return r;
 }

@@ -69,7 +69,8 @@ void gw_job_cancel(gw_job *job)
 		return;
 	int err = errno; /* may interrupt anything */
 	ssize_t n = write(job->cancel_fd, &one, sizeof one);
-	(void)n; /* full means cancelled already */
+	n = write(job->guest.stop_fd, &one, sizeof one); /* a standby ends between two epochs */
+	(void)n;                                         /* full means cancelled already */
 	errno = err;
 }
 
@@ -146,7 +147,7 @@ int gw_job_on_trace(gw_job *job, gw_trace_fn *fn, void *ctx)
 	return 0;
 }
 
-static bool is_cancelled(const gw_job *job)
+bool gw__job_is_cancelled(const gw_job *job)
 {
 	struct pollfd p = {.fd = job->cancel_fd, .events = POLLIN};
 	return poll(&p, 1, 0) == 1;
@@ -169,7 +170,7 @@ int gw__job_begin(gw_job *job, size_t memory_limit)
 	job->run.next_tick_ns = 0;
 	job->run.warnings.n = 0;
 	job->run.tail_max_bytes = memory_limit ? memory_limit : GW__TRAILER_MAX_BYTES;
-	if (is_cancelled(job))
+	if (gw__job_is_cancelled(job))
 		return gw__error_set(&job->run.error, -ECANCELED, "cancelled");
 	return 0;
 }

@@ -36,6 +36,7 @@ struct gw_job {
 	struct gw__call call;
 };
 
+bool gw__job_is_cancelled(const gw_job *job);
 /* Begin a call: forgets the last error and counters. -ECANCELED if the job was cancelled before. */
 int gw__job_begin(gw_job *job, size_t memory_limit);
 

@@ -56,6 +56,8 @@ struct pair {
 	bool listens;
 	uint64_t committed, received;             /* the last epoch, at either end */
 	uint64_t flushed_pages, taken_back_pages; /* by all flushes of a hot one */
+	uint64_t cancel_at;                       /* epoch after which the standby is cancelled; 0: none */
+	int too_early;                            /* answer to a failover that was ordered before there was anything to run */
 	bool wrong;                               /* a flushed standby was not what its primary was */
 };
 
@@ -93,6 +95,8 @@ static void on_committed(void *ctx, const struct gw_guest_epoch *e)
 	assert_true(e->pause_us < 10000000);
 	if (e->number >= p->until)
 		gw_job_order(p->primary.job, GW_ORDER_FINISH);
+	if (p->cancel_at && e->number == p->cancel_at)
+		gw_job_cancel(p->standby.job);
 }
 
 static void *stand_by(void *ctx)
@@ -146,6 +150,7 @@ static void protect(struct pair *p)
 	while (!p->listens)
 		pthread_cond_wait(&p->changed, &p->lock);
 	pthread_mutex_unlock(&p->lock);
+	p->too_early = gw_job_order(p->standby.job, GW_ORDER_FAILOVER);
 	if (p->cut)
 		relay = relay_start(p->folder, p->cut);
 	p->protected = gw_guest_protect(p->primary.job, p->primary.guest, relay ? relay_uri(relay) : p->uri, &o, &p->primary.result);
@@ -286,6 +291,7 @@ static void orders(void **state)
 	assert_int_equal(gw_job_order(p.primary.job, GW_ORDER_CHECKPOINT), -ESRCH);
 	protect(&p);
 	assert_int_equal(p.protected, 0);
+	assert_int_equal(p.too_early, -EPERM);
 	assert_int_equal(gw_job_order(p.standby.job, GW_ORDER_FINISH), -EINVAL);
 	assert_int_equal(gw_job_order(p.primary.job, GW_ORDER_FINISH), -ESRCH);
 	assert_int_equal(gw_guest_send(p.primary.job, p.standby.guest, "tcp:127.0.0.1:1", NULL, NULL), -EBUSY);
@@ -330,6 +336,62 @@ static void fence(void **state)
 		}
 }
 
+/* A standby is cancelled while its primary is well: it ends between two epochs, and nobody has to do more. */
+static void cancelled(void **state)
+{
+	(void)state;
+	for (unsigned hot = 0; hot < 2; hot++) {
+		struct gw__mem_guest_opts ram = ram_of(2, GW__MEM_UNIFORM);
+		struct pair p;
+		pair_new(&p, &ram, hot);
+		p.cancel_at = 2;
+		protect(&p);
+		assert_true(p.protected < 0);
+		pthread_join(p.thread, NULL);
+		assert_int_equal(p.stood_by, -ECANCELED);
+		assert_int_equal(gw_guest_where(p.standby.guest), GW_EMPTY);
+		assert_false(p.standby.runs);
+		pair_free(&p);
+	}
+}
+
+static int resume_will_fail(void *ctx)
+{
+	struct pair *p = ctx;
+	p->standby.resume_fails = -EIO;
+	return 0;
+}
+
+/* Devices that could not be loaded when a hot guest was to begin are loaded when it is failed over; a guest that cannot be resumed is here, and stopped. */
+static void hooks_of_a_failover(void **state)
+{
+	(void)state;
+	struct gw__mem_guest_opts ram = ram_of(2, GW__MEM_UNIFORM);
+	struct pair p;
+	pair_new(&p, &ram, true);
+	p.standby.load_fails = -EIO;
+	protect(&p);
+	assert_true(p.protected < 0);
+	fail_over(&p);
+	pair_free(&p);
+	for (unsigned hot = 0; hot < 2; hot++) {
+		pair_new(&p, &ram, hot);
+		p.until = 2;
+		p.stand_by.may_run = resume_will_fail;
+		protect(&p);
+		gw__mem_guest_pause(p.primary.mem);
+		p.primary.runs = false;
+		assert_false(gw_job_order(p.standby.job, GW_ORDER_FAILOVER));
+		pthread_join(p.thread, NULL);
+		assert_int_equal(p.stood_by, -EIO);
+		assert_true(p.standby.result.hook_failed);
+		assert_int_equal(gw_guest_where(p.standby.guest), GW_HERE);
+		assert_false(p.standby.runs);
+		assert_true(vm_is_right(&p.standby));
+		pair_free(&p);
+	}
+}
+
 /* A hook that fails ends the protection, and says so; the primary runs on. */
 static void hooks(void **state)
 {
@@ -357,6 +419,8 @@ int main(void)
 		cmocka_unit_test(orders),
 		cmocka_unit_test(fence),
 		cmocka_unit_test(hooks),
+		cmocka_unit_test(hooks_of_a_failover),
+		cmocka_unit_test(cancelled),
 	};
 	seed = number("GODWIT_SEED", 1) * 2 + 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);

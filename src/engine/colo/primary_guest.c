@@ -17,10 +17,11 @@
 #define EV(x) GW__COLO_PRIMARY_EV_##x
 
 enum {
-	READY_MS = 60000,     /* for SHUT and READY: a secondary may have to load a whole guest */
-	PATIENCE = 3,         /* rounds of the first copy without progress */
-	LOOKS = 8,            /* in an epoch */
-	LOOK_MS_LEAST = 2,    /* between two of them */
+	READY_MS = 60000,  /* for SHUT and READY: a secondary may have to load a whole guest */
+	PATIENCE = 3,      /* rounds of the first copy without progress */
+	LOOKS = 8,         /* in an epoch */
+	LOOK_MS_LEAST = 2, /* between two of them; an order waits for one as well */
+	LOOK_MS_MOST = 20,
 	LOOKS_LAST = 4,       /* at most, right before the guest is stopped, */
 	FRESH_PAGES_FEW = 64, /* while a look finds more than this */
 };
@@ -204,9 +205,10 @@ static int wait_for_checkpoint(struct primary *p)
 	while (!r && is_ordered(p, GW__PROTECT_ORDER_NONE) && gw__epoch_copy_pages(p->copy) <= p->o->copy_pages) {
 		uint32_t interval_ms = atomic_load_explicit(p->o->checkpoint_ms, memory_order_relaxed);
 		uint64_t passed_ms = (now(p) - began_ns) / 1000000;
+		uint64_t look_ms = gw__min(gw__max(interval_ms / LOOKS, (uint64_t)LOOK_MS_LEAST), (uint64_t)LOOK_MS_MOST);
 		if (passed_ms >= interval_ms)
 			break;
-		r = wait_quietly(p, (int)gw__min(gw__max(interval_ms / LOOKS, (uint64_t)LOOK_MS_LEAST), interval_ms - passed_ms));
+		r = wait_quietly(p, (int)gw__min(look_ms, interval_ms - passed_ms));
 		if (!r)
 			r = look(p, &fresh);
 	}

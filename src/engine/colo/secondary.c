@@ -153,9 +153,7 @@ static int receive_epoch(struct session *s)
 	int r = receive_message(s, &m);
 	if (r)
 		return r;
-	r = s->store->begin(s->ctx, &s->run->error);
-	if (!r)
-		r = gw__incoming_receive_checkpoint(s->stream);
+	r = gw__incoming_receive_checkpoint(s->stream);
 	if (!r)
 		r = step(s, EV(RAM_END));
 	if (!r)
@@ -169,6 +167,8 @@ static int take_checkpoint(struct session *s)
 {
 	struct gw__colo_msg m;
 	int r = receive_message(s, &m);
+	if (!r) /* who runs the guest here stops it first */
+		r = s->store->begin(s->ctx, &s->run->error);
 	if (!r)
 		r = send_message(s, GW__COLO_CHECKPOINT_REPLY, EV(REPLY_SENT));
 	s->replied_ns = now(s);

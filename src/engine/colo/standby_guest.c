@@ -31,6 +31,8 @@ struct gw__standby_guest {
 	bool in_checkpoint;                /* changed while no lane is in use */
 	bool pending;                      /* committed, and not in the guest's memory yet */
 	bool complete, runs;               /* epoch 0 is here; hot: it runs */
+	bool loaded;                       /* the devices of the epoch that counts */
+	bool stood_still;                  /* when it was asked to stop: of its user's wish */
 	bool is_ours;                      /* failed over to */
 	bool hook;
 	uint64_t device_bytes;
@@ -237,6 +239,7 @@ static int load_devices(struct gw__standby_guest *s, struct gw__error *error)
 {
 	int r = gw__device_load_run(&s->last, error);
 	s->hook |= s->last.hook;
+	s->loaded = !r;
 	return r;
 }
 
@@ -267,6 +270,7 @@ static int stop(struct gw__standby_guest *s, struct gw__error *error)
 	int r = s->guest->ops.pause(s->guest->ctx, GW__WHY_CHECKPOINT);
 	if (r < 0)
 		return hook_failed(s, r, "the hook that stops the guest failed", error);
+	s->stood_still = r == 1;
 	s->runs = false;
 	return 0;
 }
@@ -294,8 +298,9 @@ static int check(void *ctx, struct gw__error *error)
 	struct gw__view raw;
 	s->stats = (struct gw__epoch_sink_stats){e.pages, e.zero_pages, devices.n, e.memory_bytes, e.memory_most_bytes};
 	gw__device_load_clear(&s->next);
-	int r = gw__device_buffer_decode(devices.p, devices.n, s->desc, &b, error);
-	while (!r && gw__device_buffer_next(&b, &section, &raw))
+	bool none = devices.n == 1 && devices.p[0] == GW__ITEM_EOF; /* a guest without devices */
+	int r = none ? 0 : gw__device_buffer_decode(devices.p, devices.n, s->desc, &b, error);
+	while (!r && !none && gw__device_buffer_next(&b, &section, &raw))
 		r = gw__device_load_add(&s->next, &section, raw, error);
 	return r ? r : gw__device_load_check(&s->next, error);
 }
@@ -313,6 +318,7 @@ static void commit(void *ctx)
 	s->last = s->next;
 	s->next = (struct gw__device_load){.guest = s->guest};
 	s->pending = true;
+	s->loaded = false;
 }
 
 /* Memory first, then devices. */
@@ -342,7 +348,7 @@ static int apply(void *ctx, struct gw__error *error)
 		return r;
 	s->pending = false;
 	gw__epoch_reset(s->epoch, s->stats.memory_bytes);
-	return s->o.hot ? resume(s, GW__WHY_CHECKPOINT, error) : 0;
+	return s->o.hot && !s->stood_still ? resume(s, GW__WHY_CHECKPOINT, error) : 0;
 }
 
 /* Nothing of half an epoch reaches the guest; a cache that has some of it is of no more use, and nobody reads it. */
@@ -375,12 +381,12 @@ int gw__standby_guest_fail_over(struct gw__standby_guest *s)
 {
 	struct gw__error *error = &s->run->error;
 	assert(s->complete);
-	int r = s->o.hot ? 0 : apply(s, error);
+	int r = s->o.hot ? stop(s, error) : apply(s, error);
 	if (!r && s->o.hot && s->pending)
 		r = load(s, error);
-	else if (!r && !s->o.hot)
+	else if (!r && !s->loaded)
 		r = load_devices(s, error);
-	if (!r && !s->runs)
+	if (!r)
 		r = resume(s, GW__WHY_FAILOVER, error);
 	s->pending = false;
 	s->is_ours = !r;
@@ -388,6 +394,7 @@ int gw__standby_guest_fail_over(struct gw__standby_guest *s)
 }
 
 bool gw__standby_guest_hook_failed(const struct gw__standby_guest *s) { return s->hook; }
+bool gw__standby_guest_is_loaded(const struct gw__standby_guest *s) { return s->loaded; }
 struct gw__ram_cache_flushed gw__standby_guest_flushed(const struct gw__standby_guest *s) { return s->flushed; }
 
 static void free_sink(struct gw__sink *sink) { (void)sink; }

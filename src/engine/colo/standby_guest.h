@@ -32,6 +32,7 @@ struct gw__epoch_store gw__standby_guest_store(struct gw__standby_guest *s);
  */
 int gw__standby_guest_fail_over(struct gw__standby_guest *s);
 bool gw__standby_guest_hook_failed(const struct gw__standby_guest *s);
+bool gw__standby_guest_is_loaded(const struct gw__standby_guest *s); /* after a failover that failed: it is here, and stands still */
 struct gw__ram_cache_flushed gw__standby_guest_flushed(const struct gw__standby_guest *s); /* by the last checkpoint of a hot one */
 
 #endif

@@ -38,6 +38,7 @@ struct gw__stream_out {
 	struct gw__multifd_compat compat;
 	struct gw__vmdesc_plain described; /* the devices that were written */
 	uint32_t described_n;
+	bool in_checkpoint;
 	uint8_t *copy;          /* PAGES_PER_WRITE pages */
 	uint64_t counted_bytes; /* of the main channel */
 	uint8_t heads[PAGES_PER_WRITE][GW__RECORD_HEAD_MAX_BYTES];
@@ -293,7 +294,7 @@ static int read_packet(void *ctx, uint32_t block, const struct gw__multifd_packe
 static int keep_alive(struct gw__stream_out *s, uint64_t *next_ns)
 {
 	uint64_t now_ns = gw__clock_now_ns(&s->run->clock);
-	if (s->compat.sync_per_section || now_ns < *next_ns)
+	if (s->compat.sync_per_section || s->in_checkpoint || now_ns < *next_ns)
 		return 0;
 	*next_ns = now_ns + KEEP_ALIVE_MS * UINT64_C(1000000);
 	int r = written(s, gw__stream_writer_begin_part(&s->writer, 0, &s->run->error));
@@ -422,6 +423,7 @@ int gw__stream_out_put_end(struct gw__stream_out *s)
 int gw__stream_out_put_checkpoint(struct gw__stream_out *s)
 {
 	static const uint8_t eof[] = {GW__ITEM_EOF};
+	s->in_checkpoint = true; /* which has one section */
 	int r = gw__stream_out_put_round(s, true, NULL, NULL);
 	return r ? r : put(s, eof, sizeof eof);
 }
