@@ -90,6 +90,7 @@ static void remove_older(struct guest *g)
 {
 	unlinkat(g->dir_fd, "owner.lock", 0);
 	unlinkat(g->dir_fd, "guest.img", 0);
+	unlinkat(g->dir_fd, "disks", 0); /* the list of an older protection's; this one's is written with its first epoch */
 	gw__epoch_history_remove_all(g->image);
 }
 

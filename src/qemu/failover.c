@@ -41,16 +41,29 @@ static int refuse_unproved(const char *folder, struct gw__error *error)
 		folder);
 }
 
+/* Passes `r` on, with a sentence. */
+static int explain_held(const char *folder, int r, pid_t holder, struct gw__error *error)
+{
+	if (r == -EBUSY && holder)
+		return gw__error_set(error, r, "process %d holds %s/owner.lock, so the primary lives: its guest runs there, or is about to",
+			(int)holder, folder);
+	return r == -EBUSY
+		       ? gw__error_set(error, r, "a process holds %s/owner.lock: the guest runs, or another failover is under way", folder)
+		       : r;
+}
+
+int gw__failover_look(const char *folder, struct gw__error *error)
+{
+	pid_t holder;
+	int r = gw__owner_lock_look(folder, &holder, error);
+	return explain_held(folder, r, holder, error);
+}
+
 static int prove(struct gw__failover *f, const char *folder, bool primary_is_dead, struct gw__error *error)
 {
 	pid_t holder;
 	int r = gw__owner_lock_take(folder, primary_is_dead, &f->owner_fd, &holder, error);
-	if (r == -EBUSY && holder)
-		return gw__error_set(error, r, "process %d holds %s/owner.lock, so the primary lives: its guest runs there, or is about to",
-			(int)holder, folder);
-	if (r == -EBUSY)
-		return gw__error_set(error, r, "a process holds %s/owner.lock: the guest runs, or another failover is under way", folder);
-	return r == -ENOENT ? refuse_unproved(folder, error) : r;
+	return r == -ENOENT ? refuse_unproved(folder, error) : explain_held(folder, r, holder, error);
 }
 
 /* --- the standby --- */

@@ -31,6 +31,8 @@ struct gw__failover {
  * 0: the guest may run, from `image`. -EBUSY: its primary runs it. -EPERM: nothing proves that it does not, and `primary_is_dead` was not said. -ENODATA: there
  * is no epoch to go on from. Another failure: it is not known, nothing was started.
  */
+/* -EBUSY: a process of this host holds the guest's lock, whatever somebody says of it. Nothing is taken. */
+int gw__failover_look(const char *folder, struct gw__error *error);
 /* The same for an older epoch: its image is made next to that of the last one, and is what is run. -ENODATA: it is not kept. */
 int gw__failover_choose(struct gw__failover *f, uint64_t epoch, gw_job *job, struct gw__error *error);
 int gw__failover_prepare(struct gw__failover *f, const char *folder, bool primary_is_dead, gw_job *job, struct gw__error *error);

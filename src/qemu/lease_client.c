@@ -28,6 +28,8 @@ int gw__lease_client_open(struct gw__lease_client *c, const char *url, const cha
 		.drift_ppm = GW__LEASE_DRIFT_PPM};
 	if (ms < GW__LEASE_TERM_MIN_MS)
 		return gw__error_set(error, -EINVAL, "a lease of %u ms is too short: at least %d ms", ms, GW__LEASE_TERM_MIN_MS);
+	if (ms > GW__LEASE_TERM_MAX_MS)
+		return gw__error_set(error, -EINVAL, "a lease of %u ms is too long: at most %d ms, a day", ms, GW__LEASE_TERM_MAX_MS);
 	gw__lease_init(&c->lease, owner, &bounds);
 	c->answer_ms = (int)ms / ANSWERS_PER_TERM;
 	return gw__store_open(url, &c->store, error);

@@ -9,7 +9,13 @@
 #include "plan/lease.h"
 #include "store/store.h"
 
-enum { GW__LEASE_TERM_MS = 10000, GW__LEASE_TERM_MIN_MS = 3000, GW__LEASE_KILL_MS = 1000, GW__LEASE_DRIFT_PPM = 5000 };
+enum {
+	GW__LEASE_TERM_MS = 10000,
+	GW__LEASE_TERM_MIN_MS = 3000,
+	GW__LEASE_TERM_MAX_MS = 86400000,
+	GW__LEASE_KILL_MS = 1000,
+	GW__LEASE_DRIFT_PPM = 5000
+};
 
 struct gw__lease_client { /* zeroed: none */
 	struct gw__lease lease;

@@ -196,6 +196,20 @@ bool gw__owner_lock_is_current(const char *folder, int fd)
 	       now.st_dev == ours.st_dev;
 }
 
+int gw__owner_lock_look(const char *folder, pid_t *holder, struct gw__error *error)
+{
+	char path[PATH_MAX], name[64];
+	*holder = 0;
+	int r = path_of(path, folder, FILE_NAME, error);
+	int fd = r ? r : open_lock(path, 0, error);
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	bool held = flock(fd, LOCK_EX | LOCK_NB) != 0;
+	*holder = held ? read_owner(fd, name) : 0;
+	close(fd);
+	return held ? -EBUSY : 0;
+}
+
 static bool proves(int fd)
 {
 	char name[64];

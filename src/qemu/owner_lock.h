@@ -43,6 +43,8 @@ void gw__owner_lock_remove(struct gw__owner_lock *l, struct gw__qmp *q);
  * proves nothing either.
  */
 int gw__owner_lock_take(const char *folder, bool by_word, int *fd, pid_t *holder, struct gw__error *error);
+/* Nothing is taken. 0: nobody holds it, or it is not there; -EBUSY: `*holder` (0: not known) does. */
+int gw__owner_lock_look(const char *folder, pid_t *holder, struct gw__error *error);
 void gw__owner_lock_name_owner(int fd, pid_t qemu); /* who runs it now, for messages and for who protects it next */
 /* Whether the file that is locked is still the one in the folder. */
 bool gw__owner_lock_is_current(const char *folder, int fd);

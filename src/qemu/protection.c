@@ -153,7 +153,10 @@ static int prepare(gw_qemu *qemu, const char *dir, const struct gw_qemu_failover
 	struct gw__failover *held)
 {
 	const struct gw__failover_lease_opts opts = {o->lease, o->fence, o->primary_is_dead, o->accept_split_brain, is_cancelled, qemu};
-	int e = gw__failover_lease_take(lease, &opts, &qemu->error);
+	/* A lease that is taken by word kills a primary that lives: not one of which this host knows better. */
+	int e = o->lease && o->primary_is_dead ? gw__failover_look(dir, &qemu->error) : 0;
+	if (!e)
+		e = gw__failover_lease_take(lease, &opts, &qemu->error);
 	if (!e)
 		e = gw__failover_prepare(held, dir, o->primary_is_dead || o->lease, qemu->job, &qemu->error);
 	return e || !o->epoch ? e : gw__failover_choose(held, *o->epoch, qemu->job, &qemu->error);
@@ -192,6 +195,8 @@ int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failov
 	note_unprepared(e, &r.out);
 	if (!e)
 		e = give_disks(qemu, dir, &r, &disks);
+	if (!e && copy.epoch && disks.n)
+		e = gw__qemu_fail(qemu, -EINVAL, "%s has disks, and they are those of its last epoch alone: go on from that one", dir);
 	if (!e)
 		e = restore(qemu, &held, &r);
 	gw__failover_disks_fini(&disks);

@@ -21,7 +21,7 @@
 #include "base/math.h"
 #include "qemu/private_socket.h"
 
-enum { LINKS_MAX = 40, BUFFER_BYTES = 256 << 10, CONNECT_MS = 10000 };
+enum { LINKS_MAX = 256, /* the main channel, and as many multifd channels as there may be */ BUFFER_BYTES = 256 << 10, CONNECT_MS = 10000 };
 enum { RP_SHUT = 1, COLO_RECEIVED = 5 }; /* docs/spec/postcopy.md 1.3, colo.md 3 */
 
 struct link {

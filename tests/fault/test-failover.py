@@ -79,6 +79,19 @@ def words(folder):
     f.failover().fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
 
 
+def leases(folder):
+    """The word that a primary is dead does not take the lease, and so kill, where this host sees that it lives."""
+    f = Folder(folder)
+    lease = os.path.join(folder, "lease")
+    record = "somebody:7:9+10000"
+    with open(lease, "w", encoding="ascii") as file:
+        file.write(record)
+    with f.held():
+        f.failover(f"--lease=file:{lease}", "--primary-is-dead").fails(godwit.REFUSED, "process 4711 holds .*owner.lock", NOT_STARTED)
+    with open(lease, encoding="ascii") as file:
+        assert file.read() == record
+
+
 def folders(folder):
     f = Folder(folder)
     with f.held():
@@ -155,7 +168,7 @@ def connected(folder):
 
 
 def main():
-    for case in [locks, words, folders, standbys_that_fail, connected]:
+    for case in [locks, words, leases, folders, standbys_that_fail, connected]:
         if sys.argv[1:] and case.__name__ not in sys.argv[1:]:
             continue
         print(f"--- {case.__name__}", flush=True)

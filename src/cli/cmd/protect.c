@@ -177,6 +177,9 @@ static int check(const struct protect *p, int n)
 		return gw__ui_error(GW__EXIT_USAGE, "--level needs --compress");
 	if (p->lease_term_ms && !p->o.lease)
 		return gw__ui_error(GW__EXIT_USAGE, "--lease-term needs --lease");
+	if (p->o.memory_only && (p->o.disks || p->unprotected.n))
+		return gw__ui_error(GW__EXIT_USAGE,
+			"--memory-only leaves all disks out: it does not go with --disks or --unprotected-disk");
 	if (!p->interval_ms)
 		return gw__ui_error(GW__EXIT_USAGE, "--interval must be at least 1 ms");
 	if (p->timeout_ms < SHORTEST_TIMEOUT_MS)

@@ -107,6 +107,15 @@ static DIR *open_folder(const struct gw__destination_path *dest)
 	return d;
 }
 
+/* NAME@NUMBER, which a failover to an earlier epoch has made. */
+static bool is_exported(const char *file, const char *name)
+{
+	size_t n = strlen(name);
+	if (strncmp(file, name, n) || file[n] != '@' || !file[n + 1])
+		return false;
+	return strspn(file + n + 1, "0123456789") == strlen(file + n + 1);
+}
+
 void gw__epoch_history_remove_all(const char *path)
 {
 	struct gw__destination_path dest;
@@ -116,7 +125,7 @@ void gw__epoch_history_remove_all(const char *path)
 		DIR *d = open_folder(&dest);
 		int n = snprintf(start, sizeof start, "%s" GW__EPOCH_HISTORY_SUFFIX ".", dest.name);
 		for (struct dirent *entry; d && (entry = readdir(d));)
-			if (!strncmp(entry->d_name, start, (size_t)n))
+			if (!strncmp(entry->d_name, start, (size_t)n) || is_exported(entry->d_name, dest.name))
 				unlinkat(dest.dir_fd, entry->d_name, 0);
 		if (d)
 			closedir(d);
