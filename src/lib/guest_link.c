@@ -22,12 +22,22 @@ uint32_t gw__guest_link_method(enum gw_compression compression)
 	return methods[compression];
 }
 
-int gw__guest_link_check(gw_job *job, uint32_t channels, enum gw_compression compression)
+int gw__guest_link_check(gw_job *job, const struct gw__uri *uri, const struct gw_link_opts *link, uint32_t channels,
+	enum gw_compression compression)
 {
+	static const uint64_t methods[] = {
+		[GW_COMPRESS_NONE] = 0,
+		[GW_COMPRESS_ZLIB] = GW__ABILITY_BIT(GW__ABILITY_ZLIB),
+		[GW_COMPRESS_ZSTD] = GW__ABILITY_BIT(GW__ABILITY_ZSTD),
+	};
+	uint64_t wanted = gw__ability_of_uri(uri) | gw__ability_of_link(link) | methods[compression];
+	wanted |= channels ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0;
 	if (channels > GW__MULTIFD_CHANNELS_MAX)
 		return gw__error_set(&job->run.error, -EINVAL, "%u multifd channels, at most %d are possible", channels,
 			GW__MULTIFD_CHANNELS_MAX);
-	return compression && !channels ? gw__error_set(&job->run.error, -EINVAL, "compression needs channels") : 0;
+	if (compression && !channels)
+		return gw__error_set(&job->run.error, -EINVAL, "compression needs channels");
+	return gw__job_allow(job, GW__OPERATION_SEND, wanted);
 }
 
 int gw__guest_link_open(gw_job *job, const struct gw__uri *uri, const gw_guest *guest, const struct gw_link_opts *link, uint32_t channels,

@@ -15,7 +15,9 @@ struct gw__guest_link {
 
 /* *uri is malloc'ed, and the caller's, also after a failure. */
 int gw__guest_link_uri(gw_job *job, const char *text, struct gw__uri **uri);
-int gw__guest_link_check(gw_job *job, uint32_t channels, enum gw_compression compression);
+/* Can all of this be combined? */
+int gw__guest_link_check(gw_job *job, const struct gw__uri *uri, const struct gw_link_opts *link, uint32_t channels,
+	enum gw_compression compression);
 uint32_t gw__guest_link_method(enum gw_compression compression); /* GW__MULTIFD_ZLIB and the like */
 /* Also what failed needs to be closed. */
 int gw__guest_link_open(gw_job *job, const struct gw__uri *uri, const gw_guest *guest, const struct gw_link_opts *link, uint32_t channels,

@@ -19,19 +19,6 @@ enum { ANSWER_MS = 60000 };
 
 /* --- send --- */
 
-static int check_send(gw_job *job, const struct gw__uri *uri, const struct gw_guest_send_opts *o)
-{
-	static const uint64_t methods[] = {
-		[GW_COMPRESS_NONE] = 0,
-		[GW_COMPRESS_ZLIB] = GW__ABILITY_BIT(GW__ABILITY_ZLIB),
-		[GW_COMPRESS_ZSTD] = GW__ABILITY_BIT(GW__ABILITY_ZSTD),
-	};
-	uint64_t wanted = gw__ability_of_uri(uri) | gw__ability_of_link(o->link) | methods[o->compression];
-	wanted |= o->channels ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0;
-	int r = gw__guest_link_check(job, o->channels, o->compression);
-	return r ? r : gw__job_allow(job, GW__OPERATION_SEND, wanted);
-}
-
 static int take_send_opts(gw_job *job, const struct gw_guest_send_opts *o, struct gw_guest_send_opts *ours)
 {
 	*ours = (struct gw_guest_send_opts){.size = sizeof *ours};
@@ -112,7 +99,7 @@ static int send_guest(gw_job *job, void *args)
 	if (!r)
 		r = gw__guest_link_uri(job, a->where, &uri);
 	if (!r)
-		r = check_send(job, uri, &o);
+		r = gw__guest_link_check(job, uri, o.link, o.channels, o.compression);
 	if (r)
 		gw__location_note(&at, gw__location_event_before(r));
 	else

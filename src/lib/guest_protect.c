@@ -94,8 +94,6 @@ static int take_protect_opts(gw_job *job, const struct gw_guest_protect_opts *o,
 		r = GW__CHECK(ours->limits, &job->run.error);
 	if (!r && ours->limits)
 		r = gw_job_limits(job, ours->limits);
-	if (!r)
-		r = gw__guest_link_check(job, ours->channels, ours->compression);
 	if (!r && ours->old_dialect && ours->channels)
 		r = gw__error_set(&job->run.error, -EINVAL, "the old dialect of COLO (QEMU 10.0) goes over one channel");
 	return r;
@@ -117,6 +115,8 @@ static int protect_guest(gw_job *job, void *args)
 	bool claimed = !r;
 	if (!r)
 		r = gw__guest_link_uri(job, a->where, &uri);
+	if (!r)
+		r = gw__guest_link_check(job, uri, o.link, o.channels, o.compression);
 	if (r)
 		gw__location_note(&at, gw__location_event_before(r));
 	else
@@ -298,6 +298,9 @@ static int standby_guest(gw_job *job, void *args)
 	bool claimed = !r;
 	if (!r)
 		r = gw__guest_link_uri(job, a->where, &uri);
+	if (!r)
+		r = gw__job_allow(job, GW__OPERATION_RECEIVE,
+			gw__ability_of_uri(uri) | gw__ability_of_link(o.link) | (o.channels ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0));
 	if (r)
 		gw__location_note(&at, gw__location_event_before(r));
 	else
