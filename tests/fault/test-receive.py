@@ -188,18 +188,18 @@ def not_a_stream(place, rng):
     for data, pattern in ((b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "not a migration"),
                           (bytes.fromhex("1603010200010001fc0303") + rng.randbytes(500), "tls"),
                           (rng.randbytes(100000), "not a migration"), (bytes(100000), "not a migration"),
-                          (b"QEVM\0\0\0\2" + bytes(1000), "version"), (b'{"execute": "qmp_capabilities"}\n', "not a migration")):
+                          (b"QEVM\0\0\0\2" + bytes(1000), "version"), (b"QEVM\0\0\0\3" + b"\x27" * 1000, "begins with 27"), (b'{"execute": "qmp_capabilities"}\n', "not a migration")):
         with place.receive(IDLE, "--connect-timeout=1") as r, play(r.uri, data):
             failing(r, pattern, within=6)
         place.untouched()
 
 
 def damaged(place, stream, rng):
-    """One byte changed in the records around memory: refused, or (in a page or a field) kept as it came; never a crash. Not in the magic or version:
-    without that it is a stranger, who is not waited for but does not end the wait either (strangers_first)."""
+    """One byte changed in the records around memory: refused, or (in a page or a field) kept as it came; never a crash. Not in the magic, the version
+    or the first section's type: without those it is a stranger, who is not waited for but does not end the wait either (strangers_first)."""
     kept = 0
     for _ in range(30):
-        at = max(8, rng.choice([rng.randrange(len(stream)), rng.randrange(400), len(stream) - 1 - rng.randrange(20000)]))
+        at = max(9, rng.choice([rng.randrange(len(stream)), rng.randrange(400), len(stream) - 1 - rng.randrange(20000)]))
         bad = bytearray(stream)
         bad[at] ^= 1 << rng.randrange(8)
         with place.receive(IDLE) as r:

@@ -310,7 +310,10 @@ class Cut:
         self.is_the_sources()
         assert self.sink.left() == ["image"]
         lost_under_way = self.place.startswith("return")    # half of our word was taken: nothing shows that the rest was not
-        said.ok() if lost_under_way else said.fails(godwit.IN_DOUBT, "could not be told", "kept in")
+        if lost_under_way or said.status == godwit.DONE:    # nor if the proxy had taken it from the wire when it cut the link
+            said.ok()
+        else:
+            said.fails(godwit.IN_DOUBT, "could not be told", "kept in")
 
 
 def first_connection(version):

@@ -72,10 +72,11 @@ SUSPEND, POWER_OFF, PANIC, WATCHDOG, READ_DISK = 1, 2, 3, 4, 5
 
 # Sets the PIIX4's ACPI ports to 0xb000, then counts and looks for an order. Suspend and power off: PM1a_CNT gets SLP_EN with type 1 (S3) or 0 (S5).
 # Panic: a byte to pvpanic's port 0x505. Watchdog: ib700's timer, started with 0 seconds. Disk: READ SECTORS to the first IDE disk. Woken up, it begins anew.
+# It clears an order only when it has read one: one that is written between the two would be lost.
 ORDERED = bytes.fromhex(
     "fa31c08ed866b8400b0080baf80c66ef66b801b00000bafc0c66ef66b8800b00"
-    "80baf80c66efb001bafc0ceeb800108ec02666ff060000a10005c70600050000"
-    "85c0744548740e48741448741a48741f487424eb34ba04b0b80024efeb2bba04"
+    "80baf80c66efb001bafc0ceeb800108ec02666ff060000a1000585c0744bc706"
+    "0005000048740e48741448741a48741f487424eb34ba04b0b80024efeb2bba04"
     "b0b80020efeb22ba0505b001eeeb1aba4304b00feeeb12baf601b0e0eebaf201"
     "b001eebaf701b020eeb90004e2feeba1")
 
