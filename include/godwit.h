@@ -330,7 +330,7 @@ struct gw_receive_opts {
 	 * time, from the calling thread, and makes the source come back (QEMU: `migrate` with `resume`); a negative errno ends the
 	 * call. NULL: somebody else does it. Who has not proved to be the source (a TLS handshake, or the names of all RAM blocks) does not end the
 	 * wait for it, and `on_paused` hears of it only when one end speaks TLS and the other does not, or a certificate is not taken. With
-	 * `on_ready` it hears of every connection that said something. Five attempts in a row that bring no page end the call.
+	 * `on_ready`, at an address that nobody else can reach (`peer_uid`), it hears of every connection that said something. Five attempts in a row that bring no page end the call.
 	 */
 	int (*on_paused)(void *ctx, const char *uri, const char *reason);
 	/* Go on with PATH.partial, which another process left: the source waits in postcopy-paused. -EALREADY: it was left by gw_drain. */

@@ -131,7 +131,8 @@ static struct gw__receive_again again_of(gw_job *job, const struct gw_drain_opts
 		.how = how,
 		.on_paused = GW__OPT(o, on_paused),
 		.ctx = GW__OPT(o, ctx),
-		.source_is_ours = GW__OPT(o, on_paused)};
+		.source_is_called = GW__OPT(o, on_paused),
+		.is_private = GW__OPT(GW__OPT(o, link), peer_uid)};
 }
 
 /* One that has connected already. */

@@ -186,7 +186,8 @@ static int receive(gw_job *job, struct gw__receive_link *l, struct gw__sink *sin
 		.link = GW__OPT(o, link),
 		.on_paused = GW__OPT(o, on_paused),
 		.ctx = GW__OPT(o, ctx),
-		.source_is_ours = GW__OPT(o, on_ready) && GW__OPT(o, on_paused)};
+		.source_is_called = GW__OPT(o, on_ready) && GW__OPT(o, on_paused),
+		.is_private = GW__OPT(GW__OPT(o, link), peer_uid)};
 	job->run.say = say_of(o);
 	int r = GW__OPT(o, resume) ? 0 : gw__receive_filter(job, &l->in, GW__OPT(o, link));
 	bool can_answer = GW__OPT(o, resume) || l->in.main->two_way;

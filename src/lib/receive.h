@@ -54,7 +54,8 @@ struct gw__receive_again {
 	struct gw__incoming_recover how;
 	int (*on_paused)(void *ctx, const char *uri, const char *error); /* may be NULL */
 	void *ctx;
-	bool source_is_ours; /* on_paused makes it come, and hears of every attempt */
+	bool source_is_called; /* on_paused makes it come, and hears of every attempt that may have been its own */
+	bool is_private;       /* nobody but the source can reach the address */
 	uint32_t breaks;
 };
 

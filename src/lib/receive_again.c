@@ -60,7 +60,7 @@ static int accept_next(struct gw__receive_again *a, struct wait *w, struct gw__i
 		if (!r)
 			return gw__job_filter(a->job, a->link, &in->main);
 		bool proved = in->handshake_done;
-		if (r != GW__DROPPED || proved || a->source_is_ours) {
+		if (r != GW__DROPPED || proved || a->source_is_called) {
 			w->in_vain += r == GW__DROPPED;
 			return r;
 		}
@@ -94,13 +94,16 @@ static int recover(struct gw__receive_again *a, struct gw__incoming *in, struct 
 	return r;
 }
 
+/* Whoever connects is the source, which we have called. */
+static bool is_sole(const struct gw__receive_again *a) { return a->source_is_called && a->is_private; }
+
 /* Only who has proved to be the source ends the wait for it: by its certificate, or because it knows the guest. */
 static void count(const struct gw__receive_again *a, struct wait *w, const struct gw__incoming *in,
 	const struct gw__incoming_result *result)
 {
 	if (result->brought_pages)
 		w->in_vain = 0;
-	else if (a->source_is_ours || in->handshake_done || result->resumed)
+	else if (is_sole(a) || in->handshake_done || result->resumed)
 		w->in_vain++;
 }
 
@@ -133,7 +136,7 @@ int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink,
 	w.how.hello_ms = FIRST_WORD_MS;
 	w.how.tls = a->tls;
 	w.how.comes_again = true;
-	w.how.source_is_first = a->source_is_ours;
+	w.how.source_is_first = is_sole(a);
 	w.how.pending = gw__pending_channels_new();
 	if (!w.how.pending)
 		return gw__error_set(&a->job->run.error, -ENOMEM, "no memory for connections");

@@ -103,7 +103,8 @@ static bool has_passed(struct gw__save *s, const struct gw__qmp_migration *m)
 void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration *m)
 {
 	bool paused = atomic_exchange(&s->paused, false);
-	if (paused && gw__save_note_monitor(s, gw__surrogate_come_back(s->qmp, s->path, s->listening, &s->error)))
+	const struct gw__surrogate_address at = {s->listening, !s->own.folder[0]};
+	if (paused && gw__save_note_monitor(s, gw__surrogate_come_back(s->qmp, s->path, at, &s->error)))
 		gw_job_cancel(s->driver->job);
 	bool wants = s->was.running && !s->switched && !s->cannot_switch && !s->resume; /* who stands still already needs no switch */
 	if (!wants || m->state != GW__MIGRATION_ACTIVE || !has_passed(s, m))

@@ -13,6 +13,7 @@
 enum {
 	POLL_MS = 10,
 	PAUSE_MS = 5000, /* for a source to notice that the link broke, before it is told so */
+	ON_ITS_WAY_MS = 1000,
 	CONNECT_MS = 30000,
 	REPAIR_MS = 5000,
 };
@@ -43,21 +44,36 @@ int gw__surrogate_await_paused(struct gw__qmp *q, const char *image, struct gw__
 	}
 }
 
-int gw__surrogate_come_back(struct gw__qmp *q, const char *image, const char *uri, struct gw__error *error)
+/* It has connected, and nobody has answered it yet: the connection that came to nothing was somebody else's. */
+static bool is_on_its_way(struct gw__qmp *q)
+{
+	struct gw__qmp_migration m = {0};
+	for (int waited = 0; waited < ON_ITS_WAY_MS; waited += POLL_MS) {
+		int r = gw__qmp_query_migrate(q, &m, NULL);
+		if (r || (m.state != GW__MIGRATION_POSTCOPY_RECOVER_SETUP && m.state != GW__MIGRATION_POSTCOPY_RECOVER))
+			return false;
+		gw__sleep_ms(POLL_MS);
+	}
+	return true;
+}
+
+int gw__surrogate_come_back(struct gw__qmp *q, const char *image, struct gw__surrogate_address at, struct gw__error *error)
 {
 	struct gw__qmp_migration m;
+	if (at.others_may_connect && is_on_its_way(q))
+		return 0;
 	int r = gw__surrogate_await_paused(q, image, &m, error);
 	if (r == GW__ENDED)
 		return gw__error_set(error, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
 			m.error[0] ? m.error : "it does not say why");
-	return r ? r : gw__qmp_call(q, "migrate", json_pack("{s:s, s:b}", "uri", uri, "resume", 1), NULL, error);
+	return r ? r : gw__qmp_call(q, "migrate", json_pack("{s:s, s:b}", "uri", at.uri, "resume", 1), NULL, error);
 }
 
 static int on_paused(void *ctx, const char *uri, const char *error)
 {
 	struct gw__surrogate *s = ctx;
 	(void)uri, (void)error;
-	int r = gw__surrogate_come_back(s->qmp, NULL, s->listening, &s->error);
+	int r = gw__surrogate_come_back(s->qmp, NULL, (struct gw__surrogate_address){s->listening, !s->own.folder[0]}, &s->error);
 	s->stayed_away = r < 0;
 	return r;
 }

@@ -36,8 +36,12 @@ void gw__surrogate_close(struct gw__surrogate *s); /* also on a zeroed one, also
  * which alone it was connected, so that it may be told to pause; NULL: it is only waited for.
  */
 int gw__surrogate_await_paused(struct gw__qmp *q, const char *image, struct gw__qmp_migration *m, struct gw__error *error);
-/* The same, and it connects to `uri`. 0, or what went wrong. */
-int gw__surrogate_come_back(struct gw__qmp *q, const char *image, const char *uri, struct gw__error *error);
+struct gw__surrogate_address {
+	const char *uri;
+	bool others_may_connect; /* then a source that waits to be taken is let wait */
+};
+/* The same, and it connects to the address. 0, or what went wrong. */
+int gw__surrogate_come_back(struct gw__qmp *q, const char *image, struct gw__surrogate_address at, struct gw__error *error);
 
 /*
  * A source whose destination was ours alone runs its guest on (or stands as before), its settings are put back. 0, or why not.

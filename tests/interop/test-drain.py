@@ -7,9 +7,11 @@ test-drain.py VERSION
 """
 import os
 import re
+import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -115,8 +117,44 @@ def not_received(vm, image):
     wait_status(vm, "postcopy-paused")
 
 
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return s.getsockname()[1]
+
+
+class Talkers:
+    """Strangers who connect to a port whenever somebody listens there, and say what no source says, or what one says that asks for a block."""
+
+    SAID = (b"GET / HTTP/1.1\r\n\r\n", b"\x08\0\x0a\0\x03\x02m0", b"SSH-2.0-x\r\n")
+
+    def __init__(self, port):
+        self.port, self.heard, self.end = port, 0, threading.Event()
+        self.threads = [threading.Thread(target=self.talk, args=(said,)) for said in self.SAID * 2]
+
+    def talk(self, said):
+        while not self.end.wait(0.005):
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
+                    s.sendall(said)
+                    self.heard += 1
+                    s.shutdown(socket.SHUT_WR)
+                    s.recv(1)
+            except OSError:
+                pass
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *_):
+        self.end.set()
+        for t in self.threads:
+            t.join()
+
+
 def killed(version):
-    """drain dies, again and again: the source keeps everything, and stands."""
+    """drain dies, again and again: the source keeps everything, and stands. Strangers who can reach its port decide nothing."""
     a, b = pair(version)
     with b, a:
         a.booted()
@@ -133,10 +171,12 @@ def killed(version):
             assert not a.qmp.command("query-status")["running"]
             godwit.run("drain", b.monitor, image).fails(godwit.REFUSED, "no drain of this QEMU", "nothing was changed")
         not_received(a, image)
-        with drain(a, image, "--max-bandwidth=40M") as g:
+        port = free_port()
+        with Talkers(port) as talkers, drain(a, image, "--max-bandwidth=40M", f"--listen=tcp:127.0.0.1:{port}") as g:
             g.wait_stderr("postcopy-recover -> postcopy-active")
             a.qmp.command("migrate-pause")      # the link breaks: mended by itself
             g.wait().ok()
+        assert talkers.heard > 10, talkers.heard
         images.same_bytes("m0", images.raw_ram(image, b.path("raw")), stood)
         assert not a.qmp.command("query-status")["running"]
         assert not [n for n in os.listdir(b.dir) if "partial" in n]

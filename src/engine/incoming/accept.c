@@ -267,14 +267,20 @@ static void count_stranger(struct gather *g, const struct gw__error *error)
 	GW__TRACE(&g->run->trace, stranger, "%s", error->code ? error->text : "a connection that said nothing");
 }
 
-/* The one that has been silent for longest makes room. False: there is none. */
+static bool is_known(const struct gw__pending_channel *c) { return atomic_load_explicit(&c->known, memory_order_acquire); }
+
+/* The one that has been silent for longest makes room; who has spoken since the last look may be the source. False: there is none. */
 static bool evict(struct gather *g)
 {
 	static const struct gw__error silent = {0};
+	unsigned i = 0;
+	while (i < g->pending->n && is_known(g->pending->v[i]))
+		i++;
 	if (!g->pending->n)
 		return false;
-	gw__pending_channel_shut_down(g->pending->v[0]);
-	drop_candidate(g, 0);
+	i = i < g->pending->n ? i : 0;
+	gw__pending_channel_shut_down(g->pending->v[i]);
+	drop_candidate(g, i);
 	count_stranger(g, &silent);
 	return true;
 }
@@ -426,7 +432,7 @@ static int collect(struct gather *g)
 {
 	int r = 0;
 	for (unsigned i = 0; !r && i < g->pending->n && !(g->o->comes_again && g->in->main);) {
-		if (!atomic_load_explicit(&g->pending->v[i]->known, memory_order_acquire)) {
+		if (!is_known(g->pending->v[i])) {
 			i++;
 			continue;
 		}
