@@ -3,12 +3,14 @@
 #include "qemu/lease_keeper.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <unistd.h>
 
@@ -16,7 +18,7 @@
 #include "qemu/process_identity.h"
 #include "qmp/sleep.h"
 
-enum { STEP_MS = 500, POLL_MS = 5, NOT_SETTLED = -1 };
+enum { STEP_MS = 500, POLL_MS = 5, NOT_SETTLED = -1, WISHES = 4 };
 
 struct gw__lease_keeper {
 	struct gw__lease_client client;
@@ -24,7 +26,9 @@ struct gw__lease_keeper {
 	int process, keep_fd, wake;
 	pthread_t thread;
 	bool runs;
-	_Atomic int wish, settled; /* enum gw__lease_wish */
+	/* The number of the wish times WISHES, and the enum gw__lease_wish: one that is wished for again is not settled because it was so before. */
+	_Atomic int wish, settled;
+	_Atomic uint64_t *deadline; /* in memory that is shared with forks */
 	_Atomic bool end, lost;
 	pthread_mutex_t lock;
 	struct gw__error trouble; /* by `lock` */
@@ -34,6 +38,7 @@ static bool on_deadline(void *ctx, uint64_t ns)
 {
 	struct gw__lease_keeper *k = ctx;
 	uint64_t moment_ns = ns == GW__LEASE_NO_LIMIT ? GW__DEADMAN_NEVER : ns;
+	atomic_store(k->deadline, ns);
 	if (gw__lease_keeper_saw_death(k, 0)) /* nothing is left to be ended */
 		return true;
 	if (gw__deadman_set(&k->deadman, moment_ns))
@@ -64,7 +69,7 @@ static void *keep(void *ctx)
 	uint64_t woken;
 	while (!atomic_load(&k->end) && !atomic_load(&k->lost)) {
 		int wish = atomic_load(&k->wish);
-		gw__lease_set_wish(&k->client.lease, (enum gw__lease_wish)wish);
+		gw__lease_set_wish(&k->client.lease, (enum gw__lease_wish)(wish % WISHES));
 		check_deadman(k);
 		gw__lease_client_step(&k->client, STEP_MS, k->wake);
 		if (read(k->wake, &woken, sizeof woken) < 0 && errno != EAGAIN)
@@ -111,6 +116,12 @@ int gw__lease_keeper_take(const struct gw__lease_keeper_opts *o, struct gw__leas
 	if (!k)
 		return gw__error_set(error, -ENOMEM, "no memory");
 	k->process = k->wake = -1;
+	k->deadline = mmap(NULL, sizeof *k->deadline, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (k->deadline == MAP_FAILED) {
+		free(k);
+		return gw__error_set(error, -ENOMEM, "no memory");
+	}
+	atomic_init(k->deadline, GW__LEASE_NO_LIMIT);
 	k->keep_fd = o->keep_fd;
 	k->settled = NOT_SETTLED;
 	k->wish = GW__LEASE_WISH_HOLD;
@@ -134,17 +145,25 @@ int gw__lease_keeper_take(const struct gw__lease_keeper_opts *o, struct gw__leas
 
 void gw__lease_keeper_wish(struct gw__lease_keeper *k, enum gw__lease_wish wish)
 {
-	if (!k || atomic_load(&k->wish) == (int)wish)
+	int last = k ? atomic_load(&k->wish) : 0;
+	if (!k || last % WISHES == (int)wish)
 		return;
-	atomic_store(&k->wish, wish);
+	atomic_store(&k->wish, (last / WISHES + 1) % (INT_MAX / WISHES) * WISHES + (int)wish);
 	eventfd_write(k->wake, 1);
 }
+
+bool gw__lease_keeper_is_settled(const struct gw__lease_keeper *k)
+{
+	return !k || (!atomic_load(&k->lost) && atomic_load(&k->settled) == atomic_load(&k->wish));
+}
+
+const _Atomic uint64_t *gw__lease_keeper_deadline(const struct gw__lease_keeper *k) { return k ? k->deadline : NULL; }
 
 int gw__lease_keeper_settle(struct gw__lease_keeper *k, enum gw__lease_wish wish, int patience_ms, struct gw__error *error)
 {
 	struct timespec start = gw__monotonic_now();
 	gw__lease_keeper_wish(k, wish);
-	while (k && atomic_load(&k->settled) != (int)wish) {
+	while (!gw__lease_keeper_is_settled(k)) {
 		if (gw__lease_keeper_is_lost(k, error))
 			return -EOWNERDEAD;
 		if (gw__monotonic_seconds_since(&start) * 1e3 > patience_ms)
@@ -188,5 +207,6 @@ void gw__lease_keeper_end(struct gw__lease_keeper *k)
 	if (k->process >= 0)
 		close(k->process);
 	pthread_mutex_destroy(&k->lock);
+	munmap((void *)k->deadline, sizeof *k->deadline);
 	free(k);
 }

@@ -10,6 +10,7 @@
 #ifndef GW_QEMU_LEASE_KEEPER_H
 #define GW_QEMU_LEASE_KEEPER_H
 
+#include <stdatomic.h>
 #include <sys/types.h>
 
 #include "qemu/lease_client.h"
@@ -27,8 +28,15 @@ struct gw__lease_keeper_opts {
 
 /* As gw__lease_client_take. Then `k` keeps it. */
 int gw__lease_keeper_take(const struct gw__lease_keeper_opts *o, struct gw__lease_keeper **k, struct gw__error *error);
-/* Of a NULL keeper these do nothing, and it is not lost. */
+/* Of a NULL keeper these do nothing, and it is settled and not lost. */
 void gw__lease_keeper_wish(struct gw__lease_keeper *k, enum gw__lease_wish wish);
+/* Whether the last wish is confirmed. */
+bool gw__lease_keeper_is_settled(const struct gw__lease_keeper *k);
+/*
+ * When the guest is ended if nobody beats any more, by CLOCK_BOOTTIME; GW__LEASE_NO_LIMIT: never. It is in memory that forks of this process share, and is there before a
+ * beat is sent. NULL of no keeper.
+ */
+const _Atomic uint64_t *gw__lease_keeper_deadline(const struct gw__lease_keeper *k);
 /* The wish, until it is confirmed. -ETIMEDOUT: it is not, and the guest ends with its term; -EOWNERDEAD: the lease is lost. */
 int gw__lease_keeper_settle(struct gw__lease_keeper *k, enum gw__lease_wish wish, int patience_ms, struct gw__error *error);
 /* Whether it was lost, and why. */

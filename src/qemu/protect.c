@@ -3,6 +3,7 @@
 #include "qemu/protect.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -44,6 +45,7 @@ enum {
 	DEATH_MS = 5000, /* of a QEMU that has closed its monitor */
 	LEASE_MS = 5000, /* to tell the lease's store that the guest runs on without a limit */
 	FREE_MS = 3000,  /* to tell that it is dead; who waits finds out by himself */
+	NOTE_MS = 500,   /* without a word from the lease's store, after which its user is told that nothing leaves */
 };
 #define UNLIMITED_BYTES_PER_S (INT64_C(1) << 42)
 
@@ -327,6 +329,28 @@ static enum why check_copy(struct gw__protect *p)
 	return GO_ON;
 }
 
+/* --- the second process --- */
+
+static int start_guard(struct gw__protect *p, struct gw__error *error)
+{
+	const struct gw__protect_guard_opts opts = {.before = p->before,
+		.relay = p->relay,
+		.deadline_ns = gw__lease_keeper_deadline(p->lease),
+		.keep_fd = p->instance.fd,
+		.report = p->o.on_release,
+		.ctx = p->o.ctx};
+	return gw__protect_guard_start(&p->guard, p->qmp, &opts, error);
+}
+
+/* Another takes its place. */
+static void keep_guard(struct gw__protect *p)
+{
+	if (gw__protect_guard_lives(&p->guard))
+		return;
+	gw__protect_guard_dismiss(&p->guard);
+	start_guard(p, NULL);
+}
+
 /* --- disks --- */
 
 static int answer_limit_ms(const struct gw__protect *p)
@@ -409,6 +433,7 @@ static enum why copy_disks(struct gw__protect *p)
 		enum why why = check_server(p);
 		if (why != GO_ON)
 			return why;
+		keep_guard(p);
 		r = 0;
 	}
 	return r == -ECONNRESET ? GONE : r ? lost(p, "%s", error.text) : GO_ON;
@@ -452,10 +477,13 @@ static int set_parameters(struct gw__protect *p, struct gw__error *error)
 	return gw__qmp_call(p->qmp, "migrate-set-parameters", j, NULL, error);
 }
 
-/* Longer than a guest runs between two releases while it is protected, or the packets would leave too early. */
+/* Longer than a guest runs between two releases while it is protected, and then until its lease is certain, or the packets would leave too early. */
 static int fallback_ms(const struct gw__protect *p)
 {
-	return p->o.silence_ms < 0 ? -1 : p->o.interval_ms + p->o.silence_ms + p->o.timeout_ms;
+	int64_t ms = (int64_t)p->o.interval_ms + p->o.silence_ms + p->o.timeout_ms;
+	if (p->o.lease)
+		ms += p->o.lease_term_ms ? p->o.lease_term_ms : GW__LEASE_TERM_MS;
+	return p->o.silence_ms < 0 || ms > INT_MAX ? -1 : (int)ms;
 }
 
 static int start(struct gw__protect *p, struct gw__error *error)
@@ -473,14 +501,6 @@ static int start(struct gw__protect *p, struct gw__error *error)
 	take_events(p); /* of earlier times */
 	p->w = (struct watch){.began_s = now_s(p), .moved_s = now_s(p), .mirror_failed = p->w.mirror_failed};
 	return r ? r : gw__qmp_migrate(p->qmp, p->relay ? gw__relay_uri(p->relay) : p->o.uri, error);
-}
-
-static void keep_guard(struct gw__protect *p)
-{
-	if (gw__protect_guard_lives(&p->guard))
-		return;
-	gw__protect_guard_dismiss(&p->guard);
-	gw__protect_guard_start(&p->guard, p->qmp, p->before, p->relay, p->instance.fd, p->o.on_release, p->o.ctx, NULL);
 }
 
 static void note_protected(struct gw__protect *p)
@@ -512,7 +532,31 @@ static enum why follow(struct gw__protect *p)
 	return why;
 }
 
-/* All that an attempt has changed. The guest first. */
+/*
+ * What the guest has sent since its last checkpoint may leave when nobody can go on from there without a word of its user: when the lease is held without a
+ * limit. If that is not confirmed, the guest is ended with its term, and nobody must have seen what it sent.
+ */
+static int await_lease(struct gw__protect *p, struct gw__error *error)
+{
+	double since = now_s(p), lost_s = 0;
+	bool is_told = !p->buffers.n;
+	while (p->buffers.n && !gw__lease_keeper_is_settled(p->lease)) {
+		struct gw__error why = {0};
+		if (!take_event(p, LOOK_MS))
+			return -ECONNRESET;
+		keep_guard(p);
+		if (!is_told && !left_ms(p, since, NOTE_MS))
+			tell(p, GW__PROTECT_NOTE, "the store of its lease does not answer: what the guest sends is held back until it does, or the guest ends with its term");
+		is_told |= !left_ms(p, since, NOTE_MS);
+		if (!lost_s && gw__lease_keeper_is_lost(p->lease, &why))
+			lost_s = now_s(p);
+		if (lost_s && !left_ms(p, lost_s, DEATH_MS))
+			return gw__error_set(error, -EBUSY, "its lease was lost, and its QEMU has not ended; what the guest sends is held back: end it by hand");
+	}
+	return 0;
+}
+
+/* All that an attempt has changed. The guest first, what it sent last. */
 static int undo(struct gw__protect *p, struct gw__error *error)
 {
 	/* what the standby has is of the past from now on: no failover without the word of somebody */
@@ -522,10 +566,14 @@ static int undo(struct gw__protect *p, struct gw__error *error)
 	if (r == -ECONNRESET)
 		return r;
 	await_resume(p);
+	int alone = gw__mirror_remove(p->qmp, r ? NULL : error);
+	r = r ? r : alone;
+	int certain = await_lease(p, r ? NULL : error);
+	if (certain)
+		return certain;
 	int passes = gw__net_buffers_remove(p->qmp, r ? NULL : error);
-	int alone = gw__mirror_remove(p->qmp, r || passes ? NULL : error);
 	gw__owner_lock_drop(&p->lock, p->qmp);
-	r = r ? r : passes ? passes : alone;
+	r = r ? r : passes;
 	int set = gw__qmp_settings_restore(p->qmp, p->before, r ? NULL : error);
 	return r ? r : set;
 }
@@ -555,7 +603,7 @@ static int attempt(struct gw__protect *p, enum why *why, struct gw__error *error
 	if (!r && p->buffers.n)
 		r = gw__relay_start(p->o.uri, p->qmp, &p->relay, error);
 	if (!r)
-		r = gw__protect_guard_start(&p->guard, p->qmp, p->before, p->relay, p->instance.fd, p->o.on_release, p->o.ctx, error);
+		r = start_guard(p, error);
 	if (r) {
 		end_attempt(p);
 		*why = lost(p, "%s", error->text);

@@ -8,7 +8,9 @@
 #ifndef GW_QEMU_PROTECT_GUARD_H
 #define GW_QEMU_PROTECT_GUARD_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/error.h"
@@ -23,9 +25,20 @@ struct gw__protect_guard {
 /* In the second process, at its end: 0, or why QEMU could not be released. */
 typedef void gw__protect_guard_fn(void *ctx, int r, const struct gw__error *error);
 
-/* Returns when it is in its place. `before` is what it puts back; the folder of `relay` (may be NULL) it removes; `keep_fd` (-1: none) it holds as long as it lives. */
-int gw__protect_guard_start(struct gw__protect_guard *g, struct gw__qmp *q, const struct gw__qmp_settings *before,
-	const struct gw__relay *relay, int keep_fd, gw__protect_guard_fn *report, void *ctx, struct gw__error *error);
+struct gw__protect_guard_opts {
+	const struct gw__qmp_settings *before; /* what it puts back */
+	const struct gw__relay *relay;         /* whose folder it removes; may be NULL */
+	/*
+	 * CLOCK_BOOTTIME, in memory that both share: when a deadman ends the guest, as its lease is not beaten any more; UINT64_MAX: never. NULL: there is no lease. What
+	 * a guest sends that is to end does not leave.
+	 */
+	const _Atomic uint64_t *deadline_ns;
+	int keep_fd; /* it holds this as long as it lives; -1: none */
+	gw__protect_guard_fn *report;
+	void *ctx;
+};
+/* Returns when it is in its place. */
+int gw__protect_guard_start(struct gw__protect_guard *g, struct gw__qmp *q, const struct gw__protect_guard_opts *o, struct gw__error *error);
 bool gw__protect_guard_lives(const struct gw__protect_guard *g);
 void gw__protect_guard_dismiss(struct gw__protect_guard *g); /* also of none, also twice */
 

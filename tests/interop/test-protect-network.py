@@ -5,6 +5,7 @@ to send. And nothing of the filters that hold it back stays in QEMU.
 
 test-protect-network.py [CASE...]. GODWIT_ROUNDS: how many primaries are killed; GODWIT_SEED.
 """
+import fcntl
 import os
 import random
 import signal
@@ -24,6 +25,8 @@ from worker import Client, FailedOver, Working, in_order, net_args
 ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "1"))
 PATIENT = ("--timeout=60000", "--interval=500")
 LINKS = [(), ("--channels=2",), ("--channels=2", "--compress=zstd")]
+TERM_MS = int(4000 * min(3, godwit.patience()))
+TERM = f"--lease-term={TERM_MS}"
 random = random.Random(int(os.environ.get("GODWIT_SEED", "11")))
 
 
@@ -137,8 +140,24 @@ def both_killed(vm, protect):
 END = {"stop": by_stop, "SIGTERM": by_signal, "guard": guard_killed, "both": both_killed}
 
 
+def ends_unseen(vm, protect, client, accident):
+    """A guest whose lease is not kept ends, and nobody has seen what it sent since its last checkpoint."""
+    accident()
+    time.sleep(0.1)     # what a checkpoint has released just before arrives
+    count = len(client.seen())
+    pid = vm.pid
+    deadline = time.monotonic() + 20 * godwit.patience()
+    while os.path.exists(f"/proc/{pid}") and vm.process.poll() is None:
+        assert time.monotonic() < deadline, "the guest was not ended"
+        time.sleep(0.01)
+    protect.wait()
+    sent = len(client.take()) - count
+    assert not sent, f"{sent} packets left a guest that was to be ended"
+
+
 def left_alone(folder):
-    """Both guards are killed between two checkpoints: the guest's network comes back by itself."""
+    """Both guards are killed between two checkpoints: the guest's network comes back by itself. A guest whose guard is killed and whose lease is beaten keeps what it
+    sent until it ends."""
     with Client(folder) as client, Working(net_args(client)) as vm, Standby(folder) as standby:
         vm.booted()
         with Protect(vm, f"unix:{standby.socket}", "--interval=2000", "--timeout=1000", "--checkpoint-timeout=1") as protect:
@@ -154,6 +173,20 @@ def left_alone(folder):
         godwit.run("protect", "--stop", vm.monitor).ok()
         assert not filters(vm)
         client.wait_more(10)
+        with Protect(vm, f"unix:{standby.socket}", "--interval=100", "--timeout=60000", f"--lease=file:{folder}/lease", TERM) as protect:
+            protect.wait_protected(2)
+            beats(folder)
+            ends_unseen(vm, protect, client, protect.kill)
+
+
+def beats(folder):
+    deadline = time.monotonic() + 20 * godwit.patience()
+    while True:
+        with open(os.path.join(folder, "lease"), encoding="ascii") as f:
+            if f.read().strip().endswith(TERM.replace("--lease-term=", "+")):
+                return
+        assert time.monotonic() < deadline, "the lease is not beaten"
+        time.sleep(0.01)
 
 
 def standby_lost(folder):
@@ -175,6 +208,26 @@ def standby_lost(folder):
         protect.kill(signal.SIGTERM)
         protect.ends(godwit.DONE)
         assert not filters(vm)
+        lost_with_its_lease(folder, vm, standby, client)
+
+
+def lost_with_its_lease(folder, vm, standby, client):
+    """The standby and the store of the lease are gone at once: the guest runs on until its term is over, and nothing leaves."""
+    def both(lease):
+        fcntl.flock(lease, fcntl.LOCK_EX)
+        wire.cut()
+    with Wire(os.path.join(folder, "wire-2"), standby.socket) as wire, \
+            Protect(vm, wire.uri, "--interval=100", "--timeout=60000", f"--lease=file:{folder}/lease", TERM) as protect:
+        protect.wait_protected(2)
+        beats(folder)
+        interval = vm.qmp.command("qom-get", path="/objects/godwit-buffer-0", property="interval")
+        assert interval == (100 + 30000 + 60000 + TERM_MS) * 1000, interval
+        with open(os.path.join(folder, "lease"), "rb") as lease:
+            ends_unseen(vm, protect, client, lambda: both(lease))
+        assert protect.wait_event("note", match=lambda e: "held back" in e["message"])
+        assert protect.wait().status == godwit.RECOVERABLE
+
+
 
 
 def refusals(folder):
