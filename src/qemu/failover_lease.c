@@ -58,11 +58,35 @@ static int settle(struct gw__failover_lease *l, enum gw__lease_wish wish)
 	return gw__lease_is_settled(&l->client.lease) ? 0 : -EINPROGRESS;
 }
 
-static int open_for(struct gw__failover_lease *l, pid_t pid, struct gw__error *error)
+static int open_for(struct gw__failover_lease *l, pid_t pid, const char *mark, struct gw__error *error)
 {
-	char owner[GW__IDENTITY_BYTES];
+	char owner[GW__IDENTITY_BYTES + sizeof GW__LEASE_UNFENCED];
 	int r = gw__process_identity(pid, owner, error);
+	strcat(owner, r ? "" : mark);
 	return r ? r : gw__lease_client_open(&l->client, l->url, owner, 0, error);
+}
+
+/* The new record is that of `pid`, of the next generation: from ours, whose owner is alive and says so. */
+static int pass_on(struct gw__failover_lease *l, pid_t pid, struct gw__error *error)
+{
+	struct gw__failover_lease next = {.url = l->url, .taken = true};
+	int r = settle(l, GW__LEASE_WISH_FREE);
+	if (!r)
+		r = open_for(&next, pid, "", error);
+	next.client.accepts_unfenced = true; /* it is ours, and was fenced */
+	if (!r)
+		r = gw__lease_client_take(&next.client, GW__LEASE_NOT_BY_TIME, NULL, NULL, error);
+	gw__lease_client_close(&l->client);
+	*l = next;
+	return r;
+}
+
+static int fence(struct gw__failover_lease *l, const char *command, struct gw__error *error)
+{
+	int r = run_fence(command, l->client.lease.current.generation, error);
+	if (!r && pass_on(l, getpid(), error))
+		r = gw__error_set(error, -EINPROGRESS, "the primary was fenced, and the lease could not be marked so");
+	return r;
 }
 
 int gw__failover_lease_take(struct gw__failover_lease *l, const struct gw__failover_lease_opts *o, struct gw__error *error)
@@ -75,7 +99,8 @@ int gw__failover_lease_take(struct gw__failover_lease *l, const struct gw__failo
 		return 0;
 	int r = check_fence(o->fence, error);
 	if (!r)
-		r = open_for(l, getpid(), error);
+		r = open_for(l, getpid(), o->fence ? GW__LEASE_UNFENCED : "", error);
+	l->client.accepts_unfenced = o->fence || o->accept_split_brain;
 	if (!r)
 		r = gw__lease_client_take(&l->client, policy, o->stopped, o->ctx, error);
 	if (r == -EACCES)
@@ -83,25 +108,17 @@ int gw__failover_lease_take(struct gw__failover_lease *l, const struct gw__failo
 	if (r == -EPERM)
 		gw__error_advise(error, GW_QEMU_HINT_PRIMARY_IS_DEAD);
 	l->taken = !r;
-	return r || !o->fence ? r : run_fence(o->fence + 5, l->client.lease.current.generation, error);
+	return r || !o->fence ? r : fence(l, o->fence + 5, error);
 }
 
-/* The new record is the QEMU's, of the next generation: from ours, whose owner is alive and says so. */
 int gw__failover_lease_give(struct gw__failover_lease *l, pid_t qemu, struct gw__error *error)
 {
-	struct gw__failover_lease next = {.url = l->url, .taken = true};
 	if (!l->taken)
 		return 0;
 	if (qemu <= 0)
 		return gw__error_set(error, -EOPNOTSUPP,
 			"a lease needs to know the process of the QEMU: that takes a monitor at a unix socket");
-	int r = settle(l, GW__LEASE_WISH_FREE);
-	if (!r)
-		r = open_for(&next, qemu, error);
-	if (!r)
-		r = gw__lease_client_take(&next.client, GW__LEASE_NOT_BY_TIME, NULL, NULL, error);
-	gw__lease_client_close(&l->client);
-	*l = next;
+	int r = pass_on(l, qemu, error);
 	l->given = !r;
 	return r ? gw__error_set(error, r, "the lease could not be made that of the new QEMU") : 0;
 }

@@ -4,7 +4,8 @@
  *
  *   take (waits out the primary's term) -> fence -> give (to the QEMU, before it has the guest) -> end
  *
- * If this process dies before `give`, its record names a process that is dead, and whoever tries again on this host may take it at once.
+ * If this process dies before `give`, its record names a process that is dead, and whoever tries again on this host may take it at once. If the primary was not fenced by then,
+ * the record is marked so (GW__LEASE_UNFENCED), and that one has to fence it as well.
  */
 #ifndef GW_QEMU_FAILOVER_LEASE_H
 #define GW_QEMU_FAILOVER_LEASE_H

@@ -125,10 +125,18 @@ static int refuse(const struct gw__lease_record *r, int code, const char *why, s
 	return gw__error_set(error, code, "the lease is that of %s (generation %ju), %s", r->owner, (uintmax_t)r->generation, why);
 }
 
-/* Another's, which is not over yet. */
+static bool is_unfenced(const struct gw__lease_record *r)
+{
+	size_t n = strlen(r->owner), mark = strlen(GW__LEASE_UNFENCED);
+	return n > mark && !strcmp(r->owner + n - mark, GW__LEASE_UNFENCED);
+}
+
+/* Another's, which is not over yet, or which nobody may take as it is. */
 static int judge(const struct gw__lease_client *c, struct taking *t, enum gw__lease_policy policy, struct gw__error *error)
 {
 	const struct gw__lease_record *r = &c->lease.current;
+	if (is_unfenced(r) && !c->accepts_unfenced && !c->is_dead)
+		return refuse(r, -EACCES, "whose fence has not succeeded: the primary before it may run the guest still", error);
 	if (!r->owner[0] || !r->term_ms || c->lease.take_ns <= gw__boottime_ns())
 		return 0;
 	if (!t->first.owner[0])

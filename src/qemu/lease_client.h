@@ -22,12 +22,19 @@ struct gw__lease_client { /* zeroed: none */
 	struct gw__store *store;
 	int answer_ms;
 	bool is_dead;             /* its owner's death is known otherwise */
+	bool accepts_unfenced;    /* it takes a lease that is marked so */
 	struct gw__error trouble; /* of the last answer that did not come */
 	uint64_t told_ns;         /* the last deadline that was taken; 0: none */
 	/* CLOCK_BOOTTIME. False: it cannot be made so, and the beat is not sent. */
 	bool (*on_deadline)(void *ctx, uint64_t deadline_ns);
 	void *ctx;
 };
+
+/*
+ * What stands behind the name of an owner that took the lease from a primary and has to fence it yet. The mark is in the store from the taking on, so that it outlives whoever
+ * was to fence: nobody takes such a lease who does not fence, or accepts that nobody did.
+ */
+#define GW__LEASE_UNFENCED "/unfenced"
 
 /* term_ms 0: the usual one. -EINVAL: the URL is none, or the term too short. Nobody is asked yet. */
 int gw__lease_client_open(struct gw__lease_client *c, const char *url, const char *owner, unsigned term_ms, struct gw__error *error);
@@ -37,7 +44,7 @@ enum gw__lease_policy {
 	GW__LEASE_OWNER_IS_DEAD /* whoever it is: its user has said so */
 };
 /*
- * Takes it, without a limit. -EBUSY: its owner beats, or lives here; -EPERM: another has it without a limit; -EACCES: only time says that its owner has ended (NOT_BY_TIME);
+ * Takes it, without a limit. -EBUSY: its owner beats, or lives here; -EPERM: another has it without a limit; -EACCES: only time says that its owner has ended (NOT_BY_TIME), or it is marked as unfenced;
  * -ETIMEDOUT: the store does not answer, and nothing was changed; -ECANCELED; -EINPROGRESS: in doubt, it may be ours by now or soon. `stopped` NULL: never.
  */
 int gw__lease_client_take(struct gw__lease_client *c, enum gw__lease_policy policy, bool (*stopped)(void *), void *ctx,

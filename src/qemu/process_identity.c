@@ -66,10 +66,10 @@ int gw__process_identity(pid_t pid, char name[GW__IDENTITY_BYTES], struct gw__er
 enum gw__process_seen gw__process_look(const char *name)
 {
 	char here[PLACE_BYTES];
-	const char *process = strrchr(name, '/'), *boot = strchr(name, '/');
+	const char *boot = strchr(name, '/'), *process = boot ? strchr(boot + 1, '/') : NULL;
 	int pid;
 	unsigned long long start;
-	if (!place(here) || !process || process == boot || sscanf(process + 1, "%d.%llu", &pid, &start) != 2)
+	if (!place(here) || !process || sscanf(process + 1, "%d.%llu", &pid, &start) != 2)
 		return GW__PROCESS_ELSEWHERE;
 	const char *own = strchr(here, '/');
 	if ((size_t)(process - boot) != strlen(own) || strncmp(boot, own, strlen(own)))

@@ -15,7 +15,7 @@ enum gw__process_seen { GW__PROCESS_ELSEWHERE, GW__PROCESS_LIVES, GW__PROCESS_DE
 
 /* -ESRCH: there is no such process. */
 int gw__process_identity(pid_t pid, char name[GW__IDENTITY_BYTES], struct gw__error *error);
-/* ELSEWHERE: of another host, or one that cannot be seen from here. */
+/* ELSEWHERE: of another host, or one that cannot be seen from here. A name may have more behind another '/'. */
 enum gw__process_seen gw__process_look(const char *name);
 
 #endif

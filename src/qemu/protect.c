@@ -745,7 +745,7 @@ static int take_lease(struct gw__protect *p, struct gw__error *error)
 		.stopped = p->o.stopped,
 		.ctx = p->o.ctx};
 	int r = p->o.lease ? gw__lease_keeper_take(&opts, &p->lease, error) : 0;
-	return r == -EPERM ? -EBUSY : r;
+	return r == -EPERM || r == -EACCES ? -EBUSY : r;
 }
 
 static int look(struct gw__protect *p, struct gw__error *error)

@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -92,6 +93,27 @@ def leases(folder):
         assert file.read() == record
 
 
+def fences(folder):
+    """A fence that has not succeeded is not forgotten, also where who ran it was killed: nobody goes on without one, or a word."""
+    f = Folder(folder)
+    lease = os.path.join(folder, "lease")
+    option = f"--lease=file:{lease}"
+    with open(lease, "w", encoding="ascii") as file:
+        file.write("elsewhere/boot-1/1.1:7:9+1")
+    f.failover(option).fails(godwit.REFUSED, "only time would say", NOT_STARTED)
+    killed = [godwit.PROGRAM, "failover", f.path, option, "--fence=exec:kill -9 $PPID; #", "--", "/bin/false"]
+    for _ in range(2):
+        assert subprocess.run(killed, check=False).returncode == -9
+        f.failover(option).fails(godwit.REFUSED, "whose fence has not succeeded", "--fence", NOT_STARTED)
+        f.failover(option, "--accept-split-brain").fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
+        f.failover(option, "--fence=exec:exit 7; #").fails(godwit.IN_DOUBT, "the fence .* ended with status 7", NOT_STARTED)
+    token = os.path.join(folder, "token")
+    f.failover(option, f"--fence=exec:echo >{token}").fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
+    with open(token, encoding="ascii") as file:
+        assert int(file.read()) > 8
+    f.failover(option).fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
+
+
 def folders(folder):
     f = Folder(folder)
     with f.held():
@@ -168,7 +190,7 @@ def connected(folder):
 
 
 def main():
-    for case in [locks, words, leases, folders, standbys_that_fail, connected]:
+    for case in [locks, words, leases, fences, folders, standbys_that_fail, connected]:
         if sys.argv[1:] and case.__name__ not in sys.argv[1:]:
             continue
         print(f"--- {case.__name__}", flush=True)
