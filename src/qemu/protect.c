@@ -546,12 +546,14 @@ static int await_lease(struct gw__protect *p, struct gw__error *error)
 			return -ECONNRESET;
 		keep_guard(p);
 		if (!is_told && !left_ms(p, since, NOTE_MS))
-			tell(p, GW__PROTECT_NOTE, "the store of its lease does not answer: what the guest sends is held back until it does, or the guest ends with its term");
+			tell(p, GW__PROTECT_NOTE,
+				"the store of its lease does not answer: what the guest sends is held back until it does, or the guest ends with its term");
 		is_told |= !left_ms(p, since, NOTE_MS);
 		if (!lost_s && gw__lease_keeper_is_lost(p->lease, &why))
 			lost_s = now_s(p);
 		if (lost_s && !left_ms(p, lost_s, DEATH_MS))
-			return gw__error_set(error, -EBUSY, "its lease was lost, and its QEMU has not ended; what the guest sends is held back: end it by hand");
+			return gw__error_set(error, -EBUSY,
+				"its lease was lost, and its QEMU has not ended; what the guest sends is held back: end it by hand");
 	}
 	return 0;
 }

@@ -38,7 +38,8 @@ struct gw__protect_guard_opts {
 	void *ctx;
 };
 /* Returns when it is in its place. */
-int gw__protect_guard_start(struct gw__protect_guard *g, struct gw__qmp *q, const struct gw__protect_guard_opts *o, struct gw__error *error);
+int gw__protect_guard_start(struct gw__protect_guard *g, struct gw__qmp *q, const struct gw__protect_guard_opts *o,
+	struct gw__error *error);
 bool gw__protect_guard_lives(const struct gw__protect_guard *g);
 void gw__protect_guard_dismiss(struct gw__protect_guard *g); /* also of none, also twice */
 
