@@ -173,6 +173,15 @@ static void tell_stats(void *ctx, char *line, size_t n)
 	pthread_mutex_unlock(&g->lock);
 }
 
+static bool hear_guard(void *ctx, const char *words)
+{
+	struct guest *g = ctx;
+	pthread_mutex_lock(&g->lock);
+	bool understood = gw__standby_stats_hear_guard(&g->stats, words, gw__clock_now_ns(&g->run.clock));
+	pthread_mutex_unlock(&g->lock);
+	return understood;
+}
+
 /* Whatever the primary does: an epoch that is under way never becomes whole now. */
 static void fail_over(void *ctx, char *line, size_t n)
 {
@@ -334,7 +343,7 @@ static int filter_all(struct standby *s, struct guest *g)
 /* A guest that cannot be protected is told so and loses its connection; the others go on. */
 static int start_guest(struct standby *s, struct gw__incoming *in)
 {
-	static const struct gw__standby_control_ops control = {tell_status, tell_stats, fail_over};
+	static const struct gw__standby_control_ops control = {tell_status, tell_stats, hear_guard, fail_over};
 	struct guest *g = new_guest(s, in);
 	if (!g)
 		return gw__error_set(&s->job->run.error, -ENOMEM, "no memory for a guest");

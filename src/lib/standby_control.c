@@ -13,7 +13,7 @@
 #include "io/chan.h"
 #include "io/wait.h"
 
-enum { LINE_BYTES = 64, ANSWER_BYTES = 4600, IDLE_MS = 5000, AGAIN_MS = 100 };
+enum { LINE_BYTES = 128, ANSWER_BYTES = 4600, IDLE_MS = 5000, AGAIN_MS = 100 };
 
 struct gw__standby_control {
 	const struct gw__standby_control_ops *ops;
@@ -50,6 +50,9 @@ static void answer(struct gw__standby_control *k, struct gw__chan *c)
 		k->ops->status(k->ctx, text, sizeof text - 1);
 	else if (!strcmp(line, "stats"))
 		k->ops->stats(k->ctx, text, sizeof text - 1);
+	else if (!strncmp(line, "guard ", strlen("guard ")))
+		snprintf(text, sizeof text, "%s",
+			k->ops->guard(k->ctx, line + strlen("guard ")) ? "ok" : "error this is not said by a guard");
 	else if (!strcmp(line, "failover"))
 		k->ops->failover(k->ctx, text, sizeof text - 1);
 	for (char *p = text; (p = strchr(p, '\n'));)

@@ -5,6 +5,7 @@
  *
  *   status     what the session says of itself
  *   stats      the same, without the image, and figures: words and numbers
+ *   guard WORD VALUE ...   what a guard knows of its guest (qemu/guard_report.h); answered "ok"
  *   failover   protection ends now, whatever the link does; answered when the image is there
  *
  * Only this user and root may connect. It has a thread of its own, which calls the session back.
@@ -12,6 +13,7 @@
 #ifndef GW_LIB_STANDBY_CONTROL_H
 #define GW_LIB_STANDBY_CONTROL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
@@ -21,6 +23,7 @@ struct gw__standby_control;
 struct gw__standby_control_ops {
 	void (*status)(void *ctx, char *line, size_t n);
 	void (*stats)(void *ctx, char *line, size_t n);
+	bool (*guard)(void *ctx, const char *words);       /* false: these are none */
 	void (*failover)(void *ctx, char *line, size_t n); /* returns when protection is over */
 };
 

@@ -17,7 +17,9 @@
 
 #include "base/math.h"
 #include "qemu/colo_release.h"
+#include "qemu/deadman.h"
 #include "qemu/disk_link.h"
+#include "qemu/guard_report.h"
 #include "qemu/lease_keeper.h"
 #include "qemu/mirror.h"
 #include "qemu/monitor_broker.h"
@@ -45,6 +47,7 @@ enum {
 	DEATH_MS = 5000, /* of a QEMU that has closed its monitor */
 	LEASE_MS = 5000, /* to tell the lease's store that the guest runs on without a limit */
 	FREE_MS = 3000,  /* to tell that it is dead; who waits finds out by himself */
+	REPORT_MS = 250, /* between two reports to the standby, at least */
 	NOTE_MS = 500,   /* without a word from the lease's store, after which its user is told that nothing leaves */
 };
 #define UNLIMITED_BYTES_PER_S (INT64_C(1) << 42)
@@ -84,6 +87,7 @@ struct gw__protect {
 	struct timespec start;
 	struct watch w;
 	uint64_t longest_us;
+	double reported_s; /* when the standby was told of the guard last; 0: never */
 	char reason[400];
 	int hint; /* about what is told */
 };
@@ -111,6 +115,37 @@ static void on_stop(struct gw__protect *p, const json_t *event)
 	w->stopped = true;
 	w->stopped_s = w->checkpoint_s = now_s(p);
 	w->stopped_us = event_us(event);
+}
+
+/* What the standby cannot know, for those who look at it. */
+static void print_report(const struct gw__protect *p, char words[GW__GUARD_REPORT_BYTES])
+{
+	const _Atomic uint64_t *deadline_ns = gw__lease_keeper_deadline(p->lease);
+	uint64_t end_ns = deadline_ns ? atomic_load(deadline_ns) : UINT64_MAX, now_ns = gw__boottime_ns();
+	bool none_kept = p->o.memory_only || (!p->mirror.n && p->o.unprotected_n), let_out = p->o.memory_only || p->o.no_output_commit;
+	const struct gw__guard_report report = {.disk = none_kept            ? "not-kept"
+							: !p->mirror.n       ? "none"
+							: p->o.unprotected_n ? "partly"
+									     : "mirrored",
+		.network = let_out        ? "not-held"
+			   : p->buffers.n ? "held"
+					  : "none",
+		.lease_left_us = end_ns == UINT64_MAX ? UINT64_MAX
+				 : end_ns > now_ns    ? (end_ns - now_ns) / 1000
+						      : 0};
+	gw__guard_report_print(&report, words);
+}
+
+/* With disks it goes with the verdict about these. */
+static void send_report(struct gw__protect *p)
+{
+	char folder[PATH_MAX], words[GW__GUARD_REPORT_BYTES];
+	if (!p->o.dir || p->mirror.n || (p->reported_s && now_s(p) - p->reported_s < REPORT_MS / 1e3))
+		return;
+	p->reported_s = now_s(p);
+	print_report(p, words);
+	if (snprintf(folder, sizeof folder, "%s/%s", p->o.dir, p->name) < (int)sizeof folder)
+		gw__guard_report_send(folder, words);
 }
 
 /* A lock elsewhere than where the standby keeps the guest would prove nothing to a failover. */
@@ -149,6 +184,7 @@ static void on_resume(struct gw__protect *p, const json_t *event)
 		gw__lease_keeper_wish(p->lease, GW__LEASE_WISH_BEAT);
 	}
 	tell(p, GW__PROTECT_CHECKPOINT, NULL);
+	send_report(p);
 }
 
 /* "colo" comes a moment before the guest runs again; that is no checkpoint. */
@@ -364,7 +400,7 @@ static enum why serve_disks(struct gw__protect *p)
 {
 	struct gw__error error = {0};
 	struct pollfd asked = {.fd = p->disk_fd, .events = POLLIN};
-	char line[64];
+	char line[64], words[GW__GUARD_REPORT_BYTES], verdict[GW__GUARD_REPORT_BYTES + 8];
 	uint64_t done;
 	if (p->w.mirror_failed)
 		return lost(p, "the mirror of a disk to the standby has failed");
@@ -377,7 +413,9 @@ static enum why serve_disks(struct gw__protect *p)
 	set_answer_limit(p);
 	if (r)
 		return lost(p, "its disks are not whole at the standby: %s", error.text[0] ? error.text : "a mirror is behind");
-	return gw__disk_link_write(p->disk_fd, "good\n") ? lost(p, "the standby does not keep its disks any more") : GO_ON;
+	print_report(p, words);
+	snprintf(verdict, sizeof verdict, "good %s\n", words);
+	return gw__disk_link_write(p->disk_fd, verdict) ? lost(p, "the standby does not keep its disks any more") : GO_ON;
 }
 
 static void close_one(int *fd)

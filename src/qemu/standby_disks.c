@@ -3,7 +3,7 @@
  * The disks of a standby's guest: a guard asks for them before the first copy, and answers at each boundary whether its mirrors are whole.
  *
  *   guard:   disks BYTES ID ...\n                     -> ok PREFIX | error WHY
- *   standby: boundary N\n, the guest stands still     -> good\n, or the end
+ *   standby: boundary N\n, the guest stands still     -> good REPORT\n (guard_report.h), or the end
  *
  * One guest, and one protection of it at a time. A thread of its own waits for guards; once the guest itself comes, the connection and the disks are its
  * thread's. What stands in between is behind the lock.
@@ -25,6 +25,7 @@
 
 #include "qemu/disk_link.h"
 #include "qemu/driver.h"
+#include "qemu/guard_report.h"
 #include "qemu/storage.h"
 
 enum { LINE_BYTES = 4096, ASK_MS = 10000, ANSWER_MS = 10000 };
@@ -35,10 +36,11 @@ struct gw_qemu_disks {
 	pthread_t thread;
 
 	pthread_mutex_t lock;
-	struct gw__storage *waiting; /* that a guard has asked for; NULL: none */
-	int guard;                   /* its connection, with `waiting` or `taken` */
-	bool taken;                  /* by the guest's thread */
-	struct gw__storage *storage; /* the guest's thread's */
+	struct gw__storage *waiting;         /* that a guard has asked for; NULL: none */
+	int guard;                           /* its connection, with `waiting` or `taken` */
+	bool taken;                          /* by the guest's thread */
+	struct gw__storage *storage;         /* the guest's thread's, and */
+	char report[GW__GUARD_REPORT_BYTES]; /* its guard's last; "": none */
 };
 
 /* --- guards --- */
@@ -155,7 +157,10 @@ static int hear_verdict(struct gw_qemu_disks *d, struct gw__error *error)
 	char line[LINE_BYTES];
 	if (gw__disk_link_read(d->guard, line, sizeof line, ANSWER_MS))
 		return gw__error_set(error, -ETIMEDOUT, "its guard does not say whether its disks are whole");
-	return !strcmp(line, "good") ? 0 : gw__error_set(error, -EIO, "its disks are not whole: %.300s", line);
+	if (strncmp(line, "good", strlen("good")) || (line[4] && line[4] != ' '))
+		return gw__error_set(error, -EIO, "its disks are not whole: %.300s", line);
+	snprintf(d->report, sizeof d->report, "%.95s", line[4] ? line + 5 : "");
+	return 0;
 }
 
 int gw_qemu_disks_boundary(gw_qemu_disks *d, uint64_t epoch, char *why, size_t n)
@@ -179,8 +184,11 @@ void gw_qemu_disks_event(gw_qemu_disks *d, const struct gw_standby_event *e)
 {
 	if (e->kind == GW_STANDBY_CONNECTED)
 		begin(d);
-	else if (d->storage && (e->kind == GW_STANDBY_PROTECTED || e->kind == GW_STANDBY_EPOCH))
+	else if (d->storage && (e->kind == GW_STANDBY_PROTECTED || e->kind == GW_STANDBY_EPOCH)) {
 		gw__storage_commit(d->storage, e->epoch);
+		if (d->report[0])
+			gw__guard_report_send(d->folder, d->report);
+	}
 }
 
 void gw_qemu_disks_end(gw_qemu_disks *d, uint64_t epoch, bool kept)

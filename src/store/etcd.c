@@ -131,7 +131,7 @@ static int set_options(struct etcd *e, const char *text, struct gw__error *error
 	}
 	bool tls = !strcmp(e->scheme, "https");
 	if (!tls && (e->cacert[0] || e->cert[0] || e->cert_key[0]))
-		return gw__error_set(error, -EINVAL, "cacert=, cert= and key= need etcd+https://");
+		return gw__error_set(error, -EINVAL, "cacert=, cert= and key= need etcds://");
 	if (!e->cert[0] != !e->cert_key[0])
 		return gw__error_set(error, -EINVAL, "a certificate needs both cert= and key=");
 	if (!e->user[0] != !e->password_file[0])

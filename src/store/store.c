@@ -13,7 +13,7 @@ struct gw__store {
 
 static int open_engine(struct gw__store *s, const char *url, struct gw__error *error)
 {
-	static const char *const etcd[] = {"etcd", "etcd+http", "etcd+https"};
+	static const char *const etcd[] = {"etcd", "etcd+http", "etcd+https", "etcds"};
 	const char *colon = strchr(url, ':');
 	size_t n = colon ? (size_t)(colon - url) : 0;
 	s->ops = &gw__store_file_ops;
@@ -22,9 +22,9 @@ static int open_engine(struct gw__store *s, const char *url, struct gw__error *e
 	s->ops = &gw__store_etcd_ops;
 	for (unsigned i = 0; i < sizeof etcd / sizeof *etcd; i++)
 		if (n == strlen(etcd[i]) && !strncmp(url, etcd[i], n))
-			return gw__store_open_etcd(i == 2 ? "https" : "http", colon + 1, &s->engine, error);
-	return gw__error_set(error, -EINVAL,
-		"\"%.200s\" is not a lease: expected etcd://HOST:PORT/KEY, etcd+https://HOST:PORT/KEY or file:PATH", url);
+			return gw__store_open_etcd(i >= 2 ? "https" : "http", colon + 1, &s->engine, error);
+	return gw__error_set(error, -EINVAL, "\"%.200s\" is not a lease: expected etcd://HOST:PORT/KEY, etcds://HOST:PORT/KEY or file:PATH",
+		url);
 }
 
 int gw__store_open(const char *url, struct gw__store **store, struct gw__error *error)

@@ -4,7 +4,7 @@
  *
  *   file:PATH                                  a file of this host: for processes that share its kernel
  *   etcd://HOST:PORT[,HOST:PORT...]/KEY        etcd 3.4 or later, by its JSON gateway, with transactions alone
- *   etcd+https://...?cacert=F&cert=F&key=F     the same by TLS; user=NAME&password-file=F where etcd asks for them
+ *   etcds://...?cacert=F&cert=F&key=F          (or etcd+https:) the same by TLS; user=NAME&password-file=F where etcd asks for them
  *
  * It knows nothing of leases. One thread at a time per store; prints nothing.
  */

@@ -85,6 +85,47 @@ def table(folder):
     godwit.run("top", folder, "--interval=0.001").fails(godwit.USAGE, "at least 0.01 seconds")
 
 
+def say(standby, line):
+    """To its control socket, as a guard does."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(os.path.join(standby.folder, "control"))
+        s.sendall(line.encode() + b"\n")
+        return s.makefile().readline().strip()
+
+
+def guarded(folder):
+    """What its guard knows is shown as it was said last; a lease runs out if nobody says more. What no guard says is refused, and changes nothing."""
+    path = os.path.join(folder, "godwit.prom")
+    with Standby(folder, f"--metrics-file={path}") as standby, Primary(standby.socket) as p:
+        checkpoints(p, 1)
+        standby.wait_epoch(1)
+        assert say(standby, "guard disk mirrored network held lease_left_us 600000000") == "ok"
+        for wrong in ("guard ", "guard disk", "guard disk x network", "guard disk X network held", "guard disk not-kept network held lease_left_us",
+                      "guard disk not-kept network held lease_left_us -1", "guard disk not-kept network held lease_left_us 1 more",
+                      "guard disk not-kept network held lease_left_us 9999999999999999999", f"guard disk {'a' * 40} network held", "guard disk a\tb network held"):
+            assert say(standby, wrong).startswith("error"), wrong
+        one, = [json.loads(line) for line in top(standby, "--json").stdout.splitlines()]
+        assert (one["disk"], one["network"]) == ("mirrored", "held") and 0 < one["lease_left_us"] < 600e6, one
+        assert re.search(r" mirrored +held +\d+\.\d s$", top(standby).stdout, re.M), top(standby).stdout
+        label, deadline = '{vm="vm"%s}', time.monotonic() + 30 * godwit.patience()
+        while True:
+            with open(path, encoding="utf-8") as f:
+                samples = parse(f.read())
+            if ("godwit_lease_left_seconds", label % "") in samples:
+                break
+            assert time.monotonic() < deadline, samples
+            time.sleep(0.01)
+        assert 0 < samples["godwit_lease_left_seconds", label % ""] < 600, samples
+        assert samples["godwit_standby_disk", label % ',state="mirrored"'] == samples["godwit_standby_network", label % ',state="held"'] == 1, samples
+        assert say(standby, "guard disk none network not-held lease_left_us 1000") == "ok"
+        time.sleep(0.002)
+        one, = [json.loads(line) for line in top(standby, "--json").stdout.splitlines()]
+        assert (one["disk"], one["network"], one["lease_left_us"]) == ("none", "not-held", 0), one
+        assert say(standby, "guard disk partly network none") == "ok"
+        one, = [json.loads(line) for line in top(standby, "--json").stdout.splitlines()]
+        assert (one["disk"], one["network"], one["lease_left_us"]) == ("partly", "none", None), one
+
+
 def again_and_again(folder):
     with Standby(folder) as standby, Primary(standby.socket) as p:
         checkpoints(p, 1)
@@ -193,7 +234,7 @@ def systemd(folder):
 
 
 def main():
-    for case in [table, again_and_again, died, file, http, systemd]:
+    for case in [table, guarded, again_and_again, died, file, http, systemd]:
         if sys.argv[1:] and case.__name__ not in sys.argv[1:]:
             continue
         started = time.monotonic()

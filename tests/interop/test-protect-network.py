@@ -6,6 +6,7 @@ to send. And nothing of the filters that hold it back stays in QEMU.
 test-protect-network.py [CASE...]. GODWIT_ROUNDS: how many primaries are killed; GODWIT_SEED.
 """
 import fcntl
+import json
 import os
 import random
 import signal
@@ -179,6 +180,14 @@ def left_alone(folder):
             ends_unseen(vm, protect, client, protect.kill)
 
 
+def wait_top(standby, match):
+    """What godwit top shows of the guest."""
+    deadline = time.monotonic() + 20 * godwit.patience()
+    while not match(row := json.loads(godwit.run("top", standby.dir, "--once", "--json").ok().stdout.splitlines()[0])):
+        assert time.monotonic() < deadline, row
+        time.sleep(0.05)
+
+
 def beats(folder):
     deadline = time.monotonic() + 20 * godwit.patience()
     while True:
@@ -217,9 +226,10 @@ def lost_with_its_lease(folder, vm, standby, client):
         fcntl.flock(lease, fcntl.LOCK_EX)
         wire.cut()
     with Wire(os.path.join(folder, "wire-2"), standby.socket) as wire, \
-            Protect(vm, wire.uri, "--interval=100", "--timeout=60000", f"--lease=file:{folder}/lease", TERM) as protect:
+            Protect(vm, wire.uri, f"--dir={standby.dir}", "--interval=100", "--timeout=60000", f"--lease=file:{folder}/lease", TERM) as protect:
         protect.wait_protected(2)
         beats(folder)
+        wait_top(standby, lambda row: (row["disk"], row["network"]) == ("none", "held") and 0 < (row["lease_left_us"] or 0) < TERM_MS * 1000)
         interval = vm.qmp.command("qom-get", path="/objects/godwit-buffer-0", property="interval")
         assert interval == (100 + 30000 + 60000 + TERM_MS) * 1000, interval
         with open(os.path.join(folder, "lease"), "rb") as lease:

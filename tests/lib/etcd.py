@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -16,7 +17,34 @@ import godwit
 from vm import Unavailable
 
 OTHER_BOOT = "00000000-0000-4000-8000-0000000000%02x"
-OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Disk:
+    """A file system in a file, which can be frozen: whoever writes to it stands still. In a mount namespace of this test's own; Unavailable where that is not allowed."""
+
+    def __init__(self, path, size=512 << 20):
+        self.path, self.freezer = path, None
+        os.makedirs(path)
+        with open(path + ".img", "wb") as f:
+            f.truncate(size)
+        try:
+            for command in (["mkfs.ext4", "-q", "-F", path + ".img"], ["mount", "-o", "loop", path + ".img", path]):
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        except (OSError, subprocess.CalledProcessError) as e:
+            raise Unavailable(f"a file system that can be frozen is not possible: {e}") from None
+
+    def freeze(self, seconds):
+        """For so long, also if this test is killed: nothing else would ever free who waits for it."""
+        self.freezer = subprocess.Popen(["sh", "-c", 'fsfreeze -f "$0" && sleep "$1" && fsfreeze -u "$0"', self.path, str(seconds)], start_new_session=True)
+
+    def thaw(self):
+        if self.freezer:
+            assert self.freezer.wait() == 0, "the file system was not frozen"
+            self.freezer = None
+
+    def close(self):
+        self.thaw()
+        subprocess.run(["umount", "-l", self.path], check=False)
 
 
 def free_ports(n):
@@ -30,9 +58,17 @@ def free_ports(n):
 class Etcd:
     """Its members are numbered from 0. Election within half a second or so."""
 
-    def __init__(self, folder, members=3):
+    def __init__(self, folder, members=3, certs=None, disks=False):
+        """certs: those of tests/support/certs.h; then it speaks TLS and asks for a client's. disks: each member's can be frozen."""
         if not shutil.which("etcd"):
             raise Unavailable("there is no etcd; scripts/setup test installs it")
+        self.certs, self.tls = certs, None
+        if certs:
+            self.tls = ssl.create_default_context(cafile=f"{certs}/good/ca-cert.pem")
+            self.tls.load_cert_chain(f"{certs}/good/client-cert.pem", f"{certs}/good/client-key.pem")
+        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self.tls))
+        self.scheme = "https" if certs else "http"
+        self.disks = [Disk(os.path.join(folder, f"etcd-{i}")) for i in range(members)] if disks else []
         self.folder, self.members = folder, members
         ports = free_ports(2 * members)
         self.clients, self.peers = ports[:members], ports[members:]
@@ -42,10 +78,13 @@ class Etcd:
 
     def start(self, i):
         cluster = ",".join(f"m{n}=http://127.0.0.1:{p}" for n, p in enumerate(self.peers))
-        client, peer = f"http://127.0.0.1:{self.clients[i]}", f"http://127.0.0.1:{self.peers[i]}"
+        client, peer = f"{self.scheme}://127.0.0.1:{self.clients[i]}", f"http://127.0.0.1:{self.peers[i]}"
+        server = f"{self.certs}/any-purpose"    # its gateway shows that one to itself as a client's
+        tls = ["--cert-file", f"{server}/server-cert.pem", "--key-file", f"{server}/server-key.pem", "--client-cert-auth",
+               "--trusted-ca-file", f"{server}/ca-cert.pem"] if self.certs else []
         with open(os.path.join(self.folder, f"etcd-{i}.log"), "ab") as log:
             self.process[i] = subprocess.Popen(
-                ["etcd", "--name", f"m{i}", "--data-dir", os.path.join(self.folder, f"etcd-{i}"), "--listen-client-urls", client,
+                ["etcd", "--name", f"m{i}", "--data-dir", os.path.join(self.folder, f"etcd-{i}", "data"), *tls, "--listen-client-urls", client,
                  "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster,
                  "--heartbeat-interval", "50", "--election-timeout", "500", "--unsafe-no-fsync"],
                 stdout=log, stderr=log, env={**os.environ, "ETCD_UNSUPPORTED_ARCH": os.uname().machine})
@@ -58,14 +97,23 @@ class Etcd:
         return self
 
     def __exit__(self, *_):
+        for disk in self.disks:
+            disk.thaw()
         for p in self.process:
             if p.poll() is None:
                 p.kill()
                 p.wait()
+        for disk in self.disks:
+            disk.close()
 
     def url(self, key, only=None):
         ports = self.clients if only is None else [self.clients[i] for i in only]
-        return f"etcd://{','.join(f'127.0.0.1:{p}' for p in ports)}/{key}"
+        members = ",".join(f"127.0.0.1:{p}" for p in ports)
+        return f"etcds://{members}/{key}?{self.options('good')}" if self.certs else f"etcd://{members}/{key}"
+
+    def options(self, folder):
+        files = {"cacert": "ca-cert", "cert": "client-cert", "key": "client-key"}
+        return "&".join(f"{option}={self.certs}/{folder}/{name}.pem" for option, name in files.items())
 
     def kill(self, i):
         self.process[i].kill()
@@ -79,9 +127,9 @@ class Etcd:
 
     def ask(self, i, path, question, timeout=1):
         """None: it does not answer."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.clients[i]}/v3/{path}", json.dumps(question).encode())
+        request = urllib.request.Request(f"{self.scheme}://127.0.0.1:{self.clients[i]}/v3/{path}", json.dumps(question).encode())
         try:
-            with OPENER.open(request, timeout=timeout) as answer:
+            with self.opener.open(request, timeout=timeout) as answer:
                 return json.load(answer)
         except (OSError, urllib.error.URLError, ValueError):
             return None

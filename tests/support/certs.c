@@ -393,6 +393,8 @@ static void make_bad_own(const struct set *s)
 	put_changed(s, "server-purpose", "server", &r, &s->ca);
 	r.purpose_is_advice = true;
 	put_changed(s, "server-purpose-advised", "server", &r, &s->ca);
+	r.purpose = NULL;
+	put_changed(s, "any-purpose", "server", &r, &s->ca);
 	r = client_recipe();
 	r.from_days = -20;
 	r.to_days = -10;

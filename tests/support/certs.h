@@ -18,6 +18,7 @@
  * - revoked-server, revoked-client: good with a ca-crl.pem that revokes the one
  * - crl, old-crl: good with a ca-crl.pem that revokes nobody of these; in the latter, its next update is over
  * - server-purpose-advised: good, but the server's purpose is client, and not critical
+ * - any-purpose: good, but the server's certificate does not say what it is for, so that it is a client's too
  * - bare: good, but the server's certificate says nothing of what it is for
  * - psk, psk-other, psk-twice, psk-crlf: keys.psk with qemu and alice; qemu with another key; qemu with both.
  * - psk-crlf: the same with empty lines and other space

@@ -17,7 +17,7 @@ static void urls_that_are_none(void **state)
 		"etcd://a:1,/k", "etcd://u:p@a:1/k", "etcd://a:1/k?x=1", "etcd://a:1/k?cacert=/f", "etcd+https://a:1/k?cert=/f",
 		"etcd://a:1/k?user=u"};
 	static const char *const good[] = {"file:/x", "etcd://a:1/k", "etcd+http://a:1,b:2,[::1]:3/a/b",
-		"etcd+https://a:1/k?cacert=/f&cert=/c&key=/k", "etcd://a:1/k?user=u&password-file=/p"};
+		"etcd+https://a:1/k?cacert=/f&cert=/c&key=/k", "etcds://a:1/k?cacert=/f", "etcd://a:1/k?user=u&password-file=/p"};
 	(void)state;
 	for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
 		struct gw__error error = {0};

@@ -29,7 +29,8 @@ static const struct metric {
 	{"godwit_standby_epoch_memory_bytes", "gauge", "Memory that the last epoch took besides the guest.", "memory_bytes", "", 1},
 	{"godwit_standby_merge_seconds", "gauge", "Time that moving the epoch before to its places took, outside the pause.", "merge_us",
 		"", 1e-6},
-	{"godwit_lease_left_seconds", "gauge", "Time that is left of the lease.", "lease_left_us", "", 1e-6},
+	{"godwit_lease_left_seconds", "gauge", "Time until the lease of the guest is over, if it is not prolonged.", "lease_left_us", "",
+		1e-6},
 };
 
 /* A label's value: quoted as the format wants it. */
@@ -78,6 +79,23 @@ static void put_states(FILE *f, const struct gw__cli_guests *all)
 	}
 }
 
+/* A state that is a word: 1, with the word as a label. */
+static void put_word(FILE *f, const char *name, const char *help, const char *word, const struct gw__cli_guests *all)
+{
+	bool begun = false;
+	char text[32], label[64];
+	for (size_t i = 0; i < all->n; i++) {
+		if (!gw__cli_guest_word(&all->v[i], word, text, sizeof text))
+			continue;
+		if (!begun)
+			fprintf(f, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name);
+		begun = true;
+		snprintf(label, sizeof label, ",state=\"%s\"", text);
+		put_name(f, name, &all->v[i], label);
+		fprintf(f, " 1\n");
+	}
+}
+
 char *gw__cli_metrics_text(const char *dir)
 {
 	struct gw__cli_guests all;
@@ -86,6 +104,9 @@ char *gw__cli_metrics_text(const char *dir)
 	FILE *f = gw__cli_guests_look(dir, &all) ? NULL : open_memstream(&text, &n);
 	if (f) {
 		put_states(f, &all);
+		put_word(f, "godwit_standby_disk", "Whether the disks of the guest are kept, as its guard says.", "disk", &all);
+		put_word(f, "godwit_standby_network", "Whether what the guest sends is held until it is safe, as its guard says.",
+			"network", &all);
 		for (size_t i = 0; i < GW__LEN(metrics); i++)
 			put_metric(f, &metrics[i], &all);
 	}
