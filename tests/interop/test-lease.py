@@ -138,6 +138,9 @@ class Accidents:
             print("not tried: a disk that can be frozen is not possible")
             return
         self.cluster.disks[leader].freeze(2 * TERM_MS / 1e3)
+        deadline = time.monotonic() + TERM_MS / 1e3
+        while self.cluster.ask(leader, "kv/put", {"key": "eA==", "value": "eA=="}) is not None:
+            assert time.monotonic() < deadline, "the disk was not frozen"
         self.cluster.disks[leader].thaw()
         self.keepers.wait_runs()
 
