@@ -577,7 +577,9 @@ static enum why follow(struct gw__protect *p)
 static int await_lease(struct gw__protect *p, struct gw__error *error)
 {
 	double since = now_s(p), lost_s = 0;
-	bool is_told = !p->buffers.n;
+	bool is_told = false;
+	gw__relay_stop(&p->relay); /* nobody speaks over these any more, and they would wake us all the time */
+	close_one(&p->disk_fd);
 	while (p->buffers.n && !gw__lease_keeper_is_settled(p->lease)) {
 		struct gw__error why = {0};
 		if (!take_event(p, LOOK_MS))
