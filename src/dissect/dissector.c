@@ -1,127 +1,70 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The dissector: its life, its way through the bytes of any channel, and what a message is in words and fields. What the bytes of a stream mean
- * is stream.c; what is known of the migration as a whole migration_view.c. See dissector.h.
+ * The dissector: its life, its way through the bytes of any channel, and what they mean. What a message is in words and fields is message.c; what
+ * is known of the migration as a whole migration_view.c. See dissector.h.
  */
-#include <ctype.h>
+#include "dissect/dissector.h"
+
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/math.h"
-#include "dissect/dissector.h"
-#include "dissect/dissector_private.h"
 #include "wire/colo.h"
+#include "wire/multifd.h"
 #include "wire/postcopy.h"
-
-/* The same where it stands, beside what else is said of these bytes. */
-static void gw__dissector_emit_at(struct gw__dissector *x, uint64_t off, uint64_t end_off);
-static int gw__dissector_multifd(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool last, size_t *used);
-static int gw__dissector_retpath(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool last, size_t *used);
-
-static const char *const OWN[] = {"BLOCKS", "CONFIGURATION", "DESCRIPTION", "DEVICE", "END", "EOF", "EOS", "FOOTER", "HELLO", "INCOMPLETE",
-	"MULTIFD_FLUSH", "PACKET", "PAGE", "PAGES", "PART", "START", "SYNC", "UNINTERPRETED", "XBZRLE", "ZERO"};
-
-static const char *without_prefix(const char *name)
-{
-	static const char prefix[] = "POSTCOPY";
-	return !strncasecmp(name, prefix, sizeof prefix - 1) && (name[8] == '_' || name[8] == '-') ? name + sizeof prefix : name;
-}
-
-static bool is_same(const char *a, const char *b)
-{
-	a = without_prefix(a);
-	b = without_prefix(b);
-	for (; *a && *b; a++, b++)
-		if ((*a == '-' ? '_' : toupper((unsigned char)*a)) != (*b == '-' ? '_' : toupper((unsigned char)*b)))
-			return false;
-	return !*a && !*b;
-}
-
-bool gw__message_is(const struct gw__message *m, const char *name) { return is_same(m->name, name); }
-
-bool gw__message_is_page(const char *name) { return is_same(name, "PAGE") || is_same(name, "ZERO") || is_same(name, "XBZRLE"); }
-
-bool gw__message_exists(const char *name)
-{
-	for (uint16_t i = GW__CMD_OPEN_RETURN_PATH; i <= GW__CMD_SWITCHOVER_START; i++)
-		if (is_same(gw__command_name(i), name))
-			return true;
-	for (uint16_t i = GW__RP_SHUT; i <= GW__RP_SWITCHOVER_ACK; i++)
-		if (is_same(gw__rp_name(i), name))
-			return true;
-	for (unsigned i = 0; i < GW__COLO_MESSAGES; i++)
-		if (is_same(gw__colo_message_name(i), name))
-			return true;
-	for (size_t i = 0; i < GW__LEN(OWN); i++)
-		if (is_same(OWN[i], name))
-			return true;
-	return false;
-}
-
-/* --- the message that is being made --- */
+#include "wire/return_path.h"
 
 typedef unsigned long long ull;
 
-const char *gw__dissector_size_text(uint64_t bytes, struct gw__dissector_size *s)
-{
-	static const struct {
-		unsigned shift;
-		const char *name;
-	} units[] = {{40, "TiB"}, {30, "GiB"}, {20, "MiB"}, {10, "KiB"}};
-	for (unsigned i = 0; i < GW__LEN(units); i++)
-		if (bytes && gw__is_aligned(bytes, UINT64_C(1) << units[i].shift)) {
-			snprintf(s->text, sizeof s->text, "%llu %s", (ull)(bytes >> units[i].shift), units[i].name);
-			return s->text;
-		}
-	snprintf(s->text, sizeof s->text, "%llu bytes", (ull)bytes);
-	return s->text;
-}
+/* Pages that follow one another in a block and in the channel. */
+struct gw__dissector_run {
+	uint64_t pages, zero_pages, xbzrle_pages; /* none: no run */
+	uint32_t block;
+	uint64_t start_off, end_off; /* in the block */
+	uint64_t at, end;            /* in the channel */
+};
 
-static void append(struct gw__message *m, const char *fmt, va_list ap)
-{
-	size_t n = strlen(m->text);
-	vsnprintf(m->text + n, sizeof m->text - n, fmt, ap);
-}
+struct gw__dissector {
+	struct gw__dissector_opts o;
+	uint64_t off;      /* bytes used */
+	uint64_t said_off; /* the next message begins here */
+	uint64_t skip;     /* bytes of payload to pass by */
+	bool stopped;      /* `say` wants nothing more now */
+	bool opaque;       /* said to be unreadable */
+	bool ended;
+	struct gw__error error;
+	struct gw__message message; /* being made */
+	struct gw__dissector_run run;
+	struct gw__dissector_stats stats;
+	uint32_t sights; /* bit i: enum gw__observed_event, to be confirmed */
 
-struct gw__message *gw__dissector_make(struct gw__dissector *x, const char *name, const char *fmt, ...)
-{
-	struct gw__message *m = &x->message;
-	va_list ap;
-	m->name = name;
-	m->detail = m->sum = false;
-	m->fields_n = 0;
-	m->text[0] = 0;
-	va_start(ap, fmt);
-	append(m, fmt, ap);
-	va_end(ap);
-	return m;
-}
+	/* COLO: behind the end of a stream, and behind SHUT 0 on the return path */
+	bool colo;            /* messages of COLO were seen in this direction */
+	uint64_t device_left; /* bytes of the device state of a checkpoint */
+	uint32_t device_index;
 
-void gw__dissector_more(struct gw__message *m, const char *fmt, ...)
-{
-	va_list ap;
-	va_start(ap, fmt);
-	append(m, fmt, ap);
-	va_end(ap);
-}
+	/* main, recovery and preempt channels */
+	struct gw__stream stream;
+	struct gw__dissector_stats section; /* what the tally was when the RAM section began */
 
-void gw__dissector_number(struct gw__message *m, const char *name, uint64_t v)
-{
-	if (m->fields_n < GW__MESSAGE_FIELDS_MAX)
-		m->field[m->fields_n++] = (struct gw__message_field){.name = name, .number = v};
-}
+	/* the return path */
+	char asked_block[GW__NAME_MAX + 1]; /* of the previous request */
+	struct gw__rp_msg bitmap;           /* whose bitmap is being read */
+	enum { GW__BITMAP_NONE, GW__BITMAP_SIZE, GW__BITMAP_BITS, GW__BITMAP_MARK } bitmap_state;
+	uint64_t bitmap_left, bitmap_pages, bitmap_at, bitmap_ones;
 
-void gw__dissector_text(struct gw__message *m, const char *name, const char *text)
-{
-	if (m->fields_n < GW__MESSAGE_FIELDS_MAX)
-		m->field[m->fields_n++] = (struct gw__message_field){.name = name, .text = text};
-}
+	/* multifd channels */
+	bool said_hello;
+	struct gw__multifd_packet packet;
+};
 
-static void gw__dissector_emit_at(struct gw__dissector *x, uint64_t off, uint64_t end_off)
+/* To be confirmed when it has really arrived. */
+static void observe(struct gw__dissector *x, enum gw__observed_event observed) { x->sights |= UINT32_C(1) << observed; }
+
+/* Where it stands, beside what else is said of these bytes. */
+static void emit_at(struct gw__dissector *x, uint64_t off, uint64_t end_off)
 {
 	if (x->stopped)
 		return;
@@ -131,7 +74,8 @@ static void gw__dissector_emit_at(struct gw__dissector *x, uint64_t off, uint64_
 		x->stopped = true;
 }
 
-void gw__dissector_emit(struct gw__dissector *x, uint64_t end_off)
+/* It ends at this offset of the channel. A run that waits is said before. */
+static void emit(struct gw__dissector *x, uint64_t end_off)
 {
 	uint64_t off = x->said_off;
 	x->said_off = end_off;
@@ -143,10 +87,10 @@ void gw__dissector_emit(struct gw__dissector *x, uint64_t end_off)
 	if (x->stopped)
 		return;
 	x->stats.messages += !x->message.detail;
-	gw__dissector_emit_at(x, off, end_off);
+	emit_at(x, off, end_off);
 }
 
-/* Pages: counted, gathered in runs of neighbours, and said run by run, or each by itself where that is wanted. See dissector.h. */
+/* --- pages: counted, gathered in runs of neighbours, and said run by run, or each by itself where that is wanted --- */
 
 static const char *block_name(const struct gw__dissector *x, uint32_t block) { return x->stream.blocks.v[block].name; }
 
@@ -163,14 +107,14 @@ static void count_page(struct gw__dissector *x, const char *name)
 
 static void say_page(struct gw__dissector *x, const char *name, const struct gw__ram_where *where, uint64_t end_off)
 {
-	struct gw__message *m = gw__dissector_make(x, name, "%s 0x%llx", block_name(x, where->block), (ull)where->off);
-	gw__dissector_text(m, "block", block_name(x, where->block));
-	gw__dissector_number(m, "start", where->off);
+	struct gw__message *m = gw__message_begin(&x->message, name, "%s 0x%llx", block_name(x, where->block), (ull)where->off);
+	gw__message_text(m, "block", block_name(x, where->block));
+	gw__message_number(m, "start", where->off);
 	m->detail = true;
-	gw__dissector_emit_at(x, x->said_off, end_off);
+	emit_at(x, x->said_off, end_off);
 }
 
-void gw__dissector_page(struct gw__dissector *x, const char *name, const struct gw__ram_where *where, uint64_t end_off)
+static void take_page(struct gw__dissector *x, const char *name, const struct gw__ram_where *where, uint64_t end_off)
 {
 	struct gw__dissector_run *run = &x->run;
 	if (gw__dissector_is_waiting(x) && (run->block != where->block || run->end_off != where->off))
@@ -194,29 +138,334 @@ void gw__dissector_pause(struct gw__dissector *x)
 		return;
 	x->run = (struct gw__dissector_run){0};
 	const char *name = block_name(x, run.block);
-	struct gw__message *m = gw__dissector_make(x, "PAGES", "%s 0x%llx-0x%llx:", name, (ull)run.start_off, (ull)run.end_off - 1);
+	struct gw__message *m =
+		gw__message_begin(&x->message, "PAGES", "%s 0x%llx-0x%llx:", name, (ull)run.start_off, (ull)run.end_off - 1);
 	const char *comma = "";
 	if (run.pages) {
-		gw__dissector_more(m, " %llu page%s", (ull)run.pages, run.pages == 1 ? "" : "s");
+		gw__message_more(m, " %llu page%s", (ull)run.pages, run.pages == 1 ? "" : "s");
 		comma = ",";
 	}
 	if (run.xbzrle_pages) {
-		gw__dissector_more(m, "%s %llu changed (XBZRLE)", comma, (ull)run.xbzrle_pages);
+		gw__message_more(m, "%s %llu changed (XBZRLE)", comma, (ull)run.xbzrle_pages);
 		comma = ",";
 	}
 	if (run.zero_pages)
-		gw__dissector_more(m, "%s %llu zero page%s", comma, (ull)run.zero_pages, run.zero_pages == 1 ? "" : "s");
-	gw__dissector_text(m, "block", name);
-	gw__dissector_number(m, "start", run.start_off);
-	gw__dissector_number(m, "length", run.end_off - run.start_off);
-	gw__dissector_number(m, "pages", run.pages);
-	gw__dissector_number(m, "zero_pages", run.zero_pages);
-	gw__dissector_number(m, "xbzrle_pages", run.xbzrle_pages);
+		gw__message_more(m, "%s %llu zero page%s", comma, (ull)run.zero_pages, run.zero_pages == 1 ? "" : "s");
+	gw__message_text(m, "block", name);
+	gw__message_number(m, "start", run.start_off);
+	gw__message_number(m, "length", run.end_off - run.start_off);
+	gw__message_number(m, "pages", run.pages);
+	gw__message_number(m, "zero_pages", run.zero_pages);
+	gw__message_number(m, "xbzrle_pages", run.xbzrle_pages);
 	m->sum = true;
-	gw__dissector_emit_at(x, run.at, run.end);
+	emit_at(x, run.at, run.end);
 }
 
-/* The dissector on multifd channels: hello and packet heads; payload is passed by (docs/spec/multifd.md 2, 3). See dissector.h. */
+/*
+ * What follows are steps over the bytes at hand: 1 and *used, 0 when more bytes are needed, negative with x->error. A message is made while x->off
+ * is still that of the first of these bytes.
+ */
+
+/* --- main, recovery and preempt channels: events of the stream decoder in words --- */
+
+/* What a command says of where the guest is. */
+static void observe_command(struct gw__dissector *x, const struct gw__command *cmd)
+{
+	if (cmd->number == GW__CMD_OPEN_RETURN_PATH)
+		observe(x, GW__OBSERVED_RETURN_PATH);
+	if (cmd->number == GW__CMD_PING && cmd->ping_token == GW__PING_RUNS)
+		observe(x, GW__OBSERVED_PING_RUNS);
+	if (cmd->number == GW__CMD_POSTCOPY_RUN)
+		observe(x, GW__OBSERVED_RUN);
+}
+
+static int on_command(struct gw__dissector *x, const struct gw__event *ev)
+{
+	observe_command(x, &ev->command);
+	gw__message_command(&x->message, &ev->command, x->asked_block); /* which has no other use in this direction */
+	return 0;
+}
+
+static int on_config(struct gw__dissector *x, const struct gw__event *ev)
+{
+	const struct gw__config *c = &x->stream.config;
+	(void)ev;
+	if (c->mapped_ram)
+		return gw__error_set(&x->error, -EPROTO, "the stream is one for files (mapped-ram)");
+	gw__migration_view_begin(x->o.view, x->stream.page_bytes);
+	struct gw__message *m =
+		gw__message_begin(&x->message, "CONFIGURATION", "machine %s, pages of %llu bytes", c->machine, (ull)x->stream.page_bytes);
+	for (uint32_t i = 0; i < c->caps_n; i++)
+		gw__message_more(m, ", %s", c->caps[i]);
+	gw__message_text(m, "machine", c->machine);
+	gw__message_number(m, "page_bytes", x->stream.page_bytes);
+	return 0;
+}
+
+static int on_blocks(struct gw__dissector *x, const struct gw__event *ev)
+{
+	const struct gw__blocks *b = &x->stream.blocks;
+	(void)ev;
+	int r = gw__migration_view_blocks(x->o.view, x->stream.page_bytes, x->stream.ram_id, b);
+	if (r)
+		return gw__error_set(&x->error, r, "no memory for the list of blocks");
+	struct gw__message *m = gw__message_begin(&x->message, "BLOCKS", "%u, together %s:", b->n, GW__MESSAGE_SIZE(b->total_bytes));
+	for (uint32_t i = 0; i < b->n; i++) {
+		gw__message_more(m, "%s %s %s", i ? "," : "", b->v[i].name, GW__MESSAGE_SIZE(b->v[i].used_bytes));
+		if (b->v[i].page_bytes)
+			gw__message_more(m, " in pages of %s", GW__MESSAGE_SIZE(b->v[i].page_bytes));
+	}
+	gw__message_number(m, "blocks", b->n);
+	gw__message_number(m, "length", b->total_bytes);
+	return 0;
+}
+
+static const char *section_name(uint8_t type)
+{
+	static const char *const names[] =
+		{[GW__ITEM_START] = "START", [GW__ITEM_PART] = "PART", [GW__ITEM_END] = "END", [GW__ITEM_FULL] = "FULL"};
+	return names[type];
+}
+
+static int on_section(struct gw__dissector *x, const struct gw__event *ev)
+{
+	x->section = x->stats;
+	struct gw__message *m = gw__message_begin(&x->message, section_name(ev->section.type), "section %u, ram", ev->section.id);
+	gw__message_number(m, "section", ev->section.id);
+	return 0;
+}
+
+static int on_section_end(struct gw__dissector *x, const struct gw__event *ev)
+{
+	const struct gw__dissector_stats *now = &x->stats, *before = &x->section;
+	uint64_t pages = now->pages - before->pages, zero = now->zero_pages - before->zero_pages,
+		 xbzrle = now->xbzrle_pages - before->xbzrle_pages;
+	struct gw__message *m = gw__message_begin(&x->message, "FOOTER", "of section %u: %llu pages, %llu zero pages", ev->section.id,
+		(ull)pages, (ull)zero);
+	if (xbzrle)
+		gw__message_more(m, ", %llu changed (XBZRLE)", (ull)xbzrle);
+	gw__message_number(m, "section", ev->section.id);
+	gw__message_number(m, "pages", pages);
+	gw__message_number(m, "zero_pages", zero);
+	gw__message_number(m, "xbzrle_pages", xbzrle);
+	return 0;
+}
+
+static int on_flush(struct gw__dissector *x, const struct gw__event *ev)
+{
+	(void)ev;
+	gw__message_begin(&x->message, "MULTIFD_FLUSH", "what the multifd channels carried so far comes before what follows");
+	return 0;
+}
+
+static int on_eos(struct gw__dissector *x, const struct gw__event *ev)
+{
+	(void)ev;
+	gw__message_begin(&x->message, "EOS", "end of the section's records")->detail = true;
+	return 0;
+}
+
+static int on_seek(struct gw__dissector *x, const struct gw__event *ev)
+{
+	(void)ev; /* refused with the configuration already */
+	return gw__error_set(&x->error, -EPROTO, "the stream is one for files (mapped-ram)");
+}
+
+static int on_device(struct gw__dissector *x, const struct gw__event *ev)
+{
+	const struct gw__section *s = &ev->section;
+	bool device = ev->kind == GW__EVENT_DEVICE;
+	struct gw__message *m = gw__message_begin(&x->message, device ? "DEVICE" : section_name(s->type), "%s", s->idstr);
+	if (device)
+		gw__message_more(m, ", instance %u, version %u", s->instance, s->version);
+	gw__message_more(m, ": %zu bytes", ev->body.n);
+	if (ev->anomaly)
+		gw__message_more(m, " (%s)", ev->anomaly);
+	gw__message_text(m, "device", s->idstr);
+	gw__message_number(m, "section", s->id);
+	gw__message_number(m, "instance", s->instance);
+	gw__message_number(m, "version", s->version);
+	gw__message_number(m, "length", ev->body.n);
+	return 0;
+}
+
+static int on_eof(struct gw__dissector *x, const struct gw__event *ev)
+{
+	(void)ev;
+	observe(x, GW__OBSERVED_WHOLE); /* a destination needs no description to run the guest */
+	gw__message_begin(&x->message, "EOF", "end of the sections");
+	return 0;
+}
+
+static int on_description(struct gw__dissector *x, const struct gw__event *ev)
+{
+	size_t devices = gw__vmdesc_count(x->stream.desc);
+	struct gw__message *m = gw__message_begin(&x->message, "DESCRIPTION", "of %zu devices, %zu bytes", devices, ev->body.n);
+	gw__message_number(m, "devices", devices);
+	gw__message_number(m, "length", ev->body.n);
+	return 0;
+}
+
+/* Each makes its message, which is said behind it. Pages have their own way, and the end is none. */
+static int (*const by_event[GW__EVENT_END + 1])(struct gw__dissector *x, const struct gw__event *ev) = {
+	[GW__EVENT_CONFIG] = on_config,
+	[GW__EVENT_COMMAND] = on_command,
+	[GW__EVENT_BLOCKS] = on_blocks,
+	[GW__EVENT_SECTION] = on_section,
+	[GW__EVENT_SECTION_END] = on_section_end,
+	[GW__EVENT_FLUSH] = on_flush,
+	[GW__EVENT_EOS] = on_eos,
+	[GW__EVENT_SEEK] = on_seek,
+	[GW__EVENT_DEVICE] = on_device,
+	[GW__EVENT_OPAQUE] = on_device,
+	[GW__EVENT_EOF] = on_eof,
+	[GW__EVENT_DESC] = on_description,
+};
+
+static void on_page(struct gw__dissector *x, const struct gw__event *ev, uint64_t end_off)
+{
+	const char *name = ev->kind == GW__EVENT_PAGE ? "PAGE" : ev->kind == GW__EVENT_ZERO ? "ZERO" : "XBZRLE";
+	if (ev->kind == GW__EVENT_PAGE)
+		x->skip = x->stream.page_bytes;
+	take_page(x, name, &ev->where, end_off);
+}
+
+static int on_event(struct gw__dissector *x, const struct gw__event *ev)
+{
+	if (ev->kind == GW__EVENT_PAGE || ev->kind == GW__EVENT_ZERO || ev->kind == GW__EVENT_XBZRLE) {
+		on_page(x, ev, x->stream.off);
+		return 0;
+	}
+	if (ev->kind == GW__EVENT_END) {
+		x->ended = true;
+		return 0;
+	}
+	int r = by_event[ev->kind](x, ev);
+	if (!r)
+		emit(x, x->stream.off);
+	return r;
+}
+
+static int step_stream(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool last, size_t *used)
+{
+	struct gw__event ev = {0};
+	int r = gw__stream_next(&x->stream, bytes, n, last, used, &ev, &x->error);
+	if (r <= 0)
+		return r;
+	r = on_event(x, &ev);
+	return r < 0 ? r : 1;
+}
+
+static int begin_stream(struct gw__dissector *x)
+{
+	const struct gw__stream_opts o = {.tail_max_bytes = x->o.tail_max_bytes, .postcopy = true, .page_bytes = x->o.page_bytes};
+	switch (x->o.kind) {
+	case GW__DISSECTOR_MAIN:
+		gw__stream_init(&x->stream, &o);
+		return 0;
+	case GW__DISSECTOR_RECOVERY:
+		gw__migration_view_note(x->o.view, GW__OBSERVED_RECOVERY);
+		return gw__migration_view_init_stream(x->o.view, &x->stream, &o, gw__stream_init_recovery);
+	case GW__DISSECTOR_PREEMPT:
+		return gw__migration_view_init_stream(x->o.view, &x->stream, &o, gw__stream_init_preempt);
+	default:
+		return 0;
+	}
+}
+
+/* --- COLO: what follows a guest in both directions; the RAM of a checkpoint is the stream decoder's (docs/spec/colo.md) --- */
+
+static void say_checkpoint_message(struct gw__dissector *x, const struct gw__colo_msg *m, size_t used)
+{
+	static const char *const meanings[GW__COLO_MESSAGES] = {"the secondary has the guest", "stop, a checkpoint follows", "stopped",
+		"the guest stands still, its memory follows", "", "all of the checkpoint is here", "it is in use, the guest may run on"};
+	struct gw__message *out = gw__message_begin(&x->message, gw__colo_message_name(m->type), "%s", meanings[m->type]);
+	if (m->type == GW__COLO_VMSTATE_SIZE) {
+		gw__message_more(out, "%llu bytes of device state follow", (ull)m->bytes);
+		gw__message_number(out, "length", m->bytes);
+	}
+	emit(x, x->off + used);
+}
+
+/* Devices are shown one by one if all of them can be looked at together; what is not device state is passed by. */
+static int take_device(struct gw__dissector *x, const uint8_t *bytes, size_t n, size_t *used)
+{
+	struct gw__section section;
+	size_t body_at, body_bytes;
+	if (n < x->device_left)
+		return 0;
+	if (x->device_left == 1 && *bytes == GW__ITEM_EOF) {
+		gw__message_begin(&x->message, "EOF", "end of the device state");
+		*used = 1;
+	} else {
+		int r = gw__trailer_split(x->stream.desc, x->device_index++, bytes, x->device_left, true, &section, &body_at, &body_bytes,
+			NULL, &x->error);
+		*used = body_at + body_bytes + GW__FOOTER_BYTES;
+		if (r || *bytes != GW__ITEM_FULL || *used > x->device_left)
+			return r < 0 ? r : gw__error_set(&x->error, -EPROTO, "no device where the device state of a checkpoint has one");
+		struct gw__message *m = gw__message_begin(&x->message, "DEVICE", "%s, instance %u, version %u: %zu bytes", section.idstr,
+			section.instance, section.version, body_bytes);
+		gw__message_text(m, "device", section.idstr);
+		gw__message_number(m, "instance", section.instance);
+		gw__message_number(m, "length", body_bytes);
+	}
+	x->device_left -= *used;
+	emit(x, x->off + *used);
+	return 1;
+}
+
+static void begin_devices(struct gw__dissector *x, uint64_t bytes)
+{
+	x->device_index = 0;
+	if (bytes > x->o.tail_max_bytes)
+		x->skip = bytes;
+	else
+		x->device_left = bytes;
+}
+
+/* Behind the last byte of a guest: messages, and device states. What is none of COLO is refused as bytes behind the end. */
+static int step_checkpoints(struct gw__dissector *x, const uint8_t *bytes, size_t n, size_t *used)
+{
+	struct gw__colo_msg m;
+	struct gw__rd c = gw__rd_over(bytes, n);
+	if (!n)
+		return 0;
+	if (x->device_left)
+		return take_device(x, bytes, n, used);
+	int r = gw__colo_decode(&c, &m, x->colo ? &x->error : NULL);
+	if (r == GW__SHORT)
+		return 0;
+	if (!x->colo && (r || m.type != GW__COLO_CHECKPOINT_REQUEST)) /* no checkpoint begins otherwise */
+		return gw__error_set(&x->error, -EPROTO, "bytes behind the end of the stream");
+	if (r)
+		return r;
+	x->colo = true;
+	*used = gw__rd_used(&c);
+	say_checkpoint_message(x, &m, *used);
+	if (m.type == GW__COLO_VMSTATE_SIZE)
+		begin_devices(x, m.bytes);
+	if (m.type != GW__COLO_VMSTATE_SEND)
+		return 1;
+	x->ended = false;
+	gw__stream_begin_checkpoint(&x->stream);
+	x->stream.off = x->off + *used;
+	return 1;
+}
+
+static int step_colo_back(struct gw__dissector *x, const uint8_t *bytes, size_t n, size_t *used)
+{
+	struct gw__colo_msg m;
+	struct gw__rd c = gw__rd_over(bytes, n);
+	int r = gw__colo_decode(&c, &m, &x->error);
+	if (r)
+		return r == GW__SHORT ? 0 : r;
+	*used = gw__rd_used(&c);
+	observe(x, GW__OBSERVED_COLO);
+	say_checkpoint_message(x, &m, *used);
+	return 1;
+}
+
+/* --- multifd channels: hello and packet heads; payload is passed by (docs/spec/multifd.md 2, 3) --- */
 
 enum {
 	PAGE_BYTES_USUAL = 4096,
@@ -230,13 +479,13 @@ static int take_hello(struct gw__dissector *x, const uint8_t *bytes, size_t n, s
 	int r = gw__multifd_hello_decode(&c, &h, &x->error);
 	if (r)
 		return r == GW__SHORT ? 0 : r;
-	struct gw__message *m = gw__dissector_make(x, "HELLO", "channel %u, guest ", h.id);
+	struct gw__message *m = gw__message_begin(&x->message, "HELLO", "channel %u, guest ", h.id);
 	for (unsigned i = 0; i < sizeof h.uuid; i++)
-		gw__dissector_more(m, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", h.uuid[i]);
-	gw__dissector_number(m, "id", h.id);
+		gw__message_more(m, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", h.uuid[i]);
+	gw__message_number(m, "id", h.id);
 	x->said_hello = true;
 	*used = gw__rd_used(&c);
-	gw__dissector_emit(x, x->off + *used);
+	emit(x, x->off + *used);
 	return 1;
 }
 
@@ -245,22 +494,22 @@ static void say_packet(struct gw__dissector *x, size_t head_bytes)
 	const struct gw__multifd_packet *p = &x->packet;
 	const char *method = gw__multifd_method_name(p->flags);
 	bool sync = p->flags & GW__MULTIFD_SYNC, empty = !p->normal && !p->zero;
-	struct gw__message *m = gw__dissector_make(x, sync ? "SYNC" : "PACKET", "number %llu", (ull)p->number);
+	struct gw__message *m = gw__message_begin(&x->message, sync ? "SYNC" : "PACKET", "number %llu", (ull)p->number);
 	if (!empty)
-		gw__dissector_more(m, ", %s: %u page%s, %u zero page%s, %u bytes", p->block, p->normal, p->normal == 1 ? "" : "s", p->zero,
+		gw__message_more(m, ", %s: %u page%s, %u zero page%s, %u bytes", p->block, p->normal, p->normal == 1 ? "" : "s", p->zero,
 			p->zero == 1 ? "" : "s", p->payload_bytes);
 	if (p->payload_bytes && p->flags & GW__MULTIFD_METHOD_MASK)
-		gw__dissector_more(m, " (%s)", method);
-	gw__dissector_number(m, "number", p->number);
-	gw__dissector_number(m, "flags", p->flags);
-	gw__dissector_number(m, "pages", p->normal);
-	gw__dissector_number(m, "zero_pages", p->zero);
-	gw__dissector_number(m, "length", p->payload_bytes);
+		gw__message_more(m, " (%s)", method);
+	gw__message_number(m, "number", p->number);
+	gw__message_number(m, "flags", p->flags);
+	gw__message_number(m, "pages", p->normal);
+	gw__message_number(m, "zero_pages", p->zero);
+	gw__message_number(m, "length", p->payload_bytes);
 	if (!empty)
-		gw__dissector_text(m, "block", p->block);
+		gw__message_text(m, "block", p->block);
 	if (p->payload_bytes)
-		gw__dissector_text(m, "compression", method);
-	gw__dissector_emit(x, x->off + head_bytes + p->payload_bytes);
+		gw__message_text(m, "compression", method);
+	emit(x, x->off + head_bytes + p->payload_bytes);
 }
 
 static int take_packet(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool last, size_t *used)
@@ -281,7 +530,7 @@ static int take_packet(struct gw__dissector *x, const uint8_t *bytes, size_t n, 
 	return 1;
 }
 
-static int gw__dissector_multifd(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool last, size_t *used)
+static int step_multifd(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool last, size_t *used)
 {
 	return x->said_hello ? take_packet(x, bytes, n, last, used) : take_hello(x, bytes, n, used);
 }
@@ -293,27 +542,27 @@ static void on_value(struct gw__dissector *x, const struct gw__rp_msg *m)
 	struct gw__message *out;
 	switch (m->type) {
 	case GW__RP_SHUT:
-		gw__dissector_observed_event(x, m->value ? GW__OBSERVED_SHUT_ERROR : GW__OBSERVED_SHUT);
+		observe(x, m->value ? GW__OBSERVED_SHUT_ERROR : GW__OBSERVED_SHUT);
 		x->colo =
 			!m->value; /* a word of the return path behind it would begin with 00 01 to 00 07, one of COLO begins with 00 00 */
-		out = gw__dissector_make(x, "SHUT",
+		out = gw__message_begin(&x->message, "SHUT",
 			m->value ? "status %u: the destination failed" : "status %u: the destination has everything", m->value);
-		gw__dissector_number(out, "status", m->value);
+		gw__message_number(out, "status", m->value);
 		return;
 	case GW__RP_PONG:
 		if (m->value == GW__PING_RUNS)
-			gw__dissector_observed_event(x, GW__OBSERVED_PONG_RUNS);
-		out = gw__dissector_make(x, "PONG", m->value > 9 ? "token 0x%x" : "token %u", m->value);
-		gw__dissector_number(out, "token", m->value);
+			observe(x, GW__OBSERVED_PONG_RUNS);
+		out = gw__message_begin(&x->message, "PONG", m->value > 9 ? "token 0x%x" : "token %u", m->value);
+		gw__message_number(out, "token", m->value);
 		return;
 	case GW__RP_RESUME_ACK:
-		gw__dissector_observed_event(x, GW__OBSERVED_RESUMED);
-		out = gw__dissector_make(x, "RESUME_ACK", m->value == 1 ? "value %u: the pages are awaited" : "value %u, expected 1",
-			m->value);
-		gw__dissector_number(out, "value", m->value);
+		observe(x, GW__OBSERVED_RESUMED);
+		out = gw__message_begin(&x->message, "RESUME_ACK",
+			m->value == 1 ? "value %u: the pages are awaited" : "value %u, expected 1", m->value);
+		gw__message_number(out, "value", m->value);
 		return;
 	default:
-		gw__dissector_make(x, gw__rp_name(m->type), "the source may stop the guest");
+		gw__message_begin(&x->message, gw__rp_name(m->type), "the source may stop the guest");
 	}
 }
 
@@ -322,11 +571,11 @@ static void on_request(struct gw__dissector *x, const struct gw__rp_msg *m)
 	if (m->type == GW__RP_REQ_PAGES_ID)
 		memcpy(x->asked_block, m->block, sizeof x->asked_block);
 	const char *block = *x->asked_block ? x->asked_block : "(no block was named before)";
-	struct gw__message *out = gw__dissector_make(x, gw__rp_name(m->type), "%s at 0x%llx of %s", GW__DISSECTOR_SIZE(m->length_bytes),
-		(ull)m->start_off, block);
-	gw__dissector_text(out, "block", block);
-	gw__dissector_number(out, "start", m->start_off);
-	gw__dissector_number(out, "length", m->length_bytes);
+	struct gw__message *out = gw__message_begin(&x->message, gw__rp_name(m->type), "%s at 0x%llx of %s",
+		GW__MESSAGE_SIZE(m->length_bytes), (ull)m->start_off, block);
+	gw__message_text(out, "block", block);
+	gw__message_number(out, "start", m->start_off);
+	gw__message_number(out, "length", m->length_bytes);
 }
 
 static void begin_bitmap(struct gw__dissector *x, const struct gw__rp_msg *m)
@@ -376,17 +625,17 @@ static int take_mark(struct gw__dissector *x, const uint8_t *bytes, size_t n, si
 	int r = gw__recv_bitmap_check_end(gw__be_get(bytes, 8), x->bitmap.block, &x->error);
 	if (r)
 		return r;
-	struct gw__message *m = gw__dissector_make(x, "RECV_BITMAP", "%llu ", (ull)x->bitmap_ones);
+	struct gw__message *m = gw__message_begin(&x->message, "RECV_BITMAP", "%llu ", (ull)x->bitmap_ones);
 	if (x->bitmap_pages)
-		gw__dissector_more(m, "of %llu ", (ull)x->bitmap_pages);
-	gw__dissector_more(m, "pages of %s are there", x->bitmap.block);
-	gw__dissector_text(m, "block", x->bitmap.block);
-	gw__dissector_number(m, "received", x->bitmap_ones);
+		gw__message_more(m, "of %llu ", (ull)x->bitmap_pages);
+	gw__message_more(m, "pages of %s are there", x->bitmap.block);
+	gw__message_text(m, "block", x->bitmap.block);
+	gw__message_number(m, "received", x->bitmap_ones);
 	if (x->bitmap_pages)
-		gw__dissector_number(m, "pages", x->bitmap_pages);
+		gw__message_number(m, "pages", x->bitmap_pages);
 	*used = GW__RECV_BITMAP_END_BYTES;
 	x->bitmap_state = GW__BITMAP_NONE;
-	gw__dissector_emit(x, x->off + *used);
+	emit(x, x->off + *used);
 	return 1;
 }
 
@@ -406,11 +655,11 @@ static int take_message(struct gw__dissector *x, const uint8_t *bytes, size_t n,
 		on_request(x, &m);
 	else
 		on_value(x, &m);
-	gw__dissector_emit(x, x->off + *used);
+	emit(x, x->off + *used);
 	return 1;
 }
 
-static int gw__dissector_retpath(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool last, size_t *used)
+static int step_return_path(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool last, size_t *used)
 {
 	(void)last;
 	switch (x->bitmap_state) {
@@ -421,7 +670,7 @@ static int gw__dissector_retpath(struct gw__dissector *x, const uint8_t *bytes, 
 	case GW__BITMAP_MARK:
 		return take_mark(x, bytes, n, used);
 	default:
-		return x->colo ? gw__dissector_colo_back(x, bytes, n, used) : take_message(x, bytes, n, used);
+		return x->colo ? step_colo_back(x, bytes, n, used) : take_message(x, bytes, n, used);
 	}
 }
 
@@ -452,7 +701,7 @@ int gw__dissector_new(const struct gw__dissector_opts *o, struct gw__dissector *
 		return -ENOMEM;
 	made->o = *o;
 	made->opaque = o->kind == GW__DISSECTOR_OPAQUE;
-	int r = gw__dissector_begin_stream(made);
+	int r = begin_stream(made);
 	if (r) {
 		gw__dissector_free(made);
 		return r;
@@ -473,8 +722,6 @@ uint64_t gw__dissector_off(const struct gw__dissector *x) { return x->off; }
 bool gw__dissector_is_waiting(const struct gw__dissector *x) { return x->run.end != x->run.at; }
 void gw__dissector_stats(const struct gw__dissector *x, struct gw__dissector_stats *t) { *t = x->stats; }
 
-void gw__dissector_observed_event(struct gw__dissector *x, enum gw__observed_event observed) { x->sights |= UINT32_C(1) << observed; }
-
 void gw__dissector_confirm(struct gw__dissector *x)
 {
 	for (unsigned i = 0; x->sights; x->sights &= ~(UINT32_C(1) << i), i++)
@@ -488,9 +735,9 @@ void gw__dissector_confirm(struct gw__dissector *x)
 static void give_up(struct gw__dissector *x, const char *name, size_t left)
 {
 	x->opaque = true;
-	struct gw__message *m = gw__dissector_make(x, name, "%s", x->error.text);
-	gw__dissector_text(m, "why", x->error.text);
-	gw__dissector_emit(x, x->off + left);
+	struct gw__message *m = gw__message_begin(&x->message, name, "%s", x->error.text);
+	gw__message_text(m, "why", x->error.text);
+	emit(x, x->off + left);
 }
 
 static int step_silent(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool last, size_t *used)
@@ -505,17 +752,17 @@ static int step(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool la
 {
 	static int (*const by_kind[])(struct gw__dissector * x, const uint8_t *bytes, size_t n, bool last, size_t *used) = {
 		[GW__DISSECTOR_SILENT] = step_silent,
-		[GW__DISSECTOR_MAIN] = gw__dissector_stream,
-		[GW__DISSECTOR_RECOVERY] = gw__dissector_stream,
-		[GW__DISSECTOR_PREEMPT] = gw__dissector_stream,
-		[GW__DISSECTOR_MULTIFD] = gw__dissector_multifd,
-		[GW__DISSECTOR_RETURN_PATH] = gw__dissector_retpath,
+		[GW__DISSECTOR_MAIN] = step_stream,
+		[GW__DISSECTOR_RECOVERY] = step_stream,
+		[GW__DISSECTOR_PREEMPT] = step_stream,
+		[GW__DISSECTOR_MULTIFD] = step_multifd,
+		[GW__DISSECTOR_RETURN_PATH] = step_return_path,
 	};
 	*used = 0;
 	if (!x->ended)
 		return by_kind[x->o.kind](x, bytes, n, last, used);
 	if (x->o.kind == GW__DISSECTOR_MAIN && gw__stream_takes_checkpoints(&x->stream))
-		return gw__dissector_colo_forward(x, bytes, n, used);
+		return step_checkpoints(x, bytes, n, used);
 	return n ? gw__error_set(&x->error, -EPROTO, "bytes behind the end of the stream") : 0;
 }
 

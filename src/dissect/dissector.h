@@ -8,6 +8,7 @@
 #ifndef GW_DISSECT_DISSECTOR_H
 #define GW_DISSECT_DISSECTOR_H
 
+#include "dissect/message.h"
 #include "dissect/migration_view.h"
 
 enum gw__dissector_kind {
@@ -22,32 +23,6 @@ enum gw__dissector_kind {
 
 /* What a channel is, by the first byte the source sends: all known beginnings differ in it (docs/spec/channels.md 2.2). */
 enum gw__dissector_kind gw__dissector_kind_of(uint8_t first);
-
-enum { GW__MESSAGE_FIELDS_MAX = 8, GW__MESSAGE_TEXT_BYTES = 512 };
-
-/*
- * A message, or a run of pages. Messages lie one behind the other without gap, except that a run (`sum`) covers the pages in it
- * once more.
- */
-struct gw__message {
-	uint64_t off, bytes; /* in this direction of this channel */
-	const char *name;    /* "PING", "PAGES"; never freed */
-	bool detail;         /* a page or a mark of its own, which a sum or a frame also stands for */
-	bool sum;
-	char text[GW__MESSAGE_TEXT_BYTES]; /* in words */
-	unsigned fields_n;
-	struct gw__message_field {
-		const char *name;
-		const char *text; /* NULL: it is a number. Lent during the call */
-		uint64_t number;
-	} field[GW__MESSAGE_FIELDS_MAX];
-};
-
-/* Is there a message of this name? Letters of either case; '-' is '_', and POSTCOPY_ may be left out. */
-bool gw__message_exists(const char *name);
-bool gw__message_is(const struct gw__message *m, const char *name);
-/* A page by itself, said only on request. */
-bool gw__message_is_page(const char *name);
 
 struct gw__dissector_stats {
 	uint64_t messages; /* but for pages */
