@@ -3,14 +3,12 @@
  * The page server's course: hand over or resume, push, end; and how its modules meet. See pageserver.h and docs/spec/postcopy.md 3, 6.
  *
  *   destination --> return_path --request--> page_scheduler --> page_out --> destination
- *                        |                        |
- *                     pacing (when)           readahead
+ *                                               (what)           (when)
  */
 #include <errno.h>
 #include <stdlib.h>
 
-#include "engine/pageserver/handover.h"
-#include "engine/pageserver/pacing.h"
+#include "base/math.h"
 #include "engine/pageserver/page_scheduler.h"
 #include "engine/pageserver/page_out.h"
 #include "engine/pageserver/pageserver.h"
@@ -23,6 +21,8 @@ enum {
 	TOGETHER_NS = NS_PER_S / 20, /* in which both connections end when one network does */
 	DISK_NS = 200000,            /* for requests, while the disk brings the next page of the push */
 	ASK_BYTES_MAX = 5 + 1 + GW__NAME_MAX,
+	HEAD_ROOM = 8192,   /* magic, configuration, three commands */
+	PACKAGE_SLACK = 64, /* LISTEN, PINGs, RUN */
 };
 
 struct gw__pageserver {
@@ -34,7 +34,6 @@ struct gw__pageserver {
 	bool preempt_reconnected;
 
 	struct gw__page_out *out;
-	struct gw__pacing *pacing;
 	struct gw__page_scheduler *pages;
 	struct gw__return_path *rp;
 };
@@ -48,8 +47,6 @@ static int set_state(struct gw__pageserver *s, enum gw__postcopy_src_event event
 			gw__postcopy_src_state_name(s->result->state));
 	return r;
 }
-
-static int on_handover_event(void *ctx, enum gw__postcopy_src_event event) { return set_state(ctx, event); }
 
 /* --- the second connection --- */
 
@@ -69,9 +66,8 @@ static int connect_preempt(struct gw__pageserver *s, enum gw__preempt when)
  * The first PONG tells that the destination has the main connection, so that another one cannot be taken for it. One that reads
  * nothing before both are there cannot tell.
  */
-static int connect_preempt_of_handover(void *ctx)
+static int connect_preempt_of_handover(struct gw__pageserver *s)
 {
-	struct gw__pageserver *s = ctx;
 	int r = connect_preempt(s, GW__PREEMPT_EARLY);
 	if (!r && s->o->preempt == GW__PREEMPT_ON)
 		r = gw__return_path_await(s->rp, GW__REPLY_OPENED);
@@ -108,7 +104,7 @@ static int on_request(void *ctx, uint32_t block, uint64_t start_off, uint64_t by
 {
 	struct gw__pageserver *s = ctx;
 	s->stats->requests++;
-	gw__pacing_note_request(s->pacing);
+	gw__page_out_note_request(s->out);
 	int r = reconnect_preempt(s);
 	return r ? r : gw__page_scheduler_request(s->pages, block, start_off, bytes);
 }
@@ -142,12 +138,154 @@ static int on_reply(void *ctx, enum gw__postcopy_src_event event)
 static int wait(void *ctx, uint64_t ns, bool *may_push)
 {
 	struct gw__pageserver *s = ctx;
-	int r = gw__pacing_wait(s->pacing, ns, may_push);
+	int r = gw__page_out_wait(s->out, ns, may_push);
 	return r ? r : reconnect_preempt(s);
 }
 
 static const struct gw__return_path_ops RETURN_PATH_OPS = {
 	.request = on_request, .bitmap = bitmap, .bitmap_complete = on_bitmap_complete, .event = on_reply, .wait = wait};
+
+/* --- the beginning: header, block list, discards, the package (docs/spec/postcopy.md 3) --- */
+
+static int put_head(struct gw__pageserver *s)
+{
+	uint8_t room[HEAD_ROOM];
+	struct gw__wr c = gw__wr_over(room, sizeof room);
+	struct gw__config config = s->image->config;
+	gw__config_drop_cap(&config, "mapped-ram");
+	gw__header_encode(&c);
+	gw__config_encode(&c, &config);
+	gw__command_encode(&c, GW__CMD_OPEN_RETURN_PATH, NULL, 0);
+	gw__ping_encode(&c, GW__PING_OPENED);
+	gw__advise_encode(&c, gw__page_scheduler_page_summary(s->pages), gw__config_page_bytes(&config));
+	return gw__page_out_write(s->out, room, gw__wr_used(&c));
+}
+
+static int put_devices(struct gw__pageserver *s, bool early, bool before_ram, uint8_t *to, size_t *n)
+{
+	int r = 0;
+	for (uint32_t i = 0; !r && i < s->image->devices_n; i++) {
+		const struct gw__image_device *d = &s->image->devices[i];
+		/* A piece of an iterable: its END may stand behind RAM's, and belongs before the package. */
+		bool piece = d->section.type != GW__ITEM_FULL;
+		if ((d->early || piece) != early || d->before_ram != before_ram)
+			continue;
+		r = gw__image_read_at(s->image, d->off, to + *n, d->bytes, &s->run->error);
+		*n += d->bytes;
+	}
+	return r;
+}
+
+static size_t device_bytes(const struct gw__image *image)
+{
+	size_t sum = 0;
+	for (uint32_t i = 0; i < image->devices_n; i++)
+		sum += image->devices[i].bytes;
+	return sum;
+}
+
+/* Early devices go straight out; `room` holds all devices of the image. */
+static int put_early(struct gw__pageserver *s, bool before_ram, uint8_t *room)
+{
+	size_t n = 0;
+	int r = put_devices(s, true, before_ram, room, &n);
+	return r || !n ? r : gw__page_out_write(s->out, room, n);
+}
+
+static int put_list(struct gw__pageserver *s)
+{
+	const struct gw__blocks_rule rule = {.page_bytes = gw__config_page_bytes(&s->image->config),
+		.page_summary = gw__page_scheduler_page_summary(s->pages),
+		.address = s->image->config.ignore_shared};
+	return gw__page_out_write_list(s->out, &rule, gw__page_scheduler_host_page_bytes(s->pages));
+}
+
+/*
+ * What was not sent is discarded. It is not an optimisation: without a DISCARD a QEMU does not even begin to trap missing
+ * pages.
+ */
+static int put_block_discards(struct gw__pageserver *s, uint32_t block)
+{
+	uint64_t page_bytes = gw__config_page_bytes(&s->image->config), at = 0;
+	struct gw__range range[GW__DISCARD_RANGES_MAX];
+	uint8_t room[GW__NAME_MAX + 16 + sizeof range];
+	struct gw__page_run run;
+	unsigned n = 1;
+	int r = 0;
+	while (!r && n) {
+		for (n = 0; n < GW__DISCARD_RANGES_MAX && gw__page_scheduler_next_unsent(s->pages, block, &at, &run);)
+			range[n++] = (struct gw__range){run.first * page_bytes, (run.end - run.first) * page_bytes};
+		struct gw__wr c = gw__wr_over(room, sizeof room);
+		if (n)
+			gw__discard_encode(&c, s->image->blocks.v[block].name, range, n);
+		r = n ? gw__page_out_write(s->out, room, gw__wr_used(&c)) : 0;
+	}
+	return r;
+}
+
+static int put_discards(struct gw__pageserver *s)
+{
+	uint8_t room[16];
+	struct gw__wr c = gw__wr_over(room, sizeof room);
+	int r = 0;
+	for (uint32_t i = 0; !r && i < s->image->blocks.n; i++)
+		r = put_block_discards(s, i);
+	gw__ping_encode(&c, GW__PING_DISCARDED);
+	return r ? r : gw__page_out_write(s->out, room, gw__wr_used(&c));
+}
+
+static int put_package(struct gw__pageserver *s, uint8_t *devices)
+{
+	uint8_t head[16], first[PACKAGE_SLACK], last[PACKAGE_SLACK];
+	struct gw__wr c = gw__wr_over(head, sizeof head), f = gw__wr_over(first, sizeof first), l = gw__wr_over(last, sizeof last);
+	size_t n = 0;
+	int r = put_devices(s, false, false, devices, &n);
+	if (r)
+		return r;
+	gw__command_encode(&f, GW__CMD_POSTCOPY_LISTEN, NULL, 0);
+	gw__ping_encode(&l, GW__PING_LOADED);
+	gw__ping_encode(&l, GW__PING_RUNS);
+	gw__command_encode(&l, GW__CMD_POSTCOPY_RUN, NULL, 0);
+	gw__packaged_encode(&c, (uint32_t)(gw__wr_used(&f) + n + gw__wr_used(&l)));
+	struct iovec iov[] = {{head, gw__wr_used(&c)}, {first, gw__wr_used(&f)}, {devices, n}, {last, gw__wr_used(&l)}};
+	return gw__chan_write_allv(gw__page_out_main(s->out), iov, GW__LEN(iov), &s->run->error);
+}
+
+/* With the last byte of the package the destination may run, whatever happens to what is written behind it. */
+static int send_package(struct gw__pageserver *s, uint8_t *devices)
+{
+	uint8_t room[16];
+	struct gw__wr c = gw__wr_over(room, sizeof room);
+	int r = put_package(s, devices);
+	if (!r)
+		r = set_state(s, GW__POSTCOPY_SRC_EV_PACKAGE_SENT);
+	gw__ping_encode(&c, GW__PING_SENT);
+	return r ? r : gw__page_out_write(s->out, room, gw__wr_used(&c));
+}
+
+static int hand_over(struct gw__pageserver *s)
+{
+	uint8_t *devices = malloc(device_bytes(s->image) + 1);
+	int r = devices ? put_head(s) : gw__error_set(&s->run->error, -ENOMEM, "no memory for the device state");
+	if (!r)
+		r = connect_preempt_of_handover(s);
+	if (!r)
+		r = put_early(s, true, devices);
+	if (!r)
+		r = put_list(s);
+	if (!r)
+		r = put_early(s, false, devices);
+	if (!r)
+		r = gw__page_scheduler_send_first(s->pages);
+	if (!r)
+		r = put_discards(s);
+	if (!r)
+		r = set_state(s, GW__POSTCOPY_SRC_EV_STREAM_BEGUN);
+	if (!r)
+		r = send_package(s, devices);
+	free(devices);
+	return r;
+}
 
 /* --- resume --- */
 
@@ -182,13 +320,13 @@ static int ask_bitmaps(struct gw__pageserver *s)
 	bool resume_later = s->o->preempt == GW__PREEMPT_ON;
 	if (!room)
 		return gw__error_set(&s->run->error, -ENOMEM, "no memory to ask for %u bitmaps", s->image->blocks.n);
-	gw__return_path_expect_bitmaps(s->rp); /* answers may come before all is asked */
+	gw__return_path_expect(s->rp, GW__REPLY_BITMAPS); /* answers may come before all is asked */
 	for (uint32_t i = 0; i < s->image->blocks.n; i++)
 		if (!s->image->blocks.v[i].ignored)
 			gw__ask_bitmap_encode(&c, s->image->blocks.v[i].name);
 	if (!resume_later) {
 		gw__command_encode(&c, GW__CMD_POSTCOPY_RESUME, NULL, 0);
-		gw__return_path_expect_resume_ack(s->rp);
+		gw__return_path_expect(s->rp, GW__REPLY_RESUME_ACK);
 	}
 	int r = connect_preempt(s, GW__PREEMPT_EARLY); /* before that it reads nothing */
 	if (!r)
@@ -200,7 +338,7 @@ static int ask_bitmaps(struct gw__pageserver *s)
 		r = connect_preempt(s, GW__PREEMPT_ON);
 	if (r || !resume_later)
 		return r;
-	gw__return_path_expect_resume_ack(s->rp);
+	gw__return_path_expect(s->rp, GW__REPLY_RESUME_ACK);
 	return send_command(s, GW__CMD_POSTCOPY_RESUME);
 }
 
@@ -221,18 +359,6 @@ static int resume(struct gw__pageserver *s)
 
 /* --- all of it --- */
 
-static int hand_over(struct gw__pageserver *s)
-{
-	struct gw__handover h = {.run = s->run,
-		.image = s->image,
-		.out = s->out,
-		.pages = s->pages,
-		.connect_preempt = connect_preempt_of_handover,
-		.event = on_handover_event,
-		.ctx = s};
-	return gw__handover_run(&h);
-}
-
 /*
  * Requests first: each read takes all that is there, and only one that finds nothing pushes the next piece; so does one after a
  * pause for the disk, for what was asked for meanwhile may have taken the room. With every page there, nothing holds up the devices
@@ -242,14 +368,14 @@ static int push_all(struct gw__pageserver *s)
 {
 	bool pause = false;
 	int r = 0;
-	gw__pacing_begin_push(s->pacing); /* what it took to get here is free */
+	gw__page_out_begin_push(s->out); /* what it took to get here is free */
 	while (r >= 0 && gw__page_scheduler_unsent_pages(s->pages)) {
 		bool may_push = false;
 		r = pause ? gw__return_path_read(s->rp, DISK_NS, NULL) : gw__return_path_read(s->rp, POLL_NS, &may_push);
 		pause = false;
 		if (r >= 0 && may_push && gw__page_scheduler_unsent_pages(s->pages)) {
 			r = gw__page_scheduler_push(s->pages);
-			pause = gw__page_scheduler_waits_for_disk(s->pages);
+			pause = r == GW__WOULD_BLOCK;
 		}
 		gw__run_tick(s->run);
 	}
@@ -270,13 +396,9 @@ static int finish(struct gw__pageserver *s)
 
 static int open_modules(struct gw__pageserver *s, struct gw__chan *chan)
 {
-	int r = gw__page_out_new(s->run, s->image, chan, &s->out);
-	if (r)
-		return r;
-	s->pacing = gw__pacing_new(s->run, s->out, s->o->max_bandwidth, s->o->working_set, &s->stats->latency);
-	if (!s->pacing)
-		return gw__error_set(&s->run->error, -ENOMEM, "no memory for a page server");
-	r = gw__page_scheduler_new(s->run, s->image, s->o, s->out, s->pacing, s->stats, &s->pages);
+	int r = gw__page_out_new(s->run, s->image, chan, s->o, s->stats, &s->out);
+	if (!r)
+		r = gw__page_scheduler_new(s->run, s->image, s->o, s->out, s->stats, &s->pages);
 	return r ? r : gw__return_path_new(s->run, s->image, chan, s->o->answer_ms, &s->result->state, &RETURN_PATH_OPS, s, &s->rp);
 }
 
@@ -324,7 +446,6 @@ int gw__pageserver(struct gw__run *run, const struct gw__image *image, struct gw
 		note_success(&s);
 	gw__return_path_free(s.rp);
 	gw__page_scheduler_free(s.pages);
-	gw__pacing_free(s.pacing);
 	gw__page_out_free(s.out);
 	return r;
 }

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Pages onto the page server's connections; see page_out.h. */
+/*
+ * Pages onto the page server's connections, and when; see page_out.h.
+ *
+ * A request waits from the moment its bytes can be read. That moment is not known, so what is counted is the longest it can be:
+ * since the last poll that found nothing; a sleeper is woken by it.
+ */
 #include "engine/pageserver/page_out.h"
 
 #include <errno.h>
@@ -9,6 +14,12 @@
 #include "engine/outgoing/stream_writer.h"
 
 enum {
+	NS_PER_MS = 1000000,
+	NS_PER_S = 1000000000,
+	SAVED_UP_NS = NS_PER_S / 20,
+	RECORD_NS = NS_PER_S / 10,
+	QUIET_NS = NS_PER_S / 20,
+	QUEUE_BYTES = 256 << 10, /* what the kernel may hold in front of a request's page */
 	PART_BYTES = 16 << 20,
 	HEAD_BYTES = 8 + 1, /* of a record that goes on in its block, with the fill byte of a zero page */
 	/* One piece. Pages of zeros are nothing but a head. */
@@ -23,7 +34,17 @@ struct gw__page_out {
 	const struct gw__image *image;
 	uint64_t page_bytes;
 	struct gw__stream_writer main, preempt; /* the latter without a channel: there is only one */
-	uint64_t zero_pages;
+	struct gw__pageserver_stats *stats;
+
+	uint64_t max_bandwidth;
+	struct gw__working_set *ws;
+	uint64_t last_poll_ns;                /* before this moment nothing had come that is not taken */
+	uint64_t oldest_unread_ns;            /* since then what is being taken may have been there */
+	uint64_t rate_free_at_ns, paid_bytes; /* what was sent is paid for then, at the given rate */
+	uint64_t stuck_since_ns;              /* the peer takes nothing; 0: it does */
+	uint64_t unwritten_since_ns;          /* of the working set; 0: all is written */
+	uint64_t asked_ns;                    /* the last request; 0: there was none */
+	bool bulk_mode;                       /* nobody has asked for a while: more may be on its way */
 
 	/* The piece that is being put together. */
 	uint8_t *heads, *pages;
@@ -31,7 +52,8 @@ struct gw__page_out {
 	int iov_n;
 };
 
-int gw__page_out_new(struct gw__run *run, const struct gw__image *image, struct gw__chan *main, struct gw__page_out **to)
+int gw__page_out_new(struct gw__run *run, const struct gw__image *image, struct gw__chan *main, const struct gw__pageserver_opts *o,
+	struct gw__pageserver_stats *stats, struct gw__page_out **to)
 {
 	struct gw__page_out *out = calloc(1, sizeof *out);
 	*to = out;
@@ -40,6 +62,11 @@ int gw__page_out_new(struct gw__run *run, const struct gw__image *image, struct 
 	out->run = run;
 	out->image = image;
 	out->page_bytes = gw__config_page_bytes(&image->config);
+	out->stats = stats;
+	out->max_bandwidth = o->max_bandwidth;
+	out->ws = o->working_set;
+	out->last_poll_ns = out->oldest_unread_ns = gw__clock_now_ns(&run->clock);
+	gw__chan_set_unsent_low_watermark(main, QUEUE_BYTES);
 	gw__stream_writer_init(&out->main, main, &image->blocks, image->ram_id, PART_BYTES);
 	gw__stream_writer_init(&out->preempt, NULL, &image->blocks, image->ram_id, PART_BYTES);
 	out->heads = malloc(HEADS_BYTES);
@@ -70,12 +97,10 @@ void gw__page_out_set_preempt(struct gw__page_out *out, struct gw__chan *chan)
 	out->preempt.chan = chan;
 }
 
-uint64_t gw__page_out_bytes(const struct gw__page_out *out)
+static uint64_t bytes_written(const struct gw__page_out *out)
 {
 	return out->main.chan->out_bytes + (out->preempt.chan ? out->preempt.chan->out_bytes : 0);
 }
-
-uint64_t gw__page_out_zero_pages(const struct gw__page_out *out) { return out->zero_pages; }
 
 int gw__page_out_write(struct gw__page_out *out, const void *bytes, size_t n)
 {
@@ -142,7 +167,7 @@ static int fill_piece(struct gw__page_out *out, struct gw__stream_writer *w, con
 		uint8_t *to = out->pages + pages * out->page_bytes;
 		next = gw__bitmap_next_set_before(present, at, limit);
 		if (next > at) {
-			out->zero_pages += next - at;
+			out->stats->zero_pages += next - at;
 			add_records(out, w, &heads, run->block, at, next - at, NULL);
 			continue;
 		}
@@ -161,7 +186,7 @@ static int fill_piece(struct gw__page_out *out, struct gw__stream_writer *w, con
 int gw__page_out_send(struct gw__page_out *out, const struct gw__page_run *run, enum gw__page_urgency urgency, bool may_wait, uint64_t *n)
 {
 	struct gw__stream_writer *w = urgency == GW__PAGES_REQUESTED && out->preempt.chan ? &out->preempt : &out->main;
-	uint64_t end, pages_max = urgency == GW__PAGES_PUSHED_FAR && !out->preempt.chan ? FAR_PIECE_PAGES : PIECE_PAGES;
+	uint64_t end, pages_max = urgency == GW__PAGES_PUSHED && out->bulk_mode && !out->preempt.chan ? FAR_PIECE_PAGES : PIECE_PAGES;
 	/* The preempt channel carries records and nothing else. */
 	int r = w == &out->main ? gw__stream_writer_begin_part(w, pages_max * out->page_bytes, &out->run->error) : 0;
 	if (!r)
@@ -172,6 +197,102 @@ int gw__page_out_send(struct gw__page_out *out, const struct gw__page_run *run, 
 		return r;
 	*n = end - run->first;
 	atomic_fetch_add_explicit(&out->run->counters.pages, *n, memory_order_relaxed);
-	atomic_store_explicit(&out->run->counters.moved_bytes, gw__page_out_bytes(out), memory_order_relaxed);
+	atomic_store_explicit(&out->run->counters.moved_bytes, bytes_written(out), memory_order_relaxed);
 	return 0;
+}
+
+/* --- when it writes, and when it listens --- */
+
+void gw__page_out_begin_push(struct gw__page_out *out) { out->paid_bytes = bytes_written(out); }
+
+/* What was sent takes its time, whoever asked for it; only the push waits for that. A pause is not followed by a burst. */
+static bool is_paid_for(struct gw__page_out *out, uint64_t now)
+{
+	uint64_t bytes = bytes_written(out) - out->paid_bytes;
+	if (!out->max_bandwidth)
+		return true;
+	if (out->rate_free_at_ns + SAVED_UP_NS < now)
+		out->rate_free_at_ns = now - SAVED_UP_NS;
+	out->paid_bytes += bytes;
+	out->rate_free_at_ns += (uint64_t)((double)bytes * NS_PER_S / (double)out->max_bandwidth);
+	return out->rate_free_at_ns <= now;
+}
+
+/* A peer that lets us wait for ever is given up, as it would be in the middle of a write. */
+static int check_stuck(struct gw__page_out *out, bool is_stuck, uint64_t now)
+{
+	const struct gw__chan *c = out->main.chan;
+	if (!is_stuck)
+		out->stuck_since_ns = 0;
+	else if (!out->stuck_since_ns)
+		out->stuck_since_ns = now;
+	else if (c->idle_ms >= 0 && now - out->stuck_since_ns > (uint64_t)c->idle_ms * NS_PER_MS)
+		return gw__chan_say_stuck(c, &out->run->error);
+	return 0;
+}
+
+/* What was asked for is written down soon, for we may be killed; returns how long it may wait. */
+static uint64_t keep_record(struct gw__page_out *out, uint64_t now)
+{
+	if (!out->unwritten_since_ns)
+		return UINT64_MAX;
+	uint64_t waited = now - out->unwritten_since_ns;
+	if (waited < RECORD_NS)
+		return RECORD_NS - waited;
+	gw__working_set_flush(out->ws);
+	out->unwritten_since_ns = 0;
+	return UINT64_MAX;
+}
+
+/*
+ * With little on its way, which a requested page has to wait for, both ends wake each other up all the time, and a QEMU takes
+ * half as long again to get all of its pages. Where a rate is kept it does not matter, nor where requests have their own connection.
+ */
+static void choose_depth(struct gw__page_out *out, uint64_t now)
+{
+	bool quiet = !out->asked_ns || out->preempt.chan || now - out->asked_ns > QUIET_NS;
+	if (quiet == out->bulk_mode || out->max_bandwidth)
+		return;
+	out->bulk_mode = quiet;
+	gw__chan_set_deep_buffer(out->main.chan, quiet);
+}
+
+void gw__page_out_note_request(struct gw__page_out *out)
+{
+	out->asked_ns = gw__clock_now_ns(&out->run->clock);
+	choose_depth(out, out->asked_ns);
+}
+
+int gw__page_out_wait(struct gw__page_out *out, uint64_t ns, bool *may_push)
+{
+	struct gw__chan *chan = out->main.chan;
+	uint64_t now = gw__clock_now_ns(&out->run->clock);
+	ns = gw__min(ns, keep_record(out, now));
+	bool paid = may_push && is_paid_for(out, now);
+	choose_depth(out, now);
+	if (may_push && !paid)
+		ns = gw__min(ns, out->rate_free_at_ns - now);
+	int r = gw__chan_wait_either(chan, paid, 0, &out->run->error);
+	out->oldest_unread_ns = out->last_poll_ns;
+	out->last_poll_ns = now;
+	if (!r && ns) {
+		r = gw__chan_wait_either(chan, paid, ns, &out->run->error);
+		out->oldest_unread_ns = out->last_poll_ns = gw__clock_now_ns(&out->run->clock);
+	}
+	if (may_push)
+		*may_push = r == GW__CHAN_ROOM;
+	if (r < 0 || r == GW__CHAN_INPUT)
+		return r < 0 ? r : 1;
+	return check_stuck(out, paid && !r, out->last_poll_ns);
+}
+
+void gw__page_out_note_answered(struct gw__page_out *out, uint32_t block, uint64_t first, uint64_t n)
+{
+	uint64_t now = gw__clock_now_ns(&out->run->clock);
+	gw__histogram_add(&out->stats->latency, now - out->oldest_unread_ns);
+	if (!out->ws)
+		return;
+	gw__working_set_add(out->ws, block, first, n);
+	if (!out->unwritten_since_ns)
+		out->unwritten_since_ns = now;
 }

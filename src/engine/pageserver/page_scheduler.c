@@ -3,6 +3,7 @@
 #include "engine/pageserver/page_scheduler.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/math.h"
@@ -14,16 +15,200 @@ enum {
 	FIRST_NS = NS_PER_S / 50,
 	FIRST_BYTES = 16 << 20,
 	HOST_PAGE_BYTES = 4096, /* of a destination that is not known better. docs/spec/stream.md 3.1: stated only where they are larger */
+	WINDOW_MIN_BYTES = 256 << 10,
+	WINDOW_MAX_BYTES = 8 << 20, /* a page that is requested waits at the disk for no more than that */
+	STEP_BYTES = 1 << 20,
+	RUNS_MAX = 256,    /* of the working set */
+	MISSES_MAX = 250,  /* looks at a page that is not in memory */
+	WAIT_PIECES = 256, /* pieces of the push that wait for the disk after that */
+	MOVES = 4,         /* of the push, between two messages to the thread */
+	PREFETCH_NEIGHBOURS = 16,
 };
+
+/* --- reading ahead of the push --- */
+
+/*
+ * The disk brings what will be needed next while the main thread sends what is there and answers requests. A thread of its own, because advising
+ * the kernel waits too when the disk has enough to do. It reads nothing; it starts when there is a working set, or when a page of the push was
+ * not in memory, so that an image which is costs nothing.
+ */
+
+/* Where the push is. */
+struct push_position {
+	uint32_t block;
+	uint64_t page;
+	uint32_t run;  /* of prefetch_run */
+	bool prefetch; /* it goes through these runs, and not through memory in order */
+};
+
+struct readahead {
+	const struct gw__image *image;
+	const struct gw__working_set *ws;
+	uint64_t page_bytes;
+
+	/* The main thread's. */
+	pthread_t thread;
+	bool runs, failed;
+	unsigned misses_in_a_row;
+	unsigned wait; /* so many pieces are read with a wait, because that took too long */
+	unsigned moves;
+
+	pthread_mutex_t lock;
+	pthread_cond_t moved;
+	/* Under the lock. */
+	struct push_position position;
+	bool in_order;    /* a page that is not of a prefetch run was not in memory, once */
+	uint64_t changes; /* counted, so that the thread sees one it was not woken for */
+	bool stop;
+};
+
+/*
+ * The i-th run of what a guest will probably ask for: the working set as it was recorded, then all of it again with what lies
+ * around, which the push may have brought in time when it was recorded. False behind the last.
+ */
+static bool prefetch_run(const struct gw__working_set *ws, const struct gw__image *image, uint32_t i, struct gw__ws_pages *run)
+{
+	if (!ws || i >= 2 * ws->runs)
+		return false;
+	*run = ws->run[i % ws->runs];
+	if (i >= ws->runs) {
+		uint64_t pages = image->blocks.v[run->block].used_bytes / gw__config_page_bytes(&image->config);
+		uint64_t end = gw__min(run->first + run->n + PREFETCH_NEIGHBOURS, pages);
+		run->first -= gw__min(run->first, PREFETCH_NEIGHBOURS);
+		run->n = end - run->first;
+	}
+	return true;
+}
+
+/* The thread's own: what it has advised the kernel of. */
+struct advised {
+	uint32_t block, runs;
+	uint64_t from, to, window; /* pages */
+};
+
+static bool advise_run(const struct readahead *a, const struct push_position *p, struct advised *t)
+{
+	struct gw__ws_pages run;
+	if (t->runs >= p->run + RUNS_MAX || !prefetch_run(a->ws, a->image, t->runs, &run))
+		return false;
+	gw__image_readahead(a->image, run.block, run.first, run.n);
+	t->runs++;
+	return true;
+}
+
+static bool advise_pages(const struct readahead *a, const struct push_position *p, struct advised *t)
+{
+	uint64_t step = STEP_BYTES / a->page_bytes, bits = a->image->blocks.v[p->block].used_bytes / a->page_bytes;
+	if (p->block != t->block || p->page < t->from || p->page > t->to) {
+		t->block = p->block;
+		t->from = t->to = p->page;
+		t->window = WINDOW_MIN_BYTES / a->page_bytes;
+	}
+	if (t->to >= bits || t->to - p->page >= t->window)
+		return false;
+	step = gw__min(step, bits - t->to);
+	gw__image_readahead(a->image, t->block, t->to, step);
+	t->to += step;
+	t->window = gw__min(2 * t->window, WINDOW_MAX_BYTES / a->page_bytes);
+	return true;
+}
+
+static void *advise(void *ctx)
+{
+	struct readahead *a = ctx;
+	struct advised t = {0};
+	pthread_mutex_lock(&a->lock);
+	while (!a->stop) {
+		struct push_position p = a->position;
+		uint64_t changes = a->changes;
+		bool in_order = a->in_order;
+		pthread_mutex_unlock(&a->lock);
+		bool any = advise_run(a, &p, &t) || (in_order && advise_pages(a, &p, &t));
+		pthread_mutex_lock(&a->lock);
+		while (!any && !a->stop && changes == a->changes)
+			pthread_cond_wait(&a->moved, &a->lock);
+	}
+	pthread_mutex_unlock(&a->lock);
+	return NULL;
+}
+
+/* Without a thread nothing is read ahead, and the push waits for the disk. */
+static void start_readahead(struct readahead *a)
+{
+	if (a->runs || a->failed)
+		return;
+	pthread_mutex_init(&a->lock, NULL);
+	pthread_cond_init(&a->moved, NULL);
+	a->runs = pthread_create(&a->thread, NULL, advise, a) == 0;
+	a->failed = !a->runs;
+}
+
+static struct readahead *new_readahead(const struct gw__image *image, const struct gw__working_set *ws)
+{
+	struct readahead *a = calloc(1, sizeof *a);
+	if (!a)
+		return NULL;
+	a->image = image;
+	a->ws = ws;
+	a->page_bytes = gw__config_page_bytes(&image->config);
+	if (ws && ws->runs)
+		start_readahead(a);
+	return a;
+}
+
+static void free_readahead(struct readahead *a)
+{
+	if (a && a->runs) {
+		pthread_mutex_lock(&a->lock);
+		a->stop = true;
+		pthread_cond_signal(&a->moved);
+		pthread_mutex_unlock(&a->lock);
+		pthread_join(a->thread, NULL);
+		pthread_cond_destroy(&a->moved);
+		pthread_mutex_destroy(&a->lock);
+	}
+	free(a);
+}
+
+/*
+ * May the push wait for the disk now? It has tried long enough, or nobody reads ahead. A file system that never says that a page is there must
+ * not be asked for each.
+ */
+static bool may_wait_for_disk(struct readahead *a)
+{
+	if (a->misses_in_a_row >= MISSES_MAX)
+		a->wait = WAIT_PIECES;
+	if (!a->wait)
+		return a->failed;
+	a->wait--;
+	return true;
+}
+
+/* The push is at this page, which is in memory or is not. The thread is told now and then: each time would wake it for nothing. */
+static void move_readahead(struct readahead *a, const struct push_position *p, bool not_in_page_cache)
+{
+	a->misses_in_a_row = not_in_page_cache ? a->misses_in_a_row + 1 : 0;
+	if (not_in_page_cache)
+		start_readahead(a);
+	if (!a->runs || (a->misses_in_a_row != 1 && ++a->moves % MOVES))
+		return;
+	pthread_mutex_lock(&a->lock);
+	a->position = *p;
+	a->in_order |= not_in_page_cache && !p->prefetch;
+	a->changes++;
+	pthread_cond_signal(&a->moved);
+	pthread_mutex_unlock(&a->lock);
+}
+
+/* --- the pages --- */
 
 struct gw__page_scheduler {
 	struct gw__run *run;
 	const struct gw__image *image;
 	const struct gw__pageserver_opts *o;
 	struct gw__page_out *out;
-	struct gw__pacing *pacing;
 	struct gw__pageserver_stats *stats;
-	struct gw__readahead *readahead;
+	struct readahead *readahead;
 	uint64_t page_bytes, page_summary;
 
 	struct gw__bitmap *sent;   /* by block; empty for ignored ones. Sent, or there before */
@@ -32,7 +217,7 @@ struct gw__page_scheduler {
 	uint64_t unsent_pages;
 	uint32_t at_block; /* the push in order */
 	uint64_t at_page;
-	uint32_t next_run; /* of gw__prefetch_run: goes before anything else */
+	uint32_t next_run; /* of prefetch_run: goes before anything else */
 	struct {
 		uint32_t block;
 		uint64_t at, end;      /* end 0: there is none */
@@ -75,7 +260,7 @@ static int init_blocks(struct gw__page_scheduler *s)
 	s->sent = calloc(n, sizeof *s->sent);
 	s->host_page_bytes = calloc(n, sizeof *s->host_page_bytes);
 	s->list_page_bytes = calloc(n, sizeof *s->list_page_bytes);
-	s->readahead = gw__readahead_new(s->image, s->o->working_set);
+	s->readahead = new_readahead(s->image, s->o->working_set);
 	if (!s->sent || !s->host_page_bytes || !s->list_page_bytes || !s->readahead)
 		return gw__error_set(&s->run->error, -ENOMEM, "no memory for %u RAM blocks", n);
 	int r = 0;
@@ -85,13 +270,13 @@ static int init_blocks(struct gw__page_scheduler *s)
 }
 
 int gw__page_scheduler_new(struct gw__run *run, const struct gw__image *image, const struct gw__pageserver_opts *o,
-	struct gw__page_out *out, struct gw__pacing *pacing, struct gw__pageserver_stats *stats, struct gw__page_scheduler **to)
+	struct gw__page_out *out, struct gw__pageserver_stats *stats, struct gw__page_scheduler **to)
 {
 	struct gw__page_scheduler *s = calloc(1, sizeof *s);
 	*to = s;
 	if (!s)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a page server");
-	*s = (struct gw__page_scheduler){.run = run, .image = image, .o = o, .out = out, .pacing = pacing, .stats = stats};
+	*s = (struct gw__page_scheduler){.run = run, .image = image, .o = o, .out = out, .stats = stats};
 	s->page_bytes = gw__config_page_bytes(&image->config);
 	return init_blocks(s);
 }
@@ -100,7 +285,7 @@ void gw__page_scheduler_free(struct gw__page_scheduler *s)
 {
 	if (!s)
 		return;
-	gw__readahead_free(s->readahead);
+	free_readahead(s->readahead);
 	for (uint32_t i = 0; s->sent && i < s->image->blocks.n; i++)
 		gw__bitmap_fini(&s->sent[i]);
 	free(s->sent);
@@ -112,8 +297,6 @@ void gw__page_scheduler_free(struct gw__page_scheduler *s)
 uint64_t gw__page_scheduler_unsent_pages(const struct gw__page_scheduler *s) { return s->unsent_pages; }
 uint64_t gw__page_scheduler_page_summary(const struct gw__page_scheduler *s) { return s->page_summary; }
 const uint64_t *gw__page_scheduler_host_page_bytes(const struct gw__page_scheduler *s) { return s->list_page_bytes; }
-bool gw__page_scheduler_waits_for_disk(const struct gw__page_scheduler *s) { return gw__readahead_missed(s->readahead); }
-
 bool gw__page_scheduler_next_unsent(const struct gw__page_scheduler *s, uint32_t block, uint64_t *at, struct gw__page_run *run)
 {
 	const struct gw__bitmap *sent = &s->sent[block];
@@ -158,7 +341,6 @@ int gw__page_scheduler_take_bitmap(struct gw__page_scheduler *s, uint32_t block)
 static int send_run(struct gw__page_scheduler *s, const struct gw__page_run *run, enum gw__page_urgency urgency, bool may_wait, uint64_t *n)
 {
 	int r = gw__page_out_send(s->out, run, urgency, may_wait, n);
-	s->stats->zero_pages = gw__page_out_zero_pages(s->out);
 	if (r)
 		return r;
 	gw__bitmap_set_range(&s->sent[run->block], run->first, *n);
@@ -168,7 +350,7 @@ static int send_run(struct gw__page_scheduler *s, const struct gw__page_run *run
 
 static int push_run(struct gw__page_scheduler *s, const struct gw__page_run *run, bool may_wait, uint64_t *n)
 {
-	return send_run(s, run, gw__pacing_bulk_mode(s->pacing) ? GW__PAGES_PUSHED_FAR : GW__PAGES_PUSHED, may_wait, n);
+	return send_run(s, run, GW__PAGES_PUSHED, may_wait, n);
 }
 
 /* The host page that a page lies in is sent whole and in order: the destination places it when its last target page came. */
@@ -209,7 +391,7 @@ int gw__page_scheduler_request(struct gw__page_scheduler *s, uint32_t block, uin
 		r = send_whole(s, (struct gw__page_run){block, gw__round_down(at, unit), host_page_end(s, block, at)}, GW__PAGES_REQUESTED,
 			&s->stats->requested_pages);
 	if (!r && first < end)
-		gw__pacing_note_answered(s->pacing, block, first, end - first);
+		gw__page_out_note_answered(s->out, block, first, end - first);
 	s->at_block = block; /* what is touched next is often what lies behind */
 	s->at_page = end;
 	return r;
@@ -259,7 +441,7 @@ static bool is_in_set(const struct gw__page_scheduler *s) { return s->o->working
 /* What of the working set and around it goes next. */
 static bool find_prefetch(struct gw__page_scheduler *s, struct gw__page_run *found)
 {
-	for (struct gw__ws_pages run; gw__prefetch_run(s->o->working_set, s->image, s->next_run, &run); s->next_run++) {
+	for (struct gw__ws_pages run; prefetch_run(s->o->working_set, s->image, s->next_run, &run); s->next_run++) {
 		found->block = run.block;
 		found->end = run.first + run.n;
 		found->first = gw__bitmap_next_clear_before(&s->sent[run.block], run.first, found->end);
@@ -271,8 +453,8 @@ static bool find_prefetch(struct gw__page_scheduler *s, struct gw__page_run *fou
 
 static void count_pushed(struct gw__page_scheduler *s, uint32_t block, uint64_t end, uint64_t n, bool in_set)
 {
-	struct gw__push_position p = {block, end, s->next_run, s->partial_host_page.prefetch};
-	gw__readahead_move(s->readahead, &p, !n);
+	struct push_position p = {block, end, s->next_run, s->partial_host_page.prefetch};
+	move_readahead(s->readahead, &p, !n);
 	s->stats->pushed_pages += n;
 	s->stats->working_set_pages += in_set ? n : 0;
 }
@@ -321,9 +503,9 @@ int gw__page_scheduler_push(struct gw__page_scheduler *s)
 {
 	struct gw__page_run at = {0};
 	uint64_t n = 0;
-	int r = push_next(s, gw__readahead_may_wait(s->readahead), &at, &n);
+	int r = push_next(s, may_wait_for_disk(s->readahead), &at, &n);
 	if (r < 0)
 		return r;
 	count_pushed(s, at.block, at.first + n, n, s->partial_host_page.prefetch && s->partial_host_page.in_set);
-	return 0;
+	return n ? 0 : GW__WOULD_BLOCK;
 }

@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which pages the destination lacks, and which of them go next: what is requested, the working set and what is near it, then everything else in
- * order. Each page is sent once. The main thread's.
+ * order. Each page is sent once. What the push will need is read ahead. The main thread's.
  */
 #ifndef GW_ENGINE_PAGESERVER_PAGE_SCHEDULER_H
 #define GW_ENGINE_PAGESERVER_PAGE_SCHEDULER_H
 
-#include "engine/pageserver/pacing.h"
+#include "engine/pageserver/page_out.h"
 #include "engine/pageserver/pageserver.h"
-#include "engine/pageserver/readahead.h"
 
 struct gw__page_scheduler;
 
 /* Borrows all of it; counts what it sends in `stats`. 0 or a negative errno with run->error. */
 int gw__page_scheduler_new(struct gw__run *run, const struct gw__image *image, const struct gw__pageserver_opts *o,
-	struct gw__page_out *out, struct gw__pacing *pacing, struct gw__pageserver_stats *stats, struct gw__page_scheduler **s);
+	struct gw__page_out *out, struct gw__pageserver_stats *stats, struct gw__page_scheduler **s);
 void gw__page_scheduler_free(struct gw__page_scheduler *s); /* NULL is fine */
 
 uint64_t gw__page_scheduler_unsent_pages(const struct gw__page_scheduler *s);
@@ -35,9 +34,7 @@ int gw__page_scheduler_take_bitmap(struct gw__page_scheduler *s, uint32_t block)
 int gw__page_scheduler_request(struct gw__page_scheduler *s, uint32_t block, uint64_t start_off, uint64_t bytes);
 /* Before the guest runs: the beginning of the working set, as much as takes no time; at least one page stays unsent. */
 int gw__page_scheduler_send_first(struct gw__page_scheduler *s);
-/* The next piece of the background push. */
+/* The next piece of the background push. GW__WOULD_BLOCK: it is not in memory, and the disk is given a moment. */
 int gw__page_scheduler_push(struct gw__page_scheduler *s);
-/* The push found a page that is not in memory, and gives the disk a moment. */
-bool gw__page_scheduler_waits_for_disk(const struct gw__page_scheduler *s);
 
 #endif

@@ -299,8 +299,14 @@ int gw__return_path_await(struct gw__return_path *rp, enum gw__return_path_reply
 }
 
 bool gw__return_path_shut_error(const struct gw__return_path *rp) { return rp->shut && rp->shut_status; }
-void gw__return_path_expect_bitmaps(struct gw__return_path *rp) { rp->bitmap_due = next_block(rp, 0); }
-void gw__return_path_expect_resume_ack(struct gw__return_path *rp) { rp->resume_sent = true; }
+
+void gw__return_path_expect(struct gw__return_path *rp, enum gw__return_path_reply reply)
+{
+	if (reply == GW__REPLY_BITMAPS)
+		rp->bitmap_due = next_block(rp, 0);
+	if (reply == GW__REPLY_RESUME_ACK)
+		rp->resume_sent = true;
+}
 
 /* Only this many bytes in a row are no accident. */
 static bool find_pong(struct gw__stream_buf *buf, const uint8_t pong[PONG_BYTES])

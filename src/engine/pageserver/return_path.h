@@ -22,7 +22,7 @@ struct gw__return_path_ops {
 	int (*bitmap_complete)(void *ctx, uint32_t block);
 	/* GUEST_RUNS (PONG 0x42) or RESUMED (RESUME_ACK). */
 	int (*event)(void *ctx, enum gw__postcopy_src_event event);
-	/* Waits as gw__pacing_wait. */
+	/* Waits as gw__page_out_wait. */
 	int (*wait)(void *ctx, uint64_t ns, bool *may_push);
 };
 
@@ -50,10 +50,11 @@ bool gw__return_path_came(const struct gw__return_path *rp, enum gw__return_path
 /* The destination sent SHUT with an error. */
 bool gw__return_path_shut_error(const struct gw__return_path *rp);
 
-/* From now on the bitmaps of all blocks that migrate are expected, in their order. */
-void gw__return_path_expect_bitmaps(struct gw__return_path *rp);
-/* RESUME was sent: before, a RESUME_ACK has no place. */
-void gw__return_path_expect_resume_ack(struct gw__return_path *rp);
+/*
+ * From now on these have a place: BITMAPS, of all blocks that migrate, in their order; RESUME_ACK, as RESUME was sent. The others always have one in
+ * their state.
+ */
+void gw__return_path_expect(struct gw__return_path *rp, enum gw__return_path_reply reply);
 /*
  * Discards what was meant for a predecessor on this link, up to the PONG with this token. In it there are whole messages, parts of them and
  * bitmaps; answers come in order, so that PONG is the end of it.
