@@ -61,17 +61,7 @@ static int send_ready(struct session *s)
 /* The next message, if it is the one that is due. */
 static int receive_message(struct session *s, struct gw__colo_msg *m)
 {
-	const uint8_t *bytes;
-	int r = GW__SHORT;
-	for (size_t n = 4; r == GW__SHORT; n = GW__COLO_MESSAGE_MAX_BYTES) {
-		int got = gw__incoming_peek(s->stream, n, &bytes);
-		if (got)
-			return got;
-		struct gw__rd c = gw__rd_over(bytes, n);
-		r = gw__colo_decode(&c, m, &s->run->error);
-		if (!r)
-			gw__incoming_use(s->stream, gw__rd_used(&c));
-	}
+	int r = gw__incoming_receive_message(s->stream, m);
 	if (r)
 		return r;
 	GW__TRACE(&s->run->trace, colo_receive, "%s %llu", gw__colo_message_name(m->type), (unsigned long long)m->bytes);
@@ -107,11 +97,10 @@ static int reach_boundary(struct session *s, uint64_t number)
 static int receive_guest(struct session *s)
 {
 	struct gw__error *error = &s->run->error;
-	int r = gw__incoming_open(s->run, s->in, s->store->sink(s->ctx), &s->stats, &s->stream);
+	const struct gw__vmdesc *description;
+	int r = gw__incoming_receive_guest(s->run, s->in, s->store->sink(s->ctx), &s->stats, &s->stream, &description);
 	if (!r)
-		r = gw__incoming_receive_guest(s->stream);
-	if (!r)
-		r = s->store->complete_guest(s->ctx, gw__incoming_description(s->stream), error);
+		r = s->store->complete_guest(s->ctx, description, error);
 	if (!r)
 		r = reach_boundary(s, 0);
 	if (!r)

@@ -2,8 +2,9 @@
 /*
  * Peer to sink: runs the stream decoder over a channel and hands what comes out to a sink.
  *
- * The way of a page: socket -> stream buffer -> sink, in batches of consecutive pages that point into the buffer. Not the pages of multifd
- * channels (multifd_recv.c), nor what only post-copy has (stream_postcopy.c). See stream.h; the main thread's.
+ * The way of a page: socket -> stream buffer -> sink, in batches of consecutive pages that point into the buffer. In COLO the stream goes on
+ * after its guest. Not the pages of multifd channels (multifd_recv.c), nor what the source is told and asks (stream_handover.c), nor what a
+ * checkpoint means (engine/colo). See stream.h; the main thread's.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,12 +15,10 @@
 #include "base/math.h"
 #include "engine/incoming/stream.h"
 #include "engine/incoming/stream_private.h"
+#include "wire/colo.h"
 #include "wire/xbzrle.h"
 
-static int gw__incoming_handle_event(struct gw__incoming_stream *p, const struct gw__event *ev);
-static int gw__incoming_page(struct gw__incoming_stream *p, const struct gw__event *ev);
-static int gw__incoming_xbzrle(struct gw__incoming_stream *p, const struct gw__event *ev);
-static int gw__incoming_zero(struct gw__incoming_stream *p, const struct gw__event *ev);
+static int fill(struct gw__incoming_stream *p);
 
 typedef unsigned long long ull;
 
@@ -54,7 +53,7 @@ static int take_payload(struct gw__incoming_stream *p, const uint8_t **payload)
 		if (p->buf.ended)
 			return gw__error_set(&p->run->error, -EPROTO,
 				"at stream offset %llu: the stream ends inside a page; it was cut short", (ull)p->stream.off);
-		int r = gw__incoming_fill(p);
+		int r = fill(p);
 		if (r)
 			return r;
 	}
@@ -79,7 +78,7 @@ static int begin_batch(struct gw__incoming_stream *p, const struct gw__event *ev
 	return 0;
 }
 
-static int gw__incoming_page(struct gw__incoming_stream *p, const struct gw__event *ev)
+static int on_page(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	const uint8_t *payload = NULL;
 	int r = take_payload(p, &payload); /* may flush: look at the batch afterwards */
@@ -99,7 +98,7 @@ static int gw__incoming_page(struct gw__incoming_stream *p, const struct gw__eve
 	return 0;
 }
 
-static int gw__incoming_zero(struct gw__incoming_stream *p, const struct gw__event *ev)
+static int on_zero(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	if (!gw__incoming_page_is_needed(p, &ev->where))
 		return 0;
@@ -108,7 +107,7 @@ static int gw__incoming_zero(struct gw__incoming_stream *p, const struct gw__eve
 	return r;
 }
 
-static int gw__incoming_xbzrle(struct gw__incoming_stream *p, const struct gw__event *ev)
+static int on_xbzrle(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	struct gw__error *error = &p->run->error;
 	const char *name = p->stream.blocks.v[ev->where.block].name;
@@ -331,16 +330,16 @@ static void warn(struct gw__run *run, const struct gw__event *ev)
 		gw__run_warn(run, "at stream offset %llu: %s", (ull)ev->off, ev->anomaly);
 }
 
-static int gw__incoming_handle_event(struct gw__incoming_stream *p, const struct gw__event *ev)
+static int handle_event(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	static int (*const by_kind[])(struct gw__incoming_stream * p, const struct gw__event *ev) = {
 		[GW__EVENT_CONFIG] = on_config,
 		[GW__EVENT_COMMAND] = on_command,
 		[GW__EVENT_BLOCKS] = on_blocks,
 		[GW__EVENT_SECTION_END] = on_section_end,
-		[GW__EVENT_PAGE] = gw__incoming_page,
-		[GW__EVENT_ZERO] = gw__incoming_zero,
-		[GW__EVENT_XBZRLE] = gw__incoming_xbzrle,
+		[GW__EVENT_PAGE] = on_page,
+		[GW__EVENT_ZERO] = on_zero,
+		[GW__EVENT_XBZRLE] = on_xbzrle,
 		[GW__EVENT_FLUSH] = on_flush,
 		[GW__EVENT_EOS] = on_eos,
 		[GW__EVENT_DEVICE] = on_device,
@@ -375,26 +374,7 @@ void gw__stream_stats_fini(struct gw__stream_stats *t)
 	t->blocks_n = 0;
 }
 
-int gw__incoming_rp_send(struct gw__incoming_stream *p, uint16_t type, uint32_t value, struct gw__error *error)
-{
-	uint8_t bytes[16];
-	struct gw__wr c = gw__wr_over(bytes, sizeof bytes);
-	gw__rp_encode(&c, &(struct gw__rp_msg){.type = type, .value = value});
-	GW__TRACE(&p->run->trace, return_path_send, "%s %u", gw__rp_name(type), value);
-	return gw__chan_write_all(p->buf.chan, bytes, gw__wr_used(&c), error);
-}
-
-int gw__incoming_rp_send_pong(struct gw__incoming_stream *p, uint32_t token)
-{
-	struct gw__error *error = &p->run->error;
-	int r = gw__incoming_rp_send(p, GW__RP_PONG, token, error);
-	if (r != -EPIPE && r != -ECONNRESET)
-		return r;
-	gw__error_clear(error);
-	return 0;
-}
-
-int gw__incoming_fill(struct gw__incoming_stream *p)
+static int fill(struct gw__incoming_stream *p)
 {
 	int r = gw__incoming_flush_batch(p);
 	if (r)
@@ -441,7 +421,7 @@ static int more(struct gw__incoming_stream *p, bool *last)
 			return 0;
 		}
 	}
-	int r = gw__incoming_fill(p);
+	int r = fill(p);
 	*last = p->buf.ended;
 	return r;
 }
@@ -457,7 +437,7 @@ static int decode_all(struct gw__incoming_stream *p)
 		if (r < 0)
 			return r;
 		gw__stream_buf_use(&p->buf, used);
-		r = r ? gw__incoming_handle_event(p, &ev) : more(p, &last);
+		r = r ? handle_event(p, &ev) : more(p, &last);
 		if (r >= 0)
 			r = gw__run_check_cancel(p->run);
 		if (r < 0)
@@ -476,7 +456,7 @@ static uint32_t count_devices(const struct gw__incoming_stream *p)
 	return recovery_info.devices_n;
 }
 
-void gw__incoming_sum_up(struct gw__incoming_stream *p)
+static void sum_up(struct gw__incoming_stream *p)
 {
 	struct gw__stream_stats *t = p->stats;
 	t->stream_bytes = p->stream.off;
@@ -502,47 +482,7 @@ static int check_multifd(struct gw__incoming_stream *p, int r)
 	return failed ? failed : r;
 }
 
-/*
- * An image has its name before its source is told: then a death of ours leaves nothing to be done. Where somebody asks the source's monitor
- * the source's word comes first, so that no stranger's guest takes the place of what is there; behind a switch to post-copy all has its name already.
- */
-static int make_safe(struct gw__incoming_stream *p)
-{
-	const struct gw__sink_ops *ops = p->sink->ops;
-	const struct gw__say *say = &p->run->say;
-	struct gw__stream *s = &p->stream;
-	bool named_last = say->on_source_notified && ops->sync && !p->handover_persisted;
-	int r = named_last ? ops->sync(p->sink, &p->run->error) : 0;
-	if (!r && say->on_whole)
-		r = say->on_whole(say->ctx, p->handover_persisted ? "" : s->config.machine, p->stats->run_state,
-			p->handover_persisted ? NULL : &s->blocks);
-	if (r < 0)
-		return gw__error_set(&p->run->error, r, "the source's monitor does not confirm what it sent");
-	p->say_failed = r == GW__SAY_FAILED && !p->handover_persisted;
-	return named_last ? 0 : gw__incoming_commit(p);
-}
-
-/* The second half, once it was told. */
-static int give_name(struct gw__incoming_stream *p, int r)
-{
-	const struct gw__sink_ops *ops = p->sink->ops;
-	const struct gw__say *say = &p->run->say;
-	if (r < 0)
-		return r;
-	int confirmed = say->on_source_notified ? say->on_source_notified(say->ctx) : 0;
-	if (confirmed)
-		return gw__error_set(&p->run->error, confirmed, "the source's monitor does not confirm that it is over");
-	if (say->on_source_notified && r == GW__SOURCE_NOT_NOTIFIED) { /* it knows better than our last word's channel */
-		gw__error_clear(&p->run->error);
-		r = 0;
-	}
-	int named = say->on_source_notified && ops->sync && !p->handover_persisted ? gw__incoming_commit(p) : 0;
-	if (!named && ops->postcopy)
-		ops->postcopy->discard_checkpoint(p->sink);
-	return named ? named : r;
-}
-
-int gw__incoming_decode(struct gw__incoming_stream *p) { return check_multifd(p, decode_all(p)); }
+static int decode(struct gw__incoming_stream *p) { return check_multifd(p, decode_all(p)); }
 
 /* A source before 8.1 has no mark by which multifd is known: it is silent until its channels, which came too late, are read. */
 static int explain_silence(struct gw__incoming_stream *p, int r)
@@ -557,19 +497,8 @@ static int explain_silence(struct gw__incoming_stream *p, int r)
 
 static int receive_all(struct gw__incoming_stream *p)
 {
-	int r = explain_silence(p, gw__incoming_decode(p));
-	if (!r && p->state != GW__POSTCOPY_DST_ENDING) /* which post-copy reaches with its last page */
-		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_END);
-	if (!r) {
-		gw__run_phase(p->run, GW__PHASE_SYNC);
-		r = make_safe(p);
-	}
-	r = gw__incoming_finish_with_source(p, r);
-	r = give_name(p, r);
-	if (r >= 0)
-		gw__run_phase(p->run, GW__PHASE_DONE);
-	gw__incoming_note_end(p, r);
-	gw__incoming_sum_up(p);
+	int r = gw__incoming_finish(p, explain_silence(p, decode(p)));
+	sum_up(p);
 	return r;
 }
 
@@ -613,7 +542,7 @@ static int begin(struct gw__incoming_stream *p, struct gw__run *run, struct gw__
 	return gw__stream_buf_init(&p->buf, chan, run->tail_max_bytes + FEED_SLACK, &run->error);
 }
 
-void gw__incoming_end(struct gw__incoming_stream *p)
+static void end(struct gw__incoming_stream *p)
 {
 	gw__multifd_recv_stop(p->multifd_recv);
 	gw__stream_fini(&p->stream);
@@ -624,7 +553,7 @@ void gw__incoming_end(struct gw__incoming_stream *p)
 	free(p);
 }
 
-int gw__incoming_begin(struct gw__incoming_stream *p, struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink,
+static int begin_with_channels(struct gw__incoming_stream *p, struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink,
 	struct gw__stream_stats *stats, struct gw__incoming_result *result)
 {
 	int r = begin(p, run, in->main, sink, stats, result);
@@ -642,10 +571,10 @@ int gw__incoming_run(struct gw__run *run, struct gw__incoming *in, struct gw__si
 	struct gw__incoming_stream *p = calloc(1, sizeof *p);
 	if (!p)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
-	int r = gw__incoming_begin(p, run, in, sink, stats, result);
+	int r = begin_with_channels(p, run, in, sink, stats, result);
 	if (!r)
 		r = receive_all(p);
-	gw__incoming_end(p);
+	end(p);
 	return r;
 }
 
@@ -667,7 +596,7 @@ int gw__incoming_recover(struct gw__run *run, struct gw__incoming *in, const str
 		gw__stream_buf_prime(&p->buf, in->head, in->head_n);
 		r = receive_all(p);
 	}
-	gw__incoming_end(p);
+	end(p);
 	return r;
 }
 
@@ -685,7 +614,135 @@ int gw__incoming_run_channel(struct gw__run *run, struct gw__chan *chan, struct 
 		gw__error_clear(&run->error);
 		r = 0;
 	}
-	gw__incoming_end(p);
+	end(p);
 	gw__stream_stats_fini(&own);
 	return r;
+}
+
+/* --- COLO: a stream that goes on after its guest (docs/spec/colo.md 5). The decoder, the channels and what they know are not reset in between --- */
+
+static int check_primary(struct gw__incoming_stream *p)
+{
+	if (!gw__stream_takes_checkpoints(&p->stream))
+		return gw__error_set(&p->run->error, -EOPNOTSUPP,
+			"the source made a background snapshot, which no checkpoint can follow; switch that capability off");
+	if (p->stream.return_path)
+		return 0;
+	return gw__error_set(&p->run->error, -EOPNOTSUPP,
+		"the source opened no return path, which a COLO primary does; set its capabilities x-colo and return-path (QEMU 11.1)");
+}
+
+int gw__incoming_receive_guest(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats,
+	struct gw__incoming_stream **stream, const struct gw__vmdesc **description)
+{
+	struct gw__incoming_stream *p = calloc(1, sizeof *p);
+	if (!p)
+		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
+	*stream = p;
+	int r = begin_with_channels(p, run, in, sink, stats, NULL);
+	if (r)
+		return r;
+	if (p->multifd_recv)
+		gw__multifd_recv_set_pauses(p->multifd_recv);
+	r = decode(p);
+	sum_up(p);
+	*description = p->stream.desc;
+	return r ? r : check_primary(p);
+}
+
+void gw__incoming_stop_channels(struct gw__incoming_stream *p)
+{
+	if (!p)
+		return;
+	gw__multifd_recv_stop(p->multifd_recv);
+	p->multifd_recv = NULL;
+}
+
+void gw__incoming_close_stream(struct gw__incoming_stream **p)
+{
+	if (*p)
+		end(*p);
+	*p = NULL;
+}
+
+int gw__incoming_receive_checkpoint(struct gw__incoming_stream *p)
+{
+	gw__stream_begin_checkpoint(&p->stream);
+	p->done = p->ram_ended = false;
+	if (p->multifd_recv)
+		gw__multifd_recv_go_on(p->multifd_recv);
+	return decode(p);
+}
+
+/* At least `n` bytes, few, without using them up. */
+static int peek(struct gw__incoming_stream *p, size_t n)
+{
+	while (gw__stream_buf_left(&p->buf) < n) {
+		int r = fill(p);
+		if (r)
+			return r;
+		if (p->buf.ended)
+			return gw__error_set(&p->run->error, -ECONNRESET, "%s: the connection was closed", p->buf.chan->name);
+	}
+	return 0;
+}
+
+int gw__incoming_receive_message(struct gw__incoming_stream *p, struct gw__colo_msg *m)
+{
+	int r = GW__SHORT;
+	for (size_t n = 4; r == GW__SHORT; n = GW__COLO_MESSAGE_MAX_BYTES) {
+		int got = peek(p, n);
+		if (got)
+			return got;
+		struct gw__rd c = gw__rd_over(gw__stream_buf_bytes(&p->buf), n);
+		r = gw__colo_decode(&c, m, &p->run->error);
+		if (r)
+			continue;
+		gw__stream_buf_use(&p->buf, gw__rd_used(&c));
+		p->stream.off += gw__rd_used(&c);
+	}
+	return r;
+}
+
+int gw__incoming_read(struct gw__incoming_stream *p, void *to, size_t n)
+{
+	size_t here = gw__stream_buf_left(&p->buf), got = 0;
+	here = here < n ? here : n;
+	if (here) {
+		memcpy(to, gw__stream_buf_bytes(&p->buf), here);
+		gw__stream_buf_use(&p->buf, here);
+	}
+	int r = here < n ? gw__chan_read_full(p->buf.chan, (uint8_t *)to + here, n - here, &got, &p->run->error) : 0;
+	p->stream.off += here + got;
+	if (r || here + got == n)
+		return r;
+	return gw__error_set(&p->run->error, -ECONNRESET, "%s: the connection was closed after %zu of %zu bytes", p->buf.chan->name,
+		here + got, n);
+}
+
+int gw__incoming_wait(struct gw__incoming_stream *p, int ms, int cancel_fd)
+{
+	if (gw__stream_buf_left(&p->buf) || p->buf.ended)
+		return 1;
+	int before = p->buf.chan->cancel_fd;
+	p->buf.chan->cancel_fd = cancel_fd;
+	int r = gw__chan_wait_readable(p->buf.chan, ms, &p->run->error);
+	p->buf.chan->cancel_fd = before;
+	return r;
+}
+
+int gw__incoming_check_turn(struct gw__incoming_stream *p)
+{
+	size_t early = gw__stream_buf_left(&p->buf);
+	if (!early)
+		return 0;
+	return gw__error_set(&p->run->error, -EPROTO,
+		"at stream offset %llu: %zu bytes or more came before the source was answered: %02x ...", (ull)p->stream.off, early,
+		*gw__stream_buf_bytes(&p->buf));
+}
+
+int gw__incoming_write(struct gw__incoming_stream *p, const void *bytes, size_t n)
+{
+	int r = gw__incoming_check_turn(p);
+	return r ? r : gw__chan_write_all(p->buf.chan, bytes, n, &p->run->error);
 }

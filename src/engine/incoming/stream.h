@@ -82,24 +82,24 @@ int gw__incoming_finish_offline(struct gw__run *run, struct gw__sink *sink, stru
 	struct gw__incoming_result *result);
 
 /*
- * COLO: a guest whose connection goes on after it, with messages and then one checkpoint's RAM after the other (stream_checkpoint.c). The order
- * of messages, and what is sent, is the caller's. The channels of `in` stay its.
+ * COLO: a guest whose connection goes on after it, with messages and then one checkpoint's RAM after the other. The order of messages, and what is
+ * sent, is the caller's. The channels of `in` stay its.
  */
 struct gw__incoming_stream;
-int gw__incoming_open(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats,
-	struct gw__incoming_stream **p);
+struct gw__colo_msg;
+/*
+ * The whole guest, to the last byte of its description (NULL: none came; it lives as long as the stream); nothing is answered but PINGs, and
+ * nothing is committed. Also after a failure the stream is to be closed, if there is one.
+ */
+int gw__incoming_receive_guest(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats,
+	struct gw__incoming_stream **p, const struct gw__vmdesc **description);
 /* Nothing is put into the sink any more: the threads of the channels have ended. NULL is fine. */
 void gw__incoming_stop_channels(struct gw__incoming_stream *p);
 void gw__incoming_close_stream(struct gw__incoming_stream **p); /* NULL inside is fine */
-/* The whole guest, to the last byte of its description; nothing is answered but PINGs, and nothing is committed. */
-int gw__incoming_receive_guest(struct gw__incoming_stream *p);
 /* The RAM of one checkpoint, to its end mark. Until then pages of later checkpoints wait on their channels. */
 int gw__incoming_receive_checkpoint(struct gw__incoming_stream *p);
-/* The description of the guest, once that was received; NULL: none came. */
-const struct gw__vmdesc *gw__incoming_description(const struct gw__incoming_stream *p);
-/* What else is on the connection. `peek`: at least `n` bytes, few, without using them up; -ECONNRESET at its end. */
-int gw__incoming_peek(struct gw__incoming_stream *p, size_t n, const uint8_t **bytes);
-void gw__incoming_use(struct gw__incoming_stream *p, size_t n);
+/* What else is on the connection: the next message; -ECONNRESET at its end. `read`: bytes of any kind. */
+int gw__incoming_receive_message(struct gw__incoming_stream *p, struct gw__colo_msg *m);
 int gw__incoming_read(struct gw__incoming_stream *p, void *to, size_t n);
 /* 1: there is input, or the end; 0: not within `ms`; negative errno, -ECANCELED by `cancel_fd` alone. */
 int gw__incoming_wait(struct gw__incoming_stream *p, int ms, int cancel_fd);

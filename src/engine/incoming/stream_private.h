@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files stream*.c share: one stream on its way into a sink. Nobody else includes it. */
+/* What stream.c and stream_handover.c share: one stream on its way into a sink. Nobody else includes it. */
 #ifndef GW_ENGINE_INCOMING_STREAM_PRIVATE_H
 #define GW_ENGINE_INCOMING_STREAM_PRIVATE_H
 
@@ -39,7 +39,7 @@ struct gw__incoming_stream {
 	bool done;
 	uint8_t *scratch; /* a page, for deltas */
 
-	/* stream_postcopy.c */
+	/* stream_handover.c */
 	enum gw__postcopy_dst_role role;
 	enum gw__postcopy_dst_state state;
 	bool in_package, package_came, early_shut, may_skip_blocks;
@@ -54,39 +54,19 @@ struct gw__incoming_stream {
 	uint64_t checkpoint_ns, checkpoint_pages;
 };
 
-/* stream.c, for who does not go from the first byte to the last in one call */
-int gw__incoming_begin(struct gw__incoming_stream *p, struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink,
-	struct gw__stream_stats *stats, struct gw__incoming_result *result);
-/* Until EVENT_END; what a worker saw first explains what the main thread saw. */
-int gw__incoming_decode(struct gw__incoming_stream *p);
-/* More bytes into the stream buffer; gives the batch away first. */
-int gw__incoming_fill(struct gw__incoming_stream *p);
-void gw__incoming_sum_up(struct gw__incoming_stream *p);
-void gw__incoming_end(struct gw__incoming_stream *p);
+/* --- stream.c --- */
 
-/* One word to the source on the return path. */
-int gw__incoming_rp_send(struct gw__incoming_stream *p, uint16_t type, uint32_t value, struct gw__error *error);
-/* The answer to a PING. No failure when the link is gone: what had come before is still to be read, and its end tells. */
-int gw__incoming_rp_send_pong(struct gw__incoming_stream *p, uint32_t token);
+/* What was gathered goes to the sink: before the stream buffer moves, and before anything that must not overtake it. */
+int gw__incoming_flush_batch(struct gw__incoming_stream *p);
 
-/* --- stream_shutdown.c: the end, commit, and what the source is told --- */
-
-/*
- * Tell the source how it went: `result`, or GW__SOURCE_NOT_NOTIFIED. Success is told only when the data is safe; then the source closes first, because
- * closing with its last words unread would reset the connection.
- */
-int gw__incoming_finish_with_source(struct gw__incoming_stream *p, int result);
-/* The image is committed, and where the guest is says so. */
-int gw__incoming_commit(struct gw__incoming_stream *p);
-/* All is over with `r`: where is the guest? */
-void gw__incoming_note_end(struct gw__incoming_stream *p, int r);
-
-/* --- stream_postcopy.c --- */
+/* --- stream_handover.c --- */
 
 static inline const struct gw__sink_postcopy_ops *gw__incoming_postcopy_ops(const struct gw__incoming_stream *p)
 {
 	return p->sink->ops->postcopy;
 }
+/* The answer to a PING. No failure when the link is gone: what had come before is still to be read, and its end tells. */
+int gw__incoming_rp_send_pong(struct gw__incoming_stream *p, uint32_t token);
 /* A change of state; an event without a row is an error. What it means for the guest is noted. */
 int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_event event);
 /* What only post-copy has: GW__NOT_MINE: it is not for this file. */
@@ -95,16 +75,13 @@ int gw__incoming_handle_postcopy(struct gw__incoming_stream *p, const struct gw_
 bool gw__incoming_page_is_needed(struct gw__incoming_stream *p, const struct gw__ram_where *where);
 /* The source has sent its last byte: is anything missing? Then the end of RAM and the devices of the package, which come behind it. */
 int gw__incoming_end_postcopy(struct gw__incoming_stream *p);
-/* Those of a post-copy package, which may be empty. */
-int gw__incoming_put_devices(struct gw__sink *sink, struct gw__view package, struct gw__error *error);
 /* Now and then, between two sections. */
 int gw__incoming_checkpoint(struct gw__incoming_stream *p);
-
 int gw__incoming_begin_recovery(struct gw__incoming_stream *p);
-
-/* --- stream.c --- */
-
-/* What was gathered goes to the sink: before the stream buffer moves, and before anything that must not overtake it. */
-int gw__incoming_flush_batch(struct gw__incoming_stream *p);
+/*
+ * The stream was decoded to its end, or failed with `r`: commit, and tell the source how it went. `r`, or GW__SOURCE_NOT_NOTIFIED. Success is told
+ * only when the data is safe; then the source closes first, because closing with its last words unread would reset the connection.
+ */
+int gw__incoming_finish(struct gw__incoming_stream *p, int r);
 
 #endif

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A source that switches to post-copy, up to its last page (docs/spec/postcopy.md 3, 4). Nobody runs here: no page is ever asked for, the
- * source sends them all in its own time. Coming back after a break is stream_recovery.c. See stream.h; the main thread's.
+ * The hand-over of a guest by its source, in the states of plan/postcopy_dst: what the source is told on the return path, a switch to post-copy up
+ * to its last page, the recovery after a break, commit and SHUT, and where the guest is then (docs/spec/postcopy.md 1.4, 3, 4, 6). Nobody runs
+ * here: no page is ever asked for, the source sends them all in its own time.
+ *
+ * Not the bytes of the stream, nor its pages (stream.c). See stream.h; the main thread's.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,17 +16,36 @@
 #include "wire/package.h"
 #include "wire/postcopy.h"
 
-/* It has asked enough. */
-static int gw__incoming_resume(struct gw__incoming_stream *p);
-/* The source asks what came of a block. */
-static int gw__incoming_send_recv_bitmap(struct gw__incoming_stream *p, const struct gw__command *cmd);
-
 typedef unsigned long long ull;
 
-/* A source that comes back asks for one block after the other; who stops asking keeps the true one waiting behind it. */
-enum { QUESTION_MS = 10000 };
+enum {
+	LINGER_MS = 5000,    /* after SHUT, for the source to close first */
+	RESET_MS = 1000,     /* for a kernel far away to say that nobody is there */
+	QUESTION_MS = 10000, /* a source that comes back asks for one block after the other; who stops asking keeps the true one waiting */
+};
 
 #define CHECKPOINT_NS UINT64_C(5000000000)
+
+static void note(struct gw__incoming_stream *p, enum gw__location_event event) { gw__location_note(&p->result->location, event); }
+
+static int rp_send(struct gw__incoming_stream *p, uint16_t type, uint32_t value, struct gw__error *error)
+{
+	uint8_t bytes[16];
+	struct gw__wr c = gw__wr_over(bytes, sizeof bytes);
+	gw__rp_encode(&c, &(struct gw__rp_msg){.type = type, .value = value});
+	GW__TRACE(&p->run->trace, return_path_send, "%s %u", gw__rp_name(type), value);
+	return gw__chan_write_all(p->buf.chan, bytes, gw__wr_used(&c), error);
+}
+
+int gw__incoming_rp_send_pong(struct gw__incoming_stream *p, uint32_t token)
+{
+	struct gw__error *error = &p->run->error;
+	int r = rp_send(p, GW__RP_PONG, token, error);
+	if (r != -EPIPE && r != -ECONNRESET)
+		return r;
+	gw__error_clear(error);
+	return 0;
+}
 
 /* What a change of state of who keeps a guest says of where that is. */
 static void note_location(struct gw__incoming_stream *p, enum gw__postcopy_dst_event event)
@@ -30,9 +53,9 @@ static void note_location(struct gw__incoming_stream *p, enum gw__postcopy_dst_e
 	if (p->role != GW__POSTCOPY_DST_KEEP)
 		return;
 	if (event == GW__POSTCOPY_DST_EV_HELD)
-		gw__location_note(&p->result->location, GW__LOCATION_EV_PERSISTED);
+		note(p, GW__LOCATION_EV_PERSISTED);
 	if (event == GW__POSTCOPY_DST_EV_RESUME)
-		gw__location_note(&p->result->location, GW__LOCATION_EV_SOURCE_WAITS);
+		note(p, GW__LOCATION_EV_SOURCE_WAITS);
 }
 
 /* The source has stopped its guest, whatever becomes of that here. */
@@ -42,7 +65,7 @@ static void note_switch(struct gw__incoming_stream *p, uint16_t command)
 	if (!begins || p->handover_persisted || p->result->has_switched)
 		return;
 	p->result->has_switched = true;
-	gw__location_note(&p->result->location, GW__LOCATION_EV_SWITCH_BEGUN);
+	note(p, GW__LOCATION_EV_SWITCH_BEGUN);
 }
 
 int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_event event)
@@ -56,7 +79,7 @@ int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_
 	return 0;
 }
 
-/* --- the switch --- */
+/* --- the switch to post-copy --- */
 
 /* The first word of a switch. What can be foreseen was refused before (prepare). */
 static int begin_switch(struct gw__incoming_stream *p)
@@ -177,6 +200,21 @@ static int check_whole(struct gw__incoming_stream *p)
 		(ull)missing);
 }
 
+/* Those of a post-copy package, which may be empty. */
+static int put_devices(struct gw__sink *sink, struct gw__view raw, struct gw__error *error)
+{
+	struct gw__package package;
+	struct gw__section section;
+	const uint8_t *at;
+	size_t bytes;
+	if (!raw.n)
+		return 0;
+	int r = gw__package_decode(raw.p, raw.n, &package, error);
+	while (!r && gw__package_next(&package, &section, &at, &bytes))
+		r = sink->ops->device(sink, &section, 0, (struct gw__view){at, bytes}, error);
+	return r;
+}
+
 int gw__incoming_end_postcopy(struct gw__incoming_stream *p)
 {
 	int r = check_whole(p); /* else it is an END like any other break: whoever said it, the source may still have the rest */
@@ -191,7 +229,7 @@ int gw__incoming_end_postcopy(struct gw__incoming_stream *p)
 		return r;
 	struct gw__sink_recovery_info recovery_info;
 	gw__incoming_postcopy_ops(p)->recovery_info(p->sink, &recovery_info);
-	return gw__incoming_put_devices(p->sink, recovery_info.package, &p->run->error);
+	return put_devices(p->sink, recovery_info.package, &p->run->error);
 }
 
 int gw__incoming_checkpoint(struct gw__incoming_stream *p)
@@ -205,33 +243,7 @@ int gw__incoming_checkpoint(struct gw__incoming_stream *p)
 	return r;
 }
 
-/* --- all of it --- */
-
-int gw__incoming_handle_postcopy(struct gw__incoming_stream *p, const struct gw__event *ev)
-{
-	if (p->in_package)
-		return on_package_item(p, ev);
-	if (ev->kind != GW__EVENT_COMMAND)
-		return GW__NOT_MINE;
-	uint16_t number = ev->command.number;
-	bool ours = number == GW__CMD_POSTCOPY_RAM_DISCARD || number == GW__CMD_PACKAGED || number == GW__CMD_RECV_BITMAP ||
-		    number == GW__CMD_POSTCOPY_RESUME;
-	bool void_now = p->stream.postcopy >= GW__STREAM_LISTENING && number != GW__CMD_PING;
-	if (!ours)
-		return void_now ? 0 : GW__NOT_MINE; /* OPEN_RETURN_PATH again, SWITCHOVER_START: nothing follows from them any more */
-	GW__TRACE(&p->run->trace, command, "%s", gw__command_name(number));
-	note_switch(p, number);
-	if (number == GW__CMD_POSTCOPY_RAM_DISCARD)
-		return on_discard(p, &ev->command);
-	if (number == GW__CMD_PACKAGED)
-		return begin_package(p);
-	return number == GW__CMD_RECV_BITMAP ? gw__incoming_send_recv_bitmap(p, &ev->command) : gw__incoming_resume(p);
-}
-
-/*
- * A source that comes back after a break in post-copy (docs/spec/postcopy.md 6): it asks what came of each block, and goes on with the rest.
- * See stream.h; the main thread's.
- */
+/* --- a source that comes back after a break asks what came of each block, and goes on with the rest --- */
 
 /* The answer is long, and the source takes it piece by piece. */
 static int say_bitmap(struct gw__incoming_stream *p, uint32_t block)
@@ -256,7 +268,7 @@ static int say_bitmap(struct gw__incoming_stream *p, uint32_t block)
 	return r ? r : gw__chan_write_all(p->buf.chan, piece, 8, error);
 }
 
-static int gw__incoming_send_recv_bitmap(struct gw__incoming_stream *p, const struct gw__command *cmd)
+static int send_recv_bitmap(struct gw__incoming_stream *p, const struct gw__command *cmd)
 {
 	char name[GW__NAME_MAX + 1];
 	int r = gw__ask_bitmap_decode(cmd->payload, cmd->length, name, &p->run->error);
@@ -292,7 +304,7 @@ static int say_resumed(struct gw__incoming_stream *p)
  * A block the source does not ask for is one it will not send. And who does not ask for each of them by its name is not the source, also
  * where nothing is missing: whatever follows then is said by somebody who does not know the guest.
  */
-static int gw__incoming_resume(struct gw__incoming_stream *p)
+static int resume(struct gw__incoming_stream *p)
 {
 	for (uint32_t i = 0; i < p->stream.blocks.n; i++) {
 		const struct gw__bitmap *b = gw__incoming_postcopy_ops(p)->received(p->sink, i);
@@ -352,4 +364,252 @@ int gw__incoming_begin_recovery(struct gw__incoming_stream *p)
 	for (uint32_t i = 0; !r && i < recovery_info.blocks->n; i++)
 		r = drop_pieces(p, i);
 	return r ? r : gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_CONNECTED_AGAIN);
+}
+
+/* --- all of it --- */
+
+int gw__incoming_handle_postcopy(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
+	if (p->in_package)
+		return on_package_item(p, ev);
+	if (ev->kind != GW__EVENT_COMMAND)
+		return GW__NOT_MINE;
+	uint16_t number = ev->command.number;
+	bool ours = number == GW__CMD_POSTCOPY_RAM_DISCARD || number == GW__CMD_PACKAGED || number == GW__CMD_RECV_BITMAP ||
+		    number == GW__CMD_POSTCOPY_RESUME;
+	bool void_now = p->stream.postcopy >= GW__STREAM_LISTENING && number != GW__CMD_PING;
+	if (!ours)
+		return void_now ? 0 : GW__NOT_MINE; /* OPEN_RETURN_PATH again, SWITCHOVER_START: nothing follows from them any more */
+	GW__TRACE(&p->run->trace, command, "%s", gw__command_name(number));
+	note_switch(p, number);
+	if (number == GW__CMD_POSTCOPY_RAM_DISCARD)
+		return on_discard(p, &ev->command);
+	if (number == GW__CMD_PACKAGED)
+		return begin_package(p);
+	return number == GW__CMD_RECV_BITMAP ? send_recv_bitmap(p, &ev->command) : resume(p);
+}
+
+/* --- the end: commit, and what the source is told --- */
+
+static int commit(struct gw__incoming_stream *p)
+{
+	const struct gw__sink_ops *ops = p->sink->ops;
+	int r = ops->commit(p->sink, &p->run->error);
+	p->committed = !r;
+	p->committed_unsafe = r && ops->postcopy && ops->postcopy->is_committed(p->sink);
+	if (!r)
+		note(p, GW__LOCATION_EV_COMMITTED);
+	else if (p->committed_unsafe)
+		note(p, GW__LOCATION_EV_COMMITTED_UNSAFE);
+	return r;
+}
+
+/*
+ * An image has its name before its source is told: then a death of ours leaves nothing to be done. Where somebody asks the source's monitor
+ * the source's word comes first, so that no stranger's guest takes the place of what is there; behind a switch to post-copy all has its name already.
+ */
+static int make_safe(struct gw__incoming_stream *p)
+{
+	const struct gw__sink_ops *ops = p->sink->ops;
+	const struct gw__say *say = &p->run->say;
+	struct gw__stream *s = &p->stream;
+	bool named_last = say->on_source_notified && ops->sync && !p->handover_persisted;
+	int r = named_last ? ops->sync(p->sink, &p->run->error) : 0;
+	if (!r && say->on_whole)
+		r = say->on_whole(say->ctx, p->handover_persisted ? "" : s->config.machine, p->stats->run_state,
+			p->handover_persisted ? NULL : &s->blocks);
+	if (r < 0)
+		return gw__error_set(&p->run->error, r, "the source's monitor does not confirm what it sent");
+	p->say_failed = r == GW__SAY_FAILED && !p->handover_persisted;
+	return named_last ? 0 : commit(p);
+}
+
+/* The second half, once it was told. */
+static int give_name(struct gw__incoming_stream *p, int r)
+{
+	const struct gw__sink_ops *ops = p->sink->ops;
+	const struct gw__say *say = &p->run->say;
+	if (r < 0)
+		return r;
+	int confirmed = say->on_source_notified ? say->on_source_notified(say->ctx) : 0;
+	if (confirmed)
+		return gw__error_set(&p->run->error, confirmed, "the source's monitor does not confirm that it is over");
+	if (say->on_source_notified && r == GW__SOURCE_NOT_NOTIFIED) { /* it knows better than our last word's channel */
+		gw__error_clear(&p->run->error);
+		r = 0;
+	}
+	int named = say->on_source_notified && ops->sync && !p->handover_persisted ? commit(p) : 0;
+	if (!named && ops->postcopy)
+		ops->postcopy->discard_checkpoint(p->sink);
+	return named ? named : r;
+}
+
+/* Of an event that every state here has a row for. */
+static void step_surely(struct gw__incoming_stream *p, enum gw__postcopy_dst_event event)
+{
+	struct gw__error error = {0};
+	int r = gw__postcopy_dst_step(p->role, p->state, event, &p->state, &error);
+	assert(!r);
+	(void)r;
+}
+
+/*
+ * A source that hears of an error has its guest back. It hears none where that would do harm: behind the package it waits instead, and a 7.2
+ * that has heard of one then cannot even come back.
+ */
+static bool may_tell_failure(const struct gw__incoming_stream *p)
+{
+	if (p->role != GW__POSTCOPY_DST_KEEP || !p->stream.return_path || !p->buf.chan->two_way)
+		return false;
+	if (p->state == GW__POSTCOPY_DST_ENDING) /* it waits for a last word, and for nothing else */
+		return true;
+	return !p->package_came &&
+	       (p->state == GW__POSTCOPY_DST_SETUP || p->state == GW__POSTCOPY_DST_ACTIVE || p->state == GW__POSTCOPY_DST_DISCARDING);
+}
+
+/*
+ * Whatever is said, nothing that is held goes: that a word was written is not that the source heard it, and two files too many do no harm.
+ */
+static int tell_failure(struct gw__incoming_stream *p, int result)
+{
+	struct gw__error ignored = {0}; /* the first failure is what matters; the source notices a closed link as well */
+	bool ended = p->state == GW__POSTCOPY_DST_ENDING;
+	bool told = may_tell_failure(p) && rp_send(p, GW__RP_SHUT, 1, &ignored) == 0;
+	p->told_failed = told;
+	step_surely(p, GW__POSTCOPY_DST_EV_BROKEN);
+	if (!ended)
+		return result;
+	p->result->given_back = told;
+	if (!p->handover_persisted)
+		step_surely(p, GW__POSTCOPY_DST_EV_GIVE_BACK);
+	if (p->buf.chan->two_way) /* a word that waits unread would be lost with a reset */
+		gw__chan_wait_readable(p->buf.chan, LINGER_MS, &ignored);
+	return result;
+}
+
+/* Nothing more can come. Whoever waits for our word does not end his side before; it may have been the link that ended it. */
+static bool peer_closed(struct gw__incoming_stream *p)
+{
+	struct gw__error ignored = {0};
+	uint8_t byte;
+	return p->buf.ended ||
+	       (gw__chan_wait_readable(p->buf.chan, 0, &ignored) == 1 && gw__chan_peek(p->buf.chan, &byte, sizeof byte, &ignored) <= 0);
+}
+
+/* Until the source closes. Not 0: our last word was not taken, which the kernel may say only after it was written. */
+static int linger(struct gw__incoming_stream *p, bool gone)
+{
+	struct gw__chan *chan = p->buf.chan;
+	struct gw__error ignored = {0};
+	uint8_t byte;
+	int r = gw__chan_wait_readable(chan, LINGER_MS, &ignored);
+	if (r == 1)
+		r = (int)gw__chan_read(chan, &byte, sizeof byte, &ignored);
+	if (p->early_shut || (r != -ECONNRESET && !(gone && gw__chan_is_reset(chan, RESET_MS))))
+		return 0;
+	return gw__error_set(&p->run->error, -ECONNRESET, "%s: the connection was closed without our last word being taken", chan->name);
+}
+
+static int finish_with_source(struct gw__incoming_stream *p, int result)
+{
+	if (result)
+		return tell_failure(p, result);
+	step_surely(p, GW__POSTCOPY_DST_EV_SAFE);
+	if (!p->stream.return_path || !p->buf.chan->two_way)
+		return 0;
+	bool gone = !p->early_shut && peer_closed(p);
+	int r = p->early_shut ? 0 : rp_send(p, GW__RP_SHUT, p->say_failed, &p->run->error);
+	if (!r)
+		r = linger(p, gone);
+	if (!r)
+		return 0;
+	gw__error_where(&p->run->error, "the source could not be told that its guest is kept");
+	return GW__SOURCE_NOT_NOTIFIED;
+}
+
+/* Nothing of the guest had to be kept: its source has it. */
+static void note_source_has_it(struct gw__incoming_stream *p)
+{
+	bool running = atomic_load(&p->run->counters.phase) < GW__PHASE_DEVICES;
+	if (!running && !p->told_failed)
+		note(p, GW__LOCATION_EV_BROKEN_AT_END);
+	else if (running && p->stream.advised && p->result->location.place == GW__PLACE_SOURCE_RUNS)
+		note(p, GW__LOCATION_EV_BROKEN_UNSURE);
+	else
+		note(p, GW__LOCATION_EV_BROKEN);
+}
+
+static void note_failure(struct gw__incoming_stream *p)
+{
+	enum gw__place place = p->result->location.place;
+	bool in_doubt = p->state == GW__POSTCOPY_DST_IN_DOUBT;
+	if (p->role == GW__POSTCOPY_DST_DRAIN)
+		note(p, in_doubt ? GW__LOCATION_EV_DRAINED_UNSAFE : GW__LOCATION_EV_BROKEN);
+	else if (place == GW__PLACE_KEPT_IN_PART)
+		note(p, in_doubt || !gw__sink_count_missing(p->sink) ? GW__LOCATION_EV_NOTHING_MISSING : GW__LOCATION_EV_BROKEN);
+	else if (p->result->has_switched)
+		note(p, GW__LOCATION_EV_BROKEN);
+	else
+		note_source_has_it(p);
+}
+
+static void note_end(struct gw__incoming_stream *p, int r)
+{
+	if (r == GW__SOURCE_NOT_NOTIFIED && p->role == GW__POSTCOPY_DST_KEEP)
+		note(p, GW__LOCATION_EV_NOT_NOTIFIED);
+	else if (r < 0 && p->committed && p->role == GW__POSTCOPY_DST_KEEP)
+		note(p, GW__LOCATION_EV_UNCONFIRMED);
+	else if (r < 0 && !p->committed_unsafe && p->result->location.place != GW__PLACE_BOTH_POSSIBLE)
+		note_failure(p);
+}
+
+int gw__incoming_finish(struct gw__incoming_stream *p, int r)
+{
+	if (!r && p->state != GW__POSTCOPY_DST_ENDING) /* which post-copy reaches with its last page */
+		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_END);
+	if (!r) {
+		gw__run_phase(p->run, GW__PHASE_SYNC);
+		r = make_safe(p);
+	}
+	r = finish_with_source(p, r);
+	r = give_name(p, r);
+	if (r >= 0)
+		gw__run_phase(p->run, GW__PHASE_DONE);
+	note_end(p, r);
+	return r;
+}
+
+/* --- a guest of which nothing is missing, and that only has to be ended: killed while it was made safe --- */
+
+int gw__incoming_finish_offline(struct gw__run *run, struct gw__sink *sink, struct gw__stream_stats *stats,
+	struct gw__incoming_result *result)
+{
+	const struct gw__sink_postcopy_ops *ops = sink->ops->postcopy;
+	struct gw__sink_recovery_info recovery_info;
+	struct gw__error *error = &run->error;
+	ops->recovery_info(sink, &recovery_info);
+	result->missing_pages = gw__sink_count_missing(sink);
+	if (result->missing_pages)
+		return GW__MISSING;
+	atomic_store(&run->counters.total_bytes, recovery_info.blocks->total_bytes);
+	gw__run_phase(run, GW__PHASE_DEVICES);
+	int r = recovery_info.ram_section_id_unknown ? ops->learn_ram_id(sink, recovery_info.ram_id, error)
+						     : 0; /* an earlier attempt may have put another */
+	if (!r)
+		r = sink->ops->ram_end(sink, error);
+	if (!r)
+		r = put_devices(sink, recovery_info.package, error);
+	if (!r)
+		r = sink->ops->end(sink, (struct gw__view){0}, error);
+	gw__run_phase(run, GW__PHASE_SYNC);
+	if (!r)
+		r = sink->ops->commit(sink, error);
+	if (r)
+		return r;
+	ops->recovery_info(sink, &recovery_info);
+	stats->devices = recovery_info.devices_n;
+	ops->discard_checkpoint(sink);
+	result->state = GW__POSTCOPY_DST_COMPLETED;
+	gw__run_phase(run, GW__PHASE_DONE);
+	return 0;
 }
