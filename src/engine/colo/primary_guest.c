@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 
 #include "base/math.h"
 #include "engine/colo/primary_talk.h"
-#include "engine/guest/epoch_copy.h"
+#include "engine/guest/dirty_pages.h"
 #include "engine/guest/stream_out.h"
 #include "engine/outgoing/await_shut.h"
 #include "io/chan.h"
@@ -17,6 +19,7 @@
 #define EV(x) GW__COLO_PRIMARY_EV_##x
 
 enum {
+	AT_ONCE = 128,     /* pages that are copied */
 	READY_MS = 60000,  /* for SHUT and READY: a secondary may have to load a whole guest */
 	PATIENCE = 3,      /* rounds of the first copy without progress */
 	LOOKS = 8,         /* in an epoch */
@@ -26,6 +29,105 @@ enum {
 	FRESH_PAGES_FEW = 64, /* while a look finds more than this */
 };
 
+/* --- the pages of an epoch, copied while the guest runs --- */
+
+/*
+ * What is left to be copied when it stands still is what it wrote since the last look. What is written again is copied again. The copies have the
+ * places that the pages have in their blocks, in memory that is touched only where there is one.
+ */
+struct epoch_copy {
+	struct gw__guest *guest;
+	struct gw__dirty_pages *dirty;  /* the guest's; borrowed */
+	struct gw__dirty_pages *copied; /* the same blocks, over the copies */
+	uint64_t pages;                 /* of this epoch */
+	uint64_t touched_pages;         /* copies since memory was given back last, at most */
+	uint32_t n;
+	struct {
+		uint8_t *copy;
+		uint64_t bytes;
+	} v[];
+};
+
+static void free_copy(struct epoch_copy *e)
+{
+	if (!e)
+		return;
+	for (uint32_t i = 0; i < e->n; i++)
+		munmap(e->v[i].copy, e->v[i].bytes);
+	gw__dirty_pages_free(e->copied);
+	free(e);
+}
+
+static int map_copies(struct epoch_copy *e, const struct gw__blocks *blocks)
+{
+	for (; e->n < blocks->n; e->n++) {
+		uint64_t bytes = blocks->v[e->n].used_bytes;
+		void *copy = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (copy == MAP_FAILED)
+			return -ENOMEM;
+		e->v[e->n].copy = copy;
+		e->v[e->n].bytes = bytes;
+		gw__dirty_pages_set_host(e->copied, e->n, copy);
+	}
+	return 0;
+}
+
+static int new_copy(struct gw__guest *guest, const struct gw__blocks *blocks, struct gw__dirty_pages *dirty, struct epoch_copy **made,
+	struct gw__error *error)
+{
+	struct epoch_copy *e = calloc(1, sizeof *e + blocks->n * sizeof e->v[0]);
+	int r = e ? gw__dirty_pages_new(guest, blocks, &e->copied, error) : -ENOMEM;
+	if (!r)
+		r = map_copies(e, blocks);
+	if (r) {
+		free_copy(e);
+		return gw__error_set(error, -ENOMEM, "no memory for copies of the guest's pages");
+	}
+	e->guest = guest;
+	e->dirty = dirty;
+	*made = e;
+	return 0;
+}
+
+/* What was written since the last time is copied. *fresh: pages that were copied now. */
+static int copy_written(struct epoch_copy *e, uint64_t *fresh, struct gw__error *error)
+{
+	uint64_t off[AT_ONCE];
+	uint32_t block, n;
+	int r = gw__dirty_pages_harvest(e->dirty, fresh, error);
+	if (r)
+		return r;
+	while ((n = gw__dirty_pages_take(e->dirty, 0, AT_ONCE, &block, off))) {
+		const uint8_t *host = gw__dirty_pages_host(e->dirty, block);
+		for (uint32_t i = 0; i < n; i++) {
+			memcpy(e->v[block].copy + off[i], host + off[i], e->guest->page_bytes);
+			e->pages += gw__dirty_pages_add(e->copied, block, off[i]);
+		}
+	}
+	return 0;
+}
+
+/* The epoch's pages, to be taken once. */
+static struct gw__dirty_pages *taken_pages(struct epoch_copy *e)
+{
+	gw__dirty_pages_rewind(e->copied);
+	return e->copied;
+}
+
+/* They were taken; a new epoch begins. Memory for more than `keep_pages` of them is given back. */
+static void begin_epoch(struct epoch_copy *e, uint64_t keep_pages)
+{
+	e->touched_pages += e->pages;
+	e->pages = 0;
+	if (e->touched_pages <= keep_pages)
+		return;
+	for (uint32_t i = 0; i < e->n; i++)
+		madvise(e->v[i].copy, e->v[i].bytes, MADV_DONTNEED);
+	e->touched_pages = 0;
+}
+
+/* --- the primary --- */
+
 struct primary {
 	struct gw__run *run;
 	struct gw__guest *guest;
@@ -33,7 +135,7 @@ struct primary {
 	struct gw__primary_guest_result *result;
 	struct gw__primary_talk talk;
 	struct gw__stream_out *stream;
-	struct gw__epoch_copy *copy;
+	struct epoch_copy *copy;
 	struct gw_out devices; /* of the epoch at hand */
 	struct gw__primary_guest_epoch epoch;
 	uint64_t stopped_ns, ran_ns;
@@ -49,7 +151,7 @@ static int hook_failed(struct primary *p, int r, const char *what)
 
 static int look(struct primary *p, uint64_t *fresh)
 {
-	int r = gw__epoch_copy_look(p->copy, fresh, &p->run->error);
+	int r = copy_written(p->copy, fresh, &p->run->error);
 	p->result->hook |= r != 0;
 	return r;
 }
@@ -93,7 +195,7 @@ static int capture(struct primary *p)
 		r = run_on(p, r);
 	p->ran_ns = now(p);
 	p->epoch.pause_ns = p->ran_ns - p->stopped_ns;
-	p->epoch.pages = gw__epoch_copy_pages(p->copy);
+	p->epoch.pages = p->copy->pages;
 	return r;
 }
 
@@ -113,7 +215,7 @@ static void committed(struct primary *p)
 	if (p->o->on_committed)
 		p->o->on_committed(p->o->ctx, &p->epoch);
 	p->epoch = (struct gw__primary_guest_epoch){.number = p->epoch.number + 1};
-	gw__epoch_copy_begin(p->copy, p->o->copy_pages);
+	begin_epoch(p->copy, p->o->copy_pages);
 }
 
 /* --- the first copy --- */
@@ -126,7 +228,7 @@ static int put_rounds(struct primary *p)
 	uint64_t left, fewest = UINT64_MAX;
 	int r = gw__dirty_pages_harvest(dirty, &left, &p->run->error);
 	for (int without_progress = 0; !r && without_progress < PATIENCE;) {
-		r = gw__stream_out_put_round(p->stream, false, NULL, NULL);
+		r = gw__stream_out_put_round(p->stream, dirty, false, NULL, NULL);
 		if (!r)
 			r = gw__dirty_pages_harvest(dirty, &left, &p->run->error);
 		if (left <= p->o->copy_pages / 2 || is_ordered(p, GW__PROTECT_ORDER_FINISH))
@@ -140,10 +242,9 @@ static int put_rounds(struct primary *p)
 /* What is left comes from copies, so that the guest need not wait for it. */
 static int put_last(struct primary *p)
 {
-	gw__stream_out_set_pages(p->stream, gw__epoch_copy_taken(p->copy));
-	int r = gw__stream_out_put_round(p->stream, true, NULL, NULL);
+	int r = gw__stream_out_put_round(p->stream, taken_pages(p->copy), true, NULL, NULL);
 	if (!r)
-		r = gw__stream_out_put_saved_devices(p->stream, &p->devices);
+		r = gw__stream_out_put_devices(p->stream, &p->devices);
 	return r ? r : gw__stream_out_put_end(p->stream);
 }
 
@@ -202,7 +303,7 @@ static int wait_for_checkpoint(struct primary *p)
 {
 	uint64_t began_ns = now(p), fresh;
 	int r = 0;
-	while (!r && is_ordered(p, GW__PROTECT_ORDER_NONE) && gw__epoch_copy_pages(p->copy) <= p->o->copy_pages) {
+	while (!r && is_ordered(p, GW__PROTECT_ORDER_NONE) && p->copy->pages <= p->o->copy_pages) {
 		uint32_t interval_ms = atomic_load_explicit(p->o->checkpoint_ms, memory_order_relaxed);
 		uint64_t passed_ms = (now(p) - began_ns) / 1000000;
 		uint64_t look_ms = gw__min(gw__max(interval_ms / LOOKS, (uint64_t)LOOK_MS_LEAST), (uint64_t)LOOK_MS_MOST);
@@ -231,9 +332,8 @@ static int send_epoch(struct primary *p)
 	int r = gw__primary_talk_send(&p->talk, GW__COLO_VMSTATE_SEND, 0);
 	if (!r)
 		r = gw__primary_talk_step(&p->talk, EV(SEND_SENT));
-	gw__stream_out_set_pages(p->stream, gw__epoch_copy_taken(p->copy));
 	if (!r)
-		r = gw__stream_out_put_checkpoint(p->stream);
+		r = gw__stream_out_put_checkpoint(p->stream, taken_pages(p->copy));
 	if (!r)
 		r = gw__primary_talk_step(&p->talk, EV(RAM_SENT));
 	return r ? r : send_devices(p);
@@ -278,9 +378,7 @@ static int open_stream(struct primary *p, struct gw__outgoing *out)
 	if (p->o->old_dialect && out->multifd_n)
 		return gw__error_set(&p->run->error, -EOPNOTSUPP, "the old dialect of COLO (QEMU 10.0) goes over one channel");
 	int r = gw__stream_out_new(p->run, p->guest, out, &so, &p->stream);
-	return r ? r
-		 : gw__epoch_copy_new(p->guest, gw__stream_out_blocks(p->stream), gw__stream_out_dirty(p->stream), &p->copy,
-			   &p->run->error);
+	return r ? r : new_copy(p->guest, gw__stream_out_blocks(p->stream), gw__stream_out_dirty(p->stream), &p->copy, &p->run->error);
 }
 
 int gw__primary_guest_run(struct gw__run *run, struct gw__guest *guest, struct gw__outgoing *out, const struct gw__primary_guest_opts *o,
@@ -296,7 +394,7 @@ int gw__primary_guest_run(struct gw__run *run, struct gw__guest *guest, struct g
 	int r = open_stream(&p, out);
 	if (!r)
 		r = protect(&p);
-	gw__epoch_copy_free(p.copy);
+	free_copy(p.copy);
 	gw__stream_out_free(p.stream);
 	free(p.devices.bytes);
 	return r;

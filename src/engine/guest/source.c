@@ -3,6 +3,7 @@
 #include "engine/guest/source.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "engine/guest/stream_out.h"
 #include "engine/outgoing/await_shut.h"
@@ -183,7 +184,7 @@ static int put_rounds(struct source *s)
 	if (!r)
 		r = harvest(s);
 	while (!r) {
-		r = gw__stream_out_put_round(s->stream, false, look_at_link, s);
+		r = gw__stream_out_put_round(s->stream, gw__stream_out_dirty(s->stream), false, look_at_link, s);
 		if (!r)
 			r = end_round(s);
 		if (!r)
@@ -193,6 +194,16 @@ static int put_rounds(struct source *s)
 }
 
 /* --- the guest stands still --- */
+
+static int put_devices(struct source *s)
+{
+	struct gw_out saved;
+	int r = gw__stream_out_save_devices(s->stream, &saved, &s->result->hook);
+	if (!r)
+		r = gw__stream_out_put_devices(s->stream, &saved);
+	free(saved.bytes);
+	return r;
+}
 
 static int put_last(struct source *s)
 {
@@ -205,8 +216,8 @@ static int put_last(struct source *s)
 	tell(s, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_STOPPED});
 	r = harvest(s);
 	if (!r)
-		r = gw__stream_out_put_round(s->stream, true, NULL, NULL);
-	return r ? r : gw__stream_out_put_devices(s->stream, &s->result->hook);
+		r = gw__stream_out_put_round(s->stream, gw__stream_out_dirty(s->stream), true, NULL, NULL);
+	return r ? r : put_devices(s);
 }
 
 /* Up to here it may be taken back. When the destination answers, it has everything but the last bytes, without which it does not run. */

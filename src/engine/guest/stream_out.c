@@ -32,7 +32,7 @@ struct gw__stream_out {
 	struct gw__stream_out_opts o;
 	struct gw__config config;
 	struct gw__blocks blocks;
-	struct gw__dirty_pages *dirty, *pages; /* the guest's; what is to be sent */
+	struct gw__dirty_pages *dirty, *pages; /* the guest's; what is sent in this round */
 	struct gw__stream_writer writer;
 	struct gw__multifd_send *multifd_send; /* NULL: pages go over the main channel */
 	struct gw__multifd_compat compat;
@@ -79,9 +79,7 @@ static int list_blocks(struct gw__stream_out *s)
 	if (!s->blocks.n)
 		return gw__error_set(&s->run->error, -EINVAL, "the guest has no RAM block: add one with gw_guest_add_block");
 	atomic_store(&s->run->counters.total_bytes, s->blocks.total_bytes);
-	r = gw__dirty_pages_new(s->guest, &s->blocks, &s->dirty, &s->run->error);
-	s->pages = s->dirty;
-	return r;
+	return gw__dirty_pages_new(s->guest, &s->blocks, &s->dirty, &s->run->error);
 }
 
 static void configure(struct gw__stream_out *s)
@@ -142,8 +140,6 @@ void gw__stream_out_free(struct gw__stream_out *s)
 
 struct gw__dirty_pages *gw__stream_out_dirty(struct gw__stream_out *s) { return s->dirty; }
 const struct gw__blocks *gw__stream_out_blocks(const struct gw__stream_out *s) { return &s->blocks; }
-
-void gw__stream_out_set_pages(struct gw__stream_out *s, struct gw__dirty_pages *pages) { s->pages = pages ? pages : s->dirty; }
 
 /* --- the head --- */
 
@@ -324,9 +320,10 @@ static int put_on_channels(struct gw__stream_out *s, gw__stream_out_look_fn *loo
 	return written(s, r ? r : joined);
 }
 
-int gw__stream_out_put_round(struct gw__stream_out *s, bool last, gw__stream_out_look_fn *look, void *ctx)
+int gw__stream_out_put_round(struct gw__stream_out *s, struct gw__dirty_pages *pages, bool last, gw__stream_out_look_fn *look, void *ctx)
 {
 	struct gw__error *error = &s->run->error;
+	s->pages = pages;
 	int r = s->multifd_send ? put_on_channels(s, look, ctx) : 0;
 	if (!r && last)
 		r = written(s, gw__stream_writer_begin_end(&s->writer, error));
@@ -384,17 +381,7 @@ int gw__stream_out_save_devices(struct gw__stream_out *s, struct gw_out *to, boo
 	return r;
 }
 
-int gw__stream_out_put_saved_devices(struct gw__stream_out *s, const struct gw_out *saved) { return put(s, saved->bytes, saved->n); }
-
-int gw__stream_out_put_devices(struct gw__stream_out *s, bool *hook)
-{
-	struct gw_out saved;
-	int r = gw__stream_out_save_devices(s, &saved, hook);
-	if (!r)
-		r = gw__stream_out_put_saved_devices(s, &saved);
-	free(saved.bytes);
-	return r;
-}
+int gw__stream_out_put_devices(struct gw__stream_out *s, const struct gw_out *saved) { return put(s, saved->bytes, saved->n); }
 
 int gw__stream_out_put_ping(struct gw__stream_out *s, uint32_t token)
 {
@@ -420,10 +407,10 @@ int gw__stream_out_put_end(struct gw__stream_out *s)
 	return r;
 }
 
-int gw__stream_out_put_checkpoint(struct gw__stream_out *s)
+int gw__stream_out_put_checkpoint(struct gw__stream_out *s, struct gw__dirty_pages *pages)
 {
 	static const uint8_t eof[] = {GW__ITEM_EOF};
 	s->in_checkpoint = true; /* which has one section */
-	int r = gw__stream_out_put_round(s, true, NULL, NULL);
+	int r = gw__stream_out_put_round(s, pages, true, NULL, NULL);
 	return r ? r : put(s, eof, sizeof eof);
 }

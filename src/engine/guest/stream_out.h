@@ -21,29 +21,26 @@ struct gw__stream_out;
 /* Borrows all. 0 or -ENOMEM, -EINVAL. */
 int gw__stream_out_new(struct gw__run *run, struct gw__guest *guest, struct gw__outgoing *out, const struct gw__stream_out_opts *o,
 	struct gw__stream_out **s);
-void gw__stream_out_free(struct gw__stream_out *s); /* NULL is fine */
-struct gw__dirty_pages *gw__stream_out_dirty(struct gw__stream_out *s);
+void gw__stream_out_free(struct gw__stream_out *s);                     /* NULL is fine */
+struct gw__dirty_pages *gw__stream_out_dirty(struct gw__stream_out *s); /* of the guest */
 const struct gw__blocks *gw__stream_out_blocks(const struct gw__stream_out *s);
-/* What is to be sent from now on; NULL: the guest's own dirty pages again. Borrowed. */
-void gw__stream_out_set_pages(struct gw__stream_out *s, struct gw__dirty_pages *pages);
 
 /* Head, return path, and the list of blocks. */
 int gw__stream_out_begin(struct gw__stream_out *s);
 /*
- * All pages that are to be sent now; `last`: RAM ends with them. `look` is called ten times a second meanwhile, and ends it with a negative errno; NULL: nobody
+ * All of these pages, which are taken from `pages`; `last`: RAM ends with them. `look` is called ten times a second meanwhile, and ends it with a negative errno; NULL: nobody
  * looks.
  */
 typedef int gw__stream_out_look_fn(void *ctx);
-int gw__stream_out_put_round(struct gw__stream_out *s, bool last, gw__stream_out_look_fn *look, void *ctx);
+int gw__stream_out_put_round(struct gw__stream_out *s, struct gw__dirty_pages *pages, bool last, gw__stream_out_look_fn *look, void *ctx);
 /* The device sections, one behind the other, into `to`, which the caller frees. *hook: it was a hook that failed. */
 int gw__stream_out_save_devices(struct gw__stream_out *s, struct gw_out *to, bool *hook);
-/* Behind the last round: the device sections, as they are now, or as they were saved. */
-int gw__stream_out_put_devices(struct gw__stream_out *s, bool *hook);
-int gw__stream_out_put_saved_devices(struct gw__stream_out *s, const struct gw_out *saved);
+/* Behind the last round: the device sections, as they were saved. */
+int gw__stream_out_put_devices(struct gw__stream_out *s, const struct gw_out *saved);
 int gw__stream_out_put_ping(struct gw__stream_out *s, uint32_t token);
 /* The end mark and the description, by which the destination may run the guest. */
 int gw__stream_out_put_end(struct gw__stream_out *s);
 /* The RAM of a COLO checkpoint, to its EOF. */
-int gw__stream_out_put_checkpoint(struct gw__stream_out *s);
+int gw__stream_out_put_checkpoint(struct gw__stream_out *s, struct gw__dirty_pages *pages);
 
 #endif
