@@ -56,18 +56,18 @@ struct gw__multifd_recv {
 	struct gw__multifd_recv_channel worker[];
 };
 
-static void *gw__multifd_recv_channel_run(void *worker);
+static void *run_channel(void *worker);
 
 /* What a packet brings, after it was judged (multifd_recv.c). The order of its normal pages may change. */
-static int gw__multifd_recv_put_normal(struct gw__multifd_recv_channel *w, uint32_t block, struct gw__error *error);
-static int gw__multifd_recv_put_zeros(struct gw__multifd_recv_channel *w, uint32_t block, struct gw__error *error);
+static int put_normal(struct gw__multifd_recv_channel *w, uint32_t block, struct gw__error *error);
+static int put_zeros(struct gw__multifd_recv_channel *w, uint32_t block, struct gw__error *error);
 
 /* For workers: wait for the block list; before what a packet brings; at a SYNC; at the end; to report. False: it is over. */
-static bool gw__multifd_recv_wait_block_list(struct gw__multifd_recv *g);
-static bool gw__multifd_recv_begin_packet(struct gw__multifd_recv_channel *w);
-static bool gw__multifd_recv_wait_sync(struct gw__multifd_recv_channel *w);
-static void gw__multifd_recv_channel_eof(struct gw__multifd_recv_channel *w);
-static void gw__multifd_recv_fail(struct gw__multifd_recv *g, const struct gw__error *error);
+static bool wait_for_block_list(struct gw__multifd_recv *g);
+static bool await_turn(struct gw__multifd_recv_channel *w);
+static bool wait_for_sync(struct gw__multifd_recv_channel *w);
+static void leave(struct gw__multifd_recv_channel *w);
+static void report_failure(struct gw__multifd_recv *g, const struct gw__error *error);
 
 /* Every channel ends here and now, so that whoever waits on one wakes up. */
 static void break_all(struct gw__multifd_recv *g)
@@ -79,7 +79,7 @@ static void break_all(struct gw__multifd_recv *g)
 		shutdown(g->main->fd, SHUT_RD); /* the source may still be told of the failure */
 }
 
-static void gw__multifd_recv_fail(struct gw__multifd_recv *g, const struct gw__error *error)
+static void report_failure(struct gw__multifd_recv *g, const struct gw__error *error)
 {
 	pthread_mutex_lock(&g->lock);
 	bool first = !g->error.code;
@@ -102,7 +102,7 @@ int gw__multifd_recv_failure(struct gw__multifd_recv *g)
 	return gw__error_set(&g->run->error, error.code, "%s", error.text);
 }
 
-static bool gw__multifd_recv_wait_block_list(struct gw__multifd_recv *g)
+static bool wait_for_block_list(struct gw__multifd_recv *g)
 {
 	pthread_mutex_lock(&g->lock);
 	while (!g->blocks && !g->stopping && !g->error.code)
@@ -127,8 +127,11 @@ int gw__multifd_recv_set_block_list(struct gw__multifd_recv *g, const struct gw_
 	return 0;
 }
 
-/* A page that came after the last mark of the main channel would be written while the image is being completed. */
-static bool gw__multifd_recv_begin_packet(struct gw__multifd_recv_channel *w)
+/*
+ * May what came be taken? A page that came after the last mark of the main channel would be written while the image is being completed. In COLO
+ * it waits for the next checkpoint.
+ */
+static bool await_turn(struct gw__multifd_recv_channel *w)
 {
 	struct gw__multifd_recv *g = w->multifd_recv;
 	pthread_mutex_lock(&g->lock);
@@ -141,7 +144,7 @@ static bool gw__multifd_recv_begin_packet(struct gw__multifd_recv_channel *w)
 	return may;
 }
 
-static void gw__multifd_recv_channel_eof(struct gw__multifd_recv_channel *w)
+static void leave(struct gw__multifd_recv_channel *w)
 {
 	pthread_mutex_lock(&w->multifd_recv->lock);
 	w->gone = true;
@@ -149,7 +152,7 @@ static void gw__multifd_recv_channel_eof(struct gw__multifd_recv_channel *w)
 	pthread_mutex_unlock(&w->multifd_recv->lock);
 }
 
-static bool gw__multifd_recv_wait_sync(struct gw__multifd_recv_channel *w)
+static bool wait_for_sync(struct gw__multifd_recv_channel *w)
 {
 	struct gw__multifd_recv *g = w->multifd_recv;
 	pthread_mutex_lock(&g->lock);
@@ -306,7 +309,7 @@ static int start_workers(struct gw__multifd_recv *g, struct gw__incoming *in)
 		w->multifd_recv = g;
 		w->id = i;
 		w->chan = in->multifd[i];
-		int err = pthread_create(&w->thread, NULL, gw__multifd_recv_channel_run, w);
+		int err = pthread_create(&w->thread, NULL, run_channel, w);
 		if (err)
 			return gw__error_errno(&g->run->error, err, "cannot start a thread for multifd channel %u", i);
 		g->n++;
@@ -464,7 +467,7 @@ static int unpack_pages(struct gw__multifd_recv_channel *w, int places_n, struct
 	return r;
 }
 
-static int gw__multifd_recv_put_normal(struct gw__multifd_recv_channel *w, uint32_t block, struct gw__error *error)
+static int put_normal(struct gw__multifd_recv_channel *w, uint32_t block, struct gw__error *error)
 {
 	void *buffer;
 	int r = agree_method(w, error);
@@ -488,7 +491,7 @@ static uint32_t run_of_zeros(const uint64_t *off, uint32_t n, uint64_t page_byte
 	return i;
 }
 
-static int gw__multifd_recv_put_zeros(struct gw__multifd_recv_channel *w, uint32_t block, struct gw__error *error)
+static int put_zeros(struct gw__multifd_recv_channel *w, uint32_t block, struct gw__error *error)
 {
 	const uint64_t *off = w->packet.off + w->packet.normal;
 	for (uint32_t left = w->packet.zero, n; left; off += n, left -= n) {
@@ -572,12 +575,12 @@ static int put_packet(struct gw__multifd_recv_channel *w, struct gw__error *erro
 			       ? gw__error_set(error, -EPROTO, "a packet without pages announces %u bytes of them", p->payload_bytes)
 			       : 0;
 	int r = find_block(w, &block, error);
-	if (!r && !gw__multifd_recv_begin_packet(w))
+	if (!r && !await_turn(w))
 		r = gw__error_set(error, -EPROTO, "pages behind the end of RAM");
 	if (!r && p->normal)
-		r = gw__multifd_recv_put_normal(w, block, error);
+		r = put_normal(w, block, error);
 	if (!r)
-		r = gw__multifd_recv_put_zeros(w, block, error);
+		r = put_zeros(w, block, error);
 	if (r)
 		return r;
 	struct gw__counters *c = &w->multifd_recv->run->counters;
@@ -602,16 +605,16 @@ static int take_packet(struct gw__multifd_recv_channel *w, bool *go_on, struct g
 	w->empty_n = w->packet.payload_bytes ? 0 : w->empty_n + 1;
 	if (!(w->packet.flags & GW__MULTIFD_SYNC))
 		return 0;
-	if (!gw__multifd_recv_begin_packet(w))
+	if (!await_turn(w))
 		return gw__error_set(error, -EPROTO, "a SYNC behind the end of RAM; the source counts rounds in another way");
 	r = w->lane->ops->flush(w->lane, error);
-	*go_on = !r && gw__multifd_recv_wait_sync(w);
+	*go_on = !r && wait_for_sync(w);
 	return r;
 }
 
 static int work(struct gw__multifd_recv_channel *w, struct gw__error *error)
 {
-	bool go_on = gw__multifd_recv_wait_block_list(w->multifd_recv);
+	bool go_on = wait_for_block_list(w->multifd_recv);
 	w->head = malloc(gw__multifd_head_bytes(1u << 8));
 	if (!w->head)
 		return gw__error_set(error, -ENOMEM, "no memory for packet headers");
@@ -622,17 +625,17 @@ static int work(struct gw__multifd_recv_channel *w, struct gw__error *error)
 		r = w->lane->ops->flush(w->lane, error);
 	if (r != GW__CHANNEL_ENDED)
 		return r;
-	gw__multifd_recv_channel_eof(w);
+	leave(w);
 	return 0;
 }
 
-static void *gw__multifd_recv_channel_run(void *worker)
+static void *run_channel(void *worker)
 {
 	struct gw__multifd_recv_channel *w = worker;
 	struct gw__error error = {0};
 	if (work(w, &error)) {
 		gw__error_where(&error, "multifd channel %u, packet %llu", w->id, (ull)atomic_load(&w->packets));
-		gw__multifd_recv_fail(w->multifd_recv, &error);
+		report_failure(w->multifd_recv, &error);
 	}
 	free(w->head);
 	free(w->packed);

@@ -35,9 +35,9 @@ struct gw__image_sink {
 extern const struct gw__sink_postcopy_ops gw__sink_image_postcopy;
 
 /* An early device: kept beside what is written. 0 or -ENOMEM with a sentence. */
-static int gw__sink_image_keep_early(struct gw__image_sink *s, struct gw__view raw, struct gw__error *error);
+static int keep_early(struct gw__image_sink *s, struct gw__view raw, struct gw__error *error);
 /* The sink of a writer, taken over. NULL: no memory. */
-static struct gw__image_sink *gw__sink_image_around(struct gw__image_writer **writer);
+static struct gw__image_sink *wrap_writer(struct gw__image_writer **writer);
 
 static struct gw__image_writer *writer_of(struct gw__sink *s) { return ((struct gw__image_sink *)s)->writer; }
 
@@ -100,7 +100,7 @@ static int put_device(struct gw__sink *s, const struct gw__section *section, uin
 			section->id);
 	if (gw__vmdesc_plain_add(&own->plain, section->idstr, section->instance, gw__section_body_bytes(section, raw.n)))
 		return gw__error_set(error, -ENOMEM, "no memory for a list of devices");
-	int r = own->ram_ended ? 0 : gw__sink_image_keep_early(own, raw, error);
+	int r = own->ram_ended ? 0 : keep_early(own, raw, error);
 	return r ? r : gw__image_put_raw(writer_of(s), raw.p, raw.n, error);
 }
 
@@ -225,7 +225,7 @@ static void free_sink(struct gw__sink *s)
 	free(s);
 }
 
-static struct gw__image_sink *gw__sink_image_around(struct gw__image_writer **writer)
+static struct gw__image_sink *wrap_writer(struct gw__image_writer **writer)
 {
 	static const struct gw__sink_ops ops = {
 		.config = put_config,
@@ -255,7 +255,7 @@ static struct gw__image_sink *gw__sink_image_around(struct gw__image_writer **wr
 
 int gw__sink_image_new(struct gw__image_writer **writer, struct gw__sink **sink, struct gw__error *error)
 {
-	struct gw__image_sink *s = gw__sink_image_around(writer);
+	struct gw__image_sink *s = wrap_writer(writer);
 	if (!s)
 		return gw__error_set(error, -ENOMEM, "no memory for an image");
 	*sink = &s->sink;
@@ -269,7 +269,7 @@ int gw__sink_image_new(struct gw__image_writer **writer, struct gw__sink **sink,
 
 static struct gw__image_sink *own(struct gw__sink *s) { return (struct gw__image_sink *)s; }
 
-static int gw__sink_image_keep_early(struct gw__image_sink *s, struct gw__view raw, struct gw__error *error)
+static int keep_early(struct gw__image_sink *s, struct gw__view raw, struct gw__error *error)
 {
 	uint8_t *early = realloc(s->early, s->early_bytes + raw.n + 1);
 	if (!early)
@@ -382,7 +382,7 @@ static int take_saved(struct gw__image_sink *o, const struct gw__recv_state_save
 	int bad = saved->package.n ? gw__package_decode(o->package, o->package_bytes, &package, error) : 0;
 	if (bad)
 		return gw__error_where(error, "the device state of the partial image");
-	int r = saved->early.n ? gw__sink_image_keep_early(o, saved->early, error) : 0;
+	int r = saved->early.n ? keep_early(o, saved->early, error) : 0;
 	return r ? r : describe_early(o, error);
 }
 
@@ -393,7 +393,7 @@ int gw__sink_image_resume(const char *path, struct gw__sink **sink, struct gw__v
 	int r = gw__image_resume(path, &writer, &saved, rolled_back, error);
 	if (r)
 		return r;
-	struct gw__image_sink *o = gw__sink_image_around(&writer);
+	struct gw__image_sink *o = wrap_writer(&writer);
 	if (!o) {
 		gw__image_writer_close(writer);
 		return gw__error_set(error, -ENOMEM, "no memory for an image");
@@ -409,7 +409,7 @@ int gw__sink_image_resume(const char *path, struct gw__sink **sink, struct gw__v
 int gw__sink_image_reopen(struct gw__image_writer **writer, const struct gw__recv_state_saved *saved, struct gw__sink **sink,
 	struct gw__error *error)
 {
-	struct gw__image_sink *o = gw__sink_image_around(writer);
+	struct gw__image_sink *o = wrap_writer(writer);
 	if (!o) {
 		gw__image_writer_close(*writer);
 		return gw__error_set(error, -ENOMEM, "no memory for an image");
@@ -418,7 +418,7 @@ int gw__sink_image_reopen(struct gw__image_writer **writer, const struct gw__rec
 	o->config = saved->config;
 	o->page_bytes = gw__config_page_bytes(&saved->config);
 	o->ram_id = saved->ram_id;
-	int r = saved->early.n ? gw__sink_image_keep_early(o, saved->early, error) : 0;
+	int r = saved->early.n ? keep_early(o, saved->early, error) : 0;
 	if (!r)
 		r = describe_early(o, error);
 	if (r)
