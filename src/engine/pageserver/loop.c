@@ -2,8 +2,8 @@
 /*
  * The page server's course: hand over or resume, push, end; and how its modules meet. See pageserver.h and docs/spec/postcopy.md 3, 6.
  *
- *   destination --> return_path --request--> page_scheduler --> page_out --> destination
- *                                               (what)           (when)
+ *   destination --> return_path_reader --request--> page_scheduler --> page_out --> destination
+ *                                                      (what)           (when)
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 #include "engine/pageserver/page_scheduler.h"
 #include "engine/pageserver/page_out.h"
 #include "engine/pageserver/pageserver.h"
-#include "engine/pageserver/return_path.h"
+#include "engine/pageserver/return_path_reader.h"
 #include "wire/postcopy.h"
 
 enum {
@@ -35,7 +35,7 @@ struct gw__pageserver {
 
 	struct gw__page_out *out;
 	struct gw__page_scheduler *pages;
-	struct gw__return_path *rp;
+	struct gw__return_path_reader *rp;
 };
 
 static int set_state(struct gw__pageserver *s, enum gw__postcopy_src_event event)
@@ -70,7 +70,7 @@ static int connect_preempt_of_handover(struct gw__pageserver *s)
 {
 	int r = connect_preempt(s, GW__PREEMPT_EARLY);
 	if (!r && s->o->preempt == GW__PREEMPT_ON)
-		r = gw__return_path_await(s->rp, GW__REPLY_OPENED);
+		r = gw__return_path_reader_await(s->rp, GW__REPLY_OPENED);
 	return r ? r : connect_preempt(s, GW__PREEMPT_ON);
 }
 
@@ -83,12 +83,12 @@ static int connect_preempt_of_handover(struct gw__pageserver *s)
 static int reconnect_preempt(struct gw__pageserver *s)
 {
 	struct gw__chan *lost = gw__page_out_preempt(s->out), *chan = NULL;
-	if (s->preempt_reconnected || !lost || !gw__return_path_came(s->rp, GW__REPLY_RESUME_ACK) ||
+	if (s->preempt_reconnected || !lost || !gw__return_path_reader_came(s->rp, GW__REPLY_RESUME_ACK) ||
 		!gw__page_scheduler_unsent_pages(s->pages) || lost->out_bytes)
 		return 0;
 	int r = gw__chan_wait_readable(lost, 0, &s->run->error);
 	if (r > 0)
-		r = gw__return_path_stays_open(s->rp, TOGETHER_NS);
+		r = gw__return_path_reader_stays_open(s->rp, TOGETHER_NS);
 	if (r <= 0)
 		return r;
 	s->preempt_reconnected = true;
@@ -305,7 +305,7 @@ static int take_over(struct gw__pageserver *s)
 	struct gw__wr c = gw__wr_over(ping, sizeof ping);
 	gw__ping_encode(&c, token);
 	int r = gw__page_out_write(s->out, ping, gw__wr_used(&c));
-	return r ? r : gw__return_path_skip_to_pong(s->rp, token);
+	return r ? r : gw__return_path_reader_skip_to_pong(s->rp, token);
 }
 
 /*
@@ -320,25 +320,25 @@ static int ask_bitmaps(struct gw__pageserver *s)
 	bool resume_later = s->o->preempt == GW__PREEMPT_ON;
 	if (!room)
 		return gw__error_set(&s->run->error, -ENOMEM, "no memory to ask for %u bitmaps", s->image->blocks.n);
-	gw__return_path_expect(s->rp, GW__REPLY_BITMAPS); /* answers may come before all is asked */
+	gw__return_path_reader_expect(s->rp, GW__REPLY_BITMAPS); /* answers may come before all is asked */
 	for (uint32_t i = 0; i < s->image->blocks.n; i++)
 		if (!s->image->blocks.v[i].ignored)
 			gw__ask_bitmap_encode(&c, s->image->blocks.v[i].name);
 	if (!resume_later) {
 		gw__command_encode(&c, GW__CMD_POSTCOPY_RESUME, NULL, 0);
-		gw__return_path_expect(s->rp, GW__REPLY_RESUME_ACK);
+		gw__return_path_reader_expect(s->rp, GW__REPLY_RESUME_ACK);
 	}
 	int r = connect_preempt(s, GW__PREEMPT_EARLY); /* before that it reads nothing */
 	if (!r)
 		r = gw__page_out_write(s->out, room, gw__wr_used(&c));
 	free(room);
 	if (!r)
-		r = gw__return_path_await(s->rp, GW__REPLY_BITMAPS);
+		r = gw__return_path_reader_await(s->rp, GW__REPLY_BITMAPS);
 	if (!r)
 		r = connect_preempt(s, GW__PREEMPT_ON);
 	if (r || !resume_later)
 		return r;
-	gw__return_path_expect(s->rp, GW__REPLY_RESUME_ACK);
+	gw__return_path_reader_expect(s->rp, GW__REPLY_RESUME_ACK);
 	return send_command(s, GW__CMD_POSTCOPY_RESUME);
 }
 
@@ -351,7 +351,7 @@ static int resume(struct gw__pageserver *s)
 	if (!r)
 		r = ask_bitmaps(s);
 	if (!r)
-		r = gw__return_path_await(s->rp, GW__REPLY_RESUME_ACK);
+		r = gw__return_path_reader_await(s->rp, GW__REPLY_RESUME_ACK);
 	if (!r)
 		notify_guest_runs(s);
 	return r;
@@ -371,7 +371,7 @@ static int push_all(struct gw__pageserver *s)
 	gw__page_out_begin_push(s->out); /* what it took to get here is free */
 	while (r >= 0 && gw__page_scheduler_unsent_pages(s->pages)) {
 		bool may_push = false;
-		r = pause ? gw__return_path_read(s->rp, DISK_NS, NULL) : gw__return_path_read(s->rp, POLL_NS, &may_push);
+		r = pause ? gw__return_path_reader_take(s->rp, DISK_NS, NULL) : gw__return_path_reader_take(s->rp, POLL_NS, &may_push);
 		pause = false;
 		if (r >= 0 && may_push && gw__page_scheduler_unsent_pages(s->pages)) {
 			r = gw__page_scheduler_push(s->pages);
@@ -379,7 +379,7 @@ static int push_all(struct gw__pageserver *s)
 		}
 		gw__run_tick(s->run);
 	}
-	return r < 0 ? r : gw__return_path_await(s->rp, GW__REPLY_GUEST_RUNS);
+	return r < 0 ? r : gw__return_path_reader_await(s->rp, GW__REPLY_GUEST_RUNS);
 }
 
 /* A destination that wanted the second connection early does not see its end without a mark. */
@@ -390,7 +390,7 @@ static int finish(struct gw__pageserver *s)
 		r = set_state(s, GW__POSTCOPY_SRC_EV_ALL_SENT);
 	gw__run_phase(s->run, GW__PHASE_SYNC);
 	if (!r)
-		r = gw__return_path_await(s->rp, GW__REPLY_SHUT);
+		r = gw__return_path_reader_await(s->rp, GW__REPLY_SHUT);
 	return r ? r : set_state(s, GW__POSTCOPY_SRC_EV_SHUT_OK);
 }
 
@@ -399,7 +399,7 @@ static int open_modules(struct gw__pageserver *s, struct gw__chan *chan)
 	int r = gw__page_out_new(s->run, s->image, chan, s->o, s->stats, &s->out);
 	if (!r)
 		r = gw__page_scheduler_new(s->run, s->image, s->o, s->out, s->stats, &s->pages);
-	return r ? r : gw__return_path_new(s->run, s->image, chan, s->o->answer_ms, &s->result->state, &RETURN_PATH_OPS, s, &s->rp);
+	return r ? r : gw__return_path_reader_new(s->run, s->image, chan, s->o->answer_ms, &s->result->state, &RETURN_PATH_OPS, s, &s->rp);
 }
 
 static int serve(struct gw__pageserver *s, struct gw__chan *chan)
@@ -419,7 +419,7 @@ static int serve(struct gw__pageserver *s, struct gw__chan *chan)
 static void note_failure(struct gw__pageserver *s)
 {
 	struct gw__error ignored = {0};
-	bool shut = s->rp && gw__return_path_shut_error(s->rp);
+	bool shut = s->rp && gw__return_path_reader_shut_error(s->rp);
 	gw__postcopy_src_step(s->result->state, shut ? GW__POSTCOPY_SRC_EV_SHUT_ERROR : GW__POSTCOPY_SRC_EV_BROKEN, &s->result->state,
 		&ignored);
 	gw__location_note(&s->result->location,
@@ -444,7 +444,7 @@ int gw__pageserver(struct gw__run *run, const struct gw__image *image, struct gw
 		note_failure(&s);
 	else
 		note_success(&s);
-	gw__return_path_free(s.rp);
+	gw__return_path_reader_free(s.rp);
 	gw__page_scheduler_free(s.pages);
 	gw__page_out_free(s.out);
 	return r;

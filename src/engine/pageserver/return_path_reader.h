@@ -3,8 +3,8 @@
  * What the destination of a post-copy sends: requests, PONGs, bitmaps, SHUT. It judges every message, for its values and for its place in the
  * state of the migration, and hands on what is right; an unexpected one is an error that names both. The main thread's.
  */
-#ifndef GW_ENGINE_PAGESERVER_RETURN_PATH_H
-#define GW_ENGINE_PAGESERVER_RETURN_PATH_H
+#ifndef GW_ENGINE_PAGESERVER_RETURN_PATH_READER_H
+#define GW_ENGINE_PAGESERVER_RETURN_PATH_READER_H
 
 #include "base/bitmap.h"
 #include "base/conditions.h"
@@ -13,7 +13,7 @@
 #include "io/chan.h"
 #include "plan/postcopy_src.h"
 
-/* Each is called during gw__return_path_read and may fail with run->error. */
+/* Each is called during gw__return_path_reader_read and may fail with run->error. */
 struct gw__return_path_ops {
 	/* Pages are requested; the range was judged. */
 	int (*request)(void *ctx, uint32_t block, uint64_t start_off, uint64_t bytes);
@@ -26,15 +26,15 @@ struct gw__return_path_ops {
 	int (*wait)(void *ctx, uint64_t ns, bool *may_push);
 };
 
-struct gw__return_path;
+struct gw__return_path_reader;
 
 /* Borrows all of it. `state` is read whenever a message comes. `answer_ms`: how long a reply may take; -1: for ever. */
-int gw__return_path_new(struct gw__run *run, const struct gw__image *image, struct gw__chan *chan, int answer_ms,
-	const enum gw__postcopy_src_state *state, const struct gw__return_path_ops *ops, void *ctx, struct gw__return_path **rp);
-void gw__return_path_free(struct gw__return_path *rp); /* NULL is fine */
+int gw__return_path_reader_new(struct gw__run *run, const struct gw__image *image, struct gw__chan *chan, int answer_ms,
+	const enum gw__postcopy_src_state *state, const struct gw__return_path_ops *ops, void *ctx, struct gw__return_path_reader **rp);
+void gw__return_path_reader_free(struct gw__return_path_reader *rp); /* NULL is fine */
 
 /* Messages that came, waiting at most `ns` for the first byte: 0, or GW__NOTHING_CAME when none came. `may_push` as of wait; NULL: no. */
-int gw__return_path_read(struct gw__return_path *rp, uint64_t ns, bool *may_push);
+int gw__return_path_reader_take(struct gw__return_path_reader *rp, uint64_t ns, bool *may_push);
 
 /* What a reply may be; each stays true once it came. */
 enum gw__return_path_reply {
@@ -45,22 +45,22 @@ enum gw__return_path_reply {
 	GW__REPLY_SHUT,
 };
 /* Reads until it is there, within the limit for a reply. */
-int gw__return_path_await(struct gw__return_path *rp, enum gw__return_path_reply reply);
-bool gw__return_path_came(const struct gw__return_path *rp, enum gw__return_path_reply reply);
+int gw__return_path_reader_await(struct gw__return_path_reader *rp, enum gw__return_path_reply reply);
+bool gw__return_path_reader_came(const struct gw__return_path_reader *rp, enum gw__return_path_reply reply);
 /* The destination sent SHUT with an error. */
-bool gw__return_path_shut_error(const struct gw__return_path *rp);
+bool gw__return_path_reader_shut_error(const struct gw__return_path_reader *rp);
 
 /*
  * From now on these have a place: BITMAPS, of all blocks that migrate, in their order; RESUME_ACK, as RESUME was sent. The others always have one in
  * their state.
  */
-void gw__return_path_expect(struct gw__return_path *rp, enum gw__return_path_reply reply);
+void gw__return_path_reader_expect(struct gw__return_path_reader *rp, enum gw__return_path_reply reply);
 /*
  * Discards what was meant for a predecessor on this link, up to the PONG with this token. In it there are whole messages, parts of them and
  * bitmaps; answers come in order, so that PONG is the end of it.
  */
-int gw__return_path_skip_to_pong(struct gw__return_path *rp, uint32_t token);
+int gw__return_path_reader_skip_to_pong(struct gw__return_path_reader *rp, uint32_t token);
 /* 1: the destination has not ended the main connection within `ns`; what it sends meanwhile is kept. 0: it has. */
-int gw__return_path_stays_open(struct gw__return_path *rp, uint64_t ns);
+int gw__return_path_reader_stays_open(struct gw__return_path_reader *rp, uint64_t ns);
 
 #endif

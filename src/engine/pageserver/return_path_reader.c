@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What the destination of a post-copy sends; see return_path.h. Every message in every state is handled, ignored for a reason that stands
+/* What the destination of a post-copy sends; see return_path_reader.h. Every message in every state is handled, ignored for a reason that stands
  * here, or an error. */
-#include "engine/pageserver/return_path.h"
+#include "engine/pageserver/return_path_reader.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@ enum {
 	PONG_BYTES = 8,
 };
 
-struct gw__return_path {
+struct gw__return_path_reader {
 	struct gw__run *run;
 	const struct gw__image *image;
 	struct gw__chan *chan;
@@ -41,14 +41,14 @@ struct gw__return_path {
 	int64_t bitmap_due; /* block whose bitmap comes next, in the order they were asked for; -1: all are there */
 };
 
-int gw__return_path_new(struct gw__run *run, const struct gw__image *image, struct gw__chan *chan, int answer_ms,
-	const enum gw__postcopy_src_state *state, const struct gw__return_path_ops *ops, void *ctx, struct gw__return_path **to)
+int gw__return_path_reader_new(struct gw__run *run, const struct gw__image *image, struct gw__chan *chan, int answer_ms,
+	const enum gw__postcopy_src_state *state, const struct gw__return_path_ops *ops, void *ctx, struct gw__return_path_reader **to)
 {
-	struct gw__return_path *rp = calloc(1, sizeof *rp);
+	struct gw__return_path_reader *rp = calloc(1, sizeof *rp);
 	*to = rp;
 	if (!rp)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a page server");
-	*rp = (struct gw__return_path){.run = run,
+	*rp = (struct gw__return_path_reader){.run = run,
 		.image = image,
 		.chan = chan,
 		.answer_ms = answer_ms,
@@ -59,7 +59,7 @@ int gw__return_path_new(struct gw__run *run, const struct gw__image *image, stru
 	return gw__stream_buf_init(&rp->buf, chan, BUFFER_MAX_BYTES, &run->error);
 }
 
-void gw__return_path_free(struct gw__return_path *rp)
+void gw__return_path_reader_free(struct gw__return_path_reader *rp)
 {
 	if (rp)
 		gw__stream_buf_fini(&rp->buf);
@@ -68,14 +68,14 @@ void gw__return_path_free(struct gw__return_path *rp)
 
 /* --- a limit for what is due --- */
 
-static void expect_reply(struct gw__return_path *rp, const char *what)
+static void expect_reply(struct gw__return_path_reader *rp, const char *what)
 {
 	rp->expected_reply = what;
 	rp->expected_since_ns = gw__clock_now_ns(&rp->run->clock);
 }
 
 /* What is left of the limit; -1: there is none. */
-static int reply_left_ms(const struct gw__return_path *rp)
+static int reply_left_ms(const struct gw__return_path_reader *rp)
 {
 	uint64_t waited_ms = (gw__clock_now_ns(&rp->run->clock) - rp->expected_since_ns) / NS_PER_MS;
 	if (!rp->expected_reply || rp->answer_ms < 0)
@@ -83,14 +83,14 @@ static int reply_left_ms(const struct gw__return_path *rp)
 	return waited_ms < (uint64_t)rp->answer_ms ? rp->answer_ms - (int)waited_ms : 0;
 }
 
-static int reply_timed_out(struct gw__return_path *rp)
+static int reply_timed_out(struct gw__return_path_reader *rp)
 {
 	return gw__error_set(&rp->run->error, -ETIMEDOUT, "%s: the destination did not send %s within %d s", rp->chan->name,
 		rp->expected_reply, rp->answer_ms / 1000);
 }
 
 /* At least one byte more, or the end. Where something is due its limit holds, or a peer that drips could keep us for ever. */
-static int fill(struct gw__return_path *rp)
+static int fill(struct gw__return_path_reader *rp)
 {
 	int left_ms = reply_left_ms(rp);
 	int r = left_ms > 0 ? gw__chan_wait_readable(rp->chan, left_ms, &rp->run->error) : 1;
@@ -99,7 +99,7 @@ static int fill(struct gw__return_path *rp)
 	return r && left_ms ? gw__stream_buf_fill(&rp->buf, &rp->run->error) : reply_timed_out(rp);
 }
 
-static int need(struct gw__return_path *rp, size_t n)
+static int need(struct gw__return_path_reader *rp, size_t n)
 {
 	while (gw__stream_buf_left(&rp->buf) < n) {
 		if (rp->buf.ended)
@@ -114,13 +114,13 @@ static int need(struct gw__return_path *rp, size_t n)
 
 /* --- messages --- */
 
-static int out_of_place(struct gw__return_path *rp, const struct gw__rp_msg *m)
+static int out_of_place(struct gw__return_path_reader *rp, const struct gw__rp_msg *m)
 {
 	return gw__error_set(&rp->run->error, -EPROTO, "%s: the destination sent an unexpected %s in state %s", rp->chan->name,
 		gw__rp_name(m->type), gw__postcopy_src_state_name(*rp->state));
 }
 
-static int on_request(struct gw__return_path *rp, const struct gw__rp_msg *m)
+static int on_request(struct gw__return_path_reader *rp, const struct gw__rp_msg *m)
 {
 	struct gw__error *error = &rp->run->error;
 	uint64_t page_bytes = gw__config_page_bytes(&rp->image->config);
@@ -141,7 +141,7 @@ static int on_request(struct gw__return_path *rp, const struct gw__rp_msg *m)
 }
 
 /* The first block at or behind `from` that migrates; -1: none. */
-static int64_t next_block(const struct gw__return_path *rp, uint32_t from)
+static int64_t next_block(const struct gw__return_path_reader *rp, uint32_t from)
 {
 	for (uint32_t i = from; i < rp->image->blocks.n; i++)
 		if (!rp->image->blocks.v[i].ignored)
@@ -150,7 +150,7 @@ static int64_t next_block(const struct gw__return_path *rp, uint32_t from)
 }
 
 /* The bitmap follows its message uncounted: size, bits, end mark. Each piece of it is an answer with a limit of its own. */
-static int take_bitmap(struct gw__return_path *rp, uint32_t block)
+static int take_bitmap(struct gw__return_path_reader *rp, uint32_t block)
 {
 	struct gw__bitmap *b = rp->ops->bitmap(rp->ctx, block);
 	const char *name = rp->image->blocks.v[block].name;
@@ -180,7 +180,7 @@ static int take_bitmap(struct gw__return_path *rp, uint32_t block)
 	return rp->ops->bitmap_complete(rp->ctx, block);
 }
 
-static int on_bitmap(struct gw__return_path *rp, const struct gw__rp_msg *m)
+static int on_bitmap(struct gw__return_path_reader *rp, const struct gw__rp_msg *m)
 {
 	int64_t block = gw__blocks_find(&rp->image->blocks, m->block);
 	if (*rp->state != GW__POSTCOPY_SRC_RECOVER)
@@ -191,7 +191,7 @@ static int on_bitmap(struct gw__return_path *rp, const struct gw__rp_msg *m)
 	return take_bitmap(rp, (uint32_t)block);
 }
 
-static int on_shut(struct gw__return_path *rp, const struct gw__rp_msg *m)
+static int on_shut(struct gw__return_path_reader *rp, const struct gw__rp_msg *m)
 {
 	rp->shut = true;
 	rp->shut_status = m->value;
@@ -201,7 +201,7 @@ static int on_shut(struct gw__return_path *rp, const struct gw__rp_msg *m)
 	return *rp->state == GW__POSTCOPY_SRC_ENDING ? 0 : out_of_place(rp, m);
 }
 
-static int on_message(struct gw__return_path *rp, const struct gw__rp_msg *m)
+static int on_message(struct gw__return_path_reader *rp, const struct gw__rp_msg *m)
 {
 	GW__TRACE(&rp->run->trace, return_path_receive, "%s %u", gw__rp_name(m->type), m->value);
 	switch (m->type) {
@@ -228,7 +228,7 @@ static int on_message(struct gw__return_path *rp, const struct gw__rp_msg *m)
 }
 
 /* All whole messages at hand; a part of one stays. SHUT is the last: what comes behind it is not read. */
-static int take_messages(struct gw__return_path *rp, bool *any)
+static int take_messages(struct gw__return_path_reader *rp, bool *any)
 {
 	while (gw__stream_buf_left(&rp->buf) && !rp->shut) {
 		struct gw__rp_msg m;
@@ -247,7 +247,7 @@ static int take_messages(struct gw__return_path *rp, bool *any)
 	return 0;
 }
 
-int gw__return_path_read(struct gw__return_path *rp, uint64_t ns, bool *may_push)
+int gw__return_path_reader_take(struct gw__return_path_reader *rp, uint64_t ns, bool *may_push)
 {
 	bool any = false;
 	int r = take_messages(rp, &any);
@@ -262,7 +262,7 @@ int gw__return_path_read(struct gw__return_path *rp, uint64_t ns, bool *may_push
 
 /* --- replies --- */
 
-bool gw__return_path_came(const struct gw__return_path *rp, enum gw__return_path_reply reply)
+bool gw__return_path_reader_came(const struct gw__return_path_reader *rp, enum gw__return_path_reply reply)
 {
 	switch (reply) {
 	case GW__REPLY_OPENED:
@@ -279,7 +279,7 @@ bool gw__return_path_came(const struct gw__return_path *rp, enum gw__return_path
 	return false;
 }
 
-int gw__return_path_await(struct gw__return_path *rp, enum gw__return_path_reply reply)
+int gw__return_path_reader_await(struct gw__return_path_reader *rp, enum gw__return_path_reply reply)
 {
 	static const char *const names[] = {[GW__REPLY_OPENED] = "its first PONG",
 		[GW__REPLY_BITMAPS] = "its received bitmaps",
@@ -288,19 +288,19 @@ int gw__return_path_await(struct gw__return_path *rp, enum gw__return_path_reply
 		[GW__REPLY_SHUT] = "its SHUT"};
 	int r = 0;
 	expect_reply(rp, names[reply]);
-	while (r >= 0 && !gw__return_path_came(rp, reply)) {
+	while (r >= 0 && !gw__return_path_reader_came(rp, reply)) {
 		int left_ms = reply_left_ms(rp);
 		uint64_t ns = left_ms < 0 ? POLL_NS : gw__min((uint64_t)left_ms * NS_PER_MS, POLL_NS);
-		r = left_ms ? gw__return_path_read(rp, ns, NULL) : reply_timed_out(rp);
+		r = left_ms ? gw__return_path_reader_take(rp, ns, NULL) : reply_timed_out(rp);
 		gw__run_tick(rp->run);
 	}
 	expect_reply(rp, NULL);
 	return r < 0 ? r : 0;
 }
 
-bool gw__return_path_shut_error(const struct gw__return_path *rp) { return rp->shut && rp->shut_status; }
+bool gw__return_path_reader_shut_error(const struct gw__return_path_reader *rp) { return rp->shut && rp->shut_status; }
 
-void gw__return_path_expect(struct gw__return_path *rp, enum gw__return_path_reply reply)
+void gw__return_path_reader_expect(struct gw__return_path_reader *rp, enum gw__return_path_reply reply)
 {
 	if (reply == GW__REPLY_BITMAPS)
 		rp->bitmap_due = next_block(rp, 0);
@@ -320,7 +320,7 @@ static bool find_pong(struct gw__stream_buf *buf, const uint8_t pong[PONG_BYTES]
 	return at;
 }
 
-int gw__return_path_skip_to_pong(struct gw__return_path *rp, uint32_t token)
+int gw__return_path_reader_skip_to_pong(struct gw__return_path_reader *rp, uint32_t token)
 {
 	uint8_t pong[PONG_BYTES];
 	struct gw__wr c = gw__wr_over(pong, sizeof pong);
@@ -334,7 +334,7 @@ int gw__return_path_skip_to_pong(struct gw__return_path *rp, uint32_t token)
 	return r;
 }
 
-int gw__return_path_stays_open(struct gw__return_path *rp, uint64_t ns)
+int gw__return_path_reader_stays_open(struct gw__return_path_reader *rp, uint64_t ns)
 {
 	uint64_t now = gw__clock_now_ns(&rp->run->clock), until_ns = now + ns;
 	for (; now < until_ns; now = gw__clock_now_ns(&rp->run->clock)) {
