@@ -282,7 +282,7 @@ int gw__ram_sink_new(struct gw__run *run, struct gw__guest *guest, const struct 
 	s->sink.ops = &ops;
 	s->run = run;
 	s->guest = guest;
-	s->devices.guest = guest;
+	s->devices = (struct gw__device_load){.guest = guest};
 	s->o = *o;
 	s->result = result;
 	*result = (struct gw__ram_sink_result){0};

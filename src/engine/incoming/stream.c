@@ -258,7 +258,6 @@ static int on_device(struct gw__incoming_stream *p, const struct gw__event *ev)
 	if (r)
 		return r;
 	GW__TRACE(&p->run->trace, device, "%s/%u %zu bytes", ev->section.idstr, ev->section.instance, ev->body.n);
-	p->has_unplugged_memory = p->has_unplugged_memory || strstr(ev->section.idstr, "virtio-mem");
 	note_run_state(p, ev);
 	p->stats->device_bytes += ev->raw.n;
 	return p->sink->ops->device(p->sink, &ev->section, ev->off, ev->raw, &p->run->error);

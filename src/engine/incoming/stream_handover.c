@@ -372,6 +372,8 @@ int gw__incoming_handle_postcopy(struct gw__incoming_stream *p, const struct gw_
 {
 	if (p->in_package)
 		return on_package_item(p, ev);
+	if (ev->kind == GW__EVENT_DEVICE)
+		p->has_unplugged_memory |= strstr(ev->section.idstr, "virtio-mem") != NULL;
 	if (ev->kind != GW__EVENT_COMMAND)
 		return GW__NOT_MINE;
 	uint16_t number = ev->command.number;

@@ -84,3 +84,5 @@ void gw__stream_writer_encode_record(struct gw__stream_writer *w, struct gw__wr 
 	if (kind == GW__RAM_ZERO)
 		gw__wr_u8(c, 0);
 }
+
+void gw__stream_writer_forget_block(struct gw__stream_writer *w) { w->last_block = -1; }

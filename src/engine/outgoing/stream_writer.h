@@ -42,5 +42,7 @@ int gw__stream_writer_end_section(struct gw__stream_writer *w, struct gw__error 
 
 /* A page's record without its payload, and with the fill byte of a ZERO. */
 void gw__stream_writer_encode_record(struct gw__stream_writer *w, struct gw__wr *c, uint32_t kind, uint32_t block, uint64_t off);
+/* The next record names its block again. */
+void gw__stream_writer_forget_block(struct gw__stream_writer *w);
 
 #endif

@@ -115,7 +115,7 @@ int gw__page_out_write_list(struct gw__page_out *out, const struct gw__blocks_ru
 
 int gw__page_out_end_section(struct gw__page_out *out)
 {
-	out->main.last_block = -1;
+	gw__stream_writer_forget_block(&out->main);
 	return gw__stream_writer_end_section(&out->main, &out->run->error);
 }
 
