@@ -27,6 +27,7 @@ ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "2"))
 PATIENT = ("--timeout=60000", "--interval=500")
 LINKS = [(), ("--channels=2",), ("--channels=2", "--compress=zstd")]
 DISK_BYTES = 2 << 20
+SLOW_BYTES = 8 << 20
 random = random.Random(int(os.environ.get("GODWIT_SEED", "11")))
 
 
@@ -39,6 +40,20 @@ def disk_args(folder, n=2):
             f.truncate(DISK_BYTES)
         args += ["-drive", f"if=none,id=d{i},file={path},format=raw,discard=unmap", "-device", f"virtio-blk-pci,drive=d{i}"]
     return args
+
+
+def slow_disk(folder):
+    """d2, which no device uses, and slow() makes slow."""
+    path = os.path.join(folder, "d2")
+    with open(path, "wb") as f:
+        f.write(b"x" * SLOW_BYTES)
+    return ["-object", "throttle-group,id=slow", "-drive", f"if=none,id=d2,driver=throttle,throttle-group=slow,file.driver=raw,file.file.driver=file,"
+                                                          f"file.file.filename={path}"]
+
+
+def slow(vm, bytes_per_s):
+    """0: as fast as it is."""
+    vm.qmp.command("qom-set", path="/objects/slow", property="limits", value={"bps-total": bytes_per_s})
 
 
 def given_args(n=2):
@@ -167,7 +182,7 @@ def no_room(_, standby):
 
 def stops(folder):
     """--stop, SIGTERM, a guard that was killed, also while the disks are copied: nothing of ours is left, and the guest works on."""
-    with DiskStandby(folder) as standby, Working(disk_args(folder)) as vm:
+    with DiskStandby(folder) as standby, Working(disk_args(folder) + slow_disk(folder)) as vm:
         vm.booted()
         before = vm.state()
         for end in "stop", "SIGTERM", "guard":
@@ -186,7 +201,32 @@ def stops(folder):
             as_before(vm, before)
             standby.wait_event("ended")
             standby.forget()
+        killed_in_the_copy(vm, standby)
+        as_before(vm, before)
         works(vm)
+
+
+def killed_in_the_copy(vm, standby):
+    """The second process while the disks are copied, and when it has a successor, the first."""
+    def second():
+        with open(f"/proc/{protect.process.pid}/task/{protect.process.pid}/children", encoding="ascii") as f:
+            return int(f.read() or 0)
+    deadline = time.monotonic() + 20 * godwit.patience()
+    slow(vm, 1 << 18)
+    with standby.protect(vm, "--interval=200", "--timeout=60000") as protect:
+        while "godwit-mirror-2" not in ours(vm):
+            assert time.monotonic() < deadline, "the copy does not begin"
+            time.sleep(0.01)
+        first = second()
+        os.kill(first, signal.SIGKILL)
+        while second() in (0, first):
+            assert time.monotonic() < deadline, "there is no other second process"
+            time.sleep(0.01)
+        assert not all(j["ready"] for j in vm.qmp.command("query-block-jobs")), "the successor came when the copy was over"
+        protect.kill()
+        slow(vm, 0)
+        protect.wait()
+        protect.wait_guard("its guard was killed; it runs on")
 
 
 def block_io(vm, *commands):
