@@ -394,6 +394,33 @@ GW_API int gw_receive(gw_job *job, const char *uri, const char *path, const stru
  */
 GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *result);
 
+/*
+ * A source that writes its image itself, into a file of ours that has no name yet: a QEMU since 9.0 with the capability mapped-ram that was passed the
+ * descriptors (file:/dev/fdset/N). All callbacks are made with `ctx` from the calling thread; a negative errno ends the call. Since 0.2
+ */
+enum { GW_WRITING = 1 };
+struct gw_receive_file_opts {
+	size_t size;
+	uint64_t image_offset; /* the image begins there; what an existing file has before it is kept */
+	int idle_timeout_ms;   /* on_poll tells of no progress for so long: a failure. 0: 30 s; -1: no limit */
+	bool direct_io;        /* lend a descriptor with O_DIRECT, too */
+	void *ctx;
+	/* Required, once: the target was checked, the source is to begin. Write-only descriptors, lent for the callback; direct_fd: -1 without `direct_io`. */
+	int (*on_file)(void *ctx, int fd, int direct_fd);
+	/*
+	 * Required, again and again, at most every 10 ms: GW_WRITING and how far the source is, or 0: it has written everything. After a failure it is
+	 * the caller who sees to it that the source stops; what it still writes is nobody's.
+	 */
+	int (*on_poll)(void *ctx, struct gw_progress *progress);
+	/* The image was checked and is whole, it is not synced yet, and its source may run its guest. NULL: nobody asks. */
+	int (*on_whole)(void *ctx, const struct gw_whole *whole);
+};
+/*
+ * The image gets its name as by gw_receive(), once it was checked (-EPROTO: it is not whole), made clonable and synced. Of the result `stream_bytes` is
+ * what the file holds, and pages are distinct ones. Not to be started (gw_job_start): -EINVAL. Since 0.2
+ */
+GW_API int gw_receive_file(gw_job *job, const char *path, const struct gw_receive_file_opts *o, struct gw_receive_result *result);
+
 /* What an interrupted call left as PATH.partial, and what can be done with it. */
 enum gw_partial_kind {
 	GW_PARTIAL_GUEST,     /* a guest whose source keeps the rest: gw_receive with `resume` */

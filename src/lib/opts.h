@@ -19,6 +19,7 @@
 	OPTS(gw_tls_opts)                                                                                                                  \
 	LINKED(gw_link_opts, tls, gw_tls_opts)                                                                                             \
 	LINKED(gw_receive_opts, link, gw_link_opts)                                                                                        \
+	OPTS(gw_receive_file_opts)                                                                                                         \
 	LINKED(gw_drain_opts, link, gw_link_opts)                                                                                          \
 	LINKED(gw_send_opts, link, gw_link_opts)                                                                                           \
 	LINKED(gw_serve_opts, link, gw_link_opts)                                                                                          \

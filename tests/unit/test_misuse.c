@@ -103,6 +103,7 @@ static int done(void) { return 0; }
 #define ROWS(X)                                                                                                                            \
 	X(gw_receive, CALL, gw_receive(job, uri, path, NULL, NULL))                                                                        \
 	X(gw_receive_fd, CALL, gw_receive_fd(job, a_descriptor(), path, NULL, NULL))                                                       \
+	X(gw_receive_file, CALL, gw_receive_file(job, path, NULL, NULL))                                                                   \
 	X(gw_partial_info, CALL, gw_partial_info(job, path, &partial))                                                                     \
 	X(gw_partial_user_data, CALL, gw_partial_user_data(job, path, &note, &note_bytes))                                                 \
 	X(gw_partial_drop, CALL, gw_partial_drop(job, path))                                                                               \
@@ -294,6 +295,8 @@ static void every_call_in_every_state(void **unused)
 	X("uri", gw_receive(job, NULL, path, NULL, NULL))                                                                                  \
 	X("path", gw_receive(job, uri, NULL, NULL, NULL))                                                                                  \
 	X("path", gw_receive_fd(job, a_descriptor(), NULL, NULL, NULL))                                                                    \
+	X("path", gw_receive_file(job, NULL, NULL, NULL))                                                                                  \
+	X("on_file", gw_receive_file(job, path, NULL, NULL))                                                                               \
 	X("path", gw_partial_info(job, NULL, &partial))                                                                                    \
 	X("info", gw_partial_info(job, path, NULL))                                                                                        \
 	X("path", gw_partial_user_data(job, NULL, &note, &note_bytes))                                                                     \

@@ -207,6 +207,8 @@ static int ask(enum gw__struct_id id, void *v, unsigned call)
 		       : call == 1 ? gw_receive_fd(job, unused_fd(), image, v, NULL)
 		       : call == 2 ? gw_partial_source_rollback(job, "tcp::0", image, v)
 				   : -ENOSYS;
+	case GW__STRUCT_gw_receive_file_opts:
+		return call ? -ENOSYS : gw_receive_file(job, image, v, NULL);
 	case GW__STRUCT_gw_drain_opts:
 		return call == 0 ? gw_drain(job, "tcp::0", image, v, NULL) : call == 1 ? gw_source_rollback(job, "tcp::0", v) : -ENOSYS;
 	case GW__STRUCT_gw_send_opts:

@@ -132,19 +132,35 @@ int gw__atomic_file_reopen_partial(struct gw__atomic_file *f, struct gw__error *
 	return 0;
 }
 
-int gw__atomic_file_open_direct(const struct gw__atomic_file *f, int *fd, struct gw__error *error)
+/* One more descriptor, whether it has a name or not. -1 with errno. */
+static int open_once_more(const struct gw__atomic_file *f, int flags)
 {
 	fd_path path;
 	proc_path(f->fd, path);
 	if (f->partial[0])
-		*fd = openat(f->dest.dir_fd, f->partial, O_RDWR | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
-	else
-		*fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
-	if (*fd >= 0)
-		return 0;
+		return openat(f->dest.dir_fd, f->partial, flags | O_CLOEXEC | O_NOFOLLOW);
+	return open(path, flags | O_CLOEXEC);
+}
+
+static int no_direct_io(const struct gw__atomic_file *f, struct gw__error *error)
+{
 	if (errno == EINVAL)
 		return gw__error_set(error, -EINVAL, "the file system of %s has no direct I/O; leave --direct-io out", f->dest.path);
 	return gw__error_errno(error, errno, "cannot open %s for direct I/O; leave --direct-io out", f->dest.path);
+}
+
+int gw__atomic_file_open_direct(const struct gw__atomic_file *f, int *fd, struct gw__error *error)
+{
+	*fd = open_once_more(f, O_RDWR | O_DIRECT);
+	return *fd >= 0 ? 0 : no_direct_io(f, error);
+}
+
+int gw__atomic_file_open_writer(const struct gw__atomic_file *f, bool direct, int *fd, struct gw__error *error)
+{
+	*fd = open_once_more(f, direct ? O_WRONLY | O_DIRECT : O_WRONLY);
+	if (*fd >= 0)
+		return 0;
+	return direct ? no_direct_io(f, error) : gw__error_errno(error, errno, "cannot open the new %s for its writer", f->dest.path);
 }
 
 int gw__atomic_file_open_witness(const struct gw__atomic_file *f)

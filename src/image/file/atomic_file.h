@@ -32,6 +32,8 @@ int gw__atomic_file_open(const char *path, bool visible, struct gw__atomic_file 
  * direct I/O: -EINVAL and a sentence.
  */
 int gw__atomic_file_open_direct(const struct gw__atomic_file *f, int *fd, struct gw__error *error);
+/* Write-only ones, for another process; `direct`: past the page cache, as above. */
+int gw__atomic_file_open_writer(const struct gw__atomic_file *f, bool direct, int *fd, struct gw__error *error);
 
 /* One more descriptor, of a partial one, on which the kernel reports again what failed meanwhile; the caller closes it. -1: it cannot be had. */
 int gw__atomic_file_open_witness(const struct gw__atomic_file *f);

@@ -142,6 +142,34 @@ void gw__image_close(struct gw__image *image)
 	free(image);
 }
 
+int gw__image_clear_stale(const struct gw__image *image, int fd, struct gw__error *error)
+{
+	int r = 0;
+	for (uint32_t i = 0; !r && i < image->blocks.n; i++) {
+		const struct gw__absent a = {.fd = fd,
+			.path = image->path,
+			.pages_off = image->blocks.v[i].pages_off,
+			.page_bytes = gw__config_page_bytes(&image->config),
+			.present = &image->present[i]};
+		r = image->blocks.v[i].ignored ? 0 : gw__absent_clear(&a, error);
+	}
+	return r;
+}
+
+/* be32 length, then the name, NUL-padded. */
+int gw__image_run_state(const struct gw__image *image, char name[GW__IMAGE_RUN_STATE_BYTES], struct gw__error *error)
+{
+	enum { AT = 4, N = GW__IMAGE_RUN_STATE_BYTES - 1 };
+	int r = 0;
+	memset(name, 0, GW__IMAGE_RUN_STATE_BYTES);
+	for (uint32_t i = 0; !r && i < image->devices_n; i++)
+		if (!strcmp(image->devices[i].section.idstr, "globalstate") && image->devices[i].body_bytes >= AT + N)
+			r = gw__image_read_at(image, image->devices[i].body_off + AT, name, N, error);
+	if (strspn(name, "abcdefghijklmnopqrstuvwxyz-") != strlen(name))
+		name[0] = 0;
+	return r;
+}
+
 int gw__image_read_at(const struct gw__image *image, uint64_t off, void *to, size_t n, struct gw__error *error)
 {
 	return gw__file_read(image->fd, image->path, off, to, n, error);

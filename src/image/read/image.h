@@ -88,6 +88,12 @@ int gw__image_find_stale(const struct gw__image *image, uint32_t block, uint64_t
 /* Raw bytes of the file (device state, description). A short file is -ENODATA. */
 int gw__image_read_at(const struct gw__image *image, uint64_t off, void *to, size_t n, struct gw__error *error);
 
+/* Only while nobody reads it: `fd` can write. Absent pages with content become holes, so that gw__image_find_stale finds none. */
+int gw__image_clear_stale(const struct gw__image *image, int fd, struct gw__error *error);
+/* Of its guest when it was stopped, as its device state has it (docs/spec/stream.md 8.4). "": not told, or no name. */
+enum { GW__IMAGE_RUN_STATE_BYTES = 33 };
+int gw__image_run_state(const struct gw__image *image, char name[GW__IMAGE_RUN_STATE_BYTES], struct gw__error *error);
+
 /* The same for copies of an image wherever they lie, different for any other guest (docs/spec/working-set.md 3). Reads all device state. */
 int gw__image_fingerprint(const struct gw__image *image, uint8_t id[GW__IMAGE_FINGERPRINT_BYTES], struct gw__error *error);
 
