@@ -119,6 +119,12 @@ struct gw_qemu_guard_report {
 	struct gw_outcome guest;
 };
 
+enum gw_qemu_save_way {
+	GW_QEMU_SAVE_STREAM, /* the QEMU sends its guest, and we write */
+	GW_QEMU_SAVE_AUTO,   /* direct where that is possible and leaves the guest as a stream does, else a stream */
+	GW_QEMU_SAVE_DIRECT, /* the QEMU writes the image itself: 9.0 or later, on this host. -EOPNOTSUPP: not possible */
+};
+
 struct gw_qemu_save_opts {
 	size_t size;
 	uint64_t image_offset;           /* the image begins there; what an existing file has before it is kept */
@@ -142,6 +148,7 @@ struct gw_qemu_save_opts {
 	 */
 	int (*on_guard_end)(void *ctx, const struct gw_qemu_guard_report *report);
 	void *ctx;
+	enum gw_qemu_save_way way; /* not with `resume` */
 };
 
 struct gw_qemu_save_result {
@@ -159,6 +166,7 @@ struct gw_qemu_save_result {
 	uint64_t ram_bytes, stream_bytes, pages, zero_pages, missing_pages;
 	uint64_t paused_us; /* how long the guest stood still, by QEMU's own clock. 0: not known */
 	uint32_t rounds;
+	enum gw_way way;         /* DIRECT or STREAM */
 	struct gw_outcome guest; /* where it is: of the table of godwit.h */
 };
 

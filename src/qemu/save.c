@@ -88,6 +88,7 @@ static int start_guard(struct gw__save *s)
 	return gw__watchdog_start(&s->guard,
 		&(struct gw__watchdog_post){.address = s->address,
 			.image = s->path,
+			.direct = s->direct,
 			.may_switch = s->postcopy,
 			.before = s->before,
 			.identity = s->identity,
@@ -113,6 +114,7 @@ static void fill_in(struct gw__save *s)
 {
 	const struct gw_receive_result *r = &s->receipt;
 	struct gw_qemu_save_result *out = &s->out;
+	out->way = s->direct ? GW_WAY_DIRECT : GW_WAY_STREAM;
 	out->was_running = s->was.running;
 	out->running = gw__qmp_run_state_of(s->state) == GW__RUN_STATE_RUNNING;
 	out->stopped = gw__qmp_run_state_of(s->state) == GW__RUN_STATE_POSTMIGRATE;
@@ -129,7 +131,14 @@ static void fill_in(struct gw__save *s)
 	out->guest = gw__guest_after_save(s->resume || s->abandon ? GW_PLACE_KEPT_IN_PART : alone, out);
 }
 
-static int run(struct gw__save *s)
+static int done(struct gw__save *s)
+{
+	s->out.outcome = GW_QEMU_SAVE_DONE;
+	s->out.image_kept = true;
+	return 0;
+}
+
+static int run_stream(struct gw__save *s)
 {
 	int r = s->postcopy && !s->resume ? gw__save_make_note(s) : 0;
 	if (!r)
@@ -145,11 +154,34 @@ static int run(struct gw__save *s)
 		return gw__save_end(s, GW_QEMU_SAVE_NOT_BEGUN, r, "%s", s->error.text);
 	gw__save_follow(s);
 	pthread_join(s->thread, NULL);
-	if (s->result || gw__save_finish(s))
-		return gw__save_failed(s);
-	s->out.outcome = GW_QEMU_SAVE_DONE;
-	s->out.image_kept = true;
-	return 0;
+	return s->result || gw__save_finish(s) ? gw__save_failed(s) : done(s);
+}
+
+/* GW__TRY_STREAM: it came to nothing, and all is as before. */
+enum { GW__TRY_STREAM = 1 };
+static int run_direct(struct gw__save *s)
+{
+	if (start_guard(s))
+		return gw__save_end(s, GW_QEMU_SAVE_NOT_BEGUN, s->error.code, "%s", s->error.text);
+	if (!gw__save_direct(s) && !gw__save_finish(s))
+		return done(s);
+	int r = gw__save_failed(s);
+	gw__watchdog_dismiss(&s->guard);
+	return s->try_stream && s->out.outcome == GW_QEMU_SAVE_FAILED && !gw__qemu_cancelled(s->driver) ? GW__TRY_STREAM : r;
+}
+
+static int run(struct gw__save *s)
+{
+	int r = s->direct ? run_direct(s) : GW__TRY_STREAM;
+	if (r != GW__TRY_STREAM)
+		return r;
+	if (s->direct) {
+		gw__qemu_note(s->driver, "%s; the save is begun again as a stream", s->driver->error.text);
+		gw__error_clear(&s->driver->error);
+		if (gw__save_look_again(s))
+			return gw__save_end(s, GW_QEMU_SAVE_NOT_BEGUN, s->error.code, "%s", s->error.text);
+	}
+	return run_stream(s);
 }
 
 /* Without an address of the user's QEMU is handed a socket, or connects to one of ours where it needs several. */
@@ -160,6 +192,8 @@ static int check_combination(struct gw__save *s)
 	struct gw_rule refusal = GW_INIT(refusal);
 	if ((unsigned)s->o.compression >= GW__LEN(methods))
 		return gw__save_end(s, GW_QEMU_SAVE_REFUSED, -EINVAL, "there is no method of compression %u", (unsigned)s->o.compression);
+	if ((unsigned)s->o.way > GW_QEMU_SAVE_DIRECT)
+		return gw__save_end(s, GW_QEMU_SAVE_REFUSED, -EINVAL, "there is no way of saving %u", (unsigned)s->o.way);
 	if (s->postcopy && s->o.channels)
 		return gw__save_end(s, GW_QEMU_SAVE_REFUSED, -EOPNOTSUPP,
 			"in post-copy all pages come over the main channel, and multifd channels were asked for");

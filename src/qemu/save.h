@@ -22,6 +22,7 @@ struct gw__save {
 	gw_qemu *driver;
 	const char *address, *path, *listen;      /* listen: a URI when the monitor cannot pass descriptors, else NULL */
 	bool at_start, postcopy, resume, abandon; /* as far as this guest and QEMU allow; the last two: another call left a part of it */
+	bool direct;                              /* QEMU writes the image itself */
 	struct gw_qemu_save_opts o;
 
 	/* The source. */
@@ -40,6 +41,12 @@ struct gw__save {
 	bool monitor_failed;    /* the save failed there, as `error` says, which explains more than the channel's story; under `talk` */
 	uint64_t stopped_us, resumed_us; /* by QEMU's own clock; 0: not seen */
 
+	/* Of a direct save. */
+	bool try_stream;       /* it failed where a stream may not */
+	json_int_t thread_id;  /* of QEMU, in /proc; 0: not seen there */
+	int monitor_lost_ms;   /* since when */
+	uint64_t user_seen_ms; /* when it was last asked what its user did; 0: never */
+
 	/* The worker's result. */
 	pthread_t thread;
 	int source_fd, our_fd;         /* the pair; -1 when not used */
@@ -57,6 +64,12 @@ struct gw__save {
 int gw__save_open(struct gw__save *s);
 /* Tell QEMU to send (worker, once the target was checked). */
 int gw__save_start(struct gw__save *s);
+/* Which way it goes, for the reason that is logged; -EOPNOTSUPP where that was not the wish. */
+int gw__save_choose_way(struct gw__save *s);
+/* save_direct.c: QEMU writes the image. It is there then, and s->result says so, too. */
+int gw__save_direct(struct gw__save *s);
+/* After a failure: it is looked at as in the beginning. */
+int gw__save_look_again(struct gw__save *s);
 /* While the worker receives: follow the migration; stop a guest that outruns it. */
 void gw__save_follow(struct gw__save *s);
 /* The data is here (worker): is it that QEMU's, and what is it to be told? Then: does it say that it is over? */
@@ -69,6 +82,14 @@ void gw__save_close(struct gw__save *s);
 int gw__save_note_monitor(struct gw__save *s, int r);
 /* The monitor went away and perhaps comes back, and what had failed is forgotten; see gw__qmp_open_again. */
 int gw__save_reconnect(struct gw__save *s, int patience_ms);
+
+/* What those who follow it share. */
+bool gw__save_is_lost(int r);
+void gw__save_note_was(struct gw__save *s, struct gw__was was);
+void gw__save_note_user(struct gw__save *s, const struct gw__qmp_migration *m);
+void gw__save_stop_for_the_rest(struct gw__save *s);
+int gw__save_say_ended(struct gw__save *s, const struct gw__qmp_migration *m); /* a negative errno with a sentence */
+int gw__save_let_stand(struct gw__save *s);                                    /* or run, as it is to be */
 
 /* It ends so: the outcome, and the driver's sentence and code. Returns the code. */
 int gw__save_end(struct gw__save *s, enum gw_qemu_save_outcome outcome, int code, const char *fmt, ...) GW__PRINTF(4, 5);

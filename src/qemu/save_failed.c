@@ -7,13 +7,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "qemu/file_set.h"
 #include "qemu/save.h"
 #include "qemu/surrogate_destination.h"
 #include "qmp/sleep.h"
 
 enum { REPAIR_PATIENCE_MS = 3000, RECONNECT_MS = 5000, RECONNECT_LONG_MS = 30000, CANCELLING_MS = 3000, POLL_MS = 20 };
-
-static bool is_lost(int r) { return r == -ECONNRESET || r == -EPIPE || r == -ENOTCONN; }
 
 /* A QEMU that was told to quit says so before it does. */
 static void say_quit(struct gw__save *s, char *text, size_t n)
@@ -48,13 +47,21 @@ static void say_cause(struct gw__save *s, char *text, size_t n)
 		snprintf(text, n, "QEMU ended the migration with status \"failed\": %s", m.error);
 }
 
+/* A QEMU that writes a file itself does not end by itself. */
+static int repair(struct gw__save *s, struct gw__error *error)
+{
+	int r = gw__watchdog_repair(s->qmp, s->before, s->was, s->direct ? 0 : REPAIR_PATIENCE_MS, error);
+	int removed = s->direct ? gw__file_set_remove(s->qmp, error) : 0;
+	return r ? r : removed;
+}
+
 /* A broken connection is not the end of QEMU, unless the guest's broke with it. The first story is kept if it is. */
 static int repair_anew(struct gw__save *s, struct gw__error *error)
 {
 	if (gw__save_reconnect(s, s->result < 0 ? RECONNECT_MS : RECONNECT_LONG_MS))
 		return -ECONNRESET;
 	gw__error_clear(error);
-	return gw__watchdog_repair(s->qmp, s->before, s->was, REPAIR_PATIENCE_MS, error);
+	return repair(s, error);
 }
 
 /* After the switch the guest is not put back by anybody but the rest of its memory, or its operator's word. */
@@ -65,8 +72,8 @@ static int stands_still(struct gw__save *s, enum gw__save_rest rest, int code, c
 	return gw__save_end(s, rest == GW__SAVE_PART_LEFT ? GW_QEMU_SAVE_PAUSED : GW_QEMU_SAVE_UNKNOWN, code, "%s", what);
 }
 
-/* The QEMU is as before, or it is not, for the reason in `repair`. */
-static int say_outcome(struct gw__save *s, int code, const char *what, int r, const struct gw__error *repair)
+/* The QEMU is as before, or it is not, for the reason in `trouble`. */
+static int say_outcome(struct gw__save *s, int code, const char *what, int r, const struct gw__error *trouble)
 {
 	s->out.image_kept = s->result >= 0 || s->receipt.image_committed;
 	if (s->out.image_kept && !r)
@@ -74,12 +81,12 @@ static int say_outcome(struct gw__save *s, int code, const char *what, int r, co
 	if (s->out.image_kept)
 		return gw__save_end(s, GW_QEMU_SAVE_NOT_PUT_BACK, code,
 			"%s; the guest is kept in %s all the same, but the QEMU could not be put back in order: %s", what, s->path,
-			repair->text);
-	if (is_lost(r))
+			trouble->text);
+	if (gw__save_is_lost(r))
 		return gw__save_end(s, GW_QEMU_SAVE_QEMU_GONE, code, "%s", what);
 	if (r)
 		return gw__save_end(s, GW_QEMU_SAVE_NOT_PUT_BACK, code, "%s; and the QEMU could not be put back in order: %s", what,
-			repair->text);
+			trouble->text);
 	gw__save_drop_list(s);
 	s->out.may_refuse = s->at_start && gw__qmp_has_quirk(s->qmp, GW__QUIRK_SPOILT_BY_SNAPSHOT);
 	return gw__save_end(s, GW_QEMU_SAVE_FAILED, code, "%s", what);
@@ -91,7 +98,7 @@ int gw__save_failed(struct gw__save *s)
 	int code = s->monitor_failed ? s->error.code : s->result;
 	snprintf(what, sizeof what, "%s", s->monitor_failed ? s->error.text : gw__qemu_job_error(s->driver));
 	say_cause(s, what, sizeof what);
-	struct gw__error repair = {0};
+	struct gw__error trouble = {0};
 	struct gw__error hang = {0};
 	enum gw__save_rest rest = s->postcopy && s->result < 0 ? gw__save_what_is_left(s) : GW__SAVE_NOTHING_LEFT;
 	bool is_held = s->receipt.recoverable || s->resume;
@@ -99,9 +106,8 @@ int gw__save_failed(struct gw__save *s)
 		return gw__save_end(s, GW_QEMU_SAVE_HUNG, code, "%s; %s", what, hang.text);
 	if (rest != GW__SAVE_NOTHING_LEFT && is_held)
 		return stands_still(s, rest, code, what);
-	int r = rest == GW__SAVE_ALL_LEFT ? gw__surrogate_rollback(s->qmp, s->before, s->was, &repair)
-					  : gw__watchdog_repair(s->qmp, s->before, s->was, REPAIR_PATIENCE_MS, &repair);
-	if (is_lost(r) && !(r = repair_anew(s, &repair)))
+	int r = rest == GW__SAVE_ALL_LEFT ? gw__surrogate_rollback(s->qmp, s->before, s->was, &trouble) : repair(s, &trouble);
+	if (gw__save_is_lost(r) && !(r = repair_anew(s, &trouble)))
 		snprintf(what, sizeof what, "the connection to the monitor at %s broke in the middle", s->address);
-	return say_outcome(s, code, what, r, &repair);
+	return say_outcome(s, code, what, r, &trouble);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "qemu/file_set.h"
 #include "qemu/save.h"
 #include "qmp/sleep.h"
 
@@ -101,6 +102,15 @@ int gw__save_open(struct gw__save *s)
 		gw__error_advise(&s->driver->error, GW_QEMU_HINT_AT_END);
 		r = refuse(s, -EOPNOTSUPP, "it has no background snapshots");
 	}
+	return r ? r : gw__save_choose_way(s);
+}
+
+int gw__save_look_again(struct gw__save *s)
+{
+	gw__error_clear(&s->error);
+	s->monitor_failed = s->direct = false;
+	int r = look_at_state(s);
+	s->was.stopped_by_us = false;
 	return r;
 }
 
@@ -165,7 +175,7 @@ int gw__save_start(struct gw__save *s)
 	return r;
 }
 
-static int say_ended(struct gw__save *s, const struct gw__qmp_migration *m)
+int gw__save_say_ended(struct gw__save *s, const struct gw__qmp_migration *m)
 {
 	return gw__error_set(&s->error, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m->status,
 		m->error[0] ? m->error : "it does not say why");
@@ -179,11 +189,11 @@ static void give_up(struct gw__save *s, const struct gw__qmp_migration *m)
 		if (atomic_load(&s->done))
 			return;
 	}
-	gw__save_note_monitor(s, say_ended(s, m));
+	gw__save_note_monitor(s, gw__save_say_ended(s, m));
 	gw_job_cancel(s->driver->job);
 }
 
-static void note_was(struct gw__save *s, struct gw__was was)
+void gw__save_note_was(struct gw__save *s, struct gw__was was)
 {
 	if (was.running == s->was.running && was.stopped_by_us == s->was.stopped_by_us)
 		return;
@@ -191,32 +201,38 @@ static void note_was(struct gw__save *s, struct gw__was was)
 	gw__watchdog_tell(&s->guard, was);
 }
 
+/* As a guest that shuts down, sleeps or crashes. A stream has it at its end. */
+static bool has_stopped_itself(const struct gw__qmp_status *now)
+{
+	return !now->running && now->state != GW__RUN_STATE_FINISH_MIGRATE && now->state != GW__RUN_STATE_POSTMIGRATE;
+}
+
 /*
  * Its user may stop the guest meanwhile, or let it run: that holds afterwards. QEMU's own stops have other names, but for
  * the short one at the beginning of a background snapshot.
  */
-static void note_its_user(struct gw__save *s, const struct gw__qmp_migration *m)
+void gw__save_note_user(struct gw__save *s, const struct gw__qmp_migration *m)
 {
 	struct gw__qmp_status now;
 	if (gw__qmp_query_status(s->qmp, &now, NULL))
 		return;
 	if (now.running && (!s->at_start || m->state == GW__MIGRATION_ACTIVE))
-		note_was(s, (struct gw__was){.running = true});
-	else if (now.state == GW__RUN_STATE_PAUSED && !s->was.stopped_by_us)
-		note_was(s, (struct gw__was){0});
+		gw__save_note_was(s, (struct gw__was){.running = true});
+	else if ((now.state == GW__RUN_STATE_PAUSED || (s->direct && has_stopped_itself(&now))) && !s->was.stopped_by_us)
+		gw__save_note_was(s, (struct gw__was){0});
 }
 
 /* Told first: a death of ours in between must not look like its user's stop. */
-static void stop_for_the_rest(struct gw__save *s)
+void gw__save_stop_for_the_rest(struct gw__save *s)
 {
 	struct gw__was before = s->was;
 	gw__qemu_detail(s->driver, "the guest dirties memory faster than it can be received; it is stopped for the rest");
-	note_was(s, (struct gw__was){before.running, before.running});
+	gw__save_note_was(s, (struct gw__was){before.running, before.running});
 	if (gw__qmp_call(s->qmp, "stop", NULL, NULL, NULL))
-		note_was(s, before);
+		gw__save_note_was(s, before);
 }
 
-static bool is_lost(int r) { return r == -ECONNRESET || r == -EPIPE || r == -ENOTCONN; }
+bool gw__save_is_lost(int r) { return r == -ECONNRESET || r == -EPIPE || r == -ENOTCONN; }
 
 int gw__save_note_monitor(struct gw__save *s, int r)
 {
@@ -243,7 +259,7 @@ int gw__save_reconnect(struct gw__save *s, int patience_ms)
 static int persist(struct gw__save *s, int (*step)(struct gw__save *))
 {
 	int r = step(s);
-	for (int i = 0; i < AGAIN && is_lost(r); i++) {
+	for (int i = 0; i < AGAIN && gw__save_is_lost(r); i++) {
 		r = gw__save_reconnect(s, RECONNECT_MS);
 		r = r ? r : step(s);
 	}
@@ -255,7 +271,7 @@ static void follow_once(struct gw__save *s)
 {
 	struct gw__qmp_migration m;
 	int r = gw__qmp_query_migrate(s->qmp, &m, NULL);
-	if (is_lost(r)) {
+	if (gw__save_is_lost(r)) {
 		struct gw__error before = s->error;
 		bool had_failed = s->monitor_failed;
 		gw__save_reconnect(s, 0);
@@ -267,14 +283,14 @@ static void follow_once(struct gw__save *s)
 	atomic_store(&s->driver->remaining_bytes, m.remaining_bytes);
 	atomic_store(&s->driver->dirty_bytes_per_s, m.dirty_pages_rate * m.page_bytes);
 	if (!s->was.stopped_by_us || s->at_start)
-		note_its_user(s, &m);
+		gw__save_note_user(s, &m);
 	if (s->postcopy)
 		gw__save_follow_postcopy(s, &m);
 	if (m.ended && !m.completed && !s->resume && !s->monitor_failed)
 		give_up(s, &m);
 	bool may_stop = !s->was.stopped_by_us && !s->at_start && (!s->postcopy || s->cannot_switch);
 	if (may_stop && s->was.running && m.dirty_sync_count >= MAX_PASSES && !m.ended)
-		stop_for_the_rest(s);
+		gw__save_stop_for_the_rest(s);
 }
 
 void gw__save_follow(struct gw__save *s)
@@ -348,7 +364,7 @@ static int check_waits(struct gw__save *s)
 		if (!r)
 			r = gw__qmp_query_status(s->qmp, &run, &s->error);
 		if (r || m.ended)
-			return r ? r : say_ended(s, &m);
+			return r ? r : gw__save_say_ended(s, &m);
 		if (run.state == GW__RUN_STATE_FINISH_MIGRATE && !m.remaining_bytes)
 			return 0;
 		gw__sleep_ms(5);
@@ -368,9 +384,9 @@ static int decide(struct gw__save *s, const struct gw_whole *whole)
 {
 	struct gw_run_state_plan plan = GW_INIT(plan);
 	if (whole->run_state == GW_RUN_STATE_RUNNING)
-		note_was(s, (struct gw__was){.running = true});
+		gw__save_note_was(s, (struct gw__was){.running = true});
 	else if (whole->run_state_name && !s->was.stopped_by_us && !s->switched)
-		note_was(s, (struct gw__was){0});
+		gw__save_note_was(s, (struct gw__was){0});
 	if (s->was.running || s->switched || s->at_start)
 		return 0;
 	snprintf(s->state, sizeof s->state, "%s", whole->run_state_name ? whole->run_state_name : s->state);
@@ -387,7 +403,7 @@ int gw__save_on_whole(void *ctx, const struct gw_whole *whole)
 	s->settled = true;
 	if (s->listen && !s->resume && whole->blocks) {
 		r = check_sender(s, whole);
-		for (int i = 0; i < AGAIN && is_lost(r); i++)
+		for (int i = 0; i < AGAIN && gw__save_is_lost(r); i++)
 			if (!(r = gw__save_reconnect(s, RECONNECT_MS)))
 				r = check_sender(s, whole);
 	}
@@ -405,7 +421,7 @@ static int await_over(struct gw__save *s)
 		if (r)
 			return r;
 		if (m.ended)
-			return (s->kept ? m.failed : m.completed) ? 0 : say_ended(s, &m);
+			return (s->kept ? m.failed : m.completed) ? 0 : gw__save_say_ended(s, &m);
 		gw__sleep_ms(5);
 	}
 	return gw__error_set(&s->error, -ETIMEDOUT, "QEMU has sent everything but does not end its migration");
@@ -446,10 +462,16 @@ static int let_stand(struct gw__save *s)
 
 static int restore_settings(struct gw__save *s) { return gw__qmp_settings_restore(s->qmp, s->before, &s->error); }
 
+static int remove_files(struct gw__save *s) { return gw__file_set_remove(s->qmp, &s->error); }
+
+int gw__save_let_stand(struct gw__save *s) { return persist(s, let_stand); }
+
 int gw__save_finish(struct gw__save *s)
 {
 	struct gw__qmp_status status = {0};
 	int r = persist(s, let_stand);
+	if (!r && s->direct)
+		r = persist(s, remove_files);
 	if (!r)
 		r = persist(s, restore_settings);
 	if (!gw__qmp_query_status(s->qmp, &status, NULL)) /* lets late events arrive */

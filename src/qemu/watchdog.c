@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "qemu/descriptors.h"
+#include "qemu/file_set.h"
 #include "qemu/guest_outcome.h"
 #include "qemu/surrogate_destination.h"
 #include "qmp/sleep.h"
@@ -111,7 +112,9 @@ static int repair_patiently(const struct gw__watchdog_post *p, struct gw__qmp **
 		gw__error_clear(error);
 		int r = gw__qmp_open_again(p->address, CONNECT_MS, p->identity, q, error);
 		if (!r)
-			r = gw__watchdog_repair(*q, p->before, p->was, KILLED_PATIENCE_MS, error);
+			r = gw__watchdog_repair(*q, p->before, p->was, p->direct ? 0 : KILLED_PATIENCE_MS, error);
+		if (!r && p->direct)
+			r = gw__file_set_remove(*q, error);
 		if (r != -ECONNRESET || tries == REPAIRS)
 			return r;
 		gw__qmp_close(*q);

@@ -33,6 +33,7 @@ struct gw__watchdog {
 struct gw__watchdog_post {
 	const char *address;                   /* as for gw__qmp_open */
 	const char *image;                     /* of the save */
+	bool direct;                           /* QEMU writes to a file of ours itself: it is stopped at once, and lets go of it */
 	bool may_switch;                       /* to post-copy: a QEMU that stands still then is left so, as somebody may go on with it */
 	const struct gw__qmp_settings *before; /* what will be put back */
 	const json_t *identity;                /* of the QEMU there */

@@ -18,6 +18,7 @@ from vm import Unavailable, skip
 
 MOMENTS = 10
 SLOWLY = "--max-bandwidth=20M"      # about 1.5 s for the victim's memory
+DIRECT = "--way=direct"
 
 
 def save(vm, *options, **popen):
@@ -38,7 +39,7 @@ def killed_at_random_moments(vm, seed):
     finished = 0
     for n in range(MOMENTS):
         moment = rng.uniform(0, length * 1.05) if n else 0.01
-        options = rng.choice([(), (), ("--stop",), ("--json",)])
+        options = rng.choice([(), ("--stop",), ("--json",), *([(DIRECT,), (DIRECT, "--stop")] if vm.direct else [])])
         with save(vm, *options) as r:
             time.sleep(moment)
             if r.process.poll() is None:
@@ -83,7 +84,7 @@ def killed_while_sending(vm, *options):
 def stopped_by_signals(vm):
     """Signals that ask: status 1, one sentence that names the signal."""
     for number, name in ((signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "SIGHUP")):
-        with save(vm) as r:
+        with save(vm, *[DIRECT] * (vm.direct and name != "SIGINT")) as r:
             vm.wait_moving(2 * MIB)
             r.kill(number)
             r.wait(10).fails(godwit.FAILED, name, "as it was before|untouched|no image", "runs on")
@@ -92,8 +93,8 @@ def stopped_by_signals(vm):
 
 def stopped_at_once(vm):
     """Before anything was changed, or just after: never a hang, never a guest that is left stopped."""
-    for delay_ms in (1, 3, 5, 8, 12, 20, 30):
-        with save(vm) as r:
+    for delay_ms in (1, 3, 5, 8, 12, 20, 25, 30):
+        with save(vm, *[DIRECT] * (vm.direct and delay_ms % 2)) as r:
             time.sleep(delay_ms / 1000)
             r.kill(signal.SIGTERM)
             result = r.wait(10)
@@ -150,7 +151,10 @@ def main():
     print(f"seed {seed}", flush=True)
     try:
         with Victim(version) as vm:
+            vm.direct = version != "7.2"    # QEMU writes the image itself
             killed_at_random_moments(vm, seed)
+            killed_while_sending(vm, *[DIRECT] * vm.direct)
+            assert not vm.direct or not vm.qmp.command("query-fdsets"), "the QEMU still has a file of ours"
             killed_while_sending(vm)
             killed_while_sending(vm, "--stop")
             assert killed_while_sending(vm, "--channels=2"), "channels need a socket with a name"

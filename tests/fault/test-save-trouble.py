@@ -24,6 +24,7 @@ from protected_guest import MIB, Victim
 from vm import Unavailable, skip
 
 SLOWLY = "--max-bandwidth=20M"      # about 1.5 s for the victim's memory
+DIRECT = "--way=direct"
 EVENT = b'{"event": "RTC_CHANGE", "data": {"offset": 1}, "timestamp": {"seconds": 1, "microseconds": 1}}\r\n'
 
 
@@ -74,10 +75,10 @@ class Served:
         self.relay = Relay(self.path, self.vm.monitor)
 
 
-def monitor_starts_anew(vm):
+def monitor_starts_anew(vm, *options):
     """In the middle of a save, which outlives it; settings and guest are put back over the new one."""
     served = Served(vm)
-    with save(vm, SLOWLY, monitor=served.path) as r:
+    with save(vm, SLOWLY, *options, monitor=served.path) as r:
         vm.wait_moving(4 * MIB)
         served.stop()
         time.sleep(0.5)
@@ -87,10 +88,10 @@ def monitor_starts_anew(vm):
     served.stop()
 
 
-def monitor_starts_anew_at_the_end(vm):
+def monitor_starts_anew_at_the_end(vm, *options):
     """All has come when there is nobody to ask."""
     served = Served(vm)
-    with save(vm, SLOWLY, monitor=served.path) as r:
+    with save(vm, SLOWLY, *options, monitor=served.path) as r:
         vm.wait_moving(4 * MIB)
         served.stop()
         vm.qmp.command("migrate-set-parameters", max_bandwidth=1 << 40)     # its end comes at once
@@ -101,10 +102,10 @@ def monitor_starts_anew_at_the_end(vm):
     served.stop()
 
 
-def guard_waits_for_monitor(vm):
+def guard_waits_for_monitor(vm, *options):
     """Who dies together with it is put right over the next one."""
     served = Served(vm)
-    with save(vm, SLOWLY, monitor=served.path) as r:
+    with save(vm, SLOWLY, *options, monitor=served.path) as r:
         vm.wait_moving(4 * MIB)
         served.stop()
         r.kill()
@@ -149,9 +150,30 @@ def user_let_it_run(vm):
     vm.unharmed()
 
 
-def user_cancelled_it(vm):
+def user_stops_it_for_good(vm):
+    """Behind an image that QEMU writes itself a guest has no other run state than postmigrate: so another way is taken, or none."""
+    if vm.old:
+        return
+    for way in ("auto", "direct"):
+        with save(vm, SLOWLY, f"--way={way}") as r:
+            vm.wait_moving(4 * MIB)
+            vm.qmp.command("stop")
+            result = r.wait()
+        if way == "auto":
+            result.ok()
+            assert "written by QEMU" not in result.stderr and "stopped during the save" in result.stderr, result
+            vm.put_old_image()
+        else:
+            result.fails(godwit.FAILED, "was stopped during the save")
+            vm.image_untouched()
+        assert vm.qmp.command("query-status")["status"] == "paused", vm.qmp.command("query-status")
+        vm.qmp.cont()
+        vm.unharmed()
+
+
+def user_cancelled_it(vm, *options):
     """What happened comes first, and nothing of our stream."""
-    with save(vm, SLOWLY) as r:
+    with save(vm, SLOWLY, *options) as r:
         vm.wait_moving(4 * MIB)
         vm.qmp.command("migrate_cancel")
         result = r.wait().fails(godwit.FAILED, "^somebody cancelled the migration", "runs on")
@@ -159,8 +181,8 @@ def user_cancelled_it(vm):
     vm.unharmed()
 
 
-def user_quit(version):
-    with Victim(version) as vm, save(vm, SLOWLY) as r:
+def user_quit(version, *options):
+    with Victim(version) as vm, save(vm, SLOWLY, *options) as r:
         vm.wait_moving(4 * MIB)
         vm.qmp.sock.sendall(b'{"execute": "quit"}\n')
         result = r.wait().fails(godwit.IN_DOUBT, "^the QEMU at .* quit during the save", "host-qmp-quit", "nothing was written")
@@ -304,11 +326,16 @@ def main():
             vm.version = version
             vm.wait_run_state = lambda names: wait_run_state(vm, names)
             for step in (events_stay, events_before_the_greeting, monitor_starts_anew, monitor_starts_anew_at_the_end, guard_waits_for_monitor,
-                         user_stopped_it, user_let_it_run, user_cancelled_it, cannot_switch, strangers, guard_cannot_begin):
+                         user_stopped_it, user_let_it_run, user_stops_it_for_good, user_cancelled_it, cannot_switch, strangers, guard_cannot_begin):
                 step(vm)
                 print(f"{step.__name__}: {time.monotonic() - start:.1f} s", flush=True)
+            for step in () if vm.old else (monitor_starts_anew, monitor_starts_anew_at_the_end, guard_waits_for_monitor, user_cancelled_it):
+                step(vm, DIRECT)
+                print(f"{step.__name__}, direct: {time.monotonic() - start:.1f} s", flush=True)
             vm.can_be_saved()
         user_quit(version)
+        if version != "7.2":
+            user_quit(version, DIRECT)
         bandwidth_holds(version)
         print(f"all: {time.monotonic() - start:.1f} s", flush=True)
     except Unavailable as e:

@@ -41,6 +41,7 @@ def check_live(vm, image, offset=0):
     """An image of a guest that went on: its memory is that of one moment, by the stamps in it."""
     raw = vm.path("raw")
     godwit.run("verify", image, f"--offset={offset}").ok()
+    assert godwit.run("inspect", image, f"--offset={offset}", "--json").ok().event("guest")["clonable"]
     images.raw_ram(image, raw, offset=offset)
     check_memory(raw, vm.cpus)
     os.unlink(raw)
@@ -104,18 +105,18 @@ def check_devices(vm, image, s):
     assert not r.sentences, r
 
 
-def save_with_header(vm, image, offset):
+def save_with_header(vm, image, offset, *options):
     """--offset keeps what the file has before it, to the byte; what it had behind goes away."""
     mine = images.earlier_bytes(offset)
     with open(image, "wb") as f:
         f.write(mine + b"old content that must go away" * 1000)
-    save_live(vm, image, 1, f"--offset={offset}", offset=offset)
+    save_live(vm, image, 1, f"--offset={offset}", *options, offset=offset)
     with open(image, "rb") as f:
         assert f.read(offset) == mine
 
 
-def save_and_stop(vm, image):
-    saved = save(vm, image, "--stop")
+def save_and_stop(vm, image, *options):
+    saved = save(vm, image, "--stop", *options)
     assert not saved["running"], saved
     assert godwit.where(saved) == ("kept-whole" if saved["state"] == "postmigrate" else "source-paused", "saved"), saved
     console = vm.console()
@@ -148,9 +149,10 @@ def file_backed(version):
         folder = vm.path("images")
         os.mkdir(folder)
         image = os.path.join(folder, "image")
+        direct = ["--way=direct"] * (version in MAPPED)
         vm.booted()
         save_live(vm, image, 0)
-        save_live(vm, image, 2)         # the second one replaces the first
+        save_live(vm, image, 2, *direct)        # the second one replaces the first
         save_live(vm, image, 3, "--listen=tcp:127.0.0.1:0")
         save_live(vm, image, 1, f"--listen=unix:{vm.path('listen')}")
         assert not os.path.exists(vm.path("listen"))
@@ -158,8 +160,8 @@ def file_backed(version):
         save_paused(vm, image)
         at_start_refused(vm, image)
         for offset in (4096, ODD_OFFSET):
-            save_with_header(vm, image, offset)
-        save_and_stop(vm, image)
+            save_with_header(vm, image, offset, *(direct if offset == ODD_OFFSET else ()))
+        save_and_stop(vm, image, *direct)
         vm.stamped_again()
         images.is_tidy(folder, "image")
         check_ticks(vm.ticks())

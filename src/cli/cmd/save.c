@@ -14,7 +14,7 @@ struct save {
 	struct gw__command_ctx work;
 	const char *monitor, *path;
 	bool abandon;
-	unsigned at, channels, compression, level;
+	unsigned at, channels, compression, level, way;
 	struct gw_qemu_save_opts o;
 	struct gw_tls_opts tls;
 	struct gw_qemu_save_result out;
@@ -56,22 +56,24 @@ static int report(const struct save *s)
 {
 	const struct gw_qemu_save_result *r = &s->out;
 	double pause_ms = (double)r->paused_us / 1000;
+	bool is_direct = r->way == GW_WAY_DIRECT;
 	char now[80] = "runs on";
 	if (r->stopped)
 		snprintf(now, sizeof now, "is stopped");
 	else if (!r->running)
 		snprintf(now, sizeof now, "is %s%s", r->run_state, r->state_kept ? " as before" : "");
 	if (s->common.json) {
-		gw__cli_json(gw__cli_json_at(json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:s, s:f}", "event", "saved", "image",
-						     gw__cli_json_text(s->path), "ram_bytes", gw__cli_json_size(r->ram_bytes),
-						     "stream_bytes", gw__cli_json_size(r->stream_bytes), "pages", (json_int_t)r->pages,
-						     "zero_pages", (json_int_t)r->zero_pages, "rounds", (json_int_t)r->rounds, "running",
-						     r->running, "state", r->run_state, "paused_ms", pause_ms),
-			&r->guest));
+		gw__cli_json(
+			gw__cli_json_at(json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:s, s:f, s:s}", "event", "saved", "image",
+						gw__cli_json_text(s->path), "ram_bytes", gw__cli_json_size(r->ram_bytes), "stream_bytes",
+						gw__cli_json_size(r->stream_bytes), "pages", (json_int_t)r->pages, "zero_pages",
+						(json_int_t)r->zero_pages, "rounds", (json_int_t)r->rounds, "running", r->running, "state",
+						r->run_state, "paused_ms", pause_ms, "way", is_direct ? "direct" : "stream"),
+				&r->guest));
 		return (int)r->guest.exit_status;
 	}
-	gw__ui_info("saved %s of memory into %s (%s received); the guest %s", GW__SIZE(r->ram_bytes), s->path, GW__SIZE(r->stream_bytes),
-		now);
+	gw__ui_info("saved %s of memory into %s (%s %s); the guest %s", GW__SIZE(r->ram_bytes), s->path, GW__SIZE(r->stream_bytes),
+		is_direct ? "written by QEMU" : "received", now);
 	if (pause_ms > 0)
 		gw__ui_info("the guest stood still for %.0f ms", pause_ms);
 	return (int)r->guest.exit_status;
@@ -160,12 +162,14 @@ static int end(struct save *s)
 
 static int run(struct save *s)
 {
+	static const enum gw_qemu_save_way ways[] = {GW_QEMU_SAVE_STREAM, GW_QEMU_SAVE_AUTO, GW_QEMU_SAVE_DIRECT};
 	struct gw_qemu_save_opts *o = &s->o;
 	o->at_start = s->at == 0;
 	o->channels = s->channels;
 	o->compression = (enum gw_compression)s->compression;
 	o->level = (int)s->level;
 	o->page_bytes = s->common.page_bytes;
+	o->way = ways[s->way];
 	o->tls = s->tls.creds_dir ? &s->tls : NULL;
 	o->on_guard_end = on_guard_end;
 	int status = gw__command_ctx_begin(&s->work, &s->common);
@@ -212,6 +216,8 @@ int gw__cli_save(int argc, char **argv)
 			"with --postcopy: let the guest of such a save run on in its QEMU, and drop what was left"),
 		GW__CLI_CHOICE("at", "start|end", &s.at,
 			"which moment of the guest to keep: the end of the save (default), or its start, by a background snapshot"),
+		GW__CLI_CHOICE("way", "stream|auto|direct", &s.way,
+			"let QEMU send its guest (default), write the image itself, or whichever suits"),
 		GW__CLI_BYTES("offset", "N", &s.o.image_offset, "begin the image at this offset and keep what the file has before it"),
 		GW__CLI_TEXT("listen", "URI", &s.o.listen, "let QEMU connect to this address instead of handing it a socket"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.o.max_bandwidth, "let QEMU send no faster than this"),
