@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cloneworks import FirstOutput, Memory, QemuStart
 from coloworks import Checkpoints
+from jobworks import Job, JobAlone, Many
 from lazyworks import Lazily, LazyStart, LoadStart
 from link import Link
 from waitworks import Asked, LazyWait
@@ -77,6 +78,10 @@ RECEIVE = [
 SAVE = [
     *both_ways("save", "save", "godwit save of a paused guest into tmpfs, against QEMU writing mapped-ram by itself",
                Save(), QemuSaves()),
+    *both_ways("save-direct", "save", "godwit save --way direct into tmpfs, against the same", Save(way="direct"), QemuSaves(), ratio_at_most(1.03),
+               ratio_at_most(1.03)),
+    *both_ways("save-direct-disk", "save", "the same onto the disk, 2 channels, --direct-io", Save(link=TWO, way="direct", place="disk"),
+               QemuSaves(link=TWO, place="disk"), ratio_at_most(1.03), ratio_at_most(1.03)),
 ]
 
 SCAN = [
@@ -174,6 +179,23 @@ CLONE_MEMORY = [
         Memory("eager"), "ms"),
 ]
 
+# A guest with a job, and one image for many.
+
+LAZY_WORK = [
+    Row("lazy-work", "lazy-work", "a guest that touches 200 MiB at random, then computes: godwit restore --clone until it is done, against godwit restore",
+        Job("clone"), Job("eager"), "seconds", ratio_at_most(0.4)),
+    Row("lazy-work-lazy", "lazy-work", "the same with --lazy, without a working set", Job("lazy"), Job("eager")),
+    Row("lazy-work-known", "lazy-work", "the same with --lazy and the working set of an earlier one", Job("lazy-known"), Job("eager")),
+    Row("lazy-work-alone", "lazy-work", "godwit restore --clone, against QEMU that loads the image over 2 channels", Job("clone"), JobAlone()),
+]
+
+SERVE = [
+    *both_ways("serve-8", "serve", "eight godwit serve of one image at a time until every QEMU has every page, against eight godwit restore --way stream",
+               Many("serve"), Many("stream")),
+    Row("serve-8-direct", "serve", "the same against eight godwit restore --way direct", Many("serve"), Many("direct")),
+    Row("serve-8-one", "serve", "the same against one", Many("serve"), Many("serve", 1)),
+]
+
 # Checkpoints of a guest that is protected.
 
 def checkpoint_rows(name, guest, **load):
@@ -198,4 +220,4 @@ COLO = [
     *checkpoint_rows("sweep", "a guest that changes 23,000 pages between two checkpoints", sweep=90),
 ]
 
-GROUPS = [SCAN, RECEIVE, SAVE, INSPECT, RESTORE, CHANNELS, DISK, SEND, ZEROS, LAZY_START, LAZY, LAZY_WAIT, CLONE, CLONE_MEMORY, COLO]
+GROUPS = [SCAN, RECEIVE, SAVE, INSPECT, RESTORE, CHANNELS, DISK, SEND, ZEROS, LAZY_START, LAZY, LAZY_WAIT, CLONE, CLONE_MEMORY, LAZY_WORK, SERVE, COLO]

@@ -93,17 +93,20 @@ def receive(bench, kind, size, image, link, options, warm):
 
 @dataclass(frozen=True)
 class Save:
-    """godwit save of a paused QEMU over socket pairs, until the command is back."""
+    """godwit save of a paused QEMU over socket pairs, or written by that QEMU, until the command is back."""
     kind: str = "random"
     link: Link = PLAIN
+    way: str = "stream"
+    place: str = "tmpfs"
 
     def title(self):
-        return f"godwit save, {self.kind} guest{self.link.title()}"
+        return f"godwit save --way {self.way} in {self.place}, {self.kind} guest{self.link.title()}"
 
     def run(self, bench):
-        with new_file(bench, "tmpfs", bench.size) as (path, warm), qemus.source(bench, self.kind, bench.size) as source:
+        with new_file(bench, self.place, bench.size) as (path, warm), qemus.source(bench, self.kind, bench.size) as source:
             warm()
-            command = [bench.godwit, "save", source.path("monitor2"), path, "--quiet", *self.link.send_options()]
+            options = ["--way", self.way, *(["--stop"] if self.way == "direct" else []), *(["--direct-io"] if self.place == "disk" else [])]
+            command = [bench.godwit, "save", source.path("monitor2"), path, "--quiet", *options, *self.link.send_options()]
             with Stopwatch([qemus.pid(source)]) as watch, Program(bench, command) as godwit:
                 used = godwit.finish()
         return with_godwit(watch, bench.size, used)
@@ -183,10 +186,12 @@ class QemuToQemu:
 
 # --- Godwit to QEMU -------------------------------------------------------------------------------------------------
 
-def image_file(bench, kind):
+def image_file(bench, kind, size=None):
+    size = size or bench.size
+
     def make(path):
-        receive(bench, kind, bench.size, path, PLAIN, [], lambda: None)
-    return bench.keep(("image", kind, bench.size), make)
+        receive(bench, kind, size, path, PLAIN, [], lambda: None)
+    return bench.keep(("image", kind, size), make)
 
 
 @dataclass(frozen=True)
