@@ -297,7 +297,8 @@ static void a_hello_alone_joins_nobody(void **state)
 /* Time passes only while we look, and only behind the main channel: two channels come in its course, each later than the one before. */
 struct slow_path {
 	struct world w;
-	uint64_t ms, first_ms;
+	uint64_t ms, first_ms, step_ms;
+	bool backwards; /* the channel with the highest id comes first */
 	uint8_t n;
 };
 
@@ -306,15 +307,17 @@ static uint64_t slow_clock(void *ctx)
 	struct slow_path *p = ctx;
 	if (p->w.in.main)
 		p->ms += 10;
-	if (p->n < 2 && p->ms >= p->first_ms + 250 * p->n)
-		say_channel(&p->w, p->n++, 1);
+	if (p->n < 2 && p->ms >= p->first_ms + p->step_ms * p->n) {
+		say_channel(&p->w, p->backwards ? 1 - p->n : p->n, 1);
+		p->n++;
+	}
 	return p->ms * 1000000;
 }
 
 static void late_channels_are_taken(void **state)
 {
 	for (int marked = 0; marked < 2; marked++) { /* the mark tells that there are some */
-		struct slow_path p = {.first_ms = marked ? 3000 : 250};
+		struct slow_path p = {.first_ms = marked ? 3000 : 250, .step_ms = 250};
 		set_up(&p.w, state, 0);
 		p.w.o.accept_ms = 15000;
 		p.w.run.clock = (struct gw__clock){slow_clock, &p};
@@ -324,6 +327,19 @@ static void late_channels_are_taken(void **state)
 		assert_gathered(&p.w, 2);
 		tear_down(&p.w);
 	}
+}
+
+/* Whatever the last one took: a channel whose id is not there yet is on its way. */
+static void a_gap_in_the_ids_is_waited_for(void **state)
+{
+	struct slow_path p = {.first_ms = 250, .step_ms = 2500, .backwards = true};
+	set_up(&p.w, state, 0);
+	p.w.o.accept_ms = 15000;
+	p.w.run.clock = (struct gw__clock){slow_clock, &p};
+	say_main(&p.w);
+	go_on(&p.w, flush, sizeof flush - 1);
+	assert_gathered(&p.w, 2);
+	tear_down(&p.w);
 }
 
 /* Its first page shows that there are no others: nobody waits. */
@@ -453,6 +469,7 @@ int main(void)
 		cmocka_unit_test(the_limit_holds_whoever_comes),
 		cmocka_unit_test(a_hello_alone_joins_nobody),
 		cmocka_unit_test(late_channels_are_taken),
+		cmocka_unit_test(a_gap_in_the_ids_is_waited_for),
 		cmocka_unit_test(a_page_ends_the_wait),
 		cmocka_unit_test(a_head_alone_keeps_nobody_out),
 		cmocka_unit_test(the_source_is_found_among_hundreds),

@@ -477,6 +477,19 @@ static void drop_mute(struct gather *g)
 			drop_multifd(g, i, "sent no packet");
 }
 
+/* Of those that sent a packet: ids are given from 0 on, so another one is on its way. */
+static bool lacks_an_id(const struct gather *g)
+{
+	bool above = false;
+	for (unsigned i = GW__LEN(g->in->multifd); i-- > 0;) {
+		bool speaks = g->in->multifd[i] && !is_mute(g, g->in->multifd[i]);
+		if (!speaks && above)
+			return true;
+		above = above || speaks;
+	}
+	return false;
+}
+
 static uint64_t ms_since(const struct gather *g, uint64_t ns) { return (gw__clock_now_ns(&g->run->clock) - ns) / 1000000; }
 
 /*
@@ -526,7 +539,7 @@ static bool complete(struct gather *g)
 	unsigned mute = count_mute(g);
 	bool lacks = shown == GW__EVENT_FLUSH && mute == g->in->multifd_n;
 	bool is_late = quiet_ms >= (uint64_t)(mute ? MUTE_MS : LATE_MS);
-	if (shown != GW__EVENT_PAGE && (lacks || !is_late))
+	if (shown != GW__EVENT_PAGE && (lacks || !is_late || lacks_an_id(g)))
 		return false;
 	drop_mute(g);
 	return true;
