@@ -4,9 +4,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "image/epochs/epoch.h"
 
@@ -104,7 +101,7 @@ static void a_reset_leaves_nothing(void **state)
 	assert_memory_equal(gw__epoch_devices(e).p, "0123456789", 10);
 	uint64_t before = gw__epoch_stats(e).memory_bytes;
 	assert_true(before >= 2 * PAGE + 10);
-	gw__epoch_reset(e);
+	gw__epoch_reset(e, 4 << 20);
 	apply(e, &m);
 	assert_int_equal(m.page[0][0], 1);
 	assert_int_equal(gw__epoch_devices(e).n, 0);
@@ -114,85 +111,6 @@ static void a_reset_leaves_nothing(void **state)
 	apply(e, &m);
 	assert_int_equal(m.page[0][1], 300);
 	assert_int_equal(m.page[0][0], 1);
-	gw__epoch_free(e);
-}
-
-static long faults(void)
-{
-	struct rusage u;
-	assert_int_equal(getrusage(RUSAGE_SELF, &u), 0);
-	return u.ru_minflt;
-}
-
-static long resident_bytes(void)
-{
-	long pages = 0;
-	FILE *f = fopen("/proc/self/statm", "r");
-	assert_non_null(f);
-	assert_int_equal(fscanf(f, "%*d %ld", &pages), 1);
-	fclose(f);
-	return pages * sysconf(_SC_PAGESIZE);
-}
-
-/* Every page of the memory, so that what the kernel has to find shows. */
-static void fill_packets(struct gw__epoch_lane *l, unsigned packets)
-{
-	struct gw__error error = {0};
-	uint64_t off[128];
-	for (unsigned i = 0; i < 128; i++)
-		off[i] = 2 * i * PAGE;
-	for (unsigned n = 0; n < packets; n++) {
-		void *buffer;
-		assert_int_equal(gw__epoch_borrow(l, &buffer, &error), 0);
-		memset(buffer, (int)n, GW__EPOCH_BUFFER_BYTES);
-		assert_int_equal(gw__epoch_submit(l, 0, off, 128, &error), 0);
-	}
-}
-
-static void memory_is_ready_for_the_next_one(void **state)
-{
-	(void)state;
-	struct gw__epoch *e = gw__epoch_new(PAGE, 64 << 20);
-	struct gw__epoch_lane *a = gw__epoch_add_lane(e), *b = gw__epoch_add_lane(e);
-	static const struct {
-		unsigned a, b;
-	} epochs[] = {{2, 2}, {3, 5}, {5, 3}, {1, 1}, {1, 1}, {4, 5}, {8, 2}};
-	gw__epoch_recycle(e);
-	for (size_t i = 0; i < sizeof epochs / sizeof epochs[0]; i++) {
-		long before = faults();
-		fill_packets(a, epochs[i].a);
-		fill_packets(b, epochs[i].b);
-		assert_in_range(faults() - before, 0, 64); /* of 256 and more; the index grows in the first ones */
-		gw__epoch_recycle(e);
-	}
-	assert_true(gw__epoch_stats(e).memory_bytes < 1 << 20); /* nothing but that index */
-	gw__epoch_free(e);
-}
-
-static void little_memory_is_kept_for_little(void **state)
-{
-	(void)state;
-	struct gw__epoch *e = gw__epoch_new(PAGE, 10 << 20);
-	struct gw__epoch_lane *a = gw__epoch_add_lane(e);
-	struct gw__error error = {0};
-	fill_packets(a, 16);
-	long before = resident_bytes();
-	for (unsigned i = 0; i < 40; i++)
-		gw__epoch_recycle(e);
-	assert_true(before - resident_bytes() > 4 << 20); /* of 8 MiB */
-	fill_packets(a, 16);
-	gw__epoch_recycle(e);
-	fill_packets(a, 16); /* what is kept does not count twice */
-	uint64_t off[1] = {0};
-	void *buffer;
-	uint32_t room;
-	assert_int_equal(gw__epoch_borrow_pages(a, &buffer, &room, &error), -E2BIG);
-	gw__epoch_reset(e);
-	assert_int_equal(gw__epoch_borrow_pages(a, &buffer, &room, &error), 0);
-	assert_int_equal(room, 512);
-	assert_int_equal(gw__epoch_submit(a, 0, off, 1, &error), 0);
-	assert_int_equal(gw__epoch_borrow_pages(a, &buffer, &room, &error), 0);
-	assert_int_equal(room, 511);
 	gw__epoch_free(e);
 }
 
@@ -225,7 +143,7 @@ static void the_limit_holds(void **state)
 		assert_int_equal(gw__epoch_reserve_devices(e, absurd[i], &devices, &error), -E2BIG);
 	}
 	/* And so do records of pages that have no content. */
-	gw__epoch_reset(e);
+	gw__epoch_reset(e, 0);
 	error = (struct gw__error){0};
 	for (r = 0; !r;)
 		for (uint64_t page = 0; !r && page < PAGES; page += 2)
@@ -298,8 +216,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_later_page_counts),
 		cmocka_unit_test(a_reset_leaves_nothing),
-		cmocka_unit_test(memory_is_ready_for_the_next_one),
-		cmocka_unit_test(little_memory_is_kept_for_little),
 		cmocka_unit_test(the_limit_holds),
 		cmocka_unit_test(a_failure_ends_the_walk),
 		cmocka_unit_test(lanes_meet_at_barriers),

@@ -247,7 +247,7 @@ static int initial(struct gw__epoch_sink *s, const struct gw__blocks *blocks, st
 		r = sink->ops->end(sink, (struct gw__view){(const uint8_t *)kit_description, sizeof kit_description - 1}, error);
 	if (!r)
 		r = gw__epoch_sink_complete_guest(s, NULL, error);
-	return r ? r : gw__epoch_sink_start(s, error);
+	return r ? r : gw__epoch_sink_start_journal(s, error);
 }
 
 static int take_epoch(struct gw__epoch_sink *s, const struct gw__blocks *blocks, uint32_t e, struct gw__error *error)

@@ -140,11 +140,10 @@ static int copy_to_epoch(struct gw__epoch_sink *o, uint32_t block, uint64_t off,
 	uint64_t offs[AT_ONCE];
 	while (n) {
 		void *buffer;
-		uint32_t room;
-		int r = gw__epoch_borrow_pages(o->main, &buffer, &room, error), k = 0;
+		int r = gw__epoch_borrow(o->main, &buffer, error), k = 0;
 		if (r)
 			return r;
-		for (; k < n && k < AT_ONCE && (uint32_t)k < room; k++) {
+		for (; k < n && k < AT_ONCE && (uint64_t)(k + 1) * o->page_bytes <= GW__EPOCH_BUFFER_BYTES; k++) {
 			memcpy((uint8_t *)buffer + (uint64_t)k * o->page_bytes, pages[k].iov_base, o->page_bytes);
 			offs[k] = off + (uint64_t)k * o->page_bytes;
 		}
@@ -418,10 +417,9 @@ static int make_note(struct gw__epoch_sink *s, struct gw__error *error)
 	return 0;
 }
 
-int gw__epoch_sink_start(struct gw__epoch_sink *s, struct gw__error *error)
+int gw__epoch_sink_start_journal(struct gw__epoch_sink *s, struct gw__error *error)
 {
 	struct gw__epoch_base base;
-	gw__epoch_recycle(s->epoch);
 	if (!s->o.durable)
 		return 0;
 	int r = make_note(s, error);
@@ -485,12 +483,11 @@ static int put_past(void *ctx, uint32_t block, uint64_t off, const uint8_t *igno
 	(void)ignored;
 	for (uint64_t at = off, end = off + n * s->page_bytes; !r && at < end; at += s->page_bytes) {
 		void *buffer;
-		uint32_t room;
 		if (!gw__bitmap_test(gw__image_present(s->writer, block), at / s->page_bytes)) {
 			r = gw__epoch_put_zeros(p->lane, block, at, 1, error);
 			continue;
 		}
-		r = gw__epoch_borrow_pages(p->lane, &buffer, &room, error);
+		r = gw__epoch_borrow(p->lane, &buffer, error);
 		if (!r)
 			r = gw__image_read_back_page(s->writer, block, at, buffer, error);
 		if (!r)
@@ -561,10 +558,7 @@ static int apply(struct gw__epoch_sink *s, struct gw__error *error)
 	if (r)
 		return r;
 	s->pending = false;
-	if (s->finished)
-		gw__epoch_reset(s->epoch);
-	else
-		gw__epoch_recycle(s->epoch);
+	gw__epoch_reset(s->epoch, s->stats.memory_bytes); /* the next one will be about as large */
 	return 0;
 }
 
@@ -581,7 +575,7 @@ int gw__epoch_sink_apply(struct gw__epoch_sink *s, struct gw__error *error)
 void gw__epoch_sink_drop(struct gw__epoch_sink *s)
 {
 	if (s->epoch && !s->pending)
-		gw__epoch_reset(s->epoch);
+		gw__epoch_reset(s->epoch, 0);
 }
 
 int gw__epoch_sink_finish(struct gw__epoch_sink *s, bool sync, struct gw__error *error)

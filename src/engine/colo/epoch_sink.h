@@ -21,7 +21,7 @@ struct gw__epoch_sink;
 
 struct gw__epoch_sink_opts {
 	uint64_t limit_bytes;  /* the memory that one epoch may take, device state included */
-	bool durable;          /* epochs outlive this process and its host, from gw__epoch_sink_start on */
+	bool durable;          /* epochs outlive this process and its host, from gw__epoch_sink_start_journal on */
 	uint64_t extent_bytes; /* of the journal; 0: as usual */
 	uint64_t history;      /* so many epochs before the last one are kept; of a durable one */
 };
@@ -34,8 +34,8 @@ struct gw__sink *gw__epoch_sink_sink(struct gw__epoch_sink *s);
 /* The initial migration is here: is all of it usable? Then it is epoch 0. `desc` is borrowed; NULL: there is none. */
 int gw__epoch_sink_complete_guest(struct gw__epoch_sink *s, const struct gw__vmdesc *desc, struct gw__error *error);
 
-/* The guest runs: memory is got ready for epoch 1, and, of a durable one, epoch 0 is safe on the disk. It takes as long as that takes. */
-int gw__epoch_sink_start(struct gw__epoch_sink *s, struct gw__error *error);
+/* Epoch 0 is safe on the disk. It takes as long as that takes; the guest need not wait for it. Not durable: 0. */
+int gw__epoch_sink_start_journal(struct gw__epoch_sink *s, struct gw__error *error);
 
 void gw__epoch_sink_begin(struct gw__epoch_sink *s);
 int gw__epoch_sink_reserve_devices(struct gw__epoch_sink *s, uint64_t bytes, uint8_t **to, struct gw__error *error);

@@ -3,7 +3,7 @@
 #include "engine/colo/epoch_store.h"
 
 static struct gw__sink *sink(void *ctx) { return gw__epoch_sink_sink(ctx); }
-static int start(void *ctx, struct gw__error *error) { return gw__epoch_sink_start(ctx, error); }
+static int start(void *ctx, struct gw__error *error) { return gw__epoch_sink_start_journal(ctx, error); }
 static void commit(void *ctx) { gw__epoch_sink_commit(ctx); }
 static int apply(void *ctx, struct gw__error *error) { return gw__epoch_sink_apply(ctx, error); }
 static void drop(void *ctx) { gw__epoch_sink_drop(ctx); }

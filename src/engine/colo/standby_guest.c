@@ -72,8 +72,7 @@ static int copy_to_epoch(struct gw__standby_guest *s, uint32_t block, uint64_t o
 	for (int i = 0; !r && i < n; i++) {
 		uint64_t at = off + (uint64_t)i * s->guest->page_bytes;
 		void *buffer;
-		uint32_t room;
-		r = gw__epoch_borrow_pages(s->main, &buffer, &room, error);
+		r = gw__epoch_borrow(s->main, &buffer, error);
 		if (r)
 			break;
 		memcpy(buffer, pages[i].iov_base, s->guest->page_bytes);
@@ -254,10 +253,8 @@ static int resume(struct gw__standby_guest *s, enum gw__why why, struct gw__erro
 static int start(void *ctx, struct gw__error *error)
 {
 	struct gw__standby_guest *s = ctx;
-	if (!s->o.hot) {
-		gw__epoch_recycle(s->epoch);
+	if (!s->o.hot)
 		return 0;
-	}
 	int r = load_devices(s, error);
 	if (!r)
 		r = gw__dirty_pages_start(s->written, error);
@@ -350,10 +347,7 @@ static int apply(void *ctx, struct gw__error *error)
 	if (r)
 		return r;
 	s->pending = false;
-	if (s->o.hot) /* there are no pages in it */
-		gw__epoch_reset(s->epoch);
-	else
-		gw__epoch_recycle(s->epoch);
+	gw__epoch_reset(s->epoch, s->stats.memory_bytes);
 	return s->o.hot && !s->stood_still ? resume(s, GW__WHY_CHECKPOINT, error) : 0;
 }
 
@@ -362,7 +356,7 @@ static void drop(void *ctx)
 {
 	struct gw__standby_guest *s = ctx;
 	if (s->epoch && !s->pending)
-		gw__epoch_reset(s->epoch);
+		gw__epoch_reset(s->epoch, 0);
 }
 
 static int finish(void *ctx, bool sync, struct gw__error *error)

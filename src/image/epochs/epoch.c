@@ -6,16 +6,12 @@
  *
  *   lane 0   chunk [packet][packet]....      entries {block, off, n, pages} {zeros} {barrier 1} ...
  *   lane 1   chunk [packet]..............    entries ...
- *
- * The guest of the primary stands still while pages come. So chunks are kept from one epoch to the next, and touched in between: a page of new memory costs
- * as much as its content, and in a virtual machine many times that (docs/BENCHMARKS.md). A chunk is as large, and as aligned, as a huge page.
  */
 #include "image/epochs/epoch.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -25,18 +21,14 @@
 typedef unsigned long long ull;
 
 enum {
-	CHUNK_BYTES = 2 << 20,
-	PAGES_ALIGN = 4096,
+	CHUNK_BYTES = 4 << 20,
+	CHUNK_ALIGN = 4096,
 	ENTRIES_FIRST = 256,
-	ENTRIES_KEPT = 8,    /* times as many as were used, at most */
-	MORE_THAN_LAST = 16, /* a sixteenth; at least a chunk */
-	FORGOTTEN = 8,       /* of a large epoch, an eighth with each that follows */
 };
 
 struct chunk {
 	struct chunk *next;
 	uint8_t *bytes;
-	bool touched;
 };
 
 struct entry {
@@ -64,7 +56,6 @@ struct gw__epoch {
 	uint8_t *devices;
 	uint64_t devices_bytes;
 	uint64_t memory_most_bytes;
-	uint64_t chunks_expected; /* for the next epoch */
 
 	pthread_mutex_t lock; /* of what follows */
 	struct chunk *spare;
@@ -120,7 +111,6 @@ struct gw__epoch_lane *gw__epoch_add_lane(struct gw__epoch *e)
 	l->epoch = e;
 	l->next = e->lanes;
 	e->lanes = l;
-	e->chunks_expected++;
 	return l;
 }
 
@@ -147,41 +137,16 @@ static struct chunk *take_spare(struct gw__epoch *e)
 	return c;
 }
 
-/* Twice as much as is wanted holds a piece that is aligned; the rest goes back. */
-static uint8_t *map_aligned(void)
-{
-	uint8_t *all = mmap(NULL, 2 * CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (all == MAP_FAILED)
-		return NULL;
-	size_t before = (size_t)(-(uintptr_t)all % CHUNK_BYTES);
-	if (before)
-		munmap(all, before);
-	munmap(all + before + CHUNK_BYTES, CHUNK_BYTES - before);
-	return all + before;
-}
-
 static struct chunk *map_chunk(void)
 {
 	struct chunk *c = calloc(1, sizeof *c);
 	if (!c)
 		return NULL;
-	c->bytes = map_aligned();
-	if (c->bytes)
+	c->bytes = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (c->bytes != MAP_FAILED)
 		return c;
 	free(c);
 	return NULL;
-}
-
-/* Outside a pause: a huge page may have to be made first. Where the kernel cannot, a page is found when it is written. */
-static void touch_chunk(struct chunk *c)
-{
-	if (c->touched)
-		return;
-	madvise(c->bytes, CHUNK_BYTES, MADV_HUGEPAGE);
-	if (madvise(c->bytes, CHUNK_BYTES, MADV_POPULATE_WRITE) && errno == EINVAL) /* before Linux 5.14 */
-		for (size_t i = 0; i < CHUNK_BYTES; i += PAGES_ALIGN)
-			((volatile uint8_t *)c->bytes)[i] = 0;
-	c->touched = true;
 }
 
 static int add_chunk(struct gw__epoch_lane *l, struct gw__error *error)
@@ -200,28 +165,15 @@ static int add_chunk(struct gw__epoch_lane *l, struct gw__error *error)
 	return 0;
 }
 
-static int borrow(struct gw__epoch_lane *l, uint64_t least_bytes, void **buffer, struct gw__error *error)
+int gw__epoch_borrow(struct gw__epoch_lane *l, void **buffer, struct gw__error *error)
 {
-	if (!l->chunks || CHUNK_BYTES - l->used_bytes < least_bytes) {
+	if (!l->chunks || CHUNK_BYTES - l->used_bytes < GW__EPOCH_BUFFER_BYTES) {
 		int r = add_chunk(l, error);
 		if (r)
 			return r;
 	}
 	*buffer = l->chunks->bytes + l->used_bytes;
 	return 0;
-}
-
-int gw__epoch_borrow(struct gw__epoch_lane *l, void **buffer, struct gw__error *error)
-{
-	return borrow(l, GW__EPOCH_BUFFER_BYTES, buffer, error);
-}
-
-int gw__epoch_borrow_pages(struct gw__epoch_lane *l, void **buffer, uint32_t *pages, struct gw__error *error)
-{
-	int r = borrow(l, l->epoch->page_bytes, buffer, error);
-	if (!r)
-		*pages = (uint32_t)((CHUNK_BYTES - l->used_bytes) / l->epoch->page_bytes);
-	return r;
 }
 
 static int add_entry(struct gw__epoch_lane *l, const struct entry *new, struct gw__error *error)
@@ -246,7 +198,7 @@ int gw__epoch_submit(struct gw__epoch_lane *l, uint32_t block, const uint64_t *o
 	const struct gw__epoch *e = l->epoch;
 	const uint8_t *pages = l->chunks->bytes + l->used_bytes;
 	int r = 0;
-	assert(l->used_bytes + n * e->page_bytes <= CHUNK_BYTES);
+	assert(n * e->page_bytes <= GW__EPOCH_BUFFER_BYTES);
 	for (uint32_t i = 0, run; !r && i < n; i += run) {
 		for (run = 1; i + run < n && off[i + run] == off[i] + run * e->page_bytes; run++)
 			;
@@ -257,7 +209,7 @@ int gw__epoch_submit(struct gw__epoch_lane *l, uint32_t block, const uint64_t *o
 			.generation = e->generation};
 		r = add_entry(l, &entry, error);
 	}
-	l->used_bytes = gw__round_up(l->used_bytes + n * e->page_bytes, PAGES_ALIGN);
+	l->used_bytes = gw__round_up(l->used_bytes + n * e->page_bytes, CHUNK_ALIGN);
 	l->pages += n;
 	return r;
 }
@@ -333,95 +285,39 @@ struct gw__epoch_stats gw__epoch_stats(const struct gw__epoch *e)
 	return s;
 }
 
-/* --- from one epoch to the next --- */
-
-static uint64_t count_chunks(const struct chunk *c)
+/* Into the spare ones, as long as those are fewer than is kept. */
+static void give_back(struct gw__epoch *e, struct chunk *c, uint64_t *kept, uint64_t keep_bytes)
 {
-	uint64_t n = 0;
-	for (; c; c = c->next)
-		n++;
-	return n;
-}
-
-/* All chunks of the lanes; those that were used last come first, as the processor may still have them. Returns how many there were. */
-static uint64_t gather_chunks(struct gw__epoch *e)
-{
-	uint64_t n = 0;
-	for (struct gw__epoch_lane *l = e->lanes; l; l = l->next) {
-		n += count_chunks(l->chunks);
-		for (struct chunk *c = l->chunks, *next; c; c = next) {
-			next = c->next;
-			c->next = e->spare;
-			e->spare = c;
+	for (struct chunk *next; c; c = next) {
+		next = c->next;
+		if (*kept + CHUNK_BYTES > keep_bytes) {
+			free_chunk(c);
+			continue;
 		}
-		l->chunks = NULL;
-		l->used_bytes = 0;
+		c->next = e->spare;
+		e->spare = c;
+		*kept += CHUNK_BYTES;
 	}
-	return n;
 }
 
-/* The index of a lane stays, unless this epoch had little of it. */
-static void recycle_entries(struct gw__epoch_lane *l)
+void gw__epoch_reset(struct gw__epoch *e, uint64_t keep_bytes)
 {
-	if (l->entries_room > ENTRIES_FIRST && l->entries_room / ENTRIES_KEPT > l->entries_n) {
+	struct chunk *old = e->spare;
+	uint64_t kept = 0;
+	e->memory_most_bytes = gw__max(e->memory_most_bytes, e->memory_bytes);
+	e->spare = NULL;
+	for (struct gw__epoch_lane *l = e->lanes; l; l = l->next) {
+		give_back(e, l->chunks, &kept, keep_bytes);
 		free(l->entry);
+		l->chunks = NULL;
 		l->entry = NULL;
-		l->entries_room = 0;
+		l->used_bytes = l->entries_n = l->entries_room = 0;
+		l->pages = l->zero_pages = 0;
 	}
-	l->entries_n = 0;
-	l->pages = l->zero_pages = 0;
-}
-
-static void forget_devices(struct gw__epoch *e)
-{
+	give_back(e, old, &kept, keep_bytes);
 	free(e->devices);
 	e->devices = NULL;
 	e->devices_bytes = 0;
-	e->generation = 0;
-}
-
-/* The first `n` spare chunks stay, and are touched; what is missing of them is mapped. */
-static void keep_spare(struct gw__epoch *e, uint64_t n)
-{
-	struct chunk **at = &e->spare;
-	for (; n; n--, at = &(*at)->next) {
-		if (!*at)
-			*at = map_chunk();
-		if (!*at)
-			return; /* whoever needs it says so */
-		touch_chunk(*at);
-	}
-	free_chunks(*at);
-	*at = NULL;
-}
-
-void gw__epoch_recycle(struct gw__epoch *e)
-{
-	e->memory_most_bytes = gw__max(e->memory_most_bytes, e->memory_bytes);
-	uint64_t used = gather_chunks(e);
-	e->chunks_expected = gw__max(used, e->chunks_expected - (e->chunks_expected + FORGOTTEN - 1) / FORGOTTEN);
 	e->memory_bytes = 0;
-	for (struct gw__epoch_lane *l = e->lanes; l; l = l->next) {
-		recycle_entries(l);
-		e->memory_bytes += l->entries_room * sizeof *l->entry;
-	}
-	forget_devices(e);
-	uint64_t most = e->limit_bytes - gw__min(e->memory_bytes, e->limit_bytes);
-	keep_spare(e, gw__min(e->chunks_expected + 1 + e->chunks_expected / MORE_THAN_LAST, most / CHUNK_BYTES));
-}
-
-void gw__epoch_reset(struct gw__epoch *e)
-{
-	e->memory_most_bytes = gw__max(e->memory_most_bytes, e->memory_bytes);
-	gather_chunks(e);
-	free_chunks(e->spare);
-	e->spare = NULL;
-	e->chunks_expected = e->memory_bytes = 0;
-	for (struct gw__epoch_lane *l = e->lanes; l; l = l->next) {
-		free(l->entry);
-		l->entry = NULL;
-		l->entries_n = l->entries_room = 0;
-		l->pages = l->zero_pages = 0;
-	}
-	forget_devices(e);
+	e->generation = 0;
 }

@@ -33,8 +33,6 @@ struct gw__epoch_lane *gw__epoch_add_lane(struct gw__epoch *e);
  * again without a submit it is the same one.
  */
 int gw__epoch_borrow(struct gw__epoch_lane *lane, void **buffer, struct gw__error *error);
-/* The same for a lane that takes few pages at a time: room for at least one, and as many as *pages says. */
-int gw__epoch_borrow_pages(struct gw__epoch_lane *lane, void **buffer, uint32_t *pages, struct gw__error *error);
 /* `n` pages that stand one after the other in the borrowed buffer; page i goes to off[i] of the block. They are not copied. */
 int gw__epoch_submit(struct gw__epoch_lane *lane, uint32_t block, const uint64_t *off, uint32_t n, struct gw__error *error);
 int gw__epoch_put_zeros(struct gw__epoch_lane *lane, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error);
@@ -58,12 +56,7 @@ struct gw__epoch_stats {
 };
 struct gw__epoch_stats gw__epoch_stats(const struct gw__epoch *e);
 
-/* Forgets all pages and devices, and gives all memory back. */
-void gw__epoch_reset(struct gw__epoch *e);
-/*
- * Forgets all pages and devices, and gets memory ready for the next epoch: as much as the largest of the last ones took and a little more, mapped and
- * touched, so that no page of it has to be found by the kernel while a primary waits. May take its time. Also before the first one.
- */
-void gw__epoch_recycle(struct gw__epoch *e);
+/* Forgets all pages and devices; the memory is kept for the next epoch, up to `keep_bytes`. */
+void gw__epoch_reset(struct gw__epoch *e, uint64_t keep_bytes);
 
 #endif
