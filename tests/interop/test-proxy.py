@@ -118,7 +118,10 @@ class Migration:
 
     def postcopy(self):
         """Once the first pages have gone."""
-        self.proxy.wait_said('"message":"PAGES"')
+        try:
+            self.proxy.wait_said('"message":"PAGES"')
+        except AssertionError as e:
+            raise AssertionError(f"{status(self.source)} at the source, {status(self.dst)} at the destination; {self.dst.stderr()}\n{e}") from e
         self.source.qmp.command("migrate-start-postcopy")
 
     def order(self, *names, **wanted):

@@ -117,7 +117,7 @@ class Run:
             if found:
                 return found
             assert not ended, f"{self} ended with {self.process.returncode}: {self.stderr}"
-            assert time.monotonic() < deadline, f"{self} does not say {pattern!r}: {self.stderr}"
+            assert time.monotonic() < deadline, f"{self} does not say {pattern!r}: {self.stderr}\n{self.stdout[-4000:]}"
             time.sleep(0.01)
 
     @property

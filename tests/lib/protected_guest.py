@@ -99,12 +99,19 @@ class Victim(KindVm):
         self.wait_as_before()
         self.image_untouched()
 
-    def unharmed_unless_kept(self):
-        """For a moment that is not known: the save may just have been complete, and then the new image is whole."""
-        self.wait_as_before()
+    def is_kept(self):
         with open(self.image, "rb") as f:
-            if f.read(4) != b"QEVM":
-                return self.image_untouched()
+            return f.read(4) == b"QEVM"
+
+    def unharmed_unless_kept(self, stopped=False):
+        """For a moment that is not known: the save may just have been complete. Then the new image is whole, and a guest that was to be
+        `stopped` stays where it is."""
+        if stopped and self.is_kept():
+            self.wait_as_before(changed=["run"])
+            self.qmp.cont()
+        self.wait_as_before()
+        if not self.is_kept():
+            return self.image_untouched()
         godwit.run("verify", self.image).ok()
         images.is_tidy(self.folder, "image")
         return self.put_old_image()
