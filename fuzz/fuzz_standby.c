@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "engine/colo/epoch_sink.h"
 #include "engine/colo/secondary.h"
 #include "engine/incoming/stream.h"
 #include "image/read/image.h"
@@ -106,10 +107,10 @@ static struct gw__epoch_sink *make_sink(void)
 	struct gw__epoch_sink *sink;
 	struct gw__error error = {0};
 	HOLDS(!gw__epoch_sink_new(path, &(struct gw__epoch_sink_opts){.limit_bytes = EPOCH_MAX}, &sink, &error));
-	any_size = gw__epoch_sink_sink(sink)->ops;
+	any_size = gw__epoch_sink_store(sink).ops->sink(sink)->ops;
 	small = *any_size;
 	small.blocks = put_small_blocks;
-	gw__epoch_sink_sink(sink)->ops = &small;
+	gw__epoch_sink_store(sink).ops->sink(sink)->ops = &small;
 	return sink;
 }
 
@@ -154,7 +155,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	gw__run_init(&run);
 	run.tail_max_bytes = DEVICES_MAX;
 	struct gw__epoch_sink *sink = make_sink();
-	const struct gw__epoch_store store = gw__epoch_store_of_image(sink);
+	const struct gw__epoch_store store = gw__epoch_sink_store(sink);
 	int r = gw__colo_secondary_run(&run, &in, &store, &o, &result);
 	HOLDS(r < 0); /* the input ends */
 	fuzz_result_is_sound(r, &run.error);

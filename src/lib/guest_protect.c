@@ -155,7 +155,7 @@ static void on_complete(void *ctx)
 static void on_epoch(void *ctx, const struct gw__colo_epoch *e)
 {
 	struct standby *s = ctx;
-	struct gw__ram_cache_flushed flushed = gw__standby_guest_flushed(s->store);
+	struct gw__ram_cache_flushed flushed = gw__standby_guest_result(s->store).flushed;
 	const struct gw_guest_epoch epoch = {.size = sizeof epoch,
 		.number = e->number,
 		.pages = s->o->hot && e->number ? flushed.by_primary : e->pages,
@@ -236,8 +236,8 @@ static int secondary_run(struct standby *s, struct gw__receive_link *l)
  */
 static void settle(struct standby *s, int r)
 {
-	s->ours->hook_failed = s->ours->hook_failed || (s->store && gw__standby_guest_hook_failed(s->store));
-	if (!r || (s->decided && gw__standby_guest_is_loaded(s->store)))
+	s->ours->hook_failed = s->ours->hook_failed || (s->store && gw__standby_guest_result(s->store).hook_failed);
+	if (!r || (s->decided && gw__standby_guest_result(s->store).is_loaded))
 		return;
 	*s->at = gw__location_at(s->decided ? GW__PLACE_LOST : GW__PLACE_SOURCE_RUNS);
 	gw__location_note(s->at, GW__LOCATION_EV_BROKEN);

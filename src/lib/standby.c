@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/colo/epoch_sink.h"
 #include "engine/colo/secondary.h"
 #include "lib/outcome.h"
 #include "lib/standby_control.h"
@@ -235,7 +236,7 @@ static void *protect(void *guest)
 		.ctx = g};
 	struct gw__colo_secondary_result result;
 	report(g, &(struct gw_standby_event){.kind = GW_STANDBY_CONNECTED});
-	const struct gw__epoch_store store = gw__epoch_store_of_image(g->sink);
+	const struct gw__epoch_store store = gw__epoch_sink_store(g->sink);
 	int r = gw__colo_secondary_run(&g->run, &g->in, &store, &so, &result);
 	end_guest(g, r, &result);
 	let_go(g);

@@ -224,7 +224,7 @@ static void imagine(const struct gw__blocks *blocks)
 /* Epoch 0. */
 static int initial(struct gw__epoch_sink *s, const struct gw__blocks *blocks, struct gw__error *error)
 {
-	struct gw__sink *sink = gw__epoch_sink_sink(s);
+	struct gw__sink *sink = gw__epoch_sink_store(s).ops->sink(s);
 	struct gw__config config;
 	kit_config(&config, false);
 	int r = sink->ops->config(sink, &config, error);
@@ -246,28 +246,28 @@ static int initial(struct gw__epoch_sink *s, const struct gw__blocks *blocks, st
 	if (!r)
 		r = sink->ops->end(sink, (struct gw__view){(const uint8_t *)kit_description, sizeof kit_description - 1}, error);
 	if (!r)
-		r = gw__epoch_sink_complete_guest(s, NULL, error);
-	return r ? r : gw__epoch_sink_start_journal(s, error);
+		r = gw__epoch_sink_store(s).ops->complete_guest(s, NULL, error);
+	return r ? r : gw__epoch_sink_store(s).ops->start(s, error);
 }
 
 static int take_epoch(struct gw__epoch_sink *s, const struct gw__blocks *blocks, uint32_t e, struct gw__error *error)
 {
-	struct gw__sink *sink = gw__epoch_sink_sink(s);
+	struct gw__sink *sink = gw__epoch_sink_store(s).ops->sink(s);
 	uint8_t devices[512], *to;
 	size_t n = device_bytes(devices, sizeof devices, e);
 	int r = 0;
-	gw__epoch_sink_begin(s);
+	gw__epoch_sink_store(s).ops->begin(s, error);
 	for (uint32_t b = 0; b < blocks->n; b++)
 		for (uint64_t i = 0; !r && i < pages_of(blocks, b); i++)
 			if (generation[e][b][i] != generation[e - 1][b][i])
 				r = put_page(sink, b, i, generation[e][b][i], error);
 	if (!r)
-		r = gw__epoch_sink_reserve_devices(s, n, &to, error);
+		r = gw__epoch_sink_store(s).ops->reserve_devices(s, n, &to, error);
 	if (!r)
 		memcpy(to, devices, n);
 	if (!r)
-		r = gw__epoch_sink_check(s, error);
-	return r ? r : gw__epoch_sink_persist(s, error);
+		r = gw__epoch_sink_store(s).ops->check(s, error);
+	return r ? r : gw__epoch_sink_store(s).ops->persist(s, error);
 }
 
 static bool dies_before_the_merge;
@@ -299,8 +299,8 @@ static int live(const char *path, const struct gw__blocks *blocks)
 			break;
 		if (e == EPOCHS && dies_before_the_merge)
 			return die(s, EPOCHS);
-		gw__epoch_sink_commit(s);
-		r = gw__epoch_sink_apply(s, &error);
+		gw__epoch_sink_store(s).ops->commit(s);
+		r = gw__epoch_sink_store(s).ops->apply(s, &error);
 		safe += r ? 1 : 0; /* it is safe all the same */
 	}
 	assert_true(!r || error.text[0]);

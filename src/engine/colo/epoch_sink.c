@@ -337,8 +337,9 @@ static int check_room(struct gw__epoch_sink *s, struct gw__error *error)
 	return r ? r : gw__image_check_room(s->writer, other + absent.pages * s->page_bytes, error);
 }
 
-int gw__epoch_sink_complete_guest(struct gw__epoch_sink *s, const struct gw__vmdesc *desc, struct gw__error *error)
+static int complete_guest(void *ctx, const struct gw__vmdesc *desc, struct gw__error *error)
 {
+	struct gw__epoch_sink *s = ctx;
 	s->desc = desc;
 	if (!s->devices.n)
 		return gw__error_set(error, -EPROTO, "the guest came without any device");
@@ -348,33 +349,40 @@ int gw__epoch_sink_complete_guest(struct gw__epoch_sink *s, const struct gw__vmd
 	return r ? r : gw__image_check_room(s->writer, finish_bytes(s), error);
 }
 
-void gw__epoch_sink_begin(struct gw__epoch_sink *s)
+static int begin_epoch(void *ctx, struct gw__error *error)
 {
+	struct gw__epoch_sink *s = ctx;
+	(void)error;
 	assert(!s->pending && !s->finished);
 	s->in_checkpoint = true;
+	return 0;
 }
 
-int gw__epoch_sink_reserve_devices(struct gw__epoch_sink *s, uint64_t bytes, uint8_t **to, struct gw__error *error)
+static int reserve_devices(void *ctx, uint64_t bytes, uint8_t **to, struct gw__error *error)
 {
+	struct gw__epoch_sink *s = ctx;
 	return gw__epoch_reserve_devices(s->epoch, bytes, to, error);
 }
 
 static void note_stats(struct gw__epoch_sink *s)
 {
 	struct gw__epoch_stats e = gw__epoch_stats(s->epoch);
-	s->stats = (struct gw__epoch_sink_stats){e.pages, e.zero_pages, gw__epoch_devices(s->epoch).n, e.memory_bytes, e.memory_most_bytes};
+	s->stats =
+		(struct gw__epoch_store_stats){e.pages, e.zero_pages, gw__epoch_devices(s->epoch).n, e.memory_bytes, e.memory_most_bytes};
 }
 
-int gw__epoch_sink_check(struct gw__epoch_sink *s, struct gw__error *error)
+static int check_epoch(void *ctx, struct gw__error *error)
 {
+	struct gw__epoch_sink *s = ctx;
 	struct gw__view devices = gw__epoch_devices(s->epoch);
 	note_stats(s);
 	int r = gw__epoch_sink_check_devices(s, devices.p, devices.n, error);
 	return r ? r : check_room(s, error);
 }
 
-void gw__epoch_sink_commit(struct gw__epoch_sink *s)
+static void commit_epoch(void *ctx)
 {
+	struct gw__epoch_sink *s = ctx;
 	s->pending = true;
 	s->number++;
 }
@@ -417,8 +425,9 @@ static int make_note(struct gw__epoch_sink *s, struct gw__error *error)
 	return 0;
 }
 
-int gw__epoch_sink_start_journal(struct gw__epoch_sink *s, struct gw__error *error)
+static int start(void *ctx, struct gw__error *error)
 {
+	struct gw__epoch_sink *s = ctx;
 	struct gw__epoch_base base;
 	if (!s->o.durable)
 		return 0;
@@ -429,8 +438,10 @@ int gw__epoch_sink_start_journal(struct gw__epoch_sink *s, struct gw__error *err
 	return gw__durable_start(s->path, s->o.extent_bytes, s->writer, &base, &s->journal, error);
 }
 
-int gw__epoch_sink_persist(struct gw__epoch_sink *s, struct gw__error *error)
+/* Of a durable one. */
+static int persist(void *ctx, struct gw__error *error)
 {
+	struct gw__epoch_sink *s = ctx;
 	return s->journal ? gw__durable_append(s->journal, s->epoch, error) : 0;
 }
 
@@ -572,8 +583,10 @@ int gw__epoch_sink_apply(struct gw__epoch_sink *s, struct gw__error *error)
 	return gw__durable_turn(s->journal, &base, error);
 }
 
-void gw__epoch_sink_drop(struct gw__epoch_sink *s)
+/* What came of an epoch that was not committed. */
+static void drop(void *ctx)
 {
+	struct gw__epoch_sink *s = ctx;
 	if (s->epoch && !s->pending)
 		gw__epoch_reset(s->epoch, 0);
 }
@@ -604,11 +617,39 @@ int gw__epoch_sink_finish(struct gw__epoch_sink *s, bool sync, struct gw__error 
 	return r;
 }
 
-struct gw__epoch_sink_stats gw__epoch_sink_stats(const struct gw__epoch_sink *s) { return s->stats; }
+/* --- as the store of a secondary --- */
+
+static struct gw__sink *sink(void *ctx) { return &((struct gw__epoch_sink *)ctx)->sink; }
+static int apply_epoch(void *ctx, struct gw__error *error) { return gw__epoch_sink_apply(ctx, error); }
+static int finish(void *ctx, bool sync, struct gw__error *error) { return gw__epoch_sink_finish(ctx, sync, error); }
+static struct gw__epoch_store_stats stats(void *ctx) { return ((struct gw__epoch_sink *)ctx)->stats; }
+
+/* Nobody runs it here. */
+static int load(void *ctx, struct gw__error *error)
+{
+	(void)ctx, (void)error;
+	return 0;
+}
+
+struct gw__epoch_store gw__epoch_sink_store(struct gw__epoch_sink *s)
+{
+	static const struct gw__epoch_store_ops ops = {.sink = sink,
+		.complete_guest = complete_guest,
+		.start = start,
+		.begin = begin_epoch,
+		.reserve_devices = reserve_devices,
+		.check = check_epoch,
+		.persist = persist,
+		.commit = commit_epoch,
+		.load = load,
+		.apply = apply_epoch,
+		.drop = drop,
+		.finish = finish,
+		.stats = stats};
+	return (struct gw__epoch_store){&ops, s};
+}
 
 /* --- its life --- */
-
-struct gw__sink *gw__epoch_sink_sink(struct gw__epoch_sink *s) { return &s->sink; }
 
 void gw__epoch_sink_free_parts(struct gw__sink *s)
 {

@@ -43,7 +43,7 @@ struct gw__epoch_sink {
 	uint8_t *text;               /* the description, as it came */
 	size_t text_bytes;
 	const struct gw__vmdesc *desc; /* parsed; borrowed */
-	struct gw__epoch_sink_stats stats;
+	struct gw__epoch_store_stats stats;
 
 	/* Of a durable one. */
 	char path[PATH_MAX];
@@ -66,5 +66,9 @@ gw__epoch_apply_fn gw__epoch_sink_apply_run;
 int gw__epoch_sink_take_devices(struct gw__epoch_sink *s, struct gw__view devices, struct gw__error *error);
 int gw__epoch_sink_keep_text(struct gw__epoch_sink *s, struct gw__view text, struct gw__error *error);
 void gw__epoch_sink_free_parts(struct gw__sink *s);
+/* Its pages go to their places. A failure leaves the epoch what it is: again, or with `finish`. */
+int gw__epoch_sink_apply(struct gw__epoch_sink *s, struct gw__error *error);
+/* The image of the last epoch gets its name, without being synced unless `sync`, or it is durable. Nothing may follow. */
+int gw__epoch_sink_finish(struct gw__epoch_sink *s, bool sync, struct gw__error *error);
 
 #endif

@@ -12,7 +12,14 @@
 #ifndef GW_ENGINE_COLO_EPOCH_STORE_H
 #define GW_ENGINE_COLO_EPOCH_STORE_H
 
-#include "engine/colo/epoch_sink.h"
+#include "engine/sink/sink.h"
+#include "wire/vmdesc.h"
+
+struct gw__epoch_store_stats {
+	uint64_t pages, zero_pages; /* of the epoch that is, or was last, received */
+	uint64_t device_bytes;
+	uint64_t memory_bytes, memory_most_bytes;
+};
 
 struct gw__epoch_store_ops {
 	struct gw__sink *(*sink)(void *ctx);
@@ -29,14 +36,12 @@ struct gw__epoch_store_ops {
 	int (*apply)(void *ctx, struct gw__error *error); /* and after that */
 	void (*drop)(void *ctx);                          /* what came of an epoch that was not committed */
 	int (*finish)(void *ctx, bool sync, struct gw__error *error);
-	struct gw__epoch_sink_stats (*stats)(void *ctx);
+	struct gw__epoch_store_stats (*stats)(void *ctx);
 };
 
 struct gw__epoch_store {
 	const struct gw__epoch_store_ops *ops;
 	void *ctx;
 };
-
-struct gw__epoch_store gw__epoch_store_of_image(struct gw__epoch_sink *sink); /* borrows it */
 
 #endif

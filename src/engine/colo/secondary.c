@@ -75,7 +75,7 @@ static int receive_message(struct session *s, struct gw__colo_msg *m)
 
 static void report_epoch(struct session *s, uint64_t pause_ns)
 {
-	struct gw__epoch_sink_stats stats = s->store->stats(s->ctx);
+	struct gw__epoch_store_stats stats = s->store->stats(s->ctx);
 	struct gw__colo_epoch *e = &s->result->last;
 	*e = (struct gw__colo_epoch){.number = s->result->epochs,
 		.pages = stats.pages,

@@ -37,7 +37,7 @@ struct gw__standby_guest {
 	bool hook;
 	uint64_t device_bytes;
 	struct gw__ram_sink_result ram_result;
-	struct gw__epoch_sink_stats stats;
+	struct gw__epoch_store_stats stats;
 };
 
 static struct gw__standby_guest *own(struct gw__sink *s) { return (struct gw__standby_guest *)s; }
@@ -296,7 +296,7 @@ static int check(void *ctx, struct gw__error *error)
 	struct gw__device_buffer b;
 	struct gw__section section;
 	struct gw__view raw;
-	s->stats = (struct gw__epoch_sink_stats){e.pages, e.zero_pages, devices.n, e.memory_bytes, e.memory_most_bytes};
+	s->stats = (struct gw__epoch_store_stats){e.pages, e.zero_pages, devices.n, e.memory_bytes, e.memory_most_bytes};
 	gw__device_load_clear(&s->next);
 	bool none = devices.n == 1 && devices.p[0] == GW__ITEM_EOF; /* a guest without devices */
 	int r = none ? 0 : gw__device_buffer_decode(devices.p, devices.n, s->desc, &b, error);
@@ -365,7 +365,7 @@ static int finish(void *ctx, bool sync, struct gw__error *error)
 	return ((struct gw__standby_guest *)ctx)->o.hot ? 0 : apply(ctx, error);
 }
 
-static struct gw__epoch_sink_stats stats(void *ctx) { return ((struct gw__standby_guest *)ctx)->stats; }
+static struct gw__epoch_store_stats stats(void *ctx) { return ((struct gw__standby_guest *)ctx)->stats; }
 
 struct gw__epoch_store gw__standby_guest_store(struct gw__standby_guest *s)
 {
@@ -393,9 +393,10 @@ int gw__standby_guest_fail_over(struct gw__standby_guest *s)
 	return r;
 }
 
-bool gw__standby_guest_hook_failed(const struct gw__standby_guest *s) { return s->hook; }
-bool gw__standby_guest_is_loaded(const struct gw__standby_guest *s) { return s->loaded; }
-struct gw__ram_cache_flushed gw__standby_guest_flushed(const struct gw__standby_guest *s) { return s->flushed; }
+struct gw__standby_guest_result gw__standby_guest_result(const struct gw__standby_guest *s)
+{
+	return (struct gw__standby_guest_result){.hook_failed = s->hook, .is_loaded = s->loaded, .flushed = s->flushed};
+}
 
 static void free_sink(struct gw__sink *sink) { (void)sink; }
 

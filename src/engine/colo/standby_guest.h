@@ -31,8 +31,12 @@ struct gw__epoch_store gw__standby_guest_store(struct gw__standby_guest *s);
  * epoch. 0, or what a hook said.
  */
 int gw__standby_guest_fail_over(struct gw__standby_guest *s);
-bool gw__standby_guest_hook_failed(const struct gw__standby_guest *s);
-bool gw__standby_guest_is_loaded(const struct gw__standby_guest *s); /* after a failover that failed: it is here, and stands still */
-struct gw__ram_cache_flushed gw__standby_guest_flushed(const struct gw__standby_guest *s); /* by the last checkpoint of a hot one */
+
+struct gw__standby_guest_result {
+	bool hook_failed;
+	bool is_loaded;                       /* after a failover that failed: it is here, and stands still */
+	struct gw__ram_cache_flushed flushed; /* by the last checkpoint of a hot one */
+};
+struct gw__standby_guest_result gw__standby_guest_result(const struct gw__standby_guest *s);
 
 #endif
