@@ -35,7 +35,7 @@ static void meta(const uint8_t *data, size_t n)
 		HOLDS(again && gw__recv_state_meta_encode(&saved, again, room));
 		HOLDS(gw__recv_state_meta_decode(again, room, &back, &maps_again, &error) == 0);
 		HOLDS(maps_again == maps_bytes && back.blocks.n == saved.blocks.n && back.cursor == saved.cursor);
-		HOLDS(back.package.n == saved.package.n && back.note.n == saved.note.n && back.early.n == saved.early.n);
+		HOLDS(back.package.n == saved.package.n && back.user_data.n == saved.user_data.n && back.early.n == saved.early.n);
 		gw__recv_state_saved_fini(&back);
 		free(again);
 	}

@@ -72,8 +72,8 @@ static int open_begun(gw_job *job, const char *path, const struct gw_drain_opts 
 	struct gw__receive_outcome *out)
 {
 	struct gw__sink_recovery_info recovery_info;
-	struct gw__view note;
-	int r = gw__sink_image_resume(path, sink, &note, &out->host_crashed, &job->run.error);
+	struct gw__view user_data;
+	int r = gw__sink_image_resume(path, sink, &user_data, &out->host_crashed, &job->run.error);
 	if (r)
 		return r;
 	(*sink)->ops->postcopy->recovery_info(*sink, &recovery_info);
@@ -98,7 +98,7 @@ static int open_new(gw_job *job, const char *path, const struct gw_drain_opts *o
 	if (!r)
 		r = gw__sink_image_new(&writer, sink, error);
 	if (!r)
-		gw__sink_image_note(*sink, (struct gw__view){GW__OPT(o, note), GW__OPT(o, note_bytes)});
+		gw__sink_image_set_user_data(*sink, (struct gw__view){GW__OPT(o, note), GW__OPT(o, note_bytes)});
 	if (!r)
 		r = (*sink)->ops->config(*sink, &config, error);
 	if (!r)

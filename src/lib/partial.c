@@ -50,7 +50,7 @@ static int user_data(gw_job *job, void *args)
 	if (!r)
 		r = gw__begun_open(job, a->path, &begun);
 	if (!r) {
-		const struct gw__view *words = &begun.saved->note;
+		const struct gw__view *words = &begun.saved->user_data;
 		*a->note = malloc(words->n + 1);
 		*a->note_bytes = *a->note ? words->n : 0;
 		if (*a->note && words->n)
@@ -108,7 +108,7 @@ static void describe(const struct gw__begun *b, struct gw_partial_info *info)
 	info->blocks = saved->blocks.n;
 	info->device_bytes = saved->early.n + saved->package.n;
 	info->image_offset = saved->base_off;
-	info->user_data_bytes = saved->note.n;
+	info->user_data_bytes = saved->user_data.n;
 	for (uint32_t i = 0; i < saved->blocks.n; i++)
 		info->ram_bytes += saved->blocks.v[i].ignored ? 0 : saved->blocks.v[i].used_bytes;
 	if (info->kind == GW_PARTIAL_LAYOUT)

@@ -89,8 +89,8 @@ static int check_ours(gw_job *job, const char *path, const struct gw_receive_opt
 static int open_partial(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink **sink,
 	struct gw__receive_outcome *out)
 {
-	struct gw__view note;
-	int r = gw__sink_image_resume(path, sink, &note, &out->host_crashed, &job->run.error);
+	struct gw__view user_data;
+	int r = gw__sink_image_resume(path, sink, &user_data, &out->host_crashed, &job->run.error);
 	if (!r)
 		r = check_ours(job, path, o, *sink);
 	if (r)
@@ -129,7 +129,7 @@ static int open_sink(gw_job *job, const char *path, const struct gw_receive_opts
 	if (!r)
 		r = gw__sink_image_new(&writer, sink, &job->run.error);
 	if (!r)
-		gw__sink_image_note(*sink, (struct gw__view){GW__OPT(o, note), GW__OPT(o, note_bytes)});
+		gw__sink_image_set_user_data(*sink, (struct gw__view){GW__OPT(o, note), GW__OPT(o, note_bytes)});
 	gw__image_writer_close(writer);
 	return r;
 }

@@ -149,7 +149,7 @@ static struct gw__image_writer *resume(bool *rolled_back)
 	const struct gw__recv_state_saved *saved;
 	struct gw__error error = {0};
 	assert_ok(gw__image_resume(image, &w, &saved, rolled_back, &error), error);
-	assert_memory_equal(saved->note.p, "note", 4);
+	assert_memory_equal(saved->user_data.p, "note", 4);
 	assert_int_equal(saved->package.n, strlen("package"));
 	assert_int_equal(saved->early.n, strlen("early"));
 	assert_string_equal(saved->config.machine, "pc-i440fx-10.0");

@@ -46,7 +46,7 @@ static int take_early(struct gw__epoch_sink *s, struct gw__rd *c, const struct g
 
 static int take_note(struct gw__epoch_sink *s, const struct gw__recv_state_saved *saved, struct gw__vmdesc **desc, struct gw__error *error)
 {
-	struct gw__rd c = gw__rd_over(saved->note.p, saved->note.n);
+	struct gw__rd c = gw__rd_over(saved->user_data.p, saved->user_data.n);
 	unsigned flags = gw__rd_u8(&c);
 	s->switchover = flags & GW__EPOCH_NOTE_SWITCHOVER;
 	s->o.history = flags & GW__EPOCH_NOTE_HISTORY ? UINT64_MAX : 0; /* nothing of it goes away here */
@@ -124,13 +124,13 @@ static int reopen(struct gw__epoch_sink *s, const struct gw__epoch_base *base, s
 	if (r)
 		return r;
 	r = take_note(s, &base->saved, desc, error);
-	s->note = r ? NULL : malloc(base->saved.note.n + 1);
+	s->note = r ? NULL : malloc(base->saved.user_data.n + 1);
 	if (!r && !s->note)
 		r = gw__error_set(error, -ENOMEM, "no memory for what is known of the guest");
 	if (r)
 		return r;
-	memcpy(s->note, base->saved.note.p, base->saved.note.n);
-	s->note_bytes = base->saved.note.n;
+	memcpy(s->note, base->saved.user_data.p, base->saved.user_data.n);
+	s->note_bytes = base->saved.user_data.n;
 	return 0;
 }
 

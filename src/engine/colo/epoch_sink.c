@@ -404,7 +404,7 @@ static void describe_base(struct gw__epoch_sink *s, struct gw__epoch_base *base)
 	base->saved.config = s->config;
 	base->saved.early = (struct gw__view){s->devices.bytes, early};
 	base->saved.package = (struct gw__view){s->devices.bytes, s->devices.n};
-	base->saved.note = (struct gw__view){s->note, s->note_bytes};
+	base->saved.user_data = (struct gw__view){s->note, s->note_bytes};
 	gw__image_describe(s->writer, &base->saved);
 }
 

@@ -29,7 +29,7 @@ struct gw__image_sink {
 	size_t early_bytes;
 	uint8_t *package;
 	size_t package_bytes;
-	struct gw__view note; /* the caller's; borrowed */
+	struct gw__view user_data; /* the caller's; borrowed */
 };
 
 extern const struct gw__sink_postcopy_ops gw__sink_image_postcopy;
@@ -293,7 +293,7 @@ static int prepare_postcopy(struct gw__sink *s, struct gw__error *error)
 	if (own(s)->config.ignore_shared)
 		return 0;
 	int r = gw__image_prepare_recv_state(own(s)->writer, error);
-	return r ? r : gw__image_put_list(own(s)->writer, &own(s)->config, own(s)->note, error);
+	return r ? r : gw__image_put_list(own(s)->writer, &own(s)->config, own(s)->user_data, error);
 }
 
 static int discard(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
@@ -311,7 +311,7 @@ static int persist_handover(struct gw__sink *s, uint8_t **package, size_t bytes,
 	*package = NULL;
 	o->ram_section_id_unknown = !bytes; /* who drains never heard it */
 	return gw__image_persist_handover(o->writer, &o->config, (struct gw__view){o->early, o->early_bytes},
-		(struct gw__view){o->package, bytes}, o->note, error);
+		(struct gw__view){o->package, bytes}, o->user_data, error);
 }
 
 static void recovery_info(struct gw__sink *s, struct gw__sink_recovery_info *k)
@@ -386,7 +386,7 @@ static int take_saved(struct gw__image_sink *o, const struct gw__recv_state_save
 	return r ? r : describe_early(o, error);
 }
 
-int gw__sink_image_resume(const char *path, struct gw__sink **sink, struct gw__view *note, bool *rolled_back, struct gw__error *error)
+int gw__sink_image_resume(const char *path, struct gw__sink **sink, struct gw__view *user_data, bool *rolled_back, struct gw__error *error)
 {
 	struct gw__image_writer *writer = NULL;
 	const struct gw__recv_state_saved *saved = NULL;
@@ -399,7 +399,7 @@ int gw__sink_image_resume(const char *path, struct gw__sink **sink, struct gw__v
 		return gw__error_set(error, -ENOMEM, "no memory for an image");
 	}
 	r = take_saved(o, saved, error);
-	*note = saved->note;
+	*user_data = saved->user_data;
 	*sink = &o->sink;
 	if (r)
 		gw__sink_free(sink);
@@ -426,4 +426,4 @@ int gw__sink_image_reopen(struct gw__image_writer **writer, const struct gw__rec
 	return r;
 }
 
-void gw__sink_image_note(struct gw__sink *sink, struct gw__view note) { own(sink)->note = note; }
+void gw__sink_image_set_user_data(struct gw__sink *sink, struct gw__view user_data) { own(sink)->user_data = user_data; }

@@ -17,7 +17,7 @@ enum { GW__EPOCH_EXTENT_BYTES = 64 << 20 }; /* of records; the one that crosses 
 
 struct gw__epoch_journal;
 
-/* A guest at one epoch. `saved`: early are the device sections before RAM, package is all of its device state, note is the caller's. */
+/* A guest at one epoch. `saved`: early are the device sections before RAM, package is all of its device state, user_data is the caller's. */
 struct gw__epoch_base {
 	uint64_t epoch;
 	struct gw__recv_state_saved saved;

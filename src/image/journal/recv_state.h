@@ -35,9 +35,9 @@ struct gw__recv_state_saved {
 	uint32_t ram_id;
 	struct gw__config config; /* as in the image */
 	struct gw__blocks blocks;
-	struct gw__view early;   /* device sections that stand before the end of RAM */
-	struct gw__view package; /* of post-copy, whole; empty: memory alone */
-	struct gw__view note;    /* the caller's */
+	struct gw__view early;     /* device sections that stand before the end of RAM */
+	struct gw__view package;   /* of post-copy, whole; empty: memory alone */
+	struct gw__view user_data; /* the caller's */
 };
 void gw__recv_state_saved_fini(struct gw__recv_state_saved *saved);
 

@@ -80,7 +80,7 @@ enum { CONFIG_ROOM = 8192, BLOCK_FIXED = 1 + 4 * 8 + 1 };
 
 size_t gw__recv_state_meta_bytes(const struct gw__recv_state_saved *s)
 {
-	size_t n = META_FIXED + 4 + CONFIG_ROOM + 4 + piece_bytes(&s->early) + piece_bytes(&s->package) + piece_bytes(&s->note);
+	size_t n = META_FIXED + 4 + CONFIG_ROOM + 4 + piece_bytes(&s->early) + piece_bytes(&s->package) + piece_bytes(&s->user_data);
 	for (uint32_t i = 0; i < s->blocks.n; i++)
 		n += BLOCK_FIXED + strlen(s->blocks.v[i].name);
 	return n;
@@ -114,7 +114,7 @@ bool gw__recv_state_meta_encode(const struct gw__recv_state_saved *s, uint8_t *m
 		put_block(&c, &s->blocks.v[i]);
 	put_piece(&c, &s->early);
 	put_piece(&c, &s->package);
-	put_piece(&c, &s->note);
+	put_piece(&c, &s->user_data);
 	return !c.full && !config.full;
 }
 
@@ -197,7 +197,7 @@ int gw__recv_state_meta_decode(const uint8_t *meta, size_t n, struct gw__recv_st
 		r = take_blocks(&c, s, maps_bytes, error);
 	s->early = take_piece(&c);
 	s->package = take_piece(&c);
-	s->note = take_piece(&c);
+	s->user_data = take_piece(&c);
 	if (!r && c.cut)
 		r = gw__error_set(error, -EPROTO, "it ends inside the device state");
 	return r;

@@ -80,8 +80,8 @@ void gw__image_discard(struct gw__image_writer *w, uint32_t block, uint64_t off,
  * -EEXIST: something has one of the names.
  */
 int gw__image_prepare_recv_state(struct gw__image_writer *w, struct gw__error *error);
-/* Right behind it: who the source is, safe on the disk. `note` is the caller's. */
-int gw__image_put_list(struct gw__image_writer *w, const struct gw__config *config, struct gw__view note, struct gw__error *error);
+/* Right behind it: who the source is, safe on the disk. `user_data` is the caller's. */
+int gw__image_put_list(struct gw__image_writer *w, const struct gw__config *config, struct gw__view user_data, struct gw__error *error);
 /*
  * The source begins to switch: from here on the file is called IMAGE.partial, and its bitmaps live in IMAGE.partial.state (recv_state.h). Direct
  * I/O ends. The image still goes away with the writer; the state too, unless it has a list, which stays even if this fails.
@@ -89,10 +89,10 @@ int gw__image_put_list(struct gw__image_writer *w, const struct gw__config *conf
 int gw__image_begin_recv_state(struct gw__image_writer *w, struct gw__error *error);
 /*
  * All that is needed to finish without the source's first words: both files now stay, whatever happens to us, and with a list also if this
- * fails. `config` as it stands in the image; early devices and package as they came; `note` is the caller's.
+ * fails. `config` as it stands in the image; early devices and package as they came; `user_data` is the caller's.
  */
 int gw__image_persist_handover(struct gw__image_writer *w, const struct gw__config *config, struct gw__view early, struct gw__view package,
-	struct gw__view note, struct gw__error *error);
+	struct gw__view user_data, struct gw__error *error);
 /* What was put so far survives the host, too. */
 int gw__image_checkpoint(struct gw__image_writer *w, struct gw__error *error);
 /*

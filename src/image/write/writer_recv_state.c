@@ -108,7 +108,7 @@ int gw__image_begin_recv_state(struct gw__image_writer *w, struct gw__error *err
 	return gw__writer_fail(w, r);
 }
 
-int gw__image_put_list(struct gw__image_writer *w, const struct gw__config *config, struct gw__view note, struct gw__error *error)
+int gw__image_put_list(struct gw__image_writer *w, const struct gw__config *config, struct gw__view user_data, struct gw__error *error)
 {
 	struct gw__recv_state_saved saved = {.marker_off = w->cursor,
 		.base_off = w->opts.base_off,
@@ -117,7 +117,7 @@ int gw__image_put_list(struct gw__image_writer *w, const struct gw__config *conf
 		.ram_id = w->ram_id,
 		.config = *config,
 		.blocks = w->blocks, /* a view */
-		.note = note};
+		.user_data = user_data};
 	assert(w->phase == GW__WRITER_RAM && w->prepared);
 	return gw__writer_fail(w, gw__recv_state_put_list(w->prepared, &saved, error));
 }
@@ -140,7 +140,7 @@ static int settle_marker(struct gw__image_writer *w, struct gw__recv_state_saved
 }
 
 int gw__image_persist_handover(struct gw__image_writer *w, const struct gw__config *config, struct gw__view early, struct gw__view package,
-	struct gw__view note, struct gw__error *error)
+	struct gw__view user_data, struct gw__error *error)
 {
 	struct gw__recv_state_saved saved = {.base_off = w->opts.base_off,
 		.start_off = w->start_off,
@@ -150,7 +150,7 @@ int gw__image_persist_handover(struct gw__image_writer *w, const struct gw__conf
 		.blocks = w->blocks, /* a view */
 		.early = early,
 		.package = package,
-		.note = note};
+		.user_data = user_data};
 	assert(w->phase == GW__WRITER_RAM && w->partial);
 	int r = settle_marker(w, &saved, error);
 	if (!r)
