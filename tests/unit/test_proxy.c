@@ -463,6 +463,28 @@ static void a_silent_preempt_channel_is_passed_on(void **state)
 	rig_free(r);
 }
 
+/* The same, and its source has written more than the destination's socket holds before the proxy reads. */
+static void a_preempt_channel_is_not_kept_behind_pages(void **state)
+{
+	enum { PAGES = 400 << 10 };
+	struct rig *r = rig_new();
+	uint8_t *bytes = calloc(1, PAGES);
+	(void)state;
+	memcpy(bytes, MAIN, sizeof MAIN - 1);
+	memcpy(bytes + sizeof MAIN - 1, ADVISE, sizeof ADVISE - 1);
+	start(r);
+	int source = connect_source(r), room = PAGES;
+	assert_int_equal(setsockopt(source, SOL_SOCKET, SO_SNDBUF, &room, sizeof room), 0);
+	put(source, bytes, PAGES);
+	int destination = accept_destination(r), silent = connect_source(r), preempt = accept_destination(r);
+	expect(destination, bytes, PAGES);
+	end_both(source, destination);
+	end_both(silent, preempt);
+	finish(r, 0);
+	free(bytes);
+	rig_free(r);
+}
+
 /* A source that comes back may be silent for a moment while its old connection ends. */
 static void what_comes_while_a_main_channel_ends_is_not_its_preempt_channel(void **state)
 {
@@ -815,6 +837,7 @@ int main(void)
 		cmocka_unit_test(what_looks_like_nothing_is_named_so),
 		cmocka_unit_test(strangers_are_not_passed_on),
 		cmocka_unit_test(a_silent_preempt_channel_is_passed_on),
+		cmocka_unit_test(a_preempt_channel_is_not_kept_behind_pages),
 		cmocka_unit_test(what_comes_while_a_main_channel_ends_is_not_its_preempt_channel),
 		cmocka_unit_test(channels_go_on_in_the_order_in_which_they_came),
 		cmocka_unit_test(nobody_at_the_other_end),

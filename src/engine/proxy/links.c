@@ -26,8 +26,10 @@ typedef unsigned long long ull;
 enum {
 	MAINS_MAX = 4, /* main channels whose device state is held in memory */
 	HELLO_ID_OFF = 24,
-	MOMENT_MS = 200,      /* of silence, after which a run of pages is said as it is */
-	HOLD_MS = 2000,       /* of silence, after which what waits for the end of its message is passed on */
+	MOMENT_MS = 200,    /* of silence, after which a run of pages is said as it is */
+	HOLD_MS = 2000,     /* of silence, after which what waits for the end of its message is passed on */
+	HEAD_BYTES = 65536, /* of a connection, in which it says what else belongs to it, looked at piece by piece */
+	HEAD_PIECE = 4096,
 	FEED_SLACK = 2 << 20, /* so that the decoder, which knows what it reads, meets its limit first */
 	FLOW_OVER = 1,        /* beside 0 and what is negative: nothing more comes, as it should be */
 };
@@ -323,6 +325,21 @@ static int pass_to(struct flow *f, uint64_t limit)
 	return r;
 }
 
+/*
+ * What the head says is known before the listener has been waited for: a 7.2 destination reads no further than its buffers hold before the
+ * preempt channel is there, of which a message in them tells.
+ */
+static int pass_head(struct flow *f)
+{
+	int r = 0;
+	for (uint64_t end = gw__min(f->in_off, HEAD_BYTES); !r && f->out_off < end;) {
+		r = pass_to(f, gw__min(end, f->out_off + HEAD_PIECE));
+		if (!r)
+			look(f, f->out_off - gw__dissector_off(f->explain), false);
+	}
+	return r;
+}
+
 static int cut_here(struct flow *f, int fault)
 {
 	char text[160];
@@ -396,7 +413,9 @@ static int pass_some(struct flow *f)
 	f->came_ns = gw__clock_now_ns(&links(f)->run->clock) - links(f)->start_ns;
 	if (f->buf.ended)
 		return end_of_input(f);
-	r = f->cut_at < 0 ? pass_to(f, f->in_off) : 0;
+	r = f->cut_at < 0 ? pass_head(f) : 0;
+	if (!r && f->cut_at < 0)
+		r = pass_to(f, f->in_off);
 	if (r)
 		return r;
 	look(f, gw__stream_buf_left(&f->buf), false);
