@@ -406,9 +406,11 @@ typedef struct gw_qemu_disks gw_qemu_disks;
 /*
  * Keeps the disks of the one guest that a gw_standby() with a `name` protects, beside it: at `address` (unix:PATH, tcp:HOST:PORT) gw_qemu_protect() asks for them,
  * and a qemu-storage-daemon (`program`; NULL: as PATH has it) serves them over NBD at unix:PATH.nbd or the next port. `folder` is DIR/NAME of that
- * standby, whose callbacks are passed on to the calls below. Whoever may connect there may write to the disks. Since 0.2
+ * standby, whose callbacks are passed on to the calls below. Whoever may connect there may write to the disks. `durable`, as that standby is: an epoch's
+ * disks are on the disk before its memory is. Disks that a durable one left which was killed are found first. Since 0.2
  */
-GW_API int gw_qemu_disks_new(gw_qemu *qemu, const char *address, const char *folder, const char *program, gw_qemu_disks **disks);
+GW_API int gw_qemu_disks_new(gw_qemu *qemu, const char *address, const char *folder, const char *program, bool durable,
+	gw_qemu_disks **disks);
 GW_API void gw_qemu_disks_free(gw_qemu_disks *disks); /* when the standby has returned. NULL is fine. Since 0.2 */
 GW_API void gw_qemu_disks_event(gw_qemu_disks *disks, const struct gw_standby_event *event);  /* on_event. Since 0.2 */
 GW_API int gw_qemu_disks_boundary(gw_qemu_disks *disks, uint64_t epoch, char *why, size_t n); /* on_boundary. Since 0.2 */

@@ -305,6 +305,8 @@ static int recover(struct guest *g)
 {
 	uint64_t ignored;
 	int r = gw__epoch_sink_recover(g->image, &ignored, &g->run.error);
+	if (!r || r == -ENOENT)
+		unlinkat(g->dir_fd, "disks.durable", 0); /* a journal that comes is of another protection (qemu/storage.h) */
 	return r == -ENOENT ? 0 : r;
 }
 

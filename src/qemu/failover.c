@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "qemu/owner_lock.h"
+#include "qemu/storage.h"
 #include "qmp/sleep.h"
 
 enum {
@@ -147,7 +148,10 @@ static int hold_folder(struct gw__failover *f, const char *folder, struct gw__er
 static int recover(struct gw__failover *f, const char *folder, gw_job *job, struct gw__error *error)
 {
 	uint64_t epoch;
-	int r = gw_standby_recover(job, folder, &epoch);
+	int r = gw__storage_recover(folder, error);
+	if (r)
+		return r;
+	r = gw_standby_recover(job, folder, &epoch);
 	f->was_recovered = !r;
 	return r && r != -ENOENT ? gw__error_set(error, r, "%s", gw_job_error(job)) : 0;
 }

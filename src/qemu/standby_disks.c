@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -32,6 +33,7 @@ enum { LINE_BYTES = 4096, ASK_MS = 10000, ANSWER_MS = 10000 };
 
 struct gw_qemu_disks {
 	char address[4096], server[4096], folder[PATH_MAX], program[PATH_MAX];
+	bool durable;
 	int listener, quit_fd;
 	pthread_t thread;
 
@@ -92,7 +94,8 @@ static int open_storage(struct gw_qemu_disks *d, char *line, struct gw__error *e
 	int r = parse(line, disks, &n, error);
 	if (!r && mkdir(d->folder, 0700) && errno != EEXIST)
 		r = gw__error_errno(error, errno, "cannot make the folder %s", d->folder);
-	return r ? r : gw__storage_open(d->folder, d->program, d->server, disks, n, &d->waiting, error);
+	const struct gw__storage_opts o = {.folder = d->folder, .program = d->program, .server = d->server, .durable = d->durable};
+	return r ? r : gw__storage_open(&o, disks, n, &d->waiting, error);
 }
 
 static void hear_guard(struct gw_qemu_disks *d, int fd)
@@ -259,7 +262,17 @@ static int listen_for_guards(struct gw_qemu_disks *d, const char *address, struc
 	return d->listener < 0 ? d->listener : 0;
 }
 
-int gw_qemu_disks_new(gw_qemu *qemu, const char *address, const char *folder, const char *program, gw_qemu_disks **disks)
+/* Of a standby that was killed. */
+static int recover(const char *folder, struct gw__error *error)
+{
+	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	int r = fd < 0 || flock(fd, LOCK_EX | LOCK_NB) ? 0 : gw__storage_recover(folder, error); /* another standby's are not lost */
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
+int gw_qemu_disks_new(gw_qemu *qemu, const char *address, const char *folder, const char *program, bool durable, gw_qemu_disks **disks)
 {
 	gw__error_clear(&qemu->error);
 	struct gw_qemu_disks *d = calloc(1, sizeof *d);
@@ -269,10 +282,12 @@ int gw_qemu_disks_new(gw_qemu *qemu, const char *address, const char *folder, co
 	pthread_mutex_init(&d->lock, NULL);
 	snprintf(d->folder, sizeof d->folder, "%s", folder);
 	snprintf(d->program, sizeof d->program, "%s", program ? program : "qemu-storage-daemon");
+	d->durable = durable;
 	snprintf(d->address, sizeof d->address, "%s", address);
 	d->quit_fd = eventfd(0, EFD_CLOEXEC);
-	int r = d->quit_fd < 0 ? gw__error_errno(&qemu->error, errno, "no descriptor for disks")
-			       : listen_for_guards(d, address, &qemu->error);
+	int r = d->quit_fd < 0 ? gw__error_errno(&qemu->error, errno, "no descriptor for disks") : recover(folder, &qemu->error);
+	if (!r)
+		r = listen_for_guards(d, address, &qemu->error);
 	if (!r) {
 		int err = pthread_create(&d->thread, NULL, accept_guards, d);
 		r = err ? gw__error_errno(&qemu->error, err, "cannot start a thread for disks") : 0;

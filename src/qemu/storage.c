@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "godwit.h"
 #include "qemu/descriptors.h"
 #include "qmp/qmp.h"
 #include "qmp/sleep.h"
@@ -29,11 +30,14 @@ enum {
 	POLL_MS = 1,
 };
 
+static const char DURABLE_LIST[] = "disks.durable";
+
 struct gw__storage {
 	char folder[PATH_MAX], prefix[16];
 	unsigned session;
 	struct gw__storage_disk disks[GW__STORAGE_DISKS_MAX];
 	unsigned n;
+	bool durable;
 	pid_t pid; /* 0: it has ended */
 	struct gw__qmp *qmp;
 	struct gw__error failed; /* outside the pause; told at the next boundary */
@@ -119,6 +123,69 @@ static int make_file(const char *path, uint64_t bytes, struct gw__error *error)
 	int err = bytes && ftruncate(fd, (off_t)bytes) ? errno : 0;
 	close(fd);
 	return err ? gw__error_errno(error, err, "cannot make %s", path) : 0;
+}
+
+/* --- the disk below --- */
+
+static int sync_path(const char *path, struct gw__error *error)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), err = fd < 0 || fsync(fd) ? errno : 0;
+	if (fd >= 0)
+		close(fd);
+	return err ? gw__error_errno(error, err, "cannot make %s safe on the disk", path) : 0;
+}
+
+static int sync_file(const struct gw__storage *s, unsigned disk, uint64_t epoch, struct gw__error *error)
+{
+	char path[PATH_MAX];
+	int r = overlay_path(s, disk, epoch, path, error);
+	return r ? r : sync_path(path, error);
+}
+
+static int sync_base(const struct gw__storage *s, unsigned disk, struct gw__error *error)
+{
+	char path[PATH_MAX];
+	int r = path_of(s, disk, "base", path, error);
+	return r ? r : sync_path(path, error);
+}
+
+/* --- lists: a line for each disk --- */
+
+typedef int line_fn(const struct gw__storage *s, unsigned disk, uint64_t epoch, char *line, size_t n);
+
+static int say_file(const struct gw__storage *s, unsigned disk, uint64_t epoch, char *line, size_t n)
+{
+	char name[160];
+	name_of(s, disk, epoch, name);
+	return snprintf(line, n, "%s %s\n", name, s->disks[disk].id);
+}
+
+static int say_session(const struct gw__storage *s, unsigned disk, uint64_t epoch, char *line, size_t n)
+{
+	(void)epoch;
+	return snprintf(line, n, "%u %s\n", s->session, s->disks[disk].id);
+}
+
+static int write_list(const struct gw__storage *s, const char *list, line_fn *say, uint64_t epoch, struct gw__error *error)
+{
+	char path[PATH_MAX + 32], new_path[PATH_MAX + 32], line[240];
+	snprintf(path, sizeof path, "%s/%s", s->folder, list);
+	snprintf(new_path, sizeof new_path, "%s/%s.new", s->folder, list);
+	int fd = open(new_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	bool good = fd >= 0;
+	for (unsigned i = 0; good && i < s->n; i++) {
+		int n = say(s, i, epoch, line, sizeof line);
+		good = write(fd, line, (size_t)n) == n;
+	}
+	good = good && (!s->durable || !fsync(fd));
+	int err = good ? 0 : errno;
+	if (fd >= 0 && close(fd) && !err)
+		err = errno;
+	if (!err && rename(new_path, path))
+		err = errno;
+	if (err)
+		return gw__error_errno(error, err, "cannot write %s", path);
+	return s->durable ? sync_path(s->folder, error) : 0;
 }
 
 /* --- the engine --- */
@@ -269,7 +336,7 @@ static int prepare_next(struct gw__storage *s, uint64_t epoch, struct gw__error 
 		if (!r)
 			r = open_overlay(s, i, epoch, error);
 	}
-	return r;
+	return r || !s->durable ? r : sync_path(s->folder, error);
 }
 
 /* What `epoch` wrote goes into the base, below an overlay that has all of it until then. */
@@ -287,6 +354,10 @@ static int merge(struct gw__storage *s, unsigned disk, uint64_t epoch, struct gw
 		r = finish_job(s, "merge", error);
 	if (!r)
 		r = gw__qmp_call(s->qmp, "blockdev-del", json_pack("{s:s}", "node-name", top), NULL, error);
+	if (!r && s->durable)
+		r = sync_base(s, disk, error);
+	if (!r && s->durable)
+		r = sync_file(s, disk, epoch + 1, error); /* which does not name the merged one any more */
 	if (!r)
 		remove_overlay(s, disk, epoch);
 	return r;
@@ -330,20 +401,21 @@ static int listen_at(struct gw__storage *s, const char *server, struct gw__error
 
 /* --- one protection --- */
 
-int gw__storage_open(const char *folder, const char *program, const char *server, const struct gw__storage_disk *disks, unsigned n,
-	struct gw__storage **to, struct gw__error *error)
+int gw__storage_open(const struct gw__storage_opts *o, const struct gw__storage_disk *disks, unsigned n, struct gw__storage **to,
+	struct gw__error *error)
 {
 	struct gw__storage *s = calloc(1, sizeof *s);
 	if (!s)
 		return gw__error_set(error, -ENOMEM, "no memory for disks");
-	snprintf(s->folder, sizeof s->folder, "%s", folder);
+	snprintf(s->folder, sizeof s->folder, "%s", o->folder);
 	memcpy(s->disks, disks, n * sizeof *disks);
 	s->n = n;
-	s->session = last_session(folder) + 1;
+	s->durable = o->durable;
+	s->session = last_session(o->folder) + 1;
 	snprintf(s->prefix, sizeof s->prefix, "%u", s->session);
-	int r = start_engine(s, program, error);
+	int r = start_engine(s, o->program, error);
 	if (!r)
-		r = listen_at(s, server, error);
+		r = listen_at(s, o->server, error);
 	for (unsigned i = 0; !r && i < n; i++)
 		r = serve(s, i, error);
 	if (!r)
@@ -357,6 +429,18 @@ int gw__storage_open(const char *folder, const char *program, const char *server
 
 const char *gw__storage_prefix(const struct gw__storage *s) { return s->prefix; }
 
+/* All that the disk of this epoch is made of. What is below it was safe before it counted. */
+static int make_safe(struct gw__storage *s, uint64_t epoch, struct gw__error *error)
+{
+	int r = 0;
+	for (unsigned i = 0; !r && i < s->n; i++) {
+		r = sync_file(s, i, epoch, error);
+		if (!r && !epoch)
+			r = sync_base(s, i, error);
+	}
+	return r || epoch ? r : write_list(s, DURABLE_LIST, say_session, epoch, error);
+}
+
 int gw__storage_boundary(struct gw__storage *s, uint64_t epoch, struct gw__error *error)
 {
 	char below[40], next[40];
@@ -368,7 +452,7 @@ int gw__storage_boundary(struct gw__storage *s, uint64_t epoch, struct gw__error
 		if (r)
 			gw__error_where(error, "the disk %s of epoch %llu cannot be closed", s->disks[i].id, (unsigned long long)epoch);
 	}
-	return r;
+	return r || !s->durable ? r : make_safe(s, epoch, error);
 }
 
 void gw__storage_commit(struct gw__storage *s, uint64_t epoch)
@@ -390,23 +474,6 @@ void gw__storage_commit(struct gw__storage *s, uint64_t epoch)
 		gw__error_set(&s->failed, r, "the disks of epoch %llu cannot be prepared", (unsigned long long)epoch + 2);
 }
 
-/* A line for each: the name of its file, its ID. */
-static void write_list(const struct gw__storage *s, uint64_t epoch)
-{
-	char path[PATH_MAX + 16], new_path[PATH_MAX + 16], name[160], line[240];
-	snprintf(path, sizeof path, "%s/disks", s->folder);
-	snprintf(new_path, sizeof new_path, "%s/disks.new", s->folder);
-	int fd = open(new_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	bool good = fd >= 0;
-	for (unsigned i = 0; good && i < s->n; i++) {
-		name_of(s, i, epoch, name);
-		int n = snprintf(line, sizeof line, "%s %s\n", name, s->disks[i].id);
-		good = write(fd, line, (size_t)n) == n;
-	}
-	if (fd >= 0 && !close(fd) && good)
-		rename(new_path, path);
-}
-
 void gw__storage_end(struct gw__storage **storage, uint64_t epoch, bool kept)
 {
 	struct gw__storage *s = *storage;
@@ -420,9 +487,88 @@ void gw__storage_end(struct gw__storage **storage, uint64_t epoch, bool kept)
 			remove_overlay(s, i, last + 1);
 			remove_overlay(s, i, epoch + 2);
 		}
-		write_list(s, last);
+		write_list(s, "disks", say_file, last, NULL);
 	} else {
 		remove_files(s, false);
 	}
 	free(s);
+}
+
+/* --- after its death --- */
+
+static int read_durable(struct gw__storage *s, struct gw__error *error)
+{
+	char path[PATH_MAX + 32], line[GW__STORAGE_ID_BYTES + 32];
+	snprintf(path, sizeof path, "%s/%s", s->folder, DURABLE_LIST);
+	FILE *f = fopen(path, "re");
+	if (!f)
+		return errno == ENOENT ? 0 : gw__error_errno(error, errno, "cannot read %s", path);
+	int r = 0;
+	while (!r && fgets(line, sizeof line, f)) {
+		struct gw__storage_disk *d = &s->disks[s->n];
+		if (s->n == GW__STORAGE_DISKS_MAX || sscanf(line, "%u %63s", &s->session, d->id) != 2 || strchr(d->id, '/'))
+			r = gw__error_set(error, -EPROTO, "%s is damaged", path);
+		else
+			s->n++;
+	}
+	fclose(f);
+	return r;
+}
+
+static int find_overlays(const struct gw__storage *s, uint64_t epoch, struct gw__error *error)
+{
+	char path[PATH_MAX];
+	for (unsigned i = 0; i < s->n; i++) {
+		int r = overlay_path(s, i, epoch, path, error);
+		if (r)
+			return r;
+		if (access(path, F_OK))
+			return gw__error_set(error, -ENODATA,
+				"the disk %s of the last epoch, %s, is not there. Bring it back, or remove %s/%s to have the memory alone",
+				s->disks[i].id, path, s->folder, DURABLE_LIST);
+	}
+	return 0;
+}
+
+static void note_last(void *ctx, const struct gw_epoch *e)
+{
+	if (e->is_last)
+		*(uint64_t *)ctx = e->epoch;
+}
+
+/* False: there is no journal, or none that can be read, which is told when it is made an image. */
+static bool find_last_epoch(const char *folder, uint64_t *epoch)
+{
+	char path[PATH_MAX];
+	gw_job *job = NULL;
+	int n = snprintf(path, sizeof path, "%s/guest.img.standby",
+		folder); /* an image that is whole has no journal, but may have a history */
+	if (n < 0 || n >= (int)sizeof path || access(path, F_OK) || gw_job_new(&job))
+		return false;
+	path[n - (int)strlen(".standby")] = '\0';
+	int r = gw_standby_history(job, path, note_last, epoch);
+	gw_job_free(job);
+	return !r;
+}
+
+int gw__storage_recover(const char *folder, struct gw__error *error)
+{
+	uint64_t epoch;
+	if (!find_last_epoch(folder, &epoch))
+		return 0;
+	struct gw__storage *s = calloc(1, sizeof *s);
+	if (!s)
+		return gw__error_set(error, -ENOMEM, "no memory for disks");
+	snprintf(s->folder, sizeof s->folder, "%s", folder);
+	s->durable = true;
+	int r = read_durable(s, error);
+	if (!r)
+		r = find_overlays(s, epoch, error);
+	if (!r && s->n)
+		r = write_list(s, "disks", say_file, epoch, error);
+	for (unsigned i = 0; !r && i < s->n; i++) /* what the primary wrote behind it */
+		for (uint64_t later = epoch + 1; later <= epoch + 3; later++)
+			remove_overlay(s, i, later);
+	free(s);
+	return r;
 }

@@ -10,6 +10,9 @@
  *
  * The primary writes to the last one. At a boundary it stands still and has flushed, so what is below the new overlay is the disk of that epoch, byte for byte.
  * An overlay is merged only when the epoch behind it counts, so the last epoch's file is never written to again. One thread at a time.
+ *
+ * Durable: the disk of an epoch is on the standby's disk when gw__storage_boundary returns, and nothing that it needs is removed before what replaces it is.
+ * FOLDER/disks.durable says which protection that is. The memory's journal says which epoch is the last one.
  */
 #ifndef GW_QEMU_STORAGE_H
 #define GW_QEMU_STORAGE_H
@@ -28,9 +31,15 @@ struct gw__storage_disk {
 	uint64_t bytes;
 };
 
-/* `server`: "unix:PATH" or "tcp:HOST:PORT", where the exports prefix-ID are. `program`: the engine. */
-int gw__storage_open(const char *folder, const char *program, const char *server, const struct gw__storage_disk *disks, unsigned n,
-	struct gw__storage **s, struct gw__error *error);
+struct gw__storage_opts {
+	const char *folder;
+	const char *program; /* the engine */
+	const char *server;  /* "unix:PATH" or "tcp:HOST:PORT", where the exports prefix-ID are */
+	bool durable;
+};
+
+int gw__storage_open(const struct gw__storage_opts *o, const struct gw__storage_disk *disks, unsigned n, struct gw__storage **s,
+	struct gw__error *error);
 const char *gw__storage_prefix(const struct gw__storage *s);
 /* The primary stands still: what it has written is the disk of `epoch`. */
 int gw__storage_boundary(struct gw__storage *s, uint64_t epoch, struct gw__error *error);
@@ -38,5 +47,10 @@ int gw__storage_boundary(struct gw__storage *s, uint64_t epoch, struct gw__error
 void gw__storage_commit(struct gw__storage *s, uint64_t epoch);
 /* The engine ends. kept: the disk of `epoch` stays, and the folder's file "disks" names it; otherwise nothing stays. Frees it. */
 void gw__storage_end(struct gw__storage **s, uint64_t epoch, bool kept);
+/*
+ * What a durable one that was killed has left: the folder's file "disks" names the disks of the last epoch in the journal. Before the journal is made an image:
+ * then memory and disks are of one epoch, wherever this is killed in its turn. The caller has the folder's lock. Nothing was left: 0.
+ */
+int gw__storage_recover(const char *folder, struct gw__error *error);
 
 #endif

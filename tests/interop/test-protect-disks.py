@@ -9,6 +9,7 @@ import contextlib
 import glob
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -63,9 +64,9 @@ def given_args(n=2):
 
 
 class DiskStandby(Standby):
-    def __init__(self, folder, **popen):
+    def __init__(self, folder, *options, **popen):
         self.disks = f"unix:{folder}/disks"
-        super().__init__(folder, f"--disks={self.disks}", f"--storage-daemon={get_storage_daemon('11.1')}", **popen)
+        super().__init__(folder, f"--disks={self.disks}", f"--storage-daemon={get_storage_daemon('11.1')}", *options, **popen)
 
     def protect(self, vm, *options):
         return Protect(vm, f"unix:{self.socket}", f"--dir={self.dir}", f"--disks={self.disks}", *options)
@@ -95,6 +96,18 @@ def as_before(vm, before):
         time.sleep(0.02)
 
 
+def goes_on(vm, client, last, before, said):
+    """The successor: its sectors are what its memory says, and its client has seen nothing that it has yet to send."""
+    client.wait_more(5)
+    vm.wait_restored()
+    works(vm)
+    vm.wait_console(lambda t: len(ticks_of(t[:t.rfind("\n") + 1])) >= 3)
+    check_goes_on(before, vm.console(), said)
+    first = client.seen()[0]
+    assert last < first, f"the client has seen {last}, and its guest goes on with {first}"
+    print(f"killed: the client has {last}, the successor began with {first}", flush=True)
+
+
 def kills(folder, rounds=None, options=PATIENT, at_least_s=0, **popen):
     """One primary after the other, each the successor of the one before, with two disks and a network."""
     with Client(folder) as client, DiskStandby(folder, **popen) as standby, contextlib.ExitStack() as stack:
@@ -111,14 +124,73 @@ def kills(folder, rounds=None, options=PATIENT, at_least_s=0, **popen):
                 protect.ends(godwit.RECOVERABLE)
             last = client.take()[-1]
             vm = stack.enter_context(FailedOver(standby.folder, [*given_args(), *net_args(client)], *(["--eager"] if n % 3 == 2 else [])))
-            client.wait_more(5)
-            vm.wait_restored()
-            works(vm)
-            vm.wait_console(lambda t: len(ticks_of(t[:t.rfind("\n") + 1])) >= 3)
-            check_goes_on(before, vm.console(), standby.stdout)
-            first = client.seen()[0]
-            assert last < first, f"the client has seen {last}, and its guest goes on with {first}"
-            print(f"{n + 1} primaries killed, the client has {last}, the successor began with {first}", flush=True)
+            goes_on(vm, client, last, before, standby.stdout)
+
+
+def follow(standby, trace):
+    """What it makes safe and what it removes, its engine as well."""
+    return subprocess.Popen(["strace", "-f", "-y", "-qq", "-e", "trace=fsync,fdatasync,unlink", "-o", trace, "-p", str(standby.process.pid)])
+
+
+def check_order(trace):
+    """An epoch's disks are on the disk before its record in the journal is, and nothing is removed before what replaces it is there."""
+    with open(trace, encoding="utf-8") as f:    # the standby's are fsync, the engine's fdatasync
+        done = re.findall(r"(fsync|fdatasync|unlink)\((?:\d+<|\")[^>\"]*/(?:disk-d0\.1\.(\w+)|guest\.img\.(journal))", f.read())
+    done = [(what, disk or journal) for what, disk, journal in done if what != "fdatasync" or journal]
+    at = [done.index(("fsync", str(n))) for n in range(4)]
+    journal = [i for i, (what, name) in enumerate(done) if name == "journal"]
+    assert done.index(("fsync", "base")) < journal[0], done
+    for n in range(3):
+        assert any(at[n] < i < at[n + 1] for i in journal), f"no record between the disks of epochs {n} and {n + 1}: {done}"
+    for n in 1, 2:
+        gone = done.index(("unlink", str(n)))
+        assert done[gone - 2:gone] == [("fsync", "base"), ("fsync", str(n + 1))], f"what epoch {n} wrote was not safe elsewhere: {done}"
+
+
+def without_a_disk(folder):
+    """A file that is not there is named, and nothing is changed."""
+    names = sorted(os.listdir(folder))
+    gone = glob.glob(f"{folder}/disk-d0.*.[0-9]*")
+    for path in gone:
+        os.rename(path, os.path.join(os.path.dirname(folder), os.path.basename(path)))
+    godwit.run("failover", folder, "--", "/bin/false").fails(godwit.FAILED, "the disk d0 of the last epoch, .*disk-d0.* is not there", "disks.durable")
+    for path in gone:
+        os.rename(os.path.join(os.path.dirname(folder), os.path.basename(path)), path)
+    assert sorted(os.listdir(folder)) == names, os.listdir(folder)
+
+
+def both_killed(folder):
+    """--durable: the standby is killed, its engine with it, and then the primary. Memory and disks of the last epoch are found, by the next standby or
+    by failover itself."""
+    trace = os.path.join(folder, "trace")
+    with Client(folder) as client, contextlib.ExitStack() as stack:
+        vm = stack.enter_context(Working([*disk_args(folder), *net_args(client)])).booted()
+        works(vm)
+        for n in range(ROUNDS):
+            with DiskStandby(folder, "--durable") as standby, contextlib.ExitStack() as here:
+                tracer = n == 0 and here.enter_context(follow(standby, trace))
+                protect = here.enter_context(standby.protect(vm, *PATIENT, *LINKS[n % len(LINKS)]))
+                protect.wait_protected(4 if tracer else 1 + random.randrange(4))
+                client.wait_more(1)
+                time.sleep(random.random())
+                before = vm.console()
+                os.kill(vm.pid, signal.SIGSTOP)     # what is held back stays there
+                acknowledged = max(e["epoch"] for e in standby.events() if e["event"] in ("protected", "epoch"))
+                standby.kill()
+                standby.wait()
+                os.kill(vm.pid, signal.SIGKILL)
+                protect.wait()
+                said = standby.stdout
+            last = client.take()[-1]
+            os.unlink(standby.socket)
+            if tracer:
+                check_order(trace)
+            if n % 2:
+                without_a_disk(standby.folder)
+                with DiskStandby(folder, "--durable") as again:
+                    assert again.wait_event("ended")["epoch"] - acknowledged in (0, 1)
+            vm = stack.enter_context(FailedOver(standby.folder, [*given_args(), *net_args(client)]))
+            goes_on(vm, client, last, before, said)
 
 
 def control(folder):
@@ -272,7 +344,7 @@ def refusals(folder):
 def main():
     only = sys.argv[1:]
     get_storage_daemon("11.1")
-    for case in [kills, control, accidents, stops, refusals]:
+    for case in [kills, both_killed, control, accidents, stops, refusals]:
         if only and case.__name__ not in only:
             continue
         print(f"--- {case.__name__}", flush=True)
