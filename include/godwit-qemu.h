@@ -8,7 +8,7 @@
  *   Results    0 is success, a negative errno is failure; gw_qemu_error() is the sentence. The result's `outcome` says where the guest is
  *              then, after every call; the struct of a result is not optional.
  *   Monitors   A path, unix:PATH or tcp:HOST:PORT. QEMU serves one client on each: a monitor that somebody else holds is not answered.
- *   Output     The library prints nothing. What is decided and done on the way goes to gw_qemu_on_log().
+ *   Output     The library prints nothing. Decisions and steps go to gw_qemu_on_log().
  *   Processes  gw_qemu_save() forks a guard, which puts the QEMU back in order if the caller dies; gw_qemu_serve() and a lazy
  *              gw_qemu_restore() fork a monitor broker, which keeps the monitor for a successor. Their callers need no SIGCHLD handling.
  */
@@ -32,14 +32,14 @@ GW_API void gw_qemu_free(gw_qemu *qemu);
 /* Why the last call failed: one sentence. "" when it did not. Valid until the next call. Since 0.2 */
 GW_API const char *gw_qemu_error(const gw_qemu *qemu);
 
-/* What may be done about it, where that is known; a program says it in the terms of its own options. */
+/* A possible remedy, where one is known; a program names its own options for it. */
 enum gw_qemu_hint {
 	GW_QEMU_HINT_NONE,
 	GW_QEMU_HINT_AT_END,           /* save: not `at_start` */
 	GW_QEMU_HINT_NO_POSTCOPY,      /* save: not `postcopy` */
-	GW_QEMU_HINT_OTHER_WORK,       /* save, drain: gw_receive() or gw_qemu_drain() goes on with what is there */
-	GW_QEMU_HINT_SAVE_RESUME,      /* save_abandon: gw_qemu_save() with `resume` tells whether the image is whole */
-	GW_QEMU_HINT_SERVE,            /* gw_qemu_serve() goes on with this QEMU */
+	GW_QEMU_HINT_OTHER_WORK,       /* save, drain: gw_receive() or gw_qemu_drain() continues the existing files */
+	GW_QEMU_HINT_SAVE_RESUME,      /* save_abandon: gw_qemu_save() with `resume` shows whether the image is whole */
+	GW_QEMU_HINT_SERVE,            /* gw_qemu_serve() continues with this QEMU */
 	GW_QEMU_HINT_SEND,             /* let the QEMU listen at an address, and use gw_send() */
 	GW_QEMU_HINT_CONVERT,          /* gw_convert() makes an image of it */
 	GW_QEMU_HINT_NOT_LAZY,         /* restore: another `way` than lazy */
@@ -69,8 +69,8 @@ GW_API void gw_qemu_cancel(gw_qemu *qemu, const char *reason);
 
 enum gw_qemu_log_level {
 	GW_QEMU_LOG_WARNING, /* something did not work, and the call goes on without it */
-	GW_QEMU_LOG_NOTE,    /* what its user should know */
-	GW_QEMU_LOG_DETAIL,  /* what is decided and done */
+	GW_QEMU_LOG_NOTE,    /* a note for the user */
+	GW_QEMU_LOG_DETAIL,  /* decisions and steps */
 };
 /* One sentence, from the calling thread or, of a save, from one of the library; one at a time. NULL: none. Since 0.2 */
 typedef void gw_qemu_log_fn(void *ctx, enum gw_qemu_log_level level, const char *text);
@@ -89,28 +89,28 @@ GW_API int gw_qemu_rate(const gw_qemu *qemu, struct gw_qemu_rate *rate); /* any 
 
 enum gw_qemu_save_outcome {
 	GW_QEMU_SAVE_NOT_BEGUN, /* nothing was changed */
-	GW_QEMU_SAVE_REFUSED,   /* the same: what is asked for is not possible at all, with this QEMU or with its guest as it is */
-	GW_QEMU_SAVE_DONE,      /* the image is there, and the guest is as was asked for */
+	GW_QEMU_SAVE_REFUSED,   /* the same: the request is not possible at all, with this QEMU or with its guest as it is */
+	GW_QEMU_SAVE_DONE,      /* the image is there, and the guest is as requested */
 	GW_QEMU_SAVE_FAILED,    /* no image was made; guest and settings are as before */
-	/* An image was made or not (`image_kept`); the call could not put the QEMU back in order, gw_qemu_error() says why. */
+	/* An image was made or not (`image_kept`); the call could not restore QEMU's settings; gw_qemu_error() says why. */
 	GW_QEMU_SAVE_NOT_PUT_BACK,
-	GW_QEMU_SAVE_KEPT,      /* the image is there and the QEMU is as before, but something behind it failed */
+	GW_QEMU_SAVE_KEPT,      /* the image is there and the QEMU is as before, but a later step failed */
 	GW_QEMU_SAVE_QEMU_GONE, /* no image was made, and the QEMU has gone away */
-	/* After the switch to post-copy: the guest stands still in postcopy-paused. Call again with `resume`, or gw_qemu_save_abandon(). */
+	/* After the switch to post-copy: the guest is paused in postcopy-paused. Call again with `resume`, or gw_qemu_save_abandon(). */
 	GW_QEMU_SAVE_PAUSED,
 	GW_QEMU_SAVE_UNKNOWN, /* after the switch, and the QEMU does not say what it waits for; PATH.partial may hold a part of the guest */
 	/*
-	 * A QEMU before 10.0 that lost the link behind its last page never runs its guest again: end the image by gw_receive() with `resume` and
+	 * A QEMU before 10.0 that lost the link after its last page never runs its guest again: end the image by gw_receive() with `resume` and
 	 * `without_source`, then that QEMU.
 	 */
 	GW_QEMU_SAVE_HUNG,
 	GW_QEMU_SAVE_ABANDONED, /* gw_qemu_save_abandon: the guest is in its QEMU as before the save; nothing is left of it here */
 	GW_QEMU_SAVE_ABANDONED_LEFT_OVER, /* the same, but what had come of it is still here */
 	GW_QEMU_SAVE_ABANDONED_DOUBLE,    /* the same, and what had come of it is a whole guest: there are two of it now */
-	GW_QEMU_SAVE_NOT_ABANDONED,       /* the guest stands still in its QEMU as before */
+	GW_QEMU_SAVE_NOT_ABANDONED,       /* the guest is paused in its QEMU as before */
 };
 
-/* What the guard of a save reports after its caller's death, in the guard's own process. */
+/* The report of a save's watchdog after its caller's death, in the watchdog's own process. */
 struct gw_qemu_guard_report {
 	size_t size;
 	enum gw_qemu_save_outcome outcome; /* FAILED: the QEMU is as before; PAUSED, NOT_PUT_BACK or HUNG */
@@ -120,14 +120,14 @@ struct gw_qemu_guard_report {
 };
 
 enum gw_qemu_save_way {
-	GW_QEMU_SAVE_STREAM, /* the QEMU sends its guest, and we write */
+	GW_QEMU_SAVE_STREAM, /* QEMU sends its guest, and the library writes */
 	GW_QEMU_SAVE_AUTO,   /* direct where that is possible and leaves the guest as a stream does, else a stream */
 	GW_QEMU_SAVE_DIRECT, /* the QEMU writes the image itself: 9.0 or later, on this host. -EOPNOTSUPP: not possible */
 };
 
 struct gw_qemu_save_opts {
 	size_t size;
-	uint64_t image_offset;           /* the image begins there; what an existing file has before it is kept */
+	uint64_t image_offset;           /* the image begins there; an existing file keeps its content before it */
 	uint64_t memory_limit;           /* bytes of device state held in memory. 0: 32 MiB */
 	uint64_t max_bandwidth;          /* bytes/s that QEMU may send. 0: no limit */
 	uint64_t page_bytes;             /* of the guest's target. 0: the QEMU is asked */
@@ -135,7 +135,7 @@ struct gw_qemu_save_opts {
 	bool stop;                       /* leave the guest stopped */
 	bool at_start;                   /* the image is of the moment at which the save begins (background snapshot), not of its end */
 	bool postcopy;                   /* stop the guest after one pass over its memory, so that the save ends however much it writes */
-	bool resume;                     /* with `postcopy`: go on with what an earlier call left, whose QEMU is in postcopy-paused */
+	bool resume;                     /* with `postcopy`: continue an earlier call, whose QEMU is in postcopy-paused */
 	bool direct_io;                  /* write memory past the page cache */
 	uint32_t channels;               /* multifd channels. 0: none */
 	enum gw_compression compression; /* with channels */
@@ -164,7 +164,7 @@ struct gw_qemu_save_result {
 	bool may_refuse;    /* FAILED: a QEMU as old as this may refuse to migrate after a background snapshot that failed */
 	char run_state[48]; /* in the words of query-status */
 	uint64_t ram_bytes, stream_bytes, pages, zero_pages, missing_pages;
-	uint64_t paused_us; /* how long the guest stood still, by QEMU's own clock. 0: not known */
+	uint64_t paused_us; /* how long the guest was paused, by QEMU's own clock. 0: not known */
 	uint32_t rounds;
 	enum gw_way way;         /* DIRECT or STREAM */
 	struct gw_outcome guest; /* where it is: of the table of godwit.h */
@@ -177,7 +177,7 @@ struct gw_qemu_save_result {
  */
 GW_API int gw_qemu_save(gw_qemu *qemu, const char *monitor, const char *path, const struct gw_qemu_save_opts *o,
 	struct gw_qemu_save_result *result);
-/* What a save by post-copy left is dropped, and its QEMU runs the guest on. Errors as above. Since 0.2 */
+/* Deletes the files of an unfinished save by post-copy, and lets its QEMU run the guest on. Errors as above. Since 0.2 */
 GW_API int gw_qemu_save_abandon(gw_qemu *qemu, const char *monitor, const char *path, struct gw_qemu_save_result *result);
 
 /* --- Bring a guest back ------------------------------------------------------------------------------------------ */
@@ -189,7 +189,7 @@ struct gw_qemu_postcopy_opts {
 	int answer_timeout_ms;           /* where a word of the QEMU is due. 0: 60 s; -1: no limit */
 	const char *listen;      /* where the QEMU is to listen: tcp:HOST:PORT, unix:PATH, vsock:CID:PORT. NULL: a private unix socket */
 	const char *connect;     /* how to get there, where that is another address */
-	bool preempt;            /* what the guest waits for goes over a connection of its own */
+	bool preempt;            /* requested pages go over a second connection */
 	const char *working_set; /* as in gw_serve_opts */
 };
 
@@ -197,7 +197,7 @@ enum gw_qemu_restore_way {
 	GW_QEMU_RESTORE_AUTO,   /* direct or stream, whichever is possible and faster */
 	GW_QEMU_RESTORE_DIRECT, /* the QEMU reads the image itself */
 	GW_QEMU_RESTORE_STREAM, /* it is sent the image */
-	GW_QEMU_RESTORE_LAZY,   /* it runs the guest at once, and its memory follows (post-copy) */
+	GW_QEMU_RESTORE_LAZY,   /* it runs the guest immediately, and its memory follows (post-copy) */
 	/*
 	 * It maps the image as its memory, copy-on-write, and is sent the rest: any number of guests from one image, which stays as it is. A `command` is changed
 	 * to do so, which is logged as a detail; a QEMU behind `monitor` must do it already. -EOPNOTSUPP: not possible, the sentence says why.
@@ -221,15 +221,15 @@ struct gw_qemu_restore_opts {
 
 enum gw_qemu_guest_outcome {
 	GW_QEMU_GUEST_NOT_BEGUN,       /* nothing was started, sent or asked for */
-	GW_QEMU_GUEST_REFUSED,         /* the same: it does not fit, or what is asked for is not possible with this QEMU */
+	GW_QEMU_GUEST_REFUSED,         /* the same: it does not fit, or the request is not possible with this QEMU */
 	GW_QEMU_GUEST_NOT_HERE,        /* the guest is not in this QEMU; the image is as it was */
-	GW_QEMU_GUEST_DONE,            /* it has every page. An error behind that, if there is one, is gw_qemu_error() */
+	GW_QEMU_GUEST_DONE,            /* it has every page. A later error, if any, is in gw_qemu_error() */
 	GW_QEMU_GUEST_ENDED,           /* the QEMU was shut down before it had every page, by its guest or user */
 	GW_QEMU_GUEST_WAITS,           /* it runs until it touches a page it lacks: gw_qemu_serve() brings the rest */
 	GW_QEMU_GUEST_UNKNOWN,         /* it may be in this QEMU: gw_qemu_serve() finds out */
 	GW_QEMU_GUEST_IN_PRIMARY,      /* gw_qemu_failover: its primary runs it, or nothing proves that it does not. Nothing was started */
 	GW_QEMU_GUEST_PRIMARY_UNKNOWN, /* the same, and it could not be found out */
-	GW_QEMU_GUEST_SILENT, /* the QEMU's monitor does not answer, as that of one whose guest waits for a page may. Nothing was sent */
+	GW_QEMU_GUEST_SILENT, /* the QEMU's monitor does not answer, perhaps because its guest waits for a page. Nothing was sent */
 };
 
 struct gw_qemu_restore_result {
@@ -240,7 +240,7 @@ struct gw_qemu_restore_result {
 	bool qemu_ended;    /* the QEMU that was started for this guest was ended again */
 	bool started;       /* a QEMU that was started is there: gw_qemu_wait() */
 	char run_state[48]; /* in the words of query-status */
-	char monitor[32];   /* "pid:N": what gw_qemu_serve() takes for the monitor of a QEMU that was started; "" */
+	char monitor[32];   /* "pid:N": the monitor argument of gw_qemu_serve() for a QEMU that was started; "" */
 	const char *path;   /* the image; valid until the next call with the driver */
 	uint64_t ram_bytes, elapsed_ns;
 	struct gw_outcome guest;
@@ -263,31 +263,31 @@ struct gw_qemu_failover_opts {
 	bool primary_is_dead; /* the caller has made sure that the primary does not run the guest any more, where no lock proves it */
 	const uint64_t
 		*epoch; /* an epoch that is kept (gw_standby_history), which becomes guest.img@EPOCH and is run. NULL: the last one */
-	const char
-		*lease; /* the one of its protection; NULL: none. The primary's term is waited out, and then its lease is the new QEMU's */
 	const char *
-		fence; /* "exec:CMD", run with the lease's generation once the lease is ours: 0 says that the primary cannot run any more. NULL: none */
+		lease; /* the lease of its protection; NULL: none. The primary's term is waited out, and then its lease is the new QEMU's */
+	const char *
+		fence; /* "exec:CMD", run with the lease's generation once the caller has the lease: 0 means that the primary cannot run any more. NULL: none */
 	bool accept_split_brain; /* let time alone tell that a guest on another host has ended, although a host that hangs as a whole is not fenced */
 };
 
 /*
  * Let the guest that gw_standby() protects in `dir` (DIR/NAME) go on from its last checkpoint: proves that its primary is dead, ends the protection and
  * restores the image. -EBUSY: its primary runs it; -EPERM, -EACCES: nothing proves that it does not; -ENODATA: there is no checkpoint; -EINPROGRESS: in
- * doubt, whether the lease is ours or the fence has worked is not known; otherwise as gw_qemu_restore(). Since 0.2
+ * doubt, it is not known whether the caller has the lease or the fence has worked; otherwise as gw_qemu_restore(). Since 0.2
  */
 GW_API int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failover_opts *o, struct gw_qemu_restore_result *result);
 
 struct gw_qemu_serve_opts {
 	size_t size;
 	uint64_t image_offset, memory_limit;
-	bool resume_only;                             /* only go on with a guest that waits for its pages */
+	bool resume_only;                             /* only continue a guest that waits for its pages */
 	const struct gw_qemu_postcopy_opts *postcopy; /* NULL: defaults */
 };
 
 struct gw_qemu_serve_result {
 	size_t size;
 	enum gw_qemu_guest_outcome outcome;
-	bool refused;          /* WAITS: what was asked for is not possible with this QEMU; its guest waits on */
+	bool refused;          /* WAITS: the request is not possible with this QEMU; its guest continues to wait */
 	bool image_unreadable; /* NOT_BEGUN, WAITS: nothing else was wrong */
 	bool preempt;
 	uint64_t requests, requested_pages, pushed_pages, zero_pages, already_there, working_set_pages;
@@ -307,7 +307,7 @@ struct gw_qemu_broker {
 	size_t size;
 	bool answers;               /* else only `pid` is known, or 0 */
 	int32_t pid, server_pid;    /* server_pid: of the page server that is attached; 0: none */
-	const char *monitor, *path; /* what gw_qemu_serve() was given */
+	const char *monitor, *path; /* the arguments of gw_qemu_serve() */
 };
 typedef void gw_qemu_broker_fn(void *ctx, const struct gw_qemu_broker *broker);
 GW_API void gw_qemu_brokers(gw_qemu_broker_fn *fn, void *ctx); /* any thread. Since 0.2 */
@@ -318,7 +318,7 @@ enum gw_qemu_protect_event_kind {
 	GW_QEMU_PROTECT_CONNECTING,  /* the first copy of the guest goes to the standby */
 	GW_QEMU_PROTECT_PROTECTED,   /* it is there; checkpoints follow */
 	GW_QEMU_PROTECT_CHECKPOINT,  /* one more: `pause_us` */
-	GW_QEMU_PROTECT_UNPROTECTED, /* `reason`; the guest runs on. `pause_us`: how long it stood still last */
+	GW_QEMU_PROTECT_UNPROTECTED, /* `reason`; the guest runs on. `pause_us`: its last pause */
 	GW_QEMU_PROTECT_NOT_YET,     /* an attempt failed, `reason`; the next one follows */
 	GW_QEMU_PROTECT_NOTE,        /* `reason`: something its user should know */
 };
@@ -329,7 +329,7 @@ struct gw_qemu_protect_event {
 	const char *reason;     /* NULL: none */
 	enum gw_qemu_hint hint; /* about the reason */
 	uint64_t checkpoints, pause_us;
-	uint64_t longest_us; /* of all standstills so far */
+	uint64_t longest_us; /* of all pauses so far */
 };
 
 struct gw_qemu_protect_opts {
@@ -344,22 +344,22 @@ struct gw_qemu_protect_opts {
 	const char *lease;
 	uint32_t lease_term_ms;          /* for how long a beat holds. 0: 10000; at least 3000 */
 	int interval_ms;                 /* from one checkpoint to the next. 0: 500 */
-	int timeout_ms;                  /* the longest standstill of the guest before it is released. 0: 2000 */
-	int silence_ms;                  /* how long the standby may take no checkpoint while the guest runs. 0: 30 s; -1: for ever */
+	int timeout_ms;                  /* the longest pause of the guest before it is released. 0: 2000 */
+	int silence_ms;                  /* how long the standby may take no checkpoint while the guest runs. 0: 30 s; -1: no limit */
 	uint64_t max_bandwidth;          /* bytes/s of the first copy. 0: no limit */
 	uint32_t channels;               /* multifd channels. 0: none */
 	enum gw_compression compression; /* with channels */
 	int level;                       /* 0: 1 */
 	bool memory_only;                /* the guest's disks and network are not protected with it, and that may be */
-	bool no_output_commit; /* what the guest sends leaves at once: after a failover others may have received what it has yet to send */
+	bool no_output_commit; /* output leaves immediately: after a failover others may have received what the guest has yet to send */
 	const char *
-		disks; /* unix:PATH or tcp:HOST:PORT of the standby's gw_qemu_disks_new(), which then has the guest's disks as well. NULL: nobody has */
+		disks; /* unix:PATH or tcp:HOST:PORT of the standby's gw_qemu_disks_new(), which then has the guest's disks as well. NULL: none */
 	const char *const *unprotected_disks; /* writable ones that are left out, by the id of their -drive or their node's name */
 	uint32_t unprotected_n;
-	void (*on_event)(void *ctx, const struct gw_qemu_protect_event *event); /* from the calling thread. NULL: nobody is told */
+	void (*on_event)(void *ctx, const struct gw_qemu_protect_event *event); /* from the calling thread. NULL: none */
 	/*
 	 * In the second process, if this one dies in the middle, once the guest was released: 0, or a negative errno and why it could not be (-ECONNRESET: its
-	 * QEMU has gone too). The process is a fork of the caller's. NULL: nobody is told.
+	 * QEMU has gone too). The process is a fork of the caller's. NULL: none.
 	 */
 	void (*on_release)(void *ctx, int result, const char *error);
 	void *ctx;
@@ -372,7 +372,7 @@ enum gw_qemu_protect_outcome {
 	GW_QEMU_PROTECT_STOPPED,   /* by gw_qemu_cancel(), or by another process: the guest runs on, and its QEMU is as before */
 	GW_QEMU_PROTECT_SHUT_DOWN, /* its QEMU was shut down */
 	GW_QEMU_PROTECT_LOST,      /* its QEMU has gone, and the guest with it: gw_qemu_failover() */
-	GW_QEMU_PROTECT_IN_DOUBT,  /* it could not be released from its standby, or its QEMU not be put back in order */
+	GW_QEMU_PROTECT_IN_DOUBT,  /* it could not be released from its standby, or QEMU's settings could not be restored */
 };
 struct gw_qemu_protect_result {
 	size_t size;
@@ -382,8 +382,8 @@ struct gw_qemu_protect_result {
 };
 
 /*
- * Make the QEMU at `monitor` a COLO primary of the standby at `uri`, guard it, and protect it again whenever that was lost; a guest that stands still too
- * long is released, and runs on. Ends by gw_qemu_cancel(), which is success, or when the QEMU ends. Nobody else can use the monitor meanwhile. -EOPNOTSUPP,
+ * Make the QEMU at `monitor` a COLO primary of the standby at `uri`, guard it, and protect it again whenever that was lost; a guest that is paused too
+ * long is released, and runs on. Ends by gw_qemu_cancel(), which is success, or when the QEMU ends. No other program can use the monitor meanwhile. -EOPNOTSUPP,
  * -EBUSY: refused; -EREMOTEIO: never protected; -ECONNRESET: lost. Since 0.2
  */
 GW_API int gw_qemu_protect(gw_qemu *qemu, const char *monitor, const char *uri, const struct gw_qemu_protect_opts *o,
@@ -452,13 +452,13 @@ GW_API int gw_qemu_drain(gw_qemu *qemu, const char *monitor, const char *path, c
 /* --- Questions --------------------------------------------------------------------------------------------------- */
 
 /*
- * gw_plan_restore() for the QEMU at `monitor`, which is asked what it is; `remote`: it cannot open our files. -EBUSY: it waits for no guest. Since 0.2
+ * gw_plan_restore() for the QEMU at `monitor`, which is asked what it is; `remote`: it cannot open this process's files. -EBUSY: it waits for no guest. Since 0.2
  */
 GW_API int gw_qemu_plan_restore(gw_qemu *qemu, const char *monitor, const gw_info *info, bool remote, struct gw_restore_plan *plan);
 
 /* Whether a QEMU may handle faults of its guest, which post-copy into it needs. */
 enum gw_qemu_userfaultfd {
-	GW_QEMU_USERFAULTFD_UNKNOWN, /* its monitor does not tell which process it is */
+	GW_QEMU_USERFAULTFD_UNKNOWN, /* its monitor does not show which process it is */
 	GW_QEMU_USERFAULTFD_ALLOWED,
 	GW_QEMU_USERFAULTFD_FORBIDDEN,
 };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * libgodwit, the part that may still change: guests that run in this process. A VMM describes its RAM and its device state, and gets migration in the
- * protocol of QEMU. Nothing here is promised from one release to the next, and programs that use it are linked to that one release (GODWIT_UNSTABLE).
+ * protocol of QEMU. This interface may change with each release, and programs that use it are linked to that one release (GODWIT_UNSTABLE).
  *
- * The conventions of godwit.h hold; what is new:
+ * The conventions of godwit.h hold. New here:
  *
  *   Guest      What a VMM has: RAM blocks, device sections, and hooks to stop it and let it run. Every operation is one blocking call on a job
  *              with a guest at one end. A guest takes part in one call at a time.
@@ -35,7 +35,7 @@ enum gw_why {
 	GW_WHY_LEAVE,    /* stop: it may run elsewhere next. Give up what the other side needs (disk locks, addresses) */
 	GW_WHY_KEEP,     /* stop: for a moment, it goes on here (a save). Run: that moment is over */
 	GW_WHY_ARRIVED,  /* run: it came here, its devices are loaded. Take what the other side gave up */
-	GW_WHY_RETURNED, /* run: it did not leave after all, nobody else has it. Take back what was given up */
+	GW_WHY_RETURNED, /* run: it did not leave, and no other process has it. Take back released resources */
 	GW_WHY_CHECKPOINT, /* stop, run: many times a second, and it stays where it is. Run, of a hot standby: with devices that were just loaded */
 	GW_WHY_FAILOVER, /* run: the other side is dead, the last whole checkpoint is loaded (a hot standby goes on from where it is) */
 };
@@ -44,14 +44,14 @@ struct gw_guest_ops {
 	size_t size;
 	/*
 	 * Stop every vCPU and every device that writes to RAM, so that from the return until `resume` nothing changes RAM or device state. 1: it
-	 * stood still already, of its user's wish; then it is not resumed here when it does not leave.
+	 * was paused already by its user; then it is not resumed here when it does not leave.
 	 */
 	int (*pause)(void *ctx, enum gw_why why);
 	/* Let it run. On failure the guest stays stopped, here (GW_HERE), and the call fails. */
 	int (*resume)(void *ctx, enum gw_why why);
 };
 
-/* How writes to RAM are noticed. What it does not see is reported by gw_guest_dirty. */
+/* How writes to RAM are noticed. Report other writes by gw_guest_dirty. */
 enum gw_tracker {
 	GW_TRACKER_AUTO, /* the best there is for this guest: WRITES */
 	GW_TRACKER_OWN,  /* dirty_start, dirty_take, dirty_stop below */
@@ -65,7 +65,7 @@ enum gw_tracker {
 
 struct gw_guest_opts {
 	size_t size;
-	const char *machine; /* what must be equal on both ends, 1..1024 bytes: "myvmm-v1-q35" */
+	const char *machine; /* must be equal on both ends, 1..1024 bytes: "myvmm-v1-q35" */
 	bool has_uuid;
 	uint8_t uuid[16];
 	uint64_t page_bytes; /* of the guest, in the stream. 0: 4096 */
@@ -95,7 +95,7 @@ struct gw_block {
 	const char *name; /* 1..255 bytes without control characters, the same on both ends */
 	void *host;       /* where it is mapped here, aligned to the guest's page_bytes */
 	uint64_t bytes;
-	uint64_t page_bytes; /* of the memory behind it: 4096, 2 MiB, 1 GiB. 0: the host's */
+	uint64_t page_bytes; /* of the memory that backs it: 4096, 2 MiB, 1 GiB. 0: the host's */
 	/* Shared memory (memfd, shmem, hugetlbfs): its fd and where the block begins in it. NULL: private memory. */
 	const int *fd;
 	uint64_t fd_offset;
@@ -139,13 +139,13 @@ GW_API int gw_guest_dirty(gw_guest *guest, const char *block, uint64_t offset, u
 GW_API int gw_guest_discard(gw_guest *guest, const char *block, uint64_t offset, uint64_t bytes);
 
 enum gw_where {
-	GW_HERE,     /* ours; it runs unless its user stopped it */
+	GW_HERE,     /* here; it runs unless its user stopped it */
 	GW_EMPTY,    /* made to receive, or a receive failed: nothing to run */
 	GW_ARRIVING, /* a call is filling it; must not run */
 	GW_LEAVING,  /* a call is sending it; runs until `pause` */
 	GW_IN_DOUBT, /* the last bytes were sent, the answer was lost: must not run until gw_guest_decide */
 	GW_GONE,     /* the other side has it, all of it */
-	GW_STANDBY,  /* it stands by for a primary, and has at least its first copy; must not run, but as a hot standby is told to */
+	GW_STANDBY,  /* it stands by for a primary, and has at least its first copy; must not run, except as a hot standby */
 };
 GW_API const char *gw_guest_tracker(const gw_guest *guest); /* "writes", "own", "told". NULL: "". Any thread. Since 0.3 */
 GW_API enum gw_where gw_guest_where(const gw_guest *guest); /* any thread. NULL: GW_EMPTY. Since 0.3 */
@@ -158,7 +158,7 @@ GW_API int gw_guest_decide(gw_guest *guest, bool it_is_ours);
 /* Things that may change while a call runs. 0: leave as it is. */
 struct gw_limits {
 	size_t size;
-	uint32_t downtime_ms;   /* how long the guest may stand still. 300 until it is set */
+	uint32_t downtime_ms;   /* the longest pause of the guest. The default is 300 */
 	uint32_t checkpoint_ms; /* protect: between two checkpoints. 100 until it is set */
 };
 GW_API int gw_job_limits(gw_job *job, const struct gw_limits *l); /* any thread; also between calls: for the next. -EINVAL. Since 0.3 */
@@ -173,7 +173,7 @@ GW_API int gw_job_order(gw_job *job, enum gw_order order);
 
 enum gw_guest_event_kind {
 	GW_GUEST_ROUND,   /* a round of copying has ended; the numbers below are of it */
-	GW_GUEST_STOPPED, /* the guest stands still */
+	GW_GUEST_STOPPED, /* the guest is paused */
 	GW_GUEST_RUNS,    /* it runs here, again or at last; downtime_ns is known to a source */
 };
 struct gw_guest_event {
@@ -186,7 +186,7 @@ typedef void gw_guest_event_fn(void *ctx, const struct gw_guest_event *e);
 /* From the thread of the call, as hooks are. NULL: none. -EBUSY: a call runs. Since 0.3 */
 GW_API int gw_job_on_guest_event(gw_job *job, gw_guest_event_fn *fn, void *ctx);
 
-/* What a call came to; filled on failure too. */
+/* The result of a call; filled on failure too. */
 struct gw_guest_result {
 	size_t size;
 	enum gw_where where;
@@ -196,13 +196,13 @@ struct gw_guest_result {
 	uint64_t bandwidth, dirty_rate; /* bytes/s, send: when it was decided to stop */
 	bool hook_failed;               /* one of the VMM's hooks is why it failed */
 	struct gw_outcome outcome;
-	/* protect, standby. Pauses: how long the guest of the primary stood still for a checkpoint, as seen from here. */
+	/* protect, standby. Pauses: how long the primary's guest was paused for a checkpoint, as seen from here. */
 	uint64_t epochs, epoch_pages_max, pause_p50_us, pause_p99_us, pause_max_us;
 };
 
 /* --- Send and receive ---------------------------------------------------------------------------------------------- */
 
-/* What is done when the guest writes faster than the link takes. */
+/* The action when the guest writes faster than the link takes. */
 enum gw_converge {
 	GW_CONVERGE_STOP,    /* stop it for as long as it takes */
 	GW_CONVERGE_GIVE_UP, /* -ETIME; the guest was not touched */
@@ -226,7 +226,7 @@ struct gw_guest_send_opts {
 /*
  * Move a running guest to the destination that waits at `uri`. 0: GW_GONE. On failure it runs here again as if nothing had been (GW_HERE), unless the
  * last bytes were sent and the answer was lost: GW_IN_DOUBT. Cancelled: -ECANCELED, GW_HERE; once the last bytes were sent a cancel has no effect.
- * -EREMOTEIO: the destination said that it failed. -ENODATA, -EINPROGRESS: there is no guest to send. -EBUSY: another call has it. -ETIME. Since 0.3
+ * -EREMOTEIO: the destination reported a failure. -ENODATA, -EINPROGRESS: there is no guest to send. -EBUSY: another call has it. -ETIME. Since 0.3
  */
 GW_API int gw_guest_send(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_send_opts *o, struct gw_guest_result *result);
 
@@ -241,7 +241,7 @@ struct gw_guest_receive_opts {
 };
 /*
  * Wait at `uri` for a guest, and run it. Machine, page size, blocks and devices must be those of the guest that comes: else it is turned away, and its
- * source runs it on. 0: GW_HERE. GW_SOURCE_NOT_NOTIFIED: so too, but its source could not be told; a source of this library is GW_IN_DOUBT then, a
+ * source runs it on. 0: GW_HERE. GW_SOURCE_NOT_NOTIFIED: the same, but its source could not be notified; a source of this library is GW_IN_DOUBT then, a
  * QEMU runs its guest on. On failure GW_EMPTY, or GW_HERE when the hook `resume` failed. -EEXIST: there is a guest here. -EBUSY. Since 0.3
  */
 GW_API int gw_guest_receive(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_receive_opts *o,
@@ -251,7 +251,7 @@ GW_API int gw_guest_receive(gw_job *job, gw_guest *guest, const char *uri, const
 
 struct gw_guest_save_opts {
 	size_t size;
-	uint64_t image_offset; /* the image begins there; what an existing file has before it is kept */
+	uint64_t image_offset; /* the image begins there; an existing file keeps its content before it */
 	bool stop;             /* it stays stopped: it is in the image (GW_GONE), and not here */
 	bool direct_io;
 	const struct gw_limits *limits;
@@ -282,7 +282,7 @@ struct gw_guest_epoch {
 	size_t size;
 	uint64_t number; /* 0: the first copy */
 	uint64_t pages;
-	uint64_t pause_us;  /* the primary's guest stood still; a standby knows: from its REPLY to LOADED */
+	uint64_t pause_us;  /* the primary's guest was paused; at a standby: from its REPLY to LOADED */
 	uint64_t commit_us; /* protect: from then until the standby had it */
 	/* standby, hot: pages taken over from the primary, and those that only the guest here had written, which were taken back. */
 	uint64_t flushed_pages, taken_back_pages;
@@ -296,7 +296,7 @@ struct gw_guest_protect_opts {
 	enum gw_compression compression; /* with channels */
 	int level;
 	const struct gw_limits *limits; /* checkpoint_ms */
-	int standby_timeout_ms; /* for each word of the standby in a checkpoint; then the guest runs on unprotected. 0: 1 s. It never stands still for it */
+	int standby_timeout_ms; /* for each message of the standby in a checkpoint; then the guest runs on unprotected. 0: 1 s. The guest is never paused for it */
 	uint64_t copy_limit; /* bytes of pages after which a checkpoint is taken before its time; no bound. 0: 64 MiB */
 	bool old_dialect;    /* the standby is a QEMU 10.0 or older */
 	uint64_t memory_limit;
@@ -306,7 +306,7 @@ struct gw_guest_protect_opts {
 };
 /*
  * Copy the guest to the standby that waits at `uri` (gw_guest_standby, godwit standby, a QEMU 11.1 with x-colo), then keep that in step, one checkpoint
- * after the other. The guest stands still for what it wrote since the last look and for its devices, never for the link or the standby. 0 when
+ * after the other. The guest is paused to copy its last writes and its devices, and never for the link or the standby. 0 when
  * GW_ORDER_FINISH ended it; -ECONNRESET, -EPIPE, -ETIMEDOUT, -EPROTO: the standby was lost. In every case the guest runs on here (GW_HERE), unprotected: call
  * again. -ENODATA, -EINPROGRESS: there is no guest; -EBUSY. Since 0.3
  */
@@ -319,7 +319,7 @@ struct gw_guest_standby_opts {
 	uint32_t channels; /* 0: as many as come */
 	/*
 	 * It runs between checkpoints, as QEMU's secondary does, and each checkpoint undoes what it wrote: needs memory for a second copy of the guest, and
-	 * gw_guest_dirty or a tracker for its writes. Else it stands still, and needs memory for an epoch.
+	 * gw_guest_dirty or a tracker for its writes. Else it is paused, and needs memory for an epoch.
 	 */
 	bool hot;
 	uint64_t epoch_limit; /* bytes of an epoch that is not whole yet; more ends the protection. 0: 256 MiB */

@@ -9,7 +9,7 @@
  *              thread, gw_job_cancel() also from a signal handler. Different jobs are independent.
  *   Busy       A job does one call at a time: another one, also out of a callback, is -EBUSY, and nothing else happens. A call blocks, unless
  *              gw_job_start() came before it.
- *   Ownership  Strings and structs passed in are borrowed for the call. What a gw_..._new or gw_inspect gave is freed
+ *   Ownership  Strings and structs passed in are borrowed for the call. The result of gw_..._new or gw_inspect is freed
  *              with its gw_..._free; strings inside live as long as it does.
  *   Lists      are asked by index, from 0: a function that gives a string answers NULL past the end, one that fills a struct -ERANGE.
  *   Structs    Option structs start with their size, set it with GW_INIT: `struct gw_send_opts o = GW_INIT(o);`
@@ -38,7 +38,7 @@ extern "C" {
 		.size = sizeof(o)                                                                                                          \
 	}
 
-/* Of this header, for #if. What is used with it at run time is another question: gw_version_check. */
+/* The version of this header, for #if. gw_version_check asks for the version of the library at run time. */
 #define GW_VERSION_MAJOR                       0
 #define GW_VERSION_MINOR                       2
 #define GW_VERSION_PATCH                       0
@@ -62,14 +62,14 @@ GW_API int gw_version_check(unsigned major, unsigned minor, unsigned patch);
 typedef struct gw_job gw_job;
 
 GW_API int gw_job_new(gw_job **job); /* -ENOMEM, -EMFILE. Since 0.1 */
-/* NULL is fine. A started call is cancelled and waited for; while a call blocks, nothing is freed. Since 0.1 */
+/* NULL is fine. A started call is cancelled, and this function waits for its end; while a call blocks, nothing is freed. Since 0.1 */
 GW_API void gw_job_free(gw_job *job);
 
 /* Why the last call failed: one sentence, what, where, expected, got. "" when it did not. Valid until the next call. */
 GW_API const char *gw_job_error(const gw_job *job);
 
 /*
- * What was legal in what the last call read, but no source does it; a sentence each. NULL behind the last one. Valid until the
+ * Unusual but legal content that the last call read; a sentence each. NULL after the last one. Valid until the
  * next call. Since 0.1
  */
 GW_API const char *gw_job_warning(const gw_job *job, uint32_t i);
@@ -163,11 +163,11 @@ enum gw_place {
 	GW_PLACE_SOURCE_PAUSED,     /* its source alone has it, and may not run it by itself */
 	GW_PLACE_DESTINATION_RUNS,  /* with all of its memory */
 	GW_PLACE_DESTINATION_WAITS, /* or will, at the first page it lacks; the pages are in an image */
-	GW_PLACE_KEPT_WHOLE,        /* in an image, and nobody runs it */
+	GW_PLACE_KEPT_WHOLE,        /* in an image, and runs in no process */
 	GW_PLACE_KEPT_IN_PART,      /* its source is stopped and has the rest */
 	GW_PLACE_SPLIT,             /* the destination has it, and a source that is stopped has pages of it */
-	GW_PLACE_BOTH_POSSIBLE,     /* more than one may have it: nobody may be set running without asking */
-	GW_PLACE_LOST,              /* who ran it is gone */
+	GW_PLACE_BOTH_POSSIBLE,     /* more than one end may have it: ask both before you let it run */
+	GW_PLACE_LOST,              /* the process that ran it is gone */
 };
 GW_API const char *gw_place_name(uint32_t i); /* of enum gw_place: "source-runs". NULL past the end. Any thread. Since 0.2 */
 
@@ -176,7 +176,7 @@ enum gw_next_step {
 	GW_NEXT_TRY_AGAIN,           /* nothing has changed: put right what the message says */
 	GW_NEXT_ASK_SOURCE,          /* query-migrate and query-status there */
 	GW_NEXT_CONTINUE_SOURCE,     /* cont, if it does not run */
-	GW_NEXT_RESUME,              /* gw_receive with `resume`, or give the guest back */
+	GW_NEXT_RESUME,              /* gw_receive with `resume`, or gw_partial_source_rollback */
 	GW_NEXT_END_WITHOUT_SOURCE,  /* gw_receive with `resume` and `without_source` */
 	GW_NEXT_REMOVE_FILES,        /* they are of no more use */
 	GW_NEXT_ASK_DESTINATION,     /* has it loaded the guest? */
@@ -196,7 +196,7 @@ struct gw_outcome {
 	enum gw_place place;
 	enum gw_next_step next_step;
 	uint64_t missing_pages; /* of a part that is kept */
-	bool peer_notified;     /* the other end has heard that we have it, or said that it has */
+	bool peer_notified;     /* the other end was notified, or has confirmed */
 	bool committed;         /* there is a whole image under its name */
 	unsigned exit_status;   /* of a command that ends with it, as godwit(1) has them */
 	const char *message;    /* an id of what there is to say: "part-kept". Lower case and "-"; an id keeps its meaning. Static */
@@ -204,7 +204,7 @@ struct gw_outcome {
 /* Of the last call of the job that moved a guest. -EINVAL: no size; -EBUSY: a started call runs. Since 0.2 */
 GW_API int gw_job_outcome(const gw_job *job, struct gw_outcome *outcome);
 
-/* What somebody learns of a guest who has a monitor of its source or destination, or decided something before a call. */
+/* An observation of a guest through a monitor of its source or destination, or a decision before a call. */
 enum gw_evidence {
 	GW_EVIDENCE_WRONG_USE,             /* before anything was touched: so, */
 	GW_EVIDENCE_REFUSED,               /* so, */
@@ -214,17 +214,17 @@ enum gw_evidence {
 	GW_EVIDENCE_SAVED_RUNS,            /* it has sent a copy, and runs on */
 	GW_EVIDENCE_SAVED_STANDS,          /* a copy, and stands as before */
 	GW_EVIDENCE_SAVED_STOPPED,         /* it was to be left stopped */
-	GW_EVIDENCE_SOURCE_UNREPAIRED,     /* it could not be put back in order, or not be reached */
+	GW_EVIDENCE_SOURCE_UNREPAIRED,     /* its settings could not be restored, or it could not be reached */
 	GW_EVIDENCE_SOURCE_WAITS,          /* in postcopy-paused, for who has a part */
 	GW_EVIDENCE_SOURCE_UNCLEAR,        /* it does not say what it waits for */
-	GW_EVIDENCE_SOURCE_GONE,           /* nobody answers at its monitor any more */
+	GW_EVIDENCE_SOURCE_GONE,           /* its monitor does not answer any more */
 	GW_EVIDENCE_SOURCE_HANGS,          /* a QEMU 7.2 that has sent all */
 	GW_EVIDENCE_GIVEN_BACK,            /* to the source, by a rollback */
 	GW_EVIDENCE_NOT_GIVEN_BACK,        /* that was not seen */
-	GW_EVIDENCE_FILES_LEFT,            /* given back, and what came of it is still there */
-	GW_EVIDENCE_ALSO_KEPT,             /* given back, and there is a whole image of it */
+	GW_EVIDENCE_FILES_LEFT,            /* the source has it again, and the partial files are still there */
+	GW_EVIDENCE_ALSO_KEPT,             /* the source has it again, and there is a whole image of it */
 	GW_EVIDENCE_ARRIVED,               /* the destination has everything */
-	GW_EVIDENCE_DESTINATION_FAILED,    /* it said so, or was seen to have no guest */
+	GW_EVIDENCE_DESTINATION_FAILED,    /* it reported that, or has no guest */
 	GW_EVIDENCE_DESTINATION_WAITS,     /* for pages */
 	GW_EVIDENCE_DESTINATION_UNCLEAR,   /* it cannot be asked */
 	GW_EVIDENCE_DESTINATION_SHUT_DOWN, /* by its guest or its user */
@@ -234,9 +234,9 @@ enum gw_evidence {
 	GW_EVIDENCE_DRAINED_UNCONFIRMED,   /* the source does not say that it has sent everything */
 	GW_EVIDENCE_RELEASED,              /* a primary from its standby: it runs on, not protected */
 	GW_EVIDENCE_PRIMARY_SHUT_DOWN,     /* by its guest or its user */
-	GW_EVIDENCE_PRIMARY_GONE,          /* nobody answers at its monitor any more; its standby may have an epoch */
+	GW_EVIDENCE_PRIMARY_GONE,          /* its monitor does not answer any more; its standby may have an epoch */
 };
-/* What is to be said of a guest of which only the place is known. -EINVAL: no size, or no such place. Pure. Since 0.2 */
+/* The outcome for a guest of which only the place is known. -EINVAL: no size, or no such place. Pure. Since 0.2 */
 GW_API int gw_outcome_at(struct gw_outcome *outcome, enum gw_place place);
 /*
  * What follows from that. Evidence that contradicts all that was known leaves both possible. -EINVAL: no size, or no such evidence. Pure. Since 0.2
@@ -271,8 +271,8 @@ GW_API int gw_uri_parse(const char *text, struct gw_uri *uri);
 struct gw_tls_opts {
 	size_t size;
 	/*
-	 * A folder with QEMU's names: ca-cert.pem, ca-crl.pem, and server-cert.pem, server-key.pem where a source connects to us,
-	 * client-cert.pem, client-key.pem where we connect; or keys.psk for both.
+	 * A folder with QEMU's names: ca-cert.pem, ca-crl.pem, and server-cert.pem, server-key.pem where a source connects to this process,
+	 * client-cert.pem, client-key.pem where this process connects; or keys.psk for both.
 	 */
 	const char *creds_dir;
 	const char *hostname; /* connecting: what the certificate must name. NULL: the host of the URI */
@@ -288,8 +288,7 @@ struct gw_link_opts {
 	int connect_timeout_ms;        /* to connect, or for a peer to connect. 0: 10 s to connect, no limit to wait; -1: none */
 	uint64_t max_bandwidth;        /* bytes/s over all channels together, 0: no limit */
 	const struct gw_tls_opts *tls; /* NULL: plain. All channels of a migration, sockets only */
-	const uint32_t
-		*peer_uid; /* who may connect to a unix socket of ours: this user and root; others are turned away. NULL: everybody */
+	const uint32_t *peer_uid;      /* who may connect to a unix socket of the library: this user and root. NULL: everybody */
 };
 
 /* --- Keep a guest: peer to image -------------------------------------------------------------------------------- */
@@ -302,9 +301,9 @@ struct gw_whole_block {
 };
 struct gw_whole {
 	size_t size;
-	const char *machine;         /* NULL: not known, behind a recovery */
+	const char *machine;         /* NULL: not known, after a recovery */
 	enum gw_run_state run_state; /* of the guest when its source stopped it */
-	const char *run_state_name;  /* the word itself; NULL: the stream does not tell */
+	const char *run_state_name;  /* the word itself; NULL: not in the stream */
 	uint32_t blocks;             /* 0: not known */
 	const struct gw_whole_block *block;
 };
@@ -312,7 +311,7 @@ struct gw_whole {
 struct gw_receive_opts {
 	size_t size;
 	const struct gw_link_opts *link; /* NULL: defaults */
-	uint64_t image_offset;           /* the image begins there; what an existing file has before it is kept */
+	uint64_t image_offset;           /* the image begins there; an existing file keeps its content before it */
 	uint64_t memory_limit;           /* bytes of device state held in memory. 0: 32 MiB */
 	/*
 	 * Multifd channels to wait for. 0: as many as come until the main channel brings pages itself, or no other came for 0.4 seconds; a
@@ -337,7 +336,7 @@ struct gw_receive_opts {
 	bool resume;
 	/*
 	 * With `resume`: wait for no source. What lacks no page is ended, else -EAGAIN. The source is not told, so it must not be able to run its guest
-	 * any more: it is gone, or a QEMU 7.2 that lost the link behind its last page.
+	 * any more: it is gone, or a QEMU 7.2 that lost the link after its last page.
 	 */
 	bool without_source;
 	const void *note; /* kept with it, see gw_partial_user_data */
@@ -352,30 +351,30 @@ struct gw_receive_opts {
 	int (*on_source_notified)(void *ctx);
 };
 
-/* What was received. */
+/* The received guest. */
 struct gw_receive_result {
 	size_t size;
 	uint64_t stream_bytes, ram_bytes;         /* the first: received by this call, over all channels and connections */
 	uint64_t pages, zero_pages, xbzrle_pages; /* records, not distinct pages; likewise */
 	uint32_t devices, rounds;
-	bool source_notified;    /* the source heard that its guest is safe (it had opened a return path) */
+	bool source_notified;    /* the source was notified that its guest is safe (it had opened a return path) */
 	bool background;         /* the source took a background snapshot */
-	uint64_t trailing_bytes; /* found behind the end of the stream, ignored */
+	uint64_t trailing_bytes; /* found after the end of the stream, ignored */
 	uint32_t channels;       /* multifd */
 	uint64_t multifd_bytes;  /* of stream_bytes, over them */
 	bool postcopy;           /* the source switched */
 	/*
-	 * On failure: the guest stands still in its source and a part of it is in PATH.partial; receive again with `resume`. With no page missing the
+	 * On failure: the guest is paused in its source and a part of it is in PATH.partial; receive again with `resume`. With no page missing the
 	 * source may have heard that it failed here, or found the link closed, and have its guest again: ask it before that is ended here.
 	 */
 	bool recoverable;
-	bool was_complete;             /* resumed: nothing was missing any more, and no source was waited for */
+	bool was_complete;             /* resumed: no page was missing any more, and the call did not wait for a source */
 	bool host_crashed;             /* resumed: the host was once started anew, so what had come after a checkpoint came again */
 	enum gw_migration_state state; /* how far it came */
 	uint64_t missing_pages;        /* when it is recoverable */
 	uint32_t breaks;               /* how often the link broke */
 	bool postcopy_possible;        /* the source can switch to post-copy; when the link breaks before, it may just have done so */
-	bool image_committed; /* the image has its name and is whole; on failure all the same: its folder could not be made safe on its disk */
+	bool image_committed;          /* the image has its name and is whole; on failure all the same: its folder could not be synced */
 	struct gw_outcome outcome;
 };
 
@@ -383,7 +382,7 @@ struct gw_receive_result {
  * Wait at `uri` for one incoming migration (or read the file or command it names) and keep the guest in the mapped-ram
  * image `path`. The image appears, whole and synced, only on success; until then what was there stays. The source is
  * told of success after that, of failure at once, so that a QEMU source runs its guest on. GW_SOURCE_NOT_NOTIFIED: the image is there,
- * but a source that waits to be told could not be; gw_job_error() says why. A QEMU then runs its guest on. Since 0.1
+ * but its source could not be notified; gw_job_error() says why. A QEMU then runs its guest on. Since 0.1
  */
 enum { GW_SOURCE_NOT_NOTIFIED = 1 };
 GW_API int gw_receive(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *result);
@@ -401,15 +400,15 @@ GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_
 enum { GW_WRITING = 1 };
 struct gw_receive_file_opts {
 	size_t size;
-	uint64_t image_offset; /* the image begins there; what an existing file has before it is kept */
-	int idle_timeout_ms;   /* on_poll tells of no progress for so long: a failure. 0: 30 s; -1: no limit */
+	uint64_t image_offset; /* the image begins there; an existing file keeps its content before it */
+	int idle_timeout_ms;   /* no progress in on_poll for so long is a failure. 0: 30 s; -1: no limit */
 	bool direct_io;        /* lend a descriptor with O_DIRECT, too */
 	void *ctx;
 	/* Required, once: the target was checked, the source is to begin. Write-only descriptors, lent for the callback; direct_fd: -1 without `direct_io`. */
 	int (*on_file)(void *ctx, int fd, int direct_fd);
 	/*
 	 * Required, again and again, at most every 10 ms: GW_WRITING and how far the source is, or 0: it has written everything. After a failure it is
-	 * the caller who sees to it that the source stops; what it still writes is nobody's.
+	 * the caller who sees to it that the source stops; its later writes are lost.
 	 */
 	int (*on_poll)(void *ctx, struct gw_progress *progress);
 	/* The image was checked and is whole, it is not synced yet, and its source may run its guest. NULL: nobody asks. */
@@ -421,7 +420,7 @@ struct gw_receive_file_opts {
  */
 GW_API int gw_receive_file(gw_job *job, const char *path, const struct gw_receive_file_opts *o, struct gw_receive_result *result);
 
-/* What an interrupted call left as PATH.partial, and what can be done with it. */
+/* The state of PATH.partial after an interrupted call, and how to continue. */
 enum gw_partial_kind {
 	GW_PARTIAL_GUEST,     /* a guest whose source keeps the rest: gw_receive with `resume` */
 	GW_PARTIAL_MEMORY,    /* the memory of a guest that has gone elsewhere: gw_drain */
@@ -447,12 +446,12 @@ struct gw_partial_info {
  */
 GW_API int gw_partial_info(gw_job *job, const char *path, struct gw_partial_info *info);
 /*
- * The words that were given to a call that left PATH.partial behind: allocated, free() it. -ENOENT: there is no such file; -EBUSY: somebody
- * goes on with it; -EPERM: it is another user's, or others can write to it; -EPROTO: it is damaged. Since 0.1
+ * The user data of the call that left PATH.partial: allocated, free() it. -ENOENT: there is no such file; -EBUSY: another process
+ * continues it; -EPERM: it is another user's, or others can write to it; -EPROTO: it is damaged. Since 0.1
  */
 GW_API int gw_partial_user_data(gw_job *job, const char *path, void **note, size_t *note_bytes);
 /*
- * Takes PATH.partial and its state away, whatever they hold: its guest is not waited for any more. Errors as above. -EALREADY: it is PATH
+ * Deletes PATH.partial and its state, with any content: no call waits for its guest any more. Errors as above. -EALREADY: it is PATH
  * already, a whole guest, and stays. Since 0.1
  */
 GW_API int gw_partial_drop(gw_job *job, const char *path);
@@ -460,11 +459,11 @@ GW_API int gw_partial_drop(gw_job *job, const char *path);
 struct gw_drain_block {
 	size_t size;
 	const char *name;
-	uint64_t used_bytes, page_bytes; /* page_bytes: of the memory behind it */
+	uint64_t used_bytes, page_bytes; /* page_bytes: of the memory that backs it */
 };
 
 /*
- * A source that waits in postcopy-paused while its destination, which has the guest, cannot be reached. We stand in for that destination. What
+ * A source that waits in postcopy-paused while its destination, which has the guest, cannot be reached. The library stands in for that destination. What
  * the monitor says of the source has to be given, because a source that comes back says nothing of itself.
  */
 struct gw_drain_opts {
@@ -475,7 +474,7 @@ struct gw_drain_opts {
 	uint32_t blocks;
 	const struct gw_drain_block *block;
 	/*
-	 * Answer before the pages come, so that the source never runs its guest again, whatever becomes of us: right for QEMU 10.0 and later. Older
+	 * Answer before the pages come, so that the source never runs its guest again, whatever happens to this process: right for QEMU 10.0 and later. Older
 	 * ones do not take it; they stay stopped by themselves.
 	 */
 	bool early_answer;
@@ -488,22 +487,22 @@ struct gw_drain_opts {
 
 /*
  * Keep all memory the source still has in the image `path`, which holds no devices: it cannot be restored, but gw_serve with
- * `resume` brings it to the destination that waits. What an earlier call left as PATH.partial is gone on with. The source never runs its guest
+ * `resume` brings it to the destination that waits. What an earlier call left as PATH.partial is continued. The source never runs its guest
  * again. -EALREADY: PATH.partial holds another guest; -EPERM: it may be somebody else's work; -EINVAL: the options do not describe one. GW_SOURCE_NOT_NOTIFIED: the image is there, and a
- * source that was to hear so only now, without `early_answer`, stands still for good. Since 0.1
+ * source that was to hear so only now, without `early_answer`, stays paused. Since 0.1
  */
 GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *result);
 /* On a descriptor that the source has connected or will connect when on_paused asks it to; see gw_receive_fd. Since 0.2 */
 GW_API int gw_drain_fd(gw_job *job, int fd, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *result);
 /*
- * The opposite: make the source run its guest on. Only right when nobody else has it: when we were its destination. QEMU 7.2 needs a `cont`
+ * The opposite: make the source run its guest on. Only right when no other process has it: when the library was its destination. QEMU 7.2 needs a `cont`
  * afterwards. Since 0.1
  */
 GW_API int gw_source_rollback(gw_job *job, const char *uri, const struct gw_drain_opts *o);
 /*
  * The same for the source of PATH.partial, of which everything is known, and takes that away afterwards; also if gw_receive failed in the middle of
  * the switch and left PATH.partial.state alone. Of `o`: link and the callbacks. The source has to ask for every block by name and to send some pages
- * again, if any came: -ESTALE: others came, and nothing was taken away.
+ * again, if any came: -ESTALE: others came, and nothing was deleted.
  * -EALREADY: PATH.partial is of no guest that could be given back. GW_CLEANUP_INCOMPLETE: the source has its guest, but something of these files is still
  * there; gw_job_error() says why. Since 0.1
  */
@@ -522,8 +521,8 @@ struct gw_send_opts {
 	uint32_t channels;               /* multifd channels, as the destination expects them; only an image can be sent so. 0: none */
 	enum gw_compression compression; /* with channels; as the destination expects it */
 	int level;                       /* zlib 1..9, zstd 1..20; 0: 1 */
-	const uint8_t
-		*uuid; /* 16 bytes. Multifd names the guest by its UUID: the destination's -uuid, if it has one. NULL: that of the image */
+	const uint8_t *
+		uuid; /* 16 bytes. Multifd names the guest by its UUID: the destination's -uuid, if it has one. NULL: the UUID of the image */
 	uint64_t memory_limit; /* bytes of device state held in memory. 0: 32 MiB */
 	/*
 	 * Names of RAM blocks that the destination has already, because it maps the image as memory: no page of these is sent. Of an image that is clonable
@@ -535,15 +534,15 @@ struct gw_send_opts {
 
 /*
  * Be the source of a migration from an image or a stream file to the destination waiting at `uri`. On a socket success means that the
- * destination has said so (-EREMOTEIO: it said that it failed); on a pipe or file it means that all was written. Since 0.1
+ * destination has said so (-EREMOTEIO: it reported a failure); on a pipe or file it means that all was written. Since 0.1
  */
 GW_API int gw_send(gw_job *job, const char *path, const char *uri, const struct gw_send_opts *o);
 /* See gw_receive_fd. Since 0.1 */
 GW_API int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_send_opts *o);
 
-/* --- Give a guest at once, its memory behind: post-copy from an image ------------------------------------------- */
+/* --- Post-copy from an image: the guest runs first, its memory follows ------------------------------------------ */
 
-/* The capability postcopy-preempt: what is requested goes over a second connection and overtakes what is pushed. */
+/* The capability postcopy-preempt: requested pages go over a second connection and overtake pushed pages. */
 enum gw_preempt {
 	GW_PREEMPT_OFF,
 	GW_PREEMPT_ON,
@@ -574,7 +573,7 @@ struct gw_serve_opts {
 	enum gw_preempt preempt;
 	/*
 	 * The file of the working set: pages it names go first, those that are requested now are added to it. It is made where there is none;
-	 * one that cannot be used, or is a link, is told to on_note and is never a failure; one of another image is replaced (gw_job_warning). NULL: none.
+	 * one that cannot be used, or is a link, is reported to on_note and is never a failure; one of another image is replaced (gw_job_warning). NULL: none.
 	 */
 	const char *working_set;
 	void (*on_note)(void *ctx, const char *sentence);
@@ -585,8 +584,7 @@ struct gw_serve_opts {
 	 * on which nothing but whole commands, and no RESUME, was written.
 	 */
 	void (*on_socket)(void *ctx, int fd);
-	void (*on_guest_runs)(
-		void *ctx); /* the destination has the guest's devices and runs it, or goes on with it: a break is a pause now */
+	void (*on_guest_runs)(void *ctx); /* the destination has the guest's devices and runs it, or continues it: a break is a pause now */
 	bool takeover_fd;
 };
 
@@ -604,7 +602,7 @@ struct gw_serve_result {
 
 /*
  * Be the post-copy source of an image towards the destination that waits at `uri`: it runs the guest at once and asks for
- * pages as it touches them, the rest is pushed behind. 0 when it has them all. Nothing needs to be kept between two calls: after
+ * pages as it touches them, the rest is pushed afterwards. 0 when it has them all. Nothing needs to be kept between two calls: after
  * a failure, or the death of this process, another one resumes. Since 0.1
  */
 GW_API int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_serve_opts *o, struct gw_serve_result *result);
@@ -616,13 +614,13 @@ GW_API int gw_serve_fd(gw_job *job, const char *path, int fd, const struct gw_se
 
 enum gw_proxy_direction {
 	GW_PROXY_NEITHER, /* of a message: about the connection; of a fault: both */
-	GW_PROXY_FORWARD, /* what the source says */
-	GW_PROXY_RETURN,  /* what the destination says */
+	GW_PROXY_FORWARD, /* bytes from the source */
+	GW_PROXY_RETURN,  /* bytes from the destination */
 };
 
 enum gw_proxy_fault_kind {
 	GW_PROXY_CUT_AFTER, /* break the link after `amount` bytes */
-	GW_PROXY_CUT_AT,    /* break it behind the `amount`th message of that name */
+	GW_PROXY_CUT_AT,    /* break it after the `amount`th message of that name */
 	GW_PROXY_RATE,      /* at most `amount` bytes per second */
 };
 
@@ -660,11 +658,11 @@ struct gw_proxy_message {
 	const struct gw_proxy_field *field;
 };
 
-/* What a connection came to, when it is over. [0] forward, [1] return. */
+/* The totals of a connection, when it is over. [0] forward, [1] return. */
 struct gw_proxy_channel {
 	size_t size;
 	uint32_t connection;
-	const char *channel;            /* NULL: it never said what it is */
+	const char *channel;            /* NULL: it never showed its kind */
 	uint64_t bytes[2], messages[2]; /* messages: without pages */
 	uint64_t pages, zero_pages, xbzrle_pages, packets;
 	bool cut;
@@ -681,20 +679,20 @@ struct gw_proxy_opts {
 	const struct gw_proxy_fault *fault;
 	const char *tap_dir; /* record each direction in a file of this folder, NUMBER-CHANNEL-forward or -return. NULL: none */
 	void (*on_listening)(void *ctx, const char *uri);
-	/* From a thread of the library, one at a time, in the order of each direction. Nothing waits for them: who is too slow misses some. */
+	/* From a thread of the library, one at a time, in the order of each direction. Nothing waits for them: a slow owner misses some. */
 	void (*on_message)(void *ctx, const struct gw_proxy_message *m);
 	void (*on_channel)(void *ctx, const struct gw_proxy_channel *c);
 	void *ctx;
 };
 
-/* Where the guest is, as far as somebody who looked on can tell. */
+/* Where the guest is, as far as the proxy can know. */
 enum gw_proxy_outcome {
 	GW_PROXY_NO_MIGRATION, /* none was seen */
 	GW_PROXY_AT_SOURCE,    /* it did not leave */
-	GW_PROXY_ARRIVED,      /* and the source was told */
+	GW_PROXY_ARRIVED,      /* and the source was notified */
 	GW_PROXY_UNCONFIRMED,  /* everything went through, and there was no return path to say more */
 	GW_PROXY_PAUSED,       /* it runs at the destination, which lacks pages: recovery is possible */
-	GW_PROXY_IN_DOUBT,     /* what was seen does not tell, or could not be read */
+	GW_PROXY_IN_DOUBT,     /* not known from the messages, or they could not be read */
 };
 
 struct gw_proxy_result {
@@ -703,13 +701,13 @@ struct gw_proxy_result {
 	uint64_t bytes[2];
 	uint64_t dropped_messages;     /* messages on_message was too slow for */
 	enum gw_proxy_outcome outcome; /* of the last migration */
-	uint32_t strangers;            /* connections dropped before the destination heard of them; not among `connections` */
-	struct gw_outcome guest;       /* as far as somebody who looked on can tell */
+	uint32_t strangers;            /* connections dropped before the destination saw them; not among `connections` */
+	struct gw_outcome guest;       /* as far as the proxy can know */
 };
 
 /*
  * Wait at one URI for the source of a migration, and pair each connection that says what it is with one to the other URI, where its
- * destination waits (sockets only). What one side says is passed to the other byte for byte and at once; then it is explained. 0 when all
+ * destination waits (sockets only). All bytes are passed on unchanged and immediately, and explained afterwards. 0 when all
  * connections ended; -ECANCELED; another error when nothing could be passed on. `result` is filled in any case. Since 0.1
  */
 GW_API int gw_proxy(gw_job *job, const char *listen_uri, const char *connect_uri, const struct gw_proxy_opts *o,
@@ -742,7 +740,7 @@ struct gw_info_summary {
 	enum gw_format format; /* IMAGE or STREAM */
 	const char *machine;
 	enum gw_run_state run_state; /* of the guest when it was saved */
-	const char *run_state_name;  /* the word itself; NULL: not said */
+	const char *run_state_name;  /* the word itself; NULL: not known */
 	uint64_t page_bytes, ram_bytes;
 	uint64_t begin_off, end_off; /* in the file */
 	uint64_t trailing_bytes;
@@ -756,7 +754,7 @@ struct gw_info_summary {
 	uint64_t page_bytes_stored, zero_pages, xbzrle_bytes, device_bytes, description_bytes, framing_bytes;
 	bool memory_only;     /* the guest's memory without its devices (gw_drain): good to complete a QEMU that has them */
 	char fingerprint[33]; /* of an image: the same for its copies, another for any other guest; a stream has "" */
-	/* A recorded stream of a COLO primary: whole checkpoints behind the guest, whose pages these are. They are not in trailing_bytes. */
+	/* A recorded stream of a COLO primary: whole checkpoints after the guest, whose pages these are. They are not in trailing_bytes. */
 	uint64_t checkpoints, checkpoint_pages, checkpoint_zero_pages, checkpoint_bytes;
 	/* With gw_inspect_opts.clonable: any number of QEMUs can map each of its RAM blocks as memory; or why they cannot, as a sentence. Else NULL. */
 	bool clonable;
@@ -770,7 +768,7 @@ GW_API const char *gw_info_warning(const gw_info *info, uint32_t i);
 struct gw_info_block {
 	size_t size;
 	const char *name;
-	uint64_t used_bytes, backing_page_bytes, address; /* 0: not said */
+	uint64_t used_bytes, backing_page_bytes, address; /* 0: not known */
 	bool ignored;                                     /* shared memory that is not in the file */
 	uint64_t pages, zero_pages, xbzrle_pages;         /* image: distinct pages; stream: records */
 	uint64_t bitmap_off, pages_off;                   /* image: absolute */
@@ -779,7 +777,7 @@ struct gw_info_block {
 };
 GW_API int gw_info_block(const gw_info *info, uint32_t i, struct gw_info_block *b); /* -ERANGE */
 
-/* What a guest asked for when it was run lazily; see gw_serve. */
+/* The pages that a guest requested when it was run lazily; see gw_serve. */
 struct gw_info_working_set {
 	size_t size;
 	const char *unused; /* there is a file, and this is why it does not help; NULL: it does */
@@ -805,7 +803,7 @@ struct gw_info_field {
 	unsigned depth;
 	bool is_struct;      /* its parts follow */
 	uint64_t off, bytes; /* within the device's body */
-	uint64_t array_len;  /* elements described by this one entry */
+	uint64_t array_len;  /* elements that this entry describes */
 };
 /*
  * Field i of a device, in order, a struct before its parts. -ENODATA without a VM description; past the end -ERANGE or, where the description does
@@ -833,7 +831,7 @@ struct gw_convert_opts {
 };
 /*
  * Image or stream to image, stream or raw memory. The result appears only when it is whole. GW_UNSYNCED: it is there and whole, but its folder could
- * not be made safe on its disk: a crash of the host may bring back what was there before; gw_job_error() says why. Since 0.1
+ * not be synced: a crash of the host may bring back what was there before; gw_job_error() says why. Since 0.1
  */
 enum { GW_UNSYNCED = 3 };
 GW_API int gw_convert(gw_job *job, const char *from, const char *to, const struct gw_convert_opts *o);
@@ -854,7 +852,7 @@ struct gw_standby_event {
 	uint64_t epoch;                   /* the last one */
 	uint64_t ram_bytes;
 	uint64_t pages, zero_pages, device_bytes; /* of it; 0 for epoch 0 but for the devices */
-	uint64_t pause_ns;                        /* from our CHECKPOINT_REPLY to our VMSTATE_LOADED */
+	uint64_t pause_ns;                        /* from the standby's CHECKPOINT_REPLY to its VMSTATE_LOADED */
 	uint64_t merge_ns;                        /* the pages of the epoch before went to their places in so much, outside the pause */
 	uint64_t memory_bytes;                    /* that this epoch took, besides the image */
 	uint32_t channels;                        /* multifd */
@@ -879,7 +877,7 @@ struct gw_standby_opts {
 	 */
 	int (*on_boundary)(void *ctx, uint64_t epoch, char *why, size_t n);
 	void (*on_kept)(void *ctx, uint64_t epoch, bool kept);
-	bool durable;     /* an epoch is safe on the disk before it is acknowledged, and survives this process and its host. Since 0.2 */
+	bool durable;     /* an epoch is synced before it is acknowledged, and survives this process and its host. Since 0.2 */
 	uint64_t history; /* so many epochs before the last one are kept (gw_standby_history), which then is `durable` too. Since 0.2 */
 };
 
@@ -903,7 +901,7 @@ struct gw_epoch {
 	uint64_t epoch;
 	bool is_last;
 	uint64_t bytes;  /* on the disk, for what it takes to go back to it; 0: is_last */
-	int64_t time_ns; /* when the epoch behind it came, since 1970; 0: is_last */
+	int64_t time_ns; /* when the next epoch came, since 1970; 0: is_last */
 };
 /*
  * The epochs that are kept of a guest whose `image` (DIR/NAME/guest.img) there is, or will be when its protection ends: the last one, then those before it, the
@@ -924,7 +922,7 @@ struct gw_destination_block {
 };
 struct gw_destination_device {
 	size_t size;
-	const char *address; /* of PCI: "0000:00:02.0", behind a bridge "0000:00:02.0:01.0"; of USB: the controller's, "/", port */
+	const char *address; /* of PCI: "0000:00:02.0", below a bridge "0000:00:02.0:01.0"; of USB: the controller's, "/", port */
 	const char *type;    /* QEMU's name, "virtio-net-pci" */
 };
 
@@ -933,7 +931,7 @@ struct gw_destination {
 	size_t size;
 	const char *machine;
 	bool reads_images; /* knows the capability mapped-ram */
-	bool same_host;    /* can open our files */
+	bool same_host;    /* can open this process's files */
 	uint32_t blocks;
 	const struct gw_destination_block *block;
 	bool accepts_ignored_blocks; /* reads images that leave out shared blocks (QEMU 11.1 does, 10.0 does not) */
@@ -945,8 +943,8 @@ struct gw_destination {
 enum gw_way {
 	GW_WAY_REFUSED, /* see why */
 	GW_WAY_DIRECT,  /* the destination reads the image itself */
-	GW_WAY_STREAM,  /* we send it */
-	GW_WAY_CLONE,   /* the destination maps the image as memory, and we send what is not mapped */
+	GW_WAY_STREAM,  /* the library sends it */
+	GW_WAY_CLONE,   /* the destination maps the image as memory, and the library sends the rest */
 };
 
 struct gw_restore_plan {
@@ -962,7 +960,7 @@ enum gw_after_save {
 	GW_AFTER_REFUSED, /* it is not saved: see why */
 	GW_AFTER_RUNS,    /* it runs on */
 	GW_AFTER_KEPT,    /* as before */
-	GW_AFTER_STOPPED, /* it stands still in postmigrate, from where QEMU's `cont` alone leads on */
+	GW_AFTER_STOPPED, /* it is paused in postmigrate; QEMU's `cont` lets it run */
 };
 struct gw_run_state_plan {
 	size_t size;
@@ -976,13 +974,13 @@ struct gw_run_state_plan {
 GW_API int gw_plan_run_state(enum gw_run_state state, unsigned qemu, bool stop, struct gw_run_state_plan *plan);
 
 enum gw_operation {
-	GW_OPERATION_SAVE,           /* a running QEMU sends, we keep */
+	GW_OPERATION_SAVE,           /* a running QEMU sends, the library stores */
 	GW_OPERATION_RECEIVE,        /* gw_receive */
 	GW_OPERATION_SEND,           /* gw_send */
 	GW_OPERATION_RESTORE_DIRECT, /* a QEMU reads an image itself */
-	GW_OPERATION_RESTORE_STREAM, /* we send it over a socket that the QEMU was handed */
+	GW_OPERATION_RESTORE_STREAM, /* the library sends it over a socket that the QEMU was handed */
 	GW_OPERATION_CONVERT,        /* gw_convert */
-	GW_OPERATION_QEMU_SOURCE,    /* a QEMU on its own, where there is none of us */
+	GW_OPERATION_QEMU_SOURCE,    /* a QEMU without Godwit */
 	GW_OPERATION_QEMU_DESTINATION,
 };
 /* Names. Capabilities have QEMU's: "mapped-ram". NULL past the end. Since 0.1 */
@@ -997,7 +995,7 @@ struct gw_rule {
 	unsigned first, last;       /* QEMU releases for which it holds, 100 * major + minor; 0: open */
 	/*
 	 * What a QEMU does that is not kept from it: refuse "capabilities", refuse to "start", fail "late", "never" notice (and the
-	 * result is of no use), or "crash". "godwit": it is we who cannot.
+	 * result is of no use), or "crash". "godwit": Godwit cannot do it.
 	 */
 	const char *found;
 	const char *reason; /* a sentence */
@@ -1016,7 +1014,7 @@ GW_API int gw_plan_combination(enum gw_operation op, const char *const *abilitie
 /*
  * For an event loop, or a language that no foreign thread may call: the same calls, without callbacks. After gw_job_start the next call on the job
  * returns 0 at once and runs in a thread of the library, with all signals blocked. Its structs, strings and result are borrowed until gw_job_wait has
- * said how it ended. What callbacks would have said is an event; callbacks in its options are -EINVAL, those of the job are not called.
+ * returned its result. Callbacks become events; callbacks in its options are -EINVAL, those of the job are not called.
  *
  *   gw_job_start(job, NULL);
  *   gw_receive(job, uri, path, &o, &result);
@@ -1063,14 +1061,14 @@ struct gw_event {
 	const struct gw_proxy_message *message;
 	const struct gw_proxy_channel *channel;
 	const struct gw_standby_event *standby;
-	uint64_t dropped; /* events before this one for which there was no room: the owner was too slow */
+	uint64_t dropped; /* events before this one for which there was no space: the owner was too slow */
 };
 
 /* `o` may be NULL. -EALREADY: it was started, and no call has come; -EBUSY: a call runs; -EINVAL: there is no such event. Since 0.2 */
 GW_API int gw_job_start(gw_job *job, const struct gw_start_opts *o);
-/* Readable (poll: POLLIN) while there is an event, or the call has ended and was not waited for. The job's: not to be closed or read. -EMFILE. Since 0.2 */
+/* Readable (poll: POLLIN) while there is an event, or the call has ended and gw_job_wait has not returned its result. The job's: not to be closed or read. -EMFILE. Since 0.2 */
 GW_API int gw_job_fd(gw_job *job);
-/* Never waits. -EAGAIN: there is none now. What it points to lives until the next one is taken, or gw_job_wait. Since 0.2 */
+/* Never waits. -EAGAIN: there is none now. Its pointers are valid until the next event is taken, or until gw_job_wait. Since 0.2 */
 GW_API int gw_job_next_event(gw_job *job, struct gw_event *event);
 /* To the question that was taken last. -ESRCH: there is none, or it does not matter any more; -EINVAL: it has no such answer. Since 0.2 */
 GW_API int gw_job_answer(gw_job *job, int answer);
