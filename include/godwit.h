@@ -892,7 +892,8 @@ GW_API int gw_standby(gw_job *job, const char *uri, const char *dir, const struc
 /*
  * What a standby that was `durable` left of a guest when it died, in `dir`, the guest's folder DIR/NAME: guest.img is made of the last epoch that is whole, synced.
  * gw_standby does the same for all guests when it begins. The caller sees to it that nobody else works in the folder, by an exclusive flock. 0, and
- * *epoch; -ENOENT: nothing was left, or guest.img was made already. Another failure leaves everything as it is, to be tried again. Since 0.2
+ * *epoch; -ENOENT: nothing was left, or guest.img was made already; -EBUSY: the epoch has disks too, which gw_qemu_disks_new and gw_qemu_failover find first.
+ * Another failure leaves everything as it is, to be tried again. Since 0.2
  */
 GW_API int gw_standby_recover(gw_job *job, const char *dir, uint64_t *epoch);
 

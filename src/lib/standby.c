@@ -304,9 +304,9 @@ static int find_folder(struct guest *g, struct gw__error *error)
 static int recover(struct guest *g)
 {
 	uint64_t ignored;
-	int r = gw__epoch_sink_recover(g->image, &ignored, &g->run.error);
-	if (!r || r == -ENOENT)
-		unlinkat(g->dir_fd, "disks.durable", 0); /* a journal that comes is of another protection (qemu/storage.h) */
+	int r = gw__standby_recover_image(g->dir_fd, g->image, &ignored, &g->run.error);
+	if (r == -ENOENT)
+		unlinkat(g->dir_fd, GW__STANDBY_DISKS, 0); /* a journal that comes is of another protection */
 	return r == -ENOENT ? 0 : r;
 }
 

@@ -22,6 +22,17 @@ static int image_of(const char *folder, char image[PATH_MAX], struct gw__error *
 	return n >= 0 && n < PATH_MAX ? 0 : gw__error_set(error, -ENAMETOOLONG, "%s/guest.img: the name is too long", folder);
 }
 
+/* Memory without the disks of its moment would be run with others. Without a journal that list means nothing. */
+int gw__standby_recover_image(int folder_fd, const char *image, uint64_t *epoch, struct gw__error *error)
+{
+	char journal[PATH_MAX + 16];
+	snprintf(journal, sizeof journal, "%s.journal.0", image);
+	if (faccessat(folder_fd, GW__STANDBY_DISKS, F_OK, 0) || access(journal, F_OK))
+		return gw__epoch_sink_recover(image, epoch, error);
+	return gw__error_set(error, -EBUSY,
+		"the last epoch that a standby left beside %s has disks too: start godwit standby with --disks, or godwit failover", image);
+}
+
 static void recover_one(const char *dir, const char *vm, gw__standby_recovered_fn *fn, void *ctx)
 {
 	char folder[PATH_MAX], image[PATH_MAX];
@@ -36,7 +47,7 @@ static void recover_one(const char *dir, const char *vm, gw__standby_recovered_f
 			close(fd);
 		return;
 	}
-	int r = gw__epoch_sink_recover(image, &epoch, &error);
+	int r = gw__standby_recover_image(fd, image, &epoch, &error);
 	if (!r)
 		unlinkat(fd, "control", 0); /* nobody answers there */
 	if (r != -ENOENT)
@@ -70,8 +81,13 @@ static int recover(gw_job *job, void *args)
 		r = GW__NEED(job, a->epoch);
 	if (!r)
 		r = image_of(a->dir, image, &job->run.error);
+	int fd = r ? -1 : open(a->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (!r && fd < 0)
+		r = gw__error_errno(&job->run.error, errno, "cannot open the folder %s", a->dir);
 	if (!r)
-		r = gw__epoch_sink_recover(image, a->epoch, &job->run.error);
+		r = gw__standby_recover_image(fd, image, a->epoch, &job->run.error);
+	if (fd >= 0)
+		close(fd);
 	return r == -ENOENT ? gw__error_set(&job->run.error, r, "no standby has left anything in %s", a->dir) : r;
 }
 

@@ -63,6 +63,13 @@ static int overlay_path(const struct gw__storage *s, unsigned disk, uint64_t epo
 	return path_of(s, disk, what, path, error);
 }
 
+static void remove_durable_list(const char *folder)
+{
+	char path[PATH_MAX + 32];
+	snprintf(path, sizeof path, "%s/%s", folder, DURABLE_LIST);
+	unlink(path);
+}
+
 static void remove_overlay(const struct gw__storage *s, unsigned disk, uint64_t epoch)
 {
 	char path[PATH_MAX];
@@ -491,6 +498,7 @@ void gw__storage_end(struct gw__storage **storage, uint64_t epoch, bool kept)
 	} else {
 		remove_files(s, false);
 	}
+	remove_durable_list(s->folder);
 	free(s);
 }
 
@@ -536,39 +544,47 @@ static void note_last(void *ctx, const struct gw_epoch *e)
 		*(uint64_t *)ctx = e->epoch;
 }
 
-/* False: there is no journal, or none that can be read, which is told when it is made an image. */
-static bool find_last_epoch(const char *folder, uint64_t *epoch)
+/* -ENODATA: there is none. */
+static int find_last_epoch(const char *folder, uint64_t *epoch, struct gw__error *error)
 {
 	char path[PATH_MAX];
 	gw_job *job = NULL;
 	int n = snprintf(path, sizeof path, "%s/guest.img.standby",
 		folder); /* an image that is whole has no journal, but may have a history */
-	if (n < 0 || n >= (int)sizeof path || access(path, F_OK) || gw_job_new(&job))
-		return false;
+	if (n < 0 || n >= (int)sizeof path || access(path, F_OK))
+		return -ENODATA;
+	if (gw_job_new(&job))
+		return gw__error_set(error, -ENOMEM, "no memory for a job");
 	path[n - (int)strlen(".standby")] = '\0';
 	int r = gw_standby_history(job, path, note_last, epoch);
+	if (r && r != -ENODATA)
+		gw__error_set(error, r, "the last epoch that a standby left in %s cannot be recovered: %s", folder, gw_job_error(job));
 	gw_job_free(job);
-	return !r;
+	return r;
 }
 
 int gw__storage_recover(const char *folder, struct gw__error *error)
 {
 	uint64_t epoch;
-	if (!find_last_epoch(folder, &epoch))
-		return 0;
 	struct gw__storage *s = calloc(1, sizeof *s);
 	if (!s)
 		return gw__error_set(error, -ENOMEM, "no memory for disks");
 	snprintf(s->folder, sizeof s->folder, "%s", folder);
 	s->durable = true;
 	int r = read_durable(s, error);
-	if (!r)
+	if (!r && s->n)
+		r = find_last_epoch(folder, &epoch, error);
+	if (!r && s->n)
 		r = find_overlays(s, epoch, error);
 	if (!r && s->n)
 		r = write_list(s, "disks", say_file, epoch, error);
 	for (unsigned i = 0; !r && i < s->n; i++) /* what the primary wrote behind it */
 		for (uint64_t later = epoch + 1; later <= epoch + 3; later++)
 			remove_overlay(s, i, later);
+	if (r == -ENODATA && !error->code) /* it died before its first epoch was safe */
+		r = 0;
+	if (!r)
+		remove_durable_list(folder);
 	free(s);
 	return r;
 }

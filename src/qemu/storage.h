@@ -12,7 +12,8 @@
  * An overlay is merged only when the epoch behind it counts, so the last epoch's file is never written to again. One thread at a time.
  *
  * Durable: the disk of an epoch is on the standby's disk when gw__storage_boundary returns, and nothing that it needs is removed before what replaces it is.
- * FOLDER/disks.durable says which protection that is. The memory's journal says which epoch is the last one.
+ * FOLDER/disks.durable says which protection that is, and the memory's journal, which epoch is the last one. As long as it is there the journal alone is not
+ * made an image.
  */
 #ifndef GW_QEMU_STORAGE_H
 #define GW_QEMU_STORAGE_H

@@ -187,6 +187,8 @@ def both_killed(folder):
                 check_order(trace)
             if n % 2:
                 without_a_disk(standby.folder)
+                with Standby(folder, "--durable") as unaware:
+                    assert "has disks too: start godwit standby with --disks" in unaware.wait_event("failed")["message"]
                 with DiskStandby(folder, "--durable") as again:
                     assert again.wait_event("ended")["epoch"] - acknowledged in (0, 1)
             vm = stack.enter_context(FailedOver(standby.folder, [*given_args(), *net_args(client)]))
