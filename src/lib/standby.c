@@ -200,18 +200,6 @@ static void fail_over(void *ctx, char *line, size_t n)
 	pthread_mutex_unlock(&g->lock);
 }
 
-static void end_guest(struct guest *g, int r, const struct gw__colo_secondary_result *result)
-{
-	bool kept = result->state == GW__COLO_SECONDARY_LOST && !result->image_failed;
-	enum gw_standby_event_kind kind = kept ? GW_STANDBY_ENDED : GW_STANDBY_FAILED;
-	set_state(g, kind, result->last.number);
-	report(g, &(struct gw_standby_event){.kind = kind,
-			  .epoch = result->last.number,
-			  .message = !r                       ? "it was stopped here"
-				     : g->failed_over && kept ? "it was failed over"
-							      : g->run.error.text});
-}
-
 /* All but the struct, which the caller's thread frees. The folder is anybody's then. */
 static void let_go(struct guest *g)
 {
@@ -221,6 +209,20 @@ static void let_go(struct guest *g)
 	if (g->dir_fd >= 0)
 		close(g->dir_fd);
 	g->dir_fd = -1;
+}
+
+/* It is told when another guest of this name may come. */
+static void end_guest(struct guest *g, int r, const struct gw__colo_secondary_result *result)
+{
+	bool kept = result->state == GW__COLO_SECONDARY_LOST && !result->image_failed;
+	enum gw_standby_event_kind kind = kept ? GW_STANDBY_ENDED : GW_STANDBY_FAILED;
+	set_state(g, kind, result->last.number);
+	let_go(g);
+	report(g, &(struct gw_standby_event){.kind = kind,
+			  .epoch = result->last.number,
+			  .message = !r                       ? "it was stopped here"
+				     : g->failed_over && kept ? "it was failed over"
+							      : g->run.error.text});
 }
 
 static void *protect(void *guest)
@@ -239,7 +241,6 @@ static void *protect(void *guest)
 	const struct gw__epoch_store store = gw__epoch_sink_store(g->sink);
 	int r = gw__colo_secondary_run(&g->run, &g->in, &store, &so, &result);
 	end_guest(g, r, &result);
-	let_go(g);
 	atomic_store(&g->done, true);
 	return NULL;
 }

@@ -4,6 +4,7 @@
 alone, and the last whole epoch is left.
 """
 import contextlib
+import fcntl
 import os
 import re
 import signal
@@ -229,7 +230,7 @@ WRONG = {
     "ram: far outside": (for_ram(section(record(1 << 50, bytes(PAGE)))), "outside|beyond"),
     "ram: cut in a page": (for_ram(section(record(1, content(1, 9)))[:3000]), "cut short"),
     "ram: cut behind rubbish": (for_ram(section(*(record(n, b"\xee" * PAGE) for n in range(500)))[:-9]), "cut short"),
-    "ram: footer of another": (for_ram(section()[:-1] + b"\9"), "footer"),
+    "ram: footer of another": (for_ram(section()[:-1] + b"\x09"), "footer"),
     "a message in the place of EOF": (for_ram(section(), be(SIZE)[3:]), "section type 04 in a checkpoint, expected 00"),
     "request for size": (for_size(be(REQUEST)), "unexpected COLO message CHECKPOINT_REQUEST .*, expected VMSTATE_SIZE"),
     "size: none": (for_size(be(SIZE) + be(0, size=8)), "does not end with the byte 00"),
@@ -511,6 +512,14 @@ def control(folder):
             assert not os.path.exists(os.path.join(standby.dir, "vm", "control"))
 
 
+def is_free(folder):
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(fd)
+
+
 def one_name(folder):
     """A second guest of that name is turned away; an image of before stays until the new guest is protected, and goes then."""
     with Standby(folder) as standby:
@@ -530,6 +539,13 @@ def one_name(folder):
         standby.wait_event("failed")
         assert os.path.exists(standby.image), "the image of before went for nothing"
         standby.forget()
+        for _ in range(20):     # whoever is told of an end may come at once
+            with Primary(standby.socket) as p:
+                p.begin(mark=False)
+                standby.wait_event("connected")
+            assert "in use" not in standby.wait_event("failed")["message"]
+            is_free(standby.folder)
+            standby.forget()
         with Primary(standby.socket) as p:
             p.guest()
             standby.wait_event("protected")
