@@ -43,7 +43,6 @@ enum {
 	PAUSE_MAX_MS = 8000,
 	EVENTS_MS = 200, /* for the events of a release to arrive */
 	MAX_PASSES = 40, /* a guest that dirties faster than the standby receives is stopped for as long as is allowed */
-	STOP_MS = 5000,
 	DEATH_MS = 5000, /* of a QEMU that has closed its monitor */
 	LEASE_MS = 5000, /* to tell the lease's store that the guest runs on without a limit */
 	FREE_MS = 3000,  /* to tell that it is dead; who waits finds out by himself */
@@ -848,47 +847,4 @@ void gw__protect_close(struct gw__protect *p)
 	gw__qmp_close(p->qmp);
 	gw__protect_instance_leave(&p->instance);
 	free(p);
-}
-
-/* --- from another process --- */
-
-/* Both processes were killed. What was set before, nobody knows any more; but without x-colo it is harmless. */
-static int clean_up(struct gw__qmp *q, struct gw__error *error)
-{
-	const struct gw__qmp_capability off[] = {{"x-colo", false}};
-	struct gw__qmp_migration m;
-	struct gw__qmp_settings *now = NULL;
-	int r = gw__qmp_query_migrate(q, &m, error);
-	if (!r)
-		r = gw__qmp_settings_save(q, &now, error);
-	bool left = !r && gw__qmp_settings_on(now, "x-colo");
-	gw__qmp_settings_free(now);
-	if (!r && !left) { /* killed while the disks were copied */
-		gw__mirror_break(q);
-		r = gw__mirror_remove(q, error);
-	}
-	if (r || !left)
-		return r ? r : GW__PROTECT_WAS_IDLE;
-	r = gw__colo_release(q, RELEASE_MS, error);
-	gw__qmp_set_call_limit(q, GW__QMP_CALL_MS);
-	if (!r)
-		r = gw__net_buffers_remove(q, error);
-	if (!r)
-		r = gw__mirror_remove(q, error);
-	if (!r)
-		r = gw__qmp_set_capabilities(q, off, 1, error);
-	return r ? r : GW__PROTECT_WAS_LEFT;
-}
-
-int gw__protect_stop(const char *address, int patience_ms, struct gw__error *error)
-{
-	struct gw__qmp *q = NULL;
-	int stopped = gw__protect_instance_stop(address, patience_ms, error);
-	if (stopped && stopped != -ENOENT)
-		return stopped;
-	int r = gw__qmp_open(address, STOP_MS, &q, error);
-	if (!r)
-		r = clean_up(q, error);
-	gw__qmp_close(q);
-	return !stopped && r == GW__PROTECT_WAS_IDLE ? 0 : r;
 }

@@ -61,11 +61,4 @@ const char *gw__protect_name(const struct gw__protect *p); /* of the guest; "" i
 enum gw_qemu_protect_outcome gw__protect_run(struct gw__protect *p, struct gw__error *error);
 void gw__protect_close(struct gw__protect *p); /* NULL is fine */
 
-/*
- * For a QEMU that another process protects or protected: ends that. 0: it was stopped, and QEMU is as before. GW__PROTECT_WAS_IDLE: nobody did, and nothing
- * was to be done. GW__PROTECT_WAS_LEFT: nobody did, and the guest was released from a protection that somebody had left.
- */
-enum { GW__PROTECT_WAS_IDLE = 1, GW__PROTECT_WAS_LEFT = 2 };
-int gw__protect_stop(const char *address, int patience_ms, struct gw__error *error);
-
 #endif

@@ -10,6 +10,7 @@
 #include "qemu/failover_disks.h"
 #include "qemu/failover_lease.h"
 #include "qemu/protect.h"
+#include "qemu/protect_stop.h"
 #include "qemu/guest_outcome.h"
 #include "qemu/restore.h"
 
