@@ -356,10 +356,14 @@ struct gw_qemu_protect_opts {
 		disks; /* unix:PATH or tcp:HOST:PORT of the standby's gw_qemu_disks_new(), which then has the guest's disks as well. NULL: none */
 	const char *const *unprotected_disks; /* writable ones that are left out, by the id of their -drive or their node's name */
 	uint32_t unprotected_n;
-	void (*on_event)(void *ctx, const struct gw_qemu_protect_event *event); /* from the calling thread. NULL: none */
+	/*
+	 * From the calling thread, which does not guard the guest during the call: return within three quarters of `timeout_ms`, or the second process kills this
+	 * process. NULL: none.
+	 */
+	void (*on_event)(void *ctx, const struct gw_qemu_protect_event *event);
 	/*
 	 * In the second process, if this one dies in the middle, once the guest was released: 0, or a negative errno and why it could not be (-ECONNRESET: its
-	 * QEMU has gone too). The process is a fork of the caller's. NULL: none.
+	 * QEMU has gone too). With 0, `error` is the reason if the second process killed this one, otherwise "". The process is a fork of the caller's. NULL: none.
 	 */
 	void (*on_release)(void *ctx, int result, const char *error);
 	void *ctx;

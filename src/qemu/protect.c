@@ -41,13 +41,16 @@ enum {
 	RELEASE_MS = 60000, /* in the end; it takes some milliseconds */
 	PAUSE_MS = 500,     /* between two attempts, doubled up to */
 	PAUSE_MAX_MS = 8000,
-	EVENTS_MS = 200, /* for the events of a release to arrive */
-	MAX_PASSES = 40, /* a guest that dirties faster than the standby receives is stopped for as long as is allowed */
-	DEATH_MS = 5000, /* of a QEMU that has closed its monitor */
-	LEASE_MS = 5000, /* to tell the lease's store that the guest runs on without a limit */
-	FREE_MS = 3000,  /* to tell that it is dead; who waits finds out by himself */
-	REPORT_MS = 250, /* between two reports to the standby, at least */
-	NOTE_MS = 500,   /* without a word from the lease's store, after which its user is told that nothing leaves */
+	EVENTS_MS = 200,    /* for the events of a release to arrive */
+	QUIET_MS = 1000,    /* for which this process may do without the processor, at least */
+	LOOK_UP_MS = 10000, /* of a name, which has no limit of ours */
+	DISKS_MS = 60000,   /* to ask the standby to take the disks; the guest runs, and nothing holds it up yet */
+	MAX_PASSES = 40,    /* a guest that dirties faster than the standby receives is stopped for as long as is allowed */
+	DEATH_MS = 5000,    /* of a QEMU that has closed its monitor */
+	LEASE_MS = 5000,    /* to tell the lease's store that the guest runs on without a limit */
+	FREE_MS = 3000,     /* to tell that it is dead; who waits finds out by himself */
+	REPORT_MS = 250,    /* between two reports to the standby, at least */
+	NOTE_MS = 500,      /* without a word from the lease's store, after which its user is told that nothing leaves */
 };
 #define UNLIMITED_BYTES_PER_S (INT64_C(1) << 42)
 
@@ -297,6 +300,19 @@ static void set_answer_limit(struct gw__protect *p)
 /* The release takes its time as well. */
 static int standstill_ms(const struct gw__protect *p) { return p->o.timeout_ms - p->o.timeout_ms / 4; }
 
+static int standstill_left_ms(const struct gw__protect *p)
+{
+	return p->w.stopped ? left_ms(p, p->w.stopped_s, standstill_ms(p)) : standstill_ms(p);
+}
+
+/* A sign of life for the second process: what comes takes `limit_ms` at most, and then what is left for the guest to stand still. */
+static void beat(void *ctx, int limit_ms)
+{
+	struct gw__protect *p = ctx;
+	int left = standstill_left_ms(p);
+	gw__protect_guard_beat(&p->guard, limit_ms + (left > QUIET_MS ? left : QUIET_MS));
+}
+
 /* Its user may stop the guest too; but then QEMU answers, and says so. */
 static bool is_stopped_by_its_user(struct gw__protect *p)
 {
@@ -390,7 +406,7 @@ static void keep_guard(struct gw__protect *p)
 
 static int answer_limit_ms(const struct gw__protect *p)
 {
-	int left = p->w.stopped ? left_ms(p, p->w.stopped_s, standstill_ms(p)) : standstill_ms(p);
+	int left = standstill_left_ms(p);
 	return left > ANSWER_MS ? left : ANSWER_MS;
 }
 
@@ -436,6 +452,7 @@ static enum why check_server(struct gw__protect *p)
 		return GO_ON;
 	if (p->greeting_fd < 0) {
 		p->greeting_s = now_s(p);
+		beat(p, LOOK_UP_MS);
 		gw__qmp_dial(p->server, ANSWER_MS, &p->greeting_fd, &ignored); /* one that is not there is an error of the mirrors */
 	} else if (poll(&greeting, 1, 0) > 0) {
 		close_one(&p->greeting_fd);
@@ -453,6 +470,7 @@ static enum why copy_disks(struct gw__protect *p)
 	uint64_t done = 0, last = 0;
 	double moved_s = now_s(p);
 	int r = gw__disk_link_server(p->o.disks, p->server, sizeof p->server, &error);
+	beat(p, DISKS_MS);
 	if (!r)
 		r = gw__disk_link_open(p->o.disks, &p->mirror, &p->disk_fd, prefix, &error);
 	if (!r)
@@ -556,7 +574,7 @@ static enum why follow(struct gw__protect *p)
 	enum why why = GO_ON;
 	set_answer_limit(p);
 	while (why == GO_ON) {
-		int ms = LOOK_MS, left = p->w.stopped ? left_ms(p, p->w.stopped_s, standstill_ms(p)) : LOOK_MS;
+		int ms = LOOK_MS, left = standstill_left_ms(p);
 		if (!take_event(p, left < ms ? left : ms))
 			return GONE;
 		note_protected(p);
@@ -816,8 +834,10 @@ int gw__protect_open(const struct gw__protect_opts *o, struct gw__protect **to, 
 	int r = gw__protect_instance_take(&p->instance, o->address, error);
 	if (!r)
 		r = gw__qmp_open(o->address, CONNECT_MS, &p->qmp, error);
-	if (!r)
+	if (!r) {
+		gw__qmp_on_wait(p->qmp, beat, p);
 		r = look(p, error);
+	}
 	if (!r)
 		r = find_name(p, error);
 	if (!r)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Releases a primary whose guard was killed; see protect_guard.h. */
+/* Releases a primary whose guard was killed or stands still; see protect_guard.h. */
 #include "qemu/protect_guard.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -20,9 +22,11 @@
 
 enum { RELEASE_MS = 60000, LOOK_MS = 100, LATE_MS = 5000 /* of a deadman */, DISMISSED = 'k', READY = 'r' };
 #define FIRST_ID ((json_int_t)1 << 40) /* above every number that the first process has used */
+#define NO_SIGN  UINT64_C(0xffffffff)  /* yet: number 0, and no limit */
 
 struct post {
-	int fd, monitor;
+	int fd, monitor, first; /* first: the pidfd of the first process */
+	const _Atomic uint64_t *life;
 	json_t *known;
 	const struct gw__protect_guard_opts *o; /* its relay is as it was: the threads are the first process's */
 };
@@ -87,48 +91,129 @@ static bool send_word(int fd, char word)
 	return n == 1;
 }
 
+/* Its deadman ends the guest if nobody beats. */
+static bool is_leased(const struct post *p) { return p->o->deadline_ns && atomic_load(p->o->deadline_ns) != UINT64_MAX; }
+
+/* A process that is killed says no word more; it may have said that all is well just before. */
+static void kill_first(const struct post *p, unsigned quiet_ms, struct gw__error *why)
+{
+	struct pollfd death = {.fd = p->first, .events = POLLIN};
+	gw__error_set(why, -ETIMEDOUT, "it gave no sign of life for %u ms", quiet_ms);
+	pidfd_send_signal(p->first, SIGKILL, NULL, 0);
+	while (poll(&death, 1, -1) < 0 && errno == EINTR)
+		;
+}
+
+/* Until the first process has said a word, is dead, or stands still and was killed for that. */
+static void watch_first(const struct post *p, struct gw__error *why)
+{
+	struct pollfd word = {.fd = p->fd, .events = POLLIN};
+	uint64_t last = NO_SIGN;
+	for (unsigned quiet_ms = 0;;) {
+		int n = poll(&word, 1, LOOK_MS);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n)
+			return;
+		uint64_t now = atomic_load(p->life);
+		quiet_ms = now == last ? quiet_ms + LOOK_MS : 0;
+		last = now;
+		if (quiet_ms <= (uint32_t)now || is_leased(p))
+			continue;
+		kill_first(p, quiet_ms, why);
+		return;
+	}
+}
+
 static void stand(const struct post *p)
 {
-	struct gw__error error = {0};
+	struct gw__error error = {0}, why = {0};
 	setsid(); /* out of reach of what is sent to our group */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	prctl(PR_SET_NAME, "godwit-release");
-	gw__close_all_but((const int[]){p->fd, p->monitor, p->o->keep_fd}, 3);
+	gw__close_all_but((const int[]){p->fd, p->monitor, p->first, p->o->keep_fd}, 4);
 	/* A first process that is dead already may have changed something: this may be a successor. */
-	if (send_word(p->fd, READY) && read_word(p->fd) == DISMISSED)
+	bool heard = send_word(p->fd, READY);
+	if (heard)
+		watch_first(p, &why);
+	if (heard && read_word(p->fd) == DISMISSED)
 		_exit(0);
 	int r = release(p, &error);
 	gw__relay_remove_left(p->o->relay);
-	p->o->report(p->o->ctx, r, &error);
+	p->o->report(p->o->ctx, r, r ? &error : &why);
 	_exit(r != 0);
+}
+
+static void forget(struct gw__protect_guard *g)
+{
+	close(g->fd);
+	if (g->pid)
+		waitpid(g->pid, NULL, 0);
+	munmap((void *)g->life, sizeof *g->life);
+	*g = (struct gw__protect_guard){0};
+}
+
+/* What both have; `theirs`: the other end of the pair. */
+static int prepare(struct gw__protect_guard *g, int *theirs, struct gw__error *error)
+{
+	int pair[2];
+	void *life = mmap(NULL, sizeof *g->life, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (life == MAP_FAILED)
+		return gw__error_errno(error, errno, "cannot share memory with the second process");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
+		int err = errno;
+		munmap(life, sizeof *g->life);
+		return gw__error_errno(error, err, "cannot make a socket pair");
+	}
+	*g = (struct gw__protect_guard){.fd = pair[1], .life = life};
+	atomic_init(g->life, NO_SIGN);
+	*theirs = pair[0];
+	return 0;
+}
+
+static int start(struct gw__protect_guard *g, struct post *p, struct gw__qmp *q, struct gw__error *error)
+{
+	p->first = pidfd_open(getpid(), 0);
+	if (p->first < 0)
+		return gw__error_errno(error, errno, "the second process cannot watch the first one");
+	p->known = gw__qmp_handoff_state(q);
+	g->pid = p->known ? fork() : -1;
+	if (g->pid == 0)
+		stand(p);
+	int err = errno;
+	json_decref(p->known);
+	close(p->first);
+	if (g->pid > 0)
+		return 0;
+	g->pid = 0;
+	return gw__error_errno(error, err, "cannot start the second process");
 }
 
 int gw__protect_guard_start(struct gw__protect_guard *g, struct gw__qmp *q, const struct gw__protect_guard_opts *o, struct gw__error *error)
 {
-	int pair[2];
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-		return gw__error_errno(error, errno, "cannot make a socket pair");
-	json_t *known = gw__qmp_handoff_state(q);
-	pid_t pid = known ? fork() : -1;
-	if (pid == 0)
-		stand(&(struct post){pair[0], gw__qmp_fd(q), known, o});
-	int err = errno;
-	json_decref(known);
-	close(pair[0]);
-	if (pid < 0) {
-		close(pair[1]);
-		return gw__error_errno(error, err, "cannot start the second process");
-	}
-	*g = (struct gw__protect_guard){pid, pair[1]};
-	if (read_word(g->fd) == READY)
+	struct post post = {.monitor = gw__qmp_fd(q), .o = o};
+	int r = prepare(g, &post.fd, error);
+	if (r)
+		return r;
+	post.life = g->life;
+	r = start(g, &post, q, error);
+	close(post.fd);
+	if (!r && read_word(g->fd) == READY)
 		return 0;
-	kill(g->pid, SIGKILL); /* if we merely did not hear it, it would take our end for a death */
-	close(g->fd);
-	waitpid(g->pid, NULL, 0);
-	*g = (struct gw__protect_guard){0};
-	return gw__error_set(error, -ECHILD, "the second process ended before it had begun");
+	if (!r) {
+		kill(g->pid, SIGKILL); /* if we merely did not hear it, it would take our end for a death */
+		r = gw__error_set(error, -ECHILD, "the second process ended before it had begun");
+	}
+	forget(g);
+	return r;
+}
+
+void gw__protect_guard_beat(struct gw__protect_guard *g, int limit_ms)
+{
+	if (g->pid)
+		atomic_store(g->life, ((atomic_load(g->life) >> 32) + 1) << 32 | (uint32_t)limit_ms);
 }
 
 bool gw__protect_guard_lives(const struct gw__protect_guard *g)
@@ -143,7 +228,5 @@ void gw__protect_guard_dismiss(struct gw__protect_guard *g)
 		return;
 	if (!send_word(g->fd, DISMISSED))
 		kill(g->pid, SIGKILL); /* it would take our end for a death */
-	close(g->fd);
-	waitpid(g->pid, NULL, 0);
-	*g = (struct gw__protect_guard){0};
+	forget(g);
 }

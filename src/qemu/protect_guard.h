@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The second process of a protection: it releases the primary and puts its settings back when the first one is killed.
+ * The second process of a protection: it releases the primary and puts its settings back when the first one is killed, or gives no sign of life. Such a one it
+ * kills first, as a process that was stopped may go on at any moment, and two cannot share a monitor.
+ *
+ * Signs of life are in memory that both share. Each says how long there may be no other, and that is counted in looks at it, not by a clock: a host that was suspended as
+ * a whole has not looked. A lease that is beaten is no matter of the second process: if the first one stands still, so do the beats, and the deadman ends the guest;
+ * if its thread beats on, the death of the first would be that of the guest.
  *
  * It shares the monitor's socket, which QEMU serves to one client only, and does not touch it while the first process lives: then it goes on with it, and
  * QEMU notices nothing of the death. It waits on a socket pair, which the kernel closes with the first process.
@@ -20,9 +25,10 @@
 struct gw__protect_guard {
 	pid_t pid; /* 0: none */
 	int fd;
+	_Atomic uint64_t *life; /* both see it: the number of the sign, and in the low half for how many ms there may be no other */
 };
 
-/* In the second process, at its end: 0, or why QEMU could not be released. */
+/* In the second process, at its end: 0, or why QEMU could not be released. With 0: the text says why it has killed the first one; "": it has not. */
 typedef void gw__protect_guard_fn(void *ctx, int r, const struct gw__error *error);
 
 struct gw__protect_guard_opts {
@@ -37,10 +43,12 @@ struct gw__protect_guard_opts {
 	gw__protect_guard_fn *report;
 	void *ctx;
 };
-/* Returns when it is in its place. */
+/* Returns when it is in its place. Until the first sign of life it waits without a limit. */
 int gw__protect_guard_start(struct gw__protect_guard *g, struct gw__qmp *q, const struct gw__protect_guard_opts *o,
 	struct gw__error *error);
 bool gw__protect_guard_lives(const struct gw__protect_guard *g);
+/* A sign of life of the first process; also to none. The next one comes within `limit_ms`. */
+void gw__protect_guard_beat(struct gw__protect_guard *g, int limit_ms);
 void gw__protect_guard_dismiss(struct gw__protect_guard *g); /* also of none, also twice */
 
 #endif

@@ -64,6 +64,8 @@ struct gw__qmp {
 	bool broken; /* the bytes no longer tell where a message begins, or there will be none */
 	bool midway; /* adopted: the first line may be the rest of one */
 	int call_ms;
+	gw__qmp_waits_fn *on_wait; /* NULL: nobody is told */
+	void *wait_ctx;
 	json_int_t last_id, first_id; /* below first_id: of whom it was adopted from */
 	unsigned unanswered;          /* calls that timed out and whose reply has not come since */
 	struct gw__qmp_queued queue[GW__QMP_QUEUE_EVENTS];

@@ -16,6 +16,18 @@
 
 void gw__qmp_set_call_limit(struct gw__qmp *q, int timeout_ms) { q->call_ms = timeout_ms; }
 
+void gw__qmp_on_wait(struct gw__qmp *q, gw__qmp_waits_fn *fn, void *ctx)
+{
+	q->on_wait = fn;
+	q->wait_ctx = ctx;
+}
+
+static void tell_wait(struct gw__qmp *q, int limit_ms)
+{
+	if (q->on_wait)
+		q->on_wait(q->wait_ctx, limit_ms);
+}
+
 int gw__qmp_note_anomaly(const struct gw__qmp *q, const char *command, const char *what, struct gw__error *error)
 {
 	return gw__error_set(error, -EPROTO, "QEMU at %s answered `%s` with something unexpected: %s", q->address, command, what);
@@ -209,7 +221,7 @@ static int send_command(struct gw__qmp *q, const char *verb, const char *command
 }
 
 /* Takes `arguments` over. */
-static int execute(struct gw__qmp *q, bool oob, const char *command, json_t *arguments, int fd, json_t **result, struct gw__error *error)
+static int exchange(struct gw__qmp *q, bool oob, const char *command, json_t *arguments, int fd, json_t **result, struct gw__error *error)
 {
 	uint64_t deadline_ns = gw__qmp_deadline_ns(q->call_ms);
 	int err = 0;
@@ -229,6 +241,14 @@ static int execute(struct gw__qmp *q, bool oob, const char *command, json_t *arg
 	if (err == GW__NOTHING_CAME)
 		return say_late(q, command, error);
 	return err ? err : judge_reply(q, command, reply, result, error);
+}
+
+static int execute(struct gw__qmp *q, bool oob, const char *command, json_t *arguments, int fd, json_t **result, struct gw__error *error)
+{
+	tell_wait(q, q->call_ms);
+	int err = exchange(q, oob, command, arguments, fd, result, error);
+	tell_wait(q, 0);
+	return err;
 }
 
 int gw__qmp_call(struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__error *error)
@@ -253,6 +273,7 @@ int gw__qmp_call_fd(struct gw__qmp *q, const char *command, json_t *arguments, i
 int gw__qmp_event(struct gw__qmp *q, int timeout_ms, json_t **event, struct gw__error *error)
 {
 	uint64_t deadline_ns = gw__qmp_deadline_ns(timeout_ms);
+	tell_wait(q, timeout_ms);
 	while (!q->count) {
 		if (q->broken)
 			return gw__error_set(error, -ECONNRESET, "the QMP connection to %s has failed", q->address);

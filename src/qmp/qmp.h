@@ -51,6 +51,9 @@ void gw__qmp_close(struct gw__qmp *q); /* NULL is fine */
 json_t *gw__qmp_handoff_state(const struct gw__qmp *q); /* owned by the caller */
 int gw__qmp_take_over(int fd, const json_t *past, json_int_t first_id, struct gw__qmp **q, struct gw__error *error);
 void gw__qmp_set_call_limit(struct gw__qmp *q, int timeout_ms);
+/* For those who watch over the caller: how long it may now wait for QEMU, before each call and wait for an event; and 0 behind a call. NULL: nobody is told. */
+typedef void gw__qmp_waits_fn(void *ctx, int limit_ms);
+void gw__qmp_on_wait(struct gw__qmp *q, gw__qmp_waits_fn *fn, void *ctx);
 bool gw__qmp_can_pass_fds(const struct gw__qmp *q);   /* a unix socket */
 bool gw__qmp_has_oob(const struct gw__qmp *q);        /* QEMU takes out-of-band commands */
 unsigned gw__qmp_unanswered(const struct gw__qmp *q); /* replies that were given up and have not come since */

@@ -28,6 +28,7 @@ INTERVAL_MS, TIMEOUT_MS = int(os.environ.get("GODWIT_INTERVAL", "100")), int(os.
 # A busy machine may take its time; and with shorter intervals its QEMU leaves pages out of the first epochs (docs/spec/colo.md 12).
 PATIENT = ("--timeout=60000", f"--interval={os.environ.get('GODWIT_INTERVAL', '500')}")
 OPTIONS = (f"--interval={INTERVAL_MS}", f"--timeout={TIMEOUT_MS:.0f}")
+GUARD_QUIET_MS = max(1000, TIMEOUT_MS * 3 / 4)   # after which a guard that gives no sign of life is killed
 LINKS = [(), ("--channels=2",), ("--channels=2", "--compress=zstd")]
 random = random.Random(int(os.environ.get("GODWIT_SEED", "10")))
 
@@ -288,6 +289,34 @@ def limits(folder):
         as_before(vm, before)
 
 
+def stuck(folder, vm, standby, before):
+    """The guard is stopped itself: for a moment, after which it goes on; and beside a standby that is stopped within an epoch: its second process kills it and
+    releases the guest."""
+    standby.forget()
+    with Wire(os.path.join(folder, "wire"), standby.socket) as wire, Protect(vm, wire.uri, *OPTIONS) as protect:
+        protect.wait_protected(2)
+        protect.process.send_signal(signal.SIGSTOP)
+        time.sleep(GUARD_QUIET_MS / 2e3)
+        protect.process.send_signal(signal.SIGCONT)
+        protect.forget()
+        forget_events(vm)
+        protect.wait_protected(protect.wait_event("checkpoint")["checkpoints"] + 2)
+        wire.hold(colo.REPLY, 0)
+        os.kill(standby.process.pid, signal.SIGSTOP)
+        protect.kill(signal.SIGSTOP)
+        protect.killed_by = signal.SIGKILL
+        wire.go_on()
+        protect.wait(20)
+        protect.wait_guard("its guard was killed, as it gave no sign of life for .* ms; it runs on")
+        as_before(vm, before)
+        limit_ms = GUARD_QUIET_MS + 500 * godwit.patience()
+        longest = longest_standstill_ms(vm)
+        assert 500 < longest < limit_ms, f"the guest of a guard that was stopped stood still for {longest:.0f} ms, {limit_ms:.0f} were allowed"
+        print(f"the guest of a guard that was stopped stood still for {longest:.0f} ms, --timeout={TIMEOUT_MS:.0f}", flush=True)
+        os.kill(standby.process.pid, signal.SIGCONT)
+    standby.wait_event("ended")
+
+
 def guards(folder):
     """kill -9 of the guard, between two epochs and at each word within one: the guest runs on, and its QEMU is as it was."""
     with LinuxGuest("11.1", args=["-name", "vm"]) as vm, Standby(folder) as standby:
@@ -304,6 +333,7 @@ def guards(folder):
                 protect.wait_guard("its guard was killed; it runs on")
                 as_before(vm, before)
             standby.wait_event("ended")
+        stuck(folder, vm, standby, before)
         vm.keeps_ticking()
 
 

@@ -83,7 +83,8 @@ static void on_release(void *ctx, int r, const char *error)
 	if (r)
 		gw__ui_error(0, "%s: its guard was killed, and it could not be released from its standby: %s", name_of(p->name), error);
 	else
-		gw__ui_error(0, "%s: its guard was killed; it runs on, not protected, and its QEMU is as it was before", name_of(p->name));
+		gw__ui_error(0, "%s: its guard was killed%s%s; it runs on, not protected, and its QEMU is as it was before",
+			name_of(p->name), *error ? ", as " : "", error);
 }
 
 static void show_end(const struct protect *p)
