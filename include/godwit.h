@@ -239,7 +239,7 @@ enum gw_evidence {
 /* The outcome for a guest of which only the place is known. -EINVAL: no size, or no such place. Pure. Since 0.2 */
 GW_API int gw_outcome_at(struct gw_outcome *outcome, enum gw_place place);
 /*
- * What follows from that. Evidence that contradicts all that was known leaves both possible. -EINVAL: no size, or no such evidence. Pure. Since 0.2
+ * The outcome after that. Contradicting evidence leaves both possible. -EINVAL: no size, or no such evidence. Pure. Since 0.2
  */
 GW_API int gw_outcome_note(struct gw_outcome *outcome, enum gw_evidence evidence);
 
@@ -263,7 +263,7 @@ struct gw_uri {
 	int fd;           /* fd; -1 for the others */
 	uint64_t offset;  /* file: bytes before the stream */
 	bool can_listen;  /* tcp, unix, vsock: a peer can connect there, and come back */
-	char reason[640]; /* of a refusal: what is wrong, and what a good one looks like */
+	char reason[640]; /* of a refusal: the fault, and a good example */
 };
 /* Takes a URI to pieces as the calls below do. 0 or -EINVAL; nothing is opened or looked up. Any thread. Since 0.2 */
 GW_API int gw_uri_parse(const char *text, struct gw_uri *uri);
@@ -324,28 +324,34 @@ struct gw_receive_opts {
 	int (*on_ready)(void *ctx);
 	void *ctx;
 	/*
-	 * A source that switched to post-copy holds a guest that stands still until the image is whole. When the link to it breaks, what
-	 * came is kept as PATH.partial and PATH.partial.state, and it is waited for at the same address, again and again: `on_paused` is called each
-	 * time, from the calling thread, and makes the source come back (QEMU: `migrate` with `resume`); a negative errno ends the
-	 * call. NULL: somebody else does it. Who has not proved to be the source (a TLS handshake, or the names of all RAM blocks) does not end the
-	 * wait for it, and `on_paused` hears of it only when one end speaks TLS and the other does not, or a certificate is not taken. With
-	 * `on_ready`, at an address that nobody else can reach (`peer_uid`), it hears of every connection that said something. Five attempts in a row that bring no page end the call.
+	 * A source that switched to post-copy has a paused guest until the image is whole. When the link breaks, the received pages are kept in
+	 * PATH.partial and PATH.partial.state, and the call waits for the source at the same address, again and again. `on_paused` is called each
+	 * time, from the calling thread, and makes the source come back (QEMU: `migrate` with `resume`). A negative errno ends the call. NULL: another
+	 * program makes it come back.
+	 *
+	 * A connection without proof to be the source (a TLS handshake, or the names of all RAM blocks) does not end the wait. `on_paused` is called
+	 * for it only if one end alone speaks TLS, or a certificate is refused. With `on_ready` and `peer_uid` it is called for every connection that
+	 * sent something. Five attempts in a row without a page end the call.
 	 */
 	int (*on_paused)(void *ctx, const char *uri, const char *reason);
-	/* Go on with PATH.partial, which another process left: the source waits in postcopy-paused. -EALREADY: it was left by gw_drain. */
+	/* Continue PATH.partial of another process: the source waits in postcopy-paused. -EALREADY: it is of gw_drain. */
 	bool resume;
 	/*
-	 * With `resume`: wait for no source. What lacks no page is ended, else -EAGAIN. The source is not told, so it must not be able to run its guest
-	 * any more: it is gone, or a QEMU 7.2 that lost the link after its last page.
+	 * With `resume`: finish an image that lacks no page, without its source, else -EAGAIN. The source is not notified. So it must not be able to run
+	 * its guest any more: it is gone, or a QEMU 7.2 that lost the link after its last page.
 	 */
 	bool without_source;
 	const void *note; /* kept with it, see gw_partial_user_data */
 	size_t note_bytes;
 	/*
-	 * For whoever has a monitor of the source; both are called with `ctx` from the calling thread, NULL: they are not. `on_whole`: the guest is whole
-	 * and synced, and its source waits to be told. 0: tell it so; GW_SAY_FAILED: tell it that it failed, by which a QEMU since 10.0 keeps the run
-	 * state of a guest that does not run; a negative errno ends the call, and the source has its guest again. `on_source_notified`: it was told, and the image
-	 * gets its name next; a negative errno ends the call without. Behind a switch to post-copy it has its name already. Since 0.1
+	 * For callers with a monitor of the source. Both are called with `ctx` from the calling thread; NULL: not called.
+	 *
+	 * `on_whole`: the guest is whole and synced, and its source waits for the result. 0 notifies it of success. GW_SAY_FAILED notifies it of a
+	 * failure, so that a QEMU since 10.0 keeps the run state of a guest that does not run. A negative errno ends the call, and the source has its
+	 * guest again.
+	 *
+	 * `on_source_notified`: the source was notified, and the image gets its name next. A negative errno ends the call without that. After a
+	 * switch to post-copy the image has its name already. Since 0.1
 	 */
 	int (*on_whole)(void *ctx, const struct gw_whole *whole);
 	int (*on_source_notified)(void *ctx);
@@ -365,7 +371,7 @@ struct gw_receive_result {
 	bool postcopy;           /* the source switched */
 	/*
 	 * On failure: the guest is paused in its source and a part of it is in PATH.partial; receive again with `resume`. With no page missing the
-	 * source may have heard that it failed here, or found the link closed, and have its guest again: ask it before that is ended here.
+	 * source may have been notified of a failure, or have found the link closed, and have its guest again: ask it before you finish the image.
 	 */
 	bool recoverable;
 	bool was_complete;             /* resumed: no page was missing any more, and the call did not wait for a source */
@@ -411,7 +417,7 @@ struct gw_receive_file_opts {
 	 * the caller who sees to it that the source stops; its later writes are lost.
 	 */
 	int (*on_poll)(void *ctx, struct gw_progress *progress);
-	/* The image was checked and is whole, it is not synced yet, and its source may run its guest. NULL: nobody asks. */
+	/* The image was checked and is whole. It is not synced yet, and its source may run its guest. NULL: not called. */
 	int (*on_whole)(void *ctx, const struct gw_whole *whole);
 };
 /*
@@ -871,8 +877,8 @@ struct gw_standby_opts {
 	void (*on_event)(void *ctx, const struct gw_standby_event *event);
 	void *ctx;
 	/*
-	 * For whoever keeps something else of the guests at the same moments, their disks for instance; from the thread of the guest, NULL: nobody. on_boundary: all of
-	 * this epoch is here and its primary stands still; a negative errno and `why` (of `n` bytes) drop it, and end the protection. on_kept: protection is over,
+	 * For callers that store something else of the guests at the same moments, for instance disks. From the thread of the guest; NULL: not called. on_boundary: all of
+	 * this epoch is here and its primary is paused; a negative errno and `why` (of `n` bytes) drop it, and end the protection. on_kept: protection is over,
 	 * and the image of `epoch` is about to appear (`kept`), or there is none.
 	 */
 	int (*on_boundary)(void *ctx, uint64_t epoch, char *why, size_t n);
@@ -890,8 +896,8 @@ struct gw_standby_opts {
 GW_API int gw_standby(gw_job *job, const char *uri, const char *dir, const struct gw_standby_opts *o);
 
 /*
- * What a standby that was `durable` left of a guest when it died, in `dir`, the guest's folder DIR/NAME: guest.img is made of the last epoch that is whole, synced.
- * gw_standby does the same for all guests when it begins. The caller sees to it that nobody else works in the folder, by an exclusive flock. 0, and
+ * Recovers the guest of a dead standby that was `durable` from `dir`, its folder DIR/NAME: guest.img is made of the last whole epoch, and synced.
+ * gw_standby does the same for all guests when it begins. The caller must keep other programs from the folder, by an exclusive flock. 0, and
  * *epoch; -ENOENT: nothing was left, or guest.img was made already; -EBUSY: the epoch has disks too, which gw_qemu_disks_new and gw_qemu_failover find first.
  * Another failure leaves everything as it is, to be tried again. Since 0.2
  */
@@ -995,7 +1001,7 @@ struct gw_rule {
 	uint32_t operations;        /* bit i: enum gw_operation */
 	unsigned first, last;       /* QEMU releases for which it holds, 100 * major + minor; 0: open */
 	/*
-	 * What a QEMU does that is not kept from it: refuse "capabilities", refuse to "start", fail "late", "never" notice (and the
+	 * The result with a QEMU alone: refuse "capabilities", refuse to "start", fail "late", "never" notice (and the
 	 * result is of no use), or "crash". "godwit": Godwit cannot do it.
 	 */
 	const char *found;
