@@ -207,30 +207,48 @@ def control(folder):
     raise AssertionError("a disk that is ahead of its memory was not noticed")
 
 
-def accidents(folder):
+def accidents(folder, tries=3):
     """The server of disks is killed, hangs, has no room; a mirror goes away. No epoch is called good, and protection comes back by itself."""
-    timeout_ms = 1500 * godwit.patience()
     with DiskStandby(folder) as standby, Working(disk_args(folder)) as vm:
         vm.booted()
-        before = vm.state()
-        with standby.protect(vm, "--interval=200", f"--timeout={timeout_ms:.0f}") as protect:
+        try:
+            each_accident(standby, vm)
+        except Exception:
+            if tries == 1 or not crashed(vm):
+                raise
+            print(f"QEMU crashed by itself, once more: {vm.stderr().splitlines()[-1]}", flush=True)
+            with tempfile.TemporaryDirectory(prefix="godwit-disks.") as more:
+                accidents(more, tries - 1)
+
+
+def crashed(vm):
+    """11.1.3 breaks its own heap in some of the links that it loses with its disks (docs/spec/colo.md 12). Nobody here sends these signals."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        vm.process.wait(5 * godwit.patience())
+    return vm.process.poll() in (-signal.SIGABRT, -signal.SIGSEGV)
+
+
+def each_accident(standby, vm):
+    timeout_ms = 1500 * godwit.patience()
+    before = vm.state()
+    with standby.protect(vm, "--interval=200", f"--timeout={timeout_ms:.0f}") as protect:
+        protect.wait_protected(2)
+        for accident in (killed, hangs, mirror_cancelled, no_room):
+            print(accident.__name__, flush=True)
+            standby.forget()
+            protect.forget()
+            vm.qmp.events.clear()
+            undo = accident(vm, standby)
+            lost = protect.wait_unprotected()
+            print(f"  {lost['message']}", flush=True)
+            assert lost["pause_us"] < timeout_ms * 1e3, lost
+            if undo:
+                undo()
             protect.wait_protected(2)
-            for accident in (killed, hangs, mirror_cancelled, no_room):
-                print(accident.__name__, flush=True)
-                standby.forget()
-                protect.forget()
-                vm.qmp.events.clear()
-                undo = accident(vm, standby)
-                lost = protect.wait_unprotected()
-                print(f"  {lost['message']}", flush=True)
-                assert lost["pause_us"] < timeout_ms * 1e3, lost
-                if undo:
-                    undo()
-                protect.wait_protected(2)
-            godwit.run("protect", "--stop", vm.monitor).ok()
-            protect.ends(godwit.DONE)
-        as_before(vm, before)
-        works(vm)
+        godwit.run("protect", "--stop", vm.monitor).ok()
+        protect.ends(godwit.DONE)
+    as_before(vm, before)
+    works(vm)
 
 
 def killed(_, standby):
