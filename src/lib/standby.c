@@ -211,7 +211,7 @@ static void let_go(struct guest *g)
 	g->dir_fd = -1;
 }
 
-/* It is told when another guest of this name may come. */
+/* The event comes last: whoever hears it may connect another guest of this name at once. */
 static void end_guest(struct guest *g, int r, const struct gw__colo_secondary_result *result)
 {
 	bool kept = result->state == GW__COLO_SECONDARY_LOST && !result->image_failed;

@@ -28,6 +28,7 @@ enum {
 	JOB_MS = 20000,
 	QUIT_MS = 3000,
 	POLL_MS = 1,
+	NOTHING_LEFT = 1, /* beside 0 and what is negative: no epoch to find */
 };
 
 static const char DURABLE_LIST[] = "disks.durable";
@@ -544,7 +545,7 @@ static void note_last(void *ctx, const struct gw_epoch *e)
 		*(uint64_t *)ctx = e->epoch;
 }
 
-/* -ENODATA: there is none. */
+/* 0, NOTHING_LEFT, or a failure. */
 static int find_last_epoch(const char *folder, uint64_t *epoch, struct gw__error *error)
 {
 	char path[PATH_MAX];
@@ -552,7 +553,7 @@ static int find_last_epoch(const char *folder, uint64_t *epoch, struct gw__error
 	int n = snprintf(path, sizeof path, "%s/guest.img.standby",
 		folder); /* an image that is whole has no journal, but may have a history */
 	if (n < 0 || n >= (int)sizeof path || access(path, F_OK))
-		return -ENODATA;
+		return NOTHING_LEFT;
 	if (gw_job_new(&job))
 		return gw__error_set(error, -ENOMEM, "no memory for a job");
 	path[n - (int)strlen(".standby")] = '\0';
@@ -560,7 +561,7 @@ static int find_last_epoch(const char *folder, uint64_t *epoch, struct gw__error
 	if (r && r != -ENODATA)
 		gw__error_set(error, r, "the last epoch that a standby left in %s cannot be recovered: %s", folder, gw_job_error(job));
 	gw_job_free(job);
-	return r;
+	return r == -ENODATA ? NOTHING_LEFT : r;
 }
 
 int gw__storage_recover(const char *folder, struct gw__error *error)
@@ -581,7 +582,7 @@ int gw__storage_recover(const char *folder, struct gw__error *error)
 	for (unsigned i = 0; !r && i < s->n; i++) /* what the primary wrote behind it */
 		for (uint64_t later = epoch + 1; later <= epoch + 3; later++)
 			remove_overlay(s, i, later);
-	if (r == -ENODATA && !error->code) /* it died before its first epoch was safe */
+	if (r == NOTHING_LEFT) /* it died before its first epoch was safe */
 		r = 0;
 	if (!r)
 		remove_durable_list(folder);
