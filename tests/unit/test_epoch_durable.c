@@ -309,7 +309,6 @@ static int live(const char *path, const struct gw__blocks *blocks)
 		safe += r ? 1 : 0; /* it is safe all the same */
 	}
 	assert_true(!r || error.text[0]);
-	until_failure = 0;
 	gw__epoch_sink_free(&s);
 	return safe;
 }
@@ -491,19 +490,25 @@ static void every_call_fails_once(void **state)
 	struct gw__blocks blocks = kit_small_pc();
 	static const int with[] = {EIO, ENOSPC};
 	char when[64];
+	unsigned failures = 0;
 	imagine(&blocks);
 	for (unsigned k = 0; k < 2; k++)
 		for (unsigned n = 1;; n += (n < 300 ? 1 : 7) * EACH) {
 			fails_with = with[k];
 			until_failure = n;
 			int safe = live(image, &blocks);
+			bool failed = !until_failure;
+			until_failure = 0;
 			snprintf(when, sizeof when, "call %u failed with %d", n, with[k]);
 			check_recovery(image, safe, when);
 			kit_remove_dir(dir);
 			assert_int_equal(mkdir(dir, 0700), 0);
-			if (safe == EPOCHS)
-				break;
+			if (!failed)
+				break; /* there was no such call */
+			failures++;
 		}
+	print_message("%u failures\n", failures);
+	assert_true(failures > 2 * 300 / EACH);
 	gw__blocks_fini(&blocks);
 }
 
@@ -513,24 +518,31 @@ static void every_call_of_a_recovery_fails_once(void **state)
 	struct gw__blocks blocks = kit_small_pc();
 	char when[64];
 	imagine(&blocks);
-	assert_int_equal(live(image, &blocks), EPOCHS);
+	unsigned failures = 0;
+	bool left = false;
 	for (unsigned n = 1;; n++) {
 		struct gw__error error = {0};
 		uint64_t epoch;
+		if (!left)
+			assert_int_equal(live(image, &blocks), EPOCHS);
 		fails_with = EIO;
 		until_failure = n;
 		int r = gw__epoch_sink_recover(image, &epoch, &error);
 		bool failed = !until_failure;
 		until_failure = 0;
-		if (r == -ENOENT || (!r && !failed))
-			break; /* it was over: what failed was behind the last step */
-		if (!r)
-			break;
 		snprintf(when, sizeof when, "call %u of a recovery: %d", n, r);
-		if (!error.text[0])
+		if (r ? !error.text[0] : epoch != EPOCHS)
 			fail_msg("%s", when);
+		if (!r)
+			check_image(image, EPOCHS, when);
+		left = r != 0;
+		if (!failed)
+			break; /* there was no such call */
+		failures++;
 	}
-	check_image(image, EPOCHS, "after all");
+	print_message("%u failures\n", failures);
+	assert_false(left);
+	assert_true(failures > 10);
 	gw__blocks_fini(&blocks);
 }
 

@@ -23,8 +23,14 @@ int gw__image_keep_as(struct gw__image_writer *w, const char *name, struct gw__e
 	if (r)
 		return gw__error_set(error, r, "cannot give the memory of a guest the name %s beside %s: %s", name, w->file.dest.path,
 			strerror(-r));
-	w->file.keep_partial = true;
-	return gw__atomic_file_sync_folder(&w->file, error);
+	r = gw__atomic_file_sync_folder(&w->file, &ignored); /* it speaks of a finished one */
+	if (!r) {
+		w->file.keep_partial = true;
+		return 0;
+	}
+	unlinkat(w->file.dest.dir_fd, name, 0); /* now: the caller is going to remove what belongs to it */
+	w->file.partial[0] = 0;
+	return gw__error_set(error, r, "the name %s beside %s cannot be made safe on its disk: %s", name, w->file.dest.path, strerror(-r));
 }
 
 void gw__image_describe(const struct gw__image_writer *w, struct gw__recv_state_saved *saved)
