@@ -57,6 +57,17 @@ static bool is_on_its_way(struct gw__qmp *q)
 	return true;
 }
 
+/* A 7.2 says postcopy-paused until its connection stands, and takes a second order meanwhile. */
+static void await_on_its_way(struct gw__qmp *q)
+{
+	struct gw__qmp_migration m = {0};
+	for (int waited = 0; waited < PAUSE_MS; waited += POLL_MS) {
+		if (gw__qmp_query_migrate(q, &m, NULL) || m.state != GW__MIGRATION_POSTCOPY_PAUSED)
+			return;
+		gw__sleep_ms(POLL_MS);
+	}
+}
+
 int gw__surrogate_come_back(struct gw__qmp *q, const char *image, struct gw__surrogate_address at, struct gw__error *error)
 {
 	struct gw__qmp_migration m;
@@ -66,7 +77,11 @@ int gw__surrogate_come_back(struct gw__qmp *q, const char *image, struct gw__sur
 	if (r == GW__ENDED)
 		return gw__error_set(error, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
 			m.error[0] ? m.error : "it does not say why");
-	return r ? r : gw__qmp_call(q, "migrate", json_pack("{s:s, s:b}", "uri", at.uri, "resume", 1), NULL, error);
+	if (!r)
+		r = gw__qmp_call(q, "migrate", json_pack("{s:s, s:b}", "uri", at.uri, "resume", 1), NULL, error);
+	if (!r && at.others_may_connect) /* before a stranger's end can be taken for that of this connection */
+		await_on_its_way(q);
+	return r;
 }
 
 static int on_paused(void *ctx, const char *uri, const char *error)
