@@ -120,33 +120,36 @@ int gw__cli_guest(int argc, char **argv)
 		.vmm = {.machine = "godwit-mem", .block = "ram"}};
 	const struct gw__cli_option options[] = {
 		GW__CLI_BYTES("memory", "BYTES", &g.vmm.mem.bytes, "run: how much RAM the guest has"),
-		GW__CLI_TEXT("control", "PATH", &g.vmm.control, "run: the socket at which it is asked to send, check and stop"),
+		GW__CLI_TEXT("control", "PATH", &g.vmm.control, "run: the socket that accepts send, check and stop"),
 		GW__CLI_CHOICE("workload", "uniform|hot|sweep|burst|discard|sparse|told|untold", &g.workload,
 			"run: how it writes (default: uniform)"),
-		GW__CLI_COUNT("seed", "N", &g.seed, "run: what its content is made of (default: 1)"),
+		GW__CLI_COUNT("seed", "N", &g.seed, "run: the seed of its content (default: 1)"),
 		GW__CLI_COUNT("writers", "N", &g.writers, "run: threads that write (default: 1, at most 16)"),
-		GW__CLI_COUNT("rate", "N", &g.rate, "run: pages it writes per second (default: as many as it can)"),
+		GW__CLI_COUNT("rate", "N", &g.rate, "run: pages it writes per second (default: as many as possible)"),
 		GW__CLI_FLAG("shared", &g.vmm.mem.shared, "run: its RAM is shared memory"),
-		GW__CLI_FLAG("report", &g.vmm.told, "run: it reports its writes itself, instead of having them noticed"),
-		GW__CLI_TEXT("incoming", "URI", &g.vmm.incoming, "run: wait there for a guest, and run that"),
+		GW__CLI_FLAG("report", &g.vmm.told, "run: the guest reports its writes itself; they are not tracked"),
+		GW__CLI_TEXT("incoming", "URI", &g.vmm.incoming, "run: wait at this address for a guest, and run it"),
 		GW__CLI_TEXT("machine", "NAME", &g.vmm.machine, "run: the machine, the same at both ends (default: godwit-mem)"),
 		GW__CLI_TEXT("block", "NAME", &g.vmm.block, "run: the name of its RAM block (default: ram)"),
-		GW__CLI_FLAG("ram-only", &g.vmm.no_device, "run: without device state, as a QEMU takes it"),
-		GW__CLI_CHANNELS(&g.channels, "run, send: multifd channels (default: none; run: as many as come)"),
-		GW__CLI_CHOICE("compression", "none|zlib|zstd", &g.compression, "send: of pages, with --channels (default: none)"),
-		GW__CLI_SECONDS("downtime", &g.downtime_ms, "send: how long it may stand still (default: 0.3)"),
-		GW__CLI_FLAG("give-up", &g.give_up, "send: rather than let it stand still for longer"),
+		GW__CLI_FLAG("ram-only", &g.vmm.no_device, "run: without device state, for a QEMU as the destination"),
+		GW__CLI_CHANNELS(&g.channels, "run, send: multifd channels (default: none; run: as many as connect)"),
+		GW__CLI_CHOICE("compression", "none|zlib|zstd", &g.compression,
+			"send: compression of pages, with --channels (default: "
+			"none)"),
+		GW__CLI_SECONDS("downtime", &g.downtime_ms, "send: the longest pause of the guest, in seconds (default: 0.3)"),
+		GW__CLI_FLAG("give-up", &g.give_up, "send: what to do instead of a longer pause"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES", &g.max_bandwidth, "send: at most so many bytes per second"),
 		GW__CLI_TEXT("copy", "FILE", &g.copy, "check: this copy of the RAM, instead of the guest's own"),
-		GW__CLI_BYTES("offset", "BYTES", &g.offset, "check: from this place in the RAM on"),
-		GW__CLI_TEXT("tls-creds", "DIR", &g.tls.creds_dir, "run, send: speak TLS, with the credentials in this folder"),
+		GW__CLI_BYTES("offset", "BYTES", &g.offset, "check: begin at this offset in the RAM"),
+		GW__CLI_TEXT("tls-creds", "DIR", &g.tls.creds_dir, "run, send: use TLS with the credentials in this folder"),
 		GW__CLI_TEXT("tls-hostname", "NAME", &g.tls.hostname, "send: the name in the destination's certificate"),
 		GW__CLI_COMMON(&g.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("run|send|check|stop [CONTROL [URI]] [options]",
-		"A guest that proves itself: memory that threads write to, whose content is a function of its device state, so that each byte is proved "
-		"wherever it goes. run makes one or, with --incoming, receives one; send moves it to URI while it runs; check ends with 0 if every "
-		"byte is right, with 6 if not; stop ends it. The last three speak to the run whose --control is CONTROL.",
+		"A test guest: memory that threads write to. Its content is a function of its device state, so every byte can be checked "
+		"at any place. run makes a guest or, with --incoming, receives one. send moves it to URI while it runs. check exits with 0 "
+		"if every byte is right, otherwise with 6. stop ends it. send, check and stop connect to the run whose --control is "
+		"CONTROL.",
 		options, 1, 3);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);
@@ -155,5 +158,5 @@ int gw__cli_guest(int argc, char **argv)
 	for (unsigned i = 0; i < GW__LEN(verbs); i++)
 		if (!strcmp(args.arg[0], verbs[i].name))
 			return verbs[i].run(&g, &args);
-	return gw__ui_error(GW__EXIT_USAGE, "a guest can be told to run, send, check or stop, not \"%s\"", args.arg[0]);
+	return gw__ui_error(GW__EXIT_USAGE, "\"%s\" is unknown, expected run, send, check or stop", args.arg[0]);
 }
