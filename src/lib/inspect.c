@@ -13,11 +13,11 @@
 #include "lib/inspect_checkpoints.h"
 #include "lib/job.h"
 
-static void gw__info_warn(struct gw_info *info, const char *fmt, ...) GW__PRINTF(2, 3);
+static void warn(struct gw_info *info, const char *fmt, ...) GW__PRINTF(2, 3);
 
 enum { FOOTER_BYTES = 5, STATE_NAME_BYTES = 32 };
 
-static void gw__info_warn(struct gw_info *info, const char *fmt, ...)
+static void warn(struct gw_info *info, const char *fmt, ...)
 {
 	if (info->warnings_n == GW__INFO_WARNINGS)
 		return;
@@ -66,7 +66,7 @@ static int describe(gw_job *job, struct gw_info *info)
 	find_run_state(info);
 	s->run_state = gw_run_state_find(s->run_state_name);
 	if (!g->text) {
-		gw__info_warn(info, "there is no VM description: device sections were told apart by their footers");
+		warn(info, "there is no VM description: device sections were told apart by their footers");
 		return 0;
 	}
 	return gw__vmdesc_parse((const uint8_t *)g->text, g->text_bytes, &info->desc, &job->run.error);
@@ -130,7 +130,7 @@ static int sum_image(gw_job *job, struct gw_info *info, const struct gw__image *
 	for (unsigned i = 0; !r && i < sizeof id; i++)
 		snprintf(s->fingerprint + 2 * i, 3, "%02x", id[i]);
 	if (s->trailing_bytes)
-		gw__info_warn(info, "%llu bytes follow behind the end of the image", (unsigned long long)s->trailing_bytes);
+		warn(info, "%llu bytes follow behind the end of the image", (unsigned long long)s->trailing_bytes);
 	return r;
 }
 
@@ -168,7 +168,7 @@ static int look(gw_job *job, struct gw__stored_guest *stored, bool every_page, s
 	if (!r)
 		r = describe(job, info);
 	for (unsigned i = 0; i < job->run.warnings.n; i++)
-		gw__info_warn(info, "%s", job->run.warnings.text[i]);
+		warn(info, "%s", job->run.warnings.text[i]);
 	if (!r && stored->image)
 		r = sum_image(job, info, stored->image);
 	else if (!r)
@@ -261,7 +261,7 @@ static int inspect(gw_job *job, void *args)
 	if (!r && made->format == GW_FORMAT_STREAM && made->summary.trailing_bytes) {
 		sum_checkpoints(job, made, a->path);
 		if (made->summary.trailing_bytes)
-			gw__info_warn(made, "more bytes follow behind the end of the stream");
+			warn(made, "more bytes follow behind the end of the stream");
 	}
 	if (!r && stored.image && GW__OPT(o, working_set))
 		r = sum_working_set(job, made, stored.image, o->working_set);

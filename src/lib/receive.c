@@ -10,9 +10,6 @@
 #include "lib/started.h"
 #include "lib/states.h"
 
-/* It was finished by a process that died before it could tell; nobody waits for a word. */
-static bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outcome *out);
-
 /* The engine has seen the rest. */
 static void note_end(struct gw__receive_outcome *o, int r)
 {
@@ -263,7 +260,7 @@ int gw__receive_open_source(gw_job *job, const struct gw__uri *uri, const struct
 	return r ? r : gw__io_open_in(uri, &io, &l->in.main, &job->run.error);
 }
 
-static bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outcome *out)
+static bool was_whole(struct gw__sink *sink, struct gw__receive_outcome *out)
 {
 	if (!sink->ops->postcopy->is_committed(sink))
 		return false;
@@ -276,7 +273,7 @@ static bool gw__receive_was_whole(struct gw__sink *sink, struct gw__receive_outc
 
 int gw__receive_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_outcome *out)
 {
-	if (gw__receive_was_whole(sink, out))
+	if (was_whole(sink, out))
 		return 0;
 	int r = gw__incoming_finish_offline(&job->run, sink, &out->stats, &out->result);
 	out->was_complete = !r;
@@ -357,7 +354,7 @@ static int receive_at(gw_job *job, void *args)
 		r = open_sink(job, a->path, &o, &sink, &out);
 	if (!r && o.without_source) {
 		r = resume_alone(job, sink, &out);
-	} else if (!r && !(o.resume && gw__receive_was_whole(sink, &out))) {
+	} else if (!r && !(o.resume && was_whole(sink, &out))) {
 		r = gw__receive_open_source(job, uri, &o, &l);
 		if (!r)
 			r = receive(job, &l, sink, &o, &out);
@@ -391,7 +388,7 @@ static int receive_from(gw_job *job, void *args)
 		r = check_combination(job, GW__ABILITY_BIT(GW__ABILITY_FD), &o);
 	if (!r)
 		r = open_sink(job, a->path, &o, &sink, &out);
-	if (!r && !(o.resume && gw__receive_was_whole(sink, &out))) {
+	if (!r && !(o.resume && was_whole(sink, &out))) {
 		r = ready(job, &o);
 		if (!r)
 			r = receive(job, &l, sink, &o, &out);

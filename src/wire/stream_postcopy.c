@@ -8,8 +8,6 @@
 #include "wire/postcopy.h"
 #include "wire/stream_private.h"
 
-static const char *gw__stream_postcopy_name(enum gw__stream_postcopy p);
-
 typedef unsigned long long ull;
 
 enum {
@@ -17,7 +15,7 @@ enum {
 };
 #define BLOCK_BYTES_UNKNOWN (UINT64_C(1) << 50)
 
-static const char *gw__stream_postcopy_name(enum gw__stream_postcopy p)
+static const char *state_name(enum gw__stream_postcopy p)
 {
 	static const char *const names[GW__STREAM_POSTCOPY_STATES] = {"pre-copy", "advised", "discarding", "listening", "running",
 		"recovering"};
@@ -112,7 +110,7 @@ int gw__stream_note_postcopy(struct gw__stream *s, const struct gw__command *cmd
 		if (ROWS[i].number == cmd->number && ROWS[i].state == s->postcopy && ROWS[i].packaged == (s->package_left > 0))
 			return take_command(s, cmd, ROWS[i].next, error);
 	return gw__error_set(error, -EPROTO, "command %s has no place %s in state %s", gw__command_name(cmd->number),
-		s->package_left ? "in the package" : "outside of the package", gw__stream_postcopy_name(s->postcopy));
+		s->package_left ? "in the package" : "outside of the package", state_name(s->postcopy));
 }
 
 int gw__stream_leave_package(struct gw__stream *s, size_t step, struct gw__error *error)
@@ -124,7 +122,7 @@ int gw__stream_leave_package(struct gw__stream *s, size_t step, struct gw__error
 			s->package_left);
 	if (!runs && !s->package_left)
 		return gw__error_set(error, -EPROTO, "the package ends in state %s, expected POSTCOPY_RUN at its end",
-			gw__stream_postcopy_name(s->postcopy));
+			state_name(s->postcopy));
 	return 0;
 }
 

@@ -40,13 +40,6 @@ struct gw__pending_channel {
 	_Atomic bool known;
 };
 
-/* Takes the channel, also on failure. The credentials are borrowed. */
-static int gw__pending_channel_start(struct gw__chan **chan, const struct gw__accept_opts *o, struct gw__pending_channel **pending,
-	struct gw__error *error);
-/* The thread stops waiting. */
-static void gw__pending_channel_shut_down(struct gw__pending_channel *c);
-static void gw__pending_channel_free(struct gw__pending_channel *c); /* joins the thread */
-
 enum { GW__LAST_RECORD = 8 /* a command */, GW__TLS_HANDSHAKE = 0x16 };
 
 static int read_exactly(struct gw__chan *chan, uint8_t *to, size_t n, struct gw__error *error)
@@ -176,7 +169,8 @@ static void *identify_thread(void *ctx)
 	return NULL;
 }
 
-static int gw__pending_channel_start(struct gw__chan **chan, const struct gw__accept_opts *o, struct gw__pending_channel **pending,
+/* Takes the channel, also on failure. The credentials are borrowed. */
+static int start_pending(struct gw__chan **chan, const struct gw__accept_opts *o, struct gw__pending_channel **pending,
 	struct gw__error *error)
 {
 	struct gw__pending_channel *c = calloc(1, sizeof *c);
@@ -200,9 +194,11 @@ static int gw__pending_channel_start(struct gw__chan **chan, const struct gw__ac
 	return 0;
 }
 
-static void gw__pending_channel_shut_down(struct gw__pending_channel *c) { shutdown(c->fd, SHUT_RDWR); }
+/* The thread stops waiting. */
+static void shut_down_pending(struct gw__pending_channel *c) { shutdown(c->fd, SHUT_RDWR); }
 
-static void gw__pending_channel_free(struct gw__pending_channel *c)
+/* Joins the thread. */
+static void free_pending(struct gw__pending_channel *c)
 {
 	pthread_join(c->thread, NULL);
 	gw__chan_close(&c->chan, NULL);
@@ -253,7 +249,7 @@ void gw__incoming_close(struct gw__incoming *in)
 static void drop_candidate(struct gather *g, unsigned i)
 {
 	struct gw__pending_channels *p = g->pending;
-	gw__pending_channel_free(p->v[i]);
+	free_pending(p->v[i]);
 	p->n--;
 	for (; i < p->n; i++)
 		p->v[i] = p->v[i + 1];
@@ -279,7 +275,7 @@ static bool evict(struct gather *g)
 	if (!g->pending->n)
 		return false;
 	i = i < g->pending->n ? i : 0;
-	gw__pending_channel_shut_down(g->pending->v[i]);
+	shut_down_pending(g->pending->v[i]);
 	drop_candidate(g, i);
 	count_stranger(g, &silent);
 	return true;
@@ -289,7 +285,7 @@ static int add_candidate(struct gather *g, struct gw__chan **chan)
 {
 	if (g->pending->n == CANDIDATES_MAX)
 		evict(g);
-	int r = gw__pending_channel_start(chan, g->o, &g->pending->v[g->pending->n], &g->run->error);
+	int r = start_pending(chan, g->o, &g->pending->v[g->pending->n], &g->run->error);
 	if (!r)
 		g->pending->n++;
 	return r;
@@ -644,9 +640,9 @@ struct gw__pending_channels *gw__pending_channels_new(void) { return calloc(1, s
 void gw__pending_channels_free(struct gw__pending_channels *p)
 {
 	for (unsigned i = 0; p && i < p->n; i++)
-		gw__pending_channel_shut_down(p->v[i]);
+		shut_down_pending(p->v[i]);
 	for (unsigned i = 0; p && i < p->n; i++)
-		gw__pending_channel_free(p->v[i]);
+		free_pending(p->v[i]);
 	free(p);
 }
 

@@ -42,40 +42,18 @@ struct gw__recv_state {
 	struct gw__blocks blocks; /* names left out: sizes for the maps */
 };
 
-/* --- recv_state.c --- */
-
-/* Is the open file still the one that has this name? */
-static bool gw__recv_state_has_name(int dir_fd, const char *name, int fd);
-
-/* Without a file yet. NULL: *why says it. */
-static struct gw__recv_state *gw__recv_state_new(const struct gw__destination_path *t, struct gw__error *error);
-/* What the size of the bitmaps follows from; page_bytes is known. */
-static int gw__recv_state_copy_sizes(struct gw__recv_state *p, const struct gw__blocks *blocks, struct gw__error *error);
-/* The file gets its room, and its live bitmaps are mapped. */
-static int gw__recv_state_reserve(struct gw__recv_state *p, uint64_t meta_bytes, struct gw__error *error);
-/* What gw__recv_state_finish has written, if it has. */
-static int gw__recv_state_load_finish(struct gw__recv_state *p, struct gw__error *error);
-
-/* --- recv_state.c --- */
-
-/* Of one that was held and looked at: its bitmaps, as of gw__recv_state_open. */
-static int gw__recv_state_load_maps(struct gw__recv_state *p, bool *rolled_back, struct gw__error *error);
-
-/* --- recv_state.c --- */
-
 /* From now on the live bitmaps count, until the next boot. */
-static int gw__recv_state_trust_live(struct gw__recv_state *p, struct gw__error *error);
+static int trust_live(struct gw__recv_state *p, struct gw__error *error);
 /* One that fails is the last: see gw__recv_state_invalidate_live_bitmaps. */
-static int gw__recv_state_sync(struct gw__recv_state *p, struct gw__error *error);
-/* Which bitmaps hold, behind a death: the live ones as they are, or made those of the last checkpoint, *fell_back if that was ever done. */
-static int gw__recv_state_settle_maps(struct gw__recv_state *p, bool *rolled_back, struct gw__error *error);
+static int sync_file(struct gw__recv_state *p, struct gw__error *error);
 
 enum { MARK_BYTES = 16, FINISH_BYTES = MARK_BYTES + 8, USUAL_META_BYTES = 1 << 20, CREATE_TRIES = 100 };
 
 static const char PARTIAL[] = ".partial", STATE[] = GW__RECV_STATE_STATE;
 static const char FINISHED[MARK_BYTES] = {'G', 'W', 'F', 'I', 'N', 'I', 'S', 'H', 'E', 'D', '1'};
 
-static bool gw__recv_state_has_name(int dir_fd, const char *name, int fd)
+/* Is the open file still the one that has this name? */
+static bool has_name(int dir_fd, const char *name, int fd)
 {
 	struct stat st, named;
 	return !fstat(fd, &st) && !fstatat(dir_fd, name, &named, AT_SYMLINK_NOFOLLOW) && st.st_dev == named.st_dev &&
@@ -87,7 +65,7 @@ static bool was_never_held(int dir_fd, const char *name, int fd)
 {
 	uint8_t page[GW__RECV_STATE_PAGE], zeros[GW__RECV_STATE_PAGE] = {0};
 	struct gw__recv_state_head h;
-	if (flock(fd, LOCK_EX | LOCK_NB) || !gw__recv_state_has_name(dir_fd, name, fd))
+	if (flock(fd, LOCK_EX | LOCK_NB) || !has_name(dir_fd, name, fd))
 		return false;
 	ssize_t n = pread(fd, page, sizeof page, 0);
 	if (n == 0 || (n == sizeof page && !memcmp(page, zeros, sizeof page)))
@@ -141,7 +119,8 @@ int gw__recv_state_check_free(const struct gw__destination_path *t, struct gw__e
 
 /* --- making one --- */
 
-static int gw__recv_state_reserve(struct gw__recv_state *p, uint64_t meta_bytes, struct gw__error *error)
+/* The file gets its room, and its live bitmaps are mapped. */
+static int reserve(struct gw__recv_state *p, uint64_t meta_bytes, struct gw__error *error)
 {
 	uint64_t bytes = gw__recv_state_file_bytes(p->maps_bytes, meta_bytes);
 	int err = posix_fallocate(p->fd, 0, (off_t)bytes); /* a mapping of a file on a full disk would be our death */
@@ -154,7 +133,8 @@ static int gw__recv_state_reserve(struct gw__recv_state *p, uint64_t meta_bytes,
 	return gw__error_errno(error, errno, "cannot map %llu bytes of %s", (unsigned long long)p->maps_bytes, p->path);
 }
 
-static int gw__recv_state_copy_sizes(struct gw__recv_state *p, const struct gw__blocks *blocks, struct gw__error *error)
+/* What the size of the bitmaps follows from; page_bytes is known. */
+static int copy_sizes(struct gw__recv_state *p, const struct gw__blocks *blocks, struct gw__error *error)
 {
 	if (gw__blocks_add_all(&p->blocks, blocks))
 		return gw__error_set(error, -ENOMEM, "no memory for a list of %u blocks", blocks->n);
@@ -162,7 +142,8 @@ static int gw__recv_state_copy_sizes(struct gw__recv_state *p, const struct gw__
 	return 0;
 }
 
-static struct gw__recv_state *gw__recv_state_new(const struct gw__destination_path *t, struct gw__error *error)
+/* Without a file yet. NULL: *error says it. */
+static struct gw__recv_state *allocate(const struct gw__destination_path *t, struct gw__error *error)
 {
 	struct gw__recv_state *p = calloc(1, sizeof *p);
 	if (!p) {
@@ -197,7 +178,7 @@ static int create_file(struct gw__recv_state *p, struct gw__error *error)
 {
 	for (int i = 0; i < CREATE_TRIES; i++) {
 		int r = create_once(p, error);
-		if (r || gw__recv_state_has_name(p->dir_fd, p->name, p->fd))
+		if (r || has_name(p->dir_fd, p->name, p->fd))
 			return r;
 		close(p->fd);
 		p->fd = -1;
@@ -210,15 +191,15 @@ int gw__recv_state_create(const struct gw__destination_path *t, const struct gw_
 	struct gw__recv_state **partial, struct gw__error *error)
 {
 	*partial = NULL;
-	struct gw__recv_state *p = gw__recv_state_new(t, error);
+	struct gw__recv_state *p = allocate(t, error);
 	if (!p)
 		return error ? error->code : -ENOMEM;
 	p->page_bytes = page_bytes;
-	int r = gw__recv_state_copy_sizes(p, blocks, error);
+	int r = copy_sizes(p, blocks, error);
 	if (!r)
 		r = create_file(p, error);
 	if (!r)
-		r = gw__recv_state_reserve(p, GW__RECV_STATE_LIST_ROOM + USUAL_META_BYTES, error);
+		r = reserve(p, GW__RECV_STATE_LIST_ROOM + USUAL_META_BYTES, error);
 	if (r) {
 		gw__recv_state_close(p);
 		return r;
@@ -256,12 +237,12 @@ static int put_head(struct gw__recv_state *p, const struct gw__recv_state_head *
 {
 	uint8_t page[GW__RECV_STATE_PAGE];
 	gw__recv_state_head_encode(h, page);
-	int r = gw__recv_state_sync(p, error);
+	int r = sync_file(p, error);
 	if (!r && fsync(p->dir_fd) && errno != EINVAL)
 		r = gw__error_errno(error, errno, "cannot make the folder of %s safe on its disk", p->path);
 	if (!r)
 		r = gw__file_write(p->fd, p->path, 0, page, sizeof page, error);
-	return r ? r : gw__recv_state_sync(p, error);
+	return r ? r : sync_file(p, error);
 }
 
 int gw__recv_state_put_list(struct gw__recv_state *p, const struct gw__recv_state_saved *saved, struct gw__error *error)
@@ -283,7 +264,7 @@ int gw__recv_state_persist_handover(struct gw__recv_state *p, const struct gw__r
 	struct gw__recv_state_head h = {.layout_only = false};
 	int r = put_meta(p, saved, &h, error);
 	if (!r)
-		r = gw__recv_state_trust_live(p, error);
+		r = trust_live(p, error);
 	if (!r)
 		r = put_head(p, &h, error);
 	p->held = !r;
@@ -316,10 +297,11 @@ int gw__recv_state_finish(struct gw__recv_state *p, uint64_t image_bytes, struct
 	memcpy(mark, FINISHED, sizeof FINISHED);
 	gw__be_put(mark + MARK_BYTES, image_bytes, 8);
 	int r = gw__file_write(p->fd, p->path, GW__RECV_STATE_FINISH_OFF, mark, sizeof mark, error);
-	return r ? r : gw__recv_state_sync(p, error);
+	return r ? r : sync_file(p, error);
 }
 
-static int gw__recv_state_load_finish(struct gw__recv_state *p, struct gw__error *error)
+/* What gw__recv_state_finish has written, if it has. */
+static int load_finish(struct gw__recv_state *p, struct gw__error *error)
 {
 	uint8_t mark[FINISH_BYTES];
 	int r = gw__file_read(p->fd, p->path, GW__RECV_STATE_FINISH_OFF, mark, sizeof mark, error);
@@ -362,7 +344,7 @@ void gw__recv_state_close(struct gw__recv_state *p)
 		return;
 	if (p->live)
 		munmap(p->live, p->maps_bytes);
-	if (p->fd >= 0 && !p->held && !(p->layout_only && p->switching) && gw__recv_state_has_name(p->dir_fd, p->name, p->fd))
+	if (p->fd >= 0 && !p->held && !(p->layout_only && p->switching) && has_name(p->dir_fd, p->name, p->fd))
 		gw__recv_state_remove(p);
 	if (p->fd >= 0)
 		close(p->fd);
@@ -401,7 +383,7 @@ static int put_live_head(struct gw__recv_state *p, const char id[BOOT_ID_BYTES],
 }
 
 /* Without a boot id nobody can tell that it is still the same boot, and checkpoints alone count. */
-static int gw__recv_state_trust_live(struct gw__recv_state *p, struct gw__error *error)
+static int trust_live(struct gw__recv_state *p, struct gw__error *error)
 {
 	char id[BOOT_ID_BYTES];
 	memset(id, 0, sizeof id);
@@ -416,7 +398,7 @@ void gw__recv_state_invalidate_live_bitmaps(struct gw__recv_state *p)
 	put_live_head(p, nobody, NULL);
 }
 
-static int gw__recv_state_sync(struct gw__recv_state *p, struct gw__error *error)
+static int sync_file(struct gw__recv_state *p, struct gw__error *error)
 {
 	if (fdatasync(p->fd) == 0)
 		return 0;
@@ -447,11 +429,11 @@ int gw__recv_state_checkpoint(struct gw__recv_state *p, struct gw__error *error)
 	encode_slot(p->seq + 1, sum, page);
 	int r = gw__file_write(p->fd, p->path, gw__recv_state_slot_off(p->maps_bytes, slot), p->live, p->maps_bytes, error);
 	if (!r)
-		r = gw__recv_state_sync(p, error);
+		r = sync_file(p, error);
 	if (!r)
 		r = gw__file_write(p->fd, p->path, GW__RECV_STATE_SLOT_HEAD_OFF + slot * GW__RECV_STATE_PAGE, page, sizeof page, error);
 	if (!r)
-		r = gw__recv_state_sync(p, error);
+		r = sync_file(p, error);
 	p->seq += !r;
 	return r;
 }
@@ -480,7 +462,7 @@ static int make_live(struct gw__recv_state *p, const uint8_t *maps, struct gw__e
 		memset(p->live, 0, p->maps_bytes);
 	if (msync(p->live, p->maps_bytes, MS_SYNC))
 		return gw__error_errno(error, errno, "cannot make %s safe on its disk", p->path);
-	return gw__recv_state_trust_live(p, error);
+	return trust_live(p, error);
 }
 
 /* The next checkpoint goes behind the last one in any case; `restore`: the live bitmaps become those of the last. */
@@ -502,8 +484,11 @@ static int find_checkpoint(struct gw__recv_state *p, bool restore, struct gw__er
 	return r;
 }
 
-/* After a crash of the host the live bitmaps may speak of pages that never reached the disk. It is kept that it was so, for whoever ends it. */
-static int gw__recv_state_settle_maps(struct gw__recv_state *p, bool *rolled_back, struct gw__error *error)
+/*
+ * After a crash of the host the live bitmaps may speak of pages that never reached the disk. It is kept
+ * that it was so (*rolled_back), for whoever ends it.
+ */
+static int settle_maps(struct gw__recv_state *p, bool *rolled_back, struct gw__error *error)
 {
 	uint8_t head[LIVE_HEAD_BYTES];
 	char now[BOOT_ID_BYTES];
@@ -566,7 +551,7 @@ static int open_file(struct gw__recv_state *p, struct gw__error *error)
 		return r;
 	if (flock(p->fd, LOCK_EX | LOCK_NB))
 		return gw__error_set(error, -EBUSY, "another process is receiving into this image (it holds %s)", p->path);
-	if (!gw__recv_state_has_name(p->dir_fd, p->name, p->fd))
+	if (!has_name(p->dir_fd, p->name, p->fd))
 		return gw__error_set(error, -ENOENT,
 			"%s was taken away by another process just now: nothing is left that could be gone on with", p->path);
 	return 0;
@@ -603,20 +588,21 @@ static int load(struct gw__recv_state *p, struct gw__error *error)
 	return r;
 }
 
-static int gw__recv_state_load_maps(struct gw__recv_state *p, bool *rolled_back, struct gw__error *error)
+/* Of one that was held and looked at: its bitmaps, as of gw__recv_state_open. */
+static int load_maps(struct gw__recv_state *p, bool *rolled_back, struct gw__error *error)
 {
 	p->page_bytes = gw__config_page_bytes(&p->saved.config);
-	int r = gw__recv_state_copy_sizes(p, &p->saved.blocks, error);
+	int r = copy_sizes(p, &p->saved.blocks, error);
 	if (!r)
-		r = gw__recv_state_reserve(p, 0, error);
-	return r ? r : gw__recv_state_settle_maps(p, rolled_back, error);
+		r = reserve(p, 0, error);
+	return r ? r : settle_maps(p, rolled_back, error);
 }
 
 int gw__recv_state_look(const struct gw__destination_path *t, struct gw__recv_state **partial, const struct gw__recv_state_saved **saved,
 	struct gw__error *error)
 {
 	*partial = NULL;
-	struct gw__recv_state *p = gw__recv_state_new(t, error);
+	struct gw__recv_state *p = allocate(t, error);
 	if (!p)
 		return error ? error->code : -ENOMEM;
 	p->held = true;
@@ -624,7 +610,7 @@ int gw__recv_state_look(const struct gw__destination_path *t, struct gw__recv_st
 	if (!r && load(p, error))
 		r = gw__error_where(error, "%s cannot be used", p->path);
 	if (!r)
-		r = gw__recv_state_load_finish(p, error);
+		r = load_finish(p, error);
 	if (r) {
 		gw__recv_state_close(p);
 		return r;
@@ -644,7 +630,7 @@ int gw__recv_state_open(const struct gw__destination_path *t, struct gw__recv_st
 			"that source is in postcopy-paused, give it its guest back with --abandon (godwit receive, or save where that began)",
 			(*partial)->path);
 	if (!r)
-		r = gw__recv_state_load_maps(*partial, rolled_back, error);
+		r = load_maps(*partial, rolled_back, error);
 	if (r) {
 		gw__recv_state_close(*partial);
 		*partial = NULL;
@@ -654,7 +640,7 @@ int gw__recv_state_open(const struct gw__destination_path *t, struct gw__recv_st
 
 int gw__recv_state_count_missing(struct gw__recv_state *p, uint64_t *pages, bool *rolled_back, struct gw__error *error)
 {
-	int r = gw__recv_state_load_maps(p, rolled_back, error);
+	int r = load_maps(p, rolled_back, error);
 	*pages = 0;
 	for (uint32_t i = 0; !r && i < p->saved.blocks.n; i++) {
 		struct gw__bitmap present, received;
@@ -755,7 +741,7 @@ int gw__recv_state_sample(struct gw__recv_state *p, struct gw__recv_state_sample
 	*s = (struct gw__recv_state_samples){.v = calloc(SAMPLES, sizeof *s->v)};
 	int r = s->v ? 0 : gw__error_set(error, -ENOMEM, "no memory for some pages");
 	if (!r)
-		r = gw__recv_state_load_maps(p, &rolled_back, error);
+		r = load_maps(p, &rolled_back, error);
 	int fd = r ? -1 : open_image(p);
 	for (unsigned i = 0; !r && fd >= 0 && i < TRIES && s->n < SAMPLES; i++) {
 		uint64_t random;

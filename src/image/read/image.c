@@ -32,20 +32,14 @@ struct gw__image_load {
 
 /* Fills everything behind file_bytes. 0 or a negative errno; what was filled so far is the caller's to free.
  */
-static int gw__image_load(struct gw__image *image, struct gw__error *error);
-
-/* Notes one event, whose bytes end at `end_off` of the file. */
-static int gw__image_handle_event(struct gw__image_load *l, const struct gw__event *ev, uint64_t end_off);
-
-/* The bitmaps of all blocks, whose regions were checked. */
-static int gw__image_load_bitmaps(struct gw__image *image, struct gw__error *error);
+static int load(struct gw__image *image, struct gw__error *error);
 
 /* Notes something legal that no QEMU writes; the first few are kept. */
-static void gw__image_note_anomaly(struct gw__image *image, const char *fmt, ...) GW__PRINTF(2, 3);
+static void note_anomaly(struct gw__image *image, const char *fmt, ...) GW__PRINTF(2, 3);
 
 enum { HEAD_ROOM = 8192 }; /* magic, version, configuration: at most 5.4 kB */
 
-static void gw__image_note_anomaly(struct gw__image *image, const char *fmt, ...)
+static void note_anomaly(struct gw__image *image, const char *fmt, ...)
 {
 	if (image->anomaly_n == GW__IMAGE_ANOMALIES_MAX)
 		return;
@@ -119,7 +113,7 @@ int gw__image_open_fd(int fd, const char *path, uint64_t base_off, struct gw__im
 	snprintf(im->path, sizeof im->path, "%s", path);
 	int r = check_file(im, error);
 	if (!r)
-		r = gw__image_load(im, error);
+		r = load(im, error);
 	if (r) {
 		gw__image_close(im);
 		return r;
@@ -262,7 +256,8 @@ static int load_one(struct gw__image *image, const struct gw__block *b, struct g
 	return 0;
 }
 
-static int gw__image_load_bitmaps(struct gw__image *image, struct gw__error *error)
+/* The bitmaps of all blocks, whose regions were checked. */
+static int load_bitmaps(struct gw__image *image, struct gw__error *error)
 {
 	uint64_t page_bytes = gw__config_page_bytes(&image->config);
 	image->present = calloc(image->blocks.n, sizeof *image->present);
@@ -299,10 +294,10 @@ static int check_regions(struct gw__image_load *l, uint64_t header_end, uint64_t
 			"file was cut",
 			l->image->path, b->name, (ull)seek_off, (ull)l->image->file_bytes);
 	if (b->bitmap_off != header_end)
-		gw__image_note_anomaly(l->image, "block \"%s\": its bitmap is at offset %llu, expected right behind its header (%llu)",
-			b->name, (ull)b->bitmap_off, (ull)header_end);
+		note_anomaly(l->image, "block \"%s\": its bitmap is at offset %llu, expected right behind its header (%llu)", b->name,
+			(ull)b->bitmap_off, (ull)header_end);
 	if (!gw__is_aligned(b->pages_off, GW__MAPPED_ALIGN))
-		gw__image_note_anomaly(l->image, "block \"%s\": its pages begin at offset %llu, expected a multiple of 1 MiB", b->name,
+		note_anomaly(l->image, "block \"%s\": its pages begin at offset %llu, expected a multiple of 1 MiB", b->name,
 			(ull)b->pages_off);
 	return 0;
 }
@@ -349,7 +344,7 @@ static int note_device(struct gw__image_load *l, const struct gw__event *ev)
 		l->devices_room = room;
 	}
 	if (ev->anomaly)
-		gw__image_note_anomaly(image, "device \"%s\" at offset %llu: %s", ev->section.idstr, (ull)ev->off, ev->anomaly);
+		note_anomaly(image, "device \"%s\" at offset %llu: %s", ev->section.idstr, (ull)ev->off, ev->anomaly);
 	image->devices[image->devices_n++] = (struct gw__image_device){
 		.section = ev->section,
 		.off = ev->off,
@@ -382,7 +377,7 @@ static int note_end(struct gw__image_load *l)
 			image->path, (ull)s->off);
 	uint64_t page_bytes = gw__vmdesc_page_bytes(s->desc);
 	if (page_bytes && page_bytes != s->page_bytes)
-		gw__image_note_anomaly(image, "the VM description names a page size of %llu, the blocks one of %llu", (ull)page_bytes,
+		note_anomaly(image, "the VM description names a page size of %llu, the blocks one of %llu", (ull)page_bytes,
 			(ull)s->page_bytes);
 	image->config = s->config;
 	image->ram_id = s->ram_id;
@@ -398,12 +393,13 @@ static int note_end(struct gw__image_load *l)
 static int note_command(struct gw__image_load *l, const struct gw__event *ev)
 {
 	if (ev->command.number != GW__CMD_SWITCHOVER_START)
-		gw__image_note_anomaly(l->image, "command %s at offset %llu, which means nothing in a file",
-			gw__command_name(ev->command.number), (ull)ev->off);
+		note_anomaly(l->image, "command %s at offset %llu, which means nothing in a file", gw__command_name(ev->command.number),
+			(ull)ev->off);
 	return 0;
 }
 
-static int gw__image_handle_event(struct gw__image_load *l, const struct gw__event *ev, uint64_t end_off)
+/* Notes one event, whose bytes end at `end_off` of the file. */
+static int handle_event(struct gw__image_load *l, const struct gw__event *ev, uint64_t end_off)
 {
 	switch (ev->kind) {
 	case GW__EVENT_CONFIG:
@@ -435,16 +431,6 @@ static int gw__image_handle_event(struct gw__image_load *l, const struct gw__eve
 typedef unsigned long long ull;
 
 enum { FIRST_ROOM = 65536, HOLE_BYTES = 64 };
-
-struct load {
-	struct gw__image *image;
-	struct gw__stream stream;
-	uint8_t *buf; /* the decoder is shown [at, n) of it, and goes on behind what it used up */
-	size_t at, n, room;
-	uint64_t off; /* in the file, of buf[at] */
-	uint32_t devices_room;
-	struct gw__error *error;
-};
 
 static int grow(struct gw__image_load *l)
 {
@@ -555,7 +541,7 @@ static int load_stream(struct gw__image_load *l)
 		if (got < 0)
 			return got;
 		if (got) /* before the bytes it points into are stepped over */
-			r = gw__image_handle_event(l, &ev, l->off + used);
+			r = handle_event(l, &ev, l->off + used);
 		step_over(l, used);
 		if (!r && ev.kind == GW__EVENT_END)
 			break;
@@ -567,7 +553,7 @@ static int load_stream(struct gw__image_load *l)
 	return r;
 }
 
-static int gw__image_load(struct gw__image *image, struct gw__error *error)
+static int load(struct gw__image *image, struct gw__error *error)
 {
 	struct gw__image_load l = {.image = image, .off = image->base_off, .error = error};
 	const struct gw__stream_opts o = {.base_off = image->base_off, .tail_max_bytes = GW__IMAGE_TRAILER_MAX};
@@ -575,7 +561,7 @@ static int gw__image_load(struct gw__image *image, struct gw__error *error)
 	int r = load_stream(&l);
 	gw__stream_fini(&l.stream);
 	free(l.buf);
-	return r ? r : gw__image_load_bitmaps(image, error);
+	return r ? r : load_bitmaps(image, error);
 }
 
 /* --- the fingerprint: docs/spec/working-set.md 3 --- */
