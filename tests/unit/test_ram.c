@@ -7,6 +7,7 @@
 
 #include "stream_builder.h"
 #include "wire/ram.h"
+#include "wire/ram_section.h"
 
 /* Exactly one kind, CONTINUE only beside a page kind (stream.md 7.1). */
 static bool flags_are_legal(uint32_t flags)
@@ -315,6 +316,49 @@ static void names_in_any_order(void **state)
 	gw__blocks_fini(&list);
 }
 
+/* START, an entry and the end as QEMU 10.0 and we write them; the entry of a mapped-ram file goes on with its header. */
+static void the_frame_of_the_section(void **state)
+{
+	(void)state;
+	const struct gw__block block = {.name = "m0", .used_bytes = 0x8000000, .address = 0x40, .bitmap_off = 0x8a, .pages_off = 0x100000};
+	const struct gw__blocks_rule rules[] = {{.page_bytes = 4096}, {.page_bytes = 4096, .address = true, .mapped_ram = true}};
+	static const char *const entry[] = {"02 6d30 0000000008000000",
+		"02 6d30 0000000008000000 0000000000000040 00000001 0000000000001000 000000000000008a 0000000000100000"};
+	for (unsigned i = 0; i < 2; i++) {
+		struct sb b = {0};
+		uint8_t got[512];
+		struct gw__wr w = gw__wr_over(got, sizeof got);
+		gw__ram_section_encode_start(&w, 2, 0x8000000);
+		gw__ram_section_encode_entry(&w, &rules[i], &block);
+		gw__ram_section_encode_end(&w, 2);
+		sb_hex(&b, "01 00000002 03 72616d 00000000 00000004 0000000008000004");
+		sb_hex(&b, entry[i]);
+		sb_hex(&b, "0000000000000010 7e 00000002");
+		assert_int_equal(gw__wr_used(&w), b.n);
+		assert_memory_equal(got, b.p, b.n);
+		sb_fini(&b);
+	}
+}
+
+/* A buffer of this size holds any entry, whatever the rule. */
+static void the_longest_entry(void **state)
+{
+	(void)state;
+	uint8_t room[GW__RAM_ENTRY_MAX_BYTES];
+	struct gw__block block = {.used_bytes = 4096, .page_bytes = 1 << 21};
+	const struct gw__blocks_rule mapped = {.page_bytes = 4096, .address = true, .mapped_ram = true},
+				     plain = {.page_bytes = 4096, .page_summary = 1 << 21, .address = true};
+	memset(block.name, 'b', GW__NAME_MAX);
+	struct gw__wr w = gw__wr_over(room, sizeof room);
+	gw__ram_section_encode_entry(&w, &mapped, &block);
+	assert_false(w.full);
+	assert_int_equal(gw__wr_used(&w), 1 + GW__NAME_MAX + 8 + 8 + GW__MAPPED_HEADER_BYTES);
+	w = gw__wr_over(room, sizeof room);
+	gw__ram_section_encode_entry(&w, &plain, &block);
+	assert_false(w.full);
+	assert_int_equal(gw__wr_used(&w), 1 + GW__NAME_MAX + 8 + 8 + 8);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -333,6 +377,8 @@ int main(void)
 		cmocka_unit_test(no_page_size_in_mapped_ram),
 		cmocka_unit_test(lists_keep_names_apart),
 		cmocka_unit_test(names_in_any_order),
+		cmocka_unit_test(the_frame_of_the_section),
+		cmocka_unit_test(the_longest_entry),
 	};
 	return cmocka_run_group_tests_name("ram", tests, NULL, NULL);
 }

@@ -4,6 +4,8 @@
 
 #include <assert.h>
 
+#include "wire/ram_section.h"
+
 enum { LIST_ROOM = 4096 };
 
 void gw__stream_writer_init(struct gw__stream_writer *w, struct gw__chan *chan, const struct gw__blocks *blocks, uint32_t ram_id,
@@ -28,14 +30,13 @@ int gw__stream_writer_begin_list(struct gw__stream_writer *w, const struct gw__b
 	uint8_t room[LIST_ROOM];
 	struct gw__wr c = gw__wr_over(room, sizeof room);
 	int r = 0;
-	gw__section_encode(&c, &(struct gw__section){.type = GW__ITEM_START, .id = w->ram_id, .idstr = "ram", .version = GW__RAM_VERSION});
-	gw__wr_be64(&c, w->blocks->total_bytes | GW__RAM_MEM_SIZE);
+	gw__ram_section_encode_start(&c, w->ram_id, w->blocks->total_bytes);
 	for (uint32_t i = 0; !r && i < w->blocks->n; i++) {
 		struct gw__block block = w->blocks->v[i];
 		if (page_bytes)
 			block.page_bytes = page_bytes[i];
-		gw__block_encode(&c, rule, &block);
-		if (sizeof room - gw__wr_used(&c) < 2 * GW__RECORD_HEAD_MAX_BYTES) {
+		gw__ram_section_encode_entry(&c, rule, &block);
+		if (sizeof room - gw__wr_used(&c) < GW__RAM_ENTRY_MAX_BYTES) {
 			r = put(w, &c, error);
 			c = gw__wr_over(room, sizeof room);
 		}
@@ -72,8 +73,7 @@ int gw__stream_writer_end_section(struct gw__stream_writer *w, struct gw__error 
 	if (!w->section_type)
 		return 0;
 	w->section_type = 0;
-	gw__wr_be64(&c, GW__RAM_EOS);
-	gw__footer_encode(&c, w->ram_id);
+	gw__ram_section_encode_end(&c, w->ram_id);
 	return put(w, &c, error);
 }
 

@@ -15,6 +15,7 @@
 #include "image/write/page_writer.h"
 #include "image/write/writer_private.h"
 #include "wire/framing.h"
+#include "wire/ram_section.h"
 
 typedef unsigned long long ull;
 
@@ -211,8 +212,7 @@ int gw__image_put_ram_end(struct gw__image_writer *w, struct gw__error *error)
 	struct gw__wr wr = gw__wr_over(buf, sizeof buf);
 	const struct gw__section end = {.type = GW__ITEM_END, .id = w->ram_id};
 	gw__section_encode(&wr, &end);
-	gw__wr_be64(&wr, GW__RAM_EOS);
-	gw__footer_encode(&wr, w->ram_id);
+	gw__ram_section_encode_end(&wr, w->ram_id);
 	return gw__writer_put_record(w, &wr, error);
 }
 

@@ -8,29 +8,17 @@
 #include <unistd.h>
 
 #include "image/write/writer_private.h"
-#include "wire/framing.h"
 #include "wire/mapped.h"
+#include "wire/ram_section.h"
 
 typedef unsigned long long ull;
 
-enum { RECORD_ROOM = 512 }; /* one entry of the list: at most 300 bytes */
-
-static void encode_start(const struct gw__image_writer *w, struct gw__wr *wr)
-{
-	const struct gw__section start = {.type = GW__ITEM_START, .id = w->ram_id, .idstr = "ram", .version = GW__RAM_VERSION};
-	gw__section_encode(wr, &start);
-	gw__wr_be64(wr, w->blocks.total_bytes | GW__RAM_MEM_SIZE);
-}
+enum { RECORD_ROOM = GW__RAM_ENTRY_MAX_BYTES }; /* START and the end of the section are shorter */
 
 static void encode_entry(const struct gw__image_writer *w, const struct gw__block *b, struct gw__wr *wr)
 {
 	const struct gw__blocks_rule rule = {.page_bytes = w->page_bytes, .address = w->ignore_shared, .mapped_ram = true};
-	const struct gw__mapped_header h = {.version = GW__MAPPED_VERSION,
-		.page_bytes = w->page_bytes,
-		.bitmap_off = b->bitmap_off, /* both 0 for an ignored block */
-		.pages_off = b->pages_off};
-	gw__block_encode(wr, &rule, b);
-	gw__mapped_header_encode(wr, &h);
+	gw__ram_section_encode_entry(wr, &rule, b);
 }
 
 /* Decides where everything up to the end of the last block goes; writes nothing. */
@@ -38,7 +26,7 @@ static int place_blocks(struct gw__image_writer *w, uint64_t *end_off, struct gw
 {
 	uint8_t buf[RECORD_ROOM];
 	struct gw__wr wr = gw__wr_over(buf, sizeof buf);
-	encode_start(w, &wr);
+	gw__ram_section_encode_start(&wr, w->ram_id, w->blocks.total_bytes);
 	uint64_t at = w->cursor + gw__wr_used(&wr);
 	for (uint32_t i = 0; i < w->blocks.n; i++) {
 		struct gw__block *b = &w->blocks.v[i];
@@ -102,7 +90,7 @@ int gw__writer_put_list(struct gw__image_writer *w, struct gw__error *error)
 {
 	uint8_t buf[RECORD_ROOM];
 	struct gw__wr wr = gw__wr_over(buf, sizeof buf);
-	encode_start(w, &wr);
+	gw__ram_section_encode_start(&wr, w->ram_id, w->blocks.total_bytes);
 	int r = gw__writer_put_record(w, &wr, error);
 	for (uint32_t i = 0; !r && i < w->blocks.n; i++) {
 		const struct gw__block *b = &w->blocks.v[i];
@@ -116,8 +104,7 @@ int gw__writer_put_list(struct gw__image_writer *w, struct gw__error *error)
 	if (r)
 		return r;
 	wr = gw__wr_over(buf, sizeof buf);
-	gw__wr_be64(&wr, GW__RAM_EOS);
-	gw__footer_encode(&wr, w->ram_id);
+	gw__ram_section_encode_end(&wr, w->ram_id);
 	return gw__writer_put_record(w, &wr, error);
 }
 
