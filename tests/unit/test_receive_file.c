@@ -132,7 +132,7 @@ static int receive(struct gw_receive_result *got)
 {
 	struct gw_receive_file_opts o = GW_INIT(o);
 	o.image_offset = OFFSET;
-	o.idle_timeout_ms = 50;
+	o.idle_timeout_ms = source.hangs ? 50 : 60000; /* a busy machine is no silent source */
 	o.ctx = &source;
 	o.on_file = on_file;
 	o.on_poll = on_poll;
