@@ -78,15 +78,10 @@ static int begin_batch(struct gw__incoming_stream *p, const struct gw__event *ev
 	return 0;
 }
 
-static int on_page(struct gw__incoming_stream *p, const struct gw__event *ev)
+static int add_page(struct gw__incoming_stream *p, const struct gw__event *ev, const uint8_t *payload)
 {
-	const uint8_t *payload = NULL;
-	int r = take_payload(p, &payload); /* may flush: look at the batch afterwards */
-	if (r)
-		return r;
-	if (!gw__incoming_page_is_needed(p, &ev->where))
-		return 0;
 	uint64_t page_bytes = p->stream.page_bytes;
+	int r = 0;
 	if (!continues(p, ev, (uint64_t)p->batch_n) || p->batch_n == GW__BATCH_PAGES)
 		r = begin_batch(p, ev);
 	if (r)
@@ -98,13 +93,30 @@ static int on_page(struct gw__incoming_stream *p, const struct gw__event *ev)
 	return 0;
 }
 
+static int on_page(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
+	const uint8_t *payload = NULL;
+	int r = take_payload(p, &payload); /* may flush: look at the batch afterwards */
+	return r ? r : add_page(p, ev, payload);
+}
+
+static int on_late_page(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
+	const uint8_t *payload = NULL;
+	int r = take_payload(p, &payload);
+	return r || !gw__incoming_page_is_needed(p, &ev->where) ? r : add_page(p, ev, payload);
+}
+
 static int on_zero(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
-	if (!gw__incoming_page_is_needed(p, &ev->where))
-		return 0;
 	int r = continues(p, ev, p->zeros_n) ? 0 : begin_batch(p, ev);
 	p->zeros_n += !r;
 	return r;
+}
+
+static int on_late_zero(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
+	return gw__incoming_page_is_needed(p, &ev->where) ? on_zero(p, ev) : 0;
 }
 
 static int on_xbzrle(struct gw__incoming_stream *p, const struct gw__event *ev)
@@ -179,10 +191,28 @@ static int on_config(struct gw__incoming_stream *p, const struct gw__event *ev)
 	return gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_STREAM_BEGUN);
 }
 
+static int on_switch(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
+	int r = gw__incoming_switch(p, ev);
+	if (!r && ev->command.number == GW__CMD_PACKAGED)
+		p->phase = GW__INCOMING_PACKAGE;
+	return r;
+}
+
+static int on_package_item(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
+	int r = gw__incoming_package_item(p, ev);
+	if (!r && p->handover_persisted)
+		p->phase = GW__INCOMING_POSTCOPY;
+	return r;
+}
+
 static int on_command(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	const struct gw__command *cmd = &ev->command;
 	GW__TRACE(&p->run->trace, command, "%s", gw__command_name(cmd->number));
+	if (cmd->number == GW__CMD_POSTCOPY_RAM_DISCARD || cmd->number == GW__CMD_PACKAGED)
+		return on_switch(p, ev);
 	if (cmd->number == GW__CMD_PING && p->buf.chan->two_way && (!p->answered_off || ev->off != p->answered_off))
 		return gw__incoming_rp_send_pong(p, cmd->ping_token);
 	if (cmd->number != GW__CMD_SWITCHOVER_START)
@@ -196,8 +226,6 @@ static int end_ram(struct gw__incoming_stream *p)
 	int r = gw__incoming_flush_batch(p);
 	if (r || p->ram_ended)
 		return r;
-	if (p->state == GW__POSTCOPY_DST_POSTCOPY_ACTIVE) /* until its very last byte the source may have to come back */
-		return 0;
 	r = p->multifd_recv ? gw__multifd_recv_finish(p->multifd_recv) : 0;
 	if (r)
 		return r;
@@ -222,6 +250,12 @@ static int on_eos(struct gw__incoming_stream *p, const struct gw__event *ev)
 	return p->sync_per_section ? gw__multifd_recv_sync_main(p->multifd_recv) : 0;
 }
 
+static int end_round(struct gw__incoming_stream *p)
+{
+	atomic_fetch_add_explicit(&p->run->counters.rounds, 1, memory_order_relaxed);
+	return p->sink->ops->round(p->sink, &p->run->error);
+}
+
 static int on_section_end(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	int r = gw__incoming_flush_batch(p);
@@ -229,10 +263,16 @@ static int on_section_end(struct gw__incoming_stream *p, const struct gw__event 
 		return r;
 	if (ev->section.type == GW__ITEM_END)
 		return end_ram(p);
-	if (ev->section.type != GW__ITEM_PART)
-		return 0;
-	atomic_fetch_add_explicit(&p->run->counters.rounds, 1, memory_order_relaxed);
-	r = p->sink->ops->round(p->sink, &p->run->error);
+	return ev->section.type == GW__ITEM_PART ? end_round(p) : 0;
+}
+
+/* Until its very last byte the source may have to come back: END is no end yet. */
+static int on_late_section_end(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
+	int r = gw__incoming_flush_batch(p);
+	if (r || ev->section.type != GW__ITEM_PART)
+		return r;
+	r = end_round(p);
 	return r ? r : gw__incoming_checkpoint(p);
 }
 
@@ -296,13 +336,25 @@ static int on_desc(struct gw__incoming_stream *p, const struct gw__event *ev)
 	return p->sink->ops->end(p->sink, ev->body, &p->run->error);
 }
 
-static int on_end(struct gw__incoming_stream *p, const struct gw__event *ev)
+static int on_checkpoint_end(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	(void)ev;
 	p->done = true;
 	p->stats->trailing_bytes = gw__stream_buf_left(&p->buf);
-	int r = p->state == GW__POSTCOPY_DST_POSTCOPY_ACTIVE ? gw__incoming_end_postcopy(p) : 0;
-	return r || p->stream.checkpoint ? r : p->described ? 0 : p->sink->ops->end(p->sink, (struct gw__view){0}, &p->run->error);
+	return 0;
+}
+
+static int on_end(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
+	on_checkpoint_end(p, ev);
+	return p->described ? 0 : p->sink->ops->end(p->sink, (struct gw__view){0}, &p->run->error);
+}
+
+static int on_late_end(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
+	on_checkpoint_end(p, ev);
+	int r = gw__incoming_end_postcopy(p);
+	return r ? r : p->sink->ops->end(p->sink, (struct gw__view){0}, &p->run->error);
 }
 
 static int on_flush(struct gw__incoming_stream *p, const struct gw__event *ev)
@@ -329,31 +381,61 @@ static void warn(struct gw__run *run, const struct gw__event *ev)
 		gw__run_warn(run, "at stream offset %llu: %s", (ull)ev->off, ev->anomaly);
 }
 
+/*
+ * What is not in a table needs nothing done: SECTION and EOF, whose meaning comes by itself, and what the decoder refuses there (wire/stream_postcopy,
+ * wire/stream_colo).
+ */
+typedef int handler(struct gw__incoming_stream *p, const struct gw__event *ev);
+static handler *const HANDLERS[GW__INCOMING_PHASES][GW__EVENT_END + 1] = {
+	[GW__INCOMING_PRECOPY] =
+		{
+			[GW__EVENT_CONFIG] = on_config,
+			[GW__EVENT_COMMAND] = on_command,
+			[GW__EVENT_BLOCKS] = on_blocks,
+			[GW__EVENT_SECTION_END] = on_section_end,
+			[GW__EVENT_PAGE] = on_page,
+			[GW__EVENT_ZERO] = on_zero,
+			[GW__EVENT_XBZRLE] = on_xbzrle,
+			[GW__EVENT_FLUSH] = on_flush,
+			[GW__EVENT_EOS] = on_eos,
+			[GW__EVENT_DEVICE] = on_device,
+			[GW__EVENT_OPAQUE] = on_opaque,
+			[GW__EVENT_DESC] = on_desc,
+			[GW__EVENT_END] = on_end,
+		},
+	[GW__INCOMING_PACKAGE] =
+		{
+			[GW__EVENT_COMMAND] = on_package_item,
+			[GW__EVENT_DEVICE] = on_package_item,
+		},
+	[GW__INCOMING_POSTCOPY] =
+		{
+			[GW__EVENT_COMMAND] = gw__incoming_postcopy_command,
+			[GW__EVENT_SECTION_END] = on_late_section_end,
+			[GW__EVENT_PAGE] = on_late_page,
+			[GW__EVENT_ZERO] = on_late_zero,
+			[GW__EVENT_EOS] = on_eos,
+			[GW__EVENT_OPAQUE] = on_opaque,
+			[GW__EVENT_END] = on_late_end,
+		},
+	[GW__INCOMING_CHECKPOINT] =
+		{
+			[GW__EVENT_COMMAND] = on_command,
+			[GW__EVENT_SECTION_END] = on_section_end,
+			[GW__EVENT_PAGE] = on_page,
+			[GW__EVENT_ZERO] = on_zero,
+			[GW__EVENT_FLUSH] = on_flush,
+			[GW__EVENT_EOS] = on_eos,
+			[GW__EVENT_END] = on_checkpoint_end,
+		},
+};
+
 static int handle_event(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
-	static int (*const by_kind[])(struct gw__incoming_stream * p, const struct gw__event *ev) = {
-		[GW__EVENT_CONFIG] = on_config,
-		[GW__EVENT_COMMAND] = on_command,
-		[GW__EVENT_BLOCKS] = on_blocks,
-		[GW__EVENT_SECTION_END] = on_section_end,
-		[GW__EVENT_PAGE] = on_page,
-		[GW__EVENT_ZERO] = on_zero,
-		[GW__EVENT_XBZRLE] = on_xbzrle,
-		[GW__EVENT_FLUSH] = on_flush,
-		[GW__EVENT_EOS] = on_eos,
-		[GW__EVENT_DEVICE] = on_device,
-		[GW__EVENT_OPAQUE] = on_opaque,
-		[GW__EVENT_DESC] = on_desc,
-		[GW__EVENT_END] = on_end,
-	};
-	int r = gw__incoming_handle_postcopy(p, ev);
-	if (r != GW__NOT_MINE)
-		return r;
 	if (ev->anomaly)
 		warn(p->run, ev);
-	if ((size_t)ev->kind < sizeof by_kind / sizeof by_kind[0] && by_kind[ev->kind])
-		return by_kind[ev->kind](p, ev);
-	return 0; /* SECTION, EOF: what they announce comes by itself */
+	handler *h = HANDLERS[p->phase][ev->kind];
+	return h ? h(p, ev) : 0;
 }
 
 /* --- the loop --- */
@@ -588,6 +670,7 @@ int gw__incoming_recover(struct gw__run *run, struct gw__incoming *in, const str
 	p->early_shut = o->early_shut;
 	p->may_skip_blocks = o->may_skip_blocks;
 	p->state = GW__POSTCOPY_DST_PAUSED;
+	p->phase = GW__INCOMING_POSTCOPY;
 	int r = begin(p, run, in->main, sink, stats, result);
 	if (!r)
 		r = gw__incoming_begin_recovery(p);
@@ -667,6 +750,7 @@ void gw__incoming_close_stream(struct gw__incoming_stream **p)
 int gw__incoming_receive_checkpoint(struct gw__incoming_stream *p)
 {
 	gw__stream_begin_checkpoint(&p->stream);
+	p->phase = GW__INCOMING_CHECKPOINT;
 	p->done = p->ram_ended = false;
 	if (p->multifd_recv)
 		gw__multifd_recv_go_on(p->multifd_recv);

@@ -59,10 +59,9 @@ static void note_location(struct gw__incoming_stream *p, enum gw__postcopy_dst_e
 }
 
 /* The source has stopped its guest, whatever becomes of that here. */
-static void note_switch(struct gw__incoming_stream *p, uint16_t command)
+static void note_switch(struct gw__incoming_stream *p)
 {
-	bool begins = command == GW__CMD_POSTCOPY_RAM_DISCARD || command == GW__CMD_PACKAGED;
-	if (!begins || p->handover_persisted || p->result->has_switched)
+	if (p->result->has_switched)
 		return;
 	p->result->has_switched = true;
 	note(p, GW__LOCATION_EV_SWITCH_BEGUN);
@@ -126,7 +125,6 @@ static int begin_package(struct gw__incoming_stream *p)
 		r = gw__error_set(&p->run->error, -E2BIG,
 			"a package with %zu bytes of device state, at most %zu are taken; raise the limit if this guest really has so much",
 			p->stream.package_left, most);
-	p->in_package = !r;
 	return r;
 }
 
@@ -152,7 +150,6 @@ static int append(struct gw__incoming_stream *p, struct gw__view raw)
 static int take_package(struct gw__incoming_stream *p)
 {
 	struct gw__package package;
-	p->in_package = false;
 	int r = gw__package_decode(p->package, p->package_bytes, &package, &p->run->error);
 	if (!r)
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_PACKAGE);
@@ -168,7 +165,7 @@ static int take_package(struct gw__incoming_stream *p)
 	return r;
 }
 
-static int on_package_item(struct gw__incoming_stream *p, const struct gw__event *ev)
+int gw__incoming_package_item(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	bool command = ev->kind == GW__EVENT_COMMAND;
 	if (ev->kind == GW__EVENT_DEVICE) {
@@ -183,18 +180,25 @@ static int on_package_item(struct gw__incoming_stream *p, const struct gw__event
 
 bool gw__incoming_page_is_needed(struct gw__incoming_stream *p, const struct gw__ram_where *where)
 {
-	if (p->state != GW__POSTCOPY_DST_POSTCOPY_ACTIVE)
-		return true;
 	if (gw__bitmap_test(gw__incoming_postcopy_ops(p)->received(p->sink, where->block), where->off / p->stream.page_bytes))
 		return false;
 	p->late_pages++;
 	return true;
 }
 
+/* A device that says so came on this connection, or on the first one. */
+static bool has_unplugged_memory(const struct gw__incoming_stream *p)
+{
+	bool any = p->has_unplugged_memory;
+	for (uint32_t i = 0; !any && i < p->stream.early_n; i++)
+		any = strstr(p->stream.early[i].idstr, "virtio-mem");
+	return any;
+}
+
 static int check_whole(struct gw__incoming_stream *p)
 {
 	uint64_t missing = gw__sink_count_missing(p->sink);
-	if (!missing || p->has_unplugged_memory)
+	if (!missing || has_unplugged_memory(p))
 		return 0;
 	return gw__error_set(&p->run->error, -EPROTO, "the source says that it has sent everything, but %llu pages never came",
 		(ull)missing);
@@ -235,7 +239,7 @@ int gw__incoming_end_postcopy(struct gw__incoming_stream *p)
 int gw__incoming_checkpoint(struct gw__incoming_stream *p)
 {
 	uint64_t now = gw__clock_now_ns(&p->run->clock);
-	if (p->state != GW__POSTCOPY_DST_POSTCOPY_ACTIVE || p->late_pages == p->checkpoint_pages || now - p->checkpoint_ns < CHECKPOINT_NS)
+	if (p->late_pages == p->checkpoint_pages || now - p->checkpoint_ns < CHECKPOINT_NS)
 		return 0;
 	int r = gw__incoming_postcopy_ops(p)->checkpoint(p->sink, &p->run->error);
 	p->checkpoint_pages = p->late_pages;
@@ -366,28 +370,22 @@ int gw__incoming_begin_recovery(struct gw__incoming_stream *p)
 	return r ? r : gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_CONNECTED_AGAIN);
 }
 
-/* --- all of it --- */
+/* --- commands --- */
 
-int gw__incoming_handle_postcopy(struct gw__incoming_stream *p, const struct gw__event *ev)
+int gw__incoming_switch(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
-	if (p->in_package)
-		return on_package_item(p, ev);
-	if (ev->kind == GW__EVENT_DEVICE)
-		p->has_unplugged_memory |= strstr(ev->section.idstr, "virtio-mem") != NULL;
-	if (ev->kind != GW__EVENT_COMMAND)
-		return GW__NOT_MINE;
+	note_switch(p);
+	return ev->command.number == GW__CMD_PACKAGED ? begin_package(p) : on_discard(p, &ev->command);
+}
+
+int gw__incoming_postcopy_command(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
 	uint16_t number = ev->command.number;
-	bool ours = number == GW__CMD_POSTCOPY_RAM_DISCARD || number == GW__CMD_PACKAGED || number == GW__CMD_RECV_BITMAP ||
-		    number == GW__CMD_POSTCOPY_RESUME;
-	bool void_now = p->stream.postcopy >= GW__STREAM_LISTENING && number != GW__CMD_PING;
-	if (!ours)
-		return void_now ? 0 : GW__NOT_MINE; /* OPEN_RETURN_PATH again, SWITCHOVER_START: nothing follows from them any more */
+	if (number != GW__CMD_PING && number != GW__CMD_RECV_BITMAP && number != GW__CMD_POSTCOPY_RESUME)
+		return 0; /* OPEN_RETURN_PATH again, SWITCHOVER_START: nothing follows from them any more */
 	GW__TRACE(&p->run->trace, command, "%s", gw__command_name(number));
-	note_switch(p, number);
-	if (number == GW__CMD_POSTCOPY_RAM_DISCARD)
-		return on_discard(p, &ev->command);
-	if (number == GW__CMD_PACKAGED)
-		return begin_package(p);
+	if (number == GW__CMD_PING)
+		return gw__incoming_rp_send_pong(p, ev->command.ping_token);
 	return number == GW__CMD_RECV_BITMAP ? send_recv_bitmap(p, &ev->command) : resume(p);
 }
 

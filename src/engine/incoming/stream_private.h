@@ -11,6 +11,15 @@
 
 enum { GW__BATCH_PAGES = 256 };
 
+/* What may come now, and what it means: each has a table of handlers in stream.c. It changes at a switch to post-copy, and with a checkpoint. */
+enum gw__incoming_phase {
+	GW__INCOMING_PRECOPY,    /* up to PACKAGED, or to the end of a stream that does not switch */
+	GW__INCOMING_PACKAGE,    /* of post-copy: the devices, kept as they come */
+	GW__INCOMING_POSTCOPY,   /* behind the package; all of a recovery's connection */
+	GW__INCOMING_CHECKPOINT, /* of COLO: the RAM of one */
+	GW__INCOMING_PHASES
+};
+
 /* The main thread's. A batch is of consecutive pages, with content or of zeros. It points into the stream buffer and is given away before that moves. */
 struct gw__incoming_stream {
 	struct gw__run *run;
@@ -37,15 +46,16 @@ struct gw__incoming_stream {
 	unsigned asks;                    /* how often there may have been one */
 	bool described;                   /* the sink has been told the end, with a description */
 	bool done;
+	enum gw__incoming_phase phase;
 	uint8_t *scratch; /* a page, for deltas */
 
 	/* stream_handover.c */
 	enum gw__postcopy_dst_role role;
 	enum gw__postcopy_dst_state state;
-	bool in_package, package_came, early_shut, may_skip_blocks;
+	bool package_came, early_shut, may_skip_blocks;
 	bool say_failed; /* the guest is kept, and the source is told that it is not, by which its run state stays (channels.md 3.2) */
 	bool handover_persisted;   /* what came survives us, and may be the only copy */
-	bool has_unplugged_memory; /* memory that is not plugged in is never sent */
+	bool has_unplugged_memory; /* known from an earlier connection; memory that is not plugged in is never sent */
 	uint8_t *package;          /* as it comes; the sink's once it is whole */
 	size_t package_bytes, package_room;
 	bool *bitmap_requested; /* by block, while recovering */
@@ -69,13 +79,17 @@ static inline const struct gw__sink_postcopy_ops *gw__incoming_postcopy_ops(cons
 int gw__incoming_rp_send_pong(struct gw__incoming_stream *p, uint32_t token);
 /* A change of state; an event without a row is an error. What it means for the guest is noted. */
 int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_event event);
-/* What only post-copy has: GW__NOT_MINE: it is not for this file. */
-int gw__incoming_handle_postcopy(struct gw__incoming_stream *p, const struct gw__event *ev);
-/* May this page be taken? One that is there already is not taken twice. */
+/* A RAM_DISCARD or PACKAGED, which leave pre-copy. */
+int gw__incoming_switch(struct gw__incoming_stream *p, const struct gw__event *ev);
+/* A device or a command of the package; POSTCOPY_RUN is its last. */
+int gw__incoming_package_item(struct gw__incoming_stream *p, const struct gw__event *ev);
+/* Behind the package, or on the connection of a recovery. */
+int gw__incoming_postcopy_command(struct gw__incoming_stream *p, const struct gw__event *ev);
+/* May this page of post-copy be taken? One that is there already is not taken twice. */
 bool gw__incoming_page_is_needed(struct gw__incoming_stream *p, const struct gw__ram_where *where);
 /* The source has sent its last byte: is anything missing? Then the end of RAM and the devices of the package, which come behind it. */
 int gw__incoming_end_postcopy(struct gw__incoming_stream *p);
-/* Now and then, between two sections. */
+/* Now and then, between two sections of post-copy. */
 int gw__incoming_checkpoint(struct gw__incoming_stream *p);
 int gw__incoming_begin_recovery(struct gw__incoming_stream *p);
 /*
