@@ -4,9 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#include "guest/demand.h"
 
 typedef unsigned long long ull;
 
@@ -241,6 +244,18 @@ int gw__guest_block_empty(const struct gw__guest_block *b, uint64_t off, uint64_
 	return madvise(b->host + off, bytes, MADV_DONTNEED) ? -errno : 0;
 }
 
+/* A page that is on its way must not come after it was released. */
+static int empty(struct gw__guest *g, const struct gw__guest_block *b, uint64_t off, uint64_t bytes)
+{
+	atomic_fetch_add(&g->discarding, 1);
+	struct gw__demand *demand = atomic_load(&g->demand);
+	if (demand)
+		gw__demand_discard(demand, b, off, bytes);
+	int r = gw__guest_block_empty(b, off, bytes);
+	atomic_fetch_sub(&g->discarding, 1);
+	return r;
+}
+
 int gw__guest_discard(struct gw__guest *g, const char *block, uint64_t off, uint64_t bytes)
 {
 	struct gw__guest_block *b;
@@ -249,6 +264,13 @@ int gw__guest_discard(struct gw__guest *g, const char *block, uint64_t off, uint
 		return r;
 	if (off % b->page_bytes || bytes % b->page_bytes)
 		return -EINVAL;
-	r = gw__guest_block_empty(b, off, bytes);
+	r = empty(g, b, off, bytes);
 	return r ? r : gw__guest_dirty(g, block, off, bytes);
+}
+
+void gw__guest_set_demand(struct gw__guest *g, struct gw__demand *demand)
+{
+	atomic_store(&g->demand, demand);
+	while (!demand && atomic_load(&g->discarding))
+		sched_yield();
 }

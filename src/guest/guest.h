@@ -83,6 +83,9 @@ struct gw__guest {
 	struct gw__guest_block **removed; /* the owner's: freed at the end */
 	uint32_t removed_n;
 	_Atomic bool tracking; /* reports count */
+	/* Pages come when they are touched; NULL: they are all here. Used by who counts in `discarding` alone. */
+	struct gw__demand *_Atomic demand;
+	_Atomic uint32_t discarding;
 };
 
 struct gw__guest *gw__guest_new(void); /* NULL: no memory. All of it zero */
@@ -108,6 +111,8 @@ struct gw__guest_block *gw__guest_find_block(const struct gw__guest *g, const ch
 int gw__guest_dirty(struct gw__guest *g, const char *block, uint64_t off, uint64_t bytes);
 /* Any thread. Also -EINVAL: no whole pages; or what the kernel says. */
 int gw__guest_discard(struct gw__guest *g, const char *block, uint64_t off, uint64_t bytes);
+/* From when the memory is watched on, before it is touched; NULL: waits until no discard uses the other one. */
+void gw__guest_set_demand(struct gw__guest *g, struct gw__demand *demand);
 /* The memory of a block goes back to the host, and reads as zeros. 0 or a negative errno. */
 int gw__guest_block_empty(const struct gw__guest_block *b, uint64_t off, uint64_t bytes);
 

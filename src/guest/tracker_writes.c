@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "guest/tracker.h"
+#include "guest/userfaultfd.h"
 
 /* In headers since Linux 6.7 only; docs: Documentation/admin-guide/mm/pagemap.rst, userfaultfd.rst. */
 struct pagemap_scan_arg {
@@ -26,12 +26,6 @@ struct region {
 #define PAGEMAP_SCAN_REQUEST _IOWR('f', 16, struct pagemap_scan_arg)
 enum { CATEGORY_WRITTEN = 1 << 1, SCAN_WP_MATCHING = 1 << 0, SCAN_CHECK_WPASYNC = 1 << 1 };
 enum { FEATURE_WP_HUGETLBFS_SHMEM = 1 << 12, FEATURE_WP_UNPOPULATED = 1 << 13, FEATURE_WP_ASYNC = 1 << 15 };
-#ifndef USERFAULTFD_IOC_NEW
-#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
-#endif
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY 1
-#endif
 
 enum { REGIONS = 512, BITS = 64 };
 
@@ -44,27 +38,6 @@ struct writes {
 };
 
 /* --- Opening ------------------------------------------------------------------------------------------------------- */
-
-/* No fault is ever answered here, so one for faults of user mode alone does as well, which needs no privilege. */
-static int open_userfaultfd(void)
-{
-	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	if (fd >= 0 || errno != EPERM)
-		return fd;
-	fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
-	if (fd >= 0)
-		return fd;
-	int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-	if (device < 0) {
-		errno = EPERM;
-		return -1;
-	}
-	fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
-	int failed = errno;
-	close(device);
-	errno = failed;
-	return fd;
-}
 
 static int agree(int uffd, struct gw__error *error)
 {
@@ -186,7 +159,7 @@ int gw__tracker_new_writes(struct gw__tracker **t, const struct gw__tracked *blo
 		return -ENOMEM;
 	w->lent = uffd >= 0;
 	w->pagemap = -1;
-	w->uffd = w->lent ? uffd : open_userfaultfd();
+	w->uffd = w->lent ? uffd : gw__userfaultfd_open(true); /* no fault is ever answered here */
 	int r = 0;
 	if (w->uffd < 0)
 		r = gw__error_errno(error, errno, "cannot open a userfaultfd: expected the system call, or access to /dev/userfaultfd");
