@@ -85,7 +85,7 @@ struct gw_guest_opts {
 
 /* `ops`, `o` and what they point to are copied. -EINVAL, -E2BIG, -ENOMEM. Since 0.3 */
 GW_API int gw_guest_new(gw_guest **guest, const struct gw_guest_ops *ops, const struct gw_guest_opts *o, void *ctx);
-/* NULL is fine. -EBUSY, and nothing is freed: a call runs, or it is GW_IN_DOUBT. Since 0.3 */
+/* NULL is fine. -EBUSY, and nothing is freed: a call runs, or it is GW_IN_DOUBT or GW_PARTIAL. Since 0.3 */
 GW_API int gw_guest_free(gw_guest *guest);
 /* Why the last call on the guest itself (add, remove, discard, decide) failed: one sentence. "" when it did not. Since 0.3 */
 GW_API const char *gw_guest_error(const gw_guest *guest);
@@ -120,7 +120,7 @@ struct gw_device {
 	uint32_t version, oldest;            /* written; and the oldest that `load` takes. 0, 0: 1, version */
 	bool optional;                       /* a guest without this section is taken; `load` is not called */
 	int (*save)(void *ctx, gw_out *out); /* the guest is stopped */
-	int (*load)(void *ctx, uint32_t version, const uint8_t *bytes, size_t n); /* stopped; all of RAM is here */
+	int (*load)(void *ctx, uint32_t version, const uint8_t *bytes, size_t n); /* stopped; RAM is here, or comes when touched */
 	void *ctx;
 };
 /* Saved in this order, loaded in the stream's. -EEXIST, -EBUSY, -EINVAL names the field. Since 0.3 */
@@ -146,11 +146,21 @@ enum gw_where {
 	GW_IN_DOUBT, /* the last bytes were sent, the answer was lost: must not run until gw_guest_decide */
 	GW_GONE,     /* the other side has it, all of it */
 	GW_STANDBY,  /* it stands by for a primary, and has at least its first copy; must not run, except as a hot standby */
+	/*
+	 * It runs here, and pages of it are still in the image that it is restored from. A thread that touches such a page waits until a call to
+	 * gw_guest_restore brings it. Until then the guest is neither sent, saved nor freed.
+	 */
+	GW_PARTIAL,
 };
 GW_API const char *gw_guest_tracker(const gw_guest *guest); /* "writes", "own", "told". NULL: "". Any thread. Since 0.3 */
 GW_API enum gw_where gw_guest_where(const gw_guest *guest); /* any thread. NULL: GW_EMPTY. Since 0.3 */
 GW_API const char *gw_guest_where_name(uint32_t i);         /* of enum gw_where: "in-doubt". NULL past the end. Any thread. Since 0.3 */
-/* Ends GW_IN_DOUBT by the word of somebody who knows (an operator, a fence). -EALREADY: there is nothing to decide. -EBUSY. Since 0.3 */
+/*
+ * Ends GW_IN_DOUBT by the word of somebody who knows (an operator, a fence). -EALREADY: there is nothing to decide. -EBUSY. Since 0.3
+ *
+ * GW_PARTIAL, with false: gives the guest up, GW_EMPTY. The VMM has ended all threads that ran it before, also a vCPU that waits for a page. A signal ends
+ * that wait. Missing pages read as zeros from then on, and a guest that ran on with zeros would damage its disks.
+ */
 GW_API int gw_guest_decide(gw_guest *guest, bool it_is_ours);
 
 /* --- Jobs with a guest --------------------------------------------------------------------------------------------- */
@@ -198,6 +208,8 @@ struct gw_guest_result {
 	struct gw_outcome outcome;
 	/* protect, standby. Pauses: how long the primary's guest was paused for a checkpoint, as seen from here. */
 	uint64_t epochs, epoch_pages_max, pause_p50_us, pause_p99_us, pause_max_us;
+	uint64_t requests;      /* lazy: pages that were touched before they were here */
+	uint64_t missing_pages; /* GW_PARTIAL */
 };
 
 /* --- Send and receive ---------------------------------------------------------------------------------------------- */
@@ -270,8 +282,33 @@ struct gw_guest_restore_opts {
 	uint64_t image_offset;
 	bool stay_paused; /* load everything, do not let it run */
 	uint64_t memory_limit;
+	/*
+	 * Load the devices, then run it immediately. Its pages come from the image, in the order in which it touches them. The memory is private, or it is
+	 * shared memory that only the block's own mapping touches until all pages are here (no vhost-user). Its pages have the host's size. The file must not
+	 * change meanwhile.
+	 */
+	bool lazy;
+	/*
+	 * lazy: only user mode touches the memory, no KVM and no system call of this process. Then no privilege is needed. A system call that meets a missing
+	 * page fails with EFAULT.
+	 */
+	bool user_mode;
+	/*
+	 * lazy: the userfaultfd to use for this restore alone, e.g. handed into a jail. Its API is not agreed on. It becomes non-blocking, is not closed,
+	 * and stays open until the guest is no longer GW_PARTIAL. NULL: opened when needed.
+	 */
+	const int *uffd;
+	bool resume; /* GW_PARTIAL: bring the pages that are missing, from the same image */
 };
-/* A guest out of an image, or a stream in a file, which stays as it is. 0: GW_HERE, it runs. On failure GW_EMPTY. Errors as of gw_guest_receive. Since 0.3 */
+/*
+ * A guest out of an image, or a stream in a file, which stays as it is. 0: GW_HERE, it runs. On failure GW_EMPTY. Errors as of gw_guest_receive. Since 0.3
+ *
+ * lazy: the call returns when all pages are here. The guest runs long before (the hook `resume`, GW_GUEST_RUNS), as GW_PARTIAL. A failure or a cancel before it
+ * runs leaves it GW_EMPTY. A later one cannot undo anything, because what the guest did since exists nowhere else. It stays GW_PARTIAL (place
+ * destination-waits), and waits at the first page that it lacks. When the image can be read again, a call with `resume` brings the rest. Or gw_guest_decide
+ * gives it up. -EPERM: no userfaultfd. The message names the ways to get one. -EOPNOTSUPP: a stream, or memory of other page sizes. -ESRCH: `resume`,
+ * and all pages are here. The hook `load` may touch RAM. A thread that holds a lock while it touches RAM holds it until the page is here.
+ */
 GW_API int gw_guest_restore(gw_job *job, gw_guest *guest, const char *path, const struct gw_guest_restore_opts *o,
 	struct gw_guest_result *result);
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/math.h"
+#include "engine/guest/lazy_restore.h"
 #include "guest/mapping.h"
 #include "lib/job.h"
 #include "wire/header.h"
@@ -22,13 +23,14 @@ SAME(LEAVING);
 SAME(IN_DOUBT);
 SAME(GONE);
 SAME(STANDBY);
+SAME(PARTIAL);
 SAME(WHY_LEAVE);
 SAME(WHY_KEEP);
 SAME(WHY_ARRIVED);
 SAME(WHY_RETURNED);
 SAME(WHY_CHECKPOINT);
 SAME(WHY_FAILOVER);
-_Static_assert((int)GW__WHERES == GW_STANDBY + 1, "each where has a name");
+_Static_assert((int)GW__WHERES == GW_PARTIAL + 1, "each where has a name");
 
 /* --- one call at a time --- */
 
@@ -232,16 +234,30 @@ static int add_block(gw_guest *guest, const struct gw_block *block)
 	return gw__guest_add_block(guest->guest, &ours, &guest->error);
 }
 
+/* Blocks are watched while it is GW_PARTIAL. */
+static int may_change_blocks(gw_guest *guest)
+{
+	if (atomic_load(&guest->where) != GW__PARTIAL)
+		return 0;
+	return gw__error_set(&guest->error, -EBUSY, "pages of the guest are missing; its RAM blocks cannot change until they are here");
+}
+
 int gw_guest_add_block(gw_guest *guest, const struct gw_block *block)
 {
 	int r = block ? begin(guest) : -EINVAL;
-	return r ? r : end(guest, add_block(guest, block));
+	if (r)
+		return r;
+	r = may_change_blocks(guest);
+	return end(guest, r ? r : add_block(guest, block));
 }
 
 int gw_guest_remove_block(gw_guest *guest, const char *name)
 {
 	int r = name ? begin(guest) : -EINVAL;
-	return r ? r : end(guest, gw__guest_remove_block(guest->guest, name, &guest->error));
+	if (r)
+		return r;
+	r = may_change_blocks(guest);
+	return end(guest, r ? r : gw__guest_remove_block(guest->guest, name, &guest->error));
 }
 
 int gw_out_write(gw_out *out, const void *bytes, size_t n)
@@ -316,12 +332,28 @@ const char *gw_guest_tracker(const gw_guest *guest)
 
 const char *gw_guest_where_name(uint32_t i) { return i < GW__WHERES ? gw__where_name((enum gw__where)i) : NULL; }
 
+/* What it lacks will not come. */
+static int decide_partial(gw_guest *guest, bool it_is_ours)
+{
+	struct gw__location l = guest->location;
+	if (it_is_ours)
+		return gw__error_set(&guest->error, -EALREADY,
+			"the guest is here, and pages of it are missing: call gw_guest_restore with `resume`");
+	gw__lazy_free(&guest->lazy);
+	gw__location_note(&l, GW__LOCATION_EV_DESTINATION_SHUT_DOWN);
+	gw__guest_set_location(guest, guest->side, l, GW__MOTION_NONE);
+	return 0;
+}
+
 static int decide(gw_guest *guest, bool it_is_ours)
 {
-	int r = gw__guest_may(GW__GUEST_DECIDE, (enum gw__where)atomic_load(&guest->where), &guest->error);
+	enum gw__where where = (enum gw__where)atomic_load(&guest->where);
+	int r = gw__guest_may(GW__GUEST_DECIDE, where, &guest->error);
 	struct gw__location l = guest->location;
 	if (r)
 		return r;
+	if (where == GW__PARTIAL)
+		return decide_partial(guest, it_is_ours);
 	gw__location_note(&l, it_is_ours ? GW__LOCATION_EV_GIVEN_BACK : GW__LOCATION_EV_ARRIVED);
 	gw__guest_set_location(guest, guest->side, l, GW__MOTION_NONE);
 	return 0;

@@ -18,7 +18,8 @@ struct gw_guest {
 	_Atomic bool busy; /* a call runs */
 	struct gw__error error;
 
-	enum gw__side side; /* the call's, while one runs */
+	struct gw__lazy *lazy; /* the call's, and between two while it is GW_PARTIAL; NULL: none */
+	enum gw__side side;    /* the call's, while one runs */
 	struct gw__location location;
 	_Atomic uint32_t where; /* what follows from them; any thread */
 };

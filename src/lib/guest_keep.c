@@ -5,6 +5,7 @@
 
 #include "base/math.h"
 #include "engine/files/stored_guest.h"
+#include "engine/guest/lazy_restore.h"
 #include "engine/guest/ram_sink.h"
 #include "engine/guest/save.h"
 #include "engine/sink/image_sink.h"
@@ -106,34 +107,106 @@ struct arrival {
 	struct gw__location *at;
 };
 
+/* It is ours, with all of its pages or without. */
 static void on_arrived(void *ctx)
 {
 	struct arrival *x = ctx;
-	gw__location_note(x->at, GW__LOCATION_EV_ARRIVED);
+	gw__location_note(x->at, x->guest->lazy ? GW__LOCATION_EV_GIVEN : GW__LOCATION_EV_ARRIVED);
 	gw__guest_set_location(x->guest, GW__SIDE_DESTINATION, *x->at, GW__MOTION_MOVES);
 }
 
-static int restore_from(gw_job *job, gw_guest *guest, struct gw__stored_guest *stored, bool stay_paused, struct gw__location *at,
+static int take_restore_opts(gw_job *job, const struct gw_guest_restore_opts *o, struct gw_guest_restore_opts *ours)
+{
+	*ours = (struct gw_guest_restore_opts){.size = sizeof *ours};
+	int r = GW__CHECK(o, &job->run.error);
+	if (!r && o)
+		gw__struct_out(ours, sizeof *ours, o, gw__min(o->size, sizeof *ours));
+	if (!r && ours->lazy && ours->stay_paused)
+		r = gw__error_set(&job->run.error, -EINVAL,
+			"`lazy` runs the guest before its pages are here; `stay_paused` does not run it");
+	if (!r && ours->resume && ours->stay_paused)
+		r = gw__error_set(&job->run.error, -EINVAL, "`resume` is for a guest that runs, `stay_paused` for one that does not");
+	return r;
+}
+
+static int prepare_lazy(gw_job *job, gw_guest *guest, const struct gw__stored_guest *stored, const struct gw_guest_restore_opts *o)
+{
+	if (!stored->image)
+		return gw__error_set(&job->run.error, -EOPNOTSUPP,
+			"%s is a stream, whose pages come in its own order, expected a mapped-ram image; restore it without `lazy`",
+			stored->name);
+	return gw__lazy_new(&job->run, guest->guest, o->uffd ? *o->uffd : -1, o->user_mode, &guest->lazy);
+}
+
+/* The guest runs, and waits for what it touches. */
+static int bring_rest(gw_job *job, gw_guest *guest, const char *name, struct gw__location *at, struct gw_guest_result *ours)
+{
+	int r = gw__lazy_fill(&job->run, guest->lazy);
+	ours->requests = gw__lazy_requests(guest->lazy);
+	ours->missing_pages = gw__lazy_missing(guest->lazy);
+	gw__location_note(at, r ? GW__LOCATION_EV_BROKEN : GW__LOCATION_EV_ARRIVED);
+	if (r)
+		return gw__error_where(&job->run.error, "%s: %llu pages of the guest are still missing", name,
+			(unsigned long long)ours->missing_pages);
+	gw__lazy_free(&guest->lazy);
+	return 0;
+}
+
+static int run_restored(gw_job *job, gw_guest *guest, const char *name, const struct gw__ram_sink_result *result, struct gw__location *at,
 	struct gw_guest_result *ours)
 {
+	int r = 0;
+	if (!result->stays_stopped)
+		gw__guest_report(job, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS});
+	if (guest->lazy)
+		r = bring_rest(job, guest, name, at, ours);
+	if (!r && result->resume_failed)
+		r = gw__error_set(&job->run.error, result->resume_failed, "the guest is here, but the hook that lets it run failed");
+	return r;
+}
+
+static int restore_from(gw_job *job, gw_guest *guest, struct gw__stored_guest *stored, const struct gw_guest_restore_opts *o,
+	struct gw__location *at, struct gw_guest_result *ours)
+{
 	struct arrival x = {guest, at};
-	const struct gw__ram_sink_opts so = {.stay_paused = stay_paused, .on_arrived = on_arrived, .ctx = &x};
+	struct gw__ram_sink_opts so = {.stay_paused = o->stay_paused, .on_arrived = on_arrived, .ctx = &x};
 	struct gw__ram_sink_result result = {0};
 	struct gw__sink *sink = NULL;
 	gw__guest_set_location(guest, GW__SIDE_DESTINATION, *at, GW__MOTION_MOVES);
-	gw__guest_call_takes(job, GW__ORDER_NONE_TO_GIVE);
-	int r = gw__ram_sink_new(&job->run, guest->guest, &so, &result, &sink);
+	int r = o->lazy ? prepare_lazy(job, guest, stored, o) : 0;
+	so.lazy = guest->lazy;
+	if (!r)
+		r = gw__ram_sink_new(&job->run, guest->guest, &so, &result, &sink);
 	if (!r)
 		r = gw__stored_guest_run(&job->run, stored, sink, NULL);
 	gw__sink_free(&sink);
 	ours->moved_bytes = atomic_load(&job->run.counters.moved_bytes);
 	ours->hook_failed = result.hook;
-	if (!result.arrived)
-		gw__location_note(at, GW__LOCATION_EV_BROKEN);
-	else if (result.resume_failed)
-		r = gw__error_set(&job->run.error, result.resume_failed, "the guest is here, but the hook that lets it run failed");
-	else if (!result.stays_stopped)
-		gw__guest_report(job, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS});
+	if (result.arrived)
+		return run_restored(job, guest, stored->name, &result, at, ours);
+	gw__lazy_free(&guest->lazy);
+	gw__location_note(at, GW__LOCATION_EV_BROKEN);
+	return r;
+}
+
+static int resume_from(gw_job *job, gw_guest *guest, const struct gw__stored_guest *stored, struct gw__location *at,
+	struct gw_guest_result *ours)
+{
+	int r = stored->image ? gw__lazy_begin_again(&job->run, guest->lazy, stored->image)
+			      : gw__error_set(&job->run.error, -EINVAL, "%s is a stream, and not the image that the guest came from",
+					stored->name);
+	if (!r)
+		return bring_rest(job, guest, stored->name, at, ours);
+	ours->missing_pages = gw__lazy_missing(guest->lazy);
+	gw__location_note(at, GW__LOCATION_EV_BROKEN);
+	return r;
+}
+
+static int restore_opened(gw_job *job, gw_guest *guest, struct gw__stored_guest *stored, const struct gw_guest_restore_opts *o,
+	struct gw__location *at, struct gw_guest_result *ours)
+{
+	gw__guest_call_takes(job, GW__ORDER_NONE_TO_GIVE);
+	int r = o->resume ? resume_from(job, guest, stored, at, ours) : restore_from(job, guest, stored, o, at, ours);
 	gw__guest_set_location(guest, GW__SIDE_DESTINATION, *at, GW__MOTION_NONE);
 	gw__guest_call_takes(job, GW__ORDER_NO_CALL);
 	return r;
@@ -142,23 +215,25 @@ static int restore_from(gw_job *job, gw_guest *guest, struct gw__stored_guest *s
 static int restore_guest(gw_job *job, void *args)
 {
 	const struct gw__guest_args *a = args;
-	const struct gw_guest_restore_opts *o = a->o;
+	struct gw_guest_restore_opts o;
 	struct gw_guest_result ours = {0};
 	struct gw__location at = gw__location_at(GW__PLACE_KEPT_WHOLE);
 	struct gw__stored_guest stored = {0};
 	uint64_t began_ns = gw__clock_now_ns(&job->run.clock);
-	int r = gw__job_begin(job, GW__OPT(o, memory_limit));
-	int bad = GW__CHECK(o, &job->run.error);
+	int r = gw__job_begin(job, GW__OPT((const struct gw_guest_restore_opts *)a->o, memory_limit));
+	int bad = take_restore_opts(job, a->o, &o);
 	r = r ? r : bad;
 	if (!r)
-		r = gw__guest_call_begin(job, a, GW__GUEST_RECEIVE);
+		r = gw__guest_call_begin(job, a, o.resume ? GW__GUEST_RESUME : GW__GUEST_RECEIVE);
 	bool claimed = !r;
+	if (claimed && o.resume)
+		at = gw__location_at(GW__PLACE_DESTINATION_WAITS);
 	if (!r)
-		r = gw__stored_guest_open(&job->run, a->where, GW__OPT(o, image_offset), &stored);
+		r = gw__stored_guest_open(&job->run, a->where, o.image_offset, &stored);
 	if (r)
 		gw__location_note(&at, gw__location_event_before(r));
 	else
-		r = restore_from(job, a->guest, &stored, GW__OPT(o, stay_paused), &at, &ours);
+		r = restore_opened(job, a->guest, &stored, &o, &at, &ours);
 	gw__stored_guest_close(&stored);
 	gw__guest_call_end(job, a, claimed, at, began_ns, &ours);
 	return r;

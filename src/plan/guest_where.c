@@ -25,7 +25,7 @@ enum gw__where gw__where_of(enum gw__side side, enum gw__place place, enum gw__m
 				[GW__PLACE_SOURCE_RUNS] = GW__EMPTY,
 				[GW__PLACE_SOURCE_PAUSED] = GW__EMPTY,
 				[GW__PLACE_DESTINATION_RUNS] = GW__HERE,
-				[GW__PLACE_DESTINATION_WAITS] = GW__IN_DOUBT,
+				[GW__PLACE_DESTINATION_WAITS] = GW__PARTIAL,
 				[GW__PLACE_KEPT_WHOLE] = GW__EMPTY,
 				[GW__PLACE_KEPT_IN_PART] = GW__EMPTY,
 				[GW__PLACE_SPLIT] = GW__IN_DOUBT,
@@ -43,7 +43,7 @@ enum gw__where gw__where_of(enum gw__side side, enum gw__place place, enum gw__m
 
 const char *gw__where_name(enum gw__where where)
 {
-	static const char *const names[GW__WHERES] = {"here", "empty", "arriving", "leaving", "in-doubt", "gone", "standby"};
+	static const char *const names[GW__WHERES] = {"here", "empty", "arriving", "leaving", "in-doubt", "gone", "standby", "partial"};
 	return where < GW__WHERES ? names[where] : "?";
 }
 
@@ -61,6 +61,7 @@ int gw__guest_may(enum gw__guest_call call, enum gw__where where, struct gw__err
 				[GW__IN_DOUBT] = {-EINPROGRESS, "who has the guest is in doubt: call gw_guest_decide first"},
 				[GW__GONE] = {-ENODATA, "there is nothing to send: the guest has gone to the other side"},
 				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
+				[GW__PARTIAL] = {-EAGAIN, "pages of the guest are missing: call gw_guest_restore with `resume` first"},
 			},
 		[GW__GUEST_RECEIVE] =
 			{
@@ -69,6 +70,8 @@ int gw__guest_may(enum gw__guest_call call, enum gw__where where, struct gw__err
 				[GW__LEAVING] = {-EBUSY, "another call is sending this guest"},
 				[GW__IN_DOUBT] = {-EINPROGRESS, "who has the guest is in doubt: call gw_guest_decide first"},
 				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
+				[GW__PARTIAL] = {-EEXIST,
+					"there is a guest here already, whose pages are missing: call gw_guest_restore with `resume`"},
 			},
 		[GW__GUEST_PROTECT] =
 			{
@@ -78,6 +81,7 @@ int gw__guest_may(enum gw__guest_call call, enum gw__where where, struct gw__err
 				[GW__IN_DOUBT] = {-EINPROGRESS, "who has the guest is in doubt: call gw_guest_decide first"},
 				[GW__GONE] = {-ENODATA, "there is nothing to protect: the guest has gone to the other side"},
 				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
+				[GW__PARTIAL] = {-EAGAIN, "pages of the guest are missing: call gw_guest_restore with `resume` first"},
 			},
 		[GW__GUEST_STANDBY] =
 			{
@@ -86,6 +90,7 @@ int gw__guest_may(enum gw__guest_call call, enum gw__where where, struct gw__err
 				[GW__LEAVING] = {-EBUSY, "another call is sending this guest"},
 				[GW__IN_DOUBT] = {-EINPROGRESS, "who has the guest is in doubt: call gw_guest_decide first"},
 				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
+				[GW__PARTIAL] = {-EEXIST, "there is a guest here already, whose pages are missing"},
 			},
 		[GW__GUEST_DECIDE] =
 			{
@@ -102,6 +107,18 @@ int gw__guest_may(enum gw__guest_call call, enum gw__where where, struct gw__err
 				[GW__LEAVING] = {-EBUSY, "a call is sending this guest"},
 				[GW__IN_DOUBT] = {-EBUSY, "who has the guest is in doubt: call gw_guest_decide first"},
 				[GW__STANDBY] = {-EBUSY, "a call lets this guest stand by"},
+				[GW__PARTIAL] = {-EBUSY,
+					"pages of the guest are missing: call gw_guest_restore with `resume`, or gw_guest_decide to give it up"},
+			},
+		[GW__GUEST_RESUME] =
+			{
+				[GW__HERE] = {-ESRCH, "there is nothing to resume: all of the guest is here"},
+				[GW__EMPTY] = {-ESRCH, "there is nothing to resume: the guest is empty"},
+				[GW__ARRIVING] = {-EBUSY, "another call is receiving this guest"},
+				[GW__LEAVING] = {-EBUSY, "another call is sending this guest"},
+				[GW__IN_DOUBT] = {-ESRCH, "there is nothing to resume: who has the guest is in doubt"},
+				[GW__GONE] = {-ESRCH, "there is nothing to resume: the guest has gone to the other side"},
+				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
 			},
 	};
 	int code = answers[call][where].code;

@@ -56,6 +56,36 @@ out_has "the guest is stopped"
 wait
 absent c
 run 1 guest check c
+run 2 guest run --memory=4M --control=c --incoming=unix:x --lazy
+err_has "--incoming=file:IMAGE"
+run 1 guest run --memory=4M --control=c --incoming=file:nothing --lazy
+err_has "no guest came, and the image is as it was"
+absent c
+
+# A guest in an image, and out of it; lazily where a userfaultfd can be had.
+"$GODWIT" receive unix:in image -q 2>receive.err &
+receiver=$!
+children="$children $receiver"
+until [ -S in ]; do sleep 0.05; done
+guest --workload=uniform --rate=5000 --seed=3
+run 0 guest send c unix:in
+wait $receiver || failed "the guest was not kept: $(cat receive.err)"
+run 0 guest stop c
+wait
+for way in "" --lazy; do
+	"$GODWIT" guest run --memory=4M --control=c --report -q --incoming=file:image $way 2>guest.err &
+	child=$!
+	children="$children $child"
+	until [ -S c ] || ! kill -0 $child 2>/dev/null; do sleep 0.05; done
+	ran="godwit guest check c, of a guest of an image $way"
+	if "$GODWIT" guest check c >out 2>err; then
+		out_has "1024 pages are right"
+		run 0 guest stop c
+	elif [ -z "$way" ] || ! grep -q "userfaultfd" guest.err; then
+		failed "$ran: $(cat guest.err)"
+	fi
+	wait $child
+done
 : >c
 run 1 guest run --memory=4M --control=c --report
 err_has "cannot listen at c"

@@ -51,7 +51,11 @@ static int resume_vm(void *ctx, enum gw_why why)
 	int r = take(&vm->resume_fails);
 	enum gw_where where = gw_guest_where(vm->guest);
 	NEED(why == GW_WHY_CHECKPOINT ? where == GW_HERE || where == GW_STANDBY
-				      : where == (why == GW_WHY_RETURNED || why == GW_WHY_KEEP ? GW_LEAVING : GW_HERE));
+
+				      : where == (why == GW_WHY_RETURNED || why == GW_WHY_KEEP ? GW_LEAVING : GW_HERE) ||
+						(why == GW_WHY_ARRIVED && where == GW_PARTIAL));
+	if (vm->on_resume)
+		vm->on_resume(vm);
 	if (r)
 		return r;
 	vm->resumed++;
@@ -71,7 +75,10 @@ static int load_vm(void *ctx, uint32_t version, const uint8_t *bytes, size_t n)
 {
 	struct vm *vm = ctx;
 	struct gw__error error = {0};
+	struct gw__mem_ram ram = gw__mem_guest_ram(vm->mem);
 	int r = take(&vm->load_fails);
+	if (vm->touches)
+		NEED(*(volatile const uint64_t *)(const void *)(ram.host + ram.bytes - 8192) || true);
 	if (!r)
 		r = gw__mem_guest_load(vm->mem, bytes, n, &error);
 	if (r)

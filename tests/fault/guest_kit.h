@@ -14,7 +14,9 @@ struct vm {
 	bool runs; /* as its hooks were called */
 	/* What its hooks answer instead, once. */
 	int pause_fails, resume_fails, save_fails, load_fails;
-	unsigned paused, resumed; /* how often */
+	unsigned paused, resumed;         /* how often */
+	bool touches;                     /* its device state is loaded with a look at the last page of RAM but one */
+	void (*on_resume)(struct vm *vm); /* in the hook, first; NULL: nothing */
 	struct gw_guest_result result;
 };
 

@@ -329,7 +329,7 @@ static void where_it_is(void **state)
 		}
 	}
 	assert_string_equal(gw_guest_where_name(GW_IN_DOUBT), "in-doubt");
-	assert_null(gw_guest_where_name(GW_STANDBY + 1));
+	assert_null(gw_guest_where_name(GW_PARTIAL + 1));
 	assert_int_equal(gw_guest_where(NULL), GW_EMPTY);
 }
 
@@ -337,13 +337,14 @@ static void what_may_be_begun(void **state)
 {
 	(void)state;
 	static const int answers[GW__GUEST_CALLS][GW__WHERES] = {
-		/* HERE, EMPTY, ARRIVING, LEAVING, IN_DOUBT, GONE, STANDBY */
-		[GW__GUEST_SEND] = {0, -ENODATA, -EBUSY, -EBUSY, -EINPROGRESS, -ENODATA, -EBUSY},
-		[GW__GUEST_RECEIVE] = {-EEXIST, 0, -EBUSY, -EBUSY, -EINPROGRESS, 0, -EBUSY},
-		[GW__GUEST_DECIDE] = {-EALREADY, -EALREADY, -EBUSY, -EBUSY, 0, -EALREADY, -EBUSY},
-		[GW__GUEST_FREE] = {0, 0, -EBUSY, -EBUSY, -EBUSY, 0, -EBUSY},
-		[GW__GUEST_PROTECT] = {0, -ENODATA, -EBUSY, -EBUSY, -EINPROGRESS, -ENODATA, -EBUSY},
-		[GW__GUEST_STANDBY] = {-EEXIST, 0, -EBUSY, -EBUSY, -EINPROGRESS, 0, -EBUSY},
+		/* HERE, EMPTY, ARRIVING, LEAVING, IN_DOUBT, GONE, STANDBY, PARTIAL */
+		[GW__GUEST_SEND] = {0, -ENODATA, -EBUSY, -EBUSY, -EINPROGRESS, -ENODATA, -EBUSY, -EAGAIN},
+		[GW__GUEST_RECEIVE] = {-EEXIST, 0, -EBUSY, -EBUSY, -EINPROGRESS, 0, -EBUSY, -EEXIST},
+		[GW__GUEST_DECIDE] = {-EALREADY, -EALREADY, -EBUSY, -EBUSY, 0, -EALREADY, -EBUSY, 0},
+		[GW__GUEST_FREE] = {0, 0, -EBUSY, -EBUSY, -EBUSY, 0, -EBUSY, -EBUSY},
+		[GW__GUEST_PROTECT] = {0, -ENODATA, -EBUSY, -EBUSY, -EINPROGRESS, -ENODATA, -EBUSY, -EAGAIN},
+		[GW__GUEST_STANDBY] = {-EEXIST, 0, -EBUSY, -EBUSY, -EINPROGRESS, 0, -EBUSY, -EEXIST},
+		[GW__GUEST_RESUME] = {-ESRCH, -ESRCH, -EBUSY, -EBUSY, -ESRCH, -ESRCH, -EBUSY, 0},
 	};
 	for (unsigned call = 0; call < GW__GUEST_CALLS; call++)
 		for (unsigned where = 0; where < GW__WHERES; where++) {

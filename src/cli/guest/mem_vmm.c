@@ -113,6 +113,8 @@ static void on_listening(void *ctx, const char *uri)
 	gw__ui_info("listening at %s", uri);
 }
 
+static bool is_image(const char *uri) { return !strncmp(uri, "file:", 5); }
+
 static int receive(struct vmm *v)
 {
 	struct gw_guest_receive_opts o = GW_INIT(o);
@@ -128,6 +130,35 @@ static int receive(struct vmm *v)
 		return gw__command_ctx_failed(v->ctx, gw__cli_status_before(r), "no guest came");
 	gw__ui_info("the guest arrived: %s in %.2f s, %u channels", GW__SIZE(result.moved_bytes), (double)result.total_ns / 1e9,
 		(unsigned)result.channels);
+	return GW__CLI_GO;
+}
+
+static void on_event(void *ctx, const struct gw_guest_event *e)
+{
+	struct vmm *v = ctx;
+	if (e->kind != GW_GUEST_RUNS || !v->o->lazy)
+		return;
+	gw__cli_progress_line(&v->ctx->progress, "partial %s", v->o->incoming);
+	if (v->ctx->common->json)
+		gw__cli_json(json_pack("{ss so}", "event", "partial", "uri", gw__cli_json_text(v->o->incoming)));
+	gw__ui_info("the guest runs, and its memory follows");
+}
+
+/* Nothing of the guest but its own threads touches its memory: no privilege is needed. */
+static int restore(struct vmm *v)
+{
+	struct gw_guest_restore_opts o = GW_INIT(o);
+	struct gw_guest_result result = GW_INIT(result);
+	o.lazy = v->o->lazy;
+	o.user_mode = true;
+	gw_job_on_guest_event(v->ctx->job, on_event, v);
+	int r = gw_guest_restore(v->ctx->job, v->guest, v->o->incoming, &o, &result);
+	if (r < 0 && result.where == GW_PARTIAL)
+		return gw__command_ctx_failed(v->ctx, GW__EXIT_FAILED, "the guest has ended, and the image is as it was");
+	if (r < 0)
+		return gw__command_ctx_failed(v->ctx, gw__cli_status_before(r), "no guest came, and the image is as it was");
+	gw__ui_info("the guest is here: %ju pages in %.2f s, of which %ju were asked for", (uintmax_t)result.pages,
+		(double)result.total_ns / 1e9, (uintmax_t)result.requests);
 	return GW__CLI_GO;
 }
 
@@ -267,7 +298,7 @@ static int run(struct vmm *v)
 {
 	int status = make(v);
 	if (status == GW__CLI_GO && v->o->incoming)
-		status = receive(v);
+		status = is_image(v->o->incoming) ? restore(v) : receive(v);
 	else if (status == GW__CLI_GO && gw__mem_guest_resume(v->mem))
 		status = gw__ui_error(GW__EXIT_FAILED, "the guest does not run: no thread can be made");
 	if (status != GW__CLI_GO)
@@ -286,14 +317,18 @@ static int run(struct vmm *v)
 
 int gw__mem_vmm_run(struct gw__command_ctx *ctx, const struct gw__mem_vmm_opts *o)
 {
-	struct vmm v = {.o = o, .ctx = ctx, .listening = -1};
+	static struct vmm v; /* a thread of the guest that waits for a page which does not come ends with the process only */
+	v = (struct vmm){.o = o, .ctx = ctx, .listening = -1};
 	int status = run(&v);
-	if (v.mem)
+	bool waits = gw_guest_where(v.guest) == GW_PARTIAL;
+	if (v.mem && !waits)
 		gw__mem_guest_pause(v.mem); /* or it would still report its writes */
 	if (v.listening >= 0) {
 		close(v.listening);
 		unlink(o->control);
 	}
+	if (waits)
+		return status;
 	gw_guest_free(v.guest);
 	gw__mem_guest_free(v.mem);
 	return status;

@@ -14,7 +14,8 @@ struct gw__mem_vmm_opts {
 	bool no_device; /* RAM alone: for a destination that knows no section of ours */
 	bool told;      /* the guest reports its writes, instead of a tracker that notices them */
 	const char *control;
-	const char *incoming; /* URI, or NULL */
+	const char *incoming; /* URI, or NULL; file: a guest out of an image */
+	bool lazy;            /* of an image: run before its memory is here */
 	struct gw_link_opts link;
 	uint32_t channels;
 };

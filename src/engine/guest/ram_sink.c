@@ -8,6 +8,7 @@
 
 #include "base/math.h"
 #include "engine/guest/device_load.h"
+#include "engine/guest/lazy_restore.h"
 
 typedef unsigned long long ull;
 
@@ -19,6 +20,7 @@ struct block {
 
 struct ram_sink {
 	struct gw__sink sink; /* first */
+	struct gw__sink_ops ops;
 	struct gw__run *run;
 	struct gw__guest *guest;
 	struct gw__ram_sink_opts o;
@@ -128,6 +130,20 @@ static int read_back(struct gw__sink *sink, uint32_t block, uint64_t off, void *
 	(void)error;
 	memcpy(page, own(sink)->block[block].guest->host + off, own(sink)->guest->page_bytes);
 	return 0;
+}
+
+/* Of an image that stays open. */
+static int take_image(struct gw__sink *sink, const struct gw__image *image, struct gw__error *error)
+{
+	struct ram_sink *s = own(sink);
+	struct gw__guest_block **blocks = calloc(s->blocks_n, sizeof *blocks);
+	if (!blocks && s->blocks_n)
+		return gw__error_set(error, -ENOMEM, "no memory for %u RAM blocks", s->blocks_n);
+	for (uint32_t i = 0; i < s->blocks_n; i++)
+		blocks[i] = s->block[i].guest;
+	int r = gw__lazy_begin(s->o.lazy, blocks, s->blocks_n, image, error);
+	free(blocks);
+	return r;
 }
 
 struct lane {
@@ -279,7 +295,9 @@ int gw__ram_sink_new(struct gw__run *run, struct gw__guest *guest, const struct 
 	struct ram_sink *s = calloc(1, sizeof *s);
 	if (!s)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a guest");
-	s->sink.ops = &ops;
+	s->ops = ops;
+	s->ops.ram_of_image = o->lazy ? take_image : NULL;
+	s->sink.ops = &s->ops;
 	s->run = run;
 	s->guest = guest;
 	s->devices = (struct gw__device_load){.guest = guest};

@@ -18,8 +18,11 @@ struct gw__ram_sink_result {
 	uint64_t loaded_ns; /* when it was */
 };
 
+struct gw__lazy; /* lazy_restore.h */
+
 struct gw__ram_sink_opts {
 	bool stay_paused;
+	struct gw__lazy *lazy;         /* pages of an image come later: all but they are here when it is ours. NULL: they come first */
 	void (*on_arrived)(void *ctx); /* it is ours; before it runs. May be NULL */
 	void *ctx;
 };
