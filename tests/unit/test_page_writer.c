@@ -161,7 +161,7 @@ static void writes_that_are_cut_short_are_finished(void **state)
 /* --- threads
  * ------------------------------------------------------------------------------------------------------ */
 
-enum { THREADS = 6, SHARED_PAGES = 6 * 256, ROUNDS = 3 };
+enum { THREADS = 6, SHARED_PAGES = 6 * 64, ROUNDS = 3 };
 
 struct worker {
 	struct gw__page_writer *page_writer;
