@@ -732,6 +732,8 @@ struct gw_inspect_opts {
 	bool every_page;         /* read all pages of an image too, to see that they can be read; a stream always is read whole */
 	const char *working_set; /* look at this file too, where it is an image's; NULL: none. Never a reason to fail */
 	bool clonable;           /* find out whether QEMUs can map the image as memory; reads what data the file has among absent pages */
+	bool pages;              /* keep which pages are present, for gw_info_pages(). At most three bits of memory for each page */
+	const char *compare;     /* find out how the image at `path` differs from this image or stream. NULL: none */
 };
 
 /*
@@ -782,6 +784,15 @@ struct gw_info_block {
 	bool clonable; /* with gw_inspect_opts.clonable: this block can be mapped */
 };
 GW_API int gw_info_block(const gw_info *info, uint32_t i, struct gw_info_block *b); /* -ERANGE */
+
+/* With gw_inspect_opts.pages (else -ENODATA): how many pages of a range are what. Of a stream, a page is present unless its last record was a zero page. Since 0.2 */
+struct gw_info_pages {
+	size_t size;
+	uint64_t present, working_set, differing;
+};
+GW_API int gw_info_pages(const gw_info *info, uint32_t block, uint64_t first, uint64_t n, struct gw_info_pages *p); /* -ERANGE */
+/* With gw_inspect_opts.compare: a difference, as a sentence. The first 256 are kept, and the number of others. NULL past the end. Since 0.2 */
+GW_API const char *gw_info_difference(const gw_info *info, uint32_t i);
 
 /* The pages that a guest requested when it was run lazily; see gw_serve. */
 struct gw_info_working_set {

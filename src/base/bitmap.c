@@ -67,6 +67,14 @@ uint64_t gw__bitmap_count(const struct gw__bitmap *b)
 	return sum;
 }
 
+uint64_t gw__bitmap_count_range(const struct gw__bitmap *b, uint64_t first, uint64_t n)
+{
+	uint64_t sum = 0;
+	for (uint64_t w = first / 64; n && w <= (first + n - 1) / 64; w++)
+		sum += (uint64_t)__builtin_popcountll(b->words[w] & gw__bitmap_mask(w, first, first + n));
+	return sum;
+}
+
 /* First bit in [from, end) that differs from `flip`'s bits, or `end`: flip 0 looks for ones, ~0 for zeros. */
 static uint64_t next_bit(const struct gw__bitmap *b, uint64_t from, uint64_t end, uint64_t flip)
 {

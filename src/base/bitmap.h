@@ -39,6 +39,7 @@ void gw__bitmap_set_range(struct gw__bitmap *b, uint64_t first, uint64_t n);
 void gw__bitmap_clear_range(struct gw__bitmap *b, uint64_t first, uint64_t n);
 void gw__bitmap_invert(struct gw__bitmap *b); /* over exactly `bits` bits */
 uint64_t gw__bitmap_count(const struct gw__bitmap *b);
+uint64_t gw__bitmap_count_range(const struct gw__bitmap *b, uint64_t first, uint64_t n);
 
 /* First set (clear) bit at or after `from`; `bits` if there is none. */
 uint64_t gw__bitmap_next_set(const struct gw__bitmap *b, uint64_t from);

@@ -31,7 +31,7 @@ static int compare(gw_job *job, void *args)
 	if (!r)
 		r = gw__stored_guest_as_image(&job->run, &kept_b);
 	if (!r)
-		r = gw__compare_images(&job->run, kept_a.image, kept_b.image, c.fn, c.ctx);
+		r = gw__compare_images(&job->run, kept_a.image, kept_b.image, NULL, c.fn, c.ctx);
 	gw__stored_guest_close(&kept_a);
 	gw__stored_guest_close(&kept_b);
 	return r;

@@ -31,6 +31,7 @@ void gw_info_free(gw_info *info)
 	free(info->block_clonable);
 	free(info->path);
 	free(info->working_set.pages);
+	gw__info_pages_free(info->pages);
 	free(info);
 }
 

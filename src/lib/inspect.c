@@ -134,7 +134,7 @@ static int sum_image(gw_job *job, struct gw_info *info, const struct gw__image *
 	return r;
 }
 
-static int sum_working_set(gw_job *job, struct gw_info *info, const struct gw__image *image, const char *path)
+static int sum_working_set(gw_job *job, struct gw_info *info, const struct gw__image *image, const char *path, bool keep)
 {
 	struct gw_info_working_set *sum = &info->working_set.sum;
 	struct gw__working_set *ws = NULL;
@@ -150,16 +150,19 @@ static int sum_working_set(gw_job *job, struct gw_info *info, const struct gw__i
 		info->working_set.pages[i] = gw__bitmap_count(&ws->known[i]);
 		sum->pages += info->working_set.pages[i];
 	}
+	int r = keep ? gw__info_take_known(info, ws, &job->run.error) : 0;
 	gw__working_set_close(ws);
-	return 0;
+	return r;
 }
 
-static int look(gw_job *job, struct gw__stored_guest *stored, bool every_page, struct gw_info *info)
+static int look(gw_job *job, struct gw__stored_guest *stored, const struct gw_inspect_opts *o, struct gw_info *info)
 {
+	bool every_page = GW__OPT(o, every_page);
 	struct gw__stream_stats stats = {0};
 	struct gw__sink *sink = NULL;
 	int r = gw__sink_summary_new(&info->guest, job->run.tail_max_bytes, &sink, &job->run.error);
 	info->format = stored->image ? GW_FORMAT_IMAGE : GW_FORMAT_STREAM;
+	info->guest.wants_present = !stored->image && GW__OPT(o, pages);
 	info->summary.begin_off = stored->base_off;
 	if (!r && stored->image && !every_page)
 		r = gw__image_source_describe(&job->run, stored->image, sink);
@@ -231,6 +234,25 @@ static int sum_clonable(gw_job *job, struct gw_info *info, const struct gw__imag
 	return r < 0 ? r : 0;
 }
 
+/* What was asked for besides. The last step takes the bitmaps out of the image. */
+static int look_closer(gw_job *job, struct gw_info *info, struct gw__image *image, const struct gw_inspect_opts *o)
+{
+	const char *other = GW__OPT(o, compare);
+	int r = 0;
+	if (other && !image)
+		return gw__error_set(&job->run.error, -EINVAL,
+			"a stream cannot be compared page by page; make an image of it with godwit convert, and compare that");
+	if (other)
+		r = gw__info_compare(&job->run, info, image, other);
+	if (!r && image && GW__OPT(o, working_set))
+		r = sum_working_set(job, info, image, o->working_set, GW__OPT(o, pages));
+	if (!r && GW__OPT(o, clonable))
+		r = sum_clonable(job, info, image);
+	if (!r && GW__OPT(o, pages))
+		r = gw__info_take_pages(info, image, &job->run.error);
+	return r;
+}
+
 struct inspect_args {
 	const char *path;
 	const struct gw_inspect_opts *o;
@@ -257,16 +279,14 @@ static int inspect(gw_job *job, void *args)
 	if (!r)
 		r = gw__stored_guest_open(&job->run, a->path, GW__OPT(o, offset), &stored);
 	if (!r)
-		r = look(job, &stored, GW__OPT(o, every_page), made);
+		r = look(job, &stored, o, made);
 	if (!r && made->format == GW_FORMAT_STREAM && made->summary.trailing_bytes) {
 		sum_checkpoints(job, made, a->path);
 		if (made->summary.trailing_bytes)
 			warn(made, "more bytes follow behind the end of the stream");
 	}
-	if (!r && stored.image && GW__OPT(o, working_set))
-		r = sum_working_set(job, made, stored.image, o->working_set);
-	if (!r && GW__OPT(o, clonable))
-		r = sum_clonable(job, made, stored.image);
+	if (!r)
+		r = look_closer(job, made, stored.image, o);
 	gw__stored_guest_close(&stored);
 	if (!r)
 		made->path = strdup(a->path);

@@ -56,6 +56,7 @@
 	RESULT(gw_proxy_result)                                                                                                            \
 	RESULT(gw_info_summary)                                                                                                            \
 	RESULT(gw_info_block)                                                                                                              \
+	RESULT(gw_info_pages)                                                                                                              \
 	RESULT(gw_info_working_set)                                                                                                        \
 	RESULT(gw_info_field)                                                                                                              \
 	RESULT(gw_info_device)                                                                                                             \

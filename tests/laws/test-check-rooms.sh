@@ -200,6 +200,8 @@ source_file src/x.c '<string.h>'
 refuses "a source without a room" 'src/x.c:1: src/x.c is not a room'
 source_file src/wire/x.inc '<pthread.h>'
 refuses "a file that is not seen" 'src/wire/x.inc:1: not a .c or .h file'
+source_file src/wire/x.js '<pthread.h>'
+refuses "a part of a page outside the command" 'src/wire/x.js:1: not a .c or .h file'
 echo >"$tmp/tree/tests/test_x.c"
 refuses "a source without a licence" 'tests/test_x.c:1: the first line must be'
 for name in meson.build src/io/meson.build Makefile tests/x.py tests/x.sh; do

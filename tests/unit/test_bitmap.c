@@ -55,6 +55,10 @@ static void ranges_agree_with_single_bits(void **state)
 			for (uint64_t i = 0; i < BITS; i++)
 				assert_int_equal(gw__bitmap_test(&b, i), i >= first && i < first + n);
 			assert_int_equal(gw__bitmap_next_set(&b, 0), n ? first : BITS);
+			assert_int_equal(gw__bitmap_count_range(&b, first, n), n);
+			assert_int_equal(gw__bitmap_count_range(&b, 0, first), 0);
+			assert_int_equal(gw__bitmap_count_range(&b, first / 2, BITS - first / 2), n);
+			assert_int_equal(gw__bitmap_count_range(&b, first + n / 2, BITS - first - n / 2), n - n / 2);
 			gw__bitmap_invert(&b);
 			gw__bitmap_set_range(&b, 0, BITS);
 			gw__bitmap_clear_range(&b, first, n);

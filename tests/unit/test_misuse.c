@@ -54,6 +54,7 @@ static struct gw_uri parsed = GW_INIT(parsed);
 static struct gw_info_summary summary = GW_INIT(summary);
 static struct gw_info_block block = GW_INIT(block);
 static struct gw_info_device device = GW_INIT(device);
+static struct gw_info_pages pages = GW_INIT(pages);
 static struct gw_info_working_set working_set = GW_INIT(working_set);
 static struct gw_destination destination = GW_INIT(destination);
 static struct gw_restore_plan restore_plan = GW_INIT(restore_plan);
@@ -152,6 +153,8 @@ static int done(void) { return 0; }
 	X(gw_info_capability, PURE, -is_there(gw_info_capability(NULL, 0)))                                                                \
 	X(gw_info_warning, PURE, -is_there(gw_info_warning(NULL, 0)))                                                                      \
 	X(gw_info_block, PURE, -gw_info_block(NULL, 0, &block))                                                                            \
+	X(gw_info_pages, PURE, -gw_info_pages(NULL, 0, 0, 1, &pages))                                                                      \
+	X(gw_info_difference, PURE, -is_there(gw_info_difference(NULL, 0)))                                                                \
 	X(gw_info_working_set, PURE, -gw_info_working_set(NULL, &working_set))                                                             \
 	X(gw_info_device, PURE, -gw_info_device(NULL, 0, &device))                                                                         \
 	X(gw_info_field, PURE, -gw_info_field(NULL, 0, 0, &field))                                                                         \

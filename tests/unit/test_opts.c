@@ -54,6 +54,8 @@ static int ask_info(enum gw__struct_id id, void *v, unsigned call)
 		return call ? -ENOSYS : gw_info_summary(info, v);
 	case GW__STRUCT_gw_info_block:
 		return call ? -ENOSYS : gw_info_block(info, 0, v);
+	case GW__STRUCT_gw_info_pages:
+		return call ? -ENOSYS : gw_info_pages(info, 0, 0, 0, v);
 	case GW__STRUCT_gw_info_working_set:
 		return call ? -ENOSYS : gw_info_working_set(info, v);
 	case GW__STRUCT_gw_info_field:

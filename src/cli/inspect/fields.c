@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Fields of a device: where they are and, as far as their type says, what they mean. */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,51 +55,62 @@ static bool is_zero(const uint8_t *p, uint64_t n)
 	return !n;
 }
 
-static void print_number(const char *type, uint64_t v, unsigned bytes, bool alone)
+static void add(struct gw__inspect_value *v, const char *fmt, ...) GW__PRINTF(2, 3);
+static void add(struct gw__inspect_value *v, const char *fmt, ...)
+{
+	size_t at = strlen(v->text);
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(v->text + at, sizeof v->text - at, fmt, args);
+	va_end(args);
+}
+
+static void add_number(struct gw__inspect_value *to, const char *type, uint64_t v, unsigned bytes, bool alone)
 {
 	if (!strncmp(type, "bool", 4) && v <= 1)
-		gw__ui_print(" %s", v ? "true" : "false");
+		add(to, " %s", v ? "true" : "false");
 	else if (!strncmp(type, "int", 3) && as_signed(v, bytes) < 0)
-		gw__ui_print(" 0x%0*jx (%jd)", (int)bytes * 2, (uintmax_t)v, (intmax_t)as_signed(v, bytes));
+		add(to, " 0x%0*jx (%jd)", (int)bytes * 2, (uintmax_t)v, (intmax_t)as_signed(v, bytes));
 	else if (v < 10)
-		gw__ui_print(" %ju", (uintmax_t)v);
+		add(to, " %ju", (uintmax_t)v);
 	else
-		gw__ui_print(alone ? " 0x%jx (%ju)" : " 0x%jx", (uintmax_t)v, (uintmax_t)v);
+		add(to, alone ? " 0x%jx (%ju)" : " 0x%jx", (uintmax_t)v, (uintmax_t)v);
 }
 
-static void print_bytes(const uint8_t *p, uint64_t n)
+static void add_bytes(struct gw__inspect_value *to, const uint8_t *p, uint64_t n)
 {
 	if (n > SHOWN_BYTES && is_zero(p, n)) {
-		gw__ui_print(" zeros");
+		add(to, " zeros");
 		return;
 	}
-	gw__ui_print(" ");
+	add(to, " ");
 	for (uint64_t i = 0; i < n && i < SHOWN_BYTES; i++)
-		gw__ui_print("%02x", p[i]);
+		add(to, "%02x", p[i]);
 	if (n > SHOWN_BYTES)
-		gw__ui_print("...");
+		add(to, "...");
 }
 
-static void print_value(const struct gw_info_field *f, const struct gw_info_device *d)
+void gw__inspect_value(const struct gw_info_field *f, const struct gw_info_device *d, struct gw__inspect_value *to)
 {
 	uint64_t n = bytes_there(f, d);
 	unsigned each = number_bytes(f);
-	const uint8_t *p = d->body + f->off;
+	const uint8_t *p = d->body + (n ? f->off : 0);
+	*to->text = 0;
 	if (!n)
 		return;
 	if (!each || n < f->bytes) {
-		print_bytes(p, n);
+		add_bytes(to, p, n);
 		return;
 	}
 	uint64_t count = n / each;
 	if (count > SHOWN_ELEMENTS && is_zero(p, n)) {
-		gw__ui_print(" zeros");
+		add(to, " zeros");
 		return;
 	}
 	for (uint64_t i = 0; i < count && i < SHOWN_ELEMENTS; i++)
-		print_number(f->type, read_be(p + i * each, each), each, count == 1);
+		add_number(to, f->type, read_be(p + i * each, each), each, count == 1);
 	if (count > SHOWN_ELEMENTS)
-		gw__ui_print(" ...");
+		add(to, " ...");
 }
 
 struct table {
@@ -121,9 +133,10 @@ static void print_field(const struct table *t, const struct gw_info_field *f)
 	else
 		snprintf(type, sizeof type, "%.70s", f->type);
 	gw__ui_print("  %-*s %-14s %8ju %7ju", t->path_columns, f->path, type, (uintmax_t)f->off, (uintmax_t)f->bytes);
+	struct gw__inspect_value value = {""};
 	if (!f->is_struct)
-		print_value(f, t->device);
-	gw__ui_print("\n");
+		gw__inspect_value(f, t->device, &value);
+	gw__ui_print("%s\n", value.text);
 }
 
 void gw__inspect_fields(const struct gw__inspect *in, uint32_t i, const struct gw_info_device *d)

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "cli/cmd/epoch_image.h"
@@ -33,6 +34,19 @@ static bool has_device(const struct gw__inspect *in)
 	return false;
 }
 
+static int write_html(const struct gw__inspect *in, const struct gw__cli_common *common)
+{
+	int r = gw__inspect_html(in);
+	if (r)
+		return gw__cli_failed(common, GW__EXIT_FAILED, "cannot write the page %s: %s; a file that had this name is as it was",
+			in->html, strerror(-r));
+	if (common->json)
+		gw__cli_json(
+			json_pack("{ss so so}", "event", "page", "file", gw__cli_json_text(in->file), "html", gw__cli_json_text(in->html)));
+	gw__ui_info("%s is shown in the page %s", in->file, in->html);
+	return GW__EXIT_DONE;
+}
+
 static int show(struct gw__inspect *in, const struct gw__cli_common *common)
 {
 	in->summary = (struct gw_info_summary)GW_INIT(in->summary);
@@ -42,6 +56,8 @@ static int show(struct gw__inspect *in, const struct gw__cli_common *common)
 			in->file, in->device);
 	if (in->device && !in->summary.described)
 		gw__ui_error(0, "%s has no VM description, so the fields of its devices are not known", in->file);
+	if (in->html)
+		return write_html(in, common);
 	if (common->json)
 		gw__inspect_json(in);
 	else
@@ -99,6 +115,29 @@ static int run(struct gw__inspect *in, const struct gw__cli_common *common, cons
 	return status;
 }
 
+static bool same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+	return a && !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* A page replaces what has its name, which must not be what it shows. */
+static int check_html(const struct gw__inspect *in)
+{
+	if (in->compare && !in->html)
+		return gw__ui_error(GW__EXIT_USAGE,
+			"inspect: --compare is for --html; godwit verify compares two files and prints the result");
+	if (!in->html)
+		return GW__CLI_GO;
+	if (in->history || in->blocks || in->devices || in->device)
+		return gw__ui_error(GW__EXIT_USAGE,
+			"inspect: --html shows all there is; leave out --history, --blocks, --devices and --device");
+	if (same_file(in->file, in->html) || same_file(in->compare, in->html) || same_file(in->working_set, in->html))
+		return gw__ui_error(GW__EXIT_USAGE, "inspect: the page would replace %s, which it is to show; give --html another name",
+			in->html);
+	return GW__CLI_GO;
+}
+
 int gw__cli_inspect(int argc, char **argv)
 {
 	struct gw__cli_common common = GW__CLI_COMMON_INIT;
@@ -108,6 +147,8 @@ int gw__cli_inspect(int argc, char **argv)
 		GW__CLI_FLAG("history", &in.history, "list the epochs that a standby keeps of this guest (FILE: DIR/NAME/guest.img)"),
 		GW__CLI_FLAG("blocks", &in.blocks, "show the RAM blocks only"),
 		GW__CLI_FLAG("devices", &in.devices, "show the devices only"),
+		GW__CLI_TEXT("html", "PAGE", &in.html, "write a page for a browser, which shows memory, devices and fields"),
+		GW__CLI_TEXT("compare", "FILE", &in.compare, "with --html: show also how the image differs from this image or stream"),
 		GW__CLI_TEXT("device", "NAME[/INSTANCE]", &in.device, "show the fields of this device and their values"),
 		GW__CLI_BYTES("offset", "BYTES", &opts.offset, "where the image or stream begins in FILE"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &opts.memory_limit, "device state held in memory at most (default: 32M)"),
@@ -129,7 +170,11 @@ int gw__cli_inspect(int argc, char **argv)
 	in.working_set = gw__working_set_path(in.file);
 	opts.working_set = in.working_set;
 	opts.clonable = true;
-	status = run(&in, &common, &opts);
+	opts.pages = in.html != NULL;
+	opts.compare = in.compare;
+	status = check_html(&in);
+	if (status == GW__CLI_GO)
+		status = run(&in, &common, &opts);
 	free(in.working_set);
 	return status;
 }

@@ -26,7 +26,7 @@ static json_t *list(const gw_info *info, const char *(*item)(const gw_info *info
 	return a;
 }
 
-static void show_guest(const struct gw__inspect *in)
+json_t *gw__inspect_guest_json(const struct gw__inspect *in)
 {
 	const struct gw_info_summary *s = &in->summary;
 	json_t *bytes = json_pack("{so so so so so so}", "all", gw__cli_json_size(s->end_off - s->begin_off), "pages",
@@ -47,35 +47,46 @@ static void show_guest(const struct gw__inspect *in)
 		json_object_set_new(o, "clonable", json_boolean(s->clonable));
 		json_object_set_new(o, "not_clonable", gw__cli_json_text(s->not_clonable));
 	}
-	gw__cli_json(o);
+	return o;
+}
+
+json_t *gw__inspect_block_json(const struct gw__inspect *in, const struct gw_info_block *b)
+{
+	json_t *o = json_pack("{ss so so so so so so so sb}", "event", "block", "name", gw__cli_json_text(b->name), "used_bytes",
+		gw__cli_json_size(b->used_bytes), "backing_page_bytes", gw__cli_json_size(b->backing_page_bytes), "address",
+		gw__cli_json_size(b->address), "pages", gw__cli_json_size(b->pages), "zero_pages", gw__cli_json_size(b->zero_pages),
+		"xbzrle_pages", gw__cli_json_size(b->xbzrle_pages), "ignored", b->ignored);
+	if (b->working_set_pages)
+		json_object_set_new(o, "working_set_pages", gw__cli_json_size(b->working_set_pages));
+	if (in->summary.format == GW_FORMAT_IMAGE) {
+		json_object_set_new(o, "bitmap_offset", gw__cli_json_size(b->bitmap_off));
+		json_object_set_new(o, "pages_offset", gw__cli_json_size(b->pages_off));
+	}
+	return o;
 }
 
 static void show_blocks(const struct gw__inspect *in)
 {
 	struct gw_info_block b = GW_INIT(b);
-	for (uint32_t i = 0; gw_info_block(in->info, i, &b) == 0; i++) {
-		json_t *o = json_pack("{ss so so so so so so so sb}", "event", "block", "name", gw__cli_json_text(b.name), "used_bytes",
-			gw__cli_json_size(b.used_bytes), "backing_page_bytes", gw__cli_json_size(b.backing_page_bytes), "address",
-			gw__cli_json_size(b.address), "pages", gw__cli_json_size(b.pages), "zero_pages", gw__cli_json_size(b.zero_pages),
-			"xbzrle_pages", gw__cli_json_size(b.xbzrle_pages), "ignored", b.ignored);
-		if (b.working_set_pages)
-			json_object_set_new(o, "working_set_pages", gw__cli_json_size(b.working_set_pages));
-		if (in->summary.format == GW_FORMAT_IMAGE) {
-			json_object_set_new(o, "bitmap_offset", gw__cli_json_size(b.bitmap_off));
-			json_object_set_new(o, "pages_offset", gw__cli_json_size(b.pages_off));
-		}
-		gw__cli_json(o);
-	}
+	for (uint32_t i = 0; gw_info_block(in->info, i, &b) == 0; i++)
+		gw__cli_json(gw__inspect_block_json(in, &b));
+}
+
+json_t *gw__inspect_working_set_json(const struct gw__inspect *in)
+{
+	struct gw_info_working_set w = GW_INIT(w);
+	if (gw_info_working_set(in->info, &w))
+		return NULL;
+	return json_pack("{ss so so so so so so so}", "event", "working_set", "file", gw__cli_json_text(in->working_set), "unused",
+		gw__cli_json_text(w.unused), "pages", gw__cli_json_size(w.pages), "runs", gw__cli_json_size(w.runs), "begun",
+		gw__cli_json_size(w.begun), "added", gw__cli_json_size(w.added), "torn_bytes", gw__cli_json_size(w.torn_bytes));
 }
 
 static void show_working_set(const struct gw__inspect *in)
 {
 	struct gw_info_working_set w = GW_INIT(w);
-	if (gw_info_working_set(in->info, &w))
-		return;
-	gw__cli_json(json_pack("{ss so so so so so so so}", "event", "working_set", "file", gw__cli_json_text(in->working_set), "unused",
-		gw__cli_json_text(w.unused), "pages", gw__cli_json_size(w.pages), "runs", gw__cli_json_size(w.runs), "begun",
-		gw__cli_json_size(w.begun), "added", gw__cli_json_size(w.added), "torn_bytes", gw__cli_json_size(w.torn_bytes)));
+	if (!gw_info_working_set(in->info, &w))
+		gw__cli_json(gw__inspect_working_set_json(in));
 }
 
 static void show_device(const struct gw__inspect *in, uint32_t i, const struct gw_info_device *d)
@@ -106,7 +117,7 @@ void gw__inspect_json(const struct gw__inspect *in)
 {
 	bool all = !in->blocks && !in->devices && !in->device;
 	if (all)
-		show_guest(in);
+		gw__cli_json(gw__inspect_guest_json(in));
 	if (all)
 		show_working_set(in);
 	if (all || in->blocks)

@@ -17,6 +17,7 @@ enum { BATCH_PAGES = 128 };
 struct compare {
 	struct gw__run *run;
 	const struct gw__image *a, *b;
+	struct gw__bitmap *differing; /* by block of a; NULL: nobody wants them */
 	gw__difference_fn *fn;
 	void *ctx;
 	bool different, stopped;
@@ -71,6 +72,9 @@ static int compare_pages(struct compare *c, uint32_t ia, uint32_t ib)
 		if (count && !differing)
 			first_off = (i + first) * page_bytes;
 		differing += count;
+		for (uint64_t k = first; count && c->differing && k < n; k++)
+			if (memcmp(c->in_a + k * page_bytes, c->in_b + k * page_bytes, page_bytes))
+				gw__bitmap_set(&c->differing[ia], i + k);
 		i += n;
 		gw__run_tick(c->run);
 		r = gw__run_check_cancel(c->run);
@@ -186,9 +190,10 @@ static int compare_devices(struct compare *c)
 	return r;
 }
 
-int gw__compare_images(struct gw__run *run, const struct gw__image *a, const struct gw__image *b, gw__difference_fn *fn, void *ctx)
+int gw__compare_images(struct gw__run *run, const struct gw__image *a, const struct gw__image *b, struct gw__bitmap *differing,
+	gw__difference_fn *fn, void *ctx)
 {
-	struct compare c = {.run = run, .a = a, .b = b, .fn = fn, .ctx = ctx};
+	struct compare c = {.run = run, .a = a, .b = b, .differing = differing, .fn = fn, .ctx = ctx};
 	if (strcmp(a->config.machine, b->config.machine))
 		differ(&c, "the machine type is %s in the first and %s in the second", a->config.machine, b->config.machine);
 	if (a->config.page_bits != b->config.page_bits) {

@@ -9,7 +9,11 @@
 /* One difference as a sentence; returning false stops. */
 typedef bool gw__difference_fn(void *ctx, const char *sentence);
 
-/* 0 same, 1 different, negative errno. `fn` may be NULL. */
-int gw__compare_images(struct gw__run *run, const struct gw__image *a, const struct gw__image *b, gw__difference_fn *fn, void *ctx);
+/*
+ * 0 same, 1 different, negative errno. `fn` may be NULL. `differing`: NULL, or a bitmap for each block of `a` that is as long as its `present`,
+ * in which the pages that differ are set.
+ */
+int gw__compare_images(struct gw__run *run, const struct gw__image *a, const struct gw__image *b, struct gw__bitmap *differing,
+	gw__difference_fn *fn, void *ctx);
 
 #endif

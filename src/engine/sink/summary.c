@@ -22,22 +22,50 @@ static int keep_config(struct gw__sink *s, const struct gw__config *config, stru
 	return 0;
 }
 
+/* Bitmaps for the blocks from `first` on. Of what a stream claims only what it fills takes memory. */
+static int make_bitmaps(struct gw__guest_summary *g, uint32_t first)
+{
+	struct gw__bitmap *grown = realloc(g->present, g->blocks.n * sizeof *grown);
+	if (!grown)
+		return -ENOMEM;
+	g->present = grown;
+	memset(grown + first, 0, (g->blocks.n - first) * sizeof *grown);
+	g->present_n = g->blocks.n;
+	int r = 0;
+	for (uint32_t i = first; !r && i < g->blocks.n; i++)
+		r = gw__bitmap_init(&grown[i], g->blocks.v[i].used_bytes / gw__config_page_bytes(&g->config));
+	return r;
+}
+
 static int keep_blocks(struct gw__sink *s, uint32_t section_id, const struct gw__blocks *blocks, struct gw__error *error)
 {
+	struct gw__guest_summary *g = gist_of(s);
+	uint32_t first = g->blocks.n;
 	(void)section_id;
-	return gw__blocks_add_all(&gist_of(s)->blocks, blocks) ? gw__error_set(error, -ENOMEM, "no memory for %u RAM blocks", blocks->n)
-							       : 0;
+	int r = gw__blocks_add_all(&g->blocks, blocks);
+	if (!r && g->wants_present && blocks->n)
+		r = make_bitmaps(g, first);
+	return r ? gw__error_set(error, -ENOMEM, "no memory for %u RAM blocks", blocks->n) : 0;
 }
 
 static int see_pages(struct gw__sink *s, uint32_t block, uint64_t off, const struct iovec *pages, int n, struct gw__error *error)
 {
-	(void)s, (void)block, (void)off, (void)pages, (void)n, (void)error;
+	struct gw__guest_summary *g = gist_of(s);
+	uint64_t bytes = 0, page_bytes = gw__config_page_bytes(&g->config);
+	(void)error;
+	for (int i = 0; g->present && i < n; i++)
+		bytes += pages[i].iov_len;
+	if (bytes)
+		gw__bitmap_set_range(&g->present[block], off / page_bytes, bytes / page_bytes);
 	return 0;
 }
 
 static int see_zeros(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
 {
-	(void)s, (void)block, (void)off, (void)pages, (void)error;
+	struct gw__guest_summary *g = gist_of(s);
+	(void)error;
+	if (g->present)
+		gw__bitmap_clear_range(&g->present[block], off / gw__config_page_bytes(&g->config), pages);
 	return 0;
 }
 
@@ -140,6 +168,9 @@ static void free_sink(struct gw__sink *s) { free(s); }
 
 void gw__guest_summary_fini(struct gw__guest_summary *summary)
 {
+	for (uint32_t i = 0; i < summary->present_n; i++)
+		gw__bitmap_fini(&summary->present[i]);
+	free(summary->present);
 	gw__blocks_fini(&summary->blocks);
 	free(summary->device);
 	free(summary->raw);

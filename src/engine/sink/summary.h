@@ -9,6 +9,9 @@
 struct gw__guest_summary {
 	struct gw__config config;
 	struct gw__blocks blocks;
+	bool wants_present;         /* set before it is run */
+	struct gw__bitmap *present; /* by block, then: its pages whose last record was none of zeros */
+	uint32_t present_n;
 	struct {
 		struct gw__section section;
 		uint64_t off;     /* of the raw section in its source */
