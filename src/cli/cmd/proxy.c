@@ -6,6 +6,7 @@
 
 #include "cli/cmd/commands.h"
 #include "cli/cmd/proxy.h"
+#include "cli/cmd/proxy_trace.h"
 #include "cli/ui/command_ctx.h"
 
 struct proxy {
@@ -17,6 +18,8 @@ struct proxy {
 	struct gw__cli_faults faults;
 	struct gw__cli_proxy_table table;
 	const char *listen, *connect;
+	const char *perfetto; /* the trace's file, or NULL */
+	struct gw__proxy_trace *trace;
 };
 
 static void on_listening(void *ctx, const char *uri)
@@ -30,6 +33,9 @@ static void on_listening(void *ctx, const char *uri)
 static void on_message(void *ctx, const struct gw_proxy_message *m)
 {
 	struct proxy *p = ctx;
+	gw__proxy_trace_message(p->trace, m);
+	if (p->common.quiet)
+		return;
 	if (p->common.json)
 		gw__cli_proxy_json(m);
 	else
@@ -88,14 +94,34 @@ static int end(struct proxy *p, int rc, const struct gw_proxy_result *r)
 	return (int)r->guest.exit_status;
 }
 
+/* A trace that is not whole changes nothing about the guest, nor the exit status. */
+static void end_trace(struct proxy *p, const struct gw_proxy_result *r)
+{
+	int error = gw__proxy_trace_close(p->trace);
+	p->trace = NULL;
+	if (error)
+		gw__ui_error(0, "the trace %s is not complete: %s; the migration is not affected", p->perfetto, strerror(error));
+	else if (p->perfetto && r->dropped_messages)
+		gw__ui_error(0,
+			"the trace %s lacks %ju messages, which came faster than they could be written; the migration is not affected",
+			p->perfetto, (uintmax_t)r->dropped_messages);
+}
+
 static int run(struct proxy *p)
 {
 	struct gw_proxy_result result = GW_INIT(result);
 	int status = gw__command_ctx_begin(&p->work, &p->common);
 	if (status != GW__CLI_GO)
 		return status;
+	int r = p->perfetto ? gw__proxy_trace_open(p->perfetto, &p->trace) : 0;
+	if (r) {
+		gw__command_ctx_end(&p->work);
+		return gw__cli_failed(&p->common, GW__EXIT_FAILED, "cannot write the trace %s: %s; nothing was passed on", p->perfetto,
+			strerror(-r));
+	}
 	int rc = gw_proxy(p->work.job, p->listen, p->connect, &p->opts, &result);
 	gw__cli_progress_end(&p->work.progress);
+	end_trace(p, &result);
 	status = end(p, rc, &result);
 	gw__command_ctx_end(&p->work);
 	return status;
@@ -125,6 +151,7 @@ int gw__cli_proxy(int argc, char **argv)
 		GW__CLI_FLAG("cut-all", &p.opts.cut_all, "a cut breaks all connections there are, as when the network goes"),
 		GW__CLI_LIST("rate", "[CHANNEL:][DIRECTION:]BYTES", &p.rate, "pass at most so many bytes per second; may be repeated"),
 		GW__CLI_TEXT("tap", "DIR", &p.opts.tap_dir, "record what passes: a file for each direction of each connection"),
+		GW__CLI_TEXT("perfetto", "FILE", &p.perfetto, "write the migration as a trace for ui.perfetto.dev or chrome://tracing"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &p.opts.memory_limit, "device state looked at in memory at most (default: 32M)"),
 		GW__CLI_PAGE_SIZE(&p.common),
 		GW__CLI_SECONDS("connect-timeout", &p.link.connect_timeout_ms,
@@ -149,7 +176,7 @@ int gw__cli_proxy(int argc, char **argv)
 	p.connect = args.arg[1];
 	p.opts.link = &p.link;
 	p.opts.on_listening = on_listening;
-	p.opts.on_message = p.common.quiet ? NULL : on_message;
+	p.opts.on_message = p.common.quiet && !p.perfetto ? NULL : on_message;
 	p.opts.on_channel = p.common.quiet && !p.common.json ? NULL : on_channel;
 	p.opts.ctx = &p;
 	status = read_faults(&p) ? GW__EXIT_USAGE : run(&p);
