@@ -50,8 +50,8 @@ find root -name '*.pc' -o -name 'godwit*.h' -o -name godwit.1 -o -name 'lib*.3' 
 same "installed" "godwit godwit-qemu.h godwit-qemu.pc godwit-unstable.h godwit.1 godwit.h libgodwit-qemu.3 libgodwit-qemu.a libgodwit-qemu.so.0 libgodwit-unstable.3 libgodwit.3 \
 libgodwit.a libgodwit.pc libgodwit.so.0" "$(tr '\n' ' ' <installed | sed 's/ $//')"
 [ -x "$(find root -path '*/bin/godwit')" ] || failed "the command is not installed"
-PKG_CONFIG_LIBDIR=$(dirname "$(find "$tmp/root" -name libgodwit.pc)")
-export PKG_CONFIG_LIBDIR PKG_CONFIG_SYSROOT_DIR="$tmp/root"
+PKG_CONFIG_PATH=$(dirname "$(find "$tmp/root" -name libgodwit.pc)")
+export PKG_CONFIG_PATH PKG_CONFIG_SYSROOT_DIR="$tmp/root"
 same "version" "$("$GODWIT" --version)" "godwit $(pkg-config --modversion libgodwit)"
 same "version of the second library" "$(pkg-config --modversion libgodwit)" "$(pkg-config --modversion godwit-qemu)"
 case $SANITIZE in
