@@ -85,7 +85,7 @@ struct gw_guest_opts {
 
 /* `ops`, `o` and what they point to are copied. -EINVAL, -E2BIG, -ENOMEM. Since 0.3 */
 GW_API int gw_guest_new(gw_guest **guest, const struct gw_guest_ops *ops, const struct gw_guest_opts *o, void *ctx);
-/* NULL is fine. -EBUSY, and nothing is freed: a call runs, or it is GW_IN_DOUBT or GW_PARTIAL. Since 0.3 */
+/* NULL is fine. -EBUSY, and nothing is freed: a call runs, or it is GW_IN_DOUBT, GW_PARTIAL or GW_HELD. Since 0.3 */
 GW_API int gw_guest_free(gw_guest *guest);
 /* Why the last call on the guest itself (add, remove, discard, decide) failed: one sentence. "" when it did not. Since 0.3 */
 GW_API const char *gw_guest_error(const gw_guest *guest);
@@ -151,12 +151,14 @@ enum gw_where {
 	 * gw_guest_restore brings it. Until then the guest is neither sent, saved nor freed.
 	 */
 	GW_PARTIAL,
+	GW_HELD, /* post-copy. The other side runs it and needs pages from here. It must never run here again, and its memory must stay */
 };
 GW_API const char *gw_guest_tracker(const gw_guest *guest); /* "writes", "own", "told". NULL: "". Any thread. Since 0.3 */
 GW_API enum gw_where gw_guest_where(const gw_guest *guest); /* any thread. NULL: GW_EMPTY. Since 0.3 */
 GW_API const char *gw_guest_where_name(uint32_t i);         /* of enum gw_where: "in-doubt". NULL past the end. Any thread. Since 0.3 */
 /*
- * Ends GW_IN_DOUBT by the word of somebody who knows (an operator, a fence). -EALREADY: there is nothing to decide. -EBUSY. Since 0.3
+ * Ends GW_IN_DOUBT by the word of somebody who knows (an operator, a fence). Ends GW_HELD when the destination is given up.
+ * -EPERM: a guest that is GW_HELD never runs here again. -EALREADY: there is nothing to decide. -EBUSY. Since 0.3
  *
  * GW_PARTIAL, with false: gives the guest up, GW_EMPTY. The VMM has ended all threads that ran it before, also a vCPU that waits for a page. A signal ends
  * that wait. Missing pages read as zeros from then on, and a guest that ran on with zeros would damage its disks.
@@ -177,14 +179,16 @@ enum gw_order {
 	GW_ORDER_FINISH,     /* send, save: stop the guest now, whatever the downtime; protect: end between two checkpoints */
 	GW_ORDER_CHECKPOINT, /* protect: take one now */
 	GW_ORDER_FAILOVER,   /* standby: the primary does not run it any more, run it here */
+	GW_ORDER_POSTCOPY,   /* send, where post-copy is allowed: run it at the destination now, its pages follow */
 };
 /* Any thread. 0: will be done. -EINVAL: not for this kind of call; -EALREADY; -ESRCH: no call with a guest runs; -EPERM: it is too late; a standby: too early, it has nothing to run. Since 0.3 */
 GW_API int gw_job_order(gw_job *job, enum gw_order order);
 
 enum gw_guest_event_kind {
-	GW_GUEST_ROUND,   /* a round of copying has ended; the numbers below are of it */
-	GW_GUEST_STOPPED, /* the guest is paused */
-	GW_GUEST_RUNS,    /* it runs here, again or at last; downtime_ns is known to a source */
+	GW_GUEST_ROUND,      /* a round of copying has ended; the numbers below are of it */
+	GW_GUEST_STOPPED,    /* the guest is paused */
+	GW_GUEST_RUNS,       /* it runs here, again or at last; downtime_ns is known to a source */
+	GW_GUEST_RUNS_THERE, /* post-copy: it runs at the destination, and its pages follow. Also after each `resume` */
 };
 struct gw_guest_event {
 	size_t size;
@@ -208,8 +212,13 @@ struct gw_guest_result {
 	struct gw_outcome outcome;
 	/* protect, standby. Pauses: how long the primary's guest was paused for a checkpoint, as seen from here. */
 	uint64_t epochs, epoch_pages_max, pause_p50_us, pause_p99_us, pause_max_us;
-	uint64_t requests;      /* lazy: pages that were touched before they were here */
+	uint64_t requests;      /* lazy: pages that were touched before they came. Send, post-copy: pages the destination requested */
 	uint64_t missing_pages; /* GW_PARTIAL */
+	/* send, post-copy; of one call. `pages` and `zero_pages` count them too. Latency: from a request that can be read to its pages being written. */
+	bool postcopy; /* the guest was switched: it may run at the destination only */
+	uint64_t requested_pages, pushed_pages;
+	uint64_t already_there; /* resume: pages that the destination had */
+	uint64_t latency_p50_us, latency_p99_us, latency_max_us;
 };
 
 /* --- Send and receive ---------------------------------------------------------------------------------------------- */
@@ -218,6 +227,15 @@ struct gw_guest_result {
 enum gw_converge {
 	GW_CONVERGE_STOP,    /* stop it for as long as it takes */
 	GW_CONVERGE_GIVE_UP, /* -ETIME; the guest was not touched */
+};
+
+/* When the guest runs at the destination before its pages are there. The destination must be able to (a QEMU: postcopy-ram). */
+enum gw_guest_postcopy {
+	GW_POSTCOPY_NEVER,
+	GW_POSTCOPY_IF_NEEDED,   /* when pre-copy does not get within downtime_ms, instead of `converge`. Also on GW_ORDER_POSTCOPY */
+	GW_POSTCOPY_AFTER_ROUND, /* when each page was sent once */
+	GW_POSTCOPY_AT_ONCE,     /* nothing is sent before */
+	GW_POSTCOPY_ON_ORDER,    /* GW_ORDER_POSTCOPY alone */
 };
 
 struct gw_guest_send_opts {
@@ -232,13 +250,23 @@ struct gw_guest_send_opts {
 	uint32_t give_up_ms; /* -ETIME before the guest is stopped for good, whatever `converge` says. 0: no limit */
 	/* Do not ask (PING, before the end mark) whether everything is loaded before this side gives up the right to run: shorter by a round trip. */
 	bool no_confirm;
-	int answer_timeout_ms; /* of the destination, each of its answers. 0: 60 s; -1: none */
-	uint64_t memory_limit; /* bytes of device state held in memory. 0: 32 MiB */
+	int answer_timeout_ms;           /* of the destination, each of its answers. 0: 60 s; -1: none */
+	uint64_t memory_limit;           /* bytes of device state held in memory. 0: 32 MiB */
+	enum gw_guest_postcopy postcopy; /* not with channels (-EINVAL) */
+	/*
+	 * GW_HELD, GW_IN_DOUBT: recover a post-copy whose link broke. The destination waits in postcopy-paused at `uri` (a QEMU: migrate-recover), and reports
+	 * which pages it has. May be repeated.
+	 */
+	bool resume;
 };
 /*
  * Move a running guest to the destination that waits at `uri`. 0: GW_GONE. On failure it runs here again as if nothing had been (GW_HERE), unless the
  * last bytes were sent and the answer was lost: GW_IN_DOUBT. Cancelled: -ECANCELED, GW_HERE; once the last bytes were sent a cancel has no effect.
- * -EREMOTEIO: the destination reported a failure. -ENODATA, -EINPROGRESS: there is no guest to send. -EBUSY: another call has it. -ETIME. Since 0.3
+ * -EREMOTEIO: the destination reported a failure. -ENODATA, -EINPROGRESS: there is no guest to send. -EBUSY: another call has it. -ETIME.
+ *
+ * With post-copy the guest is paused, its devices leave with the order to run, and the call serves pages. It never runs here again. A link that breaks, or a
+ * cancel, ends the call with GW_HELD, or with GW_IN_DOUBT before the destination confirmed that it runs. In both cases leave its memory as it is,
+ * and send again with `resume`. Since 0.3
  */
 GW_API int gw_guest_send(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_send_opts *o, struct gw_guest_result *result);
 

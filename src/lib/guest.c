@@ -24,13 +24,14 @@ SAME(IN_DOUBT);
 SAME(GONE);
 SAME(STANDBY);
 SAME(PARTIAL);
+SAME(HELD);
 SAME(WHY_LEAVE);
 SAME(WHY_KEEP);
 SAME(WHY_ARRIVED);
 SAME(WHY_RETURNED);
 SAME(WHY_CHECKPOINT);
 SAME(WHY_FAILOVER);
-_Static_assert((int)GW__WHERES == GW_PARTIAL + 1, "each where has a name");
+_Static_assert((int)GW__WHERES == GW_HELD + 1, "each where has a name");
 
 /* --- one call at a time --- */
 
@@ -350,6 +351,8 @@ static int decide(gw_guest *guest, bool it_is_ours)
 	enum gw__where where = (enum gw__where)atomic_load(&guest->where);
 	int r = gw__guest_may(GW__GUEST_DECIDE, where, &guest->error);
 	struct gw__location l = guest->location;
+	if (!r && it_is_ours && l.place == GW__PLACE_SPLIT)
+		r = gw__error_set(&guest->error, -EPERM, "the other side has run this guest: it does not run here again");
 	if (r)
 		return r;
 	if (where == GW__PARTIAL)

@@ -21,6 +21,7 @@ struct gw_guest {
 	struct gw__lazy *lazy; /* the call's, and between two while it is GW_PARTIAL; NULL: none */
 	enum gw__side side;    /* the call's, while one runs */
 	struct gw__location location;
+	bool postcopy;          /* it was left in a post-copy, which can be resumed */
 	_Atomic uint32_t where; /* what follows from them; any thread */
 };
 

@@ -28,18 +28,32 @@ void gw__guest_call_takes(gw_job *job, enum gw__order_state orders)
 	pthread_mutex_lock(&ordering);
 	if (orders != GW__ORDER_NO_CALL) {
 		atomic_store(&job->guest.finish, false);
+		atomic_store(&job->guest.switch_now, false);
 		atomic_store(&job->guest.protects, GW__PROTECT_ORDER_NONE);
 		eventfd_read(job->guest.stop_fd, &ignored);
 		if (gw__job_is_cancelled(job)) /* which wakes a standby as well */
 			eventfd_write(job->guest.stop_fd, 1);
+	} else {
+		atomic_store(&job->guest.can_switch, false);
 	}
 	atomic_store(&job->guest.order, (int)orders);
 	pthread_mutex_unlock(&ordering);
 }
 
+static int order_postcopy(gw_job *job)
+{
+	if (!atomic_load(&job->guest.can_switch))
+		return -EINVAL;
+	if (atomic_load(&job->guest.order) == GW__ORDER_TOO_LATE)
+		return -EPERM;
+	return atomic_exchange(&job->guest.switch_now, true) ? -EALREADY : 0;
+}
+
 static int order_finish(gw_job *job, enum gw_order order)
 {
 	int state = GW__ORDER_FINISHABLE;
+	if (order == GW_ORDER_POSTCOPY)
+		return order_postcopy(job);
 	if (order != GW_ORDER_FINISH)
 		return -EINVAL;
 	if (atomic_compare_exchange_strong(&job->guest.order, &state, GW__ORDER_FINISHES)) {
@@ -52,7 +66,7 @@ static int order_finish(gw_job *job, enum gw_order order)
 static int order_protect(gw_job *job, enum gw_order order)
 {
 	int none = GW__PROTECT_ORDER_NONE;
-	if (order == GW_ORDER_FAILOVER)
+	if (order == GW_ORDER_FAILOVER || order == GW_ORDER_POSTCOPY)
 		return -EINVAL;
 	if (order == GW_ORDER_CHECKPOINT)
 		return atomic_compare_exchange_strong(&job->guest.protects, &none, GW__PROTECT_ORDER_CHECKPOINT) ? 0 : -EALREADY;
@@ -88,7 +102,7 @@ static int give_order(gw_job *job, enum gw_order order)
 
 int gw_job_order(gw_job *job, enum gw_order order)
 {
-	if (!job || (unsigned)order > GW_ORDER_FAILOVER)
+	if (!job || (unsigned)order > GW_ORDER_POSTCOPY)
 		return -EINVAL;
 	pthread_mutex_lock(&ordering);
 	int r = give_order(job, order);
@@ -109,7 +123,8 @@ void gw__guest_report(void *ctx, const struct gw__guest_event *e)
 {
 	static const enum gw_guest_event_kind kinds[] = {[GW__GUEST_EVENT_ROUND] = GW_GUEST_ROUND,
 		[GW__GUEST_EVENT_STOPPED] = GW_GUEST_STOPPED,
-		[GW__GUEST_EVENT_RUNS] = GW_GUEST_RUNS};
+		[GW__GUEST_EVENT_RUNS] = GW_GUEST_RUNS,
+		[GW__GUEST_EVENT_RUNS_THERE] = GW_GUEST_RUNS_THERE};
 	gw_job *job = ctx;
 	if (e->kind == GW__GUEST_EVENT_STOPPED)
 		atomic_store(&job->guest.order, GW__ORDER_TOO_LATE);

@@ -29,9 +29,10 @@ struct gw_job {
 		void *event_ctx;
 		_Atomic uint32_t downtime_ms, checkpoint_ms; /* any thread, as all that is atomic */
 		_Atomic bool finish;
-		_Atomic int order;    /* enum gw__order_state */
-		_Atomic int protects; /* enum gw__protect_order */
-		int stop_fd;          /* a standby's, eventfd: readable once it is to end */
+		_Atomic bool can_switch, switch_now; /* a send, to post-copy */
+		_Atomic int order;                   /* enum gw__order_state */
+		_Atomic int protects;                /* enum gw__protect_order */
+		int stop_fd;                         /* a standby's, eventfd: readable once it is to end */
 	} guest;
 	struct gw__call call;
 };

@@ -79,6 +79,7 @@
 	ENUM(gw_guest_send_opts, compression, GW_COMPRESS_ZSTD)                                                                            \
 	ENUM(gw_guest_protect_opts, compression, GW_COMPRESS_ZSTD)                                                                         \
 	ENUM(gw_guest_send_opts, converge, GW_CONVERGE_GIVE_UP)                                                                            \
+	ENUM(gw_guest_send_opts, postcopy, GW_POSTCOPY_ON_ORDER)                                                                           \
 	ENUM(gw_guest_opts, tracker, GW_TRACKER_WRITES)                                                                                    \
 	ENUM(gw_proxy_fault, kind, GW_PROXY_RATE)                                                                                          \
 	ENUM(gw_proxy_fault, direction, GW_PROXY_RETURN)                                                                                   \

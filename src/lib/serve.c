@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine/outgoing/connect.h"
+#include "engine/pageserver/image_pages.h"
 #include "engine/pageserver/pageserver.h"
 #include "lib/combine.h"
 #include "lib/outcome.h"
@@ -21,12 +22,12 @@ static_assert((int)GW_PREEMPT_OFF == (int)GW__PREEMPT_OFF && (int)GW_PREEMPT_ON 
 
 static uint64_t to_us(uint64_t ns) { return ns / 1000 + (ns % 1000 != 0); }
 
-static void make_result(const struct gw__pageserver_stats *t, const struct gw__pageserver_result *ended, const struct gw_outcome *outcome,
+static void make_result(const struct gw__pageserver_stats *t, enum gw__postcopy_src_state ended, const struct gw_outcome *outcome,
 	struct gw_serve_result *result)
 {
 	struct gw_serve_result ours = {
-		.recoverable = ended->state == GW__POSTCOPY_SRC_PAUSED,
-		.state = gw__migration_state_of_source(ended->state),
+		.recoverable = ended == GW__POSTCOPY_SRC_PAUSED,
+		.state = gw__migration_state_of_source(ended),
 		.requests = t->requests,
 		.requested_pages = t->requested_pages,
 		.pushed_pages = t->pushed_pages,
@@ -85,7 +86,7 @@ static void on_guest_runs(void *ctx)
 		s->o->on_guest_runs(GW__OPT(s->o, ctx));
 }
 
-static int serve(struct serving *s, struct gw__pageserver_stats *stats, struct gw__pageserver_result *ended)
+static int serve(struct serving *s, struct gw__pageserver_stats *stats, enum gw__postcopy_src_state *ended)
 {
 	struct gw__pageserver_block *blocks = copy_blocks(s->o);
 	int wait = GW__OPT(s->o, answer_timeout_ms);
@@ -104,7 +105,8 @@ static int serve(struct serving *s, struct gw__pageserver_stats *stats, struct g
 	if (!blocks)
 		return gw__error_set(&s->job->run.error, -ENOMEM, "no memory for a list of blocks");
 	s->begun = true;
-	int r = gw__pageserver(&s->job->run, s->image, s->out.main, &so, stats, ended);
+	const struct gw__page_source pages = gw__image_pages(s->image);
+	int r = gw__pageserver(&s->job->run, &pages, s->out.main, &so, stats, ended);
 	free(blocks);
 	return r;
 }
@@ -212,8 +214,8 @@ static int serve_image(gw_job *job, void *args)
 	struct gw_serve_opts o;
 	bool resume = GW__OPT(a->o, resume);
 	struct gw__pageserver_stats stats = {0};
-	struct gw__pageserver_result ended = {.location = gw__location_at(resume ? GW__PLACE_DESTINATION_WAITS : GW__PLACE_KEPT_WHOLE),
-		.state = resume ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP};
+	enum gw__postcopy_src_state ended = resume ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP;
+	struct gw__location at = gw__location_at(resume ? GW__PLACE_DESTINATION_WAITS : GW__PLACE_KEPT_WHOLE);
 	struct serving *s = calloc(1, sizeof *s);
 	if (!s && a->fd >= 0)
 		close(a->fd);
@@ -233,12 +235,14 @@ static int serve_image(gw_job *job, void *args)
 		r = connect_or_take(s);
 	if (!r)
 		r = serve(s, &stats, &ended);
-	if (!s->begun)
-		gw__location_note(&ended.location, resume ? GW__LOCATION_EV_DESTINATION_WAITS : gw__location_event_before(r));
-	struct gw_outcome *outcome = gw__job_end_at(job, ended.location);
+	if (s->begun)
+		gw__pageserver_locate(ended, &at);
+	else
+		gw__location_note(&at, resume ? GW__LOCATION_EV_DESTINATION_WAITS : gw__location_event_before(r));
+	struct gw_outcome *outcome = gw__job_end_at(job, at);
 	outcome->peer_notified = !r;
 	outcome->committed = true;
-	make_result(&stats, &ended, outcome, a->result);
+	make_result(&stats, ended, outcome, a->result);
 	finish(s);
 	return r;
 }

@@ -16,7 +16,7 @@ enum gw__where gw__where_of(enum gw__side side, enum gw__place place, enum gw__m
 				[GW__PLACE_DESTINATION_WAITS] = GW__GONE,
 				[GW__PLACE_KEPT_WHOLE] = GW__GONE,
 				[GW__PLACE_KEPT_IN_PART] = GW__IN_DOUBT,
-				[GW__PLACE_SPLIT] = GW__IN_DOUBT,
+				[GW__PLACE_SPLIT] = GW__HELD,
 				[GW__PLACE_BOTH_POSSIBLE] = GW__IN_DOUBT,
 				[GW__PLACE_LOST] = GW__IN_DOUBT,
 			},
@@ -43,7 +43,8 @@ enum gw__where gw__where_of(enum gw__side side, enum gw__place place, enum gw__m
 
 const char *gw__where_name(enum gw__where where)
 {
-	static const char *const names[GW__WHERES] = {"here", "empty", "arriving", "leaving", "in-doubt", "gone", "standby", "partial"};
+	static const char *const names[GW__WHERES] = {"here", "empty", "arriving", "leaving", "in-doubt", "gone", "standby", "partial",
+		"held"};
 	return where < GW__WHERES ? names[where] : "?";
 }
 
@@ -62,6 +63,7 @@ int gw__guest_may(enum gw__guest_call call, enum gw__where where, struct gw__err
 				[GW__GONE] = {-ENODATA, "there is nothing to send: the guest has gone to the other side"},
 				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
 				[GW__PARTIAL] = {-EAGAIN, "pages of the guest are missing: call gw_guest_restore with `resume` first"},
+				[GW__HELD] = {-EINPROGRESS, "the other side runs this guest and needs its memory: send it with `resume`"},
 			},
 		[GW__GUEST_RECEIVE] =
 			{
@@ -72,6 +74,7 @@ int gw__guest_may(enum gw__guest_call call, enum gw__where where, struct gw__err
 				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
 				[GW__PARTIAL] = {-EEXIST,
 					"there is a guest here already, whose pages are missing: call gw_guest_restore with `resume`"},
+				[GW__HELD] = {-EINPROGRESS, "the other side runs this guest and needs its memory: send it with `resume`"},
 			},
 		[GW__GUEST_PROTECT] =
 			{
@@ -82,6 +85,7 @@ int gw__guest_may(enum gw__guest_call call, enum gw__where where, struct gw__err
 				[GW__GONE] = {-ENODATA, "there is nothing to protect: the guest has gone to the other side"},
 				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
 				[GW__PARTIAL] = {-EAGAIN, "pages of the guest are missing: call gw_guest_restore with `resume` first"},
+				[GW__HELD] = {-EINPROGRESS, "the other side runs this guest and needs its memory: send it with `resume`"},
 			},
 		[GW__GUEST_STANDBY] =
 			{
@@ -91,6 +95,7 @@ int gw__guest_may(enum gw__guest_call call, enum gw__where where, struct gw__err
 				[GW__IN_DOUBT] = {-EINPROGRESS, "who has the guest is in doubt: call gw_guest_decide first"},
 				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
 				[GW__PARTIAL] = {-EEXIST, "there is a guest here already, whose pages are missing"},
+				[GW__HELD] = {-EINPROGRESS, "the other side runs this guest and needs its memory: send it with `resume`"},
 			},
 		[GW__GUEST_DECIDE] =
 			{
@@ -109,6 +114,8 @@ int gw__guest_may(enum gw__guest_call call, enum gw__where where, struct gw__err
 				[GW__STANDBY] = {-EBUSY, "a call lets this guest stand by"},
 				[GW__PARTIAL] = {-EBUSY,
 					"pages of the guest are missing: call gw_guest_restore with `resume`, or gw_guest_decide to give it up"},
+				[GW__HELD] = {-EBUSY,
+					"the other side runs this guest and needs its memory: send it with `resume`, or call gw_guest_decide first"},
 			},
 		[GW__GUEST_RESUME] =
 			{
@@ -118,6 +125,17 @@ int gw__guest_may(enum gw__guest_call call, enum gw__where where, struct gw__err
 				[GW__LEAVING] = {-EBUSY, "another call is sending this guest"},
 				[GW__IN_DOUBT] = {-ESRCH, "there is nothing to resume: who has the guest is in doubt"},
 				[GW__GONE] = {-ESRCH, "there is nothing to resume: the guest has gone to the other side"},
+				[GW__HELD] = {-ESRCH, "there is nothing to resume: the other side runs the guest"},
+				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
+			},
+		[GW__GUEST_SEND_RESUME] =
+			{
+				[GW__HERE] = {-ENODATA, "there is no post-copy to resume: the guest is here"},
+				[GW__EMPTY] = {-ENODATA, "there is no post-copy to resume: the guest is empty"},
+				[GW__ARRIVING] = {-EBUSY, "another call is receiving this guest"},
+				[GW__LEAVING] = {-EBUSY, "another call is sending this guest"},
+				[GW__GONE] = {-ENODATA, "there is no post-copy to resume: the other side has all of the guest"},
+				[GW__PARTIAL] = {-ENODATA, "there is no post-copy to resume: the guest is here"},
 				[GW__STANDBY] = {-EBUSY, "another call lets this guest stand by"},
 			},
 	};

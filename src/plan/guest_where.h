@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "plan/guest_location.h"
 
-enum gw__where { GW__HERE, GW__EMPTY, GW__ARRIVING, GW__LEAVING, GW__IN_DOUBT, GW__GONE, GW__STANDBY, GW__PARTIAL, GW__WHERES };
+enum gw__where { GW__HERE, GW__EMPTY, GW__ARRIVING, GW__LEAVING, GW__IN_DOUBT, GW__GONE, GW__STANDBY, GW__PARTIAL, GW__HELD, GW__WHERES };
 
 /* Which end of the last move we are. */
 enum gw__side { GW__SIDE_SOURCE, GW__SIDE_DESTINATION, GW__SIDES };
@@ -30,7 +30,8 @@ enum gw__guest_call {
 	GW__GUEST_FREE,
 	GW__GUEST_PROTECT,
 	GW__GUEST_STANDBY,
-	GW__GUEST_RESUME, /* the bringing of its pages */
+	GW__GUEST_RESUME,      /* the bringing of its pages */
+	GW__GUEST_SEND_RESUME, /* the post-copy of a guest that was sent */
 	GW__GUEST_CALLS
 };
 /* 0, or why this may not be begun with a guest that is there, with a sentence. */

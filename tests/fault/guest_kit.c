@@ -147,7 +147,7 @@ void vm_free(struct vm *vm)
 {
 	if (vm->mem && vm->runs)
 		gw__mem_guest_pause(vm->mem);
-	if (gw_guest_where(vm->guest) == GW_IN_DOUBT)
+	if (gw_guest_where(vm->guest) == GW_IN_DOUBT || gw_guest_where(vm->guest) == GW_HELD)
 		gw_guest_decide(vm->guest, false);
 	NEED(!gw_guest_free(vm->guest));
 	gw_job_free(vm->job);

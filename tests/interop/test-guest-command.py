@@ -6,10 +6,12 @@ test-guest-command.py own|7.2|10.0|11.1
 
 GODWIT_ROUNDS: how often the guest goes back and forth between two processes (default: 6).
 """
+import json
 import os
 import random
 import sys
 import tempfile
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -123,11 +125,79 @@ def check_qemu(folder, version):
         print(f"ok: into QEMU {version}, {' '.join(way) or 'plain'}", flush=True)
 
 
+def query(vm):
+    return vm.qmp.command("query-migrate").get("status")
+
+
+def await_status(vm, *wanted):
+    deadline = time.monotonic() + 30 * godwit.PATIENCE
+    while query(vm) not in wanted:
+        assert time.monotonic() < deadline, vm.qmp.command("query-migrate")
+        time.sleep(0.05)
+
+
+def send_with_requests(vm, a, way):
+    """Slow enough that a reader at the other end finds pages missing: it waits for the last page of the RAM, and so requests it."""
+    sent = {}
+    sender = threading.Thread(target=lambda: sent.update(result=a.send(f"unix:{vm.path('in')}", way, "--max-bandwidth=16M")))
+    sender.start()
+    await_status(vm, "postcopy-active", "completed")
+    vm.qmp.command("human-monitor-command", command_line=f"xp /1xw {64 * MIB - 4096:#x}")
+    sender.join()
+    assert json.loads(sent["result"].ok().stdout)["requests"] > 0, sent["result"].stdout
+    return sent["result"]
+
+
+def cut_and_recover(vm, a, relay_uri, n):
+    """The QEMU breaks its link in the middle of a post-copy that is slow; it lacks most pages then, and gets them over another one."""
+    sent = {}
+    sender = threading.Thread(target=lambda: sent.update(first=a.send(relay_uri, "--postcopy=at-once", "--max-bandwidth=16M")))
+    sender.start()
+    await_status(vm, "postcopy-active")
+    vm.qmp.command("migrate-pause")
+    sender.join()
+    await_status(vm, "postcopy-paused")
+    answer = json.loads(sent["first"].stdout)
+    assert sent["first"].status == godwit.RECOVERABLE and answer["where"] == "held", answer
+    assert godwit.run("guest", "stop", a.control).status == godwit.REFUSED
+    again = f"unix:{vm.path(f'again{n}')}"
+    vm.qmp.command("migrate-recover", uri=again)
+    return a.send(again, "--resume")
+
+
+def check_qemu_postcopy(folder, version):
+    """The same by post-copy: a monitor that reads memory requests the page, and a link that breaks is made anew."""
+    machine = {"7.2": "pc-i440fx-7.2", "10.0": "pc-i440fx-10.0", "11.1": "pc-i440fx-11.0"}[version]
+    for n, way in enumerate(["--postcopy=at-once", "--postcopy=after-round", None]):
+        args = ["-machine", machine, "-m", "64", "-S", "-incoming", "defer"]
+        with Vm(get_qemu(version), args, console=False) as vm, \
+                MemGuest(folder, f"p{n}", "--memory=64M", "--workload=uniform", "--rate=20000", "--block=pc.ram", f"--machine={machine}",
+                         "--ram-only") as a:
+            vm.qmp.command("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
+            vm.qmp.command("migrate-incoming", uri=f"unix:{vm.path('in')}")
+            if way == "--postcopy=at-once":
+                answer = json.loads(send_with_requests(vm, a, way).ok().stdout)
+            elif way:
+                answer = json.loads(a.send(f"unix:{vm.path('in')}", way).ok().stdout)
+            else:
+                answer = json.loads(cut_and_recover(vm, a, f"unix:{vm.path('in')}", n).ok().stdout)
+                assert answer["already_there"] > 0, answer
+            assert answer["where"] == "gone" and answer["postcopy"], answer
+            await_status(vm, "completed")
+            copy = vm.path("ram")
+            vm.qmp.command("pmemsave", val=MIB, size=62 * MIB, filename=copy)
+            assert a.right(f"--copy={copy}", f"--offset={MIB}")["pages"] == 62 * 256
+            a.stop()
+        print(f"ok: into QEMU {version}, {way or 'a link that breaks in post-copy'}, {answer['requests']} requests"
+              + (f", {answer['already_there']} pages were there" if not way else ""), flush=True)
+
+
 def main():
     what = sys.argv[1]
     with tempfile.TemporaryDirectory(prefix="godwit-live.") as folder:
         if what != "own":
             check_qemu(folder, what)
+            check_qemu_postcopy(folder, what)
             return
         check_workloads(folder)
         check_refusals(folder)

@@ -329,22 +329,25 @@ static void where_it_is(void **state)
 		}
 	}
 	assert_string_equal(gw_guest_where_name(GW_IN_DOUBT), "in-doubt");
-	assert_null(gw_guest_where_name(GW_PARTIAL + 1));
+	assert_null(gw_guest_where_name(GW_HELD + 1));
 	assert_int_equal(gw_guest_where(NULL), GW_EMPTY);
+	for (unsigned motion = 0; motion <= GW__MOTION_MOVES; motion++) /* of a post-copy, also while it is served */
+		assert_int_equal(gw__where_of(GW__SIDE_SOURCE, GW__PLACE_SPLIT, (enum gw__motion)motion), GW__HELD);
 }
 
 static void what_may_be_begun(void **state)
 {
 	(void)state;
 	static const int answers[GW__GUEST_CALLS][GW__WHERES] = {
-		/* HERE, EMPTY, ARRIVING, LEAVING, IN_DOUBT, GONE, STANDBY, PARTIAL */
-		[GW__GUEST_SEND] = {0, -ENODATA, -EBUSY, -EBUSY, -EINPROGRESS, -ENODATA, -EBUSY, -EAGAIN},
-		[GW__GUEST_RECEIVE] = {-EEXIST, 0, -EBUSY, -EBUSY, -EINPROGRESS, 0, -EBUSY, -EEXIST},
-		[GW__GUEST_DECIDE] = {-EALREADY, -EALREADY, -EBUSY, -EBUSY, 0, -EALREADY, -EBUSY, 0},
-		[GW__GUEST_FREE] = {0, 0, -EBUSY, -EBUSY, -EBUSY, 0, -EBUSY, -EBUSY},
-		[GW__GUEST_PROTECT] = {0, -ENODATA, -EBUSY, -EBUSY, -EINPROGRESS, -ENODATA, -EBUSY, -EAGAIN},
-		[GW__GUEST_STANDBY] = {-EEXIST, 0, -EBUSY, -EBUSY, -EINPROGRESS, 0, -EBUSY, -EEXIST},
-		[GW__GUEST_RESUME] = {-ESRCH, -ESRCH, -EBUSY, -EBUSY, -ESRCH, -ESRCH, -EBUSY, 0},
+		/* HERE, EMPTY, ARRIVING, LEAVING, IN_DOUBT, GONE, STANDBY, PARTIAL, HELD */
+		[GW__GUEST_SEND] = {0, -ENODATA, -EBUSY, -EBUSY, -EINPROGRESS, -ENODATA, -EBUSY, -EAGAIN, -EINPROGRESS},
+		[GW__GUEST_RECEIVE] = {-EEXIST, 0, -EBUSY, -EBUSY, -EINPROGRESS, 0, -EBUSY, -EEXIST, -EINPROGRESS},
+		[GW__GUEST_DECIDE] = {-EALREADY, -EALREADY, -EBUSY, -EBUSY, 0, -EALREADY, -EBUSY, 0, 0},
+		[GW__GUEST_FREE] = {0, 0, -EBUSY, -EBUSY, -EBUSY, 0, -EBUSY, -EBUSY, -EBUSY},
+		[GW__GUEST_PROTECT] = {0, -ENODATA, -EBUSY, -EBUSY, -EINPROGRESS, -ENODATA, -EBUSY, -EAGAIN, -EINPROGRESS},
+		[GW__GUEST_STANDBY] = {-EEXIST, 0, -EBUSY, -EBUSY, -EINPROGRESS, 0, -EBUSY, -EEXIST, -EINPROGRESS},
+		[GW__GUEST_RESUME] = {-ESRCH, -ESRCH, -EBUSY, -EBUSY, -ESRCH, -ESRCH, -EBUSY, 0, -ESRCH},
+		[GW__GUEST_SEND_RESUME] = {-ENODATA, -ENODATA, -EBUSY, -EBUSY, 0, -ENODATA, -EBUSY, -ENODATA, 0},
 	};
 	for (unsigned call = 0; call < GW__GUEST_CALLS; call++)
 		for (unsigned where = 0; where < GW__WHERES; where++) {
@@ -370,6 +373,15 @@ static void a_decision(void **state)
 		assert_int_equal(gw_guest_where(g), ours ? GW_HERE : GW_GONE);
 		assert_int_equal(gw_guest_free(g), 0);
 	}
+	gw_guest *g = new_guest(); /* it ran elsewhere: it can be given up, and does not come back */
+	gw__guest_set_location(g, GW__SIDE_SOURCE, gw__location_at(GW__PLACE_SPLIT), GW__MOTION_NONE);
+	assert_int_equal(gw_guest_where(g), GW_HELD);
+	assert_int_equal(gw_guest_decide(g, true), -EPERM);
+	assert_int_equal(gw_guest_where(g), GW_HELD);
+	assert_int_equal(gw_guest_free(g), -EBUSY);
+	assert_int_equal(gw_guest_decide(g, false), 0);
+	assert_int_equal(gw_guest_where(g), GW_GONE);
+	assert_int_equal(gw_guest_free(g), 0);
 	assert_int_equal(gw_guest_decide(NULL, true), -EINVAL);
 }
 

@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 
 #include "base/math.h"
+#include "engine/pageserver/image_pages.h"
 #include "engine/pageserver/pageserver.h"
 #include "io/chan.h"
 #include "wire/postcopy.h"
@@ -24,7 +25,8 @@ static struct {
 	unsigned at_request, without_room;
 	bool shut;
 	struct gw__pageserver_stats stats;
-	struct gw__pageserver_result result;
+	struct gw__location location;
+	enum gw__postcopy_src_state state;
 } t;
 
 static void say(const struct gw__rp_msg *m)
@@ -46,7 +48,7 @@ int __real_ppoll(struct pollfd *p, nfds_t n, const struct timespec *timeout, con
 int __wrap_ppoll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask);
 int __wrap_ppoll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
-	bool waits = !timeout || timeout->tv_sec || timeout->tv_nsec, ending = t.result.state == GW__POSTCOPY_SRC_ENDING;
+	bool waits = !timeout || timeout->tv_sec || timeout->tv_nsec, ending = t.state == GW__POSTCOPY_SRC_ENDING;
 	if (waits && (p[0].events & POLLOUT || ending))
 		take_everything();
 	if (waits && ending && !t.shut) {
@@ -99,11 +101,13 @@ static void pushes_into_room(unsigned dry)
 	t.server = fd[0];
 	t.ours = fd[1];
 	t.dry = dry;
-	t.result.location = gw__location_at(GW__PLACE_KEPT_WHOLE);
+	t.location = gw__location_at(GW__PLACE_KEPT_WHOLE);
 	assert_ok(gw__chan_take_fd(fd[0], "the link", &GW__IO_DEFAULTS, &chan, &run.error), run.error);
-	assert_ok(gw__pageserver(&run, im, chan, &o, &t.stats, &t.result), run.error);
-	assert_int_equal(t.result.state, GW__POSTCOPY_SRC_COMPLETED);
-	assert_int_equal(t.result.location.place, GW__PLACE_DESTINATION_RUNS);
+	const struct gw__page_source pages = gw__image_pages(im);
+	assert_ok(gw__pageserver(&run, &pages, chan, &o, &t.stats, &t.state), run.error);
+	gw__pageserver_locate(t.state, &t.location);
+	assert_int_equal(t.state, GW__POSTCOPY_SRC_COMPLETED);
+	assert_int_equal(t.location.place, GW__PLACE_DESTINATION_RUNS);
 	assert_int_equal(t.stats.requests, 1);
 	assert_int_equal(t.stats.requested_pages, ASKED_PAGES);
 	assert_int_equal(t.stats.pushed_pages + ASKED_PAGES, blocks.total_bytes / KIT_PAGE);
@@ -143,12 +147,14 @@ static void ends_without_a_destination(bool resume, enum gw__postcopy_src_state 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
 	memset(&t, 0, sizeof t);
 	t.server = fd[0];
-	t.result.location = gw__location_at(resume ? GW__PLACE_DESTINATION_WAITS : GW__PLACE_KEPT_WHOLE);
+	t.location = gw__location_at(resume ? GW__PLACE_DESTINATION_WAITS : GW__PLACE_KEPT_WHOLE);
 	close(fd[1]);
 	assert_ok(gw__chan_take_fd(fd[0], "the link", &GW__IO_DEFAULTS, &chan, &run.error), run.error);
-	assert_true(gw__pageserver(&run, im, chan, &o, &t.stats, &t.result) < 0);
-	assert_int_equal(t.result.state, state);
-	assert_int_equal(t.result.location.place, place);
+	const struct gw__page_source pages = gw__image_pages(im);
+	assert_true(gw__pageserver(&run, &pages, chan, &o, &t.stats, &t.state) < 0);
+	gw__pageserver_locate(t.state, &t.location);
+	assert_int_equal(t.state, state);
+	assert_int_equal(t.location.place, place);
 	gw__chan_close(&chan, NULL);
 	gw__image_close(im);
 	gw__blocks_fini(&blocks);

@@ -16,7 +16,8 @@ struct guest {
 	uint64_t offset, max_bandwidth;
 	unsigned channels, compression, workload, seed, writers, rate;
 	int downtime_ms;
-	bool give_up;
+	unsigned postcopy;
+	bool give_up, resume;
 };
 
 static json_t *request_of(const struct guest *g, const char *what, const char *uri)
@@ -25,11 +26,12 @@ static json_t *request_of(const struct guest *g, const char *what, const char *u
 	if (!r)
 		return NULL;
 	if (uri)
-		json_object_update_new(r, json_pack("{so sI sI sI sI sb so* so*}", "uri", gw__cli_json_text(uri), "channels",
-						  (json_int_t)g->channels, "compression", (json_int_t)g->compression, "downtime_ms",
-						  (json_int_t)g->downtime_ms, "max_bandwidth", (json_int_t)g->max_bandwidth, "give_up",
-						  g->give_up, "tls_creds", g->tls.creds_dir ? gw__cli_json_text(g->tls.creds_dir) : NULL,
-						  "tls_hostname", g->tls.hostname ? gw__cli_json_text(g->tls.hostname) : NULL));
+		json_object_update_new(r,
+			json_pack("{so sI sI sI sI sb sI sb so* so*}", "uri", gw__cli_json_text(uri), "channels", (json_int_t)g->channels,
+				"compression", (json_int_t)g->compression, "downtime_ms", (json_int_t)g->downtime_ms, "max_bandwidth",
+				(json_int_t)g->max_bandwidth, "give_up", g->give_up, "postcopy", (json_int_t)g->postcopy, "resume",
+				g->resume, "tls_creds", g->tls.creds_dir ? gw__cli_json_text(g->tls.creds_dir) : NULL, "tls_hostname",
+				g->tls.hostname ? gw__cli_json_text(g->tls.hostname) : NULL));
 	if (g->copy)
 		json_object_set_new(r, "copy", gw__cli_json_text(g->copy));
 	if (g->offset)
@@ -142,6 +144,9 @@ int gw__cli_guest(int argc, char **argv)
 			"none)"),
 		GW__CLI_SECONDS("downtime", &g.downtime_ms, "send: the longest pause of the guest, in seconds (default: 0.3)"),
 		GW__CLI_FLAG("give-up", &g.give_up, "send: what to do instead of a longer pause"),
+		GW__CLI_CHOICE("postcopy", "never|if-needed|after-round|at-once", &g.postcopy,
+			"send: when it runs at the destination before its pages are there (default: never)"),
+		GW__CLI_FLAG("resume", &g.resume, "send: recover a post-copy whose link broke"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES", &g.max_bandwidth, "send: at most so many bytes per second"),
 		GW__CLI_TEXT("copy", "FILE", &g.copy, "check: this copy of the RAM, instead of the guest's own"),
 		GW__CLI_BYTES("offset", "BYTES", &g.offset, "check: begin at this offset in the RAM"),

@@ -174,15 +174,18 @@ static json_t *answer_of_send(struct vmm *v, int r, const struct gw_guest_result
 	char text[TEXT_BYTES];
 	const char *where = gw_guest_where_name(gw_guest_where(v->guest));
 	if (r == 0)
-		snprintf(text, sizeof text, "the guest has gone: %.2f s, %u rounds, %.1f MB, paused for %.1f ms",
-			(double)res->total_ns / 1e9, (unsigned)res->rounds, (double)res->moved_bytes / 1e6, (double)res->downtime_ns / 1e6);
+		snprintf(text, sizeof text, "the guest has gone%s: %.2f s, %u rounds, %.1f MB, paused for %.1f ms",
+			res->postcopy ? " by post-copy" : "", (double)res->total_ns / 1e9, (unsigned)res->rounds,
+			(double)res->moved_bytes / 1e6, (double)res->downtime_ns / 1e6);
 	else
 		snprintf(text, sizeof text, "%s; the guest is %s", gw_job_error(v->ctx->job), where);
 	int status = r == 0 ? GW__EXIT_DONE : res->outcome.exit_status ? (int)res->outcome.exit_status : gw__cli_status_before(r);
 	json_t *a = answer(status, text);
 	if (a)
 		json_object_update_new(a,
-			json_pack("{ss sI sI sI sI sI}", "where", where, "total_ms", (json_int_t)(res->total_ns / 1000000), "downtime_us",
+			json_pack("{ss sb sI sI sI sI sI sI sI sI}", "where", where, "postcopy", res->postcopy, "requests",
+				(json_int_t)res->requests, "already_there", (json_int_t)res->already_there, "latency_p99_us",
+				(json_int_t)res->latency_p99_us, "total_ms", (json_int_t)(res->total_ns / 1000000), "downtime_us",
 				(json_int_t)(res->downtime_ns / 1000), "rounds", (json_int_t)res->rounds, "moved_bytes",
 				(json_int_t)res->moved_bytes, "pages", (json_int_t)res->pages));
 	return a;
@@ -203,6 +206,8 @@ static json_t *send_guest(struct vmm *v, const json_t *request)
 	o.channels = (uint32_t)number_of(request, "channels");
 	o.compression = (enum gw_compression)number_of(request, "compression");
 	o.converge = json_is_true(json_object_get(request, "give_up")) ? GW_CONVERGE_GIVE_UP : GW_CONVERGE_STOP;
+	o.postcopy = (enum gw_guest_postcopy)number_of(request, "postcopy");
+	o.resume = json_is_true(json_object_get(request, "resume"));
 	if (!uri)
 		return answer(GW__EXIT_USAGE, "a request to send names no URI");
 	int r = gw_guest_send(v->ctx->job, v->guest, uri, &o, &result);
@@ -266,6 +271,10 @@ static json_t *check_guest(struct vmm *v, const json_t *request)
 
 static json_t *stop_guest(struct vmm *v, const json_t *request)
 {
+	if (gw_guest_where(v->guest) == GW_HELD)
+		return answer(GW__EXIT_REFUSED,
+			"the destination runs the guest and needs memory from here: send it again with --resume, or end this "
+			"process by a signal");
 	v->stop = true;
 	return answer(GW__EXIT_DONE, "the guest is stopped");
 }
@@ -329,6 +338,7 @@ int gw__mem_vmm_run(struct gw__command_ctx *ctx, const struct gw__mem_vmm_opts *
 	}
 	if (waits)
 		return status;
+	gw_guest_decide(v.guest, false); /* nobody can decide it later */
 	gw_guest_free(v.guest);
 	gw__mem_guest_free(v.mem);
 	return status;

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Rounds, stop, hand-over of a live guest; see source.h. When it is stopped says plan/converge, who may run it plan/handover; how it is written, stream_out. */
+/*
+ * Rounds, stop, hand-over of a live guest; see source.h. When it is stopped says plan/converge, who may run it plan/handover; how it is written,
+ * stream_out, and postcopy once it is paused for that.
+ */
 #include "engine/guest/source.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
+#include "engine/guest/postcopy.h"
 #include "engine/guest/stream_out.h"
 #include "engine/outgoing/await_shut.h"
 
@@ -13,6 +17,9 @@ enum {
 	GUESSED_TRIP_NS = 1000000,
 	GUESSED_LOAD_NS = 5000000,
 };
+
+/* What follows a round. */
+enum { ANOTHER_ROUND, LAST_ROUND, SWITCH };
 
 struct source {
 	struct gw__run *run;
@@ -115,11 +122,18 @@ static int give_up(struct source *s)
 		(unsigned long long)s->verdict.bandwidth);
 }
 
+static bool is_told_to_switch(const struct source *s)
+{
+	return s->o->postcopy != GW__POSTCOPY_NEVER && atomic_load_explicit(s->o->switch_now, memory_order_relaxed);
+}
+
 /* Ten times a second in the middle of a round. */
 static int look_at_link(void *ctx)
 {
 	struct source *s = ctx;
-	return ask(s, GW__CONVERGE_AT_SAMPLE, s->dirty_pages, true) == GW__CONVERGE_FAIL ? give_up(s) : 0;
+	if (ask(s, GW__CONVERGE_AT_SAMPLE, s->dirty_pages, true) == GW__CONVERGE_FAIL)
+		return give_up(s);
+	return is_told_to_switch(s) ? SWITCH : 0;
 }
 
 static int end_round(struct source *s)
@@ -141,7 +155,7 @@ static int end_round(struct source *s)
 	return 0;
 }
 
-/* It is stopped for a moment, to count exactly. 1: it stays so; 0: it runs on. */
+/* It is stopped for a moment, to count exactly, and stays so if that is the verdict. */
 static int look(struct source *s)
 {
 	int r = stop(s);
@@ -149,18 +163,20 @@ static int look(struct source *s)
 		r = harvest(s);
 	if (r)
 		return r;
-	if (ask(s, GW__CONVERGE_AT_LOOK, 0, false) == GW__CONVERGE_FINISH)
-		return 1;
+	enum gw__converge_decision decision = ask(s, GW__CONVERGE_AT_LOOK, 0, false);
+	if (decision == GW__CONVERGE_FINISH || decision == GW__CONVERGE_DO_SWITCH)
+		return 0;
 	r = run_on(s);
 	return r ? hook_failed(s, r, "the hook that lets the guest run on failed") : 0;
 }
 
-/* 1: what is left is sent while it stands still; 0: another round. */
 static int decide(struct source *s)
 {
 	enum gw__converge_decision decision = s->verdict.decision;
+	if (s->o->postcopy == GW__POSTCOPY_AFTER_ROUND || is_told_to_switch(s))
+		return SWITCH;
 	if (atomic_load(s->o->finish))
-		return 1;
+		return LAST_ROUND;
 	if (decision == GW__CONVERGE_LOOK) {
 		int r = look(s);
 		if (r)
@@ -169,9 +185,12 @@ static int decide(struct source *s)
 	}
 	if (decision == GW__CONVERGE_FAIL)
 		return give_up(s);
-	return decision == GW__CONVERGE_FINISH;
+	if (decision == GW__CONVERGE_DO_SWITCH)
+		return SWITCH;
+	return decision == GW__CONVERGE_FINISH ? LAST_ROUND : ANOTHER_ROUND;
 }
 
+/* LAST_ROUND: what is left is sent while it stands still; SWITCH. */
 static int put_rounds(struct source *s)
 {
 	int r = gw__dirty_pages_start(gw__stream_out_dirty(s->stream), &s->run->error);
@@ -183,6 +202,8 @@ static int put_rounds(struct source *s)
 	s->began_ns = s->round_ns = now(s);
 	if (!r)
 		r = harvest(s);
+	if (!r && s->o->postcopy == GW__POSTCOPY_AT_ONCE)
+		return SWITCH;
 	while (!r) {
 		r = gw__stream_out_put_round(s->stream, gw__stream_out_dirty(s->stream), false, look_at_link, s);
 		if (!r)
@@ -190,7 +211,7 @@ static int put_rounds(struct source *s)
 		if (!r)
 			r = decide(s);
 	}
-	return r < 0 ? r : 0;
+	return r;
 }
 
 /* --- the guest stands still --- */
@@ -205,7 +226,8 @@ static int put_devices(struct source *s)
 	return r;
 }
 
-static int put_last(struct source *s)
+/* It stays paused; what it wrote until then is known. */
+static int stand_still(struct source *s)
 {
 	int r = s->paused ? 0 : stop(s);
 	if (!r)
@@ -214,7 +236,12 @@ static int put_last(struct source *s)
 		return r;
 	gw__run_phase(s->run, GW__PHASE_DEVICES);
 	tell(s, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_STOPPED});
-	r = harvest(s);
+	return harvest(s);
+}
+
+static int put_last(struct source *s)
+{
+	int r = stand_still(s);
 	if (!r)
 		r = gw__stream_out_put_round(s->stream, gw__stream_out_dirty(s->stream), true, NULL, NULL);
 	return r ? r : put_devices(s);
@@ -249,10 +276,59 @@ static int hand_over(struct source *s)
 	return r ? r : step(s, GW__HANDOVER_EV_SHUT_OK);
 }
 
+/* --- post-copy --- */
+
+static int on_package(void *ctx)
+{
+	struct source *s = ctx;
+	s->result->postcopy = true;
+	return step(s, GW__HANDOVER_EV_PACKAGE_BEGUN);
+}
+
+/* Once, or after each recovery. */
+static void on_guest_runs(void *ctx)
+{
+	struct source *s = ctx;
+	struct gw__error ignored = {0};
+	gw__handover_step(s->state, GW__HANDOVER_EV_RUNS_THERE, &s->state, &s->result->location, &ignored);
+	if (s->paused)
+		s->result->downtime_ns = now(s) - s->paused_ns;
+	s->paused = false; /* not by us any more */
+	if (s->o->on_held)
+		s->o->on_held(s->o->ctx, &s->result->location);
+	tell(s, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS_THERE, .downtime_ns = s->result->downtime_ns});
+}
+
+static int serve_pages(struct source *s, const struct gw_out *devices, bool resume)
+{
+	const struct gw__guest_postcopy_opts po = {.resume = resume,
+		.answer_ms = s->o->answer_ms,
+		.max_bandwidth = s->o->max_bandwidth,
+		.on_package = on_package,
+		.on_guest_runs = on_guest_runs,
+		.ctx = s};
+	int r = gw__guest_postcopy(s->run, s->guest, s->stream, s->out->main, devices, &po, &s->result->pages);
+	return r ? r : step(s, GW__HANDOVER_EV_SHUT_OK);
+}
+
+static int switch_over(struct source *s)
+{
+	struct gw_out saved = {0};
+	int r = stand_still(s);
+	if (!r)
+		r = gw__stream_out_save_devices(s->stream, &saved, &s->result->hook);
+	if (!r)
+		r = serve_pages(s, &saved, false);
+	free(saved.bytes);
+	return r;
+}
+
 static int go(struct source *s)
 {
 	int r = put_rounds(s);
-	if (!r)
+	if (r == SWITCH)
+		return switch_over(s);
+	if (r == LAST_ROUND)
 		r = put_last(s);
 	if (!r)
 		r = confirm(s);
@@ -282,10 +358,16 @@ int gw__guest_source_run(struct gw__run *run, struct gw__guest *guest, struct gw
 	struct gw__guest_source_result *result)
 {
 	struct source s = {.run = run, .guest = guest, .out = out, .o = o, .result = result, .state = GW__HANDOVER_RUNS};
-	struct gw__stream_out_opts so = {.method = o->method, .level = o->level, .copies = o->tls};
+	const struct gw__stream_out_opts so = {.method = o->method,
+		.level = o->level,
+		.copies = o->tls,
+		.postcopy = o->postcopy != GW__POSTCOPY_NEVER};
 	*result = (struct gw__guest_source_result){.location = gw__location_at(GW__PLACE_SOURCE_RUNS)};
 	gw__converge_init(&s.converge,
-		&(struct gw__converge_limits){.policy = o->policy, .patience = o->patience, .give_up_ns = o->give_up_ns});
+		&(struct gw__converge_limits){.policy = o->postcopy == GW__POSTCOPY_IF_NEEDED ? GW__CONVERGE_SWITCH : o->policy,
+			.can_switch = o->postcopy == GW__POSTCOPY_IF_NEEDED,
+			.patience = o->patience,
+			.give_up_ns = o->give_up_ns});
 	int r = gw__stream_out_new(run, guest, out, &so, &s.stream);
 	if (!r)
 		r = go(&s);
@@ -294,8 +376,30 @@ int gw__guest_source_run(struct gw__run *run, struct gw__guest *guest, struct gw
 	result->dirty_rate = s.verdict.dirty_rate;
 	if (r)
 		fail(&s, r);
-	else
+	else if (!result->postcopy)
 		result->downtime_ns = now(&s) - s.paused_ns;
+	gw__run_phase(run, GW__PHASE_DONE);
+	return r;
+}
+
+int gw__guest_source_resume(struct gw__run *run, struct gw__guest *guest, struct gw__outgoing *out, const struct gw__guest_source_opts *o,
+	struct gw__location location, struct gw__guest_source_result *result)
+{
+	struct source s = {.run = run,
+		.guest = guest,
+		.out = out,
+		.o = o,
+		.result = result,
+		.state = location.place == GW__PLACE_SPLIT ? GW__HANDOVER_HELD : GW__HANDOVER_IN_DOUBT};
+	const struct gw__stream_out_opts so = {0};
+	const struct gw_out none = {0};
+	*result = (struct gw__guest_source_result){.location = location, .postcopy = true};
+	int r = gw__stream_out_new(run, guest, out, &so, &s.stream);
+	if (!r)
+		r = serve_pages(&s, &none, true);
+	gw__stream_out_free(s.stream);
+	if (r)
+		fail(&s, r);
 	gw__run_phase(run, GW__PHASE_DONE);
 	return r;
 }

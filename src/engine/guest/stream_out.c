@@ -21,8 +21,8 @@ enum {
 	LAST_WORD_MS = 1000,
 	LOOK_MS = 100,
 	KEEP_ALIVE_MS = 1000,
-	RAM_ID = 1,
 	FIRST_DEVICE_ID = 2,
+	HOST_PAGE_BYTES = 4096,
 };
 
 struct gw__stream_out {
@@ -118,7 +118,7 @@ int gw__stream_out_new(struct gw__run *run, struct gw__guest *guest, struct gw__
 		r = add_channels(s);
 	if (!r && o->copies && !(s->copy = malloc(PAGES_PER_WRITE * guest->page_bytes)))
 		r = gw__error_set(&run->error, -ENOMEM, "no memory for copies of pages");
-	gw__stream_writer_init(&s->writer, out->main, &s->blocks, RAM_ID, PART_BYTES);
+	gw__stream_writer_init(&s->writer, out->main, &s->blocks, GW__STREAM_OUT_RAM_ID, PART_BYTES);
 	if (r)
 		gw__stream_out_free(s);
 	else
@@ -140,10 +140,23 @@ void gw__stream_out_free(struct gw__stream_out *s)
 
 struct gw__dirty_pages *gw__stream_out_dirty(struct gw__stream_out *s) { return s->dirty; }
 const struct gw__blocks *gw__stream_out_blocks(const struct gw__stream_out *s) { return &s->blocks; }
+const struct gw__config *gw__stream_out_config(const struct gw__stream_out *s) { return &s->config; }
 
 /* --- the head --- */
 
-static int put_config(struct gw__stream_out *s)
+/* The page sizes of all blocks, or-ed, and by block where one is larger than usual: as the destination has to have them too. */
+static uint64_t page_sizes(const struct gw__stream_out *s, uint64_t *page_bytes)
+{
+	uint64_t usual = gw__max(s->guest->page_bytes, HOST_PAGE_BYTES), all = 0;
+	for (uint32_t i = 0; i < s->blocks.n; i++) {
+		uint64_t bytes = gw__max(gw__guest_find_block(s->guest, s->blocks.v[i].name)->page_bytes, usual);
+		page_bytes[i] = bytes > usual ? bytes : 0;
+		all |= bytes;
+	}
+	return all;
+}
+
+static int put_config(struct gw__stream_out *s, uint64_t page_summary)
 {
 	struct gw__wr c = gw__wr_over(s->bytes, sizeof s->bytes);
 	gw__header_encode(&c);
@@ -154,6 +167,8 @@ static int put_config(struct gw__stream_out *s)
 		gw__command_encode(&c, GW__CMD_OPEN_RETURN_PATH, NULL, 0);
 		gw__ping_encode(&c, GW__PING_OPENED);
 	}
+	if (s->o.postcopy)
+		gw__advise_encode(&c, page_summary, s->guest->page_bytes);
 	return put(s, s->bytes, gw__wr_used(&c));
 }
 
@@ -172,9 +187,14 @@ static int put_sync(struct gw__stream_out *s)
 int gw__stream_out_begin(struct gw__stream_out *s)
 {
 	struct gw__blocks_rule rule = {.page_bytes = s->guest->page_bytes};
-	int r = put_config(s);
+	uint64_t *page_bytes = calloc(s->blocks.n, sizeof *page_bytes);
+	if (!page_bytes)
+		return gw__error_set(&s->run->error, -ENOMEM, "no memory for a list of RAM blocks");
+	rule.page_summary = s->o.postcopy ? page_sizes(s, page_bytes) : 0;
+	int r = put_config(s, rule.page_summary);
 	if (!r)
-		r = written(s, gw__stream_writer_begin_list(&s->writer, &rule, NULL, &s->run->error));
+		r = written(s, gw__stream_writer_begin_list(&s->writer, &rule, page_bytes, &s->run->error));
+	free(page_bytes);
 	if (!r)
 		r = put_sync(s);
 	return r ? r : written(s, gw__stream_writer_end_section(&s->writer, &s->run->error));
@@ -331,7 +351,10 @@ int gw__stream_out_put_round(struct gw__stream_out *s, struct gw__dirty_pages *p
 		r = written(s, gw__stream_writer_begin_part(&s->writer, 0, error));
 	if (!r)
 		r = s->multifd_send ? put_sync(s) : put_on_main(s, look, ctx);
-	return r ? r : written(s, gw__stream_writer_end_section(&s->writer, error));
+	if (r < 0)
+		return r;
+	int ended = written(s, gw__stream_writer_end_section(&s->writer, error));
+	return ended ? ended : r;
 }
 
 /* --- behind RAM --- */

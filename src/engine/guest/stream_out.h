@@ -15,7 +15,9 @@ struct gw__stream_out_opts {
 	int level;
 	bool copies;   /* pages are enciphered */
 	bool old_colo; /* the dialect of COLO of QEMU 10.0: ENABLE_COLO, and no return path */
+	bool postcopy; /* it is announced (ADVISE), so the stream may end in one; not with channels */
 };
+enum { GW__STREAM_OUT_RAM_ID = 1 };
 
 struct gw__stream_out;
 /* Borrows all. 0 or -ENOMEM, -EINVAL. */
@@ -24,12 +26,13 @@ int gw__stream_out_new(struct gw__run *run, struct gw__guest *guest, struct gw__
 void gw__stream_out_free(struct gw__stream_out *s);                     /* NULL is fine */
 struct gw__dirty_pages *gw__stream_out_dirty(struct gw__stream_out *s); /* of the guest */
 const struct gw__blocks *gw__stream_out_blocks(const struct gw__stream_out *s);
+const struct gw__config *gw__stream_out_config(const struct gw__stream_out *s);
 
 /* Head, return path, and the list of blocks. */
 int gw__stream_out_begin(struct gw__stream_out *s);
 /*
- * All of these pages, which are taken from `pages`; `last`: RAM ends with them. `look` is called ten times a second meanwhile, and ends it with a negative errno; NULL: nobody
- * looks.
+ * All of these pages, which are taken from `pages`; `last`: RAM ends with them. `look` is called ten times a second meanwhile; NULL: nobody looks. It ends the round with a
+ * negative errno, or, without channels, with something positive: the section is ended then, and the pages that were not sent stay in `pages`.
  */
 typedef int gw__stream_out_look_fn(void *ctx);
 int gw__stream_out_put_round(struct gw__stream_out *s, struct gw__dirty_pages *pages, bool last, gw__stream_out_look_fn *look, void *ctx);

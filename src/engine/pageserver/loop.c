@@ -27,10 +27,10 @@ enum {
 
 struct gw__pageserver {
 	struct gw__run *run;
-	const struct gw__image *image;
+	const struct gw__page_source *source;
 	const struct gw__pageserver_opts *o;
 	struct gw__pageserver_stats *stats;
-	struct gw__pageserver_result *result;
+	enum gw__postcopy_src_state *state;
 	bool preempt_reconnected;
 
 	struct gw__page_out *out;
@@ -40,11 +40,11 @@ struct gw__pageserver {
 
 static int set_state(struct gw__pageserver *s, enum gw__postcopy_src_event event)
 {
-	enum gw__postcopy_src_state before = s->result->state;
-	int r = gw__postcopy_src_step(before, event, &s->result->state, &s->run->error);
+	enum gw__postcopy_src_state before = *s->state;
+	int r = gw__postcopy_src_step(before, event, s->state, &s->run->error);
 	if (!r)
 		GW__TRACE(&s->run->trace, serve_state, "%s -> %s", gw__postcopy_src_state_name(before),
-			gw__postcopy_src_state_name(s->result->state));
+			gw__postcopy_src_state_name(*s->state));
 	return r;
 }
 
@@ -151,7 +151,7 @@ static int put_head(struct gw__pageserver *s)
 {
 	uint8_t room[HEAD_ROOM];
 	struct gw__wr c = gw__wr_over(room, sizeof room);
-	struct gw__config config = s->image->config;
+	struct gw__config config = *s->source->config;
 	gw__config_drop_cap(&config, "mapped-ram");
 	gw__header_encode(&c);
 	gw__config_encode(&c, &config);
@@ -161,42 +161,19 @@ static int put_head(struct gw__pageserver *s)
 	return gw__page_out_write(s->out, room, gw__wr_used(&c));
 }
 
-static int put_devices(struct gw__pageserver *s, bool early, bool before_ram, uint8_t *to, size_t *n)
-{
-	int r = 0;
-	for (uint32_t i = 0; !r && i < s->image->devices_n; i++) {
-		const struct gw__image_device *d = &s->image->devices[i];
-		/* A piece of an iterable: its END may stand behind RAM's, and belongs before the package. */
-		bool piece = d->section.type != GW__ITEM_FULL;
-		if ((d->early || piece) != early || d->before_ram != before_ram)
-			continue;
-		r = gw__image_read_at(s->image, d->off, to + *n, d->bytes, &s->run->error);
-		*n += d->bytes;
-	}
-	return r;
-}
-
-static size_t device_bytes(const struct gw__image *image)
-{
-	size_t sum = 0;
-	for (uint32_t i = 0; i < image->devices_n; i++)
-		sum += image->devices[i].bytes;
-	return sum;
-}
-
-/* Early devices go straight out; `room` holds all devices of the image. */
-static int put_early(struct gw__pageserver *s, bool before_ram, uint8_t *room)
+/* Early devices go straight out; `room` holds all devices there are. */
+static int put_early(struct gw__pageserver *s, enum gw__device_place place, uint8_t *room)
 {
 	size_t n = 0;
-	int r = put_devices(s, true, before_ram, room, &n);
+	int r = s->source->ops->read_devices(s->source, place, room, &n, &s->run->error);
 	return r || !n ? r : gw__page_out_write(s->out, room, n);
 }
 
 static int put_list(struct gw__pageserver *s)
 {
-	const struct gw__blocks_rule rule = {.page_bytes = gw__config_page_bytes(&s->image->config),
+	const struct gw__blocks_rule rule = {.page_bytes = gw__config_page_bytes(s->source->config),
 		.page_summary = gw__page_scheduler_page_summary(s->pages),
-		.address = s->image->config.ignore_shared};
+		.address = s->source->config->ignore_shared};
 	return gw__page_out_write_list(s->out, &rule, gw__page_scheduler_host_page_bytes(s->pages));
 }
 
@@ -206,7 +183,7 @@ static int put_list(struct gw__pageserver *s)
  */
 static int put_block_discards(struct gw__pageserver *s, uint32_t block)
 {
-	uint64_t page_bytes = gw__config_page_bytes(&s->image->config), at = 0;
+	uint64_t page_bytes = gw__config_page_bytes(s->source->config), at = 0;
 	struct gw__range range[GW__DISCARD_RANGES_MAX];
 	uint8_t room[GW__NAME_MAX + 16 + sizeof range];
 	struct gw__page_run run;
@@ -217,7 +194,7 @@ static int put_block_discards(struct gw__pageserver *s, uint32_t block)
 			range[n++] = (struct gw__range){run.first * page_bytes, (run.end - run.first) * page_bytes};
 		struct gw__wr c = gw__wr_over(room, sizeof room);
 		if (n)
-			gw__discard_encode(&c, s->image->blocks.v[block].name, range, n);
+			gw__discard_encode(&c, s->source->blocks->v[block].name, range, n);
 		r = n ? gw__page_out_write(s->out, room, gw__wr_used(&c)) : 0;
 	}
 	return r;
@@ -228,7 +205,7 @@ static int put_discards(struct gw__pageserver *s)
 	uint8_t room[16];
 	struct gw__wr c = gw__wr_over(room, sizeof room);
 	int r = 0;
-	for (uint32_t i = 0; !r && i < s->image->blocks.n; i++)
+	for (uint32_t i = 0; !r && i < s->source->blocks->n; i++)
 		r = put_block_discards(s, i);
 	gw__ping_encode(&c, GW__PING_DISCARDED);
 	return r ? r : gw__page_out_write(s->out, room, gw__wr_used(&c));
@@ -239,7 +216,7 @@ static int put_package(struct gw__pageserver *s, uint8_t *devices)
 	uint8_t head[16], first[PACKAGE_SLACK], last[PACKAGE_SLACK];
 	struct gw__wr c = gw__wr_over(head, sizeof head), f = gw__wr_over(first, sizeof first), l = gw__wr_over(last, sizeof last);
 	size_t n = 0;
-	int r = put_devices(s, false, false, devices, &n);
+	int r = s->source->ops->read_devices(s->source, GW__DEVICES_IN_PACKAGE, devices, &n, &s->run->error);
 	if (r)
 		return r;
 	gw__command_encode(&f, GW__CMD_POSTCOPY_LISTEN, NULL, 0);
@@ -256,27 +233,38 @@ static int send_package(struct gw__pageserver *s, uint8_t *devices)
 {
 	uint8_t room[16];
 	struct gw__wr c = gw__wr_over(room, sizeof room);
+	uint64_t before = gw__page_out_main(s->out)->out_bytes;
 	int r = put_package(s, devices);
+	if (s->o->on_package && gw__page_out_main(s->out)->out_bytes > before) {
+		int noted = s->o->on_package(s->o->ctx);
+		r = r ? r : noted;
+	}
 	if (!r)
 		r = set_state(s, GW__POSTCOPY_SRC_EV_PACKAGE_SENT);
 	gw__ping_encode(&c, GW__PING_SENT);
 	return r ? r : gw__page_out_write(s->out, room, gw__wr_used(&c));
 }
 
-static int hand_over(struct gw__pageserver *s)
+static int begin_stream(struct gw__pageserver *s, uint8_t *devices)
 {
-	uint8_t *devices = malloc(device_bytes(s->image) + 1);
-	int r = devices ? put_head(s) : gw__error_set(&s->run->error, -ENOMEM, "no memory for the device state");
+	int r = put_head(s);
 	if (!r)
 		r = connect_preempt_of_handover(s);
 	if (!r)
-		r = put_early(s, true, devices);
+		r = put_early(s, GW__DEVICES_BEFORE_LIST, devices);
 	if (!r)
 		r = put_list(s);
 	if (!r)
-		r = put_early(s, false, devices);
-	if (!r)
-		r = gw__page_scheduler_send_first(s->pages);
+		r = put_early(s, GW__DEVICES_BEFORE_PACKAGE, devices);
+	return r ? r : gw__page_scheduler_send_first(s->pages);
+}
+
+static int hand_over(struct gw__pageserver *s)
+{
+	uint8_t *devices = malloc(s->source->device_bytes + 1);
+	int r = devices ? 0 : gw__error_set(&s->run->error, -ENOMEM, "no memory for the device state");
+	if (!r && !s->o->clear_unsent)
+		r = begin_stream(s, devices);
 	if (!r)
 		r = put_discards(s);
 	if (!r)
@@ -314,16 +302,16 @@ static int take_over(struct gw__pageserver *s)
  */
 static int ask_bitmaps(struct gw__pageserver *s)
 {
-	size_t bytes = (size_t)s->image->blocks.n * ASK_BYTES_MAX + ASK_BYTES_MAX;
+	size_t bytes = (size_t)s->source->blocks->n * ASK_BYTES_MAX + ASK_BYTES_MAX;
 	uint8_t *room = malloc(bytes);
 	struct gw__wr c = gw__wr_over(room, bytes);
 	bool resume_later = s->o->preempt == GW__PREEMPT_ON;
 	if (!room)
-		return gw__error_set(&s->run->error, -ENOMEM, "no memory to ask for %u bitmaps", s->image->blocks.n);
+		return gw__error_set(&s->run->error, -ENOMEM, "no memory to ask for %u bitmaps", s->source->blocks->n);
 	gw__return_path_reader_expect(s->rp, GW__REPLY_BITMAPS); /* answers may come before all is asked */
-	for (uint32_t i = 0; i < s->image->blocks.n; i++)
-		if (!s->image->blocks.v[i].ignored)
-			gw__ask_bitmap_encode(&c, s->image->blocks.v[i].name);
+	for (uint32_t i = 0; i < s->source->blocks->n; i++)
+		if (!s->source->blocks->v[i].ignored)
+			gw__ask_bitmap_encode(&c, s->source->blocks->v[i].name);
 	if (!resume_later) {
 		gw__command_encode(&c, GW__CMD_POSTCOPY_RESUME, NULL, 0);
 		gw__return_path_reader_expect(s->rp, GW__REPLY_RESUME_ACK);
@@ -396,10 +384,10 @@ static int finish(struct gw__pageserver *s)
 
 static int open_modules(struct gw__pageserver *s, struct gw__chan *chan)
 {
-	int r = gw__page_out_new(s->run, s->image, chan, s->o, s->stats, &s->out);
+	int r = gw__page_out_new(s->run, s->source, chan, s->o, s->stats, &s->out);
 	if (!r)
-		r = gw__page_scheduler_new(s->run, s->image, s->o, s->out, s->stats, &s->pages);
-	return r ? r : gw__return_path_reader_new(s->run, s->image, chan, s->o->answer_ms, &s->result->state, &RETURN_PATH_OPS, s, &s->rp);
+		r = gw__page_scheduler_new(s->run, s->source, s->o, s->out, s->stats, &s->pages);
+	return r ? r : gw__return_path_reader_new(s->run, s->source, chan, s->o->answer_ms, s->state, &RETURN_PATH_OPS, s, &s->rp);
 }
 
 static int serve(struct gw__pageserver *s, struct gw__chan *chan)
@@ -415,37 +403,35 @@ static int serve(struct gw__pageserver *s, struct gw__chan *chan)
 	return r ? r : finish(s);
 }
 
-/* A destination that waits for pages has the guest; another one that was lost before it was told to run it has not. */
 static void note_failure(struct gw__pageserver *s)
 {
 	struct gw__error ignored = {0};
 	bool shut = s->rp && gw__return_path_reader_shut_error(s->rp);
-	gw__postcopy_src_step(s->result->state, shut ? GW__POSTCOPY_SRC_EV_SHUT_ERROR : GW__POSTCOPY_SRC_EV_BROKEN, &s->result->state,
-		&ignored);
-	gw__location_note(&s->result->location,
-		s->result->state == GW__POSTCOPY_SRC_PAUSED ? GW__LOCATION_EV_DESTINATION_WAITS : GW__LOCATION_EV_DESTINATION_FAILED);
+	gw__postcopy_src_step(*s->state, shut ? GW__POSTCOPY_SRC_EV_SHUT_ERROR : GW__POSTCOPY_SRC_EV_BROKEN, s->state, &ignored);
 }
 
-static void note_success(struct gw__pageserver *s)
+int gw__pageserver(struct gw__run *run, const struct gw__page_source *source, struct gw__chan *chan, const struct gw__pageserver_opts *o,
+	struct gw__pageserver_stats *stats, enum gw__postcopy_src_state *state)
 {
-	gw__location_note(&s->result->location, GW__LOCATION_EV_ARRIVED);
-	gw__run_phase(s->run, GW__PHASE_DONE);
-}
-
-int gw__pageserver(struct gw__run *run, const struct gw__image *image, struct gw__chan *chan, const struct gw__pageserver_opts *o,
-	struct gw__pageserver_stats *stats, struct gw__pageserver_result *result)
-{
-	struct gw__pageserver s = {.run = run, .image = image, .o = o, .stats = stats, .result = result};
+	struct gw__pageserver s = {.run = run, .source = source, .o = o, .stats = stats, .state = state};
 	*stats = (struct gw__pageserver_stats){0};
-	result->state = o->resume ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP;
-	atomic_store(&run->counters.total_bytes, image->blocks.total_bytes);
+	*state = o->resume ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP;
+	atomic_store(&run->counters.total_bytes, source->blocks->total_bytes);
 	int r = serve(&s, chan);
 	if (r)
 		note_failure(&s);
 	else
-		note_success(&s);
+		gw__run_phase(run, GW__PHASE_DONE);
 	gw__return_path_reader_free(s.rp);
 	gw__page_scheduler_free(s.pages);
 	gw__page_out_free(s.out);
 	return r;
+}
+
+/* A destination that waits for pages has the guest; another one that was lost before it was told to run it has not. */
+void gw__pageserver_locate(enum gw__postcopy_src_state state, struct gw__location *l)
+{
+	gw__location_note(l, state == GW__POSTCOPY_SRC_COMPLETED ? GW__LOCATION_EV_ARRIVED
+			     : state == GW__POSTCOPY_SRC_PAUSED  ? GW__LOCATION_EV_DESTINATION_WAITS
+								 : GW__LOCATION_EV_DESTINATION_FAILED);
 }

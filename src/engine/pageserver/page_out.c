@@ -31,7 +31,7 @@ enum {
 
 struct gw__page_out {
 	struct gw__run *run;
-	const struct gw__image *image;
+	const struct gw__page_source *source;
 	uint64_t page_bytes;
 	struct gw__stream_writer main, preempt; /* the latter without a channel: there is only one */
 	struct gw__pageserver_stats *stats;
@@ -52,7 +52,7 @@ struct gw__page_out {
 	int iov_n;
 };
 
-int gw__page_out_new(struct gw__run *run, const struct gw__image *image, struct gw__chan *main, const struct gw__pageserver_opts *o,
+int gw__page_out_new(struct gw__run *run, const struct gw__page_source *source, struct gw__chan *main, const struct gw__pageserver_opts *o,
 	struct gw__pageserver_stats *stats, struct gw__page_out **to)
 {
 	struct gw__page_out *out = calloc(1, sizeof *out);
@@ -60,15 +60,15 @@ int gw__page_out_new(struct gw__run *run, const struct gw__image *image, struct 
 	if (!out)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a page server");
 	out->run = run;
-	out->image = image;
-	out->page_bytes = gw__config_page_bytes(&image->config);
+	out->source = source;
+	out->page_bytes = gw__config_page_bytes(source->config);
 	out->stats = stats;
 	out->max_bandwidth = o->max_bandwidth;
 	out->ws = o->working_set;
 	out->last_poll_ns = out->oldest_unread_ns = gw__clock_now_ns(&run->clock);
 	gw__chan_set_unsent_low_watermark(main, QUEUE_BYTES);
-	gw__stream_writer_init(&out->main, main, &image->blocks, image->ram_id, PART_BYTES);
-	gw__stream_writer_init(&out->preempt, NULL, &image->blocks, image->ram_id, PART_BYTES);
+	gw__stream_writer_init(&out->main, main, source->blocks, source->ram_id, PART_BYTES);
+	gw__stream_writer_init(&out->preempt, NULL, source->blocks, source->ram_id, PART_BYTES);
 	out->heads = malloc(HEADS_BYTES);
 	out->pages = malloc(FAR_PIECE_PAGES * out->page_bytes);
 	out->iov = calloc(PIECE_IOV, sizeof *out->iov);
@@ -133,17 +133,17 @@ int gw__page_out_write_end(struct gw__page_out *out, bool mark)
 }
 
 /* Neighbours in memory are one entry. */
-static void add_bytes(struct gw__page_out *out, void *bytes, size_t n)
+static void add_bytes(struct gw__page_out *out, const uint8_t *bytes, size_t n)
 {
 	struct iovec *last = out->iov_n ? &out->iov[out->iov_n - 1] : NULL;
-	if (last && (uint8_t *)last->iov_base + last->iov_len == bytes)
+	if (last && (const uint8_t *)last->iov_base + last->iov_len == bytes)
 		last->iov_len += n;
 	else
-		out->iov[out->iov_n++] = (struct iovec){bytes, n};
+		out->iov[out->iov_n++] = (struct iovec){(void *)(uintptr_t)bytes, n};
 }
 
 static void add_records(struct gw__page_out *out, struct gw__stream_writer *w, struct gw__wr *heads, uint32_t block, uint64_t first,
-	uint64_t n, uint8_t *pages)
+	uint64_t n, const uint8_t *pages)
 {
 	for (uint64_t i = 0; i < n; i++) {
 		uint8_t *head = heads->p;
@@ -158,25 +158,25 @@ static void add_records(struct gw__page_out *out, struct gw__stream_writer *w, s
 static int fill_piece(struct gw__page_out *out, struct gw__stream_writer *w, const struct gw__page_run *run, uint64_t pages_max,
 	bool may_wait, uint64_t *end)
 {
-	const struct gw__bitmap *present = &out->image->present[run->block];
+	const struct gw__page_source *source = out->source;
 	struct gw__wr heads = gw__wr_over(out->heads, HEADS_BYTES);
 	uint64_t at = run->first, next, pages = 0, limit = gw__min(run->end, run->first + GW__PIECE_MAX_PAGES);
 	int r = 0;
 	out->iov_n = 0;
 	for (; at < limit && pages < pages_max; at = next) {
-		uint8_t *to = out->pages + pages * out->page_bytes;
-		next = gw__bitmap_next_set_before(present, at, limit);
+		const uint8_t *content;
+		next = source->ops->next_content(source, run->block, at, limit);
 		if (next > at) {
 			out->stats->zero_pages += next - at;
 			add_records(out, w, &heads, run->block, at, next - at, NULL);
 			continue;
 		}
-		next = gw__bitmap_next_clear_before(present, at, gw__min(limit, at + pages_max - pages));
-		r = may_wait ? gw__image_read_pages(out->image, run->block, at, next - at, to, &out->run->error)
-			     : gw__image_read_pages_now(out->image, run->block, at, next - at, to);
+		next = source->ops->next_zero(source, run->block, at, gw__min(limit, at + pages_max - pages));
+		r = source->ops->read(source, run->block, at, next - at, may_wait, out->pages + pages * out->page_bytes, &content,
+			&out->run->error);
 		if (r)
 			break;
-		add_records(out, w, &heads, run->block, at, next - at, to);
+		add_records(out, w, &heads, run->block, at, next - at, content);
 		pages += next - at;
 	}
 	*end = at;

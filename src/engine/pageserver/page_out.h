@@ -9,7 +9,6 @@
 
 #include "base/conditions.h"
 #include "engine/core/run.h"
-#include "image/read/image.h"
 #include "engine/pageserver/pageserver.h"
 #include "io/chan.h"
 #include "wire/ram.h"
@@ -21,7 +20,7 @@ struct gw__page_out;
 /*
  * Borrows all of it; counts zero pages and latencies in `stats`. Requests are recorded in the working set of `o`, if there is one. 0 or -ENOMEM.
  */
-int gw__page_out_new(struct gw__run *run, const struct gw__image *image, struct gw__chan *main, const struct gw__pageserver_opts *o,
+int gw__page_out_new(struct gw__run *run, const struct gw__page_source *source, struct gw__chan *main, const struct gw__pageserver_opts *o,
 	struct gw__pageserver_stats *stats, struct gw__page_out **out);
 void gw__page_out_free(struct gw__page_out *out); /* closes the preempt channel; NULL is fine */
 

@@ -42,7 +42,7 @@ struct push_position {
 };
 
 struct readahead {
-	const struct gw__image *image;
+	const struct gw__page_source *source;
 	const struct gw__working_set *ws;
 	uint64_t page_bytes;
 
@@ -66,13 +66,13 @@ struct readahead {
  * The i-th run of what a guest will probably ask for: the working set as it was recorded, then all of it again with what lies
  * around, which the push may have brought in time when it was recorded. False behind the last.
  */
-static bool prefetch_run(const struct gw__working_set *ws, const struct gw__image *image, uint32_t i, struct gw__ws_pages *run)
+static bool prefetch_run(const struct gw__working_set *ws, const struct gw__page_source *source, uint32_t i, struct gw__ws_pages *run)
 {
 	if (!ws || i >= 2 * ws->runs)
 		return false;
 	*run = ws->run[i % ws->runs];
 	if (i >= ws->runs) {
-		uint64_t pages = image->blocks.v[run->block].used_bytes / gw__config_page_bytes(&image->config);
+		uint64_t pages = source->blocks->v[run->block].used_bytes / gw__config_page_bytes(source->config);
 		uint64_t end = gw__min(run->first + run->n + PREFETCH_NEIGHBOURS, pages);
 		run->first -= gw__min(run->first, PREFETCH_NEIGHBOURS);
 		run->n = end - run->first;
@@ -89,16 +89,16 @@ struct advised {
 static bool advise_run(const struct readahead *a, const struct push_position *p, struct advised *t)
 {
 	struct gw__ws_pages run;
-	if (t->runs >= p->run + RUNS_MAX || !prefetch_run(a->ws, a->image, t->runs, &run))
+	if (t->runs >= p->run + RUNS_MAX || !prefetch_run(a->ws, a->source, t->runs, &run))
 		return false;
-	gw__image_readahead(a->image, run.block, run.first, run.n);
+	a->source->ops->readahead(a->source, run.block, run.first, run.n);
 	t->runs++;
 	return true;
 }
 
 static bool advise_pages(const struct readahead *a, const struct push_position *p, struct advised *t)
 {
-	uint64_t step = STEP_BYTES / a->page_bytes, bits = a->image->blocks.v[p->block].used_bytes / a->page_bytes;
+	uint64_t step = STEP_BYTES / a->page_bytes, bits = a->source->blocks->v[p->block].used_bytes / a->page_bytes;
 	if (p->block != t->block || p->page < t->from || p->page > t->to) {
 		t->block = p->block;
 		t->from = t->to = p->page;
@@ -107,7 +107,7 @@ static bool advise_pages(const struct readahead *a, const struct push_position *
 	if (t->to >= bits || t->to - p->page >= t->window)
 		return false;
 	step = gw__min(step, bits - t->to);
-	gw__image_readahead(a->image, t->block, t->to, step);
+	a->source->ops->readahead(a->source, t->block, t->to, step);
 	t->to += step;
 	t->window = gw__min(2 * t->window, WINDOW_MAX_BYTES / a->page_bytes);
 	return true;
@@ -143,14 +143,14 @@ static void start_readahead(struct readahead *a)
 	a->failed = !a->runs;
 }
 
-static struct readahead *new_readahead(const struct gw__image *image, const struct gw__working_set *ws)
+static struct readahead *new_readahead(const struct gw__page_source *source, const struct gw__working_set *ws)
 {
 	struct readahead *a = calloc(1, sizeof *a);
 	if (!a)
 		return NULL;
-	a->image = image;
+	a->source = source;
 	a->ws = ws;
-	a->page_bytes = gw__config_page_bytes(&image->config);
+	a->page_bytes = gw__config_page_bytes(source->config);
 	if (ws && ws->runs)
 		start_readahead(a);
 	return a;
@@ -204,7 +204,7 @@ static void move_readahead(struct readahead *a, const struct push_position *p, b
 
 struct gw__page_scheduler {
 	struct gw__run *run;
-	const struct gw__image *image;
+	const struct gw__page_source *source;
 	const struct gw__pageserver_opts *o;
 	struct gw__page_out *out;
 	struct gw__pageserver_stats *stats;
@@ -235,7 +235,7 @@ static uint64_t host_page_of(const struct gw__page_scheduler *s, const struct gw
 
 static int init_block(struct gw__page_scheduler *s, uint32_t i)
 {
-	const struct gw__block *b = &s->image->blocks.v[i];
+	const struct gw__block *b = &s->source->blocks->v[i];
 	uint64_t bytes = host_page_of(s, b);
 	s->host_page_bytes[i] = bytes;
 	s->list_page_bytes[i] = bytes > gw__max(s->page_bytes, HOST_PAGE_BYTES) ? bytes : 0;
@@ -250,34 +250,70 @@ static int init_block(struct gw__page_scheduler *s, uint32_t i)
 	s->page_summary |= bytes;
 	if (!b->ignored && gw__bitmap_init(&s->sent[i], b->used_bytes / s->page_bytes))
 		return gw__error_set(&s->run->error, -ENOMEM, "no memory for a bitmap of block \"%s\"", b->name);
-	s->unsent_pages += s->sent[i].bits;
 	return 0;
+}
+
+/* A larger page with one page that is to be sent is to be sent whole. */
+static void clear_split_pages(struct gw__page_scheduler *s, uint32_t block)
+{
+	struct gw__bitmap *b = &s->sent[block];
+	uint64_t n = s->host_page_bytes[block] / s->page_bytes;
+	for (uint64_t at = gw__bitmap_next_clear(b, 0); n > 1 && at < b->bits; at = gw__bitmap_next_clear(b, at - at % n + n))
+		gw__bitmap_clear_range(b, at - at % n, n);
+}
+
+static void count_unsent(struct gw__page_scheduler *s)
+{
+	s->unsent_pages = 0;
+	for (uint32_t i = 0; i < s->source->blocks->n; i++)
+		s->unsent_pages += s->sent[i].bits - gw__bitmap_count(&s->sent[i]);
+}
+
+/* Of a stream that others began. Where nothing is left to be sent, one page goes anew. */
+static void take_begun(struct gw__page_scheduler *s)
+{
+	uint32_t n = s->source->blocks->n;
+	for (uint32_t i = 0; i < n; i++)
+		gw__bitmap_set_range(&s->sent[i], 0, s->sent[i].bits);
+	s->o->clear_unsent(s->o->ctx, s->sent);
+	for (uint32_t i = 0; i < n; i++)
+		clear_split_pages(s, i);
+	count_unsent(s);
+	for (uint32_t i = 0; !s->unsent_pages && i < n; i++)
+		if (s->sent[i].bits) {
+			gw__bitmap_clear_range(&s->sent[i], 0, s->host_page_bytes[i] / s->page_bytes);
+			count_unsent(s);
+		}
 }
 
 static int init_blocks(struct gw__page_scheduler *s)
 {
-	uint32_t n = s->image->blocks.n;
+	uint32_t n = s->source->blocks->n;
 	s->sent = calloc(n, sizeof *s->sent);
 	s->host_page_bytes = calloc(n, sizeof *s->host_page_bytes);
 	s->list_page_bytes = calloc(n, sizeof *s->list_page_bytes);
-	s->readahead = new_readahead(s->image, s->o->working_set);
+	s->readahead = new_readahead(s->source, s->o->working_set);
 	if (!s->sent || !s->host_page_bytes || !s->list_page_bytes || !s->readahead)
 		return gw__error_set(&s->run->error, -ENOMEM, "no memory for %u RAM blocks", n);
 	int r = 0;
 	for (uint32_t i = 0; !r && i < n; i++)
 		r = init_block(s, i);
+	if (!r && s->o->clear_unsent && !s->o->resume)
+		take_begun(s);
+	else
+		count_unsent(s);
 	return r;
 }
 
-int gw__page_scheduler_new(struct gw__run *run, const struct gw__image *image, const struct gw__pageserver_opts *o,
+int gw__page_scheduler_new(struct gw__run *run, const struct gw__page_source *source, const struct gw__pageserver_opts *o,
 	struct gw__page_out *out, struct gw__pageserver_stats *stats, struct gw__page_scheduler **to)
 {
 	struct gw__page_scheduler *s = calloc(1, sizeof *s);
 	*to = s;
 	if (!s)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a page server");
-	*s = (struct gw__page_scheduler){.run = run, .image = image, .o = o, .out = out, .stats = stats};
-	s->page_bytes = gw__config_page_bytes(&image->config);
+	*s = (struct gw__page_scheduler){.run = run, .source = source, .o = o, .out = out, .stats = stats};
+	s->page_bytes = gw__config_page_bytes(source->config);
 	return init_blocks(s);
 }
 
@@ -286,7 +322,7 @@ void gw__page_scheduler_free(struct gw__page_scheduler *s)
 	if (!s)
 		return;
 	free_readahead(s->readahead);
-	for (uint32_t i = 0; s->sent && i < s->image->blocks.n; i++)
+	for (uint32_t i = 0; s->sent && i < s->source->blocks->n; i++)
 		gw__bitmap_fini(&s->sent[i]);
 	free(s->sent);
 	free(s->host_page_bytes);
@@ -321,7 +357,7 @@ static int check_whole_pages(struct gw__page_scheduler *s, uint32_t block)
 		if (at % n || end % n)
 			return gw__error_set(&s->run->error, -EPROTO,
 				"%s: the received bitmap of block \"%s\" splits a page of %llu bytes at offset 0x%llx",
-				gw__page_out_main(s->out)->name, s->image->blocks.v[block].name, (ull)s->host_page_bytes[block],
+				gw__page_out_main(s->out)->name, s->source->blocks->v[block].name, (ull)s->host_page_bytes[block],
 				(ull)((at % n ? at : end) * s->page_bytes));
 	}
 	return 0;
@@ -330,9 +366,7 @@ static int check_whole_pages(struct gw__page_scheduler *s, uint32_t block)
 int gw__page_scheduler_take_bitmap(struct gw__page_scheduler *s, uint32_t block)
 {
 	s->stats->already_there += gw__bitmap_count(&s->sent[block]);
-	s->unsent_pages = 0;
-	for (uint32_t i = 0; i < s->image->blocks.n; i++)
-		s->unsent_pages += s->sent[i].bits - gw__bitmap_count(&s->sent[i]);
+	count_unsent(s);
 	return check_whole_pages(s, block);
 }
 
@@ -399,11 +433,11 @@ int gw__page_scheduler_request(struct gw__page_scheduler *s, uint32_t block, uin
 
 static bool find_unsent(struct gw__page_scheduler *s)
 {
-	for (uint32_t tried = 0; tried <= s->image->blocks.n; tried++) {
+	for (uint32_t tried = 0; tried <= s->source->blocks->n; tried++) {
 		s->at_page = gw__bitmap_next_clear(&s->sent[s->at_block], s->at_page);
 		if (s->at_page < s->sent[s->at_block].bits)
 			return true;
-		s->at_block = (s->at_block + 1) % s->image->blocks.n;
+		s->at_block = (s->at_block + 1) % s->source->blocks->n;
 		s->at_page = 0;
 	}
 	return false;
@@ -441,7 +475,7 @@ static bool is_in_set(const struct gw__page_scheduler *s) { return s->o->working
 /* What of the working set and around it goes next. */
 static bool find_prefetch(struct gw__page_scheduler *s, struct gw__page_run *found)
 {
-	for (struct gw__ws_pages run; prefetch_run(s->o->working_set, s->image, s->next_run, &run); s->next_run++) {
+	for (struct gw__ws_pages run; prefetch_run(s->o->working_set, s->source, s->next_run, &run); s->next_run++) {
 		found->block = run.block;
 		found->end = run.first + run.n;
 		found->first = gw__bitmap_next_clear_before(&s->sent[run.block], run.first, found->end);

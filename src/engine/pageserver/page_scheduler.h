@@ -12,7 +12,7 @@
 struct gw__page_scheduler;
 
 /* Borrows all of it; counts what it sends in `stats`. 0 or a negative errno with run->error. */
-int gw__page_scheduler_new(struct gw__run *run, const struct gw__image *image, const struct gw__pageserver_opts *o,
+int gw__page_scheduler_new(struct gw__run *run, const struct gw__page_source *source, const struct gw__pageserver_opts *o,
 	struct gw__page_out *out, struct gw__pageserver_stats *stats, struct gw__page_scheduler **s);
 void gw__page_scheduler_free(struct gw__page_scheduler *s); /* NULL is fine */
 

@@ -23,7 +23,7 @@ enum {
 
 struct gw__return_path_reader {
 	struct gw__run *run;
-	const struct gw__image *image;
+	const struct gw__page_source *source;
 	struct gw__chan *chan;
 	int answer_ms;
 	const enum gw__postcopy_src_state *state;
@@ -41,7 +41,7 @@ struct gw__return_path_reader {
 	int64_t bitmap_due; /* block whose bitmap comes next, in the order they were asked for; -1: all are there */
 };
 
-int gw__return_path_reader_new(struct gw__run *run, const struct gw__image *image, struct gw__chan *chan, int answer_ms,
+int gw__return_path_reader_new(struct gw__run *run, const struct gw__page_source *source, struct gw__chan *chan, int answer_ms,
 	const enum gw__postcopy_src_state *state, const struct gw__return_path_ops *ops, void *ctx, struct gw__return_path_reader **to)
 {
 	struct gw__return_path_reader *rp = calloc(1, sizeof *rp);
@@ -49,7 +49,7 @@ int gw__return_path_reader_new(struct gw__run *run, const struct gw__image *imag
 	if (!rp)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a page server");
 	*rp = (struct gw__return_path_reader){.run = run,
-		.image = image,
+		.source = source,
 		.chan = chan,
 		.answer_ms = answer_ms,
 		.state = state,
@@ -123,15 +123,15 @@ static int out_of_place(struct gw__return_path_reader *rp, const struct gw__rp_m
 static int on_request(struct gw__return_path_reader *rp, const struct gw__rp_msg *m)
 {
 	struct gw__error *error = &rp->run->error;
-	uint64_t page_bytes = gw__config_page_bytes(&rp->image->config);
+	uint64_t page_bytes = gw__config_page_bytes(rp->source->config);
 	if (m->type == GW__RP_REQ_PAGES_ID)
-		rp->asked_block = gw__blocks_find(&rp->image->blocks, m->block);
+		rp->asked_block = gw__blocks_find(rp->source->blocks, m->block);
 	if (*rp->state < GW__POSTCOPY_SRC_DEVICE || *rp->state > GW__POSTCOPY_SRC_ENDING)
 		return out_of_place(rp, m);
 	if (rp->asked_block < 0)
 		return gw__error_set(error, -EPROTO, "%s: a page is requested of block \"%s\", which the guest does not have",
 			rp->chan->name, m->type == GW__RP_REQ_PAGES_ID ? m->block : "(none named yet)");
-	const struct gw__block *b = &rp->image->blocks.v[rp->asked_block];
+	const struct gw__block *b = &rp->source->blocks->v[rp->asked_block];
 	if (b->ignored || !m->length_bytes || !gw__is_aligned(m->start_off, page_bytes) || !gw__is_aligned(m->length_bytes, page_bytes) ||
 		m->length_bytes > b->used_bytes || m->start_off > b->used_bytes - m->length_bytes)
 		return gw__error_set(error, -EPROTO,
@@ -143,8 +143,8 @@ static int on_request(struct gw__return_path_reader *rp, const struct gw__rp_msg
 /* The first block at or behind `from` that migrates; -1: none. */
 static int64_t next_block(const struct gw__return_path_reader *rp, uint32_t from)
 {
-	for (uint32_t i = from; i < rp->image->blocks.n; i++)
-		if (!rp->image->blocks.v[i].ignored)
+	for (uint32_t i = from; i < rp->source->blocks->n; i++)
+		if (!rp->source->blocks->v[i].ignored)
 			return i;
 	return -1;
 }
@@ -153,7 +153,7 @@ static int64_t next_block(const struct gw__return_path_reader *rp, uint32_t from
 static int take_bitmap(struct gw__return_path_reader *rp, uint32_t block)
 {
 	struct gw__bitmap *b = rp->ops->bitmap(rp->ctx, block);
-	const char *name = rp->image->blocks.v[block].name;
+	const char *name = rp->source->blocks->v[block].name;
 	int r = need(rp, GW__RECV_BITMAP_HEAD_BYTES);
 	if (r)
 		return r;
@@ -182,7 +182,7 @@ static int take_bitmap(struct gw__return_path_reader *rp, uint32_t block)
 
 static int on_bitmap(struct gw__return_path_reader *rp, const struct gw__rp_msg *m)
 {
-	int64_t block = gw__blocks_find(&rp->image->blocks, m->block);
+	int64_t block = gw__blocks_find(rp->source->blocks, m->block);
 	if (*rp->state != GW__POSTCOPY_SRC_RECOVER)
 		return out_of_place(rp, m);
 	if (block < 0 || block != rp->bitmap_due)

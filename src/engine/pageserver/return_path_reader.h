@@ -9,7 +9,7 @@
 #include "base/bitmap.h"
 #include "base/conditions.h"
 #include "engine/core/run.h"
-#include "image/read/image.h"
+#include "engine/pageserver/page_source.h"
 #include "io/chan.h"
 #include "plan/postcopy_src.h"
 
@@ -29,7 +29,7 @@ struct gw__return_path_ops {
 struct gw__return_path_reader;
 
 /* Borrows all of it. `state` is read whenever a message comes. `answer_ms`: how long a reply may take; -1: for ever. */
-int gw__return_path_reader_new(struct gw__run *run, const struct gw__image *image, struct gw__chan *chan, int answer_ms,
+int gw__return_path_reader_new(struct gw__run *run, const struct gw__page_source *source, struct gw__chan *chan, int answer_ms,
 	const enum gw__postcopy_src_state *state, const struct gw__return_path_ops *ops, void *ctx, struct gw__return_path_reader **rp);
 void gw__return_path_reader_free(struct gw__return_path_reader *rp); /* NULL is fine */
 
