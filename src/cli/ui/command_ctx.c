@@ -93,9 +93,7 @@ const char *gw__command_qemu_error(struct gw__command_ctx *w)
 	static const char *const words[] = {[GW_QEMU_HINT_NONE] = "",
 		[GW_QEMU_HINT_AT_END] = "; leave out --at start",
 		[GW_QEMU_HINT_NO_POSTCOPY] = "; leave out --postcopy",
-		[GW_QEMU_HINT_OTHER_WORK] =
-			"; resume it with the command that started it: godwit receive --resume, godwit save --postcopy --resume, or godwit "
-			"drain",
+		[GW_QEMU_HINT_OTHER_WORK] = "; resume that work: godwit receive --resume, godwit save --postcopy --resume, godwit drain",
 		[GW_QEMU_HINT_SAVE_RESUME] = "; godwit save --postcopy --resume shows whether the image has it",
 		[GW_QEMU_HINT_SERVE] = "; godwit serve sends pages to it",
 		[GW_QEMU_HINT_SEND] = "; or let it listen, and use godwit send",
