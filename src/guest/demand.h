@@ -40,7 +40,7 @@ int gw__demand_add_blocks(struct gw__demand *d, struct gw__guest_block *const *b
 void gw__demand_promise_zeros(struct gw__demand *d, uint32_t block, uint64_t first, uint64_t n);
 /* The memory is empty. Who touches it from now on waits. */
 int gw__demand_watch(struct gw__demand *d, struct gw__error *error);
-/* Also after a stop: who waits is told of again. */
+/* May be called again after a stop: waiting threads are then reported again. */
 int gw__demand_start(struct gw__demand *d, gw__demand_wanted *wanted, void *ctx, struct gw__error *error);
 /* What was begun is ended first. The memory stays watched: who touches what is missing waits. 0, or why the thread had ended by itself. NULL is fine. */
 int gw__demand_stop(struct gw__demand *d, struct gw__error *error);

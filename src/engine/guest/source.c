@@ -190,7 +190,7 @@ static int decide(struct source *s)
 	return decision == GW__CONVERGE_FINISH ? LAST_ROUND : ANOTHER_ROUND;
 }
 
-/* LAST_ROUND: what is left is sent while it stands still; SWITCH. */
+/* LAST_ROUND: the remaining pages are sent while the guest is paused; SWITCH. */
 static int put_rounds(struct source *s)
 {
 	int r = gw__dirty_pages_start(gw__stream_out_dirty(s->stream), &s->run->error);

@@ -15,7 +15,7 @@ enum { GW__BATCH_PAGES = 256 };
 enum gw__incoming_phase {
 	GW__INCOMING_PRECOPY,    /* up to PACKAGED, or to the end of a stream that does not switch */
 	GW__INCOMING_PACKAGE,    /* of post-copy: the devices, kept as they come */
-	GW__INCOMING_POSTCOPY,   /* behind the package; all of a recovery's connection */
+	GW__INCOMING_POSTCOPY,   /* after the package; a recovery's whole connection */
 	GW__INCOMING_CHECKPOINT, /* of COLO: the RAM of one */
 	GW__INCOMING_PHASES
 };
@@ -83,7 +83,7 @@ int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_
 int gw__incoming_switch(struct gw__incoming_stream *p, const struct gw__event *ev);
 /* A device or a command of the package; POSTCOPY_RUN is its last. */
 int gw__incoming_package_item(struct gw__incoming_stream *p, const struct gw__event *ev);
-/* Behind the package, or on the connection of a recovery. */
+/* After the package, or on the connection of a recovery. */
 int gw__incoming_postcopy_command(struct gw__incoming_stream *p, const struct gw__event *ev);
 /* May this page of post-copy be taken? One that is there already is not taken twice. */
 bool gw__incoming_page_is_needed(struct gw__incoming_stream *p, const struct gw__ram_where *where);

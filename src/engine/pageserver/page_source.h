@@ -31,7 +31,7 @@ struct gw__page_source_ops {
 		const uint8_t **pages, struct gw__error *error);
 	/* These will be read soon. From a thread of its own; never called of a source that never says GW__WOULD_BLOCK. */
 	void (*readahead)(const struct gw__page_source *s, uint32_t block, uint64_t first, uint64_t n);
-	/* The sections that belong there, one behind the other; how many bytes in *n, of device_bytes in all. */
+	/* The sections of this place, in order. *n: their bytes; device_bytes: those of all places. */
 	int (*read_devices)(const struct gw__page_source *s, enum gw__device_place place, uint8_t *to, size_t *n, struct gw__error *error);
 };
 

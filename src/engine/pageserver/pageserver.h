@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The page server: a post-copy source whose pages do not change any more (docs/spec/postcopy.md): those of an image, or of a guest of this process that
- * is paused. The destination runs at once; what it touches is sent first, the rest is pushed behind.
+ * is paused. The destination runs immediately. The pages that it touches are sent first, the rest in the background.
  *
  * It keeps no state that is not with the pages or with the destination: when the link breaks or this process dies, a new one
  * asks for the received bitmaps and goes on. One thread, the main thread; memory is one bit per page and a few buffers.
