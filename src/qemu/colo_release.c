@@ -43,7 +43,6 @@ static bool is_stopped_by_its_user(const struct gw__qmp_status *s) { return !s->
 /* 0: released; GW__NOT_YET: not yet. */
 static int try_release(struct gw__qmp *q, struct look *l, struct gw__error *error)
 {
-	gw__mirror_break(q); /* of a server that hangs, or QEMU would wait for it with the main loop */
 	int r = break_link(q);
 	if (r != -ECONNRESET)
 		r = gw__qmp_call(q, "x-colo-lost-heartbeat", NULL, NULL, NULL); /* refused where it is no primary (any more) */
@@ -77,6 +76,8 @@ int gw__colo_release(struct gw__qmp *q, int patience_ms, struct gw__error *error
 			return gw__error_set(error, -ETIMEDOUT,
 				"QEMU did not let go of its standby within %d ms (status \"%s\", guest \"%s\")", patience_ms,
 				l.migration.status, l.run.name);
+		if (now_s * 1e3 > ANSWER_MS) /* its main loop may wait for a server of its disks that hangs */
+			gw__mirror_break(q);
 		gw__sleep_ms(POLL_MS);
 	}
 }

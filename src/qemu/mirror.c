@@ -16,7 +16,7 @@
 #define NODE "godwit-disk-"
 #define JOB  "godwit-mirror-"
 
-enum { REMOVE_MS = 10000, POLL_MS = 5 };
+enum { REMOVE_MS = 10000, HANGS_MS = 1000, POLL_MS = 5 };
 
 /* --- which disks --- */
 
@@ -103,10 +103,11 @@ static json_t *address_of(const char *server)
 	return json_pack("{s:s, s:s%, s:s}", "type", "inet", "host", at + bracketed, (size_t)(port - at) - 2 * bracketed, "port", port + 1);
 }
 
-static int start_one(const struct gw__mirror_disk *d, unsigned n, struct gw__qmp *q, const char *server, const char *prefix,
+static int start_one(struct gw__mirror_disk *d, unsigned n, struct gw__qmp *q, const char *server, const char *prefix,
 	struct gw__error *error)
 {
 	char node[32], job[32], export[256];
+	d->is_blocking = false;
 	snprintf(node, sizeof node, NODE "%u", n);
 	snprintf(job, sizeof job, JOB "%u", n);
 	snprintf(export, sizeof export, "%s-%s", prefix, d->id);
@@ -117,12 +118,12 @@ static int start_one(const struct gw__mirror_disk *d, unsigned n, struct gw__qmp
 	if (!r)
 		r = gw__qmp_call(q, "blockdev-mirror",
 			json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "job-id", job, "device", d->node, "target", node, "sync", "full",
-				"copy-mode", "write-blocking", "on-target-error", "report", "on-source-error", "report"),
+				"copy-mode", "background", "on-target-error", "report", "on-source-error", "report"),
 			NULL, error);
 	return r ? gw__error_where(error, "its disk %s cannot be mirrored to the standby at %s", d->id, server) : 0;
 }
 
-int gw__mirror_start(const struct gw__mirror *m, struct gw__qmp *q, const char *server, const char *prefix, struct gw__error *error)
+int gw__mirror_start(struct gw__mirror *m, struct gw__qmp *q, const char *server, const char *prefix, struct gw__error *error)
 {
 	int r = 0;
 	for (unsigned i = 0; !r && i < m->n; i++)
@@ -145,7 +146,32 @@ static const json_t *job_of(const json_t *jobs, unsigned n)
 	return NULL;
 }
 
-int gw__mirror_check(const struct gw__mirror *m, struct gw__qmp *q, uint64_t *done_bytes, struct gw__error *error)
+/* From now on a write of the guest is complete when it is in both places. */
+static int make_blocking(struct gw__mirror_disk *d, unsigned n, struct gw__qmp *q, struct gw__error *error)
+{
+	char job[32];
+	snprintf(job, sizeof job, JOB "%u", n);
+	int r = gw__qmp_call(q, "block-job-change",
+		json_pack("{s:s, s:s, s:s}", "id", job, "type", "mirror", "copy-mode", "write-blocking"), NULL, error);
+	d->is_blocking = !r;
+	return r ? gw__error_where(error, "its disk %s cannot be kept in step with the standby", d->id) : 0;
+}
+
+/* 0, GW__NOT_YET, or an error. */
+static int check_one(struct gw__mirror_disk *d, unsigned n, struct gw__qmp *q, const json_t *j, struct gw__error *error)
+{
+	const char *status = json_string_value(json_object_get(j, "io-status"));
+	if (!j || (status && strcmp(status, "ok")))
+		return gw__error_set(error, -EIO, "the mirror of its disk %s to the standby has failed", d->id);
+	if (!json_is_true(json_object_get(j, "ready")))
+		return GW__NOT_YET;
+	if (d->is_blocking)
+		return json_is_true(json_object_get(j, "actively-synced")) ? 0 : GW__NOT_YET;
+	int r = make_blocking(d, n, q, error);
+	return r ? r : GW__NOT_YET;
+}
+
+int gw__mirror_check(struct gw__mirror *m, struct gw__qmp *q, uint64_t *done_bytes, struct gw__error *error)
 {
 	json_t *jobs = NULL;
 	int r = m->n ? gw__qmp_call(q, "query-block-jobs", NULL, &jobs, error) : 0;
@@ -153,11 +179,10 @@ int gw__mirror_check(const struct gw__mirror *m, struct gw__qmp *q, uint64_t *do
 	*done_bytes = 0;
 	for (unsigned i = 0; !r && i < m->n; i++) {
 		const json_t *j = job_of(jobs, i);
-		const char *status = json_string_value(json_object_get(j, "io-status"));
-		if (!j || (status && strcmp(status, "ok")))
-			r = gw__error_set(error, -EIO, "the mirror of its disk %s to the standby has failed", m->disks[i].id);
 		*done_bytes += j ? (uint64_t)json_integer_value(json_object_get(j, "offset")) : 0;
-		synced &= json_is_true(json_object_get(j, "ready")) && json_is_true(json_object_get(j, "actively-synced"));
+		r = check_one(&m->disks[i], i, q, j, error);
+		synced &= r != GW__NOT_YET;
+		r = r == GW__NOT_YET ? 0 : r;
 	}
 	json_decref(jobs);
 	return r ? r : synced ? 0 : GW__NOT_YET;
@@ -182,7 +207,10 @@ void gw__mirror_break(struct gw__qmp *q)
 	json_decref(all);
 }
 
-/* How many jobs of ours are there; each is told to end. */
+/*
+ * How many jobs of ours are there; each is told to end. By force only one that still copies: QEMU can break its own heap when one that the guest's writes
+ * wait for is ended by force (docs/spec/colo.md 12). The others have next to nothing left to write, and one whose server hangs ends when its link is broken.
+ */
 static int end_jobs(struct gw__qmp *q, struct gw__error *error)
 {
 	json_t *jobs = NULL, *j;
@@ -194,7 +222,8 @@ static int end_jobs(struct gw__qmp *q, struct gw__error *error)
 		if (!gw__mirror_is_ours(name))
 			continue;
 		n++;
-		gw__qmp_call(q, "block-job-cancel", json_pack("{s:s, s:b}", "device", name, "force", 1), NULL, NULL);
+		bool copies = !json_is_true(json_object_get(j, "ready"));
+		gw__qmp_call(q, "block-job-cancel", json_pack("{s:s, s:b}", "device", name, "force", copies), NULL, NULL);
 	}
 	json_decref(jobs);
 	return r ? r : n;
@@ -216,19 +245,31 @@ static int delete_nodes(struct gw__qmp *q, struct gw__error *error)
 	return r ? r : n;
 }
 
+/* 0: nothing of ours is left. */
+static int try_remove(struct gw__qmp *q, struct gw__error *error)
+{
+	gw__error_clear(error);
+	int r = end_jobs(q, error);
+	return r ? r : delete_nodes(q, error);
+}
+
 int gw__mirror_remove(struct gw__qmp *q, struct gw__error *error)
 {
 	struct timespec start = gw__monotonic_now();
-	for (;;) {
-		struct gw__error last = {0};
-		int r = end_jobs(q, &last);
-		if (!r)
-			r = delete_nodes(q, &last);
-		if (!r)
-			return 0;
-		if (r == -ECONNRESET || gw__monotonic_seconds_since(&start) * 1e3 > REMOVE_MS)
-			return gw__error_set(error, r < 0 ? r : -EBUSY, "the mirrors of its disks cannot be removed: %s",
-				last.text[0] ? last.text : "they do not end");
+	struct gw__error last = {0};
+	int r;
+	gw__qmp_set_call_limit(q, HANGS_MS);
+	while ((r = try_remove(q, &last)) && r != -ECONNRESET) {
+		double ms = gw__monotonic_seconds_since(&start) * 1e3;
+		if (ms > REMOVE_MS)
+			break;
+		if (ms > HANGS_MS)
+			gw__mirror_break(q);
 		gw__sleep_ms(POLL_MS);
 	}
+	gw__qmp_set_call_limit(q, GW__QMP_CALL_MS);
+	if (!r)
+		return 0;
+	return gw__error_set(error, r < 0 ? r : -EBUSY, "the mirrors of its disks cannot be removed: %s",
+		last.text[0] ? last.text : "they do not end");
 }

@@ -18,6 +18,7 @@ struct gw__mirror_disk {
 	char id[128];   /* of -drive, or the node's name: what its user knows it by */
 	char node[128]; /* for QEMU */
 	uint64_t bytes;
+	bool is_blocking; /* its mirror: a write is complete when it is in both places */
 };
 struct gw__mirror { /* a zeroed one has none, and does nothing */
 	struct gw__mirror_disk *disks;
@@ -29,13 +30,19 @@ int gw__mirror_find(struct gw__mirror *m, struct gw__qmp *q, const char *const *
 void gw__mirror_fini(struct gw__mirror *m);
 
 /* Each to the export of the name PREFIX-ID of the NBD server at `server` ("unix:PATH" or "tcp:HOST:PORT"). They take their time until `check` is 0. */
-int gw__mirror_start(const struct gw__mirror *m, struct gw__qmp *q, const char *server, const char *prefix, struct gw__error *error);
-/* 0: all are there, and have all that was written; GW__NOT_YET: not yet; -EIO: one has failed. `*done_bytes` tells progress. */
-int gw__mirror_check(const struct gw__mirror *m, struct gw__qmp *q, uint64_t *done_bytes, struct gw__error *error);
-/* Out of band: a server that hangs lets go of them, and of a QEMU that waits for it. Whoever made them. */
+int gw__mirror_start(struct gw__mirror *m, struct gw__qmp *q, const char *server, const char *prefix, struct gw__error *error);
+/*
+ * 0: all are there, and have all that was written; GW__NOT_YET: not yet; -EIO: one has failed. `*done_bytes` tells progress. The copy is made in the
+ * background; a disk that is copied goes over to writes that wait for both places.
+ */
+int gw__mirror_check(struct gw__mirror *m, struct gw__qmp *q, uint64_t *done_bytes, struct gw__error *error);
+/*
+ * Out of band: a server that hangs lets go of them, and of a QEMU that waits for it. Whoever made them. Only where it hangs: a mirror that is told to end
+ * while it has its link ends in order.
+ */
 void gw__mirror_break(struct gw__qmp *q);
 bool gw__mirror_is_ours(const char *job); /* NULL is none */
-/* Nothing of ours is left, whoever made it; also if there is nothing. */
+/* Nothing of ours is left, whoever made it; also if there is nothing. Breaks what hangs. Sets the call limit of `q`. */
 int gw__mirror_remove(struct gw__qmp *q, struct gw__error *error);
 
 #endif

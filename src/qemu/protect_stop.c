@@ -23,10 +23,8 @@ static int clean_up(struct gw__qmp *q, struct gw__error *error)
 		r = gw__qmp_settings_save(q, &now, error);
 	bool left = !r && gw__qmp_settings_on(now, "x-colo");
 	gw__qmp_settings_free(now);
-	if (!r && !left) { /* killed while the disks were copied */
-		gw__mirror_break(q);
+	if (!r && !left) /* killed while the disks were copied */
 		r = gw__mirror_remove(q, error);
-	}
 	if (r || !left)
 		return r ? r : GW__PROTECT_WAS_IDLE;
 	r = gw__colo_release(q, RELEASE_MS, error);

@@ -207,25 +207,11 @@ def control(folder):
     raise AssertionError("a disk that is ahead of its memory was not noticed")
 
 
-def accidents(folder, tries=3):
+def accidents(folder):
     """The server of disks is killed, hangs, has no room; a mirror goes away. No epoch is called good, and protection comes back by itself."""
     with DiskStandby(folder) as standby, Working(disk_args(folder)) as vm:
         vm.booted()
-        try:
-            each_accident(standby, vm)
-        except Exception:
-            if tries == 1 or not crashed(vm):
-                raise
-            print(f"QEMU crashed by itself, once more: {vm.stderr().splitlines()[-1]}", flush=True)
-            with tempfile.TemporaryDirectory(prefix="godwit-disks.") as more:
-                accidents(more, tries - 1)
-
-
-def crashed(vm):
-    """11.1.3 breaks its own heap in some of the links that it loses with its disks (docs/spec/colo.md 12). Nobody here sends these signals."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        vm.process.wait(5 * godwit.patience())
-    return vm.process.poll() in (-signal.SIGABRT, -signal.SIGSEGV)
+        each_accident(standby, vm)
 
 
 def each_accident(standby, vm):
