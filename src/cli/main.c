@@ -19,7 +19,7 @@ static const struct {
 } commands[] = {
 	{"save", "keep a running QEMU's guest in an image", gw__cli_save, false},
 	{"restore", "bring a kept guest back in a QEMU", gw__cli_restore, false},
-	{"serve", "let a QEMU run a kept guest at once and bring its memory behind", gw__cli_serve, false},
+	{"serve", "let a QEMU run a kept guest at once and load its memory while it runs", gw__cli_serve, false},
 	{"receive", "wait for one incoming migration and keep the guest", gw__cli_receive, false},
 	{"drain", "take what a post-copy source still has, for a destination out of reach", gw__cli_drain, false},
 	{"standby", "keep the last checkpoint of guests that run elsewhere", gw__cli_standby, false},
@@ -31,7 +31,7 @@ static const struct {
 	{"verify", "check that a kept guest is whole, or that two are the same", gw__cli_verify, true},
 	{"convert", "make an image, a stream or raw memory of a kept guest", gw__cli_convert, false},
 	{"proxy", "pass a migration on, explain it, and cut, slow or record it", gw__cli_proxy, true},
-	{"guest", "run, send and check a guest that proves itself", gw__cli_guest, true},
+	{"guest", "run, send and check a test guest of Godwit's own", gw__cli_guest, true},
 	{"plan", "say how a kept guest would be restored, or why not", gw__cli_plan, true},
 	{"doctor", "say what this machine offers, and how to get what it lacks", gw__cli_doctor, true},
 };
@@ -40,7 +40,7 @@ static void print_overview(void)
 {
 	gw__ui_print("usage: godwit COMMAND [arguments and options]\n"
 		     "\n"
-		     "Moves and keeps running virtual machines, beside an unpatched QEMU.\n"
+		     "Moves, keeps and protects running virtual machines, with an unmodified QEMU.\n"
 		     "\n"
 		     "commands:\n");
 	for (unsigned i = 0; i < GW__LEN(commands); i++)
@@ -52,10 +52,12 @@ static void print_overview(void)
 		     "  -h, --help    print this text\n"
 		     "      --version print the version\n"
 		     "\n"
-		     "exit status: 0 done; 1 failed, the source still runs its guest; 2 wrong use; 3 "
-		     "refused by the plan;\n"
+		     "exit status: 0 done; 1 failed, the message says where the guest is; 2 wrong use; 3 "
+		     "refused;\n"
 		     "4 in doubt, see the message; 5 split or paused, recovery possible; 6 different "
-		     "(verify A B)\n");
+		     "(verify A B)\n"
+		     "\n"
+		     "link broke in post-copy: see RESCUE.md in the documentation\n");
 }
 
 static int run(int argc, char **argv)

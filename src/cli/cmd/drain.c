@@ -92,8 +92,9 @@ int gw__cli_drain(int argc, char **argv)
 		GW__CLI_COMMON(&d.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("QMP IMAGE [options]",
-		"A QEMU in postcopy-paused holds memory that its destination lacks. When that cannot be reached, take all of it into IMAGE, so that the "
-		"source may be stopped and the destination be served from the image. QMP is the monitor of the source.",
+		"A source in postcopy-paused holds memory that its destination lacks. If the destination cannot be reached from there, this copies all of "
+		"the source's memory into IMAGE. Stop the source only after exit status 0. Then: godwit serve IMAGE --qmp DESTINATION. IMAGE has no "
+		"devices and cannot be restored. QMP is the monitor of the source. If both QEMUs reach each other, use QEMU's migrate-recover.",
 		options, 2, 2);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);

@@ -25,12 +25,12 @@ int gw__cli_failover(int argc, char **argv)
 			"with --lease: let time alone tell that a primary on another host has ended"),
 		GW__CLI_FLAG("eager", &eager, "let the guest run when all of its memory is there, instead of at once (post-copy)"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.o.max_bandwidth, "bring the memory no faster than this"),
-		GW__CLI_FLAG("detach", &r.detach, "leave as soon as the guest is restored instead of waiting for QEMU to end"),
+		GW__CLI_FLAG("detach", &r.detach, "leave as soon as the guest has all of its memory instead of waiting for QEMU to end"),
 		GW__CLI_COMMON(&r.common),
 	};
 	struct gw__cli_usage usage = GW__CLI_USAGE("DIR/NAME[@EPOCH] [options] (--qmp QMP | -- QEMU ARGUMENTS...)",
 		"Lets a guest that godwit standby protects in DIR/NAME go on from its last checkpoint, in a QEMU that is started with the given command or in "
-		"one that waits already. Never while its primary may run it still.",
+		"one that waits already. It is refused where the primary may still run it.",
 		options, 1, 1);
 	usage.takes_command = true;
 	struct gw__cli_args args;

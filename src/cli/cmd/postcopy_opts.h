@@ -22,7 +22,8 @@ struct gw__cli_postcopy_opts {
 		GW__CLI_SECONDS("connect-timeout", &(w)->link.connect_timeout_ms, "how long to try to reach QEMU there (default: 10)"),    \
 		GW__CLI_SECONDS("answer-timeout", &(w)->o.answer_timeout_ms,                                                               \
 			"how long QEMU may take to answer where it has to (default: 60)"),                                                 \
-		GW__CLI_FLAG("preempt", &(w)->o.preempt, "what the guest waits for goes over a connection of its own"),                    \
+		GW__CLI_FLAG("preempt", &(w)->o.preempt,                                                                                   \
+			"send requested pages over a second connection; QEMU 10.0 and 11.1 can crash if the link breaks"),                 \
 		GW__CLI_CHOICE("working-set", "on|off", &(w)->without_working_set,                                                         \
 			"push first what was asked for the last time, and keep in IMAGE.ws what is asked for now (default: on)"),          \
 		GW__CLI_TEXT("tls-creds", "DIR", &(w)->tls.creds_dir, "speak TLS, with the credentials in this folder"),                   \

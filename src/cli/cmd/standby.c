@@ -165,7 +165,8 @@ int gw__cli_standby(int argc, char **argv)
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("URI DIR [options]",
 		"Waits at URI for guests that are protected by checkpoints (COLO, QEMU 11.1 as the primary) and keeps the last whole checkpoint "
-		"of each in a folder of DIR, without running it. When its primary is gone it is DIR/NAME/guest.img. Runs until interrupted. "
+		"of each in a folder of DIR, without running it. When protection ends, for any reason, it is DIR/NAME/guest.img. The primary may still "
+		"run the guest then: use godwit failover, not restore. Runs until interrupted. "
 		"URI is tcp:HOST:PORT, unix:PATH or vsock:CID:PORT.",
 		options, 2, 2);
 	struct gw__cli_args args;
