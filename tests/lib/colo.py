@@ -46,7 +46,7 @@ class Telling(godwit.Run):
 
     def __exit__(self, kind=None, *_):
         text = self.stderr
-        super().__exit__()
+        super().__exit__(kind)
         assert kind or not godwit.SANITIZER.search(text), text
 
     def events(self):

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -73,7 +74,9 @@ class Run:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind=None, *_):
+        if kind:    # a test failed beside it: what it said last may tell why
+            print(f"{self}, {self.process.poll()}, said last: {self.stdout[-1500:]}\n{self.stderr[-1500:]}", file=sys.stderr, flush=True)
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
