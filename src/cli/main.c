@@ -19,7 +19,7 @@ static const struct {
 } commands[] = {
 	{"save", "keep a running QEMU's guest in an image", gw__cli_save, false},
 	{"restore", "bring a kept guest back in a QEMU", gw__cli_restore, false},
-	{"serve", "let a QEMU run a kept guest at once and load its memory while it runs", gw__cli_serve, false},
+	{"serve", "let a QEMU run a kept guest immediately and load its memory while it runs", gw__cli_serve, false},
 	{"receive", "wait for one incoming migration and keep the guest", gw__cli_receive, false},
 	{"drain", "take what a post-copy source still has, for a destination out of reach", gw__cli_drain, false},
 	{"standby", "keep the last checkpoint of guests that run elsewhere", gw__cli_standby, false},

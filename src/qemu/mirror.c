@@ -208,8 +208,8 @@ void gw__mirror_break(struct gw__qmp *q)
 }
 
 /*
- * How many jobs of ours are there; each is told to end. By force only one that still copies: QEMU can break its own heap when one that the guest's writes
- * wait for is ended by force (docs/spec/colo.md 12). The others have next to nothing left to write, and one whose server hangs ends when its link is broken.
+ * Cancels each godwit-mirror-N job and returns how many there are. Only a job that is not ready is cancelled with force: QEMU can corrupt its heap when a
+ * write-blocking job is cancelled with force (docs/spec/colo.md 12). A ready job has almost nothing left to write. If its server hangs, gw__mirror_break ends it.
  */
 static int end_jobs(struct gw__qmp *q, struct gw__error *error)
 {
@@ -245,7 +245,7 @@ static int delete_nodes(struct gw__qmp *q, struct gw__error *error)
 	return r ? r : n;
 }
 
-/* 0: nothing of ours is left. */
+/* 0: no godwit-mirror-N job and no godwit-disk-N node exists any more. */
 static int try_remove(struct gw__qmp *q, struct gw__error *error)
 {
 	gw__error_clear(error);

@@ -37,12 +37,12 @@ int gw__mirror_start(struct gw__mirror *m, struct gw__qmp *q, const char *server
  */
 int gw__mirror_check(struct gw__mirror *m, struct gw__qmp *q, uint64_t *done_bytes, struct gw__error *error);
 /*
- * Out of band: a server that hangs lets go of them, and of a QEMU that waits for it. Whoever made them. Only where it hangs: a mirror that is told to end
- * while it has its link ends in order.
+ * Breaks the connections of all mirrors, whoever made them, out of band, so that QEMU no longer waits for a server that hangs. Only for such a server: a
+ * mirror whose connection works ends in order when it is cancelled.
  */
 void gw__mirror_break(struct gw__qmp *q);
 bool gw__mirror_is_ours(const char *job); /* NULL is none */
-/* Nothing of ours is left, whoever made it; also if there is nothing. Breaks what hangs. Sets the call limit of `q`. */
+/* Removes all godwit-mirror-N jobs and godwit-disk-N nodes, whoever made them, and breaks connections that hang. Sets the call limit of `q`. */
 int gw__mirror_remove(struct gw__qmp *q, struct gw__error *error);
 
 #endif

@@ -168,7 +168,7 @@ int gw__cli_restore(int argc, char **argv)
 		GW__CLI_BYTES("memory-limit", "BYTES", &r.o.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_PAGE_SIZE(&r.common),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.o.max_bandwidth, "send no faster than this"),
-		GW__CLI_FLAG("lazy", &r.lazy, "let the guest run at once and load its memory while it runs (post-copy)"),
+		GW__CLI_FLAG("lazy", &r.lazy, "let the guest run immediately and load its memory while it runs (post-copy)"),
 		GW__CLI_FLAG("clone", &r.clone,
 			"let QEMU map the image as the guest's memory, copy-on-write: the guest runs at once, and the image stays as it is"),
 		{.name = "clones",

@@ -121,7 +121,7 @@ int gw__cli_serve(int argc, char **argv)
 		GW__CLI_COMMON(&s.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE --qmp QMP [options]",
-		"Let a QEMU run the guest of an image at once and bring its memory as it touches it (post-copy). Once the guest runs, this may be killed "
+		"Let a QEMU run the guest of an image immediately and load its memory while it runs (post-copy). Once the guest runs, this may be killed "
 		"and started again at any moment: QEMU then says which pages it has.",
 		options, 1, 1);
 	struct gw__cli_args args;
