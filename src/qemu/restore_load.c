@@ -90,8 +90,8 @@ static int set_parameters(struct gw__restore *r, bool direct)
 /* Both ends must agree on what the image's configuration names, and on nothing else. */
 static int set_capabilities(struct gw__restore *r, bool direct)
 {
-	struct gw__qmp_capability caps[3];
-	unsigned n = 0;
+	struct gw__qmp_capability caps[4] = {{"events", true}}; /* of its end */
+	unsigned n = 1;
 	if (has_capability(r->info, "x-ignore-shared"))
 		caps[n++] = (struct gw__qmp_capability){"x-ignore-shared", true};
 	if (direct)
@@ -101,7 +101,7 @@ static int set_capabilities(struct gw__restore *r, bool direct)
 	int e = gw__qmp_clear_capabilities(r->qmp, r->before, false, &r->error);
 	if (!e)
 		e = set_parameters(r, direct);
-	return e || !n ? e : gw__qmp_set_capabilities(r->qmp, caps, n, &r->error);
+	return e ? e : gw__qmp_set_capabilities(r->qmp, caps, n, &r->error);
 }
 
 static int migrate_incoming(struct gw__restore *r, const char *uri)
@@ -115,8 +115,10 @@ static int migrate_incoming(struct gw__restore *r, const char *uri)
 /* `limit_ms` -1: as long as it takes, while QEMU answers. */
 static int await_loaded(struct gw__restore *r, int limit_ms)
 {
-	for (int waited = 0; limit_ms < 0 || waited < limit_ms; waited += POLL_MS) {
+	struct timespec start = gw__monotonic_now();
+	while (limit_ms < 0 || gw__monotonic_seconds_since(&start) * 1e3 < limit_ms) {
 		struct gw__qmp_migration m;
+		json_t *event;
 		int e = gw__qmp_query_migrate(r->qmp, &m, &r->error);
 		if (e)
 			return e;
@@ -127,7 +129,8 @@ static int await_loaded(struct gw__restore *r, int limit_ms)
 				m.error[0] ? m.error : "it does not say why");
 		if (gw__qemu_cancelled(r->driver))
 			return gw__error_set(&r->error, -ECANCELED, "%s", gw__qemu_job_error(r->driver));
-		gw__sleep_ms(POLL_MS);
+		if (!gw__qmp_event(r->qmp, POLL_MS, &event, NULL))
+			json_decref(event);
 	}
 	return gw__error_set(&r->error, -ETIMEDOUT, "QEMU has got everything but does not say that the guest is loaded");
 }

@@ -6,15 +6,14 @@
  * One member is asked at a time. One that cannot be connected to was sent nothing, and the next one is asked; one that does not answer may do what it was
  * asked for yet, so that call fails, and the next call goes to the next member.
  */
-#include <curl/curl.h>
 #include <errno.h>
 #include <jansson.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "store/curl_library.h"
 #include "store/store_private.h"
 
 enum { ENDPOINTS = 16, ENDPOINT_BYTES = 280, PATH_BYTES = 512, ANSWER_BYTES = 65536, URL_BYTES = 400 };
@@ -31,6 +30,7 @@ struct etcd {
 	char key[PATH_BYTES]; /* as base64 */
 	char cacert[PATH_BYTES], cert[PATH_BYTES], cert_key[PATH_BYTES], user[PATH_BYTES], password_file[PATH_BYTES];
 	char token[PATH_BYTES]; /* "": none yet */
+	const struct gw__curl_library *lib;
 	CURL *curl;
 	struct answer answer;
 };
@@ -159,18 +159,16 @@ static int parse(struct etcd *e, const char *rest, struct gw__error *error)
 	return set_options(e, rest + n + (rest[n] == '?'), error);
 }
 
-static void init_curl(void) { curl_global_init(CURL_GLOBAL_DEFAULT); }
-
 int gw__store_open_etcd(const char *scheme, const char *rest, void **engine, struct gw__error *error)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct etcd *e = calloc(1, sizeof *e);
 	if (!e)
 		return gw__error_set(error, -ENOMEM, "no memory");
 	e->scheme = scheme;
 	int r = parse(e, rest, error);
-	pthread_once(&once, init_curl);
-	if (!r && !(e->curl = curl_easy_init()))
+	if (!r)
+		r = gw__curl_library_get(&e->lib, error);
+	if (!r && !(e->curl = e->lib->easy_init()))
 		r = gw__error_set(error, -ENOMEM, "libcurl cannot be set up");
 	if (r) {
 		free(e);
@@ -183,7 +181,7 @@ int gw__store_open_etcd(const char *scheme, const char *rest, void **engine, str
 static void close_etcd(void *engine)
 {
 	struct etcd *e = engine;
-	curl_easy_cleanup(e->curl);
+	e->lib->easy_cleanup(e->curl);
 	explicit_bzero(e->token, sizeof e->token);
 	free(e);
 }
@@ -203,32 +201,33 @@ static size_t on_bytes(char *bytes, size_t one, size_t n, void *ctx)
 
 static void set_up(struct etcd *e, const char *url, const char *body, struct curl_slist *headers, int timeout_ms)
 {
-	curl_easy_setopt(e->curl, CURLOPT_URL, url);
-	curl_easy_setopt(e->curl, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(e->curl, CURLOPT_NOPROXY, "*");
-	curl_easy_setopt(e->curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(e->curl, CURLOPT_POSTFIELDS, body);
-	curl_easy_setopt(e->curl, CURLOPT_HTTPHEADER, headers);
-	curl_easy_setopt(e->curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
-	curl_easy_setopt(e->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)(timeout_ms / 2 + 1));
-	curl_easy_setopt(e->curl, CURLOPT_WRITEFUNCTION, on_bytes);
-	curl_easy_setopt(e->curl, CURLOPT_WRITEDATA, &e->answer);
+	__typeof__(e->lib->easy_setopt) set = e->lib->easy_setopt;
+	set(e->curl, CURLOPT_URL, url);
+	set(e->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+	set(e->curl, CURLOPT_NOPROXY, "*");
+	set(e->curl, CURLOPT_NOSIGNAL, 1L);
+	set(e->curl, CURLOPT_POSTFIELDS, body);
+	set(e->curl, CURLOPT_HTTPHEADER, headers);
+	set(e->curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
+	set(e->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)(timeout_ms / 2 + 1));
+	set(e->curl, CURLOPT_WRITEFUNCTION, on_bytes);
+	set(e->curl, CURLOPT_WRITEDATA, &e->answer);
 	if (e->cacert[0])
-		curl_easy_setopt(e->curl, CURLOPT_CAINFO, e->cacert);
+		set(e->curl, CURLOPT_CAINFO, e->cacert);
 	if (e->cert[0]) {
-		curl_easy_setopt(e->curl, CURLOPT_SSLCERT, e->cert);
-		curl_easy_setopt(e->curl, CURLOPT_SSLKEY, e->cert_key);
+		set(e->curl, CURLOPT_SSLCERT, e->cert);
+		set(e->curl, CURLOPT_SSLKEY, e->cert_key);
 	}
 }
 
 static struct curl_slist *headers_of(const struct etcd *e)
 {
 	char line[PATH_BYTES + 32];
-	struct curl_slist *all = curl_slist_append(NULL, "Content-Type: application/json");
+	struct curl_slist *all = e->lib->slist_append(NULL, "Content-Type: application/json");
 	if (!e->token[0])
 		return all;
 	snprintf(line, sizeof line, "Authorization: %s", e->token);
-	struct curl_slist *more = curl_slist_append(all, line);
+	struct curl_slist *more = e->lib->slist_append(all, line);
 	return more ? more : all;
 }
 
@@ -252,8 +251,8 @@ static CURLcode ask_one(struct etcd *e, const char *path, const char *body, int 
 	snprintf(url, sizeof url, "%s://%s/v3/%s", e->scheme, e->endpoint[e->current], path);
 	e->answer.n = 0;
 	set_up(e, url, body, headers, timeout_ms);
-	CURLcode c = curl_easy_perform(e->curl);
-	curl_slist_free_all(headers);
+	CURLcode c = e->lib->easy_perform(e->curl);
+	e->lib->slist_free_all(headers);
 	return c;
 }
 
@@ -271,11 +270,11 @@ static int ask(struct etcd *e, const char *path, json_t *question, int timeout_m
 	}
 	free(body);
 	if (c != CURLE_OK) {
-		gw__error_set(error, -EREMOTEIO, "etcd at %s does not answer: %s", e->endpoint[e->current], curl_easy_strerror(c));
+		gw__error_set(error, -EREMOTEIO, "etcd at %s does not answer: %s", e->endpoint[e->current], e->lib->easy_strerror(c));
 		e->current = (e->current + 1) % e->endpoints;
 		return -EREMOTEIO;
 	}
-	curl_easy_getinfo(e->curl, CURLINFO_RESPONSE_CODE, &status);
+	e->lib->easy_getinfo(e->curl, CURLINFO_RESPONSE_CODE, &status);
 	json_t *j = json_loadb(e->answer.bytes, e->answer.n, 0, NULL);
 	int r = 0;
 	if (status != 200)

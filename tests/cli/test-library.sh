@@ -39,6 +39,17 @@ matches godwit-qemu.h "$LIBRARY_QEMU" qemu/godwit-qemu.map libgodwit-qemu
 # The command uses the library through its exported functions, and has none of them inside.
 ! nm "$GODWIT" 2>/dev/null | grep -q ' T gw_[a-z]' || failed "the command contains functions of the library"
 
+# libcurl is loaded where a lease needs it and nowhere else: a broken one harms nobody else, and is named.
+mkdir broken dir
+: >broken/libcurl-gnutls.so.4
+: >broken/libcurl.so.4
+export LD_LIBRARY_PATH="$tmp/broken"
+run 0 --version
+run 4 failover dir --lease=etcd://127.0.0.1:1/key -- false
+unset LD_LIBRARY_PATH
+err_has "needs libcurl, which cannot be loaded"
+err_has "nothing was started"
+
 # Install, and build against what was installed, as C and as C++.
 command -v meson >/dev/null && command -v pkg-config >/dev/null && command -v cc >/dev/null || {
 	echo "not tried: building against the installed library (needs meson, pkg-config, cc)"
