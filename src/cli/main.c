@@ -18,22 +18,22 @@ static const struct {
 	bool prints; /* its output is its result: losing it is a failure */
 } commands[] = {
 	{"save", "keep a running QEMU's guest in an image", gw__cli_save, false},
-	{"restore", "bring a kept guest back in a QEMU", gw__cli_restore, false},
+	{"restore", "load a kept guest into a QEMU", gw__cli_restore, false},
 	{"serve", "let a QEMU run a kept guest immediately and load its memory while it runs", gw__cli_serve, false},
 	{"receive", "wait for one incoming migration and keep the guest", gw__cli_receive, false},
-	{"drain", "take what a post-copy source still has, for a destination out of reach", gw__cli_drain, false},
+	{"drain", "take the memory of a post-copy source whose destination cannot be reached", gw__cli_drain, false},
 	{"standby", "keep the last checkpoint of guests that run elsewhere", gw__cli_standby, false},
-	{"protect", "send a running QEMU's guest to a standby, again and again", gw__cli_protect, false},
+	{"protect", "send checkpoints of a running QEMU's guest to a standby", gw__cli_protect, false},
 	{"failover", "run a protected guest whose primary is dead", gw__cli_failover, false},
-	{"top", "show what is protected in a standby's folder, now and again", gw__cli_top, true},
+	{"top", "show the guests in a standby's folder, updated every second", gw__cli_top, true},
 	{"send", "give a kept guest to a waiting destination", gw__cli_send, false},
 	{"inspect", "show what an image or a stream holds", gw__cli_inspect, true},
 	{"verify", "check that a kept guest is whole, or that two are the same", gw__cli_verify, true},
 	{"convert", "make an image, a stream or raw memory of a kept guest", gw__cli_convert, false},
-	{"proxy", "pass a migration on, explain it, and cut, slow or record it", gw__cli_proxy, true},
-	{"guest", "run, send and check a test guest of Godwit's own", gw__cli_guest, true},
-	{"plan", "say how a kept guest would be restored, or why not", gw__cli_plan, true},
-	{"doctor", "say what this machine offers, and how to get what it lacks", gw__cli_doctor, true},
+	{"proxy", "forward a migration; print, cut, slow or record it", gw__cli_proxy, true},
+	{"guest", "run, send and check a test guest", gw__cli_guest, true},
+	{"plan", "print how a kept guest would be restored, or why not", gw__cli_plan, true},
+	{"doctor", "check what this machine offers, and how to get the rest", gw__cli_doctor, true},
 };
 
 static void print_overview(void)
@@ -69,7 +69,7 @@ static int run(int argc, char **argv)
 		bool whole = gw__cli_output_whole();
 		return status == GW__EXIT_DONE && commands[i].prints && !whole ? GW__EXIT_FAILED : status;
 	}
-	return gw__ui_error(GW__EXIT_USAGE, "there is no command \"%s\"; godwit help lists those there are", argv[0]);
+	return gw__ui_error(GW__EXIT_USAGE, "there is no command \"%s\"; godwit help lists the commands", argv[0]);
 }
 
 static int help(int argc, char **argv)
@@ -122,6 +122,6 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "help"))
 		return help(argc - 1, argv + 1);
 	if (argv[1][0] == '-')
-		return gw__ui_error(GW__EXIT_USAGE, "options come behind the command: godwit COMMAND %s ...", argv[1]);
+		return gw__ui_error(GW__EXIT_USAGE, "options come after the command: godwit COMMAND %s ...", argv[1]);
 	return run(argc - 1, argv + 1);
 }

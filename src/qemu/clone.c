@@ -47,7 +47,7 @@ int gw__clone_check(struct gw__clone *c, const gw_info *info, char *const *comma
 	struct gw_info_summary s = GW_INIT(s);
 	gw_info_summary(info, &s);
 	if (!is_same_file(c, c->image))
-		return gw__error_set(error, -EAGAIN, "%s was replaced while it was looked at; try again", c->image);
+		return gw__error_set(error, -EAGAIN, "%s was replaced while it was read; try again", c->image);
 	if (s.format != GW_FORMAT_IMAGE || s.memory_only)
 		return refuse(error, s.not_clonable);
 	return command ? gw__clone_command_make(command, info, c->image, &c->command, error) : 0;
@@ -151,7 +151,8 @@ int gw__clone_find_mapped(struct gw__clone *c, struct gw__qmp *q, const gw_info 
 			return cannot_map(info, error);
 		if (!maps_file(pid, &file, b.pages_off, &known))
 			return gw__error_set(error, -EOPNOTSUPP,
-				known ? "a clone is not possible: this QEMU maps another file as its memory \"%s\" than %s is now; start it anew"
+				known ? "a clone is not possible: this QEMU maps another file as its memory \"%s\" than %s is now; restart "
+					"this QEMU"
 				      : "a clone is not possible: what this QEMU maps as its memory \"%s\" cannot be seen (is %s of another host, or the QEMU another user's?)",
 				b.name, c->image);
 		block->mapped = true;

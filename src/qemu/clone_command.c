@@ -132,9 +132,9 @@ static int check_device(const struct rewrite *w, const char *option, const char 
 	char type[64] = "";
 	get(option, value, "type", type, sizeof type);
 	if (!strncmp(type, "vfio", 4))
-		return refuse(w, "%s has the host's hardware write into all memory, which would copy every page; leave it out", type);
+		return refuse(w, "%s lets hardware of the host write into all memory, which would copy every page; leave it out", type);
 	if (!strncmp(type, "vhost-user", 10) || !strncmp(type, "vhost-vdpa", 10))
-		return refuse(w, "%s needs memory that another process shares, and a clone's is its own; leave it out", type);
+		return refuse(w, "%s needs memory that another process shares, and a clone has private memory; leave it out", type);
 	return 0;
 }
 
@@ -159,7 +159,7 @@ static int check_backend(const struct rewrite *w, const char *id, const char *va
 {
 	char path[VALUE_BYTES];
 	if (is_on("object", value, "share"))
-		return refuse(w, "the memory \"%s\" is to be shared, and a clone's is its own; leave share=on out, and what needs it", id);
+		return refuse(w, "the memory \"%s\" is shared, and a clone needs private memory; leave share=on out", id);
 	if (is_on("object", value, "hugetlb") || (get("object", value, "mem-path", path, sizeof path) && on_huge_pages(path)))
 		return refuse(w, "the memory \"%s\" is on huge pages, and the image's file is not; leave them out", id);
 	return 0;

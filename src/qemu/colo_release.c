@@ -70,11 +70,11 @@ int gw__colo_release(struct gw__qmp *q, int patience_ms, struct gw__error *error
 		else if (l.run.name[0] && !over_s)
 			over_s = now_s;
 		if (over_s && now_s - over_s > SETTLE_MS / 1e3)
-			return gw__error_set(error, -EBUSY, "its migration is over (status \"%s\") and its guest stands still (\"%s\")",
+			return gw__error_set(error, -EBUSY, "its migration is over (status \"%s\") and its guest is paused (\"%s\")",
 				l.migration.status, l.run.name);
 		if (now_s * 1e3 > patience_ms)
 			return gw__error_set(error, -ETIMEDOUT,
-				"QEMU did not let go of its standby within %d ms (status \"%s\", guest \"%s\")", patience_ms,
+				"QEMU did not release its standby within %d ms (status \"%s\", guest \"%s\")", patience_ms,
 				l.migration.status, l.run.name);
 		if (now_s * 1e3 > ANSWER_MS) /* its main loop may wait for a server of its disks that hangs */
 			gw__mirror_break(q);

@@ -10,7 +10,9 @@
 
 int gw__qemu_destination_failed(const struct gw__qmp_migration *m, struct gw__error *error)
 {
-	return m->failed ? gw__error_set(error, -EBUSY, "this QEMU failed to load a guest and takes no other%s%s; end it and start it anew",
+	return m->failed ? gw__error_set(error, -EBUSY,
+				   "this QEMU failed to load a guest and accepts no other%s%s; end it and start a new "
+				   "one",
 				   m->error[0] ? ": " : "", m->error)
 			 : 0;
 }

@@ -76,7 +76,7 @@ static int ask(int fd, const char *address, const struct gw__mirror *m, char pre
 	if (r)
 		return gw__error_set(error, r, "the standby at %s does not answer: %s", address, strerror(-r));
 	if (sscanf(line, "ok %15[0-9]", prefix) != 1)
-		return gw__error_set(error, -EIO, "the standby at %s does not take its disks: %.300s", address,
+		return gw__error_set(error, -EIO, "the standby at %s does not accept its disks: %.300s", address,
 			!strncmp(line, "error ", 6) ? line + 6 : line);
 	return 0;
 }

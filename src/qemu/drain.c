@@ -84,11 +84,11 @@ static int check_source(struct drain *d)
 	r = check_state(d, &run, &m);
 	if (!r && releases)
 		return refuse(d, -EOPNOTSUPP,
-			"this QEMU was told to release memory that it has sent (release-ram), so it has not got it any more; its destination alone can go on");
+			"this QEMU releases the memory that it has sent (release-ram), so only its destination can continue");
 	if (!r && unplugged)
 		return refuse(d, -EOPNOTSUPP,
-			"this QEMU has a virtio-mem device that is not plugged in full: it sends no page of the rest, so that it could not be known "
-			"whether all have come");
+			"this QEMU has a virtio-mem device that is not fully plugged: QEMU does not send its other pages, so a missing "
+			"page could not be detected");
 	return r;
 }
 
@@ -151,8 +151,8 @@ static int await_completed(struct drain *d, bool untold)
 			return 0;
 		gw__sleep_ms(POLL_MS);
 	}
-	return end(d, GW_QEMU_DRAIN_SILENT, -ETIMEDOUT,
-		"all pages are in %s, but the source does not say that it has sent them (status \"%s\")", d->path, m.status);
+	return end(d, GW_QEMU_DRAIN_SILENT, -ETIMEDOUT, "all pages are in %s, but the source did not confirm it (status \"%s\")", d->path,
+		m.status);
 }
 
 static int open_surrogate(struct drain *d)

@@ -38,7 +38,8 @@ static int refuse_unproved(const char *folder, struct gw__error *error)
 {
 	gw__error_advise(error, GW_QEMU_HINT_PRIMARY_IS_DEAD);
 	return gw__error_set(error, -EPERM,
-		"nothing proves that the primary does not run its guest any more: no QEMU was handed %s/owner.lock, as it is on another host or was released",
+		"nothing proves that the primary no longer runs the guest: no QEMU was given %s/owner.lock (it is on another host, or was "
+		"released)",
 		folder);
 }
 
@@ -46,10 +47,10 @@ static int refuse_unproved(const char *folder, struct gw__error *error)
 static int explain_held(const char *folder, int r, pid_t holder, struct gw__error *error)
 {
 	if (r == -EBUSY && holder)
-		return gw__error_set(error, r, "process %d holds %s/owner.lock, so the primary lives: its guest runs there, or is about to",
+		return gw__error_set(error, r, "process %d holds %s/owner.lock, so the primary is alive: the guest runs there, or will run",
 			(int)holder, folder);
 	return r == -EBUSY
-		       ? gw__error_set(error, r, "a process holds %s/owner.lock: the guest runs, or another failover is under way", folder)
+		       ? gw__error_set(error, r, "a process holds %s/owner.lock: the guest runs, or another failover is running", folder)
 		       : r;
 }
 
@@ -162,8 +163,8 @@ static int find_image(struct gw__failover *f, const char *folder, struct gw__err
 	struct timespec now;
 	int r = path_of(f->image, folder, "guest.img", error);
 	if (!r && stat(f->image, &st))
-		r = errno == ENOENT ? gw__error_set(error, -ENODATA, "there is no epoch to go on from: %s does not exist", f->image)
-				    : gw__error_errno(error, errno, "cannot look at %s", f->image);
+		r = errno == ENOENT ? gw__error_set(error, -ENODATA, "there is no epoch to start from: %s does not exist", f->image)
+				    : gw__error_errno(error, errno, "cannot stat %s", f->image);
 	if (r)
 		return r;
 	clock_gettime(CLOCK_REALTIME, &now);

@@ -46,8 +46,8 @@ static int check_unchanged(const char *folder, const struct gw__failover_disk *d
 			strerror(errno));
 	if (!stat(mark, &used) && is_newer(&now, &used))
 		return gw__error_set(error, -ESTALE,
-			"a guest that went on from the last epoch has written to its disk %s since, so that its memory does not fit any more: start the "
-			"guest from its disk, %s, alone",
+			"a guest that was started from the last epoch has written to its disk %s, so the saved memory is too old: boot the "
+			"guest from its disk %s",
 			d->id, d->path);
 	return 0;
 }

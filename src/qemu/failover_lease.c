@@ -34,7 +34,7 @@ static int run_fence(const char *command, uint64_t generation, struct gw__error 
 		;
 	if (status == 0)
 		return 0;
-	return gw__error_set(error, -EINPROGRESS, "the fence \"%.200s\" ended with %s %d, so the primary may run its guest still", text,
+	return gw__error_set(error, -EINPROGRESS, "the fence \"%.200s\" ended with %s %d, so the primary may still run the guest", text,
 		WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
@@ -85,7 +85,7 @@ static int fence(struct gw__failover_lease *l, const char *command, struct gw__e
 {
 	int r = run_fence(command, l->client.lease.current.generation, error);
 	if (!r && pass_on(l, getpid(), error))
-		r = gw__error_set(error, -EINPROGRESS, "the primary was fenced, and the lease could not be marked so");
+		r = gw__error_set(error, -EINPROGRESS, "the primary was fenced, but the lease could not be marked as fenced");
 	return r;
 }
 
@@ -120,7 +120,7 @@ int gw__failover_lease_give(struct gw__failover_lease *l, pid_t qemu, struct gw_
 			"a lease needs to know the process of the QEMU: that takes a monitor at a unix socket");
 	int r = pass_on(l, qemu, error);
 	l->given = !r;
-	return r ? gw__error_set(error, r, "the lease could not be made that of the new QEMU") : 0;
+	return r ? gw__error_set(error, r, "the lease could not be moved to the new QEMU") : 0;
 }
 
 void gw__failover_lease_end(struct gw__failover_lease *l, bool nobody_runs_it)

@@ -122,7 +122,7 @@ struct taking {
 
 static int refuse(const struct gw__lease_record *r, int code, const char *why, struct gw__error *error)
 {
-	return gw__error_set(error, code, "the lease is that of %s (generation %ju), %s", r->owner, (uintmax_t)r->generation, why);
+	return gw__error_set(error, code, "the lease belongs to %s (generation %ju), %s", r->owner, (uintmax_t)r->generation, why);
 }
 
 static bool is_unfenced(const struct gw__lease_record *r)
@@ -146,7 +146,7 @@ static int judge(const struct gw__lease_client *c, struct taking *t, enum gw__le
 	if (t->first.beat != r->beat || t->first.generation != r->generation)
 		return refuse(r, -EBUSY, "which prolongs it: the guest runs there", error);
 	if (policy == GW__LEASE_NOT_BY_TIME && gw__process_look(r->owner) == GW__PROCESS_ELSEWHERE)
-		return refuse(r, -EACCES, "on another host, and only time would say that the guest has ended there", error);
+		return refuse(r, -EACCES, "on another host, and only its term would show that the guest has ended there", error);
 	return 0;
 }
 
@@ -154,7 +154,7 @@ static int give_up(const struct gw__lease_client *c, int code, const char *why, 
 {
 	const char *trouble = c->trouble.text[0] ? c->trouble.text : "no reason is known";
 	if (gw__lease_in_doubt(&c->lease))
-		return gw__error_set(error, -EINPROGRESS, "whether the lease was taken is not known: %s", trouble);
+		return gw__error_set(error, -EINPROGRESS, "it is not known whether the lease was taken: %s", trouble);
 	return gw__error_set(error, code, "%s: %s", why, trouble);
 }
 
@@ -164,8 +164,8 @@ static int await_death(const struct gw__lease_record *last, const char *own, str
 	bool is_over = last->term_ms && strcmp(last->owner, own); /* with a term of 0 it has said so itself */
 	for (int ms = 0; is_over && gw__process_look(last->owner) == GW__PROCESS_LIVES; ms += PAUSE_MS) {
 		if (ms > DEATH_MS)
-			return gw__error_set(error, -EINPROGRESS, "the lease of %s is over, and that process still lives; end it by hand",
-				last->owner);
+			return gw__error_set(error, -EINPROGRESS,
+				"the lease of %s is over, but that process is still alive; end it by hand", last->owner);
 		sleep_ms(PAUSE_MS, -1);
 	}
 	return 0;
@@ -190,7 +190,7 @@ int gw__lease_client_take(struct gw__lease_client *c, enum gw__lease_policy poli
 			last = c->lease.current;
 		}
 		if (now_ns - t.answered_ns > SILENCE_MS * NS_PER_MS)
-			return give_up(c, -ETIMEDOUT, "nobody says whose the lease is", error);
+			return give_up(c, -ETIMEDOUT, "the owner of the lease is unknown", error);
 		if (stopped && stopped(ctx))
 			return give_up(c, -ECANCELED, "the lease was not taken", error);
 	}

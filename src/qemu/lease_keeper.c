@@ -179,7 +179,7 @@ bool gw__lease_keeper_is_lost(struct gw__lease_keeper *k, struct gw__error *why)
 	if (!k || !atomic_load(&k->lost))
 		return false;
 	pthread_mutex_lock(&k->lock);
-	gw__error_set(why, -EOWNERDEAD, "the lease was lost (%s), and the guest was ended for that",
+	gw__error_set(why, -EOWNERDEAD, "the lease was lost (%s), so the guest was ended",
 		k->trouble.text[0] ? k->trouble.text : "another has taken it");
 	pthread_mutex_unlock(&k->lock);
 	return true;

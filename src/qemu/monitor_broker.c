@@ -48,7 +48,7 @@ static int take_hand(struct gw__monitor_broker *k, struct gw__monitor_broker_mes
 
 static int say_busy(const struct gw__monitor_broker_message *m, struct gw__error *error)
 {
-	return gw__error_set(error, -EBUSY, "process %d serves this QEMU already; one page server is enough",
+	return gw__error_set(error, -EBUSY, "process %d already serves this QEMU; one page server is enough",
 		(int)json_integer_value(json_object_get(m->json, "busy")));
 }
 

@@ -44,13 +44,12 @@ static int say_silent(const struct sockaddr_un *a, pid_t broker, struct gw__erro
 {
 	if (!broker)
 		return gw__error_set(error, -ETIMEDOUT,
-			"the process that keeps a QEMU's monitor does not answer at %s (fuser tells which it is): it is stopped, or the machine is too "
-			"busy; let it go on with kill -CONT, or try later",
+			"the process that keeps a QEMU's monitor does not answer at %s (fuser shows its number): continue it with kill "
+			"-CONT, or try later",
 			a->sun_path);
 	return gw__error_set(error, -ETIMEDOUT,
-		"process %d, which keeps a QEMU's monitor, does not answer: it is stopped, or the machine is too busy; let it go on with kill "
-		"-CONT %d, or try later",
-		(int)broker, (int)broker);
+		"process %d, which keeps a QEMU's monitor, does not answer: continue it with kill -CONT %d, or try later", (int)broker,
+		(int)broker);
 }
 
 static int say_failed(const struct sockaddr_un *a, int r, pid_t broker, struct gw__error *error)

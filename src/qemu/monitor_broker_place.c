@@ -56,7 +56,7 @@ int gw__monitor_broker_check_folder(const char *folder, struct gw__error *error)
 	if (!folder[0] || lstat(folder, &st))
 		return -ENOENT;
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || st.st_mode & 077)
-		return gw__error_set(error, -EPERM, "%s is not a folder of this user alone", folder);
+		return gw__error_set(error, -EPERM, "%s is not a private folder of this user", folder);
 	return 0;
 }
 

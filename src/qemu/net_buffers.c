@@ -84,8 +84,8 @@ static int add(const char *netdev, unsigned n, struct gw__qmp *q, int fallback_m
 		return gw__error_set(error, r, "%s", said.text);
 	gw__error_advise(error, GW_QEMU_HINT_NO_OUTPUT_COMMIT);
 	return gw__error_set(error, -EOPNOTSUPP,
-		"what the guest sends over its network %s cannot be held back until it is safe, as QEMU has no filter-buffer for it: %.300s",
-		netdev, said.text);
+		"packets of the guest's network %s cannot be held back, because QEMU has no filter-buffer for it: %.300s", netdev,
+		said.text);
 }
 
 int gw__net_buffers_add(const struct gw__net_buffers *b, struct gw__qmp *q, int fallback_ms, struct gw__error *error)

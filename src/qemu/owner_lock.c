@@ -51,7 +51,7 @@ static int open_lock(const char *path, int flags, struct gw__error *error)
 	if (!fstat(fd, &st) && S_ISREG(st.st_mode))
 		return fd;
 	close(fd);
-	return gw__error_set(error, -EINVAL, "%s is no file", path);
+	return gw__error_set(error, -EINVAL, "%s is not a file", path);
 }
 
 /* --- for whoever protects --- */

@@ -158,7 +158,7 @@ static int look(struct gw__postcopy_session *l, struct gw__qmp_migration *m)
 	if (m->completed && m->total_bytes) { /* only a source counts what it sends */
 		l->refused = true;
 		return gw__error_set(&l->error, -EINVAL,
-			"this QEMU gave its own guest away (migration completed) and waits for no page; nothing was done");
+			"this QEMU has sent its own guest away (migration completed) and does not wait for pages; nothing was done");
 	}
 	if (m->completed)
 		l->guest = GW__GUEST_COMPLETE; /* somebody else brought the last page */

@@ -36,14 +36,13 @@ int gw__postcopy_session_check(gw_qemu *driver, const char *path, const gw_info 
 	gw_info_summary(info, &sum);
 	if (sum.format != GW_FORMAT_IMAGE) {
 		gw__error_advise(&driver->error, GW_QEMU_HINT_CONVERT);
-		return gw__error_set(error, -EOPNOTSUPP, "%s is a stream, in which no page can be looked up", path);
+		return gw__error_set(error, -EOPNOTSUPP, "%s is a stream, and a page server needs an image", path);
 	}
 	for (uint32_t i = 0; (cap = gw_info_capability(info, i)); i++)
 		if (!strcmp(cap, "x-ignore-shared")) {
 			gw__error_advise(&driver->error, GW_QEMU_HINT_NOT_LAZY);
 			return gw__error_set(error, -EOPNOTSUPP,
-				"%s was saved with x-ignore-shared and lacks the memory that was shared, but QEMU's post-copy has to be brought all memory",
-				path);
+				"%s was saved with x-ignore-shared and lacks the shared memory, but post-copy needs all memory", path);
 		}
 	return 0;
 }

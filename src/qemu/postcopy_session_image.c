@@ -36,12 +36,12 @@ static int check_file(struct gw__postcopy_session *l)
 	bool same_file = !strcmp(l->file, file);
 	if (same_file && strtoll(l->written, NULL, 10) != (long long)st.st_size)
 		return gw__error_set(&l->error, -ESTALE,
-			"%s was written to since this QEMU got pages of it: it has %jd bytes, expected %lld; bring it back as it was",
+			"%s was written to after this QEMU got pages of it: it has %jd bytes, expected %lld; restore the original file",
 			l->path, (intmax_t)st.st_size, strtoll(l->written, NULL, 10));
 	if (same_file && strcmp(l->written, written))
 		gw__qemu_warn(l->driver,
-			"%s has a newer or older date than when this QEMU got pages of it, but is the image of the same guest; it is served. If "
-			"something wrote to its memory pages, stop and serve a copy from before",
+			"%s has another date than when this QEMU got pages of it, but is the image of the same guest, and is served. If "
+			"its pages were changed, stop and serve an older copy",
 			l->path);
 	snprintf(l->file, sizeof l->file, "%s", file);
 	snprintf(l->written, sizeof l->written, "%s", written);

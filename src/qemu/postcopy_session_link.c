@@ -173,7 +173,8 @@ static int say_not_qemu(struct gw__postcopy_session *l, const char *who)
 {
 	l->refused = true;
 	return gw__error_set(&l->error, -EPERM,
-		"%s at %s, where this QEMU listens for its page server: it cannot be reached any more, start it again", who, l->listen);
+		"%s at %s, where this QEMU listens for its page server: this QEMU cannot be reached any more, start it again", who,
+		l->listen);
 }
 
 /* Its folder may have been cleaned away, and another user's be in its place. */

@@ -174,7 +174,7 @@ int gw__postcopy_session_open(struct gw__postcopy_session *l, const char *addres
 	if (r != -ENOENT)
 		return r;
 	if (!strncmp(address, "pid:", 4))
-		return gw__error_set(&l->error, -ESRCH, "no page server has left a monitor of a QEMU with process number %s", address + 4);
+		return gw__error_set(&l->error, -ESRCH, "no page server left a monitor of a QEMU with process number %s", address + 4);
 	r = gw__qmp_dial(address, timeout_ms, &fd, &l->error);
 	if (r)
 		return r;

@@ -27,7 +27,7 @@ int gw__postcopy_session_say_ended(struct gw__postcopy_session *l, const struct 
 {
 	l->guest = GW__GUEST_NOT_HERE;
 	return gw__error_set(&l->error, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m->status,
-		m->error[0] ? m->error : "it does not say why");
+		m->error[0] ? m->error : "no reason given");
 }
 
 /* 0: go on asking it. */
@@ -98,11 +98,10 @@ static bool is_stuck(struct gw__postcopy_session *l)
 static int say_unready(struct gw__postcopy_session *l, const struct gw__error *refused)
 {
 	if (!is_stuck(l))
-		return gw__error_set(&l->error, -ETIMEDOUT, "QEMU does not become ready to go on with its migration: %s", refused->text);
+		return gw__error_set(&l->error, -ETIMEDOUT, "QEMU does not become ready to resume its migration: %s", refused->text);
 	l->guest = GW__GUEST_QEMU_HUNG;
 	return gw__error_set(&l->error, -ETIMEDOUT,
-		"QEMU lost its page server while it loaded the guest's devices, from which there is no way back, and hangs instead of ending: kill it, and "
-		"start it again");
+		"QEMU lost its page server while it loaded the guest's devices, and hangs: kill it, and start it again");
 }
 
 static int ask_until_listening(struct gw__postcopy_session *l)

@@ -95,7 +95,7 @@ int gw__postcopy_session_serve(struct gw__postcopy_session *l, bool resume)
 		in_vain = l->result.pushed_pages + l->result.requested_pages ? 0 : in_vain + 1;
 		if (in_vain == ATTEMPTS_MAX)
 			return r;
-		gw__qemu_detail(l->driver, "%s; the guest waits, a new connection is made", l->error.text);
+		gw__qemu_detail(l->driver, "%s; the guest waits while Godwit reconnects", l->error.text);
 		gw__error_clear(&l->error);
 		r = gw__postcopy_session_recover(l);
 		if (r || l->guest == GW__GUEST_COMPLETE)

@@ -38,7 +38,7 @@ static int find_credentials(struct gw__postcopy_session *l, char name[256])
 		return r;
 	if (n)
 		return gw__error_set(&l->error, -EINVAL,
-			"this QEMU has %u credentials for a server; tell it which: migrate-set-parameters tls-creds", n);
+			"this QEMU has %u credentials for a server; choose one with migrate-set-parameters tls-creds", n);
 	return gw__error_set(&l->error, -EINVAL,
 		"this QEMU has no credentials for a server; start it with -object tls-creds-x509,id=tls0,dir=DIR,endpoint=server");
 }

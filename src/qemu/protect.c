@@ -344,8 +344,8 @@ static enum why check_exit(struct gw__protect *p)
 	if (failure)
 		return lost(p, "%s", failure);
 	if (gw__qmp_query_migrate(p->qmp, &m, NULL) || !m.error[0])
-		return lost(p, "the standby did not take the guest (migration status \"%s\")", p->w.status);
-	return lost(p, "the standby at %s did not take the guest: %s", p->o.uri, m.error);
+		return lost(p, "the standby did not accept the guest (migration status \"%s\")", p->w.status);
+	return lost(p, "the standby at %s did not accept the guest: %s", p->o.uri, m.error);
 }
 
 static enum why check_silence(struct gw__protect *p)
@@ -376,7 +376,7 @@ static enum why check_copy(struct gw__protect *p)
 	if (m.state == GW__MIGRATION_SETUP && !left_ms(p, w->began_s, SETUP_MS))
 		return lost(p, "the standby at %s was not reached within %d s", p->o.uri, SETUP_MS / 1000);
 	if (!left_ms(p, w->moved_s, STALL_MS))
-		return lost(p, "the standby took nothing of the guest for %d s", STALL_MS / 1000);
+		return lost(p, "the standby read nothing of the guest for %d s", STALL_MS / 1000);
 	return GO_ON;
 }
 
@@ -480,7 +480,7 @@ static enum why copy_disks(struct gw__protect *p)
 			moved_s = now_s(p);
 		last = done;
 		if (!left_ms(p, moved_s, STALL_MS))
-			return lost(p, "the standby took nothing of its disks for %d s", STALL_MS / 1000);
+			return lost(p, "the standby read nothing of its disks for %d s", STALL_MS / 1000);
 		if (!take_event(p, LOOK_MS))
 			return GONE;
 		if (p->o.stopped(p->o.ctx))
@@ -508,7 +508,7 @@ static enum why serve_relay(struct gw__protect *p)
 					 : gw__net_buffers_release(&p->buffers, p->qmp, &error);
 	set_answer_limit(p);
 	if (r)
-		return lost(p, "what the guest sent cannot be held back: %s", error.text);
+		return lost(p, "packets of the guest cannot be held back: %s", error.text);
 	gw__relay_go_on(p->relay);
 	return GO_ON;
 }
@@ -604,13 +604,14 @@ static int await_lease(struct gw__protect *p, struct gw__error *error)
 		keep_guard(p);
 		if (!is_told && !left_ms(p, since, NOTE_MS))
 			tell(p, GW__PROTECT_NOTE,
-				"the store of its lease does not answer: what the guest sends is held back until it does, or the guest ends with its term");
+				"the store of its lease does not answer: packets of the guest are held back, and the guest ends with its "
+				"term");
 		is_told |= !left_ms(p, since, NOTE_MS);
 		if (!lost_s && gw__lease_keeper_is_lost(p->lease, &why))
 			lost_s = now_s(p);
 		if (lost_s && !left_ms(p, lost_s, DEATH_MS))
 			return gw__error_set(error, -EBUSY,
-				"its lease was lost, and its QEMU has not ended; what the guest sends is held back: end it by hand");
+				"its lease was lost, and its QEMU has not ended; packets of the guest are held back: end that QEMU by hand");
 	}
 	return 0;
 }

@@ -44,7 +44,7 @@ static int await_end(struct gw__qmp *q, const _Atomic uint64_t *deadline_ns, str
 			json_decref(event);
 		if (gw__boottime_ns() > end && gw__boottime_ns() - end > LATE_MS * UINT64_C(1000000))
 			return gw__error_set(error, -EBUSY,
-				"its lease is over, and its QEMU has not ended; what the guest sends is held back: end it by hand");
+				"its lease is over, and its QEMU has not ended; packets of the guest are held back: end that QEMU by hand");
 	}
 	return 0;
 }

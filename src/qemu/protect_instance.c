@@ -56,7 +56,7 @@ static int try_take(struct gw__protect_instance *i, const char *address, struct 
 		bool known = is_first_process(fd, &pid);
 		close(fd);
 		gw__error_advise(error, GW_QEMU_HINT_PROTECT_STOP);
-		return gw__error_set(error, -EBUSY, "process %d protects the QEMU at %s already", known ? (int)pid : 0, address);
+		return gw__error_set(error, -EBUSY, "process %d already protects the QEMU at %s", known ? (int)pid : 0, address);
 	}
 	if (!is_at(i->path, fd)) {
 		close(fd);
@@ -78,7 +78,7 @@ int gw__protect_instance_take(struct gw__protect_instance *i, const char *addres
 		return r;
 	for (int n = 0; (r = try_take(i, address, error)) == GW__NOT_YET && n < AGAIN; n++)
 		gw__sleep_ms(POLL_MS);
-	return r == GW__NOT_YET ? gw__error_set(error, -EAGAIN, "%s is made and removed all the time", i->path) : r;
+	return r == GW__NOT_YET ? gw__error_set(error, -EAGAIN, "%s is created and removed repeatedly", i->path) : r;
 }
 
 void gw__protect_instance_leave(struct gw__protect_instance *i)

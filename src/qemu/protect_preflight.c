@@ -32,7 +32,7 @@ static int check_blockers(struct gw__qmp *q, struct gw__error *error)
 	int r = gw__qmp_call(q, "query-migrate", NULL, &said, error);
 	const char *reason = json_string_value(json_array_get(json_object_get(said, "blocked-reasons"), 0));
 	if (!r && reason)
-		r = gw__error_set(error, -EOPNOTSUPP, "this guest cannot be migrated, and so not be protected: %.300s", reason);
+		r = gw__error_set(error, -EOPNOTSUPP, "this guest cannot be migrated, so it cannot be protected: %.300s", reason);
 	json_decref(said);
 	return r;
 }
@@ -48,7 +48,7 @@ static int check_state(struct gw__qmp *q, struct gw__error *error)
 		return r;
 	if (m.state == GW__MIGRATION_COLO) {
 		gw__error_advise(error, GW_QEMU_HINT_PROTECT_STOP);
-		return gw__error_set(error, -EBUSY, "it is protected already, or was and not released");
+		return gw__error_set(error, -EBUSY, "it is already protected, or was not released");
 	}
 	if (m.state != GW__MIGRATION_NONE && !m.ended)
 		return gw__error_set(error, -EBUSY, "it is busy with another migration (status \"%s\"); wait for its end or cancel it",
@@ -87,8 +87,8 @@ static int check_network(struct gw__qmp *q, const struct gw__qmp_settings *now, 
 	if (tls && *tls) {
 		gw__error_advise(error, GW_QEMU_HINT_NO_OUTPUT_COMMIT);
 		return gw__error_set(error, -EOPNOTSUPP,
-			"its migration parameter tls-creds is set (\"%.100s\"): over TLS it cannot be seen when an epoch is safe, and so what its guest sends "
-			"over the network %s cannot be released",
+			"its migration parameter tls-creds is set (\"%.100s\"): TLS hides when an epoch is complete, so packets of the "
+			"network %s cannot be released",
 			tls, b->netdevs[0]);
 	}
 	int r = gw__net_buffers_add(b, q, -1, error);

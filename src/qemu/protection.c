@@ -121,8 +121,8 @@ static int restore(gw_qemu *qemu, struct gw__failover *held, struct gw__restore 
 	qemu->path = strdup(held->image);
 	if (!qemu->path)
 		return gw__qemu_fail(qemu, -ENOMEM, "no memory for the name of an image");
-	gw__qemu_detail(qemu, "nobody runs the guest; it goes on from %s, made %.1f s ago%s", held->image, held->age_s,
-		held->was_connected   ? " when its standby was told to end the protection"
+	gw__qemu_detail(qemu, "no QEMU runs the guest; it is started from %s, made %.1f s ago%s", held->image, held->age_s,
+		held->was_connected   ? " when its standby had to end the protection"
 		: held->was_recovered ? " from the journal of a standby that died"
 				      : "");
 	r->path = r->out.path = qemu->path;
@@ -197,7 +197,7 @@ int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failov
 	if (!e)
 		e = give_disks(qemu, dir, &r, &disks);
 	if (!e && copy.epoch && disks.n)
-		e = gw__qemu_fail(qemu, -EINVAL, "%s has disks, and they are those of its last epoch alone: go on from that one", dir);
+		e = gw__qemu_fail(qemu, -EINVAL, "%s has disks, which belong to its last epoch: start from the last epoch", dir);
 	if (!e)
 		e = restore(qemu, &held, &r);
 	gw__failover_disks_fini(&disks);

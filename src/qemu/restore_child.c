@@ -195,7 +195,7 @@ int gw_qemu_wait(gw_qemu *qemu, int *status)
 	pid_t got;
 	gw__error_clear(&qemu->error);
 	if (!qemu->child)
-		return gw__error_set(&qemu->error, -ECHILD, "no QEMU that was started here is there");
+		return gw__error_set(&qemu->error, -ECHILD, "there is no QEMU that was started here");
 	do
 		got = waitpid(qemu->child, status, 0);
 	while (got < 0 && errno == EINTR);

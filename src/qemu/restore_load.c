@@ -60,7 +60,7 @@ int gw__restore_plan(struct gw__restore *r)
 		snprintf(r->plan.reason, sizeof r->plan.reason, "the image is sent as a stream, as asked for");
 	else if (!e && r->o.max_bandwidth && r->plan.way == GW_WAY_STREAM && r->o.way != GW_QEMU_RESTORE_LAZY)
 		snprintf(r->plan.reason, sizeof r->plan.reason,
-			"the image is sent as a stream: QEMU knows no limit when it reads an image itself");
+			"the image is sent as a stream: QEMU has no rate limit when it reads an image itself");
 	if (!e && r->plan.way != GW_WAY_REFUSED && (r->o.way != GW_QEMU_RESTORE_DIRECT || r->plan.way == GW_WAY_DIRECT))
 		check_combination(r);
 	gw__qemu_destination_fini(&there);
@@ -126,13 +126,13 @@ static int await_loaded(struct gw__restore *r, int limit_ms)
 			return 0;
 		if (m.ended)
 			return gw__error_set(&r->error, -EREMOTEIO, "QEMU could not load the guest: %s",
-				m.error[0] ? m.error : "it does not say why");
+				m.error[0] ? m.error : "no reason given");
 		if (gw__qemu_cancelled(r->driver))
 			return gw__error_set(&r->error, -ECANCELED, "%s", gw__qemu_job_error(r->driver));
 		if (!gw__qmp_event(r->qmp, POLL_MS, &event, NULL))
 			json_decref(event);
 	}
-	return gw__error_set(&r->error, -ETIMEDOUT, "QEMU has got everything but does not say that the guest is loaded");
+	return gw__error_set(&r->error, -ETIMEDOUT, "QEMU received everything, but does not report that the guest is loaded");
 }
 
 /* QEMU gets a descriptor, not a path: it may run as another user or in another root. */

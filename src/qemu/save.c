@@ -176,7 +176,7 @@ static int run(struct gw__save *s)
 	if (r != GW__TRY_STREAM)
 		return r;
 	if (s->direct) {
-		gw__qemu_note(s->driver, "%s; the save is begun again as a stream", s->driver->error.text);
+		gw__qemu_note(s->driver, "%s; the save starts again as a stream", s->driver->error.text);
 		gw__error_clear(&s->driver->error);
 		if (gw__save_look_again(s))
 			return gw__save_end(s, GW_QEMU_SAVE_NOT_BEGUN, s->error.code, "%s", s->error.text);
@@ -196,7 +196,7 @@ static int check_combination(struct gw__save *s)
 		return gw__save_end(s, GW_QEMU_SAVE_REFUSED, -EINVAL, "there is no way of saving %u", (unsigned)s->o.way);
 	if (s->postcopy && s->o.channels)
 		return gw__save_end(s, GW_QEMU_SAVE_REFUSED, -EOPNOTSUPP,
-			"in post-copy all pages come over the main channel, and multifd channels were asked for");
+			"in post-copy all pages use the main channel, but multifd channels were requested");
 	gw__requested_caps_add(&w, s->at_start ? "background-snapshot" : "return-path");
 	gw__requested_caps_add(&w, s->o.channels ? "multifd" : NULL);
 	gw__requested_caps_add(&w, s->postcopy ? "postcopy-ram" : NULL);

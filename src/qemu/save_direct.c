@@ -131,7 +131,7 @@ static int check_still_runs(struct gw__save *s, const struct gw__qmp_migration *
 		return 0;
 	s->try_stream = s->o.way == GW_QEMU_SAVE_AUTO;
 	return gw__error_set(&s->error, -EAGAIN,
-		"the guest was stopped during the save, and would not keep its run state behind one that QEMU writes itself");
+		"the guest was stopped during the save, and would lose its run state in a save that QEMU writes itself");
 }
 
 static void tell(const struct gw__save *s, const struct gw__qmp_migration *m, struct gw_progress *p)
@@ -178,7 +178,8 @@ static int on_whole(void *ctx, const struct gw_whole *whole)
 	} else if (whole->run_state_name && !s->was.stopped_by_us) {
 		if (s->was.running && !s->o.stop)
 			gw__qemu_warn(s->driver,
-				"the guest was stopped (%s) at the very end of the save; its QEMU has it in postmigrate now, from where cont leads on",
+				"the guest was stopped (%s) at the end of the save, and its QEMU is in postmigrate; type cont to run the "
+				"guest",
 				whole->run_state_name);
 		gw__save_note_was(s, (struct gw__was){0});
 	}

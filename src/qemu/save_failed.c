@@ -42,7 +42,7 @@ static void say_cause(struct gw__save *s, char *text, size_t n)
 	if (r)
 		say_quit(s, text, n);
 	else if (m.cancelled)
-		snprintf(text, n, "somebody cancelled the migration at a monitor of the QEMU at %s (status \"cancelled\")", s->address);
+		snprintf(text, n, "the migration was cancelled at a monitor of the QEMU at %s (status \"cancelled\")", s->address);
 	else if (m.failed && *m.error && !s->monitor_failed && !gw__qemu_refused(m.error, GW__REFUSAL_SINK_FAILED))
 		snprintf(text, n, "QEMU ended the migration with status \"failed\": %s", m.error);
 }
@@ -80,13 +80,11 @@ static int say_outcome(struct gw__save *s, int code, const char *what, int r, co
 		return gw__save_end(s, GW_QEMU_SAVE_KEPT, code, "%s", what);
 	if (s->out.image_kept)
 		return gw__save_end(s, GW_QEMU_SAVE_NOT_PUT_BACK, code,
-			"%s; the guest is kept in %s all the same, but the QEMU could not be put back in order: %s", what, s->path,
-			trouble->text);
+			"%s; the image %s is whole all the same, but the QEMU could not be reset: %s", what, s->path, trouble->text);
 	if (gw__save_is_lost(r))
 		return gw__save_end(s, GW_QEMU_SAVE_QEMU_GONE, code, "%s", what);
 	if (r)
-		return gw__save_end(s, GW_QEMU_SAVE_NOT_PUT_BACK, code, "%s; and the QEMU could not be put back in order: %s", what,
-			trouble->text);
+		return gw__save_end(s, GW_QEMU_SAVE_NOT_PUT_BACK, code, "%s; and the QEMU could not be reset: %s", what, trouble->text);
 	gw__save_drop_list(s);
 	s->out.may_refuse = s->at_start && gw__qmp_has_quirk(s->qmp, GW__QUIRK_SPOILT_BY_SNAPSHOT);
 	return gw__save_end(s, GW_QEMU_SAVE_FAILED, code, "%s", what);

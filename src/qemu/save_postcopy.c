@@ -73,7 +73,7 @@ int gw__save_check_source(struct gw__save *s)
 			*m.status ? m.status : "none");
 	if (m.completed && s->abandon) {
 		gw__error_advise(&s->driver->error, GW_QEMU_HINT_SAVE_RESUME);
-		return gw__error_set(&s->error, -EBUSY, "this QEMU has sent its guest away whole (migration status \"completed\")");
+		return gw__error_set(&s->error, -EBUSY, "this QEMU has sent its whole guest away (migration status \"completed\")");
 	}
 	return 0;
 }
@@ -85,7 +85,7 @@ int gw__save_on_paused(void *ctx, const char *uri, const char *error)
 	struct gw__save *s = ctx;
 	(void)uri; /* on_listening told it */
 	if (*error)
-		gw__qemu_detail(s->driver, "%s; the guest stands still in its QEMU, a new connection is made", error);
+		gw__qemu_detail(s->driver, "%s; the guest is paused in its QEMU while Godwit reconnects", error);
 	atomic_store(&s->paused, true);
 	return 0;
 }
@@ -114,7 +114,7 @@ void gw__save_follow_postcopy(struct gw__save *s, const struct gw__qmp_migration
 	s->switched = !r;
 	s->cannot_switch = r == -EREMOTEIO; /* asked once more it would say the same */
 	if (!r)
-		gw__qemu_detail(s->driver, "after a pass over its memory the guest is stopped, and the rest follows");
+		gw__qemu_detail(s->driver, "after one pass over its memory the guest is stopped, then the rest is sent");
 	else if (s->cannot_switch)
 		gw__qemu_warn(s->driver, "%s; the save goes on without post-copy", error.text);
 }
@@ -157,8 +157,7 @@ int gw__save_abandon(struct gw__save *s)
 	if (r == -ETIMEDOUT && gw__watchdog_check_hang(s->qmp, &hang))
 		return gw__save_end(s, GW_QEMU_SAVE_HUNG, hang.code, "%s", hang.text);
 	if (r)
-		return gw__save_end(s, GW_QEMU_SAVE_NOT_ABANDONED, r, "%s",
-			s->error.code ? s->error.text : "it did not take its guest back");
+		return gw__save_end(s, GW_QEMU_SAVE_NOT_ABANDONED, r, "%s", s->error.code ? s->error.text : "it did not resume its guest");
 	r = drop_partial(s, &s->error);
 	s->out.outcome = GW_QEMU_SAVE_ABANDONED;
 	return r ? gw__save_end(s, r == -EALREADY ? GW_QEMU_SAVE_ABANDONED_DOUBLE : GW_QEMU_SAVE_ABANDONED_LEFT_OVER, r, "%s",

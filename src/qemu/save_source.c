@@ -61,8 +61,7 @@ static int check_unplugged(struct gw__save *s)
 	if (r || !unplugged)
 		return r;
 	gw__error_advise(&s->driver->error, GW_QEMU_HINT_NO_POSTCOPY);
-	return gw__error_set(&s->error, -EOPNOTSUPP,
-		"this QEMU has a virtio-mem device that is not plugged in full, and is too old to be saved by post-copy with it");
+	return gw__error_set(&s->error, -EOPNOTSUPP, "this QEMU is too old to save a partly plugged virtio-mem device by post-copy");
 }
 
 /* The user's word goes first: he may have a QEMU that we do not know. */
@@ -178,7 +177,7 @@ int gw__save_start(struct gw__save *s)
 int gw__save_say_ended(struct gw__save *s, const struct gw__qmp_migration *m)
 {
 	return gw__error_set(&s->error, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m->status,
-		m->error[0] ? m->error : "it does not say why");
+		m->error[0] ? m->error : "no reason given");
 }
 
 /* QEMU has given up and does not always close its end. What the channel says in the next moment explains more. */
@@ -345,11 +344,11 @@ static int check_guest(struct gw__save *s, const struct gw_whole *whole)
 		return r;
 	if (whole->machine && strcmp(whole->machine, machine.machine))
 		return gw__error_set(&s->error, -EPROTO,
-			"somebody else connected in place of the QEMU at %s: its machine is %s, a guest of %s came", s->address,
+			"another peer connected instead of the QEMU at %s: its machine is %s, a guest of %s came", s->address,
 			machine.machine, whole->machine);
 	if (same != whole->blocks || (whole->blocks && n != whole->blocks))
 		return gw__error_set(&s->error, -EPROTO,
-			"somebody else connected in place of the QEMU at %s: that has %u RAM blocks, of which %u are like the %u that came",
+			"another peer connected instead of the QEMU at %s: QEMU has %u RAM blocks, of which %u match the %u that came",
 			s->address, n, same, whole->blocks);
 	return 0;
 }
@@ -369,7 +368,7 @@ static int check_waits(struct gw__save *s)
 			return 0;
 		gw__sleep_ms(5);
 	}
-	return gw__error_set(&s->error, -ETIMEDOUT, "somebody else connected in place of the QEMU at %s, which has not sent its guest",
+	return gw__error_set(&s->error, -ETIMEDOUT, "another peer connected instead of the QEMU at %s, which has not sent its guest",
 		s->address);
 }
 

@@ -159,7 +159,7 @@ static int hear_verdict(struct gw_qemu_disks *d, struct gw__error *error)
 {
 	char line[LINE_BYTES];
 	if (gw__disk_link_read(d->guard, line, sizeof line, ANSWER_MS))
-		return gw__error_set(error, -ETIMEDOUT, "its guard does not say whether its disks are whole");
+		return gw__error_set(error, -ETIMEDOUT, "its guard does not report whether its disks are whole");
 	if (strncmp(line, "good", strlen("good")) || (line[4] && line[4] != ' '))
 		return gw__error_set(error, -EIO, "its disks are not whole: %.300s", line);
 	snprintf(d->report, sizeof d->report, "%.95s", line[4] ? line + 5 : "");

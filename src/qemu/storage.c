@@ -140,7 +140,7 @@ static int sync_path(const char *path, struct gw__error *error)
 	int fd = open(path, O_RDONLY | O_CLOEXEC), err = fd < 0 || fsync(fd) ? errno : 0;
 	if (fd >= 0)
 		close(fd);
-	return err ? gw__error_errno(error, err, "cannot make %s safe on the disk", path) : 0;
+	return err ? gw__error_errno(error, err, "cannot sync %s", path) : 0;
 }
 
 static int sync_file(const struct gw__storage *s, unsigned disk, uint64_t epoch, struct gw__error *error)
@@ -533,7 +533,7 @@ static int find_overlays(const struct gw__storage *s, uint64_t epoch, struct gw_
 			return r;
 		if (access(path, F_OK))
 			return gw__error_set(error, -ENODATA,
-				"the disk %s of the last epoch, %s, is not there. Bring it back, or remove %s/%s to have the memory alone",
+				"the disk %s of the last epoch, %s, is missing. Restore the file, or remove %s/%s to get only the memory",
 				s->disks[i].id, path, s->folder, DURABLE_LIST);
 	}
 	return 0;

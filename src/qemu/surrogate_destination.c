@@ -76,7 +76,7 @@ int gw__surrogate_come_back(struct gw__qmp *q, const char *image, struct gw__sur
 	int r = gw__surrogate_await_paused(q, image, &m, error);
 	if (r == GW__ENDED)
 		return gw__error_set(error, -EREMOTEIO, "QEMU ended the migration with status \"%s\": %s", m.status,
-			m.error[0] ? m.error : "it does not say why");
+			m.error[0] ? m.error : "no reason given");
 	if (!r)
 		r = gw__qmp_call(q, "migrate", json_pack("{s:s, s:b}", "uri", at.uri, "resume", 1), NULL, error);
 	if (!r && at.others_may_connect) /* before a stranger's end can be taken for that of this connection */

@@ -38,8 +38,8 @@ int gw__watchdog_check_hang(struct gw__qmp *q, struct gw__error *error)
 	if (!sent_all || (m.state != GW__MIGRATION_POSTCOPY_ACTIVE && m.state != GW__MIGRATION_CANCELLING))
 		return 0;
 	return gw__error_set(error, -ENOLINK,
-		"its QEMU has sent all of its guest and hangs (migration status \"%s\"), as one so old does when the link breaks behind its last page, and "
-		"never runs that guest again",
+		"QEMU has sent all pages but hangs (migration status \"%s\"): QEMU releases before 10.0 hang if the link breaks after the "
+		"last page",
 		m.status);
 }
 

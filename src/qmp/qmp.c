@@ -182,8 +182,8 @@ static int catch_up(struct gw__qmp *q, const char *command, uint64_t deadline_ns
 		if (reply)
 			return say_unasked(q, reply, error);
 		if (q->unanswered >= GW__QMP_UNANSWERED_MAX && gw__qmp_left_ms(deadline_ns) == 0)
-			return gw__error_set(error, -ETIMEDOUT, "QEMU at %s still owes the answers to %u commands: `%s` was not sent",
-				q->address, q->unanswered, command);
+			return gw__error_set(error, -ETIMEDOUT, "QEMU at %s has not answered %u commands: `%s` was not sent", q->address,
+				q->unanswered, command);
 	}
 	return 0;
 }

@@ -100,8 +100,8 @@ int gw__qmp_await_cleaned_up(struct gw__qmp *q, struct gw__error *error)
 			return err;
 		if (waited >= CLEANED_MS)
 			return gw__error_set(error, -EBUSY,
-				"QEMU %s at %s still holds on to its last migration, which %s%s%s; wait and try again, "
-				"but a 7.2 may be stuck in it for good and migrates nothing any more until it is started anew",
+				"QEMU %s at %s has not finished its last migration, which %s%s%s; wait and try again (a QEMU 7.2 may be "
+				"stuck in it until it is restarted)",
 				q->version_text, q->address, last.status, last.error[0] ? ": " : "", last.error);
 		usleep(CLEANED_POLL_MS * 1000);
 	}

@@ -174,7 +174,7 @@ static int check_same(struct gw__qmp *q, const json_t *identity, struct gw__erro
 	int err = gw__qmp_query_identity(q, &now, error);
 	bool same = !err && json_equal(now, identity);
 	json_decref(now);
-	return err || same ? err : gw__error_set(error, -ESTALE, "another QEMU listens at %s by now", q->address);
+	return err || same ? err : gw__error_set(error, -ESTALE, "another QEMU now listens at %s", q->address);
 }
 
 int gw__qmp_open_again(const char *address, int patience_ms, const json_t *identity, struct gw__qmp **q, struct gw__error *error)

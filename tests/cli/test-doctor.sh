@@ -33,11 +33,11 @@ qemu limited "7.2.22"
 fake 'echo "QEMU emulator version 10.0.2"; exit 0'
 qemu ok "10.0.2"
 fake 'echo hello'
-qemu missing "does not say its version"
+qemu missing "does not report its version"
 fake 'exit 3'
 qemu missing "status 3"
 fake 'yes'
-qemu missing "does not say its version"
+qemu missing "does not report its version"
 run 0 doctor --qmp=./nobody --json
 json "its row" "[(o['finding'], 'nobody' in o['text']) for o in lines if o['name'] == 'qemu-userfaultfd'] == [('missing', True)]"
 run 0 doctor nofolder

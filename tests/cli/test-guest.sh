@@ -41,7 +41,7 @@ run 0 guest check c
 out_has "1024 pages are right"
 err_is_empty
 run 1 guest run --memory=4M --control=c
-err_has "there is a guest at c already"
+err_has "another guest already uses c"
 run 0 guest check c --json
 json "the answer" "lines[0]['status'] == 0 and lines[0]['pages'] == 1024 and lines[0]['where'] == 'here'"
 run 1 guest send c unix:nobody

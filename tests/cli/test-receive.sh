@@ -24,7 +24,7 @@ end_receiver 0
 json "listening first" 'lines[0] == {"event": "listening", "uri": "unix:socket"}'
 json "done last" 'lines[-1]["event"] == "done" and lines[-1]["devices"] == 30 and lines[-1]["source_notified"] is True'
 json "phases" '[o["phase"] for o in lines if o["event"] == "progress"][-1] == "done"'
-err_has "the source knows"
+err_has "the source is notified"
 run 0 verify kept/image 10.0-mapped.image
 absent socket
 same "files" image "$(ls -A kept)"
@@ -107,7 +107,7 @@ s = socket.socket(socket.AF_UNIX)
 s.connect("socket")
 s.sendall(open("cut", "rb").read())'
 end_receiver 1
-err_has "the source runs its guest on"
+err_has "the source still runs its guest"
 intact
 absent socket
 start_receiver unix:socket kept/image --json # the same, as programs are told it

@@ -17,7 +17,7 @@ misuse() { # SENTENCE-PART ARGS...
 misuse "which command"
 misuse 'no command "nonsense"' nonsense
 misuse 'no command "nonsense"' help nonsense
-misuse "options come behind" --json inspect x
+misuse "options come after" --json inspect x
 for command in $("$GODWIT" help | sed -n '/^commands:/,/^options:/s/^  \([a-z][a-z]*\) .*/\1/p' | grep -vx help); do
 	misuse "--nonsense" "$command" --nonsense
 	misuse "-Z" "$command" -Z
@@ -46,14 +46,14 @@ misuse "at most 255" send image unix:x --channels=99999
 misuse "at most 255" restore image --qmp=qmp --channels=256
 misuse "--level needs" save qmp image --level=3 --channels=2
 misuse "--level needs" send image unix:x --level=3 --channels=2
-misuse "no ability" plan --for=save --with=multifd,flying
+misuse "no capability" plan --for=save --with=multifd,flying
 misuse "no operation" plan --for=flying --with=multifd
 misuse "not a release" plan --for=save --with=multifd --qemu=new
 misuse "need each other" plan --for=save
 misuse "need each other" plan --with=multifd --qemu=10.0
-misuse "stands alone" plan --table image
-misuse "stands alone" plan --table --for=save --with=multifd
-misuse "no QMP to ask" plan image qmp --machine=pc
+misuse "no other options" plan --table image
+misuse "no other options" plan --table --for=save --with=multifd
+misuse "describe a destination without QMP" plan image qmp --machine=pc
 misuse "unknown migration protocol" receive nonsense:1 image
 misuse "unknown migration protocol" proxy unix:a nonsense:1
 misuse "both ways" proxy file:a unix:b

@@ -70,14 +70,14 @@ def words(folder):
     """An operator's word is good for one attempt. What that leaves, however it ends, is no proof for the next one; a QEMU's lock is."""
     f = Folder(folder)
     for _ in range(2):
-        f.failover("--primary-is-dead").fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
+        f.failover("--primary-is-dead").fails(godwit.FAILED, "no epoch to start from", NOT_STARTED)
         f.failover().fails(godwit.REFUSED, "nothing proves", "--primary-is-dead", NOT_STARTED)
     open(f.lock, "w", encoding="ascii").close()     # killed right behind the open
     f.failover().fails(godwit.REFUSED, "nothing proves", NOT_STARTED)
     with f.held():
         pass
-    f.failover("--primary-is-dead").fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
-    f.failover().fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
+    f.failover("--primary-is-dead").fails(godwit.FAILED, "no epoch to start from", NOT_STARTED)
+    f.failover().fails(godwit.FAILED, "no epoch to start from", NOT_STARTED)
 
 
 def leases(folder):
@@ -100,25 +100,25 @@ def fences(folder):
     option = f"--lease=file:{lease}"
     with open(lease, "w", encoding="ascii") as file:
         file.write("elsewhere/boot-1/1.1:7:9+1")
-    f.failover(option).fails(godwit.REFUSED, "only time would say", NOT_STARTED)
+    f.failover(option).fails(godwit.REFUSED, "only its term would show", NOT_STARTED)
     killed = [godwit.PROGRAM, "failover", f.path, option, "--fence=exec:kill -9 $PPID; #", "--", "/bin/false"]
     for _ in range(2):
         assert subprocess.run(killed, check=False).returncode == -9
         f.failover(option).fails(godwit.REFUSED, "whose fence has not succeeded", "--fence", NOT_STARTED)
-        f.failover(option, "--accept-split-brain").fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
+        f.failover(option, "--accept-split-brain").fails(godwit.FAILED, "no epoch to start from", NOT_STARTED)
         f.failover(option, "--fence=exec:exit 7; #").fails(godwit.IN_DOUBT, "the fence .* ended with status 7", NOT_STARTED)
     token = os.path.join(folder, "token")
-    f.failover(option, f"--fence=exec:echo >{token}").fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
+    f.failover(option, f"--fence=exec:echo >{token}").fails(godwit.FAILED, "no epoch to start from", NOT_STARTED)
     with open(token, encoding="ascii") as file:
         assert int(file.read()) > 8
-    f.failover(option).fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
+    f.failover(option).fails(godwit.FAILED, "no epoch to start from", NOT_STARTED)
 
 
 def folders(folder):
     f = Folder(folder)
     with f.held():
         pass
-    f.failover().fails(godwit.FAILED, "no epoch to go on from", NOT_STARTED)
+    f.failover().fails(godwit.FAILED, "no epoch to start from", NOT_STARTED)
     last = f.failover("--json").events[-1]
     assert (last["place"], last["next_step"]) == ("both-possible", "try-again"), last    # no image: it is not "kept whole"
     open(f.image, "wb").close()
@@ -183,7 +183,7 @@ def connected(folder):
             godwit.run("failover", standby.folder, "--", "/bin/false").fails(godwit.REFUSED, "nothing proves")
             p.checkpoint()    # nobody was told to end
             result = godwit.run("failover", standby.folder, "--primary-is-dead", "-v", "--", "/bin/false")
-            assert result.status == godwit.FAILED and "its standby was told to end the protection" in result.stderr, result
+            assert result.status == godwit.FAILED and "its standby had to end the protection" in result.stderr, result
             ended = standby.wait_event("ended")
             assert ended["epoch"] == 2 and "failed over" in ended["message"], ended
         godwit.run("verify", standby.image).ok()

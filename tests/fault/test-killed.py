@@ -82,7 +82,7 @@ def killed_while_sending(vm, *options):
         r.kill()
         r.wait()
         vm.unharmed()
-        guard_said = r.wait_guard(r"the save was killed before it had finished")
+        guard_said = r.wait_guard(r"the save was killed before it finished")
     assert guard_said
     assert not folder or not os.path.exists(folder), folder
     return folder

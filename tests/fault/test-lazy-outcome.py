@@ -22,7 +22,7 @@ from vm import Unavailable, skip
 
 SLOW = "--max-bandwidth=5M"
 RECOVERS = SimpleNamespace(pattern="postcopy-paused -> postcopy-recover", slow=False)
-SHUT_DOWN = "was shut down before it had every page"
+SHUT_DOWN = "were shut down before every page was loaded"
 
 
 def killed(kept, vm):
@@ -88,7 +88,7 @@ def recovers(kept, version):
                 assert g.kill_at(RECOVERS), g.stderr
             with open(kept.image, "ab") as f:
                 f.write(b"more")
-            godwit.run("serve", kept.image, f"--qmp={vm.monitor}").fails(godwit.RECOVERABLE, "was written to", "waits on")
+            godwit.run("serve", kept.image, f"--qmp={vm.monitor}").fails(godwit.RECOVERABLE, "was written to", "still waits")
             os.truncate(kept.image, before.st_size)
         completes(kept, vm, "was kept by another process")
 
@@ -123,7 +123,7 @@ def far_away(kept, version):
             relay.break_off()
             vm.qmp.command("migrate-pause")
             done = g.wait(60)
-            assert done.status == godwit.IN_DOUBT and "whether the guest is in this QEMU is not known" in done.stderr, done
+            assert done.status == godwit.IN_DOUBT and "it is not known whether the guest is in this QEMU" in done.stderr, done
         completes(kept, vm)
 
 

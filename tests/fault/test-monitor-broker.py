@@ -154,7 +154,7 @@ def one_at_a_time(kept, version, place):
             wait_status(vm, "postcopy-active")
             for address in (vm.monitor, f"unix:{vm.monitor}", vm.path("second")):
                 second = godwit.run("serve", kept.image, f"--qmp={address}")
-                second.fails(godwit.REFUSED, f"process {g.process.pid} serves this QEMU already")
+                second.fails(godwit.REFUSED, f"process {g.process.pid} already serves this QEMU")
                 assert second.seconds < 5 * godwit.PATIENCE, second
             godwit.run("restore", kept.image, f"--qmp={vm.monitor}").fails(godwit.FAILED, "holds the monitor", "godwit serve")
             assert not place.info()[1]
@@ -290,7 +290,7 @@ def two_at_once(kept, version, place):
 
 
 def fails_and_waits(kept, vm, image, *words):
-    godwit.run("serve", image, f"--qmp={vm.monitor}").fails(godwit.RECOVERABLE, "waits on", *words)
+    godwit.run("serve", image, f"--qmp={vm.monitor}").fails(godwit.RECOVERABLE, "still waits", *words)
 
 
 def of_two_moments(kept, version, place):

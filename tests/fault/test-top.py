@@ -81,7 +81,7 @@ def table(folder):
         while {r["state"] for r in rows_of()} != {"waiting"}:
             assert time.monotonic() < deadline, rows_of()
         assert rows_of()[0]["epoch"] is None
-    godwit.run("top", os.path.join(folder, "nowhere"), "--once").fails(godwit.FAILED, "cannot look at the guests")
+    godwit.run("top", os.path.join(folder, "nowhere"), "--once").fails(godwit.FAILED, "cannot read the guests")
     godwit.run("top", folder, "--interval=0.001").fails(godwit.USAGE, "at least 0.01 seconds")
 
 

@@ -75,7 +75,7 @@ def one_row(kept, version, certs, listen, tls):
         creds = certs.options(tls, uri)
         killed_at_work(kept, vm, *where, *creds)
         if tls:
-            once(kept, vm).fails(godwit.RECOVERABLE, "speaks TLS", "--tls-creds", "waits on")
+            once(kept, vm).fails(godwit.RECOVERABLE, "speaks TLS", "--tls-creds", "still waits")
         if not tls or version != "7.2":     # which does not survive the end of a link between handshake and RESUME
             with serve(kept, vm, SLOW, "--resume", *creds) as g:
                 g.wait_stderr("was kept")
@@ -142,7 +142,7 @@ def refused(kept, version, certs):
         assert vm.state() == before
         once(kept, vm, "--listen=unix:/nonexistent/x").fails(godwit.FAILED, "/nonexistent/x")   # 10.0 and 11.1 cannot be asked again
         assert vm.state() == before
-    godwit.run("restore", kept.image, f"--listen={NO_PORT}", "--qmp=/x").fails(godwit.USAGE, "with --lazy only")
+    godwit.run("restore", kept.image, f"--listen={NO_PORT}", "--qmp=/x").fails(godwit.USAGE, "need --lazy")
 
 
 def not_the_right_one(kept, version, certs):

@@ -176,7 +176,7 @@ def mistaken(kept, version):
     with LinuxGuest(version, machine=kept.machine, backend="memfd") as vm:
         vm.qmp.migrate("exec:cat >/dev/null")
         wait_status(vm, "completed")
-        godwit.run("serve", kept.image, f"--qmp={vm.monitor}").fails(godwit.REFUSED, "gave its own guest away")
+        godwit.run("serve", kept.image, f"--qmp={vm.monitor}").fails(godwit.REFUSED, "sent its own guest away")
 
 
 def huge(kept, version):

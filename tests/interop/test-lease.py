@@ -283,7 +283,7 @@ def fails_over(accident, folder):
         url = cluster.url(key)
         standby, vm, protect = primary_of(stack, folder, url, etcd.another_host(folder))
         wait_record(cluster, key, lambda r: r[2] >= 2)
-        godwit.run("failover", standby.folder, f"--lease={url}", "--", "/bin/false").fails(godwit.REFUSED, "only time would say", "--accept-split-brain")
+        godwit.run("failover", standby.folder, f"--lease={url}", "--", "/bin/false").fails(godwit.REFUSED, "only its term would show", "--accept-split-brain")
         refused = godwit.run("failover", standby.folder, f"--lease={url}", "--accept-split-brain", "--", "/bin/false")
         refused.fails(godwit.REFUSED, "which prolongs it: the guest runs there")
         watch = Watch(cluster, key, vm.pid)
@@ -340,7 +340,7 @@ def ends(folder):
         strangers = [(url.replace("/good/ca-cert", "/other-ca/ca-cert"), "certificate"), (url.replace("/good/client-", "/other-ca/client-"), "etcd at")]
         asking = [(stack.enter_context(godwit.Run("failover", standby.folder, f"--lease={u}", "--", "/bin/false")), why) for u, why in strangers]
         for run, why in asking:
-            run.wait().fails(godwit.IN_DOUBT, "nobody says whose the lease is", why)
+            run.wait().fails(godwit.IN_DOUBT, "the owner of the lease is unknown", why)
         print("; ".join(run.stderr.strip() for run, _ in asking))
 
 

@@ -161,7 +161,7 @@ def precopy(version):
         def broken(cut):
             with Sink(vm) as sink:
                 passed = sink.link(lambda uri: vm.migrate(uri), cut)
-                said = sink.g.wait().fails(godwit.FAILED, "runs its guest on" if passed else "no image")
+                said = sink.g.wait().fails(godwit.FAILED, "still runs its guest" if passed else "no image")
                 assert sink.left() == [], sink.left()
             assert wait_status(vm, "failed", "completed") == "failed", f"{cut}: {said}"
             assert vm.is_running(), cut
@@ -248,7 +248,7 @@ class Cut:
 
     def lost(self, status, left=()):
         """The source may have said far more than came; godwit cannot know, and says so."""
-        words = "ask it with query-migrate" if forward(self.passed, "POSTCOPY_ADVISE") else "no image"
+        words = "check its query-migrate" if forward(self.passed, "POSTCOPY_ADVISE") else "no image"
         self.sink.g.wait().fails(status, words)
         assert self.sink.left() == list(left), self.sink.left()
         assert self.source in ("failed", "postcopy-paused"), self.source
@@ -289,7 +289,7 @@ class Cut:
             return
         self.is_the_sources()
         said = self.sink.interrupted()
-        if self.source == "hangs" and "lacks nothing" in said.stderr:
+        if self.source == "hangs" and "has every page" in said.stderr:
             godwit.run("receive", self.sink.uri, self.sink.image, "--resume", "--without-source", "-q").ok()
             self.sink.is_whole()
 

@@ -151,7 +151,7 @@ def save_left_behind(vm):
         vm.is_limited(SLOW)
         wait_behind_the_switch(vm)
         killed(g)
-        g.wait_guard(f"stands still .*--postcopy --resume {vm.monitor} {vm.image}")
+        g.wait_guard(f"is paused .*--postcopy --resume {vm.monitor} {vm.image}")
     vm.is_limited(0)
 
 

@@ -322,7 +322,7 @@ def refusals(folder):
         godwit.run("protect", vm.monitor, nobody).fails(godwit.REFUSED, "disk d0 is writable", "--unprotected-disk", "nothing was changed")
         godwit.run("protect", vm.monitor, nobody, "--unprotected-disk=d0").fails(godwit.REFUSED, "disk d1 is writable")
         godwit.run("protect", vm.monitor, nobody, "--unprotected-disk=d7").fails(godwit.USAGE, "no writable disk d7")
-        godwit.run("protect", vm.monitor, nobody, "--unprotected-disk=d0", "--unprotected-disk=d1").fails(godwit.FAILED, "did not take the guest")
+        godwit.run("protect", vm.monitor, nobody, "--unprotected-disk=d0", "--unprotected-disk=d1").fails(godwit.FAILED, "did not accept the guest")
         godwit.run("protect", vm.monitor, nobody, f"--disks={nobody}").fails(godwit.FAILED, "was not reached")
         assert not ours(vm)
     with DiskStandby(folder) as standby:

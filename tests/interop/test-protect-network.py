@@ -256,7 +256,7 @@ def refusals(folder):
                     vm.qmp.command("migrate-set-parameters", tls_creds="tls0")
                 before = vm.state()
                 godwit.run("protect", vm.monitor, nobody).fails(godwit.REFUSED, reason, "--no-output-commit", "nothing was changed")
-                godwit.run("protect", vm.monitor, nobody, "--no-output-commit").fails(godwit.FAILED, "did not take the guest", "as it was before")
+                godwit.run("protect", vm.monitor, nobody, "--no-output-commit").fails(godwit.FAILED, "did not accept the guest", "as it was before")
                 as_before(vm, before)
         except RuntimeError as e:
             if args is tls or "tun" not in str(e):

@@ -199,7 +199,7 @@ def stops(folder):
             with Protect(vm, f"unix:{standby.socket}", f"--dir={standby.dir}", *OPTIONS, "--channels=2") as protect:
                 protect.wait_protected(3)
                 assert owner_locks(vm) == 1
-                godwit.run("protect", vm.monitor, f"unix:{standby.socket}").fails(godwit.REFUSED, "protects the QEMU .* already")
+                godwit.run("protect", vm.monitor, f"unix:{standby.socket}").fails(godwit.REFUSED, "already protects the QEMU")
                 if end == "stop":
                     godwit.run("protect", "--stop", vm.monitor).ok()
                 else:
@@ -220,7 +220,7 @@ def stops(folder):
         vm.keeps_ticking()
         godwit.run("protect", "--stop", vm.monitor).ok()
         os.unlink(standby.image)
-        godwit.run("failover", standby.folder, "--primary-is-dead", "--", "/bin/false").fails(godwit.FAILED, "no epoch to go on from")
+        godwit.run("failover", standby.folder, "--primary-is-dead", "--", "/bin/false").fails(godwit.FAILED, "no epoch to start from")
 
 
 def standbys(folder):
@@ -475,7 +475,7 @@ def refusals(folder):
             before = vm.state()
             godwit.run("protect", vm.monitor, standby).fails(godwit.REFUSED, reason, "nothing was changed")
             if version == "11.1":
-                godwit.run("protect", vm.monitor, standby, "--memory-only").fails(godwit.FAILED, "did not take the guest", "as it was before")
+                godwit.run("protect", vm.monitor, standby, "--memory-only").fails(godwit.FAILED, "did not accept the guest", "as it was before")
                 godwit.run("protect", vm.monitor, "exec:true", "--memory-only").fails(godwit.REFUSED, "a standby is reached at")
                 godwit.run("protect", vm.monitor, standby, "--memory-only", f"--dir={folder}").fails(godwit.USAGE, "no -name")
             assert vm.state() == before

@@ -116,7 +116,7 @@ static void a_new_identity_is_asked_for(void **state)
 static void what_does_not_go_is_refused(void **state)
 {
 	(void)state;
-	refused("q -device vfio-pci,host=0:1", "vfio-pci has the host's hardware write");
+	refused("q -device vfio-pci,host=0:1", "vfio-pci lets hardware of the host write");
 	refused("q -device {\"driver\":\"vfio-pci\",\"host\":\"0:1\"}", "vfio-pci");
 	refused("q -netdev vhost-user,id=n,chardev=c", "memory that another process shares");
 	refused("q -netdev type=vhost-vdpa,id=n", "vhost-vdpa");

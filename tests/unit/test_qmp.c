@@ -226,7 +226,7 @@ static void a_stuck_qemu_is_not_buried_in_commands(void **state)
 	a_call_fails(&s, "b", -ETIMEDOUT, "did not answer");
 	a_call_fails(&s, "c", -ETIMEDOUT, "did not answer");
 	a_call_fails(&s, "d", -ETIMEDOUT, "did not answer");
-	a_call_fails(&s, "e", -ETIMEDOUT, "still owes the answers to 4 commands: `e` was not sent");
+	a_call_fails(&s, "e", -ETIMEDOUT, "has not answered 4 commands: `e` was not sent");
 	gw__error_clear(&s.error);
 	gw__qmp_set_call_limit(s.q, PATIENCE_MS);
 	assert_int_equal(gw__qmp_call_oob(s.q, "yank", NULL, NULL, &s.error), 0);

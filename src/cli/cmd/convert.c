@@ -33,7 +33,7 @@ static int run(const struct gw__cli_common *common, const char *from, const char
 	gw__cli_epoch_image_close(&epoch);
 	if (r == GW_UNSYNCED) {
 		status = gw__command_ctx_failed(&work, GW__EXIT_IN_DOUBT,
-			"it is whole, but if this host crashes now, what was there before may be back: sync its folder");
+			"the result is whole, but a crash of this host now may bring the previous file back: sync its folder");
 	} else if (r) {
 		status = gw__command_ctx_failed(&work, GW__EXIT_FAILED, "nothing was written");
 	} else {
@@ -62,15 +62,14 @@ int gw__cli_convert(int argc, char **argv)
 		GW__CLI_TEXT("block", "NAME", &opts.block, "with --to=raw: which RAM block (default: the largest)"),
 		GW__CLI_BYTES("offset", "BYTES", &opts.from_offset, "where the image or stream begins in FROM"),
 		GW__CLI_BYTES("from-offset", "BYTES", &opts.from_offset, NULL), /* its earlier name */
-		GW__CLI_BYTES("to-offset", "BYTES", &opts.to_offset, "where the result begins in TO; what TO has before it is kept"),
+		GW__CLI_BYTES("to-offset", "BYTES", &opts.to_offset, "where the result begins in TO; earlier bytes of TO are kept"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &opts.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_PAGE_SIZE(&common),
 		GW__CLI_COMMON(&common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("FROM TO [options]",
-		"Makes an image, a stream file or raw memory of the guest kept in FROM (an image or a "
-		"stream). "
-		"TO appears only when it is whole; until then what was there stays.",
+		"Makes an image, a stream file or raw memory of the guest kept in FROM (an image or a stream). TO is replaced only when "
+		"the result is whole.",
 		options, 2, 2);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);

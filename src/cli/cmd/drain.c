@@ -29,7 +29,7 @@ static int report(const struct drain *d)
 	}
 	gw__ui_info("%s of the source's memory are in %s, synced and read back: it is safe to stop the source", GW__SIZE(r->ram_bytes),
 		d->path);
-	gw__ui_info("its destination gets what it lacks with godwit serve %s --qmp QMP, QMP being the destination's monitor", d->path);
+	gw__ui_info("to give the destination its missing pages, start godwit serve %s --qmp QMP (the destination's monitor)", d->path);
 	return (int)r->guest.exit_status;
 }
 
@@ -45,18 +45,16 @@ static int end(struct drain *d)
 		return gw__cli_failed_at(&d->common, &d->out.guest, "%s; nothing was changed", error);
 	case GW_QEMU_DRAIN_AGAIN:
 		return gw__cli_failed_at(&d->common, &d->out.guest,
-			"%s; the source still has all its memory: do not stop it, and start godwit drain %s %s again", error, d->monitor,
+			"%s; the source still has its memory: do not stop it, and start godwit drain %s %s again", error, d->monitor,
 			d->path);
 	case GW_QEMU_DRAIN_NOT_READ:
 		return gw__cli_failed_at(&d->common, &d->out.guest,
-			"%s; the image cannot be read back: do not stop the source, its process still has the memory", error);
+			"%s; the image cannot be read back: do not stop the source, which still has the memory", error);
 	case GW_QEMU_DRAIN_SILENT:
-		return gw__cli_failed_at(&d->common, &d->out.guest,
-			"%s: do not stop the source, it does not say that it is done and its process still has the memory", error);
+		return gw__cli_failed_at(&d->common, &d->out.guest, "%s: the source did not confirm the end, so do not stop it", error);
 	default: /* GW_QEMU_DRAIN_NOT_SAFE */
 		return gw__cli_failed_at(&d->common, &d->out.guest,
-			"%s; the source has sent everything and will not send it again, but %s is not safe: do not stop the source, its process still has the memory",
-			error, d->path);
+			"%s; %s is not synced, and the source cannot send its memory again: do not stop the source", error, d->path);
 	}
 }
 
@@ -82,12 +80,12 @@ int gw__cli_drain(int argc, char **argv)
 		.tls = GW_INIT(d.tls),
 		.out = GW_INIT(d.out)};
 	const struct gw__cli_option options[] = {
-		GW__CLI_TEXT("listen", "URI", &d.o.listen, "let the source connect to this address (default: a unix socket of our own)"),
+		GW__CLI_TEXT("listen", "URI", &d.o.listen, "let the source connect to this address (default: a private unix socket)"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &d.link.max_bandwidth, "read at most so many bytes per second"),
 		GW__CLI_SECONDS("idle-timeout", &d.link.idle_timeout_ms,
-			"silence that counts as a broken link (default: 30; none: wait for ever)"),
+			"silence that counts as a broken link (default: 30; none: wait without limit)"),
 		GW__CLI_TEXT("tls-creds", "DIR", &d.tls.creds_dir,
-			"speak TLS, with the credentials in this folder, if the source's parameter tls-creds is set"),
+			"use TLS with the credentials in this folder, if the source's parameter tls-creds is set"),
 		GW__CLI_TLS_PRIORITY(&d.tls.priority),
 		GW__CLI_COMMON(&d.common),
 	};

@@ -14,23 +14,22 @@ int gw__cli_failover(int argc, char **argv)
 	bool eager = false;
 	char image[PATH_MAX];
 	const struct gw__cli_option options[] = {
-		GW__CLI_TEXT("qmp", "QMP", &r.o.monitor, "use the QEMU behind this monitor, started with -incoming defer"),
+		GW__CLI_TEXT("qmp", "QMP", &r.o.monitor, "use the QEMU with this monitor, started with -incoming defer"),
 		GW__CLI_FLAG("primary-is-dead", &r.primary_is_dead,
-			"you have made sure that the primary does not run the guest any more, where no lock proves it"),
-		GW__CLI_TEXT("lease", "URL", &r.lease,
-			"take this lease first, which the primary was protected with (etcd://HOST:PORT/KEY, file:PATH)"),
+			"you have made sure that the primary no longer runs the guest, and no lock proves it"),
+		GW__CLI_TEXT("lease", "URL", &r.lease, "first take the lease that protect was given (etcd://HOST:PORT/KEY, file:PATH)"),
 		GW__CLI_TEXT("fence", "exec:CMD", &r.fence,
-			"with --lease: run CMD with the lease's generation, which ends the primary for certain"),
+			"with --lease: run CMD, which must end the primary; its argument is the lease's generation"),
 		GW__CLI_FLAG("accept-split-brain", &r.accept_split_brain,
-			"with --lease: let time alone tell that a primary on another host has ended"),
-		GW__CLI_FLAG("eager", &eager, "let the guest run when all of its memory is there, instead of at once (post-copy)"),
-		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.o.max_bandwidth, "bring the memory no faster than this"),
-		GW__CLI_FLAG("detach", &r.detach, "leave as soon as the guest has all of its memory instead of waiting for QEMU to end"),
+			"with --lease: trust only the lease's term that a primary on another host has ended"),
+		GW__CLI_FLAG("eager", &eager, "let the guest run when all of its memory is loaded, instead of immediately (post-copy)"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.o.max_bandwidth, "send the memory no faster than this"),
+		GW__CLI_FLAG("detach", &r.detach, "exit when the guest has all of its memory, instead of waiting for QEMU to end"),
 		GW__CLI_COMMON(&r.common),
 	};
 	struct gw__cli_usage usage = GW__CLI_USAGE("DIR/NAME[@EPOCH] [options] (--qmp QMP | -- QEMU ARGUMENTS...)",
-		"Lets a guest that godwit standby protects in DIR/NAME go on from its last checkpoint, in a QEMU that is started with the given command or in "
-		"one that waits already. It is refused where the primary may still run it.",
+		"Starts a guest that godwit standby protects in DIR/NAME from its last checkpoint, in a QEMU that the given command starts or in a waiting "
+		"one. It refuses while the primary may still run the guest.",
 		options, 1, 1);
 	usage.takes_command = true;
 	struct gw__cli_args args;

@@ -119,7 +119,7 @@ static int run(struct plan *p)
 static int ask_table(const struct plan *p, int arguments)
 {
 	if (arguments || p->table == (p->operation || p->abilities || p->release))
-		return gw__ui_error(GW__EXIT_USAGE, "plan: --table stands alone, and so do --for and --with; they are not about an image");
+		return gw__ui_error(GW__EXIT_USAGE, "plan: --table, and --for with --with, take no image and no other options");
 	if (p->table)
 		return gw__cli_plan_table(&p->common);
 	if (!p->operation || !p->abilities)
@@ -133,25 +133,24 @@ int gw__cli_plan(int argc, char **argv)
 	const struct gw__cli_option options[] = {
 		GW__CLI_TEXT("machine", "TYPE", &p.machine, "without QMP: the destination's machine type, such as pc-q35-10.0"),
 		GW__CLI_BYTES("ram", "BYTES", &p.ram_bytes, "without QMP: the size of its main memory"),
-		GW__CLI_FLAG("old-qemu", &p.old_qemu, "without QMP: it is older than QEMU 9.0 and reads no images"),
-		GW__CLI_FLAG("remote", &p.remote, "the destination cannot open our files"),
-		GW__CLI_FLAG("table", &p.table, "print which abilities go together and which do not, and why"),
-		GW__CLI_TEXT("for", "OPERATION", &p.operation, "ask the table: in this operation"),
-		GW__CLI_TEXT("with", "LIST", &p.abilities, "ask the table: do these abilities, separated by commas, go together?"),
-		GW__CLI_TEXT("qemu", "RELEASE", &p.release, "ask the table: beside this release of QEMU, such as 10.0"),
+		GW__CLI_FLAG("old-qemu", &p.old_qemu, "without QMP: the destination is older than QEMU 9.0 and reads no images"),
+		GW__CLI_FLAG("remote", &p.remote, "the destination cannot open files of this host"),
+		GW__CLI_FLAG("table", &p.table, "print which capabilities work together, which do not, and why"),
+		GW__CLI_TEXT("for", "OPERATION", &p.operation, "look up in the table: in this operation"),
+		GW__CLI_TEXT("with", "LIST", &p.abilities,
+			"look up in the table: do these capabilities (separated by commas) work "
+			"together?"),
+		GW__CLI_TEXT("qemu", "RELEASE", &p.release, "look up in the table: with this release of QEMU, such as 10.0"),
 		GW__CLI_BYTES("offset", "BYTES", &p.opts.offset, "where the image or stream begins in IMAGE"),
-		GW__CLI_BYTES("memory-limit", "BYTES", &p.opts.memory_limit, "device state looked at in memory at most (default: 32M)"),
+		GW__CLI_BYTES("memory-limit", "BYTES", &p.opts.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_PAGE_SIZE(&p.common),
 		GW__CLI_QUIET(&p.common),
 		GW__CLI_JSON(&p.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE [QMP] [options] | --table | --for=OPERATION --with=LIST",
-		"Says how the guest kept in IMAGE would get into the QEMU whose monitor is at QMP (a socket "
-		"path, "
-		"unix:PATH or tcp:HOST:PORT), or into a destination described by options: direct, as a "
-		"stream, or "
-		"refused (exit status 3), and why. Neither is touched. Without IMAGE: which abilities go "
-		"together at all.",
+		"Prints how the guest kept in IMAGE would be restored: direct, as a stream, or refused (exit status 3), and why. The "
+		"destination is the QEMU with the monitor QMP (a socket path, unix:PATH or tcp:HOST:PORT), or described by options. "
+		"Neither is changed. Without IMAGE: which capabilities work together.",
 		options, 0, 2);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);
@@ -164,7 +163,7 @@ int gw__cli_plan(int argc, char **argv)
 	p.image = args.arg[0];
 	p.qmp = args.n == 2 ? args.arg[1] : NULL;
 	if (p.qmp && (p.machine || p.ram_bytes || p.old_qemu))
-		return gw__ui_error(GW__EXIT_USAGE, "plan: --machine, --ram and --old-qemu describe a "
-						    "destination that has no QMP to ask");
+		return gw__ui_error(GW__EXIT_USAGE, "plan: --machine, --ram and --old-qemu describe a destination without QMP; leave them "
+						    "out, or leave QMP out");
 	return run(&p);
 }

@@ -71,7 +71,7 @@ static const char *found_text(const char *found)
 		{"capabilities", "QEMU refuses the capabilities"},
 		{"start", "QEMU refuses to start"},
 		{"late", "QEMU starts and fails"},
-		{"never", "QEMU does not notice, and the result is of no use"},
+		{"never", "QEMU does not notice, and the result cannot be used"},
 		{"crash", "QEMU crashes"},
 	};
 	for (unsigned i = 0; i < GW__LEN(texts); i++)
@@ -157,7 +157,7 @@ int gw__cli_plan_table(const struct gw__cli_common *c)
 	if (c->json)
 		gw__cli_json(json_pack("{ss so}", "event", "abilities", "names", json_of(UINT64_MAX)));
 	else
-		gw__ui_print("Whatever is not named goes together. The abilities: %s\n", words_of(UINT64_MAX, ", ").text);
+		gw__ui_print("All other combinations work. The capabilities: %s\n", words_of(UINT64_MAX, ", ").text);
 	return GW__EXIT_DONE;
 }
 
@@ -183,7 +183,7 @@ static int split(char *text, struct gw__requested_caps *w)
 	char *rest;
 	for (char *word = strtok_r(text, ",", &rest); word; word = strtok_r(NULL, ",", &rest)) {
 		if (w->n + 1 == GW__LEN(w->name))
-			return gw__ui_error(GW__EXIT_USAGE, "plan: --with: too many abilities");
+			return gw__ui_error(GW__EXIT_USAGE, "plan: --with: too many capabilities");
 		gw__requested_caps_add(w, word);
 	}
 	return GW__CLI_GO;
@@ -194,7 +194,8 @@ static int misuse_ability(const struct gw__requested_caps *w, int op)
 	for (unsigned i = 0; i < w->n; i++) {
 		const char *one[] = {w->name[i], NULL};
 		if (gw_plan_combination((enum gw_operation)op, one, 0, NULL) == -EINVAL)
-			return gw__ui_error(GW__EXIT_USAGE, "plan: --with: no ability \"%s\" (godwit plan --table lists them)", w->name[i]);
+			return gw__ui_error(GW__EXIT_USAGE, "plan: --with: no capability \"%s\" (godwit plan --table lists them)",
+				w->name[i]);
 	}
 	return GW__EXIT_USAGE;
 }
@@ -222,6 +223,6 @@ int gw__cli_plan_question(const struct gw__cli_common *c, const char *operation,
 	else if (e)
 		gw__ui_print("refused: %s\n", r.reason);
 	else
-		gw__ui_print("works: nothing refuses it\n");
+		gw__ui_print("works: no rule refuses it\n");
 	return e ? GW__EXIT_REFUSED : GW__EXIT_DONE;
 }

@@ -43,7 +43,7 @@ static void on_event(void *ctx, const struct gw_qemu_protect_event *event)
 	const struct gw_qemu_protect_event *e = &copy;
 	char advice[1024];
 	if (e->hint == GW_QEMU_HINT_STANDBY_NAME) {
-		snprintf(advice, sizeof advice, "%s: start the standby with --name=%s, and say its folder with --dir", e->reason, e->name);
+		snprintf(advice, sizeof advice, "%s: start the standby with --name=%s, and give its folder with --dir", e->reason, e->name);
 		copy.reason = advice;
 	}
 	const char *name = name_of(e->name);
@@ -52,18 +52,18 @@ static void on_event(void *ctx, const struct gw_qemu_protect_event *event)
 		show_json(e);
 	switch (e->kind) {
 	case GW_QEMU_PROTECT_CONNECTING:
-		gw__ui_verbose("%s: the first copy goes to %s", name, p->uri);
+		gw__ui_verbose("%s: sending the first copy to %s", name, p->uri);
 		break;
 	case GW_QEMU_PROTECT_PROTECTED:
 		gw__ui_info("%s: protected by the standby at %s, a checkpoint every %d ms", name, p->uri, p->o.interval_ms);
 		break;
 	case GW_QEMU_PROTECT_CHECKPOINT:
-		gw__ui_verbose("%s: checkpoint %ju, the guest stood still for %.1f ms", name, (uintmax_t)e->checkpoints,
+		gw__ui_verbose("%s: checkpoint %ju, the guest was paused for %.1f ms", name, (uintmax_t)e->checkpoints,
 			(double)e->pause_us / 1e3);
 		break;
 	case GW_QEMU_PROTECT_UNPROTECTED:
-		gw__ui_error(0, "%s: not protected any more: %s; it runs on, and its last standstill took %.1f ms. Trying again", name,
-			e->reason, (double)e->pause_us / 1e3);
+		gw__ui_error(0, "%s: no longer protected: %s; the guest runs, its last pause took %.1f ms. Trying again", name, e->reason,
+			(double)e->pause_us / 1e3);
 		break;
 	case GW_QEMU_PROTECT_NOT_YET:
 		gw__ui_verbose("%s: still not protected: %s", name, e->reason);
@@ -81,9 +81,10 @@ static void on_release(void *ctx, int r, const char *error)
 	if (r == -ECONNRESET)
 		return;
 	if (r)
-		gw__ui_error(0, "%s: its guard was killed, and it could not be released from its standby: %s", name_of(p->name), error);
+		gw__ui_error(0, "%s: its guard was killed, and the guest could not be released from its standby: %s", name_of(p->name),
+			error);
 	else
-		gw__ui_error(0, "%s: its guard was killed%s%s; it runs on, not protected, and its QEMU is as it was before",
+		gw__ui_error(0, "%s: its guard was killed%s%s; the guest runs unprotected, and its QEMU is as it was before",
 			name_of(p->name), *error ? ", as " : "", error);
 }
 
@@ -100,21 +101,21 @@ static int end(struct protect *p)
 	switch (p->out.outcome) {
 	case GW_QEMU_PROTECT_STOPPED:
 		show_end(p);
-		gw__ui_info("%s: released; it runs on, not protected, and its QEMU is as it was before", name);
+		gw__ui_info("%s: released; the guest runs unprotected, and its QEMU is as it was before", name);
 		return (int)guest->exit_status;
 	case GW_QEMU_PROTECT_SHUT_DOWN:
 		show_end(p);
 		gw__ui_info("%s: its QEMU was shut down", name);
 		return (int)guest->exit_status;
 	case GW_QEMU_PROTECT_NEVER:
-		return gw__cli_failed_at(&p->common, guest, "%s: not protected: %s; it runs on, and its QEMU is as it was before", name,
+		return gw__cli_failed_at(&p->common, guest, "%s: not protected: %s; the guest runs, and its QEMU is as it was before", name,
 			error);
 	case GW_QEMU_PROTECT_LOST:
 		return gw__cli_failed_at(&p->common, guest,
-			"%s: its QEMU has gone; if it is dead, godwit failover lets the guest go on from its last checkpoint", name);
+			"%s: its QEMU has gone; if it is dead, godwit failover starts the guest from its last checkpoint", name);
 	case GW_QEMU_PROTECT_IN_DOUBT:
 		return gw__cli_failed_at(&p->common, guest,
-			"%s: it could not be released from its standby: %s; look at it with query-status", name, error);
+			"%s: the guest could not be released from its standby: %s; check its query-status", name, error);
 	default: /* GW_QEMU_PROTECT_REFUSED, GW_QEMU_PROTECT_NOT_BEGUN */
 		return gw__cli_failed_at(&p->common, guest, "%s; nothing was changed", error);
 	}
@@ -149,11 +150,11 @@ static struct gw_outcome guest_after_stop(int r)
 
 static int stop(struct protect *p)
 {
-	static const char *const words[] = {[GW_QEMU_WAS_PROTECTED] = "the guest of the QEMU at %s is not protected any more",
-		[GW_QEMU_WAS_UNPROTECTED] = "nobody protects the guest of the QEMU at %s",
+	static const char *const words[] = {[GW_QEMU_WAS_PROTECTED] = "the guest of the QEMU at %s is no longer protected",
+		[GW_QEMU_WAS_UNPROTECTED] = "no godwit protects the guest of the QEMU at %s",
 		[GW_QEMU_WAS_LEFT] =
-			("whoever protected the guest of the QEMU at %s was killed; it is released, and its parameters and other "
-			 "capabilities were left as they are")};
+			("the godwit that protected the guest of the QEMU at %s was killed; the guest is released, and QEMU's other "
+			 "parameters and capabilities were not reset")};
 	enum gw_qemu_protection was;
 	char text[512];
 	int r = gw_qemu_protect_stop(p->work.qemu, p->monitor, &was);
@@ -173,14 +174,13 @@ static int check(const struct protect *p, int n)
 	if (n != (p->stop ? 1 : 2))
 		return gw__ui_error(GW__EXIT_USAGE, p->stop ? "--stop takes QMP alone" : "protect needs QMP and the URI of a standby");
 	if (p->compression && !p->channels)
-		return gw__ui_error(GW__EXIT_USAGE, "--compress needs --channels: multifd channels alone compress");
+		return gw__ui_error(GW__EXIT_USAGE, "--compress needs --channels: only multifd channels compress");
 	if (p->level && !p->compression)
 		return gw__ui_error(GW__EXIT_USAGE, "--level needs --compress");
 	if (p->lease_term_ms && !p->o.lease)
 		return gw__ui_error(GW__EXIT_USAGE, "--lease-term needs --lease");
 	if (p->o.memory_only && (p->o.disks || p->unprotected.n))
-		return gw__ui_error(GW__EXIT_USAGE,
-			"--memory-only leaves all disks out: it does not go with --disks or --unprotected-disk");
+		return gw__ui_error(GW__EXIT_USAGE, "--memory-only leaves all disks out: leave out --disks and --unprotected-disk");
 	if (!p->interval_ms)
 		return gw__ui_error(GW__EXIT_USAGE, "--interval must be at least 1 ms");
 	if (p->timeout_ms < SHORTEST_TIMEOUT_MS)
@@ -198,23 +198,26 @@ int gw__cli_protect(int argc, char **argv)
 	const struct gw__cli_option options[] = {
 		GW__CLI_TEXT("name", "NAME", &p.o.name, "the guest's name at the standby (default: QEMU's -name)"),
 		GW__CLI_TEXT("dir", "DIR", &p.o.dir,
-			"the standby's folder, if it is on this host: DIR/NAME/owner.lock then tells failover whether this QEMU lives"),
+			"the standby's folder, if it is on this host: failover then sees in DIR/NAME/owner.lock whether this QEMU lives"),
 		GW__CLI_TEXT("lease", "URL", &p.o.lease,
-			"keep this lease while the guest runs; if it cannot be renewed, QEMU is killed before it runs out (etcd://HOST:PORT/KEY, file:PATH)"),
-		GW__CLI_COUNT("lease-term", "MS", &p.lease_term_ms, "milliseconds for which a beat of the lease holds (default: 10000)"),
+			"hold this lease while the guest runs; QEMU is killed before the lease ends if it cannot be renewed (etcd://HOST:PORT/KEY, file:PATH)"),
+		GW__CLI_COUNT("lease-term", "MS", &p.lease_term_ms,
+			"milliseconds until the lease ends if it is not renewed (default: 10000)"),
 		GW__CLI_COUNT("interval", "MS", &p.interval_ms, "milliseconds from one checkpoint to the next (default: 500)"),
 		GW__CLI_COUNT("timeout", "MS", &p.timeout_ms,
-			"the longest standstill of the guest, in milliseconds, before it is released (default: 2000)"),
+			"the longest pause of the guest, in milliseconds, before it is released (default: 2000)"),
 		GW__CLI_SECONDS("checkpoint-timeout", &p.o.silence_ms,
-			"how long the standby may take no checkpoint while the guest runs (default: 30; none: for ever)"),
-		GW__CLI_FLAG("memory-only", &p.o.memory_only, "protect a guest whose disks and network are not protected with it"),
-		GW__CLI_TEXT("disks", "ADDRESS", &p.o.disks, "where the standby takes the guest's disks, as its own option --disks says"),
-		GW__CLI_LIST("unprotected-disk", "ID", &p.unprotected, "leave this writable disk out; may be given again"),
+			"how long the standby may take no checkpoint while the guest runs (default: 30; none: no limit)"),
+		GW__CLI_FLAG("memory-only", &p.o.memory_only, "protect the memory alone, without disks and network"),
+		GW__CLI_TEXT("disks", "ADDRESS", &p.o.disks,
+			"where the standby takes the guest's disks: the address of its own option "
+			"--disks"),
+		GW__CLI_LIST("unprotected-disk", "ID", &p.unprotected, "leave this writable disk out; may be given several times"),
 		GW__CLI_FLAG("no-output-commit", &p.o.no_output_commit,
-			"let what the guest sends leave at once, instead of when the checkpoint behind it is safe"),
+			"let network packets of the guest leave immediately, not after the checkpoint that covers them"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &p.o.max_bandwidth, "let QEMU send the first copy no faster than this"),
 		GW__CLI_CHANNELS(&p.channels, "let QEMU send over N multifd channels (default: none)"),
-		GW__CLI_CHOICE("compress", "none|zlib|zstd", &p.compression, "let QEMU compress what it sends over them"),
+		GW__CLI_CHOICE("compress", "none|zlib|zstd", &p.compression, "let QEMU compress the pages on these channels"),
 		GW__CLI_COUNT("level", "N", &p.level, "how hard to compress: zlib 1..9, zstd 1..20 (default: 1)"),
 		GW__CLI_FLAG("stop", &p.stop, "end the protection that another godwit protect began; the guest runs on"),
 		GW__CLI_VERBOSE(&p.common),
@@ -222,9 +225,9 @@ int gw__cli_protect(int argc, char **argv)
 		GW__CLI_JSON(&p.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("QMP URI [options], or QMP --stop",
-		"Lets the standby (godwit standby) at URI hold the last checkpoint of the guest of a running QEMU (11.1), and guards that: a guest that "
-		"stands still too long is released, runs on, and is protected again when the standby is back. Runs until interrupted. QMP is the path of "
-		"QEMU's monitor socket, unix:PATH or tcp:HOST:PORT; nobody else can use it meanwhile.",
+		"Sends checkpoints of the guest of a running QEMU (11.1) to the standby (godwit standby) at URI. A guest that is paused "
+		"for too long is released, runs, and is protected again when the standby is back. Runs until interrupted. QMP is the path "
+		"of QEMU's monitor socket, unix:PATH or tcp:HOST:PORT; it must have no other client meanwhile.",
 		options, 1, 2);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);

@@ -20,9 +20,7 @@ struct receive {
 };
 
 /* What QEMU makes of a switch that fails differs from release to release. */
-#define ASK_IT                                                                                                                                  \
-	"ask it with query-migrate. If that says failed, it has its guest (cont, if that does not run); if it says postcopy-paused, the guest " \
-	"stands still there, in that process alone: do not stop it"
+#define ASK_IT "check its query-migrate: in postcopy-paused the guest is only there, so do not stop it"
 
 static void on_listening(void *ctx, const char *uri)
 {
@@ -34,7 +32,7 @@ static void on_listening(void *ctx, const char *uri)
 	gw__ui_info("listening at %s%s", uri,
 		r->link.tls || !(r->abandon || r->opts.resume)
 			? ""
-			: "; without --tls-creds, whoever connects there and knows the guest's RAM blocks is believed to be its source");
+			: "; without --tls-creds, any peer that knows the guest's RAM blocks is accepted as its source");
 }
 
 static int on_paused(void *ctx, const char *uri, const char *error)
@@ -44,7 +42,7 @@ static int on_paused(void *ctx, const char *uri, const char *error)
 		gw__cli_json(
 			json_pack("{ss so so}", "event", "paused", "uri", gw__cli_json_text(uri), "message", gw__cli_json_text(error)));
 	gw__ui_error(0,
-		"%s%sthe guest stands still in its source, or, if that says failed, runs there; it is waited for at %s (migrate -r %s)",
+		"%s%sthe guest is paused in its source (or, if the source's status is failed, runs there); waiting for the source at %s (migrate -r %s)",
 		error, *error ? "; " : "", uri, uri);
 	return 0;
 }
@@ -62,19 +60,19 @@ static void report(struct receive *r, const struct gw_receive_result *got, doubl
 				"trailing_bytes", gw__cli_json_size(got->trailing_bytes), "seconds", seconds),
 			&got->outcome));
 	if (got->trailing_bytes)
-		gw__ui_error(0, "%ju bytes followed behind the end of the stream and were ignored", (uintmax_t)got->trailing_bytes);
+		gw__ui_error(0, "%ju bytes after the end of the stream were ignored", (uintmax_t)got->trailing_bytes);
 	if (got->host_crashed)
 		gw__ui_error(0,
-			"the host was started anew, or a disk failed, since the last checkpoint: what had come behind it was asked for again. "
-			"If the source has the capability release-ram it had given that memory away and sent zeros: do not use the image then");
+			"this host restarted, or a disk failed, after the last checkpoint, so later pages were requested again; if the source has the "
+			"capability release-ram, do not use the image");
 	if (got->was_complete) {
-		gw__ui_info("nothing was missing any more: the guest is kept in %s%s", r->image,
-			r->opts.without_source ? "; its source was not told, and must not run it" : "");
+		gw__ui_info("no page was missing: the guest is kept in %s%s", r->image,
+			r->opts.without_source ? "; its source was not notified and must not run it" : "");
 		return;
 	}
 	gw__ui_info("kept in %s: %s of RAM and %u devices, received as %s in %.1f s%s%s", r->image, GW__SIZE(got->ram_bytes), got->devices,
 		GW__SIZE(got->stream_bytes), seconds, r->opts.resume ? " since it was resumed" : "",
-		got->source_notified ? "; the source knows" : "");
+		got->source_notified ? "; the source is notified" : "");
 }
 
 /* Where the next command can be told to listen, and a source to connect. */
@@ -85,7 +83,7 @@ static bool listens(const struct receive *r)
 	return !strncmp(r->uri, "tcp:", 4) || !strncmp(r->uri, "unix:", 5) || !strncmp(r->uri, "vsock:", 6);
 }
 
-/* --- what is said of where the guest is then; godwit.h has the ids --- */
+/* --- where the guest is after the command; godwit.h has the ids --- */
 
 enum { TEXT_BYTES = 5 * 4200 };
 typedef void say_fn(const struct receive *r, char *text, size_t n);
@@ -96,31 +94,31 @@ static void say_no_image(const struct receive *r, char *text, size_t n)
 	snprintf(text, n, "no image was written");
 }
 
-/* Behind a pipe or file there is nobody. */
+/* A pipe or a file has no source that runs a guest. */
 static void say_source_runs(const struct receive *r, char *text, size_t n)
 {
-	snprintf(text, n, "no image was written%s", listens(r) ? " and the source runs its guest on" : "");
+	snprintf(text, n, "no image was written%s", listens(r) ? ", and the source still runs its guest" : "");
 }
 
 static void say_source_may_switch(const struct receive *r, char *text, size_t n)
 {
 	snprintf(text, n, "no image was written%s",
-		listens(r) ? " and the source runs its guest on, unless it was just switching to post-copy: " ASK_IT : "");
+		listens(r) ? "; the source still runs its guest unless it was switching to post-copy: " ASK_IT : "");
 }
 
 /* A source without return path may believe that all went well, once it has written everything. */
 static void say_source_may_be_paused(const struct receive *r, char *text, size_t n)
 {
 	snprintf(text, n, "no image was written%s",
-		listens(r) ? "; a source without return path may hold its guest paused: continue it there (cont)" : "");
+		listens(r) ? "; a source without return path may have paused its guest: resume it there (cont)" : "");
 }
 
 /* Whole and under its name, and only its folder is not safe: the source was told of a failure. */
 static void say_not_synced(const struct receive *r, char *text, size_t n)
 {
-	snprintf(text, n, "it is whole, but if this host crashes now what was there before may be back%s",
+	snprintf(text, n, "the image is whole, but a crash of this host now may bring the previous file back%s",
 		!listens(r) ? ""
-			    : "; the source runs its guest on or, without a return path, may hold it paused: continue it there (cont)");
+			    : "; the source still runs its guest or, without a return path, may have paused it: resume it there (cont)");
 }
 
 /* A descriptor cannot be connected to again. */
@@ -130,26 +128,18 @@ static void say_part_kept(const struct receive *r, char *text, size_t n)
 {
 	const char *uri = again_at(r);
 	snprintf(text, n,
-		"the guest stands still in its source (postcopy-paused) and %ju of its pages are missing here: start godwit receive --resume %s %s, and "
-		"let the source connect to it again (migrate with resume: migrate -r %s), or give it its guest back the same way with --abandon; if the "
-		"source says failed it runs its guest, and %s.partial is of no more use",
-		(uintmax_t)r->got.outcome.missing_pages, uri, r->image, uri, r->image);
+		"the guest is paused in its source (postcopy-paused) and %ju of its pages are missing here: start godwit receive --resume %s %s and "
+		"reconnect the source (migrate -r %s), or use --abandon to return the guest to its source",
+		(uintmax_t)r->got.outcome.missing_pages, uri, r->image, uri);
 }
 
+/* The man page has what to do if the source has its guest. */
 static void say_all_kept(const struct receive *r, char *text, size_t n)
 {
-	const char *uri = again_at(r);
-	if (r->got.outcome.committed)
-		snprintf(text, n,
-			"it is whole; ask the source with query-migrate: if it says failed, it has its guest (cont, if that does not run), and %s.partial.state may go; "
-			"if it does not run its guest and cannot, end it with godwit receive --resume --without-source %s %s",
-			r->image, uri, r->image);
-	else
-		snprintf(text, n,
-			"%s.partial lacks nothing, but is not safe on its disk; ask the source with query-migrate: if it says failed, it has its guest (cont, if "
-			"that does not run), and %s.partial and %s.partial.state may go; if it does not run its guest and cannot, end it with godwit receive "
-			"--resume --without-source %s %s",
-			r->image, r->image, r->image, uri, r->image);
+	snprintf(text, n,
+		"%s%s; check query-migrate of the source: only if it does not run its guest and cannot, type godwit receive --resume "
+		"--without-source %s %s",
+		r->image, r->got.outcome.committed ? " is whole" : ".partial has every page, but is not synced", again_at(r), r->image);
 }
 
 static void say_in_switch(const struct receive *r, char *text, size_t n)
@@ -157,22 +147,21 @@ static void say_in_switch(const struct receive *r, char *text, size_t n)
 	const char *uri = again_at(r);
 	snprintf(text, n,
 		"no image was written, and the source had stopped its guest to switch to post-copy: " ASK_IT
-		", but start godwit receive --abandon %s %s, before anything else is received there, and let it connect to that (migrate -r %s), "
-		"and it has its guest again",
+		"; then start godwit receive --abandon %s %s and reconnect the source (migrate -r %s)",
 		uri, r->image, uri);
 }
 
-/* The guest is kept and runs on where it came from: two of them, if nobody is told. */
+/* The guest is kept and runs in its source: two of them, if no operator is told. */
 static void say_not_notified(const struct receive *r, char *text, size_t n)
 {
-	snprintf(text, n, "it is kept in %s all the same, while the source, as it cannot know, %s", r->image,
-		r->got.postcopy ? "runs it on, or, a QEMU 7.2 that had switched to post-copy, waits for ever" : "runs it on");
+	snprintf(text, n, "the guest is kept in %s, but the source was not notified and %s", r->image,
+		r->got.postcopy ? "runs it, or hangs (a QEMU 7.2 that had switched to post-copy)" : "still runs it");
 }
 
 static void say_not_begun(const struct receive *r, char *text, size_t n)
 {
 	(void)r;
-	snprintf(text, n, "nothing was begun");
+	snprintf(text, n, "nothing was started");
 }
 
 static const struct {
@@ -210,15 +199,15 @@ static int give_back(struct receive *r)
 	struct gw_outcome outcome = GW_INIT(outcome);
 	gw_job_outcome(r->work.job, &outcome);
 	if (outcome.place == GW_PLACE_SOURCE_RUNS && rc)
-		status = gw__command_ctx_failed_at(&r->work, &outcome, "the source has its guest again (cont, if that does not run)");
+		status = gw__command_ctx_failed_at(&r->work, &outcome, "the source has its guest again (type cont if it is paused)");
 	else if (outcome.place == GW_PLACE_BOTH_POSSIBLE)
 		status = gw__command_ctx_failed_at(&r->work, &outcome,
-			"the files are kept, as the source was not seen to take its guest back: ask it with query-migrate; if it says failed, it has its guest "
-			"and the files may go; if postcopy-paused, start this again");
+			"the source did not confirm that it has its guest, so the files are kept; check its query-migrate, and start this again if it is "
+			"postcopy-paused");
 	else if (rc)
 		status = gw__command_ctx_failed_at(&r->work, &outcome, "nothing was changed");
 	else
-		gw__ui_info("the source has its guest again (cont, if that does not run), and what had come of it is gone");
+		gw__ui_info("the source has its guest again (type cont if it is paused), and the received part is deleted");
 	gw__command_ctx_end(&r->work);
 	return rc ? status : GW__EXIT_DONE;
 }
@@ -247,31 +236,29 @@ int gw__cli_receive(int argc, char **argv)
 		.got = {.size = sizeof r.got}};
 	const struct gw__cli_option options[] = {
 		GW__CLI_BYTES("offset", "BYTES", &r.opts.image_offset,
-			"where the image begins in IMAGE; what an existing file has before it is kept"),
+			"where the image begins in IMAGE; earlier bytes of an existing file are kept"),
 		GW__CLI_SECONDS("idle-timeout", &r.link.idle_timeout_ms,
-			"silence that counts as a broken link (default: 30; none: wait for ever)"),
+			"silence that counts as a broken link (default: 30; none: wait without limit)"),
 		GW__CLI_SECONDS("connect-timeout", &r.link.connect_timeout_ms, "how long to wait for a source (default: none)"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES", &r.link.max_bandwidth, "read at most so many bytes per second"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &r.opts.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_PAGE_SIZE(&r.common),
-		GW__CLI_CHANNELS(&r.opts.channels, "multifd channels to wait for (default: as many as come, right for QEMU since 8.1)"),
+		GW__CLI_CHANNELS(&r.opts.channels, "multifd channels to wait for (default: as many as connect, right for QEMU since 8.1)"),
 		GW__CLI_FLAG("direct-io", &r.opts.direct_io, "write memory past the page cache"),
-		GW__CLI_FLAG("resume", &r.opts.resume, "go on with what was left of a guest whose source waits in postcopy-paused"),
+		GW__CLI_FLAG("resume", &r.opts.resume, "resume a broken receive whose source waits in postcopy-paused"),
 		GW__CLI_FLAG("without-source", &r.opts.without_source,
 			"with --resume: finish without the source, if no page is missing and you made sure that it never runs its guest again"),
 		GW__CLI_FLAG("abandon", &r.abandon,
-			"give up the unfinished image: the guest runs on in its source, and what was received is deleted"),
-		GW__CLI_TEXT("tls-creds", "DIR", &r.tls.creds_dir, "speak TLS, with the credentials in this folder"),
+			"give up the unfinished image: the guest runs on in its source, and the received part is deleted"),
+		GW__CLI_TEXT("tls-creds", "DIR", &r.tls.creds_dir, "use TLS with the credentials in this folder"),
 		GW__CLI_TEXT("tls-authz", "DN", &r.tls.authz, "let only a source with this distinguished name connect"),
 		GW__CLI_TLS_PRIORITY(&r.tls.priority),
 		GW__CLI_COMMON(&r.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("URI IMAGE [options]",
-		"Waits at URI for one incoming migration and keeps the guest in IMAGE, which appears only "
-		"when it "
-		"is whole and on the disk; until then what was there stays. URI is tcp:HOST:PORT, "
-		"unix:PATH, "
-		"vsock:CID:PORT to listen at, or fd:N, exec:COMMAND, file:PATH to read from.",
+		"Waits at URI for one incoming migration and keeps the guest in IMAGE. An existing IMAGE is replaced only when the new one "
+		"is whole and synced. URI is tcp:HOST:PORT, unix:PATH, vsock:CID:PORT to listen at, or fd:N, exec:COMMAND, file:PATH to "
+		"read from.",
 		options, 2, 2);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);
@@ -287,11 +274,12 @@ int gw__cli_receive(int argc, char **argv)
 	if (r.tls.priority && !r.tls.creds_dir)
 		return gw__ui_error(GW__EXIT_USAGE, "--tls-priority needs --tls-creds");
 	if (r.opts.resume && (r.opts.image_offset || r.opts.channels || r.opts.direct_io))
-		return gw__ui_error(GW__EXIT_USAGE, "--resume goes on as it was begun: leave out --offset, --channels and --direct-io");
+		return gw__ui_error(GW__EXIT_USAGE, "--resume keeps the options of the first receive: leave out --offset, --channels and "
+						    "--direct-io");
 	if (r.opts.without_source && !r.opts.resume)
 		return gw__ui_error(GW__EXIT_USAGE, "--without-source needs --resume");
 	if (r.abandon && (r.opts.resume || r.opts.image_offset || r.opts.channels || r.opts.direct_io))
-		return gw__ui_error(GW__EXIT_USAGE, "--abandon keeps nothing: leave out --resume, --offset, --channels and --direct-io");
+		return gw__ui_error(GW__EXIT_USAGE, "--abandon writes no image: leave out --resume, --offset, --channels and --direct-io");
 	r.opts.link = &r.link;
 	r.opts.on_paused = on_paused;
 	r.opts.on_listening = on_listening;

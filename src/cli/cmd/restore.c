@@ -44,7 +44,7 @@ static int hand_over(const struct gw__cli_restore *r)
 static int failed(const struct gw__cli_restore *r, const char *error)
 {
 	if (r->out.qemu_ended)
-		return gw__cli_failed_at(&r->common, &r->out.guest, "%s; the QEMU was ended again, %s is untouched", error, r->out.path);
+		return gw__cli_failed_at(&r->common, &r->out.guest, "%s; the QEMU was ended, %s is untouched", error, r->out.path);
 	return gw__cli_failed_at(&r->common, &r->out.guest, "%s; %s is untouched", error, r->out.path);
 }
 
@@ -67,17 +67,17 @@ static int end(struct gw__cli_restore *r)
 		return hand_over(r);
 	case GW_QEMU_GUEST_ENDED:
 		gw__ui_info(
-			"QEMU was shut down before it had every page, and with it the guest; %s is as it was, and older than the guest's disks",
+			"QEMU and its guest were shut down before every page was loaded; %s is unchanged, and older than the guest's disks",
 			r->out.path);
 		return hand_over(r);
 	case GW_QEMU_GUEST_WAITS: /* the guest runs already, and needs us: whatever happens, its QEMU is left alone */
 		return gw__cli_failed_at(&r->common, &r->out.guest,
-			"%s; the guest runs in its QEMU until it touches a page it lacks, and waits then: godwit serve %s --qmp %s brings the rest",
+			"%s; the guest runs in its QEMU until it touches a missing page: start godwit serve %s --qmp %s for the rest",
 			error, r->out.path, monitor);
 	case GW_QEMU_GUEST_UNKNOWN:
 		return gw__cli_failed_at(&r->common, &r->out.guest,
-			"%s; whether the guest is in this QEMU is not known: godwit serve %s --qmp %s finds out", error, r->out.path,
-			monitor);
+			"%s; it is not known whether the guest is in this QEMU: start godwit serve %s --qmp %s to find out", error,
+			r->out.path, monitor);
 	default:
 		return failed(r, error);
 	}
@@ -88,15 +88,15 @@ static int check_not_lazy(const struct gw__cli_postcopy_opts *w)
 	if (!gw__cli_postcopy_opts_given(w))
 		return GW__CLI_GO;
 	return gw__ui_error(GW__EXIT_USAGE,
-		"--listen, --connect, --connect-timeout, --answer-timeout, --preempt, --working-set, --tls-creds and the other --tls options are of use with --lazy only");
+		"--listen, --connect, --connect-timeout, --answer-timeout, --preempt, --working-set and the --tls options need --lazy");
 }
 
 static int check_clone(const struct gw__cli_restore *r)
 {
 	if (!r->clone)
-		return r->clones ? gw__ui_error(GW__EXIT_USAGE, "-n is of use with --clone only") : GW__CLI_GO;
+		return r->clones ? gw__ui_error(GW__EXIT_USAGE, "-n needs --clone") : GW__CLI_GO;
 	if (r->lazy || r->way || r->channels || r->o.max_bandwidth)
-		return gw__ui_error(GW__EXIT_USAGE, "--clone is a way of its own: leave out --lazy, --way, --channels and --max-bandwidth");
+		return gw__ui_error(GW__EXIT_USAGE, "--clone cannot be used with --lazy, --way, --channels and --max-bandwidth");
 	if (r->clones && !r->o.command)
 		return gw__ui_error(GW__EXIT_USAGE, "-n needs -- and the command that starts QEMU");
 	return GW__CLI_GO;
@@ -158,7 +158,7 @@ int gw__cli_restore(int argc, char **argv)
 {
 	struct gw__cli_restore r = GW__CLI_RESTORE_INIT(r);
 	const struct gw__cli_option options[] = {
-		GW__CLI_TEXT("qmp", "QMP", &r.o.monitor, "use the QEMU behind this monitor, started with -incoming defer"),
+		GW__CLI_TEXT("qmp", "QMP", &r.o.monitor, "use the QEMU with this monitor, started with -incoming defer"),
 		GW__CLI_CHOICE("way", "auto|direct|stream", &r.way,
 			"let QEMU read the image itself (direct), send it (stream), or whichever is possible and faster (default)"),
 		GW__CLI_CHANNELS(&r.channels, "let QEMU read the image with N multifd threads (default: none)"),
@@ -170,7 +170,8 @@ int gw__cli_restore(int argc, char **argv)
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.o.max_bandwidth, "send no faster than this"),
 		GW__CLI_FLAG("lazy", &r.lazy, "let the guest run immediately and load its memory while it runs (post-copy)"),
 		GW__CLI_FLAG("clone", &r.clone,
-			"let QEMU map the image as the guest's memory, copy-on-write: the guest runs at once, and the image stays as it is"),
+			"let QEMU map the image as the guest's memory, copy-on-write: the guest runs immediately, and the image is not "
+			"changed"),
 		{.name = "clones",
 			.letter = 'n',
 			.arg = "N",
@@ -179,11 +180,11 @@ int gw__cli_restore(int argc, char **argv)
 			.most = 10000,
 			.to.count = &r.clones},
 		GW__CLI_POSTCOPY_OPTIONS(&r.postcopy),
-		GW__CLI_FLAG("detach", &r.detach, "leave as soon as the guest has all of its memory instead of waiting for QEMU to end"),
+		GW__CLI_FLAG("detach", &r.detach, "exit when the guest has all of its memory, instead of waiting for QEMU to end"),
 		GW__CLI_COMMON(&r.common),
 	};
 	struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE [options] (--qmp QMP | -- QEMU ARGUMENTS...)",
-		"Bring a kept guest back: in a QEMU that is started with the given command, or in one that waits already.", options, 1, 1);
+		"Restores a kept guest: in a QEMU that the given command starts, or in a waiting one.", options, 1, 1);
 	usage.takes_command = true;
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);

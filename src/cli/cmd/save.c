@@ -20,8 +20,8 @@ struct save {
 	struct gw_qemu_save_result out;
 };
 
-/* A QEMU that hangs behind its last page is of no more use, and what it sent is whole. */
-#define HANG_CURE "end the image with godwit receive --resume --without-source unix:unused %s, and then that QEMU"
+/* A QEMU that hangs after its last page cannot run its guest again, and the received guest is whole. */
+#define HANG_CURE "finish the image with godwit receive --resume --without-source unix:unused %s, then end that QEMU"
 
 static int on_guard_end(void *ctx, const struct gw_qemu_guard_report *r)
 {
@@ -31,14 +31,13 @@ static int on_guard_end(void *ctx, const struct gw_qemu_guard_report *r)
 		return gw__ui_error((int)r->guest.exit_status, "the save was killed; %s: " HANG_CURE, r->error, r->path);
 	case GW_QEMU_SAVE_PAUSED:
 		return gw__ui_error((int)r->guest.exit_status,
-			"the save was killed after its QEMU had switched to post-copy: the guest stands still there (postcopy-paused) until godwit save "
-			"--postcopy --resume %s %s has fetched the rest of its memory",
+			"the save was killed after the switch to post-copy: the guest is paused in its QEMU (postcopy-paused) until godwit save --postcopy "
+			"--resume %s %s has fetched the rest of its memory",
 			r->monitor, r->path);
 	case GW_QEMU_SAVE_FAILED:
-		return gw__ui_error((int)r->guest.exit_status, "the save was killed before it had finished; its QEMU is as it was before");
+		return gw__ui_error((int)r->guest.exit_status, "the save was killed before it finished; its QEMU is as it was before");
 	default:
-		return gw__ui_error((int)r->guest.exit_status, "the save was killed, and its QEMU could not be put back in order: %s",
-			r->error);
+		return gw__ui_error((int)r->guest.exit_status, "the save was killed, and its QEMU could not be reset: %s", r->error);
 	}
 }
 
@@ -75,21 +74,21 @@ static int report(const struct save *s)
 	gw__ui_info("saved %s of memory into %s (%s %s); the guest %s", GW__SIZE(r->ram_bytes), s->path, GW__SIZE(r->stream_bytes),
 		is_direct ? "written by QEMU" : "received", now);
 	if (pause_ms > 0)
-		gw__ui_info("the guest stood still for %.0f ms", pause_ms);
+		gw__ui_info("the guest was paused for %.0f ms", pause_ms);
 	return (int)r->guest.exit_status;
 }
 
-/* After the switch the guest is not put back by anybody but the rest of its memory, or its operator's word. */
+/* After the switch only the rest of the guest's memory, or its operator, resumes the guest. */
 static int paused(const struct save *s, const char *error)
 {
 	if (!s->out.recoverable)
 		return gw__cli_failed_at(&s->common, &s->out.guest,
-			"%s; the guest stands still in its QEMU as before (postcopy-paused): once that is put right, go on with godwit save --postcopy --resume "
-			"%s %s, or have it run on without an image with --abandon",
+			"%s; the guest is still paused in its QEMU (postcopy-paused): remove the cause and start godwit save --postcopy --resume %s %s, or "
+			"let the guest run without an image (--abandon)",
 			error, s->monitor, s->path);
 	return gw__cli_failed_at(&s->common, &s->out.guest,
-		"%s; the guest stands still in its QEMU (postcopy-paused), and %ju of its pages are missing in %s.partial: go on with godwit save "
-		"--postcopy --resume %s %s, or have it run on without an image with --abandon",
+		"%s; the guest is paused in its QEMU (postcopy-paused), and %ju of its pages are missing in %s.partial: start godwit save --postcopy "
+		"--resume %s %s, or let the guest run without an image (--abandon)",
 		error, (uintmax_t)s->out.missing_pages, s->path, s->monitor, s->path);
 }
 
@@ -97,11 +96,10 @@ static int unknown(const struct save *s, const char *error)
 {
 	if (s->out.resumed)
 		return gw__cli_failed_at(&s->common, &s->out.guest,
-			"%s; its QEMU does not say that it waits for this save, so nothing was done to it; look at its query-migrate and query-status, and at %s.partial",
+			"%s; QEMU is not waiting for this save, so nothing was done to it; check its query-migrate and query-status, and %s.partial",
 			error, s->path);
 	return gw__cli_failed_at(&s->common, &s->out.guest,
-		"%s; the guest was being handed over, and stands still in its QEMU, which does not say what it waits for; look at its query-migrate, and at "
-		"%s.partial",
+		"%s; the guest is paused in the middle of its hand-over, and QEMU's state is unclear; check its query-migrate, and %s.partial",
 		error, s->path);
 }
 
@@ -111,14 +109,14 @@ static int failed(const struct save *s, const char *error)
 	return gw__cli_failed_at(&s->common, &s->out.guest, "%s; %s%s, and the guest %s%s", error,
 		is_there ? s->path : "no image was written", is_there ? " is as it was before" : "",
 		s->out.was_running ? "runs on" : "is stopped as before",
-		s->out.may_refuse ? ", but a QEMU as old as this may refuse to migrate after a background snapshot that failed" : "");
+		s->out.may_refuse ? ", but this old QEMU may refuse to migrate after a failed background snapshot" : "");
 }
 
 static int abandoned(const struct save *s, const char *error)
 {
 	const char *run = s->out.was_running ? "runs on" : "is stopped";
 	if (s->out.outcome == GW_QEMU_SAVE_ABANDONED) {
-		gw__ui_info("the guest %s in its QEMU as before the save, and what had come of it is gone", run);
+		gw__ui_info("the guest %s in its QEMU as before the save, and the received part is deleted", run);
 		return (int)s->out.guest.exit_status;
 	}
 	return gw__cli_failed_at(&s->common, &s->out.guest, "the guest %s in its QEMU as before the save, but %s", run, error);
@@ -137,11 +135,10 @@ static int end(struct save *s)
 	case GW_QEMU_SAVE_FAILED:
 		return failed(s, error);
 	case GW_QEMU_SAVE_KEPT:
-		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; the guest is kept in %s all the same, and %s", error, s->path,
-			run);
+		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; the image %s is whole all the same, and the guest %s", error,
+			s->path, run);
 	case GW_QEMU_SAVE_QEMU_GONE:
-		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; QEMU itself has gone away, and nothing was written to %s", error,
-			s->path);
+		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; QEMU is gone, and nothing was written to %s", error, s->path);
 	case GW_QEMU_SAVE_PAUSED:
 		return paused(s, error);
 	case GW_QEMU_SAVE_UNKNOWN:
@@ -154,7 +151,7 @@ static int end(struct save *s)
 		return abandoned(s, error);
 	case GW_QEMU_SAVE_NOT_ABANDONED:
 		return gw__cli_failed_at(&s->common, &s->out.guest,
-			"%s; the guest stands still in its QEMU, and what came of it stays in %s.partial", error, s->path);
+			"%s; the guest is paused in its QEMU, and its received part stays in %s.partial", error, s->path);
 	default: /* GW_QEMU_SAVE_NOT_PUT_BACK */
 		return gw__cli_failed_at(&s->common, &s->out.guest, "%s", error);
 	}
@@ -190,9 +187,11 @@ static int check_options(const struct save *s)
 {
 	const struct gw_qemu_save_opts *o = &s->o;
 	if ((o->resume || s->abandon) && !o->postcopy)
-		return gw__ui_error(GW__EXIT_USAGE, "--%s needs --postcopy: no other save leaves a part", o->resume ? "resume" : "abandon");
+		return gw__ui_error(GW__EXIT_USAGE, "--%s needs --postcopy: no other save leaves a partial image",
+			o->resume ? "resume" : "abandon");
 	if (o->resume && s->abandon)
-		return gw__ui_error(GW__EXIT_USAGE, "either --resume or --abandon: the image or the guest");
+		return gw__ui_error(GW__EXIT_USAGE, "--resume finishes the image and --abandon keeps the guest running: give only one of "
+						    "them");
 	if (s->level && !s->compression)
 		return gw__ui_error(GW__EXIT_USAGE, "--level needs --compress");
 	if (s->tls.authz && !s->tls.creds_dir)
@@ -200,7 +199,7 @@ static int check_options(const struct save *s)
 	if (s->tls.priority && !s->tls.creds_dir)
 		return gw__ui_error(GW__EXIT_USAGE, "--tls-priority needs --tls-creds");
 	if (o->postcopy && s->channels)
-		return gw__ui_error(GW__EXIT_REFUSED, "in post-copy all pages come over the main channel; leave out --channels");
+		return gw__ui_error(GW__EXIT_REFUSED, "with --postcopy all pages use the main channel; leave out --channels");
 	return GW__CLI_GO;
 }
 
@@ -210,33 +209,33 @@ int gw__cli_save(int argc, char **argv)
 	const struct gw__cli_option options[] = {
 		GW__CLI_FLAG("stop", &s.o.stop, "leave the guest stopped afterwards"),
 		GW__CLI_FLAG("postcopy", &s.o.postcopy,
-			"stop the guest after one pass over its memory, so that the save ends however much it writes"),
-		GW__CLI_FLAG("resume", &s.o.resume, "with --postcopy: go on with what was left of a save whose QEMU is in postcopy-paused"),
+			"stop the guest after one pass over its memory, so that the save ends even if the guest writes much"),
+		GW__CLI_FLAG("resume", &s.o.resume, "with --postcopy: resume a broken save whose QEMU is in postcopy-paused"),
 		GW__CLI_FLAG("abandon", &s.abandon,
-			"with --postcopy: let the guest of such a save run on in its QEMU, and drop what was left"),
+			"with --postcopy: let the guest of such a save run in its QEMU, and delete the received part"),
 		GW__CLI_CHOICE("at", "start|end", &s.at,
 			"which moment of the guest to keep: the end of the save (default), or its start, by a background snapshot"),
 		GW__CLI_CHOICE("way", "stream|auto|direct", &s.way,
 			"let QEMU send its guest (default), write the image itself, or whichever suits"),
-		GW__CLI_BYTES("offset", "N", &s.o.image_offset, "begin the image at this offset and keep what the file has before it"),
+		GW__CLI_BYTES("offset", "N", &s.o.image_offset, "begin the image at this offset, and keep the earlier bytes of the file"),
 		GW__CLI_TEXT("listen", "URI", &s.o.listen, "let QEMU connect to this address instead of handing it a socket"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.o.max_bandwidth, "let QEMU send no faster than this"),
 		GW__CLI_SECONDS("idle-timeout", &s.o.idle_timeout_ms, "silence that counts as a failure (default 30)"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &s.o.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_PAGE_SIZE(&s.common),
 		GW__CLI_CHANNELS(&s.channels, "let QEMU send over N multifd channels (default: none)"),
-		GW__CLI_CHOICE("compress", "none|zlib|zstd", &s.compression, "let QEMU compress what it sends over them"),
+		GW__CLI_CHOICE("compress", "none|zlib|zstd", &s.compression, "let QEMU compress the pages on these channels"),
 		GW__CLI_COUNT("level", "N", &s.level, "how hard to compress: zlib 1..9, zstd 1..20 (default: 1)"),
 		GW__CLI_FLAG("direct-io", &s.o.direct_io, "write memory past the page cache"),
 		GW__CLI_TEXT("tls-creds", "DIR", &s.tls.creds_dir,
-			"speak TLS, with the credentials in this folder; QEMU uses those its own parameter tls-creds names"),
+			"use TLS with the credentials in this folder; QEMU uses those of its own parameter tls-creds"),
 		GW__CLI_TEXT("tls-authz", "DN", &s.tls.authz, "let only a QEMU with this distinguished name connect"),
 		GW__CLI_TLS_PRIORITY(&s.tls.priority),
 		GW__CLI_COMMON(&s.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("QMP IMAGE [options]",
-		"Keep the guest of a running QEMU in an image while it runs. QMP is the path of QEMU's monitor socket, unix:PATH or "
-		"tcp:HOST:PORT.",
+		"Saves the guest of a running QEMU into an image while the guest runs. QMP is the path of QEMU's monitor socket, unix:PATH "
+		"or tcp:HOST:PORT.",
 		options, 2, 2);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);

@@ -55,13 +55,11 @@ static int failed(struct send *s)
 	gw_job_outcome(s->work.job, &outcome);
 	if (outcome.place == GW_PLACE_BOTH_POSSIBLE)
 		return gw__command_ctx_failed_at(&s->work, &outcome,
-			"everything was sent, but whether the destination has loaded the guest is not known; look at "
-			"it before "
-			"sending again");
+			"everything was sent, but the destination did not confirm that it loaded the guest; check it before you send again");
 	if (p.phase == GW_PHASE_WAITING && !p.moved_bytes)
 		return gw__command_ctx_failed_at(&s->work, &outcome, "nothing was sent");
 	return gw__command_ctx_failed_at(&s->work, &outcome,
-		answers(s->uri) ? "the destination does not have the guest, the image is untouched" : "the image is untouched");
+		answers(s->uri) ? "the destination does not have the guest; the image is unchanged" : "the image is untouched");
 }
 
 static int run(struct send *s)
@@ -92,19 +90,20 @@ int gw__cli_send(int argc, char **argv)
 	const struct gw__cli_option options[] = {
 		GW__CLI_BYTES("offset", "BYTES", &s.opts.image_offset, "where the image or stream begins in IMAGE"),
 		GW__CLI_SECONDS("idle-timeout", &s.link.idle_timeout_ms,
-			"silence that counts as a broken link (default: 30; none: wait for ever)"),
+			"silence that counts as a broken link (default: 30; none: wait without limit)"),
 		GW__CLI_SECONDS("connect-timeout", &s.link.connect_timeout_ms, "how long to try to reach the destination (default: 10)"),
 		GW__CLI_SECONDS("answer-timeout", &s.opts.answer_timeout_ms,
-			"how long the destination may take to say that it loaded the guest (default: 60)"),
+			"how long the destination may take to confirm that it loaded the guest (default: 60)"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES", &s.link.max_bandwidth, "send at most so many bytes per second"),
-		GW__CLI_CHANNELS(&s.opts.channels, "send memory over N multifd channels, as the destination expects them (default: none)"),
+		GW__CLI_CHANNELS(&s.opts.channels,
+			"send memory over N multifd channels, as many as the destination expects (default: none)"),
 		GW__CLI_CHOICE("compress", "none|zlib|zstd", &s.compression,
-			"compress what goes over the multifd channels, as the destination expects it"),
+			"compress the pages on the multifd channels, as the destination expects it"),
 		GW__CLI_COUNT("level", "N", &s.level, "how hard to compress: zlib 1..9, zstd 1..20 (default: 1)"),
 		GW__CLI_TEXT("uuid", "UUID", &uuid, "the destination's -uuid, which multifd channels must name"),
-		GW__CLI_TEXT("tls-creds", "DIR", &s.tls.creds_dir, "speak TLS, with the credentials in this folder"),
+		GW__CLI_TEXT("tls-creds", "DIR", &s.tls.creds_dir, "use TLS with the credentials in this folder"),
 		GW__CLI_TEXT("tls-hostname", "NAME", &s.tls.hostname,
-			"what the destination's certificate must name (default: the host of a tcp: URI)"),
+			"the name that the destination's certificate must have (default: the host of a tcp: URI)"),
 		GW__CLI_TLS_PRIORITY(&s.tls.priority),
 		GW__CLI_TLS_USERNAME(&s.tls.psk_name),
 		GW__CLI_BYTES("memory-limit", "BYTES", &s.opts.memory_limit, "device state held in memory at most (default: 32M)"),
@@ -112,10 +111,8 @@ int gw__cli_send(int argc, char **argv)
 		GW__CLI_COMMON(&s.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE URI [options]",
-		"Gives the guest kept in IMAGE (a mapped-ram image or a stream file) to the destination that "
-		"waits "
-		"at URI: tcp:HOST:PORT, unix:PATH, vsock:CID:PORT; or writes it to fd:N, exec:COMMAND, "
-		"file:PATH.",
+		"Sends the guest kept in IMAGE (a mapped-ram image or a stream file) to the destination that waits at URI: tcp:HOST:PORT, "
+		"unix:PATH, vsock:CID:PORT; or writes it to fd:N, exec:COMMAND, file:PATH.",
 		options, 2, 2);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);

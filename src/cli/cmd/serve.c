@@ -29,9 +29,9 @@ static void report(const struct serve *s)
 						     (json_int_t)r->latency_p99_us, "max", (json_int_t)r->latency_max_us),
 			&r->guest));
 	else if (!r->requested_pages && !r->pushed_pages)
-		gw__ui_info("QEMU had every page of its guest already, and took nothing of %s", s->path);
+		gw__ui_info("QEMU already had every page of its guest, and took nothing from %s", s->path);
 	else
-		gw__ui_info("QEMU has every page of %s (%ju requested, %ju pushed) and needs it no more", s->path,
+		gw__ui_info("QEMU has every page of %s (%ju requested, %ju pushed) and no longer needs it", s->path,
 			(uintmax_t)r->requested_pages, (uintmax_t)r->pushed_pages);
 }
 
@@ -43,7 +43,7 @@ static int ended(const struct serve *s)
 			gw__cli_json_at(json_pack("{s:s, s:o}", "event", "ended", "image", gw__cli_json_text(s->path)), &s->out.guest));
 	else
 		gw__ui_info(
-			"QEMU was shut down before it had every page, and with it the guest; %s is as it was, and older than the guest's disks",
+			"QEMU and its guest were shut down before every page was loaded; %s is unchanged, and older than the guest's disks",
 			s->path);
 	return (int)s->out.guest.exit_status;
 }
@@ -52,12 +52,12 @@ static int waits(const struct serve *s, const char *error)
 {
 	if (s->out.image_unreadable)
 		return gw__cli_failed_at(&s->common, &s->out.guest,
-			"%s; the guest in QEMU waits for its pages: bring the image back as it was and start godwit serve again", error);
+			"%s; the guest in QEMU waits for its pages: restore the original image file and start godwit serve again", error);
 	if (s->out.refused)
-		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; the guest in QEMU waits on", error);
+		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; the guest in QEMU still waits", error);
 	return gw__cli_failed_at(&s->common, &s->out.guest,
-		"%s; the guest runs in QEMU until it touches a page it lacks, and waits then: start godwit serve %s --qmp %s again", error,
-		s->path, s->monitor);
+		"%s; the guest runs in QEMU until it touches a missing page: start godwit serve %s --qmp %s again", error, s->path,
+		s->monitor);
 }
 
 static int end(struct serve *s)
@@ -80,11 +80,11 @@ static int end(struct serve *s)
 		return waits(s, error);
 	case GW_QEMU_GUEST_UNKNOWN:
 		return gw__cli_failed_at(&s->common, &s->out.guest,
-			"%s; whether the guest is in this QEMU is not known: start godwit serve %s --qmp %s again", error, s->path,
+			"%s; it is not known whether the guest is in this QEMU: start godwit serve %s --qmp %s again", error, s->path,
 			s->monitor);
 	case GW_QEMU_GUEST_SILENT:
 		return gw__cli_failed_at(&s->common, &s->out.guest,
-			"%s; nothing was sent. A guest that waits for a page can hold its QEMU up: start the command again", error);
+			"%s; nothing was sent. A guest that waits for a page can block its QEMU: start the command again", error);
 	default:
 		return gw__cli_failed_at(&s->common, &s->out.guest, "%s; no guest runs in this QEMU, %s is untouched", error, s->path);
 	}
@@ -110,19 +110,19 @@ int gw__cli_serve(int argc, char **argv)
 	struct serve s = {.common = GW__CLI_COMMON_INIT, .o = GW_INIT(s.o), .out = GW_INIT(s.out)};
 	const struct gw__cli_option options[] = {
 		GW__CLI_TEXT("qmp", "QMP", &s.monitor,
-			"the monitor of the QEMU: one that waits (-incoming defer), or one whose pages stopped coming"),
+			"the monitor of a QEMU that waits for a guest (-incoming defer) or for pages (postcopy-paused)"),
 		GW__CLI_BYTES("offset", "N", &s.o.image_offset, "where in the file the image begins"),
-		GW__CLI_FLAG("resume", &s.o.resume_only, "only go on with a guest that waits for its pages"),
+		GW__CLI_FLAG("resume", &s.o.resume_only, "only resume a guest that waits for its pages"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.postcopy.link.max_bandwidth, "push no faster than this"),
 		GW__CLI_SECONDS("idle-timeout", &s.postcopy.link.idle_timeout_ms,
-			"silence that counts as a broken link (default: 30; none: wait for ever)"),
+			"silence that counts as a broken link (default: 30; none: wait without limit)"),
 		GW__CLI_POSTCOPY_OPTIONS(&s.postcopy),
-		GW__CLI_BYTES("memory-limit", "BYTES", &s.o.memory_limit, "device state looked at in memory at most (default: 32M)"),
+		GW__CLI_BYTES("memory-limit", "BYTES", &s.o.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_COMMON(&s.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("IMAGE --qmp QMP [options]",
-		"Let a QEMU run the guest of an image immediately and load its memory while it runs (post-copy). Once the guest runs, this may be killed "
-		"and started again at any moment: QEMU then says which pages it has.",
+		"Lets a QEMU run the guest of an image immediately and loads its memory while it runs (post-copy). Once the guest runs, serve may be "
+		"killed and started again at any moment: QEMU then reports which pages it has.",
 		options, 1, 1);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);
@@ -132,7 +132,7 @@ int gw__cli_serve(int argc, char **argv)
 		return status;
 	s.path = args.arg[0];
 	if (!s.monitor)
-		return gw__ui_error(GW__EXIT_USAGE, "serve needs --qmp QMP, the monitor of the QEMU that is to run the guest");
+		return gw__ui_error(GW__EXIT_USAGE, "serve needs --qmp QMP, the monitor of the QEMU for the guest");
 	status = gw__cli_postcopy_opts_check(&s.postcopy);
 	if (status == GW__CLI_GO)
 		status = run(&s);

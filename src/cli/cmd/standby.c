@@ -28,8 +28,7 @@ static void on_listening(void *ctx, const char *uri)
 	gw__cli_progress_line(&s->work.progress, "listening %s", uri);
 	if (s->common.json)
 		gw__cli_json(json_pack("{ss so}", "event", "listening", "uri", gw__cli_json_text(uri)));
-	gw__ui_info("listening at %s%s", uri,
-		s->link.tls ? "" : "; without --tls-creds, whoever connects there is believed to be a primary");
+	gw__ui_info("listening at %s%s", uri, s->link.tls ? "" : "; without --tls-creds, any peer that connects is accepted as a primary");
 	gw__cli_metrics_ready(s->metrics);
 }
 
@@ -66,12 +65,13 @@ static void on_event(void *ctx, const struct gw_standby_event *e)
 		break;
 	case GW_STANDBY_ENDED:
 		gw__ui_error(0,
-			"%s: protection ended at epoch %ju: %s. That epoch is in %s. Restore it only if the primary does not run its guest any more",
+			"%s: protection ended at epoch %ju: %s. That epoch is in %s. Restore it only if the primary no longer runs the "
+			"guest",
 			e->vm, (uintmax_t)e->epoch, e->message, e->image);
 		break;
 	case GW_STANDBY_FAILED:
 		gw__ui_error(0, "%s%snot protected: %s. %s", e->vm ? e->vm : "", e->vm ? ": " : "", e->message,
-			"The primary keeps its guest; if that stands still, yank its migration and send x-colo-lost-heartbeat");
+			"The primary keeps its guest; if the guest is paused, yank its migration and send x-colo-lost-heartbeat");
 		break;
 	}
 }
@@ -141,32 +141,32 @@ int gw__cli_standby(int argc, char **argv)
 		GW__CLI_TEXT("name", "NAME", &s.opts.name,
 			"the folder of the guest in DIR, one guest at a time (default: vm-1, vm-2, ...)"),
 		GW__CLI_TEXT("disks", "ADDRESS", &s.disks_at,
-			"keep the guest's disks as well: unix:PATH or tcp:HOST:PORT for protect, and PATH.nbd or the next port for its QEMU"),
-		GW__CLI_TEXT("storage-daemon", "PROGRAM", &s.engine, "the qemu-storage-daemon that serves them (default: as PATH has it)"),
+			"also keep the guest's disks: unix:PATH or tcp:HOST:PORT for protect; its QEMU uses PATH.nbd or the next port"),
+		GW__CLI_TEXT("storage-daemon", "PROGRAM", &s.engine, "the qemu-storage-daemon that serves them (default: found in PATH)"),
 		GW__CLI_FLAG("durable", &s.opts.durable,
-			"make each epoch safe on the disk before it is acknowledged, so that it survives this command and its host"),
+			"sync each epoch before it is acknowledged, so that it survives this command and its host"),
 		GW__CLI_COUNT("history", "N", &s.history, "keep N epochs before the last one, each as IMAGE@EPOCH; implies --durable"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &s.opts.memory_limit,
-			"what one epoch of a guest may take; beyond it protection ends (default: 1G)"),
+			"memory that one epoch of a guest may take; above it protection ends (default: 1G)"),
 		GW__CLI_SECONDS("idle-timeout", &s.link.idle_timeout_ms,
-			"silence within an epoch that counts as a broken link (default: 30; none: wait for ever)"),
+			"silence within an epoch that counts as a broken link (default: 30; none: wait without limit)"),
 		GW__CLI_SECONDS("checkpoint-timeout", &s.opts.checkpoint_timeout_ms,
-			"how long a primary may ask for no checkpoint (default: 60; none: for ever)"),
+			"how long a primary may send no checkpoint (default: 60; none: no limit)"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES", &s.link.max_bandwidth,
 			"read at most so many bytes per second, of all guests together"),
-		GW__CLI_CHANNELS(&s.opts.channels, "multifd channels to wait for (default: as many as come)"),
+		GW__CLI_CHANNELS(&s.opts.channels, "multifd channels to wait for (default: as many as connect)"),
 		GW__CLI_TEXT("metrics-file", "FILE", &s.metrics_opts.file,
 			"write metrics of the guests to this file every second, in Prometheus' text format"),
 		GW__CLI_TEXT("metrics-listen", "HOST:PORT", &s.metrics_opts.listen, "serve them at http://HOST:PORT/metrics"),
-		GW__CLI_TEXT("tls-creds", "DIR", &s.tls.creds_dir, "speak TLS, with the credentials in this folder"),
+		GW__CLI_TEXT("tls-creds", "DIR", &s.tls.creds_dir, "use TLS with the credentials in this folder"),
 		GW__CLI_TEXT("tls-authz", "DN", &s.tls.authz, "let only a primary with this distinguished name connect"),
 		GW__CLI_TLS_PRIORITY(&s.tls.priority),
 		GW__CLI_COMMON(&s.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("URI DIR [options]",
-		"Waits at URI for guests that are protected by checkpoints (COLO, QEMU 11.1 as the primary) and keeps the last whole checkpoint "
-		"of each in a folder of DIR, without running it. When protection ends, for any reason, it is DIR/NAME/guest.img. The primary may still "
-		"run the guest then: use godwit failover, not restore. Runs until interrupted. "
+		"Waits at URI for guests that are protected by checkpoints (COLO, QEMU 11.1 as the primary). Keeps the last whole checkpoint of each guest "
+		"in a folder of DIR, without running it. When protection ends, for any reason, the checkpoint is DIR/NAME/guest.img. The primary may "
+		"still run the guest then: use godwit failover, not restore. Runs until interrupted. "
 		"URI is tcp:HOST:PORT, unix:PATH or vsock:CID:PORT.",
 		options, 2, 2);
 	struct gw__cli_args args;

@@ -148,7 +148,7 @@ static enum MHD_Result answer_text(struct MHD_Connection *c, unsigned status, ch
 static enum MHD_Result answer(void *metrics, struct MHD_Connection *c, const char *url, const char *method, const char *version,
 	const char *upload, size_t *upload_bytes, void **state)
 {
-	static char unknown[] = "/metrics is here\n", wrong[] = "GET /metrics\n", trouble[] = "the guests cannot be looked at\n";
+	static char unknown[] = "the metrics are at /metrics\n", wrong[] = "GET /metrics\n", trouble[] = "the guests cannot be read\n";
 	const struct gw__cli_metrics *m = metrics;
 	(void)version, (void)upload, (void)upload_bytes, (void)state;
 	if (strcmp(method, MHD_HTTP_METHOD_GET) && strcmp(method, MHD_HTTP_METHOD_HEAD))
@@ -170,7 +170,7 @@ static int resolve(const char *listen, struct addrinfo **a, struct gw__error *er
 	const char *colon = strrchr(listen, ':');
 	size_t n = colon ? (size_t)(colon - listen) : 0;
 	if (!colon || !colon[1] || n >= sizeof host)
-		return gw__error_set(error, -EINVAL, "%s is no address for metrics, expected HOST:PORT", listen);
+		return gw__error_set(error, -EINVAL, "%s is not an address for metrics, expected HOST:PORT", listen);
 	bool bracketed = n > 1 && listen[0] == '[' && listen[n - 1] == ']';
 	memcpy(host, listen + bracketed, n - 2 * (size_t)bracketed);
 	int bad = getaddrinfo(host[0] ? host : "127.0.0.1", colon + 1, &hints, a);

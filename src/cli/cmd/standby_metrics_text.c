@@ -15,7 +15,7 @@ static const struct metric {
 	const char *label; /* more than the guest's name, or "" */
 	double unit;
 } metrics[] = {
-	{"godwit_standby_age_seconds", "gauge", "Time since the last epoch was safe.", "age_us", "", 1e-6},
+	{"godwit_standby_age_seconds", "gauge", "Time since the last epoch was synced.", "age_us", "", 1e-6},
 	{"godwit_standby_checkpoints_total", "counter", "Epochs that were acknowledged since protection began.", "checkpoints", "", 1},
 	{"godwit_standby_epoch", "gauge", "Number of the last epoch.", "epoch", "", 1},
 	{"godwit_standby_pause_seconds", "summary", "Pause of the guest per checkpoint, from reply to loaded.", "pause_us_p50",
@@ -26,11 +26,10 @@ static const struct metric {
 	{"godwit_standby_dirty_pages", "gauge", "Pages of the last epoch.", "dirty_pages", "", 1},
 	{"godwit_standby_dirty_pages_total", "counter", "Pages of all epochs since protection began.", "dirty_pages_total", "", 1},
 	{"godwit_standby_ram_bytes", "gauge", "Memory of the guest.", "ram_bytes", "", 1},
-	{"godwit_standby_epoch_memory_bytes", "gauge", "Memory that the last epoch took besides the guest.", "memory_bytes", "", 1},
-	{"godwit_standby_merge_seconds", "gauge", "Time that moving the epoch before to its places took, outside the pause.", "merge_us",
-		"", 1e-6},
-	{"godwit_lease_left_seconds", "gauge", "Time until the lease of the guest is over, if it is not prolonged.", "lease_left_us", "",
+	{"godwit_standby_epoch_memory_bytes", "gauge", "Memory that the last epoch took in addition to the guest.", "memory_bytes", "", 1},
+	{"godwit_standby_merge_seconds", "gauge", "Time to merge the previous epoch into the guest, outside the pause.", "merge_us", "",
 		1e-6},
+	{"godwit_lease_left_seconds", "gauge", "Time until the lease of the guest ends, if it is not renewed.", "lease_left_us", "", 1e-6},
 };
 
 /* A label's value: quoted as the format wants it. */
@@ -71,8 +70,7 @@ static void put_metric(FILE *f, const struct metric *m, const struct gw__cli_gue
 static void put_states(FILE *f, const struct gw__cli_guests *all)
 {
 	static const char name[] = "godwit_standby_protected";
-	fprintf(f, "# HELP %s 1 while checkpoints of the guest are kept, 0 when it is not protected any more.\n# TYPE %s gauge\n", name,
-		name);
+	fprintf(f, "# HELP %s 1 while checkpoints of the guest are kept, 0 when it is no longer protected.\n# TYPE %s gauge\n", name, name);
 	for (size_t i = 0; i < all->n; i++) {
 		put_name(f, name, &all->v[i], "");
 		fprintf(f, " %d\n", !strcmp(all->v[i].state, "protected"));
@@ -104,8 +102,10 @@ char *gw__cli_metrics_text(const char *dir)
 	FILE *f = gw__cli_guests_look(dir, &all) ? NULL : open_memstream(&text, &n);
 	if (f) {
 		put_states(f, &all);
-		put_word(f, "godwit_standby_disk", "Whether the disks of the guest are kept, as its guard says.", "disk", &all);
-		put_word(f, "godwit_standby_network", "Whether what the guest sends is held until it is safe, as its guard says.",
+		put_word(f, "godwit_standby_disk", "Whether the disks of the guest are kept, as its guard reports.", "disk", &all);
+		put_word(f, "godwit_standby_network",
+			"Whether network packets of the guest wait for their checkpoint, as its guard "
+			"reports.",
 			"network", &all);
 		for (size_t i = 0; i < GW__LEN(metrics); i++)
 			put_metric(f, &metrics[i], &all);

@@ -109,7 +109,7 @@ static int look(const struct top *t, bool on_terminal)
 	struct gw__cli_guests all;
 	int r = gw__cli_guests_look(t->dir, &all);
 	if (r)
-		return gw__ui_error(GW__EXIT_FAILED, "cannot look at the guests in %s: %s", t->dir, strerror(-r));
+		return gw__ui_error(GW__EXIT_FAILED, "cannot read the guests in %s: %s", t->dir, strerror(-r));
 	if (on_terminal) { /* home, and all below is cleared: what the filter of gw__ui_print keeps from guests */
 		fputs("\033[H\033[J", stdout);
 		fflush(stdout);
@@ -145,13 +145,13 @@ int gw__cli_top(int argc, char **argv)
 {
 	struct top t = {.interval_ms = INTERVAL_MS};
 	const struct gw__cli_option options[] = {
-		GW__CLI_FLAG("once", &t.once, "look once, instead of again and again until interrupted"),
-		GW__CLI_SECONDS("interval", &t.interval_ms, "time between two looks (default: 1)"),
+		GW__CLI_FLAG("once", &t.once, "print once, instead of repeatedly until interrupted"),
+		GW__CLI_SECONDS("interval", &t.interval_ms, "seconds between two updates (default: 1)"),
 		{.name = "json", .help = "print one JSON object per line and guest on standard output", .to.flag = &t.json},
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("DIR [options]",
-		"Shows the guests that godwit standby keeps in DIR: whether each is protected, the age of its last epoch, the pauses of its checkpoints and what they "
-		"brought.",
+		"Shows the guests that godwit standby keeps in DIR: whether each is protected, the age of its last epoch, and the pauses "
+		"and pages of its checkpoints.",
 		options, 1, 1);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);

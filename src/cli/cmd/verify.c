@@ -52,9 +52,9 @@ static void report(const struct verify *v, const gw_info *info)
 	(s.format == GW_FORMAT_IMAGE ? report_image : report_stream)(&s);
 	report_ignored(info);
 	gw__ui_print("  devices: %u sections, %s\n", s.devices,
-		s.memory_only ? "left out: it is memory that was drained, and completes a QEMU that has the guest (godwit serve)"
-		: s.described ? "each split as the VM description says"
-			      : "told apart by their footers, for want of a description");
+		s.memory_only ? "left out: this is memory that was drained; it completes a QEMU that has the guest (godwit serve)"
+		: s.described ? "each split by the VM description"
+			      : "separated by their footers, as there is no description");
 	gw__ui_print("  end: it ends at %ju\n", (uintmax_t)s.end_off);
 	for (uint32_t i = 0; (w = gw_info_warning(info, i)); i++)
 		gw__ui_print("  warning: %s\n", w);
@@ -130,11 +130,9 @@ int gw__cli_verify(int argc, char **argv)
 		GW__CLI_JSON(&v.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("FILE [FILE] [options]",
-		"With one file: reads the image or stream to its end and checks all of it. Exit status 0: "
-		"whole. "
-		"With two, in any mix of image and stream: do they hold the same guest (machine, RAM, "
-		"devices)? "
-		"Exit status 0: the same; 6: different; 1: one of them cannot be read or is damaged.",
+		"With one file: reads the image or stream to its end and checks all of it. Exit status 0: whole. With two files (images or "
+		"streams): compares the two guests (machine, RAM, devices). Exit status 0: the same; 6: different; 1: a file cannot be "
+		"read or is damaged.",
 		options, 1, 2);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);

@@ -17,7 +17,7 @@ static const struct {
 	{"clones", "many guests of one image", gw__check_clones}, {"kvm", "guests at full speed", gw__check_kvm},
 	{"userfaultfd", "post-copy", gw__check_userfaultfd}, {"pagemap-scan", "finding dirty pages of a process", gw__check_pagemap_scan},
 	{"dirty-tracking", "guests of a process that migrate while they run", gw__check_dirty_tracking},
-	{"io_uring", "fast files and sockets", gw__check_io_uring}, {"tmpfile", "images that leave nothing behind", gw__check_tmpfile},
+	{"io_uring", "fast files and sockets", gw__check_io_uring}, {"tmpfile", "images without leftover files", gw__check_tmpfile},
 	{"direct-io", "images past the page cache", gw__check_direct_io}, {"holes", "sparse images", gw__check_holes},
 	{"memlock", "buffers fixed in memory", gw__check_memlock}, {"hugepages", "guests on huge pages", gw__check_hugepages},
 	{"lease", "failover between hosts by a lease", gw__check_lease},
@@ -57,14 +57,12 @@ int gw__cli_doctor(int argc, char **argv)
 	const char *qemu = "qemu-system-x86_64", *qmp = NULL;
 	const struct gw__cli_option options[] = {
 		GW__CLI_TEXT("qemu", "PROGRAM", &qemu, "the QEMU to ask (default: qemu-system-x86_64)"),
-		GW__CLI_TEXT("qmp", "QMP", &qmp, "also ask the QEMU behind this monitor: may it use userfaultfd?"),
+		GW__CLI_TEXT("qmp", "QMP", &qmp, "also ask the QEMU with this monitor: may it use userfaultfd?"),
 		GW__CLI_FLAG("json", &json, "print one JSON object per line on standard output"),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("[DIR] [options]",
-		"Says what this machine offers to godwit: kernel abilities, QEMU, and the file system of "
-		"DIR "
-		"(default: the current folder), where images shall be kept. Every row is ok, limited or "
-		"missing.",
+		"Checks what this machine offers to godwit: the kernel, QEMU, and the file system of DIR (default: the current folder), a "
+		"folder for images. Every row is ok, limited or missing.",
 		options, 0, 1);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);

@@ -44,7 +44,8 @@ void gw__check_tmpfile(struct gw__checkup *c)
 	int err = errno;
 	bool plain = err == EOPNOTSUPP || err == EISDIR;
 	gw__checkup_is(c, plain ? GW__FOUND_LIMITED : GW__FOUND_MISSING,
-		plain ? "ext4, xfs, btrfs or tmpfs; here a killed save may leave a file behind" : "another folder: godwit doctor DIR",
+		plain ? "ext4, xfs, btrfs or tmpfs; on this file system a killed save may leave a file"
+		      : "another folder: godwit doctor DIR",
 		"%s: %s", c->dir, strerror(err));
 }
 
@@ -81,7 +82,7 @@ void gw__check_holes(struct gw__checkup *c)
 	if (fd < 0 || pwrite(fd, "x", 1, HOLE_BYTES) != 1 || fstat(fd, &s)) {
 		gw__checkup_is(c, GW__FOUND_MISSING, "another folder: godwit doctor DIR", "%s: %s", c->dir, strerror(errno));
 	} else if ((uint64_t)s.st_blocks * 512 >= HOLE_BYTES) {
-		gw__checkup_is(c, GW__FOUND_LIMITED, "a file system with sparse files; here an image takes the guest's full size",
+		gw__checkup_is(c, GW__FOUND_LIMITED, "a file system with sparse files; on this one an image takes the guest's full size",
 			"%s fills holes", c->dir);
 	} else {
 		gw__checkup_is(c, GW__FOUND_OK, NULL, "files in %s may have holes", c->dir);

@@ -41,7 +41,7 @@ void gw__check_kernel(struct gw__checkup *c)
 	struct utsname u;
 	unsigned major = 0, minor = 0;
 	if (uname(&u) || sscanf(u.release, "%u.%u", &major, &minor) != 2) {
-		gw__checkup_is(c, GW__FOUND_LIMITED, NULL, "the kernel does not say which it is");
+		gw__checkup_is(c, GW__FOUND_LIMITED, NULL, "the kernel does not report its version");
 		return;
 	}
 	if (major < 5 || (major == 5 && minor < 7)) {
@@ -114,9 +114,8 @@ void gw__check_kvm(struct gw__checkup *c)
 	if (fd < 0) {
 		gw__checkup_is(c, GW__FOUND_MISSING,
 			errno == EACCES ? "add the user to the group kvm"
-					: "switch virtualisation on in the firmware and load kvm_intel or "
-					  "kvm_amd; QEMU works without, "
-					  "slowly (-accel tcg)",
+					: "switch on virtualisation in the firmware and load kvm_intel or kvm_amd; without KVM QEMU is "
+					  "slow (-accel tcg)",
 			"/dev/kvm: %s", strerror(errno));
 		return;
 	}
@@ -214,7 +213,7 @@ void gw__check_dirty_tracking(struct gw__checkup *c)
 		snprintf(entries, sizeof entries, ", KVM's rings of up to %ld entries", ring);
 	if (!writes && !log) {
 		gw__checkup_is(c, GW__FOUND_MISSING, "Linux 6.7 or later; until then a VMM has to report each write to its guest",
-			"neither write protection by userfaultfd nor a dirty log of KVM's");
+			"neither write protection by userfaultfd nor KVM's dirty log");
 		return;
 	}
 	gw__checkup_is(c, writes ? GW__FOUND_OK : GW__FOUND_LIMITED, writes ? NULL : "Linux 6.7 or later", "%s%s%s%s",

@@ -22,7 +22,8 @@ void gw__check_lease(struct gw__checkup *c)
 {
 	if (may_be_realtime())
 		gw__checkup_is(c, GW__FOUND_LIMITED, "failover --fence=exec:CMD, which ends the other host",
-			"level 2 of 3: a process of real-time priority kills the guest in time; no hardware watchdog: a host that hangs as a whole is not fenced");
+			"level 2 of 3: a process of real-time priority kills the guest in time; there is no hardware watchdog, so a host "
+			"that hangs is not fenced");
 	else
 		gw__checkup_is(c, GW__FOUND_LIMITED, "LimitRTPRIO=50 of the service, or CAP_SYS_NICE; and failover --fence=exec:CMD",
 			"level 1 of 3: a process of ordinary priority kills the guest in time; no hardware watchdog");

@@ -31,12 +31,12 @@ void gw__check_monitor_brokers(struct gw__checkup *c)
 	struct found f = {0};
 	gw_qemu_brokers(count, &f);
 	if (f.silent)
-		gw__checkup_is(c, GW__FOUND_LIMITED, "let it go on: kill -CONT",
+		gw__checkup_is(c, GW__FOUND_LIMITED, "continue it: kill -CONT",
 			"%u held for page servers, and %u by a process that does not answer (%d)", f.n, f.silent, f.silent_pid);
 	else if (!f.n)
 		gw__checkup_is(c, GW__FOUND_OK, NULL, "no monitor is held for a page server");
 	else if (!f.waiting)
-		gw__checkup_is(c, GW__FOUND_OK, NULL, "%u held for page servers at work: %s", f.n, f.first);
+		gw__checkup_is(c, GW__FOUND_OK, NULL, "%u held for page servers that run: %s", f.n, f.first);
 	else
 		gw__checkup_is(c, GW__FOUND_LIMITED, f.waits_for, "%u held, %u of them for a page server that is gone: %s", f.n, f.waiting,
 			f.first);

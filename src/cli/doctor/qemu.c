@@ -99,7 +99,7 @@ void gw__check_qemu(struct gw__checkup *c)
 	}
 	const char *at = strstr(line, marker);
 	if (!at || sscanf(at + strlen(marker), "%u.%u", &major, &minor) != 2) {
-		gw__checkup_is(c, GW__FOUND_MISSING, "name a QEMU: --qemu=PROGRAM", "%s does not say its version", c->qemu);
+		gw__checkup_is(c, GW__FOUND_MISSING, "name a QEMU: --qemu=PROGRAM", "%s does not report its version", c->qemu);
 		return;
 	}
 	if (major < 9) {
@@ -138,8 +138,8 @@ static void judge_userfaultfd(struct gw__checkup *c, enum gw_qemu_userfaultfd ma
 			(unsigned)uid);
 		return;
 	default:
-		gw__checkup_is(c, GW__FOUND_LIMITED, "ask on that QEMU's host, by a unix socket of its monitor",
-			"this monitor does not tell whether its QEMU may use userfaultfd");
+		gw__checkup_is(c, GW__FOUND_LIMITED, "run doctor on that QEMU's host, with a unix socket of its monitor",
+			"this monitor does not show whether its QEMU may use userfaultfd");
 	}
 }
 

@@ -17,7 +17,7 @@ static int address_of(const char *path, struct sockaddr_un *a, struct gw__error 
 {
 	*a = (struct sockaddr_un){.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof a->sun_path)
-		return gw__error_set(error, -ENAMETOOLONG, "the path of a socket has at most %zu bytes, %s has %zu", sizeof a->sun_path - 1,
+		return gw__error_set(error, -ENAMETOOLONG, "the path of a socket may have %zu bytes, %s has %zu", sizeof a->sun_path - 1,
 			path, strlen(path));
 	strcpy(a->sun_path, path);
 	return 0;
@@ -47,7 +47,7 @@ int gw__control_listen(const char *path, struct gw__error *error)
 	int other = connect_to(path, NULL);
 	if (other >= 0) {
 		close(other);
-		return gw__error_set(error, -EADDRINUSE, "there is a guest at %s already", path);
+		return gw__error_set(error, -EADDRINUSE, "another guest already uses %s", path);
 	}
 	struct stat st;
 	if (other == -ECONNREFUSED && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))

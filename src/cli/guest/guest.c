@@ -124,12 +124,12 @@ int gw__cli_guest(int argc, char **argv)
 		.vmm = {.machine = "godwit-mem", .block = "ram"}};
 	const struct gw__cli_option options[] = {
 		GW__CLI_BYTES("memory", "BYTES", &g.vmm.mem.bytes, "run: how much RAM the guest has"),
-		GW__CLI_TEXT("control", "PATH", &g.vmm.control, "run: the socket at which it is asked to send, check and stop"),
+		GW__CLI_TEXT("control", "PATH", &g.vmm.control, "run: the socket that accepts send, check and stop"),
 		GW__CLI_CHOICE("workload", "uniform|hot|sweep|burst|discard|sparse|told|untold", &g.workload,
 			"run: how it writes (default: uniform)"),
-		GW__CLI_COUNT("seed", "N", &g.seed, "run: what its content is made of (default: 1)"),
+		GW__CLI_COUNT("seed", "N", &g.seed, "run: the seed of its content (default: 1)"),
 		GW__CLI_COUNT("writers", "N", &g.writers, "run: threads that write (default: 1, at most 16)"),
-		GW__CLI_COUNT("rate", "N", &g.rate, "run: pages it writes per second (default: as many as it can)"),
+		GW__CLI_COUNT("rate", "N", &g.rate, "run: pages it writes per second (default: as many as possible)"),
 		GW__CLI_FLAG("shared", &g.vmm.mem.shared, "run: its RAM is shared memory"),
 		GW__CLI_FLAG("report", &g.vmm.told, "run: the guest reports its writes itself; they are not tracked"),
 		GW__CLI_TEXT("incoming", "URI", &g.vmm.incoming,
@@ -149,15 +149,16 @@ int gw__cli_guest(int argc, char **argv)
 		GW__CLI_FLAG("resume", &g.resume, "send: recover a post-copy whose link broke"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES", &g.max_bandwidth, "send: at most so many bytes per second"),
 		GW__CLI_TEXT("copy", "FILE", &g.copy, "check: this copy of the RAM, instead of the guest's own"),
-		GW__CLI_BYTES("offset", "BYTES", &g.offset, "check: from this place in the RAM on"),
-		GW__CLI_TEXT("tls-creds", "DIR", &g.tls.creds_dir, "run, send: speak TLS, with the credentials in this folder"),
+		GW__CLI_BYTES("offset", "BYTES", &g.offset, "check: begin at this offset in the RAM"),
+		GW__CLI_TEXT("tls-creds", "DIR", &g.tls.creds_dir, "run, send: use TLS with the credentials in this folder"),
 		GW__CLI_TEXT("tls-hostname", "NAME", &g.tls.hostname, "send: the name in the destination's certificate"),
 		GW__CLI_COMMON(&g.common),
 	};
 	const struct gw__cli_usage usage = GW__CLI_USAGE("run|send|check|stop [CONTROL [URI]] [options]",
-		"A guest that proves itself: memory that threads write to, whose content is a function of its device state, so that each byte is proved "
-		"wherever it goes. run makes one or, with --incoming, receives one; send moves it to URI while it runs; check ends with 0 if every "
-		"byte is right, with 6 if not; stop ends it. The last three speak to the run whose --control is CONTROL.",
+		"A test guest: memory that threads write to. Its content is a function of its device state, so every byte can be checked "
+		"at any place. run makes a guest or, with --incoming, receives one. send moves it to URI while it runs. check exits with 0 "
+		"if every byte is right, otherwise with 6. stop ends it. send, check and stop connect to the run whose --control is "
+		"CONTROL.",
 		options, 1, 3);
 	struct gw__cli_args args;
 	int status = gw__cli_parse(&usage, argc, argv, &args);
@@ -166,5 +167,5 @@ int gw__cli_guest(int argc, char **argv)
 	for (unsigned i = 0; i < GW__LEN(verbs); i++)
 		if (!strcmp(args.arg[0], verbs[i].name))
 			return verbs[i].run(&g, &args);
-	return gw__ui_error(GW__EXIT_USAGE, "a guest can be told to run, send, check or stop, not \"%s\"", args.arg[0]);
+	return gw__ui_error(GW__EXIT_USAGE, "\"%s\" is unknown, expected run, send, check or stop", args.arg[0]);
 }

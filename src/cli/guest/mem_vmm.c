@@ -246,12 +246,12 @@ static json_t *check_guest(struct vmm *v, const json_t *request)
 	struct gw__error error = {0};
 	char text[TEXT_BYTES];
 	if (where == GW_EMPTY)
-		return answer(GW__EXIT_FAILED, "there is no guest: none came");
+		return answer(GW__EXIT_FAILED, "there is no guest: none has arrived");
 	bool ran = !gw__mem_guest_pause(v->mem);
 	int r = judge(v, request, &c, &error);
 	gw__mem_guest_stats(v->mem, &s);
 	if (ran && gw__mem_guest_resume(v->mem))
-		gw__ui_error(0, "the guest does not run on: no thread can be made");
+		gw__ui_error(0, "the guest cannot continue: no thread can be made");
 	int status = r == -EBADMSG || s.found ? GW__EXIT_DIFFERENT : r ? GW__EXIT_FAILED : GW__EXIT_DONE;
 	if (r)
 		snprintf(text, sizeof text, "%s", error.text);
@@ -297,7 +297,7 @@ static void serve_one(struct vmm *v)
 			a = requests[i].run(v, request);
 	if (a)
 		json_object_set_new(a, "event", gw__cli_json_text(name));
-	gw__control_answer(connection, a ? a : answer(GW__EXIT_USAGE, "a mem guest does not know this request"));
+	gw__control_answer(connection, a ? a : answer(GW__EXIT_USAGE, "this request is unknown, expected send, check or stop"));
 	json_decref(request);
 }
 

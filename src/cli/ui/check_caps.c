@@ -10,6 +10,6 @@ int gw__cli_check_caps(const struct gw__cli_common *c, enum gw_operation op, con
 {
 	struct gw_rule refusal = GW_INIT(refusal);
 	if (gw_plan_combination(op, w->name, qemu, &refusal) == -EOPNOTSUPP)
-		return gw__cli_failed(c, GW__EXIT_REFUSED, "%s; nothing was touched", refusal.reason);
+		return gw__cli_failed(c, GW__EXIT_REFUSED, "%s; nothing was changed", refusal.reason);
 	return GW__CLI_GO;
 }

@@ -93,10 +93,9 @@ const char *gw__command_qemu_error(struct gw__command_ctx *w)
 	static const char *const words[] = {[GW_QEMU_HINT_NONE] = "",
 		[GW_QEMU_HINT_AT_END] = "; leave out --at start",
 		[GW_QEMU_HINT_NO_POSTCOPY] = "; leave out --postcopy",
-		[GW_QEMU_HINT_OTHER_WORK] =
-			"; go on with what began it: with godwit receive --resume, with godwit save --postcopy --resume or, if it was drained, with godwit drain",
-		[GW_QEMU_HINT_SAVE_RESUME] = "; godwit save --postcopy --resume tells whether the image has it",
-		[GW_QEMU_HINT_SERVE] = "; godwit serve brings pages to it",
+		[GW_QEMU_HINT_OTHER_WORK] = "; resume that work: godwit receive --resume, godwit save --postcopy --resume, godwit drain",
+		[GW_QEMU_HINT_SAVE_RESUME] = "; godwit save --postcopy --resume shows whether the image has it",
+		[GW_QEMU_HINT_SERVE] = "; godwit serve sends pages to it",
 		[GW_QEMU_HINT_SEND] = "; or let it listen, and use godwit send",
 		[GW_QEMU_HINT_CONVERT] = "; godwit convert makes an image of it",
 		[GW_QEMU_HINT_NOT_LAZY] = "; godwit restore without --lazy loads it",
@@ -107,14 +106,14 @@ const char *gw__command_qemu_error(struct gw__command_ctx *w)
 		[GW_QEMU_HINT_TLS] = ": give --tls-creds",
 		[GW_QEMU_HINT_NO_TLS] = ": leave --tls-creds out",
 		[GW_QEMU_HINT_TLS_HOSTNAME] = ": give --tls-hostname",
-		[GW_QEMU_HINT_PROTECT_NAME] = ": say --name, as the standby was told",
-		[GW_QEMU_HINT_STANDBY_NAME] = "; start the standby with --name, and say its folder with --dir",
+		[GW_QEMU_HINT_PROTECT_NAME] = ": give --name, as at the standby",
+		[GW_QEMU_HINT_STANDBY_NAME] = "; start the standby with --name, and give its folder with --dir",
 		[GW_QEMU_HINT_PROTECT_STOP] = ": godwit protect --stop ends that",
-		[GW_QEMU_HINT_MEMORY_ONLY] = ". Say --memory-only if that is taken care of",
-		[GW_QEMU_HINT_FENCE] = ". Say --fence=exec:CMD, which ends that host, or --accept-split-brain",
-		[GW_QEMU_HINT_PRIMARY_IS_DEAD] = ". Make sure that it is dead, and say --primary-is-dead",
-		[GW_QEMU_HINT_DISKS] = ". Say --disks if the standby keeps them, or leave it out with --unprotected-disk",
-		[GW_QEMU_HINT_NO_OUTPUT_COMMIT] = ". Say --no-output-commit if it may leave at once"};
+		[GW_QEMU_HINT_MEMORY_ONLY] = ". Give --memory-only if the disks need no protection",
+		[GW_QEMU_HINT_FENCE] = ". Give --fence=exec:CMD, which ends that host, or --accept-split-brain",
+		[GW_QEMU_HINT_PRIMARY_IS_DEAD] = ". Make sure that it is dead, then give --primary-is-dead",
+		[GW_QEMU_HINT_DISKS] = ". Give --disks if the standby keeps them, or leave it out with --unprotected-disk",
+		[GW_QEMU_HINT_NO_OUTPUT_COMMIT] = ". Give --no-output-commit if packets may leave immediately"};
 	unsigned hint = (unsigned)gw_qemu_hint(w->qemu);
 	snprintf(w->error, sizeof w->error, "%s%s", gw_qemu_error(w->qemu), hint < GW__LEN(words) ? words[hint] : "");
 	return w->error;
@@ -194,7 +193,7 @@ const char *gw__command_error(const struct gw__command_ctx *w)
 	if (stop_signal)
 		return stop_reason(stop_signal);
 	const char *error = gw_job_error(w->job);
-	return *error ? error : "it failed without saying why";
+	return *error ? error : "it failed without a reason";
 }
 
 int gw__command_ctx_failed(struct gw__command_ctx *w, int status, const char *state)

@@ -53,7 +53,7 @@ static void print_help(const struct gw__cli_usage *u, const char *name)
 
 static int misuse(const char *name, const struct gw__cli_usage *u)
 {
-	return gw__ui_error(GW__EXIT_USAGE, "usage: godwit %s %s (godwit %s --help says more)", name, u->synopsis, name);
+	return gw__ui_error(GW__EXIT_USAGE, "usage: godwit %s %s (for more: godwit %s --help)", name, u->synopsis, name);
 }
 
 static int check_arguments(const struct gw__cli_usage *u, const char *name, const struct gw__cli_args *args)

@@ -76,8 +76,8 @@ struct gw__cli_option {
 		.name = "channels", .arg = "N", .help = h, .type = GW__CLI_TYPE_COUNT, .most = 255, .to.count = p                          \
 	}
 #define GW__CLI_TLS_PRIORITY(p)                                                                                                            \
-	GW__CLI_TEXT("tls-priority", "STRING", p, "GnuTLS priority string (default: NORMAL; TLS before 1.2 is never spoken)")
-#define GW__CLI_TLS_USERNAME(p) GW__CLI_TEXT("tls-username", "NAME", p, "whose key of keys.psk is used (default: qemu)")
+	GW__CLI_TEXT("tls-priority", "STRING", p, "GnuTLS priority string (default: NORMAL; TLS before 1.2 is never used)")
+#define GW__CLI_TLS_USERNAME(p) GW__CLI_TEXT("tls-username", "NAME", p, "the user of keys.psk whose key is used (default: qemu)")
 #define GW__CLI_CHOICE(n, a, p, h)                                                                                                         \
 	{                                                                                                                                  \
 		.name = n, .arg = a, .help = h, .type = GW__CLI_TYPE_CHOICE, .to.choice = p                                                \
@@ -103,11 +103,11 @@ struct gw__cli_common {
 #define GW__CLI_JSON(c) GW__CLI_FLAG("json", &(c)->json, "print one JSON object per line on standard output")
 #define GW__CLI_VERBOSE(c)                                                                                                                 \
 	{                                                                                                                                  \
-		.name = "verbose", .letter = 'v', .help = "say what is decided and done", .to.flag = &(c)->verbose                         \
+		.name = "verbose", .letter = 'v', .help = "print decisions and steps", .to.flag = &(c)->verbose                            \
 	}
 #define GW__CLI_QUIET(c)                                                                                                                   \
 	{                                                                                                                                  \
-		.name = "quiet", .letter = 'q', .help = "show no progress bar, and say only what goes wrong", .to.flag = &(c)->quiet       \
+		.name = "quiet", .letter = 'q', .help = "show no progress bar, and print errors only", .to.flag = &(c)->quiet              \
 	}
 #define GW__CLI_PAGE_SIZE(c)                                                                                                               \
 	GW__CLI_BYTES("page-size", "BYTES", &(c)->page_bytes, "the guest's page size, where it is not 4K and the stream does not state it")
