@@ -118,17 +118,19 @@ cp -r "$here/../../scripts" "$tmp/scripts" # where everybody may read it
 mkdir "$tmp/scratch"
 chmod -R a+rX "$tmp"
 chmod 777 "$tmp/scratch"
-fresh=$tmp/scripts/check-fresh
 as_nobody=
 [ "$(id -u)" != 0 ] || as_nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
-check "check-fresh without a suite" 2 "$(status "$fresh")"
-check "check-fresh refuses unknown suites" 2 "$(status "$fresh" sarge)"
-# shellcheck disable=SC2086 # words
-check "check-fresh without root" 77 "$(TMPDIR=$tmp/scratch status $as_nobody "$fresh" bookworm)"
-check "... says so" 1 "$(grep -c 'needs root' "$tmp/err")"
-check "... and leaves nothing behind" "" "$(ls -A "$tmp/scratch")"
-[ "$(id -u)" != 0 ] || check "check-fresh without a Debian source" 77 "$(GODWIT_APT_ETC=$tmp/etc TMPDIR=$tmp/scratch status "$fresh" trixie)"
-check "... leaves nothing behind" "" "$(ls -A "$tmp/scratch")"
+for name in check-fresh check-packages; do
+	fresh=$tmp/scripts/$name
+	check "$name without a suite" 2 "$(status "$fresh")"
+	check "$name refuses unknown suites" 2 "$(status "$fresh" sarge)"
+	# shellcheck disable=SC2086 # words
+	check "$name without root" 77 "$(TMPDIR=$tmp/scratch status $as_nobody "$fresh" bookworm)"
+	check "... says so" 1 "$(grep -c 'needs root' "$tmp/err")"
+	check "... and leaves nothing behind" "" "$(ls -A "$tmp/scratch")"
+	[ "$(id -u)" != 0 ] || check "$name without a Debian source" 77 "$(GODWIT_APT_ETC=$tmp/etc TMPDIR=$tmp/scratch status "$fresh" trixie)"
+	check "... leaves nothing behind" "" "$(ls -A "$tmp/scratch")"
+done
 
 # --- the cache ------------------------------------------------------------------------------------------------
 cat >"$tmp/maker" <<-EOF
