@@ -240,7 +240,7 @@ int gw__cli_receive(int argc, char **argv)
 		GW__CLI_SECONDS("idle-timeout", &r.link.idle_timeout_ms,
 			"silence that counts as a broken link (default: 30; none: wait without limit)"),
 		GW__CLI_SECONDS("connect-timeout", &r.link.connect_timeout_ms, "how long to wait for a source (default: none)"),
-		GW__CLI_BYTES("max-bandwidth", "BYTES", &r.link.max_bandwidth, "read at most so many bytes per second"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.link.max_bandwidth, "read at most so many bytes per second"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &r.opts.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_PAGE_SIZE(&r.common),
 		GW__CLI_CHANNELS(&r.opts.channels, "multifd channels to wait for (default: as many as connect, right for QEMU since 8.1)"),

@@ -219,7 +219,7 @@ int gw__cli_save(int argc, char **argv)
 			"let QEMU send its guest (default), write the image itself, or whichever suits"),
 		GW__CLI_BYTES("offset", "N", &s.o.image_offset, "begin the image at this offset, and keep the earlier bytes of the file"),
 		GW__CLI_TEXT("listen", "URI", &s.o.listen, "let QEMU connect to this address instead of handing it a socket"),
-		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.o.max_bandwidth, "let QEMU send no faster than this"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.o.max_bandwidth, "save no faster than this"),
 		GW__CLI_SECONDS("idle-timeout", &s.o.idle_timeout_ms, "silence that counts as a failure (default 30)"),
 		GW__CLI_BYTES("memory-limit", "BYTES", &s.o.memory_limit, "device state held in memory at most (default: 32M)"),
 		GW__CLI_PAGE_SIZE(&s.common),

@@ -94,7 +94,7 @@ int gw__cli_send(int argc, char **argv)
 		GW__CLI_SECONDS("connect-timeout", &s.link.connect_timeout_ms, "how long to try to reach the destination (default: 10)"),
 		GW__CLI_SECONDS("answer-timeout", &s.opts.answer_timeout_ms,
 			"how long the destination may take to confirm that it loaded the guest (default: 60)"),
-		GW__CLI_BYTES("max-bandwidth", "BYTES", &s.link.max_bandwidth, "send at most so many bytes per second"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.link.max_bandwidth, "send at most so many bytes per second"),
 		GW__CLI_CHANNELS(&s.opts.channels,
 			"send memory over N multifd channels, as many as the destination expects (default: none)"),
 		GW__CLI_CHOICE("compress", "none|zlib|zstd", &s.compression,

@@ -152,7 +152,7 @@ int gw__cli_standby(int argc, char **argv)
 			"silence within an epoch that counts as a broken link (default: 30; none: wait without limit)"),
 		GW__CLI_SECONDS("checkpoint-timeout", &s.opts.checkpoint_timeout_ms,
 			"how long a primary may send no checkpoint (default: 60; none: no limit)"),
-		GW__CLI_BYTES("max-bandwidth", "BYTES", &s.link.max_bandwidth,
+		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &s.link.max_bandwidth,
 			"read at most so many bytes per second, of all guests together"),
 		GW__CLI_CHANNELS(&s.opts.channels, "multifd channels to wait for (default: as many as connect)"),
 		GW__CLI_TEXT("metrics-file", "FILE", &s.metrics_opts.file,
