@@ -9,8 +9,9 @@
  *              then, after every call; the struct of a result is not optional.
  *   Monitors   A path, unix:PATH or tcp:HOST:PORT. QEMU serves one client on each: a monitor that somebody else holds is not answered.
  *   Output     The library prints nothing. Decisions and steps go to gw_qemu_on_log().
- *   Processes  gw_qemu_save() forks a guard, which puts the QEMU back in order if the caller dies; gw_qemu_serve() and a lazy
- *              gw_qemu_restore() fork a monitor broker, which keeps the monitor for a successor. Their callers need no SIGCHLD handling.
+ *   Processes  gw_qemu_save() forks a guard. If the caller dies, the guard restores QEMU's settings and lets the guest run as before.
+ *              gw_qemu_serve() and a lazy gw_qemu_restore() fork a monitor broker, which keeps the monitor for a successor. Their callers
+ *              need no SIGCHLD handling.
  */
 #ifndef GODWIT_QEMU_H
 #define GODWIT_QEMU_H
@@ -49,9 +50,9 @@ enum gw_qemu_hint {
 	GW_QEMU_HINT_NO_PREEMPT,       /* not `preempt` */
 	GW_QEMU_HINT_TLS,              /* link->tls with credentials */
 	GW_QEMU_HINT_NO_TLS,           /* no link->tls */
-	GW_QEMU_HINT_TLS_HOSTNAME,     /* `hostname` of link->tls: what QEMU's certificate names */
+	GW_QEMU_HINT_TLS_HOSTNAME,     /* `hostname` of link->tls: the name in QEMU's certificate */
 	GW_QEMU_HINT_PROTECT_NAME,     /* protect: a `name` */
-	GW_QEMU_HINT_STANDBY_NAME,     /* protect: start the standby with this guest's name, and say its folder as `dir` */
+	GW_QEMU_HINT_STANDBY_NAME,     /* protect: start the standby with this guest's name, and give its folder as `dir` */
 	GW_QEMU_HINT_PROTECT_STOP,     /* gw_qemu_protect_stop() */
 	GW_QEMU_HINT_MEMORY_ONLY,      /* protect: `memory_only`, if disks and network are taken care of */
 	GW_QEMU_HINT_PRIMARY_IS_DEAD,  /* failover: `primary_is_dead`, if that is so */
@@ -76,7 +77,7 @@ enum gw_qemu_log_level {
 typedef void gw_qemu_log_fn(void *ctx, enum gw_qemu_log_level level, const char *text);
 GW_API void gw_qemu_on_log(gw_qemu *qemu, gw_qemu_log_fn *fn, void *ctx);
 
-/* What only the monitor of a source knows while gw_qemu_save() runs. */
+/* Figures that only the monitor of a source has while gw_qemu_save() runs. */
 struct gw_qemu_rate {
 	size_t size;
 	bool known;
@@ -92,7 +93,7 @@ enum gw_qemu_save_outcome {
 	GW_QEMU_SAVE_REFUSED,   /* the same: the request is not possible at all, with this QEMU or with its guest as it is */
 	GW_QEMU_SAVE_DONE,      /* the image is there, and the guest is as requested */
 	GW_QEMU_SAVE_FAILED,    /* no image was made; guest and settings are as before */
-	/* An image was made or not (`image_kept`); the call could not restore QEMU's settings; gw_qemu_error() says why. */
+	/* The call could not restore QEMU's settings; gw_qemu_error() says why. `image_kept`: was an image made? */
 	GW_QEMU_SAVE_NOT_PUT_BACK,
 	GW_QEMU_SAVE_KEPT,      /* the image is there and the QEMU is as before, but a later step failed */
 	GW_QEMU_SAVE_QEMU_GONE, /* no image was made, and the QEMU has gone away */
@@ -100,8 +101,8 @@ enum gw_qemu_save_outcome {
 	GW_QEMU_SAVE_PAUSED,
 	GW_QEMU_SAVE_UNKNOWN, /* after the switch, and the QEMU does not say what it waits for; PATH.partial may hold a part of the guest */
 	/*
-	 * A QEMU before 10.0 that lost the link after its last page never runs its guest again: end the image by gw_receive() with `resume` and
-	 * `without_source`, then that QEMU.
+	 * A QEMU before 10.0 that lost the link after its last page never runs its guest again. Complete the image by gw_receive() with
+	 * `resume` and `without_source`, then end that QEMU.
 	 */
 	GW_QEMU_SAVE_HUNG,
 	GW_QEMU_SAVE_ABANDONED, /* gw_qemu_save_abandon: the guest is in its QEMU as before the save; nothing is left of it here */
@@ -143,8 +144,9 @@ struct gw_qemu_save_opts {
 	const char *listen;              /* where QEMU is to connect to. NULL: it is handed a socket, or connects to a private one */
 	const struct gw_tls_opts *tls;   /* NULL: plain. QEMU uses the credentials that its own parameter tls-creds names */
 	/*
-	 * Called in the guard's process, if this one dies in the middle, once the QEMU was looked after; the answer is the guard's exit status. The process is
-	 * a fork of the caller's: only what does not depend on other threads may be used. NULL: nothing is reported. `ctx` is for this.
+	 * Called in the guard's process if this process dies in the middle, after the guard has dealt with the QEMU. The return value is
+	 * the guard's exit status. The guard is a fork of the caller's process: use nothing that depends on other threads. NULL: nothing is
+	 * reported. `ctx` is for this.
 	 */
 	int (*on_guard_end)(void *ctx, const struct gw_qemu_guard_report *report);
 	void *ctx;
@@ -171,9 +173,9 @@ struct gw_qemu_save_result {
 };
 
 /*
- * Keep the guest of the QEMU at `monitor` in the mapped-ram image `path` while it runs; the image is made as by gw_receive(). -EBUSY, -EOPNOTSUPP:
- * refused; -ENOLINK: hung; -ECANCELED; -ETIMEDOUT; -ECONNRESET: the monitor or the QEMU is gone; -EREMOTEIO: QEMU's own error; or as of
- * gw_receive(). Since 0.2
+ * Keep the guest of the QEMU at `monitor` in the mapped-ram image `path` while the guest runs. The image is made as by gw_receive().
+ * Errors: -EBUSY, -EOPNOTSUPP: refused. -ENOLINK: hung. -ECANCELED. -ETIMEDOUT. -ECONNRESET: the monitor or the QEMU is gone. -EREMOTEIO:
+ * QEMU's own error. Otherwise as of gw_receive(). Since 0.2
  */
 GW_API int gw_qemu_save(gw_qemu *qemu, const char *monitor, const char *path, const struct gw_qemu_save_opts *o,
 	struct gw_qemu_save_result *result);
@@ -186,7 +188,7 @@ GW_API int gw_qemu_save_abandon(gw_qemu *qemu, const char *monitor, const char *
 struct gw_qemu_postcopy_opts {
 	size_t size;
 	const struct gw_link_opts *link; /* NULL: defaults. `max_bandwidth` is of what is pushed */
-	int answer_timeout_ms;           /* where a word of the QEMU is due. 0: 60 s; -1: no limit */
+	int answer_timeout_ms;           /* for each answer of the QEMU. 0: 60 s; -1: no limit */
 	const char *listen;      /* where the QEMU is to listen: tcp:HOST:PORT, unix:PATH, vsock:CID:PORT. NULL: a private unix socket */
 	const char *connect;     /* how to get there, where that is another address */
 	bool preempt;            /* requested pages go over a second connection */
@@ -199,8 +201,9 @@ enum gw_qemu_restore_way {
 	GW_QEMU_RESTORE_STREAM, /* it is sent the image */
 	GW_QEMU_RESTORE_LAZY,   /* it runs the guest immediately, and its memory follows (post-copy) */
 	/*
-	 * It maps the image as its memory, copy-on-write, and is sent the rest: any number of guests from one image, which stays as it is. A `command` is changed
-	 * to do so, which is logged as a detail; a QEMU behind `monitor` must do it already. -EOPNOTSUPP: not possible, the sentence says why.
+	 * It maps the image as its memory, copy-on-write, and receives the rest. Any number of guests can run from one image, which stays
+	 * as it is. The library changes a `command` to do so, and logs the change as a detail. A QEMU at `monitor` must map the image
+	 * already. -EOPNOTSUPP: not possible; gw_qemu_error() says why.
 	 */
 	GW_QEMU_RESTORE_CLONE,
 };
@@ -247,13 +250,13 @@ struct gw_qemu_restore_result {
 };
 
 /*
- * Give the guest of the image or stream file `path` to a QEMU. -EBUSY: it waits for no guest; -EINVAL: it does not fit; -EREMOTEIO: QEMU could not
- * load it; -ECHILD: it ended; -ECANCELED; -ETIMEDOUT; or as of gw_send() and gw_serve(). Since 0.2
+ * Give the guest of the image or stream file `path` to a QEMU. Errors: -EBUSY: QEMU waits for no guest. -EINVAL: the guest does not fit.
+ * -EREMOTEIO: QEMU could not load it. -ECHILD: QEMU ended. -ECANCELED. -ETIMEDOUT. Otherwise as of gw_send() and gw_serve(). Since 0.2
  */
 GW_API int gw_qemu_restore(gw_qemu *qemu, const char *path, const struct gw_qemu_restore_opts *o, struct gw_qemu_restore_result *result);
 /*
- * Waits for the end of the QEMU that gw_qemu_restore() started: 0 and *status as waitpid() gives it. -ECHILD: there is none, or it has made itself
- * a daemon. Since 0.2
+ * Waits for the end of the QEMU that gw_qemu_restore() started. Returns 0, and *status as waitpid() gives it. -ECHILD: there is none, or it
+ * has made itself a daemon. Since 0.2
  */
 GW_API int gw_qemu_wait(gw_qemu *qemu, int *status);
 
@@ -267,13 +270,14 @@ struct gw_qemu_failover_opts {
 		lease; /* the lease of its protection; NULL: none. The primary's term is waited out, and then its lease is the new QEMU's */
 	const char *
 		fence; /* "exec:CMD", run with the lease's generation once the caller has the lease: 0 means that the primary cannot run any more. NULL: none */
-	bool accept_split_brain; /* let time alone tell that a guest on another host has ended, although a host that hangs as a whole is not fenced */
+	bool accept_split_brain; /* time alone may prove that a guest on another host has ended. A host that hangs entirely is not fenced */
 };
 
 /*
- * Let the guest that gw_standby() protects in `dir` (DIR/NAME) go on from its last checkpoint: proves that its primary is dead, ends the protection and
- * restores the image. -EBUSY: its primary runs it; -EPERM, -EACCES: nothing proves that it does not; -ENODATA: there is no checkpoint; -EINPROGRESS: in
- * doubt, it is not known whether the caller has the lease or the fence has worked; otherwise as gw_qemu_restore(). Since 0.2
+ * Let the guest that gw_standby() protects in `dir` (DIR/NAME) go on from its last checkpoint. The call proves that its primary is dead,
+ * ends the protection and restores the image. Errors: -EBUSY: its primary runs the guest. -EPERM, -EACCES: nothing proves that its primary
+ * does not. -ENODATA: there is no checkpoint. In doubt the call returns -EINPROGRESS: it is not known whether the caller has the lease, or
+ * whether the fence has worked. Otherwise as gw_qemu_restore(). Since 0.2
  */
 GW_API int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failover_opts *o, struct gw_qemu_restore_result *result);
 
@@ -296,8 +300,9 @@ struct gw_qemu_serve_result {
 };
 
 /*
- * Be the page server of the image `path` for the QEMU at `monitor`: give it the guest if it waits for one, or the pages it lacks. May die and be
- * called again at any moment, by another process too. Errors as of gw_serve() and gw_qemu_restore(). Since 0.2
+ * Be the page server of the image `path` for the QEMU at `monitor`. If the QEMU waits for a guest, the call gives it the guest, else the
+ * pages it lacks. This process may die at any moment, and any process may call again. Errors as of gw_serve() and gw_qemu_restore().
+ * Since 0.2
  */
 GW_API int gw_qemu_serve(gw_qemu *qemu, const char *monitor, const char *path, const struct gw_qemu_serve_opts *o,
 	struct gw_qemu_serve_result *result);
@@ -306,7 +311,7 @@ GW_API int gw_qemu_serve(gw_qemu *qemu, const char *monitor, const char *path, c
 struct gw_qemu_broker {
 	size_t size;
 	bool answers;               /* else only `pid` is known, or 0 */
-	int32_t pid, server_pid;    /* server_pid: of the page server that is attached; 0: none */
+	int32_t pid, server_pid;    /* server_pid: of the page server that is attached, or 0 */
 	const char *monitor, *path; /* the arguments of gw_qemu_serve() */
 };
 typedef void gw_qemu_broker_fn(void *ctx, const struct gw_qemu_broker *broker);
@@ -338,8 +343,9 @@ struct gw_qemu_protect_opts {
 	const char *
 		dir; /* the standby's folder, if it is on this host: DIR/NAME/owner.lock then proves to gw_qemu_failover() whether this QEMU lives */
 	/*
-	 * The URL of a lease (docs/LEASE.md): who has it may run the guest. The guest is killed before another may have it. With the first checkpoint it is beaten;
-	 * while the guest is not protected it is held without a limit. NULL: none. The monitor must be a unix socket.
+	 * The URL of a lease (docs/LEASE.md). Only the owner of the lease may run the guest. The guest is killed before another owner may
+	 * have the lease. From the first checkpoint on, the lease is renewed. While the guest is not protected, the lease is held without a
+	 * limit. NULL: no lease. The monitor must be a unix socket.
 	 */
 	const char *lease;
 	uint32_t lease_term_ms;          /* for how long a beat holds. 0: 10000; at least 3000 */
@@ -357,13 +363,14 @@ struct gw_qemu_protect_opts {
 	const char *const *unprotected_disks; /* writable ones that are left out, by the id of their -drive or their node's name */
 	uint32_t unprotected_n;
 	/*
-	 * From the calling thread, which does not guard the guest during the call: return within three quarters of `timeout_ms`, or the second process kills this
-	 * process. NULL: none.
+	 * Called from the calling thread, which does not guard the guest during the callback. Return within three quarters of `timeout_ms`,
+	 * or the second process kills this process. NULL: none.
 	 */
 	void (*on_event)(void *ctx, const struct gw_qemu_protect_event *event);
 	/*
-	 * In the second process, if this one dies in the middle, once the guest was released: 0, or a negative errno and why it could not be (-ECONNRESET: its
-	 * QEMU has gone too). With 0, `error` is the reason if the second process killed this one, otherwise "". The process is a fork of the caller's. NULL: none.
+	 * Called in the second process if this process dies in the middle, after its attempt to release the guest. `result` is 0, or a
+	 * negative errno and `error` says why the release failed (-ECONNRESET: its QEMU has gone too). With 0, `error` is the reason if the
+	 * second process killed this process, otherwise "". The second process is a fork of the caller's process. NULL: none.
 	 */
 	void (*on_release)(void *ctx, int result, const char *error);
 	void *ctx;
@@ -386,9 +393,9 @@ struct gw_qemu_protect_result {
 };
 
 /*
- * Make the QEMU at `monitor` a COLO primary of the standby at `uri`, guard it, and protect it again whenever that was lost; a guest that is paused too
- * long is released, and runs on. Ends by gw_qemu_cancel(), which is success, or when the QEMU ends. No other program can use the monitor meanwhile. -EOPNOTSUPP,
- * -EBUSY: refused; -EREMOTEIO: never protected; -ECONNRESET: lost. Since 0.2
+ * Make the QEMU at `monitor` a COLO primary of the standby at `uri`, guard it, and protect it again whenever protection was lost. A guest
+ * that is paused too long is released, and runs on. The call ends by gw_qemu_cancel(), which is success, or when the QEMU ends. No other
+ * program can use the monitor meanwhile. -EOPNOTSUPP, -EBUSY: refused. -EREMOTEIO: never protected. -ECONNRESET: lost. Since 0.2
  */
 GW_API int gw_qemu_protect(gw_qemu *qemu, const char *monitor, const char *uri, const struct gw_qemu_protect_opts *o,
 	struct gw_qemu_protect_result *result);
@@ -408,10 +415,11 @@ GW_API int gw_qemu_protect_stop(gw_qemu *qemu, const char *monitor, enum gw_qemu
 typedef struct gw_qemu_disks gw_qemu_disks;
 
 /*
- * Keeps the disks of the one guest that a gw_standby() with a `name` protects, beside it: at `address` (unix:PATH, tcp:HOST:PORT) gw_qemu_protect() asks for them,
- * and a qemu-storage-daemon (`program`; NULL: as PATH has it) serves them over NBD at unix:PATH.nbd or the next port. `folder` is DIR/NAME of that
- * standby, whose callbacks are passed on to the calls below. Whoever may connect there may write to the disks. `durable`, as that standby is: an epoch's
- * disks are on the disk before its memory is. Disks that a durable one left which was killed are found first. Since 0.2
+ * Keeps the disks of the guest that a gw_standby() with a `name` protects. gw_qemu_protect() asks for the disks at `address` (unix:PATH,
+ * tcp:HOST:PORT). A qemu-storage-daemon (`program`; NULL: as PATH has it) serves them over NBD at unix:PATH.nbd or the next port. Every
+ * process that may connect there may write to the disks. `folder` is DIR/NAME of that standby, whose callbacks are passed on to the calls
+ * below. `durable`: as that standby is. The disks of an epoch are then synced before its memory. If a durable standby was killed, the call
+ * first recovers the disks that it left. Since 0.2
  */
 GW_API int gw_qemu_disks_new(gw_qemu *qemu, const char *address, const char *folder, const char *program, bool durable,
 	gw_qemu_disks **disks);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libgodwit, the part that may still change: guests that run in this process. A VMM describes its RAM and its device state, and gets migration in the
- * protocol of QEMU. This interface may change with each release, and programs that use it are linked to that one release (GODWIT_UNSTABLE).
+ * libgodwit, the part that may still change: guests that run in this process. A VMM describes its RAM and its device state, and gets
+ * migration in the protocol of QEMU. This interface may change with each release. A program that uses it is linked to a single release
+ * (GODWIT_UNSTABLE).
  *
  * The conventions of godwit.h hold. New here:
  *
  *   Guest      What a VMM has: RAM blocks, device sections, and hooks to stop it and let it run. Every operation is one blocking call on a job
  *              with a guest at one end. A guest takes part in one call at a time.
- *   Who has it gw_guest_where() is the only truth about who may run the guest, after success and after every failure. It is drawn from the table
+ *   Location   Only gw_guest_where() shows who may run the guest, after success and after every failure. The answer comes from the table
  *              that gives gw_outcome its place.
  *   Hooks      are called from the thread that made the call on the job, one at a time, with no lock held. They may call gw_guest_dirty,
  *              gw_guest_discard, gw_guest_where, gw_job_cancel, gw_job_limits and gw_job_order; anything else with the same guest is -EBUSY.
@@ -43,8 +44,8 @@ enum gw_why {
 struct gw_guest_ops {
 	size_t size;
 	/*
-	 * Stop every vCPU and every device that writes to RAM, so that from the return until `resume` nothing changes RAM or device state. 1: it
-	 * was paused already by its user; then it is not resumed here when it does not leave.
+	 * Stop every vCPU and every device that writes to RAM. From the return until `resume`, nothing may change RAM or device state.
+	 * Return 1 if its user had paused the guest already. Then the library does not resume the guest here when it does not leave.
 	 */
 	int (*pause)(void *ctx, enum gw_why why);
 	/* Let it run. On failure the guest stays stopped, here (GW_HERE), and the call fails. */
@@ -73,9 +74,9 @@ struct gw_guest_opts {
 	const int *uffd;
 	enum gw_tracker tracker;
 	/*
-	 * OWN: start tracking all blocks with every page clean; stop. `take` ORs into `bitmap` (bit i: page first + i) what was written since it
-	 * was taken last, and re-arms these pages BEFORE it returns: what is written after the return is seen by the next take. `first` is a multiple
-	 * of 64.
+	 * OWN. `dirty_start` starts tracking all blocks with every page clean, `dirty_stop` stops. `dirty_take` ORs into `bitmap` which
+	 * pages were written since its last call (bit i: page first + i). It re-arms these pages BEFORE it returns, so that the next call
+	 * sees each later write. `first` is a multiple of 64.
 	 */
 	int (*dirty_start)(void *ctx);
 	int (*dirty_take)(void *ctx, const char *block, uint64_t first, uint64_t pages, uint64_t *bitmap);
@@ -101,8 +102,8 @@ struct gw_block {
 	uint64_t fd_offset;
 };
 /*
- * -EBUSY: a call runs. -EEXIST: its name or memory is there already. -EFAULT: not mapped, or not writable. -E2BIG: more than 4096. -EINVAL names the
- * field. A receive empties its memory first, whatever it held. Since 0.3
+ * -EBUSY: a call runs. -EEXIST: its name or memory exists already. -EFAULT: not mapped, or not writable. -E2BIG: more than 4096. -EINVAL
+ * names the field. A receive empties its memory first, whatever it held. Since 0.3
  */
 GW_API int gw_guest_add_block(gw_guest *guest, const struct gw_block *block);
 /* No other thread may be in gw_guest_dirty or gw_guest_discard for this block. -ENOENT, -EBUSY. Since 0.3 */
@@ -133,8 +134,8 @@ GW_API int gw_guest_remove_device(gw_guest *guest, const char *name, uint32_t in
  */
 GW_API int gw_guest_dirty(gw_guest *guest, const char *block, uint64_t offset, uint64_t bytes);
 /*
- * Give memory back to the host (balloon, free page reporting): its content is zero from now on, here and wherever the guest goes. Instead
- * of madvise or fallocate, always. Whole pages. Any thread. -ENOENT, -ERANGE, -EINVAL. Since 0.3
+ * Return memory to the host (balloon, free page reporting): its content is zero from now on, here and wherever the guest goes. Instead of
+ * madvise or fallocate, always. Whole pages. Any thread. -ENOENT, -ERANGE, -EINVAL. Since 0.3
  */
 GW_API int gw_guest_discard(gw_guest *guest, const char *block, uint64_t offset, uint64_t bytes);
 
@@ -173,15 +174,18 @@ struct gw_limits {
 	uint32_t downtime_ms;   /* the longest pause of the guest. The default is 300 */
 	uint32_t checkpoint_ms; /* protect: between two checkpoints. 100 until it is set */
 };
-GW_API int gw_job_limits(gw_job *job, const struct gw_limits *l); /* any thread; also between calls: for the next. -EINVAL. Since 0.3 */
+GW_API int gw_job_limits(gw_job *job, const struct gw_limits *l); /* any thread. Between calls: for the next call. -EINVAL. Since 0.3 */
 
 enum gw_order {
-	GW_ORDER_FINISH,     /* send, save: stop the guest now, whatever the downtime; protect: end between two checkpoints */
+	GW_ORDER_FINISH,     /* stop the guest now, whatever the downtime (send, save); end between two checkpoints (protect) */
 	GW_ORDER_CHECKPOINT, /* protect: take one now */
 	GW_ORDER_FAILOVER,   /* standby: the primary does not run it any more, run it here */
 	GW_ORDER_POSTCOPY,   /* send, where post-copy is allowed: run it at the destination now, its pages follow */
 };
-/* Any thread. 0: will be done. -EINVAL: not for this kind of call; -EALREADY; -ESRCH: no call with a guest runs; -EPERM: it is too late; a standby: too early, it has nothing to run. Since 0.3 */
+/*
+ * Any thread. 0: will be done. -EINVAL: not for this kind of call. -EALREADY. -ESRCH: no call with a guest runs. -EPERM: too late. For a
+ * standby, -EPERM means that it is too early: there is nothing to run. Since 0.3
+ */
 GW_API int gw_job_order(gw_job *job, enum gw_order order);
 
 enum gw_guest_event_kind {
@@ -204,7 +208,7 @@ GW_API int gw_job_on_guest_event(gw_job *job, gw_guest_event_fn *fn, void *ctx);
 struct gw_guest_result {
 	size_t size;
 	enum gw_where where;
-	uint64_t total_ns, downtime_ns;          /* downtime: as seen from here; receive: 0 */
+	uint64_t total_ns, downtime_ns;          /* downtime as seen from here, 0 for receive */
 	uint64_t moved_bytes, pages, zero_pages; /* over the link; records, not distinct pages */
 	uint32_t rounds, channels;
 	uint64_t bandwidth, dirty_rate; /* bytes/s, send: when it was decided to stop */
@@ -248,7 +252,7 @@ struct gw_guest_send_opts {
 	enum gw_converge converge;
 	uint32_t patience;   /* rounds without progress before `converge` acts. 0: 3 */
 	uint32_t give_up_ms; /* -ETIME before the guest is stopped for good, whatever `converge` says. 0: no limit */
-	/* Do not ask (PING, before the end mark) whether everything is loaded before this side gives up the right to run: shorter by a round trip. */
+	/* Give up the right to run without asking (PING, before the end mark) whether everything is loaded. This saves a round trip. */
 	bool no_confirm;
 	int answer_timeout_ms;           /* of the destination, each of its answers. 0: 60 s; -1: none */
 	uint64_t memory_limit;           /* bytes of device state held in memory. 0: 32 MiB */
@@ -260,13 +264,14 @@ struct gw_guest_send_opts {
 	bool resume;
 };
 /*
- * Move a running guest to the destination that waits at `uri`. 0: GW_GONE. On failure it runs here again as if nothing had been (GW_HERE), unless the
- * last bytes were sent and the answer was lost: GW_IN_DOUBT. Cancelled: -ECANCELED, GW_HERE; once the last bytes were sent a cancel has no effect.
- * -EREMOTEIO: the destination reported a failure. -ENODATA, -EINPROGRESS: there is no guest to send. -EBUSY: another call has it. -ETIME.
+ * Move a running guest to the destination that waits at `uri`. 0: GW_GONE. On failure it runs here again as if nothing had been (GW_HERE),
+ * unless the last bytes were sent and the answer was lost: GW_IN_DOUBT. A cancel ends the call with -ECANCELED and GW_HERE. Once the last
+ * bytes were sent, a cancel has no effect. Errors: -EREMOTEIO: the destination reported a failure. -ENODATA, -EINPROGRESS: there is no
+ * guest to send. -EBUSY: another call has it. -ETIME.
  *
- * With post-copy the guest is paused, its devices leave with the order to run, and the call serves pages. It never runs here again. A link that breaks, or a
- * cancel, ends the call with GW_HELD, or with GW_IN_DOUBT before the destination confirmed that it runs. In both cases leave its memory as it is,
- * and send again with `resume`. Since 0.3
+ * With post-copy the guest is paused, its devices leave with the order to run, and the call serves pages. It never runs here again. A link
+ * that breaks, or a cancel, ends the call with GW_HELD, or with GW_IN_DOUBT before the destination confirmed that it runs. In both cases
+ * leave its memory as it is, and send again with `resume`. Since 0.3
  */
 GW_API int gw_guest_send(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_send_opts *o, struct gw_guest_result *result);
 
@@ -280,9 +285,10 @@ struct gw_guest_receive_opts {
 	void *ctx;
 };
 /*
- * Wait at `uri` for a guest, and run it. Machine, page size, blocks and devices must be those of the guest that comes: else it is turned away, and its
- * source runs it on. 0: GW_HERE. GW_SOURCE_NOT_NOTIFIED: the same, but its source could not be notified; a source of this library is GW_IN_DOUBT then, a
- * QEMU runs its guest on. On failure GW_EMPTY, or GW_HERE when the hook `resume` failed. -EEXIST: there is a guest here. -EBUSY. Since 0.3
+ * Wait at `uri` for a guest, and run it. The guest that comes must have the same machine, page size, blocks and devices. Otherwise the call
+ * refuses it, and its source runs it on. 0: GW_HERE. GW_SOURCE_NOT_NOTIFIED: the same, but its source could not be notified. Then a source
+ * of this library is GW_IN_DOUBT, and a QEMU runs its guest on. On failure GW_EMPTY, or GW_HERE when the hook `resume` failed. -EEXIST:
+ * there is a guest here. -EBUSY. Since 0.3
  */
 GW_API int gw_guest_receive(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_receive_opts *o,
 	struct gw_guest_result *result);
@@ -298,9 +304,9 @@ struct gw_guest_save_opts {
 	uint64_t memory_limit;
 };
 /*
- * Keep a running guest in the mapped-ram image `path`, as it is at the end: its pages are written while it runs, then it is stopped for the rest and for its
- * devices, and runs on before the image is synced. The image appears, whole and synced, only on success. 0: GW_HERE, or GW_GONE with `stop`. On failure
- * GW_HERE. Errors as of gw_guest_send; -EIO: the hook `resume` failed. Since 0.3
+ * Keep a running guest in the mapped-ram image `path`, as it is at the end. Its pages are written while it runs. Then it is stopped for the
+ * rest and for its devices, and runs on before the image is synced. The image appears, whole and synced, only on success. 0: GW_HERE, or
+ * GW_GONE with `stop`. On failure GW_HERE. Errors as of gw_guest_send; -EIO: the hook `resume` failed. Since 0.3
  */
 GW_API int gw_guest_save(gw_job *job, gw_guest *guest, const char *path, const struct gw_guest_save_opts *o,
 	struct gw_guest_result *result);
@@ -347,7 +353,7 @@ struct gw_guest_epoch {
 	size_t size;
 	uint64_t number; /* 0: the first copy */
 	uint64_t pages;
-	uint64_t pause_us;  /* the primary's guest was paused; at a standby: from its REPLY to LOADED */
+	uint64_t pause_us;  /* the pause of the primary's guest. At a standby: from its REPLY to LOADED */
 	uint64_t commit_us; /* protect: from then until the standby had it */
 	/* standby, hot: pages taken over from the primary, and those that only the guest here had written, which were taken back. */
 	uint64_t flushed_pages, taken_back_pages;
@@ -370,10 +376,10 @@ struct gw_guest_protect_opts {
 	void *ctx;
 };
 /*
- * Copy the guest to the standby that waits at `uri` (gw_guest_standby, godwit standby, a QEMU 11.1 with x-colo), then keep that in step, one checkpoint
- * after the other. The guest is paused to copy its last writes and its devices, and never for the link or the standby. 0 when
- * GW_ORDER_FINISH ended it; -ECONNRESET, -EPIPE, -ETIMEDOUT, -EPROTO: the standby was lost. In every case the guest runs on here (GW_HERE), unprotected: call
- * again. -ENODATA, -EINPROGRESS: there is no guest; -EBUSY. Since 0.3
+ * Copy the guest to the standby that waits at `uri` (gw_guest_standby, godwit standby, a QEMU 11.1 with x-colo). Then keep the standby in
+ * step, one checkpoint after the other. The guest is paused to copy its last writes and its devices, and never for the link or the standby.
+ * If GW_ORDER_FINISH ended the call, it returns 0. If the standby was lost, it returns -ECONNRESET, -EPIPE, -ETIMEDOUT or -EPROTO. In every
+ * case the guest runs on here (GW_HERE), unprotected: call again. -ENODATA, -EINPROGRESS: there is no guest. -EBUSY. Since 0.3
  */
 GW_API int gw_guest_protect(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_protect_opts *o,
 	struct gw_guest_result *result);
@@ -383,8 +389,8 @@ struct gw_guest_standby_opts {
 	const struct gw_link_opts *link;
 	uint32_t channels; /* 0: as many as come */
 	/*
-	 * It runs between checkpoints, as QEMU's secondary does, and each checkpoint undoes what it wrote: needs memory for a second copy of the guest, and
-	 * gw_guest_dirty or a tracker for its writes. Else it is paused, and needs memory for an epoch.
+	 * It runs between checkpoints, as QEMU's secondary does, and each checkpoint undoes what it wrote. This needs memory for a second
+	 * copy of the guest, and gw_guest_dirty or a tracker for its writes. Without `hot`, it is paused, and needs memory for an epoch.
 	 */
 	bool hot;
 	uint64_t epoch_limit; /* bytes of an epoch that is not whole yet; more ends the protection. 0: 256 MiB */
@@ -392,18 +398,20 @@ struct gw_guest_standby_opts {
 	void (*on_listening)(void *ctx, const char *uri);
 	gw_guest_epoch_fn *on_epoch; /* it is here, and what a failover would run. From the thread of the call; may be NULL */
 	/*
-	 * Asked before it is run for GW_ORDER_FAILOVER: 0 only if the primary certainly does not run it any more (a lease, a fence). -EAGAIN: asked again after
-	 * 100 ms. Another negative errno ends the call, and it is not run. NULL: the order is the word of somebody who knows.
+	 * Called before it is run for GW_ORDER_FAILOVER. Return 0 only if the primary certainly does not run it any more (a lease, a
+	 * fence). With -EAGAIN the library calls again after 100 ms. Another negative errno ends the call, and it is not run. NULL: the
+	 * caller of gw_job_order() knows this.
 	 */
 	int (*may_run)(void *ctx);
 	void *ctx;
 };
 /*
- * Stand by at `uri` for a primary (gw_guest_protect, or a QEMU 11.1 with x-colo). 0: GW_ORDER_FAILOVER was given, and it runs here (GW_HERE): from the last
- * whole checkpoint, or, hot, from where it is. When the link ends after the first copy the call waits for that order or for a cancel; an order is
- * carried out between two checkpoints, at the latest when the link's idle limit has passed. -ECANCELED: GW_EMPTY, the standby was given up. A failover whose hook `resume` fails: GW_HERE, stopped; whose
- * devices cannot be loaded: GW_EMPTY, place "lost". On failure before
- * the first copy was whole: GW_EMPTY. -EEXIST: there is a guest here. -EBUSY. Since 0.3
+ * Stand by at `uri` for a primary (gw_guest_protect, or a QEMU 11.1 with x-colo). 0: GW_ORDER_FAILOVER was given, and it runs here
+ * (GW_HERE). It runs from the last whole checkpoint, or, hot, from where it is. When the link ends after the first copy, the call waits for
+ * that order or for a cancel. An order is carried out between two checkpoints, at the latest when the link's idle limit has passed. A
+ * cancel ends the call with -ECANCELED and GW_EMPTY: the standby was given up. If the hook `resume` fails in a failover, it is GW_HERE,
+ * stopped. If its devices cannot be loaded, it is GW_EMPTY, place "lost". On failure before the first copy was whole, it is GW_EMPTY.
+ * -EEXIST: there is a guest here. -EBUSY. Since 0.3
  */
 GW_API int gw_guest_standby(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_standby_opts *o,
 	struct gw_guest_result *result);

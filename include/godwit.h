@@ -11,10 +11,10 @@
  *              gw_job_start() came before it.
  *   Ownership  Strings and structs passed in are borrowed for the call. The result of gw_..._new or gw_inspect is freed
  *              with its gw_..._free; strings inside live as long as it does.
- *   Lists      are asked by index, from 0: a function that gives a string answers NULL past the end, one that fills a struct -ERANGE.
- *   Structs    Option structs start with their size, set it with GW_INIT: `struct gw_send_opts o = GW_INIT(o);`
- *              Every other field may stay zero, which means the default. A size that was not set is -EINVAL; a field that is set and
- *              that this library does not know yet is -E2BIG; nothing was done then. Structs of results are given their size the same way.
+ *   Lists      are read by index, from 0. Past the end the answer is NULL instead of a string, and -ERANGE instead of a struct.
+ *   Structs    Option structs start with their size, set it with GW_INIT: `struct gw_send_opts o = GW_INIT(o);`. Every other field may stay
+ *              zero, which means the default. If the size was not set, the call returns -EINVAL. If a field is set that this library does
+ *              not know yet, it returns -E2BIG. Nothing was done then. Structs of results get their size the same way.
  *   Optional   An option that is 0, false or NULL was not given. Where 0 could be meant, the option is a pointer to the value. In results a number
  *              or string that is not known is 0 or NULL. Enums are checked: a value that the library does not know is -EINVAL.
  *   Arrays     A count and a pointer, `blocks` and `block`. Each element starts with its size, all with the same. Elements that the library
@@ -68,22 +68,18 @@ GW_API void gw_job_free(gw_job *job);
 /* Why the last call failed: one sentence, what, where, expected, got. "" when it did not. Valid until the next call. */
 GW_API const char *gw_job_error(const gw_job *job);
 
-/*
- * Unusual but legal content that the last call read; a sentence each. NULL after the last one. Valid until the
- * next call. Since 0.1
- */
+/* Unusual but legal content that the last call read; a sentence each. NULL after the last one. Valid until the next call. Since 0.1 */
 GW_API const char *gw_job_warning(const gw_job *job, uint32_t i);
 
 /*
- * The page size of the guest's target, for all calls that follow: for streams that do not state it where it is not 4 KiB, and of which no
- * description at the end of a file tells it. A stream that states another is -EPROTO. 0: not known. -EINVAL: no power of two from
- * 1024 to 1 MiB. Since 0.1
+ * The page size of the guest's target, for all calls that follow. Needed if a stream has pages of another size than 4 KiB and does not
+ * state it. A description at the end of a file states it too. A stream that states another size is -EPROTO. 0: not known. -EINVAL: not a
+ * power of two from 1024 to 1 MiB. Since 0.1
  */
 GW_API int gw_job_page_size(gw_job *job, uint64_t bytes);
 
 /*
- * The page size that holds until a stream states its own, as gw_job_page_size otherwise: some targets state it only where it is not
- * their least. Since 0.2
+ * The page size until a stream states its own, else as gw_job_page_size. Some targets state theirs only if it is not the least. Since 0.2
  */
 GW_API int gw_job_usual_page_size(gw_job *job, uint64_t bytes);
 
@@ -116,7 +112,7 @@ GW_API const char *gw_migration_state_name(uint32_t i); /* "postcopy-paused". NU
 
 /* The words of query-status. */
 enum gw_run_state {
-	GW_RUN_STATE_UNKNOWN, /* not said, or a word that this library does not know */
+	GW_RUN_STATE_UNKNOWN, /* not reported, or a state that this library does not know */
 	GW_RUN_STATE_RUNNING,
 	GW_RUN_STATE_PAUSED,
 	GW_RUN_STATE_PRELAUNCH,
@@ -238,9 +234,7 @@ enum gw_evidence {
 };
 /* The outcome for a guest of which only the place is known. -EINVAL: no size, or no such place. Pure. Since 0.2 */
 GW_API int gw_outcome_at(struct gw_outcome *outcome, enum gw_place place);
-/*
- * The outcome after that. Contradicting evidence leaves both possible. -EINVAL: no size, or no such evidence. Pure. Since 0.2
- */
+/* The outcome after that. Contradicting evidence leaves both possible. -EINVAL: no size, or no such evidence. Pure. Since 0.2 */
 GW_API int gw_outcome_note(struct gw_outcome *outcome, enum gw_evidence evidence);
 
 /* --- Links ------------------------------------------------------------------------------------------------------ */
@@ -256,9 +250,9 @@ struct gw_uri {
 	size_t size;
 	enum gw_uri_kind kind;
 	enum gw_uri_family family; /* tcp */
-	char target[4096];         /* tcp: the host, "" for any; unix, file: the path; exec: the command; else "" */
+	char target[4096];         /* the host (tcp, "" for any), the path (unix, file), the command (exec), else "" */
 	char port[32];             /* tcp: a number or the name of a service */
-	uint16_t port_to;          /* tcp, listening: the last of the ports to try; 0: only the first */
+	uint16_t port_to;          /* listening on tcp: the last port to try. 0: only the first */
 	uint32_t cid, vsock_port;
 	int fd;           /* fd; -1 for the others */
 	uint64_t offset;  /* file: bytes before the stream */
@@ -271,11 +265,11 @@ GW_API int gw_uri_parse(const char *text, struct gw_uri *uri);
 struct gw_tls_opts {
 	size_t size;
 	/*
-	 * A folder with QEMU's names: ca-cert.pem, ca-crl.pem, and server-cert.pem, server-key.pem where a source connects to this process,
-	 * client-cert.pem, client-key.pem where this process connects; or keys.psk for both.
+	 * A folder with QEMU's file names. With shared keys: keys.psk. With certificates: ca-cert.pem, ca-crl.pem. Also server-cert.pem and
+	 * server-key.pem if a source connects to this process, client-cert.pem and client-key.pem if this process connects.
 	 */
 	const char *creds_dir;
-	const char *hostname; /* connecting: what the certificate must name. NULL: the host of the URI */
+	const char *hostname; /* connecting: the name that the certificate must have. NULL: the host of the URI */
 	const char *authz;    /* waiting: the distinguished name a client must have. NULL: any that the CA has signed */
 	const char *priority; /* GnuTLS priority string. NULL: NORMAL. TLS before 1.2 is never spoken */
 	const char *psk_name; /* connecting with keys.psk. NULL: "qemu" */
@@ -288,7 +282,7 @@ struct gw_link_opts {
 	int connect_timeout_ms;        /* to connect, or for a peer to connect. 0: 10 s to connect, no limit to wait; -1: none */
 	uint64_t max_bandwidth;        /* bytes/s over all channels together, 0: no limit */
 	const struct gw_tls_opts *tls; /* NULL: plain. All channels of a migration, sockets only */
-	const uint32_t *peer_uid;      /* who may connect to a unix socket of the library: this user and root. NULL: everybody */
+	const uint32_t *peer_uid;      /* this user and root may connect to a unix socket of the library. NULL: every user */
 };
 
 /* --- Keep a guest: peer to image -------------------------------------------------------------------------------- */
@@ -314,8 +308,8 @@ struct gw_receive_opts {
 	uint64_t image_offset;           /* the image begins there; an existing file keeps its content before it */
 	uint64_t memory_limit;           /* bytes of device state held in memory. 0: 32 MiB */
 	/*
-	 * Multifd channels to wait for. 0: as many as come until the main channel brings pages itself, or no other came for 0.4 seconds; a
-	 * mistake shows as a missing channel.
+	 * Multifd channels to wait for. With 0, the call takes all channels that come before the main channel brings pages itself. It also
+	 * stops waiting when no other channel came for 0.4 seconds. A mistake shows as a missing channel.
 	 */
 	uint32_t channels;
 	bool direct_io;                                   /* write memory past the page cache (O_DIRECT) */
@@ -324,21 +318,21 @@ struct gw_receive_opts {
 	int (*on_ready)(void *ctx);
 	void *ctx;
 	/*
-	 * A source that switched to post-copy has a paused guest until the image is whole. When the link breaks, the received pages are kept in
-	 * PATH.partial and PATH.partial.state, and the call waits for the source at the same address, again and again. `on_paused` is called each
-	 * time, from the calling thread, and makes the source come back (QEMU: `migrate` with `resume`). A negative errno ends the call. NULL: another
-	 * program makes it come back.
+	 * After a source switched to post-copy, its guest is paused until the image is whole. If the link breaks, the library keeps the
+	 * received pages in PATH.partial and PATH.partial.state. Then the call waits for the source at the same address, after every break.
+	 * It calls `on_paused` each time, from the calling thread. `on_paused` makes the source come back (QEMU: `migrate` with `resume`).
+	 * A negative errno ends the call. NULL: another program makes the source come back.
 	 *
-	 * A connection without proof to be the source (a TLS handshake, or the names of all RAM blocks) does not end the wait. `on_paused` is called
-	 * for it only if one end alone speaks TLS, or a certificate is refused. With `on_ready` and `peer_uid` it is called for every connection that
-	 * sent something. Five attempts in a row without a page end the call.
+	 * A connection without proof to be the source (a TLS handshake, or the names of all RAM blocks) does not end the wait. The library
+	 * calls `on_paused` for it only if one end alone speaks TLS, or a certificate is refused. With `on_ready` and `peer_uid`, it calls
+	 * `on_paused` for every connection that sent something. Five attempts in a row without a page end the call.
 	 */
 	int (*on_paused)(void *ctx, const char *uri, const char *reason);
 	/* Continue PATH.partial of another process: the source waits in postcopy-paused. -EALREADY: it is of gw_drain. */
 	bool resume;
 	/*
-	 * With `resume`: finish an image that lacks no page, without its source, else -EAGAIN. The source is not notified. So it must not be able to run
-	 * its guest any more: it is gone, or a QEMU 7.2 that lost the link after its last page.
+	 * With `resume`: finish an image that lacks no page, without its source, else -EAGAIN. The library does not notify the source. So
+	 * the source must be unable to run its guest: it is gone, or a QEMU 7.2 that lost the link after its last page.
 	 */
 	bool without_source;
 	const void *note; /* kept with it, see gw_partial_user_data */
@@ -346,12 +340,12 @@ struct gw_receive_opts {
 	/*
 	 * For callers with a monitor of the source. Both are called with `ctx` from the calling thread; NULL: not called.
 	 *
-	 * `on_whole`: the guest is whole and synced, and its source waits for the result. 0 notifies it of success. GW_SAY_FAILED notifies it of a
-	 * failure, so that a QEMU since 10.0 keeps the run state of a guest that does not run. A negative errno ends the call, and the source has its
-	 * guest again.
+	 * `on_whole`: the guest is whole and synced, and its source waits for the result. 0 reports success. GW_SAY_FAILED reports a
+	 * failure: a QEMU since 10.0 then keeps the run state of a guest that does not run. A negative errno ends the call, and the source
+	 * has its guest again.
 	 *
-	 * `on_source_notified`: the source was notified, and the image gets its name next. A negative errno ends the call without that. After a
-	 * switch to post-copy the image has its name already. Since 0.1
+	 * `on_source_notified`: the source was notified, and the image gets its name next. A negative errno ends the call without that.
+	 * After a switch to post-copy the image has its name already. Since 0.1
 	 */
 	int (*on_whole)(void *ctx, const struct gw_whole *whole);
 	int (*on_source_notified)(void *ctx);
@@ -370,8 +364,9 @@ struct gw_receive_result {
 	uint64_t multifd_bytes;  /* of stream_bytes, over them */
 	bool postcopy;           /* the source switched */
 	/*
-	 * On failure: the guest is paused in its source and a part of it is in PATH.partial; receive again with `resume`. With no page missing the
-	 * source may have been notified of a failure, or have found the link closed, and have its guest again: ask it before you finish the image.
+	 * Set on failure if the guest is paused in its source and a part of it is in PATH.partial. Then receive again with `resume`. If the
+	 * image lacks no page, the source may have been notified of a failure, or have found the link closed. Then the source may have its
+	 * guest again. Ask the source before you finish the image.
 	 */
 	bool recoverable;
 	bool was_complete;             /* resumed: no page was missing any more, and the call did not wait for a source */
@@ -380,28 +375,30 @@ struct gw_receive_result {
 	uint64_t missing_pages;        /* when it is recoverable */
 	uint32_t breaks;               /* how often the link broke */
 	bool postcopy_possible;        /* the source can switch to post-copy; when the link breaks before, it may just have done so */
-	bool image_committed;          /* the image has its name and is whole; on failure all the same: its folder could not be synced */
+	bool image_committed;          /* the image has its name and is whole. Set on failure too, if its folder could not be synced */
 	struct gw_outcome outcome;
 };
 
 /*
- * Wait at `uri` for one incoming migration (or read the file or command it names) and keep the guest in the mapped-ram
- * image `path`. The image appears, whole and synced, only on success; until then what was there stays. The source is
- * told of success after that, of failure at once, so that a QEMU source runs its guest on. GW_SOURCE_NOT_NOTIFIED: the image is there,
- * but its source could not be notified; gw_job_error() says why. A QEMU then runs its guest on. Since 0.1
+ * Wait at `uri` for one incoming migration (or read the file or command it names) and keep the guest in the mapped-ram image `path`. The
+ * image appears, whole and synced, only on success. Until then an existing image stays. The library notifies the source of success after
+ * that, and of failure immediately, so that a QEMU source runs its guest on. GW_SOURCE_NOT_NOTIFIED: the image is there, but its source
+ * could not be notified; gw_job_error() says why. A QEMU then runs its guest on. Since 0.1
  */
 enum { GW_SOURCE_NOT_NOTIFIED = 1 };
 GW_API int gw_receive(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *result);
 /*
- * The same on a connected descriptor, as of gw_send_fd, gw_serve_fd and gw_drain_fd: it is taken over in any case, also by -EBUSY, speaks TLS if the
- * link asks for that, and nobody can come back over it when it breaks: after a break in post-copy another call with `resume` goes on over another
- * descriptor. `uri` of on_paused is NULL; on_listening and multifd are not for it. Since 0.1
+ * The same on a connected descriptor. The following holds for gw_send_fd, gw_serve_fd and gw_drain_fd too. The library takes over and
+ * closes the descriptor in any case, also on -EBUSY. If the link asks for TLS, the connection uses TLS. When the connection breaks, the
+ * source cannot come back over it. After a break in post-copy, another call with `resume` continues over another descriptor. `uri` of
+ * on_paused is NULL. on_listening and multifd do not work here. Since 0.1
  */
 GW_API int gw_receive_fd(gw_job *job, int fd, const char *path, const struct gw_receive_opts *o, struct gw_receive_result *result);
 
 /*
- * A source that writes its image itself, into a file of ours that has no name yet: a QEMU since 9.0 with the capability mapped-ram that was passed the
- * descriptors (file:/dev/fdset/N). All callbacks are made with `ctx` from the calling thread; a negative errno ends the call. Since 0.2
+ * A source that writes its image itself, into a file of the library that has no name yet. It is a QEMU since 9.0 with the capability
+ * mapped-ram, to which the caller passed the descriptors (file:/dev/fdset/N). The library makes all callbacks with `ctx` from the calling
+ * thread. A negative errno ends the call. Since 0.2
  */
 enum { GW_WRITING = 1 };
 struct gw_receive_file_opts {
@@ -410,19 +407,19 @@ struct gw_receive_file_opts {
 	int idle_timeout_ms;   /* no progress in on_poll for so long is a failure. 0: 30 s; -1: no limit */
 	bool direct_io;        /* lend a descriptor with O_DIRECT, too */
 	void *ctx;
-	/* Required, once: the target was checked, the source is to begin. Write-only descriptors, lent for the callback; direct_fd: -1 without `direct_io`. */
+	/* Required, once: the target was checked, the source is to begin. Both write-only and lent. direct_fd is -1 without `direct_io`. */
 	int (*on_file)(void *ctx, int fd, int direct_fd);
 	/*
-	 * Required, again and again, at most every 10 ms: GW_WRITING and how far the source is, or 0: it has written everything. After a failure it is
-	 * the caller who sees to it that the source stops; its later writes are lost.
+	 * Required, again and again, at most every 10 ms. Returns GW_WRITING and how far the source is, or 0 when it has written
+	 * everything. After a failure the caller must make the source stop. Later writes of the source are lost.
 	 */
 	int (*on_poll)(void *ctx, struct gw_progress *progress);
 	/* The image was checked and is whole. It is not synced yet, and its source may run its guest. NULL: not called. */
 	int (*on_whole)(void *ctx, const struct gw_whole *whole);
 };
 /*
- * The image gets its name as by gw_receive(), once it was checked (-EPROTO: it is not whole), made clonable and synced. Of the result `stream_bytes` is
- * what the file holds, and pages are distinct ones. Not to be started (gw_job_start): -EINVAL. Since 0.2
+ * The image gets its name as by gw_receive(), once it was checked (-EPROTO: it is not whole), made clonable and synced. In the result,
+ * `stream_bytes` is the size of the file's content, and pages are distinct pages. Not to be started (gw_job_start): -EINVAL. Since 0.2
  */
 GW_API int gw_receive_file(gw_job *job, const char *path, const struct gw_receive_file_opts *o, struct gw_receive_result *result);
 
@@ -430,7 +427,7 @@ GW_API int gw_receive_file(gw_job *job, const char *path, const struct gw_receiv
 enum gw_partial_kind {
 	GW_PARTIAL_GUEST,     /* a guest whose source keeps the rest: gw_receive with `resume` */
 	GW_PARTIAL_MEMORY,    /* the memory of a guest that has gone elsewhere: gw_drain */
-	GW_PARTIAL_LAYOUT,    /* no page is kept; it serves gw_partial_source_rollback, and the next gw_receive deletes it */
+	GW_PARTIAL_LAYOUT,    /* keeps no pages; serves gw_partial_source_rollback, and the next gw_receive deletes it */
 	GW_PARTIAL_COMMITTED, /* a whole guest or memory, synced, that lacks its name at most; the same call again gives it that */
 };
 
@@ -446,14 +443,10 @@ struct gw_partial_info {
 	uint64_t user_data_bytes; /* see gw_partial_user_data */
 	bool host_crashed;        /* as in gw_receive_result */
 };
-/*
- * -ENOENT: there is no such file; -EBUSY: a call is using it; -EPERM: it is another user's, or others can write to it; -EPROTO: it is damaged.
- * Since 0.2
- */
+/* -ENOENT: no such file. -EBUSY: a call uses it. -EPERM: another user owns it or can write to it. -EPROTO: it is damaged. Since 0.2 */
 GW_API int gw_partial_info(gw_job *job, const char *path, struct gw_partial_info *info);
 /*
- * The user data of the call that left PATH.partial: allocated, free() it. -ENOENT: there is no such file; -EBUSY: another process
- * continues it; -EPERM: it is another user's, or others can write to it; -EPROTO: it is damaged. Since 0.1
+ * The user data of the call that left PATH.partial; free() it. -EBUSY: another process continues PATH.partial. Others as above. Since 0.1
  */
 GW_API int gw_partial_user_data(gw_job *job, const char *path, void **note, size_t *note_bytes);
 /*
@@ -469,8 +462,8 @@ struct gw_drain_block {
 };
 
 /*
- * A source that waits in postcopy-paused while its destination, which has the guest, cannot be reached. The library stands in for that destination. What
- * the monitor says of the source has to be given, because a source that comes back says nothing of itself.
+ * A source that waits in postcopy-paused while its destination, which has the guest, cannot be reached. The library stands in for that
+ * destination. The caller must describe the source as its monitor does, because a source that comes back does not describe itself.
  */
 struct gw_drain_opts {
 	size_t size;
@@ -480,8 +473,8 @@ struct gw_drain_opts {
 	uint32_t blocks;
 	const struct gw_drain_block *block;
 	/*
-	 * Answer before the pages come, so that the source never runs its guest again, whatever happens to this process: right for QEMU 10.0 and later. Older
-	 * ones do not take it; they stay stopped by themselves.
+	 * Answer before the pages come, so that the source never runs its guest again, whatever happens to this process: right for QEMU
+	 * 10.0 and later. Older QEMUs do not accept the answer; they stay stopped by themselves.
 	 */
 	bool early_answer;
 	void (*on_listening)(void *ctx, const char *uri);
@@ -492,10 +485,10 @@ struct gw_drain_opts {
 };
 
 /*
- * Keep all memory the source still has in the image `path`, which holds no devices: it cannot be restored, but gw_serve with
- * `resume` brings it to the destination that waits. What an earlier call left as PATH.partial is continued. The source never runs its guest
- * again. -EALREADY: PATH.partial holds another guest; -EPERM: it may be somebody else's work; -EINVAL: the options do not describe one. GW_SOURCE_NOT_NOTIFIED: the image is there, and a
- * source that was to hear so only now, without `early_answer`, stays paused. Since 0.1
+ * Keep all memory the source still has in the image `path`, which holds no devices and cannot be restored. gw_serve with `resume` brings
+ * the memory to the destination that waits. The call continues an existing PATH.partial. The source never runs its guest again.
+ * GW_SOURCE_NOT_NOTIFIED: the image is there, but the source could not be notified. Without `early_answer` it stays paused. Errors:
+ * -EALREADY: PATH.partial holds another guest. -EPERM: it may be somebody else's work. -EINVAL: the options describe no guest. Since 0.1
  */
 GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *result);
 /* On a descriptor that the source has connected or will connect when on_paused asks it to; see gw_receive_fd. Since 0.2 */
@@ -506,11 +499,11 @@ GW_API int gw_drain_fd(gw_job *job, int fd, const char *path, const struct gw_dr
  */
 GW_API int gw_source_rollback(gw_job *job, const char *uri, const struct gw_drain_opts *o);
 /*
- * The same for the source of PATH.partial, of which everything is known, and takes that away afterwards; also if gw_receive failed in the middle of
- * the switch and left PATH.partial.state alone. Of `o`: link and the callbacks. The source has to ask for every block by name and to send some pages
- * again, if any came: -ESTALE: others came, and nothing was deleted.
- * -EALREADY: PATH.partial is of no guest that could be given back. GW_CLEANUP_INCOMPLETE: the source has its guest, but something of these files is still
- * there; gw_job_error() says why. Since 0.1
+ * The same for the source of PATH.partial, of which everything is known. The call deletes its files afterwards. It also works if gw_receive
+ * failed in the middle of the switch and left only PATH.partial.state. Of `o` it uses link and the callbacks. The source has to ask for
+ * every block by name. If pages had come, the source has to send some of them again. -ESTALE: others came, and nothing was deleted. If
+ * PATH.partial holds no guest that may return to its source, the call returns -EALREADY. GW_CLEANUP_INCOMPLETE: the source has its guest,
+ * but some of these files remain; gw_job_error() says why. Since 0.1
  */
 enum { GW_CLEANUP_INCOMPLETE = 2 };
 GW_API int gw_partial_source_rollback(gw_job *job, const char *uri, const char *path, const struct gw_receive_opts *o);
@@ -523,7 +516,7 @@ struct gw_send_opts {
 	size_t size;
 	const struct gw_link_opts *link;
 	uint64_t image_offset;
-	int answer_timeout_ms;           /* for the destination to say that it loaded the guest. 0: 60 s; -1: no limit */
+	int answer_timeout_ms;           /* for the destination to report that it loaded the guest. 0: 60 s; -1: no limit */
 	uint32_t channels;               /* multifd channels, as the destination expects them; only an image can be sent so. 0: none */
 	enum gw_compression compression; /* with channels; as the destination expects it */
 	int level;                       /* zlib 1..9, zstd 1..20; 0: 1 */
@@ -539,8 +532,8 @@ struct gw_send_opts {
 };
 
 /*
- * Be the source of a migration from an image or a stream file to the destination waiting at `uri`. On a socket success means that the
- * destination has said so (-EREMOTEIO: it reported a failure); on a pipe or file it means that all was written. Since 0.1
+ * Be the source of a migration from an image or a stream file to the destination waiting at `uri`. On a socket, success means that the
+ * destination confirmed the load. -EREMOTEIO: it reported a failure. On a pipe or file it means that all was written. Since 0.1
  */
 GW_API int gw_send(gw_job *job, const char *path, const char *uri, const struct gw_send_opts *o);
 /* See gw_receive_fd. Since 0.1 */
@@ -566,28 +559,29 @@ struct gw_serve_opts {
 	const struct gw_link_opts *link;
 	uint64_t image_offset;
 	bool resume;           /* the destination runs the guest already and waits in postcopy-paused */
-	int answer_timeout_ms; /* where a word of the destination is due. 0: 60 s; -1: no limit */
+	int answer_timeout_ms; /* for each answer of the destination. 0: 60 s; -1: no limit */
 	/* Backing page sizes of the destination's RAM blocks that are larger than the guest's page, powers of two. */
 	uint32_t blocks;
 	const struct gw_serve_block *block;
-	void (*on_connected)(void *ctx); /* all connections stand; their address is not needed any more */
+	void (*on_connected)(void *ctx); /* all connections are open; their address is not needed any more */
 	void *ctx;
 	/*
-	 * As the destination has it. With `resume`, on_connected is the place to make sure that a QEMU has accepted both connections, by
-	 * two commands on its monitor: some abort otherwise (docs/spec/postcopy.md 5).
+	 * As the destination has it. With `resume`, use on_connected to make sure that a QEMU has accepted both connections, by two
+	 * commands on its monitor. Some QEMUs abort otherwise (docs/spec/postcopy.md 5).
 	 */
 	enum gw_preempt preempt;
 	/*
-	 * The file of the working set: pages it names go first, those that are requested now are added to it. It is made where there is none;
-	 * one that cannot be used, or is a link, is reported to on_note and is never a failure; one of another image is replaced (gw_job_warning). NULL: none.
+	 * The file of the working set. Pages it names go first, and pages that are requested now are added. If there is no file, the
+	 * library creates it. A file that cannot be used, or is a link, is reported to on_note and is never a failure. A file of another
+	 * image is replaced (gw_job_warning). NULL: none.
 	 */
 	const char *working_set;
 	void (*on_note)(void *ctx, const char *sentence);
 	/*
-	 * Some QEMUs do not survive a link that ends while they recover (11.1 one that ends before its first bytes, 7.2 any before
-	 * RESUME). So that it does not end with this process, another one can hold a copy of its socket, which is shown before it is
-	 * connected, until the destination goes on. A successor may use the copy: with `takeover_fd` the URI is fd:N of a link
-	 * on which nothing but whole commands, and no RESUME, was written.
+	 * Some QEMUs do not survive a link that ends while they recover. QEMU 11.1 does not if the link ends before its first bytes, QEMU
+	 * 7.2 if it ends before RESUME. So another process can hold a copy of the socket until the destination continues: the link then
+	 * does not end with this process. The callback gets the socket before it is connected. A successor may use the copy. With
+	 * `takeover_fd`, the URI is fd:N of a link on which nothing but whole commands, and no RESUME, was written.
 	 */
 	void (*on_socket)(void *ctx, int fd);
 	void (*on_guest_runs)(void *ctx); /* the destination has the guest's devices and runs it, or continues it: a break is a pause now */
@@ -596,7 +590,7 @@ struct gw_serve_opts {
 
 struct gw_serve_result {
 	size_t size;
-	bool recoverable;              /* on failure: the destination runs the guest and waits; serve again with `resume` */
+	bool recoverable;              /* on failure: the destination runs the guest and waits. Serve again with `resume` */
 	enum gw_migration_state state; /* how far it came */
 	uint64_t requests, requested_pages, pushed_pages, zero_pages;
 	uint64_t already_there; /* pages a resumed destination had */
@@ -607,9 +601,9 @@ struct gw_serve_result {
 };
 
 /*
- * Be the post-copy source of an image towards the destination that waits at `uri`: it runs the guest at once and asks for
- * pages as it touches them, the rest is pushed afterwards. 0 when it has them all. Nothing needs to be kept between two calls: after
- * a failure, or the death of this process, another one resumes. Since 0.1
+ * Be the post-copy source of an image for the destination that waits at `uri`. The destination runs the guest immediately and asks for
+ * pages as the guest touches them. The library pushes the rest afterwards. 0: the destination has all pages. Nothing needs to be kept
+ * between two calls. After a failure, or the death of this process, another process resumes. Since 0.1
  */
 GW_API int gw_serve(gw_job *job, const char *path, const char *uri, const struct gw_serve_opts *o, struct gw_serve_result *result);
 
@@ -619,7 +613,7 @@ GW_API int gw_serve_fd(gw_job *job, const char *path, int fd, const struct gw_se
 /* --- Look on between two ends, and break things ------------------------------------------------------------------ */
 
 enum gw_proxy_direction {
-	GW_PROXY_NEITHER, /* of a message: about the connection; of a fault: both */
+	GW_PROXY_NEITHER, /* a message about the connection, a fault in both directions */
 	GW_PROXY_FORWARD, /* bytes from the source */
 	GW_PROXY_RETURN,  /* bytes from the destination */
 };
@@ -631,8 +625,8 @@ enum gw_proxy_fault_kind {
 };
 
 /*
- * Holds for each channel of that name ("main", "recovery", "preempt", "multifd", "multifd0" ... "multifd254", "tls", "unknown"; NULL:
- * any) and each direction, counted by itself. A cut happens once; a channel that begins later takes the next one that fits.
+ * Holds for each channel of that name ("main", "recovery", "preempt", "multifd", "multifd0" ... "multifd254", "tls", "unknown"; NULL: any)
+ * and each direction, counted by itself. A cut happens once. A channel that begins later takes the next cut that fits.
  */
 struct gw_proxy_fault {
 	size_t size;
@@ -678,7 +672,7 @@ struct gw_proxy_opts {
 	size_t size;
 	const struct gw_link_opts *link; /* timeouts of connecting; NULL: defaults */
 	bool keep;                       /* go on listening when all connections ended, for a recovery, until cancelled */
-	bool every_page;                 /* say each page; else runs of them */
+	bool every_page;                 /* report each page; else runs of pages */
 	bool cut_all;                    /* a cut breaks all connections there are, as when the network goes */
 	uint64_t memory_limit;           /* bytes of device state looked at, per main channel. 0: 32 MiB */
 	uint32_t faults;                 /* at most 64 */
@@ -712,9 +706,9 @@ struct gw_proxy_result {
 };
 
 /*
- * Wait at one URI for the source of a migration, and pair each connection that says what it is with one to the other URI, where its
- * destination waits (sockets only). All bytes are passed on unchanged and immediately, and explained afterwards. 0 when all
- * connections ended; -ECANCELED; another error when nothing could be passed on. `result` is filled in any case. Since 0.1
+ * Wait at one URI for the source of a migration whose destination waits at the other URI (sockets only). The library pairs each connection
+ * that shows what it is with a connection to the destination. All bytes are passed on unchanged and immediately, and explained afterwards.
+ * 0: all connections ended. -ECANCELED. Another error: nothing could be passed on. `result` is filled in any case. Since 0.1
  */
 GW_API int gw_proxy(gw_job *job, const char *listen_uri, const char *connect_uri, const struct gw_proxy_opts *o,
 	struct gw_proxy_result *result);
@@ -737,8 +731,8 @@ struct gw_inspect_opts {
 };
 
 /*
- * Read a stream file or an image completely and check all of its structure. `path` may be any link that can be read
- * (exec:, fd:, file:) or a plain path; a file that has such a name goes first. -EPROTO when it is damaged or incomplete. Since 0.1
+ * Read a stream file or an image completely and check all of its structure. `path` may be any link that can be read (exec:, fd:, file:) or
+ * a plain path. A file that has such a name goes first. -EPROTO: it is damaged or incomplete. Since 0.1
  */
 GW_API int gw_inspect(gw_job *job, const char *path, const struct gw_inspect_opts *o, gw_info **info);
 GW_API void gw_info_free(gw_info *info);
@@ -761,7 +755,7 @@ struct gw_info_summary {
 	/* Where the bytes are. For an image page_bytes_stored counts present pages. */
 	uint64_t page_bytes_stored, zero_pages, xbzrle_bytes, device_bytes, description_bytes, framing_bytes;
 	bool memory_only;     /* the guest's memory without its devices (gw_drain): good to complete a QEMU that has them */
-	char fingerprint[33]; /* of an image: the same for its copies, another for any other guest; a stream has "" */
+	char fingerprint[33]; /* of an image: the same for its copies, another for any other guest. A stream has "" */
 	/* A recorded stream of a COLO primary: whole checkpoints after the guest, whose pages these are. They are not in trailing_bytes. */
 	uint64_t checkpoints, checkpoint_pages, checkpoint_zero_pages, checkpoint_bytes;
 	/* With gw_inspect_opts.clonable: any number of QEMUs can map each of its RAM blocks as memory; or why they cannot, as a sentence. Else NULL. */
@@ -778,7 +772,7 @@ struct gw_info_block {
 	const char *name;
 	uint64_t used_bytes, backing_page_bytes, address; /* 0: not known */
 	bool ignored;                                     /* shared memory that is not in the file */
-	uint64_t pages, zero_pages, xbzrle_pages;         /* image: distinct pages; stream: records */
+	uint64_t pages, zero_pages, xbzrle_pages;         /* of an image distinct pages, of a stream records */
 	uint64_t bitmap_off, pages_off;                   /* image: absolute */
 	uint64_t working_set_pages;
 	bool clonable; /* with gw_inspect_opts.clonable: this block can be mapped */
@@ -799,7 +793,7 @@ struct gw_info_working_set {
 	size_t size;
 	const char *unused; /* there is a file, and this is why it does not help; NULL: it does */
 	uint64_t pages, runs;
-	uint64_t begun, added; /* seconds since 1970; added: when the last of it was written, 0: nothing was */
+	uint64_t begun, added; /* seconds since 1970: when it began, and when its last page was written (0: none was) */
 	uint64_t torn_bytes;   /* at its end, ignored */
 };
 GW_API int gw_info_working_set(const gw_info *info, struct gw_info_working_set *w); /* -ENOENT: there is none */
@@ -823,8 +817,8 @@ struct gw_info_field {
 	uint64_t array_len;  /* elements that this entry describes */
 };
 /*
- * Field i of a device, in order, a struct before its parts. -ENODATA without a VM description; past the end -ERANGE or, where the description does
- * not fit the device beyond what it describes so far, -EPROTO; -ENOMEM. Since 0.2
+ * Field i of a device, in order, a struct before its parts. Past the end the call returns -ERANGE. If the description does not fit the rest
+ * of the device, it returns -EPROTO there. -ENODATA: there is no VM description. -ENOMEM. Since 0.2
  */
 GW_API int gw_info_field(const gw_info *info, uint32_t device, uint32_t i, struct gw_info_field *f);
 
@@ -847,8 +841,8 @@ struct gw_convert_opts {
 	uint64_t memory_limit;
 };
 /*
- * Image or stream to image, stream or raw memory. The result appears only when it is whole. GW_UNSYNCED: it is there and whole, but its folder could
- * not be synced: a crash of the host may bring back what was there before; gw_job_error() says why. Since 0.1
+ * Image or stream to image, stream or raw memory. The result appears only when it is whole. GW_UNSYNCED: it is there and whole, but its
+ * folder could not be synced; gw_job_error() says why. After a crash of the host the previous file may be there again. Since 0.1
  */
 enum { GW_UNSYNCED = 3 };
 GW_API int gw_convert(gw_job *job, const char *from, const char *to, const struct gw_convert_opts *o);
@@ -880,7 +874,7 @@ struct gw_standby_opts {
 	size_t size;
 	const struct gw_link_opts *link;
 	const char *name;          /* the guest's, one at a time. NULL: vm-1, vm-2, ..., as many as come */
-	uint64_t memory_limit;     /* that one epoch of a guest may take; beyond it protection ends, not the guest. 0: 1 GiB */
+	uint64_t memory_limit;     /* that each epoch of a guest may take; beyond it protection ends, not the guest. 0: 1 GiB */
 	int checkpoint_timeout_ms; /* for a primary to ask for the next checkpoint. 0: 60 s; -1: none */
 	uint32_t channels;         /* multifd, as in gw_receive_opts */
 	void (*on_listening)(void *ctx, const char *uri);
@@ -888,9 +882,9 @@ struct gw_standby_opts {
 	void (*on_event)(void *ctx, const struct gw_standby_event *event);
 	void *ctx;
 	/*
-	 * For callers that store something else of the guests at the same moments, for instance disks. From the thread of the guest; NULL: not called. on_boundary: all of
-	 * this epoch is here and its primary is paused; a negative errno and `why` (of `n` bytes) drop it, and end the protection. on_kept: protection is over,
-	 * and the image of `epoch` is about to appear (`kept`), or there is none.
+	 * For callers that store something else of a guest at the same moments, e.g. disks. From the thread of the guest. NULL: not called.
+	 * When all of this epoch is here and its primary is paused, on_boundary is called. A negative errno and `why` (of `n` bytes) drop
+	 * it and end the protection. When protection is over, on_kept is called: the image of `epoch` is about to appear (`kept`), or none.
 	 */
 	int (*on_boundary)(void *ctx, uint64_t epoch, char *why, size_t n);
 	void (*on_kept)(void *ctx, uint64_t epoch, bool kept);
@@ -899,18 +893,19 @@ struct gw_standby_opts {
 };
 
 /*
- * Be the COLO secondary of QEMUs (11.1) that connect to `uri`, without running their guests. Each guest has the folder DIR/NAME, where its last
- * whole epoch appears as guest.img, an image as of gw_receive, when its protection ends. That is not synced, as it lives no longer than its
- * guest, unless `durable`. An image that is there goes when a guest of that name is protected again. Returns when the job is cancelled meanwhile: 0 then, and each
- * protection has ended between two epochs. A failure is one of listening, not of a guest. A trace is called from all threads. Since 0.1
+ * Be the COLO secondary of QEMUs (11.1) that connect to `uri`, without running their guests. Each guest has the folder DIR/NAME, where its
+ * last whole epoch appears as guest.img (an image as of gw_receive) when its protection ends. Unless `durable`, that image is not synced,
+ * as it lives no longer than its guest. An existing image is deleted when a guest of that name is protected again. Returns 0 when the job
+ * is cancelled; each protection has ended between two epochs then. A failure is of listening, not of a guest. A trace is called from all
+ * threads. Since 0.1
  */
 GW_API int gw_standby(gw_job *job, const char *uri, const char *dir, const struct gw_standby_opts *o);
 
 /*
- * Recovers the guest of a dead standby that was `durable` from `dir`, its folder DIR/NAME: guest.img is made of the last whole epoch, and synced.
- * gw_standby does the same for all guests when it begins. The caller must keep other programs from the folder, by an exclusive flock. 0, and
- * *epoch; -ENOENT: nothing was left, or guest.img was made already; -EBUSY: the epoch has disks too, which gw_qemu_disks_new and gw_qemu_failover find first.
- * Another failure leaves everything as it is, to be tried again. Since 0.2
+ * Recovers the guest of a dead standby that was `durable` from `dir`, its folder DIR/NAME: guest.img is made of the last whole epoch, and
+ * synced. gw_standby does the same for all guests when it begins. The caller must keep other programs from the folder, by an exclusive
+ * flock. On success it returns 0 and sets *epoch. -ENOENT: nothing was left, or guest.img was made already. If the epoch has disks too, it
+ * returns -EBUSY: gw_qemu_disks_new or gw_qemu_failover must recover them first. Any other failure changes nothing: try again. Since 0.2
  */
 GW_API int gw_standby_recover(gw_job *job, const char *dir, uint64_t *epoch);
 
@@ -922,11 +917,14 @@ struct gw_epoch {
 	int64_t time_ns; /* when the next epoch came, since 1970; 0: is_last */
 };
 /*
- * The epochs that are kept of a guest whose `image` (DIR/NAME/guest.img) there is, or will be when its protection ends: the last one, then those before it, the
- * newest first. -ENODATA: none is. Since 0.2
+ * Lists the epochs that are kept of a guest: the last epoch first, then those before it, the newest first. `image` (DIR/NAME/guest.img) is
+ * there, or will be when the protection of the guest ends. -ENODATA: no epoch is kept. Since 0.2
  */
 GW_API int gw_standby_history(gw_job *job, const char *image, void (*on_epoch)(void *ctx, const struct gw_epoch *epoch), void *ctx);
-/* One of them as an image of its own, `to`, which is replaced and not synced; also while the guest is protected. -ENODATA: it is not kept. Since 0.2 */
+/*
+ * Writes an epoch as an image of its own, `to`, also while the guest is protected. An existing `to` is replaced. `to` is not synced.
+ * -ENODATA: the epoch is not kept. Since 0.2
+ */
 GW_API int gw_standby_export(gw_job *job, const char *image, uint64_t epoch, const char *to);
 
 /* --- Plan ------------------------------------------------------------------------------------------------------- */
@@ -973,7 +971,7 @@ struct gw_restore_plan {
 /* How would this guest get into that destination? Pure; nothing is touched. Since 0.1 */
 GW_API int gw_plan_restore(const gw_info *info, const struct gw_destination *d, struct gw_restore_plan *plan);
 
-/* What a save does to a guest in a run state, and what it is afterwards. */
+/* The effect of a save on a guest in a run state, and the state of the guest afterwards. */
 enum gw_after_save {
 	GW_AFTER_REFUSED, /* it is not saved: see why */
 	GW_AFTER_RUNS,    /* it runs on */
@@ -986,8 +984,8 @@ struct gw_run_state_plan {
 	char reason[400]; /* of a refusal: a sentence */
 };
 /*
- * `qemu`: the release, 100 * major + minor. `stop`: the caller wants it stopped afterwards, and takes postmigrate
- * where there is no other way. 0, or -EINVAL: the size of `plan`, or no such state. Pure. Since 0.1
+ * `qemu`: the release, 100 * major + minor. `stop`: the caller wants the guest stopped afterwards, and takes postmigrate where there is no
+ * other way. Returns 0, or -EINVAL: the size of `plan`, or no such state. Pure. Since 0.1
  */
 GW_API int gw_plan_run_state(enum gw_run_state state, unsigned qemu, bool stop, struct gw_run_state_plan *plan);
 
@@ -1021,28 +1019,27 @@ struct gw_rule {
 /* The table, row by row; -ERANGE past the end. Since 0.1 */
 GW_API int gw_plan_rule(uint32_t i, struct gw_rule *rule);
 /*
- * Do these abilities, names ended by a NULL, go together? 0: nothing refuses them; -EOPNOTSUPP: `refusal` (may be NULL) says
- * why not; -EINVAL: there is no such ability or operation. `qemu`: the release, 100 * major + minor; 0: not known. What is
- * not named is not known and refuses nothing. Pure. The calls above ask the same before they start. Since 0.1
+ * Do these abilities, names ended by a NULL, go together? If no rule refuses them, the call returns 0. If one does, it returns -EOPNOTSUPP,
+ * and `refusal` (may be NULL) has the reason. -EINVAL: no such ability or operation. `qemu`: the release, 100 * major + minor; 0: not
+ * known. An ability that is not named is not known and refuses nothing. Pure. The calls above check this before they start. Since 0.1
  */
 GW_API int gw_plan_combination(enum gw_operation op, const char *const *abilities, unsigned qemu, struct gw_rule *refusal);
 
 /* --- Calls that are only begun ----------------------------------------------------------------------------------- */
 
 /*
- * For an event loop, or a language that no foreign thread may call: the same calls, without callbacks. After gw_job_start the next call on the job
- * returns 0 at once and runs in a thread of the library, with all signals blocked. Its structs, strings and result are borrowed until gw_job_wait has
- * returned its result. Callbacks become events; callbacks in its options are -EINVAL, those of the job are not called.
+ * For an event loop, or a language that no foreign thread may call: the same calls, without callbacks. After gw_job_start the next call on
+ * the job returns 0 immediately and runs in a thread of the library, with all signals blocked. Its structs, strings and result are borrowed
+ * until gw_job_wait has returned its result. Callbacks become events. Callbacks in its options are -EINVAL; the job's are not called.
  *
- *   gw_job_start(job, NULL);
- *   gw_receive(job, uri, path, &o, &result);
- *   poll gw_job_fd(job); each time: while (!gw_job_next_event(job, &event)) ...; GW_EVENT_DONE is the last one
- *   gw_job_wait(job, -1, &r);
+ *   `gw_job_start(job, NULL);` `gw_receive(job, uri, path, &o, &result);`
+ *   Poll gw_job_fd(job). Each time: `while (!gw_job_next_event(job, &event)) ...`. GW_EVENT_DONE is the last one.
+ *   `gw_job_wait(job, -1, &r);`
  */
 enum gw_event_kind {
 	GW_EVENT_NONE,
-	/* Without being asked for. */
-	GW_EVENT_PHASE,      /* number: enum gw_phase; for more, gw_job_progress */
+	/* Always. */
+	GW_EVENT_PHASE,      /* number: enum gw_phase. gw_job_progress has more */
 	GW_EVENT_LISTENING,  /* uri: on_listening */
 	GW_EVENT_CONNECTED,  /* on_connected */
 	GW_EVENT_RUNS,       /* on_guest_runs */
@@ -1057,7 +1054,7 @@ enum gw_event_kind {
 	/* Questions, likewise. The call waits for gw_job_answer, with what the callback would have returned. */
 	GW_EVENT_READY,           /* on_ready */
 	GW_EVENT_BROKEN,          /* uri, text: on_paused */
-	GW_EVENT_WHOLE,           /* whole: on_whole; the only one that has a positive answer, GW_SAY_FAILED */
+	GW_EVENT_WHOLE,           /* whole: on_whole. Only this question has a positive answer, GW_SAY_FAILED */
 	GW_EVENT_SOURCE_NOTIFIED, /* on_source_notified */
 	GW_EVENT_SOCKET,          /* number, a descriptor: on_socket. The answer is 0 */
 };
@@ -1065,7 +1062,7 @@ enum gw_event_kind {
 
 struct gw_start_opts {
 	size_t size;
-	uint64_t events; /* GW_EVENT_BIT of each kind that is wanted besides those that always come */
+	uint64_t events; /* GW_EVENT_BIT of each kind that is wanted in addition to those that always come */
 };
 
 struct gw_event {
@@ -1079,20 +1076,23 @@ struct gw_event {
 	const struct gw_proxy_message *message;
 	const struct gw_proxy_channel *channel;
 	const struct gw_standby_event *standby;
-	uint64_t dropped; /* events before this one for which there was no space: the owner was too slow */
+	uint64_t dropped; /* events lost before this event for lack of space: the owner was too slow */
 };
 
-/* `o` may be NULL. -EALREADY: it was started, and no call has come; -EBUSY: a call runs; -EINVAL: there is no such event. Since 0.2 */
+/* `o` may be NULL. -EALREADY: it was started, and no call has come. -EBUSY: a call runs. -EINVAL: there is no such event. Since 0.2 */
 GW_API int gw_job_start(gw_job *job, const struct gw_start_opts *o);
-/* Readable (poll: POLLIN) while there is an event, or the call has ended and gw_job_wait has not returned its result. The job's: not to be closed or read. -EMFILE. Since 0.2 */
+/*
+ * Readable (poll: POLLIN) while there is an event, and after the end of the call until gw_job_wait returns its result. The job owns the
+ * descriptor: do not close or read it. -EMFILE. Since 0.2
+ */
 GW_API int gw_job_fd(gw_job *job);
 /* Never waits. -EAGAIN: there is none now. Its pointers are valid until the next event is taken, or until gw_job_wait. Since 0.2 */
 GW_API int gw_job_next_event(gw_job *job, struct gw_event *event);
 /* To the question that was taken last. -ESRCH: there is none, or it does not matter any more; -EINVAL: it has no such answer. Since 0.2 */
 GW_API int gw_job_answer(gw_job *job, int answer);
 /*
- * 0: the started call has ended with *result, and the job is free for another one; events that were not taken are gone. -EAGAIN: the time is over
- * (0: only looks; -1: no limit), or a question waits for its answer. -ESRCH: no call was begun. Since 0.2
+ * 0: the started call has ended with *result, and the job is free for another call. Events not taken are discarded. After `timeout_ms` (0:
+ * only looks; -1: no limit), or while a question waits for its answer, it returns -EAGAIN. -ESRCH: no call was begun. Since 0.2
  */
 GW_API int gw_job_wait(gw_job *job, int timeout_ms, int *result);
 
