@@ -255,8 +255,8 @@ struct gw_qemu_restore_result {
  */
 GW_API int gw_qemu_restore(gw_qemu *qemu, const char *path, const struct gw_qemu_restore_opts *o, struct gw_qemu_restore_result *result);
 /*
- * Waits for the end of the QEMU that gw_qemu_restore() started. Returns 0, and *status as waitpid() gives it. -ECHILD: there is none, or it
- * has made itself a daemon. Since 0.2
+ * Waits for the end of the QEMU that gw_qemu_restore() started. Returns 0, and *status as waitpid() gives it. After gw_qemu_cancel(), before or
+ * during the wait, that QEMU gets SIGTERM. -ECHILD: there is none, or it has made itself a daemon. Since 0.2
  */
 GW_API int gw_qemu_wait(gw_qemu *qemu, int *status);
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -20,6 +21,7 @@ enum {
 	LOOK_MS = 200,
 	ENDED_WELL_MS = 2000, /* a QEMU that makes itself a daemon has opened its monitor by then */
 	END_MS = 5000,        /* for a QEMU that is told to end */
+	CANCEL_MS = 1000,     /* until a cancel is seen that came right before the wait */
 };
 
 static int count(char *const *v)
@@ -190,17 +192,33 @@ void gw__restore_end_child(struct gw__restore *r)
 	r->driver->child = 0;
 }
 
+/* The child may be stopped between a look at `cancelled` and the poll, so that one is bounded. */
+static pid_t wait_child(const gw_qemu *qemu, struct pollfd *process, int *status)
+{
+	bool asked = false;
+	pid_t got;
+	while ((got = waitpid(qemu->child, status, WNOHANG)) == 0) {
+		if (!asked && gw__qemu_cancelled(qemu)) {
+			asked = true;
+			kill(qemu->child, SIGTERM);
+		}
+		poll(process, 1, asked && process->fd >= 0 ? -1 : CANCEL_MS);
+	}
+	return got;
+}
+
 int gw_qemu_wait(gw_qemu *qemu, int *status)
 {
-	pid_t got;
 	gw__error_clear(&qemu->error);
 	if (!qemu->child)
 		return gw__error_set(&qemu->error, -ECHILD, "there is no QEMU that was started here");
-	do
-		got = waitpid(qemu->child, status, 0);
-	while (got < 0 && errno == EINTR);
+	struct pollfd process = {.fd = pidfd_open(qemu->child, 0), .events = POLLIN};
+	pid_t got = wait_child(qemu, &process, status);
+	int err = errno;
+	if (process.fd >= 0)
+		close(process.fd);
 	if (got < 0)
-		return gw__error_errno(&qemu->error, errno, "cannot wait for process %d", (int)qemu->child);
+		return gw__error_errno(&qemu->error, err, "cannot wait for process %d", (int)qemu->child);
 	qemu->child = 0;
 	return 0;
 }

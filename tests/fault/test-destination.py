@@ -241,6 +241,23 @@ def stopped_while_waiting(kept):
     assert_gone(pid)
 
 
+def stopped_while_it_runs(kept):
+    """godwit waits for the QEMU that it started. A signal to godwit alone ends that QEMU too, and each of several clones."""
+    numbers = [[]] if kept.version == "7.2" else [[], ["--clone", "-n", "2"]]
+    for options in numbers:
+        files = [os.path.join(kept.folder, f"runs{n}") for n in ("12" if options else "0")]
+        command = kept.qemu("-S", "-pidfile", os.path.join(kept.folder, "runs{n}" if options else "runs0"))
+        with godwit.Run("restore", kept.image, *options, "--json", "--", *command) as r:
+            r.wait_stdout('"restored"(?s:.*)' * len(files))
+            pids = [wait_for_pid(f) for f in files]
+            r.kill(signal.SIGTERM)
+            r.wait(15).ok()
+            assert r.stderr.count("stopped by SIGTERM") == len(files), r.stderr
+        for pid in pids:
+            assert_gone(pid)
+    kept.untouched()
+
+
 def wait_for_pid(path):
     deadline = time.monotonic() + 20 * godwit.PATIENCE
     while time.monotonic() < deadline:
@@ -445,7 +462,7 @@ def main():
         with Victim(version) as home:       # only for a folder that goes away
             kept, not_run = Kept(version, home.dir), None
             for step, *args in ((damaged_images, random.Random(seed)), (sent_to_nobody,), (sent_to_a_misfit,), (other_multifd_settings,), (no_userfaultfd,), (misfits,), (misfits_by_qmp,), (limited,), (device_missing,), (not_waiting,),
-                                (no_qemu,), (monitor_not_taken,), (stopped_while_waiting,), (killed_while_loading,), (outputs_closed,)):
+                                (no_qemu,), (monitor_not_taken,), (stopped_while_waiting,), (stopped_while_it_runs,), (killed_while_loading,), (outputs_closed,)):
                 not_run = step(kept, *args) or not_run
                 print(f"{step.__name__}: {time.monotonic() - start:.1f} s", flush=True)
         if not_run:

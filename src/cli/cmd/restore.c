@@ -36,6 +36,8 @@ static int hand_over(const struct gw__cli_restore *r)
 	const char *name = r->o.command ? r->o.command[0] : "";
 	if (!r->out.started || r->detach || gw_qemu_wait(r->work.qemu, &status))
 		return (int)r->out.guest.exit_status;
+	if (gw__cli_stopped())
+		gw__ui_info("%s; %s was ended with its guest, and %s is unchanged", gw__command_error(&r->work), name, r->out.path);
 	if (WIFSIGNALED(status))
 		return gw__ui_error(GW__EXIT_FAILED, "%s was ended by signal %d (%s)", name, WTERMSIG(status), strsignal(WTERMSIG(status)));
 	return WEXITSTATUS(status) ? gw__ui_error(GW__EXIT_FAILED, "%s ended with status %d", name, WEXITSTATUS(status)) : GW__EXIT_DONE;

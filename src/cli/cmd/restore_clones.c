@@ -10,15 +10,27 @@
 
 #include "cli/cmd/restore.h"
 
-static pid_t *volatile clones;
+static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP};
+static pid_t *volatile clones; /* 0: it has ended */
 static volatile sig_atomic_t clones_n;
 
-/* Who stops the command means all of them. */
+/* A signal that stops the command is for all of them. */
 static void pass_on(int number)
 {
 	for (int i = 0; i < clones_n; i++)
 		if (clones[i] > 0)
 			kill(clones[i], number);
+}
+
+/* `handler` for each signal that is not ignored (nohup). */
+static void on_stop_signals(void (*handler)(int))
+{
+	for (unsigned i = 0; i < GW__LEN(stop_signals); i++) {
+		struct sigaction now, a = {.sa_handler = handler};
+		sigemptyset(&a.sa_mask);
+		if (sigaction(stop_signals[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+			sigaction(stop_signals[i], &a, NULL);
+	}
 }
 
 /* "name{n}" of clone 3 is "name3". NULL: no memory. */
@@ -51,12 +63,15 @@ static int run_one(struct gw__cli_restore *r, unsigned number)
 	return ok ? gw__cli_restore_run(r) : gw__ui_error(GW__EXIT_FAILED, "no memory for a command line");
 }
 
-static int start(struct gw__cli_restore *r, unsigned number)
+/* The stop signals are blocked: one that comes now is for this clone too. `before`: the mask without that. */
+static int start(struct gw__cli_restore *r, unsigned number, const sigset_t *before)
 {
 	fflush(stdout);
 	pid_t pid = fork();
 	if (pid == 0) {
 		clones_n = 0; /* they are not this one's */
+		on_stop_signals(SIG_DFL);
+		sigprocmask(SIG_SETMASK, before, NULL);
 		int status = run_one(r, number);
 		fflush(stdout);
 		_exit(status);
@@ -66,36 +81,42 @@ static int start(struct gw__cli_restore *r, unsigned number)
 	return pid < 0 ? gw__ui_error(GW__EXIT_FAILED, "cannot start clone %u: %s", number, strerror(errno)) : 0;
 }
 
-/* The first that did not end well is the one that counts. */
-static int wait_all(unsigned n)
+/* Until it has ended. It is not reaped before pass_on() knows, as its number may be another process's afterwards. */
+static int wait_one(pid_t *clone)
 {
-	int result = 0;
-	for (unsigned i = 0; i < n; i++) {
-		int status = 0;
-		while (clones[i] > 0 && waitpid(clones[i], &status, 0) < 0 && errno == EINTR)
-			;
-		int one = WIFEXITED(status) ? WEXITSTATUS(status) : GW__EXIT_FAILED;
-		result = result ? result : one;
-	}
-	return result;
+	siginfo_t info;
+	int status = 0;
+	pid_t pid = *clone;
+	if (pid <= 0)
+		return GW__EXIT_FAILED;
+	while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) && errno == EINTR)
+		;
+	*(volatile pid_t *)clone = 0;
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : GW__EXIT_FAILED;
 }
 
 int gw__cli_restore_clones(struct gw__cli_restore *r, unsigned n)
 {
-	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-	int failed = 0;
+	sigset_t stop, before;
+	int failed = 0, status = 0;
 	clones = calloc(n, sizeof *clones);
 	if (!clones)
 		return gw__ui_error(GW__EXIT_FAILED, "no memory for %u clones", n);
+	sigemptyset(&stop);
+	for (unsigned i = 0; i < GW__LEN(stop_signals); i++)
+		sigaddset(&stop, stop_signals[i]);
+	sigprocmask(SIG_BLOCK, &stop, &before);
+	on_stop_signals(pass_on);
 	for (unsigned i = 1; !failed && i <= n; i++)
-		failed = start(r, i);
-	for (unsigned i = 0; i < GW__LEN(numbers); i++) {
-		struct sigaction now, a = {.sa_handler = pass_on};
-		sigemptyset(&a.sa_mask);
-		if (sigaction(numbers[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
-			sigaction(numbers[i], &a, NULL);
+		failed = start(r, i, &before);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	for (int i = 0; i < clones_n; i++) { /* the first that did not end well is the one that counts */
+		int one = wait_one(&clones[i]);
+		status = status ? status : one;
 	}
-	int status = wait_all((unsigned)clones_n);
+	clones_n = 0;
 	free(clones);
+	clones = NULL;
 	return failed ? failed : status;
 }
