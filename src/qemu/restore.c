@@ -100,6 +100,15 @@ static int failed_lazily(struct gw__restore *r)
 	return gw__qemu_fail(r->driver, r->error.code, "%s", r->error.text);
 }
 
+/* A QEMU of somebody else that has everything may still load the guest, and run it. */
+static int failed_to_load(struct gw__restore *r)
+{
+	if (!r->left_to_qemu || r->o.command)
+		return failed(r, GW_QEMU_GUEST_NOT_HERE);
+	r->out.outcome = GW_QEMU_GUEST_UNKNOWN;
+	return gw__qemu_fail(r->driver, r->error.code, "%s", r->error.text);
+}
+
 static int open_monitor(struct gw__restore *r)
 {
 	struct gw__monitor_broker_info info;
@@ -148,7 +157,7 @@ static int run(struct gw__restore *r)
 		gw__qemu_detail(r->driver, "%s", r->plan.reason);
 	e = is_lazy(r) ? load_lazily(r) : gw__restore_load(r);
 	if (e)
-		return is_lazy(r) ? failed_lazily(r) : failed(r, GW_QEMU_GUEST_NOT_HERE);
+		return is_lazy(r) ? failed_lazily(r) : failed_to_load(r);
 	loaded(r);
 	return 0;
 }

@@ -35,6 +35,7 @@ struct gw__restore {
 	struct gw_restore_plan plan;
 	struct gw__postcopy_session post_copy;
 	struct gw__clone clone; /* with GW_QEMU_RESTORE_CLONE */
+	bool left_to_qemu;      /* QEMU has all that it needs, and cannot be stopped by what is sent or not sent */
 	struct gw__error error;
 	struct gw_qemu_restore_result out;
 };

@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "base/requested_caps.h"
@@ -17,6 +19,8 @@
 enum {
 	FDSET = 7301, /* any number the user's QEMU is unlikely to have */
 	POLL_MS = 20,
+	END_MS = 2000, /* for a QEMU that has closed its monitor */
+	LOOK_MS = 1000, /* how long a look waits for an answer, and so how soon a cancel is seen */
 	STREAM_END_MS = 30000,
 };
 static const char FD_NAME[] = "godwit-restore";
@@ -112,27 +116,53 @@ static int migrate_incoming(struct gw__restore *r, const char *uri)
 	return gw__qmp_call(r->qmp, "migrate-incoming", args, NULL, &r->error);
 }
 
-/* `limit_ms` -1: as long as it takes, while QEMU answers. */
+/* One look. 0: it is loaded; 1: not yet, or no answer, which a QEMU that reads a large image owes for a while. */
+static int look_if_loaded(struct gw__restore *r, bool may_be_silent)
+{
+	struct gw__qmp_migration m;
+	int e = gw__qmp_query_migrate(r->qmp, &m, &r->error);
+	if (e == -ETIMEDOUT && may_be_silent) {
+		gw__error_clear(&r->error);
+		return 1;
+	}
+	if (e || m.completed)
+		return e;
+	r->left_to_qemu = !m.ended;
+	return !m.ended ? 1
+			: gw__error_set(&r->error, -EREMOTEIO, "QEMU could not load the guest: %s",
+				  m.error[0] ? m.error : "no reason given");
+}
+
+/* Has the QEMU whose monitor is lost ended? It does before anybody has reaped it. */
+static bool has_ended(int process)
+{
+	struct pollfd p = {.fd = process, .events = POLLIN};
+	return process >= 0 && poll(&p, 1, END_MS) == 1;
+}
+
+/* `limit_ms` -1: as long as it takes, also if QEMU does not answer meanwhile. */
 static int await_loaded(struct gw__restore *r, int limit_ms)
 {
 	struct timespec start = gw__monotonic_now();
-	while (limit_ms < 0 || gw__monotonic_seconds_since(&start) * 1e3 < limit_ms) {
-		struct gw__qmp_migration m;
+	pid_t qemu = gw__monitor_broker_peer(gw__qmp_fd(r->qmp));
+	int e = 1, process = qemu > 0 ? pidfd_open(qemu, 0) : -1;
+	r->left_to_qemu = true;
+	gw__qmp_set_call_limit(r->qmp, limit_ms < 0 ? LOOK_MS : limit_ms);
+	while (e == 1 && (limit_ms < 0 || gw__monotonic_seconds_since(&start) * 1e3 < limit_ms)) {
 		json_t *event;
-		int e = gw__qmp_query_migrate(r->qmp, &m, &r->error);
-		if (e)
-			return e;
-		if (m.completed)
-			return 0;
-		if (m.ended)
-			return gw__error_set(&r->error, -EREMOTEIO, "QEMU could not load the guest: %s",
-				m.error[0] ? m.error : "no reason given");
-		if (gw__qemu_cancelled(r->driver))
-			return gw__error_set(&r->error, -ECANCELED, "%s", gw__qemu_job_error(r->driver));
-		if (!gw__qmp_event(r->qmp, POLL_MS, &event, NULL))
+		e = look_if_loaded(r, limit_ms < 0);
+		if (e == 1 && gw__qemu_cancelled(r->driver))
+			e = gw__error_set(&r->error, -ECANCELED, "%s", gw__qemu_job_error(r->driver));
+		if (e == 1 && !gw__qmp_event(r->qmp, POLL_MS, &event, NULL))
 			json_decref(event);
 	}
-	return gw__error_set(&r->error, -ETIMEDOUT, "QEMU received everything, but does not report that the guest is loaded");
+	if (!e) /* else what is put back shall not wait long for a QEMU that is silent */
+		gw__qmp_set_call_limit(r->qmp, GW__QMP_CALL_MS);
+	if (e == -ECONNRESET && has_ended(process))
+		r->left_to_qemu = false;
+	if (process >= 0)
+		close(process);
+	return e != 1 ? e : gw__error_set(&r->error, -ETIMEDOUT, "QEMU received everything, but does not report that the guest is loaded");
 }
 
 /* QEMU gets a descriptor, not a path: it may run as another user or in another root. */

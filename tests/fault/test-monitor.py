@@ -7,6 +7,7 @@ test-monitor.py 7.2|10.0|11.1
 import contextlib
 import os
 import random
+import signal
 import socket
 import sys
 import time
@@ -137,6 +138,24 @@ def lost(vm):
         vm.image_untouched()
 
 
+def silent_while_it_loads(version, image):
+    """A QEMU that has the image and does not answer may take its time, and may run the guest when godwit is stopped."""
+    for stop in (False, True):
+        with Victim(version, incoming="defer") as vm, Relay(vm.path("relay"), vm.monitor, mute_at=(b'"migrate-incoming"', b'"query-migrate"')) as relay:
+            with godwit.Run("restore", image, f"--qmp={relay.address}", "--way=direct") as r:
+                deadline = time.monotonic() + 30 * godwit.PATIENCE
+                while len(relay.passed) < 3:        # it has asked, and asked again
+                    assert time.monotonic() < deadline and r.process.poll() is None, r.stderr
+                    time.sleep(0.01)
+                if stop:
+                    r.kill(signal.SIGTERM)
+                    r.wait().fails(godwit.IN_DOUBT, "stopped by SIGTERM", "may run the guest", "query-status")
+                else:
+                    relay.release()
+                    r.wait().ok()
+            assert vm.counts(), f"the guest does not run: {vm.state()}"
+
+
 def main():
     version = sys.argv[1]
     seed = int(sys.argv[2]) if sys.argv[2:] else random.SystemRandom().randrange(1 << 32)
@@ -152,6 +171,8 @@ def main():
                 step(vm, *args)
                 print(f"{step.__name__}: {time.monotonic() - start:.1f} s", flush=True)
             vm.can_be_saved()
+            if version != "7.2":    # it cannot read an image
+                silent_while_it_loads(version, vm.good)
     except Unavailable as e:
         skip(str(e))
 

@@ -45,10 +45,14 @@ class Fake:
 
 class Relay:
     """Between godwit and a real monitor: passes lines and descriptors on, but breaks off when it sees a command first, or behind an
-    answer, or when it is told to."""
+    answer, or when it is told to. `mute_at`: commands that come in this order;
+    from the last of them on QEMU's answers are held back until release()."""
 
-    def __init__(self, path, real, at=None, behind=None):
-        self.real, self.at, self.behind = real, at, behind
+    def __init__(self, path, real, at=None, behind=None, mute_at=()):
+        self.real, self.at, self.behind, self.mute_at = real, at, behind, list(mute_at)
+        self.answers = threading.Event()
+        self.answers.set()
+        self.passed = []        # the commands' bytes, once it is mute
         self.clients = []
         self.fake = Fake(path, self.talk)
         self.address = self.fake.address
@@ -57,7 +61,11 @@ class Relay:
         return self
 
     def __exit__(self, *_):
+        self.release()
         self.fake.__exit__()
+
+    def release(self):
+        self.answers.set()
 
     def break_off(self):
         for client in self.clients:
@@ -77,6 +85,12 @@ class Relay:
     def pass_on(self, client, server):
         while True:
             data, fds, _, _ = socket.recv_fds(client, 65536, 4)
+            if self.mute_at and self.mute_at[0] in data and not self.mute_at[1:]:
+                self.answers.clear()
+            if self.mute_at and self.mute_at[0] in data:
+                self.mute_at.pop(0)
+            if not self.answers.is_set():
+                self.passed.append(data)
             if self.at and self.at in data:
                 self.at = None      # once
                 data = b""
@@ -90,6 +104,7 @@ class Relay:
     def pass_back(self, server, client):
         try:
             while data := server.recv(65536):
+                self.answers.wait()
                 client.sendall(data)
                 if self.behind and self.behind in data:
                     break

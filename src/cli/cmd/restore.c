@@ -77,6 +77,10 @@ static int end(struct gw__cli_restore *r)
 			"%s; the guest runs in its QEMU until it touches a missing page: start godwit serve %s --qmp %s for the rest",
 			error, r->out.path, monitor);
 	case GW_QEMU_GUEST_UNKNOWN:
+		if (!r->lazy)
+			return gw__cli_failed_at(&r->common, &r->out.guest,
+				"%s; QEMU has all it needs and may run the guest soon: look at query-status of %s before you start it elsewhere",
+				error, monitor);
 		return gw__cli_failed_at(&r->common, &r->out.guest,
 			"%s; it is not known whether the guest is in this QEMU: start godwit serve %s --qmp %s to find out", error,
 			r->out.path, monitor);
