@@ -34,8 +34,8 @@ static void *receive(void *ctx)
 	link.connect_timeout_ms = s->postcopy ? 30000 : 10000;
 	o.link = &link;
 	link.tls = s->o.tls;
-	/* QEMU's own limit does not hold there (channels.md 5.3) */
-	link.max_bandwidth = s->at_start || s->o.channels ? s->o.max_bandwidth : 0;
+	/* QEMU's own limit does not hold there (channels.md 5.3), or is that of the save that broke */
+	link.max_bandwidth = s->at_start || s->o.channels || s->resume ? s->o.max_bandwidth : 0;
 	link.peer_uid = s->own.folder[0] ? &s->own.uid : NULL;
 	o.image_offset = s->o.image_offset;
 	o.memory_limit = s->o.memory_limit;

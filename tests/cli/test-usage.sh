@@ -45,6 +45,10 @@ misuse "at most 255" receive unix:x image --channels=300
 misuse "at most 255" send image unix:x --channels=99999
 misuse "at most 255" restore image --qmp=qmp --channels=256
 misuse "--level needs" save qmp image --level=3 --channels=2
+misuse "keeps the options" save qmp image --postcopy --resume --offset=4096
+misuse "keeps the options" save qmp image --postcopy --resume --way=direct
+misuse "leave out --stop" save qmp image --postcopy --abandon --stop
+misuse "writes no image" save qmp image --postcopy --abandon --max-bandwidth=1M
 misuse "--level needs" send image unix:x --level=3 --channels=2
 misuse "no capability" plan --for=save --with=multifd,flying
 misuse "no operation" plan --for=flying --with=multifd

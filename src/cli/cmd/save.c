@@ -183,6 +183,23 @@ static int run(struct save *s)
 	return end(s);
 }
 
+/* Of a broken save by post-copy. What only a new save can do is refused. */
+static int check_second_call(const struct save *s)
+{
+	const struct gw_qemu_save_opts *o = &s->o;
+	bool anew = o->image_offset || o->direct_io || s->way || s->at == 0;
+	if (o->resume && anew)
+		return gw__ui_error(GW__EXIT_USAGE,
+			"--resume keeps the options of the first save: leave out --offset, --direct-io, --way and --at");
+	if (s->abandon && o->stop)
+		return gw__ui_error(GW__EXIT_USAGE,
+			"--abandon lets the guest run in its QEMU: leave out --stop, and type stop in its monitor afterwards");
+	if (s->abandon && (anew || o->max_bandwidth))
+		return gw__ui_error(GW__EXIT_USAGE,
+			"--abandon writes no image: leave out --offset, --direct-io, --way, --at and --max-bandwidth");
+	return GW__CLI_GO;
+}
+
 static int check_options(const struct save *s)
 {
 	const struct gw_qemu_save_opts *o = &s->o;
@@ -200,7 +217,7 @@ static int check_options(const struct save *s)
 		return gw__ui_error(GW__EXIT_USAGE, "--tls-priority needs --tls-creds");
 	if (o->postcopy && s->channels)
 		return gw__ui_error(GW__EXIT_REFUSED, "with --postcopy all pages use the main channel; leave out --channels");
-	return GW__CLI_GO;
+	return check_second_call(s);
 }
 
 int gw__cli_save(int argc, char **argv)
