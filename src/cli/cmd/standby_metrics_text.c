@@ -15,7 +15,7 @@ static const struct metric {
 	const char *label; /* more than the guest's name, or "" */
 	double unit;
 } metrics[] = {
-	{"godwit_standby_age_seconds", "gauge", "Time since the last epoch was synced.", "age_us", "", 1e-6},
+	{"godwit_standby_age_seconds", "gauge", "Time since the last epoch was complete.", "age_us", "", 1e-6},
 	{"godwit_standby_checkpoints_total", "counter", "Epochs that were acknowledged since protection began.", "checkpoints", "", 1},
 	{"godwit_standby_epoch", "gauge", "Number of the last epoch.", "epoch", "", 1},
 	{"godwit_standby_pause_seconds", "summary", "Pause of the guest per checkpoint, from reply to loaded.", "pause_us_p50",
