@@ -20,6 +20,10 @@ check:
 	scripts/setup test
 	scripts/check
 
+check-quick:
+	scripts/setup test
+	scripts/check --quick
+
 bench: all
 	scripts/setup test
 	bench/run $(BENCH)
@@ -34,4 +38,4 @@ install: all
 clean:
 	rm -rf build build-*
 
-.PHONY: all demo check bench format install clean
+.PHONY: all demo check check-quick bench format install clean
