@@ -19,7 +19,7 @@
 enum {
 	FDSET = 7301, /* any number the user's QEMU is unlikely to have */
 	POLL_MS = 20,
-	END_MS = 2000, /* for a QEMU that has closed its monitor */
+	END_MS = 2000,  /* for a QEMU that has closed its monitor */
 	LOOK_MS = 1000, /* how long a look waits for an answer, and so how soon a cancel is seen */
 	STREAM_END_MS = 30000,
 };

@@ -147,7 +147,7 @@ int gw__cli_guest(int argc, char **argv)
 		GW__CLI_CHOICE("postcopy", "never|if-needed|after-round|at-once", &g.postcopy,
 			"send: when it runs at the destination before its pages are there (default: never)"),
 		GW__CLI_FLAG("resume", &g.resume, "send: recover a post-copy whose link broke"),
-		GW__CLI_BYTES("max-bandwidth", "BYTES", &g.max_bandwidth, "send: at most so many bytes per second"),
+		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &g.max_bandwidth, "send: at most so many bytes per second"),
 		GW__CLI_TEXT("copy", "FILE", &g.copy, "check: this copy of the RAM, instead of the guest's own"),
 		GW__CLI_BYTES("offset", "BYTES", &g.offset, "check: begin at this offset in the RAM"),
 		GW__CLI_TEXT("tls-creds", "DIR", &g.tls.creds_dir, "run, send: use TLS with the credentials in this folder"),
