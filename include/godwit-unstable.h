@@ -2,21 +2,27 @@
 /*
  * libgodwit, the part that may still change: guests that run in this process. A VMM describes its RAM and its device state, and gets
  * migration in the protocol of QEMU. This interface may change with each release. A program that uses it is linked to a single release
- * (GODWIT_UNSTABLE).
+ * (GODWIT_UNSTABLE). All of it is since 0.3, which is not released: GW_VERSION_MINOR is still 2.
  *
  * The conventions of godwit.h hold. New here:
  *
- *   Guest      What a VMM has: RAM blocks, device sections, and hooks to stop it and let it run. Every operation is one blocking call on a job
- *              with a guest at one end. A guest takes part in one call at a time.
- *   Location   Only gw_guest_where() shows who may run the guest, after success and after every failure. The answer comes from the table
- *              that gives gw_outcome its place.
+ *   Guest      What a VMM has: RAM blocks, device sections, and hooks to stop it and let it run. Every operation is one blocking call on
+ *              a job with a guest at one end. A guest takes part in one call at a time. Another call with it fails with -EBUSY.
+ *              So a guest that is protected is neither saved nor sent until the protection has ended.
+ *   Location   Only gw_guest_where() shows if the guest may run here, after success and after every failure. The answer comes from the
+ *              table that gives gw_outcome its place. See enum gw_where.
  *   Hooks      are called from the thread that made the call on the job, one at a time, with no lock held. They may call gw_guest_dirty,
- *              gw_guest_discard, gw_guest_where, gw_job_cancel, gw_job_limits and gw_job_order; anything else with the same guest is -EBUSY.
- *              They return 0, a negative errno, or a positive answer where one is documented; another positive answer is -EPROTO.
+ *              gw_guest_discard, gw_guest_where, gw_job_cancel, gw_job_limits and gw_job_order. Any other call with the same guest is
+ *              -EBUSY. A hook returns 0, a negative errno, or a positive answer where one is documented. Another positive answer is
+ *              -EPROTO. The call fails with the errno of the hook, and `hook_failed` is set.
+ *   Results    0, a negative errno, or the positive answer GW_SOURCE_NOT_NOTIFIED of gw_guest_receive. So test for `r < 0`.
+ *              libgodwit-unstable(3) has a table of the errors.
  *   Started    gw_job_start is not for calls with a guest: they are refused (-EINVAL), because hooks have a thread of their own then.
- *   Threads    The library makes threads for channels. None of them calls a hook.
- *   Memory     of a block is read and written by the library during calls. The VMM does not unmap, remap, mprotect or madvise it meanwhile
- *              (gw_guest_discard does that for it).
+ *   Threads    The library makes threads for channels, and one for the page faults of a lazy restore. None of them calls a hook. The
+ *              thread for page faults blocks all signals. The others inherit the signal mask of the thread that made the call.
+ *   Memory     of a block is read and written by the library during calls. The VMM does not unmap, remap, mprotect or madvise it
+ *              meanwhile (gw_guest_discard does that for it). Between calls the library uses it in gw_guest_discard alone. It must be
+ *              mapped at the same address when the next call begins. The memory of a guest that is GW_HELD or GW_PARTIAL stays mapped.
  */
 #ifndef GODWIT_UNSTABLE_H
 #define GODWIT_UNSTABLE_H
@@ -31,35 +37,57 @@ extern "C" {
 
 typedef struct gw_guest gw_guest;
 
-/* Why the guest is stopped, or runs. A VMM that shares nothing with the other side may ignore it. */
+/* Why the guest is stopped (`pause`), or runs (`resume`). A VMM that shares nothing with the other side may ignore it. */
 enum gw_why {
-	GW_WHY_LEAVE,    /* stop: it may run elsewhere next. Give up what the other side needs (disk locks, addresses) */
-	GW_WHY_KEEP,     /* stop: for a moment, it goes on here (a save). Run: that moment is over */
-	GW_WHY_ARRIVED,  /* run: it came here, its devices are loaded. Take what the other side gave up */
-	GW_WHY_RETURNED, /* run: it did not leave, and no other process has it. Take back released resources */
-	GW_WHY_CHECKPOINT, /* stop, run: many times a second, and it stays where it is. Run, of a hot standby: with devices that were just loaded */
-	GW_WHY_FAILOVER, /* run: the other side is dead, the last whole checkpoint is loaded (a hot standby goes on from where it is) */
+	/* `pause`, of a send: it may run elsewhere next. Give up what the other side needs (disk locks, addresses). */
+	GW_WHY_LEAVE,
+	/*
+	 * `pause` and `resume`, of a save: it is stopped for a moment. With gw_guest_save_opts.stop it stays stopped, unless the save
+	 * fails.
+	 */
+	GW_WHY_KEEP,
+	/* `resume`, of a receive or a restore: its devices are loaded. Take what the other side gave up. */
+	GW_WHY_ARRIVED,
+	/*
+	 * `resume`, of a send: it runs here, and in no other process. Take back released resources. The send has failed, or it goes on. A
+	 * send may pause the guest to count its written pages, and resume it, up to three times.
+	 */
+	GW_WHY_RETURNED,
+	/* `pause` and `resume`, many times a second: it stays where it is. A hot standby is resumed with devices that were just loaded. */
+	GW_WHY_CHECKPOINT,
+	/*
+	 * `resume`, of a standby: its primary does not run it any more. The last whole checkpoint is loaded. A hot standby goes on from
+	 * where it is.
+	 */
+	GW_WHY_FAILOVER,
 };
 
 struct gw_guest_ops {
 	size_t size;
 	/*
-	 * Stop every vCPU and every device that writes to RAM. From the return until `resume`, nothing may change RAM or device state.
-	 * Return 1 if its user had paused the guest already. Then the library does not resume the guest here when it does not leave.
+	 * Stop every vCPU and every device that writes to RAM. From the return until `resume`, nothing may change RAM or device state. On
+	 * failure leave the guest as it was: for a `pause` that failed, `resume` is not called. Return 1 if the guest was paused already,
+	 * for instance by its user with a command of the VMM. Then the library does not undo this `pause` by `resume`. A failover calls
+	 * `resume` in any case.
 	 */
 	int (*pause)(void *ctx, enum gw_why why);
-	/* Let it run. On failure the guest stays stopped, here (GW_HERE), and the call fails. */
+	/*
+	 * Let it run. After a `pause` that returned 0, or for a guest that has arrived. On failure the guest stays stopped, here
+	 * (GW_HERE), and the call fails. The library does not try again. The VMM may let it run itself.
+	 */
 	int (*resume)(void *ctx, enum gw_why why);
 };
 
 /* How writes to RAM are noticed. Report other writes by gw_guest_dirty. */
 enum gw_tracker {
-	GW_TRACKER_AUTO, /* the best there is for this guest: WRITES */
+	GW_TRACKER_AUTO, /* WRITES. There is no fallback to another tracker */
 	GW_TRACKER_OWN,  /* dirty_start, dirty_take, dirty_stop below */
-	GW_TRACKER_TOLD, /* gw_guest_dirty alone */
+	GW_TRACKER_TOLD, /* no tracker: the VMM reports every write by gw_guest_dirty */
 	/*
-	 * A userfaultfd that write-protects: sees vCPUs and this process. Blind for other mappings of the same memory, other processes and devices. A
-	 * call fails with -EPERM or -EOPNOTSUPP where the kernel does not offer it, and says what to do.
+	 * A userfaultfd that write-protects. It sees vCPUs, this process, and system calls of this process such as read(2), if they write
+	 * through the mapping of the block. It does not see other mappings of the same memory, writes to its file, and other processes.
+	 * Nor does it see DMA to pinned pages (O_DIRECT, registered buffers of io_uring, VFIO). A call fails with -EPERM or -EOPNOTSUPP
+	 * where the kernel does not offer it, and gw_job_error() has the remedy.
 	 */
 	GW_TRACKER_WRITES,
 };
@@ -67,16 +95,26 @@ enum gw_tracker {
 struct gw_guest_opts {
 	size_t size;
 	const char *machine; /* must be equal on both ends, 1..1024 bytes: "myvmm-v1-q35" */
+	/*
+	 * The UUID of the guest. A receive refuses a guest with another UUID (-EINVAL), if both have one. With channels, a QEMU compares
+	 * it with its own -uuid.
+	 */
 	bool has_uuid;
 	uint8_t uuid[16];
 	uint64_t page_bytes; /* of the guest, in the stream. 0: 4096 */
-	/* WRITES: one to use, e.g. handed into a jail; its API handshake is not done. It is not closed. NULL: opened when needed. */
+	/*
+	 * WRITES: the userfaultfd to use, e.g. handed into a jail. Its API handshake is not done. It is not closed. It serves one call:
+	 * for another call make another guest with another descriptor (else -EOPNOTSUPP). NULL: opened for each call.
+	 */
 	const int *uffd;
 	enum gw_tracker tracker;
 	/*
-	 * OWN. `dirty_start` starts tracking all blocks with every page clean, `dirty_stop` stops. `dirty_take` ORs into `bitmap` which
-	 * pages were written since its last call (bit i: page first + i). It re-arms these pages BEFORE it returns, so that the next call
-	 * sees each later write. `first` is a multiple of 64.
+	 * OWN. From the thread of the call. `dirty_start` starts tracking all blocks with every page clean, `dirty_stop` stops.
+	 * `dirty_take` ORs into `bitmap` which pages were written since its last call. Bit i is page first + i, in pages of `page_bytes`
+	 * above. It re-arms these pages BEFORE it returns, so that the next call sees each later write. `first` is a multiple of 64.
+	 *
+	 * KVM: KVM_GET_DIRTY_LOG re-arms the pages that it reports. With KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 it does not: call
+	 * KVM_CLEAR_DIRTY_LOG for them before `dirty_take` returns. The log of KVM has a bit for each page of the host.
 	 */
 	int (*dirty_start)(void *ctx);
 	int (*dirty_take)(void *ctx, const char *block, uint64_t first, uint64_t pages, uint64_t *bitmap);
@@ -84,33 +122,42 @@ struct gw_guest_opts {
 	bool empty; /* made to receive: GW_EMPTY, there is nothing to run yet. Else GW_HERE */
 };
 
-/* `ops`, `o` and what they point to are copied. -EINVAL, -E2BIG, -ENOMEM. Since 0.3 */
+/* `ops`, `o` and what they point to are copied. -EINVAL, -E2BIG, -ENOMEM. */
 GW_API int gw_guest_new(gw_guest **guest, const struct gw_guest_ops *ops, const struct gw_guest_opts *o, void *ctx);
-/* NULL is fine. -EBUSY, and nothing is freed: a call runs, or it is GW_IN_DOUBT, GW_PARTIAL or GW_HELD. Since 0.3 */
+/*
+ * NULL is fine. -EBUSY, and nothing is freed: a call runs, or the guest is GW_IN_DOUBT, GW_PARTIAL or GW_HELD. Calls no hook. The memory
+ * of its blocks stays.
+ */
 GW_API int gw_guest_free(gw_guest *guest);
-/* Why the last call on the guest itself (add, remove, discard, decide) failed: one sentence. "" when it did not. Since 0.3 */
+/*
+ * Why the last call on the guest itself (add, remove, decide, free) failed: one sentence. "" when it did not, and while a call on a job
+ * has the guest. Valid until the next call on the guest itself. Not from another thread during such a call.
+ */
 GW_API const char *gw_guest_error(const gw_guest *guest);
 
 struct gw_block {
 	size_t size;
-	const char *name; /* 1..255 bytes without control characters, the same on both ends */
-	void *host;       /* where it is mapped here, aligned to the guest's page_bytes */
-	uint64_t bytes;
+	const char *name;    /* 1..255 bytes without control characters, the same on both ends */
+	void *host;          /* where it is mapped here, aligned to the guest's page_bytes and to the pages below */
+	uint64_t bytes;      /* whole pages of both */
 	uint64_t page_bytes; /* of the memory that backs it: 4096, 2 MiB, 1 GiB. 0: the host's */
-	/* Shared memory (memfd, shmem, hugetlbfs): its fd and where the block begins in it. NULL: private memory. */
+	/*
+	 * Shared memory (memfd, shmem, hugetlbfs): its fd and where the block begins in it. NULL: private memory. The number is copied,
+	 * and the descriptor is not duplicated. So it stays open as long as the guest has the block.
+	 */
 	const int *fd;
 	uint64_t fd_offset;
 };
 /*
- * -EBUSY: a call runs. -EEXIST: its name or memory exists already. -EFAULT: not mapped, or not writable. -E2BIG: more than 4096. -EINVAL
- * names the field. A receive empties its memory first, whatever it held. Since 0.3
+ * Errors: -EBUSY (a call runs, or GW_PARTIAL), -EEXIST (its name or memory exists already), -EFAULT (not mapped, or not writable). Also
+ * -E2BIG (more than 4096) and -EINVAL, which names the field. A receive empties its memory first, whatever it held.
  */
 GW_API int gw_guest_add_block(gw_guest *guest, const struct gw_block *block);
-/* No other thread may be in gw_guest_dirty or gw_guest_discard for this block. -ENOENT, -EBUSY. Since 0.3 */
+/* No other thread may be in gw_guest_dirty or gw_guest_discard for this block. -ENOENT. -EBUSY: a call runs, or GW_PARTIAL. */
 GW_API int gw_guest_remove_block(gw_guest *guest, const char *name);
 
 typedef struct gw_out gw_out; /* where `save` writes to; lent */
-/* -E2BIG: beyond memory_limit; -ENOMEM. Both end the call, whatever `save` returns. Since 0.3 */
+/* -E2BIG: beyond memory_limit; -ENOMEM. Both end the call, whatever `save` returns. */
 GW_API int gw_out_write(gw_out *out, const void *bytes, size_t n);
 
 /* A piece of device state: opaque bytes, on the wire a section whose body is be32 n and n bytes. */
@@ -118,73 +165,91 @@ struct gw_device {
 	size_t size;
 	const char *name; /* 1..255 bytes without control characters */
 	uint32_t instance;
-	uint32_t version, oldest;            /* written; and the oldest that `load` takes. 0, 0: 1, version */
-	bool optional;                       /* a guest without this section is taken; `load` is not called */
-	int (*save)(void *ctx, gw_out *out); /* the guest is stopped */
+	uint32_t version, oldest; /* written; and the oldest that `load` takes. 0, 0: 1, version */
+	bool optional;            /* a guest without this section is taken; `load` is not called */
+	/* The guest is stopped, and its RAM has been read. So `save` must not write to RAM: write to it in `pause`. */
+	int (*save)(void *ctx, gw_out *out);
 	int (*load)(void *ctx, uint32_t version, const uint8_t *bytes, size_t n); /* stopped; RAM is here, or comes when touched */
 	void *ctx;
 };
-/* Saved in this order, loaded in the stream's. -EEXIST, -EBUSY, -EINVAL names the field. Since 0.3 */
+/* Saved in this order, loaded in the stream's. -EEXIST, -E2BIG, -EBUSY, -EINVAL names the field. */
 GW_API int gw_guest_add_device(gw_guest *guest, const struct gw_device *device);
-GW_API int gw_guest_remove_device(gw_guest *guest, const char *name, uint32_t instance); /* -ENOENT, -EBUSY. Since 0.3 */
+GW_API int gw_guest_remove_device(gw_guest *guest, const char *name, uint32_t instance); /* -ENOENT, -EBUSY */
 
 /*
- * Bytes were written that the tracker does not see (this process, vhost-user's log, DMA). Call after the write. Any thread, never blocks, costs two
- * atomic operations per 64 pages; a look when nothing tracks. -ENOENT, -ERANGE. Since 0.3
+ * Bytes were written that the tracker does not see (this process, vhost-user's log, DMA). Call after the write. Any thread, never blocks,
+ * costs two atomic operations per 64 pages; a look when nothing tracks. -ENOENT, -ERANGE.
  */
 GW_API int gw_guest_dirty(gw_guest *guest, const char *block, uint64_t offset, uint64_t bytes);
 /*
  * Return memory to the host (balloon, free page reporting): its content is zero from now on, here and wherever the guest goes. Instead of
- * madvise or fallocate, always. Whole pages. Any thread. -ENOENT, -ERANGE, -EINVAL. Since 0.3
+ * madvise or fallocate, always. Whole pages of the block. Any thread. -ENOENT, -ERANGE, -EINVAL, or an errno of the kernel.
  */
 GW_API int gw_guest_discard(gw_guest *guest, const char *block, uint64_t offset, uint64_t bytes);
 
+/*
+ * Where the guest is. It may run here in these places alone: GW_HERE, GW_PARTIAL, GW_LEAVING while it is not paused, and GW_STANDBY if
+ * hot, while it is not paused. It is paused from the return of `pause` until the call of `resume`.
+ */
 enum gw_where {
-	GW_HERE,     /* here; it runs unless its user stopped it */
-	GW_EMPTY,    /* made to receive, or a receive failed: nothing to run */
-	GW_ARRIVING, /* a call is filling it; must not run */
-	GW_LEAVING,  /* a call is sending it; runs until `pause` */
+	/* Here, also while it is protected. It runs, unless its user paused it, or a hook that failed or stay_paused left it stopped. */
+	GW_HERE,
+	GW_EMPTY, /* made to receive, or a receive failed: nothing to run */
+	/* A call is filling it, up to the end of `load`. It must not run. `resume` is called with GW_HERE, or GW_PARTIAL. */
+	GW_ARRIVING,
+	GW_LEAVING,  /* a call is sending or saving it, up to its end: also in `resume` */
 	GW_IN_DOUBT, /* the last bytes were sent, the answer was lost: must not run until gw_guest_decide */
-	GW_GONE,     /* the other side has it, all of it */
-	GW_STANDBY,  /* it stands by for a primary, and has at least its first copy; must not run, except as a hot standby */
+	/* The other side, or an image, has it, all of it. It may be received, restored or stand by again, as if it were GW_EMPTY. */
+	GW_GONE,
+	GW_STANDBY, /* it stands by for a primary, and has at least its first copy; must not run, except as a hot standby */
 	/*
-	 * It runs here, and pages of it are still in the image that it is restored from. A thread that touches such a page waits until a call to
-	 * gw_guest_restore brings it. Until then the guest is neither sent, saved nor freed.
+	 * It runs here, and pages of it are still in the image that it is restored from. A thread that touches such a page waits until a
+	 * call to gw_guest_restore brings it. Until then the guest is neither sent, saved, protected nor freed.
 	 */
 	GW_PARTIAL,
 	GW_HELD, /* post-copy. The other side runs it and needs pages from here. It must never run here again, and its memory must stay */
 };
-GW_API const char *gw_guest_tracker(const gw_guest *guest); /* "writes", "own", "told". NULL: "". Any thread. Since 0.3 */
-GW_API enum gw_where gw_guest_where(const gw_guest *guest); /* any thread. NULL: GW_EMPTY. Since 0.3 */
-GW_API const char *gw_guest_where_name(uint32_t i);         /* of enum gw_where: "in-doubt". NULL past the end. Any thread. Since 0.3 */
+GW_API const char *gw_guest_tracker(const gw_guest *guest); /* "writes", "own", "told". NULL: "". Any thread */
+GW_API enum gw_where gw_guest_where(const gw_guest *guest); /* any thread. NULL: GW_EMPTY */
+GW_API const char *gw_guest_where_name(uint32_t i);         /* of enum gw_where: "in-doubt". NULL past the end. Any thread */
 /*
- * Ends GW_IN_DOUBT by the word of somebody who knows (an operator, a fence). Ends GW_HELD when the destination is given up.
- * -EPERM: a guest that is GW_HELD never runs here again. -EALREADY: there is nothing to decide. -EBUSY. Since 0.3
+ * Ends GW_IN_DOUBT, by a caller that knows where the guest is. A destination of this library has it if it is GW_HERE after its call. It
+ * does not have it if it is GW_EMPTY. Ask a QEMU by query-status. If the destination cannot be asked, fence it. With true the guest is
+ * GW_HERE, and stopped: no hook is called, and the VMM lets it run itself. With false it is GW_GONE.
  *
- * GW_PARTIAL, with false: gives the guest up, GW_EMPTY. The VMM has ended all threads that ran it before, also a vCPU that waits for a page. A signal ends
- * that wait. Missing pages read as zeros from then on, and a guest that ran on with zeros would damage its disks.
+ * GW_HELD, with false: the destination is given up, and the guest is GW_GONE. With true: -EPERM, it never runs here again.
+ *
+ * GW_PARTIAL, with false: gives the guest up, GW_EMPTY. Before, the VMM has ended all threads that ran it or touch its memory, also a
+ * thread that waits for a page. Missing pages read as zeros from then on, and a guest that ran on with zeros would damage its disks. A
+ * signal ends the wait of a thread. When its handler returns, the thread touches the page again. So the handler leaves by siglongjmp.
+ * With true: -EALREADY.
+ *
+ * -EALREADY: there is nothing to decide. -EBUSY.
  */
 GW_API int gw_guest_decide(gw_guest *guest, bool it_is_ours);
 
 /* --- Jobs with a guest --------------------------------------------------------------------------------------------- */
 
-/* Things that may change while a call runs. 0: leave as it is. */
+/*
+ * Things that may change while a call runs. 0: leave as it is. They belong to the job, for this call and all later ones: `limits` in the
+ * options of a call replaces them when it begins. gw_job_reset keeps them.
+ */
 struct gw_limits {
 	size_t size;
-	uint32_t downtime_ms;   /* the longest pause of the guest. The default is 300 */
+	uint32_t downtime_ms;   /* send, save: the intended pause, a target and no bound. The default is 300 */
 	uint32_t checkpoint_ms; /* protect: between two checkpoints. 100 until it is set */
 };
-GW_API int gw_job_limits(gw_job *job, const struct gw_limits *l); /* any thread. Between calls: for the next call. -EINVAL. Since 0.3 */
+GW_API int gw_job_limits(gw_job *job, const struct gw_limits *l); /* any thread, also between calls. -EINVAL */
 
 enum gw_order {
 	GW_ORDER_FINISH,     /* stop the guest now, whatever the downtime (send, save); end between two checkpoints (protect) */
 	GW_ORDER_CHECKPOINT, /* protect: take one now */
-	GW_ORDER_FAILOVER,   /* standby: the primary does not run it any more, run it here */
+	GW_ORDER_FAILOVER,   /* standby: the primary does not run it any more, run it here. It cannot be taken back */
 	GW_ORDER_POSTCOPY,   /* send, where post-copy is allowed: run it at the destination now, its pages follow */
 };
 /*
  * Any thread. 0: will be done. -EINVAL: not for this kind of call. -EALREADY. -ESRCH: no call with a guest runs. -EPERM: too late. For a
- * standby, -EPERM means that it is too early: there is nothing to run. Since 0.3
+ * standby, -EPERM means that it is too early: there is nothing to run.
  */
 GW_API int gw_job_order(gw_job *job, enum gw_order order);
 
@@ -201,7 +266,10 @@ struct gw_guest_event {
 	uint64_t round, dirty_pages, sent_bytes, bandwidth, downtime_ns;
 };
 typedef void gw_guest_event_fn(void *ctx, const struct gw_guest_event *e);
-/* From the thread of the call, as hooks are. NULL: none. -EBUSY: a call runs. Since 0.3 */
+/*
+ * From the thread of the call, as hooks are. Of send, receive, save and restore. A protection and a standby have on_committed and
+ * on_epoch instead. NULL: none. -EBUSY: a call runs.
+ */
 GW_API int gw_job_on_guest_event(gw_job *job, gw_guest_event_fn *fn, void *ctx);
 
 /* The result of a call; filled on failure too. */
@@ -213,12 +281,20 @@ struct gw_guest_result {
 	uint32_t rounds, channels;
 	uint64_t bandwidth, dirty_rate; /* bytes/s, send: when it was decided to stop */
 	bool hook_failed;               /* one of the VMM's hooks is why it failed */
+	/*
+	 * Its size is set by the library. Next steps of all calls: GW_NEXT_NOTHING, and TRY_AGAIN after a repair. CONTINUE_SOURCE: the
+	 * hook `resume` failed, let it run. ASK_DESTINATION or ASK_SOURCE: it is in doubt, use gw_guest_decide. RECOVER: send with
+	 * `resume`. SERVE: restore with `resume`. RESTORE: a failover lost the guest.
+	 */
 	struct gw_outcome outcome;
 	/* protect, standby. Pauses: how long the primary's guest was paused for a checkpoint, as seen from here. */
 	uint64_t epochs, epoch_pages_max, pause_p50_us, pause_p99_us, pause_max_us;
 	uint64_t requests;      /* lazy: pages that were touched before they came. Send, post-copy: pages the destination requested */
 	uint64_t missing_pages; /* GW_PARTIAL */
-	/* send, post-copy; of one call. `pages` and `zero_pages` count them too. Latency: from a request that can be read to its pages being written. */
+	/*
+	 * send, post-copy; of one call. `pages` and `zero_pages` count them too. Latency: from a request that can be read to its pages
+	 * being written.
+	 */
 	bool postcopy; /* the guest was switched: it may run at the destination only */
 	uint64_t requested_pages, pushed_pages;
 	uint64_t already_there; /* resume: pages that the destination had */
@@ -230,10 +306,14 @@ struct gw_guest_result {
 /* The action when the guest writes faster than the link takes. */
 enum gw_converge {
 	GW_CONVERGE_STOP,    /* stop it for as long as it takes */
-	GW_CONVERGE_GIVE_UP, /* -ETIME; the guest was not touched */
+	GW_CONVERGE_GIVE_UP, /* -ETIME; it runs here */
 };
 
-/* When the guest runs at the destination before its pages are there. The destination must be able to (a QEMU: postcopy-ram). */
+/*
+ * When the guest runs at the destination before its pages are there. The destination is a QEMU with postcopy-ram (RAM alone), or
+ * gw_receive (an image). gw_guest_receive cannot do it yet, and refuses the switch. The send then fails with -EREMOTEIO, -EPIPE or
+ * -ECONNRESET, mostly GW_IN_DOUBT, and gw_guest_decide(guest, true) is right.
+ */
 enum gw_guest_postcopy {
 	GW_POSTCOPY_NEVER,
 	GW_POSTCOPY_IF_NEEDED,   /* when pre-copy does not get within downtime_ms, instead of `converge`. Also on GW_ORDER_POSTCOPY */
@@ -254,24 +334,33 @@ struct gw_guest_send_opts {
 	uint32_t give_up_ms; /* -ETIME before the guest is stopped for good, whatever `converge` says. 0: no limit */
 	/* Give up the right to run without asking (PING, before the end mark) whether everything is loaded. This saves a round trip. */
 	bool no_confirm;
-	int answer_timeout_ms;           /* of the destination, each of its answers. 0: 60 s; -1: none */
+	/*
+	 * Of the destination, for each of its answers. 0: 60 s; -1: none. The answer to the last bytes comes after its `load` and
+	 * `resume`. If these take longer, the guest is GW_IN_DOUBT here.
+	 */
+	int answer_timeout_ms;
 	uint64_t memory_limit;           /* bytes of device state held in memory. 0: 32 MiB */
 	enum gw_guest_postcopy postcopy; /* not with channels (-EINVAL) */
 	/*
-	 * GW_HELD, GW_IN_DOUBT: recover a post-copy whose link broke. The destination waits in postcopy-paused at `uri` (a QEMU: migrate-recover), and reports
-	 * which pages it has. May be repeated.
+	 * GW_HELD, GW_IN_DOUBT: recover a post-copy whose link broke. The destination waits in postcopy-paused at `uri` (a QEMU:
+	 * migrate-recover), and reports which pages it has. May be repeated.
 	 */
 	bool resume;
 };
 /*
- * Move a running guest to the destination that waits at `uri`. 0: GW_GONE. On failure it runs here again as if nothing had been (GW_HERE),
- * unless the last bytes were sent and the answer was lost: GW_IN_DOUBT. A cancel ends the call with -ECANCELED and GW_HERE. Once the last
- * bytes were sent, a cancel has no effect. Errors: -EREMOTEIO: the destination reported a failure. -ENODATA, -EINPROGRESS: there is no
- * guest to send. -EBUSY: another call has it. -ETIME.
+ * Move a running guest to the destination that waits at `uri`. 0: GW_GONE. On failure it runs here again as if nothing had been
+ * (GW_HERE), unless the last bytes were sent and the answer was lost: GW_IN_DOUBT. A cancel ends the call with -ECANCELED and GW_HERE.
+ * Once the last bytes were sent, a cancel has no effect. Errors: -EREMOTEIO (the destination reported a failure), -ENODATA (there is no
+ * guest to send), -EINPROGRESS (GW_IN_DOUBT or GW_HELD), -EAGAIN (GW_PARTIAL). Also -EBUSY (another call has it), -ETIME, and -EOPNOTSUPP
+ * (`uri` cannot answer, or the kernel has no tracker).
  *
- * With post-copy the guest is paused, its devices leave with the order to run, and the call serves pages. It never runs here again. A link
- * that breaks, or a cancel, ends the call with GW_HELD, or with GW_IN_DOUBT before the destination confirmed that it runs. In both cases
- * leave its memory as it is, and send again with `resume`. Since 0.3
+ * If `resume` fails at the destination, the guest is there, stopped, and this call returns 0. A send that fails after `pause` may have
+ * stopped the guest for long. A link that hangs counts as broken after idle_timeout_ms (30 s). A missing answer is one after
+ * answer_timeout_ms (60 s).
+ *
+ * With post-copy the guest is paused, its devices leave with the order to run, and the call serves pages. It never runs here again. A
+ * link that breaks, or a cancel, ends the call with GW_HELD, or with GW_IN_DOUBT before the destination confirmed that it runs. In both
+ * cases leave its memory as it is, and send again with `resume`.
  */
 GW_API int gw_guest_send(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_send_opts *o, struct gw_guest_result *result);
 
@@ -285,10 +374,13 @@ struct gw_guest_receive_opts {
 	void *ctx;
 };
 /*
- * Wait at `uri` for a guest, and run it. The guest that comes must have the same machine, page size, blocks and devices. Otherwise the call
- * refuses it, and its source runs it on. 0: GW_HERE. GW_SOURCE_NOT_NOTIFIED: the same, but its source could not be notified. Then a source
- * of this library is GW_IN_DOUBT, and a QEMU runs its guest on. On failure GW_EMPTY, or GW_HERE when the hook `resume` failed. -EEXIST:
- * there is a guest here. -EBUSY. Since 0.3
+ * Wait at `uri` for a guest, and run it. The guest that comes must have the same machine, page size, blocks and devices. Otherwise the
+ * call refuses it, and its source runs it on. A guest that was paused at its source runs here: the stream does not have that state. A VMM
+ * puts it into its device state.
+ *
+ * 0: GW_HERE. GW_SOURCE_NOT_NOTIFIED, which is 1: the same, but its source could not be notified. Then a source of this library is
+ * GW_IN_DOUBT, and a QEMU runs its guest on. On failure GW_EMPTY, or GW_HERE when the hook `resume` failed. -EEXIST: there is a guest
+ * here. -EBUSY.
  */
 GW_API int gw_guest_receive(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_receive_opts *o,
 	struct gw_guest_result *result);
@@ -304,9 +396,13 @@ struct gw_guest_save_opts {
 	uint64_t memory_limit;
 };
 /*
- * Keep a running guest in the mapped-ram image `path`, as it is at the end. Its pages are written while it runs. Then it is stopped for the
- * rest and for its devices, and runs on before the image is synced. The image appears, whole and synced, only on success. 0: GW_HERE, or
- * GW_GONE with `stop`. On failure GW_HERE. Errors as of gw_guest_send; -EIO: the hook `resume` failed. Since 0.3
+ * Keep a running guest in the mapped-ram image `path`, as it is at the end. Its pages are written while it runs. Then it is stopped for
+ * the rest and for its devices, and runs on before the image is synced. The image appears, whole and synced, only on success. If its
+ * folder cannot be synced, the call fails, and the image is there. 0: GW_HERE, or GW_GONE with `stop`. On failure GW_HERE. Errors as of
+ * gw_guest_send; -EIO: the hook `resume` failed, the guest is stopped, and there is no image.
+ *
+ * To restore it here, save with `stop`: GW_GONE can be restored. A guest that is GW_HERE cannot (-EEXIST). Free it, and make another
+ * guest with `empty`.
  */
 GW_API int gw_guest_save(gw_job *job, gw_guest *guest, const char *path, const struct gw_guest_save_opts *o,
 	struct gw_guest_result *result);
@@ -317,31 +413,38 @@ struct gw_guest_restore_opts {
 	bool stay_paused; /* load everything, do not let it run */
 	uint64_t memory_limit;
 	/*
-	 * Load the devices, then run it immediately. Its pages come from the image, in the order in which it touches them. The memory is private, or it is
-	 * shared memory that only the block's own mapping touches until all pages are here (no vhost-user). Its pages have the host's size. The file must not
-	 * change meanwhile.
+	 * Load the devices, then run it immediately. Its pages come from the image, in the order in which it touches them. The memory is
+	 * private, or it is shared memory that only the block's own mapping touches until all pages are here (no vhost-user). Its pages
+	 * have the host's size. The file must not change meanwhile.
 	 */
 	bool lazy;
 	/*
-	 * lazy: only user mode touches the memory, no KVM and no system call of this process. Then no privilege is needed. A system call that meets a missing
-	 * page fails with EFAULT.
+	 * lazy: only user mode touches the memory, no KVM and no system call of this process. Then no privilege is needed. A system call
+	 * that meets a missing page fails with EFAULT.
 	 */
 	bool user_mode;
 	/*
-	 * lazy: the userfaultfd to use for this restore alone, e.g. handed into a jail. Its API is not agreed on. It becomes non-blocking, is not closed,
-	 * and stays open until the guest is no longer GW_PARTIAL. NULL: opened when needed.
+	 * lazy: the userfaultfd to use for this restore alone, e.g. handed into a jail. Its API is not agreed on. It becomes
+	 * non-blocking, is not closed, and stays open until the guest is no longer GW_PARTIAL. NULL: opened when needed.
 	 */
 	const int *uffd;
-	bool resume; /* GW_PARTIAL: bring the pages that are missing, from the same image */
+	/*
+	 * GW_PARTIAL: bring the pages that are missing, from the same image and image_offset. No hook is called. `lazy`, `user_mode` and
+	 * `uffd` have no effect. -EINVAL: it is another image, or stay_paused is set.
+	 */
+	bool resume;
 };
 /*
- * A guest out of an image, or a stream in a file, which stays as it is. 0: GW_HERE, it runs. On failure GW_EMPTY. Errors as of gw_guest_receive. Since 0.3
+ * A guest out of an image, or a stream in a file, which stays as it is. It runs (`resume`, GW_WHY_ARRIVED), also if it was paused when it
+ * was saved. 0: GW_HERE. On failure GW_EMPTY, or GW_HERE when the hook `resume` failed. Errors as of gw_guest_receive.
  *
- * lazy: the call returns when all pages are here. The guest runs long before (the hook `resume`, GW_GUEST_RUNS), as GW_PARTIAL. A failure or a cancel before it
- * runs leaves it GW_EMPTY. A later one cannot undo anything, because what the guest did since exists nowhere else. It stays GW_PARTIAL (place
- * destination-waits), and waits at the first page that it lacks. When the image can be read again, a call with `resume` brings the rest. Or gw_guest_decide
- * gives it up. -EPERM: no userfaultfd. The message names the ways to get one. -EOPNOTSUPP: a stream, or memory of other page sizes. -ESRCH: `resume`,
- * and all pages are here. The hook `load` may touch RAM. A thread that holds a lock while it touches RAM holds it until the page is here.
+ * lazy: the call returns when all pages are here. The guest runs long before (the hook `resume`, GW_GUEST_RUNS), as GW_PARTIAL. A failure
+ * or a cancel before it runs leaves it GW_EMPTY. A later failure cannot undo anything, because what the guest did since exists nowhere
+ * else. It stays GW_PARTIAL (place destination-waits), and waits at the first page that it lacks. When the image can be read again, a
+ * call with `resume` brings the rest. Or gw_guest_decide gives it up. Errors: -EPERM (no userfaultfd, and the message names the ways to
+ * get one), -EOPNOTSUPP (a stream, or memory of other page sizes). Also -EIO (another mapping wrote to the memory) and -ESRCH (`resume`,
+ * and all pages are here). The hook `load` may touch RAM. A thread that holds a lock while it touches RAM holds it until the page is
+ * here.
  */
 GW_API int gw_guest_restore(gw_job *job, gw_guest *guest, const char *path, const struct gw_guest_restore_opts *o,
 	struct gw_guest_result *result);
@@ -351,7 +454,7 @@ GW_API int gw_guest_restore(gw_job *job, gw_guest *guest, const char *path, cons
 /* A checkpoint: from it on the standby can go on. */
 struct gw_guest_epoch {
 	size_t size;
-	uint64_t number; /* 0: the first copy */
+	uint64_t number; /* 0: the first copy. Each call counts from 0 */
 	uint64_t pages;
 	uint64_t pause_us;  /* the pause of the primary's guest. At a standby: from its REPLY to LOADED */
 	uint64_t commit_us; /* protect: from then until the standby had it */
@@ -367,19 +470,32 @@ struct gw_guest_protect_opts {
 	enum gw_compression compression; /* with channels */
 	int level;
 	const struct gw_limits *limits; /* checkpoint_ms */
-	int standby_timeout_ms; /* for each message of the standby in a checkpoint; then the guest runs on unprotected. 0: 1 s. The guest is never paused for it */
+	/*
+	 * For each message of the standby in a checkpoint; then the guest runs on unprotected. 0: 1 s. The guest is never paused for it.
+	 * The answer to the first copy has 60 s at least.
+	 */
+	int standby_timeout_ms;
 	uint64_t copy_limit; /* bytes of pages after which a checkpoint is taken before its time; no bound. 0: 64 MiB */
-	bool old_dialect;    /* the standby is a QEMU 10.0 or older */
+	bool old_dialect;    /* the standby is a QEMU 10.0 or older, with an older form of COLO. Not with channels */
 	uint64_t memory_limit;
-	/* Output of the guest until this epoch may be let out (packets, writes to disks). From the thread of the call. NULL: it is not held. */
+	/*
+	 * Each epoch has exactly one `pause` (GW_WHY_CHECKPOINT). Output of the guest (packets, writes to disks) before the pause of
+	 * epoch n may be let out when on_committed has number n. It comes before the next pause. From the thread of the call. NULL:
+	 * output is not held.
+	 */
 	gw_guest_epoch_fn *on_committed;
 	void *ctx;
 };
 /*
  * Copy the guest to the standby that waits at `uri` (gw_guest_standby, godwit standby, a QEMU 11.1 with x-colo). Then keep the standby in
- * step, one checkpoint after the other. The guest is paused to copy its last writes and its devices, and never for the link or the standby.
- * If GW_ORDER_FINISH ended the call, it returns 0. If the standby was lost, it returns -ECONNRESET, -EPIPE, -ETIMEDOUT or -EPROTO. In every
- * case the guest runs on here (GW_HERE), unprotected: call again. -ENODATA, -EINPROGRESS: there is no guest. -EBUSY. Since 0.3
+ * step, one checkpoint after the other. The guest is paused to copy its last writes and its devices, and never for the link or the
+ * standby. If GW_ORDER_FINISH ended the call, it returns 0. If the standby was lost, it returns -ECONNRESET, -EPIPE, -ETIMEDOUT or
+ * -EPROTO. The guest runs on here (GW_HERE), unprotected. It is stopped only if the hook `resume` failed. Call again to protect it again.
+ * Also -ENODATA (there is no guest), -EINPROGRESS (GW_IN_DOUBT or GW_HELD), -EAGAIN (GW_PARTIAL), -EBUSY.
+ *
+ * After a lost link the standby may be failed over, while the guest runs on here. The library has no lease for a VMM. Do not let out
+ * output that is still held until a lease or a fence has proved that the standby does not run the guest. Stop the guest if it cannot be
+ * proved.
  */
 GW_API int gw_guest_protect(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_protect_opts *o,
 	struct gw_guest_result *result);
@@ -389,8 +505,9 @@ struct gw_guest_standby_opts {
 	const struct gw_link_opts *link;
 	uint32_t channels; /* 0: as many as come */
 	/*
-	 * It runs between checkpoints, as QEMU's secondary does, and each checkpoint undoes what it wrote. This needs memory for a second
-	 * copy of the guest, and gw_guest_dirty or a tracker for its writes. Without `hot`, it is paused, and needs memory for an epoch.
+	 * A hot standby: it runs between checkpoints, as QEMU's secondary does, and each checkpoint undoes what it wrote. This needs
+	 * memory for a second copy of the guest, and gw_guest_dirty or a tracker for its writes. Without `hot`, it is paused, and needs
+	 * memory for an epoch. Its `load` is called in a failover alone.
 	 */
 	bool hot;
 	uint64_t epoch_limit; /* bytes of an epoch that is not whole yet; more ends the protection. 0: 256 MiB */
@@ -399,19 +516,27 @@ struct gw_guest_standby_opts {
 	gw_guest_epoch_fn *on_epoch; /* it is here, and what a failover would run. From the thread of the call; may be NULL */
 	/*
 	 * Called before it is run for GW_ORDER_FAILOVER. Return 0 only if the primary certainly does not run it any more (a lease, a
-	 * fence). With -EAGAIN the library calls again after 100 ms. Another negative errno ends the call, and it is not run. NULL: the
-	 * caller of gw_job_order() knows this.
+	 * fence). With -EAGAIN the library calls again after 100 ms. Another negative errno ends the call, and gives the standby up
+	 * (GW_EMPTY). NULL: the caller of gw_job_order() knows this.
 	 */
 	int (*may_run)(void *ctx);
 	void *ctx;
 };
 /*
  * Stand by at `uri` for a primary (gw_guest_protect, or a QEMU 11.1 with x-colo). 0: GW_ORDER_FAILOVER was given, and it runs here
- * (GW_HERE). It runs from the last whole checkpoint, or, hot, from where it is. When the link ends after the first copy, the call waits for
- * that order or for a cancel. An order is carried out between two checkpoints, at the latest when the link's idle limit has passed. A
- * cancel ends the call with -ECANCELED and GW_EMPTY: the standby was given up. If the hook `resume` fails in a failover, it is GW_HERE,
- * stopped. If its devices cannot be loaded, it is GW_EMPTY, place "lost". On failure before the first copy was whole, it is GW_EMPTY.
- * -EEXIST: there is a guest here. -EBUSY. Since 0.3
+ * (GW_HERE). It runs from the last whole checkpoint, or, hot, from where it is: `pause` (GW_WHY_CHECKPOINT), then `resume`
+ * (GW_WHY_FAILOVER). It runs even if its user had paused it at the primary.
+ *
+ * When the link ends after the first copy, the call waits for that order or for a cancel. No callback reports the end of the link, and a
+ * primary that is silent between two checkpoints does not end it. A VMM watches the primary itself, or sees that on_epoch is late.
+ * Neither proves that the primary is dead: `may_run` must. GW_ORDER_FINISH at the primary looks like a lost link here.
+ *
+ * An order is carried out between two checkpoints, at the latest when the link's idle limit has passed. It ends a protection that is
+ * healthy, too: the link is closed before `may_run` is called, and no checkpoint comes any more. Only a cancel stops it.
+ *
+ * A cancel ends the call with -ECANCELED and GW_EMPTY: the standby was given up. To be protected again, cancel, gw_job_reset, and stand
+ * by again. If the hook `resume` fails in a failover, it is GW_HERE, stopped. If its devices cannot be loaded, it is GW_EMPTY, place
+ * "lost". On failure before the first copy was whole, it is GW_EMPTY. -EEXIST: there is a guest here. -EBUSY.
  */
 GW_API int gw_guest_standby(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_standby_opts *o,
 	struct gw_guest_result *result);

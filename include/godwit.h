@@ -186,7 +186,7 @@ enum gw_next_step {
 };
 GW_API const char *gw_next_step_name(uint32_t i); /* of enum gw_next_step: "try-again". NULL past the end. Any thread. Since 0.2 */
 
-/* How it stands when a call has ended, well or not. It is the last field of each result, and keeps its size. */
+/* How it stands when a call has ended, well or not. Each result has one. The library sets its `size`, which never changes. */
 struct gw_outcome {
 	size_t size;
 	enum gw_place place;
@@ -818,7 +818,7 @@ struct gw_info_field {
 };
 /*
  * Field i of a device, in order, a struct before its parts. Past the end the call returns -ERANGE. If the description does not fit the rest
- * of the device, it returns -EPROTO there. -ENODATA: there is no VM description. -ENOMEM. Since 0.2
+ * of the device, it returns -EPROTO there. If the description is missing, or lacks this device, it returns -ENODATA. -ENOMEM. Since 0.2
  */
 GW_API int gw_info_field(const gw_info *info, uint32_t device, uint32_t i, struct gw_info_field *f);
 
@@ -957,7 +957,7 @@ struct gw_destination {
 };
 
 enum gw_way {
-	GW_WAY_REFUSED, /* see why */
+	GW_WAY_REFUSED, /* see `reason` */
 	GW_WAY_DIRECT,  /* the destination reads the image itself */
 	GW_WAY_STREAM,  /* the library sends it */
 	GW_WAY_CLONE,   /* the destination maps the image as memory, and the library sends the rest */
@@ -973,7 +973,7 @@ GW_API int gw_plan_restore(const gw_info *info, const struct gw_destination *d, 
 
 /* The effect of a save on a guest in a run state, and the state of the guest afterwards. */
 enum gw_after_save {
-	GW_AFTER_REFUSED, /* it is not saved: see why */
+	GW_AFTER_REFUSED, /* it is not saved: see `reason` */
 	GW_AFTER_RUNS,    /* it runs on */
 	GW_AFTER_KEPT,    /* as before */
 	GW_AFTER_STOPPED, /* it is paused in postmigrate; QEMU's `cont` lets it run */
