@@ -5,6 +5,7 @@
  */
 #include <godwit-unstable.h>
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@ static bool runs;
 static int pause_vm(void *ctx, enum gw_why why)
 {
 	(void)ctx, (void)why;
-	return -1; /* it does not leave again */
+	return -ENOTSUP; /* it does not leave again */
 }
 
 static int resume_vm(void *ctx, enum gw_why why)
@@ -30,14 +31,14 @@ static int resume_vm(void *ctx, enum gw_why why)
 static int save_vm(void *ctx, gw_out *out)
 {
 	(void)ctx, (void)out;
-	return -1;
+	return -ENOTSUP;
 }
 
 static int load_vm(void *ctx, uint32_t version, const uint8_t *bytes, size_t n)
 {
 	(void)ctx, (void)version;
 	if (n != sizeof count)
-		return -1;
+		return -ENOTSUP;
 	memcpy(&count, bytes, n);
 	return 0;
 }
