@@ -9,7 +9,8 @@ needs zstd python3
 capture 11.1-return-path.stream
 
 cat >replay.py <<'EOP'
-"""replay.py BYTES [SIGNAL]: sends the capture's first BYTES through a proxy, which is then sent SIGNAL, or else sees the end. Trace: trace.json."""
+"""replay.py BYTES SIGNAL|end|early: sends the capture's first BYTES through a proxy, which is then sent SIGNAL, or sees the end, or an answer to the end that
+comes before it. Trace: trace.json."""
 import os, signal, socket, sys, time
 sys.path.insert(0, os.environ["SRC"] + "/tests/lib")
 import godwit
@@ -19,14 +20,14 @@ data = open("11.1-return-path.stream", "rb").read()[:int(sys.argv[1])]
 for name in ("in", "out"):
     if os.path.exists(name):
         os.unlink(name)
-peer = Peer("out")
+peer = Peer("out", answers_early=sys.argv[2] == "early")
 with godwit.Run("proxy", "unix:in", "unix:out", "--perfetto=trace.json", *sys.argv[3:]) as proxy:
     source = socket.socket(socket.AF_UNIX)
     while source.connect_ex("in"):      # until it listens, which it does not say with --quiet
         assert proxy.process.poll() is None, proxy.stderr
         time.sleep(0.01)
     source.sendall(data)
-    if sys.argv[2] == "end":
+    if sys.argv[2] in ("end", "early"):
         answer = b""
         while not answer.endswith(bytes.fromhex("0001000400000000")):
             got = source.recv(4096)
@@ -90,6 +91,10 @@ for detail in --quiet --verbose; do
 		"first pass" '[e["name"] for e in events if e["ph"] == "i"].count("pass 1") == 1' \
 		"connection" 'any(e["name"] == "CONNECTED" for e in events) and forward[-1]["name"] == "CLOSED"'
 done
+
+# The two directions are read by two threads: the answer to the end may be shown first.
+replay "$size" early --quiet
+trace whole "an answer that overtakes" 'phases in (["setup", "pre-copy", "switchover"], ["setup", "switchover"])'
 
 replay 400000 SIGTERM
 trace whole "stopped by SIGTERM" 'any(e["name"] == "PAGES" for e in forward)'

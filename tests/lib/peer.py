@@ -23,7 +23,9 @@ CHANNEL_ID = 24     # in the hello of a multifd channel
 
 
 class Peer:
-    def __init__(self, path, channels=0):
+    def __init__(self, path, channels=0, answers_early=False):
+        """answers_early: it says that all is well before it has all."""
+        self.answers_early = answers_early
         self.data = bytearray()                 # of the main channel
         self.channels = [None] * channels       # bytes of each multifd channel, hello included, by its id
         self.return_path = False
@@ -95,7 +97,8 @@ class Peer:
                 opened = OPENED.search(self.data, 0, HEAD)
                 if opened:
                     self.return_path = True
-                    sock.sendall(PONG + opened[1])
+                    ended = self.answers_early
+                    sock.sendall(PONG + opened[1] + (SHUT_0 if ended else b""))
             if self.return_path and not ended and is_whole(self.data):
                 ended = True
                 sock.sendall(SHUT_0)

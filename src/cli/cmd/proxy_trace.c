@@ -40,6 +40,7 @@ struct gw__proxy_trace {
 	uint32_t tracks;
 	enum phase phase;
 	uint64_t phase_us;
+	bool is_answered; /* SHUT was seen before END, which was sent before it: the two directions are not in order */
 	unsigned passes;
 	char pass_block[256]; /* whose pages begin again with each pass */
 	uint64_t pass_off;
@@ -215,20 +216,16 @@ static const struct {
 	unsigned from;
 	enum phase to;
 } steps[] = {
-	{"CONFIGURATION", GW_PROXY_FORWARD, ~0u, SETUP},
-	{"START", GW_PROXY_FORWARD, IN(NOTHING), SETUP},
-	{"PART", GW_PROXY_FORWARD, IN(SETUP), PRECOPY},
-	{"SWITCHOVER_START", GW_PROXY_FORWARD, IN(SETUP) | IN(PRECOPY), SWITCHOVER},
+	{"CONFIGURATION", GW_PROXY_FORWARD, ~0u, SETUP}, {"START", GW_PROXY_FORWARD, IN(NOTHING), SETUP},
+	{"PART", GW_PROXY_FORWARD, IN(SETUP), PRECOPY}, {"SWITCHOVER_START", GW_PROXY_FORWARD, IN(SETUP) | IN(PRECOPY), SWITCHOVER},
 	{"END", GW_PROXY_FORWARD, IN(SETUP) | IN(PRECOPY), SWITCHOVER},
 	{"POSTCOPY_RAM_DISCARD", GW_PROXY_FORWARD, IN(SETUP) | IN(PRECOPY), SWITCHOVER},
 	{"PACKAGED", GW_PROXY_FORWARD, IN(SETUP) | IN(PRECOPY), SWITCHOVER},
 	{"POSTCOPY_RUN", GW_PROXY_FORWARD, IN(SETUP) | IN(PRECOPY) | IN(SWITCHOVER), POSTCOPY},
-	{"RECV_BITMAP", GW_PROXY_FORWARD, IN(NOTHING) | IN(POSTCOPY), RECOVERY},
-	{"RESUME_ACK", GW_PROXY_RETURN, IN(RECOVERY), POSTCOPY},
+	{"RECV_BITMAP", GW_PROXY_FORWARD, IN(NOTHING) | IN(POSTCOPY), RECOVERY}, {"RESUME_ACK", GW_PROXY_RETURN, IN(RECOVERY), POSTCOPY},
 	{"CHECKPOINT_READY", GW_PROXY_RETURN, IN(SETUP) | IN(PRECOPY) | IN(SWITCHOVER), PROTECTED},
-	{"CHECKPOINT_REQUEST", GW_PROXY_FORWARD, IN(PROTECTED), CHECKPOINT},
-	{"VMSTATE_LOADED", GW_PROXY_RETURN, IN(CHECKPOINT), PROTECTED},
-	{"SHUT", GW_PROXY_RETURN, ~0u, OVER},
+	{"CHECKPOINT_REQUEST", GW_PROXY_FORWARD, IN(PROTECTED), CHECKPOINT}, {"VMSTATE_LOADED", GW_PROXY_RETURN, IN(CHECKPOINT), PROTECTED},
+	{"SHUT", GW_PROXY_RETURN, ~(IN(SETUP) | IN(PRECOPY)), OVER}, /* see follow_answer() for the others */
 };
 
 static const char *const phase_names[] = {
@@ -249,14 +246,26 @@ static void go_to(struct gw__proxy_trace *t, enum phase to, uint64_t us)
 		put(t, event("E", phase_names[t->phase], MIGRATION, us));
 	if (phase_names[to])
 		put(t, event("B", phase_names[to], MIGRATION, us));
-	if (to == SETUP)
+	if (to == SETUP) {
 		t->passes = 0;
+		t->is_answered = false;
+	}
 	t->phase = to;
 	t->phase_us = us;
 }
 
+/* An answer to an END that is not shown yet ends the migration when that has been shown. */
+static void follow_answer(struct gw__proxy_trace *t, const struct gw_proxy_message *m, uint64_t us)
+{
+	if (m->direction == GW_PROXY_RETURN)
+		t->is_answered |= !strcmp(m->name, "SHUT") && (t->phase == SETUP || t->phase == PRECOPY);
+	else if (t->is_answered && t->phase == SWITCHOVER && !strcmp(m->name, "EOF"))
+		go_to(t, OVER, us);
+}
+
 static void follow_phases(struct gw__proxy_trace *t, const struct gw_proxy_message *m, uint64_t us)
 {
+	follow_answer(t, m, us);
 	for (size_t i = 0; i < GW__LEN(steps); i++)
 		if (m->direction == steps[i].direction && steps[i].from & IN(t->phase) && !strcmp(m->name, steps[i].message)) {
 			go_to(t, steps[i].to, us);
