@@ -48,6 +48,7 @@ struct guest {
 	int stop_fd; /* eventfd: readable when it is to end between two epochs */
 	char name[NAME_MAX + 1], image[PATH_MAX];
 	uint32_t channels;
+	bool has_removed_older;
 
 	pthread_mutex_t lock; /* for its control socket */
 	pthread_cond_t changed;
@@ -86,13 +87,26 @@ static void report(struct guest *g, struct gw_standby_event *event)
 	pthread_mutex_unlock(&g->standby->report_lock);
 }
 
-/* From now on an older image of this name would be a guest of long ago, and an older lock would prove the death of another primary (qemu/owner_lock.h). */
+/* From now on an older image of this name would be a guest of long ago. Once: what comes after it is this guest's. */
 static void remove_older(struct guest *g)
 {
-	unlinkat(g->dir_fd, "owner.lock", 0);
+	if (g->has_removed_older)
+		return;
+	g->has_removed_older = true;
 	unlinkat(g->dir_fd, "guest.img", 0);
-	unlinkat(g->dir_fd, "disks", 0); /* the list of an older protection's; this one's is written with its first epoch */
+	unlinkat(g->dir_fd, "disks", 0); /* the list of an older protection's; this one's is written when it ends */
 	gw__epoch_history_remove_all(g->image);
+}
+
+/*
+ * An older lock is free once its own primary is dead, and would prove the death of this one too (qemu/owner_lock.h). So it goes before there can be an image of
+ * this guest, whatever becomes of this process. The folder is synced before epoch 0 of a durable one can be found (engine/colo/durable.h).
+ */
+static int remove_older_lock(struct guest *g, struct gw__error *error)
+{
+	if (!unlinkat(g->dir_fd, "owner.lock", 0) || errno == ENOENT)
+		return 0;
+	return gw__error_errno(error, errno, "cannot remove the owner.lock of an older guest beside %s", g->image);
 }
 
 static void set_state(struct guest *g, enum gw_standby_event_kind kind, uint64_t epoch)
@@ -133,15 +147,23 @@ static void on_epoch(void *ctx, const struct gw__colo_epoch *e)
 static int on_boundary(void *ctx, uint64_t number, struct gw__error *error)
 {
 	struct guest *g = ctx;
+	const struct gw_standby_opts *o = g->standby->o;
 	char why[400] = "";
-	int r = g->standby->o->on_boundary(GW__OPT(g->standby->o, ctx), number, why, sizeof why);
-	return r ? gw__error_set(error, r < 0 ? r : -EIO, "%s", why) : 0;
+	int r = GW__OPT(o, on_boundary) ? o->on_boundary(GW__OPT(o, ctx), number, why, sizeof why) : 0;
+	if (r)
+		return gw__error_set(error, r < 0 ? r : -EIO, "%s", why);
+	return number ? 0 : remove_older_lock(g, error);
 }
 
+/* A guest whose link broke right behind its epoch 0 has an image too, and on_epoch was not called. */
 static void on_kept(void *ctx, uint64_t number, bool kept)
 {
 	struct guest *g = ctx;
-	g->standby->o->on_kept(GW__OPT(g->standby->o, ctx), number, kept);
+	const struct gw_standby_opts *o = g->standby->o;
+	if (kept)
+		remove_older(g);
+	if (GW__OPT(o, on_kept))
+		o->on_kept(GW__OPT(o, ctx), number, kept);
 }
 
 static bool is_over(const struct guest *g) { return !strcmp(g->state, "ended") || !strcmp(g->state, "failed"); }
@@ -233,8 +255,8 @@ static void *protect(void *guest)
 	struct gw__colo_secondary_opts so = {.checkpoint_ms = timeout_ms ? timeout_ms : CHECKPOINT_MS,
 		.stop_fd = g->stop_fd,
 		.on_epoch = on_epoch,
-		.on_boundary = GW__OPT(o, on_boundary) ? on_boundary : NULL,
-		.on_kept = GW__OPT(o, on_kept) ? on_kept : NULL,
+		.on_boundary = on_boundary,
+		.on_kept = on_kept,
 		.ctx = g};
 	struct gw__colo_secondary_result result;
 	report(g, &(struct gw_standby_event){.kind = GW_STANDBY_CONNECTED});

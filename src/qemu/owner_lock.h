@@ -6,7 +6,7 @@
  * QEMU is dead, and not before; so who gets the lock knows that nobody runs the guest. It says nothing of a QEMU that was never handed it, and
  * therefore a standby removes the file when a new protection begins, and `place` puts it there only after that.
  *
- *   protect: hand -> (epoch 0: the standby removes the older file) -> place -> ... -> remove
+ *   protect: hand -> (epoch 0 is there: the standby removes the older file) -> place -> ... -> remove
  *   failover: take -> the new QEMU has it
  *
  * QEMU keeps a descriptor under a name. The older one is closed only when the newer lock is in its place: until then its file may be the one in the folder.

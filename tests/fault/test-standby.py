@@ -553,8 +553,48 @@ def one_name(folder):
         check_kept(standby, p, folder)
 
 
+def put_older(folder):
+    """What an older guest of this name has left: its lock, which is free, and the list of its disks."""
+    os.makedirs(folder, exist_ok=True)
+    for name in ("owner.lock", "disks"):
+        with open(os.path.join(folder, name), "w", encoding="ascii") as f:
+            f.write("1 godwit-owner-1-1\n" if name == "owner.lock" else "disk-d0.1.4 d0\n")
+
+
+def older_lock(folder):
+    """The lock of an older guest proves nothing of the new one's primary: it goes before the new guest can be recovered, or gets an image. The primary
+    hears that its guest is here after that."""
+    for options in ([], ["--durable"]):
+        with Standby(folder, *options) as standby:
+            put_older(standby.folder)
+            lock = os.path.join(standby.folder, "owner.lock")
+            with Primary(standby.socket) as p:
+                p.begin(mark=False)
+                standby.wait_event("connected")
+                assert os.path.exists(lock), "the lock of before went too early"
+            standby.wait_event("failed")
+            assert os.path.exists(lock), "the lock of before went for nothing"
+            standby.forget()
+            with Primary(standby.socket) as p:
+                p.guest()
+                assert not os.path.exists(lock), f"{options}: the new guest is here, and the lock of an older one still is"
+            check_kept(standby, p, folder)
+            standby.forget()
+            put_older(standby.folder)
+            with Primary(standby.socket) as p:      # its link breaks before it hears of its guest
+                p.begin(mark=False)
+                p.hear(8)                           # PONG
+                p.main.shutdown(socket.SHUT_RD)
+                p.send(section(*p.pages({1: content(1, 1)}, []), kind=2) + p.end([]) + devices() + EOF + description())
+                p.keep()
+                ended, _ = check_kept(standby, p, folder, epoch=0)
+            left = sorted(os.listdir(standby.folder))
+            assert left == [os.path.basename(ended["image"])], f"{options}: of an older guest is left: {left}"
+
+
 def main():
-    for case in [right, before_ram, wrong, unfit, packets_wrong, beyond_limit, full_disk, silence, many_at_once, at_once, stopped, control, one_name]:
+    for case in [right, before_ram, wrong, unfit, packets_wrong, beyond_limit, full_disk, silence, many_at_once, at_once, stopped, control, one_name,
+                 older_lock]:
         if sys.argv[1:] and case.__name__ not in sys.argv[1:]:
             continue
         started = time.monotonic()

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Epochs that survive their standby. Every write, sync and name is recorded while epochs are taken; then the power is cut after each of them: what was synced
- * is there, of what was not any sectors are. Whatever is left, the last epoch that was safe is recovered, byte for byte. Then every call fails once, while
- * epochs are taken and while they are recovered; and the last record is torn at each kind of place.
+ * is there, of what was not any sectors are. Whatever is left, the last epoch that was safe is recovered, byte for byte, and a file that was removed before
+ * epoch 0 was made safe is not beside it. Then every call fails once, while epochs are taken and while they are recovered; and the last record is torn at each
+ * kind of place.
  */
 #include "image_kit.h"
 
@@ -29,7 +30,7 @@ enum {
 
 /* --- a recording --- */
 
-enum kind { WRITE, SYNC, NAMED, SYNC_FOLDER, SAFE };
+enum kind { WRITE, SYNC, NAMED, SYNC_FOLDER, SAFE, REMOVED /* the older lock */ };
 
 struct event {
 	enum kind kind;
@@ -42,6 +43,7 @@ struct event {
 static const char *const names[FILES] = {"image.journal.0", "image.journal.1", "image.standby", "image.history.0", "image.history.1",
 	"image.history.2", "image.history.3", "image.history.4", "image.history.5", "image.history.6", "image.history.7", "image.history.8",
 	"image.history.9", "image.history.10", "image.history.11"};
+static const char OLDER_LOCK[] = "owner.lock";
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct event events[EVENTS_MAX];
 static unsigned events_n;
@@ -226,6 +228,15 @@ static void imagine(const struct gw__blocks *blocks)
 	}
 }
 
+/* As a standby does with the lock of an older guest, when all of the new one is here (lib/standby.c). */
+static void remove_older_lock(void)
+{
+	kit_path path;
+	kit_join(path, dir, OLDER_LOCK);
+	if (!unlink(path) && recording)
+		note(REMOVED, 0, 0, NULL, 0, 0);
+}
+
 /* Epoch 0. */
 static int initial(struct gw__epoch_sink *s, const struct gw__blocks *blocks, struct gw__error *error)
 {
@@ -252,7 +263,10 @@ static int initial(struct gw__epoch_sink *s, const struct gw__blocks *blocks, st
 		r = sink->ops->end(sink, (struct gw__view){(const uint8_t *)kit_description, sizeof kit_description - 1}, error);
 	if (!r)
 		r = gw__epoch_sink_store(s).ops->complete_guest(s, NULL, error);
-	return r ? r : gw__epoch_sink_store(s).ops->start(s, error);
+	if (r)
+		return r;
+	remove_older_lock();
+	return gw__epoch_sink_store(s).ops->start(s, error);
 }
 
 static int take_epoch(struct gw__epoch_sink *s, const struct gw__blocks *blocks, uint32_t e, struct gw__error *error)
@@ -369,14 +383,14 @@ static void check_history(const char *path, uint64_t last, const char *when)
 	assert_int_equal(gw__epoch_sink_export(path, last + 1, to, &error), -ENODATA);
 }
 
-/* `safe`: the last one that was, -1: none. */
-static void check_recovery(const char *path, int safe, const char *when)
+/* `safe`: the last one that was, -1: none. False: none was found. */
+static bool check_recovery(const char *path, int safe, const char *when)
 {
 	struct gw__error error = {0};
 	uint64_t epoch = 0;
 	int r = gw__epoch_sink_recover(path, &epoch, &error);
 	if (safe < 0 && r == -ENOENT)
-		return;
+		return false;
 	if (r)
 		fail_msg("%s, epoch %d was safe: %d %s", when, safe, r, error.text);
 	if ((int)epoch != safe && (int)epoch != safe + 1)
@@ -386,6 +400,7 @@ static void check_recovery(const char *path, int safe, const char *when)
 	if (n++ % 3 == 0)
 		check_history(path, epoch, when);
 	assert_int_equal(gw__epoch_sink_recover(path, &epoch, &error), -ENOENT); /* and nothing is left of it */
+	return true;
 }
 
 /* --- the power is cut --- */
@@ -421,9 +436,30 @@ static unsigned last_of(unsigned cut, enum kind kind, int file)
 	return last;
 }
 
+/* What was removed before the folder was synced is gone; else it may be there. */
+static void rebuild_older_lock(const char *where, unsigned cut, uint32_t manner)
+{
+	kit_path path;
+	unsigned removed = last_of(cut, REMOVED, -1);
+	bool is_gone = removed && (removed < last_of(cut, SYNC_FOLDER, -1) || manner == 0 || (manner == 2 && roll(2)));
+	kit_join(path, where, OLDER_LOCK);
+	if (!is_gone)
+		kit_write_file(path, "1 -\n", 4, 0600);
+}
+
+/* A failover would take it for the proof that the new guest's primary is dead. */
+static void check_older_lock(const char *where, const char *when)
+{
+	kit_path path;
+	kit_join(path, where, OLDER_LOCK);
+	if (!access(path, F_OK))
+		fail_msg("%s: an epoch was found beside the lock of an older guest", when);
+}
+
 static void rebuild(const char *where, unsigned cut, uint32_t manner)
 {
 	unsigned folder = last_of(cut, SYNC_FOLDER, -1);
+	rebuild_older_lock(where, cut, manner);
 	for (int f = 0; f < FILES; f++) {
 		kit_path path;
 		unsigned named = last_of(cut, NAMED, f), synced = last_of(cut, SYNC, f);
@@ -454,9 +490,12 @@ static void the_power_is_cut(void **state)
 	kit_path path;
 	char when[64];
 	imagine(&blocks);
+	kit_join(path, dir, OLDER_LOCK);
+	kit_write_file(path, "1 -\n", 4, 0600);
 	recording = true;
 	assert_int_equal(live(image, &blocks), EPOCHS);
 	recording = false;
+	assert_true(last_of(events_n, REMOVED, -1));
 	kit_path dead;
 	kit_join(dead, dir, "dead");
 	assert_int_equal(mkdir(dead, 0700), 0);
@@ -473,7 +512,8 @@ static void the_power_is_cut(void **state)
 			kit_remove_dir(dead);
 			assert_int_equal(mkdir(dead, 0700), 0);
 			rebuild(dead, cut, manner);
-			check_recovery(path, safe, when);
+			if (check_recovery(path, safe, when))
+				check_older_lock(dead, when);
 		}
 	}
 	print_message("%u power cuts\n", cuts);

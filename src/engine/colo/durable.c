@@ -128,7 +128,7 @@ static int begin(struct gw__durable *d, uint64_t extent_bytes, struct gw__epoch_
 	if (!r)
 		r = gw__epoch_journal_begin(d->journal, base, error);
 	if (!r)
-		r = gw__epoch_journal_sync(d->journal, error);
+		r = gw__epoch_journal_sync(d->journal, error); /* and the folder */
 	if (!r)
 		r = gw__image_sync_pages(d->writer, error);
 	if (!r)

@@ -13,7 +13,10 @@
 
 struct gw__durable;
 
-/* `path`: of the image that will be. Both are borrowed. When it returns 0, epoch 0 is safe. */
+/*
+ * `path`: of the image that will be. Both are borrowed. When it returns 0, epoch 0 is safe. The folder is synced before the epoch can be found: what the caller
+ * has removed from the folder does not come back beside it.
+ */
 int gw__durable_start(const char *path, uint64_t extent_bytes, struct gw__image_writer *writer, struct gw__epoch_base *base,
 	struct gw__durable **d, struct gw__error *error);
 /* The next epoch is safe, or is none. */
