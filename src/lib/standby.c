@@ -18,13 +18,14 @@
 
 #include "engine/colo/epoch_sink.h"
 #include "engine/colo/secondary.h"
+#include "io/wait.h"
 #include "lib/outcome.h"
 #include "lib/standby_control.h"
 #include "lib/standby_recover.h"
 #include "lib/standby_stats.h"
 #include "lib/started.h"
 
-enum { NAMES_MAX = 100000, MEMORY_LIMIT_BYTES = 1 << 30, CHECKPOINT_MS = 60000 };
+enum { NAMES_MAX = 100000, MEMORY_LIMIT_BYTES = 1 << 30, CHECKPOINT_MS = 60000, AGAIN_MS = 100 };
 
 struct standby {
 	gw_job *job;
@@ -49,6 +50,7 @@ struct guest {
 	char name[NAME_MAX + 1], image[PATH_MAX];
 	uint32_t channels;
 	bool has_removed_older;
+	bool has_made_folder; /* under a name that it was given here */
 
 	pthread_mutex_t lock; /* for its control socket */
 	pthread_cond_t changed;
@@ -222,12 +224,23 @@ static void fail_over(void *ctx, char *line, size_t n)
 	pthread_mutex_unlock(&g->lock);
 }
 
+/* One that was empty before, and still is: there was no epoch. Otherwise each stranger that connects would leave a vm-N. */
+static void remove_empty_folder(const struct guest *g)
+{
+	char path[PATH_MAX];
+	int n = snprintf(path, sizeof path, "%s/%s", g->standby->dir, g->name);
+	if (g->has_made_folder && n > 0 && (size_t)n < sizeof path)
+		rmdir(path);
+}
+
 /* All but the struct, which the caller's thread frees. The folder is anybody's then. */
 static void let_go(struct guest *g)
 {
 	gw__standby_control_stop(&g->control);
 	gw__epoch_sink_free(&g->sink);
 	gw__incoming_close(&g->in);
+	remove_empty_folder(g);
+	g->has_made_folder = false; /* from now on it may be another guest's */
 	if (g->dir_fd >= 0)
 		close(g->dir_fd);
 	g->dir_fd = -1;
@@ -317,6 +330,7 @@ static int find_folder(struct guest *g, struct gw__error *error)
 	for (unsigned i = 1; !name && r == -EEXIST && i <= NAMES_MAX; i++) {
 		snprintf(g->name, sizeof g->name, "vm-%u", i);
 		r = make_folder(g, error);
+		g->has_made_folder = !r;
 	}
 	if (!name && r == -EEXIST)
 		return gw__error_set(error, r, "%s has %d guests: remove folders that are not needed", g->standby->dir, NAMES_MAX);
@@ -371,8 +385,10 @@ static int start_guest(struct standby *s, struct gw__incoming *in)
 {
 	static const struct gw__standby_control_ops control = {tell_status, tell_stats, hear_guard, fail_over};
 	struct guest *g = new_guest(s, in);
-	if (!g)
+	if (!g) {
+		gw__incoming_close(in);
 		return gw__error_set(&s->job->run.error, -ENOMEM, "no memory for a guest");
+	}
 	uint64_t limit = GW__OPT(s->o, memory_limit);
 	struct gw__epoch_sink_opts so = {.limit_bytes = limit ? limit : MEMORY_LIMIT_BYTES,
 		.durable = GW__OPT(s->o, durable) || GW__OPT(s->o, history),
@@ -420,6 +436,9 @@ static void join_guests(struct standby *s, bool all)
 /* What one source did wrong, and nothing of ours. */
 static bool is_of_a_source(int r) { return r == -EPROTO || r == -ETIMEDOUT || r == -ECONNRESET || r == -EPIPE || r == -EOPNOTSUPP; }
 
+/* Of descriptors, memory or threads. Guests that are protected need none of it, and when one ends there is some again. */
+static bool is_shortage(int r) { return r == -EMFILE || r == -ENFILE || r == -ENOBUFS || r == -ENOMEM || r == -EAGAIN; }
+
 /* Of connections that did not become a guest. */
 static void report_nobody(struct standby *s)
 {
@@ -434,7 +453,7 @@ static void report_nobody(struct standby *s)
 static int accept_guests(struct standby *s, struct gw__listener *listener, const struct gw__accept_opts *go)
 {
 	struct gw__error *error = &s->job->run.error;
-	for (;;) {
+	for (bool is_short = false;;) {
 		struct gw__incoming in = {0};
 		int r = gw__accept(&s->job->run, listener, go, &in);
 		join_guests(s, false);
@@ -442,10 +461,13 @@ static int accept_guests(struct standby *s, struct gw__listener *listener, const
 			r = start_guest(s, &in);
 		else
 			gw__incoming_close(&in);
-		if (r && !is_of_a_source(r))
+		if (r && !is_of_a_source(r) && !is_shortage(r))
 			return r;
-		if (r)
+		if (r && !(is_short && is_shortage(r))) /* once for as long as it lasts */
 			report_nobody(s);
+		is_short = is_shortage(r);
+		if (is_short)
+			gw__io_pause(s->job->cancel_fd, gw__io_deadline(AGAIN_MS)); /* the next accept sees a cancel */
 		gw__error_clear(error);
 	}
 }

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import re
+import resource
 import signal
 import socket
 import sys
@@ -592,9 +593,60 @@ def older_lock(folder):
             assert left == [os.path.basename(ended["image"])], f"{options}: of an older guest is left: {left}"
 
 
+def open_descriptors(standby):
+    return len(os.listdir(f"/proc/{standby.process.pid}/fd"))
+
+
+def take_all_descriptors(standby, greedy):
+    """One channel after the other, each when the one before has its descriptor, until the standby says that it has no more."""
+    greedy.main = greedy.open(mfdsource.head())
+    for number in range(64):
+        before, deadline = open_descriptors(standby), time.monotonic() + 0.2
+        with contextlib.suppress(OSError):      # the standby may have closed it, which is right
+            greedy.open_channel(number)
+        while time.monotonic() < deadline and open_descriptors(standby) <= before:
+            if any(e["event"] == "failed" for e in standby.events()) or standby.process.poll() is not None:
+                return
+            time.sleep(0.001)
+
+
+def few_descriptors(folder):
+    """A source for which there are not enough descriptors is turned away, and the guest that is protected stays protected. The next one finds a place."""
+    with Standby(folder, name=None, prefix=["prlimit", "--nofile=48:48"]) as standby, Primary(standby.socket) as p:
+        p.guest()
+        p.checkpoint({1: content(1, 1)})
+        with Primary(standby.socket, connect=False) as greedy:
+            take_all_descriptors(standby, greedy)
+            assert "Too many open files" in standby.wait_event("failed")["message"]
+            p.checkpoint({2: content(2, 2)}, salt=2)
+        with Primary(standby.socket) as other:
+            other.guest()
+            other.checkpoint()
+        p.checkpoint({3: content(3, 3)}, salt=3)
+        standby.wait_event("ended", match=lambda e: e["vm"] == "vm-2")
+        standby.forget()
+        p.main.shutdown(socket.SHUT_WR)
+        check_kept(standby, p, folder)
+    with Standby(folder, name=None, prefix=["prlimit", "--nofile=48:2048"]) as standby:
+        assert resource.prlimit(standby.process.pid, resource.RLIMIT_NOFILE) == (2048, 2048)
+
+
+def strangers(folder):
+    """Whoever is a source for nine bytes leaves no folder behind."""
+    with Standby(folder, name=None) as standby:
+        for _ in range(3):
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(standby.socket)
+                s.sendall(mfdsource.head()[:9])
+            assert standby.wait_event("failed")["vm"] == "vm-1"
+            assert os.listdir(standby.dir) == [], os.listdir(standby.dir)
+            standby.forget()
+        protected_after_all(standby)
+
+
 def main():
     for case in [right, before_ram, wrong, unfit, packets_wrong, beyond_limit, full_disk, silence, many_at_once, at_once, stopped, control, one_name,
-                 older_lock]:
+                 older_lock, few_descriptors, strangers]:
         if sys.argv[1:] and case.__name__ not in sys.argv[1:]:
             continue
         started = time.monotonic()

@@ -183,7 +183,8 @@ static int start_http(struct gw__cli_metrics *m, const char *listen, struct gw__
 	int r = resolve(listen, &a, error);
 	if (r)
 		return r;
-	unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | (a->ai_family == AF_INET6 ? MHD_USE_IPv6 : 0);
+	unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD /* not select(): there may be many descriptors */ |
+			 (a->ai_family == AF_INET6 ? MHD_USE_IPv6 : 0);
 	m->http = MHD_start_daemon(flags, 0, NULL, NULL, answer, m, MHD_OPTION_SOCK_ADDR, a->ai_addr, MHD_OPTION_CONNECTION_TIMEOUT,
 		(unsigned)HTTP_IDLE_S, MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS, MHD_OPTION_END);
 	int err = errno;
