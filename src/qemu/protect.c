@@ -491,6 +491,8 @@ static enum why copy_disks(struct gw__protect *p)
 		keep_guard(p);
 		r = 0;
 	}
+	if (!r && gw__disk_link_write(p->disk_fd, "copied\n"))
+		return lost(p, "the standby does not keep its disks any more");
 	return r == -ECONNRESET ? GONE : r ? lost(p, "%s", error.text) : GO_ON;
 }
 

@@ -3,15 +3,18 @@
  * The disks of a standby's guest: a guard asks for them before the first copy, and answers at each boundary whether its mirrors are whole.
  *
  *   guard:   disks BYTES ID ...\n                     -> ok PREFIX | error WHY
+ *   guard:   copied\n, all of them are here, and its guest comes next
  *   standby: boundary N\n, the guest stands still     -> good REPORT\n (guard_report.h), or the end
  *
- * One guest, and one protection of it at a time. A thread of its own waits for guards; once the guest itself comes, the connection and the disks are its
- * thread's. What stands in between is behind the lock.
+ * One guest, and one protection of it at a time. A thread of its own waits for guards; once all of the guest is here (boundary 0), the connection and the disks
+ * are its thread's. Until then whoever connects as a primary may be anybody, and has nothing to do with them. What stands in between is behind the lock.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -22,25 +25,48 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/conditions.h"
 #include "qemu/disk_link.h"
 #include "qemu/driver.h"
 #include "qemu/guard_report.h"
 #include "qemu/storage.h"
+#include "qmp/sleep.h"
 
-enum { LINE_BYTES = 4096, ASK_MS = 10000, ANSWER_MS = 10000 };
+enum {
+	LINE_BYTES = 4096,
+	ASK_MS = 10000,    /* for a guard to say what it wants */
+	ANSWER_MS = 10000, /* at a boundary */
+	WORD_MS = 1000,    /* for the rest of a line that has begun */
+	AGAIN_MS = 100,    /* there was no descriptor for a connection */
+	LOOK_MS = 500,
+	ASKING_MAX = 16,
+};
+
+/* A connection that has not said what it wants. */
+struct asking {
+	int fd;
+	struct timespec since;
+	size_t n;
+	char line[LINE_BYTES];
+};
 
 struct gw_qemu_disks {
 	char address[4096], server[4096], folder[PATH_MAX], program[PATH_MAX];
 	bool durable;
 	int listener, quit_fd;
 	pthread_t thread;
+	struct asking asking[ASKING_MAX]; /* the thread's, in the order of their coming */
+	unsigned asking_n;
 
 	pthread_mutex_t lock;
 	struct gw__storage *waiting;         /* that a guard has asked for; NULL: none */
+	bool is_copied;                      /* `waiting` has all of the disks */
 	int guard;                           /* its connection, with `waiting` or `taken` */
 	bool taken;                          /* by the guest's thread */
+	bool was_waiting;                    /* when the guest connected: it does not go without disks now */
 	struct gw__storage *storage;         /* the guest's thread's, and */
 	char report[GW__GUARD_REPORT_BYTES]; /* its guard's last; "": none */
 };
@@ -50,9 +76,23 @@ struct gw_qemu_disks {
 static void drop_waiting(struct gw_qemu_disks *d)
 {
 	gw__storage_end(&d->waiting, 0, false);
+	d->is_copied = false;
 	if (!d->taken && d->guard >= 0) {
 		close(d->guard);
 		d->guard = -1;
+	}
+}
+
+/* With the lock. A guard that went away before its guest came needs no disks. */
+static void look_after_waiting(struct gw_qemu_disks *d)
+{
+	char line[LINE_BYTES];
+	struct pollfd p = {.fd = d->guard, .events = POLLIN};
+	while (d->waiting && poll(&p, 1, 0) > 0) {
+		if (gw__disk_link_read(d->guard, line, sizeof line, WORD_MS) || strcmp(line, "copied"))
+			drop_waiting(d);
+		else
+			d->is_copied = true;
 	}
 }
 
@@ -90,7 +130,9 @@ static int open_storage(struct gw_qemu_disks *d, char *line, struct gw__error *e
 	unsigned n;
 	if (d->taken)
 		return gw__error_set(error, -EBUSY, "the guest is protected already, or its protection has not ended yet");
-	drop_waiting(d);
+	look_after_waiting(d);
+	if (d->waiting)
+		return gw__error_set(error, -EBUSY, "the disks of a guest are being copied already");
 	int r = parse(line, disks, &n, error);
 	if (!r && mkdir(d->folder, 0700) && errno != EEXIST)
 		r = gw__error_errno(error, errno, "cannot make the folder %s", d->folder);
@@ -98,61 +140,143 @@ static int open_storage(struct gw_qemu_disks *d, char *line, struct gw__error *e
 	return r ? r : gw__storage_open(&o, disks, n, &d->waiting, error);
 }
 
-static void hear_guard(struct gw_qemu_disks *d, int fd)
+static void answer_guard(struct gw_qemu_disks *d, int fd, char *line)
 {
-	char line[LINE_BYTES], text[600];
+	char text[600];
 	struct gw__error error = {0};
-	if (gw__disk_link_read(fd, line, sizeof line, ASK_MS)) {
-		close(fd);
-		return;
-	}
 	pthread_mutex_lock(&d->lock);
 	int r = open_storage(d, line, &error);
 	if (r)
 		snprintf(text, sizeof text, "error %.580s\n", error.text);
 	else
 		snprintf(text, sizeof text, "ok %s\n", gw__storage_prefix(d->waiting));
-	if (gw__disk_link_write(fd, text) || r)
+	bool is_gone = gw__disk_link_write(fd, text) != 0;
+	if (r)
 		close(fd);
 	else
 		d->guard = fd;
-	pthread_mutex_unlock(&d->lock);
-}
-
-/* A guard that went away before its guest came needs no disks. */
-static void look_after_waiting(struct gw_qemu_disks *d)
-{
-	pthread_mutex_lock(&d->lock);
-	struct pollfd p = {.fd = d->waiting ? d->guard : -1, .events = POLLIN};
-	if (d->waiting && poll(&p, 1, 0) > 0)
+	if (is_gone && !r)
 		drop_waiting(d);
 	pthread_mutex_unlock(&d->lock);
 }
 
+/* 0: a line; GW__NOT_YET; or it has gone, or says what no guard does. */
+static int hear(struct asking *a)
+{
+	for (; a->n < sizeof a->line; a->n++) {
+		ssize_t got = recv(a->fd, a->line + a->n, 1, MSG_DONTWAIT);
+		if (got < 0 && (errno == EAGAIN || errno == EINTR))
+			return GW__NOT_YET;
+		if (got <= 0)
+			return -ECONNRESET;
+		if (a->line[a->n] == '\n') {
+			a->line[a->n] = 0;
+			return 0;
+		}
+	}
+	return -EPROTO;
+}
+
+static void take_out(struct gw_qemu_disks *d, unsigned i)
+{
+	d->asking_n--;
+	memmove(&d->asking[i], &d->asking[i + 1], (d->asking_n - i) * sizeof d->asking[0]);
+}
+
+/* One that is silent holds nobody up. */
+static void hear_all(struct gw_qemu_disks *d)
+{
+	for (unsigned i = 0; i < d->asking_n;) {
+		struct asking *a = &d->asking[i];
+		int r = hear(a);
+		if (r == GW__NOT_YET && gw__monotonic_seconds_since(&a->since) * 1e3 < ASK_MS) {
+			i++;
+			continue;
+		}
+		if (r)
+			close(a->fd);
+		else
+			answer_guard(d, a->fd, a->line);
+		take_out(d, i);
+	}
+}
+
+/* A guard whose host has lost its power does not close its connection, and no other one gets the disks before that. */
+static void notice_silent_death(int fd)
+{
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){10}, sizeof(int)); /* none of a unix socket */
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &(int){5}, sizeof(int));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &(int){3}, sizeof(int));
+}
+
+static void accept_one(struct gw_qemu_disks *d)
+{
+	struct pollfd quit = {.fd = d->quit_fd, .events = POLLIN};
+	int fd = accept4(d->listener, NULL, NULL, SOCK_CLOEXEC);
+	if (fd < 0) {
+		poll(&quit, 1, AGAIN_MS); /* the connection is still there, and would be so at once */
+		return;
+	}
+	notice_silent_death(fd);
+	if (d->asking_n == ASKING_MAX) {
+		close(d->asking[0].fd);
+		take_out(d, 0);
+	}
+	struct asking *a = &d->asking[d->asking_n++];
+	a->fd = fd;
+	a->since = gw__monotonic_now();
+	a->n = 0;
+}
+
 static void *accept_guards(void *disks)
 {
+	enum { LISTENER, QUIT, GUARD, FIRST };
 	struct gw_qemu_disks *d = disks;
-	struct pollfd p[2] = {{.fd = d->listener, .events = POLLIN}, {.fd = d->quit_fd, .events = POLLIN}};
+	struct pollfd p[FIRST + ASKING_MAX] =
+		{[LISTENER] = {.fd = d->listener, .events = POLLIN}, [QUIT] = {.fd = d->quit_fd, .events = POLLIN}};
 	for (;;) {
-		int n = poll(p, 2, 500);
-		if (n > 0 && p[1].revents)
-			return NULL;
+		pthread_mutex_lock(&d->lock);
 		look_after_waiting(d);
-		int fd = n > 0 && p[0].revents ? accept4(d->listener, NULL, NULL, SOCK_CLOEXEC) : -1;
-		if (fd >= 0)
-			hear_guard(d, fd);
+		p[GUARD] = (struct pollfd){.fd = d->waiting ? d->guard : -1, .events = POLLIN};
+		pthread_mutex_unlock(&d->lock);
+		for (unsigned i = 0; i < d->asking_n; i++)
+			p[FIRST + i] = (struct pollfd){.fd = d->asking[i].fd, .events = POLLIN};
+		int n = poll(p, FIRST + d->asking_n, LOOK_MS);
+		if (n > 0 && p[QUIT].revents)
+			return NULL;
+		hear_all(d);
+		if (n > 0 && p[LISTENER].revents)
+			accept_one(d);
 	}
 }
 
 /* --- the guest --- */
 
-static void begin(struct gw_qemu_disks *d)
+static void note_waiting(struct gw_qemu_disks *d)
 {
 	pthread_mutex_lock(&d->lock);
-	d->storage = d->waiting;
-	d->waiting = NULL;
-	d->taken = d->storage != NULL;
+	d->was_waiting = d->waiting != NULL;
 	pthread_mutex_unlock(&d->lock);
+}
+
+/* All of the guest is here. It is the one for which disks were asked if these are here as well; another one leaves them alone. */
+static int take_waiting(struct gw_qemu_disks *d, struct gw__error *error)
+{
+	int r = 0;
+	pthread_mutex_lock(&d->lock);
+	look_after_waiting(d);
+	if (d->waiting && !d->is_copied)
+		r = gw__error_set(error, -EBUSY, "this standby is copying the disks of another guest");
+	else if (!d->waiting && d->was_waiting)
+		r = gw__error_set(error, -EPIPE, "its guard has gone");
+	if (!r) {
+		d->storage = d->waiting;
+		d->waiting = NULL;
+		d->taken = d->storage != NULL;
+	}
+	pthread_mutex_unlock(&d->lock);
+	return r;
 }
 
 static int hear_verdict(struct gw_qemu_disks *d, struct gw__error *error)
@@ -166,18 +290,22 @@ static int hear_verdict(struct gw_qemu_disks *d, struct gw__error *error)
 	return 0;
 }
 
+static int close_epoch(struct gw_qemu_disks *d, uint64_t epoch, struct gw__error *error)
+{
+	char text[64];
+	snprintf(text, sizeof text, "boundary %llu\n", (unsigned long long)epoch);
+	int r = gw__disk_link_write(d->guard, text) ? gw__error_set(error, -EPIPE, "its guard has gone") : 0;
+	if (!r)
+		r = gw__storage_boundary(d->storage, epoch, error);
+	return r ? r : hear_verdict(d, error);
+}
+
 int gw_qemu_disks_boundary(gw_qemu_disks *d, uint64_t epoch, char *why, size_t n)
 {
 	struct gw__error error = {0};
-	char text[64];
-	if (!d->storage)
-		return 0;
-	snprintf(text, sizeof text, "boundary %llu\n", (unsigned long long)epoch);
-	int r = gw__disk_link_write(d->guard, text) ? gw__error_set(&error, -EPIPE, "its guard has gone") : 0;
-	if (!r)
-		r = gw__storage_boundary(d->storage, epoch, &error);
-	if (!r)
-		r = hear_verdict(d, &error);
+	int r = epoch ? 0 : take_waiting(d, &error);
+	if (!r && d->storage)
+		r = close_epoch(d, epoch, &error);
 	if (r)
 		snprintf(why, n, "%s", error.text);
 	return r;
@@ -186,7 +314,7 @@ int gw_qemu_disks_boundary(gw_qemu_disks *d, uint64_t epoch, char *why, size_t n
 void gw_qemu_disks_event(gw_qemu_disks *d, const struct gw_standby_event *e)
 {
 	if (e->kind == GW_STANDBY_CONNECTED)
-		begin(d);
+		note_waiting(d);
 	else if (d->storage && (e->kind == GW_STANDBY_PROTECTED || e->kind == GW_STANDBY_EPOCH)) {
 		gw__storage_commit(d->storage, e->epoch);
 		if (d->report[0])
@@ -310,6 +438,8 @@ void gw_qemu_disks_free(gw_qemu_disks *d)
 		return;
 	eventfd_write(d->quit_fd, 1);
 	pthread_join(d->thread, NULL);
+	for (unsigned i = 0; i < d->asking_n; i++)
+		close(d->asking[i].fd);
 	drop_waiting(d);
 	close(d->listener);
 	close(d->quit_fd);

@@ -11,6 +11,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 from colo import Protect, Standby
+from coloprimary import EOF, Primary, description, devices
+from mfdsource import head
 from linuxguest import LinuxGuest, check_goes_on, ticks_of
 from vm import Unavailable, get_storage_daemon, skip
 from worker import Client, FailedOver, Working, net_args, works
@@ -307,6 +310,64 @@ def killed_in_the_copy(vm, standby):
         protect.wait_guard("its guard was killed; it runs on")
 
 
+def connect(path, data=b""):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(30 * godwit.patience())
+    s.connect(path)
+    s.sendall(data)
+    return s
+
+
+def leave_early(standby):
+    """Nine bytes make a primary."""
+    connect(standby.socket, head()[:9]).close()
+    assert "closed" in standby.wait_event("failed")["message"]
+
+
+def another_guest(standby):
+    """Its guard has another address for its disks, or it has none."""
+    with Primary(standby.socket) as p:
+        p.begin(mark=False)
+        p.send(p.end([]) + devices() + EOF + description())
+        p.main.settimeout(60 * godwit.patience())
+        assert "is copying the disks of another guest" in standby.wait_event("failed")["message"]
+
+
+def another_guard(standby):
+    with connect(standby.disks.removeprefix("unix:"), b"disks 4096 d9\n") as s:
+        answer = s.makefile().readline()
+    assert re.fullmatch("error the disks of a guest are being copied already\n", answer), answer
+
+
+def strangers(folder):
+    """While a guard copies disks others connect to the standby: the copy goes on, and protection begins with it. Those who say nothing hold no guard up."""
+    with DiskStandby(folder) as standby, Working(disk_args(folder) + slow_disk(folder)) as vm, contextlib.ExitStack() as stack:
+        vm.booted()
+        slow(vm, 1 << 18)
+        for _ in range(3):
+            stack.enter_context(connect(standby.disks.removeprefix("unix:")))
+        protect = stack.enter_context(standby.protect(vm, "--interval=200", "--timeout=60000"))
+        deadline = time.monotonic() + 20 * godwit.patience()
+        while "godwit-mirror-2" not in ours(vm):
+            assert time.monotonic() < deadline, f"the copy does not begin: {protect.stderr}"
+            time.sleep(0.01)
+        for stranger in (leave_early, another_guest, another_guard):
+            standby.forget()
+            stranger(standby)
+            jobs = vm.qmp.command("query-block-jobs")
+            assert len(jobs) == 3 and all(j["io-status"] == "ok" for j in jobs), (stranger.__name__, jobs)
+            assert not all(j["ready"] for j in jobs), f"{stranger.__name__} came when the copy was over"
+        slow(vm, 0)
+        protect.wait_protected(1)
+        assert not [e for e in protect.events() if e["event"] == "unprotected"], protect.stdout
+        os.kill(vm.pid, signal.SIGKILL)
+        protect.ends(godwit.RECOVERABLE)
+        ended = standby.wait_event("ended")
+        with open(os.path.join(standby.folder, "disks"), encoding="ascii") as f:
+            kept = f.read()
+        assert kept == "".join(f"disk-d{i}.1.{ended['epoch']} d{i}\n" for i in range(3)), (kept, ended)
+
+
 def block_io(vm, *commands):
     """What a guest would do to its disk d0, beyond the worker's sectors."""
     for command in commands:
@@ -350,7 +411,7 @@ def refusals(folder):
 def main():
     only = sys.argv[1:]
     get_storage_daemon("11.1")
-    for case in [kills, both_killed, control, accidents, stops, refusals]:
+    for case in [kills, both_killed, control, accidents, stops, strangers, refusals]:
         if only and case.__name__ not in only:
             continue
         print(f"--- {case.__name__}", flush=True)
