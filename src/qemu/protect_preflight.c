@@ -78,6 +78,50 @@ static int check_disks(const struct gw__mirror *m, bool taken, struct gw__error 
 	return 0;
 }
 
+/* Those of a type whose disks are no block nodes of QEMU: query-block does not name them, and nothing mirrors them. Their ends are -pci, -ccw, -device. */
+static bool has_outside_disk(const char *type)
+{
+	static const char *const types[] = {"vhost-user-blk", "vhost-user-scsi", "vhost-scsi", "vhost-vdpa-device"};
+	for (size_t i = 0; i < GW__LEN(types); i++)
+		if (!strncmp(type, types[i], strlen(types[i])))
+			return true;
+	return false;
+}
+
+/* `devices`: of qom-list, with the type "child<TYPE>". */
+static int check_types(const json_t *devices, struct gw__error *error)
+{
+	const json_t *d;
+	size_t i;
+	json_array_foreach(devices, i, d)
+	{
+		const char *name = json_string_value(json_object_get(d, "name")), *type = json_string_value(json_object_get(d, "type"));
+		if (!name || !type || strncmp(type, "child<", strlen("child<")) || !has_outside_disk(type + strlen("child<")))
+			continue;
+		gw__error_advise(error, GW_QEMU_HINT_MEMORY_ONLY);
+		return gw__error_set(error, -EOPNOTSUPP,
+			"its device %.100s is a %.*s: its disk is outside QEMU and cannot be mirrored, so after a failover the disk would be ahead of the "
+			"guest's memory",
+			name, (int)strcspn(type + strlen("child<"), ">"), type + strlen("child<"));
+	}
+	return 0;
+}
+
+/* All that -device and device_add have made, on any bus: with an id, and without. */
+static int check_outside_disks(struct gw__qmp *q, struct gw__error *error)
+{
+	static const char *const places[] = {"/machine/peripheral", "/machine/peripheral-anon"};
+	int r = 0;
+	for (size_t i = 0; !r && i < GW__LEN(places); i++) {
+		json_t *devices = NULL;
+		r = gw__qmp_call(q, "qom-list", json_pack("{s:s}", "path", places[i]), &devices, error);
+		if (!r)
+			r = check_types(devices, error);
+		json_decref(devices);
+	}
+	return r;
+}
+
 /* Only QEMU knows which netdevs a filter goes with: not those with vhost, nor with several queues. */
 static int check_network(struct gw__qmp *q, const struct gw__qmp_settings *now, const struct gw__net_buffers *b, struct gw__error *error)
 {
@@ -128,5 +172,7 @@ int gw__protect_preflight(struct gw__qmp *q, const struct gw__qmp_settings *now,
 		r = check_blockers(q, error);
 	if (!r && !w->memory_only)
 		r = check_disks(w->mirror, w->disks, error);
+	if (!r && !w->memory_only)
+		r = check_outside_disks(q, error);
 	return r ? r : check_network(q, now, w->buffers, error);
 }

@@ -375,6 +375,37 @@ def block_io(vm, *commands):
         assert "fail" not in said.lower() and "error" not in said.lower(), (command, said)
 
 
+@contextlib.contextmanager
+def disk_server(folder):
+    """A disk that another process serves over vhost-user. The path of its socket."""
+    path, image = os.path.join(folder, "vhost"), os.path.join(folder, "far")
+    with open(image, "wb") as f:
+        f.truncate(DISK_BYTES)
+    export = f"type=vhost-user-blk,id=e,node-name=f,addr.type=unix,addr.path={path},writable=on"
+    with subprocess.Popen([get_storage_daemon("11.1"), "--blockdev", f"driver=file,node-name=f,filename={image}", "--export", export]) as p:
+        deadline = time.monotonic() + 20 * godwit.patience()
+        while not os.path.exists(path):
+            assert p.poll() is None and time.monotonic() < deadline, "the storage daemon does not serve the disk"
+            time.sleep(0.01)
+        yield path
+        p.kill()
+
+
+def outside(folder):
+    """A disk that is no block device of QEMU is seen all the same, with an id or without."""
+    nobody = f"unix:{folder}/nobody"
+    for word in ("id=far,", ""):
+        with disk_server(folder) as path:
+            args = ["-name", "vm", "-chardev", f"socket,id=c,path={path}", "-device", f"vhost-user-blk-pci,{word}chardev=c"]
+            with LinuxGuest("11.1", args=args) as vm:
+                name = "far" if word else r"device\[\d\]"
+                for option in ((), (f"--disks={nobody}",)):
+                    godwit.run("protect", vm.monitor, nobody, *option).fails(
+                        godwit.REFUSED, f"its device {name} is a vhost-user-blk-pci: .*cannot be mirrored", "--memory-only", "nothing was changed")
+                godwit.run("protect", vm.monitor, nobody, "--memory-only").fails(godwit.FAILED, "did not accept the guest")
+        os.unlink(path)
+
+
 def refusals(folder):
     """A writable disk that nobody keeps, a command without its disk, a disk that was written to since."""
     args = disk_args(folder)
@@ -411,7 +442,7 @@ def refusals(folder):
 def main():
     only = sys.argv[1:]
     get_storage_daemon("11.1")
-    for case in [kills, both_killed, control, accidents, stops, strangers, refusals]:
+    for case in [kills, both_killed, control, accidents, stops, strangers, outside, refusals]:
         if only and case.__name__ not in only:
             continue
         print(f"--- {case.__name__}", flush=True)
