@@ -39,7 +39,7 @@ enum {
 	LINE_BYTES = 4096,
 	ASK_MS = 10000,    /* for a guard to say what it wants */
 	ANSWER_MS = 10000, /* at a boundary */
-	WORD_MS = 1000,    /* for the rest of a line that has begun */
+	WORD_MS = 1000,    /* for a line that is on its way */
 	AGAIN_MS = 100,    /* there was no descriptor for a connection */
 	LOOK_MS = 500,
 	ASKING_MAX = 16,
@@ -83,12 +83,12 @@ static void drop_waiting(struct gw_qemu_disks *d)
 	}
 }
 
-/* With the lock. A guard that went away before its guest came needs no disks. */
-static void look_after_waiting(struct gw_qemu_disks *d)
+/* With the lock. A guard that went away before its guest came needs no disks. `ms`: for it to say something. */
+static void look_after_waiting(struct gw_qemu_disks *d, int ms)
 {
 	char line[LINE_BYTES];
 	struct pollfd p = {.fd = d->guard, .events = POLLIN};
-	while (d->waiting && poll(&p, 1, 0) > 0) {
+	for (; d->waiting && poll(&p, 1, ms) > 0; ms = 0) {
 		if (gw__disk_link_read(d->guard, line, sizeof line, WORD_MS) || strcmp(line, "copied"))
 			drop_waiting(d);
 		else
@@ -130,7 +130,7 @@ static int open_storage(struct gw_qemu_disks *d, char *line, struct gw__error *e
 	unsigned n;
 	if (d->taken)
 		return gw__error_set(error, -EBUSY, "the guest is protected already, or its protection has not ended yet");
-	look_after_waiting(d);
+	look_after_waiting(d, 0);
 	if (d->waiting)
 		return gw__error_set(error, -EBUSY, "the disks of a guest are being copied already");
 	int r = parse(line, disks, &n, error);
@@ -237,7 +237,7 @@ static void *accept_guards(void *disks)
 		{[LISTENER] = {.fd = d->listener, .events = POLLIN}, [QUIT] = {.fd = d->quit_fd, .events = POLLIN}};
 	for (;;) {
 		pthread_mutex_lock(&d->lock);
-		look_after_waiting(d);
+		look_after_waiting(d, 0);
 		p[GUARD] = (struct pollfd){.fd = d->waiting ? d->guard : -1, .events = POLLIN};
 		pthread_mutex_unlock(&d->lock);
 		for (unsigned i = 0; i < d->asking_n; i++)
@@ -265,7 +265,7 @@ static int take_waiting(struct gw_qemu_disks *d, struct gw__error *error)
 {
 	int r = 0;
 	pthread_mutex_lock(&d->lock);
-	look_after_waiting(d);
+	look_after_waiting(d, d->is_copied ? 0 : WORD_MS); /* what it said came by another way than its guest */
 	if (d->waiting && !d->is_copied)
 		r = gw__error_set(error, -EBUSY, "this standby is copying the disks of another guest");
 	else if (!d->waiting && d->was_waiting)
