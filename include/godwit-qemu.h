@@ -251,7 +251,8 @@ struct gw_qemu_restore_result {
 
 /*
  * Give the guest of the image or stream file `path` to a QEMU. Errors: -EBUSY: QEMU waits for no guest. -EINVAL: the guest does not fit.
- * -EREMOTEIO: QEMU could not load it. -ECHILD: QEMU ended. -ECANCELED. -ETIMEDOUT. Otherwise as of gw_send() and gw_serve(). Since 0.2
+ * -EREMOTEIO: QEMU could not load it. -ECHILD: QEMU ended. -ECANCELED. -ETIMEDOUT. Otherwise as of gw_send() and gw_serve(). With
+ * `owner_fd`, the `monitor` must be a unix socket that QEMU itself opened (else -EOPNOTSUPP). Since 0.2
  */
 GW_API int gw_qemu_restore(gw_qemu *qemu, const char *path, const struct gw_qemu_restore_opts *o, struct gw_qemu_restore_result *result);
 /*
@@ -345,7 +346,8 @@ struct gw_qemu_protect_opts {
 	/*
 	 * The URL of a lease (docs/LEASE.md). Only the owner of the lease may run the guest. The guest is killed before another owner may
 	 * have the lease. From the first checkpoint on, the lease is renewed. While the guest is not protected, the lease is held without a
-	 * limit. NULL: no lease. The monitor must be a unix socket.
+	 * limit. NULL: no lease. With a lease or `dir` the monitor must be a unix socket that QEMU itself opened, not one of a proxy or
+	 * launcher (-EOPNOTSUPP).
 	 */
 	const char *lease;
 	uint32_t lease_term_ms;          /* for how long a beat holds. 0: 10000; at least 3000 */

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "qemu/process_identity.h"
+#include "qemu/qemu_process.h"
 
 enum { STEP_MS = 100, GIVE_STEPS = 100 };
 extern char **environ;
@@ -111,14 +112,13 @@ int gw__failover_lease_take(struct gw__failover_lease *l, const struct gw__failo
 	return r || !o->fence ? r : fence(l, o->fence + 5, error);
 }
 
-int gw__failover_lease_give(struct gw__failover_lease *l, pid_t qemu, struct gw__error *error)
+int gw__failover_lease_give(struct gw__failover_lease *l, struct gw__qmp *q, struct gw__error *error)
 {
-	if (!l->taken)
-		return 0;
-	if (qemu <= 0)
-		return gw__error_set(error, -EOPNOTSUPP,
-			"a lease needs to know the process of the QEMU: that takes a monitor at a unix socket");
-	int r = pass_on(l, qemu, error);
+	pid_t qemu;
+	int r = l->taken ? gw__qemu_process(q, &qemu, error) : 0;
+	if (r || !l->taken)
+		return r;
+	r = pass_on(l, qemu, error);
 	l->given = !r;
 	return r ? gw__error_set(error, r, "the lease could not be moved to the new QEMU") : 0;
 }

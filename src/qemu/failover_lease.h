@@ -10,9 +10,8 @@
 #ifndef GW_QEMU_FAILOVER_LEASE_H
 #define GW_QEMU_FAILOVER_LEASE_H
 
-#include <sys/types.h>
-
 #include "qemu/lease_client.h"
+#include "qmp/qmp.h"
 
 struct gw__failover_lease { /* zeroed: none */
 	struct gw__lease_client client;
@@ -29,7 +28,8 @@ struct gw__failover_lease_opts {
 
 /* As gw__lease_client_take; -EINPROGRESS also where the fence failed. */
 int gw__failover_lease_take(struct gw__failover_lease *l, const struct gw__failover_lease_opts *o, struct gw__error *error);
-int gw__failover_lease_give(struct gw__failover_lease *l, pid_t qemu, struct gw__error *error);
+/* To the QEMU at this monitor. -EOPNOTSUPP: it is not known which process that is, and nothing was changed. */
+int gw__failover_lease_give(struct gw__failover_lease *l, struct gw__qmp *q, struct gw__error *error);
 /* `nobody_runs_it`: it is given back, and anybody may take it at once. */
 void gw__failover_lease_end(struct gw__failover_lease *l, bool nobody_runs_it);
 

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "qemu/monitor_broker.h"
+#include "qemu/qemu_process.h"
 
 static const char FILE_NAME[] = "owner.lock", NEW_NAME[] = "owner.lock.new";
 /* In the place of a descriptor's name: made for a failover on an operator's word. Free, it proves nothing; nor does an empty file, that of one that was killed. */
@@ -144,8 +144,10 @@ void gw__owner_lock_drop(struct gw__owner_lock *l, struct gw__qmp *q)
 
 int gw__owner_lock_open(struct gw__owner_lock *l, const char *dir, const char *name, struct gw__qmp *q, struct gw__error *error)
 {
-	*l = (struct gw__owner_lock){.qemu = gw__monitor_broker_peer(gw__qmp_fd(q))};
-	int r = path_of(l->folder, dir, name, error);
+	*l = (struct gw__owner_lock){0};
+	int r = gw__qemu_process(q, &l->qemu, error);
+	if (!r)
+		r = path_of(l->folder, dir, name, error);
 	if (!r && mkdir(l->folder, 0700) && errno != EEXIST)
 		r = gw__error_errno(error, errno, "cannot make the folder %s", l->folder);
 	if (!r)

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "qemu/qemu_process.h"
+
 /* The effective user of a process now; false: not to be found out. */
 static bool user_of(pid_t pid, uint32_t *uid)
 {
@@ -24,25 +26,6 @@ static bool user_of(pid_t pid, uint32_t *uid)
 	return found;
 }
 
-/* The thread of a CPU, as QEMU numbers it; 0: not told. */
-static pid_t cpu_of(struct gw__qmp *q)
-{
-	json_t *identity = NULL;
-	if (gw__qmp_query_identity(q, &identity, &(struct gw__error){0}))
-		return 0;
-	pid_t thread = (pid_t)json_integer_value(json_object_get(identity, "thread"));
-	json_decref(identity);
-	return thread;
-}
-
-/* Is it the process we speak with? A number may have gone to another one since; its CPU's thread has not. */
-static bool has_thread(pid_t pid, pid_t thread)
-{
-	char path[64];
-	snprintf(path, sizeof path, "/proc/%d/task/%d", (int)pid, (int)thread);
-	return access(path, F_OK) == 0;
-}
-
 /*
  * The kernel tells who listened. A QEMU that root started for another user (-runas) is that user by now. Over tcp nobody tells, but who comes
  * to our socket is on this host, where its threads can be seen.
@@ -53,13 +36,13 @@ static int find_user(struct gw__qmp *q, uint32_t *uid, struct gw__error *error)
 	socklen_t n = sizeof peer;
 	uint32_t now;
 	if (!gw__qmp_can_pass_fds(q)) {
-		*uid = user_of(cpu_of(q), &now) ? now : geteuid();
+		*uid = user_of(gw__qemu_cpu_thread(q), &now) ? now : geteuid();
 		return 0;
 	}
 	if (getsockopt(gw__qmp_fd(q), SOL_SOCKET, SO_PEERCRED, &peer, &n))
 		return gw__error_errno(error, errno, "cannot find out which user QEMU is of");
 	bool root_then = !peer.uid && peer.pid && user_of(peer.pid, &now) && now;
-	*uid = root_then && has_thread(peer.pid, cpu_of(q)) ? now : peer.uid;
+	*uid = root_then && gw__qemu_has_thread(peer.pid, gw__qemu_cpu_thread(q)) ? now : peer.uid;
 	return 0;
 }
 

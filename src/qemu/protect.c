@@ -22,11 +22,11 @@
 #include "qemu/guard_report.h"
 #include "qemu/lease_keeper.h"
 #include "qemu/mirror.h"
-#include "qemu/monitor_broker.h"
 #include "qemu/net_buffers.h"
 #include "qemu/owner_lock.h"
 #include "qemu/protect_instance.h"
 #include "qemu/protect_preflight.h"
+#include "qemu/qemu_process.h"
 #include "qemu/relay.h"
 #include "qmp/sleep.h"
 
@@ -800,13 +800,14 @@ static int open_lock(struct gw__protect *p, struct gw__error *error)
 
 static int take_lease(struct gw__protect *p, struct gw__error *error)
 {
-	const struct gw__lease_keeper_opts opts = {.url = p->o.lease,
+	struct gw__lease_keeper_opts opts = {.url = p->o.lease,
 		.term_ms = p->o.lease_term_ms,
-		.qemu = gw__monitor_broker_peer(gw__qmp_fd(p->qmp)),
 		.keep_fd = p->instance.fd,
 		.stopped = p->o.stopped,
 		.ctx = p->o.ctx};
-	int r = p->o.lease ? gw__lease_keeper_take(&opts, &p->lease, error) : 0;
+	int r = p->o.lease ? gw__qemu_process(p->qmp, &opts.qemu, error) : 0;
+	if (!r && p->o.lease)
+		r = gw__lease_keeper_take(&opts, &p->lease, error);
 	return r == -EPERM || r == -EACCES ? -EBUSY : r;
 }
 

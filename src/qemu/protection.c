@@ -147,7 +147,7 @@ static int give_disks(gw_qemu *qemu, const char *dir, struct gw__restore *r, str
 
 static bool is_cancelled(void *ctx) { return gw__qemu_cancelled(ctx); }
 
-static int give_lease(void *ctx, pid_t pid, struct gw__error *error) { return gw__failover_lease_give(ctx, pid, error); }
+static int give_lease(void *ctx, struct gw__qmp *q, struct gw__error *error) { return gw__failover_lease_give(ctx, q, error); }
 
 /* The lease, then the folder: a primary whose term is over has let go of its lock by then. */
 static int prepare(gw_qemu *qemu, const char *dir, const struct gw_qemu_failover_opts *o, struct gw__failover_lease *lease,

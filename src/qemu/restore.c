@@ -8,6 +8,7 @@
 
 #include "qemu/guest_outcome.h"
 #include "qemu/owner_lock.h"
+#include "qemu/qemu_process.h"
 #include "qmp/sleep.h"
 
 enum { CONNECT_MS = 10000 };
@@ -122,14 +123,34 @@ static int open_monitor(struct gw__restore *r)
 		info.image);
 }
 
+/* A QEMU that we started has connected to us by itself. Whoever listens at another one's monitor may be a proxy, and its life or death that of no guest. */
+static int find_process(struct gw__restore *r)
+{
+	struct gw__error error = {0};
+	if (r->o.command)
+		r->qemu = gw__monitor_broker_peer(gw__qmp_fd(r->qmp));
+	else if (gw__qemu_process(r->qmp, &r->qemu, &error) && r->o.owner_fd)
+		return gw__error_set(&r->error, error.code, "%s", error.text);
+	return 0;
+}
+
 /* A QEMU that is started has inherited it. */
 static int hand_owner_lock(struct gw__restore *r)
 {
 	static const char name[] = "godwit-owner";
 	if (!r->o.owner_fd)
 		return 0;
-	gw__owner_lock_name_owner(*r->o.owner_fd, gw__monitor_broker_peer(gw__qmp_fd(r->qmp)));
+	gw__owner_lock_name_owner(*r->o.owner_fd, r->qemu);
 	return r->o.command ? 0 : gw__qmp_call_fd(r->qmp, "getfd", json_pack("{s:s}", "fdname", name), *r->o.owner_fd, NULL, &r->error);
+}
+
+/* The last moment at which nobody runs the guest. -EOPNOTSUPP: not to this QEMU. */
+static int hand_ownership(struct gw__restore *r)
+{
+	int e = find_process(r);
+	if (!e)
+		e = hand_owner_lock(r);
+	return e || !r->before_load ? e : r->before_load(r->ctx, r->qmp, &r->error);
 }
 
 static int run(struct gw__restore *r)
@@ -139,11 +160,10 @@ static int run(struct gw__restore *r)
 		e = gw__clone_explain_end(r->o.command[0], &r->error);
 	if (e)
 		return failed(r, e == -EOPNOTSUPP ? GW_QEMU_GUEST_REFUSED : GW_QEMU_GUEST_NOT_HERE);
-	e = hand_owner_lock(r);
-	if (!e && r->before_load)
-		e = r->before_load(r->ctx, gw__monitor_broker_peer(gw__qmp_fd(r->qmp)), &r->error);
-	if (!e)
-		e = gw__restore_plan(r);
+	e = hand_ownership(r);
+	if (e)
+		return failed(r, e == -EOPNOTSUPP || (e == -EBUSY && !r->o.command) ? GW_QEMU_GUEST_REFUSED : GW_QEMU_GUEST_NOT_HERE);
+	e = gw__restore_plan(r);
 	if (e) /* -EBUSY: it waits for no guest, which plan and serve refuse as well */
 		return failed(r, (e == -EBUSY && !r->o.command) || (e == -EOPNOTSUPP && is_clone(r)) ? GW_QEMU_GUEST_REFUSED
 												     : GW_QEMU_GUEST_NOT_HERE);

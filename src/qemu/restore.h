@@ -23,14 +23,15 @@ struct gw__restore {
 	gw_qemu *driver; /* its child is the QEMU that was started */
 	const char *path;
 	struct gw_qemu_restore_opts o;
-	int (*before_load)(void *ctx, pid_t qemu,
-		struct gw__error *error); /* the last moment at which nobody runs the guest. NULL: nothing is to be done */
+	/* The last moment at which nobody runs the guest. -EOPNOTSUPP: not into this QEMU. NULL: nothing is to be done */
+	int (*before_load)(void *ctx, struct gw__qmp *q, struct gw__error *error);
 	void *ctx;
 
 	/* What is found. */
 	gw_info *info;
 	struct gw_info_summary summary;
 	struct gw__qmp *qmp;
+	pid_t qemu; /* its process; 0: not known */
 	struct gw__qmp_settings *before;
 	struct gw_restore_plan plan;
 	struct gw__postcopy_session post_copy;

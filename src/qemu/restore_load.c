@@ -144,8 +144,7 @@ static bool has_ended(int process)
 static int await_loaded(struct gw__restore *r, int limit_ms)
 {
 	struct timespec start = gw__monotonic_now();
-	pid_t qemu = gw__monitor_broker_peer(gw__qmp_fd(r->qmp));
-	int e = 1, process = qemu > 0 ? pidfd_open(qemu, 0) : -1;
+	int e = 1, process = r->qemu > 0 ? pidfd_open(r->qemu, 0) : -1;
 	r->left_to_qemu = true;
 	gw__qmp_set_call_limit(r->qmp, limit_ms < 0 ? LOOK_MS : limit_ms);
 	while (e == 1 && (limit_ms < 0 || gw__monotonic_seconds_since(&start) * 1e3 < limit_ms)) {

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* Which process a QEMU is; see qemu_process.h. */
+#include "qemu/qemu_process.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "qemu/monitor_broker.h"
+
+static int ask_thread(struct gw__qmp *q, pid_t *thread, struct gw__error *error)
+{
+	json_t *cpus = NULL;
+	int r = gw__qmp_call(q, "query-cpus-fast", NULL, &cpus, error);
+	*thread = (pid_t)json_integer_value(json_object_get(json_array_get(cpus, 0), "thread-id"));
+	json_decref(cpus);
+	return r;
+}
+
+pid_t gw__qemu_cpu_thread(struct gw__qmp *q)
+{
+	pid_t thread;
+	return ask_thread(q, &thread, NULL) ? 0 : thread;
+}
+
+bool gw__qemu_has_thread(pid_t pid, pid_t thread)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/task/%d", (int)pid, (int)thread);
+	return access(path, F_OK) == 0;
+}
+
+int gw__qemu_process(struct gw__qmp *q, pid_t *pid, struct gw__error *error)
+{
+	pid_t thread, peer = gw__qmp_can_pass_fds(q) ? gw__monitor_broker_peer(gw__qmp_fd(q)) : 0;
+	if (peer <= 0)
+		return gw__error_set(error, -EOPNOTSUPP,
+			"cannot find out which process the QEMU is: that takes a monitor at a unix socket, and a QEMU whose processes can be "
+			"seen from here");
+	int r = ask_thread(q, &thread, error);
+	if (r)
+		return r;
+	if (!gw__qemu_has_thread(peer, thread))
+		return gw__error_set(error, -EOPNOTSUPP,
+			"process %d listens at this monitor, but the QEMU (thread %d) is another process: use a QMP socket that QEMU itself "
+			"opened, not one of a proxy or launcher, from QEMU's process namespace",
+			(int)peer, (int)thread);
+	*pid = peer;
+	return 0;
+}
