@@ -840,8 +840,10 @@ int gw__protect_open(const struct gw__protect_opts *o, struct gw__protect **to, 
 		r = gw__qmp_open(o->address, CONNECT_MS, &p->qmp, error);
 	if (!r) {
 		gw__qmp_on_wait(p->qmp, beat, p);
-		r = look(p, error);
+		r = gw__protect_instance_take_qemu(&p->instance, p->qmp, o->address, error);
 	}
+	if (!r)
+		r = look(p, error);
 	if (!r)
 		r = find_name(p, error);
 	if (!r)

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/pidfd.h>
@@ -44,6 +45,14 @@ static bool is_at(const char *path, int fd)
 	return !fstat(fd, &st) && gw__monitor_broker_is_at(path, &st);
 }
 
+static int refuse_protected(int fd, const char *address, struct gw__error *error)
+{
+	pid_t pid = 0;
+	bool known = is_first_process(fd, &pid);
+	gw__error_advise(error, GW_QEMU_HINT_PROTECT_STOP);
+	return gw__error_set(error, -EBUSY, "process %d already protects the QEMU at %s", known ? (int)pid : 0, address);
+}
+
 /* GW__NOT_YET: its file went while it was opened. */
 static int try_take(struct gw__protect_instance *i, const char *address, struct gw__error *error)
 {
@@ -52,11 +61,9 @@ static int try_take(struct gw__protect_instance *i, const char *address, struct 
 	if (fd < 0)
 		return gw__error_errno(error, errno, "cannot make %s", i->path);
 	if (flock(fd, LOCK_EX | LOCK_NB)) {
-		pid_t pid = 0;
-		bool known = is_first_process(fd, &pid);
+		refuse_protected(fd, address, error);
 		close(fd);
-		gw__error_advise(error, GW_QEMU_HINT_PROTECT_STOP);
-		return gw__error_set(error, -EBUSY, "process %d already protects the QEMU at %s", known ? (int)pid : 0, address);
+		return -EBUSY;
 	}
 	if (!is_at(i->path, fd)) {
 		close(fd);
@@ -81,10 +88,69 @@ int gw__protect_instance_take(struct gw__protect_instance *i, const char *addres
 	return r == GW__NOT_YET ? gw__error_set(error, -EAGAIN, "%s is created and removed repeatedly", i->path) : r;
 }
 
+/* --- the QEMU, whatever its monitor is called --- */
+
+/* As an address of gw__monitor_broker_name. In the place of a process number stands what tells it from other QEMUs, over tcp as well. Owned; NULL with a sentence. */
+static char *name_qemu(struct gw__qmp *q, struct gw__error *error)
+{
+	json_t *identity = NULL;
+	char *name = NULL;
+	if (gw__qmp_query_identity(q, &identity, error))
+		return NULL;
+	char *text = json_dumps(identity, JSON_COMPACT | JSON_SORT_KEYS);
+	if (!text || asprintf(&name, "pid:%s", text) < 0) {
+		gw__error_set(error, -ENOMEM, "no memory for what QEMU says of itself");
+		name = NULL;
+	}
+	free(text);
+	json_decref(identity);
+	return name;
+}
+
+/* The same file under `path`. GW__NOT_YET: another one was there, and has gone. */
+static int try_link(const struct gw__protect_instance *i, const char *path, const char *address, struct gw__error *error)
+{
+	int r = GW__NOT_YET, err = link(i->path, path) ? errno : 0;
+	if (!err || is_at(path, i->fd)) /* of one that was killed, and used this monitor */
+		return 0;
+	if (err != EEXIST)
+		return gw__error_errno(error, err, "cannot make %s", path);
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return errno == ENOENT ? GW__NOT_YET : gw__error_errno(error, errno, "cannot open %s", path);
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		r = refuse_protected(fd, address, error);
+	else if (is_at(path, fd)) /* who had it was killed */
+		unlink(path);
+	close(fd);
+	return r;
+}
+
+int gw__protect_instance_take_qemu(struct gw__protect_instance *i, struct gw__qmp *q, const char *address, struct gw__error *error)
+{
+	char folder[sizeof i->path], path[sizeof i->path];
+	char *name = name_qemu(q, error);
+	if (!name)
+		return error->code;
+	snprintf(folder, sizeof folder, "%s", i->path);
+	*strrchr(folder, '/') = 0;
+	int r = path_in(path, folder, name, error);
+	free(name);
+	if (r)
+		return r;
+	for (int n = 0; (r = try_link(i, path, address, error)) == GW__NOT_YET && n < AGAIN; n++)
+		gw__sleep_ms(POLL_MS);
+	if (!r)
+		memcpy(i->qemu_path, path, sizeof path);
+	return r == GW__NOT_YET ? gw__error_set(error, -EAGAIN, "%s is created and removed repeatedly", path) : r;
+}
+
 void gw__protect_instance_leave(struct gw__protect_instance *i)
 {
 	if (i->fd < 0)
 		return;
+	if (i->qemu_path[0] && is_at(i->qemu_path, i->fd))
+		unlink(i->qemu_path);
 	if (is_at(i->path, i->fd))
 		unlink(i->path);
 	close(i->fd);
@@ -147,4 +213,12 @@ int gw__protect_instance_stop(const char *address, int patience_ms, struct gw__e
 			return r;
 	}
 	return -ENOENT;
+}
+
+int gw__protect_instance_stop_qemu(struct gw__qmp *q, int patience_ms, struct gw__error *error)
+{
+	char *name = name_qemu(q, error);
+	int r = name ? gw__protect_instance_stop(name, patience_ms, error) : error->code;
+	free(name);
+	return r;
 }

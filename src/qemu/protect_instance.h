@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One protection per QEMU, and how another process ends it: a file of this user's run-time folder that is named after the monitor.
+ * One protection per QEMU, and how another process ends it: a file of this user's run-time folder that is named after the monitor, and then after the QEMU as well (a
+ * second link to it), which may have several monitors.
  *
  * Two locks are on it. One (flock) is shared with the second process, so that it is free only when both are done with QEMU. The other (fcntl) is the first
  * process's own, and the kernel tells whose it is.
@@ -9,10 +10,11 @@
 #define GW_QEMU_PROTECT_INSTANCE_H
 
 #include "base/error.h"
+#include "qmp/qmp.h"
 
 struct gw__protect_instance {
-	int fd;         /* -1: none */
-	char path[160]; /* "": none */
+	int fd;                         /* -1: none */
+	char path[160], qemu_path[160]; /* "": none */
 };
 #define GW__PROTECT_INSTANCE_INIT                                                                                                          \
 	{                                                                                                                                  \
@@ -21,9 +23,13 @@ struct gw__protect_instance {
 
 /* `address` as for gw__qmp_open. -EBUSY: that QEMU is protected already. */
 int gw__protect_instance_take(struct gw__protect_instance *i, const char *address, struct gw__error *error);
+/* Then this, as soon as QEMU answers at `address`. -EBUSY: it is protected already, by another monitor. */
+int gw__protect_instance_take_qemu(struct gw__protect_instance *i, struct gw__qmp *q, const char *address, struct gw__error *error);
 void gw__protect_instance_leave(struct gw__protect_instance *i); /* also of none, also twice */
 
 /* Ask whoever protects this QEMU to stop, and wait until it is done. 0; -ENOENT: nobody does; -ETIMEDOUT. */
 int gw__protect_instance_stop(const char *address, int patience_ms, struct gw__error *error);
+/* The same, whichever monitor it uses. */
+int gw__protect_instance_stop_qemu(struct gw__qmp *q, int patience_ms, struct gw__error *error);
 
 #endif

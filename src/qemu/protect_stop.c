@@ -45,6 +45,10 @@ int gw__protect_stop(const char *address, int patience_ms, struct gw__error *err
 	if (stopped && stopped != -ENOENT)
 		return stopped;
 	int r = gw__qmp_open(address, CONNECT_MS, &q, error);
+	if (!r && stopped) { /* it may be protected over another monitor */
+		stopped = gw__protect_instance_stop_qemu(q, patience_ms, error);
+		r = stopped == -ENOENT ? 0 : stopped;
+	}
 	if (!r)
 		r = clean_up(q, error);
 	gw__qmp_close(q);
