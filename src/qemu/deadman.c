@@ -155,7 +155,7 @@ int gw__deadman_start(struct gw__deadman *d, int process, int keep_fd, struct gw
 		begin(pair[0], process, keep_fd);
 	int err = errno;
 	close(pair[0]);
-	*d = (struct gw__deadman){pid, pair[1], false};
+	*d = (struct gw__deadman){.pid = pid, .fd = pair[1]};
 	char word = pid > 0 ? read_byte(pair[1]) : 0;
 	d->realtime = word == 'r';
 	if (word)
@@ -171,7 +171,10 @@ int gw__deadman_start(struct gw__deadman *d, int process, int keep_fd, struct gw
 
 bool gw__deadman_set(struct gw__deadman *d, uint64_t boottime_ns)
 {
-	return d->pid && send(d->fd, &boottime_ns, sizeof boottime_ns, MSG_NOSIGNAL) == sizeof boottime_ns && read_byte(d->fd) == 's';
+	if (!d->pid || d->is_late)
+		return false;
+	d->is_late = send(d->fd, &boottime_ns, sizeof boottime_ns, MSG_NOSIGNAL) != sizeof boottime_ns || read_byte(d->fd) != 's';
+	return !d->is_late;
 }
 
 void gw__deadman_leave(struct gw__deadman *d)
@@ -180,5 +183,16 @@ void gw__deadman_leave(struct gw__deadman *d)
 		return;
 	close(d->fd);
 	waitpid(d->pid, NULL, WNOHANG);
+	*d = (struct gw__deadman){0};
+}
+
+void gw__deadman_end(struct gw__deadman *d)
+{
+	if (!d->pid)
+		return;
+	kill(d->pid, SIGKILL);
+	while (waitpid(d->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	close(d->fd);
 	*d = (struct gw__deadman){0};
 }

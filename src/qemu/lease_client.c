@@ -50,11 +50,11 @@ static void sleep_ms(int ms, int wake_fd)
 static bool tell(struct gw__lease_client *c)
 {
 	uint64_t ns = gw__lease_deadline_ns(&c->lease);
-	if (!c->on_deadline || c->told_ns == ns + 1)
+	if (!c->on_deadline || (c->is_told && c->told_ns == ns))
 		return true;
-	bool told = c->on_deadline(c->ctx, ns);
-	c->told_ns = told ? ns + 1 : 0;
-	return told;
+	c->told_ns = ns;
+	c->is_told = c->on_deadline(c->ctx, ns);
+	return c->is_told;
 }
 
 /* What cannot be read is no answer: nobody may go on from it. */

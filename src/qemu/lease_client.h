@@ -24,7 +24,9 @@ struct gw__lease_client { /* zeroed: none */
 	bool is_dead;             /* its owner's death is known otherwise */
 	bool accepts_unfenced;    /* it takes a lease that is marked so */
 	struct gw__error trouble; /* of the last answer that did not come */
-	uint64_t told_ns;         /* the last deadline that was taken; 0: none */
+	bool swap_failed;         /* the last swap had no answer */
+	bool is_told;             /* `told_ns` is in force where it was told */
+	uint64_t told_ns;
 	/* CLOCK_BOOTTIME. False: it cannot be made so, and the beat is not sent. */
 	bool (*on_deadline)(void *ctx, uint64_t deadline_ns);
 	void *ctx;

@@ -34,6 +34,22 @@ struct gw__lease_keeper {
 	struct gw__error trouble; /* by `lock` */
 };
 
+/*
+ * The older one may merely have had no processor. It would go on later, and kill at its moment, which is not that of the lease any more; but until another is in its place,
+ * that moment is the one that counts.
+ */
+static bool replace_deadman(struct gw__lease_keeper *k, uint64_t moment_ns)
+{
+	struct gw__deadman older = k->deadman, next;
+	if (gw__deadman_start(&next, k->process, k->keep_fd, NULL))
+		return false;
+	bool is_set = gw__deadman_set(&next, moment_ns);
+	if (is_set)
+		k->deadman = next;
+	gw__deadman_end(is_set ? &older : &next);
+	return is_set;
+}
+
 static bool on_deadline(void *ctx, uint64_t ns)
 {
 	struct gw__lease_keeper *k = ctx;
@@ -43,8 +59,7 @@ static bool on_deadline(void *ctx, uint64_t ns)
 		return true;
 	if (gw__deadman_set(&k->deadman, moment_ns))
 		return true;
-	gw__deadman_leave(&k->deadman); /* it was killed: another takes its place */
-	return !gw__deadman_start(&k->deadman, k->process, k->keep_fd, NULL) && gw__deadman_set(&k->deadman, moment_ns);
+	return replace_deadman(k, moment_ns);
 }
 
 /* It is looked at even when there is nothing to tell it. */
@@ -52,7 +67,7 @@ static void check_deadman(struct gw__lease_keeper *k)
 {
 	struct pollfd p = {.fd = k->deadman.fd, .events = POLLIN};
 	if (!k->deadman.pid || poll(&p, 1, 0) > 0)
-		k->client.told_ns = 0;
+		k->client.is_told = false;
 }
 
 static void note_trouble(struct gw__lease_keeper *k)
@@ -67,7 +82,7 @@ static void *keep(void *ctx)
 {
 	struct gw__lease_keeper *k = ctx;
 	uint64_t woken;
-	while (!atomic_load(&k->end) && !atomic_load(&k->lost)) {
+	while (!atomic_load(&k->end) && !(atomic_load(&k->lost) && k->client.is_told)) {
 		int wish = atomic_load(&k->wish);
 		gw__lease_set_wish(&k->client.lease, (enum gw__lease_wish)(wish % WISHES));
 		check_deadman(k);
@@ -75,7 +90,7 @@ static void *keep(void *ctx)
 		if (read(k->wake, &woken, sizeof woken) < 0 && errno != EAGAIN)
 			break;
 		note_trouble(k);
-		atomic_store(&k->settled, gw__lease_is_settled(&k->client.lease) ? wish : NOT_SETTLED);
+		atomic_store(&k->settled, k->client.is_told && gw__lease_is_settled(&k->client.lease) ? wish : NOT_SETTLED);
 		atomic_store(&k->lost, k->client.lease.state == GW__LEASE_LOST);
 	}
 	return NULL;
