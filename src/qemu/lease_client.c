@@ -93,6 +93,7 @@ static void swap_record(struct gw__lease_client *c, const struct gw__lease_actio
 	if (r == GW__STORE_REFUSED && !parse(c, text, &found))
 		r = -EPROTO;
 	enum gw__lease_answer answer = !r ? GW__LEASE_CONFIRMED : r == GW__STORE_REFUSED ? GW__LEASE_REFUSED : GW__LEASE_UNKNOWN;
+	c->swap_failed = answer == GW__LEASE_UNKNOWN;
 	gw__lease_on_swap(&c->lease, gw__boottime_ns(), answer, answer == GW__LEASE_REFUSED ? &found : NULL);
 	if (r < 0)
 		sleep_ms(PAUSE_MS, wake_fd);
@@ -118,7 +119,28 @@ void gw__lease_client_step(struct gw__lease_client *c, int ms, int wake_fd)
 struct taking {
 	struct gw__lease_record first; /* another's, as it was seen first */
 	uint64_t answered_ns;
+	uint64_t swapped_ns; /* until then no swap of ours lacked its answer; a store that can be read answers all the same */
+	struct gw__error trouble;
 };
+
+static void note_answers(struct taking *t, const struct gw__lease_client *c, uint64_t now_ns)
+{
+	bool swaps = !c->swap_failed || c->lease.state != GW__LEASE_TAKING;
+	if (c->trouble.code)
+		t->trouble = c->trouble;
+	else if (swaps)
+		gw__error_clear(&t->trouble);
+	if (!c->trouble.code)
+		t->answered_ns = now_ns;
+	if (swaps)
+		t->swapped_ns = now_ns;
+}
+
+static bool is_silent(const struct taking *t, uint64_t now_ns)
+{
+	uint64_t since_ns = t->answered_ns < t->swapped_ns ? t->answered_ns : t->swapped_ns;
+	return now_ns - since_ns > SILENCE_MS * NS_PER_MS;
+}
 
 static int refuse(const struct gw__lease_record *r, int code, const char *why, struct gw__error *error)
 {
@@ -150,9 +172,9 @@ static int judge(const struct gw__lease_client *c, struct taking *t, enum gw__le
 	return 0;
 }
 
-static int give_up(const struct gw__lease_client *c, int code, const char *why, struct gw__error *error)
+static int give_up(const struct gw__lease_client *c, const struct taking *t, int code, const char *why, struct gw__error *error)
 {
-	const char *trouble = c->trouble.text[0] ? c->trouble.text : "no reason is known";
+	const char *trouble = t->trouble.text[0] ? t->trouble.text : "no reason is known";
 	if (gw__lease_in_doubt(&c->lease))
 		return gw__error_set(error, -EINPROGRESS, "it is not known whether the lease was taken: %s", trouble);
 	return gw__error_set(error, code, "%s: %s", why, trouble);
@@ -175,24 +197,24 @@ int gw__lease_client_take(struct gw__lease_client *c, enum gw__lease_policy poli
 	struct gw__error *error)
 {
 	struct taking t = {.answered_ns = gw__boottime_ns()};
+	t.swapped_ns = t.answered_ns;
 	struct gw__lease_record last = {0};
 	c->is_dead = policy == GW__LEASE_OWNER_IS_DEAD;
 	gw__lease_set_wish(&c->lease, GW__LEASE_WISH_HOLD);
 	while (!gw__lease_is_settled(&c->lease)) {
 		gw__lease_client_step(c, STEP_MS, -1);
 		uint64_t now_ns = gw__boottime_ns();
-		if (!c->trouble.code)
-			t.answered_ns = now_ns;
+		note_answers(&t, c, now_ns);
 		if (c->lease.state == GW__LEASE_WAITING) {
 			int r = judge(c, &t, policy, error);
 			if (r)
 				return r;
 			last = c->lease.current;
 		}
-		if (now_ns - t.answered_ns > SILENCE_MS * NS_PER_MS)
-			return give_up(c, -ETIMEDOUT, "the owner of the lease is unknown", error);
+		if (is_silent(&t, now_ns))
+			return give_up(c, &t, -ETIMEDOUT, "the owner of the lease is unknown", error);
 		if (stopped && stopped(ctx))
-			return give_up(c, -ECANCELED, "the lease was not taken", error);
+			return give_up(c, &t, -ECANCELED, "the lease was not taken", error);
 	}
 	return policy == GW__LEASE_OWNER_IS_DEAD ? 0 : await_death(&last, c->lease.owner, error);
 }

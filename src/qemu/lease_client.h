@@ -47,7 +47,8 @@ enum gw__lease_policy {
 };
 /*
  * Takes it, without a limit. -EBUSY: its owner beats, or lives here; -EPERM: another has it without a limit; -EACCES: only time says that its owner has ended (NOT_BY_TIME), or it is marked as unfenced;
- * -ETIMEDOUT: the store does not answer, and nothing was changed; -ECANCELED; -EINPROGRESS: in doubt, it may be ours by now or soon. `stopped` NULL: never.
+ * -ETIMEDOUT: the store does not answer, and nothing was changed; -ECANCELED; -EINPROGRESS: in doubt, it may be ours by now or soon, also of a store that is read and not
+ * written. `stopped` NULL: never.
  */
 int gw__lease_client_take(struct gw__lease_client *c, enum gw__lease_policy policy, bool (*stopped)(void *), void *ctx,
 	struct gw__error *error);

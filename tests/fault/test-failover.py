@@ -4,6 +4,8 @@
 import contextlib
 import fcntl
 import os
+import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -114,6 +116,22 @@ def fences(folder):
     f.failover(option).fails(godwit.FAILED, "no epoch to start from", NOT_STARTED)
 
 
+def no_writes():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def unwritable(folder):
+    """A store that can be read and not written, as an etcd without space: that is said, and not tried for ever."""
+    f = Folder(folder)
+    command = [godwit.PROGRAM, "failover", f.path, f"--lease=file:{folder}/lease", "--", "/bin/false"]
+    result = subprocess.run(command, preexec_fn=no_writes, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60 * godwit.patience(), check=False)
+    text = result.stderr.decode()
+    assert result.returncode == godwit.IN_DOUBT, (result.returncode, text)
+    for word in "not known whether the lease was taken", "cannot write", NOT_STARTED:
+        assert word in text, text
+
+
 def folders(folder):
     f = Folder(folder)
     with f.held():
@@ -190,7 +208,7 @@ def connected(folder):
 
 
 def main():
-    for case in [locks, words, leases, fences, folders, standbys_that_fail, connected]:
+    for case in [locks, words, leases, fences, unwritable, folders, standbys_that_fail, connected]:
         if sys.argv[1:] and case.__name__ not in sys.argv[1:]:
             continue
         print(f"--- {case.__name__}", flush=True)
