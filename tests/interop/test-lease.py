@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Who may run a guest, with a real etcd of three members: never two, whatever becomes of its members and of who has the lease.
+"""Who may run a guest, by a file, and with a real etcd of three members: never two, whatever becomes of its members and of who has the lease.
 
 test-lease.py LEASE-TOOL CERTS-TOOL [CASE...]. GODWIT_ROUNDS: how many accidents happen to the keepers of a lease, and by hand all cases.
 """
 import contextlib
+import fcntl
 import glob
 import os
 import shutil
@@ -23,6 +24,7 @@ from colo import Protect, Standby
 from etcd import Etcd, record
 from linuxguest import LinuxGuest, Restored
 from private_mounts import mounts_possible
+from relay import Relay
 from vm import Unavailable, skip
 
 TOOL, CERTS_TOOL = sys.argv[1:3]
@@ -344,12 +346,114 @@ def ends(folder):
         print("; ".join(run.stderr.strip() for run, _ in asking))
 
 
-CASES = ["members", "killed_guards", "stopped_guards", "gone_etcds", "ends"] if ROUNDS else ["members", "stopped_guards", "gone_etcds", "ends"]
+# --- on one host, by a file ---
+
+
+OWN_SOCKET = "use a QMP socket that QEMU itself opened"
+
+
+def file_record(path):
+    with open(path, encoding="ascii") as f:
+        fcntl.flock(f, fcntl.LOCK_SH)
+        return record(f.readline().strip())
+
+
+def proxies(folder):
+    """Who listens at a monitor is not always the QEMU, and is not watched, or taken for its owner, in the place of it."""
+    lease = os.path.join(folder, "lease")
+    with contextlib.ExitStack() as stack:
+        standby = stack.enter_context(Standby(folder))
+        vm = stack.enter_context(LinuxGuest("11.1", args=["-name", "vm"])).booted()
+        proxy = stack.enter_context(Relay(os.path.join(folder, "proxy"), vm.monitor))
+        for option in f"--lease=file:{lease}", f"--dir={standby.dir}":
+            godwit.run("protect", proxy.address, f"unix:{standby.socket}", option).fails(godwit.REFUSED, OWN_SOCKET, "nothing was changed")
+        assert not os.path.exists(lease)
+        with Protect(vm, f"unix:{standby.socket}", f"--lease=file:{lease}", f"--dir={standby.dir}", "--timeout=60000", "--interval=500") as protect:
+            protect.wait_protected()
+            vm.process.kill()
+            protect.ends(godwit.RECOVERABLE)
+        after = stack.enter_context(LinuxGuest("11.1", incoming="defer", backend="memfd", args=["-name", "vm"]))
+        proxy = stack.enter_context(Relay(os.path.join(folder, "another"), after.monitor))
+        for options in [f"--lease=file:{lease}"], []:
+            godwit.run("failover", standby.folder, *options, f"--qmp={proxy.address}").fails(godwit.REFUSED, OWN_SOCKET, "is untouched")
+        assert after.qmp.command("query-status")["status"] == "inmigrate"
+        godwit.run("failover", standby.folder, f"--lease=file:{lease}", f"--qmp={after.monitor}").ok()
+        owner, _, _, term = file_record(lease)
+        assert term == "forever" and f"/{after.pid}." in owner, (owner, term, after.pid)
+
+
+def deadmen(parent):
+    """The process numbers of those that live."""
+    found = set()
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        with contextlib.suppress(OSError), open(path, encoding="ascii", errors="replace") as f:
+            head, rest = f.read().rsplit(")", 1)
+            state, ppid = rest.split()[:2]
+            if head.endswith("(godwit-deadman") and int(ppid) == parent and state not in "ZX":
+                found.add(int(head.split()[0]))
+    return found
+
+
+def wait_deadman(parent, but=frozenset()):
+    deadline = time.monotonic() + 30 * godwit.patience()
+    while not (found := deadmen(parent) - but):
+        assert time.monotonic() < deadline, "there is no deadman"
+        time.sleep(0.02)
+    return found.pop()
+
+
+def kill(pid, number):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def slow_deadmen(folder):
+    """A deadman that had no processor for a while is replaced. When it goes on, it must not kill: the lease was prolonged since."""
+    lease, term_ms = os.path.join(folder, "lease"), int(6000 * min(3, godwit.patience()))
+    with contextlib.ExitStack() as stack:
+        _, vm, protect = primary_of(stack, folder, f"file:{lease}", [], term_ms)
+        slow = wait_deadman(protect.process.pid)
+        stack.callback(kill, slow, signal.SIGKILL)
+        kill(slow, signal.SIGSTOP)
+        wait_deadman(protect.process.pid, but={slow})
+        kill(slow, signal.SIGCONT)
+        first = file_record(lease)
+        deadline = time.monotonic() + 10 * term_ms / 1e3 * godwit.patience()
+        while (now := file_record(lease))[2] < first[2] + 8:    # beats, of which a term has five
+            assert vm.process.poll() is None, "a deadman that was replaced has killed the guest"
+            assert now[:2] == first[:2] and time.monotonic() < deadline, (first, now)
+            time.sleep(0.02)
+        assert deadmen(protect.process.pid) - {slow}
+        vm.keeps_ticking()
+
+
+def second_monitors(folder):
+    """One protection per QEMU, over whichever of its monitors, also while the standby is away: another one would take the lease from it, and the guest would be killed."""
+    lease = os.path.join(folder, "lease")
+    options = f"--lease=file:{lease}", "--timeout=60000", "--interval=500"
+    with contextlib.ExitStack() as stack:
+        standby = stack.enter_context(Standby(folder))
+        vm = stack.enter_context(LinuxGuest("11.1", args=["-name", "vm", "-qmp", "unix:{dir}/second,server=on,wait=off"])).booted()
+        protect = stack.enter_context(Protect(vm, f"unix:{standby.socket}", *options))
+        protect.wait_protected()
+        standby.kill()
+        protect.wait_unprotected()
+        first = file_record(lease)
+        godwit.run("protect", vm.path("second"), f"unix:{standby.socket}", *options).fails(
+            godwit.REFUSED, f"process {protect.process.pid} already protects the QEMU", "nothing was changed")
+        assert file_record(lease)[:2] == first[:2], (first, file_record(lease))
+        vm.keeps_ticking()
+        godwit.run("protect", "--stop", vm.path("second")).ok()
+        protect.ends(godwit.DONE)
+        vm.keeps_ticking()
+
+
+CASES = ["proxies", "slow_deadmen", "second_monitors", "members", *(["killed_guards"] if ROUNDS else []), "stopped_guards", "gone_etcds", "ends"]
 
 
 def main():
     only = sys.argv[3:]
-    for case in [members, killed_guards, stopped_guards, gone_etcds, ends]:
+    for case in [proxies, slow_deadmen, second_monitors, members, killed_guards, stopped_guards, gone_etcds, ends]:
         if case.__name__ not in (only or CASES):
             continue
         print(f"--- {case.__name__}", flush=True)
