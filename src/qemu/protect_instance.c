@@ -128,12 +128,11 @@ static int try_link(const struct gw__protect_instance *i, const char *path, cons
 
 int gw__protect_instance_take_qemu(struct gw__protect_instance *i, struct gw__qmp *q, const char *address, struct gw__error *error)
 {
-	char folder[sizeof i->path], path[sizeof i->path];
+	char folder[GW__MONITOR_BROKER_PATH_BYTES], path[sizeof i->path];
 	char *name = name_qemu(q, error);
 	if (!name)
 		return error->code;
-	snprintf(folder, sizeof folder, "%s", i->path);
-	*strrchr(folder, '/') = 0;
+	snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(i->path, '/') - i->path), i->path);
 	int r = path_in(path, folder, name, error);
 	free(name);
 	if (r)
