@@ -3,9 +3,6 @@
 #include "qemu/relay.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -16,10 +13,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <linux/vm_sockets.h>
-
 #include "base/math.h"
 #include "qemu/private_socket.h"
+#include "qemu/standby_address.h"
 
 enum { LINKS_MAX = 256, /* the main channel, and as many multifd channels as there may be */ BUFFER_BYTES = 256 << 10, CONNECT_MS = 10000 };
 enum { RP_SHUT = 1, COLO_RECEIVED = 5 }; /* docs/spec/postcopy.md 1.3, colo.md 3 */
@@ -33,6 +29,7 @@ struct link {
 struct gw__relay {
 	struct gw__private_socket socket;
 	char to[4096];
+	struct gw__standby_address at;
 	int listener, quit_fd, waits_fd;
 	pthread_t accepter;
 	struct link links[LINKS_MAX]; /* the accepter's; and after its end the caller's */
@@ -186,34 +183,6 @@ static void *back(void *link)
 
 /* --- connections --- */
 
-static int dial_vsock(const char *at)
-{
-	struct sockaddr_vm to = {.svm_family = AF_VSOCK};
-	if (sscanf(at, "%u:%u", &to.svm_cid, &to.svm_port) != 2)
-		return -EINVAL;
-	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to) == 0)
-		return fd;
-	int err = errno;
-	if (fd >= 0)
-		close(fd);
-	return -err;
-}
-
-static int dial(const char *to)
-{
-	struct gw__error ignored = {0};
-	int fd = -1;
-	if (!strncmp(to, "vsock:", strlen("vsock:")))
-		return dial_vsock(to + strlen("vsock:"));
-	int r = gw__qmp_dial(to, CONNECT_MS, &fd, &ignored);
-	if (r)
-		return r;
-	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)); /* where it is tcp: a word must not wait for the next */
-	return fd;
-}
-
 static void note_dial(struct gw__relay *r, int err)
 {
 	pthread_mutex_lock(&r->lock);
@@ -233,7 +202,7 @@ static bool is_qemu(const struct gw__relay *r, int fd)
 static bool start_link(struct gw__relay *r, int qemu)
 {
 	struct link *l = &r->links[r->n_links];
-	int standby = r->n_links < LINKS_MAX && is_qemu(r, qemu) ? dial(r->to) : -EPERM;
+	int standby = r->n_links < LINKS_MAX && is_qemu(r, qemu) ? gw__standby_address_dial(&r->at, r->quit_fd, CONNECT_MS) : -EPERM;
 	note_dial(r, standby);
 	if (standby < 0)
 		return false;
@@ -306,7 +275,9 @@ int gw__relay_start(const char *to, struct gw__qmp *q, struct gw__relay **relay,
 	r->waits_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	snprintf(r->to, sizeof r->to, "%s", to);
 	int e = r->quit_fd < 0 || r->waits_fd < 0 ? gw__error_errno(error, errno, "no descriptor for a relay")
-						  : listen_privately(r, q, error);
+						  : gw__standby_address_look_up(to, &r->at, error);
+	if (!e)
+		e = listen_privately(r, q, error);
 	if (!e) {
 		int err = pthread_create(&r->accepter, NULL, accept_links, r);
 		e = err ? gw__error_errno(error, err, "cannot start a thread for a relay") : 0;

@@ -22,8 +22,9 @@ enum gw__relay_point {
 	GW__RELAY_SAFE,    /* the standby has an epoch: VMSTATE_RECEIVED waits */
 };
 
+/* Looks the standby's name up, which has no limit of ours. */
 int gw__relay_start(const char *to, struct gw__qmp *q, struct gw__relay **relay, struct gw__error *error);
-void gw__relay_stop(struct gw__relay **relay);         /* breaks all links; NULL inside is fine */
+void gw__relay_stop(struct gw__relay **relay);         /* breaks all links, also those that are being made; NULL inside is fine */
 void gw__relay_remove_left(const struct gw__relay *r); /* its socket's folder, in a fork of a process that was killed; NULL is fine */
 
 const char *gw__relay_uri(const struct gw__relay *r); /* for QEMU's migrate */

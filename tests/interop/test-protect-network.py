@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -238,6 +239,32 @@ def lost_with_its_lease(folder, vm, standby, client):
         assert protect.wait().status == godwit.RECOVERABLE
 
 
+def unanswered(folder):
+    """The host of the standby answers no connection: that of a guest with a network is given up at once when the protection is to end, and not by a second
+    process that takes it for a hang."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, socket.create_connection(listener.getsockname()), \
+            LinuxGuest("11.1", args=["-netdev", "user,id=n0"]) as vm:
+        before = vm.state()
+        port = listener.getsockname()[1]
+        with Protect(vm, f"tcp:127.0.0.1:{port}") as protect:
+            protect.wait_event("connecting")
+            wait_dialled(port)
+            protect.kill(signal.SIGTERM)
+            protect.ends(godwit.DONE)
+            assert "killed" not in protect.stderr, protect.stderr
+        as_before(vm, before)
+
+
+def wait_dialled(port):
+    """A connection to that port is being made (SYN_SENT), by whoever sends the first copy."""
+    deadline = time.monotonic() + 20 * godwit.patience()
+    while True:
+        with open("/proc/net/tcp", encoding="ascii") as f:
+            rows = [line.split()[2:4] for line in f][1:]
+        if [f"0100007F:{port:04X}", "02"] in rows:
+            return
+        assert time.monotonic() < deadline, f"nobody dials: {rows}"
+        time.sleep(0.01)
 
 
 def refusals(folder):
@@ -270,7 +297,7 @@ def refusals(folder):
 
 def main():
     only = sys.argv[1:]
-    for case in [held, kills, control, left_alone, standby_lost, refusals]:
+    for case in [held, kills, control, left_alone, standby_lost, unanswered, refusals]:
         if only and case.__name__ not in only:
             continue
         print(f"--- {case.__name__}", flush=True)
