@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,14 +25,16 @@
 #include "qemu/owner_lock.h"
 #include "qemu/protect_instance.h"
 #include "qemu/protect_preflight.h"
+#include "qemu/protect_settings.h"
 #include "qemu/qemu_process.h"
 #include "qemu/relay.h"
+#include "qemu/server_probe.h"
+#include "qemu/standby_address.h"
 #include "qmp/sleep.h"
 
 enum {
 	CONNECT_MS = 10000,
-	LOOK_MS = 50, /* between two looks at the clock */
-	ASK_SERVER_MS = 250,
+	LOOK_MS = 50,       /* between two looks at the clock */
 	ASK_MS = 200,       /* between two questions how far the first copy is */
 	ANSWER_MS = 100,    /* for a command while the guest may stand still, which QEMU may not answer then */
 	SETUP_MS = 10000,   /* to reach the standby */
@@ -41,18 +42,16 @@ enum {
 	RELEASE_MS = 60000, /* in the end; it takes some milliseconds */
 	PAUSE_MS = 500,     /* between two attempts, doubled up to */
 	PAUSE_MAX_MS = 8000,
-	EVENTS_MS = 200,    /* for the events of a release to arrive */
-	QUIET_MS = 1000,    /* for which this process may do without the processor, at least */
-	LOOK_UP_MS = 10000, /* of a name, which has no limit of ours */
-	DISKS_MS = 60000,   /* to ask the standby to take the disks; the guest runs, and nothing holds it up yet */
-	MAX_PASSES = 40,    /* a guest that dirties faster than the standby receives is stopped for as long as is allowed */
-	DEATH_MS = 5000,    /* of a QEMU that has closed its monitor */
-	LEASE_MS = 5000,    /* to tell the lease's store that the guest runs on without a limit */
-	FREE_MS = 3000,     /* to tell that it is dead; who waits finds out by himself */
-	REPORT_MS = 250,    /* between two reports to the standby, at least */
-	NOTE_MS = 500,      /* without a word from the lease's store, after which its user is told that nothing leaves */
+	EVENTS_MS = 200,  /* for the events of a release to arrive */
+	QUIET_MS = 1000,  /* for which this process may do without the processor, at least */
+	DISKS_MS = 60000, /* to ask the standby to take the disks; the guest runs, and nothing holds it up yet */
+	MAX_PASSES = 40,  /* a guest that dirties faster than the standby receives is stopped for as long as is allowed */
+	DEATH_MS = 5000,  /* of a QEMU that has closed its monitor */
+	LEASE_MS = 5000,  /* to tell the lease's store that the guest runs on without a limit */
+	FREE_MS = 3000,   /* to tell that it is dead; who waits finds out by himself */
+	REPORT_MS = 250,  /* between two reports to the standby, at least */
+	NOTE_MS = 500,    /* without a word from the lease's store, after which its user is told that nothing leaves */
 };
-#define UNLIMITED_BYTES_PER_S (INT64_C(1) << 42)
 
 enum phase { COPYING, PROTECTED, OVER };
 enum why { GO_ON, ASKED, LOST, GONE };
@@ -83,9 +82,8 @@ struct gw__protect {
 	struct gw__mirror mirror;
 	int disk_fd; /* to who keeps the disks at the standby; -1: none */
 	char server[512];
-	int greeting_fd; /* a connection to that server, which has not said a word yet; -1: none */
-	double greeting_s;
-	struct gw__relay *relay; /* of an attempt; NULL: QEMU speaks with the standby itself */
+	struct gw__server_probe probe; /* of that server */
+	struct gw__relay *relay;       /* of an attempt; NULL: QEMU speaks with the standby itself */
 	struct timespec start;
 	struct watch w;
 	uint64_t longest_us;
@@ -440,26 +438,12 @@ static void close_one(int *fd)
 	*fd = -1;
 }
 
-/*
- * A write of the guest waits for the server of its disks, and QEMU has no limit for that. A server that is alive greets whoever connects, so one that does not
- * holds the guest's writes up too.
- */
 static enum why check_server(struct gw__protect *p)
 {
-	struct pollfd greeting = {.fd = p->greeting_fd, .events = POLLIN};
-	struct gw__error ignored = {0};
-	if (p->disk_fd < 0 || (p->greeting_fd < 0 && left_ms(p, p->greeting_s, ASK_SERVER_MS)))
+	if (p->disk_fd < 0)
 		return GO_ON;
-	if (p->greeting_fd < 0) {
-		p->greeting_s = now_s(p);
-		beat(p, LOOK_UP_MS);
-		gw__qmp_dial(p->server, ANSWER_MS, &p->greeting_fd, &ignored); /* one that is not there is an error of the mirrors */
-	} else if (poll(&greeting, 1, 0) > 0) {
-		close_one(&p->greeting_fd);
-	} else if (!left_ms(p, p->greeting_s, standstill_ms(p))) {
-		return lost(p, "the server of its disks at %s hangs", p->server);
-	}
-	return GO_ON;
+	beat(p, GW__SERVER_PROBE_MS);
+	return gw__server_probe_hangs(&p->probe, standstill_ms(p)) ? lost(p, "the server of its disks at %s hangs", p->server) : GO_ON;
 }
 
 /* Until the standby has all of each. The guest runs. */
@@ -471,6 +455,8 @@ static enum why copy_disks(struct gw__protect *p)
 	double moved_s = now_s(p);
 	int r = gw__disk_link_server(p->o.disks, p->server, sizeof p->server, &error);
 	beat(p, DISKS_MS);
+	if (!r)
+		r = gw__standby_address_look_up(p->server, &p->probe.at, &error);
 	if (!r)
 		r = gw__disk_link_open(p->o.disks, &p->mirror, &p->disk_fd, prefix, &error);
 	if (!r)
@@ -517,44 +503,13 @@ static enum why serve_relay(struct gw__protect *p)
 
 /* --- an attempt --- */
 
-static int set_parameters(struct gw__protect *p, struct gw__error *error)
-{
-	static const char *const methods[] = {"none", "zlib", "zstd"};
-	unsigned level = p->o.level ? p->o.level : 1;
-	json_int_t rate = p->o.max_bandwidth ? (json_int_t)p->o.max_bandwidth : UNLIMITED_BYTES_PER_S;
-	json_t *j = json_pack("{s:i, s:I}", "x-checkpoint-delay", p->o.interval_ms, "max-bandwidth", rate);
-	if (p->o.channels) {
-		json_object_set_new(j, "multifd-channels", json_integer(p->o.channels));
-		json_object_set_new(j, "multifd-compression", json_string(methods[p->o.compression]));
-	}
-	if (p->o.compression == GW_COMPRESS_ZLIB)
-		json_object_set_new(j, "multifd-zlib-level", json_integer(level));
-	if (p->o.compression == GW_COMPRESS_ZSTD)
-		json_object_set_new(j, "multifd-zstd-level", json_integer(level));
-	return gw__qmp_call(p->qmp, "migrate-set-parameters", j, NULL, error);
-}
-
-/* Longer than a guest runs between two releases while it is protected, and then until its lease is certain, or the packets would leave too early. */
-static int fallback_ms(const struct gw__protect *p)
-{
-	int64_t ms = (int64_t)p->o.interval_ms + p->o.silence_ms + p->o.timeout_ms;
-	if (p->o.lease)
-		ms += p->o.lease_term_ms ? p->o.lease_term_ms : GW__LEASE_TERM_MS;
-	return p->o.silence_ms < 0 || ms > INT_MAX ? -1 : (int)ms;
-}
-
 static int start(struct gw__protect *p, struct gw__error *error)
 {
-	const struct gw__qmp_capability caps[] = {{"events", true}, {"return-path", true}, {"x-colo", true}, {"multifd", true}};
 	int r = gw__owner_lock_hand(&p->lock, p->qmp, error);
 	if (!r)
-		r = gw__qmp_clear_capabilities(p->qmp, p->before, false, error);
+		r = gw__protect_settings_set(p->qmp, &p->o, p->before, error);
 	if (!r)
-		r = gw__qmp_set_capabilities(p->qmp, caps, p->o.channels ? 4 : 3, error);
-	if (!r)
-		r = set_parameters(p, error);
-	if (!r)
-		r = gw__net_buffers_add(&p->buffers, p->qmp, fallback_ms(p), error);
+		r = gw__net_buffers_add(&p->buffers, p->qmp, gw__protect_settings_fallback_ms(&p->o), error);
 	take_events(p); /* of earlier times */
 	p->w = (struct watch){.began_s = now_s(p), .moved_s = now_s(p), .mirror_failed = p->w.mirror_failed};
 	return r ? r : gw__qmp_migrate(p->qmp, p->relay ? gw__relay_uri(p->relay) : p->o.uri, error);
@@ -645,7 +600,7 @@ static void end_attempt(struct gw__protect *p)
 	gw__protect_guard_dismiss(&p->guard);
 	gw__relay_stop(&p->relay);
 	close_one(&p->disk_fd);
-	close_one(&p->greeting_fd);
+	gw__server_probe_end(&p->probe);
 	gw__qmp_settings_free(p->before);
 	p->before = NULL;
 }
@@ -722,21 +677,11 @@ static enum gw_qemu_protect_outcome stop(struct gw__protect *p, struct gw__error
 	return gw__lease_keeper_settle(p->lease, GW__LEASE_WISH_HOLD, LEASE_MS, error) ? GW_QEMU_PROTECT_IN_DOUBT : GW_QEMU_PROTECT_STOPPED;
 }
 
-/* An epoch is kept apart from the guest, and pages of zeros take none: this is no more than a hint. */
 static void note_room(struct gw__protect *p)
 {
-	struct gw__qmp_machine machine;
-	struct statvfs fs;
 	char text[300];
-	if (!p->o.dir || statvfs(p->o.dir, &fs) || gw__qmp_query_machine(p->qmp, &machine, NULL))
-		return;
-	uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize, ram = machine.ram_bytes + machine.plugged_bytes;
-	if (room >= ram)
-		return;
-	snprintf(text, sizeof text,
-		"the standby's folder has room for %ju MiB, and the guest has %ju MiB of memory: protection ends when it is full",
-		(uintmax_t)(room >> 20), (uintmax_t)(ram >> 20));
-	tell(p, GW__PROTECT_NOTE, text);
+	if (p->o.dir && gw__protect_lacks_room(p->qmp, p->o.dir, text))
+		tell(p, GW__PROTECT_NOTE, text);
 }
 
 enum gw_qemu_protect_outcome gw__protect_run(struct gw__protect *p, struct gw__error *error)
@@ -774,20 +719,6 @@ enum gw_qemu_protect_outcome gw__protect_run(struct gw__protect *p, struct gw__e
 
 /* --- opening --- */
 
-static int find_name(struct gw__protect *p, struct gw__error *error)
-{
-	json_t *said = NULL;
-	int r = p->o.name ? 0 : gw__qmp_call(p->qmp, "query-name", NULL, &said, error);
-	const char *name = p->o.name ? p->o.name : json_string_value(json_object_get(said, "name"));
-	snprintf(p->name, sizeof p->name, "%s", name ? name : "");
-	json_decref(said);
-	if (r || !p->o.dir || (p->name[0] && p->name[0] != '.' && !strchr(p->name, '/')))
-		return r;
-	gw__error_advise(error, GW_QEMU_HINT_PROTECT_NAME);
-	return gw__error_set(error, -EINVAL, p->name[0] ? "\"%s\" cannot be the name of the guest's folder" : "its QEMU has no -name%s",
-		p->name);
-}
-
 static int open_lock(struct gw__protect *p, struct gw__error *error)
 {
 	if (!p->o.dir)
@@ -811,22 +742,6 @@ static int take_lease(struct gw__protect *p, struct gw__error *error)
 	return r == -EPERM || r == -EACCES ? -EBUSY : r;
 }
 
-static int look(struct gw__protect *p, struct gw__error *error)
-{
-	const struct gw__protect_wishes wishes = {p->o.uri, p->o.channels, p->o.compression, p->o.memory_only, &p->buffers, &p->mirror,
-		p->o.disks != NULL};
-	struct gw__qmp_settings *now = NULL;
-	int r = gw__qmp_settings_save(p->qmp, &now, error);
-	if (!r && !p->o.memory_only && !p->o.no_output_commit)
-		r = gw__net_buffers_find(&p->buffers, p->qmp, error);
-	if (!r && !p->o.memory_only)
-		r = gw__mirror_find(&p->mirror, p->qmp, p->o.unprotected_disks, p->o.unprotected_n, error);
-	if (!r)
-		r = gw__protect_preflight(p->qmp, now, &wishes, error);
-	gw__qmp_settings_free(now);
-	return r;
-}
-
 int gw__protect_open(const struct gw__protect_opts *o, struct gw__protect **to, struct gw__error *error)
 {
 	struct gw__protect *p = calloc(1, sizeof *p);
@@ -834,7 +749,8 @@ int gw__protect_open(const struct gw__protect_opts *o, struct gw__protect **to, 
 		return gw__error_set(error, -ENOMEM, "no memory");
 	p->o = *o;
 	p->start = gw__monotonic_now();
-	p->disk_fd = p->greeting_fd = -1;
+	p->disk_fd = -1;
+	p->probe = (struct gw__server_probe)GW__SERVER_PROBE_INIT;
 	int r = gw__protect_instance_take(&p->instance, o->address, error);
 	if (!r)
 		r = gw__qmp_open(o->address, CONNECT_MS, &p->qmp, error);
@@ -843,9 +759,9 @@ int gw__protect_open(const struct gw__protect_opts *o, struct gw__protect **to, 
 		r = gw__protect_instance_take_qemu(&p->instance, p->qmp, o->address, error);
 	}
 	if (!r)
-		r = look(p, error);
+		r = gw__protect_preflight(p->qmp, o, &p->buffers, &p->mirror, error);
 	if (!r)
-		r = find_name(p, error);
+		r = gw__protect_find_name(p->qmp, o, p->name, error);
 	if (!r)
 		r = open_lock(p, error);
 	if (!r)

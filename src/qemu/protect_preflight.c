@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include <godwit-qemu.h>
 
@@ -37,25 +38,29 @@ static int check_blockers(struct gw__qmp *q, struct gw__error *error)
 	return r;
 }
 
+int gw__protect_check_free(struct gw__qmp *q, struct gw__error *error)
+{
+	struct gw__qmp_migration m;
+	int r = gw__qmp_query_migrate(q, &m, error);
+	if (r || m.state == GW__MIGRATION_NONE || m.ended)
+		return r;
+	return gw__error_set(error, -EBUSY, "it is busy with another migration (status \"%s\"); wait for its end or cancel it", m.status);
+}
+
 static int check_state(struct gw__qmp *q, struct gw__error *error)
 {
 	struct gw__qmp_migration m;
-	struct gw__qmp_status s;
+	struct gw__qmp_status s = {0};
 	int r = gw__qmp_query_migrate(q, &m, error);
+	if (!r && m.state == GW__MIGRATION_COLO) {
+		gw__error_advise(error, GW_QEMU_HINT_PROTECT_STOP);
+		r = gw__error_set(error, -EBUSY, "it is already protected, or was not released");
+	}
+	if (!r)
+		r = gw__protect_check_free(q, error);
 	if (!r)
 		r = gw__qmp_query_status(q, &s, error);
-	if (r)
-		return r;
-	if (m.state == GW__MIGRATION_COLO) {
-		gw__error_advise(error, GW_QEMU_HINT_PROTECT_STOP);
-		return gw__error_set(error, -EBUSY, "it is already protected, or was not released");
-	}
-	if (m.state != GW__MIGRATION_NONE && !m.ended)
-		return gw__error_set(error, -EBUSY, "it is busy with another migration (status \"%s\"); wait for its end or cancel it",
-			m.status);
-	if (!s.running)
-		return gw__error_set(error, -EBUSY, "its guest does not run (\"%s\")", s.name);
-	return 0;
+	return r || s.running ? r : gw__error_set(error, -EBUSY, "its guest does not run (\"%s\")", s.name);
 }
 
 /* A disk that is written to would be ahead of the memory that a failover goes on from. */
@@ -139,40 +144,81 @@ static int check_network(struct gw__qmp *q, const struct gw__qmp_settings *now, 
 	return r ? r : gw__net_buffers_remove(q, error);
 }
 
-static int check_combination(struct gw__qmp *q, const struct gw__protect_wishes *w, struct gw__error *error)
+static int check_combination(struct gw__qmp *q, const struct gw__protect_opts *o, struct gw__error *error)
 {
 	static const char *const methods[] = {NULL, "zlib", "zstd"}, *const kinds[] = {"tcp", "unix", "vsock"};
 	const char *with[6] = {"x-colo", "return-path"};
 	unsigned n = 2, kind = 0;
 	struct gw_rule refusal = {.size = sizeof refusal};
-	while (kind < GW__LEN(kinds) && (strncmp(w->uri, kinds[kind], strlen(kinds[kind])) || w->uri[strlen(kinds[kind])] != ':'))
+	while (kind < GW__LEN(kinds) && (strncmp(o->uri, kinds[kind], strlen(kinds[kind])) || o->uri[strlen(kinds[kind])] != ':'))
 		kind++;
 	if (kind == GW__LEN(kinds))
-		return gw__error_set(error, -EOPNOTSUPP, "%s: a standby is reached at tcp:, unix: or vsock:", w->uri);
+		return gw__error_set(error, -EOPNOTSUPP, "%s: a standby is reached at tcp:, unix: or vsock:", o->uri);
 	with[n++] = kinds[kind];
-	if (w->channels)
+	if (o->channels)
 		with[n++] = "multifd";
-	if (methods[w->compression])
-		with[n++] = methods[w->compression];
+	if (methods[o->compression])
+		with[n++] = methods[o->compression];
 	with[n] = NULL;
 	if (gw_plan_combination(GW_OPERATION_QEMU_SOURCE, with, (unsigned)gw__qmp_version(q), &refusal) == -EOPNOTSUPP)
 		return gw__error_set(error, -EOPNOTSUPP, "%s", refusal.reason);
 	return 0;
 }
 
-int gw__protect_preflight(struct gw__qmp *q, const struct gw__qmp_settings *now, const struct gw__protect_wishes *w,
+static int find(struct gw__qmp *q, const struct gw__protect_opts *o, struct gw__net_buffers *buffers, struct gw__mirror *mirror,
 	struct gw__error *error)
 {
-	int r = check_release(q, now, error);
+	int r = o->memory_only || o->no_output_commit ? 0 : gw__net_buffers_find(buffers, q, error);
+	return r || o->memory_only ? r : gw__mirror_find(mirror, q, o->unprotected_disks, o->unprotected_n, error);
+}
+
+int gw__protect_preflight(struct gw__qmp *q, const struct gw__protect_opts *o, struct gw__net_buffers *buffers, struct gw__mirror *mirror,
+	struct gw__error *error)
+{
+	struct gw__qmp_settings *now = NULL;
+	int r = gw__qmp_settings_save(q, &now, error);
 	if (!r)
-		r = check_combination(q, w, error);
+		r = find(q, o, buffers, mirror, error);
+	if (!r)
+		r = check_release(q, now, error);
+	if (!r)
+		r = check_combination(q, o, error);
 	if (!r)
 		r = check_state(q, error);
 	if (!r)
 		r = check_blockers(q, error);
-	if (!r && !w->memory_only)
-		r = check_disks(w->mirror, w->disks, error);
-	if (!r && !w->memory_only)
+	if (!r && !o->memory_only)
+		r = check_disks(mirror, o->disks, error);
+	if (!r && !o->memory_only)
 		r = check_outside_disks(q, error);
-	return r ? r : check_network(q, now, w->buffers, error);
+	if (!r)
+		r = check_network(q, now, buffers, error);
+	gw__qmp_settings_free(now);
+	return r;
+}
+
+int gw__protect_find_name(struct gw__qmp *q, const struct gw__protect_opts *o, char name[256], struct gw__error *error)
+{
+	json_t *said = NULL;
+	int r = o->name ? 0 : gw__qmp_call(q, "query-name", NULL, &said, error);
+	const char *found = o->name ? o->name : json_string_value(json_object_get(said, "name"));
+	snprintf(name, 256, "%s", found ? found : "");
+	json_decref(said);
+	if (r || !o->dir || (name[0] && name[0] != '.' && !strchr(name, '/')))
+		return r;
+	gw__error_advise(error, GW_QEMU_HINT_PROTECT_NAME);
+	return gw__error_set(error, -EINVAL, name[0] ? "\"%s\" cannot be the name of the guest's folder" : "its QEMU has no -name%s", name);
+}
+
+bool gw__protect_lacks_room(struct gw__qmp *q, const char *dir, char text[300])
+{
+	struct gw__qmp_machine machine;
+	struct statvfs fs;
+	if (statvfs(dir, &fs) || gw__qmp_query_machine(q, &machine, NULL))
+		return false;
+	uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize, ram = machine.ram_bytes + machine.plugged_bytes;
+	snprintf(text, 300,
+		"the standby's folder has room for %ju MiB, and the guest has %ju MiB of memory: protection ends when it is full",
+		(uintmax_t)(room >> 20), (uintmax_t)(ram >> 20));
+	return room < ram;
 }
