@@ -54,7 +54,7 @@ enum {
 };
 
 enum phase { COPYING, PROTECTED, OVER };
-enum why { GO_ON, ASKED, LOST, GONE };
+enum why { GO_ON, ASKED, LOST, BUSY, GONE };
 
 /* From migrate to release; one attempt. */
 struct watch {
@@ -74,6 +74,7 @@ struct gw__protect {
 	char name[256];
 	struct gw__qmp *qmp;
 	struct gw__qmp_settings *before;
+	enum gw__protect_changed changed; /* of an attempt */
 	struct gw__protect_instance instance;
 	struct gw__protect_guard guard;
 	struct gw__owner_lock lock;
@@ -98,6 +99,12 @@ static void tell(struct gw__protect *p, enum gw__protect_event_kind kind, const 
 {
 	struct gw__protect_event e = {kind, reason, p->hint, p->w.checkpoints, p->w.pause_us, p->longest_us};
 	p->o.on_event(p->o.ctx, &e);
+}
+
+static void note_changed(struct gw__protect *p, enum gw__protect_changed changed)
+{
+	p->changed = changed;
+	gw__protect_guard_note(&p->guard, changed);
 }
 
 /* --- events --- */
@@ -196,6 +203,9 @@ static void on_migration(struct gw__protect *p, const json_t *data)
 	w->state = gw__qmp_migration_state_of(w->status);
 	if (w->phase == PROTECTED ? w->state != GW__MIGRATION_COLO : gw__qmp_has_ended(w->state))
 		w->exited = true;
+	/* a copy that failed while the guest ran holds nothing up: the next migration is not ours */
+	if (w->phase == COPYING && w->exited && !w->stopped && p->changed == GW__PROTECT_CHANGED_MIGRATION)
+		note_changed(p, GW__PROTECT_CHANGED_SETTINGS);
 }
 
 /* A guest that writes faster than the standby takes it gets one longer stop, within what is allowed. */
@@ -386,6 +396,7 @@ static int start_guard(struct gw__protect *p, struct gw__error *error)
 		.relay = p->relay,
 		.deadline_ns = gw__lease_keeper_deadline(p->lease),
 		.keep_fd = p->instance.fd,
+		.changed = p->changed,
 		.report = p->o.on_release,
 		.ctx = p->o.ctx};
 	return gw__protect_guard_start(&p->guard, p->qmp, &opts, error);
@@ -503,16 +514,33 @@ static enum why serve_relay(struct gw__protect *p)
 
 /* --- an attempt --- */
 
+/* QEMU takes one migration at a time: if it refuses this one, another may be under way, which is not ours to break off. */
+static int migrate(struct gw__protect *p, struct gw__error *error)
+{
+	int r = gw__qmp_await_cleaned_up(p->qmp, error);
+	if (r)
+		return r;
+	note_changed(p, GW__PROTECT_CHANGED_MIGRATION);
+	r = gw__qmp_migrate(p->qmp, p->relay ? gw__relay_uri(p->relay) : p->o.uri, error);
+	if (r == -EREMOTEIO)
+		note_changed(p, GW__PROTECT_CHANGED_SETTINGS);
+	return r;
+}
+
 static int start(struct gw__protect *p, struct gw__error *error)
 {
-	int r = gw__owner_lock_hand(&p->lock, p->qmp, error);
+	int r = gw__protect_check_free(p->qmp, error); /* copying the disks may have taken long */
+	if (r)
+		return r;
+	note_changed(p, GW__PROTECT_CHANGED_SETTINGS);
+	r = gw__owner_lock_hand(&p->lock, p->qmp, error);
 	if (!r)
 		r = gw__protect_settings_set(p->qmp, &p->o, p->before, error);
 	if (!r)
 		r = gw__net_buffers_add(&p->buffers, p->qmp, gw__protect_settings_fallback_ms(&p->o), error);
 	take_events(p); /* of earlier times */
 	p->w = (struct watch){.began_s = now_s(p), .moved_s = now_s(p), .mirror_failed = p->w.mirror_failed};
-	return r ? r : gw__qmp_migrate(p->qmp, p->relay ? gw__relay_uri(p->relay) : p->o.uri, error);
+	return r ? r : migrate(p, error);
 }
 
 static void note_protected(struct gw__protect *p)
@@ -578,10 +606,12 @@ static int undo(struct gw__protect *p, struct gw__error *error)
 {
 	/* what the standby has is of the past from now on: no failover without the word of somebody */
 	gw__lease_keeper_wish(p->lease, GW__LEASE_WISH_HOLD);
-	int r = gw__colo_release(p->qmp, RELEASE_MS, error);
+	int r = p->changed == GW__PROTECT_CHANGED_MIGRATION ? gw__colo_release(p->qmp, RELEASE_MS, error) : 0;
 	gw__qmp_set_call_limit(p->qmp, GW__QMP_CALL_MS);
 	if (r == -ECONNRESET)
 		return r;
+	if (!r && p->changed == GW__PROTECT_CHANGED_MIGRATION) /* what follows may take long, and another may begin one */
+		note_changed(p, GW__PROTECT_CHANGED_SETTINGS);
 	await_resume(p);
 	int alone = gw__mirror_remove(p->qmp, r ? NULL : error);
 	r = r ? r : alone;
@@ -591,7 +621,7 @@ static int undo(struct gw__protect *p, struct gw__error *error)
 	int passes = gw__net_buffers_remove(p->qmp, r ? NULL : error);
 	gw__owner_lock_drop(&p->lock, p->qmp);
 	r = r ? r : passes;
-	int set = gw__qmp_settings_restore(p->qmp, p->before, r ? NULL : error);
+	int set = p->changed == GW__PROTECT_CHANGED_DISKS ? 0 : gw__qmp_settings_restore(p->qmp, p->before, r ? NULL : error);
 	return r ? r : set;
 }
 
@@ -612,18 +642,27 @@ static enum why copy_disks_first(struct gw__protect *p)
 	return p->mirror.n ? copy_disks(p) : GO_ON;
 }
 
+/* Nothing is changed in QEMU yet. -EBUSY: it migrates, and that is not ours. */
+static int prepare(struct gw__protect *p, struct gw__error *error)
+{
+	p->changed = GW__PROTECT_CHANGED_DISKS;
+	int r = gw__protect_check_free(p->qmp, error);
+	if (!r)
+		r = gw__qmp_settings_save(p->qmp, &p->before, error);
+	if (!r && p->buffers.n)
+		r = gw__relay_start(p->o.uri, p->qmp, &p->relay, error);
+	return r ? r : start_guard(p, error);
+}
+
 /* -ECONNRESET: QEMU has gone. Another failure: it could not be put back in order. */
 static int attempt(struct gw__protect *p, enum why *why, struct gw__error *error)
 {
 	struct gw__error cause = {0};
-	int r = gw__qmp_settings_save(p->qmp, &p->before, error);
-	if (!r && p->buffers.n)
-		r = gw__relay_start(p->o.uri, p->qmp, &p->relay, error);
-	if (!r)
-		r = start_guard(p, error);
+	int r = prepare(p, error);
 	if (r) {
 		end_attempt(p);
-		*why = lost(p, "%s", error->text);
+		lost(p, "%s", error->text);
+		*why = r == -EBUSY ? BUSY : LOST;
 		return r == -ECONNRESET ? r : 0;
 	}
 	tell(p, GW__PROTECT_CONNECTING, NULL);
@@ -686,7 +725,7 @@ static void note_room(struct gw__protect *p)
 
 enum gw_qemu_protect_outcome gw__protect_run(struct gw__protect *p, struct gw__error *error)
 {
-	bool was_protected = false;
+	bool was_protected = false, told_busy = false;
 	note_room(p);
 	for (int pause_ms = PAUSE_MS;;) {
 		enum why why = GO_ON;
@@ -706,7 +745,9 @@ enum gw_qemu_protect_outcome gw__protect_run(struct gw__protect *p, struct gw__e
 			gw__error_set(error, -EREMOTEIO, "%s", p->reason);
 			return GW_QEMU_PROTECT_NEVER;
 		}
-		tell(p, now_protected ? GW__PROTECT_UNPROTECTED : GW__PROTECT_NOT_YET, p->reason);
+		if (why != BUSY || !told_busy)
+			tell(p, now_protected ? GW__PROTECT_UNPROTECTED : GW__PROTECT_NOT_YET, p->reason);
+		told_busy = why == BUSY;
 		pause_ms = now_protected ? PAUSE_MS : pause_ms < PAUSE_MAX_MS ? 2 * pause_ms : PAUSE_MAX_MS;
 		p->w = (struct watch){0};
 		why = pause_between(p, pause_ms);

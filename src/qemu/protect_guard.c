@@ -26,7 +26,7 @@ enum { RELEASE_MS = 60000, LOOK_MS = 100, LATE_MS = 5000 /* of a deadman */, DIS
 
 struct post {
 	int fd, monitor, first; /* first: the pidfd of the first process */
-	const _Atomic uint64_t *life;
+	const struct gw__protect_guard_shared *shared;
 	json_t *known;
 	const struct gw__protect_guard_opts *o; /* its relay is as it was: the threads are the first process's */
 };
@@ -55,7 +55,9 @@ static int release(const struct post *p, struct gw__error *error)
 	int r = gw__qmp_take_over(p->monitor, p->known, FIRST_ID, &q, error);
 	if (r)
 		return r;
-	r = gw__colo_release(q, RELEASE_MS, error);
+	enum gw__protect_changed changed = atomic_load(&p->shared->changed);
+	if (changed == GW__PROTECT_CHANGED_MIGRATION)
+		r = gw__colo_release(q, RELEASE_MS, error);
 	gw__qmp_set_call_limit(q, GW__QMP_CALL_MS);
 	int certain = r == -ECONNRESET ? r : await_end(q, p->o->deadline_ns, r ? NULL : error);
 	if (certain) {
@@ -66,7 +68,7 @@ static int release(const struct post *p, struct gw__error *error)
 	r = r ? r : passes;
 	int alone = r == -ECONNRESET ? r : gw__mirror_remove(q, r ? NULL : error);
 	r = r ? r : alone;
-	if (!r)
+	if (!r && changed != GW__PROTECT_CHANGED_DISKS)
 		r = gw__qmp_settings_restore(q, p->o->before, error);
 	gw__qmp_close(q);
 	return r;
@@ -115,7 +117,7 @@ static void watch_first(const struct post *p, struct gw__error *why)
 			continue;
 		if (n)
 			return;
-		uint64_t now = atomic_load(p->life);
+		uint64_t now = atomic_load(&p->shared->life);
 		quiet_ms = now == last ? quiet_ms + LOOK_MS : 0;
 		last = now;
 		if (quiet_ms <= (uint32_t)now || is_leased(p))
@@ -151,24 +153,25 @@ static void forget(struct gw__protect_guard *g)
 	close(g->fd);
 	if (g->pid)
 		waitpid(g->pid, NULL, 0);
-	munmap((void *)g->life, sizeof *g->life);
+	munmap(g->shared, sizeof *g->shared);
 	*g = (struct gw__protect_guard){0};
 }
 
 /* What both have; `theirs`: the other end of the pair. */
-static int prepare(struct gw__protect_guard *g, int *theirs, struct gw__error *error)
+static int prepare(struct gw__protect_guard *g, enum gw__protect_changed changed, int *theirs, struct gw__error *error)
 {
 	int pair[2];
-	void *life = mmap(NULL, sizeof *g->life, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (life == MAP_FAILED)
+	void *shared = mmap(NULL, sizeof *g->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
 		return gw__error_errno(error, errno, "cannot share memory with the second process");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
 		int err = errno;
-		munmap(life, sizeof *g->life);
+		munmap(shared, sizeof *g->shared);
 		return gw__error_errno(error, err, "cannot make a socket pair");
 	}
-	*g = (struct gw__protect_guard){.fd = pair[1], .life = life};
-	atomic_init(g->life, NO_SIGN);
+	*g = (struct gw__protect_guard){.fd = pair[1], .shared = shared};
+	atomic_init(&g->shared->life, NO_SIGN);
+	atomic_init(&g->shared->changed, changed);
 	*theirs = pair[0];
 	return 0;
 }
@@ -194,10 +197,10 @@ static int start(struct gw__protect_guard *g, struct post *p, struct gw__qmp *q,
 int gw__protect_guard_start(struct gw__protect_guard *g, struct gw__qmp *q, const struct gw__protect_guard_opts *o, struct gw__error *error)
 {
 	struct post post = {.monitor = gw__qmp_fd(q), .o = o};
-	int r = prepare(g, &post.fd, error);
+	int r = prepare(g, o->changed, &post.fd, error);
 	if (r)
 		return r;
-	post.life = g->life;
+	post.shared = g->shared;
 	r = start(g, &post, q, error);
 	close(post.fd);
 	if (!r && read_word(g->fd) == READY)
@@ -213,7 +216,13 @@ int gw__protect_guard_start(struct gw__protect_guard *g, struct gw__qmp *q, cons
 void gw__protect_guard_beat(struct gw__protect_guard *g, int limit_ms)
 {
 	if (g->pid)
-		atomic_store(g->life, ((atomic_load(g->life) >> 32) + 1) << 32 | (uint32_t)limit_ms);
+		atomic_store(&g->shared->life, ((atomic_load(&g->shared->life) >> 32) + 1) << 32 | (uint32_t)limit_ms);
+}
+
+void gw__protect_guard_note(struct gw__protect_guard *g, enum gw__protect_changed changed)
+{
+	if (g->pid)
+		atomic_store(&g->shared->changed, changed);
 }
 
 bool gw__protect_guard_lives(const struct gw__protect_guard *g)

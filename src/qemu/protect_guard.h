@@ -22,10 +22,23 @@
 #include "qemu/relay.h"
 #include "qmp/qmp.h"
 
+/* How much of a QEMU is changed, and so is undone. Each includes those before it. */
+enum gw__protect_changed {
+	GW__PROTECT_CHANGED_DISKS, /* mirrors at most: a migration that is under way is another's, and is left alone, as are its settings */
+	GW__PROTECT_CHANGED_SETTINGS,  /* also settings and filters */
+	GW__PROTECT_CHANGED_MIGRATION, /* a migration is ours: it is broken off */
+};
+
+/* In memory that both processes see. */
+struct gw__protect_guard_shared {
+	_Atomic uint64_t life;                    /* the number of the sign, and in the low half for how many ms there may be no other */
+	_Atomic enum gw__protect_changed changed; /* of the first process */
+};
+
 struct gw__protect_guard {
 	pid_t pid; /* 0: none */
 	int fd;
-	_Atomic uint64_t *life; /* both see it: the number of the sign, and in the low half for how many ms there may be no other */
+	struct gw__protect_guard_shared *shared;
 };
 
 /* In the second process, at its end: 0, or why QEMU could not be released. With 0: the text says why it has killed the first one; "": it has not. */
@@ -40,6 +53,7 @@ struct gw__protect_guard_opts {
 	 */
 	const _Atomic uint64_t *deadline_ns;
 	int keep_fd; /* it holds this as long as it lives; -1: none */
+	enum gw__protect_changed changed;
 	gw__protect_guard_fn *report;
 	void *ctx;
 };
@@ -49,6 +63,8 @@ int gw__protect_guard_start(struct gw__protect_guard *g, struct gw__qmp *q, cons
 bool gw__protect_guard_lives(const struct gw__protect_guard *g);
 /* A sign of life of the first process; also to none. The next one comes within `limit_ms`. */
 void gw__protect_guard_beat(struct gw__protect_guard *g, int limit_ms);
+/* What it undoes from now on; also to none. Called before more is changed, and after less is. */
+void gw__protect_guard_note(struct gw__protect_guard *g, enum gw__protect_changed changed);
 void gw__protect_guard_dismiss(struct gw__protect_guard *g); /* also of none, also twice */
 
 #endif

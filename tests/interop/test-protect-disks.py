@@ -22,6 +22,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 from colo import Protect, Standby
 from coloprimary import EOF, Primary, description, devices
+from foreign import Foreign
 from mfdsource import head
 from linuxguest import LinuxGuest, check_goes_on, ticks_of
 from vm import Unavailable, get_storage_daemon, skip
@@ -368,6 +369,35 @@ def strangers(folder):
         assert kept == "".join(f"disk-d{i}.1.{ended['epoch']} d{i}\n" for i in range(3)), (kept, ended)
 
 
+def foreign(folder):
+    """A migration that its user begins while the disks are copied goes on, however the protection ends."""
+    with DiskStandby(folder) as standby, Working(disk_args(folder, 1) + slow_disk(folder)) as vm, Foreign(vm, os.path.join(folder, "elsewhere")) as other:
+        vm.booted()
+        for end in "SIGTERM", "guard", "copied":
+            slow(vm, 1 << 18)
+            with standby.protect(vm, "--interval=200", "--timeout=60000") as protect:
+                deadline = time.monotonic() + 20 * godwit.patience()
+                while "godwit-mirror-1" not in ours(vm):
+                    assert time.monotonic() < deadline, "the copy does not begin"
+                    time.sleep(0.01)
+                other.begin()
+                if end != "copied":
+                    protect.kill(signal.SIGTERM if end == "SIGTERM" else signal.SIGKILL)
+                slow(vm, 0)
+                result = protect.wait()
+                if end == "guard":
+                    protect.wait_guard("its guard was killed; it runs on")
+                else:
+                    assert result.status == (godwit.DONE if end == "SIGTERM" else godwit.FAILED), result
+                assert (end == "copied") == ("busy with another migration" in result.stderr), result
+            assert not ours(vm), ours(vm)
+            other.goes_on()
+            other.cancel()
+            standby.wait_event("ended")
+            standby.forget()
+        works(vm)
+
+
 def block_io(vm, *commands):
     """What a guest would do to its disk d0, beyond the worker's sectors."""
     for command in commands:
@@ -442,7 +472,7 @@ def refusals(folder):
 def main():
     only = sys.argv[1:]
     get_storage_daemon("11.1")
-    for case in [kills, both_killed, control, accidents, stops, strangers, outside, refusals]:
+    for case in [kills, both_killed, control, accidents, stops, strangers, foreign, outside, refusals]:
         if only and case.__name__ not in only:
             continue
         print(f"--- {case.__name__}", flush=True)

@@ -13,14 +13,17 @@ import signal
 import sys
 import tempfile
 import time
+import types
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import colo
 import godwit
 from colo import Protect, Standby, Wire
+from foreign import Foreign
 from linuxguest import LinuxGuest, Restored, check_goes_on, ticks_of
 from qmp import QmpClosed
+from relay import Relay
 from vm import Unavailable, skip
 
 ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "0"))
@@ -466,6 +469,37 @@ def moments(folder):
         print(f"{len(kinds)} accidents, the longest standstill {accidents.longest_ms:.0f} ms, {accidents.epochs} images whole", flush=True)
 
 
+def foreign(folder):
+    """A migration that its user begins while the guest is not protected goes on, whatever is tried meanwhile: one message, and no retry touches it."""
+    with LinuxGuest("11.1", args=["-name", "vm"]) as vm, Foreign(vm, os.path.join(folder, "elsewhere")) as other, \
+            Relay(os.path.join(folder, "monitor"), vm.monitor, count=b'"query-migrate"') as monitor, Standby(folder) as standby, \
+            Protect(at(monitor.address), f"unix:{standby.socket}", *OPTIONS) as protect:
+        vm.booted()
+        protect.wait_protected(2)
+        standby.kill()
+        protect.wait_unprotected()
+        protect.wait_event("not-yet")   # the next attempt is some time away
+        other.begin()
+        first = monitor.counted
+        deadline = time.monotonic() + 60 * godwit.patience()
+        while monitor.counted < first + 2:      # each attempt asks whether there is one
+            assert time.monotonic() < deadline, "it does not try again"
+            time.sleep(0.02)
+        other.goes_on()
+        busy = [e["message"] for e in protect.events() if e["event"] == "not-yet" and "another migration" in e["message"]]
+        assert len(busy) == 1, busy
+        protect.kill(signal.SIGTERM)
+        protect.ends(godwit.DONE)
+        other.goes_on()
+        other.cancel()
+        vm.keeps_ticking()
+
+
+def at(address):
+    """A guest whose monitor is elsewhere."""
+    return types.SimpleNamespace(monitor=address)
+
+
 def refusals(folder):
     """What cannot be protected is not touched."""
     disk = ["-drive", "if=none,id=d0,file=null-co://,format=raw", "-device", "virtio-blk-pci,drive=d0"]
@@ -483,7 +517,7 @@ def refusals(folder):
 
 def main():
     only = sys.argv[3:]
-    for case in [kills, failovers, stops, standbys, limits, guards, moments, refusals]:
+    for case in [kills, failovers, stops, standbys, foreign, limits, guards, moments, refusals]:
         if only and case.__name__ not in only:
             continue
         print(f"--- {case.__name__}", flush=True)

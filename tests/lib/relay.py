@@ -45,11 +45,12 @@ class Fake:
 
 class Relay:
     """Between godwit and a real monitor: passes lines and descriptors on, but breaks off when it sees a command first, or behind an
-    answer, or when it is told to. `mute_at`: commands that come in this order;
+    answer, or when it is told to. counted: how often the word `count` was passed on. `mute_at`: commands that come in this order;
     from the last of them on QEMU's answers are held back until release()."""
 
-    def __init__(self, path, real, at=None, behind=None, mute_at=()):
+    def __init__(self, path, real, at=None, behind=None, count=None, mute_at=()):
         self.real, self.at, self.behind, self.mute_at = real, at, behind, list(mute_at)
+        self.count, self.counted = count, 0
         self.answers = threading.Event()
         self.answers.set()
         self.passed = []        # the commands' bytes, once it is mute
@@ -97,6 +98,8 @@ class Relay:
             if not data:
                 client.shutdown(socket.SHUT_RDWR)
                 return
+            if self.count:
+                self.counted += data.count(self.count)
             socket.send_fds(server, [data], fds)
             for fd in fds:
                 os.close(fd)
