@@ -384,8 +384,9 @@ enum gw_qemu_protect_outcome {
 	GW_QEMU_PROTECT_NEVER,     /* the first attempt failed; the guest runs on, and its QEMU is as before */
 	GW_QEMU_PROTECT_STOPPED,   /* by gw_qemu_cancel(), or by another process: the guest runs on, and its QEMU is as before */
 	GW_QEMU_PROTECT_SHUT_DOWN, /* its QEMU was shut down */
-	GW_QEMU_PROTECT_LOST,      /* its QEMU has gone, and the guest with it: gw_qemu_failover() */
-	GW_QEMU_PROTECT_IN_DOUBT,  /* it could not be released from its standby, or QEMU's settings could not be restored */
+	GW_QEMU_PROTECT_LOST,      /* its QEMU has ended, and the guest with it: gw_qemu_failover() */
+	/* it could not be released from its standby, QEMU's settings could not be restored, or its monitor is lost and QEMU may live */
+	GW_QEMU_PROTECT_IN_DOUBT,
 };
 struct gw_qemu_protect_result {
 	size_t size;

@@ -230,7 +230,7 @@ enum gw_evidence {
 	GW_EVIDENCE_DRAINED_UNCONFIRMED,   /* the source does not say that it has sent everything */
 	GW_EVIDENCE_RELEASED,              /* a primary from its standby: it runs on, not protected */
 	GW_EVIDENCE_PRIMARY_SHUT_DOWN,     /* by its guest or its user */
-	GW_EVIDENCE_PRIMARY_GONE,          /* its monitor does not answer any more; its standby may have an epoch */
+	GW_EVIDENCE_PRIMARY_GONE,          /* its process has ended; its standby may have an epoch */
 };
 /* The outcome for a guest of which only the place is known. -EINVAL: no size, or no such place. Pure. Since 0.2 */
 GW_API int gw_outcome_at(struct gw_outcome *outcome, enum gw_place place);

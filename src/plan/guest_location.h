@@ -107,7 +107,7 @@ enum gw__location_event {
 	/* a primary, by its monitor */
 	GW__LOCATION_EV_RELEASED,          /* from its standby: it runs on, not protected */
 	GW__LOCATION_EV_PRIMARY_SHUT_DOWN, /* by its guest or its user */
-	GW__LOCATION_EV_PRIMARY_GONE,      /* nobody answers at its monitor any more; its standby may have an epoch */
+	GW__LOCATION_EV_PRIMARY_GONE,      /* its process has ended; its standby may have an epoch */
 	GW__LOCATION_EVENTS
 };
 

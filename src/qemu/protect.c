@@ -24,6 +24,7 @@
 #include "qemu/net_buffers.h"
 #include "qemu/owner_lock.h"
 #include "qemu/protect_instance.h"
+#include "qemu/protect_monitor.h"
 #include "qemu/protect_preflight.h"
 #include "qemu/protect_settings.h"
 #include "qemu/qemu_process.h"
@@ -46,7 +47,9 @@ enum {
 	QUIET_MS = 1000,  /* for which this process may do without the processor, at least */
 	DISKS_MS = 60000, /* to ask the standby to take the disks; the guest runs, and nothing holds it up yet */
 	MAX_PASSES = 40,  /* a guest that dirties faster than the standby receives is stopped for as long as is allowed */
-	DEATH_MS = 5000,  /* of a QEMU that has closed its monitor */
+	DEATH_MS = 5000,  /* of a QEMU that has closed its monitor, or until that is there again */
+	ENDING_MS = 1000, /* of one that was shut down, and whose process is not known */
+	MONITORS = 3,     /* one after the other, to undo an attempt */
 	LEASE_MS = 5000,  /* to tell the lease's store that the guest runs on without a limit */
 	FREE_MS = 3000,   /* to tell that it is dead; who waits finds out by himself */
 	REPORT_MS = 250,  /* between two reports to the standby, at least */
@@ -75,6 +78,7 @@ struct gw__protect {
 	struct gw__qmp *qmp;
 	struct gw__qmp_settings *before;
 	enum gw__protect_changed changed; /* of an attempt */
+	struct gw__protect_monitor monitor;
 	struct gw__protect_instance instance;
 	struct gw__protect_guard guard;
 	struct gw__owner_lock lock;
@@ -625,6 +629,43 @@ static int undo(struct gw__protect *p, struct gw__error *error)
 	return r ? r : set;
 }
 
+/* -ECONNRESET: it is dead. -ENOTCONN: that is not known, and nothing more can be done to it. */
+static int reconnect(struct gw__protect *p, struct gw__error *error)
+{
+	struct gw__qmp *again = NULL;
+	gw__protect_guard_dismiss(&p->guard); /* it has the same connection */
+	gw__relay_stop(&p->relay);            /* a QEMU that waits for its standby is free when their link is broken */
+	take_events(p);
+	gw__error_clear(error);
+	bool ends_unseen = p->w.shutting_down && p->monitor.process < 0;
+	int r = gw__protect_monitor_open_again(&p->monitor, ends_unseen ? ENDING_MS : DEATH_MS, &again, error);
+	if (r)
+		return ends_unseen ? -ECONNRESET : r;
+	gw__qmp_close(p->qmp);
+	p->qmp = again;
+	gw__qmp_on_wait(p->qmp, beat, p);
+	return 0;
+}
+
+/* Over another connection: the guest of a QEMU that lives may stand still for its standby. */
+static int undo_again(struct gw__protect *p, enum why *why, struct gw__error *error)
+{
+	int r = -ECONNRESET;
+	for (int n = 0; r == -ECONNRESET && n < MONITORS; n++) {
+		r = reconnect(p, error);
+		if (r)
+			return r;
+		if (*why == GONE)
+			*why = lost(p, "the connection to its monitor broke");
+		start_guard(p, NULL);
+		r = undo(p, error);
+	}
+	if (r != -ECONNRESET)
+		return r;
+	gw__error_clear(error);
+	return gw__error_set(error, -ENOTCONN, "the connection to its monitor broke %d times", MONITORS + 1);
+}
+
 static void end_attempt(struct gw__protect *p)
 {
 	gw__protect_guard_dismiss(&p->guard);
@@ -663,7 +704,7 @@ static int attempt(struct gw__protect *p, enum why *why, struct gw__error *error
 		end_attempt(p);
 		lost(p, "%s", error->text);
 		*why = r == -EBUSY ? BUSY : LOST;
-		return r == -ECONNRESET ? r : 0;
+		return r == -ECONNRESET ? reconnect(p, error) : 0;
 	}
 	tell(p, GW__PROTECT_CONNECTING, NULL);
 	*why = copy_disks_first(p);
@@ -671,6 +712,8 @@ static int attempt(struct gw__protect *p, enum why *why, struct gw__error *error
 	if (*why == GO_ON)
 		*why = r ? lost(p, "%s", cause.text) : follow(p);
 	r = *why == GONE ? -ECONNRESET : undo(p, error);
+	if (r == -ECONNRESET)
+		r = undo_again(p, why, error);
 	end_attempt(p);
 	return r;
 }
@@ -690,6 +733,17 @@ static enum why pause_between(struct gw__protect *p, int ms)
 			return GONE;
 	} while (now_s(p) < end || !s.running); /* its user has stopped it: that guest is none to protect */
 	return GO_ON;
+}
+
+/* Also over another connection. Fails as reconnect does, with GONE. */
+static int await_next(struct gw__protect *p, int ms, enum why *why, struct gw__error *error)
+{
+	int r;
+	do {
+		*why = pause_between(p, ms);
+		r = *why == GONE ? reconnect(p, error) : 0;
+	} while (!r && *why == GONE);
+	return r;
 }
 
 /* The lease is nobody's only when its QEMU was seen to be dead. */
@@ -716,6 +770,15 @@ static enum gw_qemu_protect_outcome stop(struct gw__protect *p, struct gw__error
 	return gw__lease_keeper_settle(p->lease, GW__LEASE_WISH_HOLD, LEASE_MS, error) ? GW_QEMU_PROTECT_IN_DOUBT : GW_QEMU_PROTECT_STOPPED;
 }
 
+/* QEMU dead, or not known to be. The guest may run on, without its standby: the lease is not to end it. */
+static enum gw_qemu_protect_outcome broken(struct gw__protect *p, int r)
+{
+	if (r == -ECONNRESET)
+		return gone(p);
+	gw__lease_keeper_settle(p->lease, GW__LEASE_WISH_HOLD, LEASE_MS, NULL);
+	return GW_QEMU_PROTECT_IN_DOUBT;
+}
+
 static void note_room(struct gw__protect *p)
 {
 	char text[300];
@@ -733,10 +796,8 @@ enum gw_qemu_protect_outcome gw__protect_run(struct gw__protect *p, struct gw__e
 		int r = attempt(p, &why, error);
 		bool now_protected = p->w.phase == PROTECTED;
 		was_protected |= now_protected;
-		if (r == -ECONNRESET)
-			return gone(p);
 		if (r)
-			return GW_QEMU_PROTECT_IN_DOUBT;
+			return broken(p, r);
 		if (why == ASKED)
 			return stop(p, error);
 		if (!was_protected) {
@@ -750,9 +811,9 @@ enum gw_qemu_protect_outcome gw__protect_run(struct gw__protect *p, struct gw__e
 		told_busy = why == BUSY;
 		pause_ms = now_protected ? PAUSE_MS : pause_ms < PAUSE_MAX_MS ? 2 * pause_ms : PAUSE_MAX_MS;
 		p->w = (struct watch){0};
-		why = pause_between(p, pause_ms);
-		if (why == GONE)
-			return gone(p);
+		r = await_next(p, pause_ms, &why, error);
+		if (r)
+			return broken(p, r);
 		if (why == ASKED)
 			return stop(p, error);
 	}
@@ -792,12 +853,15 @@ int gw__protect_open(const struct gw__protect_opts *o, struct gw__protect **to, 
 	p->start = gw__monotonic_now();
 	p->disk_fd = -1;
 	p->probe = (struct gw__server_probe)GW__SERVER_PROBE_INIT;
+	p->monitor = (struct gw__protect_monitor)GW__PROTECT_MONITOR_INIT;
 	int r = gw__protect_instance_take(&p->instance, o->address, error);
 	if (!r)
 		r = gw__qmp_open(o->address, CONNECT_MS, &p->qmp, error);
 	if (!r) {
 		gw__qmp_on_wait(p->qmp, beat, p);
 		r = gw__protect_instance_take_qemu(&p->instance, p->qmp, o->address, error);
+		if (!r)
+			r = gw__protect_monitor_learn(&p->monitor, o->address, p->qmp, error);
 	}
 	if (!r)
 		r = gw__protect_preflight(p->qmp, o, &p->buffers, &p->mirror, error);
@@ -828,6 +892,7 @@ void gw__protect_close(struct gw__protect *p)
 	gw__qmp_settings_free(p->before);
 	gw__lease_keeper_end(p->lease);
 	gw__qmp_close(p->qmp);
+	gw__protect_monitor_fini(&p->monitor);
 	gw__protect_instance_leave(&p->instance);
 	free(p);
 }

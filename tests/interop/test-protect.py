@@ -10,13 +10,15 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import types
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+LIB = os.path.join(HERE, "..", "lib")
+sys.path.insert(0, LIB)
 import colo
 import godwit
 from colo import Protect, Standby, Wire
@@ -500,6 +502,58 @@ def at(address):
     return types.SimpleNamespace(monitor=address)
 
 
+PROXY = """
+import signal, sys
+sys.path.insert(0, sys.argv[1])
+from relay import Relay
+Relay(sys.argv[2], sys.argv[3])
+print("listens", flush=True)
+signal.pause()
+"""
+
+
+@contextlib.contextmanager
+def proxy(path, to):
+    """In a process of its own."""
+    with subprocess.Popen([sys.executable, "-c", PROXY, LIB, path, to], stdout=subprocess.PIPE) as p:
+        try:
+            assert p.stdout.readline() == b"listens\n"
+            yield p
+        finally:
+            p.kill()
+
+
+def monitors(folder):
+    """The connection to the monitor breaks within a checkpoint, and QEMU lives: the guest runs on, and is protected again over another connection. When there
+    is none any more, nobody says that QEMU is dead, though the process at the other end was seen to die."""
+    with LinuxGuest("11.1", args=["-name", "vm"]) as vm, Standby(folder) as standby, \
+            Wire(os.path.join(folder, "wire"), standby.socket) as wire:
+        vm.booted()
+        before = vm.state()
+        with Relay(None, vm.monitor) as relay, Protect(at(relay.address), wire.uri, "--interval=100", "--timeout=60000") as protect:
+            protect.wait_protected(2)
+            for word in colo.REPLY, colo.RECEIVED, colo.LOADED:
+                protect.forget()
+                wire.hold(word, 0)
+                relay.break_off()
+                assert "the connection to its monitor broke" in protect.wait_unprotected()["message"]
+                vm_runs(vm)
+                wire.go_on()
+                protect.wait_protected(2)
+            protect.kill(signal.SIGTERM)
+            protect.ends(godwit.DONE)
+        as_before(vm, before)
+        path = os.path.join(folder, "monitor")
+        with proxy(path, vm.monitor) as p, Protect(at(path), wire.uri, "--interval=100", "--timeout=60000") as protect:
+            protect.wait_protected(2)
+            p.kill()
+            assert "look whether its QEMU process lives" in protect.ends(godwit.IN_DOUBT).stderr
+            check_end(protect, "failed", "both-possible", "ask-source", "kept-source-not-put-back")
+        godwit.run("protect", "--stop", vm.monitor).ok()
+        vm_runs(vm)
+        vm.keeps_ticking()
+
+
 def refusals(folder):
     """What cannot be protected is not touched."""
     disk = ["-drive", "if=none,id=d0,file=null-co://,format=raw", "-device", "virtio-blk-pci,drive=d0"]
@@ -517,7 +571,7 @@ def refusals(folder):
 
 def main():
     only = sys.argv[3:]
-    for case in [kills, failovers, stops, standbys, foreign, limits, guards, moments, refusals]:
+    for case in [kills, failovers, stops, standbys, foreign, monitors, limits, guards, moments, refusals]:
         if only and case.__name__ not in only:
             continue
         print(f"--- {case.__name__}", flush=True)
