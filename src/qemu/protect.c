@@ -67,7 +67,7 @@ struct watch {
 	uint64_t stopped_us; /* by QEMU's */
 	double began_s, asked_s, moved_s, checkpoint_s;
 	uint64_t moved_bytes, checkpoints, pause_us;
-	bool pushed, shutting_down, exited, mirror_failed;
+	bool pushed, exited, mirror_failed;
 	char status[48]; /* of the migration, as its events say */
 	enum gw__qmp_migration_state state;
 };
@@ -78,6 +78,7 @@ struct gw__protect {
 	struct gw__qmp *qmp;
 	struct gw__qmp_settings *before;
 	enum gw__protect_changed changed; /* of an attempt */
+	bool shut_down;                   /* the guest was, and has not been reset since */
 	struct gw__protect_monitor monitor;
 	struct gw__protect_instance instance;
 	struct gw__protect_guard guard;
@@ -182,6 +183,8 @@ static void on_resume(struct gw__protect *p, const json_t *event)
 {
 	struct watch *w = &p->w;
 	uint64_t us = event_us(event);
+	if (!p->before) /* between two attempts nobody but its user lets it run */
+		p->shut_down = false;
 	if (!w->stopped)
 		return;
 	w->stopped = false;
@@ -238,7 +241,9 @@ static void on_event(struct gw__protect *p, const json_t *event)
 	else if (!strncmp(name, "BLOCK_JOB_", strlen("BLOCK_JOB_")) && strcmp(name, "BLOCK_JOB_READY"))
 		p->w.mirror_failed |= gw__mirror_is_ours(json_string_value(json_object_get(data, "device")));
 	else if (!strcmp(name, "SHUTDOWN"))
-		p->w.shutting_down = true;
+		p->shut_down = true;
+	else if (!strcmp(name, "RESET"))
+		p->shut_down = false; /* with -no-shutdown its user may let it run again, which takes a reset first */
 }
 
 /* An event, a word that the relay holds back, or a question about the disks. */
@@ -637,7 +642,7 @@ static int reconnect(struct gw__protect *p, struct gw__error *error)
 	gw__relay_stop(&p->relay);            /* a QEMU that waits for its standby is free when their link is broken */
 	take_events(p);
 	gw__error_clear(error);
-	bool ends_unseen = p->w.shutting_down && p->monitor.process < 0;
+	bool ends_unseen = p->shut_down && p->monitor.process < 0;
 	int r = gw__protect_monitor_open_again(&p->monitor, ends_unseen ? ENDING_MS : DEATH_MS, &again, error);
 	if (r)
 		return ends_unseen ? -ECONNRESET : r;
@@ -760,7 +765,7 @@ static enum gw_qemu_protect_outcome gone(struct gw__protect *p)
 {
 	take_events(p);
 	free_lease(p);
-	return p->w.shutting_down ? GW_QEMU_PROTECT_SHUT_DOWN : GW_QEMU_PROTECT_LOST;
+	return p->shut_down ? GW_QEMU_PROTECT_SHUT_DOWN : GW_QEMU_PROTECT_LOST;
 }
 
 /* The file goes before the descriptor: what is free must not name a QEMU that lives. */

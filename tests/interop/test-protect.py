@@ -21,9 +21,11 @@ LIB = os.path.join(HERE, "..", "lib")
 sys.path.insert(0, LIB)
 import colo
 import godwit
+import tinyguest
 from colo import Protect, Standby, Wire
 from foreign import Foreign
 from linuxguest import LinuxGuest, Restored, check_goes_on, ticks_of
+from ordered_vm import OrderedVm
 from qmp import QmpClosed
 from relay import Relay
 from vm import Unavailable, skip
@@ -554,6 +556,30 @@ def monitors(folder):
         vm.keeps_ticking()
 
 
+def resets(folder):
+    """A guest that was shut down is none that died, whatever ends its QEMU; until it is reset and runs on."""
+    for goes_on in False, True:
+        with OrderedVm("11.1", args=("-no-shutdown",)) as vm, Standby(folder) as standby, \
+                Protect(vm, f"unix:{standby.socket}", "--memory-only", *PATIENT) as protect:
+            protect.wait_protected(1)
+            vm.order(tinyguest.POWER_OFF)
+            vm.qmp.wait_event("SHUTDOWN")
+            if goes_on:
+                vm.qmp.command("system_reset")
+                vm.qmp.wait_event("RESET")
+                vm.qmp.cont()
+                vm.counts()
+                protect.forget()
+                protect.wait_event("checkpoint")
+            vm.process.kill()
+            protect.ends(godwit.RECOVERABLE if goes_on else godwit.DONE)
+            if goes_on:
+                check_end(protect, "failed", "both-possible", "failover", "primary-gone")
+            else:
+                check_end(protect, "ended", "lost", "nothing", "primary-shut-down")
+        os.unlink(standby.socket)
+
+
 def refusals(folder):
     """What cannot be protected is not touched."""
     disk = ["-drive", "if=none,id=d0,file=null-co://,format=raw", "-device", "virtio-blk-pci,drive=d0"]
@@ -571,7 +597,7 @@ def refusals(folder):
 
 def main():
     only = sys.argv[3:]
-    for case in [kills, failovers, stops, standbys, foreign, monitors, limits, guards, moments, refusals]:
+    for case in [kills, failovers, stops, standbys, foreign, monitors, resets, limits, guards, moments, refusals]:
         if only and case.__name__ not in only:
             continue
         print(f"--- {case.__name__}", flush=True)

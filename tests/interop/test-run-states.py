@@ -16,6 +16,7 @@ import refstream
 import tinyguest
 from capture_guests import Kind, KindVm
 from linuxguest import LinuxGuest, Restored, check_continues
+from ordered_vm import OrderedVm, wait
 from qmp import QmpError
 from vm import Unavailable, skip
 
@@ -29,49 +30,6 @@ KEPT = {
     "watchdog": (("-device", "ib700", "-action", "watchdog=pause"), tinyguest.WATCHDOG),
     "io-error": (BAD_DISK, tinyguest.READ_DISK),
 }
-
-
-class OrderedVm(KindVm):
-    def __init__(self, version, runs=True, args=(), **keywords):
-        super().__init__(version, Kind(runs=runs, args=tuple(args), **keywords))
-        with open(self.path("bios"), "wb") as f:
-            f.write(tinyguest.ordered_bios())
-
-    def __enter__(self):
-        super().__enter__()
-        if self.kind.runs:
-            self.counts()
-        self.image = self.path("image")
-        return self
-
-    def order(self, what):
-        with open(self.ram_path(), "r+b") as f:
-            f.seek(tinyguest.ORDER)
-            f.write(what.to_bytes(2, "little"))
-
-    def counter(self):
-        with open(self.ram_path(), "rb") as f:
-            return int.from_bytes(os.pread(f.fileno(), 4, tinyguest.COUNTER), "little")
-
-    def counts(self):
-        before = self.counter()
-        self.wait(lambda: self.counter() != before, "it does not run")
-
-    def run_state(self):
-        return self.qmp.command("query-status")["status"]
-
-    def wait_state(self, name):
-        self.wait(lambda: self.run_state() == name, lambda: f"{self.run_state()}, not {name}")
-
-    def wait(self, is_so, what):
-        wait(is_so, what)
-
-
-def wait(is_so, what):
-    deadline = time.monotonic() + 20 * godwit.PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline, what() if callable(what) else what
-        time.sleep(0.01)
 
 
 def state_in(image):
