@@ -277,7 +277,7 @@ def stops(folder):
                     protect.kill(signal.SIGTERM if end == "SIGTERM" else signal.SIGKILL)
                 if end == "guard":
                     protect.wait()
-                    protect.wait_guard("its guard was killed; it runs on")
+                    protect.wait_guard("its guard was killed; the guest runs")
                 else:
                     protect.ends(godwit.DONE)
             as_before(vm, before)
@@ -308,7 +308,7 @@ def killed_in_the_copy(vm, standby):
         protect.kill()
         slow(vm, 0)
         protect.wait()
-        protect.wait_guard("its guard was killed; it runs on")
+        protect.wait_guard("its guard was killed; the guest runs")
 
 
 def connect(path, data=b""):
@@ -386,7 +386,7 @@ def foreign(folder):
                 slow(vm, 0)
                 result = protect.wait()
                 if end == "guard":
-                    protect.wait_guard("its guard was killed; it runs on")
+                    protect.wait_guard("its guard was killed; the guest runs")
                 else:
                     assert result.status == (godwit.DONE if end == "SIGTERM" else godwit.FAILED), result
                 assert (end == "copied") == ("busy with another migration" in result.stderr), result

@@ -123,7 +123,7 @@ def by_signal(_, protect):
 def guard_killed(_, protect):
     protect.kill()
     protect.wait()
-    protect.wait_guard("its guard was killed; it runs on")
+    protect.wait_guard("its guard was killed; the guest runs")
 
 
 def both_killed(vm, protect):

@@ -314,7 +314,7 @@ def stuck(folder, vm, standby, before):
         protect.killed_by = signal.SIGKILL
         wire.go_on()
         protect.wait(20)
-        protect.wait_guard("its guard was killed, as it gave no sign of life for .* ms; it runs on")
+        protect.wait_guard("its guard was killed, as it gave no sign of life for .* ms; the guest runs")
         as_before(vm, before)
         limit_ms = GUARD_QUIET_MS + 500 * godwit.patience()
         longest = longest_standstill_ms(vm)
@@ -337,7 +337,7 @@ def guards(folder):
                     wire.hold(word, 0)
                 protect.kill()
                 protect.wait()
-                protect.wait_guard("its guard was killed; it runs on")
+                protect.wait_guard("its guard was killed; the guest runs")
                 as_before(vm, before)
             standby.wait_event("ended")
         stuck(folder, vm, standby, before)
@@ -409,7 +409,7 @@ class Accidents:
 
     def guard_killed(self):
         self.protect.kill()
-        self.protect.wait_guard("its guard was killed; it runs on")
+        self.protect.wait_guard("its guard was killed; the guest runs")
         self.check_image()
         self.again()
 
