@@ -402,6 +402,7 @@ static enum why check_copy(struct gw__protect *p)
 static int start_guard(struct gw__protect *p, struct gw__error *error)
 {
 	const struct gw__protect_guard_opts opts = {.before = p->before,
+		.monitor = &p->monitor,
 		.relay = p->relay,
 		.deadline_ns = gw__lease_keeper_deadline(p->lease),
 		.keep_fd = p->instance.fd,
@@ -638,14 +639,15 @@ static int undo(struct gw__protect *p, struct gw__error *error)
 static int reconnect(struct gw__protect *p, struct gw__error *error)
 {
 	struct gw__qmp *again = NULL;
-	gw__protect_guard_dismiss(&p->guard); /* it has the same connection */
-	gw__relay_stop(&p->relay);            /* a QEMU that waits for its standby is free when their link is broken */
+	gw__relay_stop(&p->relay); /* a QEMU that waits for its standby is free when their link is broken */
 	take_events(p);
+	beat(p, 2 * DEATH_MS);
 	gw__error_clear(error);
 	bool ends_unseen = p->shut_down && p->monitor.process < 0;
 	int r = gw__protect_monitor_open_again(&p->monitor, ends_unseen ? ENDING_MS : DEATH_MS, &again, error);
 	if (r)
 		return ends_unseen ? -ECONNRESET : r;
+	gw__protect_guard_dismiss(&p->guard); /* it has the connection that broke */
 	gw__qmp_close(p->qmp);
 	p->qmp = again;
 	gw__qmp_on_wait(p->qmp, beat, p);

@@ -20,7 +20,14 @@
 #include "qemu/mirror.h"
 #include "qemu/net_buffers.h"
 
-enum { RELEASE_MS = 60000, LOOK_MS = 100, LATE_MS = 5000 /* of a deadman */, DISMISSED = 'k', READY = 'r' };
+enum {
+	RELEASE_MS = 60000,
+	MONITOR_MS = 5000, /* until it is there again */
+	LOOK_MS = 100,
+	LATE_MS = 5000, /* of a deadman */
+	DISMISSED = 'k',
+	READY = 'r',
+};
 #define FIRST_ID ((json_int_t)1 << 40) /* above every number that the first process has used */
 #define NO_SIGN  UINT64_C(0xffffffff)  /* yet: number 0, and no limit */
 
@@ -49,27 +56,41 @@ static int await_end(struct gw__qmp *q, const _Atomic uint64_t *deadline_ns, str
 	return 0;
 }
 
-static int release(const struct post *p, struct gw__error *error)
+static int release_over(struct gw__qmp *q, const struct post *p, struct gw__error *error)
 {
-	struct gw__qmp *q = NULL;
-	int r = gw__qmp_take_over(p->monitor, p->known, FIRST_ID, &q, error);
-	if (r)
-		return r;
 	enum gw__protect_changed changed = atomic_load(&p->shared->changed);
+	int r = 0;
 	if (changed == GW__PROTECT_CHANGED_MIGRATION)
 		r = gw__colo_release(q, RELEASE_MS, error);
 	gw__qmp_set_call_limit(q, GW__QMP_CALL_MS);
 	int certain = r == -ECONNRESET ? r : await_end(q, p->o->deadline_ns, r ? NULL : error);
-	if (certain) {
-		gw__qmp_close(q);
+	if (certain)
 		return certain;
-	}
 	int passes = r == -ECONNRESET ? r : gw__net_buffers_remove(q, r ? NULL : error);
 	r = r ? r : passes;
 	int alone = r == -ECONNRESET ? r : gw__mirror_remove(q, r ? NULL : error);
 	r = r ? r : alone;
 	if (!r && changed != GW__PROTECT_CHANGED_DISKS)
 		r = gw__qmp_settings_restore(q, p->o->before, error);
+	return r;
+}
+
+/* A connection that broke proves nothing of QEMU. */
+static int release(const struct post *p, struct gw__error *error)
+{
+	struct gw__qmp *q = NULL;
+	int r = gw__qmp_take_over(p->monitor, p->known, FIRST_ID, &q, error);
+	if (r)
+		return r;
+	r = release_over(q, p, error);
+	gw__qmp_close(q);
+	if (r != -ECONNRESET)
+		return r;
+	gw__error_clear(error);
+	r = gw__protect_monitor_open_again(p->o->monitor, MONITOR_MS, &q, error);
+	if (r)
+		return r;
+	r = release_over(q, p, error);
 	gw__qmp_close(q);
 	return r;
 }
@@ -135,7 +156,7 @@ static void stand(const struct post *p)
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	prctl(PR_SET_NAME, "godwit-release");
-	gw__close_all_but((const int[]){p->fd, p->monitor, p->first, p->o->keep_fd}, 4);
+	gw__close_all_but((const int[]){p->fd, p->monitor, p->first, p->o->keep_fd, p->o->monitor->process}, 5);
 	/* A first process that is dead already may have changed something: this may be a successor. */
 	bool heard = send_word(p->fd, READY);
 	if (heard)

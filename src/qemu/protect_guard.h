@@ -8,7 +8,7 @@
  * if its thread beats on, the death of the first would be that of the guest.
  *
  * It shares the monitor's socket, which QEMU serves to one client only, and does not touch it while the first process lives: then it goes on with it, and
- * QEMU notices nothing of the death. It waits on a socket pair, which the kernel closes with the first process.
+ * QEMU notices nothing of the death. If that connection is broken it makes another. It waits on a socket pair, which the kernel closes with the first process.
  */
 #ifndef GW_QEMU_PROTECT_GUARD_H
 #define GW_QEMU_PROTECT_GUARD_H
@@ -19,6 +19,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "qemu/protect_monitor.h"
 #include "qemu/relay.h"
 #include "qmp/qmp.h"
 
@@ -46,7 +47,8 @@ typedef void gw__protect_guard_fn(void *ctx, int r, const struct gw__error *erro
 
 struct gw__protect_guard_opts {
 	const struct gw__qmp_settings *before; /* what it puts back */
-	const struct gw__relay *relay;         /* whose folder it removes; may be NULL */
+	const struct gw__protect_monitor *monitor;
+	const struct gw__relay *relay; /* whose folder it removes; may be NULL */
 	/*
 	 * CLOCK_BOOTTIME, in memory that both share: when a deadman ends the guest, as its lease is not beaten any more; UINT64_MAX: never. NULL: there is no lease. What
 	 * a guest sends that is to end does not leave.

@@ -542,9 +542,14 @@ def monitors(folder):
                 vm_runs(vm)
                 wire.go_on()
                 protect.wait_protected(2)
-            protect.kill(signal.SIGTERM)
-            protect.ends(godwit.DONE)
+            wire.hold(colo.RECEIVED, 0)
+            protect.process.send_signal(signal.SIGSTOP)     # so that its second process finds the broken connection
+            relay.break_off()
+            protect.kill()
+            protect.wait()
+            protect.wait_guard("its guard was killed; the guest runs")
         as_before(vm, before)
+        wire.go_on()
         path = os.path.join(folder, "monitor")
         with proxy(path, vm.monitor) as p, Protect(at(path), wire.uri, "--interval=100", "--timeout=60000") as protect:
             protect.wait_protected(2)
