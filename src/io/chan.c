@@ -46,8 +46,17 @@ int gw__chan_say_stuck(const struct gw__chan *c, struct gw__error *error)
 	return gw__error_set(error, -ETIMEDOUT, "%s: the peer took nothing for %d ms; is it alive%s?", c->name, c->idle_ms, and_network(c));
 }
 
+static bool is_over(const struct gw__chan *c) { return c->until_ns && gw__io_is_over(c->until_ns); }
+
+static int say_over(const struct gw__chan *c, struct gw__error *error)
+{
+	return gw__error_set(error, -ETIMEDOUT, "%s: the peer did not finish this step of the exchange in time", c->name);
+}
+
 int gw__chan_wait(struct gw__chan *c, short events, uint64_t deadline, struct gw__error *error)
 {
+	if (c->until_ns && c->until_ns < deadline)
+		deadline = c->until_ns;
 	int r = gw__io_wait(c->fd, events, c->cancel_fd, deadline);
 	if (r > 0)
 		return 0;
@@ -55,15 +64,19 @@ int gw__chan_wait(struct gw__chan *c, short events, uint64_t deadline, struct gw
 		return say_cancelled(c, error);
 	if (r < 0)
 		return gw__error_errno(error, -r, "%s: waiting for the peer", c->name);
+	if (is_over(c))
+		return say_over(c, error);
 	if (events == POLLIN)
 		return gw__error_set(error, -ETIMEDOUT, "%s: nothing came for %d ms; is the peer alive%s?", c->name, c->idle_ms,
 			and_network(c));
 	return gw__chan_say_stuck(c, error);
 }
 
-/* A fast peer must not keep a cancelled job alive. */
-static int look_for_cancel(struct gw__chan *c, struct gw__error *error)
+/* A fast peer must not keep a cancelled job alive, nor the one that it delays. */
+static int check_limits(struct gw__chan *c, struct gw__error *error)
 {
+	if (is_over(c))
+		return say_over(c, error);
 	if (++c->calls < CALLS_PER_LOOK)
 		return 0;
 	c->calls = 0;
@@ -72,7 +85,7 @@ static int look_for_cancel(struct gw__chan *c, struct gw__error *error)
 
 ssize_t gw__chan_readv(struct gw__chan *c, const struct iovec *iov, int n, struct gw__error *error)
 {
-	int r = look_for_cancel(c, error);
+	int r = check_limits(c, error);
 	if (r)
 		return r;
 	ssize_t got = c->ops->readv(c, iov, n < IOV_MAX ? n : IOV_MAX, error);
@@ -88,7 +101,7 @@ ssize_t gw__chan_read(struct gw__chan *c, void *to, size_t n, struct gw__error *
 
 ssize_t gw__chan_writev(struct gw__chan *c, const struct iovec *iov, int n, struct gw__error *error)
 {
-	int r = look_for_cancel(c, error);
+	int r = check_limits(c, error);
 	if (r)
 		return r;
 	ssize_t put = c->ops->writev(c, iov, n < IOV_MAX ? n : IOV_MAX, error);

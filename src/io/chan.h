@@ -3,7 +3,8 @@
  * A channel: one ordered stream of bytes to or from a peer, a file or a command, and the filters that sit on one.
  *
  * Owned by one worker thread. Every wait is bounded by the idle limit and ends at once when the cancel descriptor becomes
- * readable; a channel that never has to wait looks at it every few calls. SIGPIPE never reaches the program: sockets use
+ * readable; a channel that never has to wait looks at it every few calls. A peer that may send a byte now and then for ever is
+ * bounded by `until_ns`. SIGPIPE never reaches the program: sockets use
  * MSG_NOSIGNAL, writes to pipes block the signal in this thread.
  */
 #ifndef GW_IO_CHAN_H
@@ -45,6 +46,7 @@ struct gw__chan {
 	int fd;             /* readable/writable descriptor for poll and for zero-copy paths, or -1 */
 	bool two_way;       /* a return path is possible */
 	int idle_ms;        /* limit of a single wait; -1: for ever */
+	uint64_t until_ns;  /* limit of all of them, on gw__io_now_ns (-ETIMEDOUT); 0: none */
 	int cancel_fd;      /* becomes readable when the job is cancelled; -1: never. Borrowed. */
 	unsigned gather_us; /* a read that has to wait lets small pieces gather for so long before it wants to be woken up */
 	uint64_t in_bytes, out_bytes;

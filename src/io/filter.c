@@ -17,6 +17,7 @@ struct gw__chan *gw__filter_inner(struct gw__chan *c)
 {
 	struct gw__chan *inner = ((struct gw__filter *)c)->inner;
 	inner->idle_ms = c->idle_ms;
+	inner->until_ns = c->until_ns;
 	inner->cancel_fd = c->cancel_fd;
 	inner->gather_us = c->gather_us;
 	return inner;

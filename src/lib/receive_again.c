@@ -10,14 +10,15 @@
 enum {
 	VAIN_MAX = 5,          /* attempts of the source in a row that bring no page */
 	FIRST_WORD_MS = 10000, /* of whoever has connected */
-	TOLD_MAX = 8,          /* sentences about those who may be the source, and are not taken */
+	TOLD_MAX = 8,          /* sentences about those who may be the source, and have not proved it: until it comes */
 };
 
 /* One wait, over all its connections. */
 struct wait {
 	struct gw__accept_opts how;
-	unsigned in_vain, told;
-	char last[GW__ERROR_BYTES]; /* of those sentences, without the address */
+	unsigned in_vain;
+	unsigned told;              /* sentences that nobody is known to be the source of, since it was here */
+	char last[GW__ERROR_BYTES]; /* of those, without the address */
 };
 
 /* What no other connection makes good. */
@@ -26,12 +27,19 @@ static bool is_ours(int r)
 	return r == -ENOSPC || r == -EDQUOT || r == -EFBIG || r == -EIO || r == -EROFS || r == -ENOMEM || r == -ECANCELED;
 }
 
+/* The source came, or failed to: the wait for it begins anew. */
+static void begin_anew(struct wait *w)
+{
+	w->how.begun_ns = 0;
+	w->told = 0;
+}
+
 /* Whose address differs each time is not told each time. */
 static bool is_news(struct wait *w, const char *text)
 {
 	const char *words = strstr(text, ": ");
 	words = words ? words : text;
-	if (w->told == TOLD_MAX || !strcmp(w->last, words))
+	if (w->told >= TOLD_MAX || !strcmp(w->last, words))
 		return false;
 	snprintf(w->last, sizeof w->last, "%s", words);
 	w->told++;
@@ -51,17 +59,32 @@ static int tell_paused(struct gw__receive_again *a)
 	return 0;
 }
 
+/* Strangers can come as often as they like. Whoever calls the source has to hear of each attempt that may have been its own. */
+static int tell_paused_again(struct gw__receive_again *a, struct wait *w)
+{
+	if (a->source_is_called || w->told <= TOLD_MAX)
+		return tell_paused(a);
+	gw__error_clear(&a->job->run.error);
+	gw__run_phase(&a->job->run, GW__PHASE_WAITING);
+	return 0;
+}
+
 /* The next connection of a source. GW__DROPPED: there was one, but the two cannot speak; the sentence says why. */
 static int accept_next(struct gw__receive_again *a, struct wait *w, struct gw__incoming *in)
 {
-	int r = tell_paused(a);
+	int r = tell_paused_again(a, w);
+	if (!w->how.begun_ns)
+		w->how.begun_ns = gw__clock_now_ns(&a->job->run.clock);
 	while (!r) {
 		r = gw__accept(&a->job->run, a->listener, &w->how, in);
 		if (!r)
 			return gw__job_filter(a->job, a->link, &in->main);
 		bool proved = in->handshake_done;
 		if (r != GW__DROPPED || proved || a->source_is_called) {
-			w->in_vain += r == GW__DROPPED;
+			if (r == GW__DROPPED) {
+				w->in_vain++;
+				begin_anew(w);
+			}
 			return r;
 		}
 		r = is_news(w, a->job->run.error.text) ? tell_paused(a) : 0;
@@ -101,10 +124,12 @@ static bool is_sole(const struct gw__receive_again *a) { return a->source_is_cal
 static void count(const struct gw__receive_again *a, struct wait *w, const struct gw__incoming *in,
 	const struct gw__incoming_result *result)
 {
-	if (result->brought_pages)
-		w->in_vain = 0;
-	else if (is_sole(a) || in->handshake_done || result->resumed)
-		w->in_vain++;
+	if (!result->brought_pages && !is_sole(a) && !in->handshake_done && !result->resumed) {
+		w->told++;
+		return;
+	}
+	w->in_vain = result->brought_pages ? 0 : w->in_vain + 1;
+	begin_anew(w);
 }
 
 static int receive_again(struct gw__receive_again *a, struct wait *w, int r, struct gw__sink *sink, struct gw__receive_outcome *out)

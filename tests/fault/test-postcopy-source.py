@@ -4,6 +4,7 @@
 at every place of the way back. No QEMU.
 """
 import contextlib
+import itertools
 import os
 import re
 import resource
@@ -12,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -656,6 +658,101 @@ def asks_and_falls_silent(folder):
     r.has_it()
 
 
+class Stranger:
+    """Sends pieces of these bytes one after the other, on one connection after the other, and never stops by itself."""
+
+    def __init__(self, path, data, piece):
+        self.path, self.over = path, threading.Event()
+        self.pieces = [data[i:i + piece] for i in range(0, len(data), piece)]
+        self.link = Link(path)
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        pieces = itertools.cycle(self.pieces)
+        while not self.over.wait(0.1):
+            try:
+                self.link.send(next(pieces))
+            except Closed:
+                with contextlib.suppress(OSError):
+                    self.link.sock.close()
+                    self.link = Link(self.path)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+        self.link.sock.close()
+
+
+STEADY = {"PINGs": (ping(9), 9), "bytes of PINGs": (ping(9), 2), "the return path": (command(1), 5), "a question, then PINGs": (question(BLOCK) + ping(9) * 500, 9)}
+
+
+def speaks_for_ever(folder):
+    """Whoever goes on and on without a new question does not keep the source from being taken."""
+    with contextlib.ExitStack() as stack:
+        runs = []
+        for data, piece in STEADY.values():
+            r = Receiver(folder)
+            g = stack.enter_context(r.start("--idle-timeout=none"))
+            with Link(r.path) as s:
+                have = s.switch()
+                s.pages(have, limit=20)
+            g.wait_stdout("paused")
+            stack.enter_context(Stranger(r.path, data, piece))
+            runs.append((r, g, have))
+        for r, g, have in runs:
+            with Link(r.path, timeout=60) as s:
+                s.recover(have)
+                s.pages(have)
+                s.finish()
+                s.__exit__()
+                g.wait().ok()
+            r.has_it()
+
+
+def told_of_strangers(folder):
+    """Of those who are not the source not everyone is told, until the source has been there."""
+    r = Receiver(folder)
+    with r.start() as g:
+        with Link(r.path) as s:
+            have = s.switch()
+            s.pages(have, limit=20)
+        for n in (1, 2):
+            for _ in range(40):
+                with Link(r.path) as s:
+                    s.send(question("nope"))
+                    s.is_closed()
+            with Link(r.path) as s:
+                s.recover(have)
+                s.pages(have, limit=3)
+            told = g.stdout.count('"paused"')
+            assert n < told <= n * 12, f"{told} times after {40 * n} strangers"
+        with Link(r.path) as s:
+            s.recover(have)
+            s.pages(have)
+            s.finish()
+            s.__exit__()
+            g.wait().ok()
+    r.has_it()
+
+
+def strangers_and_a_limit(folder):
+    """The limit of the wait is one of the whole wait: it does not begin anew with each of those who are not the source."""
+    r, have = paused_with(folder)
+    with r.start("--resume", "--connect-timeout=2") as g:
+        begin = time.monotonic()
+        while g.process.poll() is None and time.monotonic() - begin < 60 * godwit.PATIENCE:
+            with contextlib.suppress(OSError, Closed), Link(r.path) as s:
+                s.send(question("nope"))
+                s.is_closed()
+        result = g.wait(1)
+        assert result.status == godwit.RECOVERABLE and "nobody connected" in result.stderr, result
+    finish_later(r, have)
+
+
 def taken_soon(r, g, have, link=None):
     """A silent one would be waited for for ten seconds."""
     begin = time.monotonic()
@@ -809,7 +906,8 @@ def main():
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     with tempfile.TemporaryDirectory(prefix="godwit-pc.") as folder:
         for test in (good, odd_but_right, refused_before, refused_after, early_devices, gone_unheard, crashed, end_too_early, not_made_safe, not_made_safe_before,
-            end_in_the_switch, left_in_the_switch, strangers, other_memory, unusable, nobody_came, recovered, cut_anywhere, others_in_the_way, asks_and_falls_silent, others_under_tls,
+            end_in_the_switch, left_in_the_switch, strangers, other_memory, unusable, nobody_came, recovered, cut_anywhere, others_in_the_way, asks_and_falls_silent, speaks_for_ever,
+            told_of_strangers, strangers_and_a_limit, others_under_tls,
             few_descriptors,
             many_discards, many_names, large_package, asks_twice):
             if wanted == [""] or test.__name__ in wanted:

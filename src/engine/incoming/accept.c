@@ -214,7 +214,9 @@ enum {
 	AHEAD = 32 << 10, /* of a main channel, looked at before it is read */
 	USUAL_PAGE_BYTES = 4096,
 	CANDIDATES_MAX = 2 * GW__MULTIFD_CHANNELS_MAX,
-	KEPT_MAX = 16, /* while a source is spoken with: its preempt channel is among the last, and descriptors are needed */
+	LAST_LOOK_MS = 2000,   /* when the limit of a wait has passed in an earlier call: for who had come by then */
+	LAST_LOOKS_MS = 15000, /* all of them, as one of those who are not the source may follow the other */
+	KEPT_MAX = 16,         /* while a source is spoken with: its preempt channel is among the last, and descriptors are needed */
 };
 
 /* In the order of their coming. */
@@ -230,7 +232,7 @@ struct gather {
 	struct gw__incoming *in;
 	struct gw__pending_channels *pending;
 	uint8_t uuid[GW__MULTIFD_CHANNELS_MAX + 1][16]; /* of the multifd channels */
-	uint64_t start_ns, last_ns;                     /* when it began; when the last channel came, 0: none yet */
+	uint64_t start_ns, last_ns;                     /* when this call began; when the last channel came, 0: none yet */
 	unsigned mains_n;                               /* main channels that came, those that were dropped too */
 	uint64_t strangers_n;
 	struct gw__error stranger; /* the last one that said something */
@@ -556,12 +558,21 @@ static int too_late(struct gather *g)
 		in->multifd_n, g->o->channels, g->o->accept_ms, g->o->channels);
 }
 
+/* So long is waited for a main channel already. */
+static uint64_t waited_ms(const struct gather *g) { return ms_since(g, g->o->begun_ns ? g->o->begun_ns : g->start_ns); }
+
+/* While another connection was spoken with, the source may have come. */
+static bool may_be_in_queue(const struct gather *g, uint64_t limit_ms)
+{
+	return g->o->begun_ns && g->pending->n && ms_since(g, g->start_ns) < LAST_LOOK_MS && waited_ms(g) < limit_ms + LAST_LOOKS_MS;
+}
+
 /* -ETIMEDOUT with a sentence when the limit for a main channel is over. */
 static int check_limit(struct gather *g)
 {
 	int limit = gw__listener_connect_ms(g->listener);
 	struct gw__error *error = &g->run->error;
-	if (g->in->main || limit < 0 || ms_since(g, g->start_ns) < (uint64_t)limit)
+	if (g->in->main || limit < 0 || waited_ms(g) < (uint64_t)limit || may_be_in_queue(g, (uint64_t)limit))
 		return 0;
 	if (g->in->multifd_n)
 		return gw__error_set(error, -ETIMEDOUT, "%s: %u multifd channels came, but within %d ms no main channel",
@@ -584,7 +595,7 @@ static int look_ms(const struct gather *g)
 		return 10 * LOOK_MS;
 	if (limit < 0)
 		return -1;
-	uint64_t gone = ms_since(g, g->start_ns);
+	uint64_t gone = waited_ms(g);
 	return gone < (uint64_t)limit ? (int)((uint64_t)limit - gone) : 0;
 }
 

@@ -58,6 +58,7 @@ struct gw__accept_opts {
 	 * call to call in `pending`, for one of them may be the preempt channel of the source.
 	 */
 	bool comes_again;
+	uint64_t begun_ns;                    /* when the wait began, of which this call is a part; 0: now */
 	struct gw__pending_channels *pending; /* NULL: everybody else is dropped at the end of the call */
 	bool source_is_first; /* the caller started it: what comes alone and cannot be understood is the source, and the reason */
 };
@@ -70,7 +71,10 @@ void gw__pending_channels_free(struct gw__pending_channels *p); /* closes them; 
  * With `comes_again` also GW__DROPPED and a sentence: somebody was dropped who may be the source, and whose user or ours should read why (TLS at
  * one end only, certificates; with `source_is_first` anything).
  */
-/* Waits for a main channel as long as the listener's connect limit says, whoever else comes meanwhile. */
+/*
+ * Waits for a main channel as long as the listener's connect limit says, whoever else comes meanwhile. Of a wait that began before, a connection
+ * that came in time is still looked at, as it may have stood in a queue.
+ */
 int gw__accept(struct gw__run *run, struct gw__listener *l, const struct gw__accept_opts *o, struct gw__incoming *in);
 
 #endif

@@ -678,6 +678,8 @@ int gw__incoming_recover(struct gw__run *run, struct gw__incoming *in, const str
 		gw__stream_buf_prime(&p->buf, in->head, in->head_n);
 		r = receive_all(p);
 	}
+	if (r == -ETIMEDOUT && !result->resumed)
+		gw__error_hint(&run->error, "it did not get to POSTCOPY_RESUME, so it is not known to be the source");
 	end(p);
 	return r;
 }

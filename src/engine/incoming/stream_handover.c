@@ -13,6 +13,7 @@
 
 #include "base/math.h"
 #include "engine/incoming/stream_private.h"
+#include "io/wait.h"
 #include "wire/package.h"
 #include "wire/postcopy.h"
 
@@ -22,6 +23,8 @@ enum {
 	LINGER_MS = 5000,    /* after SHUT, for the source to close first */
 	RESET_MS = 1000,     /* for a kernel far away to say that nobody is there */
 	QUESTION_MS = 10000, /* a source that comes back asks for one block after the other; who stops asking keeps the true one waiting */
+	ANSWER_BYTES_PER_MS = 64, /* and takes the answers at least so fast */
+	NS_PER_MS = 1000000,
 };
 
 #define CHECKPOINT_NS UINT64_C(5000000000)
@@ -272,6 +275,13 @@ static int say_bitmap(struct gw__incoming_stream *p, uint32_t block)
 	return r ? r : gw__chan_write_all(p->buf.chan, piece, 8, error);
 }
 
+/* Only a question about one more block buys time, and each block is asked for once: whoever sends PINGs, or a byte now and then, does not. */
+static void extend_questions(struct gw__incoming_stream *p, uint64_t answer_bytes)
+{
+	uint64_t until_ns = gw__io_deadline(QUESTION_MS) + answer_bytes / ANSWER_BYTES_PER_MS * NS_PER_MS;
+	p->buf.chan->until_ns = gw__max(p->buf.chan->until_ns, until_ns);
+}
+
 static int send_recv_bitmap(struct gw__incoming_stream *p, const struct gw__command *cmd)
 {
 	char name[GW__NAME_MAX + 1];
@@ -286,7 +296,10 @@ static int send_recv_bitmap(struct gw__incoming_stream *p, const struct gw__comm
 		return gw__error_set(&p->run->error, -EPROTO, "the source asks a second time on this connection what came of block \"%s\"",
 			name);
 	p->bitmap_requested[block] = true;
-	return say_bitmap(p, (uint32_t)block);
+	extend_questions(p, gw__bitmap_wire_bytes(gw__incoming_postcopy_ops(p)->received(p->sink, (uint32_t)block)->bits));
+	r = say_bitmap(p, (uint32_t)block);
+	extend_questions(p, 0);
+	return r;
 }
 
 /*
@@ -323,6 +336,7 @@ static int resume(struct gw__incoming_stream *p)
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_RESUME);
 	p->result->resumed = !r;
 	p->buf.chan->idle_ms = p->idle_ms;
+	p->buf.chan->until_ns = 0;
 	gw__run_phase(p->run, GW__PHASE_RAM);
 	return r;
 }
@@ -367,6 +381,7 @@ int gw__incoming_begin_recovery(struct gw__incoming_stream *p)
 	int r = 0;
 	for (uint32_t i = 0; !r && i < recovery_info.blocks->n; i++)
 		r = drop_pieces(p, i);
+	extend_questions(p, 0);
 	return r ? r : gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_CONNECTED_AGAIN);
 }
 

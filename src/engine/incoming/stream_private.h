@@ -58,8 +58,8 @@ struct gw__incoming_stream {
 	bool has_unplugged_memory; /* known from an earlier connection; memory that is not plugged in is never sent */
 	uint8_t *package;          /* as it comes; the sink's once it is whole */
 	size_t package_bytes, package_room;
-	bool *bitmap_requested; /* by block, while recovering */
-	int idle_ms;            /* the channel's own limit, once the source has said RESUME */
+	bool *bitmap_requested; /* by block, while recovering; until RESUME the channel has limits of its own */
+	int idle_ms;            /* the usual one, from then on */
 	uint64_t late_pages;    /* after the switch, on this connection */
 	uint64_t checkpoint_ns, checkpoint_pages;
 };
