@@ -324,9 +324,9 @@ struct gw_receive_opts {
 	 * A negative errno ends the call. NULL: another program makes the source come back.
 	 *
 	 * A connection without proof to be the source (a TLS handshake, or the names of all RAM blocks) does not end the wait. The library
-	 * calls `on_paused` for it only if it spoke like a source, one end alone speaks TLS, or a certificate is refused, and at most eight
-	 * times until the source is there. With `on_ready`, there is no such limit; with `on_ready` and `peer_uid`, it calls `on_paused` for
-	 * every connection that sent something. Five attempts in a row without a page end the call.
+	 * calls `on_paused` for it only if it spoke like a source, one end alone speaks TLS, or a certificate is refused. It does so at most
+	 * eight times until the source is there. With `on_ready`, it has no such limit. With `on_ready` and `peer_uid`, it calls `on_paused`
+	 * for every connection that sent something. Five attempts in a row without a page end the call.
 	 */
 	int (*on_paused)(void *ctx, const char *uri, const char *reason);
 	/* Continue PATH.partial of another process: the source waits in postcopy-paused. -EALREADY: it is of gw_drain. */
