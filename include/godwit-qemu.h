@@ -447,6 +447,11 @@ enum gw_qemu_drain_outcome {
 	GW_QEMU_DRAIN_NOT_SAFE, /* the source has sent all and will not again, but the image is not whole. Its process has the memory: do not end it */
 	GW_QEMU_DRAIN_NOT_READ, /* the image is there, but cannot be read back: do not end the source */
 	GW_QEMU_DRAIN_SILENT,   /* the image is there, but the source does not say that it has sent all: do not end it */
+	/*
+	 * The source does not answer at its monitor any more. If its process is there, do not end it, and call again. If it is gone, what came is in
+	 * PATH.partial, and the rest is lost. Since 0.2
+	 */
+	GW_QEMU_DRAIN_QEMU_GONE,
 };
 
 struct gw_qemu_drain_result {

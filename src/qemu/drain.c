@@ -11,7 +11,7 @@
 #include "qemu/surrogate_destination.h"
 #include "qmp/sleep.h"
 
-enum { CONNECT_MS = 10000, COME_MS = 30000, END_MS = 30000, HANGS_MS = 2000, POLL_MS = 20 };
+enum { CONNECT_MS = 10000, AGAIN_MS = 3000, COME_MS = 30000, END_MS = 30000, HANGS_MS = 2000, POLL_MS = 20 };
 
 struct drain {
 	gw_qemu *driver;
@@ -94,6 +94,21 @@ static int check_source(struct drain *d)
 
 /* --- how it went --- */
 
+/* What the source says of its migration. A monitor that broke may come back, and one that stays away has lost its QEMU, or may have. */
+static int ask_again(struct drain *d, struct gw__qmp_migration *m)
+{
+	struct gw__error ignored = {0};
+	if (d->source.qmp && !gw__qmp_query_migrate(d->source.qmp, m, &ignored))
+		return 0;
+	gw__qmp_close(d->source.qmp); /* many a monitor serves one connection at a time */
+	d->source.qmp = NULL;
+	gw__error_clear(&ignored);
+	json_t *identity = d->note ? json_loads(d->note, 0, NULL) : NULL;
+	int r = gw__qmp_open_again(d->monitor, AGAIN_MS, identity, &d->source.qmp, &ignored);
+	json_decref(identity);
+	return r ? r : gw__qmp_query_migrate(d->source.qmp, m, &ignored);
+}
+
 static int failed(struct drain *d, int rc)
 {
 	const char *error = d->source.stayed_away ? d->source.error.text : gw__qemu_job_error(d->driver);
@@ -102,8 +117,10 @@ static int failed(struct drain *d, int rc)
 	if (d->got.state == GW_MIGRATION_SETUP)
 		return end(d, GW_QEMU_DRAIN_NOT_BEGUN, rc, "%s", error);
 	struct gw__qmp_migration m = {0};
-	bool has_all = gw__qmp_query_migrate(d->source.qmp, &m, &(struct gw__error){0}) || !m.ended;
-	if (has_all && d->got.state == GW_MIGRATION_POSTCOPY_PAUSED)
+	bool paused = d->got.state == GW_MIGRATION_POSTCOPY_PAUSED;
+	if (paused && ask_again(d, &m))
+		return end(d, GW_QEMU_DRAIN_QEMU_GONE, rc, "%s", error);
+	if (paused && !m.ended)
 		return end(d, GW_QEMU_DRAIN_AGAIN, rc, "%s", error);
 	return end(d, GW_QEMU_DRAIN_NOT_SAFE, rc, "%s", error);
 }

@@ -121,6 +121,7 @@ static const int AFTER_DRAIN[] = {
 	[GW_QEMU_DRAIN_NOT_SAFE] = GW_EVIDENCE_DRAINED_UNSAFE,
 	[GW_QEMU_DRAIN_NOT_READ] = GW_EVIDENCE_DRAINED_UNREAD,
 	[GW_QEMU_DRAIN_SILENT] = GW_EVIDENCE_DRAINED_UNCONFIRMED,
+	[GW_QEMU_DRAIN_QEMU_GONE] = GW_EVIDENCE_DRAINED_UNCONFIRMED,
 };
 
 struct gw_outcome gw__guest_after_drain(const struct gw_outcome *drained, enum gw_qemu_drain_outcome outcome)

@@ -182,6 +182,24 @@ def killed(version):
         assert not [n for n in os.listdir(b.dir) if "partial" in n]
 
 
+def source_killed(version):
+    """The source dies: nobody says that it still has its memory."""
+    a, b = pair(version)
+    with b, a:
+        a.booted()
+        image = b.path("memory")
+        broken(version, a, b)
+        with drain(a, image, "--max-bandwidth=40M", "--json") as g:
+            g.wait_stderr("postcopy-recover -> postcopy-active")
+            a.process.kill()
+            a.process.wait()
+            end = g.wait()
+        end.fails(godwit.IN_DOUBT, "does not answer any more", re.escape(image + ".partial"))
+        assert not re.search("still has", end.stderr), end
+        assert godwit.where(end.events[-1]) == ("split", "drained-not-confirmed"), end
+        assert os.path.exists(image + ".partial") and not os.path.exists(image), os.listdir(b.dir)
+
+
 def left_by_nobody(image):
     """A part of a guest that bears nobody's name."""
     uri = image + ".in"
@@ -309,7 +327,7 @@ def main(argv):
     version = argv[1]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
-        for test in (drained, killed, unheard, strangers, refused, unplugged):
+        for test in (drained, killed, source_killed, unheard, strangers, refused, unplugged):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {version}: {test.__name__}", flush=True)
                 test(version)

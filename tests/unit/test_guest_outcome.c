@@ -142,6 +142,7 @@ static void a_drain(void **state)
 		{GW_QEMU_DRAIN_REFUSED, 3, GW_PLACE_SPLIT},
 		{GW_QEMU_DRAIN_AGAIN, 5, GW_PLACE_SPLIT},
 		{GW_QEMU_DRAIN_NOT_SAFE, 4, GW_PLACE_SPLIT},
+		{GW_QEMU_DRAIN_QEMU_GONE, 4, GW_PLACE_SPLIT},
 	};
 	static const struct row drained_rows[] = {
 		{GW_QEMU_DRAIN_DONE, 0, GW_PLACE_DESTINATION_WAITS},

@@ -52,6 +52,11 @@ static int end(struct drain *d)
 			"%s; the image cannot be read back: do not stop the source, which still has the memory", error);
 	case GW_QEMU_DRAIN_SILENT:
 		return gw__cli_failed_at(&d->common, &d->out.guest, "%s: the source did not confirm the end, so do not stop it", error);
+	case GW_QEMU_DRAIN_QEMU_GONE:
+		return gw__cli_failed_at(&d->common, &d->out.guest,
+			"%s; the source does not answer any more: if its process is there, do not stop it and start godwit drain %s %s again; if it "
+			"is gone, the pages that came are in %s.partial",
+			error, d->monitor, d->path, d->path);
 	default: /* GW_QEMU_DRAIN_NOT_SAFE */
 		return gw__cli_failed_at(&d->common, &d->out.guest,
 			"%s; %s is not synced, and the source cannot send its memory again: do not stop the source", error, d->path);
