@@ -90,6 +90,8 @@ void gw__save_note_user(struct gw__save *s, const struct gw__qmp_migration *m);
 void gw__save_stop_for_the_rest(struct gw__save *s);
 int gw__save_say_ended(struct gw__save *s, const struct gw__qmp_migration *m); /* a negative errno with a sentence */
 int gw__save_let_stand(struct gw__save *s);                                    /* or run, as it is to be */
+/* A guest whose stream ends in this run state has stopped on an error, or has none: 0, or a negative errno with a sentence. */
+int gw__save_check_run_state(struct gw__save *s, const char *name);
 
 /* It ends so: the outcome, and the driver's sentence and code. Returns the code. */
 int gw__save_end(struct gw__save *s, enum gw_qemu_save_outcome outcome, int code, const char *fmt, ...) GW__PRINTF(4, 5);

@@ -176,6 +176,11 @@ static int on_whole(void *ctx, const struct gw_whole *whole)
 	if (whole->run_state == GW_RUN_STATE_RUNNING) {
 		gw__save_note_was(s, (struct gw__was){.running = true});
 	} else if (whole->run_state_name && !s->was.stopped_by_us) {
+		int r = gw__save_check_run_state(s, whole->run_state_name);
+		if (r) {
+			gw__save_note_was(s, (struct gw__was){0});
+			return gw__save_note_monitor(s, r);
+		}
 		if (s->was.running && !s->o.stop)
 			gw__qemu_warn(s->driver,
 				"the guest was stopped (%s) at the end of the save, and its QEMU is in postmigrate; type cont to run the "

@@ -378,6 +378,17 @@ static int check_sender(struct gw__save *s, const struct gw_whole *whole)
 	return r || s->at_start ? r : check_waits(s);
 }
 
+int gw__save_check_run_state(struct gw__save *s, const char *name)
+{
+	struct gw_run_state_plan plan = GW_INIT(plan);
+	enum gw_run_state state = gw_run_state_find(name);
+	/* who is not suspended in the end, because its QEMU woke it up, says "running" */
+	if (state == GW_RUN_STATE_SUSPENDED || gw_plan_run_state(state, (unsigned)gw__qmp_version(s->qmp), true, &plan) ||
+		plan.after != GW_AFTER_REFUSED)
+		return 0;
+	return gw__error_set(&s->error, -EREMOTEIO, "the guest was stopped during the save and is not saved: %s", plan.reason);
+}
+
 /* Run state and all, as the guest was stopped; not whoever stopped it for our sake. */
 static int decide(struct gw__save *s, const struct gw_whole *whole)
 {
@@ -388,6 +399,9 @@ static int decide(struct gw__save *s, const struct gw_whole *whole)
 		gw__save_note_was(s, (struct gw__was){0});
 	if (s->was.running || s->switched || s->at_start)
 		return 0;
+	int r = whole->run_state_name && whole->blocks ? gw__save_check_run_state(s, whole->run_state_name) : 0;
+	if (r)
+		return gw__save_note_monitor(s, r);
 	snprintf(s->state, sizeof s->state, "%s", whole->run_state_name ? whole->run_state_name : s->state);
 	gw_plan_run_state(gw_run_state_find(s->state), (unsigned)gw__qmp_version(s->qmp), true, &plan);
 	s->kept = plan.after == GW_AFTER_KEPT;

@@ -295,6 +295,62 @@ def strangers(vm):
         kept(vm, godwit.run("save", monitor.address, vm.image))
 
 
+GLOBAL_STATE = b"\x0bglobalstate" + (0).to_bytes(4, "big") + (1).to_bytes(4, "big")
+WORD_BYTES = 32
+
+
+def ends_in(state, data):
+    """The same stream, as far as it is there, of a guest that stopped with this run state; and what has to wait for more."""
+    at = data.find(GLOBAL_STATE)
+    if at < 0:
+        return data[:-len(GLOBAL_STATE)], data[-len(GLOBAL_STATE):], False
+    at += len(GLOBAL_STATE)
+    if len(data) < at + 4 + WORD_BYTES:
+        return b"", data, False
+    word = (len(state) + 1).to_bytes(4, "big") + state.encode().ljust(WORD_BYTES, b"\0")
+    return data[:at] + word + data[at + len(word):], b"", True
+
+
+class Teller(Relay):
+    """The migration passes through here, and says of its guest at the end that it has this run state."""
+
+    def __init__(self, real, state):
+        super().__init__(None, real)
+        self.state, self.told = state, False
+
+    def pass_on(self, client, server):
+        while data := client.recv(65536):
+            found = re.search(rb'"tcp:127\.0\.0\.1:(\d+)"', data)
+            if found:
+                self.way = Fake(None, lambda s, port=int(found[1]): self.pass_stream(s, port))
+                data = data.replace(found[0], f'"{self.way.address}"'.encode())
+            server.sendall(data)
+        client.shutdown(socket.SHUT_RDWR)
+
+    def pass_stream(self, source, port):
+        with socket.create_connection(("127.0.0.1", port)) as s:
+            threading.Thread(target=self.pass_back, args=(s, source), daemon=True).start()
+            rest = b""
+            while data := source.recv(1 << 20):
+                if self.told:
+                    s.sendall(data)
+                    continue
+                out, rest, self.told = ends_in(self.state, rest + data)
+                s.sendall(out)
+            s.sendall(rest)
+            s.shutdown(socket.SHUT_WR)
+
+
+def guest_fails(vm):
+    """A guest that QEMU stops on an error of its own is not saved, nor is one that has no run state to put back; the old image stays."""
+    for state in ("internal-error", "debug"):
+        with Teller(vm.monitor, state) as monitor:
+            r = godwit.run("save", monitor.address, vm.image, "--way=stream")
+        assert monitor.told, r
+        r.fails(godwit.FAILED, "not saved", f"state {state}")
+        vm.unharmed()
+
+
 def guard_cannot_begin(vm):
     """Its first word is lost: the save says so instead of waiting for it."""
     assert shutil.which("strace"), "no strace here; scripts/setup installs it"
@@ -326,7 +382,8 @@ def main():
             vm.version = version
             vm.wait_run_state = lambda names: wait_run_state(vm, names)
             for step in (events_stay, events_before_the_greeting, monitor_starts_anew, monitor_starts_anew_at_the_end, guard_waits_for_monitor,
-                         user_stopped_it, user_let_it_run, user_stops_it_for_good, user_cancelled_it, cannot_switch, strangers, guard_cannot_begin):
+                         user_stopped_it, user_let_it_run, user_stops_it_for_good, user_cancelled_it, cannot_switch, strangers, guest_fails,
+                         guard_cannot_begin):
                 step(vm)
                 print(f"{step.__name__}: {time.monotonic() - start:.1f} s", flush=True)
             for step in () if vm.old else (monitor_starts_anew, monitor_starts_anew_at_the_end, guard_waits_for_monitor, user_cancelled_it):
