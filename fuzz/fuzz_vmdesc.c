@@ -11,7 +11,7 @@ struct seen {
 	size_t calls;
 };
 
-static void look(void *ctx, const struct gw__vmdesc_field *f)
+static bool look(void *ctx, const struct gw__vmdesc_field *f)
 {
 	struct seen *seen = ctx;
 	HOLDS(f->off <= seen->len && f->bytes <= seen->len - f->off);
@@ -21,6 +21,7 @@ static void look(void *ctx, const struct gw__vmdesc_field *f)
 	if (!f->is_struct)
 		seen->leaf_end = f->off + f->bytes;
 	seen->calls++;
+	return true;
 }
 
 static void walk(const struct gw__vmdesc *d, size_t i, const uint8_t *body, size_t n)

@@ -140,9 +140,25 @@ static bool make_room(struct gw__info_fields *to)
 	return true;
 }
 
-static void keep_field(void *ctx, const struct gw__vmdesc_field *field)
+/* A short description can ask for many fields with long paths, so what is kept is counted. */
+static bool may_keep(struct gw_info *info, const struct gw__vmdesc_field *field)
 {
-	struct gw__info_fields *to = ctx;
+	size_t bytes = sizeof(struct gw_info_field) + strlen(field->path) + strlen(field->type) + 2;
+	if (bytes > info->fields_room_bytes)
+		return false;
+	info->fields_room_bytes -= bytes;
+	return true;
+}
+
+struct keeping {
+	struct gw_info *info;
+	struct gw__info_fields *to;
+};
+
+static bool keep_field(void *ctx, const struct gw__vmdesc_field *field)
+{
+	struct keeping *keeping = ctx;
+	struct gw__info_fields *to = keeping->to;
 	struct gw_info_field f = {
 		.size = sizeof f,
 		.depth = field->depth,
@@ -151,17 +167,20 @@ static void keep_field(void *ctx, const struct gw__vmdesc_field *field)
 		.bytes = field->bytes,
 		.array_len = field->array_len,
 	};
-	if (to->end)
-		return;
+	if (!may_keep(keeping->info, field)) {
+		to->end = -E2BIG;
+		return false;
+	}
 	f.path = make_room(to) ? keep_names(field, &f.type) : NULL;
 	if (f.path)
 		to->v[to->n++] = f;
 	else
 		to->end = -ENOMEM;
+	return f.path;
 }
 
 /* Locked. */
-static void make_fields(const struct gw_info *info, uint32_t device, struct gw__info_fields *to)
+static void make_fields(struct gw_info *info, uint32_t device, struct gw__info_fields *to)
 {
 	uint32_t described = info->guest.device[device].described;
 	struct gw__view body = gw__info_body(info, device);
@@ -170,7 +189,8 @@ static void make_fields(const struct gw_info *info, uint32_t device, struct gw__
 		to->end = -ENODATA;
 		return;
 	}
-	int r = gw__vmdesc_walk(info->desc, described, body.p, body.n, &len, keep_field, to, NULL);
+	struct keeping keeping = {info, to};
+	int r = gw__vmdesc_walk(info->desc, described, body.p, body.n, &len, keep_field, &keeping, NULL);
 	if (!to->end)
 		to->end = r ? -EPROTO : -ERANGE;
 }

@@ -29,8 +29,9 @@ struct gw_info {
 	struct gw__info_fields {
 		struct gw_info_field *v;
 		uint32_t n, room;
-		int end; /* what is answered past the last one; 0: not made yet */
-	} * fields;      /* guest.devices_n of them; NULL: nobody has asked */
+		int end;          /* what is answered past the last one; 0: not made yet */
+	} * fields;               /* guest.devices_n of them; NULL: nobody has asked */
+	size_t fields_room_bytes; /* of memory that those that are not made yet may take */
 	char run_state[33];
 	char *path;
 	char not_clonable[400];

@@ -170,6 +170,7 @@ static int look(gw_job *job, struct gw__stored_guest *stored, const struct gw_in
 		r = gw__stored_guest_run(&job->run, stored, sink, &stats);
 	if (!r)
 		r = describe(job, info);
+	info->fields_room_bytes = job->run.tail_max_bytes;
 	for (unsigned i = 0; i < job->run.warnings.n; i++)
 		warn(info, "%s", job->run.warnings.text[i]);
 	if (!r && stored->image)

@@ -33,7 +33,8 @@ struct gw__vmdesc_field {
 	uint64_t off, bytes; /* within the body; of all elements */
 	uint64_t array_len;  /* elements in `bytes`: 1 unless a compressed array */
 };
-typedef void gw__vmdesc_field_fn(void *ctx, const struct gw__vmdesc_field *field);
+/* False: no more of them. */
+typedef bool gw__vmdesc_field_fn(void *ctx, const struct gw__vmdesc_field *field);
 
 /* 0, or -EPROTO (not JSON, no devices array, anything missing or out of range), -E2BIG, -ENOMEM. `*d` owned by the caller. */
 int gw__vmdesc_parse(const uint8_t *text, size_t n, struct gw__vmdesc **d, struct gw__error *error);
@@ -50,7 +51,7 @@ struct gw__vmdesc_device gw__vmdesc_device(const struct gw__vmdesc *d, size_t i)
  *
  * `fn` (may be NULL) is called once the length is known, for each field in order. Parts of a struct that do not fit its
  * size are left out. A description that repeats so much that showing it would take more than time in proportion to the
- * body and the description gives -EPROTO half way.
+ * body and the description gives -EPROTO half way. GW__STOPPED: `fn` wanted no more.
  */
 int gw__vmdesc_walk(const struct gw__vmdesc *d, size_t i, const uint8_t *body, size_t n, size_t *len, gw__vmdesc_field_fn *fn, void *ctx,
 	struct gw__error *error);

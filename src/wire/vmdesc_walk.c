@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/conditions.h"
 #include "wire/framing.h"
 
 enum {
@@ -138,25 +139,25 @@ static size_t put_element(struct walk *w, size_t path_n, uint64_t element)
 
 static int show(struct walk *w, const struct gw__vmdesc_object *o, struct place p);
 
-static void tell(struct walk *w, struct gw__vmdesc_field field)
+static int tell(struct walk *w, struct gw__vmdesc_field field)
 {
 	field.path = w->path;
-	w->fn(w->ctx, &field);
+	return w->fn(w->ctx, &field) ? 0 : GW__STOPPED;
 }
 
-static void show_leaf(struct walk *w, const struct gw__vmdesc_part *f, const struct place *p, uint64_t bytes)
+static int show_leaf(struct walk *w, const struct gw__vmdesc_part *f, const struct place *p, uint64_t bytes)
 {
 	size_t path_n = put_name(w, p->path_n, text_at(w, f->name));
 	if (f->numbered)
 		put_element(w, path_n, f->element);
-	tell(w, (struct gw__vmdesc_field){.type = text_at(w, f->type),
-			.depth = p->depth,
-			.off = p->off,
-			.bytes = bytes,
-			.array_len = f->array_len});
+	return tell(w, (struct gw__vmdesc_field){.type = text_at(w, f->type),
+			       .depth = p->depth,
+			       .off = p->off,
+			       .bytes = bytes,
+			       .array_len = f->array_len});
 }
 
-/* Elements of no bytes are all the same: one of them stands for all. */
+/* Elements of no bytes are all the same: one of them stands for all. Each costs a step, as its struct may have no fields. */
 static int show_structs(struct walk *w, const struct gw__vmdesc_part *f, const struct place *p)
 {
 	const struct gw__vmdesc_object *o = &w->d->objects[f->object - 1];
@@ -164,39 +165,43 @@ static int show_structs(struct walk *w, const struct gw__vmdesc_part *f, const s
 	size_t path_n = put_name(w, p->path_n, text_at(w, f->name));
 	struct place in = {.path_n = path_n, .depth = p->depth + 1, .off = p->off};
 	for (uint64_t k = 0; k < n; k++, in.off = in.end) {
+		if (out_of_steps(w))
+			return -EPROTO;
 		if (f->numbered)
 			in.path_n = put_element(w, path_n, f->element + k);
-		tell(w, (struct gw__vmdesc_field){.type = text_at(w, f->type),
-				.depth = p->depth,
-				.is_struct = true,
-				.off = in.off,
-				.bytes = f->bytes,
-				.array_len = f->bytes ? 1 : f->array_len});
+		int r = tell(w, (struct gw__vmdesc_field){.type = text_at(w, f->type),
+					.depth = p->depth,
+					.is_struct = true,
+					.off = in.off,
+					.bytes = f->bytes,
+					.array_len = f->bytes ? 1 : f->array_len});
 		in.end = in.off + f->bytes;
-		if (show(w, o, in))
-			return -EPROTO;
+		if (!r)
+			r = show(w, o, in);
+		if (r)
+			return r;
 	}
 	return 0;
 }
 
-/* Shows one subsection and steps over it. GW__SHORT when it is not there, -EPROTO when out of steps. */
+/* Shows one subsection and steps over it. GW__SHORT when it is not there; else as show. */
 static int show_subsection(struct walk *w, const struct gw__vmdesc_object *sub, struct place *p)
 {
 	uint64_t fields, end;
 	if (subsection_header(w, sub, p->off, p->end, &fields) || measure(w, sub, fields, p->end, &end))
 		return w->steps ? GW__SHORT : -EPROTO;
 	size_t path_n = put_name(w, p->path_n, text_at(w, sub->vmsd_name));
-	tell(w, (struct gw__vmdesc_field){.type = "subsection",
-			.depth = p->depth,
-			.is_struct = true,
-			.off = p->off,
-			.bytes = end - p->off,
-			.array_len = 1});
+	int r = tell(w, (struct gw__vmdesc_field){.type = "subsection",
+				.depth = p->depth,
+				.is_struct = true,
+				.off = p->off,
+				.bytes = end - p->off,
+				.array_len = 1});
 	p->off = end;
-	return show(w, sub, (struct place){.path_n = path_n, .depth = p->depth + 1, .off = fields, .end = end});
+	return r ? r : show(w, sub, (struct place){.path_n = path_n, .depth = p->depth + 1, .off = fields, .end = end});
 }
 
-/* 0, or -EPROTO when out of steps. */
+/* 0, -EPROTO when out of steps, or GW__STOPPED. */
 static int show(struct walk *w, const struct gw__vmdesc_object *o, struct place p)
 {
 	for (uint32_t i = 0; i < o->fields_n; i++) {
@@ -206,10 +211,9 @@ static int show(struct walk *w, const struct gw__vmdesc_object *o, struct place 
 			return -EPROTO;
 		if (field_bytes(w, f, p.off, p.end, &bytes))
 			return 0;
-		if (!f->object)
-			show_leaf(w, f, &p, bytes);
-		else if (show_structs(w, f, &p))
-			return -EPROTO;
+		int r = f->object ? show_structs(w, f, &p) : show_leaf(w, f, &p, bytes);
+		if (r)
+			return r;
 		p.off += bytes;
 	}
 	for (uint32_t i = 0; i < o->subs_n; i++) {
@@ -242,8 +246,9 @@ int gw__vmdesc_walk(const struct gw__vmdesc *d, size_t i, const uint8_t *body, s
 	if (r)
 		return r;
 	*len = end;
-	if (!fn || show_all(&w, o, end) == 0)
-		return 0;
+	r = fn ? show_all(&w, o, end) : 0;
+	if (r >= 0)
+		return r;
 	return gw__error_set(error, -EPROTO, "the description of device \"%s\" repeats too much for its %llu bytes", name,
 		(unsigned long long)end);
 }

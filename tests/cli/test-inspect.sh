@@ -142,6 +142,32 @@ run 0 receive file:10.0-plain.stream odd.out -v
 run 0 inspect 10.0-plain.stream --json
 json "no warnings" 'lines[0]["warnings"] == []'
 
+# A short description can ask for more fields than there is memory for: what is kept is limited, and what is shown.
+python3 - many <<'EOP'
+import json, os, sys
+sys.path.insert(0, os.environ["SRC"] + "/tests/lib")
+from mfdsource import BLOCK_PAGES, be, end, head, part, start, str8, zero_record
+BODY = 50000
+parts = [{"name": "e" * 200, "type": "uint8", "size": 0}] * 10 + [{"name": "b", "type": "uint8", "size": 1}]
+struct = {"vmsd_name": "n", "version": 1, "fields": parts}
+device = {"name": "dev", "instance_id": 0, "vmsd_name": "dev", "version": 1,
+    "fields": [{"name": "s" * 200, "array_len": BODY, "type": "struct", "size": 1, "struct": struct}]}
+text = json.dumps({"page_size": 4096, "devices": [device]}).encode()
+body = b"\x04" + be(7) + str8("dev") + be(0, 1) + bytes(BODY) + b"\x7e" + be(7)
+pages = part(*[zero_record(p) for p in range(BLOCK_PAGES)])
+with open(sys.argv[1], "wb") as f:
+    f.write(head(return_path=False) + start(mark=False) + pages + end(mark=False) + body + b"\0\x06" + be(len(text)) + text)
+EOP
+for limit in 128K 32M; do
+	run 0 inspect many --device=dev "--memory-limit=$limit"
+	err_has "the fields of dev beyond what is shown need more memory than --memory-limit"
+	grep -q ' struct ' out || failed "$ran: no field"
+	[ "$(wc -l <out)" -lt 200000 ] || failed "$ran: $(wc -l <out) lines"
+	run 0 inspect many --json "--memory-limit=$limit"
+	err_has "need more memory than --memory-limit"
+	json "a device with too many fields" '[o["bytes"] for o in lines if o["event"] == "device" and "fields" not in o] == [50000]'
+done
+
 # Damage is named, in JSON too, and the message is not on stdout.
 head -c 300000 10.0-plain.stream >cut
 run 1 inspect cut

@@ -109,7 +109,7 @@ struct tiling {
 	const char *where;
 };
 
-static void lay(void *ctx, const struct gw__vmdesc_field *f)
+static bool lay(void *ctx, const struct gw__vmdesc_field *f)
 {
 	struct tiling *t = ctx;
 	if (f->off != t->at)
@@ -117,9 +117,10 @@ static void lay(void *ctx, const struct gw__vmdesc_field *f)
 	if (!strcmp(f->type, "subsection"))
 		t->at += 2u + t->body[f->off + 1] + 4u;
 	if (f->is_struct)
-		return;
+		return true;
 	t->at += f->bytes;
 	t->leaves++;
+	return true;
 }
 
 static void is_shown_without_gaps(const struct tail *t)

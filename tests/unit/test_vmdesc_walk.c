@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/conditions.h"
 #include "vmdesc_texts.h"
 
 static uint8_t body[4096];
@@ -202,19 +203,20 @@ static void sizes_beyond_everything_ask_for_more(void **state)
 
 /* What was shown, as lines "path type depth off bytes [x array_len]". */
 static char shown[1 << 16];
-static size_t shown_n, calls;
+static size_t shown_n, calls, enough; /* after so many calls; 0: never */
 
-static void note(void *ctx, const struct gw__vmdesc_field *f)
+static bool note(void *ctx, const struct gw__vmdesc_field *f)
 {
 	assert_ptr_equal(ctx, shown);
 	calls++;
 	if (shown_n + strlen(f->path) + 100 > sizeof shown)
-		return;
+		return true;
 	shown_n += (size_t)sprintf(shown + shown_n, "%s %s%s %u %llu+%llu", f->path, f->type, f->is_struct ? "{}" : "", f->depth,
 		(unsigned long long)f->off, (unsigned long long)f->bytes);
 	if (f->array_len != 1)
 		shown_n += (size_t)sprintf(shown + shown_n, " x%llu", (unsigned long long)f->array_len);
 	shown_n += (size_t)sprintf(shown + shown_n, "\n");
+	return calls != enough;
 }
 
 static int show(const char *text, size_t n, struct gw__error *error)
@@ -388,6 +390,21 @@ static void endless_arrays_of_nothing_end_at_once(void **state)
 	gw__vmdesc_free(d);
 }
 
+static void who_is_shown_enough_is_shown_no_more(void **state)
+{
+	(void)state;
+	struct gw__error error;
+	static const char text[] = FIELDS("{'name':'s','array_len':2,'type':'struct','struct':{'vmsd_name':'n','version':1,'"
+					  "fields':[" BYTES("b", "1") "," BYTES("c", "2") "]},'size':3}");
+	for (enough = 1; enough <= 6; enough++) {
+		assert_int_equal(show(text, 6, &error), GW__STOPPED);
+		assert_int_equal(calls, enough);
+	}
+	enough = 0;
+	assert_int_equal(show(text, 6, &error), 0);
+	assert_int_equal(calls, 6);
+}
+
 /* 4096 elements with 1000 empty parts each: a short text that asks for four million lines. */
 static void repetition_has_a_budget(void **state)
 {
@@ -458,6 +475,7 @@ int main(void)
 		cmocka_unit_test(a_struct_never_reads_past_its_end),
 		cmocka_unit_test(nothing_is_shown_of_a_body_that_is_not_whole),
 		cmocka_unit_test(endless_arrays_of_nothing_end_at_once),
+		cmocka_unit_test(who_is_shown_enough_is_shown_no_more),
 		cmocka_unit_test(repetition_has_a_budget),
 		cmocka_unit_test(the_longest_path_fits),
 	};

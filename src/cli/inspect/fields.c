@@ -139,6 +139,13 @@ static void print_field(const struct table *t, const struct gw_info_field *f)
 	gw__ui_print("%s\n", value.text);
 }
 
+bool gw__inspect_say_too_many(const struct gw_info_device *d, int r)
+{
+	if (r == -E2BIG)
+		gw__ui_error(0, "the fields of %s beyond what is shown need more memory than --memory-limit allows", d->name);
+	return r == -E2BIG;
+}
+
 void gw__inspect_fields(const struct gw__inspect *in, uint32_t i, const struct gw_info_device *d)
 {
 	struct table t = {d, 20};
@@ -151,7 +158,7 @@ void gw__inspect_fields(const struct gw__inspect *in, uint32_t i, const struct g
 	gw__ui_print("  %-*s %-14s %8s %7s value\n", t.path_columns, "field", "type", "offset", "bytes");
 	for (uint32_t k = 0; (r = gw_info_field(in->info, i, k, &f)) == 0; k++)
 		print_field(&t, &f);
-	if (r != -ERANGE)
+	if (!gw__inspect_say_too_many(d, r) && r != -ERANGE)
 		gw__ui_error(0, "the description of %s does not fit its bytes beyond what is shown", d->name);
 }
 

@@ -141,8 +141,10 @@ static json_t *fields_json(const struct gw__inspect *in, uint32_t i, const struc
 {
 	json_t *list = json_array();
 	struct gw_info_field f = GW_INIT(f);
-	for (uint32_t k = 0; gw_info_field(in->info, i, k, &f) == 0; k++)
+	int r;
+	for (uint32_t k = 0; (r = gw_info_field(in->info, i, k, &f)) == 0; k++)
 		*left_out += !add(list, field_json(&f, d), room);
+	*left_out += gw__inspect_say_too_many(d, r);
 	return list;
 }
 

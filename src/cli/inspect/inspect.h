@@ -34,6 +34,8 @@ bool gw__inspect_wants(const struct gw__inspect *in, const struct gw_info_device
 
 /* The fields of device i as a table. */
 void gw__inspect_fields(const struct gw__inspect *in, uint32_t i, const struct gw_info_device *d);
+/* `r` of gw_info_field is that there are too many of them: then it is said. */
+bool gw__inspect_say_too_many(const struct gw_info_device *d, int r);
 /* The value of a field that is no struct, as people read it: a space before each number, the first few of many. */
 struct gw__inspect_value {
 	char text[512];

@@ -89,20 +89,36 @@ static void show_working_set(const struct gw__inspect *in)
 		gw__cli_json(gw__inspect_working_set_json(in));
 }
 
+struct fields {
+	const struct gw__inspect *in;
+	const struct gw_info_device *d;
+	uint32_t device;
+};
+
+static json_t *field_item(void *ctx, uint32_t k)
+{
+	const struct fields *of = ctx;
+	struct gw_info_field f = GW_INIT(f);
+	return gw_info_field(of->in->info, of->device, k, &f) ? NULL : gw__inspect_field_json(&f, of->d);
+}
+
+/* Of fields there may be more than fit into memory as objects. */
 static void show_device(const struct gw__inspect *in, uint32_t i, const struct gw_info_device *d)
 {
 	struct gw_info_field f = GW_INIT(f);
-	json_t *fields = json_array();
+	struct fields of = {in, d, i};
+	uint32_t n = 0;
 	int r;
-	for (uint32_t k = 0; (r = gw_info_field(in->info, i, k, &f)) == 0; k++)
-		json_array_append_new(fields, gw__inspect_field_json(&f, d));
+	while ((r = gw_info_field(in->info, i, n, &f)) == 0)
+		n++;
 	json_t *o = json_pack("{ss so sI sI so so sb}", "event", "device", "name", gw__cli_json_text(d->name), "instance",
 		(json_int_t)d->instance, "version", (json_int_t)d->version, "offset", gw__cli_json_size(d->off), "bytes",
 		gw__cli_json_size(d->bytes), "early", d->early);
+	gw__inspect_say_too_many(d, r);
 	if (r == -ERANGE)
-		json_object_set(o, "fields", fields);
-	json_decref(fields);
-	gw__cli_json(o);
+		gw__cli_json_and_list(o, "fields", n, field_item, &of);
+	else
+		gw__cli_json(o);
 }
 
 static void show_devices(const struct gw__inspect *in)

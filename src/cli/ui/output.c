@@ -132,30 +132,54 @@ void gw__ui_print(const char *fmt, ...)
 }
 
 /* DEL is the only control character that passes an encoder of ASCII. */
-static char *escape_del(const char *text)
+static char *escape_del(const char *text, const char *end)
 {
 	size_t n = 0, dels = 0;
 	for (; text[n]; n++)
 		dels += text[n] == 0x7f;
-	char *to = malloc(n + 5 * dels + 2), *p = to;
+	char *to = malloc(n + 5 * dels + strlen(end) + 1), *p = to;
 	for (size_t i = 0; to && i < n; i++)
 		if (text[i] == 0x7f)
 			p = stpcpy(p, "\\u007f");
 		else
 			*p++ = text[i];
 	if (to)
-		strcpy(p, "\n");
+		strcpy(p, end);
 	return to;
+}
+
+/* Its text, without the last `cut` bytes and with `end` behind it. Owns `object`; NULL: no memory. */
+static char *encode(json_t *object, size_t cut, const char *end)
+{
+	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6)) : NULL;
+	json_decref(object);
+	if (text)
+		text[strlen(text) - cut] = 0;
+	char *line = text ? escape_del(text, end) : NULL;
+	free(text);
+	return line;
 }
 
 void gw__cli_json(json_t *object)
 {
-	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6)) : NULL;
-	char *line = text ? escape_del(text) : NULL;
-	json_decref(object);
+	char *line = encode(object, 0, "\n");
 	put(line, true);
 	free(line);
-	free(text);
+}
+
+void gw__cli_json_and_list(json_t *object, const char *key, uint32_t n, json_t *(*item)(void *ctx, uint32_t i), void *ctx)
+{
+	char between[80];
+	snprintf(between, sizeof between, ",\"%s\":[", key);
+	char *head = encode(object, 1, between);
+	put(head, false);
+	free(head);
+	for (uint32_t i = 0; i < n; i++) {
+		char *text = encode(item(ctx, i), 0, i + 1 < n ? "," : "");
+		put(text, false);
+		free(text);
+	}
+	put("]}\n", true);
 }
 
 json_t *gw__cli_json_text(const char *text)

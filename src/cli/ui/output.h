@@ -44,6 +44,8 @@ void gw__ui_print(const char *fmt, ...) GW__PRINTF(1, 2);
 /* One object, one line on stdout, at once. Owns `object`; NULL (out of memory) is said and remembered as a
  * failure. */
 void gw__cli_json(json_t *object);
+/* The same with one more member: a list of `n` items. It is written as they are made, however long it is. */
+void gw__cli_json_and_list(json_t *object, const char *key, uint32_t n, json_t *(*item)(void *ctx, uint32_t i), void *ctx);
 /* A JSON string of any bytes; NULL gives null. */
 json_t *gw__cli_json_text(const char *text);
 /* A number; JSON has no integer above 2^63 - 1, which is what larger ones become. */
