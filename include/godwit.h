@@ -819,8 +819,8 @@ struct gw_info_field {
 };
 /*
  * Field i of a device, in order, a struct before its parts. Past the end the call returns -ERANGE. If the description does not fit the rest
- * of the device, it returns -EPROTO there. If the description is missing, or lacks this device, it returns -ENODATA. -E2BIG: further fields
- * need more memory than `memory_limit` of gw_inspect_opts, which counts for all devices together. -ENOMEM. Since 0.2
+ * of the device, it returns -EPROTO there. It returns -E2BIG where the fields need more memory than `memory_limit` of gw_inspect_opts. That
+ * limit is one for all devices together. If the description is missing, or lacks this device, it returns -ENODATA. -ENOMEM. Since 0.2
  */
 GW_API int gw_info_field(const gw_info *info, uint32_t device, uint32_t i, struct gw_info_field *f);
 

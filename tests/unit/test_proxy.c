@@ -13,10 +13,12 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/math.h"
 #include "engine/proxy/proxy.h"
 #include "stream_builder.h"
 
@@ -806,6 +808,35 @@ static void taps_hold_what_was_passed_on(void **state)
 	rig_free(r);
 }
 
+/* The files of a run are named by numbers from 1 on: a second one would write over them. */
+static void an_earlier_recording_is_left_alone(void **state)
+{
+	struct rig *r = rig_new();
+	static const struct {
+		const char *name;
+		int result;
+	} rows[] = {{"1-main-forward", -EALREADY}, {"12-multifd-0-return", -EALREADY}, {"notes", -ECANCELED}, {"main-forward", -ECANCELED}};
+	char dir[128], name[192], got[8];
+	(void)state;
+	snprintf(dir, sizeof dir, "%s/taps", r->dir);
+	r->o.tap_dir = dir;
+	assert_int_equal(mkdir(dir, 0700), 0);
+	cancel(r); /* who is not refused ends at once */
+	for (unsigned i = 0; i < GW__LEN(rows); i++) {
+		snprintf(name, sizeof name, "%s/%s", dir, rows[i].name);
+		int fd = open(name, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+		assert_int_equal(write(fd, "kept", 4), 4);
+		assert_int_equal(gw__proxy(&r->run, &r->o, &r->result), rows[i].result);
+		assert_true(rows[i].result != -EALREADY || strstr(r->run.error.text, rows[i].name));
+		gw__error_clear(&r->run.error);
+		assert_int_equal(pread(fd, got, sizeof got, 0), 4);
+		close(fd);
+		unlink(name);
+	}
+	rmdir(dir);
+	rig_free(r);
+}
+
 static void a_slow_direction(void **state)
 {
 	struct rig *r = rig_new();
@@ -848,6 +879,7 @@ int main(void)
 		cmocka_unit_test(a_peer_that_takes_nothing),
 		cmocka_unit_test(a_listener_that_stands_still),
 		cmocka_unit_test(taps_hold_what_was_passed_on),
+		cmocka_unit_test(an_earlier_recording_is_left_alone),
 		cmocka_unit_test(a_slow_direction),
 	};
 	return cmocka_run_group_tests_name("proxy", tests, NULL, NULL);

@@ -7,10 +7,12 @@
  */
 #include "engine/proxy/proxy.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -376,6 +378,30 @@ static int run(struct proxy *p)
 
 static bool is_socket(const struct gw__uri *uri) { return gw__uri_listens(uri) || uri->kind == GW__URI_FD; }
 
+/* NUMBER-CHANNEL-forward or -return (links.c) */
+static bool is_recording(const char *name)
+{
+	const char *way = strrchr(name, '-');
+	return *name >= '1' && *name <= '9' && way && (!strcmp(way, "-forward") || !strcmp(way, "-return"));
+}
+
+/* The connections of each run are counted from 1, so a second run would write over the files of the first. */
+static int check_nothing_recorded(const char *dir, struct gw__error *error)
+{
+	DIR *d = opendir(dir);
+	const struct dirent *e;
+	int r = 0;
+	if (!d)
+		return gw__error_errno(error, errno, "%.200s: looking into the folder for what is recorded", dir);
+	while (!r && (e = readdir(d)))
+		if (is_recording(e->d_name))
+			r = gw__error_set(error, -EALREADY,
+				"%.200s holds an earlier recording (%.100s); remove it, or give another folder, which Godwit makes", dir,
+				e->d_name);
+	closedir(d);
+	return r;
+}
+
 /* What is recorded holds a guest's memory, and names of files in it can be foreseen: nobody else may write there. */
 static int make_tap_dir(const char *dir, struct gw__error *error)
 {
@@ -389,7 +415,7 @@ static int make_tap_dir(const char *dir, struct gw__error *error)
 	if (st.st_uid != geteuid() || st.st_mode & 022)
 		return gw__error_set(error, -EPERM,
 			"%.200s: others may write in this folder; record guest memory in one of your own (mode 700)", dir);
-	return 0;
+	return check_nothing_recorded(dir, error);
 }
 
 static int check(const struct gw__proxy_opts *o, struct gw__error *error)
