@@ -90,6 +90,8 @@ static int start_guard(struct gw__save *s)
 			.image = s->path,
 			.direct = s->direct,
 			.may_switch = s->postcopy,
+			.listen = s->o.listen,
+			.tls = s->o.tls,
 			.before = s->before,
 			.identity = s->identity,
 			.was = s->was,

@@ -104,7 +104,8 @@ int gw__save_failed(struct gw__save *s)
 		return gw__save_end(s, GW_QEMU_SAVE_HUNG, code, "%s; %s", what, hang.text);
 	if (rest != GW__SAVE_NOTHING_LEFT && is_held)
 		return stands_still(s, rest, code, what);
-	int r = rest == GW__SAVE_ALL_LEFT ? gw__surrogate_rollback(s->qmp, s->before, s->was, &trouble) : repair(s, &trouble);
+	const struct gw__surrogate_link where = {s->o.listen, s->o.tls};
+	int r = rest == GW__SAVE_ALL_LEFT ? gw__surrogate_rollback(s->qmp, s->before, s->was, where, &trouble) : repair(s, &trouble);
 	if (gw__save_is_lost(r) && !(r = repair_anew(s, &trouble)))
 		snprintf(what, sizeof what, "the connection to the monitor at %s broke in the middle", s->address);
 	return say_outcome(s, code, what, r, &trouble);

@@ -149,7 +149,7 @@ int gw__save_abandon(struct gw__save *s)
 	struct gw__qmp_migration m;
 	int r = gw__surrogate_await_paused(s->qmp, s->path, &m, &s->error);
 	if (!r)
-		r = gw__surrogate_rollback(s->qmp, s->before, s->was, &s->error);
+		r = gw__surrogate_rollback(s->qmp, s->before, s->was, (struct gw__surrogate_link){0}, &s->error);
 	else if (r == GW__ENDED && (m.failed || m.cancelled)) /* it has its guest already */
 		r = gw__watchdog_repair(s->qmp, s->before, s->was, 0, &s->error);
 	struct gw__error hang = {0};

@@ -147,7 +147,7 @@ void gw__surrogate_close(struct gw__surrogate *s)
 	gw__private_socket_remove(&s->own);
 }
 
-/* A source comes to a socket of our own in plain, whatever it used before. */
+/* A source comes in plain, whatever it used before, unless it came by TLS to this address. */
 static int set_tls(struct gw__surrogate *s, const char *creds, struct gw__error *error)
 {
 	return gw__qmp_call(s->qmp, "migrate-set-parameters", json_pack("{s:s}", "tls-creds", creds), NULL, error);
@@ -165,16 +165,18 @@ static int give_back(struct gw__surrogate *s, struct gw__error *error)
 	return r;
 }
 
-int gw__surrogate_rollback(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, struct gw__error *error)
+int gw__surrogate_rollback(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, struct gw__surrogate_link where,
+	struct gw__error *error)
 {
 	struct gw_link_opts link = GW_INIT(link);
-	struct gw__surrogate s = {.qmp = q, .link = &link};
+	struct gw__surrogate s = {.qmp = q, .link = &link, .listen = where.listen};
 	struct gw__qmp_settings *now = NULL;
 	link.connect_timeout_ms = CONNECT_MS;
+	link.tls = where.listen ? where.tls : NULL;
 	int r = gw__surrogate_open(&s);
 	if (!r)
 		r = gw__qmp_settings_save(q, &now, &s.error);
-	const char *creds = r ? NULL : json_string_value(gw__qmp_settings_parameter(now, "tls-creds"));
+	const char *creds = r || link.tls ? NULL : json_string_value(gw__qmp_settings_parameter(now, "tls-creds"));
 	if (creds)
 		r = set_tls(&s, "", &s.error);
 	if (r)

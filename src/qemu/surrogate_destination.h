@@ -43,9 +43,15 @@ struct gw__surrogate_address {
 /* The same, and it connects to the address. 0, or what went wrong. */
 int gw__surrogate_come_back(struct gw__qmp *q, const char *image, struct gw__surrogate_address at, struct gw__error *error);
 
+/* Where the source came to before, if it was an address of the user's: a QEMU of another host cannot come to a socket of ours. */
+struct gw__surrogate_link {
+	const char *listen; /* NULL: a socket of our own, in plain */
+	const struct gw_tls_opts *tls;
+};
 /*
  * A source whose destination was ours alone runs its guest on (or stands as before), its settings are put back. 0, or why not.
  */
-int gw__surrogate_rollback(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, struct gw__error *error);
+int gw__surrogate_rollback(struct gw__qmp *q, const struct gw__qmp_settings *before, struct gw__was was, struct gw__surrogate_link where,
+	struct gw__error *error);
 
 #endif

@@ -159,7 +159,7 @@ static int repair_after_death(const struct gw__watchdog_post *p)
 	if (r == GW__WATCHDOG_PAUSED && !is_held(image)) { /* it was killed before there was anything to go on with */
 		r = gw__qmp_open_again(p->address, CONNECT_MS, p->identity, &q, &error);
 		if (!r)
-			r = gw__surrogate_rollback(q, p->before, p->was, &error);
+			r = gw__surrogate_rollback(q, p->before, p->was, (struct gw__surrogate_link){p->listen, p->tls}, &error);
 		gw__qmp_close(q);
 	}
 	if (r == GW__WATCHDOG_PAUSED)

@@ -35,6 +35,8 @@ struct gw__watchdog_post {
 	const char *image;                     /* of the save */
 	bool direct;                           /* QEMU writes to a file of ours itself: it is stopped at once, and lets go of it */
 	bool may_switch;                       /* to post-copy: a QEMU that stands still then is left so, as somebody may go on with it */
+	const char *listen;                    /* the address of the user's that QEMU comes to; NULL: none */
+	const struct gw_tls_opts *tls;         /* of that address */
 	const struct gw__qmp_settings *before; /* what will be put back */
 	const json_t *identity;                /* of the QEMU there */
 	struct gw__was was;                    /* kept up to date */

@@ -11,6 +11,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ import images
 import pcsource
 from capture_guests import HugePages
 from linuxguest import MIB, RAM_BYTES, LinuxGuest, check_continues
+from relay import Relay
 from traced_run import Stepped
 from postcopy_source_vm import Receiver, come_back, migrate, status, wait_pages_follow, wait_status
 from protected_guest import Victim
@@ -397,6 +399,36 @@ def given_back(version):
         vm.can_be_saved()
 
 
+class Far(Relay):
+    """The monitor of a QEMU that reaches no socket of this host's /tmp."""
+
+    def __init__(self, real):
+        super().__init__(None, real)
+        self.uris = []
+
+    def pass_on(self, client, server):
+        while data := client.recv(65536):
+            self.uris += re.findall(rb'"uri": ?"([^"]*)"', data)
+            server.sendall(data.replace(b"unix:/tmp/", b"unix:/nowhere/"))
+        client.shutdown(socket.SHUT_RDWR)
+
+
+def given_back_far(version):
+    """A QEMU of another host gets its guest back at the address that it came to, from the save and from its guard."""
+    with Busy(version) as vm, Far(vm.monitor) as far:
+        options = (far.address, vm.image, "--postcopy", "--listen=tcp:127.0.0.1:0", "--max-bandwidth=500K")
+        r = godwit.run("save", *options, "--memory-limit=5000")
+        assert r.status == godwit.FAILED and "the guest runs on" in r.sentences[-1], r
+        assert len(far.uris) == 2 and all(u.startswith(b"tcp:127.0.0.1:") for u in far.uris), far.uris
+        vm.unharmed()
+        with Stepped("save", *options) as g:
+            g.reach(r"-> active \(discards\)")
+            g.kill()
+            g.process.wait()
+        vm.wait_as_before()
+        assert all(u.startswith(b"tcp:127.0.0.1:") for u in far.uris), far.uris
+
+
 def nobody_left(version):
     """Save and guard are both killed in the switch: the list that was written before it has what --abandon takes."""
     with Busy(version) as vm:
@@ -534,7 +566,7 @@ def abandoned_after_strangers(version, huge=False):
 
 def main(argv):
     version, huge = argv[1], argv[2:] == ["hugepage"]
-    tests = [killed_huge, abandoned_huge] if huge else [switched, killed, cut, saved, unplugged, saved_again, hangs, mended, abandoned, abandoned_after_strangers, other_qemu, partial_away, given_back, nobody_left, not_held, not_made_safe, refused]
+    tests = [killed_huge, abandoned_huge] if huge else [switched, killed, cut, saved, unplugged, saved_again, hangs, mended, abandoned, abandoned_after_strangers, other_qemu, partial_away, given_back, given_back_far, nobody_left, not_held, not_made_safe, refused]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     try:
         for test in tests:

@@ -151,7 +151,9 @@ static int end(struct save *s)
 		return abandoned(s, error);
 	case GW_QEMU_SAVE_NOT_ABANDONED:
 		return gw__cli_failed_at(&s->common, &s->out.guest,
-			"%s; the guest is paused in its QEMU, and its received part stays in %s.partial", error, s->path);
+			"%s; the guest is paused in its QEMU, and its received part stays in %s.partial; if QEMU does not reach a socket in /tmp "
+			"of this host, start godwit receive URI %s --abandon with an address that it reaches, then give it migrate -r URI",
+			error, s->path, s->path);
 	default: /* GW_QEMU_SAVE_NOT_PUT_BACK */
 		return gw__cli_failed_at(&s->common, &s->out.guest, "%s", error);
 	}
