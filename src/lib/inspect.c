@@ -196,6 +196,8 @@ static bool cannot(struct gw_info *info, const char *fmt, ...)
 	return false;
 }
 
+static int check_cancel(void *run) { return gw__run_check_cancel(run); }
+
 /* Can a QEMU map this block out of the file, and find what the image means? docs/spec/mapped-ram.md 11. 1, 0 or a negative errno. */
 static int block_is_clonable(gw_job *job, struct gw_info *info, const struct gw__image *image, uint32_t i)
 {
@@ -207,7 +209,7 @@ static int block_is_clonable(gw_job *job, struct gw_info *info, const struct gw_
 		return cannot(info,
 			"the pages of RAM block \"%s\" are not aligned to %llu bytes in the file; godwit convert makes an image of it whose are",
 			b->name, (unsigned long long)unit);
-	int r = gw__image_find_stale(image, i, &page, &job->run.error);
+	int r = gw__image_find_stale(image, i, (struct gw__cancel_check){check_cancel, &job->run}, &page, &job->run.error);
 	if (r)
 		return r;
 	if (page < image->present[i].bits)

@@ -154,11 +154,13 @@ static void count(struct receive_file *f)
 	atomic_store(&f->job->run.counters.total_bytes, f->image->blocks.total_bytes);
 }
 
+static int check_cancel(void *run) { return gw__run_check_cancel(run); }
+
 static int commit(struct receive_file *f)
 {
 	struct gw__error *error = &f->job->run.error;
 	gw__run_phase(&f->job->run, GW__PHASE_SYNC);
-	int r = gw__image_clear_stale(f->image, f->file.fd, error);
+	int r = gw__image_clear_stale(f->image, f->file.fd, (struct gw__cancel_check){check_cancel, &f->job->run}, error);
 	if (!r && gw__io_cancelled(f->job->run.cancel_fd))
 		r = gw__error_set(error, -ECANCELED, "cancelled");
 	if (!r)

@@ -285,7 +285,7 @@ static inline void kit_check_absent(void)
 	for (uint32_t b = 0; b < im->blocks.n; b++) {
 		if (im->blocks.v[b].ignored)
 			continue;
-		assert_ok(gw__image_find_stale(im, b, &page, &error), error);
+		assert_ok(gw__image_find_stale(im, b, (struct gw__cancel_check){0}, &page, &error), error);
 		assert_int_equal(page, im->present[b].bits);
 	}
 	gw__image_close(im);

@@ -44,6 +44,8 @@ static uint64_t next_hole(int fd, uint64_t at, uint64_t end)
 	return hole < 0 ? end : gw__min((uint64_t)hole, end);
 }
 
+static int check_cancel(const struct gw__absent *a) { return a->cancel.check ? a->cancel.check(a->cancel.ctx) : 0; }
+
 /* In [at, end), which the file says is data: where the first piece of a page begins that is not zeros, or `end`. */
 static int find_content(const struct gw__absent *a, uint64_t *at, uint64_t end, struct gw__error *error)
 {
@@ -51,7 +53,9 @@ static int find_content(const struct gw__absent *a, uint64_t *at, uint64_t end, 
 	uint64_t unit = gw__min(a->page_bytes, sizeof buf);
 	while (*at < end) {
 		size_t n = gw__min(sizeof buf, end - *at);
-		int r = gw__file_read(a->fd, a->path, *at, buf, n, error);
+		int r = check_cancel(a);
+		if (!r)
+			r = gw__file_read(a->fd, a->path, *at, buf, n, error);
 		if (r)
 			return r;
 		for (size_t i = 0; i < n; i += unit) {
@@ -70,7 +74,7 @@ static int find_content(const struct gw__absent *a, uint64_t *at, uint64_t end, 
 static int find_in_run(const struct gw__absent *a, uint64_t *first, uint64_t end, struct gw__error *error)
 {
 	uint64_t at = a->pages_off + *first * a->page_bytes, end_off = a->pages_off + end * a->page_bytes;
-	int r = 0;
+	int r = check_cancel(a);
 	while (!r && at < end_off) {
 		at = next_data(a->fd, at, end_off);
 		uint64_t hole = at < end_off ? next_hole(a->fd, at, end_off) : end_off;

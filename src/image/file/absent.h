@@ -9,12 +9,19 @@
 #include "base/bitmap.h"
 #include "base/error.h"
 
+/* Asked every 64 KiB or more often: 0, or a negative errno by which the search ends; whoever answers so has the sentence. */
+struct gw__cancel_check {
+	int (*check)(void *ctx); /* NULL: it is never cancelled */
+	void *ctx;
+};
+
 struct gw__absent {
 	int fd;
 	const char *path; /* for sentences */
 	uint64_t pages_off, page_bytes;
 	const struct gw__bitmap *present; /* the pages of the block that the image holds */
 	const struct gw__bitmap *among;   /* of the others, look at these only. NULL: all */
+	struct gw__cancel_check cancel;
 };
 
 /* From page `from` on, the first that is absent and not all zeros in the file; the number of pages if there is none. */

@@ -136,7 +136,7 @@ void gw__image_close(struct gw__image *image)
 	free(image);
 }
 
-int gw__image_clear_stale(const struct gw__image *image, int fd, struct gw__error *error)
+int gw__image_clear_stale(const struct gw__image *image, int fd, struct gw__cancel_check cancel, struct gw__error *error)
 {
 	int r = 0;
 	for (uint32_t i = 0; !r && i < image->blocks.n; i++) {
@@ -144,7 +144,8 @@ int gw__image_clear_stale(const struct gw__image *image, int fd, struct gw__erro
 			.path = image->path,
 			.pages_off = image->blocks.v[i].pages_off,
 			.page_bytes = gw__config_page_bytes(&image->config),
-			.present = &image->present[i]};
+			.present = &image->present[i],
+			.cancel = cancel};
 		r = image->blocks.v[i].ignored ? 0 : gw__absent_clear(&a, error);
 	}
 	return r;
@@ -196,13 +197,15 @@ int gw__image_read_pages(const struct gw__image *image, uint32_t block, uint64_t
 	return 0;
 }
 
-int gw__image_find_stale(const struct gw__image *image, uint32_t block, uint64_t *page, struct gw__error *error)
+int gw__image_find_stale(const struct gw__image *image, uint32_t block, struct gw__cancel_check cancel, uint64_t *page,
+	struct gw__error *error)
 {
 	const struct gw__absent a = {.fd = image->fd,
 		.path = image->path,
 		.pages_off = page_off(image, block, 0),
 		.page_bytes = gw__config_page_bytes(&image->config),
-		.present = &image->present[block]};
+		.present = &image->present[block],
+		.cancel = cancel};
 	return gw__absent_find(&a, 0, page, error);
 }
 

@@ -11,6 +11,7 @@
 #include "base/bitmap.h"
 #include "base/conditions.h"
 #include "base/error.h"
+#include "image/file/absent.h"
 #include "wire/header.h"
 #include "wire/framing.h"
 #include "wire/ram.h"
@@ -84,12 +85,13 @@ void gw__image_readahead(const struct gw__image *image, uint32_t block, uint64_t
  * The first page of a block that is not ignored which has no bit, and content in the file all the same: whoever maps the file as memory would
  * see it. The number of pages if there is none. Only data among absent pages is read.
  */
-int gw__image_find_stale(const struct gw__image *image, uint32_t block, uint64_t *page, struct gw__error *error);
+int gw__image_find_stale(const struct gw__image *image, uint32_t block, struct gw__cancel_check cancel, uint64_t *page,
+	struct gw__error *error);
 /* Raw bytes of the file (device state, description). A short file is -ENODATA. */
 int gw__image_read_at(const struct gw__image *image, uint64_t off, void *to, size_t n, struct gw__error *error);
 
 /* Only while nobody reads it: `fd` can write. Absent pages with content become holes, so that gw__image_find_stale finds none. */
-int gw__image_clear_stale(const struct gw__image *image, int fd, struct gw__error *error);
+int gw__image_clear_stale(const struct gw__image *image, int fd, struct gw__cancel_check cancel, struct gw__error *error);
 /* Of its guest when it was stopped, as its device state has it (docs/spec/stream.md 8.4). "": not told, or no name. */
 enum { GW__IMAGE_RUN_STATE_BYTES = 33 };
 int gw__image_run_state(const struct gw__image *image, char name[GW__IMAGE_RUN_STATE_BYTES], struct gw__error *error);
