@@ -199,7 +199,7 @@ int gw__monitor_broker_start(struct gw__monitor_broker *k, const char *address, 
 
 /* --- telling --- */
 
-void gw__monitor_broker_keep(struct gw__monitor_broker *k, int monitor, enum gw__monitor_broker_phase phase, const char *image,
+void gw__monitor_broker_keep(struct gw__monitor_broker *k, int monitor, pid_t qemu, enum gw__monitor_broker_phase phase, const char *image,
 	const json_t *known)
 {
 	static const char *const names[] = {"idle", "asked", "runs"};
@@ -209,8 +209,8 @@ void gw__monitor_broker_keep(struct gw__monitor_broker *k, int monitor, enum gw_
 	if (fd[1] < 0)
 		return;
 	gw__monitor_broker_send(k->fd,
-		json_pack("{s:s, s:i, s:o, s:[s, s]}", "keep", names[phase], "qemu", (int)gw__monitor_broker_peer(monitor), "image",
-			gw__monitor_broker_text(image), "fds", "monitor", "known"),
+		json_pack("{s:s, s:i, s:o, s:[s, s]}", "keep", names[phase], "qemu", (int)qemu, "image", gw__monitor_broker_text(image),
+			"fds", "monitor", "known"),
 		fd, 2);
 	close(fd[1]);
 }

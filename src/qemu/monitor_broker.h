@@ -68,8 +68,11 @@ enum gw__monitor_broker_phase {
 	GW__MONITOR_BROKER_ASKED, /* QEMU listens for us */
 	GW__MONITOR_BROKER_RUNS,  /* its guest may run */
 };
-/* Keep a copy of this monitor, and what is known, until told otherwise. `known`.settings is what is put back. */
-void gw__monitor_broker_keep(struct gw__monitor_broker *k, int monitor, enum gw__monitor_broker_phase phase, const char *image,
+/*
+ * Keep a copy of this monitor, and what is known, until told otherwise. `known`.settings is what is put back. `qemu`: the process by which it is found
+ * as well, 0: none.
+ */
+void gw__monitor_broker_keep(struct gw__monitor_broker *k, int monitor, pid_t qemu, enum gw__monitor_broker_phase phase, const char *image,
 	const json_t *known);
 /*
  * Hold a copy of this socket, on which a recovery is about to be made: QEMU 11.1 does not survive a link that ends before its first

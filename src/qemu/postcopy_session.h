@@ -37,6 +37,7 @@ struct gw__postcopy_session {
 
 	/* What is known of the QEMU; a monitor broker has a copy. */
 	struct gw__monitor_broker broker;
+	pid_t qemu;    /* its process, where that is the one at the other end of the monitor; 0: not known */
 	char name[32]; /* pid:N of a QEMU whose monitor has no address, for the next page server; "" */
 	enum gw__monitor_broker_phase phase;
 	struct gw__qmp_settings *before; /* NULL when nobody knows how they were */

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "qemu/postcopy_session.h"
+#include "qemu/process_identity.h"
+#include "qemu/qemu_process.h"
 
 enum { ALIVE_MS = 5000 }; /* for an answer out of band */
 
@@ -41,6 +43,7 @@ static json_t *known_to_json(const struct gw__postcopy_session *l)
 	json_object_set_new(j, "past", gw__qmp_handoff_state(l->qmp));
 	json_object_set_new(j, "phase", json_integer(l->phase));
 	json_object_set_new(j, "identity", json_string(l->fingerprint));
+	json_object_set_new(j, "qemu", json_integer(l->qemu));
 	json_object_set_new(j, "file", json_string(l->file));
 	json_object_set_new(j, "written", json_string(l->written));
 	json_object_set_new(j, "listened", gw__monitor_broker_text(l->listened));
@@ -74,6 +77,7 @@ static void known_from_json(struct gw__postcopy_session *l, const json_t *j)
 		copy(l->file, sizeof l->file, json_object_get(j, "file"));
 		copy(l->written, sizeof l->written, json_object_get(j, "written"));
 	}
+	l->qemu = (pid_t)json_integer_value(json_object_get(j, "qemu"));
 	copy(l->listened, sizeof l->listened, json_object_get(j, "listened"));
 	copy(l->reached, sizeof l->reached, json_object_get(j, "reached"));
 	l->before = gw__qmp_settings_from_json(json_object_get(j, "settings"));
@@ -93,7 +97,7 @@ void gw__postcopy_session_publish(struct gw__postcopy_session *l, enum gw__monit
 	if (l->broker.fd < 0)
 		return;
 	json_t *known = known_to_json(l);
-	gw__monitor_broker_keep(&l->broker, gw__qmp_fd(l->qmp), l->phase, l->path, known);
+	gw__monitor_broker_keep(&l->broker, gw__qmp_fd(l->qmp), l->qemu, l->phase, l->path, known);
 	json_decref(known);
 }
 
@@ -127,6 +131,21 @@ static void say_none(const struct gw__postcopy_session *l, struct gw__error *err
 	gw__qemu_detail(l->driver, "nothing keeps the monitor open if this process dies: %s",
 		error->text[0] ? error->text : "no process can be started for it");
 	gw__error_clear(error);
+}
+
+/*
+ * One program may pass on the monitors of several QEMUs (ssh -L), also of other hosts: its number would make one's monitor broker that of
+ * another. A QEMU has the thread of its CPU.
+ */
+static void find_qemu(struct gw__postcopy_session *l)
+{
+	pid_t peer = gw__monitor_broker_peer(gw__qmp_fd(l->qmp));
+	if (!peer || l->qemu)
+		return;
+	gw__qmp_set_call_limit(l->qmp, GW__POSTCOPY_SESSION_HELD_UP_MS);
+	if (gw__process_has_thread(peer, gw__qemu_cpu_thread(l->qmp)))
+		l->qemu = peer;
+	gw__qmp_set_call_limit(l->qmp, GW__QMP_CALL_MS);
 }
 
 /* -EBUSY, -EEXIST and -ETIMEDOUT of another's; or 0, whether there is one or not. */
@@ -193,18 +212,23 @@ int gw__postcopy_session_open(struct gw__postcopy_session *l, const char *addres
 		return r;
 	}
 	r = gw__qmp_greet(fd, address, timeout_ms, &l->qmp, &l->error);
-	if (r)
+	if (r) {
 		gw__monitor_broker_dismiss(&l->broker);
-	else
-		gw__postcopy_session_publish(l, GW__MONITOR_BROKER_IDLE);
-	return r;
+		return r;
+	}
+	find_qemu(l);
+	gw__postcopy_session_publish(l, GW__MONITOR_BROKER_IDLE);
+	return 0;
 }
 
 int gw__postcopy_session_guard(struct gw__postcopy_session *l, const char *address)
 {
 	pid_t qemu = gw__monitor_broker_peer(gw__qmp_fd(l->qmp));
-	if (!address)
+	if (!address) {
 		snprintf(l->name, sizeof l->name, "pid:%d", (int)qemu);
+		l->qemu = qemu; /* which we have started */
+	}
+	find_qemu(l);
 	int r = address || qemu ? start_broker(l, address ? address : l->name) : 0;
 	if (!r)
 		gw__postcopy_session_publish(l, GW__MONITOR_BROKER_IDLE);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "qemu/process_identity.h"
 #include "qemu/qemu_process.h"
 
 /* The effective user of a process now; false: not to be found out. */
@@ -42,7 +43,7 @@ static int find_user(struct gw__qmp *q, uint32_t *uid, struct gw__error *error)
 	if (getsockopt(gw__qmp_fd(q), SOL_SOCKET, SO_PEERCRED, &peer, &n))
 		return gw__error_errno(error, errno, "cannot find out which user QEMU is of");
 	bool root_then = !peer.uid && peer.pid && user_of(peer.pid, &now) && now;
-	*uid = root_then && gw__qemu_has_thread(peer.pid, gw__qemu_cpu_thread(q)) ? now : peer.uid;
+	*uid = root_then && gw__process_has_thread(peer.pid, gw__qemu_cpu_thread(q)) ? now : peer.uid;
 	return 0;
 }
 

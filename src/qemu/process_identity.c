@@ -2,9 +2,11 @@
 /* A process by when and where it was started; see process_identity.h. */
 #include "qemu/process_identity.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -49,6 +51,40 @@ static bool place(char text[PLACE_BYTES])
 	boot[strcspn(boot, "\n")] = 0;
 	snprintf(text, PLACE_BYTES, "%s/%.36s-%ju", host, boot, (uintmax_t)st.st_ino);
 	return true;
+}
+
+/* The last number of NSpid is the thread's in its own namespace. */
+static bool is_inside(pid_t pid, const char *task, pid_t thread)
+{
+	char path[320], line[512];
+	bool same = false;
+	snprintf(path, sizeof path, "/proc/%d/task/%s/status", (int)pid, task);
+	FILE *f = fopen(path, "re");
+	while (f && !same && fgets(line, sizeof line, f)) {
+		const char *last = strncmp(line, "NSpid:", 6) ? NULL : strrchr(line, '\t');
+		same = last && strtol(last, NULL, 10) == thread;
+	}
+	if (f)
+		fclose(f);
+	return same;
+}
+
+bool gw__process_has_thread(pid_t pid, pid_t thread)
+{
+	char path[64];
+	if (pid <= 0 || thread <= 0)
+		return false;
+	snprintf(path, sizeof path, "/proc/%d/task/%d", (int)pid, (int)thread);
+	if (!access(path, F_OK))
+		return true;
+	*strrchr(path, '/') = 0;
+	DIR *tasks = opendir(path);
+	bool found = false;
+	for (const struct dirent *e; tasks && !found && (e = readdir(tasks));)
+		found = e->d_name[0] != '.' && is_inside(pid, e->d_name, thread);
+	if (tasks)
+		closedir(tasks);
+	return found;
 }
 
 int gw__process_identity(pid_t pid, char name[GW__IDENTITY_BYTES], struct gw__error *error)

@@ -6,6 +6,7 @@
 #ifndef GW_QEMU_PROCESS_IDENTITY_H
 #define GW_QEMU_PROCESS_IDENTITY_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/error.h"
@@ -13,6 +14,11 @@
 enum { GW__IDENTITY_BYTES = 160 };
 enum gw__process_seen { GW__PROCESS_ELSEWHERE, GW__PROCESS_LIVES, GW__PROCESS_DEAD };
 
+/*
+ * Is this a thread of it? A number may have gone to another process since, or be that of a program that only passes on what a QEMU says. `thread` as the
+ * process itself knows it, which may be in a namespace of its own.
+ */
+bool gw__process_has_thread(pid_t pid, pid_t thread);
 /* -ESRCH: there is no such process. */
 int gw__process_identity(pid_t pid, char name[GW__IDENTITY_BYTES], struct gw__error *error);
 /* ELSEWHERE: of another host, or one that cannot be seen from here. A name may have more behind another '/'. */

@@ -3,10 +3,9 @@
 #include "qemu/qemu_process.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <unistd.h>
 
 #include "qemu/monitor_broker.h"
+#include "qemu/process_identity.h"
 
 static int ask_thread(struct gw__qmp *q, pid_t *thread, struct gw__error *error)
 {
@@ -23,13 +22,6 @@ pid_t gw__qemu_cpu_thread(struct gw__qmp *q)
 	return ask_thread(q, &thread, NULL) ? 0 : thread;
 }
 
-bool gw__qemu_has_thread(pid_t pid, pid_t thread)
-{
-	char path[64];
-	snprintf(path, sizeof path, "/proc/%d/task/%d", (int)pid, (int)thread);
-	return access(path, F_OK) == 0;
-}
-
 int gw__qemu_process(struct gw__qmp *q, pid_t *pid, struct gw__error *error)
 {
 	pid_t thread, peer = gw__qmp_can_pass_fds(q) ? gw__monitor_broker_peer(gw__qmp_fd(q)) : 0;
@@ -40,7 +32,7 @@ int gw__qemu_process(struct gw__qmp *q, pid_t *pid, struct gw__error *error)
 	int r = ask_thread(q, &thread, error);
 	if (r)
 		return r;
-	if (!gw__qemu_has_thread(peer, thread))
+	if (!gw__process_has_thread(peer, thread))
 		return gw__error_set(error, -EOPNOTSUPP,
 			"process %d listens at this monitor, but the QEMU (thread %d) is another process: use a QMP socket that QEMU itself "
 			"opened, not one of a proxy or launcher, from QEMU's process namespace",

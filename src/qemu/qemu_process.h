@@ -13,8 +13,6 @@
 
 /* The thread of a CPU, as QEMU numbers it; 0: not told. */
 pid_t gw__qemu_cpu_thread(struct gw__qmp *q);
-/* Is it a thread of this process? A number may have gone to another process since; its CPU's thread has not. */
-bool gw__qemu_has_thread(pid_t pid, pid_t thread);
 /*
  * The process at the other end of the monitor, if it is the QEMU. -EOPNOTSUPP: it is not, or cannot be seen from here (a monitor over tcp, another process namespace); another
  * errno: QEMU did not answer.

@@ -28,6 +28,7 @@ import private_mounts
 from saved_guest import Kept, wait_status
 from linuxguest import Restored
 from qmp import QmpClosed, QmpTimeout
+from relay import Relay
 from traced_run import Stepped
 from vm import Unavailable, skip
 
@@ -393,6 +394,17 @@ def of_another_user(kept, version, place):
         assert not os.path.exists(where), "it is left"
 
 
+def of_two_qemus(kept, version, place):
+    """One program passes on the monitors of two QEMUs, as ssh does: the broker of one is not taken for that of the other."""
+    with kept.destination(version, "-S") as a, kept.destination(version, "-S") as b:
+        with Relay(a.path("far"), a.monitor) as to_a, Relay(b.path("far"), b.monitor) as to_b:
+            killed(kept, a, to_a.address)
+            assert len(place.sockets()) == 1, place.sockets()
+            assert "was kept" not in completes(kept, b, to_b.address).stderr
+            assert len(place.sockets()) == 1, place.sockets()
+            assert "was kept" in completes(kept, a, to_a.address).stderr
+
+
 def not_qemu(kept, version, place):
     """Who listens in QEMU's place, where a page server had told it to, is given nothing."""
     where = "/tmp/godwit-" + "".join(random.choices(string.ascii_letters, k=6))
@@ -559,7 +571,7 @@ def main(argv):
     version = argv[1]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
     tests = [hands_over, of_a_long_name, one_at_a_time, ends_with_qemu, ends_with_the_migration, ends_when_told, before_it_was_needed,
-             while_it_loads, planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, goodbye, names_taken, of_another_user, not_qemu,
+             while_it_loads, planted, of_a_started_qemu, held_by_a_stranger, holds_a_link, goodbye, names_taken, of_another_user, of_two_qemus, not_qemu,
              cleaned_away, stopped_for_a_while, locked, two_at_once, of_two_moments, of_another_date, of_another_guest]
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-broker.") as folder:
