@@ -90,20 +90,21 @@ static void sum_stream(struct gw_info *info, struct gw__stream_stats *t)
 	t->block = NULL;
 }
 
-static void sum_checkpoints(const gw_job *job, struct gw_info *info, const char *path)
+static int sum_checkpoints(gw_job *job, struct gw_info *info, const char *path)
 {
 	struct gw_info_summary *s = &info->summary;
 	struct gw__checkpoints c;
 	if (!s->return_path)
-		return;
-	gw__inspect_checkpoints(path, s->begin_off, s->end_off, job->run.tail_max_bytes, &c);
-	if (!c.whole)
-		return;
+		return 0;
+	int r = gw__inspect_checkpoints(&job->run, path, s->begin_off, s->end_off, &c);
+	if (r || !c.whole)
+		return r;
 	s->checkpoints = c.whole;
 	s->checkpoint_pages = c.pages;
 	s->checkpoint_zero_pages = c.zero_pages;
 	s->checkpoint_bytes = c.end_off - s->end_off;
 	s->trailing_bytes = c.file_bytes - c.end_off;
+	return 0;
 }
 
 static int sum_image(gw_job *job, struct gw_info *info, const struct gw__image *image)
@@ -284,8 +285,8 @@ static int inspect(gw_job *job, void *args)
 	if (!r)
 		r = look(job, &stored, o, made);
 	if (!r && made->format == GW_FORMAT_STREAM && made->summary.trailing_bytes) {
-		sum_checkpoints(job, made, a->path);
-		if (made->summary.trailing_bytes)
+		r = sum_checkpoints(job, made, a->path);
+		if (!r && made->summary.trailing_bytes)
 			warn(made, "more bytes follow behind the end of the stream");
 	}
 	if (!r)

@@ -2,6 +2,7 @@
 /* Checkpoints behind a guest in a file, by the dissector; see inspect_checkpoints.h. */
 #include "lib/inspect_checkpoints.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 
 #include "base/math.h"
 #include "dissect/dissector.h"
+#include "io/wait.h"
 
 enum { PIECE_BYTES = 512 << 10, MORE_BYTES = 1 << 20 };
 
@@ -67,9 +69,11 @@ static bool make_room(struct reading *r)
 }
 
 /* The guest's last byte ends a piece, so that its end is known before more is shown. */
-static void read_all(struct reading *r, struct gw__dissector *x, uint64_t guest_end_off)
+static int read_all(struct gw__run *run, struct reading *r, struct gw__dissector *x, uint64_t guest_end_off)
 {
 	for (uint64_t at = r->guest_off; make_room(r);) {
+		if (gw__io_cancelled(run->cancel_fd))
+			return gw__error_set(&run->error, -ECANCELED, "cancelled");
 		size_t want = at < guest_end_off ? gw__min(PIECE_BYTES, guest_end_off - at) : PIECE_BYTES;
 		ssize_t got = pread(r->fd, r->bytes + r->n, want, (off_t)at);
 		if (got <= 0)
@@ -81,14 +85,17 @@ static void read_all(struct reading *r, struct gw__dissector *x, uint64_t guest_
 		memmove(r->bytes, r->bytes + used, r->n);
 	}
 	gw__dissector_pause(x);
+	return 0;
 }
 
-void gw__inspect_checkpoints(const char *path, uint64_t guest_off, uint64_t guest_end_off, size_t memory_limit, struct gw__checkpoints *c)
+int gw__inspect_checkpoints(struct gw__run *run, const char *path, uint64_t guest_off, uint64_t guest_end_off, struct gw__checkpoints *c)
 {
+	size_t memory_limit = run->tail_max_bytes;
 	struct reading r = {.sum = c, .guest_off = guest_off, .room = 2 * PIECE_BYTES, .room_max = memory_limit + MORE_BYTES};
 	struct gw__migration_view view;
 	struct gw__dissector *x = NULL;
 	struct stat st;
+	int err = 0;
 	*c = (struct gw__checkpoints){0};
 	gw__migration_view_init(&view);
 	struct gw__dissector_opts o = {.kind = GW__DISSECTOR_MAIN,
@@ -100,11 +107,12 @@ void gw__inspect_checkpoints(const char *path, uint64_t guest_off, uint64_t gues
 	r.bytes = malloc(r.room);
 	if (r.fd >= 0 && fstat(r.fd, &st) == 0 && S_ISREG(st.st_mode) && r.bytes && !gw__dissector_new(&o, &x)) {
 		c->file_bytes = (uint64_t)st.st_size;
-		read_all(&r, x, guest_end_off);
+		err = read_all(run, &r, x, guest_end_off);
 	}
 	gw__dissector_free(x);
 	gw__migration_view_fini(&view);
 	free(r.bytes);
 	if (r.fd >= 0)
 		close(r.fd);
+	return err;
 }

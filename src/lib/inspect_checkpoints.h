@@ -3,8 +3,9 @@
 #ifndef GW_LIB_INSPECT_CHECKPOINTS_H
 #define GW_LIB_INSPECT_CHECKPOINTS_H
 
-#include <stddef.h>
 #include <stdint.h>
+
+#include "engine/core/run.h"
 
 struct gw__checkpoints {
 	uint64_t whole, pages, zero_pages; /* pages of those that are whole */
@@ -12,7 +13,7 @@ struct gw__checkpoints {
 	uint64_t file_bytes;
 };
 
-/* `guest_off`, `guest_end_off`: of the guest before them. A file that cannot be read again has none. */
-void gw__inspect_checkpoints(const char *path, uint64_t guest_off, uint64_t guest_end_off, size_t memory_limit, struct gw__checkpoints *c);
+/* `guest_off`, `guest_end_off`: of the guest before them. A file that cannot be read again has none. 0, or -ECANCELED with a sentence. */
+int gw__inspect_checkpoints(struct gw__run *run, const char *path, uint64_t guest_off, uint64_t guest_end_off, struct gw__checkpoints *c);
 
 #endif

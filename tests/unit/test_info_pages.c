@@ -2,10 +2,13 @@
 /* Which pages are what, as gw_inspect tells it: present, in the working set, different from another image. Each is set by the test. */
 #include "image_kit.h"
 
+#include <sys/eventfd.h>
+
 #include <godwit.h>
 
 #include "image/read/working_set.h"
 #include "image/read/working_set_record.h"
+#include "lib/inspect_checkpoints.h"
 
 static kit_path other, ws_path;
 
@@ -146,6 +149,21 @@ static void a_stream_has_them_too(void **state)
 	gw_job_free(job);
 }
 
+/* What follows a guest is read from its file once more, which may be long. */
+static void looking_for_checkpoints_can_be_cancelled(void **state)
+{
+	(void)state;
+	struct gw__checkpoints found;
+	struct gw__run run;
+	write_image(image, 0, false);
+	gw__run_init(&run);
+	run.cancel_fd = eventfd(0, EFD_CLOEXEC);
+	assert_int_equal(gw__inspect_checkpoints(&run, image, 0, KIT_PAGE, &found), 0);
+	assert_int_equal(eventfd_write(run.cancel_fd, 1), 0);
+	assert_int_equal(gw__inspect_checkpoints(&run, image, 0, KIT_PAGE, &found), -ECANCELED);
+	close(run.cancel_fd);
+}
+
 #define each(f) cmocka_unit_test_setup_teardown(f, setup, kit_teardown)
 
 int main(void)
@@ -155,6 +173,7 @@ int main(void)
 		each(differing_pages_are_those_with_other_content),
 		each(nobody_is_told_what_was_not_asked_for),
 		each(a_stream_has_them_too),
+		each(looking_for_checkpoints_can_be_cancelled),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
