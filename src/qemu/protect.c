@@ -828,16 +828,6 @@ enum gw_qemu_protect_outcome gw__protect_run(struct gw__protect *p, struct gw__e
 
 /* --- opening --- */
 
-static int open_lock(struct gw__protect *p, struct gw__error *error)
-{
-	if (!p->o.dir)
-		return 0;
-	if (!gw__qmp_can_pass_fds(p->qmp))
-		return gw__error_set(error, -EOPNOTSUPP, "%s cannot be handed the lock of %s/%s: that takes a monitor at a unix socket",
-			p->o.address, p->o.dir, p->name);
-	return gw__owner_lock_open(&p->lock, p->o.dir, p->name, p->qmp, error);
-}
-
 static int take_lease(struct gw__protect *p, struct gw__error *error)
 {
 	struct gw__lease_keeper_opts opts = {.url = p->o.lease,
@@ -874,8 +864,8 @@ int gw__protect_open(const struct gw__protect_opts *o, struct gw__protect **to, 
 		r = gw__protect_preflight(p->qmp, o, &p->buffers, &p->mirror, error);
 	if (!r)
 		r = gw__protect_find_name(p->qmp, o, p->name, error);
-	if (!r)
-		r = open_lock(p, error);
+	if (!r && o->dir)
+		r = gw__owner_lock_open(&p->lock, o->dir, p->name, p->qmp, error);
 	if (!r)
 		r = take_lease(p, error);
 	if (r) {
