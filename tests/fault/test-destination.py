@@ -380,9 +380,9 @@ def sent_to_nobody(kept):
 
     send(read_some_and_go, "closed|broken pipe|reset", "does not have the guest")
     send(read_nothing, "1000 ms", options=["--idle-timeout=1"])
-    send(read_all_and_stay, "did not say within 1 s", "not known", options=["--answer-timeout=1"], status=godwit.IN_DOUBT)
+    send(read_all_and_stay, "did not say within 1 s", "did not confirm", options=["--answer-timeout=1"], status=godwit.IN_DOUBT)
     send(answer(bytes.fromhex("0001000400000001")), "1|failed|could not|error")
-    send(answer(b"HTTP/1.1 200 OK\r\n\r\n"), "return path", "not known", status=godwit.IN_DOUBT)
+    send(answer(b"HTTP/1.1 200 OK\r\n\r\n"), "return path", "did not confirm", status=godwit.IN_DOUBT)
     send(lambda s: s.sendall(b"\0" * 1000), "closed|reset|broken", "does not have the guest|nothing was sent")
     missing = os.path.join(kept.folder, "missing")
     godwit.run("send", kept.image, f"unix:{missing}", "--connect-timeout=1").fails(godwit.FAILED, "no such file|nobody|not there|listens")

@@ -464,7 +464,7 @@ def destination_refuses_at_the_end(folder):
 def destination_says_nothing_at_the_end(folder):
     with Destination(folder, answer_s=1) as d:
         swallow(d.accept())
-        d.fails(godwit.IN_DOUBT, "did not say within 1 s", "not known")
+        d.fails(godwit.IN_DOUBT, "did not say within 1 s", "did not confirm")
 
 
 @case
@@ -477,7 +477,7 @@ def destination_leaves_at_the_end(folder):
         for s in socks:
             with contextlib.suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)
-        d.fails(godwit.IN_DOUBT, "closed", "not known")
+        d.fails(godwit.IN_DOUBT, "closed", "did not confirm")
 
 
 @case
@@ -487,7 +487,7 @@ def destination_talks_nonsense(folder):
             socks = d.accept()
             socks[0].sendall(words)
             swallow(socks)
-            d.fails(godwit.IN_DOUBT, "return path|message|destination", "not known")
+            d.fails(godwit.IN_DOUBT, "return path|message|destination", "did not confirm")
 
 
 @case
