@@ -177,7 +177,7 @@ def device_missing(kept):
         if kept.version != "7.2":
             for command in ("restore", "serve"):
                 r = godwit.run(command, kept.image, f"--qmp={vm.monitor}")
-                assert r.status != godwit.DONE and "failed to load a guest" in r.stderr and "anew" in r.stderr, r
+                assert r.status != godwit.DONE and "failed to load a guest" in r.stderr and "start a new one" in r.stderr, r
     kept.restore(image=kept.richer, command=kept.qemu(*RNG, "-S", "-daemonize", "-pidfile", os.path.join(kept.folder, "pid"))).ok()
     with open(os.path.join(kept.folder, "pid"), encoding="ascii") as f:
         os.kill(int(f.read()), signal.SIGKILL)

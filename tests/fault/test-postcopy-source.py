@@ -82,7 +82,7 @@ PACKAGES = {
     "empty": (package(b""), "empty"),
     "without listen": (package(DEVICES + command(RUN)), "DEVICE|LISTEN|RUN"),
     "run first": (package(command(RUN) + command(LISTEN)), "RUN"),
-    "without run": (package(command(LISTEN) + DEVICES), "RUN|package"),
+    "without run": (package(command(LISTEN) + DEVICES), "ends inside section"),
     "more behind run": (package(blob() + ping(5)), "RUN"),
     "in a package": (package(command(LISTEN) + package() + command(RUN)), "PACKAGED"),
     "with pages": (package(command(LISTEN) + part(zero_record(1)) + command(RUN)), "package"),
