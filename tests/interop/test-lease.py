@@ -419,7 +419,7 @@ def slow_deadmen(folder):
         kill(slow, signal.SIGCONT)
         first = file_record(lease)
         deadline = time.monotonic() + 10 * term_ms / 1e3 * godwit.patience()
-        while (now := file_record(lease))[2] < first[2] + 8:    # beats, of which a term has five
+        while (now := file_record(lease))[2] < first[2] + 6:    # beats, of which a term has five
             assert vm.process.poll() is None, "a deadman that was replaced has killed the guest"
             assert now[:2] == first[:2] and time.monotonic() < deadline, (first, now)
             time.sleep(0.02)
