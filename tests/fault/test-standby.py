@@ -638,6 +638,7 @@ def strangers(folder):
             with socket.socket(socket.AF_UNIX) as s:
                 s.connect(standby.socket)
                 s.sendall(mfdsource.head()[:9])
+                standby.wait_event("connected")
             assert standby.wait_event("failed")["vm"] == "vm-1"
             assert os.listdir(standby.dir) == [], os.listdir(standby.dir)
             standby.forget()

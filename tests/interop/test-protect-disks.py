@@ -321,8 +321,9 @@ def connect(path, data=b""):
 
 def leave_early(standby):
     """Nine bytes make a primary."""
-    connect(standby.socket, head()[:9]).close()
-    assert "closed" in standby.wait_event("failed")["message"]
+    with connect(standby.socket, head()[:9]):
+        standby.wait_event("connected")
+    assert "was cut short" in standby.wait_event("failed")["message"]
 
 
 def another_guest(standby):
