@@ -412,12 +412,14 @@ def disk_server(folder):
         f.truncate(DISK_BYTES)
     export = f"type=vhost-user-blk,id=e,node-name=f,addr.type=unix,addr.path={path},writable=on"
     with subprocess.Popen([get_storage_daemon("11.1"), "--blockdev", f"driver=file,node-name=f,filename={image}", "--export", export]) as p:
-        deadline = time.monotonic() + 20 * godwit.patience()
-        while not os.path.exists(path):
-            assert p.poll() is None and time.monotonic() < deadline, "the storage daemon does not serve the disk"
-            time.sleep(0.01)
-        yield path
-        p.kill()
+        try:
+            deadline = time.monotonic() + 20 * godwit.patience()
+            while not os.path.exists(path):
+                assert p.poll() is None and time.monotonic() < deadline, "the storage daemon does not serve the disk"
+                time.sleep(0.01)
+            yield path
+        finally:
+            p.kill()
 
 
 def outside(folder):
