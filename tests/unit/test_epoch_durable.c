@@ -436,14 +436,13 @@ static unsigned last_of(unsigned cut, enum kind kind, int file)
 	return last;
 }
 
-/* What was removed before the folder was synced is gone; else it may be there. */
-static void rebuild_older_lock(const char *where, unsigned cut, uint32_t manner)
+/* What was removed before the folder was synced is gone; else it is still there, even beside what came after it: the worst case. */
+static void rebuild_older_lock(const char *where, unsigned cut)
 {
 	kit_path path;
 	unsigned removed = last_of(cut, REMOVED, -1);
-	bool is_gone = removed && (removed < last_of(cut, SYNC_FOLDER, -1) || manner == 0 || (manner == 2 && roll(2)));
 	kit_join(path, where, OLDER_LOCK);
-	if (!is_gone)
+	if (!removed || removed > last_of(cut, SYNC_FOLDER, -1))
 		kit_write_file(path, "1 -\n", 4, 0600);
 }
 
@@ -459,7 +458,7 @@ static void check_older_lock(const char *where, const char *when)
 static void rebuild(const char *where, unsigned cut, uint32_t manner)
 {
 	unsigned folder = last_of(cut, SYNC_FOLDER, -1);
-	rebuild_older_lock(where, cut, manner);
+	rebuild_older_lock(where, cut);
 	for (int f = 0; f < FILES; f++) {
 		kit_path path;
 		unsigned named = last_of(cut, NAMED, f), synced = last_of(cut, SYNC, f);
