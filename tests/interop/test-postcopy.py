@@ -380,7 +380,7 @@ def partial_away(version):
         left_behind(vm)
         os.rename(vm.image + ".partial", vm.image + ".away")
         r = godwit.run("save", vm.monitor, vm.image, "--postcopy", "--resume")
-        assert r.status == godwit.RECOVERABLE and re.search("is paused.*--postcopy --resume", r.sentences[-1]), r
+        assert r.status == godwit.RECOVERABLE and re.search("is still paused.*--postcopy --resume", r.sentences[-1]), r
         assert status(vm) == "postcopy-paused"
         os.rename(vm.image + ".away", vm.image + ".partial")
         godwit.run("save", vm.monitor, vm.image, "--postcopy", "--resume").ok()
