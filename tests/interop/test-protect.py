@@ -561,24 +561,28 @@ def monitors(folder):
         vm.keeps_ticking()
 
 
-def resets(folder):
-    """A guest that was shut down is none that died, whatever ends its QEMU; until it is reset and runs on."""
-    for goes_on in False, True:
-        with OrderedVm("11.1", args=("-no-shutdown",)) as vm, Standby(folder) as standby, \
-                Protect(vm, f"unix:{standby.socket}", "--memory-only", *PATIENT) as protect:
+def shut_downs(folder):
+    """A guest that was shut down is none that died, whatever ends its QEMU, and also where nobody sees that end; until it is reset and runs on."""
+    for end in "killed", "quits", "quits unseen", "reset":
+        with OrderedVm("11.1", args=("-no-shutdown",)) as vm, Standby(folder) as standby, Relay(None, vm.monitor) as relay, \
+                Protect(at(relay.address) if end == "quits unseen" else vm, f"unix:{standby.socket}", "--memory-only", *PATIENT) as protect:
             protect.wait_protected(1)
-            vm.order(tinyguest.POWER_OFF)
-            vm.qmp.wait_event("SHUTDOWN")
-            if goes_on:
+            if end.startswith("quits"):
+                vm.qmp.command("quit")
+            else:
+                vm.order(tinyguest.POWER_OFF)
+                vm.qmp.wait_event("SHUTDOWN")
+            if end == "reset":
                 vm.qmp.command("system_reset")
                 vm.qmp.wait_event("RESET")
                 vm.qmp.cont()
                 vm.counts()
                 protect.forget()
                 protect.wait_event("checkpoint")
-            vm.process.kill()
-            protect.ends(godwit.RECOVERABLE if goes_on else godwit.DONE)
-            if goes_on:
+            if end in ("killed", "reset"):
+                vm.process.kill()
+            protect.ends(godwit.RECOVERABLE if end == "reset" else godwit.DONE)
+            if end == "reset":
                 check_end(protect, "failed", "both-possible", "failover", "primary-gone")
             else:
                 check_end(protect, "ended", "lost", "nothing", "primary-shut-down")
@@ -602,7 +606,7 @@ def refusals(folder):
 
 def main():
     only = sys.argv[3:]
-    for case in [kills, failovers, stops, standbys, foreign, monitors, resets, limits, guards, moments, refusals]:
+    for case in [kills, failovers, stops, standbys, foreign, monitors, shut_downs, limits, guards, moments, refusals]:
         if only and case.__name__ not in only:
             continue
         print(f"--- {case.__name__}", flush=True)
