@@ -69,6 +69,14 @@ static bool is_inside(pid_t pid, const char *task, pid_t thread)
 	return same;
 }
 
+bool gw__process_is_in_our_namespace(pid_t pid)
+{
+	char path[64];
+	struct stat own, its;
+	snprintf(path, sizeof path, "/proc/%d/ns/pid", (int)pid);
+	return !stat("/proc/self/ns/pid", &own) && !stat(path, &its) && own.st_ino == its.st_ino;
+}
+
 bool gw__process_has_thread(pid_t pid, pid_t thread)
 {
 	char path[64];

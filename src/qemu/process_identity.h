@@ -19,6 +19,8 @@ enum gw__process_seen { GW__PROCESS_ELSEWHERE, GW__PROCESS_LIVES, GW__PROCESS_DE
  * process itself knows it, which may be in a namespace of its own.
  */
 bool gw__process_has_thread(pid_t pid, pid_t thread);
+/* There the numbers of processes and threads mean the same as here. false: they do not, or that cannot be seen. */
+bool gw__process_is_in_our_namespace(pid_t pid);
 /* -ESRCH: there is no such process. */
 int gw__process_identity(pid_t pid, char name[GW__IDENTITY_BYTES], struct gw__error *error);
 /* ELSEWHERE: of another host, or one that cannot be seen from here. A name may have more behind another '/'. */

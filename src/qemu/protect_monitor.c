@@ -4,12 +4,11 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <sys/pidfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "qemu/monitor_broker.h"
+#include "qemu/process_identity.h"
 #include "qmp/sleep.h"
 
 enum { LOOK_MS = 100 /* a QEMU that ends closes its monitor a moment earlier */ };
@@ -21,13 +20,8 @@ enum { LOOK_MS = 100 /* a QEMU that ends closes its monitor a moment earlier */ 
 static bool is_another_process(pid_t pid, const json_t *identity)
 {
 	const json_t *thread = json_object_get(identity, "thread");
-	struct stat own, its;
-	char path[80];
-	snprintf(path, sizeof path, "/proc/%d/ns/pid", (int)pid);
-	if (!json_is_integer(thread) || stat("/proc/self/ns/pid", &own) || stat(path, &its) || own.st_ino != its.st_ino)
-		return false;
-	snprintf(path, sizeof path, "/proc/%d/task/%lld", (int)pid, (long long)json_integer_value(thread));
-	return access(path, F_OK) && errno == ENOENT;
+	return json_is_integer(thread) && gw__process_is_in_our_namespace(pid) &&
+	       !gw__process_has_thread(pid, (pid_t)json_integer_value(thread));
 }
 
 int gw__protect_monitor_learn(struct gw__protect_monitor *m, const char *address, struct gw__qmp *q, struct gw__error *error)

@@ -32,7 +32,7 @@ int gw__qemu_process(struct gw__qmp *q, pid_t *pid, struct gw__error *error)
 	int r = ask_thread(q, &thread, error);
 	if (r)
 		return r;
-	if (!gw__process_has_thread(peer, thread))
+	if (!gw__process_is_in_our_namespace(peer) || !gw__process_has_thread(peer, thread)) /* numbers of two namespaces may be equal */
 		return gw__error_set(error, -EOPNOTSUPP,
 			"process %d listens at this monitor, but the QEMU (thread %d) is another process: use a QMP socket that QEMU itself "
 			"opened, not one of a proxy or launcher, from QEMU's process namespace",
