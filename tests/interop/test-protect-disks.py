@@ -157,7 +157,7 @@ def without_a_disk(folder):
     gone = glob.glob(f"{folder}/disk-d0.*.[0-9]*")
     for path in gone:
         os.rename(path, os.path.join(os.path.dirname(folder), os.path.basename(path)))
-    godwit.run("failover", folder, "--", "/bin/false").fails(godwit.FAILED, "the disk d0 of the last epoch, .*disk-d0.* is not there", "disks.durable")
+    godwit.run("failover", folder, "--", "/bin/false").fails(godwit.FAILED, "the disk d0 of the last epoch, .*disk-d0.* is missing", "disks.durable")
     for path in gone:
         os.rename(os.path.join(os.path.dirname(folder), os.path.basename(path)), path)
     assert sorted(os.listdir(folder)) == names, os.listdir(folder)
