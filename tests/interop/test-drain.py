@@ -113,7 +113,7 @@ def not_received(vm, image):
     for option in ("--connect-timeout=1", "--without-source"):
         godwit.run("receive", uri, image, "--resume", option).fails(godwit.REFUSED, "memory that was drained", "godwit drain")
     godwit.run("receive", uri, image).fails(godwit.REFUSED, "what began it", "godwit drain")
-    godwit.run("save", vm.monitor, image, "--postcopy", "--resume").fails(godwit.FAILED, "with godwit drain")
+    godwit.run("save", vm.monitor, image, "--postcopy", "--resume").fails(godwit.FAILED, "not begun by a save", "godwit drain")
     wait_status(vm, "postcopy-paused")
 
 
