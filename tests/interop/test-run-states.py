@@ -15,6 +15,7 @@ import godwit
 import refstream
 import tinyguest
 from capture_guests import Kind, KindVm
+import linuxguest
 from linuxguest import LinuxGuest, Restored, check_continues
 from ordered_vm import OrderedVm, wait
 from qmp import QmpError
@@ -152,6 +153,7 @@ def changed_meanwhile(version):
 
 def linux_sleeps(version):
     """Linux in S3: kept, woken here, and woken once more out of its image, in both ways."""
+    linuxguest.LONGEST_TICK_S = 180     # its clock counts the sleep, which lasts as long as the save
     with LinuxGuest(version, words="sleep_at=12") as source:
         source.run_state = lambda: source.qmp.command("query-status")["status"]
         source.booted()
