@@ -6,6 +6,7 @@ happened to the page server or to its file in between.
 test-lazy-working-set.py SERVE-TOOL [SEED]
 """
 import os
+import shutil
 import random
 import sys
 import tempfile
@@ -173,10 +174,15 @@ def foreign(bench, ws):
     os.mkdir(folder)
     blocks = {"ram0": bench.blocks["ram0"][:256 * PAGE], "rom": bench.blocks["rom"]}
     other = Bench(bench.tool, write_image(godwit, folder, blocks), folder, blocks)
-    values, said = record(other, ws, [("ram0", 200)])
-    assert not said and values["working_set_pages"] == "0", (values, said)  # after every new save: a warning, for -v
-    assert pages_first(other, ws, 1)[0] == [("ram0", 200)]
-    first, _, said = pages_first(bench, ws, 6)
+    trial = os.path.join(folder, "ws")
+    for _ in range(5):      # on a machine that is busy it may have been pushed before it is asked for
+        shutil.copy(ws, trial)
+        values, said = record(other, trial, [("ram0", 200)])
+        assert not said and values["working_set_pages"] == "0", (values, said)  # after every new save: a warning, for -v
+        if values["requests"] == "1":
+            break
+    assert pages_first(other, trial, 1)[0] == [("ram0", 200)], values
+    first, _, said = pages_first(bench, trial, 6)
     assert not said and first != FIRST, (first, said)
 
 
