@@ -6,8 +6,8 @@ happened to the page server or to its file in between.
 test-lazy-working-set.py SERVE-TOOL [SEED]
 """
 import os
-import shutil
 import random
+import shutil
 import sys
 import tempfile
 import time
