@@ -174,6 +174,7 @@ def killed(version):
         port = free_port()
         with Talkers(port) as talkers, drain(a, image, "--max-bandwidth=40M", f"--listen=tcp:127.0.0.1:{port}") as g:
             g.wait_stderr("postcopy-recover -> postcopy-active")
+            wait_status(a, "postcopy-active")
             a.qmp.command("migrate-pause")      # the link breaks: mended by itself
             g.wait().ok()
         assert talkers.heard > 10, talkers.heard
