@@ -375,7 +375,7 @@ struct gw_guest_receive_opts {
 };
 /*
  * Wait at `uri` for a guest, and run it. The guest that comes must have the same machine, page size, blocks and devices. Otherwise the
- * call refuses it, and its source runs it on. A guest that was paused at its source runs here: the stream does not have that state. A VMM
+ * call refuses it, and it still runs in its source. A guest that was paused at its source runs here: the stream does not have that state. A VMM
  * puts it into its device state.
  *
  * 0: GW_HERE. GW_SOURCE_NOT_NOTIFIED, which is 1: the same, but its source could not be notified. Then a source of this library is

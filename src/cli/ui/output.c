@@ -148,7 +148,7 @@ static char *escape_del(const char *text, const char *end)
 	return to;
 }
 
-/* Its text, without the last `cut` bytes and with `end` behind it. Owns `object`; NULL: no memory. */
+/* The object as text, without its last `cut` bytes, then `end`. Owns `object`; NULL: no memory. */
 static char *encode(json_t *object, size_t cut, const char *end)
 {
 	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6)) : NULL;

@@ -72,7 +72,7 @@ void gw__pending_channels_free(struct gw__pending_channels *p); /* closes them; 
  * one end only, certificates; with `source_is_first` anything).
  */
 /*
- * Waits for a main channel as long as the listener's connect limit says, whoever else comes meanwhile. Of a wait that began before, a connection
+ * Waits for a main channel as long as the listener's connect limit says, also if others connect meanwhile. Of a wait that began before, a connection
  * that came in time is still looked at, as it may have stood in a queue.
  */
 int gw__accept(struct gw__run *run, struct gw__listener *l, const struct gw__accept_opts *o, struct gw__incoming *in);

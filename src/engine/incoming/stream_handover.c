@@ -275,7 +275,7 @@ static int say_bitmap(struct gw__incoming_stream *p, uint32_t block)
 	return r ? r : gw__chan_write_all(p->buf.chan, piece, 8, error);
 }
 
-/* Only a question about one more block buys time, and each block is asked for once: whoever sends PINGs, or a byte now and then, does not. */
+/* Only a RECV_BITMAP for another block extends the limit, and each block is requested once. A PING, or a byte now and then, does not extend it. */
 static void extend_questions(struct gw__incoming_stream *p, uint64_t answer_bytes)
 {
 	uint64_t until_ns = gw__io_deadline(QUESTION_MS) + answer_bytes / ANSWER_BYTES_PER_MS * NS_PER_MS;
