@@ -95,6 +95,17 @@ class Stranger:
 STEADY = {"PINGs": (ping(9), 9), "bytes of PINGs": (ping(9), 2), "the return path": (command(1), 5), "a question, then PINGs": (question(BLOCK) + ping(9) * 500, 9)}
 
 
+def source_finishes(r, g, have):
+    """The true one comes back, and all of it arrives."""
+    with Link(r.path, timeout=60) as s:
+        s.recover(have)
+        s.pages(have)
+        s.finish()
+        s.__exit__()
+        g.wait().ok()
+    r.has_it()
+
+
 def speaks_for_ever(folder):
     """Whoever goes on and on without a new question does not keep the source from being taken."""
     with contextlib.ExitStack() as stack:
@@ -109,13 +120,7 @@ def speaks_for_ever(folder):
             stack.enter_context(Stranger(r.path, data, piece))
             runs.append((r, g, have))
         for r, g, have in runs:
-            with Link(r.path, timeout=60) as s:
-                s.recover(have)
-                s.pages(have)
-                s.finish()
-                s.__exit__()
-                g.wait().ok()
-            r.has_it()
+            source_finishes(r, g, have)
 
 
 def told_of_strangers(folder):
@@ -135,13 +140,7 @@ def told_of_strangers(folder):
                 s.pages(have, limit=3)
             told = g.stdout.count('"paused"')
             assert n < told <= n * 12, f"{told} times after {40 * n} strangers"
-        with Link(r.path) as s:
-            s.recover(have)
-            s.pages(have)
-            s.finish()
-            s.__exit__()
-            g.wait().ok()
-    r.has_it()
+        source_finishes(r, g, have)
 
 
 def strangers_and_a_limit(folder):
