@@ -46,18 +46,6 @@ def kill(standby):
     standby.wait()
 
 
-def same_as_sent(wire, ram, kept):
-    """The primary's RAM is what was kept, but for pages that this QEMU did not send though its guest wrote them."""
-    wrong = [at for at in range(0, len(ram), 4096) if kept[at:at + 4096] != ram[at:at + 4096]]
-    if not wrong:
-        return True
-    for at in wrong:
-        pages = [p[at:at + 4096] for p in (ram, kept)]
-        assert wire.was_sent("m0", at, pages) == 1, f"{len(wrong)} pages differ, that at {at:#x} from what was sent"
-    print(f"{len(wrong)} pages were never sent by the primary, the first at {wrong[0]:#x}")
-    return False
-
-
 def recovered(folder, acknowledged):
     """What the next standby makes of what the dead one left: (epoch, RAM)."""
     with killed_standby(folder) as standby:
@@ -93,7 +81,7 @@ def one_kill(vm, folder, link):
         elif epoch == acknowledged + 1:
             assert stands, "an epoch that the primary has not sent"
             ram = later
-        if same_as_sent(wire, ram, kept):   # the stamps are those of one moment
+        if wire.check_kept(ram, kept):   # the stamps are those of one moment
             check_memory(os.path.join(folder, "raw"))
     colo.release(vm)
     return epoch - acknowledged

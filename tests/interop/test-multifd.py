@@ -18,6 +18,7 @@ import godwit
 import images
 import tinyguest
 from linuxguest import MIB, LinuxGuest, Restored, check_continues, check_memory, machine_args, machine_name
+from lost_pages import unless_lost
 from vm import Unavailable, Vm, get_qemu, skip
 
 TOOL, VERSION = sys.argv[1:3]
@@ -347,7 +348,7 @@ def main():
             subprocess.run([TOOL, certs], check=True, timeout=60)
             for part in (globals()[n] for n in sys.argv[3:]) if sys.argv[3:] else (try_matrix, try_uuid, try_direct_io, try_tls, try_live):
                 start = time.monotonic()
-                part(folder)
+                unless_lost(VERSION, part, folder)
                 print(f"{part.__name__}: {time.monotonic() - start:.1f} s", flush=True)
     except Unavailable as e:
         skip(str(e))

@@ -16,6 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
+from lost_pages import unless_lost
 from postcopy_source_vm import Receiver, come_back, migrate, status, wait_behind_the_switch, wait_status
 from protected_guest import Victim
 from vm import Unavailable, skip
@@ -189,7 +190,7 @@ def main(argv):
                 if wanted == [""] or test.__name__ in wanted:
                     print(f"  {version}: {test.__name__}", flush=True)
                     begin = time.monotonic()
-                    test(version, certs)
+                    unless_lost(version, test, version, certs)
                     print(f"    {time.monotonic() - begin:.1f} s", flush=True)
     except Unavailable as e:
         skip(str(e))

@@ -24,6 +24,7 @@ import images
 import pcsource
 from capture_guests import HugePages
 from linuxguest import MIB, RAM_BYTES, LinuxGuest, check_continues
+from lost_pages import unless_lost
 from relay import Relay
 from traced_run import Stepped
 from postcopy_source_vm import Receiver, come_back, migrate, status, wait_pages_follow, wait_status
@@ -570,7 +571,7 @@ def main(argv):
             if wanted == [""] or test.__name__ in wanted:
                 print(f"  {version}: {test.__name__}", flush=True)
                 begin = time.monotonic()
-                test(version)
+                unless_lost(version, test, version)
                 print(f"    {time.monotonic() - begin:.1f} s", flush=True)
     except Unavailable as e:
         skip(str(e))

@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import linuxguest
 from linuxguest import MIB, LinuxGuest, check_memory
+from lost_pages import unless_lost
 from proxy_run import Proxy, tapped
 from qmp import OpenMonitor
 from vm import Unavailable, skip
@@ -285,21 +286,25 @@ def encrypted(source):
         goes_on(m.dst)
 
 
-def main():
+def from_one_source(keys):
     tests = [cut_at_a_message, plain, return_path, strangers, multifd, zstd, preempt, recovery, encrypted]
     wanted = os.environ.get("GODWIT_ONLY", "").split(",")
+    with guest("-object", f"tls-creds-psk,id=tls0,dir={keys},endpoint=client") as source:
+        with open(source.path("keys.psk"), "w", encoding="ascii") as f:
+            f.write(KEY + "\n")
+        source.booted()
+        for test in tests:
+            if wanted == [""] or test.__name__ in wanted:
+                print(f"  {VERSION}: {test.__name__}", flush=True)
+                test(source)
+
+
+def main():
     try:
         with tempfile.TemporaryDirectory(prefix="godwit-keys.") as keys:
             with open(os.path.join(keys, "keys.psk"), "w", encoding="ascii") as f:
                 f.write(KEY + "\n")
-            with guest("-object", f"tls-creds-psk,id=tls0,dir={keys},endpoint=client") as source:
-                with open(source.path("keys.psk"), "w", encoding="ascii") as f:
-                    f.write(KEY + "\n")
-                source.booted()
-                for test in tests:
-                    if wanted == [""] or test.__name__ in wanted:
-                        print(f"  {VERSION}: {test.__name__}", flush=True)
-                        test(source)
+            unless_lost(VERSION, from_one_source, keys)
     except Unavailable as e:
         skip(str(e))
 

@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 import images
 from linuxguest import LinuxGuest, Restored, check_continues, check_memory
+from lost_pages import unless_lost
 from vm import Unavailable, skip
 
 READS_IMAGES = ("10.0", "11.1")
@@ -178,7 +179,7 @@ def main():
         folder = tempfile.mkdtemp(prefix="godwit-restore.")
         stack.callback(shutil.rmtree, folder)
         try:
-            kept = Kept(version, machine, folder)
+            kept = unless_lost(version, Kept, version, machine, folder)
             for version in destinations:
                 destination(kept, version)
         except Unavailable as e:

@@ -15,6 +15,7 @@ import godwit
 import images
 import refstream
 from linuxguest import LinuxGuest, check_memory, check_ticks
+from lost_pages import unless_lost
 from vm import Unavailable, skip
 
 ODD_OFFSET = 0x100123
@@ -205,9 +206,9 @@ def memfd_backed(version):
 def main():
     try:
         start = time.monotonic()
-        file_backed(sys.argv[1])
+        unless_lost(sys.argv[1], file_backed, sys.argv[1])
         print(f"file backed: {time.monotonic() - start:.1f} s")
-        memfd_backed(sys.argv[1])
+        unless_lost(sys.argv[1], memfd_backed, sys.argv[1])
         print(f"both: {time.monotonic() - start:.1f} s")
     except Unavailable as e:
         skip(str(e))

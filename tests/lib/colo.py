@@ -15,6 +15,9 @@ READY, REQUEST, REPLY, SEND, SIZE, RECEIVED, LOADED = range(7)
 NAMES = ["CHECKPOINT_READY", "CHECKPOINT_REQUEST", "CHECKPOINT_REPLY", "VMSTATE_SEND", "VMSTATE_SIZE", "VMSTATE_RECEIVED", "VMSTATE_LOADED"]
 SHUT = bytes.fromhex("0001000400000000")
 MULTIFD = refmultifd.MAGIC.to_bytes(4, "big")
+PAGE, MIB = refmultifd.PAGE, 1 << 20
+# For a test that holds the wire and looks meanwhile at all that was sent: on a busy machine that takes longer than a standby waits for a word.
+PATIENT = ("--idle-timeout=600", "--checkpoint-timeout=600")
 
 
 def protect(vm, uri, delay_ms=100, channels=0, compression="none", tls=None):
@@ -247,13 +250,30 @@ class Wire:
             self.is_cut = True
             self.go.set()
 
-    def was_sent(self, block, off, pages):
-        """Which of these contents of the page the primary has sent last; None: neither. It may leave out what its guest wrote (docs/spec/colo.md 12)."""
+    def was_sent(self, block, pages):
+        """{offset of a page: contents that it may have had}. Which of them the primary has sent last, for each; None: none of them."""
         channels = [refmultifd.Channel(bytes(r)) for r in self.records if r[:4] == MULTIFD]
-        if channels:
-            last = max((p for c in channels for p in c.packets if p.block == block and off in p.normal + p.zero), key=lambda p: p.number)
-            at = last.normal.index(off) * refmultifd.PAGE if off in last.normal else None
-            found = bytes(refmultifd.PAGE) if at is None else last.pages[at:at + refmultifd.PAGE]
-            return next((i for i, p in enumerate(pages) if p == found), None)
+        return {at: self.sent_in_channels(channels, block, at, page) if channels else self.sent_in_stream(page) for at, page in pages.items()}
+
+    @staticmethod
+    def sent_in_channels(channels, block, off, pages):
+        last = max((p for c in channels for p in c.packets if p.block == block and off in p.normal + p.zero), key=lambda p: p.number)
+        at = last.normal.index(off) * PAGE if off in last.normal else None
+        found = bytes(PAGE) if at is None else last.pages[at:at + PAGE]
+        return next((i for i, p in enumerate(pages) if p == found), None)
+
+    def sent_in_stream(self, pages):
         last = [max((r.rfind(p) for r in self.records), default=-1) for p in pages]
         return last.index(max(last)) if max(last) >= 0 else None
+
+    def check_kept(self, ram, kept, counts=lambda page: True):
+        """The primary's RAM is what was kept, but for pages that this QEMU did not send though its guest wrote them (docs/spec/colo.md 12): those are as
+        they were sent last. Returns whether there were none of them."""
+        wrong = [at for big in range(0, len(ram), MIB) if kept[big:big + MIB] != ram[big:big + MIB]
+                 for at in range(big, big + MIB, PAGE) if kept[at:at + PAGE] != ram[at:at + PAGE] and counts(ram[at:at + PAGE])]
+        if not wrong:
+            return True
+        for at, which in self.was_sent("m0", {at: [p[at:at + PAGE] for p in (ram, kept)] for at in wrong}).items():
+            assert which == 1, f"{len(wrong)} pages differ, that at {at:#x} from what was sent"
+        print(f"{len(wrong)} pages were never sent by the primary, the first at {wrong[0]:#x}")
+        return False

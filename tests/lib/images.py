@@ -4,6 +4,7 @@ import os
 
 import godwit
 import refstream
+from lost_pages import GuestDamaged
 
 EARLIER = b"The owner of the file keeps its own header here.\n"
 
@@ -25,7 +26,7 @@ def same_bytes(what, got, want):
     if got == want:
         return
     pages = [at for at in range(0, len(want), 4096) if got[at:at + 4096] != want[at:at + 4096]]
-    raise AssertionError(f"{what}: {len(pages)} pages differ, the first at {pages[0]:#x}")
+    raise GuestDamaged(f"{what}: {len(pages)} pages differ, the first at {pages[0]:#x}", len(pages))
 
 
 def check_image(vm, image, raw, offset=0, block="m0", refstream_too=True):

@@ -14,6 +14,7 @@ sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "
 import check_stamp
 import godwit
 from godwit import PROGRAM
+from lost_pages import GuestDamaged
 from qmp import Qmp, QmpClosed
 from vm import Vm, get_guest, get_qemu
 
@@ -164,6 +165,7 @@ def check_goes_on(before, after, epoch):
 def check_memory(path, cpus=1, stamp=STAMP_MIB):
     """The stamps in a raw RAM file are those of one moment."""
     writers, faults = check_stamp.check_file(path)
-    assert not faults, "\n".join(faults[:20])
+    if faults:
+        raise GuestDamaged("\n".join(faults[:20]), len(faults))
     assert sorted(writers) == list(range(1, cpus + 1)), sorted(writers)
     assert sum(len(w.pages) + len(w.torn) for w in writers.values()) == stamp * MIB // check_stamp.PAGE

@@ -7,6 +7,7 @@ import godwit
 import images
 import linuxguest
 from linuxguest import LinuxGuest, check_continues, check_memory
+from lost_pages import unless_lost
 
 # A guest that waits for a page has not been stopped: its clock goes on, for as long as no page server comes.
 linuxguest.LONGEST_TICK_S = 180
@@ -17,6 +18,9 @@ class Kept:
 
     def __init__(self, version, folder):
         self.image = os.path.join(folder, "image")
+        unless_lost(version, self._save, version)
+
+    def _save(self, version):
         with LinuxGuest(version, backend="memfd") as vm:
             vm.booted()
             self.machine = vm.machine

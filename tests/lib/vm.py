@@ -13,7 +13,8 @@ import tempfile
 import time
 
 import godwit
-from qmp import Qmp, QmpClosed, QmpTimeout
+from lost_pages import GuestDamaged
+from qmp import Qmp, QmpClosed
 
 SCRIPTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts")
 SKIPPED = 77
@@ -112,7 +113,7 @@ class Vm:
             if self.process.poll() is not None:
                 raise RuntimeError(f"QEMU ended: {self.stderr()}")
             if time.monotonic() > deadline:
-                raise QmpTimeout(f"the console did not say it: ...{self.console()[-500:]}")
+                raise GuestDamaged(f"the console did not say it: ...{self.console()[-500:]}")
             time.sleep(0.05)
 
     # --- what godwit may not change ---
