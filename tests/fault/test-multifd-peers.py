@@ -385,9 +385,16 @@ def drain(sock, n=None):
     return got
 
 
+def drain_all(sock):
+    """Of a sender that waits for an answer then: until it says no more."""
+    drain(sock, 150)
+    sock.settimeout(godwit.PATIENCE)
+    drain(sock)
+
+
 @case
 def destination_closes_at_once(folder):
-    with Destination(folder) as d:
+    with Destination(folder, image=BIG) as d:   # of a small one everything may be sent before they are closed
         for s in d.accept():
             s.close()
         d.fails(godwit.FAILED, "closed", "does not have the guest|nothing was sent")
@@ -404,7 +411,7 @@ def destination_takes_one_connection_only(folder):
 
 @case
 def destination_takes_none(folder):
-    with Destination(folder) as d:
+    with Destination(folder, image=BIG) as d:
         d.listener.close()
         d.fails(godwit.FAILED, "nobody listens|multifd channel|closed")
 
@@ -472,8 +479,7 @@ def destination_leaves_at_the_end(folder):
     with Destination(folder) as d:
         socks = d.accept()
         swallow(socks[1:])
-        drain(socks[0], 150)
-        time.sleep(0.3)
+        drain_all(socks[0])
         for s in socks:
             with contextlib.suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)

@@ -92,7 +92,8 @@ class Victim(KindVm):
                 break
             assert time.monotonic() < deadline, f"not as before: {difference(want, now)}"
             time.sleep(0.05)
-        assert self.before["run"] != "running" or self.counts(), "QEMU says that it runs, its memory does not"
+        if "run" not in changed and self.before["run"] == "running":
+            assert self.counts(), "QEMU says that it runs, its memory does not"
 
     def unharmed(self):
         """The guest runs, all is set as before, the old image is as it was and alone in its folder."""
@@ -105,7 +106,7 @@ class Victim(KindVm):
 
     def unharmed_unless_kept(self, stopped=False):
         """For a moment that is not known: the save may just have been complete. Then the new image is whole, and a guest that was to be
-        `stopped` stays where it is."""
+        `stopped` is stopped, or runs if QEMU had not been told."""
         if stopped and self.is_kept():
             self.wait_as_before(changed=["run"])
             self.qmp.cont()
