@@ -79,7 +79,10 @@ static bool read_greeting(struct gw__qmp *q, const json_t *greeting)
 
 unsigned gw__qmp_unanswered(const struct gw__qmp *q) { return q->unanswered; }
 
-/* A proxy that shares a monitor may pass on an event before it greets (libvirt's virt-qemu-qmp-proxy does); those are kept. */
+/*
+ * An event may come first: from a proxy that shares a monitor (libvirt's virt-qemu-qmp-proxy), or from QEMU itself if it happens just when we
+ * connect (10.0 was seen to). It is kept.
+ */
 static int await_greeting(struct gw__qmp *q, uint64_t deadline_ns, char **line, json_t **greeting)
 {
 	for (;;) {

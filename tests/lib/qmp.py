@@ -41,7 +41,7 @@ class Qmp:
         self.events = []        # received and not yet taken by wait_event
         self.owed = 0           # answers that were given up; they come first
         self.buffer = b""
-        self.greeting = self._read(time.monotonic() + timeout)["QMP"]
+        self.greeting = self._await_greeting(time.monotonic() + timeout)
         self.command("qmp_capabilities")
 
     @classmethod
@@ -72,6 +72,12 @@ class Qmp:
         else:
             self.sock.sendall(data)
         return self._answer(name, timeout)
+
+    def _await_greeting(self, deadline):
+        """An event that happens just when a monitor connects may come before it (seen with 10.0)."""
+        while "event" in (said := self._read(deadline)):
+            self.events.append(said)
+        return said["QMP"]
 
     def _answer(self, name, timeout=None):
         deadline = time.monotonic() + (timeout or self.timeout)
