@@ -114,7 +114,7 @@ def goes_on(vm, client, last, before, said):
 
 def kills(folder, rounds=None, options=PATIENT, at_least_s=0, **popen):
     """One primary after the other, each the successor of the one before, with two disks and a network."""
-    with Client(folder) as client, DiskStandby(folder, **popen) as standby, contextlib.ExitStack() as stack:
+    with Client() as client, DiskStandby(folder, **popen) as standby, contextlib.ExitStack() as stack:
         vm = stack.enter_context(Working([*disk_args(folder), *net_args(client)])).booted()
         works(vm)
         for n in range(rounds or ROUNDS):
@@ -167,7 +167,7 @@ def both_killed(folder):
     """--durable: the standby is killed, its engine with it, and then the primary. Memory and disks of the last epoch are found, by the next standby or
     by failover itself."""
     trace = os.path.join(folder, "trace")
-    with Client(folder) as client, contextlib.ExitStack() as stack:
+    with Client() as client, contextlib.ExitStack() as stack:
         vm = stack.enter_context(Working([*disk_args(folder), *net_args(client)])).booted()
         works(vm)
         for n in range(ROUNDS):

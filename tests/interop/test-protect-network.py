@@ -62,7 +62,7 @@ def kill_and_fail_over(folder, client, *options, moment):
 
 
 def kills(folder):
-    with Client(folder) as client:
+    with Client() as client:
         for n in range(ROUNDS):
             last, first = kill_and_fail_over(folder, client, *LINKS[n % len(LINKS)], moment=lambda _: time.sleep(random.random()))
             print(f"{n}: the client has {last}, the successor begins with {first}", flush=True)
@@ -75,7 +75,7 @@ def control(folder):
         protect.forget()
         protect.wait_event("checkpoint")
         client.wait_more(10)
-    with Client(folder) as client:
+    with Client() as client:
         for _ in range(5):
             last, first = kill_and_fail_over(folder, client, "--no-output-commit", moment=moment)
             if first <= last:
@@ -85,7 +85,7 @@ def control(folder):
 
 def held(folder):
     """While an epoch is not safe nothing leaves, what it sent leaves with the next one, and at the end all is there, whoever ends the protection."""
-    with Client(folder) as client, Working(net_args(client)) as vm, Standby(folder) as standby:
+    with Client() as client, Working(net_args(client)) as vm, Standby(folder) as standby:
         vm.booted()
         before = vm.state()
         for end in "stop", "SIGTERM", "guard", "both":
@@ -160,7 +160,7 @@ def ends_unseen(vm, protect, client, accident):
 def left_alone(folder):
     """Both guards are killed between two checkpoints: the guest's network comes back by itself. A guest whose guard is killed and whose lease is beaten keeps what it
     sent until it ends."""
-    with Client(folder) as client, Working(net_args(client)) as vm, Standby(folder) as standby:
+    with Client() as client, Working(net_args(client)) as vm, Standby(folder) as standby:
         vm.booted()
         with Protect(vm, f"unix:{standby.socket}", "--interval=2000", "--timeout=1000", "--checkpoint-timeout=1") as protect:
             protect.wait_protected(1)
@@ -202,7 +202,7 @@ def beats(folder):
 def standby_lost(folder):
     """A standby that hangs within an epoch: the guest is released in time, its packets leave, and it is protected again."""
     timeout_ms = 800 * godwit.patience()
-    with Client(folder) as client, Working(net_args(client)) as vm, Standby(folder) as standby, \
+    with Client() as client, Working(net_args(client)) as vm, Standby(folder) as standby, \
             Wire(os.path.join(folder, "wire"), standby.socket) as wire, \
             Protect(vm, wire.uri, f"--dir={standby.dir}", "--interval=100", f"--timeout={timeout_ms:.0f}") as protect:
         vm.booted()

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -48,11 +49,14 @@ class Disk:
 
 
 def free_ports(n):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
+    """Of those that the kernel gives nobody by itself: nobody else takes one before a member does."""
+    ports = []
+    while len(ports) < n:
+        with socket.socket() as s, contextlib.suppress(OSError):
+            port = random.randrange(12000, 32000)
+            s.bind(("127.0.0.1", port))
+            ports += [port] if port not in ports else []
+    return ports
 
 
 class Etcd:
@@ -70,10 +74,13 @@ class Etcd:
         self.scheme = "https" if certs else "http"
         self.disks = [Disk(os.path.join(folder, f"etcd-{i}")) for i in range(members)] if disks else []
         self.folder, self.members = folder, members
-        ports = free_ports(2 * members)
-        self.clients, self.peers = ports[:members], ports[members:]
         self.process = [None] * members
-        for i in range(members):
+        self.start_all()
+
+    def start_all(self):
+        ports = free_ports(2 * self.members)
+        self.clients, self.peers = ports[:self.members], ports[self.members:]
+        for i in range(self.members):
             self.start(i)
 
     def start(self, i):
@@ -92,17 +99,33 @@ class Etcd:
     def __enter__(self):
         deadline = time.monotonic() + 60 * godwit.patience()
         while self.get("godwit-test-ready") is None:
-            assert time.monotonic() < deadline, "etcd does not answer"
+            assert time.monotonic() < deadline, f"etcd does not answer: {self.last_words()}"
+            if any("address already in use" in words for words in self.last_words()):     # somebody was faster
+                self.end_all()
+                self.start_all()
             time.sleep(0.1)
         return self
+
+    def last_words(self):
+        """Of the members that have ended."""
+        words = []
+        for i in range(self.members):
+            if self.process[i].poll() is not None:
+                with open(os.path.join(self.folder, f"etcd-{i}.log"), encoding="utf-8", errors="replace") as f:
+                    words.append(f.read()[-600:])
+        return words
+
+    def end_all(self):
+        for i, p in enumerate(self.process):
+            if p.poll() is None:
+                p.kill()
+                p.wait()
+            shutil.rmtree(os.path.join(self.folder, f"etcd-{i}", "data"), ignore_errors=True)
 
     def __exit__(self, *_):
         for disk in self.disks:
             disk.thaw()
-        for p in self.process:
-            if p.poll() is None:
-                p.kill()
-                p.wait()
+        self.end_all()
         for disk in self.disks:
             disk.close()
 
