@@ -476,7 +476,7 @@ def destination_says_nothing_at_the_end(folder):
 
 @case
 def destination_leaves_at_the_end(folder):
-    with Destination(folder) as d:
+    with Destination(folder, answer_s=300) as d:
         socks = d.accept()
         swallow(socks[1:])
         drain_all(socks[0])
