@@ -21,6 +21,7 @@ import godwit
 import images
 from colo import Standby, Wire
 from linuxguest import LinuxGuest, Restored, check_goes_on, check_memory, ticks_of
+from lost_pages import PRIMARY, unless_lost
 from vm import Unavailable, skip
 
 ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "3"))
@@ -214,6 +215,11 @@ def no_primary(folder):
         images.same_bytes("RAM", ram_of(standby.image, folder), vm.ram())
 
 
+def in_folder(case, *args):
+    with tempfile.TemporaryDirectory(prefix="godwit-standby.") as folder:
+        case(folder, *args)
+
+
 def main():
     certs_tool, only = sys.argv[1], sys.argv[3:]
     cases = [equal, every_epoch, boundaries, kills, explained, no_primary]
@@ -223,8 +229,10 @@ def main():
             if only and case.__name__ not in only:
                 continue
             print(f"--- {case.__name__}", flush=True)
-            with tempfile.TemporaryDirectory(prefix="godwit-standby.") as folder:
-                case(folder, *([certs] if case is kills else []))
+            if case is kills:
+                unless_lost(PRIMARY, in_folder, case, certs)
+            else:
+                in_folder(case)
 
 
 if __name__ == "__main__":
