@@ -241,7 +241,7 @@ struct gw_qemu_restore_result {
 	enum gw_way way; /* that was taken; GW_WAY_REFUSED: none, or lazy */
 	bool running;
 	bool qemu_ended;    /* the QEMU that was started for this guest was ended again */
-	bool started;       /* a QEMU that was started is there: gw_qemu_wait() */
+	bool started;       /* there is a QEMU that was started: gw_qemu_wait() */
 	char run_state[48]; /* in the words of query-status */
 	char monitor[32];   /* "pid:N": the monitor argument of gw_qemu_serve() for a QEMU that was started; "" */
 	const char *path;   /* the image; valid until the next call with the driver */
@@ -322,7 +322,7 @@ GW_API void gw_qemu_brokers(gw_qemu_broker_fn *fn, void *ctx); /* any thread. Si
 
 enum gw_qemu_protect_event_kind {
 	GW_QEMU_PROTECT_CONNECTING,  /* the first copy of the guest goes to the standby */
-	GW_QEMU_PROTECT_PROTECTED,   /* it is there; checkpoints follow */
+	GW_QEMU_PROTECT_PROTECTED,   /* the copy is complete; checkpoints follow */
 	GW_QEMU_PROTECT_CHECKPOINT,  /* one more: `pause_us` */
 	GW_QEMU_PROTECT_UNPROTECTED, /* `reason`; the guest runs on. `pause_us`: its last pause */
 	GW_QEMU_PROTECT_NOT_YET,     /* an attempt failed, `reason`; the next one follows */

@@ -627,7 +627,7 @@ enum gw_proxy_fault_kind {
 
 /*
  * Holds for each channel of that name ("main", "recovery", "preempt", "multifd", "multifd0" ... "multifd254", "tls", "unknown"; NULL: any)
- * and each direction, counted by itself. A cut happens once. A channel that begins later takes the next cut that fits.
+ * and each direction, counted separately. A cut happens once. A channel that begins later takes the next cut that fits.
  */
 struct gw_proxy_fault {
 	size_t size;

@@ -2,7 +2,7 @@
 /*
  * A bitmap of pages, and its form on the wire and in files.
  *
- * Outside, bit i is bit (i mod 8) of byte (i div 8), and the length is rounded up to 8 bytes with zero bits behind
+ * Outside, bit i is bit (i mod 8) of byte (i div 8), and the length is rounded up to 8 bytes with zero bits after
  * the last page (docs/spec/mapped-ram.md 3, postcopy.md 6.3). Inside it is an array of 64-bit words. Words are
  * reserved, not touched, until a bit in them is set, so a bitmap of a huge guest costs what is used.
  * Owned by whoever called init; one thread at a time.
@@ -44,7 +44,7 @@ uint64_t gw__bitmap_count_range(const struct gw__bitmap *b, uint64_t first, uint
 /* First set (clear) bit at or after `from`; `bits` if there is none. */
 uint64_t gw__bitmap_next_set(const struct gw__bitmap *b, uint64_t from);
 uint64_t gw__bitmap_next_clear(const struct gw__bitmap *b, uint64_t from);
-/* The same without looking behind `end`, which is the answer if there is none before; for runs that are taken in pieces. */
+/* The same without looking past `end`, which is the answer if there is none before; for runs that are taken in pieces. */
 uint64_t gw__bitmap_next_set_before(const struct gw__bitmap *b, uint64_t from, uint64_t end);
 uint64_t gw__bitmap_next_clear_before(const struct gw__bitmap *b, uint64_t from, uint64_t end);
 
@@ -53,7 +53,7 @@ static inline uint64_t gw__bitmap_wire_bytes(uint64_t bits) { return (bits / 64 
 
 /*
  * Piecewise conversion, because a bitmap may be far larger than a buffer: `at` and `n` are bytes of the outside
- * form, both multiples of 8. `get` returns false when a bit behind the last page is set (and leaves it clear inside).
+ * form, both multiples of 8. `get` returns false when a bit after the last page is set (and leaves it clear inside).
  */
 void gw__bitmap_wire_put(const struct gw__bitmap *b, uint64_t at, uint8_t *to, size_t n);
 bool gw__bitmap_wire_get(struct gw__bitmap *b, uint64_t at, const uint8_t *from, size_t n);

@@ -20,7 +20,7 @@ enum gw__condition {
 	GW__ENDED,         /* before what was waited for came */
 	GW__NOT_YET,       /* ask once more */
 	GW__STOPPED,       /* by our caller, where that harms nobody */
-	GW__SILENT,        /* somebody is there who does not answer, and who may be the one; here there is a sentence */
+	GW__SILENT,        /* a process exists that does not answer, and that may be the one; there is a sentence with it */
 };
 
 #endif

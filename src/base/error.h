@@ -34,7 +34,7 @@ int gw__error_errno(struct gw__error *error, int err, const char *fmt, ...) GW__
 /* Put "<context>: " before the sentence that is already there, for a caller that knows where. Returns why->code. */
 int gw__error_where(struct gw__error *error, const char *fmt, ...) GW__PRINTF(2, 3);
 
-/* Put "; <text>" behind the sentence that is already there: a probable cause, and what to do. Returns error->code. */
+/* Append "; <text>" to the sentence that is already there: a probable cause, and what to do. Returns error->code. */
 int gw__error_hint(struct gw__error *error, const char *fmt, ...) GW__PRINTF(2, 3);
 
 /* What may be done about the failure that is there, or will be; the first hint wins. `error` may be NULL. Returns error->code. */

@@ -40,7 +40,7 @@ struct gw__dissector {
 	struct gw__dissector_stats stats;
 	uint32_t sights; /* bit i: enum gw__observed_event, to be confirmed */
 
-	/* COLO: behind the end of a stream, and behind SHUT 0 on the return path */
+	/* COLO: after the end of a stream, and after SHUT 0 on the return path */
 	bool colo;            /* messages of COLO were seen in this direction */
 	uint64_t device_left; /* bytes of the device state of a checkpoint */
 	uint32_t device_index;
@@ -90,7 +90,7 @@ static void emit(struct gw__dissector *x, uint64_t end_off)
 	emit_at(x, off, end_off);
 }
 
-/* --- pages: counted, gathered in runs of neighbours, and said run by run, or each by itself where that is wanted --- */
+/* --- pages: counted, gathered in runs of neighbours, and emitted run by run, or page by page where that is wanted --- */
 
 static const char *block_name(const struct gw__dissector *x, uint32_t block) { return x->stream.blocks.v[block].name; }
 
@@ -306,7 +306,7 @@ static int on_description(struct gw__dissector *x, const struct gw__event *ev)
 	return 0;
 }
 
-/* Each makes its message, which is said behind it. Pages have their own way, and the end is none. */
+/* Each makes its message, which is emitted after it. Pages have their own way, and the end is none. */
 static int (*const by_event[GW__EVENT_END + 1])(struct gw__dissector *x, const struct gw__event *ev) = {
 	[GW__EVENT_CONFIG] = on_config,
 	[GW__EVENT_COMMAND] = on_command,
@@ -423,7 +423,7 @@ static void begin_devices(struct gw__dissector *x, uint64_t bytes)
 		x->device_left = bytes;
 }
 
-/* Behind the last byte of a guest: messages, and device states. What is none of COLO is refused as bytes behind the end. */
+/* After the last byte of a guest: messages, and device states. What is none of COLO is refused as bytes after the end. */
 static int step_checkpoints(struct gw__dissector *x, const uint8_t *bytes, size_t n, size_t *used)
 {
 	struct gw__colo_msg m;
@@ -543,8 +543,7 @@ static void on_value(struct gw__dissector *x, const struct gw__rp_msg *m)
 	switch (m->type) {
 	case GW__RP_SHUT:
 		observe(x, m->value ? GW__OBSERVED_SHUT_ERROR : GW__OBSERVED_SHUT);
-		x->colo =
-			!m->value; /* a word of the return path behind it would begin with 00 01 to 00 07, one of COLO begins with 00 00 */
+		x->colo = !m->value; /* a word of the return path after it would begin with 00 01 to 00 07, one of COLO begins with 00 00 */
 		out = gw__message_begin(&x->message, "SHUT",
 			m->value ? "status %u: the destination failed" : "status %u: the destination has everything", m->value);
 		gw__message_number(out, "status", m->value);
@@ -586,7 +585,7 @@ static void begin_bitmap(struct gw__dissector *x, const struct gw__rp_msg *m)
 	x->bitmap_state = GW__BITMAP_SIZE;
 }
 
-/* Bits behind the last page mean nothing; where the number of pages is not known, all of them may. */
+/* Bits after the last page mean nothing; where the number of pages is not known, all of them may. */
 static void count_ones(struct gw__dissector *x, const uint8_t *bytes, size_t n)
 {
 	for (size_t i = 0; i < n; i++, x->bitmap_at += 8) {
@@ -775,7 +774,7 @@ static size_t pass_by(struct gw__dissector *x, size_t n)
 	return now;
 }
 
-/* The last bytes are there: what is unfinished now stays so. */
+/* The last bytes have arrived: what is unfinished now stays so. */
 static void end_here(struct gw__dissector *x, size_t left)
 {
 	gw__dissector_pause(x);
@@ -796,7 +795,7 @@ static int take_step(struct gw__dissector *x, const uint8_t *bytes, size_t n, bo
 {
 	int r = step(x, bytes, n, false, used);
 	const char *name = "UNINTERPRETED";
-	if (r == 0 && *used) /* something that is no message by itself */
+	if (r == 0 && *used) /* something that is not a message of its own */
 		return 1;
 	if (r == 0 && last) {
 		r = step(x, bytes, n, true, used);

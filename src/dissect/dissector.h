@@ -46,7 +46,7 @@ int gw__dissector_new(const struct gw__dissector_opts *o, struct gw__dissector *
 void gw__dissector_free(struct gw__dissector *x);
 
 /*
- * The bytes from the first one not yet used; returns how many of them are. The others are to be shown again, with more behind them.
+ * The bytes from the first one not yet used; returns how many of them are. The others are to be shown again, with more after them.
  * `last`: there will be no more.
  */
 size_t gw__dissector(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool last);

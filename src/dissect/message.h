@@ -13,7 +13,7 @@
 enum { GW__MESSAGE_FIELDS_MAX = 8, GW__MESSAGE_TEXT_BYTES = 512 };
 
 /*
- * A message, or a run of pages. Messages lie one behind the other without gap, except that a run (`sum`) covers the pages in it
+ * A message, or a run of pages. Messages lie one after the other without gap, except that a run (`sum`) covers the pages in it
  * once more.
  */
 struct gw__message {
@@ -30,10 +30,10 @@ struct gw__message {
 	} field[GW__MESSAGE_FIELDS_MAX];
 };
 
-/* Is there a message of this name? Letters of either case; '-' is '_', and POSTCOPY_ may be left out. */
+/* Does a message of this name exist? Letters of either case; '-' is '_', and POSTCOPY_ may be left out. */
 bool gw__message_exists(const char *name);
 bool gw__message_is(const struct gw__message *m, const char *name);
-/* A page by itself, said only on request. */
+/* A single page, emitted only on request. */
 bool gw__message_is_page(const char *name);
 
 /* "4 MiB", "12 KiB", "77 bytes": exact. */
@@ -45,7 +45,7 @@ const char *gw__message_size(uint64_t bytes, struct gw__message_size *s);
 
 /* A new one in the place of the one before, with this much of its text. Returns it. */
 struct gw__message *gw__message_begin(struct gw__message *m, const char *name, const char *fmt, ...) GW__PRINTF(3, 4);
-/* Behind what is in the text already. */
+/* Appends to the text. */
 void gw__message_more(struct gw__message *m, const char *fmt, ...) GW__PRINTF(2, 3);
 /* Fields; those that are too many are left out. */
 void gw__message_number(struct gw__message *m, const char *name, uint64_t v);

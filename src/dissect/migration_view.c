@@ -78,7 +78,7 @@ int gw__migration_view_init_stream(struct gw__migration_view *s, struct gw__stre
 /* A source whose last word, or whose destination's, went wrong lets its guest run again, and the destination may do so too. */
 static bool ended_unconfirmed(uint32_t sights) { return sights & (bit(GW__OBSERVED_WHOLE) | bit(GW__OBSERVED_SHUT_ERROR)); }
 
-/* Behind the hand-over the destination has the guest, unless it has not said so where it should have. */
+/* After the hand-over the destination has the guest, unless it has not said so where it should have. */
 static enum gw__guest_location after_package(uint32_t sights)
 {
 	bool unsaid = sights & bit(GW__OBSERVED_PING_RUNS) && !(sights & bit(GW__OBSERVED_PONG_RUNS));

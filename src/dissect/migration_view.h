@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What was seen of a migration by somebody who only looks on: the guest's pages and blocks, which channels without a head
- * cannot be read without, and how far the two ends came. All channels of a migration share one; any thread, behind its lock.
+ * cannot be read without, and how far the two ends came. All channels of a migration share one; any thread, under its lock.
  *
  * It is not a state of ours: nothing here decides anything, and the bytes of a channel are only ever read, never made.
  */

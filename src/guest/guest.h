@@ -25,7 +25,7 @@ enum {
 struct gw__guest_block {
 	char name[GW__GUEST_NAME_MAX + 1];
 	uint8_t *host;
-	uint64_t bytes, page_bytes; /* the second: of the memory behind it */
+	uint64_t bytes, page_bytes; /* the second: of the memory that backs it */
 	int fd;                     /* -1: private memory. Borrowed */
 	uint64_t fd_offset;
 	_Atomic uint64_t *told; /* a bit per guest page; words */
@@ -103,7 +103,7 @@ int gw__guest_remove_device(struct gw__guest *g, const char *name, uint32_t inst
  */
 int gw__guest_device_save(const struct gw__guest_device *d, struct gw_out *out, size_t most, bool *hook, struct gw__error *error);
 
-/* The next block from *i on, which then stands behind it; NULL: no more. */
+/* The next block from *i on, which then stands after it; NULL: no more. */
 struct gw__guest_block *gw__guest_next_block(const struct gw__guest *g, uint32_t *i);
 struct gw__guest_block *gw__guest_find_block(const struct gw__guest *g, const char *name);
 

@@ -2,7 +2,7 @@
 /*
  * A channel: one ordered stream of bytes to or from a peer, a file or a command, and the filters that sit on one.
  *
- * Owned by one worker thread. Every wait is bounded by the idle limit and ends at once when the cancel descriptor becomes
+ * Owned by one worker thread. Every wait is bounded by the idle limit and ends immediately when the cancel descriptor becomes
  * readable; a channel that never has to wait looks at it every few calls. A peer that may send a byte now and then for ever is
  * bounded by `until_ns`. SIGPIPE never reaches the program: sockets use
  * MSG_NOSIGNAL, writes to pipes block the signal in this thread.
@@ -128,7 +128,7 @@ int gw__chan_wait_either(struct gw__chan *c, bool room_too, uint64_t ns, struct 
 void gw__chan_set_unsent_low_watermark(struct gw__chan *c, int bytes);
 
 /*
- * A second channel over the same socket, so that one thread can read and another write. Each is closed by itself; what ends the
+ * A second channel over the same socket, so that one thread can read and another write. Each is closed separately; what ends the
  * writes of one ends those of both. -EOPNOTSUPP for what is no socket.
  */
 int gw__chan_dup(const struct gw__chan *c, struct gw__chan **copy, struct gw__error *error);
@@ -136,7 +136,7 @@ int gw__chan_dup(const struct gw__chan *c, struct gw__chan **copy, struct gw__er
 int gw__chan_say_stuck(const struct gw__chan *c, struct gw__error *error);
 /* What waits to be read on a socket, without taking it: bytes > 0, 0 at the end, or negative errno. Waits as reading does. */
 ssize_t gw__chan_peek(struct gw__chan *c, void *to, size_t n, struct gw__error *error);
-/* What was written last was not taken: nobody is there any more. Waits at most `ms` to hear of it; an end of what can be read says nothing. */
+/* What was written last was not taken: the peer has gone. Waits at most `ms` to hear of it; an end of what can be read says nothing. */
 bool gw__chan_is_reset(struct gw__chan *c, int ms);
 /* The link breaks, from any thread: what was written arrives, then both ends find it closed. `fd` is a socket of a channel. */
 void gw__sock_break(int fd);
@@ -148,7 +148,7 @@ struct gw__pace {
 	struct gw__clock clock;
 	int (*wait_ns)(void *ctx, uint64_t ns, int cancel_fd); /* ctx is that of the clock */
 };
-/* One limit for all channels that share it, in each direction by itself; bytes_per_s > 0; `pace` NULL: real time. Its maker frees it, at any time. */
+/* One limit for all channels that share it, in each direction separately; bytes_per_s > 0; `pace` NULL: real time. Its maker frees it, at any time. */
 struct gw__rate;
 int gw__rate_new(uint64_t bytes_per_s, const struct gw__pace *pace, struct gw__rate **rate, struct gw__error *error);
 void gw__rate_free(struct gw__rate *rate); /* NULL is fine */

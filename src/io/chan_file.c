@@ -68,7 +68,7 @@ static int check_type(const struct stat *st, const struct gw__uri *uri, struct g
 	return gw__error_set(error, -EINVAL, "%.200s: not a file; for a FIFO open it and use fd:N, or use exec:", uri->text);
 }
 
-/* Bytes before the offset are somebody's header and stay; what is behind it is of an earlier stream and goes.
+/* Bytes before the offset are somebody's header and stay; what is after it is of an earlier stream and goes.
  */
 static int prepare(int fd, const struct gw__uri *uri, bool out, struct gw__error *error)
 {

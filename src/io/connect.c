@@ -88,7 +88,7 @@ static int say_failed(const struct gw__uri *uri, int err, struct gw__error *erro
 	}
 }
 
-/* An address that swallows packets must leave time for the ones behind it. */
+/* An address that swallows packets must leave time for the ones after it. */
 static uint64_t share_of(uint64_t deadline, int addresses)
 {
 	uint64_t now = gw__io_now_ns();

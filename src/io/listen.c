@@ -81,7 +81,7 @@ static bool is_skippable(int err, const struct gw__listener *l, const struct gw_
 {
 	if (err == EADDRNOTAVAIL || err == EAFNOSUPPORT)
 		return true;
-	/* IPv4 behind [::], which has it already; or a port the kernel chose for another address. */
+	/* IPv4 after [::], which has it already; or a port the kernel chose for another address. */
 	return err == EADDRINUSE && l->n > 0 && (!*uri->target || !strcmp(uri->port, "0"));
 }
 

@@ -21,7 +21,7 @@ int gw__chan_wait(struct gw__chan *c, short events, uint64_t deadline, struct gw
 
 /* The first `bytes` of `iov`, at most `max` entries, into `to`. Returns how many entries. */
 int gw__iov_clip(const struct iovec *iov, int n, uint64_t bytes, struct iovec *to, int max);
-/* Step over `bytes` that are done. Returns how many whole entries are behind us. */
+/* Step over `bytes` that are done. Returns how many whole entries are done. */
 int gw__iov_advance(struct iovec *iov, int n, size_t bytes);
 size_t gw__iov_bytes(const struct iovec *iov, int n);
 

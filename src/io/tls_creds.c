@@ -82,7 +82,7 @@ static int copy_options(struct gw__tls_creds *c, const struct gw__tls_opts *o, s
  */
 #define NORMAL_PSK "NORMAL:-CHACHA20-POLY1305:+CHACHA20-POLY1305:%SERVER_PRECEDENCE"
 
-/* RFC 8996; behind everything else, so that no priority string brings the old versions back. */
+/* RFC 8996; after everything else, so that no priority string brings the old versions back. */
 #define AT_LEAST_1_2 ":-VERS-TLS1.1:-VERS-TLS1.0"
 
 static int set_priority(struct gw__tls_creds *c, const char *given, struct gw__error *error)

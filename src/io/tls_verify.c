@@ -50,7 +50,7 @@ static void add_name(char *names, const char *name, size_t n)
 	strcpy(names + used, "\"");
 }
 
-/* One that a client may ask for. False behind the last. */
+/* One that a client may ask for. False after the last. */
 static bool add_alternative(char *names, gnutls_x509_crt_t crt, unsigned i)
 {
 	char name[128], text[INET6_ADDRSTRLEN];

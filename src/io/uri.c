@@ -66,7 +66,7 @@ static bool read_tcp_option(const char *o, struct gw__uri *uri, bool *v4, bool *
 	return true;
 }
 
-/* What QEMU takes behind a port. Both families, or none named: either. */
+/* What QEMU takes after a port. Both families, or none named: either. */
 static int parse_tcp_options(const char *from, struct gw__uri *uri, struct gw__error *error)
 {
 	bool v4 = false, v6 = false, no4 = strstr(from, ",ipv4=off"), no6 = strstr(from, ",ipv6=off");
@@ -202,7 +202,7 @@ static bool read_hex(const char *s, uint64_t *value)
 
 /*
  * A size as QEMU takes it: 4096, 4K, 1.5M, .5K, 0x1000; blanks and a plus in front. A fraction of a byte is
- * rounded to the nearest, but 1.5 (bytes) is refused, and so is a suffix behind a hexadecimal number.
+ * rounded to the nearest, but 1.5 (bytes) is refused, and so is a suffix after a hexadecimal number.
  */
 static bool read_size(const char *s, uint64_t *value)
 {

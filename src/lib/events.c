@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The queue of a started call; see events.h. All but the two descriptors is behind the lock. No lock is held across a wait. */
+/* The queue of a started call; see events.h. All but the two descriptors is under the lock. No lock is held across a wait. */
 #include "lib/events.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Checkpoints behind a guest in a file, by the dissector; see inspect_checkpoints.h. */
+/* Checkpoints after a guest in a file, by the dissector; see inspect_checkpoints.h. */
 #include "lib/inspect_checkpoints.h"
 
 #include <errno.h>

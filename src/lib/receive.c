@@ -245,7 +245,7 @@ static int wait_for_source(gw_job *job, const struct gw__uri *uri, const struct 
 	return r;
 }
 
-/* What does not listen is one channel, and nobody is there to shake hands with. */
+/* What does not listen is one channel, without a peer to shake hands with. */
 int gw__receive_open_source(gw_job *job, const struct gw__uri *uri, const struct gw_receive_opts *o, struct gw__receive_link *l)
 {
 	struct gw__io_opts io = gw__job_io_opts(job, GW__OPT(o, link));

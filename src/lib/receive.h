@@ -64,7 +64,7 @@ struct gw__receive_again {
  * *out what it told; they are those of the last one then.
  */
 int gw__receive_again(struct gw__receive_again *a, int r, struct gw__sink *sink, struct gw__receive_outcome *out);
-/* The same over one connection that is there already, which is closed; `listener` is NULL. Another one cannot come. */
+/* The same over one connection that exists already, which is closed; `listener` is NULL. Another one cannot come. */
 int gw__receive_again_over(struct gw__receive_again *a, struct gw__chan **chan, struct gw__sink *sink, struct gw__receive_outcome *out);
 
 #endif

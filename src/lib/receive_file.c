@@ -96,7 +96,7 @@ static int await_written(struct receive_file *f)
 	}
 }
 
-/* --- behind it --- */
+/* --- after the stream --- */
 
 static int open_image(struct receive_file *f)
 {

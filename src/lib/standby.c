@@ -35,7 +35,7 @@ struct standby {
 	struct guest *guests; /* the caller's thread's */
 };
 
-/* One guest; its thread's, but for `next`, which is the caller's, and what stands behind the lock. */
+/* One guest; its thread's, but for `next`, which is the caller's, and what is under the lock. */
 struct guest {
 	struct standby *standby;
 	struct guest *next;
@@ -157,7 +157,7 @@ static int on_boundary(void *ctx, uint64_t number, struct gw__error *error)
 	return number ? 0 : remove_older_lock(g, error);
 }
 
-/* A guest whose link broke right behind its epoch 0 has an image too, and on_epoch was not called. */
+/* A guest whose link broke right after its epoch 0 has an image too, and on_epoch was not called. */
 static void on_kept(void *ctx, uint64_t number, bool kept)
 {
 	struct guest *g = ctx;
@@ -246,7 +246,7 @@ static void let_go(struct guest *g)
 	g->dir_fd = -1;
 }
 
-/* The event comes last: whoever hears it may connect another guest of this name at once. */
+/* The event comes last: whoever hears it may connect another guest of this name immediately. */
 static void end_guest(struct guest *g, int r, const struct gw__colo_secondary_result *result)
 {
 	bool kept = result->state == GW__COLO_SECONDARY_LOST && !result->image_failed;
@@ -365,7 +365,7 @@ static struct guest *new_guest(struct standby *s, struct gw__incoming *in)
 	g->run.page_bytes = s->job->run.page_bytes;
 	g->run.cancel_fd = s->job->cancel_fd;
 	g->in = *in;
-	g->in.listener = NULL; /* which is there for all guests */
+	g->in.listener = NULL; /* which serves all guests */
 	g->channels = in->multifd_n;
 	*in = (struct gw__incoming){0};
 	return g;

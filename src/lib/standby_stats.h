@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The figures of a protected guest, for its control socket: one line of words and numbers. Owned by the session, behind its lock. */
+/* The figures of a protected guest, for its control socket: one line of words and numbers. Owned by the session, under its lock. */
 #ifndef GW_LIB_STANDBY_STATS_H
 #define GW_LIB_STANDBY_STATS_H
 
@@ -28,7 +28,7 @@ struct gw__standby_stats {
 void gw__standby_stats_note(struct gw__standby_stats *s, const struct gw__colo_epoch *e, uint64_t now_ns);
 /* "disk WORD network WORD lease_left_us N", the last two if there are any. False: it is not that, and nothing is changed. */
 bool gw__standby_stats_hear_guard(struct gw__standby_stats *s, const char *words, uint64_t now_ns);
-/* " age_us N checkpoints N ...", which goes behind the state; nothing before the first epoch. */
+/* " age_us N checkpoints N ...", which follows the state; nothing before the first epoch. */
 void gw__standby_stats_print(const struct gw__standby_stats *s, uint64_t now_ns, char *line, size_t n);
 
 #endif

@@ -69,7 +69,7 @@ enum gw__location_event {
 	GW__LOCATION_EV_UNCONFIRMED,     /* and the source's monitor does not say that it is over */
 	GW__LOCATION_EV_BROKEN,          /* the link, the disk, the stream: in any direction */
 	GW__LOCATION_EV_BROKEN_UNSURE,   /* when the source may have been switching */
-	GW__LOCATION_EV_BROKEN_AT_END,   /* behind the source's last byte, and it cannot be told */
+	GW__LOCATION_EV_BROKEN_AT_END,   /* after the source's last byte, and it cannot be told */
 	GW__LOCATION_EV_NOTHING_MISSING, /* it broke with every page here, and without an image */
 	GW__LOCATION_EV_COMMITTED_UNSAFE, /* the image is whole and has its name, its folder could not be synced; the source was told of a failure */
 	/* a source, by its monitor */

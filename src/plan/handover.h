@@ -23,7 +23,7 @@
 enum gw__handover_state {
 	GW__HANDOVER_RUNS,      /* the source: it copies ahead */
 	GW__HANDOVER_STOPPED,   /* it is paused; nothing of what follows lets the other end run it */
-	GW__HANDOVER_ASKED,     /* PING behind the devices */
+	GW__HANDOVER_ASKED,     /* PING after the devices */
 	GW__HANDOVER_CONFIRMED, /* the other end has loaded everything; or it is not asked */
 	GW__HANDOVER_ENDING,    /* a byte may have left after which the other end runs it */
 	GW__HANDOVER_PACKAGE,   /* the same, of a post-copy package */
@@ -42,7 +42,7 @@ enum gw__handover_state {
 enum gw__handover_event {
 	/* the source's */
 	GW__HANDOVER_EV_PAUSED,
-	GW__HANDOVER_EV_ASKED,         /* PING left behind the devices */
+	GW__HANDOVER_EV_ASKED,         /* PING left after the devices */
 	GW__HANDOVER_EV_NOT_ASKED,     /* the devices left; there is nobody to ask, or it is not wanted */
 	GW__HANDOVER_EV_PONG,          /* to that PING */
 	GW__HANDOVER_EV_END_BEGUN,     /* before the call that may send the last byte */
@@ -56,7 +56,7 @@ enum gw__handover_event {
 	/* of either */
 	GW__HANDOVER_EV_BROKEN, /* the link; or something failed here */
 	/* the destination's */
-	GW__HANDOVER_EV_PING,        /* came behind the last device, which is loaded */
+	GW__HANDOVER_EV_PING,        /* came after the last device, which is loaded */
 	GW__HANDOVER_EV_END,         /* the end came, and all is loaded */
 	GW__HANDOVER_EV_PACKAGE,     /* all of it, and its devices are loaded */
 	GW__HANDOVER_EV_LOAD_FAILED, /* SHUT with an error is the answer */

@@ -148,7 +148,7 @@ static void watch(struct gw__lease *l, uint64_t now_ns, const struct gw__lease_r
 	l->look_ns = after(now_ns, l->bounds.beat_ms);
 }
 
-/* In the middle of a swap of ours, or behind one. */
+/* In the middle of a swap of ours, or after one. */
 static void learn_own(struct gw__lease *l, const struct gw__lease_record *r)
 {
 	if (is_same(r, &l->sent))

@@ -178,7 +178,7 @@ static unsigned ask_release(const char *program)
 		_exit(127);
 	}
 	close(out[1]);
-	ssize_t n = read(out[0], text, sizeof text - 1); /* one line, written at once */
+	ssize_t n = read(out[0], text, sizeof text - 1); /* one line, in one write */
 	close(out[0]);
 	if (pid > 0)
 		waitpid(pid, NULL, 0);

@@ -30,7 +30,7 @@ int gw__clone_check(struct gw__clone *c, const gw_info *info, char *const *comma
 /* Marks the blocks of a destination that are the image's, at the right place and private. -EOPNOTSUPP: none is, or it cannot be known. */
 int gw__clone_find_mapped(struct gw__clone *c, struct gw__qmp *q, const gw_info *info, struct gw__qemu_destination *there,
 	struct gw__error *error);
-/* A QEMU that was started with such a command line has ended: is it too old? -EOPNOTSUPP instead of the sentence that is there, or that. */
+/* A QEMU that was started with such a command line has ended: is it too old? Then -EOPNOTSUPP with that reason; else the error stays as it is. */
 int gw__clone_explain_end(const char *program, struct gw__error *error);
 void gw__clone_close(struct gw__clone *c);
 

@@ -84,7 +84,7 @@ static bool is_on(const char *option, const char *value, const char *key)
 	return get(option, value, key, text, sizeof text) && (!strcmp(text, "on") || !strcmp(text, "yes") || !strcmp(text, "true"));
 }
 
-/* What stands behind one dash or two; NULL: no option. */
+/* The name after one dash or two; NULL: no option. */
 static const char *option_of(const char *arg)
 {
 	if (arg[0] != '-' || !arg[1])
@@ -93,7 +93,7 @@ static const char *option_of(const char *arg)
 	return !strcmp(name, "M") ? "machine" : name;
 }
 
-/* The next value of that option at or behind *i, which is set behind it; NULL: no more. */
+/* The next value of that option at or after *i, which is set after it; NULL: no more. */
 static const char *next_value(char *const *command, const char *option, unsigned *i)
 {
 	while (command[*i]) {

@@ -105,7 +105,7 @@ static void be_hard_to_hold_up(void)
 	static const char never[] = "-1000";
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	if (fd >= 0 && write(fd, never, sizeof never - 1) < 0) {
-		/* it takes a right that we need not have */
+		/* it needs a right that we may not have */
 	}
 	if (fd >= 0)
 		close(fd);

@@ -146,7 +146,7 @@ static int verify(struct drain *d)
 }
 
 /*
- * A 7.2 that lost the link behind its last page does not end (docs/spec/postcopy.md 1.4). One that has pages left and finds no link is paused
+ * A 7.2 that lost the link after its last page does not end (docs/spec/postcopy.md 1.4). One that has pages left and finds no link is paused
  * well before.
  */
 static bool hangs_at_the_end(const struct drain *d, const struct gw__qmp_migration *m, int waited_ms)
@@ -194,7 +194,7 @@ static int run(struct drain *d)
 	return r ? r : verify(d);
 }
 
-/* A drain that was killed behind its last page has left a whole image, and a source that is done. GW__NOT_MINE: it is not like that. */
+/* A drain that was killed after its last page has left a whole image, and a source that is done. GW__NOT_MINE: it is not like that. */
 static int finish_earlier(struct drain *d)
 {
 	struct gw__error error = {0};

@@ -35,7 +35,7 @@ void gw__qemu_detail(const gw_qemu *d, const char *fmt, ...) GW__PRINTF(2, 3);
 
 /*
  * A call begins: its structs are looked at, and what the last one said is forgotten. 0, or -EINVAL or -E2BIG with a sentence. `o` and `result` point to
- * structs that start with their size, of which `ours` bytes are known; `o` may be NULL. *copy is `o` as far as it goes, zeroed behind that.
+ * structs that start with their size, of which `ours` bytes are known; `o` may be NULL. *copy is `o` as far as it goes, zeroed after that.
  */
 int gw__qemu_begin(gw_qemu *d, const char *name, const void *o, void *copy, size_t ours, const void *result);
 int gw__qemu_copy_opts(const char *name, const void *o, void *copy, size_t ours, struct gw__error *error);

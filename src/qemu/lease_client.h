@@ -33,7 +33,7 @@ struct gw__lease_client { /* zeroed: none */
 };
 
 /*
- * What stands behind the name of an owner that took the lease from a primary and has to fence it yet. The mark is in the store from the taking on, so that it outlives whoever
+ * What follows the name of an owner that took the lease from a primary and has to fence it yet. The mark is in the store from the taking on, so that it outlives whoever
  * was to fence: nobody takes such a lease who does not fence, or accepts that nobody did.
  */
 #define GW__LEASE_UNFENCED "/unfenced"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The thread that beats a lease; see lease_keeper.h. `client` and `deadman` are the thread's while it runs; what both see is atomic, or behind `lock`. */
+/* The thread that beats a lease; see lease_keeper.h. `client` and `deadman` are the thread's while it runs; what both see is atomic, or under `lock`. */
 #include "qemu/lease_keeper.h"
 
 #include <errno.h>

@@ -28,7 +28,7 @@ struct gw__monitor_broker {
 	int fd;           /* our connection to it; -1: none */
 	json_int_t epoch; /* how many have had the monitor: their commands are numbered apart */
 	char folder[32];  /* where QEMU may listen for us; removed by the monitor broker at its end */
-	bool met;         /* it was there before us */
+	bool met;         /* it existed before us */
 };
 #define GW__MONITOR_BROKER_INIT                                                                                                            \
 	{                                                                                                                                  \

@@ -122,7 +122,7 @@ static void speak_for_the_dead(struct broker *k)
 		forget(&k->link);
 }
 
-/* Behind RESUME_ACK pages go out, and no word may come into one that was cut short. */
+/* After RESUME_ACK pages go out, and no word may come into one that was cut short. */
 static void settle_link(struct broker *k)
 {
 	if (!k->resumed) {
@@ -230,7 +230,7 @@ static void on_client(struct broker *k)
 		forget(&k->client);
 		return;
 	}
-	while (k->server >= 0 && on_server(k)) /* behind its last words may lie its end */
+	while (k->server >= 0 && on_server(k)) /* its end may follow its last words */
 		;
 	const char *want = json_string_value(json_object_get(m.json, "want"));
 	int client = k->client;

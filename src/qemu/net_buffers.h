@@ -19,7 +19,7 @@ struct gw__net_buffers { /* a zeroed one has none, and does nothing */
 int gw__net_buffers_find(struct gw__net_buffers *b, struct gw__qmp *q, struct gw__error *error);
 void gw__net_buffers_fini(struct gw__net_buffers *b);
 
-/* They are there and let everything pass. -EOPNOTSUPP: QEMU has none for this netdev, with its reason; then there are none. */
+/* They exist and let everything pass. -EOPNOTSUPP: QEMU has none for this netdev, with its reason; then there are none. */
 int gw__net_buffers_add(const struct gw__net_buffers *b, struct gw__qmp *q, int fallback_ms, struct gw__error *error);
 int gw__net_buffers_hold(const struct gw__net_buffers *b, struct gw__qmp *q, struct gw__error *error);    /* from now on */
 int gw__net_buffers_release(const struct gw__net_buffers *b, struct gw__qmp *q, struct gw__error *error); /* what is held now */

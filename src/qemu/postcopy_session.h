@@ -78,12 +78,12 @@ struct gw__postcopy_session {
 /* What was asked for becomes l->opts and those it names. NULL: defaults. 0, or -EINVAL or -E2BIG with a sentence in l->error. */
 int gw__postcopy_session_set_opts(struct gw__postcopy_session *l, const struct gw_qemu_postcopy_opts *o);
 
-/* Whether a guest can run before its memory is there: 0, or -EOPNOTSUPP with the reason, and a hint for the driver. */
+/* Whether a guest can run before its memory is loaded: 0, or -EOPNOTSUPP with the reason, and a hint for the driver. */
 int gw__postcopy_session_check(gw_qemu *driver, const char *path, const gw_info *info, struct gw__error *error);
 
 /*
  * Until QEMU has every page. 0, or a negative errno with l->why; l->guest says where the guest is. It may have every page all the same:
- * then something behind that failed. A QEMU that waits for a guest is given one, one in postcopy-paused is resumed.
+ * then something after that failed. A QEMU that waits for a guest is given one, one in postcopy-paused is resumed.
  */
 int gw__postcopy_session_run(struct gw__postcopy_session *l);
 void gw__postcopy_session_end(struct gw__postcopy_session *l);

@@ -139,7 +139,7 @@ bool gw__postcopy_session_is_wished(const struct gw__postcopy_session *l, const 
 	return !strcmp(opts, address) || (!strncmp(opts, "tcp:", 4) && !strcmp(port, ours));
 }
 
-/* Behind migrate-incoming, which QEMU has answered. */
+/* After migrate-incoming, which QEMU has answered. */
 int gw__postcopy_session_listening(struct gw__postcopy_session *l)
 {
 	struct gw__qmp_migration m;

@@ -19,7 +19,7 @@ struct gw__private_socket {
 
 /* 0, or a negative errno with a sentence. */
 int gw__private_socket_make(struct gw__private_socket *s, struct gw__qmp *q, struct gw__error *error);
-void gw__private_socket_listens(const struct gw__private_socket *s); /* it is there now: QEMU may reach it. Without one nothing */
+void gw__private_socket_listens(const struct gw__private_socket *s); /* it listens now: QEMU may reach it. Without one nothing */
 void gw__private_socket_remove(struct gw__private_socket *s);        /* also on a zeroed one, also twice */
 
 #endif

@@ -23,7 +23,7 @@ bool gw__process_has_thread(pid_t pid, pid_t thread);
 bool gw__process_is_in_our_namespace(pid_t pid);
 /* -ESRCH: there is no such process. */
 int gw__process_identity(pid_t pid, char name[GW__IDENTITY_BYTES], struct gw__error *error);
-/* ELSEWHERE: of another host, or one that cannot be seen from here. A name may have more behind another '/'. */
+/* ELSEWHERE: of another host, or one that cannot be seen from here. A name may have more after another '/'. */
 enum gw__process_seen gw__process_look(const char *name);
 
 #endif

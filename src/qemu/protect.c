@@ -47,7 +47,7 @@ enum {
 	QUIET_MS = 1000,  /* for which this process may do without the processor, at least */
 	DISKS_MS = 60000, /* to ask the standby to take the disks; the guest runs, and nothing holds it up yet */
 	MAX_PASSES = 40,  /* a guest that dirties faster than the standby receives is stopped for as long as is allowed */
-	DEATH_MS = 5000,  /* of a QEMU that has closed its monitor, or until that is there again */
+	DEATH_MS = 5000,  /* of a QEMU that has closed its monitor, or until that is open again */
 	ENDING_MS = 1000, /* of one that was shut down, and whose process is not known */
 	MONITORS = 3,     /* one after the other, to undo an attempt */
 	LEASE_MS = 5000,  /* to tell the lease's store that the guest runs on without a limit */
@@ -283,7 +283,7 @@ static void take_events(struct gw__protect *p)
 	}
 }
 
-/* Behind a release: how long was the standstill that it ended? */
+/* After a release: how long was the standstill that it ended? */
 static void await_resume(struct gw__protect *p)
 {
 	double end = now_s(p) + EVENTS_MS / 1e3;

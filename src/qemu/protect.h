@@ -22,7 +22,7 @@ struct gw__protect;
 
 enum gw__protect_event_kind {
 	GW__PROTECT_CONNECTING,  /* the first copy of the guest goes to the standby */
-	GW__PROTECT_PROTECTED,   /* it is there; checkpoints follow */
+	GW__PROTECT_PROTECTED,   /* the copy is complete; checkpoints follow */
 	GW__PROTECT_CHECKPOINT,  /* one more: `pause_us` */
 	GW__PROTECT_UNPROTECTED, /* `reason`; the guest runs on. `pause_us`: how long it stood still last */
 	GW__PROTECT_NOT_YET,     /* an attempt failed, `reason`; the next one follows */

@@ -22,7 +22,7 @@
 
 enum {
 	RELEASE_MS = 60000,
-	MONITOR_MS = 5000, /* until it is there again */
+	MONITOR_MS = 5000, /* until it is connected again */
 	LOOK_MS = 100,
 	LATE_MS = 5000, /* of a deadman */
 	DISMISSED = 'k',

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Asks whoever protects, and cleans up behind those who were killed; see protect_stop.h. */
+/* Asks whoever protects, and cleans up after those who were killed; see protect_stop.h. */
 #include "qemu/protect_stop.h"
 
 #include <errno.h>

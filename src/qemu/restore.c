@@ -46,7 +46,7 @@ static int not_direct(struct gw__restore *r)
 	return refused(r);
 }
 
-/* The guest is in the QEMU, whatever came behind. */
+/* The guest is in the QEMU, whatever came after that. */
 static void loaded(struct gw__restore *r)
 {
 	struct gw__qmp_status s = {.name = "unknown"};

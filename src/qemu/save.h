@@ -4,7 +4,7 @@
  * to post-copy, save_failed.c ends what failed.
  *
  * Two threads: a worker receives the guest, the main thread speaks with the monitor, because a QEMU in its last phase answers
- * nobody before its bytes are taken. Behind the last byte the worker asks it whether it was it that sent them; `talk` is the lock.
+ * nobody before its bytes are taken. After the last byte the worker asks it whether it was it that sent them; `talk` is the lock.
  */
 #ifndef GW_QEMU_SAVE_H
 #define GW_QEMU_SAVE_H

@@ -117,7 +117,7 @@ static int look_for_monitor(struct gw__save *s)
 	return gw__save_note_monitor(s, gw__error_set(&s->error, -ECONNRESET, "%s", lost.text));
 }
 
-/* Only behind a stream can it be left as its user, or itself, has just stopped it. */
+/* Only after a stream can it be left as its user, or itself, has just stopped it. */
 static int check_still_runs(struct gw__save *s, const struct gw__qmp_migration *m)
 {
 	uint64_t now_ms = m->total_ms;
@@ -204,7 +204,7 @@ int gw__save_direct(struct gw__save *s)
 	char path[40];
 	s->thread_id = json_integer_value(json_object_get(s->identity, "thread"));
 	snprintf(path, sizeof path, "/proc/%lld", (long long)s->thread_id);
-	if (access(path, F_OK)) /* of another host's, or behind a namespace */
+	if (access(path, F_OK)) /* of another host, or in another namespace */
 		s->thread_id = 0;
 	s->result = gw_receive_file(s->driver->job, s->path, &o, &s->receipt);
 	return s->result;

@@ -7,7 +7,7 @@
  *   standby: boundary N\n, the guest stands still     -> good REPORT\n (guard_report.h), or the end
  *
  * One guest, and one protection of it at a time. A thread of its own waits for guards; once all of the guest is here (boundary 0), the connection and the disks
- * are its thread's. Until then whoever connects as a primary may be anybody, and has nothing to do with them. What stands in between is behind the lock.
+ * are its thread's. Until then whoever connects as a primary may be anybody, and has nothing to do with them. What stands in between is under the lock.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -215,7 +215,7 @@ static void accept_one(struct gw_qemu_disks *d)
 	struct pollfd quit = {.fd = d->quit_fd, .events = POLLIN};
 	int fd = accept4(d->listener, NULL, NULL, SOCK_CLOEXEC);
 	if (fd < 0) {
-		poll(&quit, 1, AGAIN_MS); /* the connection is still there, and would be so at once */
+		poll(&quit, 1, AGAIN_MS); /* the connection is still there, and would be so immediately */
 		return;
 	}
 	notice_silent_death(fd);

@@ -579,7 +579,7 @@ int gw__storage_recover(const char *folder, struct gw__error *error)
 		r = find_overlays(s, epoch, error);
 	if (!r && s->n)
 		r = write_list(s, "disks", say_file, epoch, error);
-	for (unsigned i = 0; !r && i < s->n; i++) /* what the primary wrote behind it */
+	for (unsigned i = 0; !r && i < s->n; i++) /* what the primary wrote after it */
 		for (uint64_t later = epoch + 1; later <= epoch + 3; later++)
 			remove_overlay(s, i, later);
 	if (r == NOTHING_LEFT) /* it died before its first epoch was safe */

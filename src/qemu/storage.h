@@ -9,10 +9,10 @@
  *   open: base <- 1        boundary 0: base | 1 <- ...        boundary N: base <- N | N+1        commit N: N-1 goes into base
  *
  * The primary writes to the last one. At a boundary it stands still and has flushed, so what is below the new overlay is the disk of that epoch, byte for byte.
- * An overlay is merged only when the epoch behind it counts, so the last epoch's file is never written to again. One thread at a time.
+ * An overlay is merged only when the epoch after it counts, so the last epoch's file is never written to again. One thread at a time.
  *
  * Durable: the disk of an epoch is on the standby's disk when gw__storage_boundary returns, and nothing that it needs is removed before what replaces it is.
- * FOLDER/disks.durable says which protection that is, and the memory's journal, which epoch is the last one. As long as it is there the journal alone is not
+ * FOLDER/disks.durable says which protection that is, and the memory's journal, which epoch is the last one. As long as it exists the journal alone is not
  * made an image.
  */
 #ifndef GW_QEMU_STORAGE_H

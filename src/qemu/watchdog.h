@@ -33,19 +33,19 @@ struct gw__watchdog {
 struct gw__watchdog_post {
 	const char *address;                   /* as for gw__qmp_open */
 	const char *image;                     /* of the save */
-	bool direct;                           /* QEMU writes to a file of ours itself: it is stopped at once, and lets go of it */
+	bool direct;                           /* QEMU writes to a file of ours itself: it is stopped immediately, and lets go of it */
 	bool may_switch;                       /* to post-copy: a QEMU that stands still then is left so, as somebody may go on with it */
 	const char *listen;                    /* the address of the user's that QEMU comes to; NULL: none */
 	const struct gw_tls_opts *tls;         /* of that address */
 	const struct gw__qmp_settings *before; /* what will be put back */
 	const json_t *identity;                /* of the QEMU there */
 	struct gw__was was;                    /* kept up to date */
-	struct gw__private_socket *own;        /* what it takes away, if we cannot */
+	struct gw__private_socket *own;        /* what it removes, if we cannot */
 	int (*on_end)(void *ctx, const struct gw_qemu_guard_report *report); /* what became of it; its exit status. NULL: nobody is told */
 	void *ctx;
 };
 int gw__watchdog_start(struct gw__watchdog *g, const struct gw__watchdog_post *post, struct gw__error *error);
-/* Its user stopped or started it meanwhile, or we do: it is put into the record, and holds from the moment it is there. */
+/* Its user stopped or started it meanwhile, or we do: it is put into the record, and holds from the moment it is written. */
 void gw__watchdog_tell(struct gw__watchdog *g, struct gw__was was);
 /* All is well: the guard goes away. Also on a zeroed one, also twice. */
 void gw__watchdog_dismiss(struct gw__watchdog *g);
@@ -61,7 +61,7 @@ int gw__watchdog_repair(struct gw__qmp *q, const struct gw__qmp_settings *before
 	struct gw__error *error);
 
 /*
- * A QEMU 7.2 that lost the link behind its last page never ends its migration, and never runs its guest again: -ENOLINK, and a sentence that
+ * A QEMU 7.2 that lost the link after its last page never ends its migration, and never runs its guest again: -ENOLINK, and a sentence that
  * says so. 0: it is not like that, or does not say so.
  */
 int gw__watchdog_check_hang(struct gw__qmp *q, struct gw__error *error);

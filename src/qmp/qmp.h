@@ -51,7 +51,7 @@ void gw__qmp_close(struct gw__qmp *q); /* NULL is fine */
 json_t *gw__qmp_handoff_state(const struct gw__qmp *q); /* owned by the caller */
 int gw__qmp_take_over(int fd, const json_t *past, json_int_t first_id, struct gw__qmp **q, struct gw__error *error);
 void gw__qmp_set_call_limit(struct gw__qmp *q, int timeout_ms);
-/* For those who watch over the caller: how long it may now wait for QEMU, before each call and wait for an event; and 0 behind a call. NULL: nobody is told. */
+/* For those who watch over the caller: how long it may now wait for QEMU, before each call and wait for an event; and 0 after a call. NULL: nobody is told. */
 typedef void gw__qmp_waits_fn(void *ctx, int limit_ms);
 void gw__qmp_on_wait(struct gw__qmp *q, gw__qmp_waits_fn *fn, void *ctx);
 bool gw__qmp_can_pass_fds(const struct gw__qmp *q);   /* a unix socket */
@@ -101,7 +101,7 @@ struct gw__qmp_migration {
  */
 int gw__qmp_await_cleaned_up(struct gw__qmp *q, struct gw__error *error);
 /*
- * Start a migration. 7.2 calls one "failed" a moment before it has cleaned up behind it, or never does, and a new one in between
+ * Start a migration. 7.2 calls one "failed" a moment before it has cleaned up after it, or never does, and a new one in between
  * leaves it confused for good: so that is waited for, and then -EBUSY. `why` must not be NULL.
  */
 int gw__qmp_migrate(struct gw__qmp *q, const char *uri, struct gw__error *error);

@@ -53,7 +53,7 @@ int gw__qmp_wait(int fd, short events, uint64_t deadline_ns)
 	}
 }
 
-/* Room for at least one more byte and the NUL behind it. */
+/* Room for at least one more byte and the NUL after it. */
 static int make_room(struct gw__qmp_line *l)
 {
 	if (l->start) {

@@ -196,7 +196,7 @@ static bool read_row(char *row, struct gw__qmp_block *b)
 }
 
 /*
- * The table behind its heading. 0 with the number of rows, or -1. Memory that never migrates, such as that of a memory
+ * The table after its heading. 0 with the number of rows, or -1. Memory that never migrates, such as that of a memory
  * backend without a device, has no name and is left out.
  */
 static int read_table(char *table, struct gw__qmp_block *blocks, unsigned *n)

@@ -75,7 +75,7 @@ static int get(void *engine, int timeout_ms, char *text, struct gw__error *error
 	return r;
 }
 
-/* Of a write that fails in the middle nobody knows what is there; a text this short is written whole or not at all. */
+/* Of a write that fails in the middle nobody knows what is stored; a text this short is written whole or not at all. */
 static int write_text(int fd, const char *path, const char *text, struct gw__error *error)
 {
 	char line[GW__STORE_TEXT_BYTES];

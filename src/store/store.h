@@ -19,10 +19,10 @@ struct gw__store;
 
 /* Looks at the URL only: nobody is asked. -EINVAL: it is not one. */
 int gw__store_open(const char *url, struct gw__store **store, struct gw__error *error);
-/* 0: `text` is what is there, "" nothing. A failure: it did not answer within the time. */
+/* 0: `text` is what is stored, "" nothing. A failure: it did not answer within the time. */
 int gw__store_get(struct gw__store *s, int timeout_ms, char text[GW__STORE_TEXT_BYTES], struct gw__error *error);
 /*
- * If `from` ("": nothing) is there, put `to` in its place. 0: done. GW__STORE_REFUSED: something else is there, `found`. A failure: it did not answer, and
+ * If `from` ("": nothing) is stored, put `to` in its place. 0: done. GW__STORE_REFUSED: something else is stored, `found`. A failure: it did not answer, and
  * may have done it, or do it yet.
  */
 int gw__store_swap(struct gw__store *s, int timeout_ms, const char *from, const char *to, char found[GW__STORE_TEXT_BYTES],

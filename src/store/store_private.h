@@ -11,7 +11,7 @@ struct gw__store_ops {
 	void (*close)(void *engine);
 };
 
-/* `rest`: of the URL, what is behind the scheme and its colon. */
+/* `rest`: of the URL, what follows the scheme and its colon. */
 int gw__store_open_file(const char *rest, void **engine, struct gw__error *error);
 int gw__store_open_etcd(const char *scheme, const char *rest, void **engine, struct gw__error *error);
 extern const struct gw__store_ops gw__store_file_ops, gw__store_etcd_ops;

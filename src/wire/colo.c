@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The messages of COLO: be32 number, and be64 value behind VMSTATE_SIZE. There is no length, no checksum and no sequence number, so one byte
+ * The messages of COLO: be32 number, and be64 value after VMSTATE_SIZE. There is no length, no checksum and no sequence number, so one byte
  * too many or too few shows as a number that is none. No state: any thread, on its own buffers.
  */
 #include "wire/colo.h"

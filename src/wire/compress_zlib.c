@@ -54,7 +54,7 @@ static int inflate_into(z_stream *z, uint8_t *out, size_t n, size_t in_n, struct
 }
 
 /*
- * When the pages are full, the flush behind them is still unread; and only one more byte of room shows
+ * When the pages are full, the flush after them is still unread; and only one more byte of room shows
  * whether the payload would have given more.
  */
 static int unpack(void *state, const uint8_t *in, size_t in_n, uint8_t *out, size_t out_n, struct gw__error *error)
@@ -102,7 +102,7 @@ static void drop_deflate(void *state)
 
 /*
  * deflateBound is for one call that finishes. Calls in between cost nothing; the flush is an empty stored
- * block, 5 bytes, and zlib wants to see room behind it.
+ * block, 5 bytes, and zlib wants to see room after it.
  */
 static size_t bound(void *state, size_t n) { return deflateBound(state, (uLong)n) + n / 1024 + 64; }
 

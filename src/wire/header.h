@@ -34,7 +34,7 @@ const struct gw__other_format *gw__header_other(uint32_t first);
 struct gw__config {
 	char machine[GW__MACHINE_MAX + 1];
 	uint32_t page_bits; /* log2 of the target page size */
-	bool has_page_bits; /* the subsection is there */
+	bool has_page_bits; /* the subsection is present */
 	bool has_caps;
 	bool mapped_ram, ignore_shared, memory_only; /* are in caps */
 	uint32_t caps_n;

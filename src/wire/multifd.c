@@ -97,7 +97,7 @@ static int check_flags(uint32_t flags, struct gw__error *error)
 
 /* --- device state --------------------------------------------------------------------------------------- */
 
-/* Behind the kind. Never 0: what is right in itself is still nothing we can keep. */
+/* After the kind. Never 0: what is right in itself is still nothing we can keep. */
 static int refuse_device_state(struct gw__rd *c, uint32_t flags, struct gw__error *error)
 {
 	char idstr[256];

@@ -5,7 +5,7 @@
 
 #include "wire/multifd.h"
 
-/* Behind magic, version and p->flags, which are right. As gw__multifd_packet_decode. */
+/* After magic, version and p->flags, which are right. As gw__multifd_packet_decode. */
 int gw__multifd_decode_ram(struct gw__rd *c, uint64_t page_bytes, struct gw__multifd_packet *p, struct gw__error *error);
 
 #endif

@@ -32,7 +32,7 @@ static int take_ends(struct gw__package *p, struct gw__error *error)
 	return 0;
 }
 
-/* The commands behind the devices are shown too: they are what makes the last footer plausible. */
+/* The commands after the devices are shown too: they are what makes the last footer plausible. */
 static int take_device(struct gw__package *p, struct gw__section *section, const uint8_t **raw, size_t *raw_bytes, struct gw__error *error)
 {
 	size_t body_at, body_bytes;

@@ -11,14 +11,14 @@
 enum gw__ping_token {
 	GW__PING_OPENED = 1,
 	GW__PING_DISCARDED = 2,
-	GW__PING_LOADED = 3,  /* in the package, behind the device state */
-	GW__PING_SENT = 4,    /* behind the package */
+	GW__PING_LOADED = 3,  /* in the package, after the device state */
+	GW__PING_SENT = 4,    /* after the package */
 	GW__PING_RUNS = 0x42, /* in the package: its PONG is the destination's word that the guest is its own */
 };
 
 enum {
 	GW__DISCARD_RANGES_MAX = 12,    /* in one command, as QEMU does it */
-	GW__RECV_BITMAP_HEAD_BYTES = 8, /* be64 size, behind the message */
+	GW__RECV_BITMAP_HEAD_BYTES = 8, /* be64 size, after the message */
 	GW__RECV_BITMAP_END_BYTES = 8,
 };
 #define GW__RECV_BITMAP_END UINT64_C(0x0123456789abcdef)

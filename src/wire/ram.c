@@ -115,8 +115,8 @@ int gw__ram_word_decode(uint64_t word, uint64_t page_bytes, struct gw__ram_word 
 }
 
 /*
- * Is a page size here, which nothing announces (stream.md 7.2)? If not, then behind the entry (and its address) stands
- * the next name, whose length is never 0, or behind the last entry a record word, which always has a flag bit. If it
+ * Is a page size here, which nothing announces (stream.md 7.2)? If not, then after the entry (and its address) stands
+ * the next name, whose length is never 0, or after the last entry a record word, which always has a flag bit. If it
  * is, that place holds the page size itself or the address: both begin with a byte 0 and have no flag bits.
  */
 enum { FLAGS_END = 0x400 }; /* of a record word: all flags are below */

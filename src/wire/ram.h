@@ -53,7 +53,7 @@ struct gw__ram_word {
 /* Splits and checks a word. 0 or -EPROTO. */
 int gw__ram_word_decode(uint64_t word, uint64_t page_bytes, struct gw__ram_word *w, struct gw__error *error);
 
-/* What a page record says behind its word. `block` is the index for CONTINUE, and is set otherwise. */
+/* What a page record says after its word. `block` is the index for CONTINUE, and is set otherwise. */
 struct gw__ram_where {
 	uint32_t block;
 	uint64_t off;

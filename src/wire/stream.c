@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The stream decoder: head, commands, and whose step is next. Sections are in stream_section.c, what stands inside the RAM
- * section in stream_ram.c, what comes behind it in stream_trailer.c. See stream.h for the contract and docs/spec/stream.md for
+ * section in stream_ram.c, what comes after it in stream_trailer.c. See stream.h for the contract and docs/spec/stream.md for
  * every rule.
  */
 #include "wire/stream_private.h"

@@ -94,7 +94,7 @@ enum gw__stream_state {
 	GW__STREAM_RECORD,    /* inside the RAM section's body */
 	GW__STREAM_LIST,      /* inside a block list */
 	GW__STREAM_FOOTER,    /* a RAM body ended */
-	GW__STREAM_TRAILER,   /* behind RAM: looking for the end */
+	GW__STREAM_TRAILER,   /* after RAM: looking for the end */
 	GW__STREAM_TAIL_ITEM, /* the end is known: handing out what lies before it */
 	GW__STREAM_DONE,
 	GW__STREAM_BROKEN, /* an error was returned; it stays */
@@ -157,7 +157,7 @@ int gw__stream_init_preempt(struct gw__stream *s, const struct gw__stream_opts *
 void gw__stream_fini(struct gw__stream *s);
 
 /*
- * COLO: a stream that is complete (EVENT_END) goes on with the RAM of the next checkpoint, behind VMSTATE_SEND: the END of its RAM section and
+ * COLO: a stream that is complete (EVENT_END) goes on with the RAM of the next checkpoint, after VMSTATE_SEND: the END of its RAM section and
  * the byte 00, as SECTION, PAGE or ZERO, FLUSH, EOS, SECTION_END, EOF and EVENT_END again. The block that CONTINUE means is kept from one to the
  * next (docs/spec/colo.md 5.1). Any number of times; what came between is not the decoder's.
  */

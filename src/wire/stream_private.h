@@ -32,10 +32,10 @@ int gw__stream_begin_page_size(struct gw__stream *s, struct gw__error *error);
 int gw__stream_state_page_size(struct gw__stream *s, uint64_t bytes, const char *who, struct gw__error *error);
 /* The first header of a mapped-ram file states it where the configuration did not; one that cannot be true is left to its own check. */
 void gw__stream_note_mapped_page_size(struct gw__stream *s, const struct gw__mapped_header *h, const struct gw__block *block);
-/* What record words and block lengths are read with: in a mapped-ram file the size stands behind the first of both. */
+/* What record words and block lengths are read with: in a mapped-ram file the size comes after the first of both. */
 uint64_t gw__stream_word_bytes(const struct gw__stream *s);
 uint64_t gw__stream_usual_page_bytes(const struct gw__stream_opts *o);
-/* The advice that belongs behind a failure that a wrong page size causes, or "". */
+/* The advice that is appended to a failure that a wrong page size causes, or "". */
 const char *gw__stream_page_size_hint(const struct gw__stream *s);
 
 /* stream_ram.c */
@@ -43,7 +43,7 @@ int gw__stream_enter_ram(struct gw__stream *s, struct gw__stream_in *in);
 int gw__stream_step_record(struct gw__stream *s, struct gw__stream_in *in);
 int gw__stream_step_list(struct gw__stream *s, struct gw__stream_in *in);
 
-/* stream.c: also between devices behind RAM */
+/* stream.c: also between devices after RAM */
 int gw__stream_step_command(struct gw__stream *s, struct gw__stream_in *in);
 
 /* stream_trailer.c */

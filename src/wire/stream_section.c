@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The sections of a stream: which are open, which may begin, go on and end, and where the last of them leaves a whole guest
- * (docs/spec/stream.md). Not what stands inside the RAM section (stream_ram.c), nor the devices behind it (stream_trailer.c). Owned
+ * (docs/spec/stream.md). Not what stands inside the RAM section (stream_ram.c), nor the devices after it (stream_trailer.c). Owned
  * by one thread, as the stream is.
  */
 #include <errno.h>
@@ -133,7 +133,7 @@ int gw__stream_step_part_or_end(struct gw__stream *s, struct gw__stream_in *in)
 	return r;
 }
 
-/* Behind RAM the end of the stream has to be found before anything is handed out. */
+/* After RAM the end of the stream has to be found before anything is handed out. */
 static int enter_tail(struct gw__stream *s)
 {
 	s->background = !s->ram_ended;

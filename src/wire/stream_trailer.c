@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Behind the RAM section: the end is found first, then what lies before it is handed out, device by device
+ * After the RAM section: the end is found first, then what lies before it is handed out, device by device
  * (docs/spec/stream.md 8 and 9).
  */
 #include <errno.h>

@@ -99,7 +99,7 @@ static int try_candidate(struct look *l, unsigned *tries, const struct gw__trail
 	return 0;
 }
 
-/* Tries a candidate behind whose end there are more bytes, and remembers it when it fits. 0, or -ENOMEM. */
+/* Tries a candidate after whose end there are more bytes, and remembers it when it fits. 0, or -ENOMEM. */
 static int try_passed(struct gw__trailer *t, struct look *l, const struct gw__trailer_candidate *c)
 {
 	struct gw__trailer_end end;
@@ -222,7 +222,7 @@ static int look_at_last(struct gw__trailer *t, struct look *l, struct gw__traile
 
 static bool is_zero(const uint8_t *p, size_t n) { return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0; }
 
-/* Is so much behind this end, or are so many zeros, that it cannot be part of a device? */
+/* Is there so much after this end, or so many zeros, that it cannot be part of a device? */
 static bool is_far_behind(struct gw__trailer *t, const struct look *l)
 {
 	size_t behind = l->n - ends(&t->fit);
@@ -232,7 +232,7 @@ static bool is_far_behind(struct gw__trailer *t, const struct look *l)
 	return !t->not_zero;
 }
 
-/* Of the ends before the last byte, the first: in any case, or only if it is far behind. As above. */
+/* Of the ends before the last byte, the first: in any case, or only if so much follows it. As above. */
 static int look_before(struct gw__trailer *t, struct look *l, bool last, struct gw__trailer_end *end)
 {
 	int r = settle_passed(t, l);

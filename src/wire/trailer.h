@@ -15,7 +15,7 @@
 typedef bool gw__section_open_fn(void *ctx, uint32_t id);
 
 /*
- * Length of a body that ends with `id`'s footer, by looking for the footer and a plausible item behind it.
+ * Length of a body that ends with `id`'s footer, by looking for the footer and a plausible item after it.
  * `*from` remembers how far a search got (start with 0). `last`: no more bytes will come. 0 and *len, GW__SHORT,
  * or -EPROTO when `last` and there is no such place.
  */
@@ -33,7 +33,7 @@ struct gw__trailer_candidate {
 	uint32_t text_len;
 };
 
-/* A watch over the bytes behind the RAM section: zero it, then show it all bytes so far, again and again. */
+/* A watch over the bytes after the RAM section: zero it, then show it all bytes so far, again and again. */
 struct gw__trailer {
 	size_t seen; /* bytes searched */
 	unsigned n;
@@ -56,14 +56,14 @@ int gw__trailer_find_description(const uint8_t *bytes, size_t n, size_t *text_at
 struct gw__trailer_end {
 	size_t eof_at;            /* offset of the byte 00; sections lie before it */
 	size_t text_at, text_len; /* of the description; text_len 0: none */
-	size_t end;               /* first byte behind the stream */
+	size_t end;               /* first byte after the stream */
 	struct gw__vmdesc *desc;  /* given to the caller, NULL without description */
 };
 
 /*
  * Is the stream complete at exactly n bytes (`last` false), or somewhere at or before n (`last` true)? 0 with `*end`,
  * GW__SHORT, or -EPROTO (only when `last`), or -ENOMEM. An end at exactly n is preferred; without `last` one before n counts
- * only when so much follows it, or so many zeros, as in no device that a guest could write an end into: behind an image on a block device
+ * only when so much follows it, or so many zeros, as in no device that a guest could write an end into: after an image on a block device
  * stands anything. `early` are the devices that came before these bytes: the first ones of the description.
  */
 int gw__trailer_look(struct gw__trailer *t, const uint8_t *tail, size_t n, bool last, const struct gw__section *early, size_t early_n,
@@ -84,7 +84,7 @@ int gw__trailer_split(const struct gw__vmdesc *desc, size_t i, const uint8_t *by
 bool gw__trailer_could_end(const uint8_t *tail, size_t n);
 
 /*
- * Are these devices and behind them, at the very end, a PING, on whose answer a source may wait before it ends the stream? By footers alone, so that a
+ * Are these devices and after them, at the very end, a PING, on whose answer a source may wait before it ends the stream? By footers alone, so that a
  * guest can make it look so.
  */
 enum { GW__PING_BYTES = 9 };

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where one section ends that carries no length: by its footer, or, behind RAM, by what the VM description says of the device;
+ * Where one section ends that carries no length: by its footer, or, after RAM, by what the VM description says of the device;
  * see trailer.h and docs/spec/stream.md 8.2. Not where the stream ends (trailer.c). No state: any thread, on its own bytes.
  */
 #include <errno.h>
 
 #include "wire/trailer_private.h"
 
-/* Do these bytes look like the item behind a footer? 0 yes, GW__SHORT cannot tell yet, -1 no. */
+/* Do these bytes look like the item after a footer? 0 yes, GW__SHORT cannot tell yet, -1 no. */
 static int plausible_item(const uint8_t *p, size_t n, bool last, gw__section_open_fn *is_open, void *ctx)
 {
 	const int unsure = last ? -1 : GW__SHORT;
@@ -91,7 +91,7 @@ static bool walked(const struct gw__vmdesc *desc, size_t i, const struct gw__sec
 	return gw__footer_decode(&footer, s->id, NULL) == 0;
 }
 
-/* Does what the description says come next stand here, behind device i? */
+/* Does what the description says come next stand here, after device i? */
 static bool next_follows(const struct gw__vmdesc *desc, size_t i, const uint8_t *bytes, size_t n)
 {
 	struct gw__rd c = gw__rd_over(bytes, n);
@@ -103,7 +103,7 @@ static bool next_follows(const struct gw__vmdesc *desc, size_t i, const uint8_t 
 	return gw__section_decode(&c, &s, NULL) == 0 && s.type == GW__ITEM_FULL && gw__trailer_check_described(desc, i + 1, &s, NULL) == 0;
 }
 
-/* The body's length by its footer. With a description only a footer counts that the next described thing stands behind. */
+/* The body's length by its footer. With a description only a footer counts that the next described thing follows. */
 static int search(const struct gw__vmdesc *desc, size_t i, const struct gw__section *s, const struct gw__rd *c, bool last, size_t *len)
 {
 	size_t left = gw__rd_left(c);

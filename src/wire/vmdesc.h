@@ -45,8 +45,8 @@ size_t gw__vmdesc_count(const struct gw__vmdesc *d);
 struct gw__vmdesc_device gw__vmdesc_device(const struct gw__vmdesc *d, size_t i);
 
 /*
- * Length of device i's body by walking it from `body` (right behind the section header). 0 and `*len`; GW__SHORT when
- * the walk needs bytes beyond `n`; -EPROTO when a subsection is not what the description says. The footer behind it is
+ * Length of device i's body by walking it from `body` (right after the section header). 0 and `*len`; GW__SHORT when
+ * the walk needs bytes beyond `n`; -EPROTO when a subsection is not what the description says. The footer after it is
  * the caller's to check: compressed arrays state the size of their first element only, so the length can be wrong.
  *
  * `fn` (may be NULL) is called once the length is known, for each field in order. Parts of a struct that do not fit its

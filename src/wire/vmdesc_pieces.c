@@ -13,7 +13,7 @@ static size_t skip_spaces(const uint8_t *text, size_t at, size_t to)
 	return at;
 }
 
-/* Behind the string that begins at `at`, at most `to`. */
+/* After the string that begins at `at`, at most `to`. */
 static size_t skip_string(const uint8_t *text, size_t at, size_t to)
 {
 	for (at++; at < to && text[at] != '"'; at++)
@@ -41,7 +41,7 @@ static size_t skip_value(const uint8_t *text, size_t at, size_t to)
 	return to;
 }
 
-/* Behind `c`, if it comes next. */
+/* After `c`, if it comes next. */
 static bool skip_one(const uint8_t *text, size_t *at, size_t to, uint8_t c)
 {
 	*at = skip_spaces(text, *at, to);
@@ -56,7 +56,7 @@ static bool is_key(const uint8_t *text, size_t from, size_t to)
 	return to - from == sizeof KEY - 1 && !memcmp(text + from, KEY, sizeof KEY - 1);
 }
 
-/* Behind the last piece; the bracket there may be the wrong one, but it is there. */
+/* After the last piece; the bracket there may be the wrong one, but there is one. */
 static bool find_end(const uint8_t *text, size_t n, size_t from, struct gw__vmdesc_pieces *p)
 {
 	size_t to = skip_value(text, from, n);
@@ -91,7 +91,7 @@ bool gw__vmdesc_find_devices(const uint8_t *text, size_t n, struct gw__vmdesc_pi
 
 bool gw__vmdesc_next_piece(struct gw__vmdesc_pieces *p, size_t *from, size_t *to)
 {
-	if (p->at > p->to) /* the last one had no comma behind it */
+	if (p->at > p->to) /* the last one had no comma after it */
 		return false;
 	*from = skip_spaces(p->text, p->at, p->to);
 	*to = skip_value(p->text, *from, p->to);

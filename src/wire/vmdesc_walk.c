@@ -121,7 +121,7 @@ struct place {
 	uint64_t off, end;
 };
 
-/* Puts a name behind the path; its end. */
+/* Appends a name to the path; returns the new end. */
 static size_t put_name(struct walk *w, size_t path_n, const char *name)
 {
 	const char *dot = path_n ? "." : "";

@@ -16,7 +16,7 @@ struct gw__cli_epoch_image {
  * has the sentence.
  */
 const char *gw__cli_epoch_image_open(struct gw__cli_epoch_image *e, gw_job *job, const char *given);
-void gw__cli_epoch_image_close(struct gw__cli_epoch_image *e); /* takes the file away; also twice */
+void gw__cli_epoch_image_close(struct gw__cli_epoch_image *e); /* deletes the file; also twice */
 
 /* IMAGE and EPOCH of IMAGE@EPOCH. False: it is none. */
 bool gw__cli_split_epoch(const char *given, char image[PATH_MAX], uint64_t *epoch);

@@ -35,7 +35,7 @@ static bool to_direction(const char *word, enum gw_proxy_direction *d)
 
 static bool is_number(const char *word) { return *word && strspn(word, "0123456789") == strlen(word); }
 
-/* What stands in front of the last `behind` words: a channel, a direction, both or nothing. */
+/* The place of a fault is the first `n` words: a channel, a direction, both or nothing. */
 static bool take_place(struct gw_proxy_fault *f, char *word[], unsigned n)
 {
 	if (n && to_direction(word[n - 1], &f->direction))

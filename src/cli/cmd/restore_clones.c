@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* restore --clone -n N: N guests of one image at once. Each is a process of its own, which does what `restore --clone` does with the number in its command. */
+/* restore --clone -n N: N guests of one image together. Each is a process of its own, which does what `restore --clone` does with the number in its command. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

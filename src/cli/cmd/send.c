@@ -21,7 +21,7 @@ struct send {
 	const char *image, *uri;
 };
 
-/* Only a socket answers; behind a pipe or in a file nobody said that the guest was loaded. */
+/* Only a socket answers. After a pipe or a file no answer says that the guest was loaded. */
 static bool answers(const char *uri)
 {
 	struct stat st;

@@ -14,7 +14,7 @@
 struct gw__cli_guest {
 	char vm[NAME_MAX + 1];
 	char state
-		[16]; /* as the standby says it; "waiting": it is over and guest.img is there; "died": its standby did, and left a journal; "busy": no answer */
+		[16]; /* as the standby says it; "waiting": it is over and guest.img exists; "died": its standby did, and left a journal; "busy": no answer */
 	char line[4600]; /* words and numbers that follow it */
 };
 
@@ -27,7 +27,7 @@ struct gw__cli_guests {
 int gw__cli_guests_look(const char *dir, struct gw__cli_guests *g);
 void gw__cli_guests_free(struct gw__cli_guests *g);
 
-/* What stands behind a word. False: nothing, so it is not known. */
+/* The value after a word. False: there is none, so it is not known. */
 bool gw__cli_guest_number(const struct gw__cli_guest *g, const char *word, uint64_t *n);
 bool gw__cli_guest_word(const struct gw__cli_guest *g, const char *word, char *to, size_t to_bytes);
 

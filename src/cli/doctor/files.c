@@ -13,7 +13,7 @@
 
 #include "cli/ui/output.h"
 
-/* O_TMPFILE, or where it is missing a named file that is unlinked at once. */
+/* O_TMPFILE, or where it is missing a named file that is unlinked immediately. */
 static int unnamed_file(const char *dir, int flags)
 {
 	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC | flags, 0600);

@@ -236,7 +236,7 @@ void gw__check_memlock(struct gw__checkup *c)
 	gw__checkup_is(c, enough ? GW__FOUND_OK : GW__FOUND_LIMITED, enough ? NULL : advice, "%s", GW__SIZE(r.rlim_cur));
 }
 
-/* The number behind `key` in /proc/meminfo, -1 if there is none. */
+/* The number after `key` in /proc/meminfo, -1 if there is none. */
 static long meminfo(const char *key)
 {
 	char line[128];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Which QEMU is there and what it can do together with godwit; see doctor.h. */
+/* Which QEMU is installed and what it can do together with godwit; see doctor.h. */
 #include "cli/doctor/doctor.h"
 
 #include <errno.h>

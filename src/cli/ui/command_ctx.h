@@ -2,7 +2,7 @@
 /*
  * A job as a command runs it: with progress, trace (GODWIT_TRACE=1) and a way to stop. The first SIGINT,
  * SIGTERM or SIGHUP cancels the job, so that the command can say what became of the guest; a second one ends
- * the process at once.
+ * the process immediately.
  */
 #ifndef GW_CLI_UI_COMMAND_CTX_H
 #define GW_CLI_UI_COMMAND_CTX_H

@@ -106,7 +106,7 @@ static int bad_option(const struct gw__cli_usage *u, const char *name, int c, co
 	return misuse(name, u);
 }
 
-/* Cuts the command line behind "--" off, so that getopt's reordering of arguments cannot touch it. */
+/* Cuts off the command line after "--", so that getopt's reordering of arguments cannot touch it. */
 static int cut_command(const struct gw__cli_usage *u, int argc, char **argv, struct gw__cli_args *args)
 {
 	for (int i = 1; u->takes_command && i < argc; i++)

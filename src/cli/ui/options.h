@@ -121,12 +121,12 @@ struct gw__cli_common {
 #define GW__CLI_COMMON(c) GW__CLI_VERBOSE(c), GW__CLI_QUIET(c), GW__CLI_PROGRESS(c), GW__CLI_JSON(c)
 
 struct gw__cli_usage {
-	const char *synopsis; /* behind the command's name: "URI IMAGE [options]" */
+	const char *synopsis; /* after the command's name: "URI IMAGE [options]" */
 	const char *summary;  /* one or more whole sentences */
 	const struct gw__cli_option *option;
 	unsigned options_n;
 	int min, max;       /* plain arguments; max -1: any number */
-	bool takes_command; /* whatever stands behind "--" is a command line and not checked */
+	bool takes_command; /* everything after "--" is a command line and not checked */
 };
 #define GW__CLI_USAGE(syn, sum, opt, lo, hi)                                                                                               \
 	{                                                                                                                                  \
@@ -136,7 +136,7 @@ struct gw__cli_usage {
 struct gw__cli_args {
 	char **arg; /* the plain ones, in order; borrowed from argv */
 	int n;
-	char **command; /* behind "--", NULL-terminated; NULL when there was no "--" or it is not taken */
+	char **command; /* after "--", NULL-terminated; NULL when there was no "--" or it is not taken */
 };
 
 /* 32 hexadecimal digits, in groups of 8-4-4-4-12 as uuidgen prints them. False: it is not one; `to` is then undefined. */

@@ -41,7 +41,7 @@ void gw__ui_set_verbosity(bool quiet, bool verbose);
 /* Text on stdout, as given except for the filter; newlines pass: a name that a user or a folder gave goes through GW__NAME. */
 void gw__ui_print(const char *fmt, ...) GW__PRINTF(1, 2);
 
-/* One object, one line on stdout, at once. Owns `object`; NULL (out of memory) is said and remembered as a
+/* One object, one line on stdout, flushed. Owns `object`; NULL (out of memory) is said and remembered as a
  * failure. */
 void gw__cli_json(json_t *object);
 /* The same with one more member: a list of `n` items. It is written as they are made, however long it is. */

@@ -60,7 +60,7 @@ static uint64_t rate(struct gw__cli_progress *p, uint64_t bytes)
 }
 
 /* A whole line, or nothing when the reader does not keep up: a pipe that polls writable takes PIPE_BUF bytes
- * at once. */
+ * in one write. */
 static void put_line(struct gw__cli_progress *p, const char *line)
 {
 	struct pollfd f = {.fd = p->fd, .events = POLLOUT};

@@ -288,7 +288,7 @@ static int replace_early(struct gw__epoch_sink *s, struct gw__view devices, stru
 	return r;
 }
 
-/* Those behind RAM. */
+/* Those after RAM. */
 static int put_devices(struct gw__epoch_sink *s, struct gw__error *error)
 {
 	struct gw__device_buffer b;
@@ -302,7 +302,7 @@ static int put_devices(struct gw__epoch_sink *s, struct gw__error *error)
 
 /* --- epochs --- */
 
-/* What `finish` writes behind the pages: bitmaps, devices, description, small records. */
+/* What `finish` writes after the pages: bitmaps, devices, description, small records. */
 static uint64_t finish_bytes(const struct gw__epoch_sink *s)
 {
 	enum { PER_BLOCK = 2 * 65536, SOME = 1 << 18 };

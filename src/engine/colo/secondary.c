@@ -35,7 +35,7 @@ static int step(struct session *s, enum gw__colo_secondary_event event)
 	return r;
 }
 
-/* One word and the state behind it. */
+/* One word and the state after it. */
 static int send_message(struct session *s, enum gw__colo_message type, enum gw__colo_secondary_event event)
 {
 	uint8_t bytes[GW__COLO_MESSAGE_MAX_BYTES];

@@ -70,6 +70,6 @@ void gw__run_warn(struct gw__run *run, const char *fmt, ...) GW__PRINTF(2, 3);
  */
 int gw__run_check_cancel(struct gw__run *run);
 void gw__run_tick(struct gw__run *run);                        /* calls tick when it is time */
-void gw__run_phase(struct gw__run *run, enum gw__phase phase); /* and ticks at once */
+void gw__run_phase(struct gw__run *run, enum gw__phase phase); /* and ticks immediately */
 
 #endif

@@ -26,7 +26,7 @@ static inline size_t gw__stream_buf_left(const struct gw__stream_buf *f) { retur
 static inline void gw__stream_buf_use(struct gw__stream_buf *f, size_t n) { f->at += n; }
 
 /*
- * Get more bytes behind those that are left (which may move): at least one, or sets `ended`. -E2BIG at the limit.
+ * Get more bytes after those that are left (which may move): at least one, or sets `ended`. -E2BIG at the limit.
  * Blocks at most the channel's idle limit.
  */
 int gw__stream_buf_fill(struct gw__stream_buf *f, struct gw__error *error);

@@ -11,7 +11,7 @@
 #include "guest/tracker.h"
 
 enum {
-	CHUNK_WORDS = 8, /* that a worker takes at once: 512 pages */
+	CHUNK_WORDS = 8, /* that a worker takes in one step: 512 pages */
 };
 
 struct block {
@@ -139,7 +139,7 @@ static int harvest_tracker(struct gw__dirty_pages *d, struct block *b, struct gw
 	int r = ops->dirty_take ? ops->dirty_take(d->guest->ctx, b->guest->name, 0, b->pages, b->words) : 0;
 	if (r)
 		return gw__error_set(error, r, "the guest's own tracker failed in block \"%s\"", b->guest->name);
-	if (b->pages % 64) /* a hook's bits behind the last page are nobody's */
+	if (b->pages % 64) /* a hook's bits after the last page are nobody's */
 		b->words[b->words_n - 1] &= (UINT64_C(1) << b->pages % 64) - 1;
 	return 0;
 }

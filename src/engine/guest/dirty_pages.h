@@ -38,7 +38,7 @@ const uint8_t *gw__dirty_pages_host(const struct gw__dirty_pages *d, uint32_t bl
 /* --- of copies: nothing is harvested here, and pages are read from other memory than the guest's --- */
 
 void gw__dirty_pages_set_host(struct gw__dirty_pages *d, uint32_t block, const uint8_t *host);
-bool gw__dirty_pages_add(struct gw__dirty_pages *d, uint32_t block, uint64_t off); /* false: it was there */
+bool gw__dirty_pages_add(struct gw__dirty_pages *d, uint32_t block, uint64_t off); /* false: it was in the set already */
 void gw__dirty_pages_rewind(struct gw__dirty_pages *d);                            /* between the last add and the first take */
 
 #endif

@@ -40,7 +40,7 @@ static void tell(const struct save *s, const struct gw__guest_event *event)
 
 /* --- pages --- */
 
-/* `n` pages, one behind the other: runs with content, and runs of zeros. */
+/* `n` pages, one after the other: runs with content, and runs of zeros. */
 static int put_run(struct save *s, uint32_t block, uint64_t off, uint32_t n)
 {
 	struct gw__counters *c = &s->run->counters;

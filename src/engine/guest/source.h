@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A guest of this process as the source of a migration: copied while it runs, round by round, then stopped, and handed over; or it is stopped earlier and runs
- * at the destination before its pages are there (post-copy). Runs to its end in the thread of the call, which calls all hooks; the channels have threads
+ * at the destination before its pages have arrived (post-copy). Runs to its end in the thread of the call, which calls all hooks; the channels have threads
  * of their own.
  */
 #ifndef GW_ENGINE_GUEST_SOURCE_H

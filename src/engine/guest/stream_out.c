@@ -357,7 +357,7 @@ int gw__stream_out_put_round(struct gw__stream_out *s, struct gw__dirty_pages *p
 	return ended ? ended : r;
 }
 
-/* --- behind RAM --- */
+/* --- after RAM --- */
 
 /* be32 n and n bytes between header and footer. */
 static int add_section(struct gw__stream_out *s, uint32_t id, const struct gw__guest_device *d, const struct gw_out *state,

@@ -36,9 +36,9 @@ int gw__stream_out_begin(struct gw__stream_out *s);
  */
 typedef int gw__stream_out_look_fn(void *ctx);
 int gw__stream_out_put_round(struct gw__stream_out *s, struct gw__dirty_pages *pages, bool last, gw__stream_out_look_fn *look, void *ctx);
-/* The device sections, one behind the other, into `to`, which the caller frees. *hook: it was a hook that failed. */
+/* The device sections, one after the other, into `to`, which the caller frees. *hook: it was a hook that failed. */
 int gw__stream_out_save_devices(struct gw__stream_out *s, struct gw_out *to, bool *hook);
-/* Behind the last round: the device sections, as they were saved. */
+/* After the last round: the device sections, as they were saved. */
 int gw__stream_out_put_devices(struct gw__stream_out *s, const struct gw_out *saved);
 int gw__stream_out_put_ping(struct gw__stream_out *s, uint32_t token);
 /* The end mark and the description, by which the destination may run the guest. */

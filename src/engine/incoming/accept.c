@@ -80,7 +80,7 @@ static enum gw__pending_channel_kind left_early(struct gw__pending_channel *c)
 	return GW__PENDING_UNRECOGNISED;
 }
 
-/* Four bytes are said easily. A stream has a version, and behind it a section or a command. */
+/* Four bytes are said easily. A stream has a version, and after it a section or a command. */
 static enum gw__pending_channel_kind identify_main(struct gw__pending_channel *c)
 {
 	if (read_exactly(c->chan, c->head + GW__MAGIC_BYTES, GW__MAIN_HEAD_BYTES - GW__MAGIC_BYTES, &c->error))
@@ -209,8 +209,8 @@ static void free_pending(struct gw__pending_channel *c)
 
 enum {
 	LOOK_MS = 5,
-	LATE_MS = 400,    /* behind the last channel: what a tunnel may delay the next */
-	MUTE_MS = 2000,   /* behind the last channel: each has sent its first packet */
+	LATE_MS = 400,    /* after the last channel: what a tunnel may delay the next */
+	MUTE_MS = 2000,   /* after the last channel: each has sent its first packet */
 	AHEAD = 32 << 10, /* of a main channel, looked at before it is read */
 	USUAL_PAGE_BYTES = 4096,
 	CANDIDATES_MAX = 2 * GW__MULTIFD_CHANNELS_MAX,
@@ -305,7 +305,7 @@ static int waiting(const struct gw__chan *chan)
 	return ioctl(chan->fd, FIONREAD, &n) < 0 ? 0 : n;
 }
 
-/* It said what it is, and nothing behind it. Under TLS it has proved itself, and what came may have been deciphered already. */
+/* It said what it is, and nothing after it. Under TLS it has proved itself, and what came may have been deciphered already. */
 static bool is_mute(const struct gather *g, const struct gw__chan *chan) { return chan && !g->o->tls && waiting(chan) <= 0; }
 static bool has_left(const struct gather *g, const struct gw__chan *chan) { return chan && !g->o->tls && waiting(chan) < 0; }
 
@@ -343,7 +343,7 @@ static void take_main(struct gather *g, struct gw__pending_channel *c)
 	came(g);
 }
 
-/* A hello is 64 bytes that anybody can say: of two that contradict each other, the one behind which packets come is the source's. */
+/* A hello is 64 bytes that anybody can say: of two that contradict each other, the one after which packets come is the source's. */
 static bool gives_way(struct gather *g, unsigned id, const uint8_t *uuid, unsigned new_id)
 {
 	const struct gw__chan *chan = g->in->multifd[id];
@@ -492,7 +492,7 @@ static uint64_t ms_since(const struct gather *g, uint64_t ns) { return (gw__cloc
 
 /*
  * What the first bytes of the main channel tell of its source: PAGE, it brings the pages itself; FLUSH, others do (docs/spec/multifd.md); NONE,
- * they do not tell (yet), or are enciphered. All of a stream without a page may be there, to its END.
+ * they do not tell (yet), or are enciphered. All of a stream without a page may have arrived, to its END.
  */
 static enum gw__event_kind look_ahead(const struct gather *g)
 {
@@ -526,7 +526,7 @@ static bool complete(struct gather *g)
 {
 	if (!g->in->main || g->o->comes_again)
 		return g->in->main;
-	if (g->o->many_sources && g->in->multifd_n && g->pending->n) /* another main channel, which speaks behind its channels? */
+	if (g->o->many_sources && g->in->multifd_n && g->pending->n) /* another main channel, which speaks after its channels? */
 		return false;
 	if (g->o->channels) { /* a mute one may be a stranger's, and among those who have not said who they are is the source's own */
 		bool may_change = count_mute(g) && g->pending->n && ms_since(g, g->last_ns) < MUTE_MS;

@@ -41,12 +41,12 @@ void gw__incoming_close(struct gw__incoming *in);
 struct gw__accept_opts {
 	/*
 	 * How many multifd channels to wait for; 0: as many as come until the main channel brings pages itself, or for some time no other came. A
-	 * source that marks its stream as one with channels is waited for until one is there.
+	 * source that marks its stream as one with channels is waited for until one has connected.
 	 */
 	uint32_t channels;
 	int idle_ms;                     /* silence limit of the gathered channels */
 	int hello_ms;                    /* a connection must say what it is within this */
-	int accept_ms;                   /* all must be there so long after the first */
+	int accept_ms;                   /* all must have connected so long after the first */
 	const struct gw__tls_creds *tls; /* NULL: plain */
 	/*
 	 * Sources of several guests may come. Nothing says whose a channel is, so if two main channels come in the time in which channels are waited

@@ -143,7 +143,7 @@ static int on_xbzrle(struct gw__incoming_stream *p, const struct gw__event *ev)
 
 /* --- what each event means for the sink --- */
 
-/* Behind the first DISCARD it is too late to refuse anything: QEMU may stand in postcopy-paused then. Next to multifd it is not taken at all. */
+/* After the first DISCARD it is too late to refuse anything: QEMU may stand in postcopy-paused then. Next to multifd it is not taken at all. */
 static int prepare_switch(struct gw__incoming_stream *p)
 {
 	const struct gw__sink_postcopy_ops *ops = p->sink->ops->postcopy;
@@ -237,7 +237,7 @@ static int end_ram(struct gw__incoming_stream *p)
 /*
  * Two styles of telling that all channels are to be in step: a FLUSH record per round, or, from machine types up to 8.0, the
  * end of every RAM section (docs/spec/multifd.md 5). Which one shows in START, that has a FLUSH or not. It is the EOS that
- * counts: the footer behind it may still be in the source's buffer while its channels wait for us.
+ * counts: the footer after it may still be in the source's buffer while its channels wait for us.
  */
 static int on_eos(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
@@ -291,7 +291,7 @@ static void note_run_state(struct gw__incoming_stream *p, const struct gw__event
 
 static int on_device(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
-	/* A background snapshot never ends its RAM section: the first device behind it does. */
+	/* A background snapshot never ends its RAM section: the first device after it does. */
 	int r = give_config(p);
 	if (!r && p->stream.background)
 		r = end_ram(p);
@@ -468,7 +468,7 @@ static int fill(struct gw__incoming_stream *p)
 }
 
 /*
- * What stands behind RAM is handed out when its end is there. A source may ask before that whether all of it has come, and send the end when it
+ * What comes after RAM is handed out when its end has arrived. A source may ask before that whether all of it has come, and send the end when it
  * knows (docs/spec/stream.md 9).
  */
 static int answer_in_tail(struct gw__incoming_stream *p)

@@ -20,7 +20,7 @@ struct gw__stream_stats {
 	uint64_t stream_bytes;                                                      /* magic to the last byte of the description */
 	uint64_t page_payload_bytes, xbzrle_bytes, device_bytes, description_bytes; /* the rest is framing */
 	uint64_t pages, zero_pages, xbzrle_pages;
-	uint64_t trailing_bytes; /* behind the end, as far as they had been read */
+	uint64_t trailing_bytes; /* after the end, as far as they had been read */
 	uint32_t devices, parts, opaque_sections;
 	bool background, return_path, advised, switchover;
 	struct gw__multifd_recv_stats multifd; /* all 0 without */
@@ -35,7 +35,7 @@ void gw__stream_stats_fini(struct gw__stream_stats *t);
 
 /* How it ended, and what whoever goes on must know. */
 struct gw__incoming_result {
-	struct gw__location location;      /* given as it was before, and never left behind what is known */
+	struct gw__location location;      /* given as it was before, and never older than what is known */
 	enum gw__postcopy_dst_state state; /* of a stream that may switch to post-copy */
 	uint64_t missing_pages;            /* after a switch: not here yet */
 	bool can_switch;                   /* the source may, and need not have said so yet when its link breaks */
@@ -43,7 +43,7 @@ struct gw__incoming_result {
 	bool can_be_told;                  /* it opened a return path */
 	bool brought_pages;                /* after the switch, on this connection */
 	bool resumed;                      /* a recovery: every block was asked for by its name, and RESUME_ACK was written */
-	bool given_back;                   /* it failed behind the source's last byte, and SHUT 1 was written: not that it was heard */
+	bool given_back;                   /* it failed after the source's last byte, and SHUT 1 was written: not that it was heard */
 };
 
 /*
@@ -68,7 +68,7 @@ int gw__incoming_run(struct gw__run *run, struct gw__incoming *in, struct gw__si
  */
 struct gw__incoming_recover {
 	enum gw__postcopy_dst_role role;
-	bool early_shut;      /* draining: the source is told at once that it need not run the guest again */
+	bool early_shut;      /* draining: the source is told immediately that it need not run the guest again */
 	bool may_skip_blocks; /* what the monitor of the source lists may be more than it sends */
 };
 int gw__incoming_recover(struct gw__run *run, struct gw__incoming *in, const struct gw__incoming_recover *o, struct gw__sink *sink,

@@ -21,7 +21,7 @@ typedef unsigned long long ull;
 
 enum {
 	LINGER_MS = 5000,    /* after SHUT, for the source to close first */
-	RESET_MS = 1000,     /* for a kernel far away to say that nobody is there */
+	RESET_MS = 1000,     /* for a distant kernel to say that nobody listens */
 	QUESTION_MS = 10000, /* a source that comes back asks for one block after the other; who stops asking keeps the true one waiting */
 	ANSWER_BYTES_PER_MS = 64, /* and takes the answers at least so fast */
 	NS_PER_MS = 1000000,
@@ -421,7 +421,7 @@ static int commit(struct gw__incoming_stream *p)
 
 /*
  * An image has its name before its source is told: then a death of ours leaves nothing to be done. Where somebody asks the source's monitor
- * the source's word comes first, so that no stranger's guest takes the place of what is there; behind a switch to post-copy all has its name already.
+ * the source's word comes first, so that no stranger's guest takes the place of what is there; after a switch to post-copy all has its name already.
  */
 static int make_safe(struct gw__incoming_stream *p)
 {
@@ -469,7 +469,7 @@ static void step_surely(struct gw__incoming_stream *p, enum gw__postcopy_dst_eve
 }
 
 /*
- * A source that hears of an error has its guest back. It hears none where that would do harm: behind the package it waits instead, and a 7.2
+ * A source that hears of an error has its guest back. It hears none where that would do harm: after the package it waits instead, and a 7.2
  * that has heard of one then cannot even come back.
  */
 static bool may_tell_failure(const struct gw__incoming_stream *p)

@@ -42,7 +42,7 @@ struct gw__incoming_stream {
 	bool owes_config; /* the sink gets the configuration when POSTCOPY_ADVISE, which may state the page size, has come or will not */
 	bool committed, committed_unsafe; /* by us; the second: its folder is not safe */
 	bool told_failed;                 /* of which nobody knows whether it was heard */
-	uint64_t answered_off;            /* of a PING behind the devices that was answered before the end was known; 0: none */
+	uint64_t answered_off;            /* of a PING after the devices that was answered before the end was known; 0: none */
 	unsigned asks;                    /* how often there may have been one */
 	bool described;                   /* the sink has been told the end, with a description */
 	bool done;
@@ -85,9 +85,9 @@ int gw__incoming_switch(struct gw__incoming_stream *p, const struct gw__event *e
 int gw__incoming_package_item(struct gw__incoming_stream *p, const struct gw__event *ev);
 /* After the package, or on the connection of a recovery. */
 int gw__incoming_postcopy_command(struct gw__incoming_stream *p, const struct gw__event *ev);
-/* May this page of post-copy be taken? One that is there already is not taken twice. */
+/* May this page of post-copy be taken? A page that has arrived already is not taken twice. */
 bool gw__incoming_page_is_needed(struct gw__incoming_stream *p, const struct gw__ram_where *where);
-/* The source has sent its last byte: is anything missing? Then the end of RAM and the devices of the package, which come behind it. */
+/* The source has sent its last byte: is anything missing? Then the end of RAM and the devices of the package, which come after it. */
 int gw__incoming_end_postcopy(struct gw__incoming_stream *p);
 /* Now and then, between two sections of post-copy. */
 int gw__incoming_checkpoint(struct gw__incoming_stream *p);

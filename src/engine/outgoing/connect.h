@@ -24,7 +24,7 @@ struct gw__outgoing_opts {
 };
 
 /*
- * Every connection says what it is at once, because a QEMU stands still while it waits for that: multifd channels their
+ * Every connection says what it is immediately, because a QEMU stands still while it waits for that: multifd channels their
  * hello; the main channel is left to the caller, who must speak next.
  */
 int gw__outgoing_connect(struct gw__run *run, const struct gw__uri *uri, const struct gw__outgoing_opts *o, struct gw__outgoing *out);

@@ -24,14 +24,14 @@ void gw__multifd_send_free(struct gw__multifd_send *g); /* NULL is fine */
 
 /* A SYNC packet on every channel. Main thread only, while no worker runs. */
 int gw__multifd_send_sync(struct gw__multifd_send *g, uint64_t page_bytes);
-/* Where pages come from. All workers use it at once; it stays as it is until the join. */
+/* Where pages come from. All workers use it at the same time; it stays as it is until the join. */
 struct gw__multifd_source {
 	const struct gw__blocks *blocks;
 	uint64_t page_bytes;
 	bool copies; /* the pages change while they are sent: they are compressed and enciphered from a copy */
 	/* Pages of one block that nobody else takes: `off`, `normal` and `zero` of the packet, at most pages_alloc. False: there are no more. */
 	bool (*take)(void *ctx, uint32_t worker, struct gw__multifd_packet *packet, uint32_t *block);
-	/* The packet's normal pages: to the channel behind `head`, or to memory. */
+	/* The packet's normal pages: to the channel after `head`, or to memory. */
 	int (*send)(void *ctx, uint32_t block, const struct gw__multifd_packet *packet, struct gw__chan *chan, const struct iovec *head,
 		struct gw__error *error);
 	int (*read)(void *ctx, uint32_t block, const struct gw__multifd_packet *packet, uint8_t *to, struct gw__error *error);

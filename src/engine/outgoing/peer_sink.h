@@ -17,14 +17,14 @@ struct gw__peer_sink_opts {
 	int answer_ms;                         /* how long commit waits for SHUT; -1: for ever */
 	struct gw__multifd_send *multifd_send; /* multifd: only an image can be sent so. NULL: pages go over the channel. Borrowed */
 	bool zeros_in_packets;                 /* the multifd threads names zero pages itself */
-	/* COLO, whose connection goes on behind the guest: without `ask_back` in the old dialect, in which commit waits for nothing. */
+	/* COLO, whose connection goes on after the guest: without `ask_back` in the old dialect, in which commit waits for nothing. */
 	bool colo;
 };
 int gw__peer_sink_new(struct gw__run *run, struct gw__chan *chan, const struct gw__peer_sink_opts *o, struct gw__sink **sink,
 	struct gw__error *error);
 
 /*
- * COLO: the RAM of a checkpoint, behind VMSTATE_SEND: of each block the pages whose bit is set, as `image` has them, and the end mark. The block that
+ * COLO: the RAM of a checkpoint, after VMSTATE_SEND: of each block the pages whose bit is set, as `image` has them, and the end mark. The block that
  * was named last is known from one to the next.
  */
 int gw__peer_sink_put_checkpoint(struct gw__sink *sink, const struct gw__image *image, const struct gw__bitmap *changed,

@@ -27,7 +27,7 @@ static void readahead(const struct gw__page_source *s, uint32_t block, uint64_t 
 	gw__image_readahead(image_of(s), block, first, n);
 }
 
-/* A piece of an iterable: its END may stand behind RAM's, and belongs before the package. */
+/* A piece of an iterable: its END may stand after RAM's, and belongs before the package. */
 static enum gw__device_place place_of(const struct gw__image_device *d)
 {
 	bool early = d->early || d->section.type != GW__ITEM_FULL;

@@ -64,7 +64,7 @@ static int connect_preempt(struct gw__pageserver *s, enum gw__preempt when)
 
 /*
  * The first PONG tells that the destination has the main connection, so that another one cannot be taken for it. One that reads
- * nothing before both are there cannot tell.
+ * nothing before both are connected cannot tell.
  */
 static int connect_preempt_of_handover(struct gw__pageserver *s)
 {
@@ -228,7 +228,7 @@ static int put_package(struct gw__pageserver *s, uint8_t *devices)
 	return gw__chan_write_allv(gw__page_out_main(s->out), iov, GW__LEN(iov), &s->run->error);
 }
 
-/* With the last byte of the package the destination may run, whatever happens to what is written behind it. */
+/* With the last byte of the package the destination may run, whatever happens to what is written after it. */
 static int send_package(struct gw__pageserver *s, uint8_t *devices)
 {
 	uint8_t room[16];

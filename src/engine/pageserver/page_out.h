@@ -34,7 +34,7 @@ void gw__page_out_set_preempt(struct gw__page_out *out, struct gw__chan *chan);
 int gw__page_out_write(struct gw__page_out *out, const void *bytes, size_t n);
 /* START with the block list; `page_bytes` by block, 0 where it is the target page. */
 int gw__page_out_write_list(struct gw__page_out *out, const struct gw__blocks_rule *rule, const uint64_t *page_bytes);
-/* Whatever section is open ends; the next record names its block, as it must behind the switch. */
+/* Whatever section is open ends; the next record names its block, as it must after the switch. */
 int gw__page_out_end_section(struct gw__page_out *out);
 /* The end of RAM and of the stream. With `mark` the preempt channel is told that it ends. */
 int gw__page_out_write_end(struct gw__page_out *out, bool mark);

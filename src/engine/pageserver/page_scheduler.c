@@ -64,7 +64,7 @@ struct readahead {
 
 /*
  * The i-th run of what a guest will probably ask for: the working set as it was recorded, then all of it again with what lies
- * around, which the push may have brought in time when it was recorded. False behind the last.
+ * around, which the push may have brought in time when it was recorded. False after the last.
  */
 static bool prefetch_run(const struct gw__working_set *ws, const struct gw__page_source *source, uint32_t i, struct gw__ws_pages *run)
 {
@@ -426,7 +426,7 @@ int gw__page_scheduler_request(struct gw__page_scheduler *s, uint32_t block, uin
 			&s->stats->requested_pages);
 	if (!r && first < end)
 		gw__page_out_note_answered(s->out, block, first, end - first);
-	s->at_block = block; /* what is touched next is often what lies behind */
+	s->at_block = block; /* what is touched next is often what follows */
 	s->at_page = end;
 	return r;
 }

@@ -20,7 +20,7 @@ uint64_t gw__page_scheduler_unsent_pages(const struct gw__page_scheduler *s);
 uint64_t gw__page_scheduler_page_summary(const struct gw__page_scheduler *s); /* of POSTCOPY_ADVISE: all page sizes, or-ed */
 /* By block: the destination's pages where they are larger than the target page, else 0. */
 const uint64_t *gw__page_scheduler_host_page_bytes(const struct gw__page_scheduler *s);
-/* The next range of unsent pages of a block from *at on, which moves behind it; false: there is none. */
+/* The next range of unsent pages of a block from *at on, which moves after it; false: there is none. */
 bool gw__page_scheduler_next_unsent(const struct gw__page_scheduler *s, uint32_t block, uint64_t *at, struct gw__page_run *run);
 
 /*

@@ -21,7 +21,7 @@
 enum gw__preempt {
 	GW__PREEMPT_OFF,
 	GW__PREEMPT_ON,
-	GW__PREEMPT_EARLY, /* for a destination that reads nothing before both connections are there; it wants a mark at the end */
+	GW__PREEMPT_EARLY, /* for a destination that reads nothing before both connections are made; it wants a mark at the end */
 };
 
 struct gw__pageserver_opts {

@@ -38,7 +38,7 @@ struct gw__return_path_reader {
 	bool opened, resumed; /* PONG 1, RESUME_ACK 1 came */
 	bool shut;
 	uint32_t shut_status;
-	int64_t bitmap_due; /* block whose bitmap comes next, in the order they were asked for; -1: all are there */
+	int64_t bitmap_due; /* block whose bitmap comes next, in the order they were asked for; -1: all have arrived */
 };
 
 int gw__return_path_reader_new(struct gw__run *run, const struct gw__page_source *source, struct gw__chan *chan, int answer_ms,
@@ -140,7 +140,7 @@ static int on_request(struct gw__return_path_reader *rp, const struct gw__rp_msg
 	return rp->ops->request(rp->ctx, (uint32_t)rp->asked_block, m->start_off, m->length_bytes);
 }
 
-/* The first block at or behind `from` that migrates; -1: none. */
+/* The first block at or after `from` that migrates; -1: none. */
 static int64_t next_block(const struct gw__return_path_reader *rp, uint32_t from)
 {
 	for (uint32_t i = from; i < rp->source->blocks->n; i++)
@@ -166,7 +166,7 @@ static int take_bitmap(struct gw__return_path_reader *rp, uint32_t block)
 		r = need(rp, n);
 		if (r)
 			return r;
-		gw__bitmap_wire_get(b, at, gw__stream_buf_bytes(&rp->buf), n); /* bits behind the last page mean nothing */
+		gw__bitmap_wire_get(b, at, gw__stream_buf_bytes(&rp->buf), n); /* bits after the last page mean nothing */
 		gw__stream_buf_use(&rp->buf, n);
 	}
 	if (!r)
@@ -227,7 +227,7 @@ static int on_message(struct gw__return_path_reader *rp, const struct gw__rp_msg
 	}
 }
 
-/* All whole messages at hand; a part of one stays. SHUT is the last: what comes behind it is not read. */
+/* All whole messages at hand; a part of one stays. SHUT is the last: what comes after it is not read. */
 static int take_messages(struct gw__return_path_reader *rp, bool *any)
 {
 	while (gw__stream_buf_left(&rp->buf) && !rp->shut) {

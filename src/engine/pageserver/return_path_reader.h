@@ -17,7 +17,7 @@
 struct gw__return_path_ops {
 	/* Pages are requested; the range was judged. */
 	int (*request)(void *ctx, uint32_t block, uint64_t start_off, uint64_t bytes);
-	/* Where the bits of a received bitmap go; when they are there. */
+	/* Where the bits of a received bitmap go; called when they have arrived. */
 	struct gw__bitmap *(*bitmap)(void *ctx, uint32_t block);
 	int (*bitmap_complete)(void *ctx, uint32_t block);
 	/* GUEST_RUNS (PONG 0x42) or RESUMED (RESUME_ACK). */
@@ -44,7 +44,7 @@ enum gw__return_path_reply {
 	GW__REPLY_GUEST_RUNS, /* it loaded the devices (PONG 0x42) */
 	GW__REPLY_SHUT,
 };
-/* Reads until it is there, within the limit for a reply. */
+/* Reads until it has arrived, within the limit for a reply. */
 int gw__return_path_reader_await(struct gw__return_path_reader *rp, enum gw__return_path_reply reply);
 bool gw__return_path_reader_came(const struct gw__return_path_reader *rp, enum gw__return_path_reply reply);
 /* The destination sent SHUT with an error. */

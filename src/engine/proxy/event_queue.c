@@ -108,7 +108,7 @@ static struct item *take(struct gw__event_queue *t, uint64_t *dropped)
 		if (!t->first)
 			t->last = &t->first;
 	}
-	/* The gap lies behind what is still queued. */
+	/* The gap comes after what is still queued. */
 	*dropped = t->first ? 0 : t->dropped_now;
 	if (*dropped)
 		t->dropped_now = 0;

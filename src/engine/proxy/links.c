@@ -62,7 +62,7 @@ struct link {
 	int control_fd[2];         /* of both sockets, to break them from any thread */
 	_Atomic bool cut;          /* on purpose: nothing more is passed on, and what looks like an end is none */
 	pthread_mutex_t lock;
-	bool named; /* behind the lock; what is named does not change any more */
+	bool named; /* under the lock; what is named does not change any more */
 	enum gw__dissector_kind kind;
 	char name[GW__PROXY_NAME_BYTES];
 	bool started;        /* the main thread's */
@@ -240,7 +240,7 @@ static void say(struct flow *f, const char *name, const char *text) { emit(f->li
 
 static bool is_shown(const struct gw__proxy_opts *o, const struct gw__message *m) { return o->every_page ? !m->sum : !m->detail; }
 
-/* Is this the message to cut behind? */
+/* Is this the message after which to cut? */
 static bool is_cut(struct flow *f, const struct gw__message *m)
 {
 	if (f->cut_at < 0)
@@ -308,7 +308,7 @@ static void prepare_cut(struct flow *f, uint64_t limit)
 	atomic_store(&f->link->cut, true);
 }
 
-/* Up to this offset; the bytes lie in the stream buffer, before or behind those that were explained. */
+/* Up to this offset; the bytes lie in the stream buffer, before or after those that were explained. */
 static int pass_to(struct flow *f, uint64_t limit)
 {
 	if (limit <= f->out_off)
@@ -327,7 +327,7 @@ static int pass_to(struct flow *f, uint64_t limit)
 
 /*
  * What the head says is known before the listener has been waited for: a 7.2 destination reads no further than its buffers hold before the
- * preempt channel is there, of which a message in them tells.
+ * preempt channel is connected, of which a message in them tells.
  */
 static int pass_head(struct flow *f)
 {

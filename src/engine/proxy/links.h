@@ -44,8 +44,8 @@ void gw__links_reap(struct gw__links *p); /* those that ended */
 unsigned gw__links_count(const struct gw__links *p);
 bool gw__links_has_main(struct gw__links *p);       /* a main channel, or a recovery's, or TLS, that is not over */
 bool gw__links_spoke(const struct gw__links *p);    /* any source has said something */
-unsigned gw__links_count_cuts(struct gw__links *p); /* how often all were cut at once */
-/* A connection that says nothing and came behind a main channel, from the same peer, that announced post-copy. */
+unsigned gw__links_count_cuts(struct gw__links *p); /* how often all were cut together */
+/* A connection that says nothing and came after a main channel, from the same peer, that announced post-copy. */
 bool gw__links_may_be_preempt(struct gw__links *p, const struct gw__arrival *a);
 /* Of the connection of that number, from 1, or of none (0). Any thread. */
 void gw__links_say(struct gw__links *p, uint32_t connection, const char *name, const char *text);

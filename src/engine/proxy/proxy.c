@@ -3,7 +3,7 @@
  * The proxy's main thread: accepts, passes on those that have said what they are (links.h), and notices when it is over. See proxy.h.
  *
  * Of a connection that has not said yet what it is the far side hears nothing: a destination may wait for the first bytes of whoever
- * connects, and fails when none come. A source's main channel speaks at once; what belongs to it comes behind it.
+ * connects, and fails when none come. A source's main channel speaks immediately; what belongs to it comes after it.
  */
 #include "engine/proxy/proxy.h"
 
@@ -211,8 +211,8 @@ static bool is_settled(const struct proxy *p, const struct held *h)
 }
 
 /*
- * The preempt channel says nothing until a page is asked for, and a 7.2 destination reads nothing before it is there: what is silent, came
- * behind a main channel that announced post-copy and from where that came is passed on (docs/spec/postcopy.md 5).
+ * The preempt channel says nothing until a page is asked for, and a 7.2 destination reads nothing before it is connected: what is silent, came
+ * after a main channel that announced post-copy and from where that came is passed on (docs/spec/postcopy.md 5).
  */
 static bool is_due(struct proxy *p, const struct held *h)
 {
@@ -267,7 +267,7 @@ static int pass_on(struct proxy *p, struct held *h)
 	return 0;
 }
 
-/* All that came together are connected before one of them says a word: nobody behind us sees them come one by one. */
+/* All that came together are connected before one of them says a word: the far side does not see them come one by one. */
 static int pass_held_on(struct proxy *p)
 {
 	struct held h;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A wire between the two ends of a migration: every connection that said what it is is paired with one that is made, and what one side
- * says is passed to the other, byte for byte and at once. Of strangers the destination hears nothing. It explains what passes, and can cut, slow and record it.
+ * says is passed to the other immediately, byte for byte. Of strangers the destination hears nothing. It explains what passes, and can cut, slow and record it.
  *
  * The caller's thread accepts and pairs. Each direction of each connection has a thread, which passes bytes on first and looks at them
  * then; what there is to say is said by a thread of its own, so that whoever listens to it holds nothing up.
@@ -27,7 +27,7 @@ enum gw__fault_kind {
 
 /*
  * Holds for every channel of that name ("main", "recovery", "preempt", "multifd", "multifd2", "tls", "unknown"; NULL: any) and
- * direction, each counted by itself. A cut happens once: later channels take the next one that fits.
+ * direction, each counted separately. A cut happens once: later channels take the next one that fits.
  */
 struct gw__fault {
 	enum gw__fault_kind kind;

@@ -25,7 +25,7 @@ struct gw__image_sink {
 	bool ram_ended;
 	bool ram_section_id_unknown;
 	uint64_t page_bytes;
-	uint8_t *early; /* device sections before the end of RAM, and an EOF mark behind their bytes */
+	uint8_t *early; /* device sections before the end of RAM, and an EOF mark after their bytes */
 	size_t early_bytes;
 	uint8_t *package;
 	size_t package_bytes;

@@ -56,7 +56,7 @@ struct gw__sink_recovery_info {
 };
 
 /*
- * Behind `blocks`: prepare?, begin, discard*, hold, { pages | zeros | checkpoint }*, then ram_end and all behind it. From `hold` on the link may
+ * After `blocks`: prepare?, begin, discard*, hold, { pages | zeros | checkpoint }*, then ram_end and all after it. From `hold` on the link may
  * break; known and received tell how to go on.
  */
 struct gw__sink_postcopy_ops {
@@ -100,7 +100,7 @@ struct gw__sink_ops {
 	/* What commit would wait for, but the name. NULL: there is no such thing. */
 	int (*sync)(struct gw__sink *s, struct gw__error *error);
 	int (*commit)(struct gw__sink *s, struct gw__error *error);
-	/* Take all pages of an image at once, in a way of its own. NULL: they come by `pages` and `zeros`. */
+	/* Take all pages of an image in one call, in a way of its own. NULL: they come by `pages` and `zeros`. */
 	int (*ram_of_image)(struct gw__sink *s, const struct gw__image *image, struct gw__error *error);
 	/* For a source that switches to post-copy. NULL: this sink takes guests only as a whole. */
 	const struct gw__sink_postcopy_ops *postcopy;

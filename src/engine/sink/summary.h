@@ -16,7 +16,7 @@ struct gw__guest_summary {
 		struct gw__section section;
 		uint64_t off;     /* of the raw section in its source */
 		size_t at, bytes; /* of the raw section in `raw` */
-		uint64_t more;    /* bytes of the pieces behind START, which are not kept */
+		uint64_t more;    /* bytes of the pieces after START, which are not kept */
 		bool early;
 		uint32_t described; /* its place among the devices of a description; UINT32_MAX: it is an iterable, which has none */
 	} * device;

@@ -21,7 +21,7 @@ void gw__epoch_history_remove_all(const char *path); /* and the base of a finish
 struct gw__epoch_past {
 	uint64_t number;
 	uint64_t bytes;  /* of its file */
-	int64_t time_ns; /* when the epoch behind it was merged; since 1970 */
+	int64_t time_ns; /* when the epoch after it was merged; since 1970 */
 };
 /* Those from which there is a way back from `last`, the newest first; to be freed. 0 or a negative errno. */
 int gw__epoch_history_list(const char *path, uint64_t last, struct gw__epoch_past **past, size_t *n, struct gw__error *error);

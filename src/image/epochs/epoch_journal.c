@@ -244,7 +244,7 @@ struct record {
 		const uint8_t *pages;
 		uint64_t bytes;
 	} * run;
-	uint8_t *index; /* with the head before it, and devices behind it */
+	uint8_t *index; /* with the head before it, and devices after it */
 	uint64_t n, room, index_bytes;
 	const struct gw__epoch_journal *j;
 };

@@ -52,7 +52,7 @@ int gw__epoch_journal_open(const char *path, struct gw__epoch_journal **j, struc
 uint64_t gw__epoch_journal_last(const struct gw__epoch_journal *j);
 /* As if the last epoch had not come. False: it stands in no record. */
 bool gw__epoch_journal_drop_last(struct gw__epoch_journal *j);
-/* Behind the pages of a record: the device state of that epoch, lent for the call. */
+/* After the pages of a record: the device state of that epoch, lent for the call. */
 typedef int gw__epoch_replayed_fn(void *ctx, uint64_t epoch, struct gw__view devices, struct gw__error *error);
 /* All records in their order. `done` may be NULL. The device state of the last epoch, as `devices`, lives as long as the journal. */
 int gw__epoch_journal_replay(struct gw__epoch_journal *j, gw__epoch_apply_fn *fn, gw__epoch_replayed_fn *done, void *ctx,

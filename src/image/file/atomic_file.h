@@ -18,7 +18,7 @@ struct gw__atomic_file {
 	int fd;                     /* read and write; -1: none */
 	char partial[NAME_MAX + 1]; /* its name in the folder for now; "" while it has none */
 	bool keep_partial;          /* it stays under that name when we go */
-	bool renamed;               /* it has the target's name, also when its folder could not be synced behind that */
+	bool renamed;               /* it has the target's name, also when its folder could not be synced after that */
 };
 
 /*
@@ -58,7 +58,7 @@ int gw__atomic_file_commit(struct gw__atomic_file *f, bool unsynced, struct gw__
 /* The last step alone, for a file that is in place. */
 int gw__atomic_file_sync_folder(const struct gw__atomic_file *f, struct gw__error *error);
 
-/* Closes it, and takes away what has no right to stay. After a commit it only closes. Also twice. */
+/* Closes it, and deletes what has no right to stay. After a commit it only closes. Also twice. */
 void gw__atomic_file_drop(struct gw__atomic_file *f);
 void gw__atomic_file_close_file(struct gw__atomic_file *f); /* the target remains, for whoever still needs its folder */
 

@@ -12,7 +12,7 @@ bool gw__is_zero(const void *bytes, size_t n);
 
 typedef bool gw__is_zero_fn(const void *bytes, size_t n);
 
-/* The variants this processor can run, best first; NULL behind the last. For tests, and to say which is in
+/* The variants this processor can run, best first; NULL after the last. For tests, and to say which is in
  * use. */
 gw__is_zero_fn *gw__is_zero_variant(unsigned i, const char **name);
 

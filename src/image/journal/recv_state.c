@@ -29,7 +29,7 @@ struct gw__recv_state {
 	char name[NAME_MAX + 1], image[NAME_MAX + 1]; /* of the two files */
 	char path[PATH_MAX + sizeof GW__RECV_STATE_STATE];
 	bool held;
-	bool layout_only;        /* the list is there, and nothing was held yet */
+	bool layout_only;        /* the list is written, and nothing was held yet */
 	bool switching;          /* the source has begun: the list is not taken away */
 	bool rolled_back;        /* at any time, to a checkpoint */
 	bool bitmaps_invalid;    /* a write or sync failed: see gw__recv_state_invalidate_live_bitmaps */
@@ -465,7 +465,7 @@ static int make_live(struct gw__recv_state *p, const uint8_t *maps, struct gw__e
 	return trust_live(p, error);
 }
 
-/* The next checkpoint goes behind the last one in any case; `restore`: the live bitmaps become those of the last. */
+/* The next checkpoint goes after the last one in any case; `restore`: the live bitmaps become those of the last. */
 static int find_checkpoint(struct gw__recv_state *p, bool restore, struct gw__error *error)
 {
 	uint8_t *maps[2] = {malloc(p->maps_bytes), malloc(p->maps_bytes)};
@@ -682,7 +682,7 @@ static int open_image(const struct gw__recv_state *p)
 	return -1;
 }
 
-/* The page of a block, as large as the memory behind it, in which this bit is; 0 bytes: it is not all here. */
+/* The page of a block, as large as a page of the memory that backs it, in which this bit is; 0 bytes: it is not all here. */
 static struct gw__recv_state_sample around(const struct gw__recv_state *p, uint32_t block, const struct gw__bitmap *received, uint64_t bit)
 {
 	const struct gw__block *b = &p->saved.blocks.v[block];
@@ -699,7 +699,7 @@ static bool is_known(const struct gw__recv_state_samples *s, const struct gw__re
 	return false;
 }
 
-/* Pages that are zeros have no place in the file, or what was there before. */
+/* Pages that are zeros have no place in the file, or still have the earlier content there. */
 static int read_content(const struct gw__recv_state *p, int fd, const struct gw__bitmap *present, struct gw__recv_state_sample *one)
 {
 	one->content = calloc(1, one->bytes);

@@ -53,7 +53,7 @@ struct gw__recv_state_head {
 int gw__recv_state_head_decode(const uint8_t page[GW__RECV_STATE_PAGE], uint64_t file_bytes, struct gw__recv_state_head *h,
 	struct gw__error *error);
 void gw__recv_state_head_encode(const struct gw__recv_state_head *h, uint8_t page[GW__RECV_STATE_PAGE]);
-/* Behind the checksum: 0, -EPROTO or -ENOMEM; *saved needs a fini in any case. Its bitmaps take *maps_bytes. */
+/* After the checksum: 0, -EPROTO or -ENOMEM; *saved needs a fini in any case. Its bitmaps take *maps_bytes. */
 int gw__recv_state_meta_decode(const uint8_t *meta, size_t n, struct gw__recv_state_saved *saved, uint64_t *maps_bytes,
 	struct gw__error *error);
 size_t gw__recv_state_meta_bytes(const struct gw__recv_state_saved *saved);
@@ -72,7 +72,7 @@ int gw__recv_state_check_free(const struct gw__destination_path *t, struct gw__e
 int gw__recv_state_create(const struct gw__destination_path *t, const struct gw__blocks *blocks, uint64_t page_bytes,
 	struct gw__recv_state **p, struct gw__error *error);
 /*
- * What it takes to give the source its guest back is on the disk before that begins to switch: behind its first word of it, no failure and no
+ * What it takes to give the source its guest back is on the disk before that begins to switch: after its first word of it, no failure and no
  * death of ours may leave less. `saved` without package. Closed before gw__recv_state_begin_switch, the file goes away all the same.
  */
 int gw__recv_state_put_list(struct gw__recv_state *p, const struct gw__recv_state_saved *saved, struct gw__error *error);
@@ -87,7 +87,7 @@ int gw__recv_state_persist_handover(struct gw__recv_state *p, const struct gw__r
 /*
  * One that was held. -ENOENT: there is none; -EPERM: it is not ours alone; -EBUSY: somebody else goes on with it; -EPROTO: it is damaged, or
  * nothing yet. `*saved` lives as long as it does. After a crash of the host the bitmaps are made those of the last checkpoint; `*fell_back`, if
- * that was ever done: what came behind that checkpoint may be gone in its source as well.
+ * that was ever done: what came after that checkpoint may be gone in its source as well.
  */
 int gw__recv_state_open(const struct gw__destination_path *t, struct gw__recv_state **p, const struct gw__recv_state_saved **saved,
 	bool *rolled_back, struct gw__error *error);
@@ -103,7 +103,7 @@ int gw__recv_state_look(const struct gw__destination_path *t, struct gw__recv_st
 int gw__recv_state_count_missing(struct gw__recv_state *p, uint64_t *pages, bool *rolled_back, struct gw__error *error);
 
 /*
- * What nobody but the source can know: some pages, chosen anew each time, each as large as the memory behind it. None when the image is not
+ * What nobody but the source can know: some pages, chosen anew each time, each as large as a page of the memory that backs it. None when the image is not
  * there, or has none. Of one that was held and looked at; it settles its bitmaps. `s` needs a fini in any case.
  */
 struct gw__recv_state_samples {
@@ -130,19 +130,19 @@ void gw__recv_state_maps(const struct gw__recv_state *p, uint32_t i, struct gw__
 void gw__recv_state_invalidate_live_bitmaps(struct gw__recv_state *p);
 /* The pages were synced: keep the bitmaps as they are now. */
 int gw__recv_state_checkpoint(struct gw__recv_state *p, struct gw__error *error);
-/* The image is whole and synced, and is about to lose its marker and all behind `image_bytes`, and to get its name. */
+/* The image is whole and synced, and is about to lose its marker and all after `image_bytes`, and to get its name. */
 int gw__recv_state_finish(struct gw__recv_state *p, uint64_t image_bytes, struct gw__error *error);
-/* The list is there, and as far as we know no more. */
+/* The list is written, and as far as we know no more. */
 bool gw__recv_state_is_layout_only(const struct gw__recv_state *p);
 /* What gw__recv_state_finish was told before it was opened, 0: nothing. */
 uint64_t gw__recv_state_finished_bytes(const struct gw__recv_state *p);
 
 /*
- * Takes the image and this file away, whatever it holds; the object remains to be closed. -EALREADY: the image is finished and has its name,
+ * Deletes the image and this file, whatever it holds; the object remains to be closed. -EALREADY: the image is finished and has its name,
  * nothing is changed.
  */
 int gw__recv_state_drop(struct gw__recv_state *p, struct gw__error *error);
-/* Takes this file away; the object remains to be closed. */
+/* Deletes this file; the object remains to be closed. */
 void gw__recv_state_remove(struct gw__recv_state *p);
 void gw__recv_state_close(struct gw__recv_state *p); /* NULL is fine; one of which no source depends on goes away */
 

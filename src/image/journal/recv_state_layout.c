@@ -126,7 +126,7 @@ void gw__recv_state_saved_fini(struct gw__recv_state_saved *s)
 
 static int take_config(struct gw__view piece, struct gw__config *config, struct gw__error *error)
 {
-	uint8_t room[CONFIG_ROOM + 1]; /* the decoder looks at one byte behind the section */
+	uint8_t room[CONFIG_ROOM + 1]; /* the decoder looks at one byte after the section */
 	if (piece.n > CONFIG_ROOM)
 		return gw__error_set(error, -EPROTO, "a configuration of %zu bytes", piece.n);
 	memcpy(room, piece.p ? piece.p : room, piece.n);
@@ -138,7 +138,7 @@ static int take_config(struct gw__view piece, struct gw__config *config, struct 
 	return r;
 }
 
-/* A block has its place in the image behind the one before it. `*at_off`: where that one ended. */
+/* A block has its place in the image after the one before it. `*at_off`: where that one ended. */
 static int take_block(struct gw__rd *c, struct gw__recv_state_saved *s, uint64_t page_bytes, uint64_t *at_off, struct gw__error *error)
 {
 	struct gw__block b = {0};

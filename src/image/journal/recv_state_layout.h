@@ -11,7 +11,7 @@ enum {
 	GW__RECV_STATE_FINISH_OFF = 2 * GW__RECV_STATE_PAGE,
 	GW__RECV_STATE_SLOT_HEAD_OFF = 3 * GW__RECV_STATE_PAGE, /* two of them */
 	GW__RECV_STATE_MAPS_OFF = 5 * GW__RECV_STATE_PAGE,      /* the live ones, then those of the two slots */
-	GW__RECV_STATE_LIST_ROOM = 2 << 20,   /* behind the maps, for the list alone; what is held follows, and never touches it */
+	GW__RECV_STATE_LIST_ROOM = 2 << 20,   /* after the maps, for the list alone; what is held follows, and never touches it */
 	GW__RECV_STATE_V2_LIST_GAP = 1 << 20, /* version 2: what is held came first, and was written over the list */
 };
 

@@ -23,14 +23,14 @@
 struct gw__image_load {
 	struct gw__image *image;
 	struct gw__stream stream;
-	uint8_t *buf; /* the decoder is shown [at, n) of it, and goes on behind what it used up */
+	uint8_t *buf; /* the decoder is shown [at, n) of it, and goes on after what it used up */
 	size_t at, n, room;
 	uint64_t off; /* in the file, of buf[at] */
 	uint32_t devices_room;
 	struct gw__error *error;
 };
 
-/* Fills everything behind file_bytes. 0 or a negative errno; what was filled so far is the caller's to free.
+/* Fills everything after file_bytes. 0 or a negative errno; what was filled so far is the caller's to free.
  */
 static int load(struct gw__image *image, struct gw__error *error);
 
@@ -452,7 +452,7 @@ static int grow(struct gw__image_load *l)
 
 static uint64_t bytes_not_read(const struct gw__image_load *l) { return l->image->file_bytes - (l->off + (l->n - l->at)); }
 
-/* Reads on behind what is there. */
+/* Reads on after what is there. */
 static int fill(struct gw__image_load *l)
 {
 	if (l->at) {

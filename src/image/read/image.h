@@ -44,7 +44,7 @@ struct gw__image {
 	char path[4096];
 	uint64_t base_off; /* where the stream starts in the file */
 	uint64_t file_bytes;
-	uint64_t end_off; /* behind the last byte of the stream; what follows in the file is nobody's */
+	uint64_t end_off; /* after the last byte of the stream; what follows in the file is nobody's */
 	struct gw__config config;
 	uint32_t ram_id;            /* section id of RAM */
 	struct gw__blocks blocks;   /* bitmap_off, pages_off absolute */

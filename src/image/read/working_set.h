@@ -36,8 +36,8 @@ struct gw__working_set {
 	enum gw__ws_state state;
 	struct gw__ws_head head;
 	uint64_t added_s;    /* when the last chunk was written; 0: there is none */
-	uint64_t end_off;    /* behind the last chunk that is whole */
-	uint64_t torn_bytes; /* behind that */
+	uint64_t end_off;    /* after the last chunk that is whole */
+	uint64_t torn_bytes; /* after that */
 	dev_t dev;           /* of the file that was read */
 	ino_t ino;
 	struct gw__bitmap *known; /* by block */
@@ -59,7 +59,7 @@ struct gw__working_set {
  * made or written to is no reason for one; then nothing is recorded.
  */
 int gw__working_set_open(const char *path, const struct gw__image *image, bool record, struct gw__working_set **ws, struct gw__error *note);
-/* Writes what is left, and takes an empty file of ours away. NULL is fine. */
+/* Writes what is left, and deletes an empty file of ours. NULL is fine. */
 void gw__working_set_close(struct gw__working_set *ws);
 
 /* Pages that were asked for now. Those that are known already are left out. */

@@ -127,7 +127,7 @@ void gw__working_set_flush(struct gw__working_set *ws)
 	ws->fd = -1;
 }
 
-/* Takes its name away if that is still its own. */
+/* Deletes its name if that is still its own. */
 static void unlink_empty(const char *path, int fd)
 {
 	struct stat ours, there;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A page writer: one worker's way into an image that many fill at once. It lends page-aligned buffers, so that a
+ * A page writer: one worker's way into an image that many fill at the same time. It lends page-aligned buffers, so that a
  * payload is read from the socket right where it is written from, and puts their pages at their places.
  *
  * A page writer belongs to one thread at a time; different page writers of a writer run at the same time. Between two

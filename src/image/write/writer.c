@@ -216,7 +216,7 @@ int gw__image_put_ram_end(struct gw__image_writer *w, struct gw__error *error)
 	return gw__writer_put_record(w, &wr, error);
 }
 
-/* Who finds the mark has only to cut it off and to give the name; who does not find it needs the image's marker, which is behind the end. */
+/* Who finds the mark has only to cut it off and to give the name; who does not find it needs the image's marker, which is after the end. */
 static int finish_partial(struct gw__image_writer *w, struct gw__error *error)
 {
 	int r = gw__writer_sync(w, error);

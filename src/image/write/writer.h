@@ -76,11 +76,11 @@ int gw__image_read_back_page(struct gw__image_writer *w, uint32_t block, uint64_
  * Between 3 and 5, for a source that switches to post-copy. What was put of these pages is void: neither content nor zeros came. */
 void gw__image_discard(struct gw__image_writer *w, uint32_t block, uint64_t off, uint64_t pages);
 /*
- * Behind 3, for a source that may switch: the state is created and locked and has its room, so that the next call finds all it needs.
+ * After 3, for a source that may switch: the state is created and locked and has its room, so that the next call finds all it needs.
  * -EEXIST: something has one of the names.
  */
 int gw__image_prepare_recv_state(struct gw__image_writer *w, struct gw__error *error);
-/* Right behind it: who the source is, safe on the disk. `user_data` is the caller's. */
+/* Right after it: who the source is, safe on the disk. `user_data` is the caller's. */
 int gw__image_put_list(struct gw__image_writer *w, const struct gw__config *config, struct gw__view user_data, struct gw__error *error);
 /*
  * The source begins to switch: from here on the file is called IMAGE.partial, and its bitmaps live in IMAGE.partial.state (recv_state.h). Direct

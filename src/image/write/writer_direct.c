@@ -4,8 +4,8 @@
  * channel's pages, which come unaligned and are staged in a page writer of the writer's own.
  *
  * Headers, bitmaps and device state go through the page cache, so nothing that goes past it may share a unit
- * of it with them. A region begins at a multiple of 1 MiB, behind its bitmap. It ends anywhere, and the next
- * record stands right behind: the unit its end lies in goes through the page cache too, so that the kernel
+ * of it with them. A region begins at a multiple of 1 MiB, after its bitmap. It ends anywhere, and the next
+ * record stands right after: the unit its end lies in goes through the page cache too, so that the kernel
  * never reads a page to change the record beside it, and writes it back over a newer one.
  *
  *    1 MiB ..............| 64 KiB |.... end | next block's record, or device state

@@ -14,7 +14,7 @@
 #include "wire/framing.h"
 #include "wire/mapped.h"
 
-/* What stands between START and END (early devices) stands behind the last block, whose end may move. */
+/* What stands between START and END (early devices) comes after the last block, whose end may move. */
 int gw__writer_keep_between(struct gw__image_writer *w, const void *bytes, size_t n, struct gw__error *error)
 {
 	uint8_t *more = realloc(w->between, w->between_bytes + n + 1);
@@ -49,7 +49,7 @@ int gw__writer_settle_ignored(struct gw__image_writer *w, struct gw__error *erro
 		at = b->pages_off + b->used_bytes;
 	}
 	w->cursor = w->start_off;
-	w->phase = GW__WRITER_DEVICES; /* what comes now is put at once */
+	w->phase = GW__WRITER_DEVICES; /* what comes now is put immediately */
 	int r = gw__writer_put_list(w, error);
 	return r ? r : gw__image_put_raw(w, w->between, w->between_bytes, error);
 }

@@ -2,7 +2,7 @@
 /*
  * Pages of an image being written: content goes to its fixed place, zeros only take a bit away.
  *
- * Any number of threads may put pages at once, because multifd brings them over many channels. Bits are
+ * Any number of threads may put pages at the same time, because multifd brings them over many channels. Bits are
  * changed with atomic operations on whole words; that two of them do not put one page at the same time is
  * what the barrier between two passes over memory is for.
  */

@@ -28,7 +28,7 @@ enum gw__writer_phase {
 	GW__WRITER_HEAD,    /* no configuration yet */
 	GW__WRITER_EARLY,   /* before START of RAM */
 	GW__WRITER_RAM,     /* pages may come */
-	GW__WRITER_DEVICES, /* behind END of RAM */
+	GW__WRITER_DEVICES, /* after END of RAM */
 	GW__WRITER_DONE,    /* committed */
 };
 

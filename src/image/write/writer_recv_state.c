@@ -49,7 +49,7 @@ void gw__writer_use_recv_state_maps(struct gw__image_writer *w, bool copy)
 	}
 }
 
-/* Behind the end of the finished image, whatever the description will say of so many bytes of device state. */
+/* After the end of the finished image, whatever the description will say of so many bytes of device state. */
 static uint64_t marker_off_for(const struct gw__image_writer *w, uint64_t device_bytes)
 {
 	return w->cursor + DESCRIBED_TIMES * device_bytes + MARKER_GAP_BYTES;
@@ -174,7 +174,7 @@ int gw__image_set_ram_id(struct gw__image_writer *w, uint32_t id, struct gw__err
 	w->ram_id = id;
 	gw__be_put(bytes, id, sizeof bytes);
 	int r = gw__file_write(w->file.fd, w->file.dest.path, w->start_off + 1, bytes, sizeof bytes, error);
-	if (!r) /* the footer of START, behind which nothing was put */
+	if (!r) /* the footer of START, after which nothing was put */
 		r = gw__file_write(w->file.fd, w->file.dest.path, w->cursor - sizeof bytes, bytes, sizeof bytes, error);
 	return gw__writer_fail(w, r);
 }

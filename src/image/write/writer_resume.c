@@ -44,7 +44,7 @@ static int check_marker(struct gw__image_writer *w, const struct gw__recv_state_
 	return 0;
 }
 
-/* Bits behind the last page have no meaning, and nobody is to trip over them. */
+/* Bits after the last page have no meaning, and nobody is to trip over them. */
 static void trim_maps(struct gw__image_writer *w)
 {
 	for (uint32_t i = 0; i < w->blocks.n; i++)
