@@ -91,11 +91,11 @@ GW_API int gw_qemu_rate(const gw_qemu *qemu, struct gw_qemu_rate *rate); /* any 
 enum gw_qemu_save_outcome {
 	GW_QEMU_SAVE_NOT_BEGUN, /* nothing was changed */
 	GW_QEMU_SAVE_REFUSED,   /* the same: the request is not possible at all, with this QEMU or with its guest as it is */
-	GW_QEMU_SAVE_DONE,      /* the image is there, and the guest is as requested */
+	GW_QEMU_SAVE_DONE,      /* the image exists, and the guest is as requested */
 	GW_QEMU_SAVE_FAILED,    /* no image was made; guest and settings are as before */
 	/* The call could not restore QEMU's settings; gw_qemu_error() says why. `image_kept`: was an image made? */
 	GW_QEMU_SAVE_NOT_PUT_BACK,
-	GW_QEMU_SAVE_KEPT,      /* the image is there and the QEMU is as before, but a later step failed */
+	GW_QEMU_SAVE_KEPT,      /* the image exists and the QEMU is as before, but a later step failed */
 	GW_QEMU_SAVE_QEMU_GONE, /* no image was made, and the QEMU has gone away */
 	/* After the switch to post-copy: the guest is paused in postcopy-paused. Call again with `resume`, or gw_qemu_save_abandon(). */
 	GW_QEMU_SAVE_PAUSED,
@@ -445,10 +445,10 @@ enum gw_qemu_drain_outcome {
 	GW_QEMU_DRAIN_DONE,      /* all is in the image, synced and read back: it is safe to end the source */
 	GW_QEMU_DRAIN_AGAIN,     /* the source still has all its memory: call again */
 	GW_QEMU_DRAIN_NOT_SAFE, /* the source has sent all and will not again, but the image is not whole. Its process has the memory: do not end it */
-	GW_QEMU_DRAIN_NOT_READ, /* the image is there, but cannot be read back: do not end the source */
-	GW_QEMU_DRAIN_SILENT,   /* the image is there, but the source does not say that it has sent all: do not end it */
+	GW_QEMU_DRAIN_NOT_READ, /* the image exists, but cannot be read back: do not end the source */
+	GW_QEMU_DRAIN_SILENT,   /* the image exists, but the source does not say that it has sent all: do not end it */
 	/*
-	 * The source does not answer at its monitor any more. If its process is there, do not end it, and call again. If it is gone, what came is in
+	 * The source does not answer at its monitor any more. If its process exists, do not end it, and call again. If it is gone, what came is in
 	 * PATH.partial, and the rest is lost. Since 0.2
 	 */
 	GW_QEMU_DRAIN_QEMU_GONE,

@@ -310,7 +310,7 @@ enum gw_converge {
 };
 
 /*
- * When the guest runs at the destination before its pages are there. The destination is a QEMU with postcopy-ram (RAM alone), or
+ * When the guest runs at the destination before its pages have arrived. The destination is a QEMU with postcopy-ram (RAM alone), or
  * gw_receive (an image). gw_guest_receive cannot do it yet, and refuses the switch. The send then fails with -EREMOTEIO, -EPIPE or
  * -ECONNRESET, mostly GW_IN_DOUBT, and gw_guest_decide(guest, true) is right.
  */
@@ -398,7 +398,7 @@ struct gw_guest_save_opts {
 /*
  * Keep a running guest in the mapped-ram image `path`, as it is at the end. Its pages are written while it runs. Then it is stopped for
  * the rest and for its devices, and runs on before the image is synced. The image appears, whole and synced, only on success. If its
- * folder cannot be synced, the call fails, and the image is there. 0: GW_HERE, or GW_GONE with `stop`. On failure GW_HERE. Errors as of
+ * folder cannot be synced, the call fails, and the image exists. 0: GW_HERE, or GW_GONE with `stop`. On failure GW_HERE. Errors as of
  * gw_guest_send; -EIO: the hook `resume` failed, the guest is stopped, and there is no image.
  *
  * To restore it here, save with `stop`: GW_GONE can be restored. A guest that is GW_HERE cannot (-EEXIST). Free it, and make another

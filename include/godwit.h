@@ -156,7 +156,7 @@ GW_API int gw_job_on_trace(gw_job *job, gw_trace_fn *fn, void *ctx);
 
 enum gw_place {
 	GW_PLACE_SOURCE_RUNS,       /* its source has it, as before */
-	GW_PLACE_SOURCE_PAUSED,     /* its source alone has it, and may not run it by itself */
+	GW_PLACE_SOURCE_PAUSED,     /* its source alone has it, and may stay paused */
 	GW_PLACE_DESTINATION_RUNS,  /* with all of its memory */
 	GW_PLACE_DESTINATION_WAITS, /* or will, at the first page it lacks; the pages are in an image */
 	GW_PLACE_KEPT_WHOLE,        /* in an image, and runs in no process */
@@ -383,7 +383,7 @@ struct gw_receive_result {
 /*
  * Wait at `uri` for one incoming migration (or read the file or command it names) and keep the guest in the mapped-ram image `path`. The
  * image appears, whole and synced, only on success. Until then an existing image stays. The library notifies the source of success after
- * that, and of failure immediately, so that a QEMU source runs its guest on. GW_SOURCE_NOT_NOTIFIED: the image is there, but its source
+ * that, and of failure immediately, so that a QEMU source runs its guest on. GW_SOURCE_NOT_NOTIFIED: the image exists, but its source
  * could not be notified; gw_job_error() says why. A QEMU then runs its guest on. Since 0.1
  */
 enum { GW_SOURCE_NOT_NOTIFIED = 1 };
@@ -488,7 +488,7 @@ struct gw_drain_opts {
 /*
  * Keep all memory the source still has in the image `path`, which holds no devices and cannot be restored. gw_serve with `resume` brings
  * the memory to the destination that waits. The call continues an existing PATH.partial. The source never runs its guest again.
- * GW_SOURCE_NOT_NOTIFIED: the image is there, but the source could not be notified. Without `early_answer` it stays paused. Errors:
+ * GW_SOURCE_NOT_NOTIFIED: the image exists, but the source could not be notified. Without `early_answer` it stays paused. Errors:
  * -EALREADY: PATH.partial holds another guest. -EPERM: it may be somebody else's work. -EINVAL: the options describe no guest. Since 0.1
  */
 GW_API int gw_drain(gw_job *job, const char *uri, const char *path, const struct gw_drain_opts *o, struct gw_receive_result *result);
@@ -546,7 +546,7 @@ GW_API int gw_send_fd(gw_job *job, const char *path, int fd, const struct gw_sen
 enum gw_preempt {
 	GW_PREEMPT_OFF,
 	GW_PREEMPT_ON,
-	GW_PREEMPT_EARLY, /* QEMU 7.2, which reads nothing before the second connection is there */
+	GW_PREEMPT_EARLY, /* QEMU 7.2, which reads nothing before the second connection is made */
 };
 
 struct gw_serve_block {
@@ -843,8 +843,8 @@ struct gw_convert_opts {
 	uint64_t memory_limit;
 };
 /*
- * Image or stream to image, stream or raw memory. The result appears only when it is whole. GW_UNSYNCED: it is there and whole, but its
- * folder could not be synced; gw_job_error() says why. After a crash of the host the previous file may be there again. Since 0.1
+ * Image or stream to image, stream or raw memory. The result appears only when it is whole. GW_UNSYNCED: it exists and is whole, but its
+ * folder could not be synced; gw_job_error() says why. After a crash of the host the previous file may be back. Since 0.1
  */
 enum { GW_UNSYNCED = 3 };
 GW_API int gw_convert(gw_job *job, const char *from, const char *to, const struct gw_convert_opts *o);

@@ -14,7 +14,7 @@
 /* In the order of enum gw_place. */
 enum gw__place {
 	GW__PLACE_SOURCE_RUNS,       /* the source has it, as before */
-	GW__PLACE_SOURCE_PAUSED,     /* the source alone has it, and may not run it by itself */
+	GW__PLACE_SOURCE_PAUSED,     /* the source alone has it, and may stay paused */
 	GW__PLACE_DESTINATION_RUNS,  /* with all of its memory */
 	GW__PLACE_DESTINATION_WAITS, /* or will, at the first page it lacks; the pages are in an image */
 	GW__PLACE_KEPT_WHOLE,        /* in an image, and nobody runs it */
