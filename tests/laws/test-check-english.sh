@@ -61,6 +61,14 @@ for path in docs/x.md man/x.1.scd include/x.h; do
 	grep -q "^$path:1: speech-verbs: told" "$tmp/out" || fail "nothing is found in $path: $(cat "$tmp/out")"
 done
 
+# The items of a list are sentences of their own, whether they end with a point or not.
+long='- a b c d e f g h i j k l m n o p q r s t'
+tree "$long
+$long" man/x.1.scd
+run || fail "two items of a list are taken for one sentence: $(cat "$tmp/out")"
+tree "$long u v w x y z" man/x.1.scd
+if run; then fail "an item of a list may be too long"; fi
+
 # A limit allows as many as it says and no more, is lowered and not raised, and must name a document.
 tree 'The source is told. It is told.'
 run --tighten
