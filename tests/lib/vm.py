@@ -4,6 +4,7 @@
 Also where tests get their QEMU and guest from: the scripts get-qemu and get-guest, whose status 77 ("cannot be had
 here") becomes Unavailable.
 """
+import functools
 import os
 import re
 import shutil
@@ -24,13 +25,15 @@ class Unavailable(Exception):
     """Test material that this machine cannot have; the message says why."""
 
 
+@functools.cache
 def _ask(script, *args):
+    """Asked once in a process: the script hashes all of that QEMU and starts it, which takes longer than the life of many a VM."""
     p = subprocess.run([os.path.join(SCRIPTS, script), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if p.returncode == SKIPPED:
         raise Unavailable(p.stderr.strip().splitlines()[-1])
     if p.returncode:
         raise RuntimeError(f"{script} failed: {p.stderr.strip()}")
-    return p.stdout.splitlines()
+    return tuple(p.stdout.splitlines())
 
 
 def get_qemu(version, target="x86_64"):
@@ -44,7 +47,7 @@ def get_storage_daemon(version):
 
 def get_guest():
     """(kernel, initrd) of the Linux test guest."""
-    return tuple(_ask("get-guest"))
+    return _ask("get-guest")
 
 
 def skip(reason):
