@@ -3,6 +3,7 @@
 #include "base/error.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -73,6 +74,11 @@ int gw__error_advise(struct gw__error *error, int hint)
 	if (!error->hint)
 		error->hint = hint;
 	return error->code;
+}
+
+bool gw__error_is_shortage(int code)
+{
+	return code == -EMFILE || code == -ENFILE || code == -ENOBUFS || code == -ENOMEM || code == -EAGAIN;
 }
 
 void gw__error_clear(struct gw__error *error)

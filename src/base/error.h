@@ -40,6 +40,12 @@ int gw__error_hint(struct gw__error *error, const char *fmt, ...) GW__PRINTF(2, 
 /* What may be done about the failure that is there, or will be; the first hint wins. `error` may be NULL. Returns error->code. */
 int gw__error_advise(struct gw__error *error, int hint);
 
+/*
+ * Of descriptors, memory, buffers or threads: nothing is wrong with what was asked for, and when something else ends there is some again. `code`: negative errno.
+ * Whoever waits for connections goes on: those that came wait in the queue of the kernel.
+ */
+bool gw__error_is_shortage(int code);
+
 /* Forget the failure, for a caller that handled it. */
 void gw__error_clear(struct gw__error *error);
 

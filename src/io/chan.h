@@ -83,7 +83,10 @@ bool gw__uri_listens(const struct gw__uri *uri); /* tcp, unix, vsock */
 int gw__io_listen(const struct gw__uri *uri, const struct gw__io_opts *o, struct gw__listener **l, struct gw__error *error);
 /* The address as a URI with the port the kernel chose. Valid as long as the listener. */
 const char *gw__listener_uri(const struct gw__listener *l);
-/* -ETIMEDOUT after o->connect_ms, -ECANCELED. */
+/*
+ * -ETIMEDOUT after o->connect_ms, -ECANCELED. After a shortage (gw__error_is_shortage) the listener is as good as before: the caller waits a moment, as the next call would
+ * find the same connection at once, and tries again.
+ */
 int gw__listener_accept(struct gw__listener *l, struct gw__chan **c, struct gw__error *error);
 /* The same with a limit of its own, and GW__NOBODY instead of a sentence when nobody came. */
 int gw__listener_accept_within(struct gw__listener *l, int ms, struct gw__chan **c, struct gw__error *error);

@@ -211,6 +211,9 @@ static int accept_at(int fd, struct gw__addr *peer)
 	case ENETDOWN:
 	case EHOSTUNREACH:
 	case ENETUNREACH:
+	case EHOSTDOWN:
+	case ENONET:
+	case ENOPROTOOPT:
 		return -EAGAIN; /* troubles of that peer, not of the listener */
 	default:
 		return -errno;

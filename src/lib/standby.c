@@ -436,9 +436,6 @@ static void join_guests(struct standby *s, bool all)
 /* What one source did wrong, and nothing of ours. */
 static bool is_of_a_source(int r) { return r == -EPROTO || r == -ETIMEDOUT || r == -ECONNRESET || r == -EPIPE || r == -EOPNOTSUPP; }
 
-/* Of descriptors, memory or threads. Guests that are protected need none of it, and when one ends there is some again. */
-static bool is_shortage(int r) { return r == -EMFILE || r == -ENFILE || r == -ENOBUFS || r == -ENOMEM || r == -EAGAIN; }
-
 /* Of connections that did not become a guest. */
 static void report_nobody(struct standby *s)
 {
@@ -450,6 +447,7 @@ static void report_nobody(struct standby *s)
 	pthread_mutex_unlock(&s->report_lock);
 }
 
+/* A shortage ends nothing: guests that are protected need no more than they have, and when one ends there is room again. */
 static int accept_guests(struct standby *s, struct gw__listener *listener, const struct gw__accept_opts *go)
 {
 	struct gw__error *error = &s->job->run.error;
@@ -461,11 +459,11 @@ static int accept_guests(struct standby *s, struct gw__listener *listener, const
 			r = start_guest(s, &in);
 		else
 			gw__incoming_close(&in);
-		if (r && !is_of_a_source(r) && !is_shortage(r))
+		if (r && !is_of_a_source(r) && !gw__error_is_shortage(r))
 			return r;
-		if (r && !(is_short && is_shortage(r))) /* once for as long as it lasts */
+		if (r && !(is_short && gw__error_is_shortage(r))) /* once for as long as it lasts */
 			report_nobody(s);
-		is_short = is_shortage(r);
+		is_short = gw__error_is_shortage(r);
 		if (is_short)
 			gw__io_pause(s->job->cancel_fd, gw__io_deadline(AGAIN_MS)); /* the next accept sees a cancel */
 		gw__error_clear(error);

@@ -25,6 +25,7 @@ enum {
 	NOBODY_S = 5,            /* to be attached to for the first time */
 	GREETING_MS = 2000,      /* for a client to say what it wants */
 	RESUMED_MS = 200,        /* before a link may end (docs/spec/postcopy.md 5) */
+	AGAIN_MS = 100,          /* between two attempts to take a client for which there is no descriptor */
 	TURN_COMMANDS = 1 << 20, /* numbers of commands for each turn */
 };
 
@@ -224,8 +225,11 @@ static void on_client(struct broker *k)
 {
 	struct gw__monitor_broker_message m;
 	k->client = accept4(k->listener, NULL, NULL, SOCK_CLOEXEC);
-	if (k->client < 0)
+	if (k->client < 0) {
+		if (gw__error_is_shortage(-errno)) /* it is still there, and would be so at once */
+			gw__sleep_ms(AGAIN_MS);
 		return;
+	}
 	if (!is_ours(k->client) || gw__monitor_broker_receive(k->client, GREETING_MS, &m)) {
 		forget(&k->client);
 		return;

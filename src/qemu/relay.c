@@ -17,7 +17,12 @@
 #include "qemu/private_socket.h"
 #include "qemu/standby_address.h"
 
-enum { LINKS_MAX = 256, /* the main channel, and as many multifd channels as there may be */ BUFFER_BYTES = 256 << 10, CONNECT_MS = 10000 };
+enum {
+	LINKS_MAX = 256,
+	/* the main channel, and as many multifd channels as there may be */ BUFFER_BYTES = 256 << 10,
+	CONNECT_MS = 10000,
+	AGAIN_MS = 100
+};
 enum { RP_SHUT = 1, COLO_RECEIVED = 5 }; /* docs/spec/postcopy.md 1.3, colo.md 3 */
 
 struct link {
@@ -231,6 +236,8 @@ static void *accept_links(void *relay)
 		int fd = p[0].revents ? accept4(r->listener, NULL, NULL, SOCK_CLOEXEC) : -1;
 		if (fd >= 0 && !start_link(r, fd))
 			close(fd);
+		if (fd < 0 && p[0].revents) /* no descriptor, for instance: the connection is still there, and would be so at once */
+			poll(&p[1], 1, AGAIN_MS);
 	}
 	return NULL;
 }

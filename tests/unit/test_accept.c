@@ -414,6 +414,66 @@ static void the_source_is_found_among_hundreds(void **state)
 	tear_down(&w);
 }
 
+struct shortage {
+	struct world *w;
+	struct rlimit before;
+	struct gw__clock real;
+};
+
+/* The wait looks at its clock again and again, in our thread: when it has warned, there are descriptors again. */
+static uint64_t end_the_shortage(void *ctx)
+{
+	const struct shortage *s = ctx;
+	if (s->w->run.warnings.n)
+		setrlimit(RLIMIT_NOFILE, &s->before);
+	return gw__clock_now_ns(&s->real);
+}
+
+/* No descriptor for the one that comes, and nobody silent whose could be taken. */
+static void a_shortage_of_descriptors_passes(void **state)
+{
+	struct world w;
+	struct shortage s = {.w = &w};
+	set_up(&w, state, 0);
+	say_main(&w);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &s.before), 0);
+	struct rlimit none = s.before;
+	int next = dup(w.peer[0]);
+	close(next);
+	none.rlim_cur = (rlim_t)next;
+	s.real = w.run.clock;
+	w.run.clock = (struct gw__clock){.now_ns = end_the_shortage, .ctx = &s};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	int r = gather(&w);
+	setrlimit(RLIMIT_NOFILE, &s.before);
+	w.run.clock = s.real;
+	assert_ok(r, w.run.error);
+	assert_non_null(w.in.main);
+	assert_int_equal(w.run.warnings.n, 1);
+	assert_non_null(strstr(w.run.warnings.text[0], "Too many open files; it is tried again"));
+	tear_down(&w);
+}
+
+/* It does not pass: the limit of the wait holds, and the sentence is about that. */
+static void a_shortage_that_stays_is_the_reason(void **state)
+{
+	struct world w;
+	struct rlimit before;
+	set_up(&w, state, 0);
+	say_main(&w);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	struct rlimit none = before;
+	int next = dup(w.peer[0]);
+	close(next);
+	none.rlim_cur = (rlim_t)next;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	int r = gather(&w);
+	setrlimit(RLIMIT_NOFILE, &before);
+	assert_int_equal(r, -ETIMEDOUT);
+	assert_says(w.run.error, "Too many open files, for 2000 ms; give this process more descriptors");
+	tear_down(&w);
+}
+
 static void hellos_that_do_not_fit(void **state)
 {
 	struct world w;
@@ -473,6 +533,8 @@ int main(void)
 		cmocka_unit_test(a_page_ends_the_wait),
 		cmocka_unit_test(a_head_alone_keeps_nobody_out),
 		cmocka_unit_test(the_source_is_found_among_hundreds),
+		cmocka_unit_test(a_shortage_of_descriptors_passes),
+		cmocka_unit_test(a_shortage_that_stays_is_the_reason),
 		cmocka_unit_test(hellos_that_do_not_fit),
 		cmocka_unit_test(too_few),
 		cmocka_unit_test(nobody),

@@ -123,6 +123,7 @@ static int end(struct protect *p)
 
 static int start(struct protect *p)
 {
+	gw__cli_raise_descriptor_limit(); /* for each channel that is passed on, two */
 	p->o.interval_ms = (int)p->interval_ms;
 	p->o.lease_term_ms = p->lease_term_ms;
 	p->o.timeout_ms = (int)p->timeout_ms;

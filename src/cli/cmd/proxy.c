@@ -110,6 +110,7 @@ static void end_trace(struct proxy *p, const struct gw_proxy_result *r)
 static int run(struct proxy *p)
 {
 	struct gw_proxy_result result = GW_INIT(result);
+	gw__cli_raise_descriptor_limit(); /* each connection takes six */
 	int status = gw__command_ctx_begin(&p->work, &p->common);
 	if (status != GW__CLI_GO)
 		return status;

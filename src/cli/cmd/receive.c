@@ -214,6 +214,8 @@ static int give_back(struct receive *r)
 
 static int run(struct receive *r)
 {
+	if (r->uri && strncmp(r->uri, "exec:", strlen("exec:"))) /* whoever connects before the source does takes one too */
+		gw__cli_raise_descriptor_limit();
 	int status = gw__command_ctx_begin(&r->work, &r->common);
 	if (status != GW__CLI_GO)
 		return status;

@@ -4,7 +4,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "cli/cmd/commands.h"
 #include "cli/cmd/standby_metrics.h"
@@ -111,19 +110,9 @@ static int show_metrics(struct standby *s)
 	return GW__CLI_GO;
 }
 
-/* Each guest takes a dozen of them, and one for each of its channels. The usual soft limit is for programs that use select(). */
-static void raise_descriptor_limit(void)
-{
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= limit.rlim_max)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit); /* where that is refused, fewer guests find a place */
-}
-
 static int run(struct standby *s)
 {
-	raise_descriptor_limit();
+	gw__cli_raise_descriptor_limit(); /* each guest takes a dozen of them, and one for each of its channels */
 	int status = gw__command_ctx_begin(&s->work, &s->common);
 	if (status == GW__CLI_GO && s->disks_at)
 		status = keep_disks(s);

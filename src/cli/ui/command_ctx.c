@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP};
 static gw_job *volatile stop_job;
@@ -131,6 +132,15 @@ void gw__command_ctx_end(struct gw__command_ctx *w)
 	w->qemu = NULL;
 	gw_job_free(w->job);
 	w->job = NULL;
+}
+
+void gw__cli_raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit); /* where that is refused, fewer connections find a place */
 }
 
 int gw__cli_status_before(int rc) { return rc == -EOPNOTSUPP ? GW__EXIT_REFUSED : rc == -EINVAL ? GW__EXIT_USAGE : GW__EXIT_FAILED; }

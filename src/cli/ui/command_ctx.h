@@ -34,6 +34,12 @@ const char *gw__command_qemu_error(struct gw__command_ctx *w);
 /* The file beside an image that keeps its working set: to be freed. NULL: no memory. */
 char *gw__working_set_path(const char *image);
 
+/*
+ * For a command to which many connect: as many descriptors as this process may have. The usual soft limit is for programs that use select(), so
+ * it is not for a command that starts a program of its user's, which would inherit it.
+ */
+void gw__cli_raise_descriptor_limit(void);
+
 /* The signal that stopped the work, 0 if none. */
 int gw__cli_stopped(void);
 

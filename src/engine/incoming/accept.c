@@ -11,6 +11,7 @@
 
 #include "base/math.h"
 #include "engine/incoming/accept.h"
+#include "io/wait.h"
 #include "wire/framing.h"
 #include "wire/header.h"
 #include "wire/stream.h"
@@ -216,6 +217,7 @@ enum {
 	CANDIDATES_MAX = 2 * GW__MULTIFD_CHANNELS_MAX,
 	LAST_LOOK_MS = 2000,   /* when the limit of a wait has passed in an earlier call: for who had come by then */
 	LAST_LOOKS_MS = 15000, /* all of them, as one of those who are not the source may follow the other */
+	SHORT_MS = 100,        /* between two attempts to take a connection for which there is no descriptor or memory */
 	KEPT_MAX = 16,         /* while a source is spoken with: its preempt channel is among the last, and descriptors are needed */
 };
 
@@ -236,6 +238,8 @@ struct gather {
 	unsigned mains_n;                               /* main channels that came, those that were dropped too */
 	uint64_t strangers_n;
 	struct gw__error stranger; /* the last one that said something */
+	struct gw__error shortage; /* why the connection that comes next cannot be taken (yet) */
+	bool has_warned;           /* of a shortage */
 };
 
 void gw__incoming_close(struct gw__incoming *in)
@@ -536,7 +540,7 @@ static bool complete(struct gather *g)
 	uint64_t quiet_ms = g->pending->n ? 0 : ms_since(g, g->last_ns);
 	unsigned mute = count_mute(g);
 	bool lacks = shown == GW__EVENT_FLUSH && mute == g->in->multifd_n;
-	bool is_late = quiet_ms >= (uint64_t)(mute ? MUTE_MS : LATE_MS);
+	bool is_late = !g->shortage.code && quiet_ms >= (uint64_t)(mute ? MUTE_MS : LATE_MS); /* else a channel may wait in the queue */
 	if (shown != GW__EVENT_PAGE && (lacks || !is_late || lacks_an_id(g)))
 		return false;
 	drop_mute(g);
@@ -549,6 +553,8 @@ static int too_late(struct gather *g)
 	const struct gw__incoming *in = g->in;
 	if (!in->main || ms_since(g, g->last_ns) < (uint64_t)g->o->accept_ms)
 		return 0;
+	if (g->shortage.code)
+		return gw__error_set(&g->run->error, g->shortage.code, "%s", g->shortage.text);
 	if (!g->o->channels) { /* all but somebody who has not finished to say who it is */
 		drop_mute(g);
 		return GW__ENOUGH;
@@ -574,6 +580,9 @@ static int check_limit(struct gather *g)
 	struct gw__error *error = &g->run->error;
 	if (g->in->main || limit < 0 || waited_ms(g) < (uint64_t)limit || may_be_in_queue(g, (uint64_t)limit))
 		return 0;
+	if (g->shortage.code)
+		return gw__error_set(error, -ETIMEDOUT, "%s, for %d ms; give this process more descriptors (ulimit -n) or memory",
+			g->shortage.text, limit);
 	if (g->in->multifd_n)
 		return gw__error_set(error, -ETIMEDOUT, "%s: %u multifd channels came, but within %d ms no main channel",
 			gw__listener_uri(g->listener), g->in->multifd_n, limit);
@@ -599,18 +608,41 @@ static int look_ms(const struct gather *g)
 	return gone < (uint64_t)limit ? (int)((uint64_t)limit - gone) : 0;
 }
 
+/*
+ * One that is silent makes room. Without such a one the connection waits in the queue, until this process or another has given something back. Whoever
+ * waits for many sources tells of it himself, and comes again.
+ */
+static int await_room(struct gather *g, int r)
+{
+	struct gw__error *error = &g->run->error;
+	if (!gw__error_is_shortage(r))
+		return r;
+	if (evict(g)) {
+		gw__error_clear(error);
+		return 0;
+	}
+	if (g->o->many_sources)
+		return r;
+	g->shortage = *error;
+	gw__error_clear(error);
+	if (!g->has_warned)
+		gw__run_warn(g->run, "%s; it is tried again until there is room", g->shortage.text);
+	g->has_warned = true;
+	gw__io_pause(g->run->cancel_fd, gw__io_deadline(SHORT_MS)); /* the next accept sees a cancel */
+	return 0;
+}
+
 /* Takes the next connection, if there is one in time. */
 static int accept_next(struct gather *g)
 {
 	struct gw__chan *chan = NULL;
 	int r = gw__listener_accept_within(g->listener, look_ms(g), &chan, &g->run->error);
 	if (!r)
-		return add_candidate(g, &chan);
-	if ((r == -EMFILE || r == -ENFILE || r == -ENOBUFS || r == -ENOMEM) && evict(g)) {
-		gw__error_clear(&g->run->error);
-		return 0;
-	}
-	return r == GW__NOBODY ? 0 : r;
+		r = add_candidate(g, &chan);
+	if (r && r != GW__NOBODY)
+		return await_room(g, r);
+	gw__error_clear(&g->shortage);
+	return 0;
 }
 
 static int check_one_source(struct gather *g)

@@ -60,6 +60,7 @@ struct proxy {
 	struct held held[HELD_MAX]; /* in the order in which they came */
 	unsigned held_n;
 	uint32_t strangers; /* dropped before they were passed on */
+	bool is_short;      /* of descriptors or memory, which was told */
 };
 
 static uint64_t now_ns(const struct proxy *p) { return gw__clock_now_ns(&p->run->clock); }
@@ -260,7 +261,8 @@ static bool is_fresh(const struct proxy *p)
 static int pass_on(struct proxy *p, struct held *h)
 {
 	int r = gw__links_add(p->links, &h->arrival);
-	if (!r || r == -ECANCELED || r == -EOPNOTSUPP || (!p->o->keep && !gw__links_count(p->links)))
+	bool is_alone = !p->o->keep && !gw__links_count(p->links);
+	if (!r || r == -ECANCELED || r == -EOPNOTSUPP || (is_alone && !gw__error_is_shortage(r)))
 		return r;
 	gw__links_say(p->links, 0, "REFUSED", p->run->error.text);
 	gw__error_clear(&p->run->error);
@@ -276,6 +278,11 @@ static int pass_held_on(struct proxy *p)
 		r = pass_on(p, &h);
 	drop_strange(p);
 	int started = gw__links_start(p->links);
+	if (!r && gw__error_is_shortage(started)) { /* of threads, for one connection: the others go on */
+		gw__links_say(p->links, 0, "REFUSED", p->run->error.text);
+		gw__error_clear(&p->run->error);
+		return 0;
+	}
 	return r ? r : started;
 }
 
@@ -310,22 +317,37 @@ static int wait_for_some(struct proxy *p, struct gw__listener *l, struct gw__cha
 	return r;
 }
 
+/* One that says nothing makes room. Without such a one, those that come wait in the queue until another ends, which is told once for as long as it lasts. */
+static int await_room(struct proxy *p, int r)
+{
+	char text[GW__ERROR_BYTES + 80];
+	if (!gw__error_is_shortage(r) || is_too_late(p))
+		return r;
+	if (!drop_oldest(p, "there are no descriptors left, and it says nothing")) {
+		snprintf(text, sizeof text, "%s; connections wait until another one ends", p->run->error.text);
+		if (!p->is_short)
+			gw__links_say(p->links, 0, "REFUSED", text);
+		p->is_short = true;
+		gw__io_pause(p->run->cancel_fd, gw__io_deadline(LOOK_MS)); /* the next accept sees a cancel */
+	}
+	gw__error_clear(&p->run->error);
+	return 0;
+}
+
 /* Everybody who stands there. */
 static int accept_all(struct proxy *p, struct gw__listener *l)
 {
 	struct gw__chan *source = NULL;
 	int r = wait_for_some(p, l, &source);
+	if (r >= 0)
+		p->is_short = false;
 	for (unsigned n = 0; !r && n < HELD_MAX; n++) {
 		hold(p, &source);
 		r = gw__listener_accept_within(l, 0, &source, &p->run->error);
 	}
 	if (!r)
 		hold(p, &source);
-	if ((r == -EMFILE || r == -ENFILE) && drop_oldest(p, "there are no descriptors left, and it says nothing")) {
-		gw__error_clear(&p->run->error);
-		return 0;
-	}
-	return r < 0 ? r : 0;
+	return r < 0 ? await_room(p, r) : 0;
 }
 
 /* `l` NULL: a descriptor, which is one connection, and all there is. */
