@@ -206,15 +206,18 @@ bool gw__lease_keeper_saw_death(const struct gw__lease_keeper *k, int patience_m
 	return k && poll(&p, 1, patience_ms) > 0;
 }
 
-void gw__lease_keeper_end(struct gw__lease_keeper *k)
+bool gw__lease_keeper_end(struct gw__lease_keeper *k)
 {
 	if (!k)
-		return;
+		return false;
 	atomic_store(&k->end, true);
 	if (k->runs) {
 		eventfd_write(k->wake, 1);
 		pthread_join(k->thread, NULL);
 	}
+	/* one that did not answer has an earlier moment than is wished for */
+	bool may_end = k->deadman.pid && (k->deadman.is_late || atomic_load(k->deadline) != GW__LEASE_NO_LIMIT);
+	may_end = may_end && !gw__lease_keeper_saw_death(k, 0);
 	gw__deadman_leave(&k->deadman);
 	gw__lease_client_close(&k->client);
 	if (k->wake >= 0)
@@ -224,4 +227,5 @@ void gw__lease_keeper_end(struct gw__lease_keeper *k)
 	pthread_mutex_destroy(&k->lock);
 	munmap((void *)k->deadline, sizeof *k->deadline);
 	free(k);
+	return may_end;
 }

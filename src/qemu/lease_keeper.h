@@ -42,6 +42,7 @@ int gw__lease_keeper_settle(struct gw__lease_keeper *k, enum gw__lease_wish wish
 /* Whether it was lost, and why. */
 bool gw__lease_keeper_is_lost(struct gw__lease_keeper *k, struct gw__error *why);
 bool gw__lease_keeper_saw_death(const struct gw__lease_keeper *k, int patience_ms); /* of the QEMU */
-void gw__lease_keeper_end(struct gw__lease_keeper *k);                              /* the deadman goes on, if a moment is set */
+/* The deadman goes on if a moment is set. True: so it does, and may end the QEMU. */
+bool gw__lease_keeper_end(struct gw__lease_keeper *k);
 
 #endif

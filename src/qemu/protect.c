@@ -887,9 +887,9 @@ void gw__protect_close(struct gw__protect *p)
 	gw__net_buffers_fini(&p->buffers);
 	gw__mirror_fini(&p->mirror);
 	gw__qmp_settings_free(p->before);
-	gw__lease_keeper_end(p->lease);
+	bool may_be_ended = gw__lease_keeper_end(p->lease);
 	gw__qmp_close(p->qmp);
 	gw__protect_monitor_fini(&p->monitor);
-	gw__protect_instance_leave(&p->instance);
+	gw__protect_instance_leave(&p->instance, may_be_ended);
 	free(p);
 }

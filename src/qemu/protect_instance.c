@@ -45,12 +45,17 @@ static bool is_at(const char *path, int fd)
 	return !fstat(fd, &st) && gw__monitor_broker_is_at(path, &st);
 }
 
+/* Without a first process its guard or its deadman has the lock. */
 static int refuse_protected(int fd, const char *address, struct gw__error *error)
 {
 	pid_t pid = 0;
-	bool known = is_first_process(fd, &pid);
+	if (!is_first_process(fd, &pid))
+		return gw__error_set(error, -EBUSY,
+			"another protection of the QEMU at %s is not over yet: its guest is being released, or ends with the term "
+			"of a lease that could not be released; try again after that term",
+			address);
 	gw__error_advise(error, GW_QEMU_HINT_PROTECT_STOP);
-	return gw__error_set(error, -EBUSY, "process %d already protects the QEMU at %s", known ? (int)pid : 0, address);
+	return gw__error_set(error, -EBUSY, "process %d already protects the QEMU at %s", (int)pid, address);
 }
 
 /* GW__NOT_YET: its file went while it was opened. */
@@ -144,13 +149,14 @@ int gw__protect_instance_take_qemu(struct gw__protect_instance *i, struct gw__qm
 	return r == GW__NOT_YET ? gw__error_set(error, -EAGAIN, "%s is created and removed repeatedly", path) : r;
 }
 
-void gw__protect_instance_leave(struct gw__protect_instance *i)
+void gw__protect_instance_leave(struct gw__protect_instance *i, bool is_shared)
 {
 	if (i->fd < 0)
 		return;
-	if (i->qemu_path[0] && is_at(i->qemu_path, i->fd))
+	if (!is_shared && i->qemu_path[0] && is_at(i->qemu_path, i->fd))
 		unlink(i->qemu_path);
-	if (is_at(i->path, i->fd))
+	if (!is_shared &&
+		is_at(i->path, i->fd)) /* what stays is as that of one who was killed: the next one takes it when its lock is free */
 		unlink(i->path);
 	close(i->fd);
 	*i = (struct gw__protect_instance)GW__PROTECT_INSTANCE_INIT;

@@ -209,11 +209,7 @@ class Watch:
             t.start()
 
     def lives(self):
-        try:
-            with open(f"/proc/{self.pid}/stat", encoding="ascii", errors="replace") as f:
-                return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-        except OSError:
-            return False
+        return is_alive(self.pid)
 
     def watch_process(self):
         while not self.ended and self.lives():
@@ -402,6 +398,14 @@ def wait_deadman(parent, but=frozenset()):
     return found.pop()
 
 
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def kill(pid, number):
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
@@ -427,6 +431,30 @@ def slow_deadmen(folder):
         vm.keeps_ticking()
 
 
+def unsettled(folder):
+    """A store that does not answer at the end: in doubt, and the guest ends with the term of its lease. Until then nobody else protects it, as he would lose it."""
+    lease = os.path.join(folder, "lease")
+    with contextlib.ExitStack() as stack:
+        _, vm, protect = primary_of(stack, folder, f"file:{lease}", [], 2 * LONG_TERM_MS)
+        deadline = time.monotonic() + 30 * godwit.patience()
+        while file_record(lease)[3] == "forever":
+            assert time.monotonic() < deadline, file_record(lease)
+            time.sleep(0.02)
+        deadman = wait_deadman(protect.process.pid)
+        with open(lease, encoding="ascii") as store:
+            fcntl.flock(store, fcntl.LOCK_EX)
+            protect.process.send_signal(signal.SIGTERM)
+            protect.ends(godwit.IN_DOUBT)
+        vm.keeps_ticking()
+        godwit.run("protect", vm.monitor, f"unix:{folder}/nobody").fails(godwit.REFUSED, "another protection of the QEMU .* is not over yet", "nothing was changed")
+        vm.process.kill()
+        vm.process.wait()
+        deadline = time.monotonic() + 30 * godwit.patience()
+        while is_alive(deadman):
+            assert time.monotonic() < deadline, "the deadman of a QEMU that is dead lives on"
+            time.sleep(0.02)
+
+
 def second_monitors(folder):
     """One protection per QEMU, over whichever of its monitors, also while the standby is away: another one would take the lease from it, and the guest would be killed."""
     lease = os.path.join(folder, "lease")
@@ -448,12 +476,12 @@ def second_monitors(folder):
         vm.keeps_ticking()
 
 
-CASES = ["proxies", "slow_deadmen", "second_monitors", "members", *(["killed_guards"] if ROUNDS else []), "stopped_guards", "gone_etcds", "ends"]
+CASES = ["proxies", "slow_deadmen", "unsettled", "second_monitors", "members", *(["killed_guards"] if ROUNDS else []), "stopped_guards", "gone_etcds", "ends"]
 
 
 def main():
     only = sys.argv[3:]
-    for case in [proxies, slow_deadmen, second_monitors, members, killed_guards, stopped_guards, gone_etcds, ends]:
+    for case in [proxies, slow_deadmen, unsettled, second_monitors, members, killed_guards, stopped_guards, gone_etcds, ends]:
         if case.__name__ not in (only or CASES):
             continue
         print(f"--- {case.__name__}", flush=True)
