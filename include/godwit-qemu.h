@@ -382,6 +382,7 @@ enum gw_qemu_protect_outcome {
 	GW_QEMU_PROTECT_NOT_BEGUN, /* nothing was changed */
 	GW_QEMU_PROTECT_REFUSED,   /* the same: it is not possible with this QEMU, or with its guest as it is */
 	GW_QEMU_PROTECT_NEVER,     /* the first attempt failed; the guest runs on, and its QEMU is as before */
+	/* The user may have migrated the guest elsewhere while it was not protected. Then `guest` of the next two has GW_PLACE_DESTINATION_RUNS. */
 	GW_QEMU_PROTECT_STOPPED,   /* by gw_qemu_cancel(), or by another process: the guest runs on, and its QEMU is as before */
 	GW_QEMU_PROTECT_SHUT_DOWN, /* its QEMU was shut down */
 	GW_QEMU_PROTECT_LOST,      /* its QEMU has ended, and the guest with it: gw_qemu_failover() */

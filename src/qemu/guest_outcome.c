@@ -143,11 +143,11 @@ static const int AFTER_PROTECT[] = {
 	[GW_QEMU_PROTECT_IN_DOUBT] = GW_EVIDENCE_SOURCE_UNREPAIRED,
 };
 
-struct gw_outcome gw__guest_after_protect(enum gw_qemu_protect_outcome outcome, bool wrong_use)
+struct gw_outcome gw__guest_after_protect(enum gw_qemu_protect_outcome outcome, bool wrong_use, bool has_left)
 {
 	/* who was not released may stand, and its standby have an epoch, the first one too before its primary knows */
 	struct gw_outcome o = at(outcome == GW_QEMU_PROTECT_IN_DOUBT ? GW_PLACE_BOTH_POSSIBLE : GW_PLACE_SOURCE_RUNS);
 	bool not_begun = outcome == GW_QEMU_PROTECT_NOT_BEGUN;
-	note(&o, not_begun && wrong_use ? GW_EVIDENCE_WRONG_USE : AFTER_PROTECT[outcome]);
+	note(&o, has_left ? GW_EVIDENCE_ARRIVED : not_begun && wrong_use ? GW_EVIDENCE_WRONG_USE : AFTER_PROTECT[outcome]);
 	return o;
 }

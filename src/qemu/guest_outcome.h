@@ -19,7 +19,7 @@ struct gw_outcome gw__guest_after_restore(const struct gw_outcome *served, enum 
 struct gw_outcome gw__guest_without_epoch(void);
 /* `drained`: of gw_drain(), whose size is 0 if it was not called. */
 struct gw_outcome gw__guest_after_drain(const struct gw_outcome *drained, enum gw_qemu_drain_outcome outcome);
-/* A protection. `wrong_use`: of one that was not begun. */
-struct gw_outcome gw__guest_after_protect(enum gw_qemu_protect_outcome outcome, bool wrong_use);
+/* A protection. `wrong_use`: of one that was not begun; `has_left`: its user had migrated the guest before, while it was not protected. */
+struct gw_outcome gw__guest_after_protect(enum gw_qemu_protect_outcome outcome, bool wrong_use, bool has_left);
 
 #endif

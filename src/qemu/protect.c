@@ -16,7 +16,6 @@
 
 #include "base/math.h"
 #include "qemu/colo_release.h"
-#include "qemu/deadman.h"
 #include "qemu/disk_link.h"
 #include "qemu/guard_report.h"
 #include "qemu/lease_keeper.h"
@@ -79,6 +78,7 @@ struct gw__protect {
 	struct gw__qmp_settings *before;
 	enum gw__protect_changed changed; /* of an attempt */
 	bool shut_down;                   /* the guest was, and has not been reset since */
+	bool has_left;                    /* it was migrated by its user, while it was not protected, and does not run here since */
 	struct gw__protect_monitor monitor;
 	struct gw__protect_instance instance;
 	struct gw__protect_guard guard;
@@ -132,20 +132,8 @@ static void on_stop(struct gw__protect *p, const json_t *event)
 /* What the standby cannot know, for those who look at it. */
 static void print_report(const struct gw__protect *p, char words[GW__GUARD_REPORT_BYTES])
 {
-	const _Atomic uint64_t *deadline_ns = gw__lease_keeper_deadline(p->lease);
-	uint64_t end_ns = deadline_ns ? atomic_load(deadline_ns) : UINT64_MAX, now_ns = gw__boottime_ns();
-	bool none_kept = p->o.memory_only || (!p->mirror.n && p->o.unprotected_n), let_out = p->o.memory_only || p->o.no_output_commit;
-	const struct gw__guard_report report = {.disk = none_kept            ? "not-kept"
-							: !p->mirror.n       ? "none"
-							: p->o.unprotected_n ? "partly"
-									     : "mirrored",
-		.network = let_out        ? "not-held"
-			   : p->buffers.n ? "held"
-					  : "none",
-		.lease_left_us = end_ns == UINT64_MAX ? UINT64_MAX
-				 : end_ns > now_ns    ? (end_ns - now_ns) / 1000
-						      : 0};
-	gw__guard_report_print(&report, words);
+	const _Atomic uint64_t *end_ns = gw__lease_keeper_deadline(p->lease);
+	gw__protect_report_print(&p->o, p->mirror.n, p->buffers.n, end_ns ? atomic_load(end_ns) : UINT64_MAX, words);
 }
 
 /* With disks it goes with the verdict about these. */
@@ -184,7 +172,7 @@ static void on_resume(struct gw__protect *p, const json_t *event)
 	struct watch *w = &p->w;
 	uint64_t us = event_us(event);
 	if (!p->before) /* between two attempts nobody but its user lets it run */
-		p->shut_down = false;
+		p->shut_down = p->has_left = false;
 	if (!w->stopped)
 		return;
 	w->stopped = false;
@@ -643,7 +631,7 @@ static int reconnect(struct gw__protect *p, struct gw__error *error)
 	take_events(p);
 	beat(p, 2 * DEATH_MS);
 	gw__error_clear(error);
-	bool ends_unseen = p->shut_down && p->monitor.process < 0;
+	bool ends_unseen = (p->shut_down || p->has_left) && p->monitor.process < 0;
 	int r = gw__protect_monitor_open_again(&p->monitor, ends_unseen ? ENDING_MS : DEATH_MS, &again, error);
 	if (r)
 		return ends_unseen ? -ECONNRESET : r;
@@ -727,17 +715,26 @@ static int attempt(struct gw__protect *p, enum why *why, struct gw__error *error
 
 /* --- between attempts --- */
 
+/* The QEMU of one that has left may end at any moment. */
+static void note_where(struct gw__protect *p, bool has_left)
+{
+	if (has_left && !p->has_left)
+		tell(p, GW__PROTECT_NOTE, "its guest was migrated to another QEMU or into a file, and is not protected there");
+	p->has_left = has_left;
+}
+
 static enum why pause_between(struct gw__protect *p, int ms)
 {
 	struct gw__qmp_status s = {0};
 	double end = now_s(p) + ms / 1e3;
 	do {
-		if (!take_event(p, LOOK_MS))
+		int r = take_event(p, LOOK_MS) ? gw__qmp_query_status(p->qmp, &s, NULL) : -ECONNRESET;
+		if (r == -ECONNRESET)
 			return GONE;
+		if (!r)
+			note_where(p, s.state == GW__RUN_STATE_POSTMIGRATE);
 		if (p->o.stopped(p->o.ctx))
 			return ASKED;
-		if (now_s(p) >= end && gw__qmp_query_status(p->qmp, &s, NULL) == -ECONNRESET)
-			return GONE;
 	} while (now_s(p) < end || !s.running); /* its user has stopped it: that guest is none to protect */
 	return GO_ON;
 }
@@ -763,18 +760,20 @@ static void free_lease(struct gw__protect *p)
 		gw__lease_keeper_settle(p->lease, GW__LEASE_WISH_FREE, FREE_MS, NULL);
 }
 
-static enum gw_qemu_protect_outcome gone(struct gw__protect *p)
-{
-	take_events(p);
-	free_lease(p);
-	return p->shut_down ? GW_QEMU_PROTECT_SHUT_DOWN : GW_QEMU_PROTECT_LOST;
-}
-
 /* The file goes before the descriptor: what is free must not name a QEMU that lives. */
 static enum gw_qemu_protect_outcome stop(struct gw__protect *p, struct gw__error *error)
 {
 	gw__owner_lock_remove(&p->lock, p->qmp);
 	return gw__lease_keeper_settle(p->lease, GW__LEASE_WISH_HOLD, LEASE_MS, error) ? GW_QEMU_PROTECT_IN_DOUBT : GW_QEMU_PROTECT_STOPPED;
+}
+
+static enum gw_qemu_protect_outcome gone(struct gw__protect *p)
+{
+	take_events(p);
+	if (p->has_left) /* the standby has a copy of the past, from which nobody goes on without the word of somebody */
+		return stop(p, NULL) == GW_QEMU_PROTECT_STOPPED ? GW_QEMU_PROTECT_SHUT_DOWN : GW_QEMU_PROTECT_IN_DOUBT;
+	free_lease(p);
+	return p->shut_down ? GW_QEMU_PROTECT_SHUT_DOWN : GW_QEMU_PROTECT_LOST;
 }
 
 /* QEMU dead, or not known to be. The guest may run on, without its standby: the lease is not to end it. */
@@ -877,6 +876,7 @@ int gw__protect_open(const struct gw__protect_opts *o, struct gw__protect **to, 
 }
 
 const char *gw__protect_name(const struct gw__protect *p) { return p->name; }
+bool gw__protect_guest_has_left(const struct gw__protect *p) { return p->has_left; }
 
 void gw__protect_close(struct gw__protect *p)
 {

@@ -57,6 +57,8 @@ struct gw__protect_opts {
 /* Looks whether it is possible. -EOPNOTSUPP, -EBUSY: it is not (now), with the reason. */
 int gw__protect_open(const struct gw__protect_opts *o, struct gw__protect **p, struct gw__error *error);
 const char *gw__protect_name(const struct gw__protect *p); /* of the guest; "" if it has none */
+/* When it is over: its user had migrated the guest, which is elsewhere. Its QEMU is dead (SHUT_DOWN), or was left alone (STOPPED). */
+bool gw__protect_guest_has_left(const struct gw__protect *p);
 /* Until it is over: STOPPED to IN_DOUBT; but for IN_DOUBT nothing of ours is left in QEMU. NEVER and IN_DOUBT come with a sentence. */
 enum gw_qemu_protect_outcome gw__protect_run(struct gw__protect *p, struct gw__error *error);
 void gw__protect_close(struct gw__protect *p); /* NULL is fine */

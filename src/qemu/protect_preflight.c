@@ -41,26 +41,25 @@ static int check_blockers(struct gw__qmp *q, struct gw__error *error)
 int gw__protect_check_free(struct gw__qmp *q, struct gw__error *error)
 {
 	struct gw__qmp_migration m;
+	struct gw__qmp_status s = {0};
 	int r = gw__qmp_query_migrate(q, &m, error);
-	if (r || m.state == GW__MIGRATION_NONE || m.ended)
-		return r;
-	return gw__error_set(error, -EBUSY, "it is busy with another migration (status \"%s\"); wait for its end or cancel it", m.status);
+	if (!r && m.state != GW__MIGRATION_NONE && !m.ended)
+		r = gw__error_set(error, -EBUSY, "it is busy with another migration (status \"%s\"); wait for its end or cancel it",
+			m.status);
+	if (!r)
+		r = gw__qmp_query_status(q, &s, error);
+	return r || s.running ? r : gw__error_set(error, -EBUSY, "its guest does not run (\"%s\")", s.name);
 }
 
 static int check_state(struct gw__qmp *q, struct gw__error *error)
 {
 	struct gw__qmp_migration m;
-	struct gw__qmp_status s = {0};
 	int r = gw__qmp_query_migrate(q, &m, error);
 	if (!r && m.state == GW__MIGRATION_COLO) {
 		gw__error_advise(error, GW_QEMU_HINT_PROTECT_STOP);
 		r = gw__error_set(error, -EBUSY, "it is already protected, or was not released");
 	}
-	if (!r)
-		r = gw__protect_check_free(q, error);
-	if (!r)
-		r = gw__qmp_query_status(q, &s, error);
-	return r || s.running ? r : gw__error_set(error, -EBUSY, "its guest does not run (\"%s\")", s.name);
+	return r ? r : gw__protect_check_free(q, error);
 }
 
 /* A disk that is written to would be ahead of the memory that a failover goes on from. */

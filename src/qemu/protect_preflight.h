@@ -22,7 +22,7 @@ int gw__protect_preflight(struct gw__qmp *q, const struct gw__protect_opts *o, s
 	struct gw__error *error);
 /* The guest's name, as its user gave it or as QEMU has it; "": none. -EINVAL: the standby has a folder for it, and it cannot be the name of one. */
 int gw__protect_find_name(struct gw__qmp *q, const struct gw__protect_opts *o, char name[256], struct gw__error *error);
-/* No migration is under way: 0; -EBUSY: one is, which is not of this protection. */
+/* No migration is under way, and the guest runs here: 0; -EBUSY: not so. A guest that does not run may run elsewhere by now, and a primary lets its guest run. */
 int gw__protect_check_free(struct gw__qmp *q, struct gw__error *error);
 /* Whether the standby's folder `dir` has too little room for the guest's memory; then `text` says so. A hint: pages of zeros take none. */
 bool gw__protect_lacks_room(struct gw__qmp *q, const char *dir, char text[300]);

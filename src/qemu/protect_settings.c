@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Capabilities and parameters of a primary; see protect_settings.h. */
+/* Capabilities, parameters and the report of a primary; see protect_settings.h. */
 #include "qemu/protect_settings.h"
 
 #include <limits.h>
 
+#include "qemu/deadman.h"
 #include "qemu/lease_client.h"
 
 #define UNLIMITED_BYTES_PER_S (INT64_C(1) << 42)
@@ -42,4 +43,22 @@ int gw__protect_settings_fallback_ms(const struct gw__protect_opts *o)
 	if (o->lease)
 		ms += o->lease_term_ms ? o->lease_term_ms : GW__LEASE_TERM_MS;
 	return o->silence_ms < 0 || ms > INT_MAX ? -1 : (int)ms;
+}
+
+void gw__protect_report_print(const struct gw__protect_opts *o, unsigned mirrored, unsigned held, uint64_t lease_end_ns,
+	char words[GW__GUARD_REPORT_BYTES])
+{
+	uint64_t now_ns = gw__boottime_ns();
+	bool none_kept = o->memory_only || (!mirrored && o->unprotected_n), let_out = o->memory_only || o->no_output_commit;
+	const struct gw__guard_report report = {.disk = none_kept          ? "not-kept"
+							: !mirrored        ? "none"
+							: o->unprotected_n ? "partly"
+									   : "mirrored",
+		.network = let_out ? "not-held"
+			   : held  ? "held"
+				   : "none",
+		.lease_left_us = lease_end_ns == UINT64_MAX ? UINT64_MAX
+				 : lease_end_ns > now_ns    ? (lease_end_ns - now_ns) / 1000
+							    : 0};
+	gw__guard_report_print(&report, words);
 }

@@ -67,6 +67,7 @@ int gw_qemu_protect(gw_qemu *qemu, const char *monitor, const char *uri, const s
 {
 	struct protection p = {.driver = qemu};
 	struct gw_qemu_protect_result out = {0};
+	bool has_left = false;
 	int r = gw__qemu_begin(qemu, "gw_qemu_protect_opts", o, &p.o, sizeof p.o, result);
 	if (r)
 		return r;
@@ -98,9 +99,10 @@ int gw_qemu_protect(gw_qemu *qemu, const char *monitor, const char *uri, const s
 	} else {
 		snprintf(out.name, sizeof out.name, "%s", gw__protect_name(p.session));
 		r = run(&p, &out);
+		has_left = !r && gw__protect_guest_has_left(p.session);
 		gw__protect_close(p.session);
 	}
-	out.guest = gw__guest_after_protect(out.outcome, r == -EINVAL);
+	out.guest = gw__guest_after_protect(out.outcome, r == -EINVAL, has_left);
 	gw__qemu_give_result(result, &out, sizeof out);
 	return r;
 }

@@ -589,6 +589,32 @@ def shut_downs(folder):
         os.unlink(standby.socket)
 
 
+def leavers(folder):
+    """A guest that its user migrates while it is not protected is elsewhere: no failover, whether its QEMU ends then or the protection does."""
+    for end in "killed", "stopped":
+        lease, home = os.path.join(folder, f"lease-{end}"), os.path.join(folder, end)
+        os.mkdir(home)
+        with LinuxGuest("11.1", args=["-name", "vm"]) as vm, Standby(home) as standby, \
+                Protect(vm, f"unix:{standby.socket}", "--memory-only", f"--dir={standby.dir}", f"--lease=file:{lease}", *PATIENT) as protect:
+            vm.booted()
+            protect.wait_protected(1)
+            lock = os.path.join(standby.dir, "vm", "owner.lock")
+            assert os.path.exists(lock)
+            standby.kill()
+            protect.wait_unprotected()
+            vm.qmp.command("migrate", uri=f"exec:cat >{home}/elsewhere")
+            protect.wait_event("note", match=lambda e: "migrated to another QEMU" in e["message"])
+            if end == "killed":
+                vm.process.kill()
+            else:
+                protect.kill(signal.SIGTERM)
+            assert "do not start godwit failover" in protect.ends(godwit.DONE).stderr
+            check_end(protect, "ended", "destination-runs", "nothing", "arrived")
+            with open(lease, encoding="ascii") as f:
+                assert f.read().strip().endswith("+forever")
+            assert not os.path.exists(lock), "the lock would let a failover begin when this QEMU is dead"
+
+
 def refusals(folder):
     """What cannot be protected is not touched."""
     disk = ["-drive", "if=none,id=d0,file=null-co://,format=raw", "-device", "virtio-blk-pci,drive=d0"]
@@ -606,7 +632,7 @@ def refusals(folder):
 
 def main():
     only = sys.argv[3:]
-    for case in [kills, failovers, stops, standbys, foreign, monitors, shut_downs, limits, guards, moments, refusals]:
+    for case in [kills, failovers, stops, standbys, foreign, monitors, shut_downs, leavers, limits, guards, moments, refusals]:
         if only and case.__name__ not in only:
             continue
         print(f"--- {case.__name__}", flush=True)

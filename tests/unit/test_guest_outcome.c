@@ -174,13 +174,20 @@ static void a_protection(void **state)
 		{GW_QEMU_PROTECT_IN_DOUBT, 4, GW_PLACE_BOTH_POSSIBLE},
 	};
 	for (unsigned i = 0; i < GW__LEN(rows); i++) {
-		struct gw_outcome o = gw__guest_after_protect((enum gw_qemu_protect_outcome)rows[i].outcome, false);
+		struct gw_outcome o = gw__guest_after_protect((enum gw_qemu_protect_outcome)rows[i].outcome, false, false);
 		check(&rows[i], &o);
 	}
-	struct gw_outcome o = gw__guest_after_protect(GW_QEMU_PROTECT_NOT_BEGUN, true);
+	struct gw_outcome o = gw__guest_after_protect(GW_QEMU_PROTECT_NOT_BEGUN, true, false);
 	check(&(struct row){GW_QEMU_PROTECT_NOT_BEGUN, 2, GW_PLACE_SOURCE_RUNS}, &o);
-	o = gw__guest_after_protect(GW_QEMU_PROTECT_LOST, false);
+	o = gw__guest_after_protect(GW_QEMU_PROTECT_LOST, false, false);
 	assert_int_equal(o.next_step, GW_NEXT_FAILOVER);
+	static const struct row left[] = {{GW_QEMU_PROTECT_STOPPED, 0, GW_PLACE_DESTINATION_RUNS},
+		{GW_QEMU_PROTECT_SHUT_DOWN, 0, GW_PLACE_DESTINATION_RUNS}};
+	for (unsigned i = 0; i < GW__LEN(left); i++) {
+		o = gw__guest_after_protect((enum gw_qemu_protect_outcome)left[i].outcome, false, true);
+		check(&left[i], &o);
+		assert_int_equal(o.next_step, GW_NEXT_NOTHING);
+	}
 }
 
 int main(void)

@@ -100,12 +100,15 @@ static int end(struct protect *p)
 	const char *name = name_of(p->out.name), *error = gw__command_qemu_error(&p->work);
 	switch (p->out.outcome) {
 	case GW_QEMU_PROTECT_STOPPED:
-		show_end(p);
-		gw__ui_info("%s: released; the guest runs unprotected, and its QEMU is as it was before", name);
-		return (int)guest->exit_status;
 	case GW_QEMU_PROTECT_SHUT_DOWN:
 		show_end(p);
-		gw__ui_info("%s: its QEMU was shut down", name);
+		gw__ui_info("%s: %s", name,
+			guest->place == GW_PLACE_DESTINATION_RUNS
+				? "its guest was migrated to another QEMU or into a file, and is not protected there; do not start godwit failover, as "
+				  "the standby's copy is older"
+			: p->out.outcome == GW_QEMU_PROTECT_SHUT_DOWN
+				? "its QEMU was shut down"
+				: "released; the guest runs unprotected, and its QEMU is as it was before");
 		return (int)guest->exit_status;
 	case GW_QEMU_PROTECT_NEVER:
 		return gw__cli_failed_at(&p->common, guest, "%s: not protected: %s; the guest runs, and its QEMU is as it was before", name,
