@@ -11,6 +11,7 @@
 #include <godwit-qemu.h>
 
 #include "base/math.h"
+#include "plan/outside_devices.h"
 
 static int check_release(struct gw__qmp *q, const struct gw__qmp_settings *now, struct gw__error *error)
 {
@@ -82,16 +83,6 @@ static int check_disks(const struct gw__mirror *m, bool taken, struct gw__error 
 	return 0;
 }
 
-/* Those of a type whose disks are no block nodes of QEMU: query-block does not name them, and nothing mirrors them. Their ends are -pci, -ccw, -device. */
-static bool has_outside_disk(const char *type)
-{
-	static const char *const types[] = {"vhost-user-blk", "vhost-user-scsi", "vhost-scsi", "vhost-vdpa-device"};
-	for (size_t i = 0; i < GW__LEN(types); i++)
-		if (!strncmp(type, types[i], strlen(types[i])))
-			return true;
-	return false;
-}
-
 /* `devices`: of qom-list, with the type "child<TYPE>". */
 static int check_types(const json_t *devices, struct gw__error *error)
 {
@@ -100,19 +91,20 @@ static int check_types(const json_t *devices, struct gw__error *error)
 	json_array_foreach(devices, i, d)
 	{
 		const char *name = json_string_value(json_object_get(d, "name")), *type = json_string_value(json_object_get(d, "type"));
-		if (!name || !type || strncmp(type, "child<", strlen("child<")) || !has_outside_disk(type + strlen("child<")))
+		bool is_device = name && type && !strncmp(type, "child<", strlen("child<"));
+		const char *why = is_device ? gw__plan_outside_device(type + strlen("child<")) : NULL;
+		if (!why)
 			continue;
 		gw__error_advise(error, GW_QEMU_HINT_MEMORY_ONLY);
 		return gw__error_set(error, -EOPNOTSUPP,
-			"its device %.100s is a %.*s: its disk is outside QEMU and cannot be mirrored, so after a failover the disk would be ahead of the "
-			"guest's memory",
-			name, (int)strcspn(type + strlen("child<"), ">"), type + strlen("child<"));
+			"its device %.100s is a %.*s: %s, so after a failover that would be ahead of the guest's memory; unplug it (device_del)",
+			name, (int)strcspn(type + strlen("child<"), ">"), type + strlen("child<"), why);
 	}
 	return 0;
 }
 
 /* All that -device and device_add have made, on any bus: with an id, and without. */
-static int check_outside_disks(struct gw__qmp *q, struct gw__error *error)
+static int check_outside_devices(struct gw__qmp *q, struct gw__error *error)
 {
 	static const char *const places[] = {"/machine/peripheral", "/machine/peripheral-anon"};
 	int r = 0;
@@ -189,7 +181,7 @@ int gw__protect_preflight(struct gw__qmp *q, const struct gw__protect_opts *o, s
 	if (!r && !o->memory_only)
 		r = check_disks(mirror, o->disks, error);
 	if (!r && !o->memory_only)
-		r = check_outside_disks(q, error);
+		r = check_outside_devices(q, error);
 	if (!r)
 		r = check_network(q, now, buffers, error);
 	gw__qmp_settings_free(now);
