@@ -42,7 +42,7 @@ enum {
 	RELEASE_MS = 60000, /* in the end; it takes some milliseconds */
 	PAUSE_MS = 500,     /* between two attempts, doubled up to */
 	PAUSE_MAX_MS = 8000,
-	EVENTS_MS = 200,  /* for the events of a release to arrive */
+	EVENTS_MS = 200,  /* for an event to arrive that is on its way */
 	QUIET_MS = 1000,  /* for which this process may do without the processor, at least */
 	DISKS_MS = 60000, /* to ask the standby to take the disks; the guest runs, and nothing holds it up yet */
 	MAX_PASSES = 40,  /* a guest that dirties faster than the standby receives is stopped for as long as is allowed */
@@ -114,19 +114,12 @@ static void note_changed(struct gw__protect *p, enum gw__protect_changed changed
 
 /* --- events --- */
 
-static uint64_t event_us(const json_t *event)
-{
-	const json_t *t = json_object_get(event, "timestamp");
-	return (uint64_t)json_integer_value(json_object_get(t, "seconds")) * 1000000 +
-	       (uint64_t)json_integer_value(json_object_get(t, "microseconds"));
-}
-
 static void on_stop(struct gw__protect *p, const json_t *event)
 {
 	struct watch *w = &p->w;
 	w->stopped = true;
 	w->stopped_s = w->checkpoint_s = now_s(p);
-	w->stopped_us = event_us(event);
+	w->stopped_us = gw__qmp_event_us(event);
 }
 
 /* What the standby cannot know, for those who look at it. */
@@ -170,7 +163,7 @@ static void place_lock(struct gw__protect *p)
 static void on_resume(struct gw__protect *p, const json_t *event)
 {
 	struct watch *w = &p->w;
-	uint64_t us = event_us(event);
+	uint64_t us = gw__qmp_event_us(event);
 	if (!p->before) /* between two attempts nobody but its user lets it run */
 		p->shut_down = p->has_left = false;
 	if (!w->stopped)
@@ -271,12 +264,12 @@ static void take_events(struct gw__protect *p)
 	}
 }
 
-/* After a release: how long was the standstill that it ended? */
-static void await_resume(struct gw__protect *p)
+/* The event of something that is so by now, which may be on its way. */
+static void await_event(struct gw__protect *p, bool stopped)
 {
 	double end = now_s(p) + EVENTS_MS / 1e3;
 	take_events(p);
-	while (p->w.stopped && now_s(p) < end && take_event(p, 1))
+	while (p->w.stopped != stopped && now_s(p) < end && take_event(p, 1))
 		;
 }
 
@@ -417,6 +410,15 @@ static int answer_limit_ms(const struct gw__protect *p)
 	return left > ANSWER_MS ? left : ANSWER_MS;
 }
 
+/* The standby has all of a guest. Ours was stopped for that, and its QEMU told so before. */
+static enum why say_whose(struct gw__protect *p)
+{
+	await_event(p, true);
+	return gw__disk_link_write(p->disk_fd, p->w.stopped ? "good\n" : "other\n")
+		       ? lost(p, "the standby does not keep its disks any more")
+		       : GO_ON;
+}
+
 /* The standby has an epoch and asks whether the mirrors are whole; the guest stands still, so what is in them now stays. */
 static enum why serve_disks(struct gw__protect *p)
 {
@@ -430,6 +432,8 @@ static enum why serve_disks(struct gw__protect *p)
 		return GO_ON;
 	if (gw__disk_link_read(p->disk_fd, line, sizeof line, ANSWER_MS))
 		return lost(p, "the standby does not keep its disks any more");
+	if (!strcmp(line, "guest"))
+		return say_whose(p);
 	gw__qmp_set_call_limit(p->qmp, answer_limit_ms(p));
 	int r = gw__mirror_check(&p->mirror, p->qmp, &done, &error);
 	set_answer_limit(p);
@@ -610,7 +614,7 @@ static int undo(struct gw__protect *p, struct gw__error *error)
 		return r;
 	if (!r && p->changed == GW__PROTECT_CHANGED_MIGRATION) /* what follows may take long, and another may begin one */
 		note_changed(p, GW__PROTECT_CHANGED_SETTINGS);
-	await_resume(p);
+	await_event(p, false); /* how long was the standstill that the release ended? */
 	int alone = gw__mirror_remove(p->qmp, r ? NULL : error);
 	r = r ? r : alone;
 	int certain = await_lease(p, r ? NULL : error);

@@ -313,9 +313,7 @@ static void note_events(struct gw__save *s)
 	json_t *event;
 	while (gw__qmp_event(s->qmp, 0, &event, NULL) == 0) {
 		const char *name = json_string_value(json_object_get(event, "event"));
-		const json_t *t = json_object_get(event, "timestamp");
-		uint64_t us = (uint64_t)json_integer_value(json_object_get(t, "seconds")) * 1000000 +
-			      (uint64_t)json_integer_value(json_object_get(t, "microseconds"));
+		uint64_t us = gw__qmp_event_us(event);
 		if (name && !strcmp(name, "STOP"))
 			s->stopped_us = us;
 		if (name && !strcmp(name, "RESUME"))

@@ -4,6 +4,7 @@
  *
  *   guard:   disks BYTES ID ...\n                     -> ok PREFIX | error WHY
  *   guard:   copied\n, all of them are here, and its guest comes next
+ *   standby: guest\n, all of a guest is here           -> good, if it is its own, or other
  *   standby: boundary N\n, the guest stands still     -> good REPORT\n (guard_report.h), or the end
  *
  * One guest, and one protection of it at a time. A thread of its own waits for guards; once all of the guest is here (boundary 0), the connection and the disks
@@ -260,7 +261,18 @@ static void note_waiting(struct gw_qemu_disks *d)
 	pthread_mutex_unlock(&d->lock);
 }
 
-/* All of the guest is here. It is the one for which disks were asked if these are here as well; another one leaves them alone. */
+/* With the lock. Another guest may be here sooner than the one whose disks were copied, which its guard can tell. */
+static int ask_whose(struct gw_qemu_disks *d, struct gw__error *error)
+{
+	char line[LINE_BYTES];
+	if (gw__disk_link_write(d->guard, "guest\n") || gw__disk_link_read(d->guard, line, sizeof line, ANSWER_MS)) {
+		drop_waiting(d);
+		return gw__error_set(error, -EPIPE, "its guard has gone, or does not answer");
+	}
+	return strcmp(line, "other") ? 0 : gw__error_set(error, -EBUSY, "this standby has the disks of another guest, which is on its way");
+}
+
+/* All of the guest is here. It is the one for which disks were asked if these are here as well, and its guard says so; another one leaves them alone. */
 static int take_waiting(struct gw_qemu_disks *d, struct gw__error *error)
 {
 	int r = 0;
@@ -270,6 +282,8 @@ static int take_waiting(struct gw_qemu_disks *d, struct gw__error *error)
 		r = gw__error_set(error, -EBUSY, "this standby is copying the disks of another guest");
 	else if (!d->waiting && d->was_waiting)
 		r = gw__error_set(error, -EPIPE, "its guard has gone");
+	if (!r && d->waiting)
+		r = ask_whose(d, error);
 	if (!r) {
 		d->storage = d->waiting;
 		d->waiting = NULL;

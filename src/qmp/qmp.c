@@ -288,3 +288,10 @@ int gw__qmp_event(struct gw__qmp *q, int timeout_ms, json_t **event, struct gw__
 	gw__qmp_drop_oldest(q);
 	return 0;
 }
+
+uint64_t gw__qmp_event_us(const json_t *event)
+{
+	const json_t *t = json_object_get(event, "timestamp");
+	return (uint64_t)json_integer_value(json_object_get(t, "seconds")) * 1000000 +
+	       (uint64_t)json_integer_value(json_object_get(t, "microseconds"));
+}

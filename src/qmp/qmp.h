@@ -81,6 +81,7 @@ int gw__qmp_call_fd(struct gw__qmp *q, const char *command, json_t *arguments, i
 int gw__qmp_call_oob(struct gw__qmp *q, const char *command, json_t *arguments, json_t **result, struct gw__error *error);
 /* The next event: 0 and *event (owned), or GW__NOTHING_CAME when none came within `timeout_ms` (0: do not wait). */
 int gw__qmp_event(struct gw__qmp *q, int timeout_ms, json_t **event, struct gw__error *error);
+uint64_t gw__qmp_event_us(const json_t *event); /* when it happened, by QEMU's clock */
 
 /* Migration, in QEMU's terms. */
 struct gw__qmp_migration {

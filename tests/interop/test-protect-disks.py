@@ -15,12 +15,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
-from colo import Protect, Standby
+from colo import Protect, Standby, Wire
 from coloprimary import EOF, Primary, description, devices
 from foreign import Foreign
 from mfdsource import head
@@ -326,13 +327,14 @@ def leave_early(standby):
     assert "was cut short" in standby.wait_event("failed")["message"]
 
 
-def another_guest(standby):
+def another_guest(standby, refusal="is copying the disks of another guest"):
     """Its guard has another address for its disks, or it has none."""
     with Primary(standby.socket) as p:
         p.begin(mark=False)
         p.send(p.end([]) + devices() + EOF + description())
         p.main.settimeout(60 * godwit.patience())
-        assert "is copying the disks of another guest" in standby.wait_event("failed")["message"]
+        message = standby.wait_event("failed")["message"]
+        assert refusal in message, message
 
 
 def another_guard(standby):
@@ -381,6 +383,40 @@ def strangers(folder):
         with open(os.path.join(standby.folder, "disks"), encoding="ascii") as f:
             kept = f.read()
         assert kept == "".join(f"disk-d{i}.1.{ended['epoch']} d{i}\n" for i in range(3)), (kept, ended)
+
+
+class Gate(Wire):
+    """A wire that leads nowhere until it is opened."""
+
+    def __init__(self, path, to):
+        self.opened = threading.Event()
+        super().__init__(path, to)
+
+    def accept(self):
+        self.opened.wait()
+        super().accept()
+
+    def __exit__(self, *_):
+        self.opened.set()
+        super().__exit__()
+
+
+def on_its_way(folder):
+    """The disks are copied, and their guest is on its way: another guest that is here sooner does not get them."""
+    with DiskStandby(folder) as standby, Working(disk_args(folder, 1)) as vm, Gate(os.path.join(folder, "gate"), standby.socket) as gate:
+        vm.booted()
+        with Protect(vm, gate.uri, f"--dir={standby.dir}", f"--disks={standby.disks}", "--interval=200", "--timeout=60000") as protect:
+            deadline = time.monotonic() + 20 * godwit.patience()
+            while vm.qmp.command("query-migrate").get("status") != "active":
+                assert time.monotonic() < deadline, f"the first copy does not begin: {protect.stderr}"
+                time.sleep(0.01)
+            another_guest(standby, "has the disks of another guest, which is on its way")
+            gate.opened.set()
+            protect.wait_protected(1)
+            assert not [e for e in protect.events() if e["event"] in ("unprotected", "not-yet")], protect.stdout
+            protect.kill(signal.SIGTERM)
+            protect.ends(godwit.DONE)
+        works(vm)
 
 
 def foreign(folder):
@@ -486,7 +522,7 @@ def refusals(folder):
 def main():
     only = sys.argv[1:]
     get_storage_daemon("11.1")
-    for case in [kills, both_killed, control, accidents, stops, strangers, foreign, outside, refusals]:
+    for case in [kills, both_killed, control, accidents, stops, strangers, on_its_way, foreign, outside, refusals]:
         if only and case.__name__ not in only:
             continue
         print(f"--- {case.__name__}", flush=True)
