@@ -42,7 +42,10 @@ static int pause_vm(void *ctx, enum gw_why why)
 		return r;
 	vm->paused++;
 	vm->runs = false;
-	return gw__mem_guest_pause(vm->mem);
+	r = gw__mem_guest_pause(vm->mem);
+	if (vm->on_pause)
+		vm->on_pause(vm);
+	return r;
 }
 
 static int resume_vm(void *ctx, enum gw_why why)

@@ -17,6 +17,7 @@ struct vm {
 	unsigned paused, resumed;         /* how often */
 	bool touches;                     /* its device state is loaded with a look at the last page of RAM but one */
 	void (*on_resume)(struct vm *vm); /* in the hook, first; NULL: nothing */
+	void (*on_pause)(struct vm *vm);  /* in the hook, last, if it paused; NULL: nothing */
 	struct gw_guest_result result;
 };
 

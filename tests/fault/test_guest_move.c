@@ -330,6 +330,36 @@ static void hooks_that_fail(void **state)
 	vm_free(&to);
 }
 
+static void write_everything(struct vm *vm) { gw_guest_dirty(vm->guest, "ram0", 0, gw__mem_guest_ram(vm->mem).bytes); }
+
+/* It was paused to be counted, and was to run on: the send fails, and says that the guest is stopped. */
+static void a_guest_that_cannot_run_on_after_a_look(void **state)
+{
+	(void)state;
+	struct gw__mem_guest_opts ram = {.bytes = 4 << 20, .seed = 7, .writers = 1, .steps_per_second = 1};
+	struct gw_link_opts slow = GW_INIT(slow);
+	struct gw_limits limits = {.size = sizeof limits, .downtime_ms = 600};
+	struct move m = {.send = {.link = &slow, .limits = &limits, .converge = GW_CONVERGE_GIVE_UP}};
+	struct vm from, to;
+	slow.max_bandwidth = 4 << 20; /* all pages take a second, which is too long */
+	vm_new(&from, &ram, false);
+	vm_new(&to, &ram, true);
+	start(&from);
+	from.on_pause = write_everything;
+	from.resume_fails = -EAGAIN;
+	vm_move(&from, &to, &m);
+	assert_int_equal(from.paused, 1);
+	assert_true(m.sent < 0 && m.received < 0);
+	assert_true(from.result.hook_failed && !from.runs && !from.resumed);
+	assert_int_equal(gw_guest_where(from.guest), GW_HERE);
+	assert_int_equal(gw_guest_where(to.guest), GW_EMPTY);
+	assert_int_equal(from.result.outcome.place, GW_PLACE_SOURCE_PAUSED);
+	assert_int_equal(from.result.outcome.next_step, GW_NEXT_CONTINUE_SOURCE);
+	assert_non_null(strstr(gw_job_error(from.job), "lets the guest run"));
+	vm_free(&from);
+	vm_free(&to);
+}
+
 static void a_guest_that_stood_still(void **state)
 {
 	(void)state;
@@ -476,6 +506,7 @@ int main(void)
 		cmocka_unit_test(cancelled_at_random),
 		cmocka_unit_test(a_link_that_breaks_anywhere),
 		cmocka_unit_test(hooks_that_fail),
+		cmocka_unit_test(a_guest_that_cannot_run_on_after_a_look),
 		cmocka_unit_test(a_guest_that_stood_still),
 		cmocka_unit_test(guests_that_do_not_fit),
 		cmocka_unit_test(misused),

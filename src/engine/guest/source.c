@@ -31,6 +31,7 @@ struct source {
 	enum gw__handover_state state;
 
 	bool paused, stood_still; /* by us; before it was asked to */
+	int resume_failed;        /* what the hook that lets it run on said: it is paused, and not asked again */
 	uint64_t paused_ns;       /* when; and how long that took */
 	uint64_t pause_took_ns;
 
@@ -81,7 +82,8 @@ static int run_on(struct source *s)
 		return 0;
 	s->paused = false;
 	s->result->downtime_ns = now(s) - s->paused_ns;
-	return s->stood_still ? 0 : s->guest->ops.resume(s->guest->ctx, GW__WHY_RETURNED);
+	s->resume_failed = s->stood_still ? 0 : s->guest->ops.resume(s->guest->ctx, GW__WHY_RETURNED);
+	return s->resume_failed;
 }
 
 static int harvest(struct source *s)
@@ -343,12 +345,12 @@ static void fail(struct source *s, int r)
 		&ignored);
 	if (s->state != GW__HANDOVER_RETURNED)
 		return;
-	bool ran = s->paused && !s->stood_still;
-	int resumed = run_on(s);
-	if (resumed) {
+	bool ran = s->paused && !s->stood_still, look_failed = s->resume_failed;
+	if (look_failed || run_on(s)) {
 		s->result->hook = true;
 		gw__location_note(&s->result->location, GW__LOCATION_EV_BROKEN_AT_END);
-		gw__error_where(&s->run->error, "the hook that lets the guest run again failed with %d after", resumed);
+		if (!look_failed)
+			gw__error_where(&s->run->error, "the hook that lets the guest run again failed with %d after", s->resume_failed);
 	} else if (ran) {
 		tell(s, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS, .downtime_ns = s->result->downtime_ns});
 	}
