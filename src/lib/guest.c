@@ -357,7 +357,9 @@ static int decide(gw_guest *guest, bool it_is_ours)
 		return r;
 	if (where == GW__PARTIAL)
 		return decide_partial(guest, it_is_ours);
-	gw__location_note(&l, it_is_ours ? GW__LOCATION_EV_GIVEN_BACK : GW__LOCATION_EV_ARRIVED);
+	/* What is ours depends on which end of the move we are. */
+	bool source_has_it = it_is_ours == (guest->side == GW__SIDE_SOURCE);
+	gw__location_note(&l, source_has_it ? GW__LOCATION_EV_GIVEN_BACK : GW__LOCATION_EV_ARRIVED);
 	gw__guest_set_location(guest, guest->side, l, GW__MOTION_NONE);
 	return 0;
 }

@@ -373,6 +373,14 @@ static void a_decision(void **state)
 		assert_int_equal(gw_guest_where(g), ours ? GW_HERE : GW_GONE);
 		assert_int_equal(gw_guest_free(g), 0);
 	}
+	for (unsigned ours = 0; ours < 2; ours++) { /* at the other end of the move "ours" means the opposite */
+		gw_guest *g = new_guest();
+		gw__guest_set_location(g, GW__SIDE_DESTINATION, gw__location_at(GW__PLACE_BOTH_POSSIBLE), GW__MOTION_NONE);
+		assert_int_equal(gw_guest_where(g), GW_IN_DOUBT);
+		assert_int_equal(gw_guest_decide(g, ours), 0);
+		assert_int_equal(gw_guest_where(g), ours ? GW_HERE : GW_EMPTY);
+		assert_int_equal(gw_guest_free(g), 0);
+	}
 	gw_guest *g = new_guest(); /* it ran elsewhere: it can be given up, and does not come back */
 	gw__guest_set_location(g, GW__SIDE_SOURCE, gw__location_at(GW__PLACE_SPLIT), GW__MOTION_NONE);
 	assert_int_equal(gw_guest_where(g), GW_HELD);
