@@ -284,7 +284,7 @@ struct gw_guest_result {
 	/*
 	 * Its size is set by the library. Next steps of all calls: GW_NEXT_NOTHING, and TRY_AGAIN after a repair. CONTINUE_SOURCE: the
 	 * hook `resume` failed, let it run. ASK_DESTINATION or ASK_SOURCE: it is in doubt, use gw_guest_decide. RECOVER: send with
-	 * `resume`. SERVE: restore with `resume`. RESTORE: a failover lost the guest.
+	 * `resume`. SERVE: restore with `resume`. RESTORE: a failover lost the guest. REMOVE_FILES: a save with `stop` failed, see there.
 	 */
 	struct gw_outcome outcome;
 	/* protect, standby. Pauses: how long the primary's guest was paused for a checkpoint, as seen from here. */
@@ -398,8 +398,9 @@ struct gw_guest_save_opts {
 /*
  * Keep a running guest in the mapped-ram image `path`, as it is at the end. Its pages are written while it runs. Then it is stopped for
  * the rest and for its devices, and runs on before the image is synced. The image appears, whole and synced, only on success. If its
- * folder cannot be synced, the call fails, and the image exists. 0: GW_HERE, or GW_GONE with `stop`. On failure GW_HERE. Errors as of
- * gw_guest_send; -EIO: the hook `resume` failed, the guest is stopped, and there is no image.
+ * folder cannot be synced, the call fails, and the image exists: outcome.committed. 0: GW_HERE, or GW_GONE with `stop`. On failure
+ * GW_HERE. With `stop` and outcome.committed the next step is GW_NEXT_REMOVE_FILES then: the guest runs here, so remove the image. Errors
+ * as of gw_guest_send; -EIO: the hook `resume` failed, the guest is stopped, and there is no image.
  *
  * To restore it here, save with `stop`: GW_GONE can be restored. A guest that is GW_HERE cannot (-EEXIST). Free it, and make another
  * guest with `empty`.

@@ -174,6 +174,7 @@ void gw__guest_call_end(gw_job *job, const struct gw__guest_args *a, bool claime
 	ours->rounds = atomic_load(&c->rounds);
 	struct gw_outcome *outcome = gw__job_end_at(job, l);
 	outcome->peer_notified = l.place == GW__PLACE_DESTINATION_RUNS;
+	outcome->committed = ours->outcome.committed;
 	ours->outcome = *outcome;
 	gw__struct_out(a->result, a->result ? a->result->size : 0, ours, sizeof *ours);
 	if (claimed)

@@ -28,7 +28,7 @@ struct gw__guest_args {
 
 /* The guest is this call's when 0 is returned. */
 int gw__guest_call_begin(gw_job *job, const struct gw__guest_args *a, enum gw__guest_call call);
-/* `ours` has the numbers of the call; the rest is known here. */
+/* `ours` has the numbers of the call, and outcome.committed; the rest is known here. */
 void gw__guest_call_end(gw_job *job, const struct gw__guest_args *a, bool claimed, struct gw__location l, uint64_t began_ns,
 	struct gw_guest_result *ours);
 /* What may be ordered from now on; orders for the call before are forgotten, unless this one has ended. */

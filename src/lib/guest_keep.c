@@ -38,12 +38,21 @@ static int open_image(gw_job *job, const char *path, const struct gw_guest_save_
 	return r;
 }
 
-/* Where it is once it is kept. */
-static enum gw__location_event end_of_save(const struct gw_guest_save_opts *o, const struct gw__guest_save_result *result)
+static void note_save(struct gw__location *at, const struct gw_guest_save_opts *o, const struct gw__guest_save_result *result)
 {
-	if (o->stop)
-		return GW__LOCATION_EV_SAVED_STOPPED;
-	return result->stood_still ? GW__LOCATION_EV_SAVED_STANDS : GW__LOCATION_EV_SAVED_RUNS;
+	gw__location_note(at, GW__LOCATION_EV_COMMITTED);
+	gw__location_note(at, o->stop               ? GW__LOCATION_EV_SAVED_STOPPED
+			      : result->stood_still ? GW__LOCATION_EV_SAVED_STANDS
+						    : GW__LOCATION_EV_SAVED_RUNS);
+}
+
+/* A guest that was to be in the image alone, and runs on here: the image must not be run as well. */
+static void note_failed_save(struct gw__location *at, const struct gw_guest_save_opts *o, const struct gw__guest_save_result *result,
+	bool committed)
+{
+	gw__location_note(at, result->stays_stopped ? GW__LOCATION_EV_BROKEN_AT_END : GW__LOCATION_EV_BROKEN);
+	if (committed && o->stop)
+		gw__location_note(at, GW__LOCATION_EV_ALSO_KEPT);
 }
 
 static int save_into(gw_job *job, gw_guest *guest, struct gw__sink *sink, const struct gw_guest_save_opts *o, struct gw__location *at,
@@ -61,9 +70,11 @@ static int save_into(gw_job *job, gw_guest *guest, struct gw__sink *sink, const 
 	ours->moved_bytes = atomic_load(&job->run.counters.moved_bytes);
 	ours->downtime_ns = result.downtime_ns;
 	ours->hook_failed = result.hook;
-	gw__location_note(at, r ? GW__LOCATION_EV_BROKEN : GW__LOCATION_EV_COMMITTED);
-	gw__location_note(at,
-		r ? (result.stays_stopped ? GW__LOCATION_EV_BROKEN_AT_END : GW__LOCATION_EV_BROKEN) : end_of_save(o, &result));
+	ours->outcome.committed = sink->ops->postcopy->is_committed(sink);
+	if (r)
+		note_failed_save(at, o, &result, ours->outcome.committed);
+	else
+		note_save(at, o, &result);
 	gw__guest_set_location(guest, GW__SIDE_SOURCE, *at, GW__MOTION_NONE);
 	gw__guest_call_takes(job, GW__ORDER_NO_CALL);
 	return r;

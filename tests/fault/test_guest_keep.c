@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/math.h"
@@ -127,6 +128,50 @@ static void failures(void **state)
 	unlink(image);
 }
 
+static bool folders_fail;
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+	struct stat st;
+	if (!folders_fail || fstat(fd, &st) || !S_ISDIR(st.st_mode))
+		return __real_fsync(fd);
+	errno = EIO;
+	return -1;
+}
+
+/* The image has its name, and its folder cannot be synced: the call fails, the guest runs on here, and the outcome says that there is an image. */
+static void a_folder_that_cannot_be_synced(void **state)
+{
+	(void)state;
+	struct gw__mem_guest_opts ram = ram_of(4, GW__MEM_UNIFORM);
+	struct gw_guest_save_opts o = GW_INIT(o);
+	struct vm vm;
+	vm_new(&vm, &ram, false);
+	start(&vm);
+	assert_int_equal(gw_guest_save(vm.job, vm.guest, "/nonexistent/image", &o, &vm.result), -ENOENT);
+	assert_false(vm.result.outcome.committed);
+	for (unsigned stop = 0; stop < 2; stop++) {
+		o.stop = stop;
+		folders_fail = true;
+		assert_int_equal(gw_guest_save(vm.job, vm.guest, image, &o, &vm.result), -EIO);
+		folders_fail = false;
+		assert_int_equal(access(image, F_OK), 0);
+		assert_true(vm.result.outcome.committed && vm.runs && !vm.result.hook_failed);
+		assert_int_equal(vm.result.where, GW_HERE);
+		assert_int_equal(vm.result.outcome.place, GW_PLACE_SOURCE_RUNS);
+		assert_int_equal(vm.result.outcome.next_step == GW_NEXT_REMOVE_FILES, stop);
+		check_image(vm.job);
+		unlink(image);
+	}
+	o.stop = false;
+	assert_int_equal(gw_guest_save(vm.job, vm.guest, image, &o, &vm.result), 0);
+	assert_true(vm.result.outcome.committed);
+	vm_free(&vm);
+	unlink(image);
+}
+
 static int make_folder(void **state)
 {
 	(void)state;
@@ -148,6 +193,7 @@ int main(void)
 		cmocka_unit_test(kept_while_it_runs),
 		cmocka_unit_test(kept_and_stopped),
 		cmocka_unit_test(failures),
+		cmocka_unit_test(a_folder_that_cannot_be_synced),
 	};
 	return cmocka_run_group_tests_name("a guest is kept", tests, make_folder, remove_folder);
 }
