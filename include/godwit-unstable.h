@@ -68,7 +68,8 @@ struct gw_guest_ops {
 	 * Stop every vCPU and every device that writes to RAM. From the return until `resume`, nothing may change RAM or device state. On
 	 * failure leave the guest as it was: for a `pause` that failed, `resume` is not called. Return 1 if the guest was paused already,
 	 * for instance by its user with a command of the VMM. Then the library does not undo this `pause` by `resume`. A failover calls
-	 * `resume` in any case.
+	 * `resume` in any case, because the VMM learns of the failover by it. The VMM may leave a guest paused there that its user had
+	 * paused.
 	 */
 	int (*pause)(void *ctx, enum gw_why why);
 	/*
@@ -536,8 +537,9 @@ struct gw_guest_standby_opts {
  * healthy, too: the link is closed before `may_run` is called, and no checkpoint comes any more. Only a cancel stops it.
  *
  * A cancel ends the call with -ECANCELED and GW_EMPTY: the standby was given up. To be protected again, cancel, gw_job_reset, and stand
- * by again. If the hook `resume` fails in a failover, it is GW_HERE, stopped. If its devices cannot be loaded, it is GW_EMPTY, place
- * "lost". On failure before the first copy was whole, it is GW_EMPTY. -EEXIST: there is a guest here. -EBUSY.
+ * by again. If the hook `resume` fails in a failover, it is GW_HERE, stopped. If `pause` of a hot standby fails there, it is GW_HERE, and
+ * runs on. If its devices cannot be loaded, it is GW_EMPTY, place "lost". On failure before the first copy was whole, it is GW_EMPTY.
+ * -EEXIST: there is a guest here. -EBUSY.
  */
 GW_API int gw_guest_standby(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_standby_opts *o,
 	struct gw_guest_result *result);

@@ -45,7 +45,10 @@ static int pause_vm(void *ctx, enum gw_why why)
 	r = gw__mem_guest_pause(vm->mem);
 	if (vm->on_pause)
 		vm->on_pause(vm);
-	return r;
+	if (!vm->stood_still)
+		return r;
+	vm->stood_still--;
+	return 1;
 }
 
 static int resume_vm(void *ctx, enum gw_why why)

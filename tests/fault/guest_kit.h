@@ -15,6 +15,7 @@ struct vm {
 	/* What its hooks answer instead, once. */
 	int pause_fails, resume_fails, save_fails, load_fails;
 	unsigned paused, resumed;         /* how often */
+	unsigned stood_still;             /* it says to so many of the next pauses that its user had paused it */
 	bool touches;                     /* its device state is loaded with a look at the last page of RAM but one */
 	void (*on_resume)(struct vm *vm); /* in the hook, first; NULL: nothing */
 	void (*on_pause)(struct vm *vm);  /* in the hook, last, if it paused; NULL: nothing */

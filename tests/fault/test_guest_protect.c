@@ -392,6 +392,56 @@ static void hooks_of_a_failover(void **state)
 	}
 }
 
+static int pause_will_fail(void *ctx)
+{
+	struct pair *p = ctx;
+	p->standby.pause_fails = -EIO;
+	return 0;
+}
+
+/* A hot guest that cannot be paused to be failed over is the only one there is: it is here, and runs on. */
+static void a_pause_that_fails_in_a_failover(void **state)
+{
+	(void)state;
+	struct gw__mem_guest_opts ram = ram_of(2, GW__MEM_UNIFORM);
+	struct pair p;
+	pair_new(&p, &ram, true);
+	p.until = 2;
+	p.stand_by.may_run = pause_will_fail;
+	protect(&p);
+	wait_received(&p, p.committed);
+	gw__mem_guest_pause(p.primary.mem);
+	p.primary.runs = false;
+	assert_false(gw_job_order(p.standby.job, GW_ORDER_FAILOVER));
+	pthread_join(p.thread, NULL);
+	assert_int_equal(p.stood_by, -EIO);
+	assert_true(p.standby.result.hook_failed);
+	assert_int_equal(gw_guest_where(p.standby.guest), GW_HERE);
+	assert_int_equal(p.standby.result.outcome.place, GW_PLACE_DESTINATION_RUNS);
+	assert_true(p.standby.runs);
+	assert_true(vm_is_right(&p.standby));
+	pair_free(&p);
+}
+
+/* A hot guest that its user had paused is not run on; it is asked to pause again all the same, as its user may have let it run. */
+static void a_hot_standby_that_its_user_paused(void **state)
+{
+	(void)state;
+	struct gw__mem_guest_opts ram = ram_of(2, GW__MEM_UNIFORM);
+	struct pair p;
+	pair_new(&p, &ram, true);
+	p.until = 4;
+	p.standby.stood_still = 2;
+	protect(&p);
+	assert_int_equal(p.protected, 0);
+	wait_received(&p, p.committed);
+	assert_int_equal(p.standby.paused, p.committed);
+	fail_over(&p);
+	assert_int_equal(p.standby.paused, p.committed + 1);
+	assert_int_equal(p.standby.resumed, p.standby.paused + 1 - 2); /* at first, and after each pause but two */
+	pair_free(&p);
+}
+
 /* A hook that fails ends the protection, and says so; the primary runs on. */
 static void hooks(void **state)
 {
@@ -420,6 +470,8 @@ int main(void)
 		cmocka_unit_test(fence),
 		cmocka_unit_test(hooks),
 		cmocka_unit_test(hooks_of_a_failover),
+		cmocka_unit_test(a_pause_that_fails_in_a_failover),
+		cmocka_unit_test(a_hot_standby_that_its_user_paused),
 		cmocka_unit_test(cancelled),
 	};
 	seed = number("GODWIT_SEED", 1) * 2 + 1;

@@ -32,7 +32,7 @@ struct gw__standby_guest {
 	bool pending;                      /* committed, and not in the guest's memory yet */
 	bool complete, runs;               /* epoch 0 is here; hot: it runs */
 	bool loaded;                       /* the devices of the epoch that counts */
-	bool stood_still;                  /* when it was asked to stop: of its user's wish */
+	bool stood_still;                  /* when it was asked to stop last: of its user's wish */
 	bool is_ours;                      /* failed over to */
 	bool hook;
 	uint64_t device_bytes;
@@ -263,9 +263,12 @@ static int start(void *ctx, struct gw__error *error)
 	return r ? r : resume(s, GW__WHY_CHECKPOINT, error);
 }
 
+/* A guest that its user had paused is not run on by us, but may be by its user, at any time. */
+static bool may_run(const struct gw__standby_guest *s) { return s->runs || s->stood_still; }
+
 static int stop(struct gw__standby_guest *s, struct gw__error *error)
 {
-	if (!s->runs)
+	if (!may_run(s))
 		return 0;
 	int r = s->guest->ops.pause(s->guest->ctx, GW__WHY_CHECKPOINT);
 	if (r < 0)
@@ -389,7 +392,7 @@ int gw__standby_guest_fail_over(struct gw__standby_guest *s)
 	if (!r)
 		r = resume(s, GW__WHY_FAILOVER, error);
 	s->pending = false;
-	s->is_ours = !r;
+	s->is_ours = s->runs; /* also if it could not be stopped: nobody else has it, and it stays as it is */
 	return r;
 }
 
@@ -439,7 +442,7 @@ void gw__standby_guest_free(struct gw__standby_guest *s)
 {
 	if (!s)
 		return;
-	if (s->runs && !s->is_ours)
+	if (may_run(s) && !s->is_ours)
 		s->guest->ops.pause(s->guest->ctx, GW__WHY_CHECKPOINT);
 	gw__dirty_pages_free(s->written);
 	gw__ram_cache_free(s->cache);

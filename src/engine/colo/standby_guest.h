@@ -28,7 +28,7 @@ struct gw__epoch_store gw__standby_guest_store(struct gw__standby_guest *s);
 
 /*
  * The primary does not run it any more, the link has ended: it is run here. A hot one goes on from where it is, one that stood still from the last whole
- * epoch. 0, or what a hook said.
+ * epoch. 0, or what a hook said. A hot one whose hook `pause` failed is left as it was.
  */
 int gw__standby_guest_fail_over(struct gw__standby_guest *s);
 
