@@ -518,8 +518,9 @@ struct gw_guest_standby_opts {
 	gw_guest_epoch_fn *on_epoch; /* it is here, and what a failover would run. From the thread of the call; may be NULL */
 	/*
 	 * Called before it is run for GW_ORDER_FAILOVER. Return 0 only if the primary certainly does not run it any more (a lease, a
-	 * fence). With -EAGAIN the library calls again after 100 ms. Another negative errno ends the call, and gives the standby up
-	 * (GW_EMPTY). NULL: the caller of gw_job_order() knows this.
+	 * fence). -EPERM: the primary runs it. This ends the call, and gives the standby up (GW_EMPTY). Another negative errno, -EAGAIN
+	 * among them: it is not known. The library calls again after 100 ms, until a cancel. NULL: the caller of gw_job_order() knows
+	 * this.
 	 */
 	int (*may_run)(void *ctx);
 	void *ctx;

@@ -183,11 +183,12 @@ static int wait_for_order(const struct standby *s, int ms, bool for_order)
 	return 0;
 }
 
+/* What stands by may be the last copy: it is not given up because nobody could be asked, but by a clear no alone. */
 static int ask_may_run(const struct standby *s)
 {
 	struct gw__error *error = &s->job->run.error;
 	int r = 0;
-	while (s->o->may_run && (r = s->o->may_run(s->o->ctx)) == -EAGAIN)
+	while (s->o->may_run && (r = s->o->may_run(s->o->ctx)) < 0 && r != -EPERM)
 		if (wait_for_order(s, ASK_AGAIN_MS, false))
 			return error->code;
 	s->ours->hook_failed = r;

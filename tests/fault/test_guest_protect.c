@@ -318,7 +318,8 @@ static void fence(void **state)
 			p.until = 2;
 			p.stand_by.may_run = may_run;
 			fences = 0;
-			fence_answers[0] = fence_answers[1] = -EAGAIN;
+			fence_answers[0] = -EAGAIN;
+			fence_answers[1] = -ETIMEDOUT; /* nobody could be asked: that is no no */
 			fence_answers[2] = last;
 			protect(&p);
 			assert_int_equal(p.protected, 0);
