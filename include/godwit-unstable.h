@@ -313,7 +313,8 @@ enum gw_converge {
 /*
  * When the guest runs at the destination before its pages have arrived. The destination is a QEMU with postcopy-ram (RAM alone), or
  * gw_receive (an image). gw_guest_receive cannot do it yet, and refuses the switch. The send then fails with -EREMOTEIO, -EPIPE or
- * -ECONNRESET, mostly GW_IN_DOUBT, and gw_guest_decide(guest, true) is right.
+ * -ECONNRESET, and the guest runs on here (GW_HERE). With no_confirm it is mostly GW_IN_DOUBT, and gw_guest_decide(guest, true) is
+ * right.
  */
 enum gw_guest_postcopy {
 	GW_POSTCOPY_NEVER,
@@ -333,7 +334,10 @@ struct gw_guest_send_opts {
 	enum gw_converge converge;
 	uint32_t patience;   /* rounds without progress before `converge` acts. 0: 3 */
 	uint32_t give_up_ms; /* -ETIME before the guest is stopped for good, whatever `converge` says. 0: no limit */
-	/* Give up the right to run without asking (PING, before the end mark) whether everything is loaded. This saves a round trip. */
+	/*
+	 * Give up the right to run without asking (PING, before the end mark) whether everything is loaded. With post-copy: without asking
+	 * (before the devices) whether the destination takes the switch. This saves a round trip.
+	 */
 	bool no_confirm;
 	/*
 	 * Of the destination, for each of its answers. 0: 60 s; -1: none. The answer to the last bytes comes after its `load` and

@@ -343,11 +343,11 @@ static void a_link_that_breaks_again_and_again(void **state)
 	breaks(cuts, GW__LEN(cuts), where);
 }
 
-/* Before its PONG 0x42 nobody here knows whether it runs the guest. The receiver of an image says that only when it is safe, and PONG 1 before. */
+/* Before its PONG 0x42 nobody here knows whether it runs the guest. The receiver of an image says that only when it is safe, and PONG 1 and 2 before. */
 static void a_link_that_breaks_in_the_package(void **state)
 {
 	(void)state;
-	static const struct cut cuts[] = {{.forth = 500000, .back = 9}, {.forth = 900000, .back = UINT64_MAX}};
+	static const struct cut cuts[] = {{.forth = 500000, .back = 17}, {.forth = 900000, .back = UINT64_MAX}};
 	static const unsigned where[] = {IN_DOUBT, HELD};
 	breaks(cuts, GW__LEN(cuts), where);
 }
@@ -378,6 +378,32 @@ static void a_link_that_breaks_before(void **state)
 	unlink(k.uri + 5);
 	assert_false(rmdir(k.folder));
 	vm_free(&from);
+}
+
+/* A destination that takes no switch has said so before the devices leave: nobody is in doubt. */
+static void a_destination_that_takes_no_switch(void **state)
+{
+	(void)state;
+	static const enum gw_guest_postcopy ways[] = {GW_POSTCOPY_AT_ONCE, GW_POSTCOPY_AFTER_ROUND};
+	struct gw__mem_guest_opts ram = ram_of(4, 2000);
+	for (unsigned i = 0; i < GW__LEN(ways); i++) {
+		struct move m = {.send = {.postcopy = ways[i]}};
+		struct vm from, to;
+		vm_new(&from, &ram, false);
+		vm_new(&to, &ram, true);
+		start(&from);
+		vm_move(&from, &to, &m);
+		if (m.sent != -EREMOTEIO && m.sent != -EPIPE && m.sent != -ECONNRESET)
+			fail_msg("sent: %d %s", m.sent, gw_job_error(from.job));
+		assert_true(m.received < 0);
+		assert_int_equal(gw_guest_where(from.guest), GW_HERE);
+		assert_int_equal(gw_guest_where(to.guest), GW_EMPTY);
+		assert_int_equal(from.result.outcome.place, GW_PLACE_SOURCE_RUNS);
+		assert_true(from.runs && from.resumed == 1 && !from.result.postcopy && !to.runs);
+		assert_true(vm_is_right(&from));
+		vm_free(&from);
+		vm_free(&to);
+	}
 }
 
 /* --- a destination made by hand --- */
@@ -437,6 +463,7 @@ static void *be_destination(void *ctx)
 	struct gw__rp_msg ask = {.type = GW__RP_REQ_PAGES_ID, .start_off = p->ask_page * PAGE, .length_bytes = 2 * PAGE};
 	strcpy(ask.block, "ram0");
 	p->fd = accept(p->listener, NULL, NULL);
+	say(p, &(struct gw__rp_msg){.type = GW__RP_PONG, .value = 2}); /* it takes the switch */
 	p->bad = !skip_to_run(p);
 	say(p, &(struct gw__rp_msg){.type = GW__RP_PONG, .value = 0x42});
 	say(p, &ask);
@@ -528,6 +555,7 @@ int main(void)
 		cmocka_unit_test(a_link_that_breaks_again_and_again),
 		cmocka_unit_test(a_link_that_breaks_in_the_package),
 		cmocka_unit_test(a_link_that_breaks_before),
+		cmocka_unit_test(a_destination_that_takes_no_switch),
 		cmocka_unit_test(requested_pages_first),
 		cmocka_unit_test(what_cannot_be_asked_for),
 	};

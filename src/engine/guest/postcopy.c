@@ -118,6 +118,7 @@ int gw__guest_postcopy(struct gw__run *run, struct gw__guest *guest, struct gw__
 	struct gw__pageserver_block *sizes = list_page_sizes(guest, source.blocks);
 	const struct gw__pageserver_opts so = {.resume = o->resume,
 		.clear_unsent = clear_unsent,
+		.confirm = o->confirm,
 		.on_package = on_package,
 		.on_guest_runs = on_guest_runs,
 		.block = sizes,

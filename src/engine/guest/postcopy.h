@@ -10,7 +10,8 @@
 #include "engine/pageserver/pageserver.h"
 
 struct gw__guest_postcopy_opts {
-	bool resume; /* the destination has it, and waits in postcopy-paused: its received bitmaps say what it lacks */
+	bool resume;  /* the destination has it, and waits in postcopy-paused: its received bitmaps say what it lacks */
+	bool confirm; /* ask whether it takes the switch, before the package leaves */
 	int answer_ms;
 	uint64_t max_bandwidth; /* bytes/s that the background push keeps to; 0: no limit */
 	int (*on_package)(void *ctx);

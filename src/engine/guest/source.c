@@ -304,6 +304,7 @@ static void on_guest_runs(void *ctx)
 static int serve_pages(struct source *s, const struct gw_out *devices, bool resume)
 {
 	const struct gw__guest_postcopy_opts po = {.resume = resume,
+		.confirm = s->o->confirm,
 		.answer_ms = s->o->answer_ms,
 		.max_bandwidth = s->o->max_bandwidth,
 		.on_package = on_package,

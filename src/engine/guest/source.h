@@ -34,7 +34,7 @@ struct gw__guest_source_opts {
 	uint32_t method; /* of compression, with channels: 0, GW__MULTIFD_ZLIB, GW__MULTIFD_ZSTD */
 	int level;
 	bool tls;     /* pages are enciphered, so from a copy */
-	bool confirm; /* ask whether everything is loaded, before this side gives up the right to run it */
+	bool confirm; /* ask whether everything is loaded, or the switch is taken, before this side gives up the right to run it */
 	int answer_ms;
 	enum gw__converge_policy policy;                                  /* GIVE_UP or STOP, when it does not get there */
 	uint32_t patience;                                                /* rounds without progress before that. 0: the usual */

@@ -267,6 +267,8 @@ static int hand_over(struct gw__pageserver *s)
 		r = begin_stream(s, devices);
 	if (!r)
 		r = put_discards(s);
+	if (!r && s->o->confirm)
+		r = gw__return_path_reader_await(s->rp, GW__REPLY_DISCARDED);
 	if (!r)
 		r = set_state(s, GW__POSTCOPY_SRC_EV_STREAM_BEGUN);
 	if (!r)

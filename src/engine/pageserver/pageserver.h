@@ -32,6 +32,11 @@ struct gw__pageserver_opts {
 	 * set: those that are still to be sent, or anew, are cleared. One page goes in any case (docs/spec/postcopy.md 2, "Trap").
 	 */
 	void (*clear_unsent)(void *ctx, struct gw__bitmap *sent);
+	/*
+	 * With clear_unsent: before the package leaves, the destination has to answer that it has read all before it. A destination that takes no switch has
+	 * said so then, while the guest is not its own yet.
+	 */
+	bool confirm;
 	int (*on_package)(void *ctx);     /* bytes of the package have left, so the guest may be the destination's; may be NULL */
 	void (*on_guest_runs)(void *ctx); /* PONG 0x42 came, or RESUME_ACK; NULL: nobody wants to know */
 	/* Backing page sizes of the destination by block, where it has larger ones than the target page; both may be NULL, 0. */

@@ -35,7 +35,7 @@ struct gw__return_path_reader {
 	uint64_t expected_since_ns;
 	int64_t asked_block; /* of the previous request */
 	bool resume_sent;
-	bool opened, resumed; /* PONG 1, RESUME_ACK 1 came */
+	bool opened, discarded, resumed; /* PONG 1, PONG 2, RESUME_ACK 1 came */
 	bool shut;
 	uint32_t shut_status;
 	int64_t bitmap_due; /* block whose bitmap comes next, in the order they were asked for; -1: all have arrived */
@@ -207,6 +207,7 @@ static int on_message(struct gw__return_path_reader *rp, const struct gw__rp_msg
 	switch (m->type) {
 	case GW__RP_PONG:
 		rp->opened = rp->opened || m->value == GW__PING_OPENED;
+		rp->discarded = rp->discarded || m->value == GW__PING_DISCARDED;
 		if (m->value == GW__PING_RUNS && *rp->state == GW__POSTCOPY_SRC_DEVICE)
 			return rp->ops->event(rp->ctx, GW__POSTCOPY_SRC_EV_GUEST_RUNS);
 		return 0; /* the other tokens only mark how far it has read */
@@ -267,6 +268,8 @@ bool gw__return_path_reader_came(const struct gw__return_path_reader *rp, enum g
 	switch (reply) {
 	case GW__REPLY_OPENED:
 		return rp->opened;
+	case GW__REPLY_DISCARDED:
+		return rp->discarded;
 	case GW__REPLY_BITMAPS:
 		return rp->bitmap_due < 0;
 	case GW__REPLY_RESUME_ACK:
@@ -282,6 +285,7 @@ bool gw__return_path_reader_came(const struct gw__return_path_reader *rp, enum g
 int gw__return_path_reader_await(struct gw__return_path_reader *rp, enum gw__return_path_reply reply)
 {
 	static const char *const names[] = {[GW__REPLY_OPENED] = "its first PONG",
+		[GW__REPLY_DISCARDED] = "that it takes the switch to post-copy (PONG 2)",
 		[GW__REPLY_BITMAPS] = "its received bitmaps",
 		[GW__REPLY_RESUME_ACK] = "RESUME_ACK",
 		[GW__REPLY_GUEST_RUNS] = "that it loaded the devices (PONG 0x42)",

@@ -38,8 +38,9 @@ int gw__return_path_reader_take(struct gw__return_path_reader *rp, uint64_t ns, 
 
 /* What a reply may be; each stays true once it came. */
 enum gw__return_path_reply {
-	GW__REPLY_OPENED,  /* the first PONG: the destination has the main connection */
-	GW__REPLY_BITMAPS, /* every one that was asked for */
+	GW__REPLY_OPENED,    /* the first PONG: the destination has the main connection */
+	GW__REPLY_DISCARDED, /* PONG 2: it has taken the switch, and has no devices yet */
+	GW__REPLY_BITMAPS,   /* every one that was asked for */
 	GW__REPLY_RESUME_ACK,
 	GW__REPLY_GUEST_RUNS, /* it loaded the devices (PONG 0x42) */
 	GW__REPLY_SHUT,
