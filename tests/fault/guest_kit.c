@@ -21,6 +21,7 @@
 	} while (0)
 
 enum gw_tracker vm_tracker = GW_TRACKER_TOLD;
+const int *vm_uffd;
 
 /* --- hooks --- */
 
@@ -92,6 +93,16 @@ static int load_vm(void *ctx, uint32_t version, const uint8_t *bytes, size_t n)
 	return r;
 }
 
+static int start_tracker(void *ctx) { return take(&((struct vm *)ctx)->start_fails); }
+
+static int take_written(void *ctx, const char *block, uint64_t first, uint64_t pages, uint64_t *bitmap)
+{
+	(void)block, (void)first, (void)pages, (void)bitmap;
+	return take(&((struct vm *)ctx)->take_fails);
+}
+
+static void stop_tracker(void *ctx) { (void)ctx; }
+
 static void wrote(void *ctx, uint64_t offset, uint64_t bytes)
 {
 	struct vm *vm = ctx;
@@ -118,6 +129,10 @@ static void describe(struct vm *vm, bool empty)
 	ops.resume = resume_vm;
 	o.machine = "mem-1";
 	o.tracker = vm_tracker;
+	o.uffd = vm_uffd;
+	o.dirty_start = start_tracker;
+	o.dirty_take = take_written;
+	o.dirty_stop = stop_tracker;
 	o.empty = empty;
 	NEED(!gw_guest_new(&vm->guest, &ops, &o, vm));
 	block.name = "ram0";
@@ -139,7 +154,7 @@ void vm_new(struct vm *vm, const struct gw__mem_guest_opts *of, bool empty)
 	struct gw__error error = {0};
 	*vm = (struct vm){.result = {.size = sizeof vm->result}};
 	o.empty = empty;
-	o.tell_all = vm_tracker == GW_TRACKER_TOLD;
+	o.tell_all = vm_tracker == GW_TRACKER_TOLD || vm_tracker == GW_TRACKER_OWN;
 	o.wrote = wrote;
 	o.discard = discard;
 	o.ctx = vm;

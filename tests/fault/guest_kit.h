@@ -13,7 +13,7 @@ struct vm {
 	gw_job *job;
 	bool runs; /* as its hooks were called */
 	/* What its hooks answer instead, once. */
-	int pause_fails, resume_fails, save_fails, load_fails;
+	int pause_fails, resume_fails, save_fails, load_fails, start_fails, take_fails;
 	unsigned paused, resumed;         /* how often */
 	unsigned stood_still;             /* it says to so many of the next pauses that its user had paused it */
 	bool touches;                     /* its device state is loaded with a look at the last page of RAM but one */
@@ -22,8 +22,9 @@ struct vm {
 	struct gw_guest_result result;
 };
 
-/* How the guests that are made next are tracked. TOLD: they report each write. */
+/* How the guests that are made next are tracked. TOLD: they report each write; OWN: they do, and their hooks say nothing. */
 extern enum gw_tracker vm_tracker;
+extern const int *vm_uffd; /* of WRITES; NULL: the library opens one */
 
 /* `of`: as the one it will get its content from; `empty`: it waits for that. */
 void vm_new(struct vm *vm, const struct gw__mem_guest_opts *of, bool empty);

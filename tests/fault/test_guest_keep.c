@@ -93,7 +93,9 @@ static void failures(void **state)
 	(void)state;
 	struct gw__mem_guest_opts ram = ram_of(4, GW__MEM_UNIFORM), more = ram_of(5, GW__MEM_UNIFORM);
 	struct vm vm, to;
+	vm_tracker = GW_TRACKER_OWN;
 	vm_new(&vm, &ram, false);
+	vm_tracker = GW_TRACKER_TOLD;
 	vm_new(&to, &more, true);
 	start(&vm);
 	assert_int_equal(gw_guest_save(vm.job, NULL, image, NULL, NULL), -EINVAL);
@@ -107,8 +109,15 @@ static void failures(void **state)
 	vm.save_fails = -EBADF;
 	assert_int_equal(gw_guest_save(vm.job, vm.guest, image, NULL, &vm.result), -EBADF);
 	assert_true(vm.result.hook_failed && vm.runs && vm.resumed == 1);
+	for (unsigned i = 0; i < 2; i++) {
+		vm.start_fails = i ? 0 : -EMLINK;
+		vm.take_fails = i ? -EMLINK : 0;
+		assert_int_equal(gw_guest_save(vm.job, vm.guest, image, NULL, &vm.result), -EMLINK);
+		assert_true(vm.result.hook_failed && vm.runs && vm.resumed == 1);
+	}
 	gw_job_cancel(vm.job);
 	assert_int_equal(gw_guest_save(vm.job, vm.guest, image, NULL, &vm.result), -ECANCELED);
+	assert_false(vm.result.hook_failed);
 	gw_job_reset(vm.job);
 	vm.resume_fails = -EAGAIN;
 	assert_int_equal(gw_guest_save(vm.job, vm.guest, image, NULL, &vm.result), -EIO);

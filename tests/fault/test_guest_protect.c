@@ -9,9 +9,13 @@
 #include "../unit/unit.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -462,6 +466,65 @@ static void hooks(void **state)
 	}
 }
 
+static int uffd;
+
+/* From now on nobody notices writes. */
+static void stop_watching(struct vm *vm)
+{
+	struct gw__mem_ram ram = gw__mem_guest_ram(vm->mem);
+	struct uffdio_range range = {(uintptr_t)ram.host, ram.bytes};
+	ioctl(uffd, UFFDIO_UNREGISTER, &range);
+}
+
+/* Of a pair whose primary fails: why. */
+static int protect_in_vain(struct pair *p, bool by_hook)
+{
+	protect(p);
+	assert_true(p->protected < 0);
+	assert_int_equal(p->primary.result.hook_failed, by_hook);
+	end_standby(p);
+	return p->protected;
+}
+
+/* What the library itself cannot track is no failure of a hook; what hooks of the program do not track is. */
+static void whose_tracker_failed(void **state)
+{
+	(void)state;
+	struct gw__mem_guest_opts ram = ram_of(2, GW__MEM_UNIFORM);
+	struct pair p;
+	vm_tracker = GW_TRACKER_WRITES;
+	vm_uffd = &uffd;
+	uffd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	pair_new(&p, &ram, false);
+	assert_int_equal(protect_in_vain(&p, false), -EOPNOTSUPP);
+	assert_non_null(strstr(gw_job_error(p.primary.job), "userfaultfd"));
+	pair_free(&p);
+	close(uffd);
+	uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1); /* of faults in user mode */
+	if (uffd >= 0) {                                                  /* an old kernel refuses what is to be done with it, as above */
+		pair_new(&p, &ram, false);
+		p.primary.on_pause = stop_watching;
+		protect_in_vain(&p, false);
+		pair_free(&p);
+		close(uffd);
+	}
+	vm_uffd = NULL;
+	vm_tracker = GW_TRACKER_OWN;
+	for (unsigned i = 0; i < 2; i++) {
+		pair_new(&p, &ram, false);
+		p.primary.start_fails = i ? 0 : -EIO;
+		p.primary.take_fails = i ? -EIO : 0;
+		assert_int_equal(protect_in_vain(&p, true), -EIO);
+		pair_free(&p);
+	}
+	pair_new(&p, &ram, true);
+	p.standby.start_fails = -EIO;
+	protect_in_vain(&p, false);
+	assert_true(p.standby.result.hook_failed);
+	pair_free(&p);
+	vm_tracker = GW_TRACKER_TOLD;
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -470,6 +533,7 @@ int main(void)
 		cmocka_unit_test(orders),
 		cmocka_unit_test(fence),
 		cmocka_unit_test(hooks),
+		cmocka_unit_test(whose_tracker_failed),
 		cmocka_unit_test(hooks_of_a_failover),
 		cmocka_unit_test(a_pause_that_fails_in_a_failover),
 		cmocka_unit_test(a_hot_standby_that_its_user_paused),

@@ -149,12 +149,14 @@ static int hook_failed(struct primary *p, int r, const char *what)
 	return gw__error_set(&p->run->error, r > 0 ? -EPROTO : r, "%s", what);
 }
 
-static int look(struct primary *p, uint64_t *fresh)
+/* Who notices writes is the VMM by its hooks, or we. */
+static int tracked(struct primary *p, int r)
 {
-	int r = copy_written(p->copy, fresh, &p->run->error);
-	p->result->hook |= r != 0;
+	p->result->hook |= r && p->guest->ops.dirty_take;
 	return r;
 }
+
+static int look(struct primary *p, uint64_t *fresh) { return tracked(p, copy_written(p->copy, fresh, &p->run->error)); }
 
 /* --- an epoch: the guest stands still for this alone --- */
 
@@ -226,11 +228,11 @@ static int put_rounds(struct primary *p)
 {
 	struct gw__dirty_pages *dirty = gw__stream_out_dirty(p->stream);
 	uint64_t left, fewest = UINT64_MAX;
-	int r = gw__dirty_pages_harvest(dirty, &left, &p->run->error);
+	int r = tracked(p, gw__dirty_pages_harvest(dirty, &left, &p->run->error));
 	for (int without_progress = 0; !r && without_progress < PATIENCE;) {
 		r = gw__stream_out_put_round(p->stream, dirty, false, NULL, NULL);
 		if (!r)
-			r = gw__dirty_pages_harvest(dirty, &left, &p->run->error);
+			r = tracked(p, gw__dirty_pages_harvest(dirty, &left, &p->run->error));
 		if (left <= p->o->copy_pages / 2 || is_ordered(p, GW__PROTECT_ORDER_FINISH))
 			break;
 		without_progress = left < fewest - fewest / 10 ? 0 : without_progress + 1;
@@ -263,9 +265,9 @@ static int await_ready(struct primary *p)
 
 static int send_guest(struct primary *p)
 {
-	int r = gw__dirty_pages_start(gw__stream_out_dirty(p->stream), &p->run->error);
+	int r = tracked(p, gw__dirty_pages_start(gw__stream_out_dirty(p->stream), &p->run->error));
 	if (r)
-		return hook_failed(p, r, "the guest's tracker could not be started");
+		return r;
 	gw__run_phase(p->run, GW__PHASE_RAM);
 	r = gw__stream_out_begin(p->stream);
 	if (!r)

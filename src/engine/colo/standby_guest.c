@@ -250,6 +250,13 @@ static int resume(struct gw__standby_guest *s, enum gw__why why, struct gw__erro
 	return r ? hook_failed(s, r, "the hook that lets the guest run failed", error) : 0;
 }
 
+/* Who notices writes is the VMM by its hooks, or we. */
+static int tracked(struct gw__standby_guest *s, int r)
+{
+	s->hook |= r && s->guest->ops.dirty_take;
+	return r;
+}
+
 static int start(void *ctx, struct gw__error *error)
 {
 	struct gw__standby_guest *s = ctx;
@@ -257,9 +264,9 @@ static int start(void *ctx, struct gw__error *error)
 		return 0;
 	int r = load_devices(s, error);
 	if (!r)
-		r = gw__dirty_pages_start(s->written, error);
+		r = tracked(s, gw__dirty_pages_start(s->written, error));
 	if (!r) /* what was written before it ran is none of its writes */
-		r = gw__dirty_pages_forget(s->written, error);
+		r = tracked(s, gw__dirty_pages_forget(s->written, error));
 	return r ? r : resume(s, GW__WHY_CHECKPOINT, error);
 }
 
@@ -330,7 +337,7 @@ static int load(void *ctx, struct gw__error *error)
 	struct gw__standby_guest *s = ctx;
 	if (!s->o.hot)
 		return 0;
-	int r = gw__ram_cache_flush(s->cache, s->written, &s->flushed, error);
+	int r = tracked(s, gw__ram_cache_flush(s->cache, s->written, &s->flushed, error));
 	return r ? r : load_devices(s, error);
 }
 

@@ -79,12 +79,15 @@ static int put_dirty(struct save *s)
 	return r;
 }
 
-static int harvest(struct save *s, uint64_t *pages)
+/* Who notices writes is the VMM by its hooks, or we. */
+static int tracked(struct save *s, int r)
 {
-	int r = gw__dirty_pages_harvest(s->dirty, pages, &s->run->error);
 	s->result->hook = s->result->hook || (r && s->guest->ops.dirty_take);
 	return r;
 }
+
+static int start_tracker(struct save *s) { return tracked(s, gw__dirty_pages_start(s->dirty, &s->run->error)); }
+static int harvest(struct save *s, uint64_t *pages) { return tracked(s, gw__dirty_pages_harvest(s->dirty, pages, &s->run->error)); }
 
 /* Until what is left is few enough for the limit, or does not get fewer. */
 static int put_while_it_runs(struct save *s)
@@ -228,7 +231,7 @@ static int go(struct save *s)
 		r = ops->blocks(s->sink, RAM_ID, &s->blocks, error);
 	gw__run_phase(s->run, GW__PHASE_RAM);
 	if (!r)
-		r = gw__dirty_pages_start(s->dirty, error);
+		r = start_tracker(s);
 	if (!r)
 		r = put_while_it_runs(s);
 	if (!r)
