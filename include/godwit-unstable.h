@@ -18,8 +18,8 @@
  *   Results    0, a negative errno, or the positive answer GW_SOURCE_NOT_NOTIFIED of gw_guest_receive. So test for `r < 0`.
  *              libgodwit-unstable(3) has a table of the errors.
  *   Started    gw_job_start is not for calls with a guest: they are refused (-EINVAL), because hooks have a thread of their own then.
- *   Threads    The library makes threads for channels, and one for the page faults of a lazy restore. None of them calls a hook. The
- *              thread for page faults blocks all signals. The others inherit the signal mask of the thread that made the call.
+ *   Threads    The library makes threads for channels, and one for the page faults of a lazy restore. None of them calls a hook. They
+ *              block all signals but SIGBUS, SIGSEGV and other signals for a fault.
  *   Memory     of a block is read and written by the library during calls. The VMM does not unmap, remap, mprotect or madvise it
  *              meanwhile (gw_guest_discard does that for it). Between calls the library uses it in gw_guest_discard alone. It must be
  *              mapped at the same address when the next call begins. The memory of a guest that is GW_HELD or GW_PARTIAL stays mapped.

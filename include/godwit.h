@@ -1031,8 +1031,9 @@ GW_API int gw_plan_combination(enum gw_operation op, const char *const *abilitie
 
 /*
  * For an event loop, or a language that no foreign thread may call: the same calls, without callbacks. After gw_job_start the next call on
- * the job returns 0 immediately and runs in a thread of the library, with all signals blocked. Its structs, strings and result are borrowed
- * until gw_job_wait has returned its result. Callbacks become events. Callbacks in its options are -EINVAL; the job's are not called.
+ * the job returns 0 immediately and runs in a thread of the library. Threads of the library block all signals but SIGBUS, SIGSEGV and
+ * other signals for a fault. The call's structs, strings and result are borrowed until gw_job_wait has returned its result. Callbacks
+ * become events. Callbacks in its options are -EINVAL; the job's are not called.
  *
  *   `gw_job_start(job, NULL);` `gw_receive(job, uri, path, &o, &result);`
  *   Poll gw_job_fd(job). Each time: `while (!gw_job_next_event(job, &event)) ...`. GW_EVENT_DONE is the last one.

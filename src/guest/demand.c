@@ -8,7 +8,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "guest/userfaultfd.h"
+#include "thread/thread.h"
 
 typedef unsigned long long ull;
 
@@ -365,17 +365,13 @@ static void *serve(void *arg)
 
 int gw__demand_start(struct gw__demand *d, gw__demand_wanted *wanted, void *ctx, struct gw__error *error)
 {
-	sigset_t all, before;
 	eventfd_t ignored;
 	d->wanted = wanted;
 	d->ctx = ctx;
 	gw__error_clear(&d->error);
 	atomic_store(&d->failed, false);
 	eventfd_read(d->stop_fd, &ignored);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int r = pthread_create(&d->thread, NULL, serve, d);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	int r = gw__thread_start(&d->thread, serve, d);
 	if (r)
 		return gw__error_errno(error, r, "cannot make a thread for page faults");
 	d->runs = true;

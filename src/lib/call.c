@@ -3,13 +3,13 @@
 #include "lib/call.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "lib/job.h"
+#include "thread/thread.h"
 
 enum state {
 	IDLE,
@@ -44,7 +44,6 @@ static void *work(void *ctx)
 static int begin(gw_job *job, gw__call_fn *fn, const void *args, size_t bytes)
 {
 	struct gw__call *c = &job->call;
-	sigset_t all, before;
 	c->args = malloc(bytes);
 	if (!c->args)
 		return -ENOMEM;
@@ -52,10 +51,7 @@ static int begin(gw_job *job, gw__call_fn *fn, const void *args, size_t bytes)
 	c->fn = fn;
 	gw__error_clear(&job->run.error);
 	gw__events_begin(c->events, c->wanted);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int err = pthread_create(&c->thread, NULL, work, job);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	int err = gw__thread_start(&c->thread, work, job);
 	if (err) {
 		free(c->args);
 		c->args = NULL;

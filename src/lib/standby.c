@@ -24,6 +24,7 @@
 #include "lib/standby_recover.h"
 #include "lib/standby_stats.h"
 #include "lib/started.h"
+#include "thread/thread.h"
 
 enum { NAMES_MAX = 100000, MEMORY_LIMIT_BYTES = 1 << 30, CHECKPOINT_MS = 60000, AGAIN_MS = 100 };
 
@@ -405,7 +406,7 @@ static int start_guest(struct standby *s, struct gw__incoming *in)
 	if (!r)
 		r = gw__standby_control_start(g->dir_fd, &control, g, &g->control, &g->run.error);
 	if (!r) {
-		int err = pthread_create(&g->thread, NULL, protect, g);
+		int err = gw__thread_start(&g->thread, protect, g);
 		r = err ? gw__error_errno(&g->run.error, err, "cannot start a thread for %s", g->name) : 0;
 	}
 	if (r) {

@@ -12,6 +12,7 @@
 
 #include "io/chan.h"
 #include "io/wait.h"
+#include "thread/thread.h"
 
 enum { LINE_BYTES = 128, ANSWER_BYTES = 4600, IDLE_MS = 5000, AGAIN_MS = 100 };
 
@@ -104,7 +105,7 @@ int gw__standby_control_start(int dir_fd, const struct gw__standby_control_ops *
 	k->quit_fd = eventfd(0, EFD_CLOEXEC);
 	int r = k->quit_fd < 0 ? gw__error_errno(error, errno, "no descriptor for a control socket") : listen_in(k, dir_fd, error);
 	if (!r) {
-		int err = pthread_create(&k->thread, NULL, serve, k);
+		int err = gw__thread_start(&k->thread, serve, k);
 		r = err ? gw__error_errno(error, err, "cannot start a thread for a control socket") : 0;
 	}
 	if (!r) {

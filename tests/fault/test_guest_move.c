@@ -7,8 +7,10 @@
  */
 #include "../unit/unit.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -431,6 +433,57 @@ static void guests_that_do_not_fit(void **state)
 	vm_free(&to);
 }
 
+/* --- threads --- */
+
+static bool takes_signals(const char *tid)
+{
+	char path[64], line[256];
+	unsigned long long blocked = ~0ULL;
+	snprintf(path, sizeof path, "/proc/self/task/%.20s/status", tid);
+	FILE *f = fopen(path, "re");
+	while (f && fgets(line, sizeof line, f))
+		sscanf(line, "SigBlk: %llx", &blocked);
+	if (f)
+		fclose(f);
+	return !(blocked >> (SIGUSR1 - 1) & 1);
+}
+
+static unsigned count_threads_that_take_signals(void)
+{
+	unsigned n = 0;
+	DIR *tasks = opendir("/proc/self/task");
+	assert_non_null(tasks);
+	for (const struct dirent *e; (e = readdir(tasks));)
+		n += e->d_name[0] != '.' && takes_signals(e->d_name);
+	closedir(tasks);
+	return n;
+}
+
+static void count_in_a_round(void *ctx, const struct gw_guest_event *e)
+{
+	unsigned *n = ctx;
+	if (e->kind == GW_GUEST_ROUND && !*n)
+		*n = count_threads_that_take_signals();
+}
+
+/* Signals are the program's: of all threads there are in a move, its own alone take them. */
+static void threads_that_take_no_signal(void **state)
+{
+	(void)state;
+	struct gw__mem_guest_opts ram = ram_of(4, GW__MEM_UNIFORM);
+	struct move m = {.send = {.channels = 8}};
+	struct vm from, to;
+	unsigned before = count_threads_that_take_signals(), meanwhile = 0;
+	vm_new(&from, &ram, false);
+	vm_new(&to, &ram, true);
+	start(&from);
+	assert_false(gw_job_on_guest_event(from.job, count_in_a_round, &meanwhile));
+	must_arrive(&from, &to, &m);
+	assert_int_equal(meanwhile, before + 1); /* the one of the kit that receives */
+	vm_free(&from);
+	vm_free(&to);
+}
+
 /* --- misuse of calls --- */
 
 static int answered[4];
@@ -509,6 +562,7 @@ int main(void)
 		cmocka_unit_test(a_guest_that_cannot_run_on_after_a_look),
 		cmocka_unit_test(a_guest_that_stood_still),
 		cmocka_unit_test(guests_that_do_not_fit),
+		cmocka_unit_test(threads_that_take_no_signal),
 		cmocka_unit_test(misused),
 	};
 	const uint64_t first = number("GODWIT_SEED", (uint64_t)time(NULL));

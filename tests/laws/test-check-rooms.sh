@@ -36,7 +36,7 @@ source_file() { # PATH INCLUDE...
 	} >"$path"
 }
 
-rooms='base wire plan dissect io guest guest/mem qmp image/file image/epochs image/journal image/read image/write engine/core engine/sink engine/incoming
+rooms='base wire plan dissect io thread guest guest/mem qmp image/file image/epochs image/journal image/read image/write engine/core engine/sink engine/incoming
  engine/outgoing engine/pageserver engine/files engine/colo engine/proxy lib qemu cli/ui cli/cmd cli/doctor cli/guest cli/inspect cli'
 
 make_good_tree() {
@@ -103,7 +103,7 @@ fi
 
 # --- rooms ------------------------------------------------------------------------------------------------------
 # Every pair: all includes of one room at once, and each must be refused, or none of them be.
-arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base guest/mem>base qmp>base qmp>plan
+arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base guest>thread guest/mem>base qmp>base qmp>plan
  image/file>base image/epochs>base image/epochs>wire image/epochs>image/file image/epochs>image/journal image/journal>base image/journal>wire image/journal>image/file image/read>base image/read>wire image/read>image/file
  image/write>base image/write>wire image/write>image/file image/write>image/journal
  engine/core>base engine/core>io
@@ -120,6 +120,7 @@ arrows=' wire>base plan>base dissect>base dissect>wire io>base guest>base guest/
  engine/colo>base engine/colo>wire engine/colo>plan engine/colo>io engine/colo>engine/core engine/colo>engine/sink engine/colo>engine/incoming
  engine/colo>engine/outgoing engine/colo>engine/guest engine/colo>guest engine/colo>image/epochs engine/colo>image/file engine/colo>image/journal engine/colo>image/read engine/colo>image/write
  engine/proxy>base engine/proxy>wire engine/proxy>io engine/proxy>engine/core engine/proxy>dissect
+ engine/incoming>thread engine/outgoing>thread engine/pageserver>thread engine/colo>thread engine/proxy>thread lib>thread
  lib>base lib>wire lib>plan lib>io lib>guest lib>image/epochs lib>image/file lib>image/journal lib>image/read lib>image/write
  lib>engine/core lib>engine/sink lib>engine/incoming lib>engine/outgoing lib>engine/pageserver lib>engine/files lib>engine/colo lib>engine/proxy lib>dissect
  qemu>base qemu>plan qemu>qmp
@@ -157,6 +158,13 @@ done
 for line in '"; give --this"' '"then godwit serve brings it"'; do
 	echo "$line" >>"$tmp/tree/src/qemu/x.c"
 	refuses "a library that knows the command line: $line" 'qemu may not name a command or its options'
+done
+for room in io guest engine/core lib; do
+	echo '	int err = pthread_create(&t, NULL, run, t);' >>"$tmp/tree/src/$room/x.c"
+	refuses "a thread that takes signals, in $room" "$room may not call pthread_create"
+done
+for room in thread guest/mem qemu cli/cmd; do
+	echo '	int err = pthread_create(&t, NULL, run, t);' >>"$tmp/tree/src/$room/x.c"
 done
 for line in 'snprintf(a, 1, "x");' '"/tmp/godwit-XXXXXX"' 'gw__fprintf(f);' 'int my_stderr;'; do
 	echo "$line" >>"$tmp/tree/src/qemu/x.c"

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "thread/thread.h"
+
 enum work { IDLE, SYNC, QUIT };
 
 struct gw__durable {
@@ -114,7 +116,7 @@ int gw__durable_turn(struct gw__durable *d, struct gw__epoch_base *base, struct 
 
 static int start_thread(struct gw__durable *d, struct gw__error *error)
 {
-	int err = pthread_create(&d->thread, NULL, sync_in_background, d);
+	int err = gw__thread_start(&d->thread, sync_in_background, d);
 	d->has_thread = !err;
 	return err ? gw__error_errno(error, err, "cannot start a thread that syncs %s", d->path) : 0;
 }

@@ -12,6 +12,7 @@
 #include "base/math.h"
 #include "engine/incoming/accept.h"
 #include "io/wait.h"
+#include "thread/thread.h"
 #include "wire/framing.h"
 #include "wire/header.h"
 #include "wire/stream.h"
@@ -185,7 +186,7 @@ static int start_pending(struct gw__chan **chan, const struct gw__accept_opts *o
 	c->comes_again = o->comes_again;
 	*chan = NULL;
 	c->chan->idle_ms = o->hello_ms;
-	int err = pthread_create(&c->thread, NULL, identify_thread, c);
+	int err = gw__thread_start(&c->thread, identify_thread, c);
 	if (err) {
 		gw__chan_close(&c->chan, NULL);
 		free(c);

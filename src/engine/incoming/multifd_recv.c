@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "engine/incoming/multifd_recv.h"
+#include "thread/thread.h"
 #include "wire/compress.h"
 
 /* Where a worker stands; guarded by the receiver's lock. */
@@ -309,7 +310,7 @@ static int start_workers(struct gw__multifd_recv *g, struct gw__incoming *in)
 		w->multifd_recv = g;
 		w->id = i;
 		w->chan = in->multifd[i];
-		int err = pthread_create(&w->thread, NULL, run_channel, w);
+		int err = gw__thread_start(&w->thread, run_channel, w);
 		if (err)
 			return gw__error_errno(&g->run->error, err, "cannot start a thread for multifd channel %u", i);
 		g->n++;

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "base/math.h"
+#include "thread/thread.h"
 #include "wire/compress.h"
 
 typedef unsigned long long ull;
@@ -276,7 +277,7 @@ int gw__multifd_send_start_source(struct gw__multifd_send *g, const struct gw__m
 	g->source = *source;
 	g->running_n = g->n;
 	for (uint32_t i = 0; i < g->n; i++) {
-		int err = pthread_create(&g->worker[i].thread, NULL, send_pages, &g->worker[i]);
+		int err = gw__thread_start(&g->worker[i].thread, send_pages, &g->worker[i]);
 		if (err)
 			return gw__error_errno(&g->run->error, err, "cannot start a thread for multifd channel %u", i);
 		g->worker[i].running = true;

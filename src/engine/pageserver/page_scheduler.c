@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/math.h"
+#include "thread/thread.h"
 
 typedef unsigned long long ull;
 
@@ -139,7 +140,7 @@ static void start_readahead(struct readahead *a)
 		return;
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->moved, NULL);
-	a->runs = pthread_create(&a->thread, NULL, advise, a) == 0;
+	a->runs = gw__thread_start(&a->thread, advise, a) == 0;
 	a->failed = !a->runs;
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "engine/proxy/event_queue.h"
+#include "thread/thread.h"
 
 enum { QUEUE_MAX_BYTES = 16 << 20, SUMS_MAX_BYTES = 1 << 20 /* which must not be lost among messages */ };
 
@@ -153,7 +154,7 @@ int gw__event_queue_start(const struct gw__proxy_opts *o, struct gw__event_queue
 	made->last = &made->first;
 	pthread_mutex_init(&made->lock, NULL);
 	pthread_cond_init(&made->more, NULL);
-	int err = pthread_create(&made->thread, NULL, teller_thread, made);
+	int err = gw__thread_start(&made->thread, teller_thread, made);
 	if (err) {
 		free(made);
 		return gw__error_errno(error, err, "cannot start a thread");

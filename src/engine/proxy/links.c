@@ -19,6 +19,7 @@
 #include "base/math.h"
 #include "engine/core/stream_buf.h"
 #include "engine/proxy/faults.h"
+#include "thread/thread.h"
 #include "wire/multifd.h"
 
 typedef unsigned long long ull;
@@ -669,10 +670,10 @@ static int link_new(struct gw__links *p, struct gw__chan **source, struct gw__ch
 static int start_link(struct link *l)
 {
 	struct gw__error *error = &l->links->run->error;
-	int err = pthread_create(&l->flow[0].thread, NULL, flow_thread, &l->flow[0]);
+	int err = gw__thread_start(&l->flow[0].thread, flow_thread, &l->flow[0]);
 	if (err)
 		return gw__error_errno(error, err, "cannot start a thread");
-	err = pthread_create(&l->flow[1].thread, NULL, flow_thread, &l->flow[1]);
+	err = gw__thread_start(&l->flow[1].thread, flow_thread, &l->flow[1]);
 	l->started = !err;
 	if (!err)
 		return 0;
