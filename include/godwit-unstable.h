@@ -233,7 +233,7 @@ GW_API int gw_guest_decide(gw_guest *guest, bool it_is_ours);
 
 /*
  * Things that may change while a call runs. 0: leave as it is. They belong to the job, for this call and all later ones: `limits` in the
- * options of a call replaces them when it begins. gw_job_reset keeps them.
+ * options of a call replaces them when it begins. A call that is refused leaves them as they are. gw_job_reset keeps them.
  */
 struct gw_limits {
 	size_t size;

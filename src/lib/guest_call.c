@@ -19,6 +19,14 @@ int gw_job_limits(gw_job *job, const struct gw_limits *l)
 	return r;
 }
 
+int gw__guest_check_limits(gw_job *job, const struct gw_limits *l) { return l ? GW__CHECK(l, &job->run.error) : 0; }
+
+void gw__guest_set_limits(gw_job *job, const struct gw_limits *l)
+{
+	if (l)
+		gw_job_limits(job, l);
+}
+
 /* An order is for the call that runs, and no other: who gives one is not overtaken by the next call. Of all jobs, as orders are rare. */
 static pthread_mutex_t ordering = PTHREAD_MUTEX_INITIALIZER;
 

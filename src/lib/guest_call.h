@@ -26,6 +26,9 @@ struct gw__guest_args {
 	struct gw_guest_result *result;
 };
 
+/* `limits` of a call, which may be NULL: are they right; and, once nothing else refuses the call, the job has them. */
+int gw__guest_check_limits(gw_job *job, const struct gw_limits *l);
+void gw__guest_set_limits(gw_job *job, const struct gw_limits *l);
 /* The guest is this call's when 0 is returned. */
 int gw__guest_call_begin(gw_job *job, const struct gw__guest_args *a, enum gw__guest_call call);
 /* `ours` has the numbers of the call, and outcome.committed; the rest is known here. */

@@ -22,7 +22,7 @@ static int take_save_opts(gw_job *job, const struct gw_guest_save_opts *o, struc
 	int r = GW__CHECK(o, &job->run.error);
 	if (!r && o)
 		gw__struct_out(ours, sizeof *ours, o, gw__min(o->size, sizeof *ours));
-	return r || !ours->limits ? r : gw_job_limits(job, ours->limits);
+	return r ? r : gw__guest_check_limits(job, ours->limits);
 }
 
 static int open_image(gw_job *job, const char *path, const struct gw_guest_save_opts *o, struct gw__sink **sink)
@@ -65,6 +65,7 @@ static int save_into(gw_job *job, gw_guest *guest, struct gw__sink *sink, const 
 		.ctx = job};
 	struct gw__guest_save_result result;
 	gw__guest_set_location(guest, GW__SIDE_SOURCE, *at, GW__MOTION_MOVES);
+	gw__guest_set_limits(job, o->limits);
 	gw__guest_call_takes(job, GW__ORDER_FINISHABLE);
 	int r = gw__guest_save_run(&job->run, guest->guest, sink, &so, &result);
 	ours->moved_bytes = atomic_load(&job->run.counters.moved_bytes);

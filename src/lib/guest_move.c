@@ -32,10 +32,8 @@ static int take_send_opts(gw_job *job, const struct gw_guest_send_opts *o, struc
 	int r = GW__CHECK(o, &job->run.error);
 	if (!r && o)
 		gw__struct_out(ours, sizeof *ours, o, gw__min(o->size, sizeof *ours));
-	if (!r && ours->limits)
-		r = GW__CHECK(ours->limits, &job->run.error);
-	if (!r && ours->limits)
-		r = gw_job_limits(job, ours->limits);
+	if (!r)
+		r = gw__guest_check_limits(job, ours->limits);
 	return r;
 }
 
@@ -134,6 +132,7 @@ static int send_connected(struct sending *s, const struct gw__uri *uri, struct g
 	struct gw__guest_source_result result = {.location = s->at};
 	struct gw__guest_link l = {0};
 	gw__guest_set_location(s->guest, GW__SIDE_SOURCE, s->at, GW__MOTION_MOVES);
+	gw__guest_set_limits(s->job, s->o->limits);
 	atomic_store(&s->job->guest.can_switch, s->o->postcopy != GW_POSTCOPY_NEVER);
 	gw__guest_call_takes(s->job, s->o->resume ? GW__ORDER_NONE_TO_GIVE : GW__ORDER_FINISHABLE);
 	int r = gw__guest_link_open(s->job, uri, s->guest, s->o->link, s->o->channels, &l);

@@ -68,6 +68,7 @@ static int protect_connected(gw_job *job, const struct gw__guest_args *a, const 
 	struct gw__primary_guest_result result = {0};
 	struct gw__guest_link l = {0};
 	gw__guest_set_location(a->guest, GW__SIDE_SOURCE, *at, GW__MOTION_PROTECTED);
+	gw__guest_set_limits(job, o->limits);
 	gw__guest_call_takes(job, GW__ORDER_PROTECTS);
 	int r = gw__guest_link_open(job, uri, a->guest, o->link, o->channels, &l);
 	if (!r)
@@ -90,10 +91,8 @@ static int take_protect_opts(gw_job *job, const struct gw_guest_protect_opts *o,
 	int r = GW__CHECK(o, &job->run.error);
 	if (!r && o)
 		gw__struct_out(ours, sizeof *ours, o, gw__min(o->size, sizeof *ours));
-	if (!r && ours->limits)
-		r = GW__CHECK(ours->limits, &job->run.error);
-	if (!r && ours->limits)
-		r = gw_job_limits(job, ours->limits);
+	if (!r)
+		r = gw__guest_check_limits(job, ours->limits);
 	if (!r && ours->old_dialect && ours->channels)
 		r = gw__error_set(&job->run.error, -EINVAL, "the old dialect of COLO (QEMU 10.0) goes over one channel");
 	return r;

@@ -11,6 +11,7 @@
 
 #include "base/math.h"
 #include "lib/guest.h"
+#include "lib/job.h"
 
 enum { PAGE = 4096, PAGES = 200 };
 
@@ -412,6 +413,33 @@ static void a_guest_in_a_call(void **state)
 	assert_int_equal(gw_guest_free(g), 0);
 }
 
+/* Limits of a call that is refused are not those of the next. */
+static void limits_of_a_call_that_is_refused(void **state)
+{
+	(void)state;
+	struct gw_limits limits = {.size = sizeof limits, .downtime_ms = 12345, .checkpoint_ms = 54321};
+	struct gw_guest_send_opts send = {.size = sizeof send, .limits = &limits, .compression = GW_COMPRESS_ZLIB};
+	struct gw_guest_protect_opts protect = {.size = sizeof protect, .limits = &limits, .compression = GW_COMPRESS_ZLIB};
+	struct gw_guest_save_opts save_opts = {.size = sizeof save_opts, .limits = &limits};
+	gw_guest *g = new_guest();
+	gw_job *job;
+	assert_int_equal(gw_job_new(&job), 0);
+	const uint32_t downtime_ms = job->guest.downtime_ms, checkpoint_ms = job->guest.checkpoint_ms;
+	assert_int_equal(gw_guest_send(job, g, "tcp:127.0.0.1:1", &send, NULL), -EINVAL);
+	assert_int_equal(gw_guest_protect(job, g, "tcp:127.0.0.1:1", &protect, NULL), -EINVAL);
+	assert_int_equal(gw_guest_save(job, g, "/nonexistent/image", &save_opts, NULL), -ENOENT);
+	assert_int_equal(job->guest.downtime_ms, downtime_ms);
+	assert_int_equal(job->guest.checkpoint_ms, checkpoint_ms);
+	send.compression = GW_COMPRESS_NONE;
+	assert_true(gw_guest_send(job, g, "unix:/nonexistent/socket", &send, NULL) < 0); /* this one began */
+	assert_int_equal(job->guest.downtime_ms, limits.downtime_ms);
+	limits.size = 0;
+	assert_int_equal(gw_guest_save(job, g, "/nonexistent/image", &save_opts, NULL), -EINVAL);
+	assert_non_null(strstr(gw_job_error(job), "gw_limits"));
+	gw_job_free(job);
+	assert_int_equal(gw_guest_free(g), 0);
+}
+
 static void what_a_device_writes(void **state)
 {
 	(void)state;
@@ -456,6 +484,7 @@ int main(void)
 		cmocka_unit_test(what_may_be_begun),
 		cmocka_unit_test(a_decision),
 		cmocka_unit_test(a_guest_in_a_call),
+		cmocka_unit_test(limits_of_a_call_that_is_refused),
 		cmocka_unit_test(what_a_device_writes),
 	};
 	return cmocka_run_group_tests_name("guests of this process", tests, set_up, NULL);
