@@ -42,7 +42,7 @@ static int measure(uint64_t mib, bool shared, struct gw__error *error)
 	r = gw__mem_guest_check(g, 0, pages, NULL, NULL, error);
 	double proof = per(at, pages);
 	struct gw__tracked block = {.host = gw__mem_guest_ram(g).host, .bytes = o.bytes};
-	r = r ? r : gw__tracker_new_writes(&t, &block, 1, GW__MEM_PAGE_BYTES, -1, error);
+	r = r ? r : gw__tracker_new_writes(&t, &block, 1, GW__MEM_PAGE_BYTES, -1, NULL, error);
 	at = used_ns();
 	r = r ? r : gw__tracker_start(t, error);
 	double arm = per(at, pages);

@@ -104,8 +104,8 @@ struct gw_guest_opts {
 	uint8_t uuid[16];
 	uint64_t page_bytes; /* of the guest, in the stream. 0: 4096 */
 	/*
-	 * WRITES: the userfaultfd to use, e.g. handed into a jail. Its API handshake is not done. It is not closed. It serves one call:
-	 * for another call make another guest with another descriptor (else -EOPNOTSUPP). NULL: opened for each call.
+	 * WRITES: the userfaultfd to use, e.g. handed into a jail. Its API handshake is not done. It is not closed. It serves all calls of
+	 * this guest. Another guest needs another descriptor (else -EOPNOTSUPP). NULL: opened for each call.
 	 */
 	const int *uffd;
 	enum gw_tracker tracker;

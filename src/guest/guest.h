@@ -74,6 +74,7 @@ struct gw__guest {
 	void *ctx;
 
 	/* The owner's, while no call runs; the call's, while one does. */
+	bool uffd_agreed; /* its API, by an earlier call */
 	struct gw__guest_device *device;
 	uint32_t devices_n, devices_room;
 

@@ -59,11 +59,11 @@ struct gw__tracker {
 };
 
 /*
- * Blocks are copied. `uffd`: one to use, whose API was not agreed on yet, and which stays open; -1: opened here. -EPERM and -EOPNOTSUPP say what is
- * missing, and how to get it.
+ * Blocks are copied. `uffd`: one to use, and which stays open; -1: opened here. `agreed`: was its API agreed on here before? Set, for the next tracker
+ * with it; NULL: no. -EPERM and -EOPNOTSUPP say what is missing, and how to get it.
  */
 int gw__tracker_new_writes(struct gw__tracker **t, const struct gw__tracked *blocks, uint32_t n, uint64_t page_bytes, int uffd,
-	struct gw__error *error);
+	bool *agreed, struct gw__error *error);
 int gw__tracker_new_kvm_log(struct gw__tracker **t, const struct gw__tracked *blocks, uint32_t n, uint64_t page_bytes,
 	const struct gw__tracker_kvm *kvm, struct gw__error *error);
 int gw__tracker_new_kvm_ring(struct gw__tracker **t, const struct gw__tracked *blocks, uint32_t n, uint64_t page_bytes,

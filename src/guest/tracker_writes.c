@@ -39,12 +39,17 @@ struct writes {
 
 /* --- Opening ------------------------------------------------------------------------------------------------------- */
 
-static int agree(int uffd, struct gw__error *error)
+/* Once in the life of a descriptor. */
+static int agree(int uffd, bool *agreed, struct gw__error *error)
 {
 	struct uffdio_api api = {.api = UFFD_API,
 		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | FEATURE_WP_HUGETLBFS_SHMEM | FEATURE_WP_UNPOPULATED | FEATURE_WP_ASYNC};
-	if (ioctl(uffd, UFFDIO_API, &api) == 0)
+	bool before = agreed && *agreed; /* then it is refused, and what was agreed on holds */
+	if (ioctl(uffd, UFFDIO_API, &api) == 0 || before) {
+		if (agreed)
+			*agreed = true;
 		return 0;
+	}
 	return gw__error_set(error, -EOPNOTSUPP,
 		"userfaultfd refuses asynchronous write protection (%s): expected Linux 6.7 or later, or "
 		"a userfaultfd whose API was not agreed on before",
@@ -151,7 +156,7 @@ static void release(struct gw__tracker *t)
 static const struct gw__tracker_kind WRITES = {"writes", start, take, stop, release};
 
 int gw__tracker_new_writes(struct gw__tracker **t, const struct gw__tracked *blocks, uint32_t n, uint64_t page_bytes, int uffd,
-	struct gw__error *error)
+	bool *agreed, struct gw__error *error)
 {
 	*t = NULL;
 	struct writes *w = gw__tracker_alloc(sizeof *w, &WRITES, blocks, n, page_bytes, error);
@@ -164,7 +169,7 @@ int gw__tracker_new_writes(struct gw__tracker **t, const struct gw__tracked *blo
 	if (w->uffd < 0)
 		r = gw__error_errno(error, errno, "cannot open a userfaultfd: expected the system call, or access to /dev/userfaultfd");
 	if (!r)
-		r = agree(w->uffd, error);
+		r = agree(w->uffd, w->lent ? agreed : NULL, error);
 	if (!r) {
 		w->pagemap = open_pagemap(error);
 		r = w->pagemap < 0 ? w->pagemap : 0;

@@ -3,8 +3,10 @@
 #include "../unit/unit.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/math.h"
@@ -137,6 +139,36 @@ static void failures(void **state)
 	unlink(image);
 }
 
+/* A userfaultfd that was lent to the guest serves one call after the other, also after a call that failed. */
+static void a_userfaultfd_for_all_calls(void **state)
+{
+	(void)state;
+	struct gw__mem_guest_opts ram = ram_of(4, GW__MEM_UNIFORM);
+	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1); /* of faults in user mode */
+	struct vm vm;
+	if (uffd < 0)
+		skip();
+	vm_tracker = GW_TRACKER_WRITES;
+	vm_uffd = &uffd;
+	vm_new(&vm, &ram, false);
+	vm_tracker = GW_TRACKER_TOLD;
+	vm_uffd = NULL;
+	start(&vm);
+	vm.pause_fails = -EIO;
+	int r = gw_guest_save(vm.job, vm.guest, image, NULL, &vm.result);
+	bool can = r != -EOPNOTSUPP; /* else the kernel is older than the tracker needs */
+	if (can)
+		assert_int_equal(r, -EIO);
+	for (unsigned i = 0; can && i < 2; i++)
+		if (gw_guest_save(vm.job, vm.guest, image, NULL, &vm.result))
+			fail_msg("%s", gw_job_error(vm.job));
+	vm_free(&vm);
+	close(uffd);
+	unlink(image);
+	if (!can)
+		skip();
+}
+
 static bool folders_fail;
 
 int __real_fsync(int fd);
@@ -203,6 +235,7 @@ int main(void)
 		cmocka_unit_test(kept_and_stopped),
 		cmocka_unit_test(failures),
 		cmocka_unit_test(a_folder_that_cannot_be_synced),
+		cmocka_unit_test(a_userfaultfd_for_all_calls),
 	};
 	return cmocka_run_group_tests_name("a guest is kept", tests, make_folder, remove_folder);
 }

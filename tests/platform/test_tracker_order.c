@@ -189,7 +189,8 @@ static int try(struct plan p)
 	struct gw__guest_block block = {.name = "ram", .host = ram.host, .bytes = ram.bytes, .page_bytes = PAGE, .fd = ram.fd};
 	struct gw__tracked tracked = {.host = ram.host, .bytes = ram.bytes};
 	s.guest->page_bytes = PAGE;
-	if (gw__guest_add_block(s.guest, &block, &error) || (p.track && gw__tracker_new_writes(&s.tracker, &tracked, 1, PAGE, -1, &error)))
+	if (gw__guest_add_block(s.guest, &block, &error) ||
+		(p.track && gw__tracker_new_writes(&s.tracker, &tracked, 1, PAGE, -1, NULL, &error)))
 		fail_msg("%s", error.text);
 	int r = run(&s, p.threads);
 	gw__tracker_free(s.tracker);
@@ -269,7 +270,7 @@ static int probe(void **state)
 	(void)state;
 	struct gw__tracker *t;
 	struct gw__error error = {0};
-	if (gw__tracker_new_writes(&t, NULL, 0, PAGE, -1, &error))
+	if (gw__tracker_new_writes(&t, NULL, 0, PAGE, -1, NULL, &error))
 		cannot_run("no asynchronous write protection here: %s", error.text);
 	gw__tracker_free(t);
 	return 0;

@@ -109,7 +109,7 @@ static int start_tracker(struct gw__dirty_pages *d, struct gw__error *error)
 		return gw__error_set(error, -ENOMEM, "no memory for a tracker");
 	for (uint32_t i = 0; i < d->n; i++)
 		blocks[i] = (struct gw__tracked){.host = d->v[i].guest->host, .bytes = d->v[i].guest->bytes};
-	int r = gw__tracker_new_writes(&d->tracker, blocks, d->n, d->guest->page_bytes, d->guest->uffd, error);
+	int r = gw__tracker_new_writes(&d->tracker, blocks, d->n, d->guest->page_bytes, d->guest->uffd, &d->guest->uffd_agreed, error);
 	free(blocks);
 	return r ? r : gw__tracker_start(d->tracker, error);
 }
