@@ -284,8 +284,9 @@ struct gw_guest_result {
 	bool hook_failed;               /* one of the VMM's hooks is why it failed */
 	/*
 	 * Its size is set by the library. Next steps of all calls: GW_NEXT_NOTHING, and TRY_AGAIN after a repair. CONTINUE_SOURCE: the
-	 * hook `resume` failed, let it run. ASK_DESTINATION or ASK_SOURCE: it is in doubt, use gw_guest_decide. RECOVER: send with
-	 * `resume`. SERVE: restore with `resume`. RESTORE: a failover lost the guest. REMOVE_FILES: a save with `stop` failed, see there.
+	 * hook `resume` of a send, save or protect failed, let it run. ASK_DESTINATION or ASK_SOURCE: it is in doubt, use
+	 * gw_guest_decide. RECOVER: send with `resume`. SERVE: restore with `resume`. RESTORE: a failover lost the guest. REMOVE_FILES: a
+	 * save with `stop` failed, see there.
 	 */
 	struct gw_outcome outcome;
 	/* protect, standby. Pauses: how long the primary's guest was paused for a checkpoint, as seen from here. */
@@ -541,10 +542,11 @@ struct gw_guest_standby_opts {
  * An order is carried out between two checkpoints, at the latest when the link's idle limit has passed. It ends a protection that is
  * healthy, too: the link is closed before `may_run` is called, and no checkpoint comes any more. Only a cancel stops it.
  *
- * A cancel ends the call with -ECANCELED and GW_EMPTY: the standby was given up. To be protected again, cancel, gw_job_reset, and stand
- * by again. If the hook `resume` fails in a failover, it is GW_HERE, stopped. If `pause` of a hot standby fails there, it is GW_HERE, and
- * runs on. If its devices cannot be loaded, it is GW_EMPTY, place "lost". On failure before the first copy was whole, it is GW_EMPTY.
- * -EEXIST: there is a guest here. -EBUSY.
+ * A cancel ends the call with -ECANCELED and GW_EMPTY: the standby was given up. A hot one is paused then. If `pause` fails,
+ * `hook_failed` is set, and the VMM stops it. To be protected again, cancel, gw_job_reset, and stand by again. If the hook `resume` fails
+ * in a failover, it is GW_HERE, stopped. If `pause` of a hot standby fails there, it is GW_HERE, and runs on. If its devices cannot be
+ * loaded, it is GW_EMPTY, place "lost". On failure before the first copy was whole, it is GW_EMPTY. -EEXIST: there is a guest here.
+ * -EBUSY.
  */
 GW_API int gw_guest_standby(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_standby_opts *o,
 	struct gw_guest_result *result);

@@ -265,6 +265,8 @@ static int stand_by(gw_job *job, const struct gw__guest_args *a, const struct gw
 	if (!r)
 		r = secondary_run(&s, &l);
 	gw__guest_call_takes(job, GW__ORDER_NO_CALL);
+	if (s.store)
+		gw__standby_guest_give_up(s.store);
 	settle(&s, r);
 	gw__standby_guest_free(s.store);
 	gw__receive_close_link(&l);

@@ -428,6 +428,37 @@ static void a_pause_that_fails_in_a_failover(void **state)
 	pair_free(&p);
 }
 
+static int last_pause;
+static int cancel_in_hook(void *ctx)
+{
+	struct pair *p = ctx;
+	p->standby.pause_fails = last_pause;
+	gw_job_cancel(p->standby.job);
+	return -EAGAIN;
+}
+
+/* One that is given up is paused. If that fails, the call says so: a guest runs here that should not. */
+static void a_pause_that_fails_when_it_is_given_up(void **state)
+{
+	(void)state;
+	struct gw__mem_guest_opts ram = ram_of(2, GW__MEM_UNIFORM);
+	struct pair p;
+	for (int fails = 0; fails < 2; fails++) {
+		pair_new(&p, &ram, true);
+		p.until = 2;
+		p.stand_by.may_run = cancel_in_hook;
+		last_pause = fails ? -EIO : 0;
+		protect(&p);
+		assert_false(gw_job_order(p.standby.job, GW_ORDER_FAILOVER));
+		pthread_join(p.thread, NULL);
+		assert_int_equal(p.stood_by, -ECANCELED);
+		assert_int_equal(p.standby.result.hook_failed, fails);
+		assert_int_equal(gw_guest_where(p.standby.guest), GW_EMPTY);
+		assert_int_equal(p.standby.runs, fails);
+		pair_free(&p);
+	}
+}
+
 /* A hot guest that its user had paused is not run on; it is asked to pause again all the same, as its user may have let it run. */
 static void a_hot_standby_that_its_user_paused(void **state)
 {
@@ -536,6 +567,7 @@ int main(void)
 		cmocka_unit_test(whose_tracker_failed),
 		cmocka_unit_test(hooks_of_a_failover),
 		cmocka_unit_test(a_pause_that_fails_in_a_failover),
+		cmocka_unit_test(a_pause_that_fails_when_it_is_given_up),
 		cmocka_unit_test(a_hot_standby_that_its_user_paused),
 		cmocka_unit_test(cancelled),
 	};

@@ -403,6 +403,12 @@ int gw__standby_guest_fail_over(struct gw__standby_guest *s)
 	return r;
 }
 
+void gw__standby_guest_give_up(struct gw__standby_guest *s)
+{
+	if (!s->is_ours)
+		stop(s, &s->run->error);
+}
+
 struct gw__standby_guest_result gw__standby_guest_result(const struct gw__standby_guest *s)
 {
 	return (struct gw__standby_guest_result){.hook_failed = s->hook, .is_loaded = s->loaded, .flushed = s->flushed};
@@ -449,8 +455,6 @@ void gw__standby_guest_free(struct gw__standby_guest *s)
 {
 	if (!s)
 		return;
-	if (may_run(s) && !s->is_ours)
-		s->guest->ops.pause(s->guest->ctx, GW__WHY_CHECKPOINT);
 	gw__dirty_pages_free(s->written);
 	gw__ram_cache_free(s->cache);
 	gw__sink_free(&s->ram);

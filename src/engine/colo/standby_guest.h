@@ -23,7 +23,7 @@ struct gw__standby_guest;
 
 int gw__standby_guest_new(struct gw__run *run, struct gw__guest *guest, const struct gw__standby_guest_opts *o,
 	struct gw__standby_guest **s);
-void gw__standby_guest_free(struct gw__standby_guest *s); /* NULL is fine. A hot guest is stopped, unless it was failed over to */
+void gw__standby_guest_free(struct gw__standby_guest *s); /* NULL is fine */
 struct gw__epoch_store gw__standby_guest_store(struct gw__standby_guest *s);
 
 /*
@@ -31,6 +31,9 @@ struct gw__epoch_store gw__standby_guest_store(struct gw__standby_guest *s);
  * epoch. 0, or what a hook said. A hot one whose hook `pause` failed is left as it was.
  */
 int gw__standby_guest_fail_over(struct gw__standby_guest *s);
+
+/* The end of all others: a hot guest is stopped, unless it was failed over to. If that fails it runs on, and a hook has failed. */
+void gw__standby_guest_give_up(struct gw__standby_guest *s);
 
 struct gw__standby_guest_result {
 	bool hook_failed;
