@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -17,6 +16,7 @@
 #include "qemu/deadman.h"
 #include "qemu/process_identity.h"
 #include "qmp/sleep.h"
+#include "thread/thread.h"
 
 enum { STEP_MS = 500, POLL_MS = 5, NOT_SETTLED = -1, WISHES = 4 };
 
@@ -98,11 +98,7 @@ static void *keep(void *ctx)
 
 static int start_thread(struct gw__lease_keeper *k, struct gw__error *error)
 {
-	sigset_t all, before;
-	sigfillset(&all); /* signals are the caller's */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int err = pthread_create(&k->thread, NULL, keep, k);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	int err = gw__thread_start(&k->thread, keep, k);
 	k->runs = !err;
 	return err ? gw__error_errno(error, err, "cannot start the thread that keeps the lease") : 0;
 }

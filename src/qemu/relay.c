@@ -16,6 +16,7 @@
 #include "base/math.h"
 #include "qemu/private_socket.h"
 #include "qemu/standby_address.h"
+#include "thread/thread.h"
 
 enum {
 	LINKS_MAX = 256,
@@ -212,11 +213,11 @@ static bool start_link(struct gw__relay *r, int qemu)
 	if (standby < 0)
 		return false;
 	*l = (struct link){.relay = r, .qemu = qemu, .standby = standby};
-	if (pthread_create(&l->forward, NULL, forward, l)) {
+	if (gw__thread_start(&l->forward, forward, l)) {
 		close(standby);
 		return false;
 	}
-	if (pthread_create(&l->back, NULL, back, l)) {
+	if (gw__thread_start(&l->back, back, l)) {
 		break_link(l);
 		pthread_join(l->forward, NULL);
 		close(standby);
@@ -286,7 +287,7 @@ int gw__relay_start(const char *to, struct gw__qmp *q, struct gw__relay **relay,
 	if (!e)
 		e = listen_privately(r, q, error);
 	if (!e) {
-		int err = pthread_create(&r->accepter, NULL, accept_links, r);
+		int err = gw__thread_start(&r->accepter, accept_links, r);
 		e = err ? gw__error_errno(error, err, "cannot start a thread for a relay") : 0;
 	}
 	if (e)

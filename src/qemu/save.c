@@ -15,6 +15,7 @@
 
 #include "base/requested_caps.h"
 #include "qemu/guest_outcome.h"
+#include "thread/thread.h"
 
 static void on_listening(void *ctx, const char *uri)
 {
@@ -147,7 +148,7 @@ static int run_stream(struct gw__save *s)
 		r = make_link(s);
 	if (!r)
 		r = start_guard(s);
-	int err = r ? 0 : pthread_create(&s->thread, NULL, receive, s);
+	int err = r ? 0 : gw__thread_start(&s->thread, receive, s);
 	if (err)
 		r = gw__error_set(&s->error, -err, "cannot start a thread: %s", strerror(err));
 	if (r && s->our_fd >= 0)

@@ -35,6 +35,7 @@
 #include "qemu/guard_report.h"
 #include "qemu/storage.h"
 #include "qmp/sleep.h"
+#include "thread/thread.h"
 
 enum {
 	LINE_BYTES = 4096,
@@ -431,7 +432,7 @@ int gw_qemu_disks_new(gw_qemu *qemu, const char *address, const char *folder, co
 	if (!r)
 		r = listen_for_guards(d, address, &qemu->error);
 	if (!r) {
-		int err = pthread_create(&d->thread, NULL, accept_guards, d);
+		int err = gw__thread_start(&d->thread, accept_guards, d);
 		r = err ? gw__error_errno(&qemu->error, err, "cannot start a thread for disks") : 0;
 	}
 	if (!r) {

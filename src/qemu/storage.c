@@ -21,6 +21,7 @@
 #include "qemu/descriptors.h"
 #include "qmp/qmp.h"
 #include "qmp/sleep.h"
+#include "thread/thread.h"
 
 enum {
 	GREETING_MS = 10000,
@@ -204,6 +205,7 @@ static void run_engine(const char *program, int monitor)
 	snprintf(chardev, sizeof chardev, "socket,id=monitor,fd=%d", monitor);
 	fcntl(monitor, F_SETFD, 0);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	gw__thread_take_signals();
 	setsid(); /* out of reach of what is sent to our group */
 	int null = open("/dev/null", O_RDWR);
 	if (null >= 0) {

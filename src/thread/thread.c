@@ -20,3 +20,10 @@ int gw__thread_start(pthread_t *thread, void *(*run)(void *ctx), void *ctx)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return err;
 }
+
+void gw__thread_take_signals(void)
+{
+	sigset_t none;
+	sigemptyset(&none);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
+}
