@@ -467,14 +467,14 @@ static void a_hot_standby_that_its_user_paused(void **state)
 	struct pair p;
 	pair_new(&p, &ram, true);
 	p.until = 4;
-	p.standby.stood_still = 2;
+	p.standby.stood_still = 1;
 	protect(&p);
 	assert_int_equal(p.protected, 0);
 	wait_received(&p, p.committed);
 	assert_int_equal(p.standby.paused, p.committed);
 	fail_over(&p);
 	assert_int_equal(p.standby.paused, p.committed + 1);
-	assert_int_equal(p.standby.resumed, p.standby.paused + 1 - 2); /* at first, and after each pause but two */
+	assert_int_equal(p.standby.resumed, 2); /* at first, and for the failover: it was found paused each time, as nobody let it run */
 	pair_free(&p);
 }
 
