@@ -105,11 +105,7 @@ static int accept_monitor(struct gw__restore *r, int listener)
 	for (int waited = 0; waited < GREETING_MS; waited += LOOK_MS) {
 		if (poll(&p, 1, LOOK_MS) == 1) {
 			int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-			if (fd >= 0)
-				return fd;
-			if (errno != EAGAIN && errno != ECONNABORTED && !gw__error_is_shortage(-errno))
-				return gw__error_errno(&r->error, errno, "cannot take the monitor of %s", r->o.command[0]);
-			gw__sleep_ms(LOOK_MS); /* it is still there when there is a descriptor for it again */
+			return fd >= 0 ? fd : gw__error_errno(&r->error, errno, "cannot take the monitor of %s", r->o.command[0]);
 		}
 		if (gw__restore_child_died(r))
 			return r->error.code;
