@@ -85,7 +85,7 @@ int gw__io_listen(const struct gw__uri *uri, const struct gw__io_opts *o, struct
 const char *gw__listener_uri(const struct gw__listener *l);
 /*
  * -ETIMEDOUT after o->connect_ms, -ECANCELED. After a shortage (gw__error_is_shortage) the listener is as good as before: the caller waits a moment, as the next call would
- * find the same connection at once, and tries again.
+ * find the same connection immediately, and tries again.
  */
 int gw__listener_accept(struct gw__listener *l, struct gw__chan **c, struct gw__error *error);
 /* The same with a limit of its own, and GW__NOBODY instead of a sentence when nobody came. */

@@ -226,7 +226,7 @@ static void on_client(struct broker *k)
 	struct gw__monitor_broker_message m;
 	k->client = accept4(k->listener, NULL, NULL, SOCK_CLOEXEC);
 	if (k->client < 0) {
-		if (gw__error_is_shortage(-errno)) /* it is still there, and would be so at once */
+		if (gw__error_is_shortage(-errno)) /* it is still there, and the next look would find it immediately */
 			gw__sleep_ms(AGAIN_MS);
 		return;
 	}

@@ -237,7 +237,7 @@ static void *accept_links(void *relay)
 		int fd = p[0].revents ? accept4(r->listener, NULL, NULL, SOCK_CLOEXEC) : -1;
 		if (fd >= 0 && !start_link(r, fd))
 			close(fd);
-		if (fd < 0 && p[0].revents) /* no descriptor, for instance: the connection is still there, and would be so at once */
+		if (fd < 0 && p[0].revents) /* no descriptor, for instance: the next look would find it again immediately */
 			poll(&p[1], 1, AGAIN_MS);
 	}
 	return NULL;

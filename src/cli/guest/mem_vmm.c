@@ -288,7 +288,7 @@ static void serve_one(struct vmm *v)
 {
 	int connection;
 	json_t *request = gw__control_accept(v->listening, &connection);
-	if (!request && connection < 0) /* no descriptor, for instance: it is still there, and would be so at once */
+	if (!request && connection < 0) /* no descriptor, for instance: it is still there, and the next look would find it immediately */
 		poll(NULL, 0, LOOK_MS);
 	if (!request)
 		return;
