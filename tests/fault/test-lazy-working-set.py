@@ -33,6 +33,7 @@ def make_blocks(rnd):
 def ask(link, pages, second=None):
     """They come. Nothing was read of the push, which stands still therefore, far from what is asked for."""
     link.send(pong(3) + pong(0x42) + b"".join(request(p * PAGE, PAGE, name) for name, p in pages))
+    link.wait_taken()
     due = {(name, p) for name, p in pages if p not in link.guest.pages[name]}
     while due:
         due.discard((second or link).next()[1:])
@@ -179,7 +180,7 @@ def foreign(bench, ws):
         shutil.copy(ws, trial)
         values, said = record(other, trial, [("ram0", 200)])
         assert not said and values["working_set_pages"] == "0", (values, said)  # after every new save: a warning, for -v
-        if values["requests"] == "1":
+        if values["requested_pages"] == "1":
             break
     assert pages_first(other, trial, 1)[0] == [("ram0", 200)], values
     first, _, said = pages_first(bench, trial, 6)

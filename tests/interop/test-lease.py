@@ -41,13 +41,14 @@ class Keepers:
     def __init__(self, folder, url):
         self.folder, self.url = folder, url
         self.hosts = [etcd.another_host(folder, n) for n in (1, 2)]
-        self.process, self.runs = [None, None], 0
+        self.process, self.log, self.runs = [None, None], [None, None], 0
         self.ends = False
 
     def start(self, n):
         self.runs += 1
-        log = os.path.join(self.folder, f"run-{self.runs}-{n}")
-        self.process[n] = subprocess.Popen([*self.hosts[n], TOOL, self.url, str(TERM_MS), log], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.log[n] = os.path.join(self.folder, f"run-{self.runs}-{n}")
+        self.process[n] = subprocess.Popen([*self.hosts[n], TOOL, self.url, str(TERM_MS), self.log[n]], stdout=subprocess.DEVNULL,
+                                           stderr=subprocess.DEVNULL)
 
     def keep_up(self):
         """Whoever was refused, or lost it, asks again."""
@@ -66,24 +67,33 @@ class Keepers:
         return sorted(found)
 
     def now(self):
-        """Which of them has a guest that runs, or None; its log has grown within 50 ms."""
+        """The log of the guest that runs, or None; it has grown within 50 ms."""
         grown = [(max(os.stat(p).st_mtime, 0), p) for p in glob.glob(os.path.join(self.folder, "run-*")) if os.stat(p).st_size]
         if not grown or time.time() - max(grown)[0] > 0.05 * godwit.patience():
             return None
-        return int(max(grown)[1][-1])
+        return max(grown)[1]
 
-    def wait_runs(self, not_in=None):
+    def wait_runs(self, other_than=None):
+        """The log of the guest that runs; not that one."""
         deadline = time.monotonic() + 60 * godwit.patience()
-        while True:
+        while (now := self.now()) is None or now == other_than:
             self.keep_up()
-            now = self.now()
-            if now is not None and self.count() > (not_in or 0):
-                return now
-            assert time.monotonic() < deadline, "nobody runs the guest"
+            assert time.monotonic() < deadline, f"nobody runs the guest{' but ' + other_than if now else ''}"
             time.sleep(0.01)
+        return now
 
-    def count(self):
-        return sum(os.stat(p).st_size > 0 for p in glob.glob(os.path.join(self.folder, "run-*")))
+    def holder(self):
+        """The process that has the lease, and its guest's log. One that has just lost it has a successor with another log."""
+        while (log := self.wait_runs()) not in self.log:
+            time.sleep(0.01)
+        return self.process[self.log.index(log)], log
+
+    def wait_ended(self, process):
+        """It ends when its guest is dead, and has ended it before its term was over."""
+        deadline = time.monotonic() + 3 * TERM_MS / 1e3 * godwit.patience()
+        while process.poll() is None or self.now() is not None:
+            assert time.monotonic() < deadline, "the guest runs on without its lease"
+            time.sleep(0.01)
 
     def check(self):
         spans = self.spans()
@@ -108,21 +118,17 @@ class Accidents:
     def __init__(self, cluster, keepers):
         self.cluster, self.keepers = cluster, keepers
 
-    def others_take_it(self, before):
-        return self.keepers.wait_runs(not_in=before)
-
     def holder_frozen(self):
         """The keeper cannot act any more; the deadman does. Later it comes back, and finds that it is over."""
-        n, before = self.keepers.wait_runs(), self.keepers.count()
-        frozen = self.keepers.process[n]
+        frozen, log = self.keepers.holder()
         frozen.send_signal(signal.SIGSTOP)
-        self.others_take_it(before)
+        self.keepers.wait_runs(other_than=log)
         frozen.send_signal(signal.SIGCONT)
 
     def holder_killed(self):
-        n, before = self.keepers.wait_runs(), self.keepers.count()
-        self.keepers.process[n].kill()
-        self.others_take_it(before)
+        killed, log = self.keepers.holder()
+        killed.kill()
+        self.keepers.wait_runs(other_than=log)
 
     def leader_frozen(self):
         leader = self.cluster.leader()
@@ -156,30 +162,22 @@ class Accidents:
 
     def two_frozen(self):
         """No majority: nobody's swap is confirmed, and the guest ends."""
-        self.keepers.wait_runs()
-        before = self.keepers.count()
+        holder, log = self.keepers.holder()
         for i in 0, 1:
             self.cluster.freeze(i)
-        self.nobody_runs()
+        self.keepers.wait_ended(holder)
         for i in 0, 1:
             self.cluster.thaw(i)
-        self.others_take_it(before)
+        self.keepers.wait_runs(other_than=log)
 
     def all_killed(self):
-        self.keepers.wait_runs()
-        before = self.keepers.count()
+        holder, log = self.keepers.holder()
         for i in range(3):
             self.cluster.kill(i)
-        self.nobody_runs()
+        self.keepers.wait_ended(holder)
         for i in range(3):
             self.cluster.start(i)
-        self.others_take_it(before)
-
-    def nobody_runs(self):
-        deadline = time.monotonic() + 3 * TERM_MS / 1e3 * godwit.patience()
-        while self.keepers.now() is not None:
-            assert time.monotonic() < deadline, "the guest runs on without its lease"
-            time.sleep(0.01)
+        self.keepers.wait_runs(other_than=log)
 
 
 def members(folder):

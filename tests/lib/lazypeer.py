@@ -5,10 +5,14 @@ and answers what the test wants, which no QEMU does. Not a QEMU: nothing is load
 A Guest is what such a destination holds over several connections; a Link is one of them. Every page that comes for the
 second time, every page that is not what the image has, and everything the format does not allow is a Wrong.
 """
+import fcntl
 import os
 import signal
 import socket
+import struct
 import subprocess
+import termios
+import time
 
 from mfdsource import be, str8
 
@@ -179,6 +183,14 @@ class Link:
             self.sock.sendall(data)
         except OSError:
             pass
+
+    def wait_taken(self):
+        """The source has read all that was sent to it; a moment later it has seen to that."""
+        deadline = time.monotonic() + PATIENCE_S
+        while struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)))[0]:
+            assert time.monotonic() < deadline, "the source does not read"
+            time.sleep(0.001)
+        time.sleep(0.02)
 
     def waiting(self):
         """Bytes that are there already."""
