@@ -220,9 +220,9 @@ def accidents(folder):
 
 
 def each_accident(standby, vm):
-    timeout_ms = 1500 * godwit.patience()
+    timeout = godwit.Timeout(1500)
     before = vm.state()
-    with standby.protect(vm, "--interval=200", f"--timeout={timeout_ms:.0f}") as protect:
+    with standby.protect(vm, "--interval=200", f"--timeout={timeout.ms:.0f}") as protect:
         protect.wait_protected(2)
         for accident in (killed, hangs, mirror_cancelled, no_room):
             print(accident.__name__, flush=True)
@@ -232,7 +232,7 @@ def each_accident(standby, vm):
             undo = accident(vm, standby)
             lost = protect.wait_unprotected()
             print(f"  {lost['message']}", flush=True)
-            assert lost["pause_us"] < timeout_ms * 1e3, lost
+            assert lost["pause_us"] < timeout.allowed_ms() * 1e3, lost
             if undo:
                 undo()
             protect.wait_protected(2)

@@ -201,16 +201,16 @@ def beats(folder):
 
 def standby_lost(folder):
     """A standby that hangs within an epoch: the guest is released in time, its packets leave, and it is protected again."""
-    timeout_ms = 800 * godwit.patience()
+    timeout = godwit.Timeout(800)
     with Client() as client, Working(net_args(client)) as vm, Standby(folder) as standby, \
             Wire(os.path.join(folder, "wire"), standby.socket) as wire, \
-            Protect(vm, wire.uri, f"--dir={standby.dir}", "--interval=100", f"--timeout={timeout_ms:.0f}") as protect:
+            Protect(vm, wire.uri, f"--dir={standby.dir}", "--interval=100", f"--timeout={timeout.ms:.0f}") as protect:
         vm.booted()
         protect.wait_protected(2)
         protect.forget()
         wire.hold(colo.RECEIVED, 0)
         lost = protect.wait_unprotected()
-        assert lost["pause_us"] < timeout_ms * 1e3, lost
+        assert lost["pause_us"] < timeout.allowed_ms() * 1e3, lost
         client.wait_more(20)
         wire.go_on()
         protect.wait_protected(2)

@@ -38,6 +38,17 @@ def patience():
     return (SLOWER_UNDER_SANITIZERS if SANITIZED else 1) * how_busy()
 
 
+class Timeout:
+    """A limit that Godwit is given, longer on a busy machine (ms); and what it may take (allowed_ms) on one that has become busier since."""
+
+    def __init__(self, idle_ms):
+        self.patience = patience()
+        self.ms = idle_ms * self.patience
+
+    def allowed_ms(self):
+        return self.ms * max(1, patience() / self.patience)
+
+
 def __getattr__(name):
     """godwit.PATIENCE, whenever it is asked for."""
     if name == "PATIENCE":
