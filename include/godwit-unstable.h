@@ -204,8 +204,9 @@ enum gw_where {
 	GW_GONE,
 	GW_STANDBY, /* it stands by for a primary, and has at least its first copy; must not run, except as a hot standby */
 	/*
-	 * It runs here, and pages of it are still in the image that it is restored from. A thread that touches such a page waits until a
-	 * call to gw_guest_restore brings it. Until then the guest is neither sent, saved, protected nor freed.
+	 * It runs here, and pages of it are still in the image that it is restored from, or at its source. A thread that touches such a
+	 * page waits until a call to gw_guest_restore or gw_guest_receive brings it. Until then the guest is neither sent, saved, protected
+	 * nor freed.
 	 */
 	GW_PARTIAL,
 	GW_HELD, /* post-copy. The other side runs it and needs pages from here. It must never run here again, and its memory must stay */
@@ -312,10 +313,10 @@ enum gw_converge {
 };
 
 /*
- * When the guest runs at the destination before its pages have arrived. The destination is a QEMU with postcopy-ram (RAM alone), or
- * gw_receive (an image). gw_guest_receive cannot do it yet, and refuses the switch. The send then fails with -EREMOTEIO, -EPIPE or
- * -ECONNRESET, and the guest runs on here (GW_HERE). With no_confirm it is mostly GW_IN_DOUBT, and gw_guest_decide(guest, true) is
- * right.
+ * When the guest runs at the destination before its pages have arrived. The destination is gw_guest_receive with `lazy`, a QEMU with
+ * postcopy-ram (RAM alone), or gw_receive (an image). gw_guest_receive without `lazy` refuses the switch. The send then fails with
+ * -EREMOTEIO, -EPIPE or -ECONNRESET, and the guest runs on here (GW_HERE). With no_confirm it is mostly GW_IN_DOUBT, and
+ * gw_guest_decide(guest, true) is right.
  */
 enum gw_guest_postcopy {
 	GW_POSTCOPY_NEVER,
@@ -378,6 +379,26 @@ struct gw_guest_receive_opts {
 	uint64_t memory_limit;
 	void (*on_listening)(void *ctx, const char *uri); /* the address peers can connect to, with its real port */
 	void *ctx;
+	/*
+	 * Accept a source that switches to post-copy: the guest runs when its devices are loaded, as GW_PARTIAL. Its pages come from the
+	 * source, first those that it touches. `lazy`, `user_mode` and `uffd` are as in gw_guest_restore_opts. A source that does not
+	 * switch is received as without `lazy`.
+	 */
+	bool lazy;
+	bool user_mode;
+	const int *uffd;
+	/*
+	 * lazy: the link broke, and the guest is GW_PARTIAL. Before the call waits for the source at the same address, it calls `on_paused`
+	 * with this address and the reason, from the thread of the call. A negative errno ends the call, and the guest stays GW_PARTIAL.
+	 * NULL: wait. The source comes by gw_guest_send with `resume` (QEMU: `migrate` with `resume`). See gw_receive_opts for who counts
+	 * as the source. Five attempts in a row without a page end the call.
+	 */
+	int (*on_paused)(void *ctx, const char *uri, const char *reason);
+	/*
+	 * GW_PARTIAL: wait for the source again, at any address. No hook is called. `lazy`, `user_mode` and `uffd` have no effect. -EINVAL:
+	 * its pages are in an image, or stay_paused is set.
+	 */
+	bool resume;
 };
 /*
  * Wait at `uri` for a guest, and run it. The guest that comes must have the same machine, page size, blocks and devices. Otherwise the
@@ -387,6 +408,12 @@ struct gw_guest_receive_opts {
  * 0: GW_HERE. GW_SOURCE_NOT_NOTIFIED, which is 1: the same, but its source could not be notified. Then a source of this library is
  * GW_IN_DOUBT, and a QEMU runs its guest on. On failure GW_EMPTY, or GW_HERE when the hook `resume` failed. -EEXIST: there is a guest
  * here. -EBUSY.
+ *
+ * lazy: the call returns when all pages are here. In a post-copy, the hook `resume` is called long before. The hook `load` may touch RAM.
+ * The hook `resume` should not: if the link breaks in it, the call cannot wait for the source, because it waits for the hook. A failure
+ * before the devices are loaded leaves it GW_EMPTY, and the source has it. A later failure or a cancel leaves it GW_PARTIAL (place split).
+ * It waits at the first page that it lacks, until a call with `resume` brings the rest, or gw_guest_decide gives it up. Errors as of
+ * gw_guest_restore with `lazy`, before anybody is waited for.
  */
 GW_API int gw_guest_receive(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_receive_opts *o,
 	struct gw_guest_result *result);

@@ -66,11 +66,11 @@ static int open_own(struct gw__demand *d, bool user_mode, struct gw__error *erro
 	if (d->uffd >= 0)
 		return 0;
 	if (errno != EPERM)
-		return gw__error_errno(error, errno, "cannot open a userfaultfd, which a lazy restore needs");
+		return gw__error_errno(error, errno, "cannot open a userfaultfd, which `lazy` needs");
 	if (user_mode)
-		return gw__error_set(error, -EPERM, "this process may not have a userfaultfd, which a lazy restore needs; give it `uffd`");
+		return gw__error_set(error, -EPERM, "this process may not have a userfaultfd, which `lazy` needs; give it `uffd`");
 	return gw__error_set(error, -EPERM,
-		"this process may not have a userfaultfd for faults of the kernel, which a lazy restore needs; give it `uffd`, access to "
+		"this process may not have a userfaultfd for faults of the kernel, which `lazy` needs; give it `uffd`, access to "
 		"/dev/userfaultfd, CAP_SYS_PTRACE or vm.unprivileged_userfaultfd=1, or, without KVM, set `user_mode`");
 }
 
@@ -79,7 +79,7 @@ int gw__demand_new(struct gw__demand **d, uint64_t page_bytes, int uffd, bool us
 	struct gw__demand *new = calloc(1, sizeof *new);
 	*d = NULL;
 	if (!new)
-		return gw__error_set(error, -ENOMEM, "no memory for a lazy restore");
+		return gw__error_set(error, -ENOMEM, "no memory for pages on demand");
 	new->page_bytes = page_bytes;
 	new->lent = uffd >= 0;
 	new->uffd = -1;
@@ -127,8 +127,7 @@ static int add_block(struct gw__demand *d, const struct gw__guest_block *b, stru
 	uint64_t host_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
 	if (b->page_bytes != host_bytes || d->page_bytes != host_bytes)
 		return gw__error_set(error, -EOPNOTSUPP,
-			"RAM block \"%s\" has pages of %llu bytes, and the guest has pages of %llu bytes; a lazy restore needs both to be %llu: "
-			"restore it without `lazy`",
+			"RAM block \"%s\" has pages of %llu bytes, and the guest has pages of %llu bytes; `lazy` needs both to be %llu",
 			b->name, (ull)b->page_bytes, (ull)d->page_bytes, (ull)host_bytes);
 	struct area *a = &d->area[d->areas];
 	*a = (struct area){.block = b, .pages = b->bytes / d->page_bytes, .state = calloc(b->bytes / d->page_bytes, sizeof *a->state)};
@@ -178,8 +177,7 @@ static int watch(struct gw__demand *d, uint32_t block, struct gw__error *error)
 	d->area[block].watched = true;
 	if ((r.ioctls & needed) == needed)
 		return 0;
-	return gw__error_set(error, -EOPNOTSUPP, "the memory of RAM block \"%s\" cannot be filled page by page; restore it without `lazy`",
-		name);
+	return gw__error_set(error, -EOPNOTSUPP, "the memory of RAM block \"%s\" cannot be filled page by page, which `lazy` needs", name);
 }
 
 int gw__demand_watch(struct gw__demand *d, struct gw__error *error)
@@ -192,6 +190,12 @@ int gw__demand_watch(struct gw__demand *d, struct gw__error *error)
 
 static void wake(const struct gw__demand *d, struct uffdio_range range) { ioctl(d->uffd, UFFDIO_WAKE, &range); }
 
+void gw__demand_repeat(struct gw__demand *d)
+{
+	for (uint32_t i = 0; i < d->areas; i++)
+		wake(d, all_of(d, i));
+}
+
 /* --- pages --------------------------------------------------------------------------------------------------------- */
 
 static void set_states(struct gw__demand *d, uint32_t block, uint64_t first, uint64_t n, enum page_state state)
@@ -201,6 +205,8 @@ static void set_states(struct gw__demand *d, uint32_t block, uint64_t first, uin
 	if (state == PLACED)
 		atomic_fetch_sub(&d->missing, n);
 }
+
+void gw__demand_mark_placed(struct gw__demand *d, uint32_t block, uint64_t first, uint64_t n) { set_states(d, block, first, n, PLACED); }
 
 uint64_t gw__demand_next_missing(const struct gw__demand *d, uint32_t block, uint64_t page, uint64_t end)
 {
@@ -375,8 +381,7 @@ int gw__demand_start(struct gw__demand *d, gw__demand_wanted *wanted, void *ctx,
 	if (r)
 		return gw__error_errno(error, r, "cannot make a thread for page faults");
 	d->runs = true;
-	for (uint32_t i = 0; i < d->areas; i++)
-		wake(d, all_of(d, i));
+	gw__demand_repeat(d);
 	return 0;
 }
 

@@ -38,6 +38,8 @@ void gw__demand_free(struct gw__demand *d);
 /* The blocks are borrowed and keep their numbers; all of their pages are MISSING. -EOPNOTSUPP: their memory cannot be had lazily. */
 int gw__demand_add_blocks(struct gw__demand *d, struct gw__guest_block *const *blocks, uint32_t n, struct gw__error *error);
 void gw__demand_promise_zeros(struct gw__demand *d, uint32_t block, uint64_t first, uint64_t n);
+/* Before it is watched: these pages are in their memory, the memory of all others is empty. */
+void gw__demand_mark_placed(struct gw__demand *d, uint32_t block, uint64_t first, uint64_t n);
 /* The memory is empty. Who touches it from now on waits. */
 int gw__demand_watch(struct gw__demand *d, struct gw__error *error);
 /* May be called again after a stop: waiting threads are then reported again. */
@@ -45,6 +47,8 @@ int gw__demand_start(struct gw__demand *d, gw__demand_wanted *wanted, void *ctx,
 /* What was begun is ended first. The memory stays watched: who touches what is missing waits. 0, or why the thread had ended by itself. NULL is fine. */
 int gw__demand_stop(struct gw__demand *d, struct gw__error *error);
 bool gw__demand_has_failed(const struct gw__demand *d);
+/* Any thread: threads that wait for a page are reported again. */
+void gw__demand_repeat(struct gw__demand *d);
 
 /* Any thread: the next page that is MISSING from `page` on and before `end`, which is the answer if there is none. */
 uint64_t gw__demand_next_missing(const struct gw__demand *d, uint32_t block, uint64_t page, uint64_t end);

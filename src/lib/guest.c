@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include "base/math.h"
+#include "engine/guest/late_pages.h"
 #include "engine/guest/lazy_restore.h"
+#include "engine/sink/sink.h"
 #include "guest/mapping.h"
 #include "lib/job.h"
 #include "wire/header.h"
@@ -44,6 +46,13 @@ int gw__guest_claim(gw_guest *guest, struct gw__error *error)
 }
 
 void gw__guest_release(gw_guest *guest) { atomic_store(&guest->busy, false); }
+
+void gw__guest_end_arrival(gw_guest *guest)
+{
+	gw__sink_free(&guest->arriving);
+	gw__late_pages_free(&guest->late);
+	gw__lazy_free(&guest->lazy);
+}
 
 void gw__guest_set_location(gw_guest *guest, enum gw__side side, struct gw__location location, enum gw__motion motion)
 {
@@ -338,9 +347,8 @@ static int decide_partial(gw_guest *guest, bool it_is_ours)
 {
 	struct gw__location l = guest->location;
 	if (it_is_ours)
-		return gw__error_set(&guest->error, -EALREADY,
-			"the guest is here, and pages of it are missing: call gw_guest_restore with `resume`");
-	gw__lazy_free(&guest->lazy);
+		return gw__error_set(&guest->error, -EALREADY, "the guest is here, and pages of it are missing: bring them with `resume`");
+	gw__guest_end_arrival(guest);
 	gw__location_note(&l, GW__LOCATION_EV_DESTINATION_SHUT_DOWN);
 	gw__guest_set_location(guest, guest->side, l, GW__MOTION_NONE);
 	return 0;

@@ -115,6 +115,7 @@ int gw_guest_save(gw_job *job, gw_guest *guest, const char *path, const struct g
 /* --- restore --- */
 
 struct arrival {
+	gw_job *job;
 	gw_guest *guest;
 	struct gw__location *at;
 };
@@ -125,6 +126,12 @@ static void on_arrived(void *ctx)
 	struct arrival *x = ctx;
 	gw__location_note(x->at, x->guest->lazy ? GW__LOCATION_EV_GIVEN : GW__LOCATION_EV_ARRIVED);
 	gw__guest_set_location(x->guest, GW__SIDE_DESTINATION, *x->at, GW__MOTION_MOVES);
+}
+
+static void on_runs(void *ctx)
+{
+	const struct arrival *x = ctx;
+	gw__guest_report(x->job, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS});
 }
 
 static int take_restore_opts(gw_job *job, const struct gw_guest_restore_opts *o, struct gw_guest_restore_opts *ours)
@@ -168,8 +175,6 @@ static int run_restored(gw_job *job, gw_guest *guest, const char *name, const st
 	struct gw_guest_result *ours)
 {
 	int r = 0;
-	if (!result->stays_stopped)
-		gw__guest_report(job, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS});
 	if (guest->lazy)
 		r = bring_rest(job, guest, name, at, ours);
 	if (!r && result->resume_failed)
@@ -180,8 +185,8 @@ static int run_restored(gw_job *job, gw_guest *guest, const char *name, const st
 static int restore_from(gw_job *job, gw_guest *guest, struct gw__stored_guest *stored, const struct gw_guest_restore_opts *o,
 	struct gw__location *at, struct gw_guest_result *ours)
 {
-	struct arrival x = {guest, at};
-	struct gw__ram_sink_opts so = {.stay_paused = o->stay_paused, .on_arrived = on_arrived, .ctx = &x};
+	struct arrival x = {job, guest, at};
+	struct gw__ram_sink_opts so = {.stay_paused = o->stay_paused, .on_arrived = on_arrived, .on_runs = on_runs, .ctx = &x};
 	struct gw__ram_sink_result result = {0};
 	struct gw__sink *sink = NULL;
 	gw__guest_set_location(guest, GW__SIDE_DESTINATION, *at, GW__MOTION_MOVES);
@@ -204,9 +209,14 @@ static int restore_from(gw_job *job, gw_guest *guest, struct gw__stored_guest *s
 static int resume_from(gw_job *job, gw_guest *guest, const struct gw__stored_guest *stored, struct gw__location *at,
 	struct gw_guest_result *ours)
 {
-	int r = stored->image ? gw__lazy_begin_again(&job->run, guest->lazy, stored->image)
-			      : gw__error_set(&job->run.error, -EINVAL, "%s is a stream, and not the image that the guest came from",
-					stored->name);
+	int r = 0;
+	if (!guest->lazy)
+		return gw__error_set(&job->run.error, -EINVAL,
+			"the pages that the guest lacks are at its source, and not in an image: call gw_guest_receive with `resume`");
+	if (!stored->image)
+		r = gw__error_set(&job->run.error, -EINVAL, "%s is a stream, and not the image that the guest came from", stored->name);
+	if (!r)
+		r = gw__lazy_begin_again(&job->run, guest->lazy, stored->image);
 	if (!r)
 		return bring_rest(job, guest, stored->name, at, ours);
 	ours->missing_pages = gw__lazy_missing(guest->lazy);
@@ -239,7 +249,7 @@ static int restore_guest(gw_job *job, void *args)
 		r = gw__guest_call_begin(job, a, o.resume ? GW__GUEST_RESUME : GW__GUEST_RECEIVE);
 	bool claimed = !r;
 	if (claimed && o.resume)
-		at = gw__location_at(GW__PLACE_DESTINATION_WAITS);
+		at = a->guest->location;
 	if (!r)
 		r = gw__stored_guest_open(&job->run, a->where, o.image_offset, &stored);
 	if (r)

@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* gw_guest_send, gw_guest_receive: a guest of this process moves. */
+/* gw_guest_send: a guest of this process leaves. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/math.h"
-#include "engine/guest/ram_sink.h"
 #include "engine/guest/source.h"
-#include "engine/incoming/stream.h"
 #include "lib/combine.h"
 #include "lib/guest_call.h"
 #include "lib/guest_link.h"
 #include "lib/outcome.h"
-#include "lib/receive.h"
 #include "wire/multifd.h"
 
 enum { ANSWER_MS = 60000 };
@@ -207,120 +204,4 @@ int gw_guest_send(gw_job *job, gw_guest *guest, const char *uri, const struct gw
 {
 	const struct gw__guest_args a = {guest, uri, "uri", o, result};
 	return gw__call(job, send_guest, &a, sizeof a);
-}
-
-/* --- receive --- */
-
-struct arrival {
-	gw_guest *guest;
-	struct gw__location *at;
-};
-
-/* It is ours: the hook that lets it run may ask. */
-static void on_arrived(void *ctx)
-{
-	struct arrival *x = ctx;
-	gw__location_note(x->at, GW__LOCATION_EV_ARRIVED);
-	gw__guest_set_location(x->guest, GW__SIDE_DESTINATION, *x->at, GW__MOTION_MOVES);
-}
-
-static int take_receive_opts(gw_job *job, const struct gw_guest_receive_opts *o, struct gw_guest_receive_opts *ours)
-{
-	*ours = (struct gw_guest_receive_opts){.size = sizeof *ours};
-	int r = GW__CHECK(o, &job->run.error);
-	if (!r && o)
-		gw__struct_out(ours, sizeof *ours, o, gw__min(o->size, sizeof *ours));
-	return r;
-}
-
-static int receive_into(gw_job *job, struct gw__receive_link *l, struct gw__sink *sink, const struct gw_guest_receive_opts *o,
-	struct gw_guest_result *ours)
-{
-	struct gw__stream_stats stats = {0};
-	struct gw__incoming_result result = {.location = gw__location_at(GW__PLACE_SOURCE_RUNS)};
-	int r = gw__receive_filter(job, &l->in, o->link);
-	if (!r)
-		r = gw__incoming_run(&job->run, &l->in, sink, &stats, &result);
-	ours->moved_bytes = stats.stream_bytes + stats.multifd.bytes;
-	ours->channels = stats.multifd.channels;
-	gw__stream_stats_fini(&stats);
-	return r;
-}
-
-static int arrived(gw_job *job, int r, const struct gw__ram_sink_result *result)
-{
-	if (result->resume_failed) {
-		gw__error_clear(&job->run.error);
-		return gw__error_set(&job->run.error, result->resume_failed,
-			"the guest is here, but the hook that lets it run failed; its source does not run it any more");
-	}
-	if (!result->stays_stopped)
-		gw__guest_report(job, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS});
-	return r;
-}
-
-static int receive_connected(gw_job *job, const struct gw__guest_args *a, const struct gw__uri *uri, const struct gw_guest_receive_opts *o,
-	struct gw__location *at, struct gw_guest_result *ours)
-{
-	const struct gw_receive_opts ro = {.size = sizeof ro,
-		.link = o->link,
-		.channels = o->channels,
-		.on_listening = o->on_listening,
-		.ctx = o->ctx};
-	struct arrival x = {a->guest, at};
-	const struct gw__ram_sink_opts so = {.stay_paused = o->stay_paused, .on_arrived = on_arrived, .ctx = &x};
-	struct gw__ram_sink_result result = {0};
-	struct gw__receive_link l = {0};
-	struct gw__sink *sink = NULL;
-	gw__guest_set_location(a->guest, GW__SIDE_DESTINATION, *at, GW__MOTION_MOVES);
-	gw__guest_call_takes(job, GW__ORDER_NONE_TO_GIVE);
-	int r = gw__ram_sink_new(&job->run, a->guest->guest, &so, &result, &sink);
-	if (!r)
-		r = gw__receive_open_source(job, uri, &ro, &l);
-	if (!r)
-		r = receive_into(job, &l, sink, o, ours);
-	gw__sink_free(&sink);
-	gw__receive_close_link(&l);
-	ours->hook_failed = result.hook;
-	if (result.arrived)
-		r = arrived(job, r, &result);
-	else
-		gw__location_note(at, GW__LOCATION_EV_BROKEN);
-	gw__guest_set_location(a->guest, GW__SIDE_DESTINATION, *at, GW__MOTION_NONE);
-	gw__guest_call_takes(job, GW__ORDER_NO_CALL);
-	return r;
-}
-
-static int receive_guest(gw_job *job, void *args)
-{
-	const struct gw__guest_args *a = args;
-	struct gw_guest_result ours = {0};
-	struct gw_guest_receive_opts o;
-	struct gw__location at = gw__location_at(GW__PLACE_SOURCE_RUNS);
-	struct gw__uri *uri = NULL;
-	uint64_t began_ns = gw__clock_now_ns(&job->run.clock);
-	int r = gw__job_begin(job, GW__OPT((const struct gw_guest_receive_opts *)a->o, memory_limit));
-	int bad = take_receive_opts(job, a->o, &o);
-	r = r ? r : bad;
-	if (!r)
-		r = gw__guest_call_begin(job, a, GW__GUEST_RECEIVE);
-	bool claimed = !r;
-	if (!r)
-		r = gw__guest_link_uri(job, a->where, &uri);
-	if (!r)
-		r = gw__job_allow(job, GW__OPERATION_RECEIVE,
-			gw__ability_of_uri(uri) | gw__ability_of_link(o.link) | (o.channels ? GW__ABILITY_BIT(GW__ABILITY_MULTIFD) : 0));
-	if (r)
-		gw__location_note(&at, gw__location_event_before(r));
-	else
-		r = receive_connected(job, a, uri, &o, &at, &ours);
-	gw__guest_call_end(job, a, claimed, at, began_ns, &ours);
-	free(uri);
-	return r;
-}
-
-int gw_guest_receive(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_receive_opts *o, struct gw_guest_result *result)
-{
-	const struct gw__guest_args a = {guest, uri, "uri", o, result};
-	return gw__call(job, receive_guest, &a, sizeof a);
 }

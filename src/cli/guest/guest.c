@@ -65,8 +65,8 @@ static int run(struct guest *g, const struct gw__cli_args *args)
 	struct gw__command_ctx ctx;
 	if (args->n != 1 || !g->vmm.control || !g->vmm.mem.bytes)
 		return gw__ui_error(GW__EXIT_USAGE, "godwit guest run needs --memory and --control, and no other argument");
-	if (g->vmm.lazy && (!g->vmm.incoming || strncmp(g->vmm.incoming, "file:", 5) != 0))
-		return gw__ui_error(GW__EXIT_USAGE, "--lazy needs an image: --incoming=file:IMAGE");
+	if (g->vmm.lazy && !g->vmm.incoming)
+		return gw__ui_error(GW__EXIT_USAGE, "--lazy needs a guest that comes: --incoming");
 	g->vmm.mem.workload = (enum gw__mem_workload)g->workload;
 	g->vmm.mem.seed = g->seed;
 	g->vmm.mem.writers = g->writers;
@@ -134,7 +134,7 @@ int gw__cli_guest(int argc, char **argv)
 		GW__CLI_FLAG("report", &g.vmm.told, "run: the guest reports its writes itself; they are not tracked"),
 		GW__CLI_TEXT("incoming", "URI", &g.vmm.incoming,
 			"run: wait at this address for a guest, or take it out of the image file:IMAGE, and run it"),
-		GW__CLI_FLAG("lazy", &g.vmm.lazy, "run: run the guest of an image before its memory is here"),
+		GW__CLI_FLAG("lazy", &g.vmm.lazy, "run: run the guest that comes before its memory is here"),
 		GW__CLI_TEXT("machine", "NAME", &g.vmm.machine, "run: the machine, the same at both ends (default: godwit-mem)"),
 		GW__CLI_TEXT("block", "NAME", &g.vmm.block, "run: the name of its RAM block (default: ram)"),
 		GW__CLI_FLAG("ram-only", &g.vmm.no_device, "run: without device state, for a QEMU as the destination"),

@@ -115,24 +115,6 @@ static void on_listening(void *ctx, const char *uri)
 
 static bool is_image(const char *uri) { return !strncmp(uri, "file:", 5); }
 
-static int receive(struct vmm *v)
-{
-	struct gw_guest_receive_opts o = GW_INIT(o);
-	struct gw_guest_result result = GW_INIT(result);
-	o.link = &v->o->link;
-	o.channels = v->o->channels;
-	o.on_listening = on_listening;
-	o.ctx = v;
-	int r = gw_guest_receive(v->ctx->job, v->guest, v->o->incoming, &o, &result);
-	if (r < 0 && result.outcome.exit_status)
-		return gw__command_ctx_failed_at(v->ctx, &result.outcome, "no guest came");
-	if (r < 0)
-		return gw__command_ctx_failed(v->ctx, gw__cli_status_before(r), "no guest came");
-	gw__ui_info("the guest arrived: %s in %.2f s, %u channels", GW__SIZE(result.moved_bytes), (double)result.total_ns / 1e9,
-		(unsigned)result.channels);
-	return GW__CLI_GO;
-}
-
 static void on_event(void *ctx, const struct gw_guest_event *e)
 {
 	struct vmm *v = ctx;
@@ -142,6 +124,46 @@ static void on_event(void *ctx, const struct gw_guest_event *e)
 	if (v->ctx->common->json)
 		gw__cli_json(json_pack("{ss so}", "event", "partial", "uri", gw__cli_json_text(v->o->incoming)));
 	gw__ui_info("the guest runs, and its memory follows");
+}
+
+/* The link broke after the switch: whoever has the source brings it back. */
+static int on_paused(void *ctx, const char *uri, const char *reason)
+{
+	struct vmm *v = ctx;
+	if (gw__cli_stopped())
+		return -EINTR;
+	gw__cli_progress_line(&v->ctx->progress, "paused %s", uri);
+	if (v->ctx->common->json)
+		gw__cli_json(
+			json_pack("{ss so so}", "event", "paused", "uri", gw__cli_json_text(uri), "reason", gw__cli_json_text(reason)));
+	gw__ui_info("%s; the guest waits for its source at %s: godwit guest send --resume", reason, uri);
+	return 0;
+}
+
+static int receive(struct vmm *v)
+{
+	struct gw_guest_receive_opts o = GW_INIT(o);
+	struct gw_guest_result result = GW_INIT(result);
+	o.link = &v->o->link;
+	o.channels = v->o->channels;
+	o.on_listening = on_listening;
+	o.on_paused = on_paused;
+	o.lazy = v->o->lazy;
+	o.user_mode = true; /* nothing of the guest but its own threads touches its memory: no privilege is needed */
+	o.ctx = v;
+	gw_job_on_guest_event(v->ctx->job, on_event, v);
+	int r = gw_guest_receive(v->ctx->job, v->guest, v->o->incoming, &o, &result);
+	if (r < 0 && result.where == GW_PARTIAL)
+		return gw__command_ctx_failed(v->ctx, GW__EXIT_FAILED, "the guest has ended, and part of its memory is at its source");
+	if (r < 0 && result.outcome.exit_status)
+		return gw__command_ctx_failed_at(v->ctx, &result.outcome, "no guest came");
+	if (r < 0)
+		return gw__command_ctx_failed(v->ctx, gw__cli_status_before(r), "no guest came");
+	gw__ui_info("the guest arrived: %s in %.2f s, %u channels", GW__SIZE(result.moved_bytes), (double)result.total_ns / 1e9,
+		(unsigned)result.channels);
+	if (result.postcopy)
+		gw__ui_info("it ran before its memory was here: %ju pages were asked for", (uintmax_t)result.requests);
+	return GW__CLI_GO;
 }
 
 /* Nothing of the guest but its own threads touches its memory: no privilege is needed. */

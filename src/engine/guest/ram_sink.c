@@ -8,6 +8,7 @@
 
 #include "base/math.h"
 #include "engine/guest/device_load.h"
+#include "engine/guest/late_pages.h"
 #include "engine/guest/lazy_restore.h"
 
 typedef unsigned long long ull;
@@ -28,6 +29,13 @@ struct ram_sink {
 	struct block *block; /* in the order of the stream */
 	uint32_t blocks_n;
 	struct gw__device_load devices;
+
+	/* Of a guest whose source switched to post-copy, over all its connections. */
+	struct gw__blocks blocks;
+	uint32_t ram_id;
+	uint8_t *package;
+	size_t package_bytes;
+	bool may_switch, committed;
 };
 
 static struct ram_sink *own(struct gw__sink *sink) { return (struct ram_sink *)sink; }
@@ -72,7 +80,7 @@ static int check_blocks(struct gw__sink *sink, uint32_t section_id, const struct
 	struct ram_sink *s = own(sink);
 	const struct gw__guest_block *b;
 	int r = 0;
-	(void)section_id;
+	s->ram_id = section_id;
 	s->block = calloc(blocks->n, sizeof *s->block);
 	if (!s->block)
 		return gw__error_set(error, -ENOMEM, "no memory for %u RAM blocks", blocks->n);
@@ -81,10 +89,15 @@ static int check_blocks(struct gw__sink *sink, uint32_t section_id, const struct
 			return gw__error_set(error, -EINVAL, "the guest that comes has no RAM block \"%s\", which this one has", b->name);
 	for (uint32_t i = 0; !r && i < blocks->n; i++)
 		r = claim_block(s, &blocks->v[i], error);
+	if (!r && gw__blocks_add_all(&s->blocks, blocks))
+		r = gw__error_set(error, -ENOMEM, "no memory for %u RAM blocks", blocks->n);
 	return r;
 }
 
 /* --- pages: from the thread of the call, and from lanes --- */
+
+/* Pages wake who waits for them: it may run. */
+static bool is_watched(const struct ram_sink *s) { return s->may_switch && gw__late_pages_is_watched(s->o.late); }
 
 static void mark_filled(const struct ram_sink *s, struct block *b, uint64_t off, uint64_t bytes)
 {
@@ -101,10 +114,13 @@ static int put_pages(struct gw__sink *sink, uint32_t block, uint64_t off, const 
 	struct ram_sink *s = own(sink);
 	struct block *b = &s->block[block];
 	uint64_t at = off;
-	(void)error;
+	if (is_watched(s))
+		return gw__late_pages_put(s->o.late, block, off / s->guest->page_bytes, pages, n, error);
 	for (int i = 0; i < n; at += pages[i++].iov_len)
 		memcpy(b->guest->host + at, pages[i].iov_base, pages[i].iov_len);
 	mark_filled(s, b, off, at - off);
+	if (s->may_switch)
+		gw__late_pages_came(s->o.late, block, off / s->guest->page_bytes, (uint64_t)n);
 	return 0;
 }
 
@@ -120,8 +136,12 @@ static int clear(const struct ram_sink *s, struct block *b, uint64_t off, uint64
 
 static int put_zeros(struct gw__sink *sink, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
 {
-	(void)error;
-	return clear(own(sink), &own(sink)->block[block], off, pages);
+	struct ram_sink *s = own(sink);
+	if (is_watched(s))
+		return gw__late_pages_put_zeros(s->o.late, block, off / s->guest->page_bytes, pages, error);
+	if (s->may_switch)
+		gw__late_pages_came(s->o.late, block, off / s->guest->page_bytes, pages);
+	return clear(s, &s->block[block], off, pages);
 }
 
 /* A page that never came is zero here as it was there. */
@@ -132,16 +152,23 @@ static int read_back(struct gw__sink *sink, uint32_t block, uint64_t off, void *
 	return 0;
 }
 
+/* In the order of the stream; malloc'ed. */
+static struct gw__guest_block **list_blocks(const struct ram_sink *s, struct gw__error *error)
+{
+	struct gw__guest_block **blocks = calloc(s->blocks_n + 1, sizeof *blocks);
+	if (!blocks)
+		gw__error_set(error, -ENOMEM, "no memory for %u RAM blocks", s->blocks_n);
+	for (uint32_t i = 0; blocks && i < s->blocks_n; i++)
+		blocks[i] = s->block[i].guest;
+	return blocks;
+}
+
 /* Of an image that stays open. */
 static int take_image(struct gw__sink *sink, const struct gw__image *image, struct gw__error *error)
 {
 	struct ram_sink *s = own(sink);
-	struct gw__guest_block **blocks = calloc(s->blocks_n, sizeof *blocks);
-	if (!blocks && s->blocks_n)
-		return gw__error_set(error, -ENOMEM, "no memory for %u RAM blocks", s->blocks_n);
-	for (uint32_t i = 0; i < s->blocks_n; i++)
-		blocks[i] = s->block[i].guest;
-	int r = gw__lazy_begin(s->o.lazy, blocks, s->blocks_n, image, error);
+	struct gw__guest_block **blocks = list_blocks(s, error);
+	int r = blocks ? gw__lazy_begin(s->o.lazy, blocks, s->blocks_n, image, error) : -ENOMEM;
 	free(blocks);
 	return r;
 }
@@ -225,14 +252,14 @@ static int note_nothing(struct gw__sink *sink, struct gw__error *error)
 
 /*
  * A source that hears nothing before its last byte runs the guest on; so the last byte must be one that cannot be missed. The end mark alone could
- * be followed by a description that the link has lost.
+ * be followed by a description that the link has lost. Post-copy has none.
  */
 static int check_end(struct gw__sink *sink, struct gw__view description, struct gw__error *error)
 {
-	(void)sink;
-	return description.n ? 0
-			     : gw__error_set(error, -EPROTO,
-				       "the stream ends without a VM description; it was cut short, or its source leaves it out");
+	return description.n || is_watched(own(sink))
+		       ? 0
+		       : gw__error_set(error, -EPROTO,
+				 "the stream ends without a VM description; it was cut short, or its source leaves it out");
 }
 
 /* --- it is ours --- */
@@ -245,24 +272,140 @@ static void run_it(struct ram_sink *s)
 	s->result->resume_failed = s->guest->ops.resume(s->guest->ctx, GW__WHY_ARRIVED);
 	s->result->stays_stopped = s->result->resume_failed;
 	s->result->hook = s->result->resume_failed;
+	if (!s->result->resume_failed && s->o.on_runs)
+		s->o.on_runs(s->o.ctx);
 }
 
-static int commit(struct gw__sink *sink, struct gw__error *error)
+static int load_devices(struct gw__sink *sink, struct gw__error *error)
 {
 	struct ram_sink *s = own(sink);
 	int r = gw__device_load_check(&s->devices, error);
 	if (!r)
 		r = gw__device_load_run(&s->devices, error);
 	s->result->hook = s->devices.hook;
+	return r;
+}
+
+/* What came in a post-copy runs already. */
+static int commit(struct gw__sink *sink, struct gw__error *error)
+{
+	struct ram_sink *s = own(sink);
+	bool runs = is_watched(s);
+	int r = runs ? 0 : load_devices(sink, error);
 	if (r)
 		return r;
-	s->result->arrived = true;
-	s->result->loaded_ns = gw__clock_now_ns(&s->run->clock);
+	if (runs)
+		gw__late_pages_end(s->o.late);
+	s->committed = s->result->arrived = true;
+	if (!runs)
+		s->result->loaded_ns = gw__clock_now_ns(&s->run->clock);
 	if (s->o.on_arrived)
 		s->o.on_arrived(s->o.ctx);
-	run_it(s);
+	if (!runs)
+		run_it(s);
 	return 0;
 }
+
+/* --- it is ours before its pages are here --- */
+
+static int prepare_postcopy(struct gw__sink *sink, struct gw__error *error)
+{
+	struct ram_sink *s = own(sink);
+	struct gw__guest_block **blocks = list_blocks(s, error);
+	int r = blocks ? gw__late_pages_add_blocks(s->o.late, blocks, s->blocks_n, error) : -ENOMEM;
+	free(blocks);
+	s->may_switch = !r;
+	return r;
+}
+
+static int begin(struct gw__sink *sink, struct gw__error *error)
+{
+	return own(sink)->may_switch ? 0 : gw__error_set(error, -EPROTO, "the source switches to post-copy, which it has not announced");
+}
+
+static int discard(struct gw__sink *sink, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
+{
+	(void)error;
+	gw__late_pages_discard(own(sink)->o.late, block, off / own(sink)->guest->page_bytes, pages);
+	return 0;
+}
+
+static int take_handover(struct gw__sink *sink, uint8_t **package, size_t bytes, struct gw__error *error)
+{
+	struct ram_sink *s = own(sink);
+	s->package = *package;
+	s->package_bytes = bytes;
+	*package = NULL;
+	return gw__late_pages_watch(s->o.late, error);
+}
+
+static void run_given(struct gw__sink *sink)
+{
+	struct ram_sink *s = own(sink);
+	s->result->given = true;
+	s->result->loaded_ns = gw__clock_now_ns(&s->run->clock);
+	s->o.on_given(s->o.ctx);
+	run_it(s);
+}
+
+static void recovery_info(struct gw__sink *sink, struct gw__sink_recovery_info *info)
+{
+	const struct ram_sink *s = own(sink);
+	*info = (struct gw__sink_recovery_info){.blocks = &s->blocks,
+		.page_bytes = s->guest->page_bytes,
+		.ram_id = s->ram_id,
+		.devices_n = s->devices.n,
+		.package = {s->package, s->package_bytes}};
+}
+
+static const struct gw__bitmap *received(struct gw__sink *sink, uint32_t block)
+{
+	return gw__late_pages_received(own(sink)->o.late, block);
+}
+
+static int learn_nothing(struct gw__sink *sink, uint32_t id, struct gw__error *error)
+{
+	(void)sink, (void)id, (void)error;
+	return 0;
+}
+
+static bool is_committed(struct gw__sink *sink) { return own(sink)->committed; }
+static void discard_nothing(struct gw__sink *sink) { (void)sink; }
+static int request_fd(struct gw__sink *sink) { return gw__late_pages_request_fd(own(sink)->o.late); }
+static void request_again(struct gw__sink *sink) { gw__late_pages_request_again(own(sink)->o.late); }
+static void give_up(struct gw__sink *sink) { gw__late_pages_give_up(own(sink)->o.late); }
+
+static bool next_request(struct gw__sink *sink, uint32_t *block, uint64_t *off)
+{
+	uint64_t page;
+	if (!gw__late_pages_next_request(own(sink)->o.late, block, &page))
+		return false;
+	*off = page * own(sink)->guest->page_bytes;
+	return true;
+}
+
+static const struct gw__sink_run_ops run_ops = {
+	.load = load_devices,
+	.run = run_given,
+	.request_fd = request_fd,
+	.next_request = next_request,
+	.request_again = request_again,
+	.give_up = give_up,
+};
+
+static const struct gw__sink_postcopy_ops postcopy_ops = {
+	.prepare_postcopy = prepare_postcopy,
+	.begin = begin,
+	.discard = discard,
+	.persist_handover = take_handover,
+	.recovery_info = recovery_info,
+	.received = received,
+	.learn_ram_id = learn_nothing,
+	.checkpoint = note_nothing,
+	.is_committed = is_committed,
+	.discard_checkpoint = discard_nothing,
+	.run = &run_ops,
+};
 
 static void free_sink(struct gw__sink *sink)
 {
@@ -270,6 +413,8 @@ static void free_sink(struct gw__sink *sink)
 	for (uint32_t i = 0; i < s->blocks_n; i++)
 		free((void *)s->block[i].filled);
 	gw__device_load_clear(&s->devices);
+	gw__blocks_fini(&s->blocks);
+	free(s->package);
 	free(s->block);
 	free(s);
 }
@@ -297,6 +442,7 @@ int gw__ram_sink_new(struct gw__run *run, struct gw__guest *guest, const struct 
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a guest");
 	s->ops = ops;
 	s->ops.ram_of_image = o->lazy ? take_image : NULL;
+	s->ops.postcopy = o->late ? &postcopy_ops : NULL;
 	s->sink.ops = &s->ops;
 	s->run = run;
 	s->guest = guest;
@@ -306,4 +452,13 @@ int gw__ram_sink_new(struct gw__run *run, struct gw__guest *guest, const struct 
 	*result = (struct gw__ram_sink_result){0};
 	*sink = &s->sink;
 	return 0;
+}
+
+void gw__ram_sink_go_on(struct gw__sink *sink, struct gw__run *run, const struct gw__ram_sink_opts *o, struct gw__ram_sink_result *result)
+{
+	struct ram_sink *s = own(sink);
+	s->run = run;
+	s->o = *o;
+	s->result = result;
+	*result = (struct gw__ram_sink_result){.given = true};
 }

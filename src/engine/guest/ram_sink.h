@@ -11,6 +11,7 @@
 #include "guest/guest.h"
 
 struct gw__ram_sink_result {
+	bool given;         /* its devices are loaded, and its source has heard so: it is ours from then on, and lacks pages */
 	bool arrived;       /* everything is loaded: it is ours from then on, whatever its source hears */
 	bool stays_stopped; /* it is not run here, as it was wished, or because the hook failed */
 	int resume_failed;  /* 0, or what the hook said */
@@ -18,17 +19,24 @@ struct gw__ram_sink_result {
 	uint64_t loaded_ns; /* when it was */
 };
 
-struct gw__lazy; /* lazy_restore.h */
+struct gw__lazy;       /* lazy_restore.h */
+struct gw__late_pages; /* late_pages.h */
 
 struct gw__ram_sink_opts {
 	bool stay_paused;
 	struct gw__lazy *lazy;         /* pages of an image come later: all but they are here when it is ours. NULL: they come first */
-	void (*on_arrived)(void *ctx); /* it is ours; before it runs. May be NULL */
+	struct gw__late_pages *late;   /* its source may switch to post-copy. NULL: that is refused */
+	void (*on_given)(void *ctx);   /* it is ours, and lacks pages; before it runs. With `late` */
+	void (*on_arrived)(void *ctx); /* it is ours, and whole; before it runs, if it does not run yet. May be NULL */
+	void (*on_runs)(void *ctx);    /* it has been let run. May be NULL */
 	void *ctx;
 };
 
 /* `result` is written while the sink lives. */
 int gw__ram_sink_new(struct gw__run *run, struct gw__guest *guest, const struct gw__ram_sink_opts *o, struct gw__ram_sink_result *result,
 	struct gw__sink **sink);
+
+/* The same sink in another call, after a break in post-copy. */
+void gw__ram_sink_go_on(struct gw__sink *sink, struct gw__run *run, const struct gw__ram_sink_opts *o, struct gw__ram_sink_result *result);
 
 #endif

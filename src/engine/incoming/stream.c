@@ -458,6 +458,8 @@ void gw__stream_stats_fini(struct gw__stream_stats *t)
 static int fill(struct gw__incoming_stream *p)
 {
 	int r = gw__incoming_flush_batch(p);
+	if (!r && p->late)
+		r = gw__incoming_late_wait(p);
 	if (r)
 		return r;
 	uint64_t before = p->buf.chan->in_bytes;
@@ -510,7 +512,7 @@ static int more(struct gw__incoming_stream *p, bool *last)
 static int decode_all(struct gw__incoming_stream *p)
 {
 	bool last = false;
-	while (!p->done) {
+	while (!p->done && !p->package_ready) {
 		struct gw__event ev;
 		size_t used;
 		int r = gw__stream_next(&p->stream, gw__stream_buf_bytes(&p->buf), gw__stream_buf_left(&p->buf), last, &used, &ev,
@@ -563,7 +565,14 @@ static int check_multifd(struct gw__incoming_stream *p, int r)
 	return failed ? failed : r;
 }
 
-static int decode(struct gw__incoming_stream *p) { return check_multifd(p, decode_all(p)); }
+int gw__incoming_decode(struct gw__incoming_stream *p) { return check_multifd(p, decode_all(p)); }
+
+/* A guest that runs before its pages are here goes on from its package. */
+static int decode(struct gw__incoming_stream *p)
+{
+	int r = gw__incoming_decode(p);
+	return r || !p->package_ready ? r : gw__incoming_late_run(p);
+}
 
 /* A source before 8.1 has no mark by which multifd is known: it is silent until its channels, which came too late, are read. */
 static int explain_silence(struct gw__incoming_stream *p, int r)
@@ -614,6 +623,8 @@ static int begin(struct gw__incoming_stream *p, struct gw__run *run, struct gw__
 	p->sink = sink;
 	p->stats = stats;
 	p->result = result ? result : &p->own_result;
+	if (gw__incoming_run_ops(p))
+		p->role = GW__POSTCOPY_DST_RUN;
 	bool postcopy = chan->two_way && sink->ops->postcopy;
 	uint64_t described = described_page_bytes(chan);
 	gw__stream_init(&p->stream, &(struct gw__stream_opts){.tail_max_bytes = run->tail_max_bytes,
@@ -625,6 +636,7 @@ static int begin(struct gw__incoming_stream *p, struct gw__run *run, struct gw__
 
 static void end(struct gw__incoming_stream *p)
 {
+	gw__incoming_late_end(p);
 	gw__multifd_recv_stop(p->multifd_recv);
 	gw__stream_fini(&p->stream);
 	gw__stream_buf_fini(&p->buf);
@@ -672,6 +684,8 @@ int gw__incoming_recover(struct gw__run *run, struct gw__incoming *in, const str
 	p->state = GW__POSTCOPY_DST_PAUSED;
 	p->phase = GW__INCOMING_POSTCOPY;
 	int r = begin(p, run, in->main, sink, stats, result);
+	if (!r && p->role == GW__POSTCOPY_DST_RUN)
+		r = gw__incoming_late_begin(p);
 	if (!r)
 		r = gw__incoming_begin_recovery(p);
 	if (!r) {

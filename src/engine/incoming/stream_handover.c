@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The hand-over of a guest by its source, in the states of plan/postcopy_dst: what the source is told on the return path, a switch to post-copy up
- * to its last page, the recovery after a break, commit and SHUT, and where the guest is then (docs/spec/postcopy.md 1.4, 3, 4, 6). Nobody runs
- * here: no page is ever asked for, the source sends them all in its own time.
+ * to its last page, the recovery after a break, commit and SHUT, and where the guest is then (docs/spec/postcopy.md 1.4, 3, 4, 6).
  *
- * Not the bytes of the stream, nor its pages (stream.c). See stream.h; the main thread's.
+ * Not the bytes of the stream, nor its pages (stream.c), nor a guest that runs before they are here (late_guest.c). See stream.h; the main
+ * thread's.
  */
 #include <assert.h>
 #include <errno.h>
@@ -29,7 +29,12 @@ enum {
 
 #define CHECKPOINT_NS UINT64_C(5000000000)
 
-static void note(struct gw__incoming_stream *p, enum gw__location_event event) { gw__location_note(&p->result->location, event); }
+/* Where a guest is that is run here, its caller knows. */
+static void note(struct gw__incoming_stream *p, enum gw__location_event event)
+{
+	if (p->role != GW__POSTCOPY_DST_RUN)
+		gw__location_note(&p->result->location, event);
+}
 
 static int rp_send(struct gw__incoming_stream *p, uint16_t type, uint32_t value, struct gw__error *error)
 {
@@ -163,7 +168,9 @@ static int take_package(struct gw__incoming_stream *p)
 	if (!r)
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_HELD);
 	p->handover_persisted = !r;
-	for (unsigned i = 0; !r && i < package.pings_n; i++)
+	if (!r && p->role == GW__POSTCOPY_DST_RUN) /* they are answered when the devices are loaded */
+		p->package_ready = true;
+	for (unsigned i = 0; !r && !p->package_ready && i < package.pings_n; i++)
 		r = gw__incoming_rp_send_pong(p, package.ping[i]);
 	return r;
 }
@@ -207,8 +214,7 @@ static int check_whole(struct gw__incoming_stream *p)
 		(ull)missing);
 }
 
-/* Those of a post-copy package, which may be empty. */
-static int put_devices(struct gw__sink *sink, struct gw__view raw, struct gw__error *error)
+int gw__incoming_put_devices(struct gw__sink *sink, struct gw__view raw, struct gw__error *error)
 {
 	struct gw__package package;
 	struct gw__section section;
@@ -232,11 +238,11 @@ int gw__incoming_end_postcopy(struct gw__incoming_stream *p)
 		r = gw__incoming_postcopy_ops(p)->learn_ram_id(p->sink, p->stream.ram_id, &p->run->error);
 	if (!r)
 		r = p->sink->ops->ram_end(p->sink, &p->run->error);
-	if (r)
+	if (r || p->role == GW__POSTCOPY_DST_RUN) /* who has loaded its devices */
 		return r;
 	struct gw__sink_recovery_info recovery_info;
 	gw__incoming_postcopy_ops(p)->recovery_info(p->sink, &recovery_info);
-	return put_devices(p->sink, recovery_info.package, &p->run->error);
+	return gw__incoming_put_devices(p->sink, recovery_info.package, &p->run->error);
 }
 
 int gw__incoming_checkpoint(struct gw__incoming_stream *p)
@@ -335,6 +341,8 @@ static int resume(struct gw__incoming_stream *p)
 	if (!r)
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_RESUME);
 	p->result->resumed = !r;
+	if (!r && p->role == GW__POSTCOPY_DST_RUN)
+		gw__incoming_run_ops(p)->request_again(p->sink);
 	p->buf.chan->idle_ms = p->idle_ms;
 	p->buf.chan->until_ns = 0;
 	gw__run_phase(p->run, GW__PHASE_RAM);
@@ -474,7 +482,9 @@ static void step_surely(struct gw__incoming_stream *p, enum gw__postcopy_dst_eve
  */
 static bool may_tell_failure(const struct gw__incoming_stream *p)
 {
-	if (p->role != GW__POSTCOPY_DST_KEEP || !p->stream.return_path || !p->buf.chan->two_way)
+	if (p->role == GW__POSTCOPY_DST_DRAIN || !p->stream.return_path || !p->buf.chan->two_way)
+		return false;
+	if (p->role == GW__POSTCOPY_DST_RUN && p->handover_persisted) /* it may run here */
 		return false;
 	if (p->state == GW__POSTCOPY_DST_ENDING) /* it waits for a last word, and for nothing else */
 		return true;
@@ -613,7 +623,7 @@ int gw__incoming_finish_offline(struct gw__run *run, struct gw__sink *sink, stru
 	if (!r)
 		r = sink->ops->ram_end(sink, error);
 	if (!r)
-		r = put_devices(sink, recovery_info.package, error);
+		r = gw__incoming_put_devices(sink, recovery_info.package, error);
 	if (!r)
 		r = sink->ops->end(sink, (struct gw__view){0}, error);
 	gw__run_phase(run, GW__PHASE_SYNC);

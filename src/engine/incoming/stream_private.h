@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What stream.c and stream_handover.c share: one stream on its way into a sink. Nobody else includes it. */
+/* What stream.c, stream_handover.c and late_guest.c share: one stream on its way into a sink. Nobody else includes it. */
 #ifndef GW_ENGINE_INCOMING_STREAM_PRIVATE_H
 #define GW_ENGINE_INCOMING_STREAM_PRIVATE_H
 
@@ -52,6 +52,7 @@ struct gw__incoming_stream {
 	/* stream_handover.c */
 	enum gw__postcopy_dst_role role;
 	enum gw__postcopy_dst_state state;
+	bool package_ready; /* and not used yet: the guest is to be run */
 	bool package_came, early_shut, may_skip_blocks;
 	bool say_failed; /* the guest is kept, and the source is told that it is not, by which its run state stays (channels.md 3.2) */
 	bool handover_persisted;   /* what came survives us, and may be the only copy */
@@ -62,12 +63,18 @@ struct gw__incoming_stream {
 	int idle_ms;            /* the usual one, from then on */
 	uint64_t late_pages;    /* after the switch, on this connection */
 	uint64_t checkpoint_ns, checkpoint_pages;
+
+	/* late_guest.c; of a sink that runs its guest before the pages are here */
+	struct gw__late_guest *late;
 };
 
 /* --- stream.c --- */
 
 /* What was gathered goes to the sink: before the stream buffer moves, and before anything that must not overtake it. */
 int gw__incoming_flush_batch(struct gw__incoming_stream *p);
+
+/* What can be decoded before the end, or, where the guest is to be run, before its package has been used. */
+int gw__incoming_decode(struct gw__incoming_stream *p);
 
 /* --- stream_handover.c --- */
 
@@ -92,10 +99,26 @@ int gw__incoming_end_postcopy(struct gw__incoming_stream *p);
 /* Now and then, between two sections of post-copy. */
 int gw__incoming_checkpoint(struct gw__incoming_stream *p);
 int gw__incoming_begin_recovery(struct gw__incoming_stream *p);
+/* The devices of the package, which may be empty, to the sink. */
+int gw__incoming_put_devices(struct gw__sink *sink, struct gw__view package, struct gw__error *error);
 /*
  * The stream was decoded to its end, or failed with `r`: commit, and tell the source how it went. `r`, or GW__SOURCE_NOT_NOTIFIED. Success is told
  * only when the data is safe; then the source closes first, because closing with its last words unread would reset the connection.
  */
 int gw__incoming_finish(struct gw__incoming_stream *p, int r);
+
+/* --- late_guest.c --- */
+
+static inline const struct gw__sink_run_ops *gw__incoming_run_ops(const struct gw__incoming_stream *p)
+{
+	return p->sink->ops->postcopy ? p->sink->ops->postcopy->run : NULL;
+}
+/* The connection of a recovery: the guest runs already. */
+int gw__incoming_late_begin(struct gw__incoming_stream *p);
+void gw__incoming_late_end(struct gw__incoming_stream *p);
+/* The package is here, and its pages follow: another thread receives them to the end, while this one loads the devices and runs the guest. */
+int gw__incoming_late_run(struct gw__incoming_stream *p);
+/* Until there is input: pages that somebody waits for are requested. */
+int gw__incoming_late_wait(struct gw__incoming_stream *p);
 
 #endif

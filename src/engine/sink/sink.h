@@ -56,6 +56,20 @@ struct gw__sink_recovery_info {
 };
 
 /*
+ * For a sink that runs the guest when its devices are here, and gets its pages then. `load` and `run` are called from the main thread, which
+ * runs hooks of a VMM, while another one receives pages; the rest comes from the thread that receives.
+ */
+struct gw__sink_run_ops {
+	/* The devices of the package were given (device): load them. They may touch pages, which come. */
+	int (*load)(struct gw__sink *s, struct gw__error *error);
+	void (*run)(struct gw__sink *s);       /* its source has heard that they are loaded: it is ours */
+	int (*request_fd)(struct gw__sink *s); /* readable: somebody waits for a page */
+	bool (*next_request)(struct gw__sink *s, uint32_t *block, uint64_t *off); /* false: nobody waits for another one */
+	void (*request_again)(struct gw__sink *s);                                /* over a new connection */
+	void (*give_up)(struct gw__sink *s); /* it will not run, and no page comes any more: nobody is to wait */
+};
+
+/*
  * After `blocks`: prepare?, begin, discard*, hold, { pages | zeros | checkpoint }*, then ram_end and all after it. From `hold` on the link may
  * break; known and received tell how to go on.
  */
@@ -76,6 +90,7 @@ struct gw__sink_postcopy_ops {
 	int (*checkpoint)(struct gw__sink *s, struct gw__error *error);                /* what came survives the host as well */
 	bool (*is_committed)(struct gw__sink *s);       /* it has its name; if in an earlier life, nothing more may be given to it */
 	void (*discard_checkpoint)(struct gw__sink *s); /* nobody will have to go on: what was kept for it goes */
+	const struct gw__sink_run_ops *run;             /* NULL: it is kept, and not run */
 };
 
 struct gw__sink_ops {
