@@ -395,7 +395,7 @@ struct gw_guest_receive_opts {
 	 */
 	int (*on_paused)(void *ctx, const char *uri, const char *reason);
 	/*
-	 * GW_PARTIAL: wait for the source again, at any address. No hook is called. `lazy`, `user_mode` and `uffd` have no effect. -EINVAL:
+	 * GW_PARTIAL: wait for the source again, at any address. `on_paused` is called at first, with the reason "". No hook is called. `lazy`, `user_mode` and `uffd` have no effect. -EINVAL:
 	 * its pages are in an image, or stay_paused is set.
 	 */
 	bool resume;

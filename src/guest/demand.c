@@ -139,6 +139,15 @@ static int add_block(struct gw__demand *d, const struct gw__guest_block *b, stru
 	return 0;
 }
 
+static int agree(const struct gw__demand *d, struct gw__error *error)
+{
+	struct uffdio_api api = {.api = UFFD_API, .features = d->shared ? UFFD_FEATURE_MISSING_SHMEM : 0};
+	if (ioctl(d->uffd, UFFDIO_API, &api) == 0)
+		return 0;
+	return gw__error_set(error, d->lent ? -EINVAL : -EOPNOTSUPP, "the userfaultfd cannot be used for missing pages (%s): expected %s",
+		strerror(errno), d->lent ? "one whose API was not agreed on before" : "Linux 4.11 or later");
+}
+
 int gw__demand_add_blocks(struct gw__demand *d, struct gw__guest_block *const *blocks, uint32_t n, struct gw__error *error)
 {
 	int r = 0;
@@ -147,7 +156,7 @@ int gw__demand_add_blocks(struct gw__demand *d, struct gw__guest_block *const *b
 		return gw__error_set(error, -ENOMEM, "no memory for %u RAM blocks", n);
 	for (uint32_t i = 0; !r && i < n; i++)
 		r = add_block(d, blocks[i], error);
-	return r;
+	return r ? r : agree(d, error);
 }
 
 void gw__demand_promise_zeros(struct gw__demand *d, uint32_t block, uint64_t first, uint64_t n)
@@ -155,15 +164,6 @@ void gw__demand_promise_zeros(struct gw__demand *d, uint32_t block, uint64_t fir
 	for (uint64_t i = first; i < first + n; i++)
 		atomic_store_explicit(&d->area[block].state[i], ZERO, memory_order_relaxed);
 	atomic_fetch_sub(&d->missing, n);
-}
-
-static int agree(const struct gw__demand *d, struct gw__error *error)
-{
-	struct uffdio_api api = {.api = UFFD_API, .features = d->shared ? UFFD_FEATURE_MISSING_SHMEM : 0};
-	if (ioctl(d->uffd, UFFDIO_API, &api) == 0)
-		return 0;
-	return gw__error_set(error, d->lent ? -EINVAL : -EOPNOTSUPP, "the userfaultfd cannot be used for missing pages (%s): expected %s",
-		strerror(errno), d->lent ? "one whose API was not agreed on before" : "Linux 4.11 or later");
 }
 
 static int watch(struct gw__demand *d, uint32_t block, struct gw__error *error)
@@ -182,7 +182,7 @@ static int watch(struct gw__demand *d, uint32_t block, struct gw__error *error)
 
 int gw__demand_watch(struct gw__demand *d, struct gw__error *error)
 {
-	int r = agree(d, error);
+	int r = 0;
 	for (uint32_t i = 0; !r && i < d->areas; i++)
 		r = watch(d, i, error);
 	return r;

@@ -359,7 +359,7 @@ static int decide(gw_guest *guest, bool it_is_ours)
 	enum gw__where where = (enum gw__where)atomic_load(&guest->where);
 	int r = gw__guest_may(GW__GUEST_DECIDE, where, &guest->error);
 	struct gw__location l = guest->location;
-	if (!r && it_is_ours && l.place == GW__PLACE_SPLIT)
+	if (!r && it_is_ours && where == GW__HELD)
 		r = gw__error_set(&guest->error, -EPERM, "the other side has run this guest: it does not run here again");
 	if (r)
 		return r;
