@@ -388,15 +388,15 @@ struct gw_guest_receive_opts {
 	bool user_mode;
 	const int *uffd;
 	/*
-	 * lazy: the link broke, and the guest is GW_PARTIAL. Before the call waits for the source at the same address, it calls `on_paused`
-	 * with this address and the reason, from the thread of the call. A negative errno ends the call, and the guest stays GW_PARTIAL.
-	 * NULL: wait. The source comes by gw_guest_send with `resume` (QEMU: `migrate` with `resume`). See gw_receive_opts for who counts
-	 * as the source. Five attempts in a row without a page end the call.
+	 * lazy: the link broke, and the guest is GW_PARTIAL. The call calls `on_paused` with its address and the reason, from its own
+	 * thread, and waits there for the source. A negative errno ends the call, and the guest stays GW_PARTIAL. NULL: wait. The source
+	 * comes by gw_guest_send with `resume` (QEMU: `migrate` with `resume`). See gw_receive_opts for who counts as the source. Five
+	 * attempts in a row without a page end the call.
 	 */
 	int (*on_paused)(void *ctx, const char *uri, const char *reason);
 	/*
-	 * GW_PARTIAL: wait for the source again, at any address. `on_paused` is called at first, with the reason "". No hook is called. `lazy`, `user_mode` and `uffd` have no effect. -EINVAL:
-	 * its pages are in an image, or stay_paused is set.
+	 * GW_PARTIAL: wait for the source again, at any address. `on_paused` is called at first, with the reason "". No hook is called.
+	 * `lazy`, `user_mode` and `uffd` have no effect. -EINVAL: its pages are in an image, or stay_paused is set.
 	 */
 	bool resume;
 };
@@ -413,7 +413,7 @@ struct gw_guest_receive_opts {
  * The hook `resume` should not: if the link breaks in it, the call cannot wait for the source, because it waits for the hook. A failure
  * before the devices are loaded leaves it GW_EMPTY, and the source has it. A later failure or a cancel leaves it GW_PARTIAL (place split).
  * It waits at the first page that it lacks, until a call with `resume` brings the rest, or gw_guest_decide gives it up. Errors as of
- * gw_guest_restore with `lazy`, before anybody is waited for.
+ * gw_guest_restore with `lazy`.
  */
 GW_API int gw_guest_receive(gw_job *job, gw_guest *guest, const char *uri, const struct gw_guest_receive_opts *o,
 	struct gw_guest_result *result);

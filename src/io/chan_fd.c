@@ -165,9 +165,11 @@ int gw__fd_end_writes(struct gw__chan *c, struct gw__error *error)
 		gw__fd_fini(f); /* one direction: the end of a pipe is that nobody can write */
 		return r;
 	}
-	if (shutdown(c->fd, SHUT_WR) < 0)
-		return gw__error_errno(error, errno, "%s: ending the stream", c->name);
-	return 0;
+	if (shutdown(c->fd, SHUT_WR) == 0)
+		return 0;
+	if (errno == ENOTCONN)
+		return gw__error_set(error, -EPIPE, "%s: the peer closed the connection before the stream had ended", c->name);
+	return gw__error_errno(error, errno, "%s: ending the stream", c->name);
 }
 
 void gw__fd_fini(struct gw__fd_chan *f)

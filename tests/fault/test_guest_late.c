@@ -170,7 +170,8 @@ static unsigned goes_on(struct vm *from, struct vm *to, uint64_t each)
 		assert_one_runs(from, to, cut.forth, cut.back);
 		assert_true(to->result.missing_pages <= missing);
 		if (cut.forth == UINT64_MAX && (m.sent || m.received))
-			fail_msg("resumed: sent: %d %s, received: %d %s", m.sent, gw_job_error(from->job), m.received, gw_job_error(to->job));
+			fail_msg("resumed: sent: %d %s, received: %d %s", m.sent, gw_job_error(from->job), m.received,
+				gw_job_error(to->job));
 	}
 	return breaks;
 }

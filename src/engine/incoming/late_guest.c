@@ -274,7 +274,6 @@ int gw__incoming_late_run(struct gw__incoming_stream *p)
 	struct gw__sink_recovery_info info;
 	pthread_t receiver;
 	int r = gw__incoming_late_begin(p);
-	p->package_ready = false;
 	gw__incoming_postcopy_ops(p)->recovery_info(p->sink, &info);
 	if (!r)
 		r = gw__package_decode(info.package.p, info.package.n, &p->late->package, &p->run->error);

@@ -512,7 +512,7 @@ static int more(struct gw__incoming_stream *p, bool *last)
 static int decode_all(struct gw__incoming_stream *p)
 {
 	bool last = false;
-	while (!p->done && !p->package_ready) {
+	while (!p->done && !gw__incoming_is_to_run(p)) {
 		struct gw__event ev;
 		size_t used;
 		int r = gw__stream_next(&p->stream, gw__stream_buf_bytes(&p->buf), gw__stream_buf_left(&p->buf), last, &used, &ev,
@@ -571,7 +571,7 @@ int gw__incoming_decode(struct gw__incoming_stream *p) { return check_multifd(p,
 static int decode(struct gw__incoming_stream *p)
 {
 	int r = gw__incoming_decode(p);
-	return r || !p->package_ready ? r : gw__incoming_late_run(p);
+	return r || !gw__incoming_is_to_run(p) ? r : gw__incoming_late_run(p);
 }
 
 /* A source before 8.1 has no mark by which multifd is known: it is silent until its channels, which came too late, are read. */

@@ -168,9 +168,9 @@ static int take_package(struct gw__incoming_stream *p)
 	if (!r)
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_HELD);
 	p->handover_persisted = !r;
-	if (!r && p->role == GW__POSTCOPY_DST_RUN) /* they are answered when the devices are loaded */
-		p->package_ready = true;
-	for (unsigned i = 0; !r && !p->package_ready && i < package.pings_n; i++)
+	if (gw__incoming_is_to_run(p)) /* its PINGs are answered when its devices are loaded */
+		return 0;
+	for (unsigned i = 0; !r && i < package.pings_n; i++)
 		r = gw__incoming_rp_send_pong(p, package.ping[i]);
 	return r;
 }

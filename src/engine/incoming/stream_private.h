@@ -52,7 +52,6 @@ struct gw__incoming_stream {
 	/* stream_handover.c */
 	enum gw__postcopy_dst_role role;
 	enum gw__postcopy_dst_state state;
-	bool package_ready; /* and not used yet: the guest is to be run */
 	bool package_came, early_shut, may_skip_blocks;
 	bool say_failed; /* the guest is kept, and the source is told that it is not, by which its run state stays (channels.md 3.2) */
 	bool handover_persisted;   /* what came survives us, and may be the only copy */
@@ -112,6 +111,11 @@ int gw__incoming_finish(struct gw__incoming_stream *p, int r);
 static inline const struct gw__sink_run_ops *gw__incoming_run_ops(const struct gw__incoming_stream *p)
 {
 	return p->sink->ops->postcopy ? p->sink->ops->postcopy->run : NULL;
+}
+/* The package is here, and the guest of it is still to be run. */
+static inline bool gw__incoming_is_to_run(const struct gw__incoming_stream *p)
+{
+	return p->role == GW__POSTCOPY_DST_RUN && p->handover_persisted && !p->late;
 }
 /* The connection of a recovery: the guest runs already. */
 int gw__incoming_late_begin(struct gw__incoming_stream *p);
