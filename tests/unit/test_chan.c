@@ -3,7 +3,10 @@
  * descriptors. */
 #include "chan_unit.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -330,6 +333,29 @@ static void a_given_descriptor_is_checked_and_left_as_it_was(void **state)
 	gw__chan_close(&c, NULL);
 }
 
+/* Its peer has gone without a word: that is what is said, and not that the socket is not connected. */
+static void the_end_of_a_stream_over_a_connection_that_was_reset(void **state)
+{
+	struct gw__chan *c;
+	struct gw__error error = {0};
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t n = sizeof at;
+	const struct linger now = {.l_onoff = 1};
+	int listener = socket(AF_INET, SOCK_STREAM, 0), ours = socket(AF_INET, SOCK_STREAM, 0);
+	assert_false(bind(listener, (struct sockaddr *)&at, sizeof at) || listen(listener, 1));
+	assert_false(getsockname(listener, (struct sockaddr *)&at, &n) || connect(ours, (struct sockaddr *)&at, sizeof at));
+	int theirs = accept(listener, NULL, NULL);
+	assert_false(setsockopt(theirs, SOL_SOCKET, SO_LINGER, &now, sizeof now));
+	close(theirs);
+	struct pollfd p = {.fd = ours};
+	assert_int_equal(poll(&p, 1, FAR_MS), 1); /* POLLHUP */
+	assert_int_equal(take(ours, &c, &error), 0);
+	assert_int_equal(gw__chan_end_writes(c, &error), -EPIPE);
+	assert_says(error, "the peer closed the connection before the stream had ended");
+	gw__chan_close(&c, NULL);
+	close(listener);
+}
+
 static void fd_uris_name_an_open_descriptor_of_the_right_direction(void **state)
 {
 	struct gw__chan *c;
@@ -402,6 +428,7 @@ int main(void)
 		cmocka_unit_test(a_channel_that_never_waits_hears_of_cancel_too),
 		cmocka_unit_test(bulk_may_be_under_way),
 		cmocka_unit_test(a_given_descriptor_is_checked_and_left_as_it_was),
+		cmocka_unit_test(the_end_of_a_stream_over_a_connection_that_was_reset),
 		cmocka_unit_test(fd_uris_name_an_open_descriptor_of_the_right_direction),
 	};
 	return cmocka_run_group_tests_name("chan", tests, NULL, NULL);
