@@ -111,8 +111,9 @@ struct gw_guest_opts {
 	enum gw_tracker tracker;
 	/*
 	 * OWN. From the thread of the call. `dirty_start` starts tracking all blocks with every page clean, `dirty_stop` stops.
-	 * `dirty_take` ORs into `bitmap` which pages were written since its last call. Bit i is page first + i, in pages of `page_bytes`
-	 * above. It re-arms these pages BEFORE it returns, so that the next call sees each later write. `first` is a multiple of 64.
+	 * `dirty_take` ORs into `bitmap` which pages were written since its last call. Bits that are set already stay set. Bit i is page
+	 * first + i, in pages of `page_bytes` above. It re-arms these pages BEFORE it returns, so that the next call sees each later write.
+	 * `first` is a multiple of 64. The range ends at a multiple of 64, or at the end of the block, as KVM_CLEAR_DIRTY_LOG needs it.
 	 *
 	 * KVM: KVM_GET_DIRTY_LOG re-arms the pages that it reports. With KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 it does not: call
 	 * KVM_CLEAR_DIRTY_LOG for them before `dirty_take` returns. The log of KVM has a bit for each page of the host.

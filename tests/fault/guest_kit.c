@@ -97,8 +97,11 @@ static int start_tracker(void *ctx) { return take(&((struct vm *)ctx)->start_fai
 
 static int take_written(void *ctx, const char *block, uint64_t first, uint64_t pages, uint64_t *bitmap)
 {
-	(void)block, (void)first, (void)pages, (void)bitmap;
-	return take(&((struct vm *)ctx)->take_fails);
+	struct vm *vm = ctx;
+	uint64_t end = gw__mem_guest_ram(vm->mem).bytes / 4096;
+	(void)block, (void)bitmap;
+	NEED(first % 64 == 0 && pages && ((first + pages) % 64 == 0 || first + pages == end) && first + pages <= end);
+	return take(&vm->take_fails);
 }
 
 static void stop_tracker(void *ctx) { (void)ctx; }
