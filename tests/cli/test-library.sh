@@ -135,6 +135,15 @@ for example in "$SRC"/examples/*.c; do
 	builds "$(basename "$example" .c)" godwit-qemu
 done
 builds example-qemu godwit-qemu
+if [ "$(uname -m)" = x86_64 ]; then # an example of several files, of one architecture
+	for compiler in cc gcc clang; do
+		command -v $compiler >/dev/null || continue
+		# shellcheck disable=SC2046
+		$compiler -std=c17 -fsyntax-only -Wall -Wextra -pedantic -Werror "$SRC"/examples/kvm/*.c $(pkg-config --cflags libgodwit) 2>log || failed "$compiler examples/kvm: $(cat log)"
+	done
+	# shellcheck disable=SC2046,SC2086
+	cc -std=c17 $sanitize "$SRC"/examples/kvm/*.c -o kvm $(pkg-config --cflags --libs libgodwit) -pthread 2>log || failed "cc examples/kvm: $(cat log)"
+fi
 find root -name 'libgodwit*.so' -exec rm {} + # leaves the static ones
 builds_statically example libgodwit
 builds_statically save-and-restore godwit-qemu
