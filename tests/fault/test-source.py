@@ -150,7 +150,7 @@ def settings_changed_meanwhile(vm):
 
 def outrun(version):
     """It dirties its memory faster than the limit lets through: it is stopped for the rest, and runs on."""
-    with Victim(version, ram=8 * MIB) as vm:
+    with Victim(version, ram=8 * MIB, spins=True) as vm:
         vm.qmp.command("migrate-set-parameters", downtime_limit=1)
         vm.before = vm.state()
         for attempt in range(5):    # on a busy machine the guest may be so slow that QEMU gets by without

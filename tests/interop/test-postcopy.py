@@ -228,7 +228,7 @@ class Busy(Victim):
     """A guest that pre-copy never catches up with."""
 
     def __init__(self, version, **keywords):
-        super().__init__(version, backend="memfd", **keywords)
+        super().__init__(version, backend="memfd", spins=True, **keywords)
 
     def fill(self):
         """Zeros, so that the first pass is short and all that is left behind it is what the guest writes."""

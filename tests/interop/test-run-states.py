@@ -123,7 +123,7 @@ def debugged(version):
         vm.qmp.human(f"gdbserver unix:{vm.path('gdb')},server=on,wait=off")
         with socket.socket(socket.AF_UNIX) as gdb:
             gdb.connect(vm.path("gdb"))
-            gdb.sendall(b"+$s#73")
+            gdb.sendall(b"+$Qqemu.sstep=1#d4+$s#73")      # a step with timer and interrupts, or it would stay halted
             vm.wait_state("debug")
             refused(vm)
             refused(vm, "--stop")

@@ -22,7 +22,7 @@ class Victim(KindVm):
     """version: of QEMU. The folder images/ holds an old image, which is not an image but a text."""
 
     def __init__(self, version, ram=32 * MIB, args=(), **keywords):
-        kind = Kind(ram=ram, runs=True, backend=keywords.pop("backend", "file"))
+        kind = Kind(ram=ram, runs=True, backend=keywords.pop("backend", "file"), spins=keywords.pop("spins", False))
         super().__init__(version, kind, args=args, **keywords)
         self.folder = self.path("images")
         self.image = os.path.join(self.folder, "image")
