@@ -11,7 +11,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "lib"), os.path.join(HERE, "..", "guest")]
 import check_stamp
-from linuxguest import check_ticks, ticks_of
+from linuxguest import LESS_TO_BOOT, check_ticks, ticks_of
 from vm import Unavailable, Vm, get_guest, get_qemu, skip
 
 MIB = 1 << 20
@@ -22,7 +22,7 @@ STAMP_MIB = 4
 def start(qemu, kernel, initrd, cpus=1, stamp=STAMP_MIB):
     return Vm(qemu, ["-machine", "pc,memory-backend=m0", "-m", "128M", "-smp", str(cpus), "-object",
                      "memory-backend-file,id=m0,size=128M,mem-path={dir}/ram,share=on", "-kernel", kernel,
-                     "-initrd", initrd, "-append", f"console=ttyS0 quiet stamp={stamp} stamp_rate=64"])
+                     "-initrd", initrd, "-append", f"console=ttyS0 quiet {LESS_TO_BOOT} stamp={stamp} stamp_rate=64"])
 
 
 def passes(text, seed):
