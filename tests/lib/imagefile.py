@@ -35,5 +35,6 @@ def differences(original, copy, start=0):
                 a[at:at + PAGE] = b[at:at + PAGE] = bytes(PAGE)
         size = 8 * -(-block.used // PAGE // 64)
         a[block.bitmap_offset:block.bitmap_offset + size] = old.to_bytes(size, "little")
-    places = [f"{i:#x}: {a[i]:02x}, copy {b[i]:02x}" for i in range(len(a)) if a[i] != b[i]] if a != b else []
+    parts = [at for at in range(0, len(a), PAGE) if a[at:at + PAGE] != b[at:at + PAGE]]
+    places = [f"{i:#x}: {a[i]:02x}, copy {b[i]:02x}" for at in parts for i in range(at, min(at + PAGE, len(a))) if a[i] != b[i]]
     return places, dropped
