@@ -4,6 +4,7 @@
 The guest is the loop of tinyguest.py in a memory full of noise, so that a save takes a while; a counter in its memory
 tells from outside that it runs.
 """
+import functools
 import os
 import random
 import time
@@ -16,6 +17,11 @@ MIB = 1 << 20
 NOISE_FROM = 4 * MIB                # above what the loop writes
 COUNTER = 0x10000
 SETTLED_S = 10                      # "within some seconds"
+
+
+@functools.cache
+def noise(size):
+    return random.Random(1).randbytes(size)
 
 
 class Victim(KindVm):
@@ -38,10 +44,9 @@ class Victim(KindVm):
         return self
 
     def fill(self):
-        noise = random.Random(1).randbytes(self.kind.ram - NOISE_FROM)
         with open(self.ram_path(), "r+b") as f:
             f.seek(NOISE_FROM)
-            f.write(noise)
+            f.write(noise(self.kind.ram - NOISE_FROM))
 
     def put_old_image(self):
         with open(self.image, "wb") as f:
