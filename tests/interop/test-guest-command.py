@@ -18,6 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 from memguest import MemGuest
+from relay import Relay
 from vm import Unavailable, Vm, get_qemu, skip
 
 WORKLOADS = ["uniform", "hot", "sweep", "burst", "discard", "sparse", "told"]
@@ -71,6 +72,30 @@ def check_back_and_forth(folder, rounds):
     finally:
         here.__exit__()
     print(f"ok: {rounds} moves of one guest, {steps} steps; its longest standstill was {right['largest_gap_us'] / 1000:.0f} ms", flush=True)
+
+
+def check_postcopy(folder):
+    """It runs before its pages are here; a link that breaks is made anew, and what came before is not sent again."""
+    for n, way in enumerate(["--postcopy=at-once", "--postcopy=after-round"]):
+        with MemGuest(folder, f"late{n}", "--memory=16M", "--lazy", incoming=f"unix:{folder}/late{n}") as b, \
+                MemGuest(folder, f"early{n}", "--memory=16M", "--writers=2", "--rate=20000") as a, \
+                Relay(os.path.join(folder, f"relay{n}"), f"{folder}/late{n}") as relay:
+            sent = {}
+            sender = threading.Thread(target=lambda: sent.update(first=a.send(relay.address, way, "--max-bandwidth=4M")))
+            sender.start()
+            b.wait_stdout('"event":"partial"')
+            relay.break_off()
+            sender.join()
+            answer = json.loads(sent["first"].stdout)
+            assert sent["first"].status in (godwit.RECOVERABLE, godwit.IN_DOUBT) and answer["where"] in ("held", "in-doubt"), answer
+            b.wait_stdout('"event":"paused"')
+            answer = json.loads(a.send(b.uri, "--resume").ok().stdout)
+            assert answer["where"] == "gone" and answer["postcopy"], answer
+            b.wait_stdout('"event":"running"')
+            b.right()
+            a.stop()
+            b.stop()
+        print(f"ok: {way} into a process of ours, over a link that breaks, {answer['already_there']} pages were there", flush=True)
 
 
 def check_refusals(folder):
@@ -200,6 +225,7 @@ def main():
             check_qemu_postcopy(folder, what)
             return
         check_workloads(folder)
+        check_postcopy(folder)
         check_refusals(folder)
         check_back_and_forth(folder, int(os.environ.get("GODWIT_ROUNDS", "6")))
 
