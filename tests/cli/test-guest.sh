@@ -56,8 +56,8 @@ out_has "the guest is stopped"
 wait
 absent c
 run 1 guest check c
-run 2 guest run --memory=4M --control=c --incoming=unix:x --lazy
-err_has "--incoming=file:IMAGE"
+run 2 guest run --memory=4M --control=c --lazy
+err_has "--lazy needs a guest that comes: --incoming"
 run 1 guest run --memory=4M --control=c --incoming=file:nothing --lazy
 err_has "no guest came, and the image is as it was"
 absent c

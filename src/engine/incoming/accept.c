@@ -495,9 +495,16 @@ static bool lacks_an_id(const struct gather *g)
 
 static uint64_t ms_since(const struct gather *g, uint64_t ns) { return (gw__clock_now_ns(&g->run->clock) - ns) / 1000000; }
 
+/* To post-copy, which is not taken next to other channels. */
+static bool switches(const struct gw__event *ev)
+{
+	return ev->kind == GW__EVENT_COMMAND &&
+	       (ev->command.number == GW__CMD_POSTCOPY_RAM_DISCARD || ev->command.number == GW__CMD_PACKAGED);
+}
+
 /*
- * What the first bytes of the main channel tell of its source: PAGE, it brings the pages itself; FLUSH, others do (docs/spec/multifd.md); NONE,
- * they do not tell (yet), or are enciphered. All of a stream without a page may have arrived, to its END.
+ * What the first bytes of the main channel tell of its source: PAGE, it brings the pages itself, or switches to post-copy before any; FLUSH, others do
+ * (docs/spec/multifd.md); NONE, they do not tell (yet), or are enciphered. All of a stream without a page may have arrived, to its END.
  */
 static enum gw__event_kind look_ahead(const struct gather *g)
 {
@@ -518,9 +525,10 @@ static enum gw__event_kind look_ahead(const struct gather *g)
 		if (gw__stream_next(&stream, bytes + at, GW__MAIN_HEAD_BYTES + (size_t)n - at, false, &used, &ev, &ignored) != 1)
 			ev.kind = GW__EVENT_NONE;
 		at += used;
-	} while (ev.kind != GW__EVENT_NONE && ev.kind != GW__EVENT_PAGE && ev.kind != GW__EVENT_FLUSH && ev.kind != GW__EVENT_END);
+	} while (ev.kind != GW__EVENT_NONE && ev.kind != GW__EVENT_PAGE && ev.kind != GW__EVENT_FLUSH && ev.kind != GW__EVENT_END &&
+		 !switches(&ev));
 	gw__stream_fini(&stream);
-	return ev.kind == GW__EVENT_END ? GW__EVENT_PAGE : ev.kind; /* nobody else brought any */
+	return ev.kind == GW__EVENT_END || switches(&ev) ? GW__EVENT_PAGE : ev.kind; /* nobody else brought any */
 }
 
 /*
