@@ -46,12 +46,13 @@ def protected(vm, standby, link=PLAIN, delay_ms=100):
     colo.release(vm)
 
 
-def ram_of(image, folder):
-    """What godwit reads from the image, which is whole; and the stamps in it are those of one moment."""
+def ram_of(image, folder, is_complete=lambda ram: True):
+    """What godwit reads from the image, which is whole; and the stamps in it are those of one moment, if the primary sent all that they are made of."""
     godwit.run("verify", image).ok()
     raw = os.path.join(folder, "raw")
     ram = images.raw_ram(image, raw)
-    check_memory(raw)
+    if is_complete(ram):
+        check_memory(raw)
     os.unlink(raw)
     return ram
 
@@ -72,7 +73,7 @@ def equal(folder):
                 epochs = [e for e in standby.events() if e["event"] == "epoch"]
                 assert ended["epoch"] == wire.sent[colo.LOADED] == len(epochs) == 4 and ended["channels"] == link[0], ended
                 assert sum(e["pages"] for e in epochs) > 0, f"no epoch had a page: {epochs}"
-                wire.check_kept(ram, ram_of(standby.image, folder))
+                ram_of(standby.image, folder, lambda kept, ram=ram: wire.check_kept(ram, kept))
             rams.append(ram)
         vm.keeps_ticking()
         standby.kill(signal.SIGTERM)
@@ -229,10 +230,11 @@ def main():
             if only and case.__name__ not in only:
                 continue
             print(f"--- {case.__name__}", flush=True)
-            if case is kills:
-                unless_lost(PRIMARY, in_folder, case, certs)
+            args = [certs] if case is kills else []
+            if case in (boundaries, kills, explained):      # in the others it is known which pages the primary did not send
+                unless_lost(PRIMARY, in_folder, case, *args)
             else:
-                in_folder(case)
+                in_folder(case, *args)
 
 
 if __name__ == "__main__":

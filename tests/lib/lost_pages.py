@@ -4,7 +4,7 @@
 
 PRIMARY = "11.1 as a primary"
 TRIES = 4
-LOST_MAX = 64       # pages; more than that was never seen to be lost by a Linux guest
+LOST_MAX = 64       # pages of a 7.2; more than that was never seen to be lost by a Linux guest
 
 
 class GuestDamaged(AssertionError):
@@ -16,11 +16,12 @@ class GuestDamaged(AssertionError):
 
 
 def unless_lost(version, case, *args, tries=TRIES, most=LOST_MAX):
-    """What the case returns. A source of 7.2, or a PRIMARY, may lose a few pages by itself: there, a difference counts when it is there each time."""
+    """What the case returns. A source of 7.2, or a PRIMARY, may lose a few pages by itself: there, a difference counts when it is there each time. Of a
+    checkpoint one page is enough to make many look wrong: that with the order in which the others are written."""
     for left in range(tries - 1 if version in ("7.2", PRIMARY) else 0, -1, -1):
         try:
             return case(*args)
         except GuestDamaged as e:
-            if not left or e.pages > most:
+            if not left or (version == "7.2" and e.pages > most):
                 raise
             print(f"{case.__name__}: once more, as QEMU may lose pages: {e}", flush=True)
