@@ -21,6 +21,16 @@ int gw_job_limits(gw_job *job, const struct gw_limits *l)
 
 int gw__guest_check_limits(gw_job *job, const struct gw_limits *l) { return l ? GW__CHECK(l, &job->run.error) : 0; }
 
+int gw__guest_check_arrival(gw_job *job, bool stay_paused, bool lazy, bool resume)
+{
+	if (lazy && stay_paused)
+		return gw__error_set(&job->run.error, -EINVAL,
+			"`lazy` runs the guest before its pages are here; `stay_paused` does not run it");
+	if (resume && stay_paused)
+		return gw__error_set(&job->run.error, -EINVAL, "`resume` is for a guest that runs, `stay_paused` for one that does not");
+	return 0;
+}
+
 void gw__guest_set_limits(gw_job *job, const struct gw_limits *l)
 {
 	if (l)

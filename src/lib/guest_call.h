@@ -29,6 +29,8 @@ struct gw__guest_args {
 /* `limits` of a call, which may be NULL: are they right; and, once nothing else refuses the call, the job has them. */
 int gw__guest_check_limits(gw_job *job, const struct gw_limits *l);
 void gw__guest_set_limits(gw_job *job, const struct gw_limits *l);
+/* Options of a receive or a restore that contradict each other. */
+int gw__guest_check_arrival(gw_job *job, bool stay_paused, bool lazy, bool resume);
 /* The guest is this call's when 0 is returned. */
 int gw__guest_call_begin(gw_job *job, const struct gw__guest_args *a, enum gw__guest_call call);
 /* `ours` has the numbers of the call, and outcome.committed; the rest is known here. */

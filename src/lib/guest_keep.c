@@ -140,12 +140,7 @@ static int take_restore_opts(gw_job *job, const struct gw_guest_restore_opts *o,
 	int r = GW__CHECK(o, &job->run.error);
 	if (!r && o)
 		gw__struct_out(ours, sizeof *ours, o, gw__min(o->size, sizeof *ours));
-	if (!r && ours->lazy && ours->stay_paused)
-		r = gw__error_set(&job->run.error, -EINVAL,
-			"`lazy` runs the guest before its pages are here; `stay_paused` does not run it");
-	if (!r && ours->resume && ours->stay_paused)
-		r = gw__error_set(&job->run.error, -EINVAL, "`resume` is for a guest that runs, `stay_paused` for one that does not");
-	return r;
+	return r ? r : gw__guest_check_arrival(job, ours->stay_paused, ours->lazy, ours->resume);
 }
 
 static int prepare_lazy(gw_job *job, gw_guest *guest, const struct gw__stored_guest *stored, const struct gw_guest_restore_opts *o)

@@ -3,7 +3,7 @@
  * The other side of postcopy.h: what we are when a source gives its guest to us (docs/spec/postcopy.md 3, 6).
  * States are named as query-migrate names those of a destination. Pure: a table; an absent row is an error that names both.
  *
- * Three roles. Who KEEPs a guest in an image is the only destination: the guest stands still in its source, which may have it back
+ * Three roles. Who KEEPs a guest in an image is the only destination: the guest is paused at its source, which may have it back
  * once nothing more is expected of us. Who RUNs it is the only destination too, and its source never has it back once it has heard that the
  * devices are loaded. Who DRAINs stands in for a destination that has the guest already: nothing may ever make that source run it again.
  */

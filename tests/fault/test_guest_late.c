@@ -92,7 +92,7 @@ static void arrives(enum gw_guest_postcopy when, const struct gw__mem_guest_opts
 	vm_free(&to);
 }
 
-/* It runs at once, and nearly all that it touches first is missing; also what its devices touch while they are loaded. */
+/* It runs immediately, and nearly all pages that it touches first are missing; also what its devices touch while they are loaded. */
 static void at_once(void **state)
 {
 	(void)state;

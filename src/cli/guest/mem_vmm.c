@@ -126,7 +126,7 @@ static void on_event(void *ctx, const struct gw_guest_event *e)
 	gw__ui_info("the guest runs, and its memory follows");
 }
 
-/* The link broke after the switch: whoever has the source brings it back. */
+/* The link broke after the switch: the user makes the source come back. */
 static int on_paused(void *ctx, const char *uri, const char *reason)
 {
 	struct vmm *v = ctx;

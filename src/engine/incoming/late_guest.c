@@ -40,7 +40,7 @@ struct gw__late_guest {
 	int result;                 /* of the receiver */
 };
 
-/* --- requests and PINGs: whoever receives -------------------------------------------------------------------------- */
+/* --- requests and PINGs: the receiving thread -------------------------------------------------------------------------- */
 
 /* A link that is gone is noticed where it is read. */
 static int send_request(struct gw__incoming_stream *p, uint32_t block, uint64_t off)
