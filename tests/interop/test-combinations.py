@@ -205,13 +205,16 @@ class Source(Side):
         return self.vm.qmp.command("query-migrate").get("status")
 
     def wait_ended(self, seconds):
+        """Told to go on once: QEMU shows the old state for a moment after that, and refuses to be told again later."""
         deadline = time.monotonic() + seconds
+        told = False
         while time.monotonic() < deadline:
             status = self.status()
             if status in ENDED:
                 return True
-            if status == "pre-switchover":
+            if status == "pre-switchover" and not told:
                 self.vm.qmp.command("migrate-continue", state=status)
+                told = True
             time.sleep(0.005)
         return False
 
