@@ -38,8 +38,8 @@ LONG_TERM_MS = 30000    # where nobody waits for its end
 class Keepers:
     """Two hosts that want to run one guest, again and again. Each writes when its guest ran, by itself."""
 
-    def __init__(self, folder, url):
-        self.folder, self.url = folder, url
+    def __init__(self, folder, cluster):
+        self.folder, self.cluster, self.url = folder, cluster, cluster.url("guest")
         self.hosts = [etcd.another_host(folder, n) for n in (1, 2)]
         self.process, self.log, self.runs = [None, None], [None, None], 0
         self.ends = False
@@ -47,8 +47,21 @@ class Keepers:
     def start(self, n):
         self.runs += 1
         self.log[n] = os.path.join(self.folder, f"run-{self.runs}-{n}")
-        self.process[n] = subprocess.Popen([*self.hosts[n], TOOL, self.url, str(TERM_MS), self.log[n]], stdout=subprocess.DEVNULL,
-                                           stderr=subprocess.DEVNULL)
+        with open(self.words(self.runs), "wb") as said:
+            self.process[n] = subprocess.Popen([*self.hosts[n], TOOL, self.url, str(TERM_MS), self.log[n]], stdout=said, stderr=said)
+
+    def words(self, run):
+        return os.path.join(self.folder, f"words-{run}")
+
+    def story(self):
+        """What the last of them said, and which of them are there."""
+        said = []
+        for run in range(max(1, self.runs - 7), self.runs + 1):
+            with open(self.words(run), encoding="utf-8", errors="replace") as f:
+                said.append(f"  run {run}: {f.read().strip() or 'nothing said'}")
+        there = ", ".join(f"host {n + 1}: {'gone' if p.poll() is not None else os.path.basename(log)}"
+                          for n, (p, log) in enumerate(zip(self.process, self.log)) if p)
+        return f"{self.runs} runs; {there}; {self.cluster.story()}; the lease: {self.cluster.get('guest')}\n" + "\n".join(said)
 
     def keep_up(self):
         """Whoever was refused, or lost it, asks again."""
@@ -78,13 +91,14 @@ class Keepers:
         deadline = time.monotonic() + 60 * godwit.patience()
         while (now := self.now()) is None or now == other_than:
             self.keep_up()
-            assert time.monotonic() < deadline, f"nobody runs the guest{' but ' + other_than if now else ''}"
+            assert time.monotonic() < deadline, f"nobody runs the guest{' but ' + other_than if now else ''}; {self.story()}"
             time.sleep(0.01)
         return now
 
     def holder(self):
-        """The process that has the lease, and its guest's log. One that has just lost it has a successor with another log."""
-        while (log := self.wait_runs()) not in self.log:
+        """The process that has the lease, and its guest's log. One that has just lost it has a successor with another log. Until the first beat a
+        lease has no limit: who is hit before that keeps it, and nobody may run the guest."""
+        while (log := self.wait_runs()) not in self.log or record(self.cluster.get("guest") or "::0+forever")[3] == "forever":
             time.sleep(0.01)
         return self.process[self.log.index(log)], log
 
@@ -92,7 +106,7 @@ class Keepers:
         """It ends when its guest is dead, and has ended it before its term was over."""
         deadline = time.monotonic() + 3 * TERM_MS / 1e3 * godwit.patience()
         while process.poll() is None or self.now() is not None:
-            assert time.monotonic() < deadline, "the guest runs on without its lease"
+            assert time.monotonic() < deadline, f"the guest runs on without its lease; {self.story()}"
             time.sleep(0.01)
 
     def check(self):
@@ -182,7 +196,7 @@ class Accidents:
 
 def members(folder):
     """Members killed and frozen, the leader too, holders killed and frozen: the guests that ran, by what they wrote, never overlap."""
-    with Etcd(folder, disks=DISKS) as cluster, Keepers(folder, cluster.url("guest")) as keepers:
+    with Etcd(folder, disks=DISKS) as cluster, Keepers(folder, cluster) as keepers:
         accidents = Accidents(cluster, keepers)
         kinds = Accidents.KINDS * (1 + ROUNDS // len(Accidents.KINDS)) if ROUNDS else ["holder_frozen", "leader_disk_frozen" if DISKS else "leader_frozen", "two_frozen"]
         for n, kind in enumerate(kinds[:ROUNDS or None]):

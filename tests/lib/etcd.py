@@ -59,6 +59,9 @@ def free_ports(n):
     return ports
 
 
+ELECTION_MS = int(500 * min(3, godwit.patience()))      # on a busy machine members that are only late would depose each other all the time
+
+
 class Etcd:
     """Its members are numbered from 0. Election within half a second or so."""
 
@@ -94,7 +97,7 @@ class Etcd:
             self.process[i] = subprocess.Popen(
                 ["etcd", "--name", f"m{i}", "--data-dir", os.path.join(self.folder, f"etcd-{i}", "data"), *tls, "--listen-client-urls", client,
                  "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster,
-                 "--heartbeat-interval", "50", "--election-timeout", "500", "--unsafe-no-fsync"],
+                 "--heartbeat-interval", str(ELECTION_MS // 10), "--election-timeout", str(ELECTION_MS), "--unsafe-no-fsync"],
                 stdout=log, stderr=log, env={**os.environ, "ETCD_UNSUPPORTED_ARCH": os.uname().machine})
 
     def __enter__(self):
@@ -166,6 +169,14 @@ class Etcd:
                 if answer is not None:
                     return base64.b64decode(answer["kvs"][0]["value"]).decode() if "kvs" in answer else ""
         return None
+
+    def story(self):
+        """Who is there, and whom it takes for the leader."""
+        told = []
+        for i, process in enumerate(self.process):
+            status = self.ask(i, "maintenance/status", {}) or {}
+            told.append(f"member {i}: {'gone' if process.poll() is not None else status.get('leader', 'silent')}, term {status.get('raftTerm', '?')}")
+        return "; ".join(told)
 
     def leader(self):
         deadline = time.monotonic() + 30 * godwit.patience()
