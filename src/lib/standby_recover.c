@@ -12,7 +12,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include "engine/colo/epoch_sink.h"
+#include "engine/colo/epoch_recover.h"
 #include "lib/call.h"
 #include "lib/job.h"
 
@@ -28,7 +28,7 @@ int gw__standby_recover_image(int folder_fd, const char *image, uint64_t *epoch,
 	char journal[PATH_MAX + 16];
 	snprintf(journal, sizeof journal, "%s.journal.0", image);
 	if (faccessat(folder_fd, GW__STANDBY_DISKS, F_OK, 0) || access(journal, F_OK))
-		return gw__epoch_sink_recover(image, epoch, error);
+		return gw__epoch_recover(image, epoch, error);
 	return gw__error_set(error, -EBUSY,
 		"the last epoch that a standby left beside %s has disks too: start godwit standby with --disks, or godwit failover", image);
 }
@@ -116,7 +116,7 @@ static int list(gw_job *job, void *args)
 	if (!r)
 		r = GW__NEED(job, a->on_epoch);
 	if (!r)
-		r = gw__epoch_sink_history(a->image, &last, &past, &n, &job->run.error);
+		r = gw__epoch_list(a->image, &last, &past, &n, &job->run.error);
 	if (!r)
 		a->on_epoch(a->ctx, &(struct gw_epoch){.size = sizeof(struct gw_epoch), .epoch = last, .is_last = true});
 	for (size_t i = 0; !r && i < n; i++)
@@ -142,7 +142,7 @@ static int export_epoch(gw_job *job, void *args)
 		r = GW__NEED(job, a->image);
 	if (!r)
 		r = GW__NEED(job, a->to);
-	return r ? r : gw__epoch_sink_export(a->image, a->epoch, a->to, &job->run.error);
+	return r ? r : gw__epoch_export(a->image, a->epoch, a->to, &job->run.error);
 }
 
 int gw_standby_export(gw_job *job, const char *image, uint64_t epoch, const char *to)

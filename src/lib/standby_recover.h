@@ -9,7 +9,7 @@
 
 #define GW__STANDBY_DISKS "disks.durable" /* in a guest's folder: its epochs have disks too (qemu/storage.h) */
 
-/* gw__epoch_sink_recover; -EBUSY: it has disks, of which who called knows nothing. */
+/* gw__epoch_recover; -EBUSY: it has disks, of which who called knows nothing. */
 int gw__standby_recover_image(int folder_fd, const char *image, uint64_t *epoch, struct gw__error *error);
 
 /* `error` NULL: guest.img of that guest is there now, with this epoch. */

@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 
+#include "engine/colo/epoch_recover.h"
 #include "engine/colo/epoch_sink.h"
 #include "image/read/image.h"
 
@@ -370,17 +371,17 @@ static void check_history(const char *path, uint64_t last, const char *when)
 	size_t n;
 	kit_path to;
 	snprintf(to, sizeof to, "%.480s.epoch", path);
-	assert_ok(gw__epoch_sink_history(path, &told, &past, &n, &error), error);
+	assert_ok(gw__epoch_list(path, &told, &past, &n, &error), error);
 	if (told != last || n < (last < HISTORY ? last : HISTORY))
 		fail_msg("%s: %d epochs before %d, and epoch %d is the last one", when, (int)n, (int)told, (int)last);
 	for (size_t i = 0; i < n; i++) {
 		assert_int_equal(past[i].number, last - 1 - i);
-		assert_ok(gw__epoch_sink_export(path, past[i].number, to, &error), error);
+		assert_ok(gw__epoch_export(path, past[i].number, to, &error), error);
 		check_image(to, (uint32_t)past[i].number, when);
 		unlink(to);
 	}
 	free(past);
-	assert_int_equal(gw__epoch_sink_export(path, last + 1, to, &error), -ENODATA);
+	assert_int_equal(gw__epoch_export(path, last + 1, to, &error), -ENODATA);
 }
 
 /* `safe`: the last one that was, -1: none. False: none was found. */
@@ -388,7 +389,7 @@ static bool check_recovery(const char *path, int safe, const char *when)
 {
 	struct gw__error error = {0};
 	uint64_t epoch = 0;
-	int r = gw__epoch_sink_recover(path, &epoch, &error);
+	int r = gw__epoch_recover(path, &epoch, &error);
 	if (safe < 0 && r == -ENOENT)
 		return false;
 	if (r)
@@ -399,7 +400,7 @@ static bool check_recovery(const char *path, int safe, const char *when)
 	static unsigned n;
 	if (n++ % 3 == 0)
 		check_history(path, epoch, when);
-	assert_int_equal(gw__epoch_sink_recover(path, &epoch, &error), -ENOENT); /* and nothing is left of it */
+	assert_int_equal(gw__epoch_recover(path, &epoch, &error), -ENOENT); /* and nothing is left of it */
 	return true;
 }
 
@@ -566,7 +567,7 @@ static void every_call_of_a_recovery_fails_once(void **state)
 			assert_int_equal(live(image, &blocks), EPOCHS);
 		fails_with = EIO;
 		until_failure = n;
-		int r = gw__epoch_sink_recover(image, &epoch, &error);
+		int r = gw__epoch_recover(image, &epoch, &error);
 		bool failed = !until_failure;
 		until_failure = 0;
 		snprintf(when, sizeof when, "call %u of a recovery: %d", n, r);
@@ -645,7 +646,7 @@ static void check_torn(const struct tear *t, const char *copy, const uint8_t *by
 	struct gw__error error = {0};
 	uint64_t got = 0;
 	kit_join(path, copy, "image");
-	if (gw__epoch_sink_recover(path, &got, &error))
+	if (gw__epoch_recover(path, &got, &error))
 		fail_msg("%s: %s", when, error.text);
 	if ((int)got != epoch)
 		fail_msg("%s: epoch %d was recovered, expected %d", when, (int)got, epoch);

@@ -5,7 +5,7 @@
  * Device state is kept as a primary sends it in a checkpoint, that of the initial migration too: FULL sections and one byte 00, early devices
  * first. Those stand before RAM in the image, where they are replaced in place.
  */
-#include "engine/colo/epoch_sink_private.h"
+#include "engine/colo/epoch_sink.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -14,12 +14,61 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/colo/durable.h"
 #include "engine/sink/image_sink.h"
+#include "image/epochs/epoch.h"
 #include "image/read/image.h"
 #include "wire/device_buffer.h"
+#include "wire/framing.h"
 #include "wire/vmdesc_text.h"
 
 typedef unsigned long long ull;
+
+enum { NOTE_SWITCHOVER = 1, NOTE_HISTORY = 2 };  /* flags in the note */
+enum { NOTE_FIXED = 1 + 4, NOTE_EARLY = 8 + 8 }; /* bytes of it */
+
+/* A device before RAM: its place in the image. */
+struct early {
+	uint64_t off;
+	size_t bytes;
+	struct gw__section section;
+};
+
+/* Grows as it comes; the stream's limit on device state bounds it. */
+struct device_state {
+	uint8_t *bytes;
+	size_t n;
+};
+
+struct gw__epoch_sink {
+	struct gw__sink sink;   /* first */
+	struct gw__sink *image; /* takes the writer over */
+	struct gw__image_writer *writer;
+	struct gw__epoch *epoch;     /* made with the block list, which tells the page size */
+	struct gw__epoch_lane *main; /* of the main channel */
+	struct gw__epoch_sink_opts o;
+	uint64_t page_bytes;
+	bool in_checkpoint; /* changed while no lane is in use */
+	bool pending;       /* committed, and not applied yet */
+	bool finished;
+	bool ram_ended, switchover; /* in the initial migration */
+	struct early *early;
+	uint32_t early_n;
+	struct device_state devices; /* of the last epoch that was applied */
+	uint8_t *text;               /* the description, as it came */
+	size_t text_bytes;
+	const struct gw__vmdesc *desc; /* parsed; borrowed */
+	struct gw__epoch_store_stats stats;
+
+	/* Of a durable one. */
+	char path[PATH_MAX];
+	uint64_t number;             /* of the last epoch that was committed */
+	uint64_t replayed_last;      /* while epochs of a dead standby are replayed: the last of them; else 0 */
+	struct gw__config config;    /* of the image */
+	struct gw__durable *journal; /* NULL: it was not started */
+	uint8_t *note;               /* what a base says beyond what every image has */
+	size_t note_bytes;
+};
 
 static struct gw__epoch_sink *own(struct gw__sink *s) { return (struct gw__epoch_sink *)s; }
 
@@ -39,15 +88,20 @@ static int put_config(struct gw__sink *s, const struct gw__config *config, struc
 	return own(s)->image->ops->config(own(s)->image, config, error);
 }
 
+static int make_epoch(struct gw__epoch_sink *s, struct gw__error *error)
+{
+	s->epoch = gw__epoch_new(s->page_bytes, s->o.limit_bytes);
+	s->main = s->epoch ? gw__epoch_add_lane(s->epoch) : NULL;
+	return s->main ? 0 : gw__error_set(error, -ENOMEM, "no memory for epochs");
+}
+
 static int put_blocks(struct gw__sink *s, uint32_t section_id, const struct gw__blocks *blocks, struct gw__error *error)
 {
 	struct gw__epoch_sink *o = own(s);
 	int r = o->image->ops->blocks(o->image, section_id, blocks, error);
 	if (r)
 		return r;
-	o->epoch = gw__epoch_new(o->page_bytes, o->o.limit_bytes);
-	o->main = o->epoch ? gw__epoch_add_lane(o->epoch) : NULL;
-	return o->main ? 0 : gw__error_set(error, -ENOMEM, "no memory for epochs");
+	return make_epoch(o, error);
 }
 
 static int append_devices(struct device_state *d, struct gw__view raw, struct gw__error *error)
@@ -64,14 +118,10 @@ static int append_devices(struct device_state *d, struct gw__view raw, struct gw
 
 static int note_early(struct gw__epoch_sink *o, const struct gw__section *section, size_t bytes, struct gw__error *error)
 {
-	if (o->early_n == o->early_room) {
-		uint32_t room = o->early_room ? o->early_room * 2 : 4;
-		struct early *early = realloc(o->early, room * sizeof *early);
-		if (!early)
-			return gw__error_set(error, -ENOMEM, "no memory for the list of devices");
-		o->early = early;
-		o->early_room = room;
-	}
+	struct early *early = realloc(o->early, (o->early_n + 1) * sizeof *early);
+	if (!early)
+		return gw__error_set(error, -ENOMEM, "no memory for the list of devices");
+	o->early = early;
 	o->early[o->early_n++] = (struct early){gw__image_raw_off(o->writer), bytes, *section};
 	return 0;
 }
@@ -110,7 +160,7 @@ static int note_ram_end(struct gw__sink *s, struct gw__error *error)
 	return 0;
 }
 
-int gw__epoch_sink_keep_text(struct gw__epoch_sink *o, struct gw__view text, struct gw__error *error)
+static int keep_text(struct gw__epoch_sink *o, struct gw__view text, struct gw__error *error)
 {
 	o->text = malloc(text.n + 1);
 	if (!o->text)
@@ -121,10 +171,7 @@ int gw__epoch_sink_keep_text(struct gw__epoch_sink *o, struct gw__view text, str
 	return 0;
 }
 
-static int keep_description(struct gw__sink *s, struct gw__view text, struct gw__error *error)
-{
-	return gw__epoch_sink_keep_text(own(s), text, error);
-}
+static int keep_description(struct gw__sink *s, struct gw__view text, struct gw__error *error) { return keep_text(own(s), text, error); }
 
 static int refuse_commit(struct gw__sink *s, struct gw__error *error)
 {
@@ -259,7 +306,8 @@ static int check_early(const struct gw__epoch_sink *s, uint32_t i, const struct 
 		e->section.idstr, e->bytes);
 }
 
-int gw__epoch_sink_check_devices(const struct gw__epoch_sink *s, const uint8_t *bytes, size_t n, struct gw__error *error)
+/* Whatever an image could not hold has to be found here, while there still is the epoch before. */
+static int check_devices(const struct gw__epoch_sink *s, const uint8_t *bytes, size_t n, struct gw__error *error)
 {
 	struct gw__device_buffer b;
 	struct gw__section section;
@@ -345,7 +393,7 @@ static int complete_guest(void *ctx, const struct gw__vmdesc *desc, struct gw__e
 		return gw__error_set(error, -EPROTO, "the guest came without any device");
 	s->devices.n++; /* the byte 00 */
 	s->stats.device_bytes = s->devices.n;
-	int r = gw__epoch_sink_check_devices(s, s->devices.bytes, s->devices.n, error);
+	int r = check_devices(s, s->devices.bytes, s->devices.n, error);
 	return r ? r : gw__image_check_room(s->writer, finish_bytes(s), error);
 }
 
@@ -376,7 +424,7 @@ static int check_epoch(void *ctx, struct gw__error *error)
 	struct gw__epoch_sink *s = ctx;
 	struct gw__view devices = gw__epoch_devices(s->epoch);
 	note_stats(s);
-	int r = gw__epoch_sink_check_devices(s, devices.p, devices.n, error);
+	int r = check_devices(s, devices.p, devices.n, error);
 	return r ? r : check_room(s, error);
 }
 
@@ -410,12 +458,12 @@ static void describe_base(struct gw__epoch_sink *s, struct gw__epoch_base *base)
 
 static int make_note(struct gw__epoch_sink *s, struct gw__error *error)
 {
-	s->note_bytes = GW__EPOCH_NOTE_FIXED + s->early_n * (size_t)GW__EPOCH_NOTE_EARLY + s->text_bytes;
+	s->note_bytes = NOTE_FIXED + s->early_n * (size_t)NOTE_EARLY + s->text_bytes;
 	s->note = malloc(s->note_bytes);
 	if (!s->note)
 		return gw__error_set(error, -ENOMEM, "no memory for what is known of the guest");
 	struct gw__wr c = gw__wr_over(s->note, s->note_bytes);
-	gw__wr_u8(&c, (s->switchover ? GW__EPOCH_NOTE_SWITCHOVER : 0) | (s->o.history ? GW__EPOCH_NOTE_HISTORY : 0));
+	gw__wr_u8(&c, (s->switchover ? NOTE_SWITCHOVER : 0) | (s->o.history ? NOTE_HISTORY : 0));
 	gw__wr_be32(&c, s->early_n);
 	for (uint32_t i = 0; i < s->early_n; i++) {
 		gw__wr_be64(&c, s->early[i].off);
@@ -445,23 +493,34 @@ static int persist(void *ctx, struct gw__error *error)
 	return s->journal ? gw__durable_append(s->journal, s->epoch, error) : 0;
 }
 
-int gw__epoch_sink_apply_run(void *ctx, uint32_t block, uint64_t off, const uint8_t *pages, uint64_t n, struct gw__error *error)
+enum { RUN_PAGES = 256 };
+
+/* The first of `n` pages that lie one after the other; returns how many. */
+static int list_pages(const struct gw__epoch_sink *s, const uint8_t *pages, uint64_t n, struct iovec iov[RUN_PAGES])
 {
-	enum { AT_ONCE = 256 };
+	int k = 0;
+	for (; k < RUN_PAGES && (uint64_t)k < n; k++)
+		iov[k] = (struct iovec){(void *)(uintptr_t)(pages + (uint64_t)k * s->page_bytes), s->page_bytes};
+	return k;
+}
+
+/* Pages of an epoch go to their places; `pages` NULL: zeros. */
+static int apply_run(void *ctx, uint32_t block, uint64_t off, const uint8_t *pages, uint64_t n, struct gw__error *error)
+{
 	struct gw__epoch_sink *s = ctx;
-	struct iovec iov[AT_ONCE];
+	struct iovec iov[RUN_PAGES];
 	if (!pages)
 		return s->image->ops->zeros(s->image, block, off, n, error);
 	int r = 0;
 	for (uint64_t done = 0, k; !r && done < n; done += k) {
-		for (k = 0; k < AT_ONCE && done + k < n; k++)
-			iov[k] = (struct iovec){(void *)(uintptr_t)(pages + (done + k) * s->page_bytes), s->page_bytes};
+		k = (uint64_t)list_pages(s, pages + done * s->page_bytes, n - done, iov);
 		r = s->image->ops->pages(s->image, block, off + done * s->page_bytes, iov, (int)k, error);
 	}
 	return r;
 }
 
-int gw__epoch_sink_take_devices(struct gw__epoch_sink *s, struct gw__view devices, struct gw__error *error)
+/* The devices of an epoch take the place of those that are there. */
+static int take_devices(struct gw__epoch_sink *s, struct gw__view devices, struct gw__error *error)
 {
 	uint8_t *copy = malloc(devices.n + 1);
 	if (!copy)
@@ -479,32 +538,12 @@ int gw__epoch_sink_take_devices(struct gw__epoch_sink *s, struct gw__view device
 
 /* --- the way back --- */
 
-struct past {
-	struct gw__epoch_sink *sink;
-	struct gw__epoch *epoch;
-	struct gw__epoch_lane *lane;
-};
-
-/* What the image has now of pages that are going to be replaced. */
-static int put_past(void *ctx, uint32_t block, uint64_t off, const uint8_t *ignored, uint64_t n, struct gw__error *error)
+/* What the image has now of a page that is going to be replaced. */
+static int read_past(void *ctx, uint32_t block, uint64_t off, void *page, struct gw__error *error)
 {
-	struct past *p = ctx;
-	struct gw__epoch_sink *s = p->sink;
-	int r = 0;
-	(void)ignored;
-	for (uint64_t at = off, end = off + n * s->page_bytes; !r && at < end; at += s->page_bytes) {
-		void *buffer;
-		if (!gw__bitmap_test(gw__image_present(s->writer, block), at / s->page_bytes)) {
-			r = gw__epoch_put_zeros(p->lane, block, at, 1, error);
-			continue;
-		}
-		r = gw__epoch_borrow(p->lane, &buffer, error);
-		if (!r)
-			r = gw__image_read_back_page(s->writer, block, at, buffer, error);
-		if (!r)
-			r = gw__epoch_submit(p->lane, block, &at, 1, error);
-	}
-	return r;
+	struct gw__epoch_sink *s = ctx;
+	bool present = gw__bitmap_test(gw__image_present(s->writer, block), off / s->page_bytes);
+	return present ? gw__image_read_back_page(s->writer, block, off, page, error) : GW__NO_PAGE;
 }
 
 /*
@@ -513,43 +552,14 @@ static int put_past(void *ctx, uint32_t block, uint64_t off, const uint8_t *igno
  */
 static int keep_past(struct gw__epoch_sink *s, struct gw__error *error)
 {
-	struct past p = {.sink = s};
+	const struct gw__epoch_guest now = {s->page_bytes, {s->devices.bytes, s->devices.n}, read_past, s};
 	uint64_t number = s->number - 1;
-	uint8_t *devices;
 	bool was_kept = s->replayed_last && s->replayed_last != s->number;
 	if (!s->o.history || was_kept || gw__epoch_history_has(s->path, number))
 		return 0;
-	p.epoch = gw__epoch_new(s->page_bytes, UINT64_MAX / 2); /* about as large as the one that replaces it, which was within the limit */
-	p.lane = p.epoch ? gw__epoch_add_lane(p.epoch) : NULL;
-	int r = p.lane ? gw__epoch_apply(s->epoch, put_past, &p, error) : gw__error_set(error, -ENOMEM, "no memory for the epoch before");
-	if (!r)
-		r = gw__epoch_reserve_devices(p.epoch, s->devices.n, &devices, error);
-	if (!r) {
-		memcpy(devices, s->devices.bytes, s->devices.n);
-		r = gw__epoch_history_keep(s->path, number, s->page_bytes, p.epoch, error);
-	}
-	gw__epoch_free(p.epoch);
+	int r = gw__epoch_history_keep(s->path, number, s->epoch, &now, error);
 	if (!r && number >= s->o.history)
 		gw__epoch_history_remove(s->path, number - s->o.history);
-	return r;
-}
-
-/* What is known of the last epoch stays beside its image, to go back from. */
-static int keep_last(struct gw__epoch_sink *s, struct gw__error *error)
-{
-	char path[PATH_MAX + sizeof GW__EPOCH_HISTORY_SUFFIX];
-	struct gw__epoch_journal *j = NULL;
-	struct gw__epoch_base base;
-	if (!s->o.history)
-		return 0;
-	snprintf(path, sizeof path, "%s" GW__EPOCH_HISTORY_SUFFIX, s->path);
-	describe_base(s, &base);
-	int r = gw__epoch_journal_create(path, 0, &j, error);
-	if (!r)
-		r = gw__epoch_journal_begin(j, &base, error);
-	if (!r)
-		r = gw__epoch_journal_sync(j, error);
-	gw__epoch_journal_close(j);
 	return r;
 }
 
@@ -563,9 +573,9 @@ static int apply(struct gw__epoch_sink *s, struct gw__error *error)
 		r = 0;
 	}
 	if (!r)
-		r = gw__epoch_apply(s->epoch, gw__epoch_sink_apply_run, s, error);
+		r = gw__epoch_apply(s->epoch, apply_run, s, error);
 	if (!r)
-		r = gw__epoch_sink_take_devices(s, gw__epoch_devices(s->epoch), error);
+		r = take_devices(s, gw__epoch_devices(s->epoch), error);
 	if (r)
 		return r;
 	s->pending = false;
@@ -573,8 +583,10 @@ static int apply(struct gw__epoch_sink *s, struct gw__error *error)
 	return 0;
 }
 
-int gw__epoch_sink_apply(struct gw__epoch_sink *s, struct gw__error *error)
+/* A failure leaves the epoch what it is: again, or with `finish`. */
+static int apply_epoch(void *ctx, struct gw__error *error)
 {
+	struct gw__epoch_sink *s = ctx;
 	int r = s->pending ? apply(s, error) : 0;
 	if (r || !s->journal || !gw__durable_wants_base(s->journal))
 		return r;
@@ -591,15 +603,28 @@ static void drop(void *ctx)
 		gw__epoch_reset(s->epoch, 0);
 }
 
-int gw__epoch_sink_finish(struct gw__epoch_sink *s, bool sync, struct gw__error *error)
+/* What is known of the last epoch stays, to go back from; but it is worth more than what was before it. */
+static void keep_last(struct gw__epoch_sink *s)
 {
+	struct gw__error ignored = {0};
+	struct gw__epoch_base base;
+	if (!s->o.history)
+		return;
+	describe_base(s, &base);
+	if (gw__epoch_history_keep_last(s->path, &base, &ignored))
+		gw__epoch_history_remove_all(s->path);
+}
+
+/* The image of the last epoch gets its name, without being synced unless `sync`, or it is durable. Nothing may follow. */
+static int finish(void *ctx, bool sync, struct gw__error *error)
+{
+	struct gw__epoch_sink *s = ctx;
 	const struct gw__sink_ops *ops = s->image->ops;
 	struct gw__view text = {s->text, s->text_bytes};
-	struct gw__error ignored = {0};
 	s->finished = true;
 	int r = s->pending ? apply(s, error) : 0;
-	if (!r && keep_last(s, &ignored)) /* the last epoch is worth more than what was before it */
-		gw__epoch_history_remove_all(s->path);
+	if (!r)
+		keep_last(s);
 	if (!r && s->switchover)
 		r = ops->switchover(s->image, error);
 	if (!r)
@@ -620,8 +645,6 @@ int gw__epoch_sink_finish(struct gw__epoch_sink *s, bool sync, struct gw__error 
 /* --- as the store of a secondary --- */
 
 static struct gw__sink *sink(void *ctx) { return &((struct gw__epoch_sink *)ctx)->sink; }
-static int apply_epoch(void *ctx, struct gw__error *error) { return gw__epoch_sink_apply(ctx, error); }
-static int finish(void *ctx, bool sync, struct gw__error *error) { return gw__epoch_sink_finish(ctx, sync, error); }
 static struct gw__epoch_store_stats stats(void *ctx) { return ((struct gw__epoch_sink *)ctx)->stats; }
 
 /* Nobody runs it here. */
@@ -651,7 +674,7 @@ struct gw__epoch_store gw__epoch_sink_store(struct gw__epoch_sink *s)
 
 /* --- its life --- */
 
-void gw__epoch_sink_free_parts(struct gw__sink *s)
+static void free_parts(struct gw__sink *s)
 {
 	struct gw__epoch_sink *o = own(s);
 	gw__durable_free(o->journal); /* before the writer, which its thread uses */
@@ -667,7 +690,7 @@ void gw__epoch_sink_free_parts(struct gw__sink *s)
 void gw__epoch_sink_free(struct gw__epoch_sink **s)
 {
 	if (*s)
-		gw__epoch_sink_free_parts(&(*s)->sink);
+		free_parts(&(*s)->sink);
 	*s = NULL;
 }
 
@@ -687,7 +710,7 @@ int gw__epoch_sink_new(const char *path, const struct gw__epoch_sink_opts *o, st
 		.end = keep_description,
 		.commit = refuse_commit,
 		.add_lane = add_lane,
-		.free = gw__epoch_sink_free_parts,
+		.free = free_parts,
 	};
 	struct gw__image_writer *writer = NULL;
 	struct gw__epoch_sink *s = calloc(1, sizeof *s);
@@ -702,9 +725,157 @@ int gw__epoch_sink_new(const char *path, const struct gw__epoch_sink_opts *o, st
 		r = gw__sink_image_new(&writer, &s->image, error);
 	if (r) {
 		gw__image_writer_close(writer);
-		gw__epoch_sink_free_parts(&s->sink);
+		free_parts(&s->sink);
 		return r;
 	}
 	*sink = s;
 	return 0;
+}
+
+/* --- from the disk: record by record, as if it came just now --- */
+
+/* The places of the early devices, whose names are those of the base. */
+static int take_early(struct gw__epoch_sink *s, struct gw__rd *c, const struct gw__recv_state_saved *saved, struct gw__error *error)
+{
+	struct gw__device_buffer b;
+	struct gw__section section;
+	struct gw__view raw;
+	uint32_t n = gw__rd_be32(c);
+	int r = gw__device_buffer_decode(saved->package.p, saved->package.n, s->desc, &b, error);
+	if (r)
+		return r;
+	if (n > b.devices || n > gw__rd_left(c) / NOTE_EARLY)
+		return gw__error_set(error, -EPROTO, "%u devices are said to come before RAM, of %u in all", n, b.devices);
+	s->early = calloc(n + 1, sizeof *s->early);
+	if (!s->early)
+		return gw__error_set(error, -ENOMEM, "no memory for the list of devices");
+	for (; s->early_n < n && gw__device_buffer_next(&b, &section, &raw); s->early_n++) {
+		struct early *e = &s->early[s->early_n];
+		*e = (struct early){gw__rd_be64(c), gw__rd_be64(c), section};
+		if (e->bytes != raw.n || e->off > saved->start_off || e->bytes > saved->start_off - e->off)
+			return gw__error_set(error, -EPROTO, "device \"%s\" cannot stand at offset %llu", section.idstr, (ull)e->off);
+	}
+	return 0;
+}
+
+static int take_note(struct gw__epoch_sink *s, const struct gw__recv_state_saved *saved, struct gw__vmdesc **desc, struct gw__error *error)
+{
+	struct gw__rd c = gw__rd_over(saved->user_data.p, saved->user_data.n);
+	unsigned flags = gw__rd_u8(&c);
+	s->switchover = flags & NOTE_SWITCHOVER;
+	s->o.history = flags & NOTE_HISTORY ? UINT64_MAX : 0; /* nothing of it goes away here */
+	struct gw__rd text = c;
+	gw__rd_take(&text, (size_t)gw__rd_be32(&text) * NOTE_EARLY);
+	if (text.cut)
+		return gw__error_set(error, -EPROTO, "what is known of the guest is cut short");
+	struct gw__view rest = {text.p, gw__rd_left(&text)};
+	int r = rest.n ? gw__vmdesc_parse(rest.p, rest.n, desc, error) : 0;
+	s->desc = *desc;
+	if (!r)
+		r = keep_text(s, rest, error);
+	return r ? r : take_early(s, &c, saved, error);
+}
+
+/* The sink of a guest that is known, with a writer that it takes over in any case. `*desc` is the caller's. */
+static int reopen(struct gw__epoch_sink *s, const struct gw__epoch_base *base, struct gw__image_writer *writer, struct gw__vmdesc **desc,
+	struct gw__error *error)
+{
+	static const struct gw__sink_ops ops = {.free = free_parts};
+	s->sink.ops = &ops;
+	s->writer = writer;
+	s->config = base->saved.config;
+	s->page_bytes = gw__config_page_bytes(&base->saved.config);
+	s->o.limit_bytes = UINT64_MAX / 2; /* what is on the disk was within its limit */
+	int r = gw__sink_image_reopen(&writer, &base->saved, &s->image, error);
+	if (r)
+		return r;
+	r = take_note(s, &base->saved, desc, error);
+	s->note = r ? NULL : malloc(base->saved.user_data.n + 1);
+	if (!r && !s->note)
+		r = gw__error_set(error, -ENOMEM, "no memory for what is known of the guest");
+	if (r)
+		return r;
+	memcpy(s->note, base->saved.user_data.p, base->saved.user_data.n);
+	s->note_bytes = base->saved.user_data.n;
+	return 0;
+}
+
+static int load_run(void *ctx, uint32_t block, uint64_t off, const uint8_t *pages, uint64_t n, struct gw__error *error)
+{
+	struct gw__epoch_sink *s = ctx;
+	struct iovec iov[RUN_PAGES];
+	int r = pages ? 0 : gw__epoch_put_zeros(s->main, block, off, n, error);
+	for (uint64_t done = 0, k; !r && pages && done < n; done += k) {
+		k = (uint64_t)list_pages(s, pages + done * s->page_bytes, n - done, iov);
+		r = copy_to_epoch(s, block, off + done * s->page_bytes, iov, (int)k, error);
+	}
+	return r;
+}
+
+static int load_devices(void *ctx, uint64_t epoch, struct gw__view devices, struct gw__error *error)
+{
+	struct gw__epoch_sink *s = ctx;
+	uint8_t *to;
+	int r = check_devices(s, devices.p, devices.n, error);
+	if (!r)
+		r = gw__epoch_reserve_devices(s->epoch, devices.n, &to, error);
+	if (r)
+		return r;
+	memcpy(to, devices.p, devices.n);
+	s->number = epoch;
+	s->pending = true;
+	return apply_epoch(s, error);
+}
+
+/* From the last epoch back to this one. */
+static int go_back(struct gw__epoch_sink *s, uint64_t epoch, struct gw__error *error)
+{
+	int r = 0;
+	for (uint64_t n = s->replayed_last; !r && n-- > epoch;) {
+		uint8_t *devices = NULL;
+		size_t devices_bytes = 0;
+		r = gw__epoch_history_replay(s->path, n, s->page_bytes, gw__image_blocks(s->writer), apply_run, s, &devices, &devices_bytes,
+			error);
+		if (!r && n == epoch)
+			r = check_devices(s, devices, devices_bytes, error);
+		if (!r && n == epoch)
+			r = take_devices(s, (struct gw__view){devices, devices_bytes}, error);
+		free(devices);
+	}
+	return r;
+}
+
+/* The epochs of the journal, one after the other, over what its base has; then back. */
+static int replay(struct gw__epoch_sink *s, const struct gw__epoch_replay *from, struct gw__error *error)
+{
+	struct gw__view ignored;
+	int r = make_epoch(s, error);
+	s->number = from->base->epoch;
+	if (!r)
+		r = take_devices(s, from->base->saved.package, error);
+	if (!r)
+		r = gw__epoch_journal_replay(from->journal, load_run, load_devices, s, &ignored, error);
+	return r ? r : go_back(s, from->epoch, error);
+}
+
+int gw__epoch_sink_replay(const struct gw__epoch_replay *from, struct gw__image_writer *writer, struct gw__error *error)
+{
+	struct gw__vmdesc *desc = NULL;
+	struct gw__epoch_sink *s = calloc(1, sizeof *s);
+	if (!s) {
+		gw__image_writer_close(writer);
+		return gw__error_set(error, -ENOMEM, "no memory for a standby");
+	}
+	snprintf(s->path, sizeof s->path, "%s", from->path);
+	s->replayed_last = gw__epoch_journal_last(from->journal);
+	int r = reopen(s, from->base, writer, &desc, error);
+	if (from->is_copy)
+		s->o.history = 0;
+	if (!r)
+		r = replay(s, from, error);
+	if (!r)
+		r = finish(s, !from->is_copy, error);
+	gw__vmdesc_free(desc);
+	gw__epoch_sink_free(&s);
+	return r;
 }

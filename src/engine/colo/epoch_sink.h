@@ -12,6 +12,8 @@
 
 #include "engine/colo/epoch_store.h"
 #include "image/epochs/epoch_history.h"
+#include "image/epochs/epoch_journal.h"
+#include "image/write/writer.h"
 #include "wire/vmdesc.h"
 
 struct gw__epoch_sink;
@@ -34,15 +36,19 @@ void gw__epoch_sink_free(struct gw__epoch_sink **s); /* without `finish` nothing
  */
 struct gw__epoch_store gw__epoch_sink_store(struct gw__epoch_sink *s); /* borrows it */
 
-/*
- * After the death of a durable one: the image of the last epoch that is whole gets its name, synced. -ENOENT: nothing was left. A failure leaves what is there as it
- * is, to be tried again.
- */
-int gw__epoch_sink_recover(const char *path, uint64_t *epoch, struct gw__error *error);
+/* What is on the disk of a durable one, and where it is to lead; see epoch_recover.h, which finds it. All is borrowed. */
+struct gw__epoch_replay {
+	const char *path; /* that the image of the standby has, or was to have */
+	struct gw__epoch_journal *journal;
+	const struct gw__epoch_base *base;
+	uint64_t epoch; /* the last one of the journal, or one before that to which the history leads back */
+	bool is_copy;   /* another image, of one epoch: not synced, and without a history. Else it is that of the standby */
+};
 
-/* A whole image of an epoch that is kept, as `to`, not synced; also while the guest is protected. -ENODATA: it is not kept. */
-int gw__epoch_sink_export(const char *path, uint64_t epoch, const char *to, struct gw__error *error);
-/* The last epoch, and those before it that are kept, the newest first; to be freed. -ENODATA: there is no history. */
-int gw__epoch_sink_history(const char *path, uint64_t *last, struct gw__epoch_past **past, size_t *n, struct gw__error *error);
+/*
+ * An image that has what the base has, and may have any of the journal's epochs in part, gets this epoch, the way of one that comes from a primary: loaded into
+ * memory, applied whole; then its name. Takes the writer, also on failure.
+ */
+int gw__epoch_sink_replay(const struct gw__epoch_replay *from, struct gw__image_writer *writer, struct gw__error *error);
 
 #endif

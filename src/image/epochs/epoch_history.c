@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/conditions.h"
 #include "image/epochs/epoch_journal_private.h"
 
 typedef unsigned long long ull;
@@ -46,17 +47,65 @@ static int open_past(const char *path, uint64_t number, int flags, struct gw__ep
 	return 0;
 }
 
-int gw__epoch_history_keep(const char *path, uint64_t number, uint64_t page_bytes, const struct gw__epoch *before, struct gw__error *error)
+struct past {
+	const struct gw__epoch_guest *now;
+	struct gw__epoch_lane *lane;
+};
+
+static int put_past(void *ctx, uint32_t block, uint64_t off, const uint8_t *ignored, uint64_t n, struct gw__error *error)
+{
+	const struct past *p = ctx;
+	const uint64_t page_bytes = p->now->page_bytes;
+	int r = 0;
+	(void)ignored;
+	for (uint64_t at = off, end = off + n * page_bytes; !r && at < end; at += page_bytes) {
+		void *buffer;
+		r = gw__epoch_borrow(p->lane, &buffer, error);
+		if (!r)
+			r = p->now->read(p->now->ctx, block, at, buffer, error);
+		if (r == GW__NO_PAGE)
+			r = gw__epoch_put_zeros(p->lane, block, at, 1, error);
+		else if (!r)
+			r = gw__epoch_submit(p->lane, block, &at, 1, error);
+	}
+	return r;
+}
+
+/* An epoch that leads back: about as large as the one that leads there, which was within the limit. */
+static int gather_past(struct gw__epoch *past, const struct gw__epoch *next, const struct gw__epoch_guest *now, struct gw__error *error)
+{
+	struct past p = {now, past ? gw__epoch_add_lane(past) : NULL};
+	uint8_t *devices;
+	int r = p.lane ? gw__epoch_apply(next, put_past, &p, error) : gw__error_set(error, -ENOMEM, "no memory for the epoch before");
+	if (!r)
+		r = gw__epoch_reserve_devices(past, now->devices.n, &devices, error);
+	if (!r)
+		memcpy(devices, now->devices.p, now->devices.n);
+	return r;
+}
+
+static int write_past(const char *path, uint64_t number, uint64_t page_bytes, const struct gw__epoch *past, struct gw__error *error)
 {
 	struct gw__epoch_journal *j;
 	int r = open_past(path, number, O_RDWR | O_CREAT | O_TRUNC, &j, error);
 	if (r)
 		return r;
 	j->page_bytes = page_bytes;
-	r = gw__epoch_journal_append(j, before, error);
+	r = gw__epoch_journal_append(j, past, error);
 	if (!r && fsync(j->dest.dir_fd) && errno != EINVAL)
 		r = gw__error_errno(error, errno, "cannot sync the folder of %s", path);
 	gw__epoch_journal_close(j);
+	return r;
+}
+
+int gw__epoch_history_keep(const char *path, uint64_t number, const struct gw__epoch *next, const struct gw__epoch_guest *now,
+	struct gw__error *error)
+{
+	struct gw__epoch *past = gw__epoch_new(now->page_bytes, UINT64_MAX / 2);
+	int r = gather_past(past, next, now, error);
+	if (!r)
+		r = write_past(path, number, now->page_bytes, past, error);
+	gw__epoch_free(past);
 	return r;
 }
 
@@ -83,6 +132,20 @@ bool gw__epoch_history_has(const char *path, uint64_t number)
 	if (has)
 		gw__epoch_journal_close(j);
 	return has;
+}
+
+int gw__epoch_history_keep_last(const char *path, struct gw__epoch_base *base, struct gw__error *error)
+{
+	char name[PATH_MAX + sizeof GW__EPOCH_HISTORY_SUFFIX];
+	struct gw__epoch_journal *j = NULL;
+	snprintf(name, sizeof name, "%s" GW__EPOCH_HISTORY_SUFFIX, path);
+	int r = gw__epoch_journal_create(name, 0, &j, error);
+	if (!r)
+		r = gw__epoch_journal_begin(j, base, error);
+	if (!r)
+		r = gw__epoch_journal_sync(j, error);
+	gw__epoch_journal_close(j);
+	return r;
 }
 
 void gw__epoch_history_remove(const char *path, uint64_t number)

@@ -6,12 +6,22 @@
 #ifndef GW_IMAGE_EPOCHS_EPOCH_HISTORY_H
 #define GW_IMAGE_EPOCHS_EPOCH_HISTORY_H
 
-#include "image/epochs/epoch.h"
+#include "image/epochs/epoch_journal.h"
 #include "image/file/destination_path.h"
 #include "wire/ram.h"
 
-/* `before`: the pages of epoch `number`. Safe on the disk when it returns 0. */
-int gw__epoch_history_keep(const char *path, uint64_t number, uint64_t page_bytes, const struct gw__epoch *before, struct gw__error *error);
+/* The guest as it is before an epoch is applied to it. */
+struct gw__epoch_guest {
+	uint64_t page_bytes;
+	struct gw__view devices;
+	int (*read)(void *ctx, uint32_t block, uint64_t off, void *page, struct gw__error *error); /* GW__NO_PAGE: zeros */
+	void *ctx;
+};
+/* It is epoch `number`; of its pages those are kept that `next` has. Safe on the disk when it returns 0. */
+int gw__epoch_history_keep(const char *path, uint64_t number, const struct gw__epoch *next, const struct gw__epoch_guest *now,
+	struct gw__error *error);
+/* What is known of the last epoch of an image that is finished, to go back from. Safe as well. */
+int gw__epoch_history_keep_last(const char *path, struct gw__epoch_base *base, struct gw__error *error);
 bool gw__epoch_history_has(const char *path, uint64_t number); /* whole */
 void gw__epoch_history_remove(const char *path, uint64_t number);
 void gw__epoch_history_remove_all(const char *path); /* and the base of a finished image, GW__EPOCH_HISTORY_SUFFIX */
