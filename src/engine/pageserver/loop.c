@@ -1,33 +1,64 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The page server's course: hand over or resume, push, end; and how its modules meet. See pageserver.h and docs/spec/postcopy.md 3, 6.
+ * The page server's talk with the destination: hand over or resume, push, end; and what comes back on the return path, of which every message is judged, for its
+ * values and for its place in the state of the migration. See pageserver.h and docs/spec/postcopy.md 3, 6.
  *
- *   destination --> return_path_reader --request--> page_scheduler --> page_out --> destination
- *                                                      (what)           (when)
+ *   destination --> loop --request--> page_scheduler --> page_out --> destination
+ *                                        (what)           (when)
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/math.h"
+#include "engine/core/stream_buf.h"
 #include "engine/pageserver/page_scheduler.h"
 #include "engine/pageserver/page_out.h"
 #include "engine/pageserver/pageserver.h"
-#include "engine/pageserver/return_path_reader.h"
 #include "wire/postcopy.h"
+#include "wire/return_path.h"
+
+typedef unsigned long long ull;
 
 enum {
+	NS_PER_MS = 1000000,
 	NS_PER_S = 1000000000,
-	POLL_NS = NS_PER_S / 5,      /* between looks at the clock while there is nothing to send */
+	POLL_NS = NS_PER_S / 5,      /* between looks at the clock while there is nothing to send, or a reply is awaited */
 	TOGETHER_NS = NS_PER_S / 20, /* in which both connections end when one network does */
 	DISK_NS = 200000,            /* for requests, while the disk brings the next page of the push */
 	ASK_BYTES_MAX = 5 + 1 + GW__NAME_MAX,
 	HEAD_ROOM = 8192,   /* magic, configuration, three commands */
 	PACKAGE_SLACK = 64, /* LISTEN, PINGs, RUN */
+	BUFFER_MAX_BYTES = 1 << 20,
+	PONG_BYTES = 8,
+};
+
+/* What a reply may be; each stays true once it came. */
+enum reply {
+	REPLY_OPENED,    /* the first PONG: the destination has the main connection */
+	REPLY_DISCARDED, /* PONG 2: it has taken the switch, and has no devices yet */
+	REPLY_BITMAPS,   /* every one that was asked for */
+	REPLY_RESUME_ACK,
+	REPLY_GUEST_RUNS, /* it loaded the devices (PONG 0x42) */
+	REPLY_SHUT,
+};
+
+struct return_path {
+	struct gw__stream_buf buf;
+	const char *expected_reply; /* what has to come within the limit; NULL: nothing */
+	uint64_t expected_since_ns;
+	int64_t asked_block; /* of the previous request */
+	bool resume_sent;
+	bool opened, discarded, resumed; /* PONG 1, PONG 2, RESUME_ACK 1 came */
+	bool shut;
+	uint32_t shut_status;
+	int64_t bitmap_due; /* block whose bitmap comes next, in the order they were asked for; -1: all have arrived */
 };
 
 struct gw__pageserver {
 	struct gw__run *run;
 	const struct gw__page_source *source;
+	struct gw__chan *chan; /* the main one */
 	const struct gw__pageserver_opts *o;
 	struct gw__pageserver_stats *stats;
 	enum gw__postcopy_src_state *state;
@@ -35,7 +66,7 @@ struct gw__pageserver {
 
 	struct gw__page_out *out;
 	struct gw__page_scheduler *pages;
-	struct gw__return_path_reader *rp;
+	struct return_path rp;
 };
 
 static int set_state(struct gw__pageserver *s, enum gw__postcopy_src_event event)
@@ -46,6 +77,85 @@ static int set_state(struct gw__pageserver *s, enum gw__postcopy_src_event event
 		GW__TRACE(&s->run->trace, serve_state, "%s -> %s", gw__postcopy_src_state_name(before),
 			gw__postcopy_src_state_name(*s->state));
 	return r;
+}
+
+/* --- what the destination sends: a limit for what is due --- */
+
+static void expect_reply(struct gw__pageserver *s, const char *what)
+{
+	s->rp.expected_reply = what;
+	s->rp.expected_since_ns = gw__clock_now_ns(&s->run->clock);
+}
+
+/* What is left of the limit; -1: there is none. */
+static int reply_left_ms(const struct gw__pageserver *s)
+{
+	uint64_t waited_ms = (gw__clock_now_ns(&s->run->clock) - s->rp.expected_since_ns) / NS_PER_MS;
+	if (!s->rp.expected_reply || s->o->answer_ms < 0)
+		return -1;
+	return waited_ms < (uint64_t)s->o->answer_ms ? s->o->answer_ms - (int)waited_ms : 0;
+}
+
+static int reply_timed_out(struct gw__pageserver *s)
+{
+	return gw__error_set(&s->run->error, -ETIMEDOUT, "%s: the destination did not send %s within %d s", s->chan->name,
+		s->rp.expected_reply, s->o->answer_ms / 1000);
+}
+
+/* At least one byte more, or the end. Where something is due its limit holds, or a peer that drips could keep us for ever. */
+static int fill(struct gw__pageserver *s)
+{
+	int left_ms = reply_left_ms(s);
+	int r = left_ms > 0 ? gw__chan_wait_readable(s->chan, left_ms, &s->run->error) : 1;
+	if (r < 0)
+		return r;
+	return r && left_ms ? gw__stream_buf_fill(&s->rp.buf, &s->run->error) : reply_timed_out(s);
+}
+
+static int need(struct gw__pageserver *s, size_t n)
+{
+	while (gw__stream_buf_left(&s->rp.buf) < n) {
+		if (s->rp.buf.ended)
+			return gw__error_set(&s->run->error, -ECONNRESET, "%s: the destination closed the connection%s", s->chan->name,
+				gw__stream_buf_left(&s->rp.buf) ? " inside a message" : "");
+		int r = fill(s);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+/* 1: the destination has not ended the main connection within `ns`; what it sends meanwhile is kept. 0: it has. */
+static int stays_open(struct gw__pageserver *s, uint64_t ns)
+{
+	uint64_t now = gw__clock_now_ns(&s->run->clock), until_ns = now + ns;
+	for (; now < until_ns; now = gw__clock_now_ns(&s->run->clock)) {
+		int r = gw__chan_wait_either(s->chan, false, until_ns - now, &s->run->error);
+		if (r > 0)
+			r = gw__stream_buf_fill(&s->rp.buf, &s->run->error);
+		if (r < 0 || s->rp.buf.ended)
+			return r < 0 ? r : 0;
+	}
+	return 1;
+}
+
+static bool has_come(const struct gw__pageserver *s, enum reply reply)
+{
+	switch (reply) {
+	case REPLY_OPENED:
+		return s->rp.opened;
+	case REPLY_DISCARDED:
+		return s->rp.discarded;
+	case REPLY_BITMAPS:
+		return s->rp.bitmap_due < 0;
+	case REPLY_RESUME_ACK:
+		return s->rp.resumed;
+	case REPLY_GUEST_RUNS:
+		return *s->state != GW__POSTCOPY_SRC_DEVICE;
+	case REPLY_SHUT:
+		return s->rp.shut;
+	}
+	return false;
 }
 
 /* --- the second connection --- */
@@ -63,18 +173,6 @@ static int connect_preempt(struct gw__pageserver *s, enum gw__preempt when)
 }
 
 /*
- * The first PONG tells that the destination has the main connection, so that another one cannot be taken for it. One that reads
- * nothing before both are connected cannot tell.
- */
-static int connect_preempt_of_handover(struct gw__pageserver *s)
-{
-	int r = connect_preempt(s, GW__PREEMPT_EARLY);
-	if (!r && s->o->preempt == GW__PREEMPT_ON)
-		r = gw__return_path_reader_await(s->rp, GW__REPLY_OPENED);
-	return r ? r : connect_preempt(s, GW__PREEMPT_ON);
-}
-
-/*
  * A second connection that was lost on the way, in a tunnel perhaps, before the destination had it: that one has read RESUME and waits
  * for it, for ever, and most do not survive its coming after the first one is over. So one that ended before anything went over it is made
  * anew, once. The destination sends nothing on it, so what can be read is its end; had it been accepted, its end would soon be that of the
@@ -83,12 +181,12 @@ static int connect_preempt_of_handover(struct gw__pageserver *s)
 static int reconnect_preempt(struct gw__pageserver *s)
 {
 	struct gw__chan *lost = gw__page_out_preempt(s->out), *chan = NULL;
-	if (s->preempt_reconnected || !lost || !gw__return_path_reader_came(s->rp, GW__REPLY_RESUME_ACK) ||
-		!gw__page_scheduler_unsent_pages(s->pages) || lost->out_bytes)
+	if (s->preempt_reconnected || !lost || !has_come(s, REPLY_RESUME_ACK) || !gw__page_scheduler_unsent_pages(s->pages) ||
+		lost->out_bytes)
 		return 0;
 	int r = gw__chan_wait_readable(lost, 0, &s->run->error);
 	if (r > 0)
-		r = gw__return_path_reader_stays_open(s->rp, TOGETHER_NS);
+		r = stays_open(s, TOGETHER_NS);
 	if (r <= 0)
 		return r;
 	s->preempt_reconnected = true;
@@ -98,28 +196,7 @@ static int reconnect_preempt(struct gw__pageserver *s)
 	return r;
 }
 
-/* --- what the return path brings --- */
-
-static int on_request(void *ctx, uint32_t block, uint64_t start_off, uint64_t bytes)
-{
-	struct gw__pageserver *s = ctx;
-	s->stats->requests++;
-	gw__page_out_note_request(s->out);
-	int r = reconnect_preempt(s);
-	return r ? r : gw__page_scheduler_request(s->pages, block, start_off, bytes);
-}
-
-static struct gw__bitmap *bitmap(void *ctx, uint32_t block)
-{
-	struct gw__pageserver *s = ctx;
-	return gw__page_scheduler_bitmap(s->pages, block);
-}
-
-static int on_bitmap_complete(void *ctx, uint32_t block)
-{
-	struct gw__pageserver *s = ctx;
-	return gw__page_scheduler_take_bitmap(s->pages, block);
-}
+/* --- messages: each is handled in every state, ignored for a reason that stands here, or an error --- */
 
 static void notify_guest_runs(const struct gw__pageserver *s)
 {
@@ -127,23 +204,252 @@ static void notify_guest_runs(const struct gw__pageserver *s)
 		s->o->on_guest_runs(s->o->ctx);
 }
 
-static int on_reply(void *ctx, enum gw__postcopy_src_event event)
+static int note_guest_runs(struct gw__pageserver *s)
 {
-	struct gw__pageserver *s = ctx;
-	if (event == GW__POSTCOPY_SRC_EV_GUEST_RUNS)
-		notify_guest_runs(s);
-	return set_state(s, event);
+	notify_guest_runs(s);
+	return set_state(s, GW__POSTCOPY_SRC_EV_GUEST_RUNS);
 }
 
-static int wait(void *ctx, uint64_t ns, bool *may_push)
+static int serve_request(struct gw__pageserver *s, uint32_t block, uint64_t start_off, uint64_t bytes)
 {
-	struct gw__pageserver *s = ctx;
+	s->stats->requests++;
+	gw__page_out_note_request(s->out);
+	int r = reconnect_preempt(s);
+	return r ? r : gw__page_scheduler_request(s->pages, block, start_off, bytes);
+}
+
+static int out_of_place(struct gw__pageserver *s, const struct gw__rp_msg *m)
+{
+	return gw__error_set(&s->run->error, -EPROTO, "%s: the destination sent an unexpected %s in state %s", s->chan->name,
+		gw__rp_name(m->type), gw__postcopy_src_state_name(*s->state));
+}
+
+static int on_request(struct gw__pageserver *s, const struct gw__rp_msg *m)
+{
+	struct gw__error *error = &s->run->error;
+	uint64_t page_bytes = gw__config_page_bytes(s->source->config);
+	if (m->type == GW__RP_REQ_PAGES_ID)
+		s->rp.asked_block = gw__blocks_find(s->source->blocks, m->block);
+	if (*s->state < GW__POSTCOPY_SRC_DEVICE || *s->state > GW__POSTCOPY_SRC_ENDING)
+		return out_of_place(s, m);
+	if (s->rp.asked_block < 0)
+		return gw__error_set(error, -EPROTO, "%s: a page is requested of block \"%s\", which the guest does not have",
+			s->chan->name, m->type == GW__RP_REQ_PAGES_ID ? m->block : "(none named yet)");
+	const struct gw__block *b = &s->source->blocks->v[s->rp.asked_block];
+	if (b->ignored || !m->length_bytes || !gw__is_aligned(m->start_off, page_bytes) || !gw__is_aligned(m->length_bytes, page_bytes) ||
+		m->length_bytes > b->used_bytes || m->start_off > b->used_bytes - m->length_bytes)
+		return gw__error_set(error, -EPROTO,
+			"%s: %u bytes at offset 0x%llx of block \"%s\" are requested; expected whole pages of %llu inside its %llu bytes",
+			s->chan->name, m->length_bytes, (ull)m->start_off, b->name, (ull)page_bytes, (ull)b->used_bytes);
+	return serve_request(s, (uint32_t)s->rp.asked_block, m->start_off, m->length_bytes);
+}
+
+/* The first block at or after `from` that migrates; -1: none. */
+static int64_t next_block(const struct gw__pageserver *s, uint32_t from)
+{
+	for (uint32_t i = from; i < s->source->blocks->n; i++)
+		if (!s->source->blocks->v[i].ignored)
+			return i;
+	return -1;
+}
+
+/* The bitmap follows its message uncounted: size, bits, end mark. Each piece of it is an answer with a limit of its own. */
+static int take_bitmap(struct gw__pageserver *s, uint32_t block)
+{
+	struct gw__bitmap *b = gw__page_scheduler_bitmap(s->pages, block);
+	const char *name = s->source->blocks->v[block].name;
+	int r = need(s, GW__RECV_BITMAP_HEAD_BYTES);
+	if (r)
+		return r;
+	uint64_t left = gw__be_get(gw__stream_buf_bytes(&s->rp.buf), 8), at = 0;
+	gw__stream_buf_use(&s->rp.buf, GW__RECV_BITMAP_HEAD_BYTES);
+	r = gw__recv_bitmap_check_size(left, name, b->bits, &s->run->error);
+	for (size_t n; !r && left; left -= n, at += n) {
+		n = gw__min(left, 64 << 10);
+		expect_reply(s, s->rp.expected_reply);
+		r = need(s, n);
+		if (r)
+			return r;
+		gw__bitmap_wire_get(b, at, gw__stream_buf_bytes(&s->rp.buf), n); /* bits after the last page mean nothing */
+		gw__stream_buf_use(&s->rp.buf, n);
+	}
+	if (!r)
+		r = need(s, GW__RECV_BITMAP_END_BYTES);
+	if (!r)
+		r = gw__recv_bitmap_check_end(gw__be_get(gw__stream_buf_bytes(&s->rp.buf), 8), name, &s->run->error);
+	if (r)
+		return r;
+	gw__stream_buf_use(&s->rp.buf, GW__RECV_BITMAP_END_BYTES);
+	s->rp.bitmap_due = next_block(s, block + 1);
+	return gw__page_scheduler_take_bitmap(s->pages, block);
+}
+
+static int on_bitmap(struct gw__pageserver *s, const struct gw__rp_msg *m)
+{
+	int64_t block = gw__blocks_find(s->source->blocks, m->block);
+	if (*s->state != GW__POSTCOPY_SRC_RECOVER)
+		return out_of_place(s, m);
+	if (block < 0 || block != s->rp.bitmap_due)
+		return gw__error_set(&s->run->error, -EPROTO, "%s: the received bitmap of block \"%s\" came, which was not asked for now",
+			s->chan->name, m->block);
+	return take_bitmap(s, (uint32_t)block);
+}
+
+static int on_shut(struct gw__pageserver *s, const struct gw__rp_msg *m)
+{
+	s->rp.shut = true;
+	s->rp.shut_status = m->value;
+	if (m->value)
+		return gw__error_set(&s->run->error, -EREMOTEIO, "%s: the destination reports error %u; its log tells why", s->chan->name,
+			m->value);
+	return *s->state == GW__POSTCOPY_SRC_ENDING ? 0 : out_of_place(s, m);
+}
+
+static int on_message(struct gw__pageserver *s, const struct gw__rp_msg *m)
+{
+	GW__TRACE(&s->run->trace, return_path_receive, "%s %u", gw__rp_name(m->type), m->value);
+	switch (m->type) {
+	case GW__RP_PONG:
+		s->rp.opened = s->rp.opened || m->value == GW__PING_OPENED;
+		s->rp.discarded = s->rp.discarded || m->value == GW__PING_DISCARDED;
+		if (m->value == GW__PING_RUNS && *s->state == GW__POSTCOPY_SRC_DEVICE)
+			return note_guest_runs(s);
+		return 0; /* the other tokens only mark how far it has read */
+	case GW__RP_REQ_PAGES:
+	case GW__RP_REQ_PAGES_ID:
+		return on_request(s, m);
+	case GW__RP_RECV_BITMAP:
+		return on_bitmap(s, m);
+	case GW__RP_RESUME_ACK:
+		if (*s->state != GW__POSTCOPY_SRC_RECOVER || !s->rp.resume_sent || s->rp.bitmap_due >= 0 || m->value != 1)
+			return out_of_place(s, m);
+		s->rp.resumed = true; /* requests may follow in the same breath */
+		return set_state(s, GW__POSTCOPY_SRC_EV_RESUMED);
+	case GW__RP_SHUT:
+		return on_shut(s, m);
+	default: /* SWITCHOVER_ACK: nobody waits for it here */
+		return 0;
+	}
+}
+
+/* All whole messages at hand; a part of one stays. SHUT is the last: what comes after it is not read. */
+static int take_messages(struct gw__pageserver *s, bool *any)
+{
+	while (gw__stream_buf_left(&s->rp.buf) && !s->rp.shut) {
+		struct gw__rp_msg m;
+		struct gw__rd c = gw__rd_over(gw__stream_buf_bytes(&s->rp.buf), gw__stream_buf_left(&s->rp.buf));
+		int r = gw__rp_decode(&c, &m, &s->run->error);
+		if (r == GW__SHORT)
+			return 0;
+		if (r)
+			return gw__error_where(&s->run->error, "%s", s->chan->name);
+		gw__stream_buf_use(&s->rp.buf, gw__rd_used(&c));
+		*any = true;
+		r = on_message(s, &m);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static int wait(struct gw__pageserver *s, uint64_t ns, bool *may_push)
+{
 	int r = gw__page_out_wait(s->out, ns, may_push);
 	return r ? r : reconnect_preempt(s);
 }
 
-static const struct gw__return_path_ops RETURN_PATH_OPS = {
-	.request = on_request, .bitmap = bitmap, .bitmap_complete = on_bitmap_complete, .event = on_reply, .wait = wait};
+/* Messages that came, waiting at most `ns` for the first byte: 0, or GW__NOTHING_CAME when none came. `may_push` as of wait; NULL: no. */
+static int take_input(struct gw__pageserver *s, uint64_t ns, bool *may_push)
+{
+	bool any = false;
+	int r = take_messages(s, &any);
+	if (r || any)
+		return r;
+	r = wait(s, ns, may_push);
+	if (r <= 0)
+		return r ? r : GW__NOTHING_CAME;
+	r = need(s, gw__stream_buf_left(&s->rp.buf) + 1);
+	return r ? r : take_messages(s, &any);
+}
+
+/* --- replies --- */
+
+/* Reads until it has arrived, within the limit for a reply. */
+static int await_reply(struct gw__pageserver *s, enum reply reply)
+{
+	static const char *const names[] = {[REPLY_OPENED] = "its first PONG",
+		[REPLY_DISCARDED] = "that it takes the switch to post-copy (PONG 2)",
+		[REPLY_BITMAPS] = "its received bitmaps",
+		[REPLY_RESUME_ACK] = "RESUME_ACK",
+		[REPLY_GUEST_RUNS] = "that it loaded the devices (PONG 0x42)",
+		[REPLY_SHUT] = "its SHUT"};
+	int r = 0;
+	expect_reply(s, names[reply]);
+	while (r >= 0 && !has_come(s, reply)) {
+		int left_ms = reply_left_ms(s);
+		uint64_t ns = left_ms < 0 ? POLL_NS : gw__min((uint64_t)left_ms * NS_PER_MS, POLL_NS);
+		r = left_ms ? take_input(s, ns, NULL) : reply_timed_out(s);
+		gw__run_tick(s->run);
+	}
+	expect_reply(s, NULL);
+	return r < 0 ? r : 0;
+}
+
+/*
+ * From now on these have a place: BITMAPS, of all blocks that migrate, in their order; RESUME_ACK, as RESUME was sent. The others always have one in
+ * their state.
+ */
+static void expect(struct gw__pageserver *s, enum reply reply)
+{
+	if (reply == REPLY_BITMAPS)
+		s->rp.bitmap_due = next_block(s, 0);
+	if (reply == REPLY_RESUME_ACK)
+		s->rp.resume_sent = true;
+}
+
+/* Only this many bytes in a row are no accident. */
+static bool find_pong(struct gw__stream_buf *buf, const uint8_t pong[PONG_BYTES])
+{
+	size_t left = gw__stream_buf_left(buf);
+	const uint8_t *bytes = gw__stream_buf_bytes(buf), *at = left ? memmem(bytes, left, pong, PONG_BYTES) : NULL;
+	if (at)
+		gw__stream_buf_use(buf, (size_t)(at - bytes) + PONG_BYTES);
+	else if (left >= PONG_BYTES)
+		gw__stream_buf_use(buf, left - PONG_BYTES + 1);
+	return at;
+}
+
+/*
+ * Discards what was meant for a predecessor on this link, up to the PONG with this token. In it there are whole messages, parts of them and
+ * bitmaps; answers come in order, so that PONG is the end of it.
+ */
+static int skip_to_pong(struct gw__pageserver *s, uint32_t token)
+{
+	uint8_t pong[PONG_BYTES];
+	struct gw__wr c = gw__wr_over(pong, sizeof pong);
+	int r = 0;
+	gw__rp_encode(&c, &(struct gw__rp_msg){.type = GW__RP_PONG, .value = token});
+	expect_reply(s, "the answer to a PING");
+	while (!r && !find_pong(&s->rp.buf, pong))
+		r = s->rp.buf.ended ? gw__error_set(&s->run->error, -ECONNRESET, "%s: the destination closed the connection", s->chan->name)
+				    : fill(s);
+	expect_reply(s, NULL);
+	return r;
+}
+
+/*
+ * The first PONG tells that the destination has the main connection, so that another one cannot be taken for it. One that reads
+ * nothing before both are connected cannot tell.
+ */
+static int connect_preempt_of_handover(struct gw__pageserver *s)
+{
+	int r = connect_preempt(s, GW__PREEMPT_EARLY);
+	if (!r && s->o->preempt == GW__PREEMPT_ON)
+		r = await_reply(s, REPLY_OPENED);
+	return r ? r : connect_preempt(s, GW__PREEMPT_ON);
+}
+
+static int put(struct gw__pageserver *s, const void *bytes, size_t n) { return gw__chan_write_all(s->chan, bytes, n, &s->run->error); }
 
 /* --- the beginning: header, block list, discards, the package (docs/spec/postcopy.md 3) --- */
 
@@ -158,7 +464,7 @@ static int put_head(struct gw__pageserver *s)
 	gw__command_encode(&c, GW__CMD_OPEN_RETURN_PATH, NULL, 0);
 	gw__ping_encode(&c, GW__PING_OPENED);
 	gw__advise_encode(&c, gw__page_scheduler_page_summary(s->pages), gw__config_page_bytes(&config));
-	return gw__page_out_write(s->out, room, gw__wr_used(&c));
+	return put(s, room, gw__wr_used(&c));
 }
 
 /* Early devices go straight out; `room` holds all devices there are. */
@@ -166,7 +472,7 @@ static int put_early(struct gw__pageserver *s, enum gw__device_place place, uint
 {
 	size_t n = 0;
 	int r = s->source->ops->read_devices(s->source, place, room, &n, &s->run->error);
-	return r || !n ? r : gw__page_out_write(s->out, room, n);
+	return r || !n ? r : put(s, room, n);
 }
 
 static int put_list(struct gw__pageserver *s)
@@ -195,7 +501,7 @@ static int put_block_discards(struct gw__pageserver *s, uint32_t block)
 		struct gw__wr c = gw__wr_over(room, sizeof room);
 		if (n)
 			gw__discard_encode(&c, s->source->blocks->v[block].name, range, n);
-		r = n ? gw__page_out_write(s->out, room, gw__wr_used(&c)) : 0;
+		r = n ? put(s, room, gw__wr_used(&c)) : 0;
 	}
 	return r;
 }
@@ -208,7 +514,7 @@ static int put_discards(struct gw__pageserver *s)
 	for (uint32_t i = 0; !r && i < s->source->blocks->n; i++)
 		r = put_block_discards(s, i);
 	gw__ping_encode(&c, GW__PING_DISCARDED);
-	return r ? r : gw__page_out_write(s->out, room, gw__wr_used(&c));
+	return r ? r : put(s, room, gw__wr_used(&c));
 }
 
 static int put_package(struct gw__pageserver *s, uint8_t *devices)
@@ -225,7 +531,7 @@ static int put_package(struct gw__pageserver *s, uint8_t *devices)
 	gw__command_encode(&l, GW__CMD_POSTCOPY_RUN, NULL, 0);
 	gw__packaged_encode(&c, (uint32_t)(gw__wr_used(&f) + n + gw__wr_used(&l)));
 	struct iovec iov[] = {{head, gw__wr_used(&c)}, {first, gw__wr_used(&f)}, {devices, n}, {last, gw__wr_used(&l)}};
-	return gw__chan_write_allv(gw__page_out_main(s->out), iov, GW__LEN(iov), &s->run->error);
+	return gw__chan_write_allv(s->chan, iov, GW__LEN(iov), &s->run->error);
 }
 
 /* With the last byte of the package the destination may run, whatever happens to what is written after it. */
@@ -233,16 +539,16 @@ static int send_package(struct gw__pageserver *s, uint8_t *devices)
 {
 	uint8_t room[16];
 	struct gw__wr c = gw__wr_over(room, sizeof room);
-	uint64_t before = gw__page_out_main(s->out)->out_bytes;
+	uint64_t before = s->chan->out_bytes;
 	int r = put_package(s, devices);
-	if (s->o->on_package && gw__page_out_main(s->out)->out_bytes > before) {
+	if (s->o->on_package && s->chan->out_bytes > before) {
 		int noted = s->o->on_package(s->o->ctx);
 		r = r ? r : noted;
 	}
 	if (!r)
 		r = set_state(s, GW__POSTCOPY_SRC_EV_PACKAGE_SENT);
 	gw__ping_encode(&c, GW__PING_SENT);
-	return r ? r : gw__page_out_write(s->out, room, gw__wr_used(&c));
+	return r ? r : put(s, room, gw__wr_used(&c));
 }
 
 static int begin_stream(struct gw__pageserver *s, uint8_t *devices)
@@ -268,7 +574,7 @@ static int hand_over(struct gw__pageserver *s)
 	if (!r)
 		r = put_discards(s);
 	if (!r && s->o->confirm)
-		r = gw__return_path_reader_await(s->rp, GW__REPLY_DISCARDED);
+		r = await_reply(s, REPLY_DISCARDED);
 	if (!r)
 		r = set_state(s, GW__POSTCOPY_SRC_EV_STREAM_BEGUN);
 	if (!r)
@@ -284,7 +590,7 @@ static int send_command(struct gw__pageserver *s, uint16_t number)
 	uint8_t room[16];
 	struct gw__wr c = gw__wr_over(room, sizeof room);
 	gw__command_encode(&c, number, NULL, 0);
-	return gw__page_out_write(s->out, room, gw__wr_used(&c));
+	return put(s, room, gw__wr_used(&c));
 }
 
 /* A link of a dead predecessor, in the middle of its recovery: whatever the destination still sends to it is read first. */
@@ -294,8 +600,8 @@ static int take_over(struct gw__pageserver *s)
 	uint32_t token = (uint32_t)gw__clock_now_ns(&s->run->clock) | 1u << 31; /* not one of a source */
 	struct gw__wr c = gw__wr_over(ping, sizeof ping);
 	gw__ping_encode(&c, token);
-	int r = gw__page_out_write(s->out, ping, gw__wr_used(&c));
-	return r ? r : gw__return_path_reader_skip_to_pong(s->rp, token);
+	int r = put(s, ping, gw__wr_used(&c));
+	return r ? r : skip_to_pong(s, token);
 }
 
 /*
@@ -310,25 +616,25 @@ static int ask_bitmaps(struct gw__pageserver *s)
 	bool resume_later = s->o->preempt == GW__PREEMPT_ON;
 	if (!room)
 		return gw__error_set(&s->run->error, -ENOMEM, "no memory to ask for %u bitmaps", s->source->blocks->n);
-	gw__return_path_reader_expect(s->rp, GW__REPLY_BITMAPS); /* answers may come before all is asked */
+	expect(s, REPLY_BITMAPS); /* answers may come before all is asked */
 	for (uint32_t i = 0; i < s->source->blocks->n; i++)
 		if (!s->source->blocks->v[i].ignored)
 			gw__ask_bitmap_encode(&c, s->source->blocks->v[i].name);
 	if (!resume_later) {
 		gw__command_encode(&c, GW__CMD_POSTCOPY_RESUME, NULL, 0);
-		gw__return_path_reader_expect(s->rp, GW__REPLY_RESUME_ACK);
+		expect(s, REPLY_RESUME_ACK);
 	}
 	int r = connect_preempt(s, GW__PREEMPT_EARLY); /* before that it reads nothing */
 	if (!r)
-		r = gw__page_out_write(s->out, room, gw__wr_used(&c));
+		r = put(s, room, gw__wr_used(&c));
 	free(room);
 	if (!r)
-		r = gw__return_path_reader_await(s->rp, GW__REPLY_BITMAPS);
+		r = await_reply(s, REPLY_BITMAPS);
 	if (!r)
 		r = connect_preempt(s, GW__PREEMPT_ON);
 	if (r || !resume_later)
 		return r;
-	gw__return_path_reader_expect(s->rp, GW__REPLY_RESUME_ACK);
+	expect(s, REPLY_RESUME_ACK);
 	return send_command(s, GW__CMD_POSTCOPY_RESUME);
 }
 
@@ -341,7 +647,7 @@ static int resume(struct gw__pageserver *s)
 	if (!r)
 		r = ask_bitmaps(s);
 	if (!r)
-		r = gw__return_path_reader_await(s->rp, GW__REPLY_RESUME_ACK);
+		r = await_reply(s, REPLY_RESUME_ACK);
 	if (!r)
 		notify_guest_runs(s);
 	return r;
@@ -361,7 +667,7 @@ static int push_all(struct gw__pageserver *s)
 	gw__page_out_begin_push(s->out); /* what it took to get here is free */
 	while (r >= 0 && gw__page_scheduler_unsent_pages(s->pages)) {
 		bool may_push = false;
-		r = pause ? gw__return_path_reader_take(s->rp, DISK_NS, NULL) : gw__return_path_reader_take(s->rp, POLL_NS, &may_push);
+		r = pause ? take_input(s, DISK_NS, NULL) : take_input(s, POLL_NS, &may_push);
 		pause = false;
 		if (r >= 0 && may_push && gw__page_scheduler_unsent_pages(s->pages)) {
 			r = gw__page_scheduler_push(s->pages);
@@ -369,7 +675,7 @@ static int push_all(struct gw__pageserver *s)
 		}
 		gw__run_tick(s->run);
 	}
-	return r < 0 ? r : gw__return_path_reader_await(s->rp, GW__REPLY_GUEST_RUNS);
+	return r < 0 ? r : await_reply(s, REPLY_GUEST_RUNS);
 }
 
 /* A destination that wanted the second connection early does not see its end without a mark. */
@@ -380,21 +686,21 @@ static int finish(struct gw__pageserver *s)
 		r = set_state(s, GW__POSTCOPY_SRC_EV_ALL_SENT);
 	gw__run_phase(s->run, GW__PHASE_SYNC);
 	if (!r)
-		r = gw__return_path_reader_await(s->rp, GW__REPLY_SHUT);
+		r = await_reply(s, REPLY_SHUT);
 	return r ? r : set_state(s, GW__POSTCOPY_SRC_EV_SHUT_OK);
 }
 
-static int open_modules(struct gw__pageserver *s, struct gw__chan *chan)
+static int open_modules(struct gw__pageserver *s)
 {
-	int r = gw__page_out_new(s->run, s->source, chan, s->o, s->stats, &s->out);
+	int r = gw__stream_buf_init(&s->rp.buf, s->chan, BUFFER_MAX_BYTES, &s->run->error);
 	if (!r)
-		r = gw__page_scheduler_new(s->run, s->source, s->o, s->out, s->stats, &s->pages);
-	return r ? r : gw__return_path_reader_new(s->run, s->source, chan, s->o->answer_ms, s->state, &RETURN_PATH_OPS, s, &s->rp);
+		r = gw__page_out_new(s->run, s->source, s->chan, s->o, s->stats, &s->out);
+	return r ? r : gw__page_scheduler_new(s->run, s->source, s->o, s->out, s->stats, &s->pages);
 }
 
-static int serve(struct gw__pageserver *s, struct gw__chan *chan)
+static int serve(struct gw__pageserver *s)
 {
-	int r = open_modules(s, chan);
+	int r = open_modules(s);
 	if (!r)
 		r = connect_preempt(s, GW__PREEMPT_OFF);
 	if (!r)
@@ -408,23 +714,29 @@ static int serve(struct gw__pageserver *s, struct gw__chan *chan)
 static void note_failure(struct gw__pageserver *s)
 {
 	struct gw__error ignored = {0};
-	bool shut = s->rp && gw__return_path_reader_shut_error(s->rp);
-	gw__postcopy_src_step(*s->state, shut ? GW__POSTCOPY_SRC_EV_SHUT_ERROR : GW__POSTCOPY_SRC_EV_BROKEN, s->state, &ignored);
+	bool shut_error = s->rp.shut && s->rp.shut_status;
+	gw__postcopy_src_step(*s->state, shut_error ? GW__POSTCOPY_SRC_EV_SHUT_ERROR : GW__POSTCOPY_SRC_EV_BROKEN, s->state, &ignored);
 }
 
 int gw__pageserver(struct gw__run *run, const struct gw__page_source *source, struct gw__chan *chan, const struct gw__pageserver_opts *o,
 	struct gw__pageserver_stats *stats, enum gw__postcopy_src_state *state)
 {
-	struct gw__pageserver s = {.run = run, .source = source, .o = o, .stats = stats, .state = state};
+	struct gw__pageserver s = {.run = run,
+		.source = source,
+		.chan = chan,
+		.o = o,
+		.stats = stats,
+		.state = state,
+		.rp = {.asked_block = -1, .bitmap_due = -1}};
 	*stats = (struct gw__pageserver_stats){0};
 	*state = o->resume ? GW__POSTCOPY_SRC_PAUSED : GW__POSTCOPY_SRC_SETUP;
 	atomic_store(&run->counters.total_bytes, source->blocks->total_bytes);
-	int r = serve(&s, chan);
+	int r = serve(&s);
 	if (r)
 		note_failure(&s);
 	else
 		gw__run_phase(run, GW__PHASE_DONE);
-	gw__return_path_reader_free(s.rp);
+	gw__stream_buf_fini(&s.rp.buf);
 	gw__page_scheduler_free(s.pages);
 	gw__page_out_free(s.out);
 	return r;

@@ -102,11 +102,6 @@ static uint64_t bytes_written(const struct gw__page_out *out)
 	return out->main.chan->out_bytes + (out->preempt.chan ? out->preempt.chan->out_bytes : 0);
 }
 
-int gw__page_out_write(struct gw__page_out *out, const void *bytes, size_t n)
-{
-	return gw__chan_write_all(out->main.chan, bytes, n, &out->run->error);
-}
-
 int gw__page_out_write_list(struct gw__page_out *out, const struct gw__blocks_rule *rule, const uint64_t *page_bytes)
 {
 	int r = gw__stream_writer_begin_list(&out->main, rule, page_bytes, &out->run->error);
@@ -129,7 +124,7 @@ int gw__page_out_write_end(struct gw__page_out *out, bool mark)
 		r = gw__stream_writer_begin_end(&out->main, &out->run->error);
 	if (!r)
 		r = gw__stream_writer_end_section(&out->main, &out->run->error);
-	return r ? r : gw__page_out_write(out, &eof, sizeof eof);
+	return r ? r : gw__chan_write_all(out->main.chan, &eof, sizeof eof, &out->run->error);
 }
 
 /* Neighbours in memory are one entry. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The page server's connections as a way out: pieces of runs of pages, the sections around them, and everything else that is written; and when:
+ * The page server's connections as a way out of pages: pieces of runs of them, and the sections around them; and when:
  * never a page of the background push while a request lies there, never so many that the next request would have to wait for room. How long
  * requests waited. What is sent, and in which order, is for the page scheduler. The main thread's.
  */
@@ -30,8 +30,6 @@ struct gw__chan *gw__page_out_preempt(const struct gw__page_out *out);
 /* Takes it over; the one before is closed. NULL: none. */
 void gw__page_out_set_preempt(struct gw__page_out *out, struct gw__chan *chan);
 
-/* Verbatim, on the main channel; between two sections. */
-int gw__page_out_write(struct gw__page_out *out, const void *bytes, size_t n);
 /* START with the block list; `page_bytes` by block, 0 where it is the target page. */
 int gw__page_out_write_list(struct gw__page_out *out, const struct gw__blocks_rule *rule, const uint64_t *page_bytes);
 /* Whatever section is open ends; the next record names its block, as it must after the switch. */
