@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Rounds, stop, hand-over of a live guest; see source.h. When it is stopped says plan/converge, who may run it plan/handover; how it is written,
- * stream_out, and postcopy once it is paused for that.
+ * stream_out, and the page server once it is paused for post-copy.
  */
 #include "engine/guest/source.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
-#include "engine/guest/postcopy.h"
 #include "engine/guest/stream_out.h"
 #include "engine/outgoing/await_shut.h"
+#include "image/file/zero.h"
 
 enum {
 	PING_LOADED = 0x676f6477, /* before the end mark: is everything loaded? */
 	GUESSED_TRIP_NS = 1000000,
 	GUESSED_LOAD_NS = 5000000,
+	TAKE_PAGES = 256,
 };
 
 /* What follows a round. */
@@ -29,6 +31,7 @@ struct source {
 	struct gw__guest_source_result *result;
 	struct gw__stream_out *stream;
 	enum gw__handover_state state;
+	const struct gw_out *devices; /* of the package, while pages are served */
 
 	bool paused, stood_still; /* by us; before it was asked to */
 	int resume_failed;        /* what the hook that lets it run on said: it is paused, and not asked again */
@@ -278,6 +281,50 @@ static int hand_over(struct source *s)
 	return r ? r : step(s, GW__HANDOVER_EV_SHUT_OK);
 }
 
+/* --- post-copy: pages of a guest that is paused --- */
+
+static const uint8_t *page_at(const struct gw__page_source *source, uint32_t block, uint64_t page)
+{
+	const struct source *s = source->ctx;
+	return gw__dirty_pages_host(gw__stream_out_dirty(s->stream), block) + page * s->guest->page_bytes;
+}
+
+static uint64_t next_that_is(const struct gw__page_source *source, bool zero, uint32_t block, uint64_t first, uint64_t end)
+{
+	const struct source *s = source->ctx;
+	while (first < end && gw__is_zero(page_at(source, block, first), s->guest->page_bytes) != zero)
+		first++;
+	return first;
+}
+
+static uint64_t next_content(const struct gw__page_source *source, uint32_t block, uint64_t first, uint64_t end)
+{
+	return next_that_is(source, false, block, first, end);
+}
+
+static uint64_t next_zero(const struct gw__page_source *source, uint32_t block, uint64_t first, uint64_t end)
+{
+	return next_that_is(source, true, block, first, end);
+}
+
+static int read_pages(const struct gw__page_source *source, uint32_t block, uint64_t first, uint64_t n, bool may_wait, uint8_t *room,
+	const uint8_t **pages, struct gw__error *error)
+{
+	(void)n, (void)may_wait, (void)room, (void)error;
+	*pages = page_at(source, block, first);
+	return 0;
+}
+
+static int read_devices(const struct gw__page_source *source, enum gw__device_place place, uint8_t *to, size_t *n, struct gw__error *error)
+{
+	const struct source *s = source->ctx;
+	(void)error;
+	*n = place == GW__DEVICES_IN_PACKAGE ? s->devices->n : 0;
+	if (*n)
+		memcpy(to, s->devices->bytes, *n);
+	return 0;
+}
+
 /* --- post-copy --- */
 
 static int on_package(void *ctx)
@@ -301,16 +348,63 @@ static void on_guest_runs(void *ctx)
 	tell(s, &(struct gw__guest_event){.kind = GW__GUEST_EVENT_RUNS_THERE, .downtime_ns = s->result->downtime_ns});
 }
 
+static void clear_unsent(void *ctx, struct gw__bitmap *sent)
+{
+	const struct source *s = ctx;
+	uint64_t off[TAKE_PAGES];
+	uint32_t block, n;
+	while ((n = gw__dirty_pages_take(gw__stream_out_dirty(s->stream), 0, TAKE_PAGES, &block, off)))
+		for (uint32_t i = 0; i < n; i++)
+			gw__bitmap_clear(&sent[block], off[i] / s->guest->page_bytes);
+}
+
+/* Of each block, the size of the pages that back it: the destination's are the same. */
+static struct gw__pageserver_block *list_page_sizes(const struct gw__guest *guest, const struct gw__blocks *blocks)
+{
+	struct gw__pageserver_block *v = calloc(blocks->n, sizeof *v);
+	for (uint32_t i = 0; v && i < blocks->n; i++)
+		v[i] = (struct gw__pageserver_block){blocks->v[i].name, gw__guest_find_block(guest, blocks->v[i].name)->page_bytes};
+	return v;
+}
+
+/* The page server counts all pages as one; here those of zeros have their own count. */
+static void count_zeros(struct gw__run *run, const struct gw__pageserver_stats *stats)
+{
+	atomic_fetch_add_explicit(&run->counters.zero_pages, stats->zero_pages, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&run->counters.pages, stats->zero_pages, memory_order_relaxed);
+}
+
+/* The RAM of the guest, which is paused, as the page server's source of pages, and its devices in the package. */
 static int serve_pages(struct source *s, const struct gw_out *devices, bool resume)
 {
-	const struct gw__guest_postcopy_opts po = {.resume = resume,
+	static const struct gw__page_source_ops ops = {.next_content = next_content,
+		.next_zero = next_zero,
+		.read = read_pages,
+		.read_devices = read_devices};
+	const struct gw__page_source source = {.ops = &ops,
+		.config = gw__stream_out_config(s->stream),
+		.blocks = gw__stream_out_blocks(s->stream),
+		.ram_id = GW__STREAM_OUT_RAM_ID,
+		.device_bytes = devices->n,
+		.ctx = s};
+	struct gw__pageserver_block *sizes = list_page_sizes(s->guest, source.blocks);
+	const struct gw__pageserver_opts po = {.resume = resume,
+		.clear_unsent = clear_unsent,
 		.confirm = s->o->confirm,
-		.answer_ms = s->o->answer_ms,
-		.max_bandwidth = s->o->max_bandwidth,
 		.on_package = on_package,
 		.on_guest_runs = on_guest_runs,
-		.ctx = s};
-	int r = gw__guest_postcopy(s->run, s->guest, s->stream, s->out->main, devices, &po, &s->result->pages);
+		.block = sizes,
+		.blocks_n = source.blocks->n,
+		.max_bandwidth = s->o->max_bandwidth,
+		.ctx = s,
+		.answer_ms = s->o->answer_ms};
+	enum gw__postcopy_src_state ignored; /* who may run the guest says plan/handover, which is stricter */
+	if (!sizes)
+		return gw__error_set(&s->run->error, -ENOMEM, "no memory for a list of RAM blocks");
+	s->devices = devices;
+	int r = gw__pageserver(s->run, &source, s->out->main, &po, &s->result->pages, &ignored);
+	count_zeros(s->run, &s->result->pages);
+	free(sizes);
 	return r ? r : step(s, GW__HANDOVER_EV_SHUT_OK);
 }
 

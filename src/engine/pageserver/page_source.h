@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Where the pages of a post-copy source come from: an image (image_pages.h), or the RAM of a guest of this process, which is paused
- * (engine/guest/postcopy.h). Whatever it is, it does not change while pages are served. Borrowed from its maker by all modules of the page server.
+ * (engine/guest/source.c). Whatever it is, it does not change while pages are served. Borrowed from its maker by all modules of the page server.
  */
 #ifndef GW_ENGINE_PAGESERVER_PAGE_SOURCE_H
 #define GW_ENGINE_PAGESERVER_PAGE_SOURCE_H
