@@ -9,7 +9,6 @@
 #include "engine/outgoing/peer_sink.h"
 #include "lib/combine.h"
 #include "lib/outcome.h"
-#include "plan/multifd_compat.h"
 
 enum { ANSWER_MS = 60000 };
 
@@ -27,7 +26,7 @@ static void close_link(struct link *l)
 	gw__tls_creds_free(l->tls);
 }
 
-static int make_multifd_send(gw_job *job, const struct gw__stored_guest *stored, const struct gw_send_opts *o, struct link *l)
+static int make_multifd_send(gw_job *job, const struct gw_send_opts *o, struct link *l)
 {
 	static const uint32_t methods[] =
 		{[GW_COMPRESS_NONE] = 0, [GW_COMPRESS_ZLIB] = GW__MULTIFD_ZLIB, [GW_COMPRESS_ZSTD] = GW__MULTIFD_ZSTD};
@@ -36,7 +35,6 @@ static int make_multifd_send(gw_job *job, const struct gw__stored_guest *stored,
 	struct gw__multifd_send_opts go = {
 		.method = methods[GW__OPT(o, compression)],
 		.level = GW__OPT(o, level) ? GW__OPT(o, level) : 1,
-		.name_zeros = !gw__multifd_compat_of(stored->image->config.machine).zeros_on_main,
 	};
 	return gw__multifd_send_new(&job->run, &l->out, &go, &l->multifd_send);
 }
@@ -94,9 +92,8 @@ static int send_over(gw_job *job, struct gw__stored_guest *stored, struct link *
 	send_ahead(&l->out);
 	int r = filter_all(job, &l->out, GW__OPT(o, link));
 	if (!r)
-		r = make_multifd_send(job, stored, o, l);
+		r = make_multifd_send(job, o, l);
 	so.multifd_send = l->multifd_send;
-	so.zeros_in_packets = stored->image && !gw__multifd_compat_of(stored->image->config.machine).zeros_on_main;
 	if (!r)
 		r = gw__peer_sink_new(&job->run, l->out.main, &so, &sink, &job->run.error);
 	if (!r)

@@ -10,7 +10,6 @@
 #include "engine/colo/primary_talk.h"
 #include "engine/incoming/stream.h"
 #include "engine/outgoing/peer_sink.h"
-#include "plan/multifd_compat.h"
 #include "wire/colo.h"
 
 #define EV(x) GW__COLO_PRIMARY_EV_##x
@@ -53,14 +52,10 @@ static int check_image(struct gw__colo_primary *p, const struct gw__image *image
 	return 0;
 }
 
-static int open_stream(struct gw__colo_primary *p, const struct gw__image *image)
+static int open_stream(struct gw__colo_primary *p)
 {
-	bool zeros_on_main = gw__multifd_compat_of(image->config.machine).zeros_on_main;
-	struct gw__multifd_send_opts mo = {.method = p->o.method, .level = p->o.level, .name_zeros = !zeros_on_main};
-	struct gw__peer_sink_opts so = {.ask_back = !p->o.old_dialect,
-		.answer_ms = p->o.answer_ms,
-		.zeros_in_packets = !zeros_on_main,
-		.colo = true};
+	struct gw__multifd_send_opts mo = {.method = p->o.method, .level = p->o.level};
+	struct gw__peer_sink_opts so = {.ask_back = !p->o.old_dialect, .answer_ms = p->o.answer_ms, .colo = true};
 	int r = p->out->multifd_n ? gw__multifd_send_new(p->run, p->out, &mo, &p->multifd_send) : 0;
 	so.multifd_send = p->multifd_send;
 	return r ? r : gw__peer_sink_new(p->run, p->out->main, &so, &p->sink, &p->run->error);
@@ -73,7 +68,7 @@ static int send_guest(struct gw__colo_primary *p, const struct gw__image *image)
 	if (!r)
 		r = make_bitmaps(p, image);
 	if (!r)
-		r = open_stream(p, image);
+		r = open_stream(p);
 	if (!r)
 		r = gw__image_source_run(p->run, image, NULL, p->sink);
 	if (!r)

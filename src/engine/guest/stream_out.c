@@ -95,10 +95,7 @@ static void configure(struct gw__stream_out *s)
 
 static int add_channels(struct gw__stream_out *s)
 {
-	struct gw__multifd_send_opts go = {.method = s->o.method,
-		.copies = s->o.copies,
-		.level = s->o.level,
-		.name_zeros = !s->compat.zeros_on_main};
+	struct gw__multifd_send_opts go = {.method = s->o.method, .copies = s->o.copies, .level = s->o.level};
 	return s->out->multifd_n ? gw__multifd_send_new(s->run, s->out, &go, &s->multifd_send) : 0;
 }
 
@@ -327,7 +324,7 @@ static int put_on_channels(struct gw__stream_out *s, gw__stream_out_look_fn *loo
 		.read = read_packet,
 		.ctx = s};
 	uint64_t next_ns = gw__clock_now_ns(&s->run->clock) + KEEP_ALIVE_MS * UINT64_C(1000000);
-	int r = gw__multifd_send_start_source(s->multifd_send, &source);
+	int r = gw__multifd_send_start(s->multifd_send, &source);
 	while (!r && !gw__multifd_send_wait(s->multifd_send, LOOK_MS)) {
 		gw__run_tick(s->run);
 		r = look ? look(ctx) : 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sending pages over many channels, and those of an image; see multifd_send.h. */
+/* Sending pages over many channels; see multifd_send.h. */
 #include "engine/outgoing/multifd_send.h"
 
 #include <errno.h>
@@ -9,11 +9,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "base/math.h"
 #include "thread/thread.h"
 #include "wire/compress.h"
-
-typedef unsigned long long ull;
 
 /* One channel; everything is its thread's while that runs, the main thread's otherwise. */
 struct worker {
@@ -27,25 +24,15 @@ struct worker {
 	bool running;
 };
 
-/* The pages of an image; `lock` of the workers' owner guards the cursor. */
-struct image_pages {
-	struct gw__multifd_send *multifd_send;
-	const struct gw__image *image;
-	const struct gw__bitmap *only; /* NULL: all pages */
-	uint32_t block;
-	uint64_t page;
-};
-
 struct gw__multifd_send {
 	struct gw__run *run;
 	struct gw__multifd_send_opts o;
 	struct gw__multifd_source source; /* constant while workers run */
-	struct image_pages image;
 	uint64_t page_bytes;
 	_Atomic uint64_t packet_number; /* over all channels */
 	_Atomic bool failed;
 
-	pthread_mutex_t lock; /* guards the failure, the image's cursor, and how many workers run */
+	pthread_mutex_t lock; /* guards the failure, and how many workers run */
 	pthread_cond_t ended;
 	uint32_t running_n;
 	struct gw__error error;
@@ -53,91 +40,6 @@ struct gw__multifd_send {
 	uint32_t n;
 	struct worker worker[];
 };
-
-/* --- the pages of an image --- */
-
-/* The first page of the block, from the cursor on, of which there is something to say. */
-static uint64_t next_page(const struct image_pages *p)
-{
-	if (p->only)
-		return gw__bitmap_next_set(&p->only[p->block], p->page);
-	return p->multifd_send->o.name_zeros ? p->page : gw__bitmap_next_set(&p->image->present[p->block], p->page);
-}
-
-/* The next range of pages: false when there is none. */
-static bool take_range(struct image_pages *p, uint32_t *block, uint64_t *first, uint64_t *n)
-{
-	const struct gw__image *image = p->image;
-	uint64_t most = gw__multifd_pages(p->multifd_send->page_bytes);
-	pthread_mutex_lock(&p->multifd_send->lock);
-	while (p->block < image->blocks.n &&
-		(image->blocks.v[p->block].ignored || (p->page = next_page(p)) >= image->present[p->block].bits)) {
-		p->block++;
-		p->page = 0;
-	}
-	bool any = p->block < image->blocks.n;
-	if (any) {
-		const struct gw__bitmap *present = &image->present[p->block];
-		*block = p->block;
-		*first = p->page;
-		*n = gw__min(most, present->bits - p->page);
-		p->page += *n;
-	}
-	pthread_mutex_unlock(&p->multifd_send->lock);
-	return any;
-}
-
-static bool take_of_image(void *ctx, uint32_t worker, struct gw__multifd_packet *packet, uint32_t *block)
-{
-	struct image_pages *p = ctx;
-	uint64_t first, n, page_bytes = p->multifd_send->page_bytes;
-	(void)worker;
-	if (!take_range(p, block, &first, &n))
-		return false;
-	const struct gw__bitmap *present = &p->image->present[*block], *only = p->only ? &p->only[*block] : NULL;
-	for (uint64_t i = first; i < first + n; i++)
-		if (gw__bitmap_test(present, i) && (!only || gw__bitmap_test(only, i)))
-			packet->off[packet->normal++] = i * page_bytes;
-	for (uint64_t i = first; p->multifd_send->o.name_zeros && i < first + n; i++)
-		if (!gw__bitmap_test(present, i) && (!only || gw__bitmap_test(only, i)))
-			packet->off[packet->normal + packet->zero++] = i * page_bytes;
-	return true;
-}
-
-/* How many pages from page `i` of the packet on stand one after the other. */
-static uint32_t count_run(const struct gw__multifd_packet *packet, uint32_t i, uint64_t page_bytes)
-{
-	uint32_t n = 1;
-	while (i + n < packet->normal && packet->off[i + n] == packet->off[i] + n * page_bytes)
-		n++;
-	return n;
-}
-
-/* Straight from the page cache into the socket. */
-static int send_of_image(void *ctx, uint32_t block, const struct gw__multifd_packet *packet, struct gw__chan *chan,
-	const struct iovec *head, struct gw__error *error)
-{
-	const struct image_pages *p = ctx;
-	uint64_t page_bytes = p->multifd_send->page_bytes, pages_off = p->image->blocks.v[block].pages_off;
-	int r = gw__chan_write_all(chan, head->iov_base, head->iov_len, error);
-	for (uint32_t i = 0, n; !r && i < packet->normal; i += n) {
-		n = count_run(packet, i, page_bytes);
-		r = gw__chan_send_file(chan, p->image->fd, pages_off + packet->off[i], n * page_bytes, error);
-	}
-	return r;
-}
-
-static int read_of_image(void *ctx, uint32_t block, const struct gw__multifd_packet *packet, uint8_t *to, struct gw__error *error)
-{
-	const struct image_pages *p = ctx;
-	uint64_t page_bytes = p->multifd_send->page_bytes, pages_off = p->image->blocks.v[block].pages_off;
-	int r = 0;
-	for (uint32_t i = 0, n; !r && i < packet->normal; i += n) {
-		n = count_run(packet, i, page_bytes);
-		r = gw__image_read_at(p->image, pages_off + packet->off[i], to + i * page_bytes, n * page_bytes, error);
-	}
-	return r;
-}
 
 /* --- workers --- */
 
@@ -272,7 +174,7 @@ int gw__multifd_send_sync(struct gw__multifd_send *g, uint64_t page_bytes)
 	return r;
 }
 
-int gw__multifd_send_start_source(struct gw__multifd_send *g, const struct gw__multifd_source *source)
+int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__multifd_source *source)
 {
 	g->source = *source;
 	g->running_n = g->n;
@@ -283,17 +185,6 @@ int gw__multifd_send_start_source(struct gw__multifd_send *g, const struct gw__m
 		g->worker[i].running = true;
 	}
 	return 0;
-}
-
-int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__image *image, const struct gw__bitmap *only)
-{
-	g->image = (struct image_pages){.multifd_send = g, .image = image, .only = only};
-	return gw__multifd_send_start_source(g, &(struct gw__multifd_source){.blocks = &image->blocks,
-							.page_bytes = g->page_bytes,
-							.take = take_of_image,
-							.send = send_of_image,
-							.read = read_of_image,
-							.ctx = &g->image});
 }
 
 int gw__multifd_send_join(struct gw__multifd_send *g)

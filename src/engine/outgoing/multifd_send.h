@@ -8,13 +8,12 @@
 #define GW_ENGINE_OUTGOING_MULTIFD_SEND_H
 
 #include "engine/outgoing/connect.h"
-#include "image/read/image.h"
+#include "wire/ram.h"
 
 struct gw__multifd_send_opts {
 	uint32_t method; /* 0, GW__MULTIFD_ZLIB, GW__MULTIFD_ZSTD */
 	bool copies;     /* of a source that says so, without compression */
 	int level;       /* of compression; 0: default of the method */
-	bool name_zeros; /* in the packets; false: somebody else tells of zero pages */
 };
 
 struct gw__multifd_send;
@@ -37,13 +36,8 @@ struct gw__multifd_source {
 	int (*read)(void *ctx, uint32_t block, const struct gw__multifd_packet *packet, uint8_t *to, struct gw__error *error);
 	void *ctx;
 };
-/* Start sending all there is; the main thread may do other things meanwhile. */
-int gw__multifd_send_start_source(struct gw__multifd_send *g, const struct gw__multifd_source *source);
-/*
- * Start sending every page of the image, or of each block those whose bit is set (`only`: one bitmap per block; NULL: all); the main thread may do
- * other things meanwhile. What is borrowed stays as it is until the join.
- */
-int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__image *image, const struct gw__bitmap *only);
+/* Start sending all there is; the main thread may do other things meanwhile. What is borrowed stays as it is until the join. */
+int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__multifd_source *source);
 /* Waits at most so long until all is written, or somebody failed: true then. For somebody who has something else to do meanwhile. */
 bool gw__multifd_send_wait(struct gw__multifd_send *g, int ms);
 /* Nobody goes on; the channels are of no more use. */

@@ -7,6 +7,7 @@
  * configuration, because both ends must agree on it. One thread.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/math.h"
@@ -34,8 +35,15 @@ struct gw__peer_sink {
 	struct gw__blocks blocks;
 	uint64_t page_bytes;
 	struct gw__stream_writer writer; /* once the blocks are known */
-	const struct gw__image *image;   /* whose pages the multifd threads sent; NULL without */
 	struct gw__multifd_compat compat;
+
+	/* Of an image, whose pages multifd workers send; they share the cursor, under the lock. */
+	const struct gw__image *image; /* NULL without */
+	const struct gw__bitmap *only; /* by block; NULL: all pages */
+	pthread_mutex_t image_lock;
+	uint32_t at_block;
+	uint64_t at_page;
+
 	uint8_t heads[PAGES_PER_WRITE][GW__RECORD_HEAD_MAX_BYTES];
 	uint8_t records[ZEROS_PER_WRITE * 9 + GW__RECORD_HEAD_MAX_BYTES];
 };
@@ -137,6 +145,7 @@ static int commit(struct gw__sink *sink, struct gw__error *error)
 static void free_sink(struct gw__sink *sink)
 {
 	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
+	pthread_mutex_destroy(&s->image_lock);
 	gw__blocks_fini(&s->blocks);
 	free(s);
 }
@@ -214,15 +223,116 @@ static int put_zeros(struct gw__sink *sink, uint32_t block, uint64_t off, uint64
 	return r;
 }
 
-/* All pages over the multifd channels. */
+/* --- the pages of an image: over the multifd channels, and what of them stands on the main one --- */
+
+/* Packets say which pages are zero. */
+static bool names_zeros(const struct gw__peer_sink *s) { return !s->compat.zeros_on_main; }
+
+/* The first page of the block, from the cursor on, of which there is something to say. */
+static uint64_t next_page(const struct gw__peer_sink *s)
+{
+	if (s->only)
+		return gw__bitmap_next_set(&s->only[s->at_block], s->at_page);
+	return names_zeros(s) ? s->at_page : gw__bitmap_next_set(&s->image->present[s->at_block], s->at_page);
+}
+
+/* The next range of pages: false when there is none. */
+static bool take_range(struct gw__peer_sink *s, uint32_t *block, uint64_t *first, uint64_t *n)
+{
+	const struct gw__image *image = s->image;
+	uint64_t most = gw__multifd_pages(s->page_bytes);
+	pthread_mutex_lock(&s->image_lock);
+	while (s->at_block < image->blocks.n &&
+		(image->blocks.v[s->at_block].ignored || (s->at_page = next_page(s)) >= image->present[s->at_block].bits)) {
+		s->at_block++;
+		s->at_page = 0;
+	}
+	bool any = s->at_block < image->blocks.n;
+	if (any) {
+		const struct gw__bitmap *present = &image->present[s->at_block];
+		*block = s->at_block;
+		*first = s->at_page;
+		*n = gw__min(most, present->bits - s->at_page);
+		s->at_page += *n;
+	}
+	pthread_mutex_unlock(&s->image_lock);
+	return any;
+}
+
+static bool take_of_image(void *ctx, uint32_t worker, struct gw__multifd_packet *packet, uint32_t *block)
+{
+	struct gw__peer_sink *s = ctx;
+	uint64_t first, n;
+	(void)worker;
+	if (!take_range(s, block, &first, &n))
+		return false;
+	const struct gw__bitmap *present = &s->image->present[*block], *only = s->only ? &s->only[*block] : NULL;
+	for (uint64_t i = first; i < first + n; i++)
+		if (gw__bitmap_test(present, i) && (!only || gw__bitmap_test(only, i)))
+			packet->off[packet->normal++] = i * s->page_bytes;
+	for (uint64_t i = first; names_zeros(s) && i < first + n; i++)
+		if (!gw__bitmap_test(present, i) && (!only || gw__bitmap_test(only, i)))
+			packet->off[packet->normal + packet->zero++] = i * s->page_bytes;
+	return true;
+}
+
+/* How many pages from page `i` of the packet on stand one after the other. */
+static uint32_t count_run(const struct gw__multifd_packet *packet, uint32_t i, uint64_t page_bytes)
+{
+	uint32_t n = 1;
+	while (i + n < packet->normal && packet->off[i + n] == packet->off[i] + n * page_bytes)
+		n++;
+	return n;
+}
+
+/* Straight from the page cache into the socket. */
+static int send_of_image(void *ctx, uint32_t block, const struct gw__multifd_packet *packet, struct gw__chan *chan,
+	const struct iovec *head, struct gw__error *error)
+{
+	const struct gw__peer_sink *s = ctx;
+	uint64_t page_bytes = s->page_bytes, pages_off = s->image->blocks.v[block].pages_off;
+	int r = gw__chan_write_all(chan, head->iov_base, head->iov_len, error);
+	for (uint32_t i = 0, n; !r && i < packet->normal; i += n) {
+		n = count_run(packet, i, page_bytes);
+		r = gw__chan_send_file(chan, s->image->fd, pages_off + packet->off[i], n * page_bytes, error);
+	}
+	return r;
+}
+
+static int read_of_image(void *ctx, uint32_t block, const struct gw__multifd_packet *packet, uint8_t *to, struct gw__error *error)
+{
+	const struct gw__peer_sink *s = ctx;
+	uint64_t page_bytes = s->page_bytes, pages_off = s->image->blocks.v[block].pages_off;
+	int r = 0;
+	for (uint32_t i = 0, n; !r && i < packet->normal; i += n) {
+		n = count_run(packet, i, page_bytes);
+		r = gw__image_read_at(s->image, pages_off + packet->off[i], to + i * page_bytes, n * page_bytes, error);
+	}
+	return r;
+}
+
+/* All pages, or of each block those whose bit is set in `only`; until all is written. */
+static int send_image(struct gw__peer_sink *s, const struct gw__image *image, const struct gw__bitmap *only)
+{
+	s->image = image;
+	s->only = only;
+	s->at_block = 0;
+	s->at_page = 0;
+	int r = gw__multifd_send_start(s->o.multifd_send, &(struct gw__multifd_source){.blocks = &image->blocks,
+								  .page_bytes = s->page_bytes,
+								  .take = take_of_image,
+								  .send = send_of_image,
+								  .read = read_of_image,
+								  .ctx = s});
+	int joined = gw__multifd_send_join(s->o.multifd_send);
+	return r ? r : joined;
+}
+
 static int take_ram(struct gw__sink *sink, const struct gw__image *image, struct gw__error *error)
 {
 	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
 	(void)error; /* is run->why, which the workers' main thread writes */
-	s->image = image;
-	int r = gw__multifd_send_start(s->o.multifd_send, image, NULL);
-	int joined = gw__multifd_send_join(s->o.multifd_send);
-	return r ? r : joined;
+	return send_image(s, image, NULL);
 }
 
 static int put_zeros_of(struct gw__peer_sink *s, uint32_t block, struct gw__error *error)
@@ -244,7 +354,7 @@ static int put_zeros_of(struct gw__peer_sink *s, uint32_t block, struct gw__erro
 static int put_absent_pages(struct gw__peer_sink *s, struct gw__error *error)
 {
 	int r = 0;
-	if (!s->image || s->o.zeros_in_packets)
+	if (!s->image || names_zeros(s))
 		return 0;
 	for (uint32_t i = 0; !r && i < s->image->blocks.n; i++)
 		r = s->image->blocks.v[i].ignored ? 0 : put_zeros_of(s, i, error);
@@ -287,7 +397,7 @@ static int put_changed(struct gw__peer_sink *s, const struct gw__image *image, u
 		for (n = 1; n < PAGES_PER_WRITE && i + n < changed->bits && gw__bitmap_test(changed, i + n) &&
 			    gw__bitmap_test(present, i + n) == there;)
 			n++;
-		bool told = !there && s->o.multifd_send && s->o.zeros_in_packets;
+		bool told = !there && s->o.multifd_send && names_zeros(s);
 		if (!told && !(there && s->o.multifd_send))
 			r = put_changed_run(s, image, block, i, n, room, error);
 	}
@@ -301,11 +411,8 @@ int gw__peer_sink_put_checkpoint(struct gw__sink *sink, const struct gw__image *
 	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
 	uint8_t *room = malloc(PAGES_PER_WRITE * s->page_bytes);
 	int r = room ? 0 : gw__error_set(error, -ENOMEM, "no memory for %d pages", PAGES_PER_WRITE);
-	if (!r && s->o.multifd_send) {
-		r = gw__multifd_send_start(s->o.multifd_send, image, changed);
-		int joined = gw__multifd_send_join(s->o.multifd_send);
-		r = r ? r : joined;
-	}
+	if (!r && s->o.multifd_send)
+		r = send_image(s, image, changed);
 	if (!r)
 		r = written(s, gw__stream_writer_begin_end(&s->writer, error), error);
 	for (uint32_t i = 0; !r && i < image->blocks.n; i++)
@@ -335,6 +442,7 @@ int gw__peer_sink_new(struct gw__run *run, struct gw__chan *chan, const struct g
 	s->run = run;
 	s->chan = chan;
 	s->o = *o;
+	pthread_mutex_init(&s->image_lock, NULL);
 	*sink = &s->sink;
 	return 0;
 }

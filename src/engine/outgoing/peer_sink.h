@@ -6,6 +6,7 @@
 #include "engine/core/run.h"
 #include "engine/outgoing/multifd_send.h"
 #include "engine/sink/sink.h"
+#include "image/read/image.h"
 #include "io/chan.h"
 
 /*
@@ -16,7 +17,6 @@ struct gw__peer_sink_opts {
 	bool ask_back;
 	int answer_ms;                         /* how long commit waits for SHUT; -1: for ever */
 	struct gw__multifd_send *multifd_send; /* multifd: only an image can be sent so. NULL: pages go over the channel. Borrowed */
-	bool zeros_in_packets;                 /* the multifd threads names zero pages itself */
 	/* COLO, whose connection goes on after the guest: without `ask_back` in the old dialect, in which commit waits for nothing. */
 	bool colo;
 };
