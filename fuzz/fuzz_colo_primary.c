@@ -10,8 +10,8 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "engine/colo/primary.h"
 #include "engine/sink/image_sink.h"
+#include "image_primary.h"
 
 enum { OLD = 1, CHECKPOINTS = 3, BLOCK_BYTES = 16 << 10, PAGE_BYTES = 4096 };
 
@@ -107,7 +107,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	static const struct gw__chan_ops ops = {.readv = read_bytes, .writev = write_bytes, .has_input = has_input};
 	static struct gw__run run;
-	struct gw__colo_primary *p = NULL;
+	struct image_primary *p = NULL;
 	if (!dir[0])
 		make_place();
 	if (!n)
@@ -118,18 +118,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		.left = n - 1,
 	};
 	struct gw__outgoing out = {.main = &link.chan};
-	struct gw__colo_primary_opts o = {.old_dialect = data[0] & OLD, .answer_ms = 1000};
+	struct image_primary_opts o = {.old_dialect = data[0] & OLD, .answer_ms = 1000};
 	gw__run_init(&run);
-	HOLDS(!gw__colo_primary_new(&run, &out, &o, &p));
-	int r = gw__colo_primary_send_guest(p, image[0]);
+	HOLDS(!image_primary_new(&run, &out, &o, &p));
+	int r = image_primary_send_guest(p, image[0]);
 	for (int i = 0; !r && i < CHECKPOINTS; i++) {
-		HOLDS(gw__colo_primary_state(p) == GW__COLO_PRIMARY_IDLE);
-		r = gw__colo_primary_checkpoint(p, image[i % 2 ? 0 : 1]);
+		HOLDS(image_primary_state(p) == GW__COLO_PRIMARY_IDLE);
+		r = image_primary_checkpoint(p, image[i % 2 ? 0 : 1]);
 	}
 	fuzz_result_is_sound(r, &run.error);
-	enum gw__colo_primary_state state = gw__colo_primary_state(p);
+	enum gw__colo_primary_state state = image_primary_state(p);
 	HOLDS(r ? state == GW__COLO_PRIMARY_FAILED || state == GW__COLO_PRIMARY_LOST_RUNNING || state == GW__COLO_PRIMARY_LOST_STOPPED
 		: state == GW__COLO_PRIMARY_IDLE);
-	gw__colo_primary_free(p);
+	image_primary_free(p);
 	return 0;
 }

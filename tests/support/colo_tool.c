@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/colo/primary.h"
+#include "image_primary.h"
 
 enum { ANSWER_MS = 60000, IMAGES_MAX = 64 };
 
@@ -23,7 +23,7 @@ static int open_image(struct gw__run *run, const char *path)
 	return gw__image_open(path, 0, &image[images_n++], &run->error);
 }
 
-static int take_checkpoints(struct gw__run *run, struct gw__colo_primary *p)
+static int take_checkpoints(struct gw__run *run, struct image_primary *p)
 {
 	char line[4096];
 	int r = 0;
@@ -31,7 +31,7 @@ static int take_checkpoints(struct gw__run *run, struct gw__colo_primary *p)
 		line[strcspn(line, "\n")] = 0;
 		r = open_image(run, line);
 		if (!r)
-			r = gw__colo_primary_checkpoint(p, image[images_n - 1]);
+			r = image_primary_checkpoint(p, image[images_n - 1]);
 		if (!r)
 			puts("loaded");
 		fflush(stdout);
@@ -39,9 +39,9 @@ static int take_checkpoints(struct gw__run *run, struct gw__colo_primary *p)
 	return r;
 }
 
-static int be_primary(struct gw__run *run, char **argv, struct gw__outgoing *out, struct gw__colo_primary **p)
+static int be_primary(struct gw__run *run, char **argv, struct gw__outgoing *out, struct image_primary **p)
 {
-	struct gw__colo_primary_opts o = {.answer_ms = ANSWER_MS, .level = 1};
+	struct image_primary_opts o = {.answer_ms = ANSWER_MS, .level = 1};
 	struct gw__outgoing_opts d = {.io = GW__IO_DEFAULTS};
 	static struct gw__uri uri;
 	for (char **a = argv + 3; *a; a++) {
@@ -58,9 +58,9 @@ static int be_primary(struct gw__run *run, char **argv, struct gw__outgoing *out
 	if (!r)
 		r = gw__outgoing_connect(run, &uri, &d, out);
 	if (!r)
-		r = gw__colo_primary_new(run, out, &o, p);
+		r = image_primary_new(run, out, &o, p);
 	if (!r)
-		r = gw__colo_primary_send_guest(*p, image[0]);
+		r = image_primary_send_guest(*p, image[0]);
 	if (!r)
 		puts("ready");
 	fflush(stdout);
@@ -71,14 +71,14 @@ int main(int argc, char **argv)
 {
 	static struct gw__run run;
 	struct gw__outgoing out = {0};
-	struct gw__colo_primary *p = NULL;
+	struct image_primary *p = NULL;
 	if (argc < 3)
 		return 2;
 	gw__run_init(&run);
 	int r = be_primary(&run, argv, &out, &p);
 	if (r)
 		fprintf(stderr, "%s\n", run.error.text);
-	gw__colo_primary_free(p);
+	image_primary_free(p);
 	gw__outgoing_close(&out);
 	while (images_n)
 		gw__image_close(image[--images_n]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The protocol of a COLO primary, by the table of plan/colo_primary.h; see primary.h. */
-#include "engine/colo/primary.h"
+/* The protocol of a COLO primary, by the table of plan/colo_primary.h; see image_primary.h. */
+#include "image_primary.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,10 +16,10 @@
 
 enum { COMPARE_PAGES = 64 };
 
-struct gw__colo_primary {
+struct image_primary {
 	struct gw__run *run;
 	struct gw__outgoing *out;
-	struct gw__colo_primary_opts o;
+	struct image_primary_opts o;
 	struct gw__primary_talk talk;
 	struct gw__multifd_send *multifd_send; /* NULL without */
 	struct gw__sink *sink;
@@ -30,7 +30,7 @@ struct gw__colo_primary {
 
 /* --- the guest --- */
 
-static int make_bitmaps(struct gw__colo_primary *p, const struct gw__image *image)
+static int make_bitmaps(struct image_primary *p, const struct gw__image *image)
 {
 	p->changed = calloc(image->blocks.n + 1, sizeof *p->changed);
 	bool ok = p->changed;
@@ -39,7 +39,7 @@ static int make_bitmaps(struct gw__colo_primary *p, const struct gw__image *imag
 	return ok ? 0 : gw__error_set(&p->run->error, -ENOMEM, "no memory for bitmaps");
 }
 
-static int check_image(struct gw__colo_primary *p, const struct gw__image *image)
+static int check_image(struct image_primary *p, const struct gw__image *image)
 {
 	if (image->config.ignore_shared)
 		return gw__error_set(&p->run->error, -EOPNOTSUPP, "%s leaves memory out (x-ignore-shared), which a secondary would lack",
@@ -52,7 +52,7 @@ static int check_image(struct gw__colo_primary *p, const struct gw__image *image
 	return 0;
 }
 
-static int open_stream(struct gw__colo_primary *p)
+static int open_stream(struct image_primary *p)
 {
 	struct gw__multifd_send_opts mo = {.method = p->o.method, .level = p->o.level};
 	struct gw__peer_sink_opts so = {.ask_back = !p->o.old_dialect, .answer_ms = p->o.answer_ms, .colo = true};
@@ -62,7 +62,7 @@ static int open_stream(struct gw__colo_primary *p)
 }
 
 /* The sink's commit waits for SHUT in the new dialect. */
-static int send_guest(struct gw__colo_primary *p, const struct gw__image *image)
+static int send_guest(struct image_primary *p, const struct gw__image *image)
 {
 	int r = check_image(p, image);
 	if (!r)
@@ -79,14 +79,14 @@ static int send_guest(struct gw__colo_primary *p, const struct gw__image *image)
 	return r ? r : gw__primary_talk_await(&p->talk);
 }
 
-int gw__colo_primary_send_guest(struct gw__colo_primary *p, const struct gw__image *image)
+int image_primary_send_guest(struct image_primary *p, const struct gw__image *image)
 {
 	return gw__primary_talk_lost(&p->talk, send_guest(p, image));
 }
 
 /* --- checkpoints --- */
 
-static int check_same_vm(struct gw__colo_primary *p, const struct gw__image *image)
+static int check_same_vm(struct image_primary *p, const struct gw__image *image)
 {
 	const struct gw__blocks *a = &p->image->blocks, *b = &image->blocks;
 	bool same = a->n == b->n && !strcmp(p->image->config.machine, image->config.machine) && p->image->ram_id == image->ram_id;
@@ -97,7 +97,7 @@ static int check_same_vm(struct gw__colo_primary *p, const struct gw__image *ima
 			      image->path);
 }
 
-static int compare_run(struct gw__colo_primary *p, const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, uint8_t *room)
+static int compare_run(struct image_primary *p, const struct gw__image *image, uint32_t block, uint64_t first, uint64_t n, uint8_t *room)
 {
 	uint64_t page_bytes = gw__config_page_bytes(&image->config);
 	uint8_t *before = room, *now = room + COMPARE_PAGES * page_bytes;
@@ -110,7 +110,7 @@ static int compare_run(struct gw__colo_primary *p, const struct gw__image *image
 	return r;
 }
 
-static int compare(struct gw__colo_primary *p, const struct gw__image *image)
+static int compare(struct image_primary *p, const struct gw__image *image)
 {
 	uint8_t *room = malloc(2 * COMPARE_PAGES * gw__config_page_bytes(&image->config));
 	int r = room ? 0 : gw__error_set(&p->run->error, -ENOMEM, "no memory to compare pages");
@@ -125,7 +125,7 @@ static int compare(struct gw__colo_primary *p, const struct gw__image *image)
 }
 
 /* FULL sections in the order of the image, in which early ones stand first, and one byte 00. */
-static int send_devices(struct gw__colo_primary *p, const struct gw__image *image)
+static int send_devices(struct image_primary *p, const struct gw__image *image)
 {
 	uint64_t bytes = 1, at = 0;
 	for (uint32_t i = 0; i < image->devices_n; i++)
@@ -142,7 +142,7 @@ static int send_devices(struct gw__colo_primary *p, const struct gw__image *imag
 	return r ? r : gw__primary_talk_step(&p->talk, EV(DEVICES_SENT));
 }
 
-static int checkpoint(struct gw__colo_primary *p, const struct gw__image *image)
+static int checkpoint(struct image_primary *p, const struct gw__image *image)
 {
 	int r = gw__primary_talk_send(&p->talk, GW__COLO_CHECKPOINT_REQUEST, 0);
 	if (!r)
@@ -168,7 +168,7 @@ static int checkpoint(struct gw__colo_primary *p, const struct gw__image *image)
 	return r;
 }
 
-int gw__colo_primary_checkpoint(struct gw__colo_primary *p, const struct gw__image *image)
+int image_primary_checkpoint(struct image_primary *p, const struct gw__image *image)
 {
 	int r = check_same_vm(p, image);
 	if (!r)
@@ -178,14 +178,14 @@ int gw__colo_primary_checkpoint(struct gw__colo_primary *p, const struct gw__ima
 
 /* --- its life --- */
 
-enum gw__colo_primary_state gw__colo_primary_state(const struct gw__colo_primary *p) { return p->talk.state; }
+enum gw__colo_primary_state image_primary_state(const struct image_primary *p) { return p->talk.state; }
 
-int gw__colo_primary_new(struct gw__run *run, struct gw__outgoing *out, const struct gw__colo_primary_opts *o, struct gw__colo_primary **p)
+int image_primary_new(struct gw__run *run, struct gw__outgoing *out, const struct image_primary_opts *o, struct image_primary **p)
 {
 	*p = NULL;
 	if (o->old_dialect && out->multifd_n)
 		return gw__error_set(&run->error, -EOPNOTSUPP, "the old dialect of COLO (QEMU 10.0) goes over one channel");
-	struct gw__colo_primary *made = calloc(1, sizeof *made);
+	struct image_primary *made = calloc(1, sizeof *made);
 	if (!made)
 		return gw__error_set(&run->error, -ENOMEM, "no memory for a COLO primary");
 	made->run = run;
@@ -196,7 +196,7 @@ int gw__colo_primary_new(struct gw__run *run, struct gw__outgoing *out, const st
 	return 0;
 }
 
-void gw__colo_primary_free(struct gw__colo_primary *p)
+void image_primary_free(struct image_primary *p)
 {
 	if (!p)
 		return;
