@@ -3,24 +3,26 @@
  * Peer to sink: runs the stream decoder over a channel and hands what comes out to a sink.
  *
  * The way of a page: socket -> stream buffer -> sink, in batches of consecutive pages that point into the buffer. In COLO the stream goes on
- * after its guest. Not the pages of multifd channels (multifd_recv.c), nor what the source is told and asks (stream_handover.c), nor what a
+ * after its guest. Not the pages of multifd channels (multifd_recv.c), nor what the source is told and asks (session.c), nor what a
  * checkpoint means (engine/colo). See stream.h; the main thread's.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/math.h"
 #include "engine/incoming/stream.h"
 #include "engine/incoming/stream_private.h"
 #include "wire/colo.h"
+#include "wire/package.h"
+#include "wire/postcopy.h"
 #include "wire/xbzrle.h"
 
 static int fill(struct gw__incoming_stream *p);
 
 typedef unsigned long long ull;
+
+#define CHECKPOINT_NS UINT64_C(5000000000)
 
 static void count(_Atomic uint64_t *counter, uint64_t by) { atomic_fetch_add_explicit(counter, by, memory_order_relaxed); }
 
@@ -34,7 +36,8 @@ static int flush_zeros(struct gw__incoming_stream *p)
 	return p->sink->ops->zeros(p->sink, p->batch_block, p->batch_off, n, &p->run->error);
 }
 
-int gw__incoming_flush_batch(struct gw__incoming_stream *p)
+/* What was gathered goes to the sink: before the stream buffer moves, and before anything that must not overtake it. */
+static int flush_batch(struct gw__incoming_stream *p)
 {
 	if (p->zeros_n)
 		return flush_zeros(p);
@@ -70,7 +73,7 @@ static bool continues(const struct gw__incoming_stream *p, const struct gw__even
 
 static int begin_batch(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
-	int r = gw__incoming_flush_batch(p);
+	int r = flush_batch(p);
 	if (r)
 		return r;
 	p->batch_block = ev->where.block;
@@ -100,11 +103,20 @@ static int on_page(struct gw__incoming_stream *p, const struct gw__event *ev)
 	return r ? r : add_page(p, ev, payload);
 }
 
+/* May this page of post-copy be taken? A page that has arrived already is not taken twice. */
+static bool page_is_needed(struct gw__incoming_stream *p, const struct gw__ram_where *where)
+{
+	if (gw__bitmap_test(gw__incoming_postcopy_ops(p)->received(p->sink, where->block), where->off / p->stream.page_bytes))
+		return false;
+	p->late_pages++;
+	return true;
+}
+
 static int on_late_page(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	const uint8_t *payload = NULL;
 	int r = take_payload(p, &payload);
-	return r || !gw__incoming_page_is_needed(p, &ev->where) ? r : add_page(p, ev, payload);
+	return r || !page_is_needed(p, &ev->where) ? r : add_page(p, ev, payload);
 }
 
 static int on_zero(struct gw__incoming_stream *p, const struct gw__event *ev)
@@ -116,14 +128,14 @@ static int on_zero(struct gw__incoming_stream *p, const struct gw__event *ev)
 
 static int on_late_zero(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
-	return gw__incoming_page_is_needed(p, &ev->where) ? on_zero(p, ev) : 0;
+	return page_is_needed(p, &ev->where) ? on_zero(p, ev) : 0;
 }
 
 static int on_xbzrle(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	struct gw__error *error = &p->run->error;
 	const char *name = p->stream.blocks.v[ev->where.block].name;
-	int r = gw__incoming_flush_batch(p);
+	int r = flush_batch(p);
 	if (!r)
 		r = p->sink->ops->read_back(p->sink, ev->where.block, ev->where.off, p->scratch, error);
 	if (r == GW__NO_PAGE)
@@ -139,6 +151,198 @@ static int on_xbzrle(struct gw__incoming_stream *p, const struct gw__event *ev)
 	p->stats->xbzrle_bytes += ev->delta.n;
 	p->stats->block[ev->where.block].xbzrle_pages++;
 	return p->sink->ops->pages(p->sink, ev->where.block, ev->where.off, &page, 1, error);
+}
+
+/* --- the switch to post-copy, and its package --- */
+
+/* The source has stopped its guest, whatever becomes of that here. */
+static void note_switch(struct gw__incoming_stream *p)
+{
+	if (p->result->has_switched)
+		return;
+	p->result->has_switched = true;
+	if (p->role != GW__POSTCOPY_DST_RUN) /* of a guest that is run here its caller knows */
+		gw__location_note(&p->result->location, GW__LOCATION_EV_SWITCH_BEGUN);
+}
+
+/* The first word of a switch. What can be foreseen was refused before (prepare). */
+static int begin_switch(struct gw__incoming_stream *p)
+{
+	if (p->multifd_recv)
+		return gw__error_set(&p->run->error, -EOPNOTSUPP,
+			"the source switches to post-copy next to multifd channels, which is not taken; leave one of them out");
+	if (!p->stream.return_path || !p->buf.chan->two_way)
+		return gw__error_set(&p->run->error, -EOPNOTSUPP,
+			"the source switches to post-copy, for which it has to be answered; let it connect to a socket");
+	int r = gw__incoming_postcopy_ops(p)->begin(p->sink, &p->run->error);
+	return r ? r : gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_DISCARD);
+}
+
+static int on_discard(struct gw__incoming_stream *p, const struct gw__command *cmd)
+{
+	char name[GW__NAME_MAX + 1];
+	const uint8_t *ranges;
+	unsigned n;
+	int r = flush_batch(p);
+	if (!r)
+		r = p->state == GW__POSTCOPY_DST_ACTIVE ? begin_switch(p) : gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_DISCARD);
+	if (!r)
+		r = gw__discard_split(cmd->payload, cmd->length, name, &ranges, &n, &p->run->error);
+	if (r)
+		return r;
+	int64_t block = gw__blocks_find(&p->stream.blocks, name); /* the decoder has judged it, and the ranges */
+	for (unsigned i = 0; !r && i < n; i++) {
+		struct gw__range range = gw__range_at(ranges, i);
+		r = gw__incoming_postcopy_ops(p)->discard(p->sink, (uint32_t)block, range.start_off, range.bytes / p->stream.page_bytes,
+			&p->run->error);
+	}
+	return r;
+}
+
+static int begin_package(struct gw__incoming_stream *p)
+{
+	int r = flush_batch(p);
+	p->package_came = true;
+	if (!r && p->state == GW__POSTCOPY_DST_ACTIVE)
+		r = begin_switch(p);
+	size_t most = p->run->tail_max_bytes - p->stream.early_bytes;
+	if (!r && p->stream.package_left > most)
+		r = gw__error_set(&p->run->error, -E2BIG,
+			"a package with %zu bytes of device state, at most %zu are taken; raise the limit if this guest really has so much",
+			p->stream.package_left, most);
+	return r;
+}
+
+static int append(struct gw__incoming_stream *p, struct gw__view raw)
+{
+	if (p->package_bytes + raw.n > p->package_room) {
+		size_t bytes = p->package_bytes + raw.n, room = gw__min(bytes * 2, bytes + p->stream.package_left);
+		uint8_t *package = realloc(p->package, room);
+		if (!package)
+			return gw__error_set(&p->run->error, -ENOMEM, "no memory for %zu bytes of device state", room);
+		p->package = package;
+		p->package_room = room;
+	}
+	memcpy(p->package + p->package_bytes, raw.p, raw.n);
+	p->package_bytes += raw.n;
+	return 0;
+}
+
+/*
+ * The source takes PONG 0x42 for the word that its guest is ours, and cannot go back in any case: so first everything is made to survive
+ * us, and then its PINGs are answered.
+ */
+static int take_package(struct gw__incoming_stream *p)
+{
+	struct gw__package package;
+	int r = gw__package_decode(p->package, p->package_bytes, &package, &p->run->error);
+	if (!r)
+		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_PACKAGE);
+	if (!r)
+		gw__stream_buf_trim(&p->buf);
+	if (!r)
+		r = gw__incoming_postcopy_ops(p)->persist_handover(p->sink, &p->package, p->package_bytes, &p->run->error);
+	if (!r)
+		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_HELD);
+	p->handover_persisted = !r;
+	if (gw__incoming_is_to_run(p)) /* its PINGs are answered when its devices are loaded */
+		return 0;
+	for (unsigned i = 0; !r && i < package.pings_n; i++)
+		r = gw__incoming_rp_send_pong(p, package.ping[i]);
+	return r;
+}
+
+/* A device or a command of the package; POSTCOPY_RUN is its last. */
+static int take_package_item(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
+	bool command = ev->kind == GW__EVENT_COMMAND;
+	if (ev->kind == GW__EVENT_DEVICE) {
+		GW__TRACE(&p->run->trace, device, "%s/%u %zu bytes", ev->section.idstr, ev->section.instance, ev->body.n);
+		p->stats->device_bytes += ev->raw.n;
+	}
+	int r = append(p, ev->raw);
+	return r || !command || ev->command.number != GW__CMD_POSTCOPY_RUN ? r : take_package(p);
+}
+
+static int on_switch(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
+	note_switch(p);
+	int r = ev->command.number == GW__CMD_PACKAGED ? begin_package(p) : on_discard(p, &ev->command);
+	if (!r && ev->command.number == GW__CMD_PACKAGED)
+		p->phase = GW__INCOMING_PACKAGE;
+	return r;
+}
+
+static int on_package_item(struct gw__incoming_stream *p, const struct gw__event *ev)
+{
+	int r = take_package_item(p, ev);
+	if (!r && p->handover_persisted)
+		p->phase = GW__INCOMING_POSTCOPY;
+	return r;
+}
+
+/* --- the end of post-copy --- */
+
+/* A device that says so came on this connection, or on the first one. */
+static bool has_unplugged_memory(const struct gw__incoming_stream *p)
+{
+	bool any = p->has_unplugged_memory;
+	for (uint32_t i = 0; !any && i < p->stream.early_n; i++)
+		any = strstr(p->stream.early[i].idstr, "virtio-mem");
+	return any;
+}
+
+static int check_whole(struct gw__incoming_stream *p)
+{
+	uint64_t missing = gw__sink_count_missing(p->sink);
+	if (!missing || has_unplugged_memory(p))
+		return 0;
+	return gw__error_set(&p->run->error, -EPROTO, "the source says that it has sent everything, but %llu pages never came",
+		(ull)missing);
+}
+
+int gw__incoming_put_devices(struct gw__sink *sink, struct gw__view raw, struct gw__error *error)
+{
+	struct gw__package package;
+	struct gw__section section;
+	const uint8_t *at;
+	size_t bytes;
+	if (!raw.n)
+		return 0;
+	int r = gw__package_decode(raw.p, raw.n, &package, error);
+	while (!r && gw__package_next(&package, &section, &at, &bytes))
+		r = sink->ops->device(sink, &section, 0, (struct gw__view){at, bytes}, error);
+	return r;
+}
+
+/* The source has sent its last byte: is anything missing? Then the end of RAM and the devices of the package, which come after it. */
+static int end_postcopy(struct gw__incoming_stream *p)
+{
+	int r = check_whole(p); /* else it is an END like any other break: whoever said it, the source may still have the rest */
+	if (!r)
+		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_END);
+	gw__run_phase(p->run, GW__PHASE_DEVICES);
+	if (!r && p->stream.learns_id)
+		r = gw__incoming_postcopy_ops(p)->learn_ram_id(p->sink, p->stream.ram_id, &p->run->error);
+	if (!r)
+		r = p->sink->ops->ram_end(p->sink, &p->run->error);
+	if (r || p->role == GW__POSTCOPY_DST_RUN) /* who has loaded its devices */
+		return r;
+	struct gw__sink_recovery_info recovery_info;
+	gw__incoming_postcopy_ops(p)->recovery_info(p->sink, &recovery_info);
+	return gw__incoming_put_devices(p->sink, recovery_info.package, &p->run->error);
+}
+
+/* Now and then, between two sections of post-copy. */
+static int persist_pages(struct gw__incoming_stream *p)
+{
+	uint64_t now = gw__clock_now_ns(&p->run->clock);
+	if (p->late_pages == p->checkpoint_pages || now - p->checkpoint_ns < CHECKPOINT_NS)
+		return 0;
+	int r = gw__incoming_postcopy_ops(p)->checkpoint(p->sink, &p->run->error);
+	p->checkpoint_pages = p->late_pages;
+	p->checkpoint_ns = gw__clock_now_ns(&p->run->clock);
+	return r;
 }
 
 /* --- what each event means for the sink --- */
@@ -191,22 +395,6 @@ static int on_config(struct gw__incoming_stream *p, const struct gw__event *ev)
 	return gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_STREAM_BEGUN);
 }
 
-static int on_switch(struct gw__incoming_stream *p, const struct gw__event *ev)
-{
-	int r = gw__incoming_switch(p, ev);
-	if (!r && ev->command.number == GW__CMD_PACKAGED)
-		p->phase = GW__INCOMING_PACKAGE;
-	return r;
-}
-
-static int on_package_item(struct gw__incoming_stream *p, const struct gw__event *ev)
-{
-	int r = gw__incoming_package_item(p, ev);
-	if (!r && p->handover_persisted)
-		p->phase = GW__INCOMING_POSTCOPY;
-	return r;
-}
-
 static int on_command(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	const struct gw__command *cmd = &ev->command;
@@ -223,7 +411,7 @@ static int on_command(struct gw__incoming_stream *p, const struct gw__event *ev)
 
 static int end_ram(struct gw__incoming_stream *p)
 {
-	int r = gw__incoming_flush_batch(p);
+	int r = flush_batch(p);
 	if (r || p->ram_ended)
 		return r;
 	r = p->multifd_recv ? gw__multifd_recv_finish(p->multifd_recv) : 0;
@@ -242,7 +430,7 @@ static int end_ram(struct gw__incoming_stream *p)
 static int on_eos(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	(void)ev;
-	int r = gw__incoming_flush_batch(p);
+	int r = flush_batch(p);
 	if (r || !p->multifd_recv)
 		return r;
 	if (p->stream.section_type == GW__ITEM_START)
@@ -258,7 +446,7 @@ static int end_round(struct gw__incoming_stream *p)
 
 static int on_section_end(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
-	int r = gw__incoming_flush_batch(p);
+	int r = flush_batch(p);
 	if (r)
 		return r;
 	if (ev->section.type == GW__ITEM_END)
@@ -269,11 +457,11 @@ static int on_section_end(struct gw__incoming_stream *p, const struct gw__event 
 /* Until its very last byte the source may have to come back: END is no end yet. */
 static int on_late_section_end(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
-	int r = gw__incoming_flush_batch(p);
+	int r = flush_batch(p);
 	if (r || ev->section.type != GW__ITEM_PART)
 		return r;
 	r = end_round(p);
-	return r ? r : gw__incoming_checkpoint(p);
+	return r ? r : persist_pages(p);
 }
 
 /* be32 length, 32 bytes of text (docs/spec/stream.md 8.4): the run state. A hint, as good as who sent it. */
@@ -323,7 +511,7 @@ static int on_opaque(struct gw__incoming_stream *p, const struct gw__event *ev)
 			(ull)ev->off, ev->section.idstr);
 	int r = give_config(p);
 	if (!r)
-		r = gw__incoming_flush_batch(p);
+		r = flush_batch(p);
 	GW__TRACE(&p->run->trace, device, "%s, a piece of %zu bytes", ev->section.idstr, ev->body.n);
 	p->stats->device_bytes += ev->raw.n;
 	return r ? r : p->sink->ops->device(p->sink, &ev->section, ev->off, ev->raw, &p->run->error);
@@ -353,13 +541,13 @@ static int on_end(struct gw__incoming_stream *p, const struct gw__event *ev)
 static int on_late_end(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	on_checkpoint_end(p, ev);
-	int r = gw__incoming_end_postcopy(p);
+	int r = end_postcopy(p);
 	return r ? r : p->sink->ops->end(p->sink, (struct gw__view){0}, &p->run->error);
 }
 
 static int on_flush(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
-	int r = gw__incoming_flush_batch(p); /* a ZERO here and the page on a channel must not change places */
+	int r = flush_batch(p); /* a ZERO here and the page on a channel must not change places */
 	p->flush_came = true;
 	if (r)
 		return r;
@@ -442,22 +630,12 @@ static int handle_event(struct gw__incoming_stream *p, const struct gw__event *e
 
 enum {
 	ASKS_MAX = 64,
-	QUIET_MS = 5000,            /* docs/spec/stream.md 9: after a possible end without a description */
-	DESC_USUAL_BYTES = 1 << 20, /* 100 kB and 8 per processor */
-	DESC_MOST_BYTES = 16 << 20,
-	FEED_SLACK = 64 << 10, /* so that the decoder, which knows what it reads, meets the limit first */
+	QUIET_MS = 5000, /* docs/spec/stream.md 9: after a possible end without a description */
 };
-
-void gw__stream_stats_fini(struct gw__stream_stats *t)
-{
-	free(t->block);
-	t->block = NULL;
-	t->blocks_n = 0;
-}
 
 static int fill(struct gw__incoming_stream *p)
 {
-	int r = gw__incoming_flush_batch(p);
+	int r = flush_batch(p);
 	if (!r && p->late)
 		r = gw__incoming_late_wait(p);
 	if (r)
@@ -529,33 +707,6 @@ static int decode_all(struct gw__incoming_stream *p)
 	return 0;
 }
 
-/* On the connection of a recovery come none: an earlier one brought them. */
-static uint32_t count_devices(const struct gw__incoming_stream *p)
-{
-	struct gw__sink_recovery_info recovery_info;
-	if (!p->handover_persisted)
-		return p->stream.devices_n;
-	gw__incoming_postcopy_ops(p)->recovery_info(p->sink, &recovery_info);
-	return recovery_info.devices_n;
-}
-
-static void sum_up(struct gw__incoming_stream *p)
-{
-	struct gw__stream_stats *t = p->stats;
-	t->stream_bytes = p->stream.off;
-	t->devices = count_devices(p);
-	t->parts = p->stream.parts;
-	t->background = p->stream.background;
-	t->return_path = p->stream.return_path;
-	t->advised = p->stream.advised;
-	t->switchover = p->stream.switchover;
-	p->result->state = p->state;
-	p->result->can_be_told = p->stream.return_path;
-	p->result->can_switch = p->stream.advised;
-	p->result->brought_pages = p->late_pages;
-	p->result->missing_pages = p->state == GW__POSTCOPY_DST_PAUSED ? gw__sink_count_missing(p->sink) : 0;
-}
-
 /* What a worker saw first explains what the main thread saw after it. */
 static int check_multifd(struct gw__incoming_stream *p, int r)
 {
@@ -567,201 +718,7 @@ static int check_multifd(struct gw__incoming_stream *p, int r)
 
 int gw__incoming_decode(struct gw__incoming_stream *p) { return check_multifd(p, decode_all(p)); }
 
-/* A guest that runs before its pages are here goes on from its package. */
-static int decode(struct gw__incoming_stream *p)
-{
-	int r = gw__incoming_decode(p);
-	return r || !gw__incoming_is_to_run(p) ? r : gw__incoming_late_run(p);
-}
-
-/* A source before 8.1 has no mark by which multifd is known: it is silent until its channels, which came too late, are read. */
-static int explain_silence(struct gw__incoming_stream *p, int r)
-{
-	bool no_page = p->stream.blocks.n && !p->stats->pages && !p->stats->zero_pages && !p->stats->xbzrle_pages;
-	if (r != -ETIMEDOUT || p->multifd_recv || !p->expects_multifd || !no_page)
-		return r;
-	return gw__error_hint(&p->run->error,
-		"not one page came: if multifd is on at the source, its other connections came too late to be known for what they are; say "
-		"how many with --channels");
-}
-
-static int receive_all(struct gw__incoming_stream *p)
-{
-	int r = gw__incoming_finish(p, explain_silence(p, decode(p)));
-	sum_up(p);
-	return r;
-}
-
-/*
- * A file has its description at hand, which names the page size; the stream states it too late, if at all. 0: it is not told.
- */
-static uint64_t described_page_bytes(const struct gw__chan *chan)
-{
-	struct stat st;
-	if (chan->two_way || chan->fd < 0 || fstat(chan->fd, &st) || !S_ISREG(st.st_mode))
-		return 0;
-	for (size_t room = DESC_USUAL_BYTES;; room = DESC_MOST_BYTES) {
-		size_t n = gw__min(room, (uint64_t)st.st_size), text_at, text_len;
-		uint8_t *bytes = malloc(n + 1);
-		struct gw__vmdesc *desc = NULL;
-		uint64_t page_bytes = 0;
-		bool there = bytes && pread(chan->fd, bytes, n, st.st_size - (off_t)n) == (ssize_t)n &&
-			     !gw__trailer_find_description(bytes, n, &text_at, &text_len);
-		if (there && !gw__vmdesc_parse(bytes + text_at, text_len, &desc, NULL))
-			page_bytes = gw__vmdesc_page_bytes(desc);
-		gw__vmdesc_free(desc);
-		free(bytes);
-		if (there || room == DESC_MOST_BYTES || n == (uint64_t)st.st_size)
-			return page_bytes;
-	}
-}
-
-static int begin(struct gw__incoming_stream *p, struct gw__run *run, struct gw__chan *chan, struct gw__sink *sink,
-	struct gw__stream_stats *stats, struct gw__incoming_result *result)
-{
-	p->run = run;
-	p->sink = sink;
-	p->stats = stats;
-	p->result = result ? result : &p->own_result;
-	if (gw__incoming_run_ops(p))
-		p->role = GW__POSTCOPY_DST_RUN;
-	bool postcopy = chan->two_way && sink->ops->postcopy;
-	uint64_t described = described_page_bytes(chan);
-	gw__stream_init(&p->stream, &(struct gw__stream_opts){.tail_max_bytes = run->tail_max_bytes,
-					    .postcopy = postcopy,
-					    .page_bytes = run->page_bytes,
-					    .usual_page_bytes = described ? described : run->usual_page_bytes});
-	return gw__stream_buf_init(&p->buf, chan, run->tail_max_bytes + FEED_SLACK, &run->error);
-}
-
-static void end(struct gw__incoming_stream *p)
-{
-	gw__incoming_late_end(p);
-	gw__multifd_recv_stop(p->multifd_recv);
-	gw__stream_fini(&p->stream);
-	gw__stream_buf_fini(&p->buf);
-	free(p->scratch);
-	free(p->package);
-	free(p->bitmap_requested);
-	free(p);
-}
-
-static int begin_with_channels(struct gw__incoming_stream *p, struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink,
-	struct gw__stream_stats *stats, struct gw__incoming_result *result)
-{
-	int r = begin(p, run, in->main, sink, stats, result);
-	p->expects_multifd = true;
-	p->in = in;
-	if (r)
-		return r;
-	gw__stream_buf_prime(&p->buf, in->head, in->head_n);
-	return in->multifd_n ? gw__multifd_recv_start(run, in, sink, &p->multifd_recv) : 0;
-}
-
-int gw__incoming_run(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats,
-	struct gw__incoming_result *result)
-{
-	struct gw__incoming_stream *p = calloc(1, sizeof *p);
-	if (!p)
-		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
-	int r = begin_with_channels(p, run, in, sink, stats, result);
-	if (!r)
-		r = receive_all(p);
-	end(p);
-	return r;
-}
-
-int gw__incoming_recover(struct gw__run *run, struct gw__incoming *in, const struct gw__incoming_recover *o, struct gw__sink *sink,
-	struct gw__stream_stats *stats, struct gw__incoming_result *result)
-{
-	struct gw__incoming_stream *p = calloc(1, sizeof *p);
-	result->state = GW__POSTCOPY_DST_PAUSED;
-	if (!p)
-		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
-	p->role = o->role;
-	p->early_shut = o->early_shut;
-	p->may_skip_blocks = o->may_skip_blocks;
-	p->state = GW__POSTCOPY_DST_PAUSED;
-	p->phase = GW__INCOMING_POSTCOPY;
-	int r = begin(p, run, in->main, sink, stats, result);
-	if (!r && p->role == GW__POSTCOPY_DST_RUN)
-		r = gw__incoming_late_begin(p);
-	if (!r)
-		r = gw__incoming_begin_recovery(p);
-	if (!r) {
-		gw__stream_buf_prime(&p->buf, in->head, in->head_n);
-		r = receive_all(p);
-	}
-	if (r == -ETIMEDOUT && !result->resumed)
-		gw__error_hint(&run->error, "it did not get to POSTCOPY_RESUME, so it is not known to be the source");
-	end(p);
-	return r;
-}
-
-int gw__incoming_run_channel(struct gw__run *run, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_stats *stats,
-	struct gw__incoming_result *result)
-{
-	struct gw__stream_stats own = {0};
-	struct gw__incoming_stream *p = calloc(1, sizeof *p);
-	if (!p)
-		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
-	int r = begin(p, run, chan, sink, stats ? stats : &own, result);
-	if (!r)
-		r = receive_all(p);
-	if (r == GW__SOURCE_NOT_NOTIFIED) {
-		gw__error_clear(&run->error);
-		r = 0;
-	}
-	end(p);
-	gw__stream_stats_fini(&own);
-	return r;
-}
-
 /* --- COLO: a stream that goes on after its guest (docs/spec/colo.md 5). The decoder, the channels and what they know are not reset in between --- */
-
-static int check_primary(struct gw__incoming_stream *p)
-{
-	if (!gw__stream_takes_checkpoints(&p->stream))
-		return gw__error_set(&p->run->error, -EOPNOTSUPP,
-			"the source made a background snapshot, which no checkpoint can follow; switch that capability off");
-	if (p->stream.return_path)
-		return 0;
-	return gw__error_set(&p->run->error, -EOPNOTSUPP,
-		"the source opened no return path, which a COLO primary does; set its capabilities x-colo and return-path (QEMU 11.1)");
-}
-
-int gw__incoming_receive_guest(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats,
-	struct gw__incoming_stream **stream, const struct gw__vmdesc **description)
-{
-	struct gw__incoming_stream *p = calloc(1, sizeof *p);
-	if (!p)
-		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
-	*stream = p;
-	int r = begin_with_channels(p, run, in, sink, stats, NULL);
-	if (r)
-		return r;
-	if (p->multifd_recv)
-		gw__multifd_recv_set_pauses(p->multifd_recv);
-	r = decode(p);
-	sum_up(p);
-	*description = p->stream.desc;
-	return r ? r : check_primary(p);
-}
-
-void gw__incoming_stop_channels(struct gw__incoming_stream *p)
-{
-	if (!p)
-		return;
-	gw__multifd_recv_stop(p->multifd_recv);
-	p->multifd_recv = NULL;
-}
-
-void gw__incoming_close_stream(struct gw__incoming_stream **p)
-{
-	if (*p)
-		end(*p);
-	*p = NULL;
-}
 
 int gw__incoming_receive_checkpoint(struct gw__incoming_stream *p)
 {
@@ -770,7 +727,7 @@ int gw__incoming_receive_checkpoint(struct gw__incoming_stream *p)
 	p->done = p->ram_ended = false;
 	if (p->multifd_recv)
 		gw__multifd_recv_go_on(p->multifd_recv);
-	return decode(p);
+	return gw__incoming_decode(p);
 }
 
 /* At least `n` bytes, few, without using them up. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What stream.c, stream_handover.c and late_guest.c share: one stream on its way into a sink. Nobody else includes it. */
+/* What stream.c, session.c and late_guest.c share: one stream on its way into a sink. Nobody else includes it. */
 #ifndef GW_ENGINE_INCOMING_STREAM_PRIVATE_H
 #define GW_ENGINE_INCOMING_STREAM_PRIVATE_H
 
@@ -40,28 +40,31 @@ struct gw__incoming_stream {
 	bool sync_per_section;                 /* how the source marks syncs; known at the end of START */
 	bool ram_ended;                        /* told to the sink */
 	bool owes_config; /* the sink gets the configuration when POSTCOPY_ADVISE, which may state the page size, has come or will not */
-	bool committed, committed_unsafe; /* by us; the second: its folder is not safe */
-	bool told_failed;                 /* of which nobody knows whether it was heard */
-	uint64_t answered_off;            /* of a PING after the devices that was answered before the end was known; 0: none */
-	unsigned asks;                    /* how often there may have been one */
-	bool described;                   /* the sink has been told the end, with a description */
+	uint64_t answered_off; /* of a PING after the devices that was answered before the end was known; 0: none */
+	unsigned asks;         /* how often there may have been one */
+	bool described;        /* the sink has been told the end, with a description */
 	bool done;
 	enum gw__incoming_phase phase;
 	uint8_t *scratch; /* a page, for deltas */
 
-	/* stream_handover.c */
+	/* Of a switch to post-copy. */
+	bool package_came;
+	bool handover_persisted; /* what came survives us, and may be the only copy */
+	uint8_t *package;        /* as it comes; the sink's once it is whole */
+	size_t package_bytes, package_room;
+	uint64_t late_pages; /* after the switch, on this connection */
+	uint64_t checkpoint_ns, checkpoint_pages;
+
+	/* session.c */
 	enum gw__postcopy_dst_role role;
 	enum gw__postcopy_dst_state state;
-	bool package_came, early_shut, may_skip_blocks;
-	bool say_failed; /* the guest is kept, and the source is told that it is not, by which its run state stays (channels.md 3.2) */
-	bool handover_persisted;   /* what came survives us, and may be the only copy */
+	bool early_shut, may_skip_blocks;
+	bool committed, committed_unsafe; /* by us; the second: its folder is not safe */
+	bool say_failed;  /* the guest is kept, and the source is told that it is not, by which its run state stays (channels.md 3.2) */
+	bool told_failed; /* of which nobody knows whether it was heard */
 	bool has_unplugged_memory; /* known from an earlier connection; memory that is not plugged in is never sent */
-	uint8_t *package;          /* as it comes; the sink's once it is whole */
-	size_t package_bytes, package_room;
-	bool *bitmap_requested; /* by block, while recovering; until RESUME the channel has limits of its own */
-	int idle_ms;            /* the usual one, from then on */
-	uint64_t late_pages;    /* after the switch, on this connection */
-	uint64_t checkpoint_ns, checkpoint_pages;
+	bool *bitmap_requested;    /* by block, while recovering; until RESUME the channel has limits of its own */
+	int idle_ms;               /* the usual one, from then on */
 
 	/* late_guest.c; of a sink that runs its guest before the pages are here */
 	struct gw__late_guest *late;
@@ -69,42 +72,23 @@ struct gw__incoming_stream {
 
 /* --- stream.c --- */
 
-/* What was gathered goes to the sink: before the stream buffer moves, and before anything that must not overtake it. */
-int gw__incoming_flush_batch(struct gw__incoming_stream *p);
-
-/* What can be decoded before the end, or, where the guest is to be run, before its package has been used. */
-int gw__incoming_decode(struct gw__incoming_stream *p);
-
-/* --- stream_handover.c --- */
-
 static inline const struct gw__sink_postcopy_ops *gw__incoming_postcopy_ops(const struct gw__incoming_stream *p)
 {
 	return p->sink->ops->postcopy;
 }
+/* What can be decoded before the end, or, where the guest is to be run, before its package has been used. */
+int gw__incoming_decode(struct gw__incoming_stream *p);
+/* The devices of the package, which may be empty, to the sink. */
+int gw__incoming_put_devices(struct gw__sink *sink, struct gw__view package, struct gw__error *error);
+
+/* --- session.c --- */
+
 /* The answer to a PING. No failure when the link is gone: what had come before is still to be read, and its end tells. */
 int gw__incoming_rp_send_pong(struct gw__incoming_stream *p, uint32_t token);
 /* A change of state; an event without a row is an error. What it means for the guest is noted. */
 int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_event event);
-/* A RAM_DISCARD or PACKAGED, which leave pre-copy. */
-int gw__incoming_switch(struct gw__incoming_stream *p, const struct gw__event *ev);
-/* A device or a command of the package; POSTCOPY_RUN is its last. */
-int gw__incoming_package_item(struct gw__incoming_stream *p, const struct gw__event *ev);
 /* After the package, or on the connection of a recovery. */
 int gw__incoming_postcopy_command(struct gw__incoming_stream *p, const struct gw__event *ev);
-/* May this page of post-copy be taken? A page that has arrived already is not taken twice. */
-bool gw__incoming_page_is_needed(struct gw__incoming_stream *p, const struct gw__ram_where *where);
-/* The source has sent its last byte: is anything missing? Then the end of RAM and the devices of the package, which come after it. */
-int gw__incoming_end_postcopy(struct gw__incoming_stream *p);
-/* Now and then, between two sections of post-copy. */
-int gw__incoming_checkpoint(struct gw__incoming_stream *p);
-int gw__incoming_begin_recovery(struct gw__incoming_stream *p);
-/* The devices of the package, which may be empty, to the sink. */
-int gw__incoming_put_devices(struct gw__sink *sink, struct gw__view package, struct gw__error *error);
-/*
- * The stream was decoded to its end, or failed with `r`: commit, and tell the source how it went. `r`, or GW__SOURCE_NOT_NOTIFIED. Success is told
- * only when the data is safe; then the source closes first, because closing with its last words unread would reset the connection.
- */
-int gw__incoming_finish(struct gw__incoming_stream *p, int r);
 
 /* --- late_guest.c --- */
 

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The hand-over of a guest by its source, in the states of plan/postcopy_dst: what the source is told on the return path, a switch to post-copy up
- * to its last page, the recovery after a break, commit and SHUT, and where the guest is then (docs/spec/postcopy.md 1.4, 3, 4, 6).
+ * A guest that comes, from the first byte to the last word: what its source is told on the return path, in the states of plan/postcopy_dst, the recovery after
+ * a break, commit and SHUT, and where the guest is then (docs/spec/postcopy.md 1.4, 3, 4, 6).
  *
- * Not the bytes of the stream, nor its pages (stream.c), nor a guest that runs before they are here (late_guest.c). See stream.h; the main
- * thread's.
+ * Not the bytes of the stream, nor what they mean for the sink (stream.c), nor a guest that runs before its pages are here (late_guest.c). See stream.h; the
+ * main thread's.
  */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/math.h"
 #include "engine/incoming/stream_private.h"
 #include "io/wait.h"
-#include "wire/package.h"
 #include "wire/postcopy.h"
 
 typedef unsigned long long ull;
@@ -25,9 +26,10 @@ enum {
 	QUESTION_MS = 10000, /* a source that comes back asks for one block after the other; who stops asking keeps the true one waiting */
 	ANSWER_BYTES_PER_MS = 64, /* and takes the answers at least so fast */
 	NS_PER_MS = 1000000,
+	DESC_USUAL_BYTES = 1 << 20, /* 100 kB and 8 per processor */
+	DESC_MOST_BYTES = 16 << 20,
+	FEED_SLACK = 64 << 10, /* so that the decoder, which knows what it reads, meets the limit first */
 };
-
-#define CHECKPOINT_NS UINT64_C(5000000000)
 
 /* Where a guest is that is run here, its caller knows. */
 static void note(struct gw__incoming_stream *p, enum gw__location_event event)
@@ -66,15 +68,6 @@ static void note_location(struct gw__incoming_stream *p, enum gw__postcopy_dst_e
 		note(p, GW__LOCATION_EV_SOURCE_WAITS);
 }
 
-/* The source has stopped its guest, whatever becomes of that here. */
-static void note_switch(struct gw__incoming_stream *p)
-{
-	if (p->result->has_switched)
-		return;
-	p->result->has_switched = true;
-	note(p, GW__LOCATION_EV_SWITCH_BEGUN);
-}
-
 int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_event event)
 {
 	enum gw__postcopy_dst_state before = p->state;
@@ -84,176 +77,6 @@ int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_
 	note_location(p, event);
 	GW__TRACE(&p->run->trace, sink_state, "%s -> %s", gw__postcopy_dst_state_name(before), gw__postcopy_dst_state_name(p->state));
 	return 0;
-}
-
-/* --- the switch to post-copy --- */
-
-/* The first word of a switch. What can be foreseen was refused before (prepare). */
-static int begin_switch(struct gw__incoming_stream *p)
-{
-	if (p->multifd_recv)
-		return gw__error_set(&p->run->error, -EOPNOTSUPP,
-			"the source switches to post-copy next to multifd channels, which is not taken; leave one of them out");
-	if (!p->stream.return_path || !p->buf.chan->two_way)
-		return gw__error_set(&p->run->error, -EOPNOTSUPP,
-			"the source switches to post-copy, for which it has to be answered; let it connect to a socket");
-	int r = gw__incoming_postcopy_ops(p)->begin(p->sink, &p->run->error);
-	return r ? r : gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_DISCARD);
-}
-
-static int on_discard(struct gw__incoming_stream *p, const struct gw__command *cmd)
-{
-	char name[GW__NAME_MAX + 1];
-	const uint8_t *ranges;
-	unsigned n;
-	int r = gw__incoming_flush_batch(p);
-	if (!r)
-		r = p->state == GW__POSTCOPY_DST_ACTIVE ? begin_switch(p) : gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_DISCARD);
-	if (!r)
-		r = gw__discard_split(cmd->payload, cmd->length, name, &ranges, &n, &p->run->error);
-	if (r)
-		return r;
-	int64_t block = gw__blocks_find(&p->stream.blocks, name); /* the decoder has judged it, and the ranges */
-	for (unsigned i = 0; !r && i < n; i++) {
-		struct gw__range range = gw__range_at(ranges, i);
-		r = gw__incoming_postcopy_ops(p)->discard(p->sink, (uint32_t)block, range.start_off, range.bytes / p->stream.page_bytes,
-			&p->run->error);
-	}
-	return r;
-}
-
-static int begin_package(struct gw__incoming_stream *p)
-{
-	int r = gw__incoming_flush_batch(p);
-	p->package_came = true;
-	if (!r && p->state == GW__POSTCOPY_DST_ACTIVE)
-		r = begin_switch(p);
-	size_t most = p->run->tail_max_bytes - p->stream.early_bytes;
-	if (!r && p->stream.package_left > most)
-		r = gw__error_set(&p->run->error, -E2BIG,
-			"a package with %zu bytes of device state, at most %zu are taken; raise the limit if this guest really has so much",
-			p->stream.package_left, most);
-	return r;
-}
-
-static int append(struct gw__incoming_stream *p, struct gw__view raw)
-{
-	if (p->package_bytes + raw.n > p->package_room) {
-		size_t bytes = p->package_bytes + raw.n, room = gw__min(bytes * 2, bytes + p->stream.package_left);
-		uint8_t *package = realloc(p->package, room);
-		if (!package)
-			return gw__error_set(&p->run->error, -ENOMEM, "no memory for %zu bytes of device state", room);
-		p->package = package;
-		p->package_room = room;
-	}
-	memcpy(p->package + p->package_bytes, raw.p, raw.n);
-	p->package_bytes += raw.n;
-	return 0;
-}
-
-/*
- * The source takes PONG 0x42 for the word that its guest is ours, and cannot go back in any case: so first everything is made to survive
- * us, and then its PINGs are answered.
- */
-static int take_package(struct gw__incoming_stream *p)
-{
-	struct gw__package package;
-	int r = gw__package_decode(p->package, p->package_bytes, &package, &p->run->error);
-	if (!r)
-		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_PACKAGE);
-	if (!r)
-		gw__stream_buf_trim(&p->buf);
-	if (!r)
-		r = gw__incoming_postcopy_ops(p)->persist_handover(p->sink, &p->package, p->package_bytes, &p->run->error);
-	if (!r)
-		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_HELD);
-	p->handover_persisted = !r;
-	if (gw__incoming_is_to_run(p)) /* its PINGs are answered when its devices are loaded */
-		return 0;
-	for (unsigned i = 0; !r && i < package.pings_n; i++)
-		r = gw__incoming_rp_send_pong(p, package.ping[i]);
-	return r;
-}
-
-int gw__incoming_package_item(struct gw__incoming_stream *p, const struct gw__event *ev)
-{
-	bool command = ev->kind == GW__EVENT_COMMAND;
-	if (ev->kind == GW__EVENT_DEVICE) {
-		GW__TRACE(&p->run->trace, device, "%s/%u %zu bytes", ev->section.idstr, ev->section.instance, ev->body.n);
-		p->stats->device_bytes += ev->raw.n;
-	}
-	int r = append(p, ev->raw);
-	return r || !command || ev->command.number != GW__CMD_POSTCOPY_RUN ? r : take_package(p);
-}
-
-/* --- pages --- */
-
-bool gw__incoming_page_is_needed(struct gw__incoming_stream *p, const struct gw__ram_where *where)
-{
-	if (gw__bitmap_test(gw__incoming_postcopy_ops(p)->received(p->sink, where->block), where->off / p->stream.page_bytes))
-		return false;
-	p->late_pages++;
-	return true;
-}
-
-/* A device that says so came on this connection, or on the first one. */
-static bool has_unplugged_memory(const struct gw__incoming_stream *p)
-{
-	bool any = p->has_unplugged_memory;
-	for (uint32_t i = 0; !any && i < p->stream.early_n; i++)
-		any = strstr(p->stream.early[i].idstr, "virtio-mem");
-	return any;
-}
-
-static int check_whole(struct gw__incoming_stream *p)
-{
-	uint64_t missing = gw__sink_count_missing(p->sink);
-	if (!missing || has_unplugged_memory(p))
-		return 0;
-	return gw__error_set(&p->run->error, -EPROTO, "the source says that it has sent everything, but %llu pages never came",
-		(ull)missing);
-}
-
-int gw__incoming_put_devices(struct gw__sink *sink, struct gw__view raw, struct gw__error *error)
-{
-	struct gw__package package;
-	struct gw__section section;
-	const uint8_t *at;
-	size_t bytes;
-	if (!raw.n)
-		return 0;
-	int r = gw__package_decode(raw.p, raw.n, &package, error);
-	while (!r && gw__package_next(&package, &section, &at, &bytes))
-		r = sink->ops->device(sink, &section, 0, (struct gw__view){at, bytes}, error);
-	return r;
-}
-
-int gw__incoming_end_postcopy(struct gw__incoming_stream *p)
-{
-	int r = check_whole(p); /* else it is an END like any other break: whoever said it, the source may still have the rest */
-	if (!r)
-		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_END);
-	gw__run_phase(p->run, GW__PHASE_DEVICES);
-	if (!r && p->stream.learns_id)
-		r = gw__incoming_postcopy_ops(p)->learn_ram_id(p->sink, p->stream.ram_id, &p->run->error);
-	if (!r)
-		r = p->sink->ops->ram_end(p->sink, &p->run->error);
-	if (r || p->role == GW__POSTCOPY_DST_RUN) /* who has loaded its devices */
-		return r;
-	struct gw__sink_recovery_info recovery_info;
-	gw__incoming_postcopy_ops(p)->recovery_info(p->sink, &recovery_info);
-	return gw__incoming_put_devices(p->sink, recovery_info.package, &p->run->error);
-}
-
-int gw__incoming_checkpoint(struct gw__incoming_stream *p)
-{
-	uint64_t now = gw__clock_now_ns(&p->run->clock);
-	if (p->late_pages == p->checkpoint_pages || now - p->checkpoint_ns < CHECKPOINT_NS)
-		return 0;
-	int r = gw__incoming_postcopy_ops(p)->checkpoint(p->sink, &p->run->error);
-	p->checkpoint_pages = p->late_pages;
-	p->checkpoint_ns = gw__clock_now_ns(&p->run->clock);
-	return r;
 }
 
 /* --- a source that comes back after a break asks what came of each block, and goes on with the rest --- */
@@ -363,7 +186,7 @@ static int drop_pieces(struct gw__incoming_stream *p, uint32_t block)
 	return r;
 }
 
-int gw__incoming_begin_recovery(struct gw__incoming_stream *p)
+static int begin_recovery(struct gw__incoming_stream *p)
 {
 	struct gw__sink_recovery_info recovery_info;
 	gw__incoming_postcopy_ops(p)->recovery_info(p->sink, &recovery_info);
@@ -371,7 +194,6 @@ int gw__incoming_begin_recovery(struct gw__incoming_stream *p)
 		.ram_id = recovery_info.ram_id,
 		.ram_section_id_unknown = recovery_info.ram_section_id_unknown,
 		.blocks = recovery_info.blocks};
-	p->handover_persisted = true;
 	p->idle_ms = p->buf.chan->idle_ms;
 	if (p->idle_ms < 0 || p->idle_ms > QUESTION_MS)
 		p->buf.chan->idle_ms = QUESTION_MS;
@@ -394,12 +216,6 @@ int gw__incoming_begin_recovery(struct gw__incoming_stream *p)
 }
 
 /* --- commands --- */
-
-int gw__incoming_switch(struct gw__incoming_stream *p, const struct gw__event *ev)
-{
-	note_switch(p);
-	return ev->command.number == GW__CMD_PACKAGED ? begin_package(p) : on_discard(p, &ev->command);
-}
 
 int gw__incoming_postcopy_command(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
@@ -588,7 +404,11 @@ static void note_end(struct gw__incoming_stream *p, int r)
 		note_failure(p);
 }
 
-int gw__incoming_finish(struct gw__incoming_stream *p, int r)
+/*
+ * The stream was decoded to its end, or failed with `r`: commit, and tell the source how it went. `r`, or GW__SOURCE_NOT_NOTIFIED. Success is told
+ * only when the data is safe; then the source closes first, because closing with its last words unread would reset the connection.
+ */
+static int finish(struct gw__incoming_stream *p, int r)
 {
 	if (!r && p->state != GW__POSTCOPY_DST_ENDING) /* which post-copy reaches with its last page */
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_END);
@@ -602,6 +422,239 @@ int gw__incoming_finish(struct gw__incoming_stream *p, int r)
 		gw__run_phase(p->run, GW__PHASE_DONE);
 	note_end(p, r);
 	return r;
+}
+
+/* --- from the first byte to the last word --- */
+
+void gw__stream_stats_fini(struct gw__stream_stats *t)
+{
+	free(t->block);
+	t->block = NULL;
+	t->blocks_n = 0;
+}
+
+/* On the connection of a recovery come none: an earlier one brought them. */
+static uint32_t count_devices(const struct gw__incoming_stream *p)
+{
+	struct gw__sink_recovery_info recovery_info;
+	if (!p->handover_persisted)
+		return p->stream.devices_n;
+	gw__incoming_postcopy_ops(p)->recovery_info(p->sink, &recovery_info);
+	return recovery_info.devices_n;
+}
+
+static void sum_up(struct gw__incoming_stream *p)
+{
+	struct gw__stream_stats *t = p->stats;
+	t->stream_bytes = p->stream.off;
+	t->devices = count_devices(p);
+	t->parts = p->stream.parts;
+	t->background = p->stream.background;
+	t->return_path = p->stream.return_path;
+	t->advised = p->stream.advised;
+	t->switchover = p->stream.switchover;
+	p->result->state = p->state;
+	p->result->can_be_told = p->stream.return_path;
+	p->result->can_switch = p->stream.advised;
+	p->result->brought_pages = p->late_pages;
+	p->result->missing_pages = p->state == GW__POSTCOPY_DST_PAUSED ? gw__sink_count_missing(p->sink) : 0;
+}
+
+/* A guest that runs before its pages are here goes on from its package. */
+static int decode(struct gw__incoming_stream *p)
+{
+	int r = gw__incoming_decode(p);
+	return r || !gw__incoming_is_to_run(p) ? r : gw__incoming_late_run(p);
+}
+
+/* A source before 8.1 has no mark by which multifd is known: it is silent until its channels, which came too late, are read. */
+static int explain_silence(struct gw__incoming_stream *p, int r)
+{
+	bool no_page = p->stream.blocks.n && !p->stats->pages && !p->stats->zero_pages && !p->stats->xbzrle_pages;
+	if (r != -ETIMEDOUT || p->multifd_recv || !p->expects_multifd || !no_page)
+		return r;
+	return gw__error_hint(&p->run->error,
+		"not one page came: if multifd is on at the source, its other connections came too late to be known for what they are; say "
+		"how many with --channels");
+}
+
+static int receive_all(struct gw__incoming_stream *p)
+{
+	int r = finish(p, explain_silence(p, decode(p)));
+	sum_up(p);
+	return r;
+}
+
+/*
+ * A file has its description at hand, which names the page size; the stream states it too late, if at all. 0: it is not told.
+ */
+static uint64_t described_page_bytes(const struct gw__chan *chan)
+{
+	struct stat st;
+	if (chan->two_way || chan->fd < 0 || fstat(chan->fd, &st) || !S_ISREG(st.st_mode))
+		return 0;
+	for (size_t room = DESC_USUAL_BYTES;; room = DESC_MOST_BYTES) {
+		size_t n = gw__min(room, (uint64_t)st.st_size), text_at, text_len;
+		uint8_t *bytes = malloc(n + 1);
+		struct gw__vmdesc *desc = NULL;
+		uint64_t page_bytes = 0;
+		bool there = bytes && pread(chan->fd, bytes, n, st.st_size - (off_t)n) == (ssize_t)n &&
+			     !gw__trailer_find_description(bytes, n, &text_at, &text_len);
+		if (there && !gw__vmdesc_parse(bytes + text_at, text_len, &desc, NULL))
+			page_bytes = gw__vmdesc_page_bytes(desc);
+		gw__vmdesc_free(desc);
+		free(bytes);
+		if (there || room == DESC_MOST_BYTES || n == (uint64_t)st.st_size)
+			return page_bytes;
+	}
+}
+
+static int begin(struct gw__incoming_stream *p, struct gw__run *run, struct gw__chan *chan, struct gw__sink *sink,
+	struct gw__stream_stats *stats, struct gw__incoming_result *result)
+{
+	p->run = run;
+	p->sink = sink;
+	p->stats = stats;
+	p->result = result ? result : &p->own_result;
+	if (gw__incoming_run_ops(p))
+		p->role = GW__POSTCOPY_DST_RUN;
+	bool postcopy = chan->two_way && sink->ops->postcopy;
+	uint64_t described = described_page_bytes(chan);
+	gw__stream_init(&p->stream, &(struct gw__stream_opts){.tail_max_bytes = run->tail_max_bytes,
+					    .postcopy = postcopy,
+					    .page_bytes = run->page_bytes,
+					    .usual_page_bytes = described ? described : run->usual_page_bytes});
+	return gw__stream_buf_init(&p->buf, chan, run->tail_max_bytes + FEED_SLACK, &run->error);
+}
+
+static void end(struct gw__incoming_stream *p)
+{
+	gw__incoming_late_end(p);
+	gw__multifd_recv_stop(p->multifd_recv);
+	gw__stream_fini(&p->stream);
+	gw__stream_buf_fini(&p->buf);
+	free(p->scratch);
+	free(p->package);
+	free(p->bitmap_requested);
+	free(p);
+}
+
+static int begin_with_channels(struct gw__incoming_stream *p, struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink,
+	struct gw__stream_stats *stats, struct gw__incoming_result *result)
+{
+	int r = begin(p, run, in->main, sink, stats, result);
+	p->expects_multifd = true;
+	p->in = in;
+	if (r)
+		return r;
+	gw__stream_buf_prime(&p->buf, in->head, in->head_n);
+	return in->multifd_n ? gw__multifd_recv_start(run, in, sink, &p->multifd_recv) : 0;
+}
+
+int gw__incoming_run(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats,
+	struct gw__incoming_result *result)
+{
+	struct gw__incoming_stream *p = calloc(1, sizeof *p);
+	if (!p)
+		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
+	int r = begin_with_channels(p, run, in, sink, stats, result);
+	if (!r)
+		r = receive_all(p);
+	end(p);
+	return r;
+}
+
+int gw__incoming_recover(struct gw__run *run, struct gw__incoming *in, const struct gw__incoming_recover *o, struct gw__sink *sink,
+	struct gw__stream_stats *stats, struct gw__incoming_result *result)
+{
+	struct gw__incoming_stream *p = calloc(1, sizeof *p);
+	result->state = GW__POSTCOPY_DST_PAUSED;
+	if (!p)
+		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
+	*p = (struct gw__incoming_stream){.role = o->role,
+		.early_shut = o->early_shut,
+		.may_skip_blocks = o->may_skip_blocks,
+		.state = GW__POSTCOPY_DST_PAUSED,
+		.phase = GW__INCOMING_POSTCOPY,
+		.handover_persisted = true};
+	int r = begin(p, run, in->main, sink, stats, result);
+	if (!r && p->role == GW__POSTCOPY_DST_RUN)
+		r = gw__incoming_late_begin(p);
+	if (!r)
+		r = begin_recovery(p);
+	if (!r) {
+		gw__stream_buf_prime(&p->buf, in->head, in->head_n);
+		r = receive_all(p);
+	}
+	if (r == -ETIMEDOUT && !result->resumed)
+		gw__error_hint(&run->error, "it did not get to POSTCOPY_RESUME, so it is not known to be the source");
+	end(p);
+	return r;
+}
+
+int gw__incoming_run_channel(struct gw__run *run, struct gw__chan *chan, struct gw__sink *sink, struct gw__stream_stats *stats,
+	struct gw__incoming_result *result)
+{
+	struct gw__stream_stats own = {0};
+	struct gw__incoming_stream *p = calloc(1, sizeof *p);
+	if (!p)
+		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
+	int r = begin(p, run, chan, sink, stats ? stats : &own, result);
+	if (!r)
+		r = receive_all(p);
+	if (r == GW__SOURCE_NOT_NOTIFIED) {
+		gw__error_clear(&run->error);
+		r = 0;
+	}
+	end(p);
+	gw__stream_stats_fini(&own);
+	return r;
+}
+
+/* --- COLO: a guest whose stream goes on after it --- */
+
+static int check_primary(struct gw__incoming_stream *p)
+{
+	if (!gw__stream_takes_checkpoints(&p->stream))
+		return gw__error_set(&p->run->error, -EOPNOTSUPP,
+			"the source made a background snapshot, which no checkpoint can follow; switch that capability off");
+	if (p->stream.return_path)
+		return 0;
+	return gw__error_set(&p->run->error, -EOPNOTSUPP,
+		"the source opened no return path, which a COLO primary does; set its capabilities x-colo and return-path (QEMU 11.1)");
+}
+
+int gw__incoming_receive_guest(struct gw__run *run, struct gw__incoming *in, struct gw__sink *sink, struct gw__stream_stats *stats,
+	struct gw__incoming_stream **stream, const struct gw__vmdesc **description)
+{
+	struct gw__incoming_stream *p = calloc(1, sizeof *p);
+	if (!p)
+		return gw__error_set(&run->error, -ENOMEM, "no memory for a stream decoder");
+	*stream = p;
+	int r = begin_with_channels(p, run, in, sink, stats, NULL);
+	if (r)
+		return r;
+	if (p->multifd_recv)
+		gw__multifd_recv_set_pauses(p->multifd_recv);
+	r = decode(p);
+	sum_up(p);
+	*description = p->stream.desc;
+	return r ? r : check_primary(p);
+}
+
+void gw__incoming_stop_channels(struct gw__incoming_stream *p)
+{
+	if (!p)
+		return;
+	gw__multifd_recv_stop(p->multifd_recv);
+	p->multifd_recv = NULL;
+}
+
+void gw__incoming_close_stream(struct gw__incoming_stream **p)
+{
+	if (*p)
+		end(*p);
+	*p = NULL;
 }
 
 /* --- a guest of which nothing is missing, and that only has to be ended: killed while it was made safe --- */
