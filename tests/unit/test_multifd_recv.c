@@ -134,7 +134,7 @@ static void pages_are_there_at_the_sync(void **state)
 	for (uint64_t i = 0; i < N * 4; i++)
 		assert_int_equal(first_byte(&w, i), i / 4 + 1);
 	assert_ok(gw__multifd_recv_finish(w.multifd_recv), w.run.error);
-	assert_ok(gw__multifd_recv_check_drained(w.multifd_recv, &stats), w.run.error);
+	assert_ok(gw__multifd_recv_check(w.multifd_recv, &stats), w.run.error);
 	assert_int_equal(stats.channels, N);
 	assert_int_equal(stats.syncs, 1);
 	assert_int_equal(stats.pages, N * 4);
@@ -294,7 +294,7 @@ static void pages_without_a_sync(void **state)
 	say(&w, 1, GW__MULTIFD_SYNC, 0, 0, 0);
 	struct gw__multifd_recv_stats stats;
 	do { /* until it was taken */
-		assert_ok(gw__multifd_recv_check_drained(w.multifd_recv, &stats), w.run.error);
+		assert_ok(gw__multifd_recv_check(w.multifd_recv, &stats), w.run.error);
 	} while (stats.pages < 1);
 	assert_int_equal(gw__multifd_recv_finish(w.multifd_recv), -EPROTO);
 	assert_says(w.run.error, "multifd channel 1");
@@ -312,9 +312,9 @@ static void pages_behind_the_end(void **state)
 	assert_ok(gw__multifd_recv_finish(w.multifd_recv), w.run.error);
 	assert_ok(w.sink->ops->ram_end(w.sink, &w.run.error), w.run.error);
 	say(&w, 0, 0, 0, 0, 0); /* an empty packet may come: 7.2 */
-	assert_ok(gw__multifd_recv_failure(w.multifd_recv), w.run.error);
+	assert_ok(gw__multifd_recv_check(w.multifd_recv, NULL), w.run.error);
 	say(&w, 0, 0, 0, 1, 1);
-	while (!gw__multifd_recv_failure(w.multifd_recv))
+	while (!gw__multifd_recv_check(w.multifd_recv, NULL))
 		;
 	assert_says(w.run.error, "multifd channel 0, packet 2: pages behind the end of RAM");
 	tear_down(&w);

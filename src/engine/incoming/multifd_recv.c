@@ -92,17 +92,6 @@ static void report_failure(struct gw__multifd_recv *g, const struct gw__error *e
 		break_all(g);
 }
 
-int gw__multifd_recv_failure(struct gw__multifd_recv *g)
-{
-	pthread_mutex_lock(&g->lock);
-	struct gw__error error = g->error;
-	pthread_mutex_unlock(&g->lock);
-	if (!error.code)
-		return 0;
-	gw__error_clear(&g->run->error); /* what the main thread saw is only the echo */
-	return gw__error_set(&g->run->error, error.code, "%s", error.text);
-}
-
 static bool wait_for_block_list(struct gw__multifd_recv *g)
 {
 	pthread_mutex_lock(&g->lock);
@@ -244,7 +233,7 @@ int gw__multifd_recv_sync_main(struct gw__multifd_recv *g)
 		pthread_cond_broadcast(&g->changed);
 	}
 	pthread_mutex_unlock(&g->lock);
-	if (gw__multifd_recv_failure(g))
+	if (gw__multifd_recv_check(g, NULL))
 		return g->run->error.code;
 	if (r)
 		return say_missing(g, r, id, missing);
@@ -285,9 +274,9 @@ void gw__multifd_recv_go_on(struct gw__multifd_recv *g)
 	pthread_mutex_unlock(&g->lock);
 }
 
-int gw__multifd_recv_check_drained(struct gw__multifd_recv *g, struct gw__multifd_recv_stats *stats)
+/* What they did so far. */
+static void sum_up(const struct gw__multifd_recv *g, struct gw__multifd_recv_stats *stats)
 {
-	int r = gw__multifd_recv_failure(g);
 	memset(stats, 0, sizeof *stats);
 	stats->channels = g->n;
 	stats->syncs = g->syncs;
@@ -300,7 +289,19 @@ int gw__multifd_recv_check_drained(struct gw__multifd_recv *g, struct gw__multif
 		stats->method |= atomic_load(&w->method);
 	}
 	stats->bytes = stats->payload_bytes + stats->packets * gw__multifd_head_bytes(g->page_bytes);
-	return r;
+}
+
+int gw__multifd_recv_check(struct gw__multifd_recv *g, struct gw__multifd_recv_stats *stats)
+{
+	pthread_mutex_lock(&g->lock);
+	struct gw__error error = g->error;
+	pthread_mutex_unlock(&g->lock);
+	if (stats)
+		sum_up(g, stats);
+	if (!error.code)
+		return 0;
+	gw__error_clear(&g->run->error); /* what the main thread saw is only the echo */
+	return gw__error_set(&g->run->error, error.code, "%s", error.text);
 }
 
 static int start_workers(struct gw__multifd_recv *g, struct gw__incoming *in)

@@ -32,16 +32,14 @@ int gw__multifd_recv_finish(struct gw__multifd_recv *g);
  */
 void gw__multifd_recv_set_pauses(struct gw__multifd_recv *g);
 void gw__multifd_recv_go_on(struct gw__multifd_recv *g);
-/* Did a worker fail? Its sentence, as run->why. */
-int gw__multifd_recv_failure(struct gw__multifd_recv *g);
 
 struct gw__multifd_recv_stats {
 	uint64_t bytes, payload_bytes, pages, zero_pages, packets;
 	uint32_t channels, syncs;
 	uint32_t method; /* of compression; 0 none */
 };
-/* All went well, or a worker failed. Returns what they did. */
-int gw__multifd_recv_check_drained(struct gw__multifd_recv *g, struct gw__multifd_recv_stats *stats);
+/* 0, or a worker failed: its sentence, as run->why. What they did is told if it is asked for, which is when all has come. */
+int gw__multifd_recv_check(struct gw__multifd_recv *g, struct gw__multifd_recv_stats *stats);
 /* Ends all workers and frees the receiver; NULL is fine. */
 void gw__multifd_recv_stop(struct gw__multifd_recv *g);
 

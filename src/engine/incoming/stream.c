@@ -712,7 +712,7 @@ static int check_multifd(struct gw__incoming_stream *p, int r)
 {
 	if (!p->multifd_recv)
 		return r;
-	int failed = r ? gw__multifd_recv_failure(p->multifd_recv) : gw__multifd_recv_check_drained(p->multifd_recv, &p->stats->multifd);
+	int failed = gw__multifd_recv_check(p->multifd_recv, r ? NULL : &p->stats->multifd);
 	return failed ? failed : r;
 }
 
