@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "base/math.h"
-#include "engine/guest/late_pages.h"
 #include "engine/guest/lazy_restore.h"
+#include "engine/guest/ram_sink.h"
 #include "engine/sink/sink.h"
 #include "guest/mapping.h"
 #include "lib/job.h"

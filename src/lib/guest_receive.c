@@ -7,7 +7,6 @@
 #include <stdlib.h>
 
 #include "base/math.h"
-#include "engine/guest/late_pages.h"
 #include "engine/guest/ram_sink.h"
 #include "engine/incoming/stream.h"
 #include "lib/combine.h"

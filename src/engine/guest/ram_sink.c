@@ -3,15 +3,41 @@
 #include "engine/guest/ram_sink.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/math.h"
 #include "engine/guest/device_load.h"
-#include "engine/guest/late_pages.h"
 #include "engine/guest/lazy_restore.h"
+#include "guest/demand.h"
 
 typedef unsigned long long ull;
+
+/* A page that a thread of the guest waits for; few bytes, so that a pipe takes and gives them whole. */
+struct request {
+	uint64_t page;
+	uint32_t block, unused;
+};
+
+struct area {
+	struct gw__guest_block *block;
+	struct gw__bitmap received;
+	_Atomic uint64_t *requested; /* a bit per page; the fault thread's, cleared by the stream's */
+	uint64_t words_n;
+};
+
+struct gw__late_pages {
+	struct gw__guest *guest;
+	struct gw__demand *demand;
+	struct area *area;
+	uint32_t areas;
+	bool watched;
+	uint64_t faults;   /* when it has ended */
+	int requests[2];   /* a pipe: the fault thread writes and never waits, the stream's thread reads */
+	_Atomic bool lost; /* a request found the pipe full */
+};
 
 struct block {
 	struct gw__guest_block *guest;
@@ -39,6 +65,153 @@ struct ram_sink {
 };
 
 static struct ram_sink *own(struct gw__sink *sink) { return (struct ram_sink *)sink; }
+
+/* --- late pages: which came, which are awaited, which are to be requested ------------------------------------------ */
+
+int gw__late_pages_new(struct gw__run *run, struct gw__guest *guest, int uffd, bool user_mode, struct gw__late_pages **late)
+{
+	struct gw__late_pages *l = *late = calloc(1, sizeof *l);
+	if (!l)
+		return gw__error_set(&run->error, -ENOMEM, "no memory for pages on demand");
+	l->guest = guest;
+	l->requests[0] = l->requests[1] = -1;
+	int r = pipe2(l->requests, O_CLOEXEC | O_NONBLOCK) ? gw__error_errno(&run->error, errno, "cannot make a pipe") : 0;
+	if (!r)
+		r = gw__demand_new(&l->demand, guest->page_bytes, uffd, user_mode, &run->error);
+	if (r)
+		gw__late_pages_free(late);
+	return r;
+}
+
+/* Page faults are not served any more, and the memory is as any other. */
+static void end_late(struct gw__late_pages *l)
+{
+	l->faults = gw__demand_requests(l->demand);
+	gw__demand_stop(l->demand, NULL);
+	gw__guest_set_demand(l->guest, NULL);
+	gw__demand_free(l->demand);
+	l->demand = NULL;
+}
+
+void gw__late_pages_free(struct gw__late_pages **late)
+{
+	struct gw__late_pages *l = *late;
+	*late = NULL;
+	if (!l)
+		return;
+	if (l->demand)
+		end_late(l);
+	for (uint32_t i = 0; i < l->areas; i++) {
+		gw__bitmap_fini(&l->area[i].received);
+		free((void *)l->area[i].requested);
+	}
+	for (int i = 0; i < 2; i++)
+		if (l->requests[i] >= 0)
+			close(l->requests[i]);
+	free(l->area);
+	free(l);
+}
+
+uint64_t gw__late_pages_faults(const struct gw__late_pages *l) { return l->demand ? gw__demand_requests(l->demand) : l->faults; }
+
+static int add_area(struct gw__late_pages *l, struct gw__guest_block *block)
+{
+	struct area *a = &l->area[l->areas++];
+	a->block = block;
+	a->words_n = gw__guest_block_words(l->guest, block);
+	a->requested = calloc(a->words_n, sizeof *a->requested);
+	return a->requested ? gw__bitmap_init(&a->received, gw__guest_block_pages(l->guest, block)) : -ENOMEM;
+}
+
+/* Once, in the order of the stream. -EOPNOTSUPP: their memory cannot be had lazily. */
+static int add_areas(struct gw__late_pages *l, struct gw__guest_block *const *blocks, uint32_t n, struct gw__error *error)
+{
+	l->area = calloc(n, sizeof *l->area);
+	int r = l->area || !n ? 0 : -ENOMEM;
+	for (uint32_t i = 0; !r && i < n; i++)
+		r = add_area(l, blocks[i]);
+	if (r)
+		return gw__error_set(error, r, "no memory for the bitmaps of %u RAM blocks", n);
+	return gw__demand_add_blocks(l->demand, blocks, n, error);
+}
+
+/* The fault thread's: a page that did not come is touched. */
+static int wanted(void *ctx, uint32_t block, uint64_t page, struct gw__error *error)
+{
+	struct gw__late_pages *l = ctx;
+	struct area *a = &l->area[block];
+	const uint64_t bit = UINT64_C(1) << (page % 64);
+	const struct request request = {.block = block, .page = page};
+	if (atomic_fetch_or(&a->requested[page / 64], bit) & bit)
+		return 0;
+	if (write(l->requests[1], &request, sizeof request) == sizeof request)
+		return 0;
+	if (errno != EAGAIN)
+		return gw__error_errno(error, errno, "cannot request a page");
+	atomic_fetch_and(&a->requested[page / 64], ~bit);
+	atomic_store(&l->lost, true);
+	return 0;
+}
+
+/* Of what did not come nothing may be left in the memory: it would be read instead. */
+static int prepare_area(struct gw__late_pages *l, uint32_t i, struct gw__error *error)
+{
+	const struct area *a = &l->area[i];
+	const uint64_t page_bytes = l->guest->page_bytes;
+	for (uint64_t at = 0, end; at < a->received.bits; at = end) {
+		end = gw__bitmap_next_clear(&a->received, at);
+		if (end > at) {
+			gw__demand_mark_placed(l->demand, i, at, end - at);
+			continue;
+		}
+		end = gw__bitmap_next_set(&a->received, at);
+		int r = gw__guest_block_empty(a->block, at * page_bytes, (end - at) * page_bytes);
+		if (r)
+			return gw__error_errno(error, -r, "cannot empty the memory of RAM block \"%s\"", a->block->name);
+	}
+	return 0;
+}
+
+/* Who touches a page that did not come waits from now on. The memory of all of these is emptied. */
+static int watch(struct gw__late_pages *l, struct gw__error *error)
+{
+	int r = 0;
+	for (uint32_t i = 0; !r && i < l->areas; i++)
+		r = prepare_area(l, i, error);
+	if (!r)
+		r = gw__demand_watch(l->demand, error);
+	if (r)
+		return r;
+	l->watched = true;
+	gw__guest_set_demand(l->guest, l->demand);
+	return gw__demand_start(l->demand, wanted, l, error);
+}
+
+/* They come, and wake who waits for them. One that was released meanwhile is zero, and stays so. */
+static int place(struct gw__late_pages *l, uint32_t block, uint64_t first, const struct iovec *pages, int n, struct gw__error *error)
+{
+	if (gw__demand_has_failed(l->demand))
+		return gw__demand_stop(l->demand, error);
+	for (int i = 0; i < n; i++) {
+		int r = 0;
+		if (gw__demand_claim(l->demand, block, first + (uint64_t)i, 1))
+			r = gw__demand_place(l->demand, block, first + (uint64_t)i, 1, pages[i].iov_base, error);
+		if (r)
+			return r;
+		gw__bitmap_set(&l->area[block].received, first + (uint64_t)i);
+	}
+	return 0;
+}
+
+static int place_zeros(struct gw__late_pages *l, uint32_t block, uint64_t first, uint64_t n, struct gw__error *error)
+{
+	const uint64_t page_bytes = l->guest->page_bytes;
+	if (gw__demand_has_failed(l->demand))
+		return gw__demand_stop(l->demand, error);
+	gw__demand_discard(l->demand, l->area[block].block, first * page_bytes, n * page_bytes);
+	gw__bitmap_set_range(&l->area[block].received, first, n);
+	return 0;
+}
 
 /* --- does it fit? --- */
 
@@ -97,7 +270,7 @@ static int check_blocks(struct gw__sink *sink, uint32_t section_id, const struct
 /* --- pages: from the thread of the call, and from lanes --- */
 
 /* Pages wake who waits for them: it may run. */
-static bool is_watched(const struct ram_sink *s) { return s->may_switch && gw__late_pages_is_watched(s->o.late); }
+static bool is_watched(const struct ram_sink *s) { return s->may_switch && s->o.late->watched; }
 
 static void mark_filled(const struct ram_sink *s, struct block *b, uint64_t off, uint64_t bytes)
 {
@@ -115,12 +288,12 @@ static int put_pages(struct gw__sink *sink, uint32_t block, uint64_t off, const 
 	struct block *b = &s->block[block];
 	uint64_t at = off;
 	if (is_watched(s))
-		return gw__late_pages_put(s->o.late, block, off / s->guest->page_bytes, pages, n, error);
+		return place(s->o.late, block, off / s->guest->page_bytes, pages, n, error);
 	for (int i = 0; i < n; at += pages[i++].iov_len)
 		memcpy(b->guest->host + at, pages[i].iov_base, pages[i].iov_len);
 	mark_filled(s, b, off, at - off);
 	if (s->may_switch)
-		gw__late_pages_came(s->o.late, block, off / s->guest->page_bytes, (uint64_t)n);
+		gw__bitmap_set_range(&s->o.late->area[block].received, off / s->guest->page_bytes, (uint64_t)n);
 	return 0;
 }
 
@@ -138,9 +311,9 @@ static int put_zeros(struct gw__sink *sink, uint32_t block, uint64_t off, uint64
 {
 	struct ram_sink *s = own(sink);
 	if (is_watched(s))
-		return gw__late_pages_put_zeros(s->o.late, block, off / s->guest->page_bytes, pages, error);
+		return place_zeros(s->o.late, block, off / s->guest->page_bytes, pages, error);
 	if (s->may_switch)
-		gw__late_pages_came(s->o.late, block, off / s->guest->page_bytes, pages);
+		gw__bitmap_set_range(&s->o.late->area[block].received, off / s->guest->page_bytes, pages);
 	return clear(s, &s->block[block], off, pages);
 }
 
@@ -295,7 +468,7 @@ static int commit(struct gw__sink *sink, struct gw__error *error)
 	if (r)
 		return r;
 	if (runs)
-		gw__late_pages_end(s->o.late);
+		end_late(s->o.late);
 	s->committed = s->result->arrived = true;
 	if (!runs)
 		s->result->loaded_ns = gw__clock_now_ns(&s->run->clock);
@@ -312,7 +485,7 @@ static int prepare_postcopy(struct gw__sink *sink, struct gw__error *error)
 {
 	struct ram_sink *s = own(sink);
 	struct gw__guest_block **blocks = list_blocks(s, error);
-	int r = blocks ? gw__late_pages_add_blocks(s->o.late, blocks, s->blocks_n, error) : -ENOMEM;
+	int r = blocks ? add_areas(s->o.late, blocks, s->blocks_n, error) : -ENOMEM;
 	free(blocks);
 	s->may_switch = !r;
 	return r;
@@ -326,7 +499,7 @@ static int begin(struct gw__sink *sink, struct gw__error *error)
 static int discard(struct gw__sink *sink, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
 {
 	(void)error;
-	gw__late_pages_discard(own(sink)->o.late, block, off / own(sink)->guest->page_bytes, pages);
+	gw__bitmap_clear_range(&own(sink)->o.late->area[block].received, off / own(sink)->guest->page_bytes, pages);
 	return 0;
 }
 
@@ -336,7 +509,7 @@ static int take_handover(struct gw__sink *sink, uint8_t **package, size_t bytes,
 	s->package = *package;
 	s->package_bytes = bytes;
 	*package = NULL;
-	return gw__late_pages_watch(s->o.late, error);
+	return watch(s->o.late, error);
 }
 
 static void run_given(struct gw__sink *sink)
@@ -358,10 +531,7 @@ static void recovery_info(struct gw__sink *sink, struct gw__sink_recovery_info *
 		.package = {s->package, s->package_bytes}};
 }
 
-static const struct gw__bitmap *received(struct gw__sink *sink, uint32_t block)
-{
-	return gw__late_pages_received(own(sink)->o.late, block);
-}
+static const struct gw__bitmap *received(struct gw__sink *sink, uint32_t block) { return &own(sink)->o.late->area[block].received; }
 
 static int learn_nothing(struct gw__sink *sink, uint32_t id, struct gw__error *error)
 {
@@ -371,17 +541,38 @@ static int learn_nothing(struct gw__sink *sink, uint32_t id, struct gw__error *e
 
 static bool is_committed(struct gw__sink *sink) { return own(sink)->committed; }
 static void discard_nothing(struct gw__sink *sink) { (void)sink; }
-static int request_fd(struct gw__sink *sink) { return gw__late_pages_request_fd(own(sink)->o.late); }
-static void request_again(struct gw__sink *sink) { gw__late_pages_request_again(own(sink)->o.late); }
-static void give_up(struct gw__sink *sink) { gw__late_pages_give_up(own(sink)->o.late); }
+static int request_fd(struct gw__sink *sink) { return own(sink)->o.late->requests[0]; }
 
 static bool next_request(struct gw__sink *sink, uint32_t *block, uint64_t *off)
 {
-	uint64_t page;
-	if (!gw__late_pages_next_request(own(sink)->o.late, block, &page))
-		return false;
-	*off = page * own(sink)->guest->page_bytes;
-	return true;
+	struct gw__late_pages *l = own(sink)->o.late;
+	struct request request;
+	while (read(l->requests[0], &request, sizeof request) == sizeof request) {
+		*block = request.block;
+		*off = request.page * l->guest->page_bytes;
+		if (!gw__bitmap_test(&l->area[*block].received, request.page))
+			return true;
+	}
+	if (atomic_exchange(&l->lost, false))
+		gw__demand_repeat(l->demand);
+	return false;
+}
+
+static void request_again(struct gw__sink *sink)
+{
+	struct gw__late_pages *l = own(sink)->o.late;
+	for (uint32_t i = 0; i < l->areas; i++)
+		for (uint64_t word = 0; word < l->area[i].words_n; word++)
+			atomic_store(&l->area[i].requested[word], 0);
+	gw__demand_repeat(l->demand);
+}
+
+/* Any thread. */
+static void give_up(struct gw__sink *sink)
+{
+	struct gw__late_pages *l = own(sink)->o.late;
+	for (uint32_t i = 0; i < l->areas; i++)
+		gw__demand_discard(l->demand, l->area[i].block, 0, l->area[i].block->bytes);
 }
 
 static const struct gw__sink_run_ops run_ops = {

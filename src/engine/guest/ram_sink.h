@@ -19,8 +19,20 @@ struct gw__ram_sink_result {
 	uint64_t loaded_ns; /* when it was */
 };
 
-struct gw__lazy;       /* lazy_restore.h */
-struct gw__late_pages; /* late_pages.h */
+struct gw__lazy; /* lazy_restore.h */
+
+/*
+ * Pages of a guest that runs before they are here, because its source switched to post-copy: which came, which are awaited by a thread that touched them, and
+ * which are to be requested. The thread of the stream, which may be another one after each break; a fault thread of its own (guest/demand.h) tells of pages
+ * that were touched. Outlives the sink: the guest waits at the first page that it lacks.
+ */
+struct gw__late_pages;
+
+/* As of gw__demand_new. Nothing has changed when it fails. */
+int gw__late_pages_new(struct gw__run *run, struct gw__guest *guest, int uffd, bool user_mode, struct gw__late_pages **late);
+/* What did not come reads as zeros: only of a guest that has all of it, or will not run again. NULL is fine; nulls the giver's pointer. */
+void gw__late_pages_free(struct gw__late_pages **late);
+uint64_t gw__late_pages_faults(const struct gw__late_pages *l);
 
 struct gw__ram_sink_opts {
 	bool stay_paused;
