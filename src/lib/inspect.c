@@ -166,7 +166,7 @@ static int look(gw_job *job, struct gw__stored_guest *stored, const struct gw_in
 	info->guest.wants_present = !stored->image && GW__OPT(o, pages);
 	info->summary.begin_off = stored->base_off;
 	if (!r && stored->image && !every_page)
-		r = gw__image_source_describe(&job->run, stored->image, sink);
+		r = gw__stored_guest_describe(&job->run, stored, sink);
 	else if (!r)
 		r = gw__stored_guest_run(&job->run, stored, sink, &stats);
 	if (!r)

@@ -8,7 +8,7 @@
 
 #include "base/math.h"
 #include "engine/colo/primary_talk.h"
-#include "engine/incoming/stream.h"
+#include "engine/files/stored_guest.h"
 #include "engine/outgoing/peer_sink.h"
 #include "wire/colo.h"
 
@@ -62,7 +62,7 @@ static int open_stream(struct image_primary *p)
 }
 
 /* The sink's commit waits for SHUT in the new dialect. */
-static int send_guest(struct image_primary *p, const struct gw__image *image)
+static int send_guest(struct image_primary *p, struct gw__image *image)
 {
 	int r = check_image(p, image);
 	if (!r)
@@ -70,7 +70,7 @@ static int send_guest(struct image_primary *p, const struct gw__image *image)
 	if (!r)
 		r = open_stream(p);
 	if (!r)
-		r = gw__image_source_run(p->run, image, NULL, p->sink);
+		r = gw__stored_guest_run(p->run, &(struct gw__stored_guest){.image = image}, p->sink, NULL);
 	if (!r)
 		r = gw__primary_talk_step(&p->talk, p->o.old_dialect ? EV(GUEST_SENT_OLD) : EV(GUEST_SENT));
 	if (!r && !p->o.old_dialect)
@@ -79,7 +79,7 @@ static int send_guest(struct image_primary *p, const struct gw__image *image)
 	return r ? r : gw__primary_talk_await(&p->talk);
 }
 
-int image_primary_send_guest(struct image_primary *p, const struct gw__image *image)
+int image_primary_send_guest(struct image_primary *p, struct gw__image *image)
 {
 	return gw__primary_talk_lost(&p->talk, send_guest(p, image));
 }

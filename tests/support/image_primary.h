@@ -25,7 +25,7 @@ int image_primary_new(struct gw__run *run, struct gw__outgoing *out, const struc
 void image_primary_free(struct image_primary *p); /* NULL is fine */
 
 /* The guest, until the secondary is ready. The image is borrowed until the next checkpoint was taken. */
-int image_primary_send_guest(struct image_primary *p, const struct gw__image *image);
+int image_primary_send_guest(struct image_primary *p, struct gw__image *image);
 /*
  * A checkpoint: the pages in which `image` differs from the one before, and its devices. The same image again: no page, and its devices. 0: the
  * secondary has it and uses it.

@@ -7,6 +7,7 @@
 #define GW_ENGINE_FILES_STORED_GUEST_H
 
 #include "engine/incoming/stream.h"
+#include "image/read/image.h"
 
 struct gw__stored_guest {
 	struct gw__image *image; /* one of the two */
@@ -22,6 +23,9 @@ void gw__stored_guest_close(struct gw__stored_guest *stored); /* also on a zeroe
 
 /* Drive a sink from it, whatever it is. The tally is filled for a stream only, and may be NULL. */
 int gw__stored_guest_run(struct gw__run *run, struct gw__stored_guest *stored, struct gw__sink *sink, struct gw__stream_stats *stats);
+
+/* Of an image, everything but the pages, and no commit: what kind of guest is it? */
+int gw__stored_guest_describe(struct gw__run *run, const struct gw__stored_guest *stored, struct gw__sink *sink);
 
 /* Make sure it is an image: a stream is unpacked into an unnamed temporary one. */
 int gw__stored_guest_as_image(struct gw__run *run, struct gw__stored_guest *stored);

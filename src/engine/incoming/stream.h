@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sources: where a guest comes from. Each runs to its end in the calling (main) thread and drives a sink.
+ * A guest from a peer: it runs to its end in the calling (main) thread and drives a sink.
  */
 #ifndef GW_ENGINE_INCOMING_STREAM_H
 #define GW_ENGINE_INCOMING_STREAM_H
@@ -10,7 +10,6 @@
 #include "engine/incoming/accept.h"
 #include "engine/core/run.h"
 #include "engine/sink/sink.h"
-#include "image/read/image.h"
 #include "io/chan.h"
 #include "plan/guest_location.h"
 #include "plan/postcopy_dst.h"
@@ -106,11 +105,5 @@ int gw__incoming_wait(struct gw__incoming_stream *p, int ms, int cancel_fd);
 /* It is our turn: -EPROTO if bytes came before the source was answered. `write` asks this too. */
 int gw__incoming_check_turn(struct gw__incoming_stream *p);
 int gw__incoming_write(struct gw__incoming_stream *p, const void *bytes, size_t n);
-
-/* Image to sink, then commit. */
-int gw__image_source_run(struct gw__run *run, const struct gw__image *image, const bool *left_out, struct gw__sink *sink);
-
-/* Everything but the pages, and no commit: what kind of guest is it? */
-int gw__image_source_describe(struct gw__run *run, const struct gw__image *image, struct gw__sink *sink);
 
 #endif
