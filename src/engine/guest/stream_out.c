@@ -39,6 +39,9 @@ struct gw__stream_out {
 	struct gw__vmdesc_plain described; /* the devices that were written */
 	uint32_t described_n;
 	bool in_checkpoint;
+	gw__stream_out_look_fn *look; /* while channels send; may be NULL */
+	void *look_ctx;
+	uint64_t keep_alive_ns; /* then something goes over the main channel */
 	uint8_t *copy;          /* PAGES_PER_WRITE pages */
 	uint64_t counted_bytes; /* of the main channel */
 	uint8_t heads[PAGES_PER_WRITE][GW__RECORD_HEAD_MAX_BYTES];
@@ -304,14 +307,22 @@ static int read_packet(void *ctx, uint32_t block, const struct gw__multifd_packe
  * While pages go over other channels the main channel is silent, which a destination takes for a broken link after a while: an empty section says that
  * there is somebody. Where the end of each section is a sync of all channels that cannot be said (docs/spec/multifd.md 5).
  */
-static int keep_alive(struct gw__stream_out *s, uint64_t *next_ns)
+static int keep_alive(struct gw__stream_out *s)
 {
 	uint64_t now_ns = gw__clock_now_ns(&s->run->clock);
-	if (s->compat.sync_per_section || s->in_checkpoint || now_ns < *next_ns)
+	if (s->compat.sync_per_section || s->in_checkpoint || now_ns < s->keep_alive_ns)
 		return 0;
-	*next_ns = now_ns + KEEP_ALIVE_MS * UINT64_C(1000000);
+	s->keep_alive_ns = now_ns + KEEP_ALIVE_MS * UINT64_C(1000000);
 	int r = written(s, gw__stream_writer_begin_part(&s->writer, 0, &s->run->error));
 	return r ? r : written(s, gw__stream_writer_end_section(&s->writer, &s->run->error));
+}
+
+static int look_meanwhile(void *ctx)
+{
+	struct gw__stream_out *s = ctx;
+	gw__run_tick(s->run);
+	int r = s->look ? s->look(s->look_ctx) : 0;
+	return r ? r : keep_alive(s);
 }
 
 static int put_on_channels(struct gw__stream_out *s, gw__stream_out_look_fn *look, void *ctx)
@@ -322,19 +333,12 @@ static int put_on_channels(struct gw__stream_out *s, gw__stream_out_look_fn *loo
 		.take = take,
 		.send = send_packet,
 		.read = read_packet,
+		.look = look_meanwhile,
 		.ctx = s};
-	uint64_t next_ns = gw__clock_now_ns(&s->run->clock) + KEEP_ALIVE_MS * UINT64_C(1000000);
-	int r = gw__multifd_send_start(s->multifd_send, &source);
-	while (!r && !gw__multifd_send_wait(s->multifd_send, LOOK_MS)) {
-		gw__run_tick(s->run);
-		r = look ? look(ctx) : 0;
-		if (!r)
-			r = keep_alive(s, &next_ns);
-	}
-	if (r)
-		gw__multifd_send_break(s->multifd_send);
-	int joined = gw__multifd_send_join(s->multifd_send);
-	return written(s, r ? r : joined);
+	s->look = look;
+	s->look_ctx = ctx;
+	s->keep_alive_ns = gw__clock_now_ns(&s->run->clock) + KEEP_ALIVE_MS * UINT64_C(1000000);
+	return written(s, gw__multifd_send_run(s->multifd_send, &source));
 }
 
 int gw__stream_out_put_round(struct gw__stream_out *s, struct gw__dirty_pages *pages, bool last, gw__stream_out_look_fn *look, void *ctx)

@@ -12,6 +12,8 @@
 #include "thread/thread.h"
 #include "wire/compress.h"
 
+enum { LOOK_MS = 100 };
+
 /* One channel; everything is its thread's while that runs, the main thread's otherwise. */
 struct worker {
 	struct gw__multifd_send *multifd_send;
@@ -104,7 +106,8 @@ static int send_packet(struct worker *w, uint32_t block, struct gw__error *error
 	return g->o.copies && g->source.copies ? send_copied(w, block, error) : send_plain(w, block, error);
 }
 
-void gw__multifd_send_break(struct gw__multifd_send *g)
+/* Nobody goes on; the channels are of no more use. */
+static void break_all(struct gw__multifd_send *g)
 {
 	atomic_store_explicit(&g->failed, true, memory_order_relaxed);
 	for (uint32_t i = 0; i < g->n; i++) /* nobody goes on waiting for a destination that is lost */
@@ -118,7 +121,7 @@ static void fail(struct gw__multifd_send *g, const struct gw__error *error)
 	if (!g->error.code)
 		g->error = *error;
 	pthread_mutex_unlock(&g->lock);
-	gw__multifd_send_break(g);
+	break_all(g);
 }
 
 static void *send_pages(void *ctx)
@@ -145,21 +148,6 @@ static void *send_pages(void *ctx)
 	return NULL;
 }
 
-bool gw__multifd_send_wait(struct gw__multifd_send *g, int ms)
-{
-	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += ms % 1000 * 1000000L;
-	until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
-	pthread_mutex_lock(&g->lock);
-	while (g->running_n && !pthread_cond_timedwait(&g->ended, &g->lock, &until))
-		;
-	bool ended = !g->running_n;
-	pthread_mutex_unlock(&g->lock);
-	return ended;
-}
-
 int gw__multifd_send_sync(struct gw__multifd_send *g, uint64_t page_bytes)
 {
 	g->page_bytes = page_bytes;
@@ -174,7 +162,23 @@ int gw__multifd_send_sync(struct gw__multifd_send *g, uint64_t page_bytes)
 	return r;
 }
 
-int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__multifd_source *source)
+/* At most so long, until all is written, or somebody failed: true then. */
+static bool wait(struct gw__multifd_send *g, int ms)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += ms % 1000 * 1000000L;
+	until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000L;
+	until.tv_nsec %= 1000000000L;
+	pthread_mutex_lock(&g->lock);
+	while (g->running_n && !pthread_cond_timedwait(&g->ended, &g->lock, &until))
+		;
+	bool ended = !g->running_n;
+	pthread_mutex_unlock(&g->lock);
+	return ended;
+}
+
+static int start(struct gw__multifd_send *g, const struct gw__multifd_source *source)
 {
 	g->source = *source;
 	g->running_n = g->n;
@@ -187,7 +191,8 @@ int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__multifd_
 	return 0;
 }
 
-int gw__multifd_send_join(struct gw__multifd_send *g)
+/* The first failure of any worker. */
+static int join(struct gw__multifd_send *g)
 {
 	for (uint32_t i = 0; i < g->n; i++)
 		if (g->worker[i].running) {
@@ -195,6 +200,17 @@ int gw__multifd_send_join(struct gw__multifd_send *g)
 			g->worker[i].running = false;
 		}
 	return g->error.code ? gw__error_set(&g->run->error, g->error.code, "%s", g->error.text) : 0;
+}
+
+int gw__multifd_send_run(struct gw__multifd_send *g, const struct gw__multifd_source *source)
+{
+	int r = start(g, source);
+	while (!r && source->look && !wait(g, LOOK_MS))
+		r = source->look(source->ctx);
+	if (r)
+		break_all(g);
+	int joined = join(g);
+	return r ? r : joined;
 }
 
 static int prepare(struct gw__multifd_send *g, struct worker *w, struct gw__chan *chan)
@@ -248,7 +264,6 @@ void gw__multifd_send_free(struct gw__multifd_send *g)
 {
 	if (!g)
 		return;
-	gw__multifd_send_join(g);
 	for (uint32_t i = 0; i < g->n; i++) {
 		gw__compressor_free(g->worker[i].packer);
 		free(g->worker[i].head);

@@ -23,7 +23,7 @@ void gw__multifd_send_free(struct gw__multifd_send *g); /* NULL is fine */
 
 /* A SYNC packet on every channel. Main thread only, while no worker runs. */
 int gw__multifd_send_sync(struct gw__multifd_send *g, uint64_t page_bytes);
-/* Where pages come from. All workers use it at the same time; it stays as it is until the join. */
+/* Where pages come from. All workers use it at the same time; it stays as it is meanwhile. */
 struct gw__multifd_source {
 	const struct gw__blocks *blocks;
 	uint64_t page_bytes;
@@ -34,15 +34,10 @@ struct gw__multifd_source {
 	int (*send)(void *ctx, uint32_t block, const struct gw__multifd_packet *packet, struct gw__chan *chan, const struct iovec *head,
 		struct gw__error *error);
 	int (*read)(void *ctx, uint32_t block, const struct gw__multifd_packet *packet, uint8_t *to, struct gw__error *error);
+	int (*look)(void *ctx); /* the main thread, now and then: a failure is the end. NULL: it has nothing else to do */
 	void *ctx;
 };
-/* Start sending all there is; the main thread may do other things meanwhile. What is borrowed stays as it is until the join. */
-int gw__multifd_send_start(struct gw__multifd_send *g, const struct gw__multifd_source *source);
-/* Waits at most so long until all is written, or somebody failed: true then. For somebody who has something else to do meanwhile. */
-bool gw__multifd_send_wait(struct gw__multifd_send *g, int ms);
-/* Nobody goes on; the channels are of no more use. */
-void gw__multifd_send_break(struct gw__multifd_send *g);
-/* Wait until all is written. The first failure of any worker. */
-int gw__multifd_send_join(struct gw__multifd_send *g);
+/* Sends all there is, until it is written. The first failure, of a worker or of `look`; the channels are of no more use then. */
+int gw__multifd_send_run(struct gw__multifd_send *g, const struct gw__multifd_source *source);
 
 #endif

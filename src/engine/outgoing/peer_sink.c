@@ -318,14 +318,12 @@ static int send_image(struct gw__peer_sink *s, const struct gw__image *image, co
 	s->only = only;
 	s->at_block = 0;
 	s->at_page = 0;
-	int r = gw__multifd_send_start(s->o.multifd_send, &(struct gw__multifd_source){.blocks = &image->blocks,
-								  .page_bytes = s->page_bytes,
-								  .take = take_of_image,
-								  .send = send_of_image,
-								  .read = read_of_image,
-								  .ctx = s});
-	int joined = gw__multifd_send_join(s->o.multifd_send);
-	return r ? r : joined;
+	return gw__multifd_send_run(s->o.multifd_send, &(struct gw__multifd_source){.blocks = &image->blocks,
+							       .page_bytes = s->page_bytes,
+							       .take = take_of_image,
+							       .send = send_of_image,
+							       .read = read_of_image,
+							       .ctx = s});
 }
 
 static int take_ram(struct gw__sink *sink, const struct gw__image *image, struct gw__error *error)
