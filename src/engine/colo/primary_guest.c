@@ -11,7 +11,7 @@
 #include "engine/colo/primary_talk.h"
 #include "engine/guest/dirty_pages.h"
 #include "engine/guest/stream_out.h"
-#include "engine/outgoing/await_shut.h"
+#include "engine/outgoing/await_reply.h"
 #include "io/chan.h"
 #include "wire/colo.h"
 #include "wire/framing.h"
@@ -254,7 +254,7 @@ static int await_ready(struct primary *p)
 {
 	int r = gw__primary_talk_step(&p->talk, p->o->old_dialect ? EV(GUEST_SENT_OLD) : EV(GUEST_SENT));
 	if (!r && !p->o->old_dialect) {
-		r = gw__await_shut(p->run, p->talk.chan, p->talk.answer_ms, &p->run->error);
+		r = gw__await_reply(p->run, p->talk.chan, GW__RP_SHUT, 0, p->talk.answer_ms, &p->run->error);
 		r = r ? r : gw__primary_talk_step(&p->talk, EV(SHUT));
 	}
 	if (!r)

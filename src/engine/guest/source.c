@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "engine/guest/stream_out.h"
-#include "engine/outgoing/await_shut.h"
+#include "engine/outgoing/await_reply.h"
 #include "image/file/zero.h"
 
 enum {
@@ -261,7 +261,7 @@ static int confirm(struct source *s)
 	if (!r)
 		r = step(s, GW__HANDOVER_EV_ASKED);
 	if (!r)
-		r = gw__await_pong(s->run, s->out->main, PING_LOADED, s->o->answer_ms, &s->run->error);
+		r = gw__await_reply(s->run, s->out->main, GW__RP_PONG, PING_LOADED, s->o->answer_ms, &s->run->error);
 	return r ? r : step(s, GW__HANDOVER_EV_PONG);
 }
 
@@ -277,7 +277,7 @@ static int hand_over(struct source *s)
 	if (r)
 		return r;
 	s->out->main->cancel_fd = -1; /* it is too late for that */
-	r = gw__await_shut(s->run, s->out->main, s->o->answer_ms, &s->run->error);
+	r = gw__await_reply(s->run, s->out->main, GW__RP_SHUT, 0, s->o->answer_ms, &s->run->error);
 	return r ? r : step(s, GW__HANDOVER_EV_SHUT_OK);
 }
 

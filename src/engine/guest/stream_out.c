@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/math.h"
-#include "engine/outgoing/await_shut.h"
+#include "engine/outgoing/await_reply.h"
 #include "engine/outgoing/multifd_send.h"
 #include "engine/outgoing/stream_writer.h"
 #include "image/file/zero.h"
@@ -56,7 +56,7 @@ static int written(struct gw__stream_out *s, int r)
 	atomic_fetch_add_explicit(&s->run->counters.moved_bytes, out_bytes - s->counted_bytes, memory_order_relaxed);
 	s->counted_bytes = out_bytes;
 	gw__run_tick(s->run);
-	if ((r == -EPIPE || r == -ECONNRESET) && gw__await_shut(s->run, s->out->main, LAST_WORD_MS, &said) == -EREMOTEIO)
+	if ((r == -EPIPE || r == -ECONNRESET) && gw__await_reply(s->run, s->out->main, GW__RP_SHUT, 0, LAST_WORD_MS, &said) == -EREMOTEIO)
 		s->run->error = said;
 	return r ? s->run->error.code : 0;
 }

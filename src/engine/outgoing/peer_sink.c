@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #include "base/math.h"
-#include "engine/outgoing/await_shut.h"
+#include "engine/outgoing/await_reply.h"
 #include "engine/core/run.h"
 #include "engine/outgoing/peer_sink.h"
 #include "engine/outgoing/stream_writer.h"
@@ -56,7 +56,7 @@ static int written(struct gw__peer_sink *s, int r, struct gw__error *error)
 	if ((r != -EPIPE && r != -ECONNRESET) || !s->o.ask_back)
 		return r;
 	struct gw__error said = {0};
-	if (gw__await_shut(s->run, s->chan, LAST_WORD_MS, &said) == -EREMOTEIO)
+	if (gw__await_reply(s->run, s->chan, GW__RP_SHUT, 0, LAST_WORD_MS, &said) == -EREMOTEIO)
 		*error = said;
 	return error->code;
 }
@@ -136,7 +136,7 @@ static int commit(struct gw__sink *sink, struct gw__error *error)
 {
 	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
 	if (s->o.ask_back)
-		return gw__await_shut(s->run, s->chan, s->o.answer_ms, error);
+		return gw__await_reply(s->run, s->chan, GW__RP_SHUT, 0, s->o.answer_ms, error);
 	if (s->o.colo)
 		return 0;
 	return gw__chan_end_writes(s->chan, error);

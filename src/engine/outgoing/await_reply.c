@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The return path as a source hears it at the end of a pre-copy; see await_shut.h. */
-#include "engine/outgoing/await_shut.h"
+/* The return path as a source hears it at the end of a pre-copy; see await_reply.h. */
+#include "engine/outgoing/await_reply.h"
 
 #include <errno.h>
 
@@ -47,8 +47,7 @@ static int out_of_place(const struct gw__chan *chan, const struct gw__rp_msg *m,
 		gw__rp_name(m->type));
 }
 
-/* Waits for SHUT: 0, -EREMOTEIO when the destination says that it failed, or what went wrong on the way. */
-int gw__await_shut(struct gw__run *run, struct gw__chan *chan, int ms, struct gw__error *error)
+int gw__await_reply(struct gw__run *run, struct gw__chan *chan, uint16_t type, uint32_t value, int ms, struct gw__error *error)
 {
 	for (;;) {
 		struct gw__rp_msg m;
@@ -56,26 +55,10 @@ int gw__await_shut(struct gw__run *run, struct gw__chan *chan, int ms, struct gw
 		if (r)
 			return r;
 		GW__TRACE(&run->trace, return_path_receive, "%s %u", gw__rp_name(m.type), m.value);
-		if (m.type == GW__RP_PONG || m.type == GW__RP_SWITCHOVER_ACK)
-			continue;
-		if (m.type != GW__RP_SHUT)
-			return out_of_place(chan, &m, error);
-		return m.value ? failed_there(chan, m.value, error) : 0;
-	}
-}
-
-int gw__await_pong(struct gw__run *run, struct gw__chan *chan, uint32_t token, int ms, struct gw__error *error)
-{
-	for (;;) {
-		struct gw__rp_msg m;
-		int r = read_message(chan, ms, &m, error);
-		if (r)
-			return r;
-		GW__TRACE(&run->trace, return_path_receive, "%s %u", gw__rp_name(m.type), m.value);
-		if (m.type == GW__RP_PONG && m.value == token)
-			return 0;
 		if (m.type == GW__RP_SHUT && m.value)
 			return failed_there(chan, m.value, error);
+		if (m.type == type && m.value == value)
+			return 0;
 		if (m.type != GW__RP_PONG && m.type != GW__RP_SWITCHOVER_ACK)
 			return out_of_place(chan, &m, error);
 	}
