@@ -694,23 +694,21 @@ void gw__links_say(struct gw__links *p, uint32_t connection, const char *name, c
 	gw__event_queue_push(p->events, &said);
 }
 
-unsigned gw__links_count(const struct gw__links *p) { return p->n; }
-bool gw__links_spoke(const struct gw__links *p) { return p->spoken; }
-
-unsigned gw__links_count_cuts(struct gw__links *p)
-{
-	pthread_mutex_lock(&p->lock);
-	unsigned n = p->cuts_of_all;
-	pthread_mutex_unlock(&p->lock);
-	return n;
-}
-
-bool gw__links_has_main(struct gw__links *p)
+static bool has_main(struct gw__links *p)
 {
 	for (unsigned i = 0; i < p->n; i++)
 		if (is_main(p->link[i]))
 			return true;
 	return false;
+}
+
+struct gw__links_status gw__links_status(struct gw__links *p)
+{
+	struct gw__links_status s = {.n = p->n, .has_main = has_main(p), .has_spoken = p->spoken};
+	pthread_mutex_lock(&p->lock);
+	s.cuts = p->cuts_of_all;
+	pthread_mutex_unlock(&p->lock);
+	return s;
 }
 
 static bool is_same_peer(const struct gw__peer *a, const struct gw__peer *b)
@@ -807,7 +805,7 @@ void gw__links_reap(struct gw__links *p)
 		remove_link(p, i);
 		free_link(l);
 	}
-	if (!gw__links_has_main(p))
+	if (!has_main(p))
 		break_silent(p);
 }
 

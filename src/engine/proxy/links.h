@@ -41,10 +41,13 @@ int gw__links_add(struct gw__links *p, struct gw__arrival *a);
 int gw__links_start(struct gw__links *p); /* all that were added; those that cannot be started are gone */
 void gw__links_reap(struct gw__links *p); /* those that ended */
 
-unsigned gw__links_count(const struct gw__links *p);
-bool gw__links_has_main(struct gw__links *p);       /* a main channel, or a recovery's, or TLS, that is not over */
-bool gw__links_spoke(const struct gw__links *p);    /* any source has said something */
-unsigned gw__links_count_cuts(struct gw__links *p); /* how often all were cut together */
+struct gw__links_status {
+	unsigned n;      /* of connections */
+	unsigned cuts;   /* how often all were cut together */
+	bool has_main;   /* a main channel, or a recovery's, or TLS, that is not over */
+	bool has_spoken; /* any source has said something */
+};
+struct gw__links_status gw__links_status(struct gw__links *p);
 /* A connection that says nothing and came after a main channel, from the same peer, that announced post-copy. */
 bool gw__links_may_be_preempt(struct gw__links *p, const struct gw__arrival *a);
 /* Of the connection of that number, from 1, or of none (0). Any thread. */

@@ -169,7 +169,7 @@ static void hold(struct proxy *p, struct gw__chan **source)
 	a->chan = *source;
 	a->peer = peer_of(a->chan->fd);
 	a->serial = ++p->accepted;
-	a->cuts_before = gw__links_count_cuts(p->links);
+	a->cuts_before = gw__links_status(p->links).cuts;
 	*source = NULL;
 }
 
@@ -191,7 +191,7 @@ static void hear_all(struct proxy *p)
 {
 	for (unsigned i = 0; i < p->held_n;) {
 		struct held *h = &p->held[i];
-		if (h->arrival.cuts_before != gw__links_count_cuts(p->links))
+		if (h->arrival.cuts_before != gw__links_status(p->links).cuts)
 			drop(p, i, "cut with all other connections");
 		else if (!hear(p, h))
 			drop(p, i, "it closed without a word");
@@ -223,7 +223,7 @@ static bool is_due(struct proxy *p, const struct held *h)
 	case WORD_OPENS:
 		return is_settled(p, h);
 	default:
-		return gw__links_has_main(p->links) && is_settled(p, h);
+		return gw__links_status(p->links).has_main && is_settled(p, h);
 	}
 }
 
@@ -243,7 +243,7 @@ static bool next_held(struct proxy *p, struct held *next)
 static void drop_strange(struct proxy *p)
 {
 	for (unsigned i = 0; i < p->held_n;)
-		if (p->held[i].word == WORD_STRANGE && !gw__links_has_main(p->links) && is_settled(p, &p->held[i]))
+		if (p->held[i].word == WORD_STRANGE && !gw__links_status(p->links).has_main && is_settled(p, &p->held[i]))
 			drop(p, i, "its first bytes are no migration's, and there is no main channel");
 		else
 			i++;
@@ -261,7 +261,7 @@ static bool is_fresh(const struct proxy *p)
 static int pass_on(struct proxy *p, struct held *h)
 {
 	int r = gw__links_add(p->links, &h->arrival);
-	bool is_alone = !p->o->keep && !gw__links_count(p->links);
+	bool is_alone = !p->o->keep && !gw__links_status(p->links).n;
 	if (!r || r == -ECANCELED || r == -EOPNOTSUPP || (is_alone && !gw__error_is_shortage(r)))
 		return r;
 	gw__links_say(p->links, 0, "REFUSED", p->run->error.text);
@@ -288,7 +288,8 @@ static int pass_held_on(struct proxy *p)
 
 static bool is_over(const struct proxy *p)
 {
-	return gw__links_count(p->links) == 0 && (p->listens ? !p->o->keep && gw__links_spoke(p->links) : p->held_n == 0);
+	const struct gw__links_status s = gw__links_status(p->links);
+	return s.n == 0 && (p->listens ? !p->o->keep && s.has_spoken : p->held_n == 0);
 }
 
 /* How long until somebody has to be looked at. */
@@ -296,19 +297,20 @@ static int until_next_look(const struct proxy *p)
 {
 	if (p->held_n)
 		return is_fresh(p) ? LOOK_SOON_MS : LOOK_MS;
-	return gw__links_count(p->links) ? LOOK_MS : -1;
+	return gw__links_status(p->links).n ? LOOK_MS : -1;
 }
 
 static bool is_too_late(const struct proxy *p)
 {
-	return !gw__links_spoke(p->links) && !gw__links_count(p->links) && p->o->listen_ms >= 0 &&
+	const struct gw__links_status s = gw__links_status(p->links);
+	return !s.has_spoken && !s.n && p->o->listen_ms >= 0 &&
 	       gw__clock_now_ns(&p->run->clock) - p->start_ns >= (uint64_t)p->o->listen_ms * 1000000;
 }
 
 static int wait_for_some(struct proxy *p, struct gw__listener *l, struct gw__chan **source)
 {
 	int ms = until_next_look(p);
-	if (ms < 0 && !gw__links_spoke(p->links) && p->o->listen_ms >= 0)
+	if (ms < 0 && !gw__links_status(p->links).has_spoken && p->o->listen_ms >= 0)
 		ms = p->o->listen_ms;
 	int r = gw__listener_accept_within(l, ms, source, &p->run->error);
 	if (r == GW__NOBODY && is_too_late(p))
