@@ -4,7 +4,8 @@
  * values and for its place in the state of the migration. See pageserver.h and docs/spec/postcopy.md 3, 6.
  *
  *   destination --> loop --request--> page_scheduler --> page_out --> destination
- *                                        (what)           (when)
+ *                     |                   (what)           (when)         ^
+ *                     '------- commands, devices, block list, end --------'
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -29,6 +30,7 @@ enum {
 	ASK_BYTES_MAX = 5 + 1 + GW__NAME_MAX,
 	HEAD_ROOM = 8192,   /* magic, configuration, three commands */
 	PACKAGE_SLACK = 64, /* LISTEN, PINGs, RUN */
+	PART_BYTES = 16 << 20,
 	BUFFER_MAX_BYTES = 1 << 20,
 	PONG_BYTES = 8,
 };
@@ -66,6 +68,7 @@ struct gw__pageserver {
 
 	struct gw__page_out *out;
 	struct gw__page_scheduler *pages;
+	struct gw__stream_writer writer; /* of the main channel */
 	struct return_path rp;
 };
 
@@ -480,7 +483,8 @@ static int put_list(struct gw__pageserver *s)
 	const struct gw__blocks_rule rule = {.page_bytes = gw__config_page_bytes(s->source->config),
 		.page_summary = gw__page_scheduler_page_summary(s->pages),
 		.address = s->source->config->ignore_shared};
-	return gw__page_out_write_list(s->out, &rule, gw__page_scheduler_host_page_bytes(s->pages));
+	int r = gw__stream_writer_begin_list(&s->writer, &rule, gw__page_scheduler_host_page_bytes(s->pages), &s->run->error);
+	return r ? r : gw__stream_writer_end_section(&s->writer, &s->run->error);
 }
 
 /*
@@ -562,7 +566,10 @@ static int begin_stream(struct gw__pageserver *s, uint8_t *devices)
 		r = put_list(s);
 	if (!r)
 		r = put_early(s, GW__DEVICES_BEFORE_PACKAGE, devices);
-	return r ? r : gw__page_scheduler_send_first(s->pages);
+	if (!r)
+		r = gw__page_scheduler_send_first(s->pages);
+	gw__stream_writer_forget_block(&s->writer); /* the next record names its block, as it must after the switch */
+	return r ? r : gw__stream_writer_end_section(&s->writer, &s->run->error);
 }
 
 static int hand_over(struct gw__pageserver *s)
@@ -678,10 +685,24 @@ static int push_all(struct gw__pageserver *s)
 	return r < 0 ? r : await_reply(s, REPLY_GUEST_RUNS);
 }
 
-/* A destination that wanted the second connection early does not see its end without a mark. */
+/* The end of RAM and of the stream. A destination that wanted the second connection early does not see its end without a mark. */
+static int put_end(struct gw__pageserver *s)
+{
+	uint8_t eos[8];
+	const uint8_t eof = GW__ITEM_EOF;
+	struct gw__error *error = &s->run->error;
+	gw__be_put(eos, GW__RAM_EOS, sizeof eos);
+	int r = s->o->preempt == GW__PREEMPT_EARLY ? gw__chan_write_all(gw__page_out_preempt(s->out), eos, sizeof eos, error) : 0;
+	if (!r)
+		r = gw__stream_writer_begin_end(&s->writer, error);
+	if (!r)
+		r = gw__stream_writer_end_section(&s->writer, error);
+	return r ? r : put(s, &eof, sizeof eof);
+}
+
 static int finish(struct gw__pageserver *s)
 {
-	int r = gw__page_out_write_end(s->out, s->o->preempt == GW__PREEMPT_EARLY);
+	int r = put_end(s);
 	if (!r)
 		r = set_state(s, GW__POSTCOPY_SRC_EV_ALL_SENT);
 	gw__run_phase(s->run, GW__PHASE_SYNC);
@@ -692,9 +713,10 @@ static int finish(struct gw__pageserver *s)
 
 static int open_modules(struct gw__pageserver *s)
 {
+	gw__stream_writer_init(&s->writer, s->chan, s->source->blocks, s->source->ram_id, PART_BYTES);
 	int r = gw__stream_buf_init(&s->rp.buf, s->chan, BUFFER_MAX_BYTES, &s->run->error);
 	if (!r)
-		r = gw__page_out_new(s->run, s->source, s->chan, s->o, s->stats, &s->out);
+		r = gw__page_out_new(s->run, s->source, &s->writer, s->o, s->stats, &s->out);
 	return r ? r : gw__page_scheduler_new(s->run, s->source, s->o, s->out, s->stats, &s->pages);
 }
 

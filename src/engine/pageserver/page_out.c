@@ -11,7 +11,6 @@
 #include <stdlib.h>
 
 #include "base/math.h"
-#include "engine/outgoing/stream_writer.h"
 
 enum {
 	NS_PER_MS = 1000000,
@@ -20,8 +19,7 @@ enum {
 	RECORD_NS = NS_PER_S / 10,
 	QUIET_NS = NS_PER_S / 20,
 	QUEUE_BYTES = 256 << 10, /* what the kernel may hold in front of a request's page */
-	PART_BYTES = 16 << 20,
-	HEAD_BYTES = 8 + 1, /* of a record that goes on in its block, with the fill byte of a zero page */
+	HEAD_BYTES = 8 + 1,      /* of a record that goes on in its block, with the fill byte of a zero page */
 	/* One piece. Pages of zeros are nothing but a head. */
 	PIECE_PAGES = 8,
 	FAR_PIECE_PAGES = 32,
@@ -33,7 +31,8 @@ struct gw__page_out {
 	struct gw__run *run;
 	const struct gw__page_source *source;
 	uint64_t page_bytes;
-	struct gw__stream_writer main, preempt; /* the latter without a channel: there is only one */
+	struct gw__stream_writer *main;   /* borrowed */
+	struct gw__stream_writer preempt; /* without a channel: there is only one */
 	struct gw__pageserver_stats *stats;
 
 	uint64_t max_bandwidth;
@@ -52,8 +51,8 @@ struct gw__page_out {
 	int iov_n;
 };
 
-int gw__page_out_new(struct gw__run *run, const struct gw__page_source *source, struct gw__chan *main, const struct gw__pageserver_opts *o,
-	struct gw__pageserver_stats *stats, struct gw__page_out **to)
+int gw__page_out_new(struct gw__run *run, const struct gw__page_source *source, struct gw__stream_writer *main,
+	const struct gw__pageserver_opts *o, struct gw__pageserver_stats *stats, struct gw__page_out **to)
 {
 	struct gw__page_out *out = calloc(1, sizeof *out);
 	*to = out;
@@ -66,9 +65,9 @@ int gw__page_out_new(struct gw__run *run, const struct gw__page_source *source, 
 	out->max_bandwidth = o->max_bandwidth;
 	out->ws = o->working_set;
 	out->last_poll_ns = out->oldest_unread_ns = gw__clock_now_ns(&run->clock);
-	gw__chan_set_unsent_low_watermark(main, QUEUE_BYTES);
-	gw__stream_writer_init(&out->main, main, source->blocks, source->ram_id, PART_BYTES);
-	gw__stream_writer_init(&out->preempt, NULL, source->blocks, source->ram_id, PART_BYTES);
+	gw__chan_set_unsent_low_watermark(main->chan, QUEUE_BYTES);
+	out->main = main;
+	gw__stream_writer_init(&out->preempt, NULL, source->blocks, source->ram_id, 0);
 	out->heads = malloc(HEADS_BYTES);
 	out->pages = malloc(FAR_PIECE_PAGES * out->page_bytes);
 	out->iov = calloc(PIECE_IOV, sizeof *out->iov);
@@ -88,7 +87,7 @@ void gw__page_out_free(struct gw__page_out *out)
 	free(out);
 }
 
-struct gw__chan *gw__page_out_main(const struct gw__page_out *out) { return out->main.chan; }
+struct gw__chan *gw__page_out_main(const struct gw__page_out *out) { return out->main->chan; }
 struct gw__chan *gw__page_out_preempt(const struct gw__page_out *out) { return out->preempt.chan; }
 
 void gw__page_out_set_preempt(struct gw__page_out *out, struct gw__chan *chan)
@@ -99,32 +98,7 @@ void gw__page_out_set_preempt(struct gw__page_out *out, struct gw__chan *chan)
 
 static uint64_t bytes_written(const struct gw__page_out *out)
 {
-	return out->main.chan->out_bytes + (out->preempt.chan ? out->preempt.chan->out_bytes : 0);
-}
-
-int gw__page_out_write_list(struct gw__page_out *out, const struct gw__blocks_rule *rule, const uint64_t *page_bytes)
-{
-	int r = gw__stream_writer_begin_list(&out->main, rule, page_bytes, &out->run->error);
-	return r ? r : gw__stream_writer_end_section(&out->main, &out->run->error);
-}
-
-int gw__page_out_end_section(struct gw__page_out *out)
-{
-	gw__stream_writer_forget_block(&out->main);
-	return gw__stream_writer_end_section(&out->main, &out->run->error);
-}
-
-int gw__page_out_write_end(struct gw__page_out *out, bool mark)
-{
-	uint8_t eos[8];
-	const uint8_t eof = GW__ITEM_EOF;
-	gw__be_put(eos, GW__RAM_EOS, sizeof eos);
-	int r = mark ? gw__chan_write_all(out->preempt.chan, eos, sizeof eos, &out->run->error) : 0;
-	if (!r)
-		r = gw__stream_writer_begin_end(&out->main, &out->run->error);
-	if (!r)
-		r = gw__stream_writer_end_section(&out->main, &out->run->error);
-	return r ? r : gw__chan_write_all(out->main.chan, &eof, sizeof eof, &out->run->error);
+	return out->main->chan->out_bytes + (out->preempt.chan ? out->preempt.chan->out_bytes : 0);
 }
 
 /* Neighbours in memory are one entry. */
@@ -180,10 +154,10 @@ static int fill_piece(struct gw__page_out *out, struct gw__stream_writer *w, con
 
 int gw__page_out_send(struct gw__page_out *out, const struct gw__page_run *run, enum gw__page_urgency urgency, bool may_wait, uint64_t *n)
 {
-	struct gw__stream_writer *w = urgency == GW__PAGES_REQUESTED && out->preempt.chan ? &out->preempt : &out->main;
+	struct gw__stream_writer *w = urgency == GW__PAGES_REQUESTED && out->preempt.chan ? &out->preempt : out->main;
 	uint64_t end, pages_max = urgency == GW__PAGES_PUSHED && out->bulk_mode && !out->preempt.chan ? FAR_PIECE_PAGES : PIECE_PAGES;
 	/* The preempt channel carries records and nothing else. */
-	int r = w == &out->main ? gw__stream_writer_begin_part(w, pages_max * out->page_bytes, &out->run->error) : 0;
+	int r = w == out->main ? gw__stream_writer_begin_part(w, pages_max * out->page_bytes, &out->run->error) : 0;
 	if (!r)
 		r = fill_piece(out, w, run, pages_max, may_wait, &end);
 	if (!r)
@@ -216,7 +190,7 @@ static bool is_paid_for(struct gw__page_out *out, uint64_t now)
 /* A peer that lets us wait for ever is given up, as it would be in the middle of a write. */
 static int check_stuck(struct gw__page_out *out, bool is_stuck, uint64_t now)
 {
-	const struct gw__chan *c = out->main.chan;
+	const struct gw__chan *c = out->main->chan;
 	if (!is_stuck)
 		out->stuck_since_ns = 0;
 	else if (!out->stuck_since_ns)
@@ -249,7 +223,7 @@ static void choose_depth(struct gw__page_out *out, uint64_t now)
 	if (quiet == out->bulk_mode || out->max_bandwidth)
 		return;
 	out->bulk_mode = quiet;
-	gw__chan_set_deep_buffer(out->main.chan, quiet);
+	gw__chan_set_deep_buffer(out->main->chan, quiet);
 }
 
 void gw__page_out_note_request(struct gw__page_out *out)
@@ -260,7 +234,7 @@ void gw__page_out_note_request(struct gw__page_out *out)
 
 int gw__page_out_wait(struct gw__page_out *out, uint64_t ns, bool *may_push)
 {
-	struct gw__chan *chan = out->main.chan;
+	struct gw__chan *chan = out->main->chan;
 	uint64_t now = gw__clock_now_ns(&out->run->clock);
 	ns = gw__min(ns, keep_record(out, now));
 	bool paid = may_push && is_paid_for(out, now);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The page server's connections as a way out of pages: pieces of runs of them, and the sections around them; and when:
- * never a page of the background push while a request lies there, never so many that the next request would have to wait for room. How long
- * requests waited. What is sent, and in which order, is for the page scheduler. The main thread's.
+ * The page server's connections as a way out of pages: pieces of runs of them; and when: never a page of the background push while a request lies there, never
+ * so many that the next request would have to wait for room. How long requests waited. What is sent, and in which order, is for the page scheduler; what is
+ * written around the pages, for the loop. The main thread's.
  */
 #ifndef GW_ENGINE_PAGESERVER_PAGE_OUT_H
 #define GW_ENGINE_PAGESERVER_PAGE_OUT_H
 
 #include "base/conditions.h"
 #include "engine/core/run.h"
+#include "engine/outgoing/stream_writer.h"
 #include "engine/pageserver/pageserver.h"
 #include "io/chan.h"
 #include "wire/ram.h"
@@ -20,8 +21,8 @@ struct gw__page_out;
 /*
  * Borrows all of it; counts zero pages and latencies in `stats`. Requests are recorded in the working set of `o`, if there is one. 0 or -ENOMEM.
  */
-int gw__page_out_new(struct gw__run *run, const struct gw__page_source *source, struct gw__chan *main, const struct gw__pageserver_opts *o,
-	struct gw__pageserver_stats *stats, struct gw__page_out **out);
+int gw__page_out_new(struct gw__run *run, const struct gw__page_source *source, struct gw__stream_writer *main,
+	const struct gw__pageserver_opts *o, struct gw__pageserver_stats *stats, struct gw__page_out **out);
 void gw__page_out_free(struct gw__page_out *out); /* closes the preempt channel; NULL is fine */
 
 struct gw__chan *gw__page_out_main(const struct gw__page_out *out);
@@ -29,13 +30,6 @@ struct gw__chan *gw__page_out_main(const struct gw__page_out *out);
 struct gw__chan *gw__page_out_preempt(const struct gw__page_out *out);
 /* Takes it over; the one before is closed. NULL: none. */
 void gw__page_out_set_preempt(struct gw__page_out *out, struct gw__chan *chan);
-
-/* START with the block list; `page_bytes` by block, 0 where it is the target page. */
-int gw__page_out_write_list(struct gw__page_out *out, const struct gw__blocks_rule *rule, const uint64_t *page_bytes);
-/* Whatever section is open ends; the next record names its block, as it must after the switch. */
-int gw__page_out_end_section(struct gw__page_out *out);
-/* The end of RAM and of the stream. With `mark` the preempt channel is told that it ends. */
-int gw__page_out_write_end(struct gw__page_out *out, bool mark);
 
 struct gw__page_run {
 	uint32_t block;

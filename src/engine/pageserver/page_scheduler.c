@@ -514,7 +514,7 @@ int gw__page_scheduler_send_first(struct gw__page_scheduler *s)
 		if (!r)
 			count_pushed(s, found.block, found.first + n, n, is_in_set(s));
 	}
-	return r ? r : gw__page_out_end_section(s->out);
+	return r;
 }
 
 /* The next piece: the page that is partly sent, the working set and what is near it, then everything else. *at: where that is. */
