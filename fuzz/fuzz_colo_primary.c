@@ -83,10 +83,10 @@ static void make_image(int i)
 	HOLDS(!gw__blocks_add(&blocks, &block));
 	HOLDS(!gw__image_create(path[i], &(struct gw__image_writer_opts){.unsynced = true}, &w, &error));
 	HOLDS(!gw__sink_image_new(&w, &s, &error));
-	HOLDS(!s->ops->config(s, &config, &error) && !s->ops->blocks(s, 1, &blocks, &error));
-	HOLDS(!s->ops->pages(s, 0, 0, &(struct iovec){page, sizeof page}, 1, &error) && !s->ops->ram_end(s, &error));
-	HOLDS(!s->ops->device(s, &section, 0, (struct gw__view){device, gw__wr_used(&c)}, &error));
-	HOLDS(!s->ops->end(s, (struct gw__view){0}, &error) && !s->ops->commit(s, &error));
+	HOLDS(!gw__sink_config(s, &config, &error) && !gw__sink_blocks(s, 1, &blocks, &error));
+	HOLDS(!gw__sink_pages(s, 0, 0, &(struct iovec){page, sizeof page}, 1, &error) && !gw__sink_ram_end(s, &error));
+	HOLDS(!gw__sink_device(s, &section, 0, (struct gw__view){device, gw__wr_used(&c)}, &error));
+	HOLDS(!gw__sink_end(s, (struct gw__view){0}, &error) && !gw__sink_commit(s, &error));
 	gw__sink_free(&s);
 	gw__blocks_fini(&blocks);
 	HOLDS(!gw__image_open(path[i], 0, &image[i], &error));

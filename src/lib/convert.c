@@ -21,7 +21,7 @@ static int to_image(gw_job *job, struct gw__stored_guest *from, const char *to, 
 		r = gw__sink_image_new(&writer, &sink, &job->run.error);
 	if (!r)
 		r = gw__stored_guest_run(&job->run, from, sink, NULL);
-	if (r < 0 && sink && sink->ops->postcopy->is_committed(sink))
+	if (r < 0 && sink && gw__sink_is_committed(sink))
 		r = GW_UNSYNCED;
 	gw__image_writer_close(writer);
 	gw__sink_free(&sink);

@@ -71,12 +71,11 @@ static bool same_blocks(const struct gw__sink_recovery_info *recovery_info, cons
 static int open_begun(gw_job *job, const char *path, const struct gw_drain_opts *o, const struct gw__blocks *blocks, struct gw__sink **sink,
 	struct gw__receive_outcome *out)
 {
-	struct gw__sink_recovery_info recovery_info;
 	struct gw__view user_data;
 	int r = gw__sink_image_resume(path, sink, &user_data, &out->host_crashed, &job->run.error);
 	if (r)
 		return r;
-	(*sink)->ops->postcopy->recovery_info(*sink, &recovery_info);
+	const struct gw__sink_recovery_info recovery_info = gw__sink_recovery_info(*sink);
 	if (recovery_info.package.n)
 		r = gw__error_set(&job->run.error, -EALREADY,
 			"%s.partial is a guest that is being received whole, by godwit receive or save; go on with that", path);
@@ -100,14 +99,14 @@ static int open_new(gw_job *job, const char *path, const struct gw_drain_opts *o
 	if (!r)
 		gw__sink_image_set_user_data(*sink, (struct gw__view){GW__OPT(o, note), GW__OPT(o, note_bytes)});
 	if (!r)
-		r = (*sink)->ops->config(*sink, &config, error);
+		r = gw__sink_config(*sink, &config, error);
 	if (!r)
-		r = (*sink)->ops->blocks(*sink, RAM_SECTION_ID, blocks, error);
+		r = gw__sink_blocks(*sink, RAM_SECTION_ID, blocks, error);
 	if (!r)
-		r = (*sink)->ops->postcopy->begin(*sink, error);
+		r = gw__sink_begin_postcopy(*sink, error);
 	uint8_t *no_package = NULL;
 	if (!r)
-		r = (*sink)->ops->postcopy->persist_handover(*sink, &no_package, 0, error);
+		r = gw__sink_persist_handover(*sink, &no_package, 0, error);
 	gw__image_writer_close(writer);
 	return r;
 }
@@ -220,7 +219,7 @@ static int drain(gw_job *job, void *args)
 	if (r == GW__MISSING)
 		r = source ? stand_in_over(job, &source, &o, how, sink, &out) : stand_in(job, a->uri, &o, how, sink, &out);
 	out.told = !r && !out.was_complete;
-	out.image_committed = sink && sink->ops->postcopy->is_committed(sink);
+	out.image_committed = sink && gw__sink_is_committed(sink);
 	if (r < 0 && !out.begun) { /* whatever is wrong with the words of the monitor, its user did not say them */
 		gw__location_note(&out.result.location, r == -EALREADY ? GW__LOCATION_EV_REFUSED : GW__LOCATION_EV_UNCHANGED);
 		out.begun = true;

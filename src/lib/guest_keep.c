@@ -71,7 +71,7 @@ static int save_into(gw_job *job, gw_guest *guest, struct gw__sink *sink, const 
 	ours->moved_bytes = atomic_load(&job->run.counters.moved_bytes);
 	ours->downtime_ns = result.downtime_ns;
 	ours->hook_failed = result.hook;
-	ours->outcome.committed = sink->ops->postcopy->is_committed(sink);
+	ours->outcome.committed = gw__sink_is_committed(sink);
 	if (r)
 		note_failed_save(at, o, &result, ours->outcome.committed);
 	else

@@ -74,11 +74,9 @@ static int check_combination(gw_job *job, uint64_t there, const struct gw_receiv
  */
 static int check_ours(gw_job *job, const char *path, const struct gw_receive_opts *o, struct gw__sink *held)
 {
-	struct gw__sink_recovery_info recovery_info;
-	if (held->ops->postcopy->is_committed(held))
+	if (gw__sink_is_committed(held))
 		return 0;
-	held->ops->postcopy->recovery_info(held, &recovery_info);
-	if (recovery_info.package.n || (GW__OPT(o, without_source) && !gw__sink_count_missing(held)))
+	if (gw__sink_recovery_info(held).package.n || (GW__OPT(o, without_source) && !gw__sink_count_missing(held)))
 		return 0;
 	return gw__error_set(&job->run.error, -EALREADY, "%s.partial is memory that was drained; go on with godwit drain", path);
 }
@@ -262,9 +260,9 @@ int gw__receive_open_source(gw_job *job, const struct gw__uri *uri, const struct
 
 static bool was_whole(struct gw__sink *sink, struct gw__receive_outcome *out)
 {
-	if (!sink->ops->postcopy->is_committed(sink))
+	if (!gw__sink_is_committed(sink))
 		return false;
-	sink->ops->postcopy->discard_checkpoint(sink);
+	gw__sink_discard_checkpoint(sink);
 	out->was_complete = true;
 	gw__location_note(&out->result.location, GW__LOCATION_EV_COMMITTED);
 	out->result.state = GW__POSTCOPY_DST_COMPLETED;
@@ -294,7 +292,7 @@ static int resume_alone(gw_job *job, struct gw__sink *sink, struct gw__receive_o
 static void finish(gw_job *job, int r, struct gw__receive_outcome *out, struct gw__sink **sink, struct gw__receive_link *l,
 	struct gw_receive_result *result)
 {
-	out->image_committed = *sink && (*sink)->ops->postcopy->is_committed(*sink);
+	out->image_committed = *sink && gw__sink_is_committed(*sink);
 	gw__receive_fill_result(out, r, job, result);
 	gw__stream_stats_fini(&out->stats);
 	gw__sink_free(sink);

@@ -349,6 +349,7 @@ def only_a_list(folder):
     return r, {b: set(range(PAGES[b])) for b in PAGES}
 
 
+HTAB = b"\x01" + be(99) + b"\x0aspapr/htab" + be(0) + be(1) + bytes(16) + b"\x7e" + be(99)     # an iterable that has nothing to do with its memory
 BLIND = command(RESUME) + part(kind=3).replace(be(1), be(77)) + b"\0"
 STRANGERS = {
     "blind": BLIND,
@@ -357,6 +358,7 @@ STRANGERS = {
     "another name": question(ROM) + question(ROM) + command(RESUME) + end(),
     "names by chance": question("pc.ram") + question("pc.bios") + command(RESUME) + end(),
     "the names, and another section": question(BLOCK) + question(ROM) + BLIND,
+    "the names, and an iterable of another section": question(BLOCK) + question(ROM) + command(RESUME) + HTAB,
 }
 
 

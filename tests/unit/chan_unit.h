@@ -21,14 +21,6 @@
 			fail_msg("\"%s\" does not say \"%s\"", (error).text, (part));                                                      \
 	} while (0)
 
-/* With the sentence in the failure line. */
-#define assert_ok(call, error)                                                                                                             \
-	do {                                                                                                                               \
-		int r_ = (int)(call);                                                                                                      \
-		if (r_)                                                                                                                    \
-			fail_msg("%s: %d: %s", #call, r_, (error).text);                                                                   \
-	} while (0)
-
 static inline struct gw__io_opts limits(int ms) { return (struct gw__io_opts){.idle_ms = ms, .connect_ms = ms, .cancel_fd = -1}; }
 
 static inline struct gw__uri uri_of(const char *text)

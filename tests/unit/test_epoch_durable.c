@@ -202,7 +202,7 @@ static int put_device(struct gw__sink *sink, uint32_t id, const char *idstr, uin
 	struct gw__section s = {.type = GW__ITEM_FULL, .id = id, .instance = instance, .version = 2};
 	strcpy(s.idstr, idstr);
 	kit_put_device(&c, id, idstr, instance, value);
-	return sink->ops->device(sink, &s, 0, (struct gw__view){bytes, gw__wr_used(&c)}, error);
+	return gw__sink_device(sink, &s, 0, (struct gw__view){bytes, gw__wr_used(&c)}, error);
 }
 
 static int put_page(struct gw__sink *sink, uint32_t block, uint64_t i, uint32_t g, struct gw__error *error)
@@ -210,7 +210,7 @@ static int put_page(struct gw__sink *sink, uint32_t block, uint64_t i, uint32_t 
 	uint8_t page[KIT_PAGE];
 	const struct iovec iov = {page, sizeof page};
 	kit_fill(page, block, i, g);
-	return g ? sink->ops->pages(sink, block, i * KIT_PAGE, &iov, 1, error) : sink->ops->zeros(sink, block, i * KIT_PAGE, 1, error);
+	return g ? gw__sink_pages(sink, block, i * KIT_PAGE, &iov, 1, error) : gw__sink_zeros(sink, block, i * KIT_PAGE, 1, error);
 }
 
 static uint64_t pages_of(const struct gw__blocks *blocks, uint32_t b) { return blocks->v[b].used_bytes / KIT_PAGE; }
@@ -244,24 +244,24 @@ static int initial(struct gw__epoch_sink *s, const struct gw__blocks *blocks, st
 	struct gw__sink *sink = gw__epoch_sink_store(s).ops->sink(s);
 	struct gw__config config;
 	kit_config(&config, false);
-	int r = sink->ops->config(sink, &config, error);
+	int r = gw__sink_config(sink, &config, error);
 	if (!r)
 		r = put_device(sink, 0, "timer", 0, 0, error);
 	if (!r)
-		r = sink->ops->blocks(sink, KIT_RAM_ID, blocks, error);
+		r = gw__sink_blocks(sink, KIT_RAM_ID, blocks, error);
 	for (uint32_t b = 0; b < blocks->n; b++)
 		for (uint64_t i = 0; !r && i < pages_of(blocks, b); i++)
 			r = put_page(sink, b, i, generation[0][b][i], error);
 	if (!r)
-		r = sink->ops->switchover(sink, error);
+		r = gw__sink_switchover(sink, error);
 	if (!r)
-		r = sink->ops->ram_end(sink, error);
+		r = gw__sink_ram_end(sink, error);
 	if (!r)
 		r = put_device(sink, 7, "apic", 0, 0, error);
 	if (!r)
 		r = put_device(sink, 8, "apic", 1, 1, error);
 	if (!r)
-		r = sink->ops->end(sink, (struct gw__view){(const uint8_t *)kit_description, sizeof kit_description - 1}, error);
+		r = gw__sink_end(sink, (struct gw__view){(const uint8_t *)kit_description, sizeof kit_description - 1}, error);
 	if (!r)
 		r = gw__epoch_sink_store(s).ops->complete_guest(s, NULL, error);
 	if (r)
@@ -275,12 +275,13 @@ static int take_epoch(struct gw__epoch_sink *s, const struct gw__blocks *blocks,
 	struct gw__sink *sink = gw__epoch_sink_store(s).ops->sink(s);
 	uint8_t devices[512], *to;
 	size_t n = device_bytes(devices, sizeof devices, e);
-	int r = 0;
-	gw__epoch_sink_store(s).ops->begin(s, error);
+	int r = gw__epoch_sink_store(s).ops->begin(s, error);
 	for (uint32_t b = 0; b < blocks->n; b++)
 		for (uint64_t i = 0; !r && i < pages_of(blocks, b); i++)
 			if (generation[e][b][i] != generation[e - 1][b][i])
 				r = put_page(sink, b, i, generation[e][b][i], error);
+	if (!r)
+		r = gw__sink_ram_end(sink, error);
 	if (!r)
 		r = gw__epoch_sink_store(s).ops->reserve_devices(s, n, &to, error);
 	if (!r)

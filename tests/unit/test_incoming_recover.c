@@ -89,10 +89,11 @@ static void a_large_page_counts_as_a_whole(void **state)
 	(void)state;
 	static const struct gw__sink_postcopy_ops postcopy = {.recovery_info = recovery_info, .received = get_received, .discard = discard};
 	static const struct gw__sink_ops ops = {.postcopy = &postcopy};
-	struct gw__sink sink = {&ops};
+	struct gw__sink sink = {.ops = &ops};
 	struct gw__incoming_result result = {0};
 	struct gw__blocks blocks = one_block(5 * LARGE);
 	guest = &blocks;
+	assert_int_equal(gw__sink_begin_in(&sink, GW__SINK_LATE, PAGE, &blocks, NULL), 0);
 	assert_int_equal(gw__bitmap_init(&received, 5 * PIECES), 0);
 	gw__bitmap_set_range(&received, PIECES, PIECES); /* whole, between nothing and a part */
 	gw__bitmap_set_range(&received, 2 * PIECES + 5, PIECES - 5);
@@ -103,6 +104,7 @@ static void a_large_page_counts_as_a_whole(void **state)
 	assert_int_equal(result.missing_pages, 3 * PIECES);
 	gw__bitmap_fini(&received);
 	gw__blocks_fini(&blocks);
+	free(sink.block_bytes);
 }
 
 int main(void)

@@ -50,8 +50,8 @@ static void set_up(struct world *w, void **state, int idle_ms)
 	assert_int_equal(gw__blocks_add(&w->blocks, &block), 0);
 	assert_ok(gw__image_create(path_of(*state, "image"), &wo, &writer, &w->run.error), w->run.error);
 	assert_ok(gw__sink_image_new(&writer, &w->sink, &w->run.error), w->run.error);
-	assert_ok(w->sink->ops->config(w->sink, &config, &w->run.error), w->run.error);
-	assert_ok(w->sink->ops->blocks(w->sink, 1, &w->blocks, &w->run.error), w->run.error);
+	assert_ok(gw__sink_config(w->sink, &config, &w->run.error), w->run.error);
+	assert_ok(gw__sink_blocks(w->sink, 1, &w->blocks, &w->run.error), w->run.error);
 	w->in.main = channel(&w->main_peer, idle_ms);
 	for (int i = 0; i < N; i++)
 		w->in.multifd[i] = channel(&w->peer[i], idle_ms);
@@ -116,7 +116,7 @@ static void sync_all(struct world *w)
 static uint8_t first_byte(struct world *w, uint64_t page)
 {
 	uint8_t bytes[PAGE];
-	assert_ok(w->sink->ops->read_back(w->sink, 0, page * PAGE, bytes, &w->run.error), w->run.error);
+	assert_ok(gw__sink_read_back(w->sink, 0, page * PAGE, bytes, &w->run.error), w->run.error);
 	assert_int_equal(bytes[0], bytes[PAGE - 1]);
 	return bytes[0];
 }
@@ -183,7 +183,7 @@ static void pages_in_any_order(void **state)
 		uint8_t page[PAGE];
 		for (uint64_t i = 0; i < 64; i++) /* nothing else was touched */
 			if (!is_among(i, normal, GW__LEN(normal)) && !is_among(i, zero, GW__LEN(zero)))
-				assert_int_equal(w.sink->ops->read_back(w.sink, 0, (id * 64 + i) * PAGE, page, &w.run.error), GW__NO_PAGE);
+				assert_int_equal(gw__sink_read_back(w.sink, 0, (id * 64 + i) * PAGE, page, &w.run.error), GW__NO_PAGE);
 	}
 	tear_down(&w);
 }
@@ -310,7 +310,7 @@ static void pages_behind_the_end(void **state)
 	sync_all(&w);
 	assert_ok(gw__multifd_recv_sync_main(w.multifd_recv), w.run.error);
 	assert_ok(gw__multifd_recv_finish(w.multifd_recv), w.run.error);
-	assert_ok(w.sink->ops->ram_end(w.sink, &w.run.error), w.run.error);
+	assert_ok(gw__sink_ram_end(w.sink, &w.run.error), w.run.error);
 	say(&w, 0, 0, 0, 0, 0); /* an empty packet may come: 7.2 */
 	assert_ok(gw__multifd_recv_check(w.multifd_recv, NULL), w.run.error);
 	say(&w, 0, 0, 0, 1, 1);

@@ -12,4 +12,12 @@
 
 #include <cmocka.h>
 
+/* With the sentence in the failure line. */
+#define assert_ok(call, error)                                                                                                             \
+	do {                                                                                                                               \
+		int r_ = (int)(call);                                                                                                      \
+		if (r_)                                                                                                                    \
+			fail_msg("%s: %d: %s", #call, r_, (error).text);                                                                   \
+	} while (0)
+
 #endif

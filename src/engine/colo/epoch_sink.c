@@ -85,7 +85,7 @@ static int put_config(struct gw__sink *s, const struct gw__config *config, struc
 	if (own(s)->page_bytes > GW__EPOCH_BUFFER_BYTES)
 		return gw__error_set(error, -EOPNOTSUPP, "guest pages of %llu bytes, at most %d can be protected", (ull)own(s)->page_bytes,
 			GW__EPOCH_BUFFER_BYTES);
-	return own(s)->image->ops->config(own(s)->image, config, error);
+	return gw__sink_config(own(s)->image, config, error);
 }
 
 static int make_epoch(struct gw__epoch_sink *s, struct gw__error *error)
@@ -98,7 +98,7 @@ static int make_epoch(struct gw__epoch_sink *s, struct gw__error *error)
 static int put_blocks(struct gw__sink *s, uint32_t section_id, const struct gw__blocks *blocks, struct gw__error *error)
 {
 	struct gw__epoch_sink *o = own(s);
-	int r = o->image->ops->blocks(o->image, section_id, blocks, error);
+	int r = gw__sink_blocks(o->image, section_id, blocks, error);
 	if (r)
 		return r;
 	return make_epoch(o, error);
@@ -136,13 +136,7 @@ static int put_device(struct gw__sink *s, const struct gw__section *section, uin
 	if (r || o->ram_ended)
 		return r;
 	r = note_early(o, section, raw.n, error);
-	return r ? r : o->image->ops->device(o->image, section, off, raw, error);
-}
-
-static int note_round(struct gw__sink *s, struct gw__error *error)
-{
-	(void)s, (void)error;
-	return 0;
+	return r ? r : gw__sink_device(o->image, section, off, raw, error);
 }
 
 static int note_switchover(struct gw__sink *s, struct gw__error *error)
@@ -209,7 +203,7 @@ static int put_pages(struct gw__sink *s, uint32_t block, uint64_t off, const str
 	struct gw__epoch_sink *o = own(s);
 	if (o->in_checkpoint)
 		return copy_to_epoch(o, block, off, pages, n, error);
-	return o->image->ops->pages(o->image, block, off, pages, n, error);
+	return gw__sink_pages(o->image, block, off, pages, n, error);
 }
 
 static int put_zeros(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
@@ -217,12 +211,12 @@ static int put_zeros(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t 
 	struct gw__epoch_sink *o = own(s);
 	if (o->in_checkpoint)
 		return gw__epoch_put_zeros(o->main, block, off, pages, error);
-	return o->image->ops->zeros(o->image, block, off, pages, error);
+	return gw__sink_zeros(o->image, block, off, pages, error);
 }
 
 static int read_back(struct gw__sink *s, uint32_t block, uint64_t off, void *page, struct gw__error *error)
 {
-	return own(s)->image->ops->read_back(own(s)->image, block, off, page, error);
+	return gw__sink_read_back(own(s)->image, block, off, page, error);
 }
 
 struct lane {
@@ -235,27 +229,27 @@ struct lane {
 static int borrow(struct gw__sink_lane *lane, void **buffer, struct gw__error *error)
 {
 	struct lane *l = (struct lane *)lane;
-	return l->sink->in_checkpoint ? gw__epoch_borrow(l->epoch, buffer, error) : l->image->ops->borrow(l->image, buffer, error);
+	return l->sink->in_checkpoint ? gw__epoch_borrow(l->epoch, buffer, error) : gw__sink_lane_borrow(l->image, buffer, error);
 }
 
 static int submit(struct gw__sink_lane *lane, uint32_t block, const uint64_t *off, uint32_t n, struct gw__error *error)
 {
 	struct lane *l = (struct lane *)lane;
 	return l->sink->in_checkpoint ? gw__epoch_submit(l->epoch, block, off, n, error)
-				      : l->image->ops->submit(l->image, block, off, n, error);
+				      : gw__sink_lane_submit(l->image, block, off, n, error);
 }
 
 static int put_lane_zeros(struct gw__sink_lane *lane, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
 {
 	struct lane *l = (struct lane *)lane;
 	return l->sink->in_checkpoint ? gw__epoch_put_zeros(l->epoch, block, off, pages, error)
-				      : l->image->ops->zeros(l->image, block, off, pages, error);
+				      : gw__sink_lane_zeros(l->image, block, off, pages, error);
 }
 
 static int flush(struct gw__sink_lane *lane, struct gw__error *error)
 {
 	struct lane *l = (struct lane *)lane;
-	return l->image->ops->flush(l->image, error);
+	return gw__sink_lane_flush(l->image, error);
 }
 
 static void free_lane(struct gw__sink_lane *lane)
@@ -273,7 +267,7 @@ static int add_lane(struct gw__sink *s, struct gw__sink_lane **lane, struct gw__
 	l->lane.ops = &ops;
 	l->sink = own(s);
 	l->epoch = gw__epoch_add_lane(l->sink->epoch);
-	int r = l->epoch ? l->sink->image->ops->add_lane(l->sink->image, &l->image, error)
+	int r = l->epoch ? gw__sink_add_lane(l->sink->image, &l->image, error)
 			 : gw__error_set(error, -ENOMEM, "no memory for a channel's epochs");
 	if (r)
 		free(l);
@@ -344,7 +338,7 @@ static int put_devices(struct gw__epoch_sink *s, struct gw__error *error)
 	struct gw__view raw;
 	int r = gw__device_buffer_decode(s->devices.bytes, s->devices.n, s->desc, &b, error);
 	for (uint32_t i = 0; !r && gw__device_buffer_next(&b, &section, &raw); i++)
-		r = i < s->early_n ? 0 : s->image->ops->device(s->image, &section, 0, raw, error);
+		r = i < s->early_n ? 0 : gw__sink_device(s->image, &section, 0, raw, error);
 	return r;
 }
 
@@ -400,10 +394,9 @@ static int complete_guest(void *ctx, const struct gw__vmdesc *desc, struct gw__e
 static int begin_epoch(void *ctx, struct gw__error *error)
 {
 	struct gw__epoch_sink *s = ctx;
-	(void)error;
 	assert(!s->pending && !s->finished);
 	s->in_checkpoint = true;
-	return 0;
+	return gw__sink_begin_checkpoint(&s->sink, error);
 }
 
 static int reserve_devices(void *ctx, uint64_t bytes, uint8_t **to, struct gw__error *error)
@@ -493,30 +486,10 @@ static int persist(void *ctx, struct gw__error *error)
 	return s->journal ? gw__durable_append(s->journal, s->epoch, error) : 0;
 }
 
-enum { RUN_PAGES = 256 };
-
-/* The first of `n` pages that lie one after the other; returns how many. */
-static int list_pages(const struct gw__epoch_sink *s, const uint8_t *pages, uint64_t n, struct iovec iov[RUN_PAGES])
-{
-	int k = 0;
-	for (; k < RUN_PAGES && (uint64_t)k < n; k++)
-		iov[k] = (struct iovec){(void *)(uintptr_t)(pages + (uint64_t)k * s->page_bytes), s->page_bytes};
-	return k;
-}
-
 /* Pages of an epoch go to their places; `pages` NULL: zeros. */
 static int apply_run(void *ctx, uint32_t block, uint64_t off, const uint8_t *pages, uint64_t n, struct gw__error *error)
 {
-	struct gw__epoch_sink *s = ctx;
-	struct iovec iov[RUN_PAGES];
-	if (!pages)
-		return s->image->ops->zeros(s->image, block, off, n, error);
-	int r = 0;
-	for (uint64_t done = 0, k; !r && done < n; done += k) {
-		k = (uint64_t)list_pages(s, pages + done * s->page_bytes, n - done, iov);
-		r = s->image->ops->pages(s->image, block, off + done * s->page_bytes, iov, (int)k, error);
-	}
-	return r;
+	return gw__sink_put(((struct gw__epoch_sink *)ctx)->image, block, off, pages, n, error);
 }
 
 /* The devices of an epoch take the place of those that are there. */
@@ -619,24 +592,23 @@ static void keep_last(struct gw__epoch_sink *s)
 static int finish(void *ctx, bool sync, struct gw__error *error)
 {
 	struct gw__epoch_sink *s = ctx;
-	const struct gw__sink_ops *ops = s->image->ops;
 	struct gw__view text = {s->text, s->text_bytes};
 	s->finished = true;
 	int r = s->pending ? apply(s, error) : 0;
 	if (!r)
 		keep_last(s);
 	if (!r && s->switchover)
-		r = ops->switchover(s->image, error);
+		r = gw__sink_switchover(s->image, error);
 	if (!r)
-		r = ops->ram_end(s->image, error);
+		r = gw__sink_ram_end(s->image, error);
 	if (!r)
 		r = put_devices(s, error);
 	if (!r)
-		r = ops->end(s->image, text, error);
+		r = gw__sink_end(s->image, text, error);
 	if (!r && (sync || s->o.durable))
-		r = ops->sync(s->image, error);
+		r = gw__sink_sync(s->image, error);
 	if (!r)
-		r = ops->commit(s->image, error);
+		r = gw__sink_commit(s->image, error);
 	if (!r && s->journal)
 		gw__durable_end(s->journal);
 	return r;
@@ -689,8 +661,8 @@ static void free_parts(struct gw__sink *s)
 
 void gw__epoch_sink_free(struct gw__epoch_sink **s)
 {
-	if (*s)
-		free_parts(&(*s)->sink);
+	struct gw__sink *sink = *s ? &(*s)->sink : NULL;
+	gw__sink_free(&sink);
 	*s = NULL;
 }
 
@@ -703,7 +675,6 @@ int gw__epoch_sink_new(const char *path, const struct gw__epoch_sink_opts *o, st
 		.zeros = put_zeros,
 		.read_back = read_back,
 		.device = put_device,
-		.round = note_round,
 		.barrier = note_barrier,
 		.switchover = note_switchover,
 		.ram_end = note_ram_end,
@@ -803,11 +774,10 @@ static int reopen(struct gw__epoch_sink *s, const struct gw__epoch_base *base, s
 static int load_run(void *ctx, uint32_t block, uint64_t off, const uint8_t *pages, uint64_t n, struct gw__error *error)
 {
 	struct gw__epoch_sink *s = ctx;
-	struct iovec iov[RUN_PAGES];
 	int r = pages ? 0 : gw__epoch_put_zeros(s->main, block, off, n, error);
-	for (uint64_t done = 0, k; !r && pages && done < n; done += k) {
-		k = (uint64_t)list_pages(s, pages + done * s->page_bytes, n - done, iov);
-		r = copy_to_epoch(s, block, off + done * s->page_bytes, iov, (int)k, error);
+	for (uint64_t i = 0; !r && pages && i < n; i++) {
+		struct iovec page = {(void *)(uintptr_t)(pages + i * s->page_bytes), s->page_bytes};
+		r = copy_to_epoch(s, block, off + i * s->page_bytes, &page, 1, error);
 	}
 	return r;
 }

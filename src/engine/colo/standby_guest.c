@@ -46,13 +46,13 @@ static struct gw__standby_guest *own(struct gw__sink *s) { return (struct gw__st
 
 static int put_config(struct gw__sink *sink, const struct gw__config *config, struct gw__error *error)
 {
-	return own(sink)->ram->ops->config(own(sink)->ram, config, error);
+	return gw__sink_config(own(sink)->ram, config, error);
 }
 
 static int put_blocks(struct gw__sink *sink, uint32_t section_id, const struct gw__blocks *blocks, struct gw__error *error)
 {
 	struct gw__standby_guest *s = own(sink);
-	int r = s->ram->ops->blocks(s->ram, section_id, blocks, error);
+	int r = gw__sink_blocks(s->ram, section_id, blocks, error);
 	if (r)
 		return r;
 	s->epoch = gw__epoch_new(s->guest->page_bytes, s->o.limit_bytes);
@@ -88,7 +88,7 @@ static int put_pages(struct gw__sink *sink, uint32_t block, uint64_t off, const 
 	for (int i = 0; s->cache && i < n; i++)
 		gw__ram_cache_put(s->cache, block, off + (uint64_t)i * s->guest->page_bytes, pages[i].iov_base, 1, s->in_checkpoint);
 	if (!s->in_checkpoint)
-		return s->ram->ops->pages(s->ram, block, off, pages, n, error);
+		return gw__sink_pages(s->ram, block, off, pages, n, error);
 	return s->cache ? 0 : copy_to_epoch(s, block, off, pages, n, error);
 }
 
@@ -98,13 +98,13 @@ static int put_zeros(struct gw__sink *sink, uint32_t block, uint64_t off, uint64
 	if (s->cache)
 		gw__ram_cache_put_zeros(s->cache, block, off, pages, s->in_checkpoint);
 	if (!s->in_checkpoint)
-		return s->ram->ops->zeros(s->ram, block, off, pages, error);
+		return gw__sink_zeros(s->ram, block, off, pages, error);
 	return s->cache ? 0 : gw__epoch_put_zeros(s->main, block, off, pages, error);
 }
 
 static int read_back(struct gw__sink *sink, uint32_t block, uint64_t off, void *page, struct gw__error *error)
 {
-	return own(sink)->ram->ops->read_back(own(sink)->ram, block, off, page, error);
+	return gw__sink_read_back(own(sink)->ram, block, off, page, error);
 }
 
 static int put_device(struct gw__sink *sink, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__error *error)
@@ -114,23 +114,11 @@ static int put_device(struct gw__sink *sink, const struct gw__section *section, 
 	return gw__device_load_add(&own(sink)->last, section, raw, error);
 }
 
-static int note_nothing(struct gw__sink *sink, struct gw__error *error)
-{
-	(void)sink, (void)error;
-	return 0;
-}
-
 static int note_barrier(struct gw__sink *sink, struct gw__error *error)
 {
 	(void)error;
 	if (own(sink)->in_checkpoint)
 		gw__epoch_barrier(own(sink)->epoch);
-	return 0;
-}
-
-static int put_end(struct gw__sink *sink, struct gw__view description, struct gw__error *error)
-{
-	(void)sink, (void)description, (void)error;
 	return 0;
 }
 
@@ -154,7 +142,7 @@ static int borrow(struct gw__sink_lane *l, void **buffer, struct gw__error *erro
 {
 	struct lane *lane = (struct lane *)l;
 	bool to_epoch = lane->s->in_checkpoint && !lane->s->cache;
-	int r = to_epoch ? gw__epoch_borrow(lane->epoch, buffer, error) : lane->ram->ops->borrow(lane->ram, buffer, error);
+	int r = to_epoch ? gw__epoch_borrow(lane->epoch, buffer, error) : gw__sink_lane_borrow(lane->ram, buffer, error);
 	lane->buffer = *buffer;
 	return r;
 }
@@ -167,7 +155,7 @@ static int submit(struct gw__sink_lane *l, uint32_t block, const uint64_t *off, 
 	for (uint32_t i = 0; s->cache && i < n; i++)
 		gw__ram_cache_put(s->cache, block, off[i], lane->buffer + i * page_bytes, 1, s->in_checkpoint);
 	if (!s->in_checkpoint)
-		return lane->ram->ops->submit(lane->ram, block, off, n, error);
+		return gw__sink_lane_submit(lane->ram, block, off, n, error);
 	return s->cache ? 0 : gw__epoch_submit(lane->epoch, block, off, n, error);
 }
 
@@ -178,14 +166,8 @@ static int lane_zeros(struct gw__sink_lane *l, uint32_t block, uint64_t off, uin
 	if (s->cache)
 		gw__ram_cache_put_zeros(s->cache, block, off, pages, s->in_checkpoint);
 	if (!s->in_checkpoint)
-		return lane->ram->ops->zeros(lane->ram, block, off, pages, error);
+		return gw__sink_lane_zeros(lane->ram, block, off, pages, error);
 	return s->cache ? 0 : gw__epoch_put_zeros(lane->epoch, block, off, pages, error);
-}
-
-static int flush(struct gw__sink_lane *l, struct gw__error *error)
-{
-	(void)l, (void)error;
-	return 0;
 }
 
 static void free_lane(struct gw__sink_lane *l)
@@ -196,12 +178,11 @@ static void free_lane(struct gw__sink_lane *l)
 
 static int add_lane(struct gw__sink *sink, struct gw__sink_lane **made, struct gw__error *error)
 {
-	static const struct gw__sink_lane_ops ops = {borrow, submit, lane_zeros, flush, free_lane};
+	static const struct gw__sink_lane_ops ops = {.borrow = borrow, .submit = submit, .zeros = lane_zeros, .free = free_lane};
 	struct gw__standby_guest *s = own(sink);
 	struct lane *lane = calloc(1, sizeof *lane);
 	struct gw__epoch_lane *epoch = lane ? gw__epoch_add_lane(s->epoch) : NULL;
-	int r = epoch ? s->ram->ops->add_lane(s->ram, &lane->ram, error)
-		      : gw__error_set(error, -ENOMEM, "no memory for a channel's epochs");
+	int r = epoch ? gw__sink_add_lane(s->ram, &lane->ram, error) : gw__error_set(error, -ENOMEM, "no memory for a channel's epochs");
 	if (r) {
 		free(lane);
 		return r;
@@ -290,7 +271,8 @@ static int begin(void *ctx, struct gw__error *error)
 	struct gw__standby_guest *s = ctx;
 	assert(!s->pending);
 	s->in_checkpoint = true;
-	return stop(s, error);
+	int r = gw__sink_begin_checkpoint(&s->sink, error);
+	return r ? r : stop(s, error);
 }
 
 static int reserve_devices(void *ctx, uint64_t bytes, uint8_t **to, struct gw__error *error)
@@ -343,9 +325,7 @@ static int load(void *ctx, struct gw__error *error)
 
 static int apply_run(void *ctx, uint32_t block, uint64_t off, const uint8_t *pages, uint64_t n, struct gw__error *error)
 {
-	struct gw__standby_guest *s = ctx;
-	struct iovec all = {(void *)(uintptr_t)pages, n * s->guest->page_bytes};
-	return pages ? s->ram->ops->pages(s->ram, block, off, &all, 1, error) : s->ram->ops->zeros(s->ram, block, off, n, error);
+	return gw__sink_put(((struct gw__standby_guest *)ctx)->ram, block, off, pages, n, error);
 }
 
 static int apply(void *ctx, struct gw__error *error)
@@ -426,11 +406,7 @@ int gw__standby_guest_new(struct gw__run *run, struct gw__guest *guest, const st
 		.zeros = put_zeros,
 		.read_back = read_back,
 		.device = put_device,
-		.round = note_nothing,
 		.barrier = note_barrier,
-		.switchover = note_nothing,
-		.ram_end = note_nothing,
-		.end = put_end,
 		.commit = refuse_commit,
 		.add_lane = add_lane,
 		.free = free_sink,

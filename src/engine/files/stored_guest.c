@@ -213,14 +213,11 @@ struct run_all {
 
 static int put_run(struct run_all *p, uint32_t block, uint64_t first, uint64_t n)
 {
-	struct iovec iov[BATCH_PAGES];
 	int r = gw__image_read_pages(p->image, block, first, n, p->pages, &p->run->error);
 	if (r)
 		return r;
-	for (uint64_t i = 0; i < n; i++)
-		iov[i] = (struct iovec){p->pages + i * p->page_bytes, p->page_bytes};
 	atomic_fetch_add_explicit(&p->run->counters.pages, n, memory_order_relaxed);
-	return p->sink->ops->pages(p->sink, block, first * p->page_bytes, iov, (int)n, &p->run->error);
+	return gw__sink_put(p->sink, block, first * p->page_bytes, p->pages, n, &p->run->error);
 }
 
 static int put_block(struct run_all *p, uint32_t block)
@@ -232,7 +229,7 @@ static int put_block(struct run_all *p, uint32_t block)
 		uint64_t next = gw__bitmap_next_set(present, i);
 		if (next > i) {
 			atomic_fetch_add_explicit(&p->run->counters.zero_pages, next - i, memory_order_relaxed);
-			r = p->sink->ops->zeros(p->sink, block, i * p->page_bytes, next - i, &p->run->error);
+			r = gw__sink_zeros(p->sink, block, i * p->page_bytes, next - i, &p->run->error);
 		} else {
 			next = gw__bitmap_next_clear_before(present, i, i + BATCH_PAGES);
 			r = put_run(p, block, i, next - i);
@@ -254,7 +251,7 @@ static int put_device(struct run_all *p, const struct gw__image_device *d)
 			d->section.idstr);
 	int r = gw__image_read_at(p->image, d->off, raw, d->bytes, error);
 	if (!r)
-		r = p->sink->ops->device(p->sink, &d->section, d->off, (struct gw__view){raw, d->bytes}, error);
+		r = gw__sink_device(p->sink, &d->section, d->off, (struct gw__view){raw, d->bytes}, error);
 	free(raw);
 	return r;
 }
@@ -277,18 +274,25 @@ static int put_devices(struct run_all *p, enum when w)
 	return r;
 }
 
+static int put_blocks(struct run_all *p)
+{
+	const struct gw__blocks *blocks = &p->image->blocks;
+	int r = 0;
+	for (uint32_t b = 0; !r && b < blocks->n; b++)
+		if (!blocks->v[b].ignored && !(p->left_out && p->left_out[b]))
+			r = put_block(p, b);
+	return r;
+}
+
 static int put_ram(struct run_all *p)
 {
 	const struct gw__image *image = p->image;
 	gw__run_phase(p->run, GW__PHASE_RAM);
-	int r = 0;
-	if (p->sink->ops->ram_of_image)
-		r = p->sink->ops->ram_of_image(p->sink, image, &p->run->error);
-	for (uint32_t b = 0; !r && !p->sink->ops->ram_of_image && b < image->blocks.n; b++)
-		if (!image->blocks.v[b].ignored && !(p->left_out && p->left_out[b]))
-			r = put_block(p, b);
+	int r = gw__sink_ram_of_image(p->sink, image, &p->run->error);
+	if (r == GW__NOT_MINE)
+		r = put_blocks(p);
 	if (!r && image->switchover)
-		r = p->sink->ops->switchover(p->sink, &p->run->error);
+		r = gw__sink_switchover(p->sink, &p->run->error);
 	return r;
 }
 
@@ -301,7 +305,7 @@ static int put_end(struct run_all *p)
 		return gw__error_set(error, -ENOMEM, "no memory for the VM description");
 	int r = gw__image_read_at(image, image->text_off, text, image->text_bytes, error);
 	if (!r)
-		r = p->sink->ops->end(p->sink, (struct gw__view){text, image->text_bytes}, error);
+		r = gw__sink_end(p->sink, (struct gw__view){text, image->text_bytes}, error);
 	free(text);
 	return r;
 }
@@ -311,18 +315,18 @@ static int put_head(struct run_all *p)
 	const struct gw__image *image = p->image;
 	struct gw__error *error = &p->run->error;
 	atomic_store(&p->run->counters.total_bytes, image->blocks.total_bytes);
-	int r = p->sink->ops->config(p->sink, &image->config, error);
+	int r = gw__sink_config(p->sink, &image->config, error);
 	if (!r)
 		r = put_devices(p, BEFORE_RAM);
 	if (!r)
-		r = p->sink->ops->blocks(p->sink, image->ram_id, &image->blocks, error);
+		r = gw__sink_blocks(p->sink, image->ram_id, &image->blocks, error);
 	return r ? r : put_devices(p, BEFORE_PAGES);
 }
 
 static int put_tail(struct run_all *p)
 {
 	gw__run_phase(p->run, GW__PHASE_DEVICES);
-	int r = p->sink->ops->ram_end(p->sink, &p->run->error);
+	int r = gw__sink_ram_end(p->sink, &p->run->error);
 	if (!r)
 		r = put_devices(p, AFTER_RAM);
 	return r ? r : put_end(p);
@@ -347,7 +351,7 @@ static int run_image(struct gw__run *run, const struct gw__image *image, const b
 	if (r)
 		return r;
 	gw__run_phase(run, GW__PHASE_SYNC);
-	r = sink->ops->commit(sink, &run->error);
+	r = gw__sink_commit(sink, &run->error);
 	if (!r)
 		gw__run_phase(run, GW__PHASE_DONE);
 	return r;

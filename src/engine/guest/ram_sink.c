@@ -381,12 +381,6 @@ static int lane_zeros(struct gw__sink_lane *l, uint32_t block, uint64_t off, uin
 	return clear(lane->s, &lane->s->block[block], off, pages);
 }
 
-static int flush(struct gw__sink_lane *l, struct gw__error *error)
-{
-	(void)l, (void)error;
-	return 0;
-}
-
 static void free_lane(struct gw__sink_lane *l)
 {
 	free(((struct lane *)l)->buffer);
@@ -395,7 +389,7 @@ static void free_lane(struct gw__sink_lane *l)
 
 static int add_lane(struct gw__sink *sink, struct gw__sink_lane **lane, struct gw__error *error)
 {
-	static const struct gw__sink_lane_ops ops = {borrow, submit, lane_zeros, flush, free_lane};
+	static const struct gw__sink_lane_ops ops = {.borrow = borrow, .submit = submit, .zeros = lane_zeros, .free = free_lane};
 	struct lane *l = calloc(1, sizeof *l);
 	void *buffer = NULL;
 	if (!l || posix_memalign(&buffer, 4096, GW__SINK_LANE_BUFFER_BYTES)) {
@@ -415,12 +409,6 @@ static int put_device(struct gw__sink *sink, const struct gw__section *section, 
 {
 	(void)off;
 	return gw__device_load_add(&own(sink)->devices, section, raw, error);
-}
-
-static int note_nothing(struct gw__sink *sink, struct gw__error *error)
-{
-	(void)sink, (void)error;
-	return 0;
 }
 
 /*
@@ -533,14 +521,7 @@ static void recovery_info(struct gw__sink *sink, struct gw__sink_recovery_info *
 
 static const struct gw__bitmap *received(struct gw__sink *sink, uint32_t block) { return &own(sink)->o.late->area[block].received; }
 
-static int learn_nothing(struct gw__sink *sink, uint32_t id, struct gw__error *error)
-{
-	(void)sink, (void)id, (void)error;
-	return 0;
-}
-
 static bool is_committed(struct gw__sink *sink) { return own(sink)->committed; }
-static void discard_nothing(struct gw__sink *sink) { (void)sink; }
 static int request_fd(struct gw__sink *sink) { return own(sink)->o.late->requests[0]; }
 
 static bool next_request(struct gw__sink *sink, uint32_t *block, uint64_t *off)
@@ -591,10 +572,7 @@ static const struct gw__sink_postcopy_ops postcopy_ops = {
 	.persist_handover = take_handover,
 	.recovery_info = recovery_info,
 	.received = received,
-	.learn_ram_id = learn_nothing,
-	.checkpoint = note_nothing,
 	.is_committed = is_committed,
-	.discard_checkpoint = discard_nothing,
 	.run = &run_ops,
 };
 
@@ -620,9 +598,6 @@ int gw__ram_sink_new(struct gw__run *run, struct gw__guest *guest, const struct 
 		.zeros = put_zeros,
 		.read_back = read_back,
 		.device = put_device,
-		.round = note_nothing,
-		.switchover = note_nothing,
-		.ram_end = note_nothing,
 		.end = check_end,
 		.commit = commit,
 		.add_lane = add_lane,

@@ -46,16 +46,13 @@ static int put_run(struct save *s, uint32_t block, uint64_t off, uint32_t n)
 	struct gw__counters *c = &s->run->counters;
 	const uint8_t *host = gw__dirty_pages_host(s->dirty, block);
 	const uint64_t page_bytes = s->guest->page_bytes;
-	struct iovec iov[PAGES_PER_WRITE];
 	int r = 0;
 	for (uint32_t i = 0, run; !r && i < n; i += run) {
 		bool zero = gw__is_zero(host + off + i * page_bytes, page_bytes);
 		for (run = 1; i + run < n && gw__is_zero(host + off + (i + run) * page_bytes, page_bytes) == zero;)
 			run++;
-		for (uint32_t k = 0; k < run; k++)
-			iov[k] = (struct iovec){(void *)(uintptr_t)(host + off + (i + k) * page_bytes), page_bytes};
-		r = zero ? s->sink->ops->zeros(s->sink, block, off + i * page_bytes, run, &s->run->error)
-			 : s->sink->ops->pages(s->sink, block, off + i * page_bytes, iov, (int)run, &s->run->error);
+		uint64_t at = off + i * page_bytes;
+		r = gw__sink_put(s->sink, block, at, zero ? NULL : host + at, run, &s->run->error);
 		atomic_fetch_add_explicit(zero ? &c->zero_pages : &c->pages, run, memory_order_relaxed);
 		atomic_fetch_add_explicit(&c->moved_bytes, zero ? 0 : run * page_bytes, memory_order_relaxed);
 	}
@@ -128,7 +125,7 @@ static int put_section(struct save *s, uint32_t id, const struct gw__guest_devic
 	gw__wr_be32(&c, (uint32_t)state->n);
 	gw__wr_bytes(&c, state->bytes, state->n);
 	gw__footer_encode(&c, id);
-	int r = s->sink->ops->device(s->sink, &section, 0, (struct gw__view){bytes, gw__wr_used(&c)}, &s->run->error);
+	int r = gw__sink_device(s->sink, &section, 0, (struct gw__view){bytes, gw__wr_used(&c)}, &s->run->error);
 	free(bytes);
 	return r;
 }
@@ -181,7 +178,6 @@ static int run_on(struct save *s)
 
 static int put_rest(struct save *s)
 {
-	const struct gw__sink_ops *ops = s->sink->ops;
 	uint64_t left;
 	int r = stop(s);
 	if (!r)
@@ -189,7 +185,7 @@ static int put_rest(struct save *s)
 	if (!r)
 		r = put_dirty(s);
 	if (!r)
-		r = ops->ram_end(s->sink, &s->run->error);
+		r = gw__sink_ram_end(s->sink, &s->run->error);
 	if (!r)
 		r = put_devices(s);
 	return r;
@@ -222,13 +218,12 @@ static int describe(struct save *s)
 
 static int go(struct save *s)
 {
-	const struct gw__sink_ops *ops = s->sink->ops;
 	struct gw__error *error = &s->run->error;
 	int r = describe(s);
 	if (!r)
-		r = ops->config(s->sink, &s->config, error);
+		r = gw__sink_config(s->sink, &s->config, error);
 	if (!r)
-		r = ops->blocks(s->sink, RAM_ID, &s->blocks, error);
+		r = gw__sink_blocks(s->sink, RAM_ID, &s->blocks, error);
 	gw__run_phase(s->run, GW__PHASE_RAM);
 	if (!r)
 		r = start_tracker(s);
@@ -240,8 +235,8 @@ static int go(struct save *s)
 		r = run_on(s) ? gw__error_set(error, -EIO, "the hook that lets the guest run on failed") : 0;
 	gw__run_phase(s->run, GW__PHASE_SYNC);
 	if (!r)
-		r = ops->end(s->sink, (struct gw__view){0}, error);
-	return r ? r : ops->commit(s->sink, error);
+		r = gw__sink_end(s->sink, (struct gw__view){0}, error);
+	return r ? r : gw__sink_commit(s->sink, error);
 }
 
 int gw__guest_save_run(struct gw__run *run, struct gw__guest *guest, struct gw__sink *sink, const struct gw__guest_save_opts *o,

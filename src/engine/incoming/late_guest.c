@@ -243,9 +243,7 @@ static void take_run_back(struct gw__late_guest *l)
 
 static int load_devices(struct gw__incoming_stream *p, struct gw__error *error)
 {
-	struct gw__sink_recovery_info info;
-	gw__incoming_postcopy_ops(p)->recovery_info(p->sink, &info);
-	int r = gw__incoming_put_devices(p->sink, info.package, error);
+	int r = gw__incoming_put_devices(p->sink, gw__sink_recovery_info(p->sink).package, error);
 	return r ? r : gw__incoming_run_ops(p)->load(p->sink, error);
 }
 
@@ -271,12 +269,11 @@ static int load_and_run(struct gw__late_guest *l)
 
 int gw__incoming_late_run(struct gw__incoming_stream *p)
 {
-	struct gw__sink_recovery_info info;
+	struct gw__view package = gw__sink_recovery_info(p->sink).package;
 	pthread_t receiver;
 	int r = gw__incoming_late_begin(p);
-	gw__incoming_postcopy_ops(p)->recovery_info(p->sink, &info);
 	if (!r)
-		r = gw__package_decode(info.package.p, info.package.n, &p->late->package, &p->run->error);
+		r = gw__package_decode(package.p, package.n, &p->late->package, &p->run->error);
 	if (r)
 		return r;
 	lend_run(p->late);

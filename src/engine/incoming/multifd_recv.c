@@ -105,7 +105,7 @@ static bool wait_for_block_list(struct gw__multifd_recv *g)
 int gw__multifd_recv_set_block_list(struct gw__multifd_recv *g, const struct gw__blocks *blocks, uint64_t page_bytes)
 {
 	for (uint32_t i = 0; i < g->n; i++) { /* the workers still wait */
-		int r = g->sink->ops->add_lane(g->sink, &g->worker[i].lane, &g->run->error);
+		int r = gw__sink_add_lane(g->sink, &g->worker[i].lane, &g->run->error);
 		if (r)
 			return r;
 	}
@@ -223,8 +223,8 @@ int gw__multifd_recv_sync_main(struct gw__multifd_recv *g)
 	int r = wait_for_all(g);
 	struct gw__multifd_recv_channel *w = missing_worker(g, r == -ECONNRESET);
 	uint32_t id = w ? w->id : 0, missing = g->n - g->arrived;
-	if (!r && g->sink->ops->barrier)
-		r = g->sink->ops->barrier(g->sink, &g->run->error);
+	if (!r)
+		r = gw__sink_barrier(g->sink, &g->run->error);
 	if (!r) {
 		g->arrived = 0;
 		g->syncs++;
@@ -474,12 +474,12 @@ static int put_normal(struct gw__multifd_recv_channel *w, uint32_t block, struct
 	void *buffer;
 	int r = agree_method(w, error);
 	if (!r)
-		r = w->lane->ops->borrow(w->lane, &buffer, error);
+		r = gw__sink_lane_borrow(w->lane, &buffer, error);
 	if (r)
 		return r;
 	int places_n = find_places(w, buffer);
 	r = w->unpacker ? unpack_pages(w, places_n, error) : read_payload(w, w->places, places_n, error);
-	return r ? r : w->lane->ops->submit(w->lane, block, w->packet.off, w->packet.normal, error);
+	return r ? r : gw__sink_lane_submit(w->lane, block, w->packet.off, w->packet.normal, error);
 }
 
 /* How many pages from the first on follow each other, upwards or downwards; *low: the lowest of them. */
@@ -499,7 +499,7 @@ static int put_zeros(struct gw__multifd_recv_channel *w, uint32_t block, struct 
 	for (uint32_t left = w->packet.zero, n; left; off += n, left -= n) {
 		uint64_t low;
 		n = run_of_zeros(off, left, w->multifd_recv->page_bytes, &low);
-		int r = w->lane->ops->zeros(w->lane, block, low, n, error);
+		int r = gw__sink_lane_zeros(w->lane, block, low, n, error);
 		if (r)
 			return r;
 	}
@@ -609,7 +609,7 @@ static int take_packet(struct gw__multifd_recv_channel *w, bool *go_on, struct g
 		return 0;
 	if (!await_turn(w))
 		return gw__error_set(error, -EPROTO, "a SYNC behind the end of RAM; the source counts rounds in another way");
-	r = w->lane->ops->flush(w->lane, error);
+	r = gw__sink_lane_flush(w->lane, error);
 	*go_on = !r && wait_for_sync(w);
 	return r;
 }
@@ -624,7 +624,7 @@ static int work(struct gw__multifd_recv_channel *w, struct gw__error *error)
 	while (!r && go_on)
 		r = take_packet(w, &go_on, error);
 	if (!r && go_on)
-		r = w->lane->ops->flush(w->lane, error);
+		r = gw__sink_lane_flush(w->lane, error);
 	if (r != GW__CHANNEL_ENDED)
 		return r;
 	leave(w);

@@ -84,7 +84,7 @@ int gw__incoming_set_state(struct gw__incoming_stream *p, enum gw__postcopy_dst_
 /* The answer is long, and the source takes it piece by piece. */
 static int say_bitmap(struct gw__incoming_stream *p, uint32_t block)
 {
-	const struct gw__bitmap *b = gw__incoming_postcopy_ops(p)->received(p->sink, block);
+	const struct gw__bitmap *b = gw__sink_received(p->sink, block);
 	struct gw__rp_msg m = {.type = GW__RP_RECV_BITMAP};
 	uint8_t piece[64 << 10];
 	struct gw__error *error = &p->run->error;
@@ -125,7 +125,7 @@ static int send_recv_bitmap(struct gw__incoming_stream *p, const struct gw__comm
 		return gw__error_set(&p->run->error, -EPROTO, "the source asks a second time on this connection what came of block \"%s\"",
 			name);
 	p->bitmap_requested[block] = true;
-	extend_questions(p, gw__bitmap_wire_bytes(gw__incoming_postcopy_ops(p)->received(p->sink, (uint32_t)block)->bits));
+	extend_questions(p, gw__bitmap_wire_bytes(gw__sink_received(p->sink, (uint32_t)block)->bits));
 	r = say_bitmap(p, (uint32_t)block);
 	extend_questions(p, 0);
 	return r;
@@ -153,7 +153,7 @@ static int say_resumed(struct gw__incoming_stream *p)
 static int resume(struct gw__incoming_stream *p)
 {
 	for (uint32_t i = 0; i < p->stream.blocks.n; i++) {
-		const struct gw__bitmap *b = gw__incoming_postcopy_ops(p)->received(p->sink, i);
+		const struct gw__bitmap *b = gw__sink_received(p->sink, i);
 		if (p->bitmap_requested[i] || p->stream.blocks.v[i].ignored)
 			continue;
 		if (!p->may_skip_blocks || gw__bitmap_next_clear(b, 0) < b->bits)
@@ -175,21 +175,20 @@ static int resume(struct gw__incoming_stream *p)
 /* Of a larger page whose pieces did not all come none counts: the source sends it as a whole. */
 static int drop_pieces(struct gw__incoming_stream *p, uint32_t block)
 {
-	const struct gw__bitmap *b = gw__incoming_postcopy_ops(p)->received(p->sink, block);
+	const struct gw__bitmap *b = gw__sink_received(p->sink, block);
 	uint64_t n = p->stream.blocks.v[block].page_bytes / p->stream.page_bytes;
 	int r = 0;
 	for (uint64_t at = 0; !r && n > 1 && at < b->bits; at += n) {
 		uint64_t end = gw__min(at + n, b->bits);
 		if (gw__bitmap_next_set_before(b, at, end) < end && gw__bitmap_next_clear_before(b, at, end) < end)
-			r = gw__incoming_postcopy_ops(p)->discard(p->sink, block, at * p->stream.page_bytes, end - at, &p->run->error);
+			r = gw__sink_discard(p->sink, block, at * p->stream.page_bytes, end - at, &p->run->error);
 	}
 	return r;
 }
 
 static int begin_recovery(struct gw__incoming_stream *p)
 {
-	struct gw__sink_recovery_info recovery_info;
-	gw__incoming_postcopy_ops(p)->recovery_info(p->sink, &recovery_info);
+	const struct gw__sink_recovery_info recovery_info = gw__sink_recovery_info(p->sink);
 	const struct gw__stream_guest guest = {.page_bytes = recovery_info.page_bytes,
 		.ram_id = recovery_info.ram_id,
 		.ram_section_id_unknown = recovery_info.ram_section_id_unknown,
@@ -232,15 +231,19 @@ int gw__incoming_postcopy_command(struct gw__incoming_stream *p, const struct gw
 
 static int commit(struct gw__incoming_stream *p)
 {
-	const struct gw__sink_ops *ops = p->sink->ops;
-	int r = ops->commit(p->sink, &p->run->error);
+	int r = gw__sink_commit(p->sink, &p->run->error);
 	p->committed = !r;
-	p->committed_unsafe = r && ops->postcopy && ops->postcopy->is_committed(p->sink);
+	p->committed_unsafe = r && gw__sink_is_committed(p->sink);
 	if (!r)
 		note(p, GW__LOCATION_EV_COMMITTED);
 	else if (p->committed_unsafe)
 		note(p, GW__LOCATION_EV_COMMITTED_UNSAFE);
 	return r;
+}
+
+static bool is_named_last(const struct gw__incoming_stream *p)
+{
+	return p->run->say.on_source_notified && p->sink->ops->sync && !p->handover_persisted;
 }
 
 /*
@@ -249,11 +252,10 @@ static int commit(struct gw__incoming_stream *p)
  */
 static int make_safe(struct gw__incoming_stream *p)
 {
-	const struct gw__sink_ops *ops = p->sink->ops;
 	const struct gw__say *say = &p->run->say;
 	struct gw__stream *s = &p->stream;
-	bool named_last = say->on_source_notified && ops->sync && !p->handover_persisted;
-	int r = named_last ? ops->sync(p->sink, &p->run->error) : 0;
+	bool named_last = is_named_last(p);
+	int r = named_last ? gw__sink_sync(p->sink, &p->run->error) : 0;
 	if (!r && say->on_whole)
 		r = say->on_whole(say->ctx, p->handover_persisted ? "" : s->config.machine, p->stats->run_state,
 			p->handover_persisted ? NULL : &s->blocks);
@@ -266,7 +268,6 @@ static int make_safe(struct gw__incoming_stream *p)
 /* The second half, once it was told. */
 static int give_name(struct gw__incoming_stream *p, int r)
 {
-	const struct gw__sink_ops *ops = p->sink->ops;
 	const struct gw__say *say = &p->run->say;
 	if (r < 0)
 		return r;
@@ -277,9 +278,9 @@ static int give_name(struct gw__incoming_stream *p, int r)
 		gw__error_clear(&p->run->error);
 		r = 0;
 	}
-	int named = say->on_source_notified && ops->sync && !p->handover_persisted ? commit(p) : 0;
-	if (!named && ops->postcopy)
-		ops->postcopy->discard_checkpoint(p->sink);
+	int named = is_named_last(p) ? commit(p) : 0;
+	if (!named)
+		gw__sink_discard_checkpoint(p->sink);
 	return named ? named : r;
 }
 
@@ -436,11 +437,7 @@ void gw__stream_stats_fini(struct gw__stream_stats *t)
 /* On the connection of a recovery come none: an earlier one brought them. */
 static uint32_t count_devices(const struct gw__incoming_stream *p)
 {
-	struct gw__sink_recovery_info recovery_info;
-	if (!p->handover_persisted)
-		return p->stream.devices_n;
-	gw__incoming_postcopy_ops(p)->recovery_info(p->sink, &recovery_info);
-	return recovery_info.devices_n;
+	return p->handover_persisted ? gw__sink_recovery_info(p->sink).devices_n : p->stream.devices_n;
 }
 
 static void sum_up(struct gw__incoming_stream *p)
@@ -662,31 +659,28 @@ void gw__incoming_close_stream(struct gw__incoming_stream **p)
 int gw__incoming_finish_offline(struct gw__run *run, struct gw__sink *sink, struct gw__stream_stats *stats,
 	struct gw__incoming_result *result)
 {
-	const struct gw__sink_postcopy_ops *ops = sink->ops->postcopy;
-	struct gw__sink_recovery_info recovery_info;
+	struct gw__sink_recovery_info recovery_info = gw__sink_recovery_info(sink);
 	struct gw__error *error = &run->error;
-	ops->recovery_info(sink, &recovery_info);
 	result->missing_pages = gw__sink_count_missing(sink);
 	if (result->missing_pages)
 		return GW__MISSING;
 	atomic_store(&run->counters.total_bytes, recovery_info.blocks->total_bytes);
 	gw__run_phase(run, GW__PHASE_DEVICES);
-	int r = recovery_info.ram_section_id_unknown ? ops->learn_ram_id(sink, recovery_info.ram_id, error)
+	int r = recovery_info.ram_section_id_unknown ? gw__sink_learn_ram_id(sink, recovery_info.ram_id, error)
 						     : 0; /* an earlier attempt may have put another */
 	if (!r)
-		r = sink->ops->ram_end(sink, error);
+		r = gw__sink_ram_end(sink, error);
 	if (!r)
 		r = gw__incoming_put_devices(sink, recovery_info.package, error);
 	if (!r)
-		r = sink->ops->end(sink, (struct gw__view){0}, error);
+		r = gw__sink_end(sink, (struct gw__view){0}, error);
 	gw__run_phase(run, GW__PHASE_SYNC);
 	if (!r)
-		r = sink->ops->commit(sink, error);
+		r = gw__sink_commit(sink, error);
 	if (r)
 		return r;
-	ops->recovery_info(sink, &recovery_info);
-	stats->devices = recovery_info.devices_n;
-	ops->discard_checkpoint(sink);
+	stats->devices = gw__sink_recovery_info(sink).devices_n;
+	gw__sink_discard_checkpoint(sink);
 	result->state = GW__POSTCOPY_DST_COMPLETED;
 	gw__run_phase(run, GW__PHASE_DONE);
 	return 0;

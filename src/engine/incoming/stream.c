@@ -33,7 +33,7 @@ static int flush_zeros(struct gw__incoming_stream *p)
 	count(&p->run->counters.zero_pages, n);
 	p->stats->zero_pages += n;
 	p->stats->block[p->batch_block].zero_pages += n;
-	return p->sink->ops->zeros(p->sink, p->batch_block, p->batch_off, n, &p->run->error);
+	return gw__sink_zeros(p->sink, p->batch_block, p->batch_off, n, &p->run->error);
 }
 
 /* What was gathered goes to the sink: before the stream buffer moves, and before anything that must not overtake it. */
@@ -46,7 +46,7 @@ static int flush_batch(struct gw__incoming_stream *p)
 	int n = p->batch_n;
 	p->batch_n = 0;
 	count(&p->run->counters.pages, (uint64_t)n);
-	return p->sink->ops->pages(p->sink, p->batch_block, p->batch_off, p->batch, n, &p->run->error);
+	return gw__sink_pages(p->sink, p->batch_block, p->batch_off, p->batch, n, &p->run->error);
 }
 
 /* The payload of a page is in the buffer, or is brought there; the decoder never sees it. */
@@ -106,7 +106,7 @@ static int on_page(struct gw__incoming_stream *p, const struct gw__event *ev)
 /* May this page of post-copy be taken? A page that has arrived already is not taken twice. */
 static bool page_is_needed(struct gw__incoming_stream *p, const struct gw__ram_where *where)
 {
-	if (gw__bitmap_test(gw__incoming_postcopy_ops(p)->received(p->sink, where->block), where->off / p->stream.page_bytes))
+	if (gw__bitmap_test(gw__sink_received(p->sink, where->block), where->off / p->stream.page_bytes))
 		return false;
 	p->late_pages++;
 	return true;
@@ -137,7 +137,7 @@ static int on_xbzrle(struct gw__incoming_stream *p, const struct gw__event *ev)
 	const char *name = p->stream.blocks.v[ev->where.block].name;
 	int r = flush_batch(p);
 	if (!r)
-		r = p->sink->ops->read_back(p->sink, ev->where.block, ev->where.off, p->scratch, error);
+		r = gw__sink_read_back(p->sink, ev->where.block, ev->where.off, p->scratch, error);
 	if (r == GW__NO_PAGE)
 		return gw__error_set(error, -EPROTO,
 			"at stream offset %llu: an XBZRLE delta for page %llx of block \"%s\", which was never sent", (ull)ev->off,
@@ -150,7 +150,7 @@ static int on_xbzrle(struct gw__incoming_stream *p, const struct gw__event *ev)
 	p->stats->xbzrle_pages++;
 	p->stats->xbzrle_bytes += ev->delta.n;
 	p->stats->block[ev->where.block].xbzrle_pages++;
-	return p->sink->ops->pages(p->sink, ev->where.block, ev->where.off, &page, 1, error);
+	return gw__sink_pages(p->sink, ev->where.block, ev->where.off, &page, 1, error);
 }
 
 /* --- the switch to post-copy, and its package --- */
@@ -174,7 +174,7 @@ static int begin_switch(struct gw__incoming_stream *p)
 	if (!p->stream.return_path || !p->buf.chan->two_way)
 		return gw__error_set(&p->run->error, -EOPNOTSUPP,
 			"the source switches to post-copy, for which it has to be answered; let it connect to a socket");
-	int r = gw__incoming_postcopy_ops(p)->begin(p->sink, &p->run->error);
+	int r = gw__sink_begin_postcopy(p->sink, &p->run->error);
 	return r ? r : gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_DISCARD);
 }
 
@@ -193,8 +193,7 @@ static int on_discard(struct gw__incoming_stream *p, const struct gw__command *c
 	int64_t block = gw__blocks_find(&p->stream.blocks, name); /* the decoder has judged it, and the ranges */
 	for (unsigned i = 0; !r && i < n; i++) {
 		struct gw__range range = gw__range_at(ranges, i);
-		r = gw__incoming_postcopy_ops(p)->discard(p->sink, (uint32_t)block, range.start_off, range.bytes / p->stream.page_bytes,
-			&p->run->error);
+		r = gw__sink_discard(p->sink, (uint32_t)block, range.start_off, range.bytes / p->stream.page_bytes, &p->run->error);
 	}
 	return r;
 }
@@ -241,7 +240,7 @@ static int take_package(struct gw__incoming_stream *p)
 	if (!r)
 		gw__stream_buf_trim(&p->buf);
 	if (!r)
-		r = gw__incoming_postcopy_ops(p)->persist_handover(p->sink, &p->package, p->package_bytes, &p->run->error);
+		r = gw__sink_persist_handover(p->sink, &p->package, p->package_bytes, &p->run->error);
 	if (!r)
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_HELD);
 	p->handover_persisted = !r;
@@ -311,7 +310,7 @@ int gw__incoming_put_devices(struct gw__sink *sink, struct gw__view raw, struct 
 		return 0;
 	int r = gw__package_decode(raw.p, raw.n, &package, error);
 	while (!r && gw__package_next(&package, &section, &at, &bytes))
-		r = sink->ops->device(sink, &section, 0, (struct gw__view){at, bytes}, error);
+		r = gw__sink_device(sink, &section, 0, (struct gw__view){at, bytes}, error);
 	return r;
 }
 
@@ -323,14 +322,12 @@ static int end_postcopy(struct gw__incoming_stream *p)
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_END);
 	gw__run_phase(p->run, GW__PHASE_DEVICES);
 	if (!r && p->stream.learns_id)
-		r = gw__incoming_postcopy_ops(p)->learn_ram_id(p->sink, p->stream.ram_id, &p->run->error);
+		r = gw__sink_learn_ram_id(p->sink, p->stream.ram_id, &p->run->error);
 	if (!r)
-		r = p->sink->ops->ram_end(p->sink, &p->run->error);
+		r = gw__sink_ram_end(p->sink, &p->run->error);
 	if (r || p->role == GW__POSTCOPY_DST_RUN) /* who has loaded its devices */
 		return r;
-	struct gw__sink_recovery_info recovery_info;
-	gw__incoming_postcopy_ops(p)->recovery_info(p->sink, &recovery_info);
-	return gw__incoming_put_devices(p->sink, recovery_info.package, &p->run->error);
+	return gw__incoming_put_devices(p->sink, gw__sink_recovery_info(p->sink).package, &p->run->error);
 }
 
 /* Now and then, between two sections of post-copy. */
@@ -339,7 +336,7 @@ static int persist_pages(struct gw__incoming_stream *p)
 	uint64_t now = gw__clock_now_ns(&p->run->clock);
 	if (p->late_pages == p->checkpoint_pages || now - p->checkpoint_ns < CHECKPOINT_NS)
 		return 0;
-	int r = gw__incoming_postcopy_ops(p)->checkpoint(p->sink, &p->run->error);
+	int r = gw__sink_checkpoint(p->sink, &p->run->error);
 	p->checkpoint_pages = p->late_pages;
 	p->checkpoint_ns = gw__clock_now_ns(&p->run->clock);
 	return r;
@@ -350,16 +347,15 @@ static int persist_pages(struct gw__incoming_stream *p)
 /* After the first DISCARD it is too late to refuse anything: QEMU may stand in postcopy-paused then. Next to multifd it is not taken at all. */
 static int prepare_switch(struct gw__incoming_stream *p)
 {
-	const struct gw__sink_postcopy_ops *ops = p->sink->ops->postcopy;
 	bool possible = p->stream.advised && p->stream.return_path && p->buf.chan->two_way && !p->multifd_recv;
-	return possible && ops && ops->prepare_postcopy ? ops->prepare_postcopy(p->sink, &p->run->error) : 0;
+	return possible && p->sink->ops->postcopy ? gw__sink_prepare_postcopy(p->sink, &p->run->error) : 0;
 }
 
 static int give_config(struct gw__incoming_stream *p)
 {
 	bool owed = p->owes_config;
 	p->owes_config = false;
-	return owed ? p->sink->ops->config(p->sink, &p->stream.config, &p->run->error) : 0;
+	return owed ? gw__sink_config(p->sink, &p->stream.config, &p->run->error) : 0;
 }
 
 static int on_blocks(struct gw__incoming_stream *p, const struct gw__event *ev)
@@ -379,7 +375,7 @@ static int on_blocks(struct gw__incoming_stream *p, const struct gw__event *ev)
 	gw__run_phase(p->run, GW__PHASE_RAM);
 	int r = give_config(p);
 	if (!r)
-		r = p->sink->ops->blocks(p->sink, s->ram_id, &s->blocks, &p->run->error);
+		r = gw__sink_blocks(p->sink, s->ram_id, &s->blocks, &p->run->error);
 	if (!r)
 		r = prepare_switch(p);
 	return r || !p->multifd_recv ? r : gw__multifd_recv_set_block_list(p->multifd_recv, &s->blocks, s->page_bytes);
@@ -406,7 +402,7 @@ static int on_command(struct gw__incoming_stream *p, const struct gw__event *ev)
 	if (cmd->number != GW__CMD_SWITCHOVER_START)
 		return 0;
 	int r = give_config(p); /* it may stand anywhere, also before the first section */
-	return r ? r : p->sink->ops->switchover(p->sink, &p->run->error);
+	return r ? r : gw__sink_switchover(p->sink, &p->run->error);
 }
 
 static int end_ram(struct gw__incoming_stream *p)
@@ -419,7 +415,7 @@ static int end_ram(struct gw__incoming_stream *p)
 		return r;
 	p->ram_ended = true;
 	gw__run_phase(p->run, GW__PHASE_DEVICES);
-	return p->sink->ops->ram_end(p->sink, &p->run->error);
+	return gw__sink_ram_end(p->sink, &p->run->error);
 }
 
 /*
@@ -441,7 +437,7 @@ static int on_eos(struct gw__incoming_stream *p, const struct gw__event *ev)
 static int end_round(struct gw__incoming_stream *p)
 {
 	atomic_fetch_add_explicit(&p->run->counters.rounds, 1, memory_order_relaxed);
-	return p->sink->ops->round(p->sink, &p->run->error);
+	return gw__sink_round(p->sink, &p->run->error);
 }
 
 static int on_section_end(struct gw__incoming_stream *p, const struct gw__event *ev)
@@ -488,7 +484,7 @@ static int on_device(struct gw__incoming_stream *p, const struct gw__event *ev)
 	GW__TRACE(&p->run->trace, device, "%s/%u %zu bytes", ev->section.idstr, ev->section.instance, ev->body.n);
 	note_run_state(p, ev);
 	p->stats->device_bytes += ev->raw.n;
-	return p->sink->ops->device(p->sink, &ev->section, ev->off, ev->raw, &p->run->error);
+	return gw__sink_device(p->sink, &ev->section, ev->off, ev->raw, &p->run->error);
 }
 
 /*
@@ -514,14 +510,14 @@ static int on_opaque(struct gw__incoming_stream *p, const struct gw__event *ev)
 		r = flush_batch(p);
 	GW__TRACE(&p->run->trace, device, "%s, a piece of %zu bytes", ev->section.idstr, ev->body.n);
 	p->stats->device_bytes += ev->raw.n;
-	return r ? r : p->sink->ops->device(p->sink, &ev->section, ev->off, ev->raw, &p->run->error);
+	return r ? r : gw__sink_device(p->sink, &ev->section, ev->off, ev->raw, &p->run->error);
 }
 
 static int on_desc(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	p->stats->description_bytes = ev->raw.n;
 	p->described = true;
-	return p->sink->ops->end(p->sink, ev->body, &p->run->error);
+	return gw__sink_end(p->sink, ev->body, &p->run->error);
 }
 
 static int on_checkpoint_end(struct gw__incoming_stream *p, const struct gw__event *ev)
@@ -535,14 +531,14 @@ static int on_checkpoint_end(struct gw__incoming_stream *p, const struct gw__eve
 static int on_end(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	on_checkpoint_end(p, ev);
-	return p->described ? 0 : p->sink->ops->end(p->sink, (struct gw__view){0}, &p->run->error);
+	return p->described ? 0 : gw__sink_end(p->sink, (struct gw__view){0}, &p->run->error);
 }
 
 static int on_late_end(struct gw__incoming_stream *p, const struct gw__event *ev)
 {
 	on_checkpoint_end(p, ev);
 	int r = end_postcopy(p);
-	return r ? r : p->sink->ops->end(p->sink, (struct gw__view){0}, &p->run->error);
+	return r ? r : gw__sink_end(p->sink, (struct gw__view){0}, &p->run->error);
 }
 
 static int on_flush(struct gw__incoming_stream *p, const struct gw__event *ev)

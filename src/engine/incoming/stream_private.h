@@ -72,10 +72,6 @@ struct gw__incoming_stream {
 
 /* --- stream.c --- */
 
-static inline const struct gw__sink_postcopy_ops *gw__incoming_postcopy_ops(const struct gw__incoming_stream *p)
-{
-	return p->sink->ops->postcopy;
-}
 /* What can be decoded before the end, or, where the guest is to be run, before its package has been used. */
 int gw__incoming_decode(struct gw__incoming_stream *p);
 /* The devices of the package, which may be empty, to the sink. */

@@ -104,13 +104,6 @@ static int put_device(struct gw__sink *sink, const struct gw__section *section, 
 	return r ? r : put(s, raw.p, raw.n, error);
 }
 
-static int note_nothing(struct gw__sink *sink, struct gw__error *error)
-{
-	(void)sink;
-	(void)error;
-	return 0;
-}
-
 static int put_end(struct gw__sink *sink, struct gw__view description, struct gw__error *error)
 {
 	struct gw__peer_sink *s = (struct gw__peer_sink *)sink;
@@ -425,7 +418,7 @@ int gw__peer_sink_put_checkpoint(struct gw__sink *sink, const struct gw__image *
 
 #define STREAM_OPS                                                                                                                         \
 	.config = put_config, .blocks = put_blocks, .pages = put_pages, .zeros = put_zeros, .read_back = read_back, .device = put_device,  \
-	.round = note_nothing, .switchover = note_nothing, .ram_end = put_ram_end, .end = put_end, .commit = commit, .free = free_sink
+	.ram_end = put_ram_end, .end = put_end, .commit = commit, .free = free_sink
 
 static const struct gw__sink_ops one_channel = {STREAM_OPS};
 static const struct gw__sink_ops many_channels = {STREAM_OPS, .ram_of_image = take_ram};

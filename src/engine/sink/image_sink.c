@@ -104,14 +104,6 @@ static int put_device(struct gw__sink *s, const struct gw__section *section, uin
 	return r ? r : gw__image_put_raw(writer_of(s), raw.p, raw.n, error);
 }
 
-/* QEMU writes an empty PART per iteration; nobody needs them to load the image. */
-static int note_round(struct gw__sink *s, struct gw__error *error)
-{
-	(void)s;
-	(void)error;
-	return 0;
-}
-
 static int put_switchover(struct gw__sink *s, struct gw__error *error)
 {
 	uint8_t bytes[8];
@@ -234,7 +226,6 @@ static struct gw__image_sink *wrap_writer(struct gw__image_writer **writer)
 		.zeros = put_zeros,
 		.read_back = read_back,
 		.device = put_device,
-		.round = note_round,
 		.switchover = put_switchover,
 		.ram_end = put_ram_end,
 		.end = put_end,
@@ -399,6 +390,9 @@ int gw__sink_image_resume(const char *path, struct gw__sink **sink, struct gw__v
 		return gw__error_set(error, -ENOMEM, "no memory for an image");
 	}
 	r = take_saved(o, saved, error);
+	if (!r)
+		r = gw__sink_begin_in(&o->sink, gw__image_is_committed(o->writer) ? GW__SINK_COMMITTED : GW__SINK_LATE, o->page_bytes,
+			gw__image_blocks(o->writer), error);
 	*user_data = saved->user_data;
 	*sink = &o->sink;
 	if (r)
@@ -421,6 +415,8 @@ int gw__sink_image_reopen(struct gw__image_writer **writer, const struct gw__rec
 	int r = saved->early.n ? keep_early(o, saved->early, error) : 0;
 	if (!r)
 		r = describe_early(o, error);
+	if (!r)
+		r = gw__sink_begin_in(*sink, GW__SINK_RAM, o->page_bytes, gw__image_blocks(o->writer), error);
 	if (r)
 		gw__sink_free(sink);
 	return r;

@@ -63,53 +63,22 @@ static int put_pages(struct gw__sink *sink, uint32_t block, uint64_t off, const 
 	return r;
 }
 
-/* The source is an image, which gives each page once: what is not written is a hole. */
-static int put_zeros(struct gw__sink *sink, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
-{
-	(void)sink, (void)block, (void)off, (void)pages, (void)error;
-	return 0;
-}
-
 static int read_back(struct gw__sink *sink, uint32_t block, uint64_t off, void *page, struct gw__error *error)
 {
 	(void)sink, (void)block, (void)off, (void)page;
 	return gw__error_set(error, -EOPNOTSUPP, "a raw file is made from an image, not from a stream");
 }
 
-static int note_nothing(struct gw__sink *sink, struct gw__error *error)
-{
-	(void)sink, (void)error;
-	return 0;
-}
-
-static int see_device(struct gw__sink *sink, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__error *error)
-{
-	(void)sink, (void)section, (void)off, (void)raw, (void)error;
-	return 0;
-}
-
-static int see_end(struct gw__sink *sink, struct gw__view description, struct gw__error *error)
-{
-	(void)sink, (void)description, (void)error;
-	return 0;
-}
-
 static void free_sink(struct gw__sink *sink) { free(sink); }
 
 int gw__sink_raw_new(int fd, const char *block_name, struct gw__sink **sink, struct gw__error *error)
 {
+	/* The source is an image, which gives each page once: what is not written is a hole. */
 	static const struct gw__sink_ops ops = {
 		.config = note_config,
 		.blocks = find_block,
 		.pages = put_pages,
-		.zeros = put_zeros,
 		.read_back = read_back,
-		.device = see_device,
-		.round = note_nothing,
-		.switchover = note_nothing,
-		.ram_end = note_nothing,
-		.end = see_end,
-		.commit = note_nothing,
 		.free = free_sink,
 	};
 	struct raw_sink *s = calloc(1, sizeof *s);

@@ -49,34 +49,10 @@ static int take_zeros(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t
 	return 0;
 }
 
-static int agree(struct gw__sink *s, struct gw__error *error)
-{
-	(void)s, (void)error;
-	return 0;
-}
-
-static int end(struct gw__sink *s, struct gw__view description, struct gw__error *error)
-{
-	(void)s, (void)description, (void)error;
-	return 0;
-}
-
 static int commit(struct gw__sink *s, struct gw__error *error)
 {
 	(void)s;
 	return gw__error_set(error, -ECANCELED, "the guest is given back to its source");
-}
-
-static int discard(struct gw__sink *s, uint32_t block, uint64_t off, uint64_t pages, struct gw__error *error)
-{
-	(void)s, (void)block, (void)off, (void)pages, (void)error;
-	return 0;
-}
-
-static int learn_ram_id(struct gw__sink *s, uint32_t id, struct gw__error *error)
-{
-	(void)s, (void)id, (void)error;
-	return 0;
 }
 
 static void recovery_info(struct gw__sink *s, struct gw__sink_recovery_info *k)
@@ -89,14 +65,6 @@ static void recovery_info(struct gw__sink *s, struct gw__sink_recovery_info *k)
 }
 
 static const struct gw__bitmap *received(struct gw__sink *s, uint32_t block) { return &((struct rolled_back_sink *)s)->received[block]; }
-
-static bool is_committed(struct gw__sink *s)
-{
-	(void)s;
-	return false;
-}
-
-static void discard_checkpoint(struct gw__sink *s) { (void)s; }
 
 static void free_sink(struct gw__sink *s)
 {
@@ -125,19 +93,9 @@ static int fill(struct rolled_back_sink *o)
 
 int gw__sink_rollback_new(const struct gw__rollback_opts *opts, struct gw__sink **sink, struct gw__error *error)
 {
-	static const struct gw__sink_postcopy_ops postcopy = {.begin = agree,
-		.discard = discard,
-		.recovery_info = recovery_info,
-		.received = received,
-		.learn_ram_id = learn_ram_id,
-		.checkpoint = agree,
-		.is_committed = is_committed,
-		.discard_checkpoint = discard_checkpoint};
+	static const struct gw__sink_postcopy_ops postcopy = {.recovery_info = recovery_info, .received = received};
 	static const struct gw__sink_ops ops = {.pages = take_pages,
 		.zeros = take_zeros,
-		.round = agree,
-		.ram_end = agree,
-		.end = end,
 		.commit = commit,
 		.postcopy = &postcopy,
 		.free = free_sink};
@@ -147,7 +105,9 @@ int gw__sink_rollback_new(const struct gw__rollback_opts *opts, struct gw__sink 
 	o->sink.ops = &ops;
 	o->o = *opts;
 	*sink = &o->sink;
-	return fill(o) ? gw__error_set(error, -ENOMEM, "no memory for %u RAM blocks", opts->blocks->n) : 0;
+	if (fill(o))
+		return gw__error_set(error, -ENOMEM, "no memory for %u RAM blocks", opts->blocks->n);
+	return gw__sink_begin_in(&o->sink, GW__SINK_LATE, opts->page_bytes, opts->blocks, error);
 }
 
 bool gw__sink_rollback_met_anomaly(const struct gw__sink *s) { return ((const struct rolled_back_sink *)s)->met_odd; }

@@ -137,12 +137,6 @@ static int keep_device(struct gw__sink *s, const struct gw__section *section, ui
 	return 0;
 }
 
-static int note_nothing(struct gw__sink *s, struct gw__error *error)
-{
-	(void)s, (void)error;
-	return 0;
-}
-
 static int note_ram_end(struct gw__sink *s, struct gw__error *error)
 {
 	(void)error;
@@ -187,11 +181,8 @@ int gw__sink_summary_new(struct gw__guest_summary *summary, size_t max_bytes, st
 		.zeros = see_zeros,
 		.read_back = peek_zeros,
 		.device = keep_device,
-		.round = note_nothing,
-		.switchover = note_nothing,
 		.ram_end = note_ram_end,
 		.end = keep_text,
-		.commit = note_nothing,
 		.free = free_sink,
 	};
 	struct gist_sink *s = calloc(1, sizeof *s);
