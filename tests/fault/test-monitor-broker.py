@@ -559,9 +559,9 @@ def goodbye(kept, version, place):
             fcntl.flock(lock, fcntl.LOCK_EX)
             other.connect(os.path.join(place.folder, place.sockets()[0]))
             server.send(b'{"bye": true}')
-            other.send(b'{"want": "serve"}')
             other.settimeout(2 * godwit.PATIENCE)
-            with contextlib.suppress(ConnectionResetError):
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):     # it may be gone before the question
+                other.send(b'{"want": "serve"}')
                 assert not other.recv(4096)
         os.close(lock)
         wait(lambda: not place.sockets(), "it ends")
