@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A guest that never stops writing arrives before its pages do: its source switches to post-copy, and it touches what has not come. The link breaks
- * anywhere, again and again, hooks fail and calls are cancelled. Never two may run it, every byte is right at last, and whoever waits for a page gets it.
+ * anywhere, again and again, hooks fail and calls are cancelled. Never two may run it, every byte is right at last, and who waits for a page gets it.
  * 77 where no userfaultfd can be had at all.
  */
 #include "../unit/unit.h"
 
 #include <errno.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -230,6 +232,44 @@ static void again_and_again(void **state)
 
 /* --- what else fails --- */
 
+/* Reads of page faults until one fails; the linker puts it in the place of read. */
+static _Atomic int reads_left = -1;
+ssize_t __real_read(int fd, void *to, size_t n);
+ssize_t __wrap_read(int fd, void *to, size_t n);
+ssize_t __wrap_read(int fd, void *to, size_t n)
+{
+	bool faults = n >= sizeof(struct uffd_msg) && n % sizeof(struct uffd_msg) == 0 && n < PAGE;
+	if (!faults || atomic_load(&reads_left) < 0 || atomic_fetch_sub(&reads_left, 1) != 0)
+		return __real_read(fd, to, n);
+	errno = EIO;
+	return -1;
+}
+
+/* The thread that hears of page faults fails: the pages wait at the source, and come when the call goes on. */
+static void nobody_hears_of_faults(void **state)
+{
+	(void)state;
+	struct gw__mem_guest_opts ram = ram_of(4096, GW__MEM_UNIFORM);
+	struct gw_link_opts link = GW_INIT(link);
+	struct move m = lazily(GW_POSTCOPY_AT_ONCE);
+	struct vm from, to;
+	link.max_bandwidth = 4 << 20;
+	m.send.link = &link;
+	vm_new(&from, &ram, false);
+	vm_new(&to, &ram, true);
+	start(&from);
+	atomic_store(&reads_left, 5);
+	vm_move(&from, &to, &m);
+	assert_int_equal(atomic_load(&reads_left), -1);
+	assert_int_equal(m.received, -EIO);
+	assert_non_null(strstr(gw_job_error(to.job), "userfaultfd"));
+	assert_partial(&to);
+	goes_on(&from, &to, 0);
+	assert_whole(&to);
+	vm_free(&from);
+	vm_free(&to);
+}
+
 static void fails(int load, int resume, enum gw_where there, enum gw_where here)
 {
 	struct gw__mem_guest_opts ram = ram_of(1024, GW__MEM_UNIFORM);
@@ -361,6 +401,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(everywhere),
 		cmocka_unit_test(again_and_again),
 		cmocka_unit_test(hooks_that_fail),
+		cmocka_unit_test(nobody_hears_of_faults),
 		cmocka_unit_test(cancelled),
 		cmocka_unit_test(what_cannot_be_asked_for),
 	};

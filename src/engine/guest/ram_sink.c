@@ -539,13 +539,18 @@ static bool next_request(struct gw__sink *sink, uint32_t *block, uint64_t *off)
 	return false;
 }
 
-static void request_again(struct gw__sink *sink)
+static int request_again(struct gw__sink *sink, struct gw__error *error)
 {
 	struct gw__late_pages *l = own(sink)->o.late;
 	for (uint32_t i = 0; i < l->areas; i++)
 		for (uint64_t word = 0; word < l->area[i].words_n; word++)
 			atomic_store(&l->area[i].requested[word], 0);
+	if (gw__demand_has_failed(l->demand)) { /* its thread has ended, and said why when the connection before ended */
+		gw__demand_stop(l->demand, NULL);
+		return gw__demand_start(l->demand, wanted, l, error);
+	}
 	gw__demand_repeat(l->demand);
+	return 0;
 }
 
 /* Any thread. */

@@ -165,7 +165,7 @@ static int resume(struct gw__incoming_stream *p)
 		r = gw__incoming_set_state(p, GW__POSTCOPY_DST_EV_RESUME);
 	p->result->resumed = !r;
 	if (!r && p->role == GW__POSTCOPY_DST_RUN)
-		gw__incoming_run_ops(p)->request_again(p->sink);
+		r = gw__incoming_run_ops(p)->request_again(p->sink, &p->run->error);
 	p->buf.chan->idle_ms = p->idle_ms;
 	p->buf.chan->until_ns = 0;
 	gw__run_phase(p->run, GW__PHASE_RAM);

@@ -70,7 +70,8 @@ struct gw__sink_run_ops {
 	void (*run)(struct gw__sink *s);       /* its source has heard that they are loaded: it is ours */
 	int (*request_fd)(struct gw__sink *s); /* readable: somebody waits for a page */
 	bool (*next_request)(struct gw__sink *s, uint32_t *block, uint64_t *off); /* false: nobody waits for another one */
-	void (*request_again)(struct gw__sink *s);                                /* over a new connection */
+	int (*request_again)(struct gw__sink *s,
+		struct gw__error *error);    /* over a new connection; also after who requests them has failed */
 	void (*give_up)(struct gw__sink *s); /* it will not run, and no page comes any more: nobody is to wait */
 };
 
