@@ -40,7 +40,7 @@ class Place:
     def start(self, *options, strace=()):
         self.runs += 1
         self.path = os.path.join(self.dir, f"s{self.runs}")
-        prefix = ("strace", "-D", "-f", "-qq", *strace) if strace else ()
+        prefix = ("strace", "-D", "-f", "-qq", *strace) if strace else ()     # with --seccomp-bpf strace 6.1 does not kill where it is told to
         return godwit.Run("receive", f"unix:{self.path}", self.image, "--json", "-q", "--idle-timeout=10", *options, prefix=prefix, env=ENV)
 
     def copy(self):
