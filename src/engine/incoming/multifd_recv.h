@@ -38,7 +38,7 @@ struct gw__multifd_recv_stats {
 	uint32_t channels, syncs;
 	uint32_t method; /* of compression; 0 none */
 };
-/* 0, or a worker failed: its sentence, as run->why. What they did is told if it is asked for, which is when all has come. */
+/* 0, or a worker failed: its sentence, as run->why. What they did is reported if it is asked for, which is when all has come. */
 int gw__multifd_recv_check(struct gw__multifd_recv *g, struct gw__multifd_recv_stats *stats);
 /* Ends all workers and frees the receiver; NULL is fine. */
 void gw__multifd_recv_stop(struct gw__multifd_recv *g);

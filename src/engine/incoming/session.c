@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A guest that comes, from the first byte to the last word: what its source is told on the return path, in the states of plan/postcopy_dst, the recovery after
+ * A guest that comes, from the first byte to the last word: what its source receives on the return path, in the states of plan/postcopy_dst, the recovery after
  * a break, commit and SHUT, and where the guest is then (docs/spec/postcopy.md 1.4, 3, 4, 6).
  *
  * Not the bytes of the stream, nor what they mean for the sink (stream.c), nor a guest that runs before its pages are here (late_guest.c). See stream.h; the

@@ -3,7 +3,7 @@
  * Peer to sink: runs the stream decoder over a channel and hands what comes out to a sink.
  *
  * The way of a page: socket -> stream buffer -> sink, in batches of consecutive pages that point into the buffer. In COLO the stream goes on
- * after its guest. Not the pages of multifd channels (multifd_recv.c), nor what the source is told and asks (session.c), nor what a
+ * after its guest. Not the pages of multifd channels (multifd_recv.c), nor the messages to and from the source (session.c), nor what a
  * checkpoint means (engine/colo). See stream.h; the main thread's.
  */
 #include <errno.h>

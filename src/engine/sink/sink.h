@@ -71,7 +71,7 @@ struct gw__sink_run_ops {
 	int (*request_fd)(struct gw__sink *s); /* readable: somebody waits for a page */
 	bool (*next_request)(struct gw__sink *s, uint32_t *block, uint64_t *off); /* false: nobody waits for another one */
 	int (*request_again)(struct gw__sink *s,
-		struct gw__error *error);    /* over a new connection; also after who requests them has failed */
+		struct gw__error *error);    /* over a new connection; also if the thread that requests them has failed */
 	void (*give_up)(struct gw__sink *s); /* it will not run, and no page comes any more: nobody is to wait */
 };
 
@@ -114,7 +114,7 @@ struct gw__sink_ops {
 	 */
 	int (*device)(struct gw__sink *s, const struct gw__section *section, uint64_t off, struct gw__view raw, struct gw__error *error);
 	int (*round)(struct gw__sink *s, struct gw__error *error);      /* the source finished an iteration */
-	int (*barrier)(struct gw__sink *s, struct gw__error *error);    /* all lanes stand still: what comes after it is newer */
+	int (*barrier)(struct gw__sink *s, struct gw__error *error);    /* all lanes wait: what comes after it is newer */
 	int (*switchover)(struct gw__sink *s, struct gw__error *error); /* it said that its guest is stopped */
 	int (*ram_end)(struct gw__sink *s, struct gw__error *error);
 	int (*end)(struct gw__sink *s, struct gw__view description, struct gw__error *error); /* n == 0: there is none */
