@@ -170,8 +170,7 @@ static void on_resume(struct gw__protect *p, const json_t *event)
 		return;
 	w->stopped = false;
 	w->pause_us = us > w->stopped_us ? us - w->stopped_us : 0;
-	if (w->pause_us > p->longest_us)
-		p->longest_us = w->pause_us;
+	p->longest_us = w->pause_us > p->longest_us ? w->pause_us : p->longest_us;
 	if (w->phase != PROTECTED || w->exited)
 		return;
 	if (++w->checkpoints == 1) {
@@ -221,14 +220,14 @@ static void on_event(struct gw__protect *p, const json_t *event)
 		p->w.exited = true;
 	else if (!strncmp(name, "BLOCK_JOB_", strlen("BLOCK_JOB_")) && strcmp(name, "BLOCK_JOB_READY"))
 		p->w.mirror_failed |= gw__mirror_is_ours(json_string_value(json_object_get(data, "device")));
-	else if (!strcmp(name, "SHUTDOWN"))
+	else if (!strcmp(name, "SHUTDOWN")) {
 		p->shut_down = true;
-	else if (!strcmp(name, "RESET"))
+		tell(p, GW__PROTECT_NOTE, "its guest was shut down");
+	} else if (!strcmp(name, "RESET"))
 		p->shut_down = false; /* with -no-shutdown its user may let it run again, which takes a reset first */
 }
 
-/* An event, a word that the relay holds back, or a question about the disks. */
-static void await_something(struct gw__protect *p, int ms)
+static void await_something(struct gw__protect *p, int ms) /* an event, a word that the relay holds back, or a question about the disks */
 {
 	struct pollfd fds[3] = {{.fd = gw__qmp_fd(p->qmp), .events = POLLIN},
 		{.fd = p->relay ? gw__relay_fd(p->relay) : -1, .events = POLLIN}, {.fd = p->disk_fd, .events = POLLIN}};

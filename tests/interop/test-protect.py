@@ -26,7 +26,7 @@ from colo import Protect, Standby, Wire
 from foreign import Foreign
 from linuxguest import LinuxGuest, Restored, check_goes_on, ticks_of
 from ordered_vm import OrderedVm
-from qmp import QmpClosed
+from qmp import QmpClosed, QmpTimeout
 from relay import Relay
 from vm import Unavailable, skip
 
@@ -562,6 +562,15 @@ def monitors(folder):
         vm.keeps_ticking()
 
 
+def quit_out_of_colo(vm):
+    """QEMU 11.1 may stand still for good instead of ending (docs/spec/colo.md, 12): its user kills it then."""
+    try:
+        vm.qmp.command("quit", timeout=10 * godwit.patience())
+    except QmpTimeout:
+        print("QEMU did not end")
+        vm.process.kill()
+
+
 def shut_downs(folder):
     """A guest that was shut down is none that died, whatever ends its QEMU, and also where nobody sees that end; until it is reset and runs on."""
     for end in "killed", "quits", "quits unseen", "reset":
@@ -569,10 +578,10 @@ def shut_downs(folder):
                 Protect(at(relay.address) if end == "quits unseen" else vm, f"unix:{standby.socket}", "--memory-only", *PATIENT) as protect:
             protect.wait_protected(1)
             if end.startswith("quits"):
-                vm.qmp.command("quit")
+                quit_out_of_colo(vm)
             else:
                 vm.order(tinyguest.POWER_OFF)
-                vm.qmp.wait_event("SHUTDOWN")
+                protect.wait_event("note", match=lambda e: "shut down" in e["message"])     # QEMU may be killed before it has told each monitor
             if end == "reset":
                 vm.qmp.command("system_reset")
                 vm.qmp.wait_event("RESET")
