@@ -265,13 +265,14 @@ struct gw_qemu_failover_opts {
 	size_t size;
 	const struct gw_qemu_restore_opts *restore; /* as for gw_qemu_restore(); not NULL */
 	bool primary_is_dead; /* the caller has made sure that the primary does not run the guest any more, where no lock proves it */
-	const uint64_t
-		*epoch; /* an epoch that is kept (gw_standby_history), which becomes guest.img@EPOCH and is run. NULL: the last one */
+	const uint64_t *
+		epoch; /* an epoch that is kept (gw_standby_history), which becomes guest.img@EPOCH and is run with its disks. NULL: the last one */
 	const char *
 		lease; /* the lease of its protection; NULL: none. The primary's term is waited out, and then its lease is the new QEMU's */
 	const char *
 		fence; /* "exec:CMD", run with the lease's generation once the caller has the lease: 0 means that the primary cannot run any more. NULL: none */
 	bool accept_split_brain; /* time alone may prove that a guest on another host has ended. A host that hangs entirely is not fenced */
+	const char *storage_daemon; /* with `epoch` and disks: the qemu-storage-daemon that makes their files. NULL: as PATH has it */
 };
 
 /*
@@ -417,15 +418,17 @@ GW_API int gw_qemu_protect_stop(gw_qemu *qemu, const char *monitor, enum gw_qemu
 /* --- The disks of a standby --------------------------------------------------------------------------------------- */
 
 typedef struct gw_qemu_disks gw_qemu_disks;
+#define GW_QEMU_DISKS_HISTORY_MAX 32
 
 /*
  * Keeps the disks of the guest that a gw_standby() with a `name` protects. gw_qemu_protect() asks for the disks at `address` (unix:PATH,
  * tcp:HOST:PORT). A qemu-storage-daemon (`program`; NULL: as PATH has it) serves them over NBD at unix:PATH.nbd or the next port. Every
  * process that may connect there may write to the disks. `folder` is DIR/NAME of that standby, whose callbacks are passed on to the calls
  * below. `durable`: as that standby is. The disks of an epoch are then synced before its memory. If a durable standby was killed, the call
- * first recovers the disks that it left. Since 0.2
+ * first recovers the disks that it left. `history`: keep the disks of that many epochs before the last one, at most
+ * GW_QEMU_DISKS_HISTORY_MAX, for a failover to one of them. Since 0.2
  */
-GW_API int gw_qemu_disks_new(gw_qemu *qemu, const char *address, const char *folder, const char *program, bool durable,
+GW_API int gw_qemu_disks_new(gw_qemu *qemu, const char *address, const char *folder, const char *program, bool durable, uint32_t history,
 	gw_qemu_disks **disks);
 GW_API void gw_qemu_disks_free(gw_qemu_disks *disks); /* when the standby has returned. NULL is fine. Since 0.2 */
 GW_API void gw_qemu_disks_event(gw_qemu_disks *disks, const struct gw_standby_event *event);  /* on_event. Since 0.2 */

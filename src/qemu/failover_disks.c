@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "qemu/storage.h"
 #include "qmp/qmp.h"
 
 static const char PLACE[] = "{disk:";
@@ -19,13 +20,21 @@ enum { CONNECT_MS = 10000 };
 
 static int no_memory(struct gw__error *error) { return gw__error_set(error, -ENOMEM, "no memory for disks"); }
 
-/* disk-ID.S.N -> FOLDER/disks.used.S */
-static int mark_of(const char *folder, const struct gw__failover_disk *d, char mark[PATH_MAX], struct gw__error *error)
+/* disk-ID.S.N -> S.N; NULL: another name */
+static const char *session_in(const char *name)
 {
-	const char *last = strrchr(d->path, '.'), *at = last;
-	while (at && at > d->path && at[-1] != '.')
+	const char *last = strrchr(name, '.'), *at = last;
+	while (at && at > name && at[-1] != '.')
 		at--;
-	int n = snprintf(mark, PATH_MAX, "%s/disks.used.%.*s", folder, (int)(last ? last - at : 0), last ? at : "");
+	return at && at > name ? at : NULL;
+}
+
+/* disk-ID.S.N -> FOLDER/disks.used.S, which keeps all files of S; own: disk-ID.S.E-branch -> FOLDER/disks.used.S.E-branch */
+static int mark_of(const char *folder, const struct gw__failover_disk *d, bool own, char mark[PATH_MAX], struct gw__error *error)
+{
+	const char *session = session_in(d->path);
+	size_t bytes = !session ? 0 : own && strstr(session, GW__STORAGE_BRANCH) ? strlen(session) : strcspn(session, ".");
+	int n = snprintf(mark, PATH_MAX, "%s/disks.used.%.*s", folder, (int)bytes, session ? session : "");
 	return n > 0 && n < PATH_MAX ? 0 : gw__error_set(error, -ENAMETOOLONG, "%s: the name is too long", folder);
 }
 
@@ -38,25 +47,34 @@ static int check_unchanged(const char *folder, const struct gw__failover_disk *d
 {
 	char mark[PATH_MAX];
 	struct stat used, now;
-	int r = mark_of(folder, d, mark, error);
+	int r = mark_of(folder, d, true, mark, error);
 	if (r)
 		return r;
 	if (stat(d->path, &now))
-		return gw__error_set(error, -ESTALE, "the disk %s of the last epoch, %s, is not there: %s", d->id, d->path,
-			strerror(errno));
+		return gw__error_set(error, -ESTALE, "the disk %s of this epoch, %s, is not there: %s", d->id, d->path, strerror(errno));
 	if (!stat(mark, &used) && is_newer(&now, &used))
 		return gw__error_set(error, -ESTALE,
-			"a guest that was started from the last epoch has written to its disk %s, so the saved memory is too old: boot the "
+			"a guest that was started from this epoch has written to its disk %s, so the saved memory is too old: boot the "
 			"guest from its disk %s",
 			d->id, d->path);
 	return 0;
 }
 
-static int take_line(struct gw__failover_disks *d, const char *folder, const char *line, struct gw__error *error)
+/* The last epoch's file has its number; an older one's is on top of it, for this guest alone. */
+static void name_epoch(char name[192], uint64_t epoch)
+{
+	char *number = strrchr(name, '.') + 1;
+	if (strtoull(number, NULL, 10) != epoch)
+		snprintf(number, 192 - (size_t)(number - name), "%llu" GW__STORAGE_BRANCH, (unsigned long long)epoch);
+}
+
+static int take_line(struct gw__failover_disks *d, const char *folder, const uint64_t *epoch, const char *line, struct gw__error *error)
 {
 	char name[192], id[64], real[PATH_MAX];
-	if (sscanf(line, "%191s %63s", name, id) != 2 || strchr(name, '/'))
+	if (sscanf(line, "%150s %63s", name, id) != 2 || strchr(name, '/') || !session_in(name))
 		return gw__error_set(error, -EPROTO, "%s/disks is damaged", folder);
+	if (epoch)
+		name_epoch(name, *epoch);
 	struct gw__failover_disk *more = realloc(d->disks, (d->n + 1) * sizeof *more);
 	if (!more)
 		return no_memory(error);
@@ -69,14 +87,14 @@ static int take_line(struct gw__failover_disks *d, const char *folder, const cha
 	return check_unchanged(folder, &more[d->n - 1], error);
 }
 
-int gw__failover_disks_find(struct gw__failover_disks *d, const char *folder, struct gw__error *error)
+int gw__failover_disks_find(struct gw__failover_disks *d, const char *folder, const uint64_t *epoch, struct gw__error *error)
 {
 	char path[PATH_MAX], line[300];
 	*d = (struct gw__failover_disks){0};
 	int n = snprintf(path, sizeof path, "%s/disks", folder), r = 0;
 	FILE *f = n > 0 && n < PATH_MAX ? fopen(path, "re") : NULL;
 	while (f && !r && fgets(line, sizeof line, f))
-		r = take_line(d, folder, line, error);
+		r = take_line(d, folder, epoch, line, error);
 	if (f)
 		fclose(f);
 	if (r)
@@ -100,7 +118,7 @@ static int fill_arg(struct gw__failover_disks *d, char **arg, bool *mentioned, s
 		while (i < d->n && (strlen(d->disks[i].id) != (size_t)(end - id) || strncmp(d->disks[i].id, id, (size_t)(end - id))))
 			i++;
 		if (i == d->n)
-			return gw__error_set(error, -EINVAL, "%.*s}: the last epoch has no such disk", (int)(end - at), at);
+			return gw__error_set(error, -EINVAL, "%.*s}: this epoch has no such disk", (int)(end - at), at);
 		if (strpbrk(d->disks[i].path, ",\"\\"))
 			return gw__error_set(error, -EINVAL, "%s: QEMU would not understand the comma or quote in this name",
 				d->disks[i].path);
@@ -164,23 +182,37 @@ int gw__failover_disks_are_in(const struct gw__failover_disks *d, const char *mo
 			d->disks[i].id, d->disks[i].path);
 	}
 	if (!r && !all)
-		r = gw__error_set(error, -EBUSY, "the QEMU at %s does not have all of the guest's disks of the last epoch (qcow2):%s",
-			monitor, list);
+		r = gw__error_set(error, -EBUSY, "the QEMU at %s does not have all of the guest's disks of this epoch (qcow2):%s", monitor,
+			list);
 	json_decref(blocks);
 	gw__qmp_close(q);
 	return r;
 }
 
-int gw__failover_disks_use(const struct gw__failover_disks *d, const char *folder, struct gw__error *error)
+/* `now`: nothing was written until now. */
+static int make_mark(const char *mark, bool now, struct gw__error *error)
 {
-	char mark[PATH_MAX];
-	int r = d->n ? mark_of(folder, &d->disks[0], mark, error) : 0;
-	int fd = r || !d->n ? -1 : open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	int fd = open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return r || !d->n ? r : gw__error_errno(error, errno, "cannot make %s", mark);
-	futimens(fd, NULL); /* nothing was written until now */
+		return gw__error_errno(error, errno, "cannot make %s", mark);
+	if (now)
+		futimens(fd, NULL);
 	close(fd);
 	return 0;
+}
+
+/* A branch does not say anything about the last epoch's files, except that they stay. */
+int gw__failover_disks_use(const struct gw__failover_disks *d, const char *folder, struct gw__error *error)
+{
+	char all[PATH_MAX], own[PATH_MAX];
+	if (!d->n)
+		return 0;
+	int r = mark_of(folder, &d->disks[0], false, all, error);
+	if (!r)
+		r = mark_of(folder, &d->disks[0], true, own, error);
+	if (!r)
+		r = make_mark(all, !strcmp(all, own), error);
+	return r || !strcmp(all, own) ? r : make_mark(own, true, error);
 }
 
 void gw__failover_disks_fini(struct gw__failover_disks *d)

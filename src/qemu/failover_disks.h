@@ -6,6 +6,8 @@
 #ifndef GW_QEMU_FAILOVER_DISKS_H
 #define GW_QEMU_FAILOVER_DISKS_H
 
+#include <stdint.h>
+
 #include "base/error.h"
 
 struct gw__failover_disk {
@@ -18,8 +20,8 @@ struct gw__failover_disks {
 	char **command; /* what fill has made */
 };
 
-/* None is fine. -ESTALE: a guest has written to one already. */
-int gw__failover_disks_find(struct gw__failover_disks *d, const char *folder, struct gw__error *error);
+/* Of this epoch, once gw__storage_branch was called; NULL: of the last one. None is fine. -ESTALE: a guest has written to one already. */
+int gw__failover_disks_find(struct gw__failover_disks *d, const char *folder, const uint64_t *epoch, struct gw__error *error);
 /* `command` with each {disk:ID} replaced by its path. -EINVAL: one is not mentioned, or there is none of that name. */
 int gw__failover_disks_fill(struct gw__failover_disks *d, char *const *command, struct gw__error *error);
 /* Does the QEMU behind this monitor have all of them? -EBUSY: no, with the paths. */

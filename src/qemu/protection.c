@@ -8,6 +8,7 @@
 #include "qemu/driver.h"
 #include "qemu/failover.h"
 #include "qemu/failover_disks.h"
+#include "qemu/storage.h"
 #include "qemu/failover_lease.h"
 #include "qemu/protect.h"
 #include "qemu/protect_stop.h"
@@ -133,9 +134,13 @@ static int restore(gw_qemu *qemu, struct gw__failover *held, struct gw__restore 
 }
 
 /* The disks of the epoch take part in the command, or are in the QEMU that waits. */
-static int give_disks(gw_qemu *qemu, const char *dir, struct gw__restore *r, struct gw__failover_disks *disks)
+static int give_disks(gw_qemu *qemu, const char *dir, const struct gw_qemu_failover_opts *o, struct gw__restore *r,
+	struct gw__failover_disks *disks)
 {
-	int e = gw__failover_disks_find(disks, dir, &qemu->error);
+	const char *engine = o->storage_daemon ? o->storage_daemon : GW__STORAGE_DAEMON;
+	int e = o->epoch ? gw__storage_branch(dir, engine, *o->epoch, &qemu->error) : 0;
+	if (!e)
+		e = gw__failover_disks_find(disks, dir, o->epoch, &qemu->error);
 	if (!e && r->o.command && r->o.command[0]) {
 		e = gw__failover_disks_fill(disks, r->o.command, &qemu->error);
 		r->o.command = disks->command;
@@ -197,9 +202,7 @@ int gw_qemu_failover(gw_qemu *qemu, const char *dir, const struct gw_qemu_failov
 	e = prepare(qemu, dir, &copy, &lease, &held);
 	note_unprepared(e, &r.out);
 	if (!e)
-		e = give_disks(qemu, dir, &r, &disks);
-	if (!e && copy.epoch && disks.n)
-		e = gw__qemu_fail(qemu, -EINVAL, "%s has disks, which belong to its last epoch: start from the last epoch", dir);
+		e = give_disks(qemu, dir, &copy, &r, &disks);
 	if (!e)
 		e = restore(qemu, &held, &r);
 	gw__failover_disks_fini(&disks);

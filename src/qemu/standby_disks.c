@@ -58,6 +58,7 @@ struct asking {
 struct gw_qemu_disks {
 	char address[4096], server[4096], folder[PATH_MAX], program[PATH_MAX];
 	bool durable;
+	uint32_t history;
 	int listener, quit_fd;
 	pthread_t thread;
 	struct asking asking[ASKING_MAX]; /* the thread's, in the order of their coming */
@@ -138,7 +139,11 @@ static int open_storage(struct gw_qemu_disks *d, char *line, struct gw__error *e
 	int r = parse(line, disks, &n, error);
 	if (!r && mkdir(d->folder, 0700) && errno != EEXIST)
 		r = gw__error_errno(error, errno, "cannot make the folder %s", d->folder);
-	const struct gw__storage_opts o = {.folder = d->folder, .program = d->program, .server = d->server, .durable = d->durable};
+	const struct gw__storage_opts o = {.folder = d->folder,
+		.program = d->program,
+		.server = d->server,
+		.durable = d->durable,
+		.history = d->history};
 	return r ? r : gw__storage_open(&o, disks, n, &d->waiting, error);
 }
 
@@ -415,17 +420,22 @@ static int recover(const char *folder, struct gw__error *error)
 	return r;
 }
 
-int gw_qemu_disks_new(gw_qemu *qemu, const char *address, const char *folder, const char *program, bool durable, gw_qemu_disks **disks)
+int gw_qemu_disks_new(gw_qemu *qemu, const char *address, const char *folder, const char *program, bool durable, uint32_t history,
+	gw_qemu_disks **disks)
 {
 	gw__error_clear(&qemu->error);
+	if (history > GW_QEMU_DISKS_HISTORY_MAX)
+		return gw__qemu_fail(qemu, -EINVAL, "the disks of %u epochs before the last one cannot be kept: at most %d", history,
+			GW_QEMU_DISKS_HISTORY_MAX);
 	struct gw_qemu_disks *d = calloc(1, sizeof *d);
 	if (!d)
 		return gw__qemu_fail(qemu, -ENOMEM, "no memory for disks");
 	d->listener = d->guard = -1;
 	pthread_mutex_init(&d->lock, NULL);
 	snprintf(d->folder, sizeof d->folder, "%s", folder);
-	snprintf(d->program, sizeof d->program, "%s", program ? program : "qemu-storage-daemon");
+	snprintf(d->program, sizeof d->program, "%s", program ? program : GW__STORAGE_DAEMON);
 	d->durable = durable;
+	d->history = history;
 	snprintf(d->address, sizeof d->address, "%s", address);
 	d->quit_fd = eventfd(0, EFD_CLOEXEC);
 	int r = d->quit_fd < 0 ? gw__error_errno(&qemu->error, errno, "no descriptor for disks") : recover(folder, &qemu->error);

@@ -40,6 +40,7 @@ struct gw__storage {
 	struct gw__storage_disk disks[GW__STORAGE_DISKS_MAX];
 	unsigned n;
 	bool durable;
+	unsigned history;
 	pid_t pid; /* 0: it has ended */
 	struct gw__qmp *qmp;
 	struct gw__error failed; /* outside the pause; told at the next boundary */
@@ -238,7 +239,7 @@ static int start_engine(struct gw__storage *s, const char *program, struct gw__e
 		close(pair[1]);
 		return gw__error_errno(error, err, "cannot start %s", program);
 	}
-	if (gw__qmp_take_fd(pair[1], GREETING_MS, &s->qmp, error))
+	if (gw__qmp_take_fd(pair[1], GREETING_MS, &s->qmp, NULL))
 		return gw__error_set(error, -EIO, "%s does not serve disks: it did not start", program);
 	gw__qmp_set_call_limit(s->qmp, CALL_MS);
 	return 0;
@@ -302,13 +303,10 @@ static int finish_job(struct gw__storage *s, const char *id, struct gw__error *e
 
 /* --- overlays --- */
 
-static int make_overlay(struct gw__storage *s, unsigned disk, uint64_t epoch, const char *below, const char *format,
+static int make_overlay(struct gw__storage *s, unsigned disk, const char *path, const char *below, const char *format,
 	struct gw__error *error)
 {
-	char path[PATH_MAX];
-	int r = overlay_path(s, disk, epoch, path, error);
-	if (!r)
-		r = make_file(path, 0, error);
+	int r = make_file(path, 0, error);
 	if (!r)
 		r = gw__qmp_call(s->qmp, "blockdev-create",
 			json_pack("{s:s, s:{s:s, s:{s:s, s:s}, s:I, s:s, s:s}}", "job-id", "create", "options", "driver", "qcow2", "file",
@@ -337,24 +335,26 @@ static int open_overlay(struct gw__storage *s, unsigned disk, uint64_t epoch, st
 
 static int prepare_next(struct gw__storage *s, uint64_t epoch, struct gw__error *error)
 {
-	char below[PATH_MAX];
+	char below[PATH_MAX], path[PATH_MAX];
 	int r = 0;
 	for (unsigned i = 0; !r && i < s->n; i++) {
 		r = epoch > 1 ? overlay_path(s, i, epoch - 1, below, error) : path_of(s, i, "base", below, error);
 		if (!r)
-			r = make_overlay(s, i, epoch, below, epoch > 1 ? "qcow2" : "raw", error);
+			r = overlay_path(s, i, epoch, path, error);
+		if (!r)
+			r = make_overlay(s, i, path, below, epoch > 1 ? "qcow2" : "raw", error);
 		if (!r)
 			r = open_overlay(s, i, epoch, error);
 	}
 	return r || !s->durable ? r : sync_path(s->folder, error);
 }
 
-/* What `epoch` wrote goes into the base, below an overlay that has all of it until then. */
-static int merge(struct gw__storage *s, unsigned disk, uint64_t epoch, struct gw__error *error)
+/* What `epoch` wrote goes into the base, below an overlay that has all of it until then. The primary writes to the overlay of `current`. */
+static int merge(struct gw__storage *s, unsigned disk, uint64_t epoch, uint64_t current, struct gw__error *error)
 {
 	char top[40], active[40], base[40];
 	node_name(disk, epoch, top);
-	node_name(disk, epoch + 2, active);
+	node_name(disk, current, active);
 	node_name(disk, 0, base);
 	int r = gw__qmp_call(s->qmp, "block-commit",
 		json_pack("{s:s, s:s, s:s, s:s, s:b}", "job-id", "merge", "device", active, "top-node", top, "base-node", base,
@@ -375,7 +375,7 @@ static int merge(struct gw__storage *s, unsigned disk, uint64_t epoch, struct gw
 
 static int serve(struct gw__storage *s, unsigned disk, struct gw__error *error)
 {
-	char path[PATH_MAX], export[GW__STORAGE_ID_BYTES + 32], node[40], id[16];
+	char path[PATH_MAX], epoch_0[PATH_MAX], export[GW__STORAGE_ID_BYTES + 32], node[40], id[16];
 	node_name(disk, 0, node);
 	snprintf(id, sizeof id, "e%u", disk);
 	snprintf(export, sizeof export, "%s-%s", s->prefix, s->disks[disk].id);
@@ -383,7 +383,9 @@ static int serve(struct gw__storage *s, unsigned disk, struct gw__error *error)
 	if (!r)
 		r = make_file(path, s->disks[disk].bytes, error);
 	if (!r)
-		r = make_overlay(s, disk, 0, path, "raw", error); /* the disk of epoch 0 */
+		r = overlay_path(s, disk, 0, epoch_0, error);
+	if (!r)
+		r = make_overlay(s, disk, epoch_0, path, "raw", error);
 	if (!r)
 		r = gw__qmp_call(s->qmp, "blockdev-add",
 			json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s}}", "driver", "raw", "node-name", node, "discard", "unmap", "file",
@@ -421,6 +423,7 @@ int gw__storage_open(const struct gw__storage_opts *o, const struct gw__storage_
 	memcpy(s->disks, disks, n * sizeof *disks);
 	s->n = n;
 	s->durable = o->durable;
+	s->history = o->history;
 	s->session = last_session(o->folder) + 1;
 	snprintf(s->prefix, sizeof s->prefix, "%u", s->session);
 	int r = start_engine(s, o->program, error);
@@ -472,9 +475,10 @@ void gw__storage_commit(struct gw__storage *s, uint64_t epoch)
 		return;
 	if (!epoch)
 		remove_files(s, true);
-	for (unsigned i = 0; !r && epoch > 0 && i < s->n; i++) {
-		if (epoch > 1)
-			r = merge(s, i, epoch - 1, &s->failed);
+	for (unsigned i = 0; !r && epoch > s->history && i < s->n; i++) {
+		uint64_t dropped = epoch - 1 - s->history;
+		if (dropped)
+			r = merge(s, i, dropped, epoch + 1, &s->failed);
 		else
 			remove_overlay(s, i, 0);
 	}
@@ -503,6 +507,86 @@ void gw__storage_end(struct gw__storage **storage, uint64_t epoch, bool kept)
 	}
 	remove_durable_list(s->folder);
 	free(s);
+}
+
+/* --- an older epoch --- */
+
+/* The folder's file "disks". 0 also where there is none. */
+static int read_list(struct gw__storage *s, uint64_t *last, struct gw__error *error)
+{
+	char path[PATH_MAX + 32], line[300], name[192];
+	snprintf(path, sizeof path, "%s/disks", s->folder);
+	FILE *f = fopen(path, "re");
+	if (!f)
+		return errno == ENOENT ? 0 : gw__error_errno(error, errno, "cannot read %s", path);
+	int r = 0;
+	while (!r && fgets(line, sizeof line, f)) {
+		struct gw__storage_disk *d = &s->disks[s->n];
+		bool good = s->n < GW__STORAGE_DISKS_MAX && sscanf(line, "%191s %63s", name, d->id) == 2 && !strchr(d->id, '/');
+		s->session = good ? session_of(name) : 0;
+		if (s->session)
+			*last = strtoull(strrchr(name, '.') + 1, NULL, 10);
+		else
+			r = gw__error_set(error, -EPROTO, "%s is damaged", path);
+		s->n++;
+	}
+	fclose(f);
+	return r;
+}
+
+static int find_size(struct gw__storage *s, unsigned disk, struct gw__error *error)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	int r = path_of(s, disk, "base", path, error);
+	if (!r && stat(path, &st))
+		r = gw__error_errno(error, errno, "cannot stat %s", path);
+	s->disks[disk].bytes = r ? 0 : (uint64_t)st.st_size;
+	return r;
+}
+
+/* Under another name first: what has its name is whole. */
+static int branch(struct gw__storage *s, unsigned disk, uint64_t epoch, const char *program, struct gw__error *error)
+{
+	char below[PATH_MAX], path[PATH_MAX], new_path[PATH_MAX], what[48], new[48];
+	snprintf(what, sizeof what, "%llu" GW__STORAGE_BRANCH, (unsigned long long)epoch);
+	snprintf(new, sizeof new, "%llu-new", (unsigned long long)epoch);
+	int r = overlay_path(s, disk, epoch, below, error);
+	if (!r)
+		r = path_of(s, disk, what, path, error);
+	if (!r)
+		r = path_of(s, disk, new, new_path, error);
+	if (r || access(path, F_OK) == 0)
+		return r;
+	if (access(below, F_OK))
+		return gw__error_set(error, -ENODATA, "the disk %s of epoch %llu is not kept: %s does not exist", s->disks[disk].id,
+			(unsigned long long)epoch, below);
+	unlink(new_path);
+	r = find_size(s, disk, error);
+	if (!r && !s->pid)
+		r = start_engine(s, program, error);
+	if (!r)
+		r = make_overlay(s, disk, new_path, below, "qcow2", error);
+	if (!r)
+		r = sync_path(new_path, error);
+	if (!r && rename(new_path, path))
+		r = gw__error_errno(error, errno, "cannot make %s", path);
+	return r ? r : sync_path(s->folder, error);
+}
+
+int gw__storage_branch(const char *folder, const char *program, uint64_t epoch, struct gw__error *error)
+{
+	uint64_t last = epoch;
+	struct gw__storage *s = calloc(1, sizeof *s);
+	if (!s)
+		return gw__error_set(error, -ENOMEM, "no memory for disks");
+	snprintf(s->folder, sizeof s->folder, "%s", folder);
+	int r = read_list(s, &last, error);
+	for (unsigned i = 0; !r && epoch != last && i < s->n; i++)
+		r = branch(s, i, epoch, program, error);
+	end_engine(s);
+	free(s);
+	return r;
 }
 
 /* --- after its death --- */

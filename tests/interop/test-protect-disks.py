@@ -7,6 +7,8 @@ test-protect-disks.py [CASE...]. GODWIT_ROUNDS: how many primaries are killed; G
 """
 import contextlib
 import glob
+import hashlib
+import json
 import os
 import random
 import re
@@ -25,9 +27,9 @@ from colo import Protect, Standby, Wire
 from coloprimary import EOF, Primary, description, devices
 from foreign import Foreign
 from mfdsource import head
-from linuxguest import LinuxGuest, check_goes_on, ticks_of
+from linuxguest import LinuxGuest, Restored, check_goes_on, ticks_of
 from vm import Unavailable, get_storage_daemon, skip
-from worker import Client, FailedOver, Working, net_args, works
+from worker import STEP_MS, Client, FailedOver, Working, net_args, works
 
 ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "2"))
 PATIENT = ("--timeout=60000", "--interval=500")
@@ -172,7 +174,7 @@ def both_killed(folder):
         vm = stack.enter_context(Working([*disk_args(folder), *net_args(client)])).booted()
         works(vm)
         for n in range(ROUNDS):
-            with DiskStandby(folder, "--durable") as standby, contextlib.ExitStack() as here:
+            with DiskStandby(folder, "--history=2" if n % 2 else "--durable") as standby, contextlib.ExitStack() as here:
                 tracer = n == 0 and here.enter_context(follow(standby, trace))
                 protect = here.enter_context(standby.protect(vm, *PATIENT, *LINKS[n % len(LINKS)]))
                 protect.wait_protected(4 if tracer else 1 + random.randrange(4))
@@ -198,6 +200,59 @@ def both_killed(folder):
                     assert again.wait_event("ended")["epoch"] - acknowledged in (0, 1)
             vm = stack.enter_context(FailedOver(standby.folder, [*given_args(), *net_args(client)]))
             goes_on(vm, client, last, before, said)
+
+
+def sums(folder):
+    """What the files of the disks have, but for those of one guest alone."""
+    found = {}
+    for path in glob.glob(f"{folder}/disk-*"):
+        if not path.endswith("-branch"):
+            with open(path, "rb") as f:
+                found[path] = hashlib.sha256(f.read()).hexdigest()
+    return found
+
+
+def older(folder):
+    """--history: an older epoch goes on with the disks of its own moment, and leaves those of all others as they are."""
+    engine = f"--storage-daemon={get_storage_daemon('11.1')}"
+    with DiskStandby(folder, "--history=3") as standby:
+        with Working(disk_args(folder)) as vm:
+            vm.booted()
+            works(vm)
+            with standby.protect(vm, *PATIENT) as protect:
+                protect.wait_protected(8)
+                os.kill(vm.pid, signal.SIGKILL)
+                protect.ends(godwit.RECOVERABLE)
+        standby.wait_event("ended")
+        listed = godwit.run("inspect", standby.image, "--history", "--json").ok().stdout
+        epochs = sorted(e["epoch"] for e in map(json.loads, listed.splitlines()))
+        assert len(epochs) == 4 and epochs[0] > 0, epochs
+        overlays = sorted(int(p.rpartition(".")[2]) for p in glob.glob(f"{standby.folder}/disk-d0.*.[0-9]*"))
+        assert overlays == epochs, f"{overlays} {epochs}"
+        before = sums(standby.folder)
+        command = ["--", "/bin/false", "{disk:d0}{disk:d1}"]
+        godwit.run("failover", f"{standby.folder}@{epochs[0]}", "--storage-daemon=/bin/false", *command).fails(godwit.FAILED, "does not serve disks")
+        for epoch in epochs[0], epochs[2]:
+            nothing = godwit.run("failover", f"{standby.folder}@{epoch}", engine, *command)
+            assert nothing.status == godwit.FAILED and "/bin/false ended with status 1" in nothing.stderr, nothing
+            with FailedOver(f"{standby.folder}@{epoch}", given_args(), engine) as vm:
+                vm.wait_restored()
+                works(vm, 2)
+            assert sums(standby.folder) == before
+            godwit.run("failover", f"{standby.folder}@{epoch}", engine, *command).fails(godwit.FAILED, "started from this epoch has written to its disk")
+        godwit.run("failover", f"{standby.folder}@{epochs[0] - 1}", engine, *command).fails(godwit.FAILED, "epoch")
+        given = [a.replace("{disk:", f"{standby.folder}/disk-").replace("}", f".1.{epochs[3]}") + ",snapshot=on" * a.startswith("if=") for a in given_args()]
+        with Restored(f"{standby.image}@{epochs[0]}", [], "11.1", backend="memfd", args=["-name", "vm", *given], words=f"work={STEP_MS}") as vm:
+            try:
+                works(vm, 2)
+            except AssertionError as e:
+                assert "work BAD" in str(e), e
+            else:
+                raise AssertionError("disks of another epoch were not noticed")
+        with FailedOver(f"{standby.folder}@{epochs[3]}", given_args()) as vm:
+            vm.wait_restored()
+            works(vm, 2)
+        assert sums(standby.folder) != before
 
 
 def control(folder):
@@ -522,7 +577,7 @@ def refusals(folder):
 def main():
     only = sys.argv[1:]
     get_storage_daemon("11.1")
-    for case in [kills, both_killed, control, accidents, stops, strangers, on_its_way, foreign, outside, refusals]:
+    for case in [kills, both_killed, older, control, accidents, stops, strangers, on_its_way, foreign, outside, refusals]:
         if only and case.__name__ not in only:
             continue
         print(f"--- {case.__name__}", flush=True)

@@ -22,6 +22,8 @@ int gw__cli_failover(int argc, char **argv)
 			"with --lease: run CMD, which must end the primary; its argument is the lease's generation"),
 		GW__CLI_FLAG("accept-split-brain", &r.accept_split_brain,
 			"with --lease: trust only the lease's term that a primary on another host has ended"),
+		GW__CLI_TEXT("storage-daemon", "PROGRAM", &r.storage_daemon,
+			"with @EPOCH and disks: the qemu-storage-daemon that makes their files (default: as PATH has it)"),
 		GW__CLI_FLAG("eager", &eager, "let the guest run when all of its memory is loaded, instead of immediately (post-copy)"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &r.o.max_bandwidth, "send the memory no faster than this"),
 		GW__CLI_FLAG("detach", &r.detach, "exit when the guest has all of its memory, instead of waiting for QEMU to end"),
@@ -47,6 +49,8 @@ int gw__cli_failover(int argc, char **argv)
 	r.lazy = !eager;
 	if ((r.fence || r.accept_split_brain) && !r.lease)
 		return gw__ui_error(GW__EXIT_USAGE, "--fence and --accept-split-brain need --lease");
+	if (r.storage_daemon && !r.epoch)
+		return gw__ui_error(GW__EXIT_USAGE, "--storage-daemon needs DIR/NAME@EPOCH: the disks of the last epoch are there already");
 	if (!r.o.monitor == !(r.o.command && r.o.command[0]))
 		return gw__ui_error(GW__EXIT_USAGE, "failover needs either --qmp QMP or -- and the command that starts QEMU");
 	int n = r.epoch ? snprintf(image, sizeof image, "%s/guest.img@%ju", r.folder, (uintmax_t)epoch)

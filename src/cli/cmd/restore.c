@@ -128,7 +128,8 @@ static int execute(struct gw__cli_restore *r)
 		.epoch = r->epoch,
 		.lease = r->lease,
 		.fence = r->fence,
-		.accept_split_brain = r->accept_split_brain};
+		.accept_split_brain = r->accept_split_brain,
+		.storage_daemon = r->storage_daemon};
 	int status = gw__cli_postcopy_opts_fill(&r->postcopy, r->path);
 	if (status == GW__CLI_GO)
 		status = gw__command_ctx_begin(&r->work, &r->common);

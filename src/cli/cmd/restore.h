@@ -16,7 +16,7 @@ struct gw__cli_restore {
 	unsigned clones, number; /* how many are asked for, and which this one is; 0: not said */
 	bool lazy, clone, detach;
 	bool primary_is_dead, accept_split_brain; /* and, of failover too: */
-	const char *lease, *fence;
+	const char *lease, *fence, *storage_daemon;
 	struct gw_qemu_restore_opts o;
 	struct gw__cli_postcopy_opts postcopy;
 	struct gw_qemu_restore_result out;

@@ -91,7 +91,7 @@ static int keep_disks(struct standby *s)
 		return status;
 	if (n >= (int)sizeof folder)
 		return gw__ui_error(GW__EXIT_USAGE, "%s: the name is too long", s->dir);
-	if (gw_qemu_disks_new(s->work.qemu, s->disks_at, folder, s->engine, s->opts.durable, &s->disks))
+	if (gw_qemu_disks_new(s->work.qemu, s->disks_at, folder, s->engine, s->opts.durable || s->history, s->history, &s->disks))
 		return gw__ui_error(GW__EXIT_FAILED, "%s", gw__command_qemu_error(&s->work));
 	s->opts.on_boundary = on_boundary;
 	s->opts.on_kept = on_kept;
@@ -184,8 +184,9 @@ int gw__cli_standby(int argc, char **argv)
 		return gw__ui_error(GW__EXIT_USAGE, "--tls-priority needs --tls-creds");
 	if (s.engine && !s.disks_at)
 		return gw__ui_error(GW__EXIT_USAGE, "--storage-daemon needs --disks");
-	if (s.disks_at && s.history)
-		return gw__ui_error(GW__EXIT_USAGE, "--disks cannot be used with --history: a disk has its last epoch only");
+	if (s.disks_at && s.history > GW_QEMU_DISKS_HISTORY_MAX)
+		return gw__ui_error(GW__EXIT_USAGE, "--disks keeps the disks of at most %d epochs: give --history=%d or less",
+			GW_QEMU_DISKS_HISTORY_MAX, GW_QEMU_DISKS_HISTORY_MAX);
 	if (s.disks_at && !s.opts.name)
 		return gw__ui_error(GW__EXIT_USAGE, "--disks needs --name: it is for one guest");
 	s.opts.link = &s.link;
