@@ -51,8 +51,9 @@ int gw__curl_library_get(const struct gw__curl_library **library, struct gw__err
 {
 	pthread_once(&once, load);
 	*library = &loaded;
-	return failure[0] ? gw__error_set(error, -ENOENT,
-				    "a lease in etcd needs libcurl, which cannot be loaded (%s): install it (Debian: libcurl3-gnutls)",
-				    failure)
-			  : 0;
+	return failure[0]
+		       ? gw__error_set(error, -ENOENT,
+				 "a lease in etcd or Kubernetes needs libcurl, which cannot be loaded (%s): install it (Debian: libcurl3-gnutls)",
+				 failure)
+		       : 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libcurl, loaded when it is first needed. It brings 18 libraries more, which would be half of the start of every command, and only a lease in etcd needs it.
+ * libcurl, loaded when it is first needed. It brings 18 libraries more, which would be half of the start of every command, and only a lease behind a server needs it.
  */
 #ifndef GW_STORE_CURL_LIBRARY_H
 #define GW_STORE_CURL_LIBRARY_H

@@ -7,32 +7,23 @@
  * asked for yet, so that call fails, and the next call goes to the next member.
  */
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-#include "store/curl_library.h"
+#include "store/http.h"
 #include "store/store_private.h"
 
-enum { ENDPOINTS = 16, ENDPOINT_BYTES = 280, PATH_BYTES = 512, ANSWER_BYTES = 65536, URL_BYTES = 400 };
-
-struct answer {
-	char bytes[ANSWER_BYTES];
-	size_t n;
-};
+enum { ENDPOINTS = 16, ENDPOINT_BYTES = 280, PATH_BYTES = GW__HTTP_PATH_BYTES, URL_BYTES = 400 };
 
 struct etcd {
 	const char *scheme;
 	char endpoint[ENDPOINTS][ENDPOINT_BYTES];
 	unsigned endpoints, current;
 	char key[PATH_BYTES]; /* as base64 */
-	char cacert[PATH_BYTES], cert[PATH_BYTES], cert_key[PATH_BYTES], user[PATH_BYTES], password_file[PATH_BYTES];
+	char user[PATH_BYTES], password_file[PATH_BYTES];
 	char token[PATH_BYTES]; /* "": none yet */
-	const struct gw__curl_library *lib;
-	CURL *curl;
-	struct answer answer;
+	struct gw__http http;
 };
 
 /* --- base64 --- */
@@ -101,42 +92,13 @@ static int add_endpoints(struct etcd *e, const char *text, size_t n, struct gw__
 	}
 }
 
-static int set_option(struct etcd *e, const char *text, size_t n, struct gw__error *error)
-{
-	const struct {
-		const char *name;
-		char *to;
-	} options[] = {{"cacert=", e->cacert}, {"cert=", e->cert}, {"key=", e->cert_key}, {"user=", e->user},
-		{"password-file=", e->password_file}};
-	for (unsigned i = 0; i < sizeof options / sizeof *options; i++) {
-		size_t m = strlen(options[i].name);
-		if (n <= m || n - m >= PATH_BYTES || strncmp(text, options[i].name, m))
-			continue;
-		memcpy(options[i].to, text + m, n - m);
-		options[i].to[n - m] = 0;
-		return 0;
-	}
-	return gw__error_set(error, -EINVAL,
-		"\"%.*s\" is not an option of a lease in etcd: expected cacert=, cert=, key=, user= or password-file=", (int)n, text);
-}
-
 static int set_options(struct etcd *e, const char *text, struct gw__error *error)
 {
-	for (int r = 0; *text;) {
-		size_t n = strcspn(text, "&");
-		r = set_option(e, text, n, error);
-		if (r)
-			return r;
-		text += n + (text[n] == '&');
-	}
-	bool tls = !strcmp(e->scheme, "https");
-	if (!tls && (e->cacert[0] || e->cert[0] || e->cert_key[0]))
-		return gw__error_set(error, -EINVAL, "cacert=, cert= and key= need etcds://");
-	if (!e->cert[0] != !e->cert_key[0])
-		return gw__error_set(error, -EINVAL, "a certificate needs both cert= and key=");
-	if (!e->user[0] != !e->password_file[0])
-		return gw__error_set(error, -EINVAL, "a user needs both user= and password-file=");
-	return 0;
+	const struct gw__http_option more[] = {{"user=", e->user}, {"password-file=", e->password_file}};
+	int r = gw__http_set_options(&e->http, text, !strcmp(e->scheme, "https"), more, 2, "etcd", error);
+	if (!r && !e->user[0] != !e->password_file[0])
+		r = gw__error_set(error, -EINVAL, "a user needs both user= and password-file=");
+	return r;
 }
 
 static int parse(struct etcd *e, const char *rest, struct gw__error *error)
@@ -167,9 +129,7 @@ int gw__store_open_etcd(const char *scheme, const char *rest, void **engine, str
 	e->scheme = scheme;
 	int r = parse(e, rest, error);
 	if (!r)
-		r = gw__curl_library_get(&e->lib, error);
-	if (!r && !(e->curl = e->lib->easy_init()))
-		r = gw__error_set(error, -ENOMEM, "libcurl cannot be set up");
+		r = gw__http_open(&e->http, error);
 	if (r) {
 		free(e);
 		return r;
@@ -181,55 +141,12 @@ int gw__store_open_etcd(const char *scheme, const char *rest, void **engine, str
 static void close_etcd(void *engine)
 {
 	struct etcd *e = engine;
-	e->lib->easy_cleanup(e->curl);
+	gw__http_close(&e->http);
 	explicit_bzero(e->token, sizeof e->token);
 	free(e);
 }
 
 /* --- one question --- */
-
-static size_t on_bytes(char *bytes, size_t one, size_t n, void *ctx)
-{
-	struct answer *a = ctx;
-	n *= one;
-	if (n >= sizeof a->bytes - a->n)
-		return 0;
-	memcpy(a->bytes + a->n, bytes, n);
-	a->n += n;
-	return n;
-}
-
-static void set_up(struct etcd *e, const char *url, const char *body, struct curl_slist *headers, int timeout_ms)
-{
-	__typeof__(e->lib->easy_setopt) set = e->lib->easy_setopt;
-	set(e->curl, CURLOPT_URL, url);
-	set(e->curl, CURLOPT_PROTOCOLS_STR, "http,https");
-	set(e->curl, CURLOPT_NOPROXY, "*");
-	set(e->curl, CURLOPT_NOSIGNAL, 1L);
-	set(e->curl, CURLOPT_POSTFIELDS, body);
-	set(e->curl, CURLOPT_HTTPHEADER, headers);
-	set(e->curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
-	set(e->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)(timeout_ms / 2 + 1));
-	set(e->curl, CURLOPT_WRITEFUNCTION, on_bytes);
-	set(e->curl, CURLOPT_WRITEDATA, &e->answer);
-	if (e->cacert[0])
-		set(e->curl, CURLOPT_CAINFO, e->cacert);
-	if (e->cert[0]) {
-		set(e->curl, CURLOPT_SSLCERT, e->cert);
-		set(e->curl, CURLOPT_SSLKEY, e->cert_key);
-	}
-}
-
-static struct curl_slist *headers_of(const struct etcd *e)
-{
-	char line[PATH_BYTES + 32];
-	struct curl_slist *all = e->lib->slist_append(NULL, "Content-Type: application/json");
-	if (!e->token[0])
-		return all;
-	snprintf(line, sizeof line, "Authorization: %s", e->token);
-	struct curl_slist *more = e->lib->slist_append(all, line);
-	return more ? more : all;
-}
 
 static int refused_by_etcd(struct etcd *e, const json_t *answer, long status, struct gw__error *error)
 {
@@ -241,43 +158,33 @@ static int refused_by_etcd(struct etcd *e, const json_t *answer, long status, st
 		text ? text : "no reason was given");
 }
 
-/* Nothing was sent: another member may be asked the same. */
-static bool was_not_sent(CURLcode c) { return c == CURLE_COULDNT_CONNECT || c == CURLE_COULDNT_RESOLVE_HOST; }
-
-static CURLcode ask_one(struct etcd *e, const char *path, const char *body, int timeout_ms)
+static CURLcode ask_one(struct etcd *e, const char *path, const char *body, int timeout_ms, long *status, json_t **answer)
 {
 	char url[URL_BYTES];
-	struct curl_slist *headers = headers_of(e);
 	snprintf(url, sizeof url, "%s://%s/v3/%s", e->scheme, e->endpoint[e->current], path);
-	e->answer.n = 0;
-	set_up(e, url, body, headers, timeout_ms);
-	CURLcode c = e->lib->easy_perform(e->curl);
-	e->lib->slist_free_all(headers);
-	return c;
+	const struct gw__http_request q = {"POST", url, body, e->token[0] ? e->token : NULL, timeout_ms};
+	return gw__http_ask(&e->http, &q, status, answer);
 }
 
 static int ask(struct etcd *e, const char *path, json_t *question, int timeout_ms, json_t **answer, struct gw__error *error)
 {
 	char *body = json_dumps(question, JSON_COMPACT);
 	long status = 0;
+	json_t *j = NULL;
 	CURLcode c = CURLE_OUT_OF_MEMORY;
 	json_decref(question);
 	for (unsigned i = 0; body && i < e->endpoints; i++) {
-		c = ask_one(e, path, body, timeout_ms);
-		if (c == CURLE_OK || !was_not_sent(c))
+		c = ask_one(e, path, body, timeout_ms, &status, &j);
+		if (!gw__http_was_not_sent(c))
 			break;
 		e->current = (e->current + 1) % e->endpoints;
 	}
 	free(body);
-	if (c != CURLE_OK) {
-		gw__error_set(error, -EREMOTEIO, "etcd at %s does not answer: %s", e->endpoint[e->current], e->lib->easy_strerror(c));
-		e->current = (e->current + 1) % e->endpoints;
-		return -EREMOTEIO;
-	}
-	e->lib->easy_getinfo(e->curl, CURLINFO_RESPONSE_CODE, &status);
-	json_t *j = json_loadb(e->answer.bytes, e->answer.n, 0, NULL);
 	int r = 0;
-	if (status != 200)
+	if (c != CURLE_OK)
+		r = gw__error_set(error, -EREMOTEIO, "etcd at %s does not answer: %s", e->endpoint[e->current],
+			e->http.lib->easy_strerror(c));
+	else if (status != 200)
 		r = refused_by_etcd(e, j, status, error);
 	else if (!json_is_object(j))
 		r = gw__error_set(error, -EPROTO, "what answers at %s is no etcd: expected JSON", e->endpoint[e->current]);

@@ -11,19 +11,35 @@ struct gw__store {
 	void *engine;
 };
 
+typedef int open_fn(const char *scheme, const char *rest, void **engine, struct gw__error *error);
+
+static int open_file(const char *scheme, const char *rest, void **engine, struct gw__error *error)
+{
+	(void)scheme;
+	return gw__store_open_file(rest, engine, error);
+}
+
+static const struct {
+	const char *url, *scheme; /* and what is spoken there */
+	const struct gw__store_ops *ops;
+	open_fn *open;
+} ENGINES[] = {{"file:", NULL, &gw__store_file_ops, open_file}, {"etcd:", "http", &gw__store_etcd_ops, gw__store_open_etcd},
+	{"etcd+http:", "http", &gw__store_etcd_ops, gw__store_open_etcd},
+	{"etcd+https:", "https", &gw__store_etcd_ops, gw__store_open_etcd}, {"etcds:", "https", &gw__store_etcd_ops, gw__store_open_etcd},
+	{"k8s:", "https", &gw__store_kubernetes_ops, gw__store_open_kubernetes},
+	{"k8s+http:", "http", &gw__store_kubernetes_ops, gw__store_open_kubernetes}};
+
 static int open_engine(struct gw__store *s, const char *url, struct gw__error *error)
 {
-	static const char *const etcd[] = {"etcd", "etcd+http", "etcd+https", "etcds"};
-	const char *colon = strchr(url, ':');
-	size_t n = colon ? (size_t)(colon - url) : 0;
-	s->ops = &gw__store_file_ops;
-	if (n == 4 && !strncmp(url, "file", n))
-		return gw__store_open_file(colon + 1, &s->engine, error);
-	s->ops = &gw__store_etcd_ops;
-	for (unsigned i = 0; i < sizeof etcd / sizeof *etcd; i++)
-		if (n == strlen(etcd[i]) && !strncmp(url, etcd[i], n))
-			return gw__store_open_etcd(i >= 2 ? "https" : "http", colon + 1, &s->engine, error);
-	return gw__error_set(error, -EINVAL, "\"%.200s\" is not a lease: expected etcd://HOST:PORT/KEY, etcds://HOST:PORT/KEY or file:PATH",
+	for (unsigned i = 0; i < sizeof ENGINES / sizeof *ENGINES; i++) {
+		size_t n = strlen(ENGINES[i].url);
+		if (strncmp(url, ENGINES[i].url, n))
+			continue;
+		s->ops = ENGINES[i].ops;
+		return ENGINES[i].open(ENGINES[i].scheme, url + n, &s->engine, error);
+	}
+	return gw__error_set(error, -EINVAL,
+		"\"%.200s\" is not a lease: expected etcd://HOST:PORT/KEY, etcds://HOST:PORT/KEY, k8s://HOST:PORT/NAMESPACE/NAME or file:PATH",
 		url);
 }
 

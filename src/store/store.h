@@ -5,6 +5,8 @@
  *   file:PATH                                  a file of this host: for processes that share its kernel
  *   etcd://HOST:PORT[,HOST:PORT...]/KEY        etcd 3.4 or later, by its JSON gateway, with transactions alone
  *   etcds://...?cacert=F&cert=F&key=F          (or etcd+https:) the same by TLS; user=NAME&password-file=F where etcd asks for them
+ *   k8s://HOST:PORT/NAMESPACE/NAME?...         a Lease object of a Kubernetes by TLS: cacert=F&cert=F&key=F, token-file=F
+ *   k8s+http://...                             the same in the clear, as kubectl proxy offers it
  *
  * It knows nothing of leases. One thread at a time per store; prints nothing.
  */

@@ -14,6 +14,7 @@ struct gw__store_ops {
 /* `rest`: of the URL, what follows the scheme and its colon. */
 int gw__store_open_file(const char *rest, void **engine, struct gw__error *error);
 int gw__store_open_etcd(const char *scheme, const char *rest, void **engine, struct gw__error *error);
-extern const struct gw__store_ops gw__store_file_ops, gw__store_etcd_ops;
+int gw__store_open_kubernetes(const char *scheme, const char *rest, void **engine, struct gw__error *error);
+extern const struct gw__store_ops gw__store_file_ops, gw__store_etcd_ops, gw__store_kubernetes_ops;
 
 #endif

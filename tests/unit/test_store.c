@@ -15,9 +15,12 @@ static void urls_that_are_none(void **state)
 {
 	static const char *const bad[] = {"", "file:", "lease", "http://a:1/k", "etcd:a:1/k", "etcd:///k", "etcd://a:1", "etcd://a:1/",
 		"etcd://a:1,/k", "etcd://u:p@a:1/k", "etcd://a:1/k?x=1", "etcd://a:1/k?cacert=/f", "etcd+https://a:1/k?cert=/f",
-		"etcd://a:1/k?user=u"};
+		"etcd://a:1/k?user=u", "k8s:", "k8s://a:1", "k8s://a:1/", "k8s://a:1/ns", "k8s://a:1/ns/", "k8s://a:1//n",
+		"k8s://u@a:1/ns/n", "k8s://a:1/ns/n/m", "k8s://a:1/NS/n", "k8s://a:1/ns/%2e", "k8s://a:1/ns/n?user=u",
+		"k8s+http://a:1/ns/n?cacert=/f"};
 	static const char *const good[] = {"file:/x", "etcd://a:1/k", "etcd+http://a:1,b:2,[::1]:3/a/b",
-		"etcd+https://a:1/k?cacert=/f&cert=/c&key=/k", "etcds://a:1/k?cacert=/f", "etcd://a:1/k?user=u&password-file=/p"};
+		"etcd+https://a:1/k?cacert=/f&cert=/c&key=/k", "etcds://a:1/k?cacert=/f", "etcd://a:1/k?user=u&password-file=/p",
+		"k8s://a:1/ns/n", "k8s://[::1]:6443/kube-system/web.1?cacert=/f&token-file=/t", "k8s+http://a/ns/n"};
 	(void)state;
 	for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
 		struct gw__error error = {0};

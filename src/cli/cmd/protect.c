@@ -204,7 +204,7 @@ int gw__cli_protect(int argc, char **argv)
 		GW__CLI_TEXT("dir", "DIR", &p.o.dir,
 			"the standby's folder, if it is on this host: failover then sees in DIR/NAME/owner.lock whether this QEMU lives"),
 		GW__CLI_TEXT("lease", "URL", &p.o.lease,
-			"hold this lease while the guest runs; QEMU is killed before the lease ends if it cannot be renewed (etcd://HOST:PORT/KEY, file:PATH)"),
+			"hold this lease while the guest runs; QEMU is killed before the lease ends if it cannot be renewed (etcd://HOST:PORT/KEY, k8s://HOST:PORT/NAMESPACE/NAME, file:PATH)"),
 		GW__CLI_COUNT("lease-term", "MS", &p.lease_term_ms,
 			"milliseconds until the lease ends if it is not renewed (default: 10000)"),
 		GW__CLI_COUNT("interval", "MS", &p.interval_ms, "milliseconds from one checkpoint to the next (default: 500)"),
