@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: MIT
 """
 Works about checkpoints: how long a Linux guest that is protected stands still for each, and what memory its standby takes, with godwit standby and with
-a QEMU as the secondary. As in works.py.
+a QEMU as the secondary; and how soon it runs again when its primary has died. As in works.py.
 """
 import os
+import shutil
+import signal
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import colo
 from bench import NotRun
-from linuxguest import LinuxGuest
+from linuxguest import LinuxGuest, Restored
 from vm import Unavailable
 
 EPOCHS, SKIPPED, DELAY_MS, LONGEST_S = 40, 3, 200, 120
 RAM_MIB, STAMP_MIB = 128, 32
+NAME = ["-name", "vm"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,77 @@ def measure(vm):
         vm.qmp.events.clear()
         time.sleep(DELAY_MS / 2000)
     return sorted(pauses[SKIPPED:])
+
+
+@dataclass(frozen=True)
+class FailOver:
+    """From kill -9 of the primary until the guest puts out a byte in the QEMU that godwit failover starts, which is said so the moment the primary is dead."""
+
+    def title(self):
+        return "kill -9 of a protected QEMU, then godwit failover until its guest is heard of"
+
+    def run(self, bench):
+        folder = os.path.join(bench.tmpfs, "failover")
+        os.makedirs(folder, exist_ok=True)
+        try:
+            with LinuxGuest("11.1", args=NAME) as vm, colo.Standby(folder, "-q") as standby, \
+                    colo.Protect(vm, f"unix:{standby.socket}", f"--dir={standby.dir}", "--memory-only", f"--interval={DELAY_MS}") as protect:
+                vm.booted()
+                protect.wait_protected(SKIPPED)
+                successor = Restored(standby.folder, [], "11.1", command="failover", backend="memfd", args=NAME)
+                began = time.monotonic()
+                os.kill(vm.pid, signal.SIGKILL)
+                with heard_of(successor.path("console")) as heard, successor:
+                    seconds = heard() - began
+                return {"seconds": seconds, "bytes": vm.ram_bytes, "cpu": 0.0, "others": None}
+        except Unavailable as e:
+            raise NotRun(str(e)) from None
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class LinuxStart:
+    """The same QEMU alone, with nothing to load, until its monitor answers that it is paused."""
+
+    def title(self):
+        return "QEMU's own start to a paused prompt, of a Linux guest"
+
+    def run(self, _):
+        try:
+            vm = LinuxGuest("11.1", backend="memfd", args=[*NAME, "-S"])
+        except Unavailable as e:
+            raise NotRun(str(e)) from None
+        began = time.monotonic()
+        with vm:
+            vm.qmp.command("query-status")
+            return {"seconds": time.monotonic() - began, "bytes": vm.ram_bytes, "cpu": 0.0, "others": None}
+
+
+@contextmanager
+def heard_of(console):
+    """A function that waits until something is in this file, and returns when that was; it is looked at from now on."""
+    found = []
+
+    def look():
+        deadline = time.monotonic() + LONGEST_S
+        while not found and time.monotonic() < deadline:
+            if os.path.exists(console) and os.path.getsize(console):
+                found.append(time.monotonic())
+            time.sleep(0.001)
+    thread = threading.Thread(target=look)
+    thread.start()
+
+    def wait():
+        thread.join()
+        if not found:
+            raise NotRun("the guest was not heard of")
+        return found[0]
+    try:
+        yield wait
+    finally:
+        found.append(0.0)
+        thread.join()
 
 
 def memory_of(pid):

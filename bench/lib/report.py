@@ -61,7 +61,8 @@ class Judged:
         if not goal:
             return ""
         limit = f"<= {goal.most:g}" if goal.most is not None else f">= {goal.least:g}"
-        return limit if goal.of == "ratio" else f"{limit} {self.unit()}"
+        more = "+ " if goal.of == "more" else ""
+        return limit if goal.of == "ratio" else f"{limit[:3]}{more}{limit[3:]} {self.unit()}"
 
     def unit(self):
         return FIGURES[self.row.figure][0]

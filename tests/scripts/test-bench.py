@@ -45,6 +45,7 @@ def test_goals():
     assert rows.ratio_at_most(1.0).met(1.0, 99) and not rows.ratio_at_most(1.0).met(1.01, 0)
     assert rows.ratio_at_least(0.8).met(0.8, 0) and not rows.ratio_at_least(0.8).met(0.79, 99)
     assert rows.at_least(2).met(9, 2) and not rows.at_least(2).met(9, 1.9)
+    assert rows.at_most_more(1000).met(6, 1200) and not rows.at_most_more(1000).met(6, 1201) and not rows.at_most_more(1000).met(None, 1)
     assert not rows.at_most(64).met(1, None), "what was not measured has not met its goal"
 
 
