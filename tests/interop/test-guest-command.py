@@ -179,6 +179,7 @@ def cut_and_recover(vm, a, relay_uri, n):
     sender = threading.Thread(target=lambda: sent.update(first=a.send(relay_uri, "--postcopy=at-once", "--max-bandwidth=16M")))
     sender.start()
     await_status(vm, "postcopy-active")
+    vm.qmp.command("human-monitor-command", command_line=f"xp /1xw {64 * MIB - 4096:#x}")      # now it has a page at least
     vm.qmp.command("migrate-pause")
     sender.join()
     await_status(vm, "postcopy-paused")

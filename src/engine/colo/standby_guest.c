@@ -394,7 +394,17 @@ struct gw__standby_guest_result gw__standby_guest_result(const struct gw__standb
 	return (struct gw__standby_guest_result){.hook_failed = s->hook, .is_loaded = s->loaded, .flushed = s->flushed};
 }
 
-static void free_sink(struct gw__sink *sink) { (void)sink; }
+static void free_parts(struct gw__sink *sink)
+{
+	struct gw__standby_guest *s = own(sink);
+	gw__dirty_pages_free(s->written);
+	gw__ram_cache_free(s->cache);
+	gw__sink_free(&s->ram);
+	gw__epoch_free(s->epoch);
+	gw__device_load_clear(&s->last);
+	gw__device_load_clear(&s->next);
+	free(s);
+}
 
 int gw__standby_guest_new(struct gw__run *run, struct gw__guest *guest, const struct gw__standby_guest_opts *o,
 	struct gw__standby_guest **made)
@@ -409,7 +419,7 @@ int gw__standby_guest_new(struct gw__run *run, struct gw__guest *guest, const st
 		.barrier = note_barrier,
 		.commit = refuse_commit,
 		.add_lane = add_lane,
-		.free = free_sink,
+		.free = free_parts,
 	};
 	struct gw__standby_guest *s = calloc(1, sizeof *s);
 	if (!s)
@@ -429,13 +439,6 @@ int gw__standby_guest_new(struct gw__run *run, struct gw__guest *guest, const st
 
 void gw__standby_guest_free(struct gw__standby_guest *s)
 {
-	if (!s)
-		return;
-	gw__dirty_pages_free(s->written);
-	gw__ram_cache_free(s->cache);
-	gw__sink_free(&s->ram);
-	gw__epoch_free(s->epoch);
-	gw__device_load_clear(&s->last);
-	gw__device_load_clear(&s->next);
-	free(s);
+	struct gw__sink *sink = s ? &s->sink : NULL;
+	gw__sink_free(&sink);
 }
