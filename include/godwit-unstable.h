@@ -303,6 +303,8 @@ struct gw_guest_result {
 	uint64_t requested_pages, pushed_pages;
 	uint64_t already_there; /* resume: pages that the destination had */
 	uint64_t latency_p50_us, latency_p99_us, latency_max_us;
+	uint64_t xbzrle_pages,
+		xbzrle_bytes; /* send: pages of which only what had changed was sent (`pages` counts them too), and its bytes */
 };
 
 /* --- Send and receive ---------------------------------------------------------------------------------------------- */
@@ -354,6 +356,12 @@ struct gw_guest_send_opts {
 	 * migrate-recover), and reports which pages it has. May be repeated.
 	 */
 	bool resume;
+	/*
+	 * Bytes of memory for pages as they were sent. Of a page that is sent again only the difference goes then (XBZRLE). Worth it for a
+	 * slow link and a guest that changes little of many pages. It costs a copy and a comparison of each page. 0: none. Not with
+	 * channels (-EINVAL).
+	 */
+	uint64_t xbzrle_cache;
 };
 /*
  * Move a running guest to the destination that waits at `uri`. 0: GW_GONE. On failure it runs here again as if nothing had been

@@ -1372,6 +1372,8 @@ class gw_guest_result(c.Structure):
         ("latency_p50_us", c.c_uint64),
         ("latency_p99_us", c.c_uint64),
         ("latency_max_us", c.c_uint64),
+        ("xbzrle_pages", c.c_uint64),
+        ("xbzrle_bytes", c.c_uint64),
     ]
 
 
@@ -1391,6 +1393,7 @@ class gw_guest_send_opts(c.Structure):
         ("memory_limit", c.c_uint64),
         ("postcopy", c.c_uint),
         ("resume", c.c_bool),
+        ("xbzrle_cache", c.c_uint64),
     ]
 
 

@@ -35,8 +35,11 @@ static int take_send_opts(gw_job *job, const struct gw_guest_send_opts *o, struc
 }
 
 /* What cannot be asked for together. */
-static int check_postcopy(gw_job *job, const struct gw_guest_send_opts *o)
+static int check_together(gw_job *job, const struct gw_guest_send_opts *o)
 {
+	if (o->channels && o->xbzrle_cache)
+		return gw__error_set(&job->run.error, -EINVAL,
+			"gw_guest_send_opts.channels is %u, expected 0: with xbzrle_cache all pages go over the main channel", o->channels);
 	if (o->channels && (o->postcopy || o->resume))
 		return gw__error_set(&job->run.error, -EINVAL,
 			"gw_guest_send_opts.channels is %u, expected 0: with post-copy all pages go over the main channel", o->channels);
@@ -80,6 +83,8 @@ static void take_result(struct gw_guest_result *ours, const struct gw__guest_sou
 	ours->latency_p50_us = to_us(gw__histogram_quantile(&r->pages.latency, 500));
 	ours->latency_p99_us = to_us(gw__histogram_quantile(&r->pages.latency, 990));
 	ours->latency_max_us = to_us(r->pages.latency.max);
+	ours->xbzrle_pages = r->delta_pages;
+	ours->xbzrle_bytes = r->delta_bytes;
 }
 
 static int source_run(struct sending *s, struct gw__guest_link *l, struct gw__guest_source_result *result)
@@ -88,6 +93,7 @@ static int source_run(struct sending *s, struct gw__guest_link *l, struct gw__gu
 	const struct gw_guest_send_opts *o = s->o;
 	const struct gw__guest_source_opts so = {.method = gw__guest_link_method(o->compression),
 		.level = o->level ? o->level : 1,
+		.delta_bytes = o->xbzrle_cache,
 		.tls = l->tls,
 		.confirm = !o->no_confirm,
 		.answer_ms = o->answer_timeout_ms ? o->answer_timeout_ms : ANSWER_MS,
@@ -126,7 +132,7 @@ static void note_unconnected(struct sending *s, int r)
 
 static int send_connected(struct sending *s, const struct gw__uri *uri, struct gw_guest_result *ours)
 {
-	struct gw__guest_source_result result = {.location = s->at};
+	struct gw__guest_source_result result = {.location = s->at, .postcopy = s->o->resume}; /* also if nobody is there */
 	struct gw__guest_link l = {0};
 	gw__guest_set_location(s->guest, GW__SIDE_SOURCE, s->at, GW__MOTION_MOVES);
 	gw__guest_set_limits(s->job, s->o->limits);
@@ -186,7 +192,7 @@ static int send_guest(gw_job *job, void *args)
 		r = begin_send(&s, a);
 	bool claimed = !r;
 	if (!r)
-		r = check_postcopy(job, &o);
+		r = check_together(job, &o);
 	if (!r)
 		r = gw__guest_link_uri(job, a->where, &uri);
 	if (!r)

@@ -306,6 +306,38 @@ static void *receive(void *ctx)
 	return NULL;
 }
 
+static char key_folders[2][48];
+
+static void remove_key_folders(void)
+{
+	char path[160];
+	for (unsigned i = 0; i < 2; i++)
+		if (key_folders[i][0]) {
+			snprintf(path, sizeof path, "%s/keys.psk", key_folders[i]);
+			unlink(path);
+			rmdir(key_folders[i]);
+		}
+}
+
+const char *key_folder(char key)
+{
+	char *folder = key_folders[key == 'b'], path[160], hex[65];
+	if (folder[0])
+		return folder;
+	if (!key_folders[0][0] && !key_folders[1][0])
+		atexit(remove_key_folders);
+	strcpy(folder, "/tmp/godwit-keys-XXXXXX");
+	NEED(mkdtemp(folder));
+	memset(hex, key, 64);
+	hex[64] = 0;
+	snprintf(path, sizeof path, "%s/keys.psk", folder);
+	FILE *f = fopen(path, "w");
+	NEED(f);
+	fprintf(f, "qemu:%s\n", hex);
+	NEED(!fclose(f));
+	return folder;
+}
+
 void vm_move(struct vm *from, struct vm *to, struct move *m)
 {
 	char folder[] = "/tmp/godwit-move-XXXXXX";
@@ -324,7 +356,7 @@ void vm_move(struct vm *from, struct vm *to, struct move *m)
 	if (m->cut)
 		relay = relay_start(folder, m->cut);
 	m->sent = gw_guest_send(from->job, from->guest, relay ? relay_uri(relay) : r.uri, &m->send, &from->result);
-	if (m->sent && (!from->result.moved_bytes || (m->cut && m->cut->forth < HEAD_BYTES)))
+	if (m->sent && (m->is_stranger || !from->result.moved_bytes || (m->cut && m->cut->forth < HEAD_BYTES)))
 		gw_job_cancel(to->job); /* nobody came who said that it is a source */
 	pthread_join(thread, NULL);
 	if (m->cut)

@@ -32,6 +32,9 @@ void vm_free(struct vm *vm);
 /* Every byte is right; it is paused for that, and goes on if it ran. Prints why not. */
 bool vm_is_right(struct vm *vm);
 
+/* A folder with one shared key, the same at each call with the same `key`; it goes away when the process ends. For tls->creds_dir. */
+const char *key_folder(char key);
+
 /* A link that passes on so many bytes in a direction, then breaks as a whole; UINT64_MAX: it never does. */
 struct cut {
 	uint64_t forth, back;
@@ -49,6 +52,7 @@ struct move {
 	struct gw_guest_send_opts send;
 	struct gw_guest_receive_opts receive;
 	struct cut *cut;    /* NULL: no relay */
+	bool is_stranger;   /* the receiver does not take it for a source, and waits on: it is cancelled when the send has failed */
 	int sent, received; /* results */
 };
 /* From one to the other; returns when both calls have ended. */

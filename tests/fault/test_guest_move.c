@@ -77,8 +77,9 @@ static const struct way {
 	uint32_t channels;
 	enum gw_compression compression;
 	bool no_confirm;
-} ways[] = {{0, GW_COMPRESS_NONE, false}, {0, GW_COMPRESS_NONE, true}, {2, GW_COMPRESS_NONE, false}, {8, GW_COMPRESS_NONE, false},
-	{2, GW_COMPRESS_ZLIB, false}, {2, GW_COMPRESS_ZSTD, false}, {1, GW_COMPRESS_NONE, false}};
+	uint64_t xbzrle_cache;
+} ways[] = {{.channels = 0}, {.no_confirm = true}, {.channels = 2}, {.channels = 8}, {.channels = 2, .compression = GW_COMPRESS_ZLIB},
+	{.channels = 2, .compression = GW_COMPRESS_ZSTD}, {.channels = 1}, {.xbzrle_cache = 1 << 20}, {.xbzrle_cache = 16 << 20}};
 
 static struct move move_by(const struct way *way)
 {
@@ -86,6 +87,7 @@ static struct move move_by(const struct way *way)
 	m.send.channels = way->channels;
 	m.send.compression = way->compression;
 	m.send.no_confirm = way->no_confirm;
+	m.send.xbzrle_cache = way->xbzrle_cache;
 	return m;
 }
 
@@ -111,6 +113,39 @@ static void every_way(void **state)
 			vm_free(&from);
 			vm_free(&to);
 		}
+}
+
+/* Each way again by TLS; a peer with another key, or none, gets nothing, and the guest runs on. */
+static void encrypted(void **state)
+{
+	(void)state;
+	const struct gw_tls_opts tls = {.size = sizeof tls, .creds_dir = key_folder('a')},
+				 other = {.size = sizeof other, .creds_dir = key_folder('b')};
+	const struct gw_link_opts link = {.size = sizeof link, .tls = &tls}, other_link = {.size = sizeof other_link, .tls = &other};
+	for (unsigned i = 0; i < GW__LEN(ways); i++) {
+		struct gw__mem_guest_opts ram = ram_of(4, (enum gw__mem_workload)(i % GW__MEM_TOLD));
+		struct vm from, to;
+		vm_new(&from, &ram, false);
+		vm_new(&to, &ram, true);
+		start(&from);
+		for (unsigned k = 0; k < 3; k++) {
+			struct move m = move_by(&ways[i]);
+			m.send.link = k == 0 ? &other_link : k == 1 ? NULL : &link;
+			m.receive.link = &link;
+			m.is_stranger = k < 2;
+			if (k == 2) {
+				must_arrive(&from, &to, &m);
+				break;
+			}
+			vm_move(&from, &to, &m);
+			assert_true(m.sent && m.received < 0);
+			check_one_has_it(&from, &to, &m);
+			assert_int_equal(gw_guest_where(from.guest), GW_HERE);
+			gw_job_reset(to.job);
+		}
+		vm_free(&from);
+		vm_free(&to);
+	}
 }
 
 static void back_and_forth(void **state)
@@ -553,6 +588,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_way),
+		cmocka_unit_test(encrypted),
 		cmocka_unit_test(back_and_forth),
 		cmocka_unit_test(tracked_by_the_kernel),
 		cmocka_unit_test(a_slow_link),

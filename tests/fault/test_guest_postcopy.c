@@ -37,6 +37,8 @@ static void start(struct vm *vm)
 
 /* --- a destination that keeps it in an image --- */
 
+static const struct gw_tls_opts *tls; /* of both ends; NULL: none */
+
 struct keeper {
 	char folder[64], uri[128], image[128];
 	gw_job *job;
@@ -74,6 +76,8 @@ static void *keep(void *ctx)
 {
 	struct keeper *k = ctx;
 	struct gw_receive_opts o = GW_INIT(o);
+	const struct gw_link_opts link = {.size = sizeof link, .tls = tls};
+	o.link = &link;
 	o.on_listening = on_listening;
 	o.on_paused = on_paused;
 	o.ctx = k;
@@ -179,6 +183,7 @@ static void leaves(enum gw_guest_postcopy when, uint64_t max_bandwidth, struct s
 	struct keeper k;
 	struct vm from;
 	link.max_bandwidth = max_bandwidth;
+	link.tls = tls;
 	o.link = &link;
 	o.postcopy = when;
 	vm_new(&from, &ram, false);
@@ -302,8 +307,10 @@ static void breaks(const struct cut *cuts, unsigned n, const unsigned *wanted)
 {
 	struct gw__mem_guest_opts ram = ram_of(4, 2000);
 	struct gw_guest_send_opts o = GW_INIT(o);
+	const struct gw_link_opts link = {.size = sizeof link, .tls = tls};
 	struct keeper k;
 	struct vm from;
+	o.link = &link;
 	o.postcopy = GW_POSTCOPY_AT_ONCE;
 	vm_new(&from, &ram, false);
 	keeper_start(&k);
@@ -341,6 +348,21 @@ static void a_link_that_breaks_again_and_again(void **state)
 		{.forth = 40, .back = UINT64_MAX}, {.forth = 700000, .back = UINT64_MAX}};
 	static const unsigned where[] = {IN_DOUBT | HELD, HELD, HELD, HELD}; /* at first, as far as its PONG came */
 	breaks(cuts, GW__LEN(cuts), where);
+}
+
+/* All of it by TLS, and a break within a record. */
+static void encrypted(void **state)
+{
+	(void)state;
+	static const struct cut cuts[] = {{.forth = 500000, .back = UINT64_MAX}, {.forth = 900000, .back = UINT64_MAX},
+		{.forth = 300, .back = UINT64_MAX}};
+	static const unsigned where[] = {IN_DOUBT | HELD, HELD, HELD};
+	const struct gw_tls_opts keys = {.size = sizeof keys, .creds_dir = key_folder('a')};
+	struct seen seen = {0};
+	tls = &keys;
+	leaves(GW_POSTCOPY_AFTER_ROUND, 0, &seen);
+	breaks(cuts, GW__LEN(cuts), where);
+	tls = NULL;
 }
 
 /* Before its PONG 0x42 nobody here knows whether it runs the guest. The receiver of an image says that only when it is safe, and PONG 1 and 2 before. */
@@ -553,6 +575,7 @@ int main(void)
 		cmocka_unit_test(in_the_middle_of_a_round),
 		cmocka_unit_test(not_needed),
 		cmocka_unit_test(a_link_that_breaks_again_and_again),
+		cmocka_unit_test(encrypted),
 		cmocka_unit_test(a_link_that_breaks_in_the_package),
 		cmocka_unit_test(a_link_that_breaks_before),
 		cmocka_unit_test(a_destination_that_takes_no_switch),

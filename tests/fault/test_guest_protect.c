@@ -203,14 +203,19 @@ static void fail_over(struct pair *p)
 static const struct way {
 	uint32_t channels;
 	enum gw_compression compression;
-} ways[] = {{0, GW_COMPRESS_NONE}, {1, GW_COMPRESS_NONE}, {2, GW_COMPRESS_NONE}, {8, GW_COMPRESS_NONE}, {2, GW_COMPRESS_ZLIB},
-	{2, GW_COMPRESS_ZSTD}};
+	bool tls;
+} ways[] = {{.channels = 0}, {.channels = 1}, {.channels = 2}, {.channels = 8}, {.channels = 2, .compression = GW_COMPRESS_ZLIB},
+	{.channels = 2, .compression = GW_COMPRESS_ZSTD}, {.tls = true}, {.channels = 2, .tls = true},
+	{.channels = 2, .compression = GW_COMPRESS_ZSTD, .tls = true}};
 
 static void one_way(const struct way *way, bool hot, enum gw__mem_workload workload)
 {
 	struct gw__mem_guest_opts ram = ram_of(8, workload);
+	const struct gw_tls_opts tls = {.size = sizeof tls, .creds_dir = key_folder('a')};
+	const struct gw_link_opts link = {.size = sizeof link, .tls = way->tls ? &tls : NULL};
 	struct pair p;
 	pair_new(&p, &ram, hot);
+	p.protect.link = p.stand_by.link = &link;
 	p.protect.channels = way->channels;
 	p.protect.compression = way->compression;
 	p.until = number("GODWIT_EPOCHS", 5);

@@ -19,7 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHON = os.path.realpath(os.path.join(HERE, "..", "..", "python"))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 from linuxguest import LinuxGuest
-from vm import Unavailable, skip
+from vm import Unavailable, Vm, get_qemu, skip
 
 def binding():
     """python/godwit under another name: tests/lib/godwit.py has its own."""
@@ -182,6 +182,58 @@ def sent(folder):
     two.end()
 
 
+def deltas(_):
+    """RAM of this process into each QEMU, with xbzrle_cache: of pages that are sent again a few bytes go, and every byte arrives."""
+    mib = 1 << 20
+    for version, machine in ("7.2", "pc-i440fx-7.2"), ("10.0", "pc-i440fx-10.0"), ("11.1", "pc-i440fx-11.0"):
+        ram, runs, ended = mmap.mmap(-1, 64 * mib, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), threading.Event(), threading.Event()
+        ram[:] = os.urandom(mib) * 64
+        lock = threading.Lock()
+
+        def work():
+            n = 0
+            while not ended.is_set():
+                with lock:
+                    if runs.is_set():
+                        for n in range(n, n + 200):
+                            at = mib + n * 37 % 8000 * PAGE + n % 500 * 8
+                            ram[at:at + 8] = n.to_bytes(8, "little")
+                time.sleep(0.005)
+
+        def pause(_):
+            runs.clear()
+            with lock:
+                return 0
+        writer = threading.Thread(target=work)
+        with Vm(get_qemu(version), ["-machine", machine, "-m", "64", "-S", "-incoming", "defer"], console=False) as vm, gw.Job() as job:
+            guest = gw.Guest(machine, pause, lambda why: runs.set())
+            guest.add_block("pc.ram", ram)
+            uri = f"unix:{vm.path('in')}"
+            vm.qmp.command("migrate-incoming", uri=uri)
+            runs.set()
+            writer.start()
+            result = guest.send(job, uri, xbzrle_cache=64 * mib, limits={"downtime_ms": 20}, link={"max_bandwidth": 256 * mib})
+            ended.set()
+            writer.join()
+            assert guest.where == gw.GW_GONE and not runs.is_set(), result
+            assert result.xbzrle_pages > 100 and result.xbzrle_bytes < result.xbzrle_pages * 200, result
+            copy = vm.path("ram")
+            vm.qmp.command("pmemsave", val=mib, size=62 * mib, filename=copy)
+            with open(copy, "rb") as f:
+                assert f.read() == ram[mib:63 * mib], f"QEMU {version} has another content"
+            guest.close()
+            print(f"into QEMU {version}: {result.xbzrle_pages} deltas of {result.xbzrle_bytes} bytes, {result.pages} pages", flush=True)
+            try:
+                guest = gw.Guest(machine, pause, lambda why: 0)
+                guest.add_block("pc.ram", ram)
+                guest.send(job, uri, xbzrle_cache=mib, channels=2)
+            except gw.Error as e:
+                assert e.errno == errno.EINVAL and "xbzrle_cache" in e.strerror, e
+            else:
+                raise AssertionError("deltas over channels")
+            guest.close()
+
+
 def of_a_qemu(folder):
     """A real guest is saved, and served to another QEMU that runs at once."""
     path, log = os.path.join(folder, "vm.img"), []
@@ -212,7 +264,7 @@ def imported(_):
 
 
 def main():
-    for case in [imported, layouts, saved_and_restored, sent, of_a_qemu]:
+    for case in [imported, layouts, saved_and_restored, sent, deltas, of_a_qemu]:
         if sys.argv[2:] and case.__name__ not in sys.argv[2:]:
             continue
         started = time.monotonic()

@@ -13,7 +13,7 @@ struct guest {
 	struct gw__mem_vmm_opts vmm;
 	struct gw_tls_opts tls;
 	const char *copy;
-	uint64_t offset, max_bandwidth;
+	uint64_t offset, max_bandwidth, xbzrle_cache;
 	unsigned channels, compression, workload, seed, writers, rate;
 	int downtime_ms;
 	unsigned postcopy;
@@ -27,9 +27,10 @@ static json_t *request_of(const struct guest *g, const char *what, const char *u
 		return NULL;
 	if (uri)
 		json_object_update_new(r,
-			json_pack("{so sI sI sI sI sb sI sb so* so*}", "uri", gw__cli_json_text(uri), "channels", (json_int_t)g->channels,
-				"compression", (json_int_t)g->compression, "downtime_ms", (json_int_t)g->downtime_ms, "max_bandwidth",
-				(json_int_t)g->max_bandwidth, "give_up", g->give_up, "postcopy", (json_int_t)g->postcopy, "resume",
+			json_pack("{so sI sI sI sI sI sb sI sb so* so*}", "uri", gw__cli_json_text(uri), "channels",
+				(json_int_t)g->channels, "compression", (json_int_t)g->compression, "downtime_ms",
+				(json_int_t)g->downtime_ms, "max_bandwidth", (json_int_t)g->max_bandwidth, "xbzrle_cache",
+				(json_int_t)g->xbzrle_cache, "give_up", g->give_up, "postcopy", (json_int_t)g->postcopy, "resume",
 				g->resume, "tls_creds", g->tls.creds_dir ? gw__cli_json_text(g->tls.creds_dir) : NULL, "tls_hostname",
 				g->tls.hostname ? gw__cli_json_text(g->tls.hostname) : NULL));
 	if (g->copy)
@@ -142,6 +143,8 @@ int gw__cli_guest(int argc, char **argv)
 		GW__CLI_CHOICE("compression", "none|zlib|zstd", &g.compression,
 			"send: compression of pages, with --channels (default: "
 			"none)"),
+		GW__CLI_BYTES("xbzrle-cache", "BYTES", &g.xbzrle_cache,
+			"send: memory for pages as they were sent; of such a page only the difference is sent again (default: none)"),
 		GW__CLI_SECONDS("downtime", &g.downtime_ms, "send: the longest pause of the guest, in seconds (default: 0.3)"),
 		GW__CLI_FLAG("give-up", &g.give_up, "send: what to do instead of a longer pause"),
 		GW__CLI_CHOICE("postcopy", "never|if-needed|after-round|at-once", &g.postcopy,

@@ -205,11 +205,12 @@ static json_t *answer_of_send(struct vmm *v, int r, const struct gw_guest_result
 	json_t *a = answer(status, text);
 	if (a)
 		json_object_update_new(a,
-			json_pack("{ss sb sI sI sI sI sI sI sI sI}", "where", where, "postcopy", res->postcopy, "requests",
+			json_pack("{ss sb sI sI sI sI sI sI sI sI sI}", "where", where, "postcopy", res->postcopy, "requests",
 				(json_int_t)res->requests, "already_there", (json_int_t)res->already_there, "latency_p99_us",
 				(json_int_t)res->latency_p99_us, "total_ms", (json_int_t)(res->total_ns / 1000000), "downtime_us",
 				(json_int_t)(res->downtime_ns / 1000), "rounds", (json_int_t)res->rounds, "moved_bytes",
-				(json_int_t)res->moved_bytes, "pages", (json_int_t)res->pages));
+				(json_int_t)res->moved_bytes, "pages", (json_int_t)res->pages, "xbzrle_pages",
+				(json_int_t)res->xbzrle_pages));
 	return a;
 }
 
@@ -227,6 +228,7 @@ static json_t *send_guest(struct vmm *v, const json_t *request)
 	o.limits = &limits;
 	o.channels = (uint32_t)number_of(request, "channels");
 	o.compression = (enum gw_compression)number_of(request, "compression");
+	o.xbzrle_cache = (uint64_t)number_of(request, "xbzrle_cache");
 	o.converge = json_is_true(json_object_get(request, "give_up")) ? GW_CONVERGE_GIVE_UP : GW_CONVERGE_STOP;
 	o.postcopy = (enum gw_guest_postcopy)number_of(request, "postcopy");
 	o.resume = json_is_true(json_object_get(request, "resume"));

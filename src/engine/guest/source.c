@@ -458,6 +458,7 @@ int gw__guest_source_run(struct gw__run *run, struct gw__guest *guest, struct gw
 	const struct gw__stream_out_opts so = {.method = o->method,
 		.level = o->level,
 		.copies = o->tls,
+		.delta_bytes = o->delta_bytes,
 		.postcopy = o->postcopy != GW__POSTCOPY_NEVER};
 	*result = (struct gw__guest_source_result){.location = gw__location_at(GW__PLACE_SOURCE_RUNS)};
 	gw__converge_init(&s.converge,
@@ -466,8 +467,10 @@ int gw__guest_source_run(struct gw__run *run, struct gw__guest *guest, struct gw
 			.patience = o->patience,
 			.give_up_ns = o->give_up_ns});
 	int r = gw__stream_out_new(run, guest, out, &so, &s.stream);
-	if (!r)
+	if (!r) {
 		r = go(&s);
+		gw__stream_out_count_deltas(s.stream, &result->delta_pages, &result->delta_bytes);
+	}
 	gw__stream_out_free(s.stream);
 	result->bandwidth = s.verdict.bandwidth;
 	result->dirty_rate = s.verdict.dirty_rate;

@@ -33,8 +33,9 @@ enum gw__guest_postcopy_when {
 struct gw__guest_source_opts {
 	uint32_t method; /* of compression, with channels: 0, GW__MULTIFD_ZLIB, GW__MULTIFD_ZSTD */
 	int level;
-	bool tls;     /* pages are enciphered, so from a copy */
-	bool confirm; /* ask whether everything is loaded, or the switch is taken, before this side gives up the right to run it */
+	uint64_t delta_bytes; /* memory for pages as they were sent; 0: pages go whole. Not with channels */
+	bool tls;             /* pages are enciphered, so from a copy */
+	bool confirm;         /* ask whether everything is loaded, or the switch is taken, before this side gives up the right to run it */
 	int answer_ms;
 	enum gw__converge_policy policy;                                  /* GIVE_UP or STOP, when it does not get there */
 	uint32_t patience;                                                /* rounds without progress before that. 0: the usual */
@@ -55,6 +56,7 @@ struct gw__guest_source_result {
 	bool hook;                                   /* a hook failed */
 	bool postcopy;                               /* bytes of a package left: it may be resumed */
 	struct gw__pageserver_stats pages;           /* of the post-copy */
+	uint64_t delta_pages, delta_bytes;           /* that went instead of whole pages */
 };
 
 /*

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/math.h"
+#include "engine/guest/deltas.h"
 #include "engine/outgoing/await_reply.h"
 #include "engine/outgoing/multifd_send.h"
 #include "engine/outgoing/stream_writer.h"
@@ -41,8 +42,10 @@ struct gw__stream_out {
 	bool in_checkpoint;
 	gw__stream_out_look_fn *look; /* while channels send; may be NULL */
 	void *look_ctx;
-	uint64_t keep_alive_ns; /* then something goes over the main channel */
-	uint8_t *copy;          /* PAGES_PER_WRITE pages */
+	uint64_t keep_alive_ns;    /* then something goes over the main channel */
+	uint8_t *copy;             /* PAGES_PER_WRITE pages */
+	struct gw__deltas *deltas; /* NULL: pages go whole */
+	uint64_t delta_pages, delta_bytes;
 	uint64_t counted_bytes; /* of the main channel */
 	uint8_t heads[PAGES_PER_WRITE][GW__RECORD_HEAD_MAX_BYTES];
 	uint8_t bytes[4096];
@@ -118,6 +121,8 @@ int gw__stream_out_new(struct gw__run *run, struct gw__guest *guest, struct gw__
 		r = add_channels(s);
 	if (!r && o->copies && !(s->copy = malloc(PAGES_PER_WRITE * guest->page_bytes)))
 		r = gw__error_set(&run->error, -ENOMEM, "no memory for copies of pages");
+	if (!r && o->delta_bytes)
+		r = gw__deltas_new(o->delta_bytes, guest->page_bytes, PAGES_PER_WRITE, &s->deltas, &run->error);
 	gw__stream_writer_init(&s->writer, out->main, &s->blocks, GW__STREAM_OUT_RAM_ID, PART_BYTES);
 	if (r)
 		gw__stream_out_free(s);
@@ -134,6 +139,7 @@ void gw__stream_out_free(struct gw__stream_out *s)
 	gw__dirty_pages_free(s->dirty);
 	gw__blocks_fini(&s->blocks);
 	gw__vmdesc_plain_fini(&s->described);
+	gw__deltas_free(s->deltas);
 	free(s->copy);
 	free(s);
 }
@@ -141,6 +147,12 @@ void gw__stream_out_free(struct gw__stream_out *s)
 struct gw__dirty_pages *gw__stream_out_dirty(struct gw__stream_out *s) { return s->dirty; }
 const struct gw__blocks *gw__stream_out_blocks(const struct gw__stream_out *s) { return &s->blocks; }
 const struct gw__config *gw__stream_out_config(const struct gw__stream_out *s) { return &s->config; }
+
+void gw__stream_out_count_deltas(const struct gw__stream_out *s, uint64_t *pages, uint64_t *bytes)
+{
+	*pages = s->delta_pages;
+	*bytes = s->delta_bytes;
+}
 
 /* --- the head --- */
 
@@ -202,36 +214,52 @@ int gw__stream_out_begin(struct gw__stream_out *s)
 
 /* --- pages over the main channel --- */
 
-/* A page with content, from a copy where it is enciphered: it may change while that is done. */
-static struct iovec content(struct gw__stream_out *s, uint32_t i, const uint8_t *page)
+/* Of a page among all of the guest. */
+static uint64_t number_of(const struct gw__stream_out *s, uint32_t block, uint64_t off)
 {
+	uint64_t bytes = off;
+	for (uint32_t i = 0; i < block; i++)
+		bytes += s->blocks.v[i].used_bytes;
+	return bytes / s->guest->page_bytes;
+}
+
+/* The flag of its record, 0: it does not have to go, and what follows the head. From a copy where it is enciphered: it may change while that is done. */
+static uint32_t content(struct gw__stream_out *s, uint32_t i, uint32_t block, uint64_t off, struct iovec *body)
+{
+	const uint8_t *page = gw__dirty_pages_host(s->pages, block) + off;
 	uint64_t page_bytes = s->guest->page_bytes;
-	if (!s->copy)
-		return (struct iovec){(void *)(uintptr_t)page, page_bytes};
-	memcpy(s->copy + i * page_bytes, page, page_bytes);
-	return (struct iovec){s->copy + i * page_bytes, page_bytes};
+	if (s->deltas)
+		return gw__deltas_take(s->deltas, i, number_of(s, block, off), page, body);
+	bool zero = gw__is_zero(page, page_bytes);
+	if (!zero && s->copy)
+		page = memcpy(s->copy + i * page_bytes, page, page_bytes);
+	*body = (struct iovec){(void *)(uintptr_t)page, zero ? 0 : page_bytes};
+	return zero ? GW__RAM_ZERO : GW__RAM_PAGE;
 }
 
 static int put_batch(struct gw__stream_out *s, uint32_t block, const uint64_t *off, uint32_t n)
 {
-	struct iovec iov[2 * PAGES_PER_WRITE];
-	const uint8_t *host = gw__dirty_pages_host(s->pages, block);
-	uint64_t page_bytes = s->guest->page_bytes;
-	uint32_t zeros = 0;
+	struct iovec iov[2 * PAGES_PER_WRITE], body;
+	uint32_t zeros = 0, records = 0;
 	int iov_n = 0;
-	int r = written(s, gw__stream_writer_begin_part(&s->writer, n * page_bytes, &s->run->error));
+	int r = written(s, gw__stream_writer_begin_part(&s->writer, n * s->guest->page_bytes, &s->run->error));
 	for (uint32_t i = 0; !r && i < n; i++) {
-		bool zero = gw__is_zero(host + off[i], page_bytes);
 		struct gw__wr c = gw__wr_over(s->heads[i], sizeof s->heads[i]);
-		gw__stream_writer_encode_record(&s->writer, &c, zero ? GW__RAM_ZERO : GW__RAM_PAGE, block, off[i]);
+		uint32_t flag = content(s, i, block, off[i], &body);
+		if (!flag)
+			continue;
+		gw__stream_writer_encode_record(&s->writer, &c, flag, block, off[i]);
 		iov[iov_n++] = (struct iovec){s->heads[i], gw__wr_used(&c)};
-		if (!zero)
-			iov[iov_n++] = content(s, i, host + off[i]);
-		zeros += zero;
+		if (body.iov_len)
+			iov[iov_n++] = body;
+		records++;
+		zeros += flag == GW__RAM_ZERO;
+		s->delta_pages += flag == GW__RAM_XBZRLE;
+		s->delta_bytes += flag == GW__RAM_XBZRLE ? body.iov_len : 0;
 	}
 	atomic_fetch_add_explicit(&s->run->counters.zero_pages, zeros, memory_order_relaxed);
-	atomic_fetch_add_explicit(&s->run->counters.pages, n - zeros, memory_order_relaxed);
-	return r ? r : written(s, gw__chan_write_allv(s->out->main, iov, iov_n, &s->run->error));
+	atomic_fetch_add_explicit(&s->run->counters.pages, records - zeros, memory_order_relaxed);
+	return r || !iov_n ? r : written(s, gw__chan_write_allv(s->out->main, iov, iov_n, &s->run->error));
 }
 
 static int put_on_main(struct gw__stream_out *s, gw__stream_out_look_fn *look, void *ctx)

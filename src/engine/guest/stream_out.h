@@ -16,6 +16,8 @@ struct gw__stream_out_opts {
 	bool copies;   /* pages are enciphered */
 	bool old_colo; /* the dialect of COLO of QEMU 10.0: ENABLE_COLO, and no return path */
 	bool postcopy; /* it is announced (ADVISE), so the stream may end in one; not with channels */
+	uint64_t
+		delta_bytes; /* memory for pages as they were sent, so that only what changed of them is sent again; 0: none. Not with channels */
 };
 enum { GW__STREAM_OUT_RAM_ID = 1 };
 
@@ -27,6 +29,8 @@ void gw__stream_out_free(struct gw__stream_out *s);                     /* NULL 
 struct gw__dirty_pages *gw__stream_out_dirty(struct gw__stream_out *s); /* of the guest */
 const struct gw__blocks *gw__stream_out_blocks(const struct gw__stream_out *s);
 const struct gw__config *gw__stream_out_config(const struct gw__stream_out *s);
+/* Those that were sent instead of whole ones. */
+void gw__stream_out_count_deltas(const struct gw__stream_out *s, uint64_t *pages, uint64_t *bytes);
 
 /* Head, return path, and the list of blocks. */
 int gw__stream_out_begin(struct gw__stream_out *s);
