@@ -362,6 +362,12 @@ struct gw_guest_send_opts {
 	 * channels (-EINVAL).
 	 */
 	uint64_t xbzrle_cache;
+	/*
+	 * postcopy, resume: requested pages go over a second connection to `uri`, and overtake all others. The destination has to expect it:
+	 * a QEMU from 8.0 on with postcopy-preempt. A destination of this library does not: it pauses, and the send ends with GW_HELD. Then
+	 * send with `resume` and without `preempt`.
+	 */
+	bool preempt;
 };
 /*
  * Move a running guest to the destination that waits at `uri`. 0: GW_GONE. On failure it runs here again as if nothing had been

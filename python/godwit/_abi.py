@@ -1394,6 +1394,7 @@ class gw_guest_send_opts(c.Structure):
         ("postcopy", c.c_uint),
         ("resume", c.c_bool),
         ("xbzrle_cache", c.c_uint64),
+        ("preempt", c.c_bool),
     ]
 
 

@@ -43,12 +43,13 @@ int gw__guest_link_check(gw_job *job, const struct gw__uri *uri, const struct gw
 int gw__guest_link_open(gw_job *job, const struct gw__uri *uri, const gw_guest *guest, const struct gw_link_opts *link, uint32_t channels,
 	struct gw__guest_link *l)
 {
-	struct gw__outgoing_opts d = {.io = gw__job_io_opts(job, link), .channels = channels};
+	l->uri = uri;
+	l->dial = (struct gw__outgoing_opts){.io = gw__job_io_opts(job, link), .channels = channels};
 	int r = gw__job_tls(job, link, GW__TLS_CLIENT, &l->tls);
-	d.tls = l->tls;
-	memcpy(d.uuid, guest->guest->uuid, sizeof d.uuid);
+	l->dial.tls = l->tls;
+	memcpy(l->dial.uuid, guest->guest->uuid, sizeof l->dial.uuid);
 	if (!r)
-		r = gw__outgoing_connect(&job->run, uri, &d, &l->out);
+		r = gw__outgoing_connect(&job->run, uri, &l->dial, &l->out);
 	if (!r && !l->out.main->two_way)
 		r = gw__error_set(&job->run.error, -EOPNOTSUPP,
 			"%s: nobody can answer there, and a guest that runs here is given only to who says that it has it",
@@ -58,6 +59,11 @@ int gw__guest_link_open(gw_job *job, const struct gw__uri *uri, const gw_guest *
 	for (uint32_t i = 0; !r && i < l->out.multifd_n; i++)
 		r = gw__job_filter(job, link, &l->out.multifd[i]);
 	return r;
+}
+
+int gw__guest_link_preempt(gw_job *job, const struct gw__guest_link *l, struct gw__chan **chan)
+{
+	return gw__outgoing_connect_preempt(&job->run, l->uri, &l->dial, chan);
 }
 
 void gw__guest_link_close(struct gw__guest_link *l, struct gw_guest_result *ours)

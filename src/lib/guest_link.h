@@ -11,6 +11,8 @@
 struct gw__guest_link {
 	struct gw__tls_creds *tls; /* outlive the channels */
 	struct gw__outgoing out;
+	const struct gw__uri *uri; /* borrowed */
+	struct gw__outgoing_opts dial;
 };
 
 /* *uri is malloc'ed, and the caller's, also after a failure. */
@@ -22,6 +24,8 @@ uint32_t gw__guest_link_method(enum gw_compression compression); /* GW__MULTIFD_
 /* Also what failed needs to be closed. */
 int gw__guest_link_open(gw_job *job, const struct gw__uri *uri, const gw_guest *guest, const struct gw_link_opts *link, uint32_t channels,
 	struct gw__guest_link *l);
+/* One more connection to the same address, the caller's: of post-copy, for requested pages. */
+int gw__guest_link_preempt(gw_job *job, const struct gw__guest_link *l, struct gw__chan **chan);
 void gw__guest_link_close(struct gw__guest_link *l, struct gw_guest_result *ours);
 
 #endif

@@ -35,8 +35,13 @@ static int take_send_opts(gw_job *job, const struct gw_guest_send_opts *o, struc
 }
 
 /* What cannot be asked for together. */
-static int check_together(gw_job *job, const struct gw_guest_send_opts *o)
+static int check_together(gw_job *job, const struct gw_guest_send_opts *o, const struct gw__uri *uri)
 {
+	if (o->preempt && !o->postcopy && !o->resume)
+		return gw__error_set(&job->run.error, -EINVAL, "gw_guest_send_opts.preempt is for post-copy: set `postcopy` or `resume`");
+	if (o->preempt && !gw__uri_listens(uri))
+		return gw__error_set(&job->run.error, -EINVAL,
+			"%s: a preempt channel needs an address to connect to a second time: tcp, unix or vsock", uri->text);
 	if (o->channels && o->xbzrle_cache)
 		return gw__error_set(&job->run.error, -EINVAL,
 			"gw_guest_send_opts.channels is %u, expected 0: with xbzrle_cache all pages go over the main channel", o->channels);
@@ -52,6 +57,7 @@ struct sending {
 	gw_guest *guest;
 	const struct gw_guest_send_opts *o;
 	struct gw__location at;
+	const struct gw__guest_link *link; /* once it is open */
 };
 
 static void on_source_event(void *ctx, const struct gw__guest_event *event)
@@ -65,6 +71,12 @@ static void on_held(void *ctx, const struct gw__location *location)
 {
 	const struct sending *s = ctx;
 	gw__guest_set_location(s->guest, GW__SIDE_SOURCE, *location, GW__MOTION_MOVES);
+}
+
+static int open_preempt(void *ctx, struct gw__chan **chan)
+{
+	const struct sending *s = ctx;
+	return gw__guest_link_preempt(s->job, s->link, chan);
 }
 
 static uint64_t to_us(uint64_t ns) { return ns / 1000 + (ns % 1000 != 0); }
@@ -105,9 +117,11 @@ static int source_run(struct sending *s, struct gw__guest_link *l, struct gw__gu
 		.postcopy = (enum gw__guest_postcopy_when)o->postcopy,
 		.switch_now = &job->guest.switch_now,
 		.max_bandwidth = GW__OPT(o->link, max_bandwidth),
+		.open_preempt = o->preempt ? open_preempt : NULL,
 		.on_held = on_held,
 		.on_event = on_source_event,
 		.ctx = s};
+	s->link = l;
 	if (o->resume)
 		return gw__guest_source_resume(&job->run, s->guest->guest, &l->out, &so, s->at, result);
 	gw__chan_set_deep_buffer(l->out.main, true);
@@ -182,7 +196,7 @@ static int send_guest(gw_job *job, void *args)
 	const struct gw__guest_args *a = args;
 	struct gw_guest_result ours = {0};
 	struct gw_guest_send_opts o;
-	struct sending s = {job, a->guest, &o, location_before(a->guest)};
+	struct sending s = {job, a->guest, &o, location_before(a->guest), NULL};
 	struct gw__uri *uri = NULL;
 	uint64_t began_ns = gw__clock_now_ns(&job->run.clock);
 	int r = gw__job_begin(job, GW__OPT((const struct gw_guest_send_opts *)a->o, memory_limit));
@@ -192,9 +206,9 @@ static int send_guest(gw_job *job, void *args)
 		r = begin_send(&s, a);
 	bool claimed = !r;
 	if (!r)
-		r = check_together(job, &o);
-	if (!r)
 		r = gw__guest_link_uri(job, a->where, &uri);
+	if (!r)
+		r = check_together(job, &o, uri);
 	if (!r)
 		r = gw__guest_link_check(job, uri, o.link, o.channels, o.compression);
 	if (r)

@@ -562,6 +562,19 @@ static void what_cannot_be_asked_for(void **state)
 	o.resume = true;
 	assert_int_equal(gw_guest_send(from.job, from.guest, "tcp:127.0.0.1:1", &o, &from.result), -ENODATA);
 	assert_non_null(strstr(gw_job_error(from.job), "no post-copy to resume"));
+	o.resume = false;
+	o.preempt = true;
+	assert_int_equal(gw_guest_send(from.job, from.guest, "tcp:127.0.0.1:1", &o, &from.result), -EINVAL);
+	assert_non_null(strstr(gw_job_error(from.job), "is for post-copy"));
+	o.postcopy = GW_POSTCOPY_AT_ONCE;
+	assert_int_equal(gw_guest_send(from.job, from.guest, "exec:true", &o, &from.result), -EINVAL);
+	o.preempt = false;
+	o.postcopy = GW_POSTCOPY_NEVER;
+	o.xbzrle_cache = 1 << 20;
+	o.channels = 2;
+	assert_int_equal(gw_guest_send(from.job, from.guest, "tcp:127.0.0.1:1", &o, &from.result), -EINVAL);
+	assert_non_null(strstr(gw_job_error(from.job), "xbzrle_cache"));
+	assert_int_equal(gw_guest_where(from.guest), GW_HERE);
 	vm_free(&from);
 }
 

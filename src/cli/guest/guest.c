@@ -17,7 +17,7 @@ struct guest {
 	unsigned channels, compression, workload, seed, writers, rate;
 	int downtime_ms;
 	unsigned postcopy;
-	bool give_up, resume;
+	bool give_up, resume, preempt;
 };
 
 static json_t *request_of(const struct guest *g, const char *what, const char *uri)
@@ -26,13 +26,13 @@ static json_t *request_of(const struct guest *g, const char *what, const char *u
 	if (!r)
 		return NULL;
 	if (uri)
-		json_object_update_new(r,
-			json_pack("{so sI sI sI sI sI sb sI sb so* so*}", "uri", gw__cli_json_text(uri), "channels",
-				(json_int_t)g->channels, "compression", (json_int_t)g->compression, "downtime_ms",
-				(json_int_t)g->downtime_ms, "max_bandwidth", (json_int_t)g->max_bandwidth, "xbzrle_cache",
-				(json_int_t)g->xbzrle_cache, "give_up", g->give_up, "postcopy", (json_int_t)g->postcopy, "resume",
-				g->resume, "tls_creds", g->tls.creds_dir ? gw__cli_json_text(g->tls.creds_dir) : NULL, "tls_hostname",
-				g->tls.hostname ? gw__cli_json_text(g->tls.hostname) : NULL));
+		json_object_update_new(r, json_pack("{so sI sI sI sI sI sb sI sb sb so* so*}", "uri", gw__cli_json_text(uri), "channels",
+						  (json_int_t)g->channels, "compression", (json_int_t)g->compression, "downtime_ms",
+						  (json_int_t)g->downtime_ms, "max_bandwidth", (json_int_t)g->max_bandwidth, "xbzrle_cache",
+						  (json_int_t)g->xbzrle_cache, "give_up", g->give_up, "postcopy", (json_int_t)g->postcopy,
+						  "resume", g->resume, "preempt", g->preempt, "tls_creds",
+						  g->tls.creds_dir ? gw__cli_json_text(g->tls.creds_dir) : NULL, "tls_hostname",
+						  g->tls.hostname ? gw__cli_json_text(g->tls.hostname) : NULL));
 	if (g->copy)
 		json_object_set_new(r, "copy", gw__cli_json_text(g->copy));
 	if (g->offset)
@@ -150,6 +150,7 @@ int gw__cli_guest(int argc, char **argv)
 		GW__CLI_CHOICE("postcopy", "never|if-needed|after-round|at-once", &g.postcopy,
 			"send: when it runs at the destination before its pages are there (default: never)"),
 		GW__CLI_FLAG("resume", &g.resume, "send: recover a post-copy whose link broke"),
+		GW__CLI_FLAG("preempt", &g.preempt, "send, with --postcopy or --resume: requested pages go over a second connection"),
 		GW__CLI_BYTES("max-bandwidth", "BYTES/S", &g.max_bandwidth, "send: at most so many bytes per second"),
 		GW__CLI_TEXT("copy", "FILE", &g.copy, "check: this copy of the RAM, instead of the guest's own"),
 		GW__CLI_BYTES("offset", "BYTES", &g.offset, "check: begin at this offset in the RAM"),

@@ -231,6 +231,7 @@ static json_t *send_guest(struct vmm *v, const json_t *request)
 	o.xbzrle_cache = (uint64_t)number_of(request, "xbzrle_cache");
 	o.converge = json_is_true(json_object_get(request, "give_up")) ? GW_CONVERGE_GIVE_UP : GW_CONVERGE_STOP;
 	o.postcopy = (enum gw_guest_postcopy)number_of(request, "postcopy");
+	o.preempt = json_is_true(json_object_get(request, "preempt"));
 	o.resume = json_is_true(json_object_get(request, "resume"));
 	if (!uri)
 		return answer(GW__EXIT_USAGE, "a request to send names no URI");

@@ -374,6 +374,12 @@ static void count_zeros(struct gw__run *run, const struct gw__pageserver_stats *
 	atomic_fetch_sub_explicit(&run->counters.pages, stats->zero_pages, memory_order_relaxed);
 }
 
+static int open_preempt(void *ctx, struct gw__chan **chan)
+{
+	const struct source *s = ctx;
+	return s->o->open_preempt(s->o->ctx, chan);
+}
+
 /* The RAM of the guest, which is paused, as the page server's source of pages, and its devices in the package. */
 static int serve_pages(struct source *s, const struct gw_out *devices, bool resume)
 {
@@ -396,6 +402,8 @@ static int serve_pages(struct source *s, const struct gw_out *devices, bool resu
 		.block = sizes,
 		.blocks_n = source.blocks->n,
 		.max_bandwidth = s->o->max_bandwidth,
+		.preempt = s->o->open_preempt ? GW__PREEMPT_ON : GW__PREEMPT_OFF,
+		.open_preempt = open_preempt,
 		.ctx = s,
 		.answer_ms = s->o->answer_ms};
 	enum gw__postcopy_src_state ignored; /* who may run the guest says plan/handover, which is stricter */

@@ -37,14 +37,15 @@ struct gw__guest_source_opts {
 	bool tls;             /* pages are enciphered, so from a copy */
 	bool confirm;         /* ask whether everything is loaded, or the switch is taken, before this side gives up the right to run it */
 	int answer_ms;
-	enum gw__converge_policy policy;                                  /* GIVE_UP or STOP, when it does not get there */
-	uint32_t patience;                                                /* rounds without progress before that. 0: the usual */
-	uint64_t give_up_ns;                                              /* 0: no limit */
-	const _Atomic uint32_t *limit_ms;                                 /* how long it may stand still */
-	const _Atomic bool *finish;                                       /* stop it now */
-	enum gw__guest_postcopy_when postcopy;                            /* but NEVER: not with channels */
-	const _Atomic bool *switch_now;                                   /* to post-copy */
-	uint64_t max_bandwidth;                                           /* of the push in post-copy; 0: no limit */
+	enum gw__converge_policy policy;                        /* GIVE_UP or STOP, when it does not get there */
+	uint32_t patience;                                      /* rounds without progress before that. 0: the usual */
+	uint64_t give_up_ns;                                    /* 0: no limit */
+	const _Atomic uint32_t *limit_ms;                       /* how long it may stand still */
+	const _Atomic bool *finish;                             /* stop it now */
+	enum gw__guest_postcopy_when postcopy;                  /* but NEVER: not with channels */
+	const _Atomic bool *switch_now;                         /* to post-copy */
+	uint64_t max_bandwidth;                                 /* of the push in post-copy; 0: no limit */
+	int (*open_preempt)(void *ctx, struct gw__chan **chan); /* post-copy: a second connection, for what is requested; NULL: none */
 	void (*on_held)(void *ctx, const struct gw__location *location);  /* the destination runs it, and needs pages from here */
 	void (*on_event)(void *ctx, const struct gw__guest_event *event); /* may be NULL */
 	void *ctx;

@@ -576,8 +576,8 @@ static int hand_over(struct gw__pageserver *s)
 {
 	uint8_t *devices = malloc(s->source->device_bytes + 1);
 	int r = devices ? 0 : gw__error_set(&s->run->error, -ENOMEM, "no memory for the device state");
-	if (!r && !s->o->clear_unsent)
-		r = begin_stream(s, devices);
+	if (!r)
+		r = s->o->clear_unsent ? connect_preempt_of_handover(s) : begin_stream(s, devices);
 	if (!r)
 		r = put_discards(s);
 	if (!r && s->o->confirm)
