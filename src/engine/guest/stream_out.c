@@ -122,7 +122,8 @@ int gw__stream_out_new(struct gw__run *run, struct gw__guest *guest, struct gw__
 	if (!r && o->copies && !(s->copy = malloc(PAGES_PER_WRITE * guest->page_bytes)))
 		r = gw__error_set(&run->error, -ENOMEM, "no memory for copies of pages");
 	if (!r && o->delta_bytes)
-		r = gw__deltas_new(o->delta_bytes, guest->page_bytes, PAGES_PER_WRITE, &s->deltas, &run->error);
+		r = gw__deltas_new(gw__min(o->delta_bytes, s->blocks.total_bytes), guest->page_bytes, PAGES_PER_WRITE, &s->deltas,
+			&run->error);
 	gw__stream_writer_init(&s->writer, out->main, &s->blocks, GW__STREAM_OUT_RAM_ID, PART_BYTES);
 	if (r)
 		gw__stream_out_free(s);
