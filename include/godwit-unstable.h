@@ -358,8 +358,8 @@ struct gw_guest_send_opts {
 	bool resume;
 	/*
 	 * Bytes of memory for pages as they were sent. Of a page that is sent again only the difference goes then (XBZRLE). Worth it for a
-	 * slow link and a guest that changes little of many pages. It costs a copy and a comparison of each page. More than the guest's RAM is not used. 0: none. Not with
-	 * channels (-EINVAL).
+	 * slow link and a guest that changes little of many pages. It costs a copy and a comparison of each page. More than the guest's RAM
+	 * is not used. 0: none. Not with channels (-EINVAL).
 	 */
 	uint64_t xbzrle_cache;
 	/*
