@@ -198,6 +198,30 @@ static int write_list(const struct gw__storage *s, const char *list, line_fn *sa
 	return s->durable ? sync_path(s->folder, error) : 0;
 }
 
+typedef bool parse_fn(struct gw__storage *s, const char *line, char *id, uint64_t *epoch);
+
+/* 0 also where there is none. */
+static int read_list(struct gw__storage *s, const char *list, parse_fn *parse, uint64_t *epoch, struct gw__error *error)
+{
+	char path[PATH_MAX + 32], line[300];
+	snprintf(path, sizeof path, "%s/%s", s->folder, list);
+	FILE *f = fopen(path, "re");
+	if (!f)
+		return errno == ENOENT ? 0 : gw__error_errno(error, errno, "cannot read %s", path);
+	int r = 0;
+	while (!r && fgets(line, sizeof line, f)) {
+		struct gw__storage_disk *d = &s->disks[s->n];
+		if (s->n == GW__STORAGE_DISKS_MAX || !parse(s, line, d->id, epoch) || strchr(d->id, '/'))
+			r = gw__error_set(error, -EPROTO,
+				"%s is damaged: it has the line \"%.*s\"; restore the file from a copy of the folder", path,
+				(int)strcspn(line, "\n"), line);
+		else
+			s->n++;
+	}
+	fclose(f);
+	return r;
+}
+
 /* --- the engine --- */
 
 static void run_engine(const char *program, int monitor)
@@ -511,27 +535,15 @@ void gw__storage_end(struct gw__storage **storage, uint64_t epoch, bool kept)
 
 /* --- an older epoch --- */
 
-/* The folder's file "disks". 0 also where there is none. */
-static int read_list(struct gw__storage *s, uint64_t *last, struct gw__error *error)
+/* The epoch that the names in the folder's file "disks" end with. */
+static bool parse_file(struct gw__storage *s, const char *line, char *id, uint64_t *epoch)
 {
-	char path[PATH_MAX + 32], line[300], name[192];
-	snprintf(path, sizeof path, "%s/disks", s->folder);
-	FILE *f = fopen(path, "re");
-	if (!f)
-		return errno == ENOENT ? 0 : gw__error_errno(error, errno, "cannot read %s", path);
-	int r = 0;
-	while (!r && fgets(line, sizeof line, f)) {
-		struct gw__storage_disk *d = &s->disks[s->n];
-		bool good = s->n < GW__STORAGE_DISKS_MAX && sscanf(line, "%191s %63s", name, d->id) == 2 && !strchr(d->id, '/');
-		s->session = good ? session_of(name) : 0;
-		if (s->session)
-			*last = strtoull(strrchr(name, '.') + 1, NULL, 10);
-		else
-			r = gw__error_set(error, -EPROTO, "%s is damaged", path);
-		s->n++;
-	}
-	fclose(f);
-	return r;
+	char name[192];
+	if (sscanf(line, "%191s %63s", name, id) != 2)
+		return false;
+	s->session = session_of(name);
+	*epoch = s->session ? strtoull(strrchr(name, '.') + 1, NULL, 10) : 0;
+	return s->session;
 }
 
 static int find_size(struct gw__storage *s, unsigned disk, struct gw__error *error)
@@ -581,7 +593,7 @@ int gw__storage_branch(const char *folder, const char *program, uint64_t epoch, 
 	if (!s)
 		return gw__error_set(error, -ENOMEM, "no memory for disks");
 	snprintf(s->folder, sizeof s->folder, "%s", folder);
-	int r = read_list(s, &last, error);
+	int r = read_list(s, "disks", parse_file, &last, error);
 	for (unsigned i = 0; !r && epoch != last && i < s->n; i++)
 		r = branch(s, i, epoch, program, error);
 	end_engine(s);
@@ -591,23 +603,10 @@ int gw__storage_branch(const char *folder, const char *program, uint64_t epoch, 
 
 /* --- after its death --- */
 
-static int read_durable(struct gw__storage *s, struct gw__error *error)
+static bool parse_session(struct gw__storage *s, const char *line, char *id, uint64_t *epoch)
 {
-	char path[PATH_MAX + 32], line[GW__STORAGE_ID_BYTES + 32];
-	snprintf(path, sizeof path, "%s/%s", s->folder, DURABLE_LIST);
-	FILE *f = fopen(path, "re");
-	if (!f)
-		return errno == ENOENT ? 0 : gw__error_errno(error, errno, "cannot read %s", path);
-	int r = 0;
-	while (!r && fgets(line, sizeof line, f)) {
-		struct gw__storage_disk *d = &s->disks[s->n];
-		if (s->n == GW__STORAGE_DISKS_MAX || sscanf(line, "%u %63s", &s->session, d->id) != 2 || strchr(d->id, '/'))
-			r = gw__error_set(error, -EPROTO, "%s is damaged", path);
-		else
-			s->n++;
-	}
-	fclose(f);
-	return r;
+	(void)epoch;
+	return sscanf(line, "%u %63s", &s->session, id) == 2;
 }
 
 static int find_overlays(const struct gw__storage *s, uint64_t epoch, struct gw__error *error)
@@ -658,7 +657,7 @@ int gw__storage_recover(const char *folder, struct gw__error *error)
 		return gw__error_set(error, -ENOMEM, "no memory for disks");
 	snprintf(s->folder, sizeof s->folder, "%s", folder);
 	s->durable = true;
-	int r = read_durable(s, error);
+	int r = read_list(s, DURABLE_LIST, parse_session, NULL, error);
 	if (!r && s->n)
 		r = find_last_epoch(folder, &epoch, error);
 	if (!r && s->n)

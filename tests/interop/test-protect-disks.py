@@ -232,6 +232,14 @@ def older(folder):
         before = sums(standby.folder)
         command = ["--", "/bin/false", "{disk:d0}{disk:d1}"]
         godwit.run("failover", f"{standby.folder}@{epochs[0]}", "--storage-daemon=/bin/false", *command).fails(godwit.FAILED, "does not serve disks")
+        with open(f"{standby.folder}/disks", "r+b") as f:
+            whole = f.read()
+            for damage in b"nonsense\n", b"disk-d0.1.5\n", b"file 1 d0\n", b"disk-d0.1.5 ../d0\n", whole * 9:
+                f.truncate(0)
+                os.pwrite(f.fileno(), damage, 0)
+                godwit.run("failover", f"{standby.folder}@{epochs[0]}", engine, *command).fails(godwit.FAILED, "is damaged: it has the line")
+            f.truncate(0)
+            os.pwrite(f.fileno(), whole, 0)
         for epoch in epochs[0], epochs[2]:
             nothing = godwit.run("failover", f"{standby.folder}@{epoch}", engine, *command)
             assert nothing.status == godwit.FAILED and "/bin/false ended with status 1" in nothing.stderr, nothing

@@ -62,7 +62,7 @@ static void change(uint8_t *page)
 		page[random_below(PAGE)] ^= (uint8_t)(1 + random_below(255));
 }
 
-/* Rounds of a guest; a batch is looked at only when all of it was taken, as it is written at once. */
+/* Rounds of a guest; a batch is looked at only when all of it was taken, because a batch is written as a whole. */
 static struct tally rounds(struct gw__deltas *d, unsigned n)
 {
 	struct tally t = {0};
