@@ -378,7 +378,7 @@ static int begin_stream(struct gw__dissector *x)
 static void say_checkpoint_message(struct gw__dissector *x, const struct gw__colo_msg *m, size_t used)
 {
 	static const char *const meanings[GW__COLO_MESSAGES] = {"the secondary has the guest", "stop, a checkpoint follows", "stopped",
-		"the guest stands still, its memory follows", "", "all of the checkpoint is here", "it is in use, the guest may run on"};
+		"the guest is paused, its memory follows", "", "all of the checkpoint is here", "it is in use, the guest may run on"};
 	struct gw__message *out = gw__message_begin(&x->message, gw__colo_message_name(m->type), "%s", meanings[m->type]);
 	if (m->type == GW__COLO_VMSTATE_SIZE) {
 		gw__message_more(out, "%llu bytes of device state follow", (ull)m->bytes);
@@ -436,7 +436,7 @@ static int step_checkpoints(struct gw__dissector *x, const uint8_t *bytes, size_
 	if (r == GW__SHORT)
 		return 0;
 	if (!x->colo && (r || m.type != GW__COLO_CHECKPOINT_REQUEST)) /* no checkpoint begins otherwise */
-		return gw__error_set(&x->error, -EPROTO, "bytes behind the end of the stream");
+		return gw__error_set(&x->error, -EPROTO, "bytes after the end of the stream");
 	if (r)
 		return r;
 	x->colo = true;
@@ -762,7 +762,7 @@ static int step(struct gw__dissector *x, const uint8_t *bytes, size_t n, bool la
 		return by_kind[x->o.kind](x, bytes, n, last, used);
 	if (x->o.kind == GW__DISSECTOR_MAIN && gw__stream_takes_checkpoints(&x->stream))
 		return step_checkpoints(x, bytes, n, used);
-	return n ? gw__error_set(&x->error, -EPROTO, "bytes behind the end of the stream") : 0;
+	return n ? gw__error_set(&x->error, -EPROTO, "bytes after the end of the stream") : 0;
 }
 
 /* Payload, of which only the length matters. */

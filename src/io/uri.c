@@ -76,7 +76,7 @@ static int parse_tcp_options(const char *from, struct gw__uri *uri, struct gw__e
 		memcpy(one, from, n < sizeof one ? n : 0);
 		if (!*one || !read_tcp_option(one, uri, &v4, &v6))
 			return gw__error_set(error, -EINVAL,
-				"%.200s: bad option \"%.*s\" behind the port; expected ipv4, ipv6, keep-alive (each with =on or =off) or to=PORT",
+				"%.200s: bad option \"%.*s\" after the port; expected ipv4, ipv6, keep-alive (each with =on or =off) or to=PORT",
 				uri->text, (int)(n < 64 ? n : 64), from);
 		from += n;
 	}

@@ -131,7 +131,7 @@ static int sum_image(gw_job *job, struct gw_info *info, const struct gw__image *
 	for (unsigned i = 0; !r && i < sizeof id; i++)
 		snprintf(s->fingerprint + 2 * i, 3, "%02x", id[i]);
 	if (s->trailing_bytes)
-		warn(info, "%llu bytes follow behind the end of the image", (unsigned long long)s->trailing_bytes);
+		warn(info, "%llu bytes follow after the end of the image", (unsigned long long)s->trailing_bytes);
 	return r;
 }
 
@@ -287,7 +287,7 @@ static int inspect(gw_job *job, void *args)
 	if (!r && made->format == GW_FORMAT_STREAM && made->summary.trailing_bytes) {
 		r = sum_checkpoints(job, made, a->path);
 		if (!r && made->summary.trailing_bytes)
-			warn(made, "more bytes follow behind the end of the stream");
+			warn(made, "more bytes follow after the end of the stream");
 	}
 	if (!r)
 		r = look_closer(job, made, stored.image, o);

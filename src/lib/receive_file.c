@@ -108,7 +108,7 @@ static int open_image(struct receive_file *f)
 	if (r)
 		return gw__error_where(error, "what its source has written of %s is not whole", f->file.dest.path);
 	if (f->image->end_off != f->image->file_bytes)
-		return gw__error_set(error, -EPROTO, "the source has written %llu bytes behind the end of the image",
+		return gw__error_set(error, -EPROTO, "the source has written %llu bytes after the end of the image",
 			(unsigned long long)(f->image->file_bytes - f->image->end_off));
 	return gw__job_check_devices(f->job, f->image);
 }

@@ -8,11 +8,11 @@
 
 static const struct gw__qemu_quirk_row quirks[GW__QUIRKS] = {
 	[GW__QUIRK_HANGS_BEHIND_LAST_PAGE] = {0, 999, "postcopy.md 1.4",
-		"never ends its migration, and never runs its guest again, if a post-copy loses its link behind the last page"},
+		"never ends its migration, and never runs its guest again, if a post-copy loses its link after the last page"},
 	[GW__QUIRK_TAKES_EARLY_SHUT] = {1000, 0, "postcopy.md 1.4",
 		"takes a SHUT 0 before the first page of a recovery, and then never runs its guest again, whatever becomes of its destination"},
 	[GW__QUIRK_KEEPS_RUN_STATE] = {1000, 0, "channels.md 3.2",
-		"puts the run state of a guest that does not run back, if it is told that its migration failed behind the last byte"},
+		"puts the run state of a guest that does not run back, if it is told that its migration failed after the last byte"},
 	[GW__QUIRK_SPOILT_BY_SNAPSHOT] = {0, 999, "channels.md 5.3", "may refuse to migrate after a background snapshot that failed"},
 	[GW__QUIRK_PREEMPT_FIRST] = {0, 799, "postcopy.md 5", "reads nothing before the preempt channel is there"},
 	[GW__QUIRK_LATE_UNPLUGGED] = {0, 799, "stream.md 10",

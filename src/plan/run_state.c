@@ -55,7 +55,7 @@ static enum gw__run_after stands(const char *name, unsigned version, bool stop, 
 	if (stop)
 		return GW__RUN_STOPPED;
 	snprintf(reason, room,
-		"a QEMU before 10.0 does not put the run state \"%s\" back behind a save: it ends in postmigrate, where only cont leads on; "
+		"a QEMU before 10.0 does not put the run state \"%s\" back after a save: it ends in postmigrate, where only cont leads on; "
 		"let the guest run during the save (cont), or give --stop if that may be",
 		name);
 	return GW__RUN_REFUSED;

@@ -33,7 +33,7 @@ static const struct row {
 	{limits_channels, false, "QEMU does not keep to a bandwidth limit when several channels, or direct I/O, write an image"},
 	{lacks_direct_io, false, "this QEMU has no direct I/O (it is older than 9.1)"},
 	{stands, false, "the guest does not run, and only at the end of a stream can QEMU be told to keep its run state"},
-	{stands_and_stays, true, "the guest does not run, and keeps its run state only behind a stream"},
+	{stands_and_stays, true, "the guest does not run, and keeps its run state only after a stream"},
 };
 
 enum gw__save_method gw__plan_save_method(enum gw__save_wish wish, const struct gw__plan_save *p, char *reason, size_t room)

@@ -437,7 +437,7 @@ static enum why serve_disks(struct gw__protect *p)
 	int r = gw__mirror_check(&p->mirror, p->qmp, &done, &error);
 	set_answer_limit(p);
 	if (r)
-		return lost(p, "its disks are not whole at the standby: %s", error.text[0] ? error.text : "a mirror is behind");
+		return lost(p, "its disks are not whole at the standby: %s", error.text[0] ? error.text : "a mirror has not caught up");
 	print_report(p, words);
 	snprintf(verdict, sizeof verdict, "good %s\n", words);
 	return gw__disk_link_write(p->disk_fd, verdict) ? lost(p, "the standby does not keep its disks any more") : GO_ON;

@@ -187,7 +187,7 @@ int gw__config_decode(struct gw__rd *c, struct gw__config *config, struct gw__er
 	if (c->cut)
 		return GW__SHORT;
 	if (type != GW__ITEM_CONFIG)
-		return gw__error_set(error, -EPROTO, "expected the configuration section (07) behind the version, got byte %02x", type);
+		return gw__error_set(error, -EPROTO, "expected the configuration section (07) after the version, got byte %02x", type);
 	uint32_t n = gw__rd_be32(c);
 	if (c->cut)
 		return GW__SHORT;

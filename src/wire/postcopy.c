@@ -121,5 +121,5 @@ int gw__recv_bitmap_check_end(uint64_t mark, const char *block, struct gw__error
 	if (mark == GW__RECV_BITMAP_END)
 		return 0;
 	return gw__error_set(error, -EPROTO,
-		"behind the received bitmap of block \"%s\" stands %016llx, expected the end mark 0123456789abcdef", block, (ull)mark);
+		"after the received bitmap of block \"%s\" stands %016llx, expected the end mark 0123456789abcdef", block, (ull)mark);
 }

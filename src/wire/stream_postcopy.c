@@ -87,7 +87,7 @@ static int check_switch(const struct gw__stream *s, const struct gw__command *cm
 	if (s->blocks.n && !s->ram_ended)
 		return 0;
 	return gw__error_set(error, -EPROTO, "command %s %s", gw__command_name(cmd->number),
-		s->blocks.n ? "behind the end of the RAM section" : "before the block list");
+		s->blocks.n ? "after the end of the RAM section" : "before the block list");
 }
 
 /* A row as it was found; what the command carries is judged by whom it concerns. */
@@ -132,12 +132,12 @@ int gw__stream_check_postcopy_item(const struct gw__stream *s, uint8_t type, str
 	if (s->package_left && type != GW__ITEM_FULL && type != GW__ITEM_COMMAND)
 		return gw__error_set(error, -EPROTO, "section type %02x in the package, expected 04 (device) or 08 (command)", type);
 	if (!s->package_left && s->postcopy == GW__STREAM_DISCARDED && (type == GW__ITEM_END || type == GW__ITEM_FULL))
-		return gw__error_set(error, -EPROTO, "section type %02x behind RAM_DISCARD, expected PACKAGED first", type);
+		return gw__error_set(error, -EPROTO, "section type %02x after RAM_DISCARD, expected PACKAGED first", type);
 	if (s->postcopy == GW__STREAM_RECOVERING && !s->discover_blocks && type != GW__ITEM_COMMAND)
 		return gw__error_set(error, -EPROTO, "section type %02x before POSTCOPY_RESUME, expected 08 (command)", type);
 	if (!s->package_left && s->postcopy >= GW__STREAM_LISTENING && (type == GW__ITEM_START || type == GW__ITEM_FULL))
 		return gw__error_set(error, -EPROTO,
-			"section type %02x behind the package; expected 02 or 03 (pages), 08 (command) or 00 (end)", type);
+			"section type %02x after the package; expected 02 or 03 (pages), 08 (command) or 00 (end)", type);
 	return 0;
 }
 

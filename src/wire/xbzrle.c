@@ -39,7 +39,7 @@ static const char *take_unchanged(struct gw__rd *c, size_t page_left, size_t *le
 static const char *take_changed(struct gw__rd *c, size_t page_left, size_t *len)
 {
 	if (!gw__rd_left(c))
-		return "an unchanged run with nothing behind it";
+		return "an unchanged run with nothing after it";
 	const char *wrong = take_length(c, len);
 	if (wrong)
 		return wrong;

@@ -215,8 +215,8 @@ ENDS = {
     "silent in a page": (fall_silent(1344 + 5000), ["channel 1, packet 1", f"nothing came for {IDLE_S * 1000} ms"]),
     "closed between packets": (close_channel, ["sync 2", "channel 1", "closed|ended"]),
     "no SYNC on one": (leave_out_sync, ["sync 2", "channel 1"]),
-    "one SYNC too many": (sync_too_often, ["channel 0", "a SYNC behind the"]),
-    "a page behind the last SYNC": (page_behind_last_sync, ["channel 1, packet \\d+: pages behind the end of RAM"]),
+    "one SYNC too many": (sync_too_often, ["channel 0", "a SYNC after the"]),
+    "a page behind the last SYNC": (page_behind_last_sync, ["channel 1, packet \\d+: pages after the end of RAM"]),
     "main channel cut": (cut_main, ["stream offset|cut short|closed|reset by peer"]),
 }
 

@@ -72,8 +72,8 @@ BEFORE = {
     "early devices too large together": (
         head() + start() + device(7, bytes(LIMIT // 2)) + device(8, bytes(LIMIT // 2)) + part(), f"more than {LIMIT} bytes of device state"),
     "package before the list": (head() + package(), "PACKAGED before the block list"),
-    "discard behind the end of RAM": (head() + start() + part(kind=3) + discard((0, PAGE)), "RAM_DISCARD behind the end"),
-    "package behind the end of RAM": (head() + start() + part(kind=3) + package(), "PACKAGED behind the end"),
+    "discard behind the end of RAM": (head() + start() + part(kind=3) + discard((0, PAGE)), "RAM_DISCARD after the end"),
+    "package behind the end of RAM": (head() + start() + part(kind=3) + package(), "PACKAGED after the end"),
 }
 
 # --- what cannot: the source may have gone too far, and hears nothing ---
@@ -92,9 +92,9 @@ PACKAGES = {
     "smaller than it is": (package(size=len(blob()) - 4), "package|RUN"),
     "too large": (package(blob(device(7, bytes(LIMIT)))), "at most 65536"),
     "huge": (package(b"", size=0xFFFFFFFF), "at most 65536"),
-    "end of RAM first": (part(kind=3) + package(), "section type 03 behind RAM_DISCARD"),
-    "end of RAM instead": (end(), "section type 03 behind RAM_DISCARD"),
-    "devices outside": (DEVICES, "section type 04 behind RAM_DISCARD"),
+    "end of RAM first": (part(kind=3) + package(), "section type 03 after RAM_DISCARD"),
+    "end of RAM instead": (end(), "section type 03 after RAM_DISCARD"),
+    "devices outside": (DEVICES, "section type 04 after RAM_DISCARD"),
     "twice": (discard((0, PAGE)) + command(LISTEN), "LISTEN"),
 }
 

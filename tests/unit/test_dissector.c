@@ -191,7 +191,7 @@ static void no_checkpoints(void **state)
 		put_colo_guest(&b);
 		sb_hex(&b, behind[i]);
 		listen_to(&h, GW__DISSECTOR_MAIN, b.p, b.n, 1, true);
-		assert_said(&h, "UNINTERPRETED bytes behind the end of the stream");
+		assert_said(&h, "UNINTERPRETED bytes after the end of the stream");
 		gw__migration_view_fini(&h.view);
 		sb_fini(&b);
 	}
@@ -467,7 +467,7 @@ static void garbage(void **state)
 	put_rest(&b);
 	sb_fill(&b, 1, 10);
 	explain(&h, GW__DISSECTOR_MAIN, &b);
-	assert_said(&h, "UNINTERPRETED bytes behind the end of the stream");
+	assert_said(&h, "UNINTERPRETED bytes after the end of the stream");
 	gw__migration_view_fini(&h.view);
 	sb_fini(&b);
 }

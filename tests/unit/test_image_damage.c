@@ -50,7 +50,7 @@ static void a_changed_field_is_refused_by_name(void **state)
 		{"the second block's pages over the first one's", NEXT_PAGES_OFF, 8, PAGES, "\"/rom@etc/acpi/tables\"",
 			"before the end of its bitmap"},
 		{"a bit behind the last page", BITMAP + 16, 1, 0x08 | 0x01, "\"pc.ram\"",
-			"(at offset 142) has bits behind its last page 130"},
+			"(at offset 142) has bits after its last page 130"},
 		{"the bitmap's last bit", BITMAP + 23, 1, 0x80, "\"pc.ram\"", "big-endian host"},
 		{"a block without a name", NAME - 1, 1, 0, "stream offset 99", "block"},
 		{"a page record", LAST_END + 6, 2, 0x0008, "stream offset 4198400", "mapped-ram file"},
@@ -90,7 +90,7 @@ static void what_is_only_odd_is_opened_with_a_remark(void **state)
 	gw__be_put(good + BITMAP_OFF, 0x8000, 8);
 	assert_ok(open_bytes(good, good_n, &im, &error), error);
 	assert_int_equal(im->anomaly_n, 1);
-	assert_non_null(strstr(im->anomaly[0], "block \"pc.ram\": its bitmap is at offset 32768, expected right behind its header (142)"));
+	assert_non_null(strstr(im->anomaly[0], "block \"pc.ram\": its bitmap is at offset 32768, expected right after its header (142)"));
 	assert_ok(gw__image_read_pages(im, 0, 3, 1, got, &error), error);
 	kit_fill(want, 0, 3, 0);
 	assert_memory_equal(got, want, sizeof got);

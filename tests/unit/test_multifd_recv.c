@@ -316,7 +316,7 @@ static void pages_behind_the_end(void **state)
 	say(&w, 0, 0, 0, 1, 1);
 	while (!gw__multifd_recv_check(w.multifd_recv, NULL))
 		;
-	assert_says(w.run.error, "multifd channel 0, packet 2: pages behind the end of RAM");
+	assert_says(w.run.error, "multifd channel 0, packet 2: pages after the end of RAM");
 	tear_down(&w);
 }
 

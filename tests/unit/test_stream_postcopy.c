@@ -274,10 +274,10 @@ static void a_switch_out_of_place(void **state)
 	(void)state;
 	WRONG(put_advised_head, put_discard_alone(&b), "RAM_DISCARD before the block list");
 	WRONG(put_advised_head, put_good_package(&b), "PACKAGED before the block list");
-	WRONG(put_advised_and_ended, put_discard_alone(&b), "RAM_DISCARD behind the end of the RAM section");
-	WRONG(put_advised_and_ended, put_good_package(&b), "PACKAGED behind the end of the RAM section");
-	WRONG(put_discarding, sb_more(&b, 0x03, 1), "type 03 behind RAM_DISCARD", "expected PACKAGED");
-	WRONG(put_discarding, put_devices(&b), "type 04 behind RAM_DISCARD", "expected PACKAGED");
+	WRONG(put_advised_and_ended, put_discard_alone(&b), "RAM_DISCARD after the end of the RAM section");
+	WRONG(put_advised_and_ended, put_good_package(&b), "PACKAGED after the end of the RAM section");
+	WRONG(put_discarding, sb_more(&b, 0x03, 1), "type 03 after RAM_DISCARD", "expected PACKAGED");
+	WRONG(put_discarding, put_devices(&b), "type 04 after RAM_DISCARD", "expected PACKAGED");
 }
 
 static void bad_discards(void **state)
@@ -360,8 +360,8 @@ static void records_without_a_place(void **state)
 	WRONG(put_in_part, sb_be64(&b, 0x200), "record of kind 200 in post-copy");
 	WRONG(put_in_part, sb_be64(&b, 0x6004), "record of kind 004 in post-copy");
 	WRONG(put_in_part, sb_xbzrle(&b, 0, "m0", "", 0), "record of kind 040 in post-copy");
-	WRONG(put_running, sb_device(&b, 9, "late", 0, 1, "", 0), "type 04 behind the package");
-	WRONG(put_running, sb_start_ram(&b), "type 01 behind the package");
+	WRONG(put_running, sb_device(&b, 9, "late", 0, 1, "", 0), "type 04 after the package");
+	WRONG(put_running, sb_start_ram(&b), "type 01 after the package");
 	WRONG(put_running, sb_eof(&b), "RAM section is open");
 }
 

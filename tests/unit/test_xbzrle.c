@@ -135,8 +135,8 @@ static void a_changed_run_past_the_delta_is_refused(void **state)
 static void an_unchanged_run_with_nothing_behind_it_is_refused(void **state)
 {
 	(void)state;
-	REFUSED(1, "nothing behind it", 5);
-	REFUSED(4, "nothing behind it", 0, 1, 9, 5);
+	REFUSED(1, "nothing after it", 5);
+	REFUSED(4, "nothing after it", 0, 1, 9, 5);
 }
 
 static void a_delta_longer_than_its_page_is_refused(void **state)

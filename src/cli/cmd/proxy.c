@@ -148,7 +148,7 @@ int gw__cli_proxy(int argc, char **argv)
 		GW__CLI_LIST("cut-after", "[CHANNEL:][DIRECTION:]BYTES", &p.cut_after,
 			"break the connection after so many bytes; may be repeated"),
 		GW__CLI_LIST("cut-at", "[CHANNEL:][DIRECTION:]MESSAGE[:N]", &p.cut_at,
-			"break it behind the Nth message of that name; may be repeated"),
+			"break it after the Nth message of that name; may be repeated"),
 		GW__CLI_FLAG("cut-all", &p.opts.cut_all, "a cut breaks all connections there are, as when the network goes"),
 		GW__CLI_LIST("rate", "[CHANNEL:][DIRECTION:]BYTES", &p.rate, "pass at most so many bytes per second; may be repeated"),
 		GW__CLI_TEXT("tap", "DIR", &p.opts.tap_dir, "record what passes: a file for each direction of each connection"),

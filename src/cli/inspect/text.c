@@ -101,10 +101,10 @@ static void show_guest(const struct gw__inspect *in)
 	show_history(s);
 	row("in the file", "from %ju to %ju", (uintmax_t)s->begin_off, (uintmax_t)s->end_off);
 	if (s->checkpoints)
-		row("checkpoints", "%ju behind it, %s: %ju pages, %ju zero pages", (uintmax_t)s->checkpoints, GW__SIZE(s->checkpoint_bytes),
+		row("checkpoints", "%ju after it, %s: %ju pages, %ju zero pages", (uintmax_t)s->checkpoints, GW__SIZE(s->checkpoint_bytes),
 			(uintmax_t)s->checkpoint_pages, (uintmax_t)s->checkpoint_zero_pages);
 	if (s->trailing_bytes)
-		row("behind it", "%ju bytes that do not belong to it", (uintmax_t)s->trailing_bytes);
+		row("after it", "%ju bytes that do not belong to it", (uintmax_t)s->trailing_bytes);
 	if (s->format == GW_FORMAT_IMAGE)
 		row("clonable", "%s", s->clonable ? "yes" : s->not_clonable);
 	show_working_set(in);

@@ -174,7 +174,7 @@ static int run_on(struct primary *p, int r)
 	if (!resumed)
 		return r;
 	p->result->stays_stopped = true;
-	return hook_failed(p, resumed, "the hook that lets the guest run again failed; it stands still");
+	return hook_failed(p, resumed, "the hook that lets the guest run again failed; it is paused");
 }
 
 static int capture(struct primary *p)

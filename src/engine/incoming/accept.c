@@ -335,7 +335,7 @@ static void take_main(struct gather *g, struct gw__pending_channel *c)
 {
 	g->mains_n++;
 	if (is_mute(g, g->in->main))
-		drop_main(g, &g->in->main, "sent nothing behind its head, and another one came");
+		drop_main(g, &g->in->main, "sent nothing after its head, and another one came");
 	if (g->in->main) {
 		drop_main(g, &c->chan, "came a second time");
 		return;
@@ -462,7 +462,7 @@ static void drop_ended(struct gather *g)
 		if (has_left(g, g->in->multifd[i]))
 			drop_multifd(g, i, "was closed by the peer before its first packet");
 	if (has_left(g, g->in->main))
-		drop_main(g, &g->in->main, "was closed by the peer behind its head");
+		drop_main(g, &g->in->main, "was closed by the peer after its head");
 }
 
 static unsigned count_mute(const struct gather *g)

@@ -254,9 +254,9 @@ int gw__multifd_recv_finish(struct gw__multifd_recv *g)
 		return 0;
 	if (at_sync)
 		return gw__error_set(&g->run->error, -EPROTO,
-			"multifd channel %u: a SYNC behind the last of %u marks on the main channel; the source counts rounds in another way",
+			"multifd channel %u: a SYNC after the last of %u marks on the main channel; the source counts rounds in another way",
 			anomaly->id, g->syncs);
-	return gw__error_set(&g->run->error, -EPROTO, "multifd channel %u: pages behind its last SYNC", anomaly->id);
+	return gw__error_set(&g->run->error, -EPROTO, "multifd channel %u: pages after its last SYNC", anomaly->id);
 }
 
 void gw__multifd_recv_set_pauses(struct gw__multifd_recv *g)
@@ -578,7 +578,7 @@ static int put_packet(struct gw__multifd_recv_channel *w, struct gw__error *erro
 			       : 0;
 	int r = find_block(w, &block, error);
 	if (!r && !await_turn(w))
-		r = gw__error_set(error, -EPROTO, "pages behind the end of RAM");
+		r = gw__error_set(error, -EPROTO, "pages after the end of RAM");
 	if (!r && p->normal)
 		r = put_normal(w, block, error);
 	if (!r)
@@ -608,7 +608,7 @@ static int take_packet(struct gw__multifd_recv_channel *w, bool *go_on, struct g
 	if (!(w->packet.flags & GW__MULTIFD_SYNC))
 		return 0;
 	if (!await_turn(w))
-		return gw__error_set(error, -EPROTO, "a SYNC behind the end of RAM; the source counts rounds in another way");
+		return gw__error_set(error, -EPROTO, "a SYNC after the end of RAM; the source counts rounds in another way");
 	r = gw__sink_lane_flush(w->lane, error);
 	*go_on = !r && wait_for_sync(w);
 	return r;

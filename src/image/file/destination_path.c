@@ -202,7 +202,7 @@ int gw__destination_path_partial_names(const struct gw__destination_path *t, cha
 {
 	static const char PARTIAL[] = ".partial", STATE[] = ".partial.state";
 	if (strlen(t->name) + sizeof STATE > NAME_MAX + 1)
-		return gw__error_set(error, -ENAMETOOLONG, "the name %s leaves no room for \"%s\" behind it", t->name, STATE);
+		return gw__error_set(error, -ENAMETOOLONG, "the name %s leaves no room for \"%s\" after it", t->name, STATE);
 	snprintf(partial, NAME_MAX + 1, "%.*s%s", (int)(NAME_MAX - sizeof PARTIAL), t->name, PARTIAL);
 	snprintf(state, NAME_MAX + 1, "%.*s%s", (int)(NAME_MAX - sizeof STATE), t->name, STATE);
 	return 0;

@@ -112,7 +112,7 @@ int gw__recv_state_check_free(const struct gw__destination_path *t, struct gw__e
 	if (fd >= 0)
 		close(fd);
 	return gw__error_set(error, -EALREADY,
-		"%s.partial holds a part of a guest that may stand still in its source: go on with what began it (godwit receive or save with --resume, or "
+		"%s.partial holds a part of a guest that may be paused in its source: go on with what began it (godwit receive or save with --resume, or "
 		"godwit drain), or, if nobody needs it, take it and %s.partial.state away",
 		t->path, t->path);
 }

@@ -56,7 +56,7 @@ int gw__recv_state_head_decode(const uint8_t page[GW__RECV_STATE_PAGE], uint64_t
 		return gw__error_set(error, -EPROTO, "it has version %u, expected %d", h->version, GW__RECV_STATE_VERSION);
 	if (h->maps_bytes > INT64_MAX / 8 || h->meta_bytes > GW__RECV_STATE_META_MAX ||
 		gw__recv_state_meta_place(h) + h->meta_bytes > file_bytes)
-		return gw__error_set(error, -EPROTO, "it has %llu bytes, expected three times %llu of bitmaps and %llu behind them",
+		return gw__error_set(error, -EPROTO, "it has %llu bytes, expected three times %llu of bitmaps and %llu after them",
 			(ull)file_bytes, (ull)h->maps_bytes, (ull)h->meta_bytes);
 	return 0;
 }

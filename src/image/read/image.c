@@ -250,7 +250,7 @@ static int load_one(struct gw__image *image, const struct gw__block *b, struct g
 			return gw__error_where(error, "bitmap of block \"%s\"", b->name);
 		if (!gw__bitmap_wire_get(present, at, buf, step))
 			return gw__error_set(error, -EPROTO,
-				"%s: the bitmap of block \"%s\" (at offset %llu) has bits behind its last "
+				"%s: the bitmap of block \"%s\" (at offset %llu) has bits after its last "
 				"page %llu; it is damaged, or "
 				"a big-endian host wrote it",
 				image->path, b->name, (ull)b->bitmap_off, (ull)present->bits - 1);
@@ -297,7 +297,7 @@ static int check_regions(struct gw__image_load *l, uint64_t header_end, uint64_t
 			"file was cut",
 			l->image->path, b->name, (ull)seek_off, (ull)l->image->file_bytes);
 	if (b->bitmap_off != header_end)
-		note_anomaly(l->image, "block \"%s\": its bitmap is at offset %llu, expected right behind its header (%llu)", b->name,
+		note_anomaly(l->image, "block \"%s\": its bitmap is at offset %llu, expected right after its header (%llu)", b->name,
 			(ull)b->bitmap_off, (ull)header_end);
 	if (!gw__is_aligned(b->pages_off, GW__MAPPED_ALIGN))
 		note_anomaly(l->image, "block \"%s\": its pages begin at offset %llu, expected a multiple of 1 MiB", b->name,

@@ -69,7 +69,7 @@ static int take_maps(struct gw__image_writer *w, struct gw__view maps, struct gw
 		if (gw__bitmap_init(&w->maps[i].present, bits) || gw__bitmap_init(&w->maps[i].received, bits))
 			return gw__error_set(error, -ENOMEM, "no memory for the bitmaps of %s", w->file.dest.path);
 		if (!gw__bitmap_wire_get(&w->maps[i].present, 0, maps.p, n))
-			return gw__error_set(error, -EPROTO, "the bitmap of block \"%s\" has pages behind its end", w->blocks.v[i].name);
+			return gw__error_set(error, -EPROTO, "the bitmap of block \"%s\" has pages after its end", w->blocks.v[i].name);
 		gw__bitmap_set_range(&w->maps[i].received, 0, bits);
 		maps = (struct gw__view){maps.p + n, maps.n - n};
 	}
