@@ -4,6 +4,7 @@
 The guest counts on its console and stamps its memory; Linux knows how to read both. Its RAM is a file or a memfd, so
 it can be looked at from outside. Two monitors: vm.qmp is the test's, vm.monitor is the path of one for godwit.
 """
+import contextlib
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "guest"))
+import booted
 import check_stamp
 import godwit
 from godwit import PROGRAM
@@ -26,6 +28,8 @@ TICK = re.compile(r"^tick (\d+) uptime ([\d.]+)$", re.M)
 LONGEST_TICK_S = 15
 # The clocks of two processors under TCG on a busy machine are apart by up to this, and the counter may go from one to the other.
 CLOCKS_APART_S = 1
+# Guests with these are no common kind, and boot each time.
+OF_ITS_OWN = ("-device", "-drive", "-blockdev", "-netdev", "-S")
 # What its kernel need not do at each boot, which takes a processor for seconds under TCG: self-tests of its ciphers, and subsystems that nobody here asks.
 LESS_TO_BOOT = "no_timer_check cryptomgr.notests initcall_blacklist=init_kprobe_trace,crypto_kdf108_init,cubictcp_register"
 
@@ -53,12 +57,36 @@ class LinuxGuest(Vm):
         words = keywords.pop("words", "")
         self.machine = machine or machine_name(version)
         kernel, initrd = get_guest()
+        self.kind = None if incoming else {"machine": self.machine, "cpus": cpus, "stamp": stamp, "stamp_rate": stamp_rate, "words": words,
+                                           "ram_bytes": self.ram_bytes, "ram_name": ram_name}
         super().__init__(get_qemu(version), [
             *machine_args(self.machine, cpus, backend, self.ram_bytes, ram_name), "-kernel", kernel, "-initrd", initrd,
             "-append", f"console=ttyS0 quiet {LESS_TO_BOOT} stamp={stamp} stamp_rate={stamp_rate} {words}".strip(),
             "-qmp", "unix:{dir}/monitor,server=on,wait=off", "-pidfile", "{dir}/pid",
             *(["-incoming", incoming] if incoming else []), *args], **keywords)
         self.monitor = self.path("monitor")
+
+    def __enter__(self):
+        """Where a guest of this kind was booted before, it goes on from there."""
+        if not booted.FOLDER or not self.kind or any(a in OF_ITS_OWN for a in self.argv):
+            return super().__enter__()
+        path = booted.find((self.argv[0], get_guest(), LESS_TO_BOOT, self.kind), self._booted_of_this_kind)
+        plain, self.argv = self.argv, booted.argv(path, self)
+        super().__enter__()
+        self.argv = plain
+        try:
+            booted.load(path, self)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    @contextlib.contextmanager
+    def _booted_of_this_kind(self):
+        first = LinuxGuest(self.version, **self.kind)
+        first.kind = None
+        with first:
+            yield first.booted()
 
     @property
     def pid(self):
@@ -104,6 +132,7 @@ class Restored(LinuxGuest):
 
     def __init__(self, image, options, version, command="restore", **keywords):
         super().__init__(version, **keywords)
+        self.kind = None
         self.argv = [PROGRAM, command, image, *options, "--", *self.argv]
 
     def __enter__(self):
