@@ -101,7 +101,7 @@ static void a_reset_leaves_nothing(void **state)
 	assert_memory_equal(gw__epoch_devices(e).p, "0123456789", 10);
 	uint64_t before = gw__epoch_stats(e).memory_bytes;
 	assert_true(before >= 2 * PAGE + 10);
-	gw__epoch_reset(e, 4 << 20);
+	gw__epoch_reset(e, true);
 	apply(e, &m);
 	assert_int_equal(m.page[0][0], 1);
 	assert_int_equal(gw__epoch_devices(e).n, 0);
@@ -143,7 +143,7 @@ static void the_limit_holds(void **state)
 		assert_int_equal(gw__epoch_reserve_devices(e, absurd[i], &devices, &error), -E2BIG);
 	}
 	/* And so do records of pages that have no content. */
-	gw__epoch_reset(e, 0);
+	gw__epoch_reset(e, false);
 	error = (struct gw__error){0};
 	for (r = 0; !r;)
 		for (uint64_t page = 0; !r && page < PAGES; page += 2)

@@ -552,7 +552,7 @@ static int apply(struct gw__epoch_sink *s, struct gw__error *error)
 	if (r)
 		return r;
 	s->pending = false;
-	gw__epoch_reset(s->epoch, s->stats.memory_bytes); /* the next one will be about as large */
+	gw__epoch_reset(s->epoch, true);
 	return 0;
 }
 
@@ -573,7 +573,7 @@ static void drop(void *ctx)
 {
 	struct gw__epoch_sink *s = ctx;
 	if (s->epoch && !s->pending)
-		gw__epoch_reset(s->epoch, 0);
+		gw__epoch_reset(s->epoch, false);
 }
 
 /* What is known of the last epoch stays, to go back from; but it is worth more than what was before it. */

@@ -337,7 +337,7 @@ static int apply(void *ctx, struct gw__error *error)
 	if (r)
 		return r;
 	s->pending = false;
-	gw__epoch_reset(s->epoch, s->stats.memory_bytes);
+	gw__epoch_reset(s->epoch, true);
 	return s->o.hot && !s->stood_still ? resume(s, GW__WHY_CHECKPOINT, error) : 0;
 }
 
@@ -346,7 +346,7 @@ static void drop(void *ctx)
 {
 	struct gw__standby_guest *s = ctx;
 	if (s->epoch && !s->pending)
-		gw__epoch_reset(s->epoch, 0);
+		gw__epoch_reset(s->epoch, false);
 }
 
 static int finish(void *ctx, bool sync, struct gw__error *error)

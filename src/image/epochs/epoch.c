@@ -22,8 +22,10 @@ typedef unsigned long long ull;
 
 enum {
 	CHUNK_BYTES = 4 << 20,
+	HUGE_BYTES = 2 << 20, /* of a huge page; a chunk is some of them */
 	CHUNK_ALIGN = 4096,
 	ENTRIES_FIRST = 256,
+	FORGET = 8, /* of what is kept for the next epoch and was not needed, one part in so many is given back */
 };
 
 struct chunk {
@@ -56,6 +58,7 @@ struct gw__epoch {
 	uint8_t *devices;
 	uint64_t devices_bytes;
 	uint64_t memory_most_bytes;
+	uint64_t keep_bytes; /* of chunks, for the next epoch */
 
 	pthread_mutex_t lock; /* of what follows */
 	struct chunk *spare;
@@ -137,16 +140,24 @@ static struct chunk *take_spare(struct gw__epoch *e)
 	return c;
 }
 
+/* Its first touch is in a pause of the guest, where two faults cost less than a thousand. */
 static struct chunk *map_chunk(void)
 {
 	struct chunk *c = calloc(1, sizeof *c);
 	if (!c)
 		return NULL;
-	c->bytes = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (c->bytes != MAP_FAILED)
-		return c;
-	free(c);
-	return NULL;
+	uint8_t *room = mmap(NULL, CHUNK_BYTES + HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (room == MAP_FAILED) {
+		free(c);
+		return NULL;
+	}
+	size_t before = gw__round_up((uintptr_t)room, HUGE_BYTES) - (uintptr_t)room;
+	c->bytes = room + before;
+	if (before)
+		munmap(room, before);
+	munmap(c->bytes + CHUNK_BYTES, HUGE_BYTES - before);
+	madvise(c->bytes, CHUNK_BYTES, MADV_HUGEPAGE); /* a kernel that has none gives small ones */
+	return c;
 }
 
 static int add_chunk(struct gw__epoch_lane *l, struct gw__error *error)
@@ -300,21 +311,22 @@ static void give_back(struct gw__epoch *e, struct chunk *c, uint64_t *kept, uint
 	}
 }
 
-void gw__epoch_reset(struct gw__epoch *e, uint64_t keep_bytes)
+void gw__epoch_reset(struct gw__epoch *e, bool another_follows)
 {
 	struct chunk *old = e->spare;
 	uint64_t kept = 0;
 	e->memory_most_bytes = gw__max(e->memory_most_bytes, e->memory_bytes);
+	e->keep_bytes = another_follows ? gw__max(e->memory_bytes, e->keep_bytes - e->keep_bytes / FORGET) : 0;
 	e->spare = NULL;
 	for (struct gw__epoch_lane *l = e->lanes; l; l = l->next) {
-		give_back(e, l->chunks, &kept, keep_bytes);
+		give_back(e, l->chunks, &kept, e->keep_bytes);
 		free(l->entry);
 		l->chunks = NULL;
 		l->entry = NULL;
 		l->used_bytes = l->entries_n = l->entries_room = 0;
 		l->pages = l->zero_pages = 0;
 	}
-	give_back(e, old, &kept, keep_bytes);
+	give_back(e, old, &kept, e->keep_bytes);
 	free(e->devices);
 	e->devices = NULL;
 	e->devices_bytes = 0;

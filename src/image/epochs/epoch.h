@@ -11,6 +11,7 @@
 #ifndef GW_IMAGE_EPOCHS_EPOCH_H
 #define GW_IMAGE_EPOCHS_EPOCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -56,7 +57,10 @@ struct gw__epoch_stats {
 };
 struct gw__epoch_stats gw__epoch_stats(const struct gw__epoch *e);
 
-/* Forgets all pages and devices; the memory is kept for the next epoch, up to `keep_bytes`. */
-void gw__epoch_reset(struct gw__epoch *e, uint64_t keep_bytes);
+/*
+ * Forgets all pages and devices. If another epoch follows, memory is kept for it: as much as this one took, or most of what the ones before took, as
+ * the first touch of new memory would be in a pause of the guest. Never more than the limit.
+ */
+void gw__epoch_reset(struct gw__epoch *e, bool another_follows);
 
 #endif
