@@ -375,8 +375,8 @@ def recoveries(version):
         found, resume = recovery_places(sink.recover(f"forward:{RECOVERY_BYTES}"), RECOVERY_BYTES)
         cuts = some([f"{d}:{n}" for d, n in found if version not in OLD or d == "forward" and n > resume], 20)
         for n, cut in enumerate(cuts):
-            if n % (UNPROVED_MAX // 2) == 0:
-                sink.recover(f"forward:{RECOVERY_BYTES}")      # a page comes
+            if version not in OLD and n % (UNPROVED_MAX // 2) == 0:
+                sink.recover(f"forward:{resume + 8}")       # after RESUME_ACK: it was its source, who knows the guest
             sink.recover(cut)
         ends_well(vm, sink)
     print(f"  recoveries: {len(cuts)} cuts{', none before RESUME_ACK' if version in OLD else ''}", flush=True)
