@@ -271,7 +271,7 @@ struct gw_qemu_failover_opts {
 		lease; /* the lease of its protection; NULL: none. The primary's term is waited out, and then its lease is the new QEMU's */
 	const char *
 		fence; /* "exec:CMD", run with the lease's generation once the caller has the lease: 0 means that the primary cannot run any more. NULL: none */
-	bool accept_split_brain; /* time alone may prove that a guest on another host has ended. A host that hangs entirely is not fenced */
+	bool accept_split_brain; /* time alone may prove that a guest on another host has ended. A host that hangs entirely is not fenced, unless it has a `watchdog` */
 	const char *storage_daemon; /* with `epoch` and disks: the qemu-storage-daemon that makes their files. NULL: as PATH has it */
 };
 
@@ -351,7 +351,13 @@ struct gw_qemu_protect_opts {
 	 * launcher (-EOPNOTSUPP).
 	 */
 	const char *lease;
-	uint32_t lease_term_ms;          /* for how long a beat holds. 0: 10000; at least 3000 */
+	/*
+	 * With a lease, the path of a hardware watchdog (/dev/watchdogN) that no other program uses. It resets the host if the guest is not killed
+	 * in time. A failover on another host then needs neither `fence` nor `accept_split_brain`. While the lease has no limit, the watchdog is
+	 * stopped. NULL: none. -EOPNOTSUPP: the watchdog cannot be stopped, or takes no time-out. -EBUSY: another program uses it.
+	 */
+	const char *watchdog;
+	uint32_t lease_term_ms;          /* for how long a beat holds. 0: 10000; at least 3000, or 5000 with a watchdog */
 	int interval_ms;                 /* from one checkpoint to the next. 0: 500 */
 	int timeout_ms;                  /* the longest pause of the guest before it is released. 0: 2000 */
 	int silence_ms;                  /* how long the standby may take no checkpoint while the guest runs. 0: 30 s; -1: no limit */

@@ -1221,6 +1221,7 @@ class gw_qemu_protect_opts(c.Structure):
         ("name", c.c_char_p),
         ("dir", c.c_char_p),
         ("lease", c.c_char_p),
+        ("watchdog", c.c_char_p),
         ("lease_term_ms", c.c_uint32),
         ("interval_ms", c.c_int),
         ("timeout_ms", c.c_int),

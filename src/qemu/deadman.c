@@ -18,12 +18,14 @@
 #include <unistd.h>
 
 #include "qemu/descriptors.h"
+#include "qemu/hw_watchdog.h"
 
-enum { PRIORITY = 50, ANSWER_MS = 2000 };
-#define NS_PER_S UINT64_C(1000000000)
+enum { PRIORITY = 50, ANSWER_MS = 2000, EARLY_MS = 1000 /* with a watchdog */ };
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S  (1000 * NS_PER_MS)
 
 struct post {
-	int fd, process, timer;
+	int fd, process, timer, watchdog;
 	uint64_t moment_ns;
 	bool starter_is_gone;
 };
@@ -52,12 +54,31 @@ static bool send_byte(int fd, char byte)
 	return n == 1;
 }
 
+static uint64_t kill_at_ns(const struct post *p)
+{
+	uint64_t early_ns = p->watchdog >= 0 && p->moment_ns != GW__DEADMAN_NEVER ? EARLY_MS * NS_PER_MS : 0;
+	return p->moment_ns > early_ns ? p->moment_ns - early_ns : 0;
+}
+
+/* The host is reset after the guest should have been dead, and before another may have the lease: a watchdog counts whole seconds. */
+static bool set_watchdog(const struct post *p)
+{
+	uint64_t now_ns = gw__boottime_ns();
+	if (p->watchdog < 0)
+		return true;
+	if (p->moment_ns != GW__DEADMAN_NEVER)
+		return kill_at_ns(p) <= now_ns ||
+		       gw__hw_watchdog_arm(p->watchdog, (unsigned)((p->moment_ns + GW__DEADMAN_RESET_MS * NS_PER_MS - now_ns) / NS_PER_S));
+	gw__hw_watchdog_disarm(p->watchdog);
+	return true;
+}
+
 /* A moment that is over is 1 ns after boot: 0 would disarm the timer. */
 static void set_timer(const struct post *p)
 {
 	struct itimerspec t = {0};
 	if (p->moment_ns != GW__DEADMAN_NEVER) {
-		uint64_t ns = p->moment_ns ? p->moment_ns : 1;
+		uint64_t ns = kill_at_ns(p) ? kill_at_ns(p) : 1;
 		t.it_value = (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
 	}
 	timerfd_settime(p->timer, TFD_TIMER_ABSTIME, &t, NULL);
@@ -78,7 +99,7 @@ static void take_words(struct post *p)
 		}
 		p->moment_ns = moment_ns;
 		set_timer(p);
-		send_byte(p->fd, 's');
+		send_byte(p->fd, set_watchdog(p) ? 's' : 'f');
 	}
 }
 
@@ -89,11 +110,14 @@ static void stand(struct post *p)
 		all[2].fd = p->starter_is_gone ? -1 : p->fd;
 		if (poll(all, 3, -1) < 0 && errno != EINTR)
 			pidfd_send_signal(p->process, SIGKILL, NULL, 0); /* it cannot wait any more */
-		if (all[0].revents)
+		if (all[0].revents) {
+			if (p->watchdog >= 0)
+				gw__hw_watchdog_disarm(p->watchdog); /* nothing is left to be ended */
 			_exit(0);
+		}
 		if (!p->starter_is_gone)
 			take_words(p);
-		if (gw__boottime_ns() >= p->moment_ns)
+		if (gw__boottime_ns() >= kill_at_ns(p))
 			pidfd_send_signal(p->process, SIGKILL, NULL, 0), p->moment_ns = GW__DEADMAN_NEVER, set_timer(p);
 		else if (p->starter_is_gone && p->moment_ns == GW__DEADMAN_NEVER)
 			_exit(0);
@@ -112,9 +136,9 @@ static void be_hard_to_hold_up(void)
 	mlockall(MCL_CURRENT);
 }
 
-static void begin(int fd, int process, int keep_fd)
+static void begin(int fd, int process, int keep_fd, int watchdog)
 {
-	struct post p = {.fd = fd, .process = process, .moment_ns = GW__DEADMAN_NEVER};
+	struct post p = {.fd = fd, .process = process, .watchdog = watchdog, .moment_ns = GW__DEADMAN_NEVER};
 	sigset_t all;
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
@@ -123,7 +147,7 @@ static void begin(int fd, int process, int keep_fd)
 	p.timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (p.timer < 0)
 		_exit(1);
-	gw__close_all_but((const int[]){fd, process, keep_fd, p.timer}, 4);
+	gw__close_all_but((const int[]){fd, process, keep_fd, watchdog, p.timer}, 5);
 	be_hard_to_hold_up();
 	if (!send_byte(fd, become_realtime() ? 'r' : 'n'))
 		_exit(1);
@@ -145,14 +169,14 @@ static char read_byte(int fd)
 	return n == 1 ? byte : 0;
 }
 
-int gw__deadman_start(struct gw__deadman *d, int process, int keep_fd, struct gw__error *error)
+int gw__deadman_start(struct gw__deadman *d, int process, int keep_fd, int watchdog, struct gw__error *error)
 {
 	int pair[2];
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return gw__error_errno(error, errno, "cannot make a socket pair");
 	pid_t pid = fork();
 	if (pid == 0)
-		begin(pair[0], process, keep_fd);
+		begin(pair[0], process, keep_fd, watchdog);
 	int err = errno;
 	close(pair[0]);
 	*d = (struct gw__deadman){.pid = pid, .fd = pair[1]};

@@ -64,14 +64,29 @@ static bool parse(struct gw__lease_client *c, const char *text, struct gw__lease
 	return !*text || !gw__lease_record_parse(text, record, &c->trouble);
 }
 
+static bool has_mark(const char *owner, const char *mark)
+{
+	size_t n = strlen(owner), m = strlen(mark);
+	return n > m && !strcmp(owner + n - m, mark);
+}
+
+/* The same QEMU, protected before with another level of enforcement: its lock says that nobody else keeps its lease. */
+static bool is_same_process(const char *a, const char *b)
+{
+	size_t mark = strlen(GW__LEASE_WATCHDOG);
+	size_t na = strlen(a) - (has_mark(a, GW__LEASE_WATCHDOG) ? mark : 0), nb = strlen(b) - (has_mark(b, GW__LEASE_WATCHDOG) ? mark : 0);
+	return na == nb && !strncmp(a, b, na);
+}
+
 static void read_record(struct gw__lease_client *c, int wake_fd)
 {
 	char text[GW__STORE_TEXT_BYTES];
 	struct gw__lease_record record;
 	gw__error_clear(&c->trouble);
 	bool got = !gw__store_get(c->store, c->answer_ms, text, &c->trouble) && parse(c, text, &record);
-	bool is_dead = got && record.owner[0] && (c->is_dead || gw__process_look(record.owner) == GW__PROCESS_DEAD);
-	gw__lease_on_read(&c->lease, gw__boottime_ns(), got ? &record : NULL, is_dead);
+	bool may_take = got && record.owner[0] &&
+			(c->is_dead || gw__process_look(record.owner) == GW__PROCESS_DEAD || is_same_process(record.owner, c->lease.owner));
+	gw__lease_on_read(&c->lease, gw__boottime_ns(), got ? &record : NULL, may_take);
 	if (!got)
 		sleep_ms(PAUSE_MS, wake_fd);
 }
@@ -147,17 +162,11 @@ static int refuse(const struct gw__lease_record *r, int code, const char *why, s
 	return gw__error_set(error, code, "the lease belongs to %s (generation %ju), %s", r->owner, (uintmax_t)r->generation, why);
 }
 
-static bool is_unfenced(const struct gw__lease_record *r)
-{
-	size_t n = strlen(r->owner), mark = strlen(GW__LEASE_UNFENCED);
-	return n > mark && !strcmp(r->owner + n - mark, GW__LEASE_UNFENCED);
-}
-
 /* Another's, which is not over yet, or which nobody may take as it is. */
 static int judge(const struct gw__lease_client *c, struct taking *t, enum gw__lease_policy policy, struct gw__error *error)
 {
 	const struct gw__lease_record *r = &c->lease.current;
-	if (is_unfenced(r) && !c->accepts_unfenced && !c->is_dead)
+	if (has_mark(r->owner, GW__LEASE_UNFENCED) && !c->accepts_unfenced && !c->is_dead)
 		return refuse(r, -EACCES, "whose fence has not succeeded: the primary before it may run the guest still", error);
 	if (!r->owner[0] || !r->term_ms || c->lease.take_ns <= gw__boottime_ns())
 		return 0;
@@ -167,7 +176,8 @@ static int judge(const struct gw__lease_client *c, struct taking *t, enum gw__le
 		return refuse(r, -EPERM, "without a limit: it runs the guest, or did so last", error);
 	if (t->first.beat != r->beat || t->first.generation != r->generation)
 		return refuse(r, -EBUSY, "which prolongs it: the guest runs there", error);
-	if (policy == GW__LEASE_NOT_BY_TIME && gw__process_look(r->owner) == GW__PROCESS_ELSEWHERE)
+	if (policy == GW__LEASE_NOT_BY_TIME && gw__process_look(r->owner) == GW__PROCESS_ELSEWHERE &&
+		!has_mark(r->owner, GW__LEASE_WATCHDOG))
 		return refuse(r, -EACCES, "on another host, and only its term would show that the guest has ended there", error);
 	return 0;
 }
@@ -183,7 +193,7 @@ static int give_up(const struct gw__lease_client *c, const struct taking *t, int
 /* By time it must be dead by now; here it can be seen. */
 static int await_death(const struct gw__lease_record *last, const char *own, struct gw__error *error)
 {
-	bool is_over = last->term_ms && strcmp(last->owner, own); /* with a term of 0 it has said so itself */
+	bool is_over = last->term_ms && !is_same_process(last->owner, own); /* with a term of 0 it has said so itself */
 	for (int ms = 0; is_over && gw__process_look(last->owner) == GW__PROCESS_LIVES; ms += PAUSE_MS) {
 		if (ms > DEATH_MS)
 			return gw__error_set(error, -EINPROGRESS,

@@ -37,12 +37,14 @@ struct gw__lease_client { /* zeroed: none */
  * was to fence: nobody takes such a lease who does not fence, or accepts that nobody did.
  */
 #define GW__LEASE_UNFENCED "/unfenced"
+/* What follows the name of an owner whose host is reset by a hardware watchdog if its guest is not ended in time: time alone proves that it has ended. */
+#define GW__LEASE_WATCHDOG "/watchdog"
 
 /* term_ms 0: the usual one. -EINVAL: the URL is none, or the term too short. Nobody is asked yet. */
 int gw__lease_client_open(struct gw__lease_client *c, const char *url, const char *owner, unsigned term_ms, struct gw__error *error);
 enum gw__lease_policy {
 	GW__LEASE_WAIT_OUT,     /* another's term, by our clock */
-	GW__LEASE_NOT_BY_TIME,  /* not of an owner on another host */
+	GW__LEASE_NOT_BY_TIME,  /* not of an owner on another host that has no watchdog */
 	GW__LEASE_OWNER_IS_DEAD /* whoever it is: its user has said so */
 };
 /*

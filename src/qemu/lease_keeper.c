@@ -8,22 +8,26 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "qemu/deadman.h"
+#include "qemu/hw_watchdog.h"
 #include "qemu/process_identity.h"
 #include "qmp/sleep.h"
 #include "thread/thread.h"
 
-enum { STEP_MS = 500, POLL_MS = 5, NOT_SETTLED = -1, WISHES = 4 };
+enum { STEP_MS = 500, POLL_MS = 5, NOT_SETTLED = -1, WISHES = 4, TERM_MIN_MS = 5000 /* with a watchdog, which counts whole seconds */ };
+_Static_assert((int)GW__DEADMAN_RESET_MS <= (int)GW__LEASE_KILL_MS,
+	"a host that is reset later may run the guest when another has the lease");
 
 struct gw__lease_keeper {
 	struct gw__lease_client client;
 	struct gw__deadman deadman;
-	int process, keep_fd, wake;
+	int process, keep_fd, watchdog, wake;
 	pthread_t thread;
 	bool runs;
 	/* The number of the wish times WISHES, and the enum gw__lease_wish: one that is wished for again is not settled because it was so before. */
@@ -41,7 +45,7 @@ struct gw__lease_keeper {
 static bool replace_deadman(struct gw__lease_keeper *k, uint64_t moment_ns)
 {
 	struct gw__deadman older = k->deadman, next;
-	if (gw__deadman_start(&next, k->process, k->keep_fd, NULL))
+	if (gw__deadman_start(&next, k->process, k->keep_fd, k->watchdog, NULL))
 		return false;
 	bool is_set = gw__deadman_set(&next, moment_ns);
 	if (is_set)
@@ -103,9 +107,23 @@ static int start_thread(struct gw__lease_keeper *k, struct gw__error *error)
 	return err ? gw__error_errno(error, err, "cannot start the thread that keeps the lease") : 0;
 }
 
+static int open_watchdog(struct gw__lease_keeper *k, const struct gw__lease_keeper_opts *o, struct gw__error *error)
+{
+	if (!o->watchdog)
+		return 0;
+	if (o->term_ms && o->term_ms < TERM_MIN_MS)
+		return gw__error_set(error, -EINVAL, "a lease of %u ms is too short for a watchdog: at least %d ms", o->term_ms,
+			TERM_MIN_MS);
+	int fd = gw__hw_watchdog_open(o->watchdog, error);
+	if (fd < 0)
+		return fd;
+	k->watchdog = fd;
+	return 0;
+}
+
 static int open_keeper(struct gw__lease_keeper *k, const struct gw__lease_keeper_opts *o, struct gw__error *error)
 {
-	char owner[GW__IDENTITY_BYTES];
+	char owner[GW__IDENTITY_BYTES + sizeof GW__LEASE_WATCHDOG];
 	if (o->qemu <= 0)
 		return gw__error_set(error, -EOPNOTSUPP,
 			"a lease needs to know the process of its QEMU: that takes a monitor at a unix socket");
@@ -117,8 +135,10 @@ static int open_keeper(struct gw__lease_keeper *k, const struct gw__lease_keeper
 		return gw__error_errno(error, errno, "cannot make an eventfd");
 	int r = gw__process_identity(o->qemu, owner, error);
 	if (!r)
-		r = gw__lease_client_open(&k->client, o->url, owner, o->term_ms, error);
-	return r;
+		r = open_watchdog(k, o, error);
+	if (!r && o->watchdog)
+		strcat(owner, GW__LEASE_WATCHDOG);
+	return r ? r : gw__lease_client_open(&k->client, o->url, owner, o->term_ms, error);
 }
 
 int gw__lease_keeper_take(const struct gw__lease_keeper_opts *o, struct gw__lease_keeper **to, struct gw__error *error)
@@ -126,7 +146,7 @@ int gw__lease_keeper_take(const struct gw__lease_keeper_opts *o, struct gw__leas
 	struct gw__lease_keeper *k = calloc(1, sizeof *k);
 	if (!k)
 		return gw__error_set(error, -ENOMEM, "no memory");
-	k->process = k->wake = -1;
+	k->process = k->watchdog = k->wake = -1;
 	k->deadline = mmap(NULL, sizeof *k->deadline, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (k->deadline == MAP_FAILED) {
 		free(k);
@@ -139,7 +159,7 @@ int gw__lease_keeper_take(const struct gw__lease_keeper_opts *o, struct gw__leas
 	pthread_mutex_init(&k->lock, NULL);
 	int r = open_keeper(k, o, error);
 	if (!r)
-		r = gw__deadman_start(&k->deadman, k->process, k->keep_fd, error);
+		r = gw__deadman_start(&k->deadman, k->process, k->keep_fd, k->watchdog, error);
 	if (!r)
 		r = gw__lease_client_take(&k->client, GW__LEASE_WAIT_OUT, o->stopped, o->ctx, error);
 	k->client.on_deadline = on_deadline;
@@ -220,6 +240,8 @@ bool gw__lease_keeper_end(struct gw__lease_keeper *k)
 		close(k->wake);
 	if (k->process >= 0)
 		close(k->process);
+	if (k->watchdog >= 0)
+		close(k->watchdog); /* a deadman that has a moment keeps it open */
 	pthread_mutex_destroy(&k->lock);
 	munmap((void *)k->deadline, sizeof *k->deadline);
 	free(k);

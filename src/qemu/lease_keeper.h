@@ -21,7 +21,8 @@ struct gw__lease_keeper_opts {
 	const char *url;
 	unsigned term_ms; /* 0: the usual one */
 	pid_t qemu;
-	int keep_fd; /* of protect_instance.h: the deadman holds it as well */
+	int keep_fd;          /* of protect_instance.h: the deadman holds it as well */
+	const char *watchdog; /* a device of hw_watchdog.h; NULL: none */
 	bool (*stopped)(void *ctx);
 	void *ctx;
 };

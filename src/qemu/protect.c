@@ -834,6 +834,7 @@ static int take_lease(struct gw__protect *p, struct gw__error *error)
 {
 	struct gw__lease_keeper_opts opts = {.url = p->o.lease,
 		.term_ms = p->o.lease_term_ms,
+		.watchdog = p->o.watchdog,
 		.keep_fd = p->instance.fd,
 		.stopped = p->o.stopped,
 		.ctx = p->o.ctx};

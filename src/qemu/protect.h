@@ -40,6 +40,7 @@ struct gw__protect_opts {
 	const char *name, *dir;    /* dir: the standby's folder, if it is on this host, or NULL. name NULL: QEMU's own */
 	const char *lease;         /* its URL; NULL: none */
 	unsigned lease_term_ms;    /* 0: the usual one */
+	const char *watchdog;      /* of the lease: a device of hw_watchdog.h; NULL: none */
 	int interval_ms, timeout_ms;
 	int silence_ms; /* without a checkpoint, after which the standby is lost; -1: none */
 	unsigned channels, compression, level;

@@ -78,6 +78,7 @@ int gw_qemu_protect(gw_qemu *qemu, const char *monitor, const char *uri, const s
 		.dir = p.o.dir,
 		.lease = p.o.lease,
 		.lease_term_ms = p.o.lease_term_ms,
+		.watchdog = p.o.watchdog,
 		.interval_ms = p.o.interval_ms ? p.o.interval_ms : INTERVAL_MS,
 		.timeout_ms = p.o.timeout_ms ? p.o.timeout_ms : TIMEOUT_MS,
 		.silence_ms = p.o.silence_ms ? p.o.silence_ms : SILENCE_MS,

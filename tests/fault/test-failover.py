@@ -95,6 +95,22 @@ def leases(folder):
         assert file.read() == record
 
 
+def watchdogs(folder):
+    """The host of an owner with a watchdog has been reset when its term is over: time is enough. A fence that was tried and failed is still one."""
+    f = Folder(folder)
+    lease = os.path.join(folder, "lease")
+    option = f"--lease=file:{lease}"
+    for owner, status, words in (("elsewhere/boot-1/1.1", godwit.REFUSED, "only its term would show"),
+                                 ("elsewhere/boot-1/1.1/watchdog", godwit.FAILED, "no epoch to start from"),
+                                 ("elsewhere/boot-1/1.1/watchdog/unfenced", godwit.REFUSED, "whose fence has not succeeded")):
+        with open(lease, "w", encoding="ascii") as file:
+            file.write(f"{owner}:7:9+1")
+        f.failover(option).fails(status, words, NOT_STARTED)
+    with open(lease, "w", encoding="ascii") as file:
+        file.write("elsewhere/boot-1/1.1/watchdog:7:9+forever")
+    f.failover(option).fails(godwit.REFUSED, "without a limit", NOT_STARTED)
+
+
 def fences(folder):
     """A fence that has not succeeded is not forgotten, also where who ran it was killed: nobody goes on without one, or a word."""
     f = Folder(folder)
@@ -208,7 +224,7 @@ def connected(folder):
 
 
 def main():
-    for case in [locks, words, leases, fences, unwritable, folders, standbys_that_fail, connected]:
+    for case in [locks, words, leases, watchdogs, fences, unwritable, folders, standbys_that_fail, connected]:
         if sys.argv[1:] and case.__name__ not in sys.argv[1:]:
             continue
         print(f"--- {case.__name__}", flush=True)

@@ -486,6 +486,22 @@ def second_monitors(folder):
         godwit.run("protect", "--stop", vm.path("second")).ok()
         protect.ends(godwit.DONE)
         vm.keeps_ticking()
+        for device in "/dev/null", vm.monitor:
+            godwit.run("protect", vm.monitor, f"unix:{standby.socket}", *options, f"--watchdog={device}").fails(
+                godwit.REFUSED, f"{device} is not a watchdog", "nothing was changed")
+        takes_its_own(vm, lease, f"unix:{standby.socket}", options)
+
+
+def takes_its_own(vm, lease, uri, options):
+    """A QEMU that was protected with a watchdog before, and is without one now, has the same lease."""
+    owner, generation, beat, _ = file_record(lease)
+    with open(lease, "w", encoding="ascii") as f:
+        f.write(f"{owner}/watchdog:{generation}:{beat}+forever")
+    with Protect(vm, uri, *options) as protect:
+        deadline = time.monotonic() + 30 * godwit.PATIENCE
+        while file_record(lease)[:2] != (owner, generation + 1):
+            assert time.monotonic() < deadline and protect.process.poll() is None, (file_record(lease), protect.stderr)
+            time.sleep(0.01)
 
 
 CASES = ["proxies", "slow_deadmen", "unsettled", "second_monitors", "members", *(["killed_guards"] if ROUNDS else []), "stopped_guards", "gone_etcds", "ends"]

@@ -181,8 +181,8 @@ static int check(const struct protect *p, int n)
 		return gw__ui_error(GW__EXIT_USAGE, "--compress needs --channels: only multifd channels compress");
 	if (p->level && !p->compression)
 		return gw__ui_error(GW__EXIT_USAGE, "--level needs --compress");
-	if (p->lease_term_ms && !p->o.lease)
-		return gw__ui_error(GW__EXIT_USAGE, "--lease-term needs --lease");
+	if ((p->lease_term_ms || p->o.watchdog) && !p->o.lease)
+		return gw__ui_error(GW__EXIT_USAGE, "%s needs --lease", p->lease_term_ms ? "--lease-term" : "--watchdog");
 	if (p->o.memory_only && (p->o.disks || p->unprotected.n))
 		return gw__ui_error(GW__EXIT_USAGE, "--memory-only leaves all disks out: leave out --disks and --unprotected-disk");
 	if (!p->interval_ms)
@@ -207,6 +207,8 @@ int gw__cli_protect(int argc, char **argv)
 			"hold this lease while the guest runs; QEMU is killed before the lease ends if it cannot be renewed (etcd://HOST:PORT/KEY, k8s://HOST:PORT/NAMESPACE/NAME, file:PATH)"),
 		GW__CLI_COUNT("lease-term", "MS", &p.lease_term_ms,
 			"milliseconds until the lease ends if it is not renewed (default: 10000)"),
+		GW__CLI_TEXT("watchdog", "DEVICE", &p.o.watchdog,
+			"with --lease: a hardware watchdog (/dev/watchdogN) that resets this host if QEMU cannot be killed in time"),
 		GW__CLI_COUNT("interval", "MS", &p.interval_ms, "milliseconds from one checkpoint to the next (default: 500)"),
 		GW__CLI_COUNT("timeout", "MS", &p.timeout_ms,
 			"the longest pause of the guest, in milliseconds, before it is released (default: 2000)"),
