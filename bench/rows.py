@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cloneworks import FirstOutput, Memory, QemuStart
 from coloworks import Checkpoints, FailOver, LinuxStart
+from guardedworks import Guarded
 from jobworks import Job, JobAlone, Many
 from lazyworks import Lazily, LazyStart, LoadStart
 from link import Link
@@ -231,4 +232,25 @@ FAILOVER = [
         FailOver(), LinuxStart(), "ms", at_most_more(1000)),
 ]
 
-GROUPS = [SCAN, RECEIVE, SAVE, INSPECT, RESTORE, CHANNELS, DISK, SEND, ZEROS, LAZY_START, LAZY, LAZY_WAIT, CLONE, CLONE_MEMORY, LAZY_WORK, SERVE, COLO, FAILOVER]
+def guarded_rows(name, what, **more):
+    """Median and 99 of 100, against memory alone."""
+    for suffix, figure in ("", "p50_us"), ("-p99", "p99_us"):
+        yield Row(f"guarded-{name}{suffix}", "guarded", f"how long a checkpoint of godwit protect pauses a guest with {what}, against memory alone" + (
+            ", 99 of 100" if suffix else ", median"), Guarded(**more), Guarded(), figure)
+
+
+GUARDED = [
+    *guarded_rows("network", "a network that is held back", network=True),
+    *guarded_rows("disks", "two disks", disks=2),
+    *guarded_rows("durable", "epochs that survive the standby", durable=True),
+    *guarded_rows("lease", "a network that is held back, and a lease", network=True, lease=True),
+    *guarded_rows("all", "all of these", network=True, disks=2, durable=True, lease=True),
+    Row("guarded-trip", "guarded", "from a client's frame to its guest's answer, held back until the checkpoint is safe, against --no-output-commit",
+        Guarded(network=True), Guarded(network=True, commit=False), "trip_p50_ms"),
+    Row("guarded-trip-p99", "guarded", "the same, 99 of 100", Guarded(network=True), Guarded(network=True, commit=False), "trip_p99_ms"),
+    Row("guarded-trip-all", "guarded", "the same with disks, durable epochs and a lease", Guarded(network=True, disks=2, durable=True, lease=True),
+        Guarded(network=True, commit=False), "trip_p50_ms"),
+    Row("guarded-epochs", "guarded", "older epochs that one GiB holds", Guarded(history=16), figure="epochs_per_gib"),
+]
+
+GROUPS = [SCAN, RECEIVE, SAVE, INSPECT, RESTORE, CHANNELS, DISK, SEND, ZEROS, LAZY_START, LAZY, LAZY_WAIT, CLONE, CLONE_MEMORY, LAZY_WORK, SERVE, COLO, FAILOVER, GUARDED]

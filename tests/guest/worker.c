@@ -8,7 +8,7 @@
  * this order, one thread. So for the guest a sector holds what its table says, whenever it stood still in between; who finds anything else has a disk and a
  * memory of two moments. All sectors are compared again and again.
  *
- * A frame is broadcast, of type 0x88b5 (for experiments), and holds the text "work N".
+ * A frame is broadcast, of type 0x88b5 (for experiments), and holds the text "work N". Between two steps a frame "ask N" is answered by "ans N".
  */
 #define _GNU_SOURCE /* O_DIRECT */
 #include <arpa/inet.h>
@@ -16,6 +16,7 @@
 #include <inttypes.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -115,6 +116,35 @@ static int prepare(struct work *w, int argc, char **argv)
 	return 0;
 }
 
+static void answer(const struct work *w)
+{
+	unsigned char frame[64];
+	ssize_t n = recv(w->net, frame, sizeof frame, MSG_DONTWAIT);
+	if (n < 17 || memcmp(frame + 14, "ask", 3))
+		return;
+	memset(frame, 0xff, 6);
+	memcpy(frame + 14, "ans", 3);
+	if (sendto(w->net, frame, (size_t)n, 0, (const struct sockaddr *)&w->to, sizeof w->to) < 0)
+		printf("work BAD cannot answer\n");
+}
+
+static long now_us(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static void rest(const struct work *w, long us)
+{
+	struct pollfd p = {.fd = w->net, .events = POLLIN};
+	for (long until = now_us() + us, left = us; left > 0; left = until - now_us()) {
+		const struct timespec t = {left / 1000000, left % 1000000 * 1000};
+		if (ppoll(&p, 1, &t, NULL) > 0)
+			answer(w);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static struct work w;
@@ -124,13 +154,12 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	long ms = strtol(argv[1], NULL, 10);
-	const struct timespec step = {ms / 1000, ms % 1000 * 1000000};
 	for (;;) {
 		uint64_t place = ++w.n % SECTORS;
 		write_disks(&w, place);
 		w.table[place] = w.n;
 		send_number(&w);
 		check_some(&w);
-		nanosleep(&step, NULL);
+		rest(&w, ms * 1000);
 	}
 }

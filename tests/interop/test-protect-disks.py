@@ -25,6 +25,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 import godwit
 from colo import Protect, Standby, Wire
 from coloprimary import EOF, Primary, description, devices
+from diskstandby import DISK_BYTES, DiskStandby, disk_args, given_args
 from foreign import Foreign
 from mfdsource import head
 from linuxguest import LinuxGuest, Restored, check_goes_on, ticks_of
@@ -34,20 +35,8 @@ from worker import STEP_MS, Client, FailedOver, Working, net_args, works
 ROUNDS = int(os.environ.get("GODWIT_ROUNDS", "2"))
 PATIENT = ("--timeout=60000", "--interval=500")
 LINKS = [(), ("--channels=2",), ("--channels=2", "--compress=zstd")]
-DISK_BYTES = 2 << 20
 SLOW_BYTES = 8 << 20
 random = random.Random(int(os.environ.get("GODWIT_SEED", "11")))
-
-
-def disk_args(folder, n=2):
-    """Disks of a first primary, d0 and d1."""
-    args = []
-    for i in range(n):
-        path = os.path.join(folder, f"d{i}")
-        with open(path, "wb") as f:
-            f.truncate(DISK_BYTES)
-        args += ["-drive", f"if=none,id=d{i},file={path},format=raw,discard=unmap", "-device", f"virtio-blk-pci,drive=d{i}"]
-    return args
 
 
 def slow_disk(folder):
@@ -62,30 +51,6 @@ def slow_disk(folder):
 def slow(vm, bytes_per_s):
     """0: as fast as it is."""
     vm.qmp.command("qom-set", path="/objects/slow", property="limits", value={"bps-total": bytes_per_s})
-
-
-def given_args(n=2):
-    """Those of a successor."""
-    return [a for i in range(n) for a in
-            ("-drive", f"if=none,id=d{i},file={{disk:d{i}}},format=qcow2,discard=unmap", "-device", f"virtio-blk-pci,drive=d{i}")]
-
-
-class DiskStandby(Standby):
-    def __init__(self, folder, *options, **popen):
-        self.disks = f"unix:{folder}/disks"
-        super().__init__(folder, f"--disks={self.disks}", f"--storage-daemon={get_storage_daemon('11.1')}", *options, **popen)
-
-    def protect(self, vm, *options):
-        return Protect(vm, f"unix:{self.socket}", f"--dir={self.dir}", f"--disks={self.disks}", *options)
-
-    def engine(self):
-        """The process that serves the disks."""
-        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as f:
-            own = f.read().split()
-        for task in glob.glob(f"/proc/{self.process.pid}/task/*/children"):
-            with contextlib.suppress(OSError), open(task, encoding="ascii") as f:
-                own += f.read().split()
-        return int(own[0])
 
 
 def ours(vm):

@@ -25,6 +25,7 @@ class Client:
         self.host, self.port = self.socket.getsockname()
         self.lock = threading.Lock()
         self.numbers = []
+        self.answers = {}       # when each came
         self.thread = threading.Thread(target=self.listen, daemon=True)
         self.thread.start()
 
@@ -40,8 +41,22 @@ class Client:
     def listen(self):
         while frame := self.socket.recv(65536):
             if frame[12:14] == b"\x88\xb5":
+                word, number = frame[14:].split(b"\0")[0].split()
                 with self.lock:
-                    self.numbers.append(int(frame[14:].split(b"\0")[0].split()[1]))
+                    if word == b"ans":
+                        self.answers[int(number)] = time.monotonic()
+                    else:
+                        self.numbers.append(int(number))
+
+    def ask(self, number, port, timeout=60):
+        """Seconds until the guest's answer is here; its netdev listens at this port."""
+        frame = b"\xff" * 6 + b"\x02\0\0\0\0\x02" + b"\x88\xb5" + b"ask %d" % number
+        asked = time.monotonic()
+        self.socket.sendto(frame.ljust(64, b"\0"), ("127.0.0.1", port))
+        while number not in self.answers:
+            assert time.monotonic() < asked + timeout * godwit.patience(), f"no answer to {number}"
+            time.sleep(0.0005)
+        return self.answers[number] - asked
 
     def seen(self):
         with self.lock:
@@ -69,9 +84,9 @@ def in_order(numbers):
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True, f"not in a row: {numbers}"
 
 
-def net_args(client, netdev=None):
-    """-netdev and its device."""
-    netdev = netdev or f"dgram,id=n0,local.type=inet,local.host=127.0.0.1,local.port=0,remote.type=inet,remote.host={client.host},remote.port={client.port}"
+def net_args(client, netdev=None, port=0):
+    """-netdev and its device. port: where the guest can be asked; 0: anywhere."""
+    netdev = netdev or f"dgram,id=n0,local.type=inet,local.host=127.0.0.1,local.port={port},remote.type=inet,remote.host={client.host},remote.port={client.port}"
     return ["-netdev", netdev, "-device", "virtio-net-pci,netdev=n0"]
 
 
