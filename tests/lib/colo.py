@@ -10,12 +10,13 @@ import time
 
 import godwit
 import refmultifd
+from samebytes import differing_pages
 
 READY, REQUEST, REPLY, SEND, SIZE, RECEIVED, LOADED = range(7)
 NAMES = ["CHECKPOINT_READY", "CHECKPOINT_REQUEST", "CHECKPOINT_REPLY", "VMSTATE_SEND", "VMSTATE_SIZE", "VMSTATE_RECEIVED", "VMSTATE_LOADED"]
 SHUT = bytes.fromhex("0001000400000000")
 MULTIFD = refmultifd.MAGIC.to_bytes(4, "big")
-PAGE, MIB = refmultifd.PAGE, 1 << 20
+PAGE = refmultifd.PAGE
 # For a test that holds the wire and looks meanwhile at all that was sent: on a busy machine that takes longer than a standby waits for a word.
 PATIENT = ("--idle-timeout=600", "--checkpoint-timeout=600")
 
@@ -275,8 +276,7 @@ class Wire:
     def check_kept(self, ram, kept, counts=lambda page: True):
         """The primary's RAM is what was kept, but for pages that this QEMU did not send though its guest wrote them (docs/spec/colo.md 12): those are as
         they were sent last. Returns whether there were none of them."""
-        wrong = [at for big in range(0, len(ram), MIB) if kept[big:big + MIB] != ram[big:big + MIB]
-                 for at in range(big, big + MIB, PAGE) if kept[at:at + PAGE] != ram[at:at + PAGE] and counts(ram[at:at + PAGE])]
+        wrong = [at for at in differing_pages(ram, kept) if counts(ram[at:at + PAGE])]
         if not wrong:
             return True
         for at, which in self.was_sent("m0", {at: [p[at:at + PAGE] for p in (ram, kept)] for at in wrong}).items():
