@@ -136,7 +136,7 @@ def refused(kept, version):
         with serve(kept, vm) as g:  # and it still waits
             g.wait().ok()
         vm.qmp.cont()
-    with LinuxGuest(version, machine=kept.machine, backend="memfd") as vm:      # one that has a guest
+    with LinuxGuest(version, machine=kept.machine, backend="memfd", is_first_life=True) as vm:      # one that has a guest
         before = vm.state()
         with serve(kept, vm) as g:
             g.wait().fails(godwit.REFUSED, "waits for no guest", "running")

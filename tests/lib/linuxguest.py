@@ -47,7 +47,8 @@ def machine_args(machine, cpus=1, backend="file", ram_bytes=RAM_BYTES, ram_name=
 
 
 class LinuxGuest(Vm):
-    """version: of QEMU. words: more for the guest's kernel. machine: pc of that version unless given. incoming: QEMU's -incoming, for a destination."""
+    """version: of QEMU. words: more for the guest's kernel. machine: pc of that version unless given. incoming: QEMU's -incoming, for a destination.
+    is_first_life: its QEMU has never migrated anything."""
 
     def __init__(self, version, machine=None, cpus=1, backend="file", incoming=None, args=(), stamp=STAMP_MIB, **keywords):
         self.version, self.cpus, self.backend = version, cpus, backend
@@ -55,9 +56,10 @@ class LinuxGuest(Vm):
         ram_name = keywords.pop("ram_name", "m0")
         stamp_rate = keywords.pop("stamp_rate", 64)
         words = keywords.pop("words", "")
+        is_first_life = keywords.pop("is_first_life", False)
         self.machine = machine or machine_name(version)
         kernel, initrd = get_guest()
-        self.kind = None if incoming else {"machine": self.machine, "cpus": cpus, "stamp": stamp, "stamp_rate": stamp_rate, "words": words,
+        self.kind = None if incoming or is_first_life else {"machine": self.machine, "cpus": cpus, "stamp": stamp, "stamp_rate": stamp_rate, "words": words,
                                            "ram_bytes": self.ram_bytes, "ram_name": ram_name}
         super().__init__(get_qemu(version), [
             *machine_args(self.machine, cpus, backend, self.ram_bytes, ram_name), "-kernel", kernel, "-initrd", initrd,
