@@ -250,7 +250,7 @@ GUARDED = [
     Row("guarded-trip-p99", "guarded", "the same, 99 of 100", Guarded(network=True), Guarded(network=True, commit=False), "trip_p99_ms"),
     Row("guarded-trip-all", "guarded", "the same with disks, durable epochs and a lease", Guarded(network=True, disks=2, durable=True, lease=True),
         Guarded(network=True, commit=False), "trip_p50_ms"),
-    Row("guarded-epochs", "guarded", "older epochs that one GiB holds", Guarded(history=16), figure="epochs_per_gib"),
+    Row("guarded-epochs", "guarded", "how many older epochs fit into a GiB", Guarded(history=16), figure="epochs_per_gib"),
 ]
 
 GROUPS = [SCAN, RECEIVE, SAVE, INSPECT, RESTORE, CHANNELS, DISK, SEND, ZEROS, LAZY_START, LAZY, LAZY_WAIT, CLONE, CLONE_MEMORY, LAZY_WORK, SERVE, COLO, FAILOVER, GUARDED]
