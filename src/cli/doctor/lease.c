@@ -59,6 +59,6 @@ void gw__check_lease(struct gw__checkup *c)
 	if (found)
 		snprintf(advice, sizeof advice, "protect --watchdog=/dev/%s", watchdog);
 	gw__checkup_is(c, GW__FOUND_LIMITED, found ? advice : "failover --fence=exec:CMD, which ends the other host",
-		"level 2 of 3: a process of real-time priority kills the guest in time; a host that hangs is not fenced, which level 3, %s, does",
-		found ? "a hardware watchdog" : "a hardware watchdog that can be stopped and is not used, of which there is none");
+		"level 2 of 3: a process of real-time priority kills the guest in time, and a host that hangs is not fenced; there is %s",
+		found ? "a hardware watchdog for level 3" : "no free hardware watchdog that can be stopped");
 }
